@@ -1,0 +1,83 @@
+"""Frozen, validated shapes for what users write: every mistake named by key, found and allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import ConfigError, Problem
+
+
+class Shape(BaseModel):
+    """Base of all shapes: frozen, strict about types, closed to unknown keys.
+
+    A validator refuses a value with `raise ValueError("<allowed>")`; the text becomes the problem's *allowed*.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+    @classmethod
+    def read(cls, raw: object, key: str = "") -> Self:
+        """Validate parsed JSON.
+
+        Args:
+            raw: What the file holds under `key`.
+            key: The path to it within its file, for messages.
+
+        Raises:
+            ConfigError: With every problem at once.
+        """
+        if not isinstance(raw, Mapping):
+            raise ConfigError(Problem("", key, shown(raw), "an object"))
+        try:
+            return cls.model_validate(dict(raw))
+        except ValidationError as error:
+            raise ConfigError(problems_of(error, cls, key)) from None
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: JSON, shortened."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def problems_of(error: ValidationError, shape: type[BaseModel], key: str = "") -> list[Problem]:
+    """Pydantic's errors as problems, one for each key."""
+    found: dict[str, Problem] = {}
+    for item in error.errors(include_url=False):
+        path = ".".join(str(part) for part in (key, *_without_tags(item["loc"])) if str(part) != "")
+        allowed = _allowed(item, shape)
+        value = "nothing" if item["type"] == "missing" else shown(item["input"])
+        if path in found:
+            earlier = found[path]
+            if allowed not in earlier.allowed:
+                found[path] = Problem("", path, earlier.found, f"{earlier.allowed}, or {allowed}")
+            continue
+        found[path] = Problem("", path, value, allowed)
+    return list(found.values())
+
+
+def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
+    """The path without the names that pydantic adds for the branches of a union."""
+    tags = ("list[", "constrained-", "function-", "literal[", "tuple[", "dict[", "union[")
+    plain = {"int", "str", "float", "bool", "date", "datetime"}
+    kept = [part for part in loc if not (isinstance(part, str) and (part.startswith(tags) or part in plain))]
+    return kept
+
+
+def _allowed(item: Any, shape: type[BaseModel]) -> str:
+    if item["type"] == "extra_forbidden":
+        keys = (
+            sorted(field.alias or name for name, field in shape.model_fields.items()) if len(item["loc"]) == 1 else []
+        )
+        return f"no such key; the keys are {', '.join(keys)}" if keys else "no such key"
+    if item["type"] == "missing":
+        return "this key is required"
+    message = str(item["msg"])
+    return message.removeprefix("Value error, ").removeprefix("Input should be ")
