@@ -1,0 +1,139 @@
+"""Five-field cron: minute, hour, day of month, month, day of week, read as crontab(5) reads them."""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+MONTHS = {
+    "jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6,
+    "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12,
+}  # fmt: skip
+WEEKDAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
+FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day of month", 1, 31, {}),
+    ("month", 1, 12, MONTHS),
+    ("day of week", 0, 7, WEEKDAYS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """The values that each field of a cron expression allows.
+
+    Day of month and day of week are joined by *or* where both are restricted, by *and* where one begins with `*`.
+    """
+
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]  # Sunday 0
+    either: bool
+
+    @classmethod
+    def read(cls, text: str) -> Cron:
+        """Read an expression.
+
+        Args:
+            text: Five fields: lists, ranges, steps, names of months and weekdays, 7 for Sunday.
+
+        Raises:
+            ValueError: The text says what is allowed.
+        """
+        parts = text.split()
+        if len(parts) != 5:
+            what = "six fields are refused: seconds are not read the same everywhere" if len(parts) == 6 else ""
+            raise ValueError(f"five fields: minute hour day-of-month month day-of-week{f' ({what})' if what else ''}")
+        values = [_field(part, *field) for part, field in zip(parts, FIELDS, strict=True)]
+        minutes, hours, days, months, weekdays = values
+        cron = cls(
+            tuple(sorted(minutes)), tuple(sorted(hours)), days, months, frozenset(n % 7 for n in weekdays),
+            not parts[2].startswith("*") and not parts[4].startswith("*"),
+        )  # fmt: skip
+        cron._prove()
+        return cron
+
+    @property
+    def times(self) -> tuple[time, ...]:
+        """The clock times of a day that matches."""
+        return tuple(time(hour, minute) for hour in self.hours for minute in self.minutes)
+
+    def matches(self, day: date) -> bool:
+        """Whether the three date fields allow the day."""
+        if day.month not in self.months:
+            return False
+        by_number, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        return by_number or by_weekday if self.either else by_number and by_weekday
+
+    def at(self, start: datetime) -> CronSeries:
+        """The series of this expression from a start on."""
+        return CronSeries(self, start, self.times)
+
+    def _prove(self) -> None:
+        """Refuse what no date can match; the days of a month decide, since each falls on every weekday in some year."""
+        if not self.either and not any(n <= monthrange(2024, m)[1] for m in self.months for n in self.days):
+            raise ValueError("an expression that matches some day; this one never does")
+
+
+@dataclass(frozen=True, slots=True)
+class CronSeries:
+    """The wall times of a cron expression from a start on."""
+
+    cron: Cron
+    start: datetime
+    times: tuple[time, ...]
+
+    @property
+    def finer(self) -> bool:
+        return len(self.times) > 1
+
+    @property
+    def last(self) -> datetime | None:
+        return None
+
+    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+        low = max(low, self.start)
+        day, last = low.date(), high.date()
+        while day <= last:
+            if self.cron.matches(day):
+                for clock in self.times:
+                    if low <= (at := datetime.combine(day, clock)) < high:
+                        yield at
+            if day == date.max:
+                return
+            day += timedelta(1)
+
+
+def _field(text: str, name: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
+    found: set[int] = set()
+    for item in text.split(","):
+        body, slash, step_text = item.partition("/")
+        step = _number(step_text, name, 1, high - low + 1, {}) if slash else 1
+        if body == "*":
+            first, last = low, high - (name == "day of week")
+        else:
+            first_text, dash, last_text = body.partition("-")
+            first = _number(first_text, name, low, high, names)
+            last = _number(last_text, name, low, high, names) if dash else high if slash else first
+            if slash and not dash and name == "day of week":
+                last = 6
+            if dash and names is WEEKDAYS and last == 0 < first:
+                last = 7  # fri-sun
+            if last < first:
+                raise ValueError(f"a {name} range that rises, not {item}")
+        found.update(range(first, last + 1, step))
+    return frozenset(found)
+
+
+def _number(text: str, name: str, low: int, high: int, names: dict[str, int]) -> int:
+    if text.casefold() in names:
+        return names[text.casefold()]
+    if text.isascii() and text.isdigit() and len(text) <= 4 and low <= int(text) <= high:
+        return int(text)
+    also = " or a name" if names else ""
+    raise ValueError(f"a {name} of {low} to {high}{also}, with *, lists, ranges and steps, not {text or 'nothing'!r}")

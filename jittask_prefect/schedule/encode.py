@@ -1,0 +1,123 @@
+"""A repeat as RRULE lines: the plain rule, before holidays, gaps and the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .cron import Cron
+from .recur import midnight
+from .rrule import SECONDS, WEEKDAYS, RRule
+from .spec import Repeat
+
+DAY = timedelta(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """RRULE lines that share one DTSTART, without an end.
+
+    Args:
+        lines: `RRULE:…`; none where each time is written out.
+        aligned: From one of the rule's own times, the DTSTART at which its period begins; the time itself where the
+            lines mean the same from any of their times on.
+        per_day: How many candidates a day the server walks through.
+    """
+
+    lines: tuple[str, ...]
+    per_day: float = 1.0
+    aligned: Callable[[datetime], datetime] = lambda at: at
+
+
+def base_of(repeat: Repeat, start: datetime) -> Base:
+    """The plain rule of a repeat of days, or custom.
+
+    Args:
+        repeat: Of any type but minute and hour.
+        start: The start's wall time, naive.
+    """
+    kind, period = repeat.repeat_type, repeat.period
+    if kind == "normal" or (kind == "custom" and repeat.dates is not None):
+        return Base(())
+    if kind == "custom":
+        return _cron(repeat.cron) if repeat.cron is not None else _rrule(RRule.read(repeat.rrule or ""), start)
+    every = f";INTERVAL={period}" if period > 1 else ""
+    if kind == "day":
+        return Base((f"RRULE:FREQ=DAILY{every}",))
+    if kind == "week":
+        days = _names(repeat.weekday or (start.isoweekday(),))
+        return Base((f"RRULE:FREQ=WEEKLY{every};WKST=MO;BYDAY={days}",))
+    return Base(tuple(_monthly(repeat, start, every)))
+
+
+def _monthly(repeat: Repeat, start: datetime, every: str) -> list[str]:
+    yearly = repeat.repeat_type == "year"
+    months = sorted(set(repeat.month or (start.month,))) if yearly else []
+    head = f"RRULE:FREQ={'YEARLY' if yearly else 'MONTHLY'}{every}"
+    within = f";BYMONTH={','.join(map(str, months))}" if months else ""
+    if repeat.week is not None:
+        days = _names(repeat.weekday or (start.isoweekday(),), repeat.week)
+        return [f"{head}{within};BYDAY={days}"]
+    numbers = sorted(set(repeat.day or (start.day,)))
+    if repeat.month_end == "skip":
+        return [f"{head}{within};BYMONTHDAY={','.join(map(str, numbers))}"]
+    lines = []
+    if plain := [n for n in numbers if n <= 28]:
+        lines.append(f"{head}{within};BYMONTHDAY={','.join(map(str, plain))}")
+    # The last day of those up to n is n itself, or the month's last where it is shorter.
+    for n in (n for n in numbers if n > 28):
+        upto = ",".join(str(day) for day in range(28, n + 1))
+        each = [f";BYMONTH={month}" for month in months] if yearly else [within]
+        lines += [f"{head}{one};BYMONTHDAY={upto};BYSETPOS=-1" for one in each]
+    return lines
+
+
+def _cron(text: str | None) -> Base:
+    cron = Cron.read(text or "")
+    hours, minutes = (",".join(map(str, numbers)) for numbers in (cron.hours, cron.minutes))
+    clock = f";BYHOUR={hours};BYMINUTE={minutes};BYSECOND=0"
+    months = f";BYMONTH={','.join(map(str, sorted(cron.months)))}" if len(cron.months) < 12 else ""
+    by_number = f";BYMONTHDAY={','.join(map(str, sorted(cron.days)))}" if len(cron.days) < 31 else ""
+    names = ",".join(WEEKDAYS[(n - 1) % 7] for n in sorted(cron.weekdays))
+    by_weekday = f";BYDAY={names}" if len(cron.weekdays) < 7 else ""
+    head = f"RRULE:FREQ=DAILY{months}"
+    both = (by_number, by_weekday) if cron.either and by_number and by_weekday else (by_number + by_weekday,)
+    if cron.either and not (by_number and by_weekday):
+        both = ("",)
+    return Base(tuple(f"{head}{days}{clock}" for days in both), len(cron.times))
+
+
+def _rrule(rule: RRule, start: datetime) -> Base:
+    """A custom rule with its defaults written out; weekdays with and without a number in lines of their own."""
+    series = rule.at(start)
+    rule = series.rule
+    every = f";INTERVAL={rule.interval}" if rule.interval > 1 else ""
+    parts = "".join(f";{name}={','.join(map(str, sorted(numbers)))}" for name, numbers in sorted(rule.by.items()))
+    head = f"RRULE:FREQ={rule.freq}{every};WKST={WEEKDAYS[rule.week_start]}{parts}"
+    kinds = [sorted(pair for pair in rule.weekdays if bool(pair[0]) is numbered) for numbered in (False, True)]
+    lines = tuple(
+        f"{head};BYDAY={','.join(f'{number or str()}{WEEKDAYS[day]}' for number, day in pairs)}"
+        for pairs in kinds
+        if pairs
+    )
+    if rule.freq == "WEEKLY" and rule.part("BYSETPOS"):
+        # dateutil counts the positions of the first week from DTSTART on.
+        return Base(lines or (head,), _density(rule), lambda at: midnight(at.date()) - _into_week(rule, at) * DAY)
+    return Base(lines or (head,), _density(rule))
+
+
+def _into_week(rule: RRule, at: datetime) -> int:
+    return (at.weekday() - rule.week_start) % 7
+
+
+def _density(rule: RRule) -> float:
+    if rule.finer:
+        return 86400 / (SECONDS[rule.freq] * rule.interval)
+    clocks = len(rule.part("BYHOUR")) * len(rule.part("BYMINUTE")) * len(rule.part("BYSECOND"))
+    return float(clocks)
+
+
+def _names(weekdays: tuple[int, ...], week: int | None = None) -> str:
+    number = "" if week is None else f"{week}"
+    return ",".join(f"{number}{WEEKDAYS[day - 1]}" for day in sorted(set(weekdays)))

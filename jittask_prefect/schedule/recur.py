@@ -1,0 +1,205 @@
+"""Repeat cycles: the nominal wall-clock times of a repeat, from any instant on, in closed form.
+
+Nothing here knows zones or holidays: a wall time is a naive datetime as the task's zone shows it. Seeking costs the
+same whether the start lies a day or fifty years back.
+"""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .spec import Repeat
+
+LAST_ORDINAL = date.max.toordinal()
+LAST_MONTH = 9999 * 12 + 11
+
+
+class Recurrence(Protocol):
+    """Nominal wall-clock times of one series."""
+
+    @property
+    def finer(self) -> bool:
+        """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
+
+    @property
+    def last(self) -> datetime | None:
+        """A wall time after which there is none; None where there is no end."""
+
+    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+        """The naive wall times n with low <= n < high, none before the start, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    """minute and hour: every `step` of elapsed time from the start; no wall clock is involved."""
+
+    step: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Wall times one by one: `normal` (the start alone), and the `dates` of a custom repeat."""
+
+    start: datetime
+    times: tuple[datetime, ...]
+    finer: bool = False
+
+    @property
+    def last(self) -> datetime | None:
+        return self.times[-1] if self.times else self.start
+
+    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+        low = max(low, self.start)
+        return (at for at in self.times if low <= at < high)
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """A cycle of whole days, all at the start's clock time; subclasses say which days."""
+
+    start: datetime
+    period: int
+
+    @property
+    def finer(self) -> bool:
+        return False
+
+    @property
+    def last(self) -> datetime | None:
+        return None
+
+    def days(self, low: date, high: date) -> Iterator[date]:
+        """The days of the cycle with low <= day <= high, in order, where low is not before the start's day."""
+        raise NotImplementedError
+
+    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+        low = max(low, self.start)
+        clock = self.start.time()
+        if high > low:
+            for day in self.days(low.date(), high.date()):
+                at = datetime.combine(day, clock)
+                if low <= at < high:
+                    yield at
+
+
+@dataclass(frozen=True, slots=True)
+class Daily(Days):
+    """Every `period` days."""
+
+    def days(self, low: date, high: date) -> Iterator[date]:
+        first = self.start.toordinal()
+        skipped = -(-(low.toordinal() - first) // self.period)
+        for ordinal in range(first + skipped * self.period, high.toordinal() + 1, self.period):
+            yield date.fromordinal(ordinal)
+
+
+@dataclass(frozen=True, slots=True)
+class Weekly(Days):
+    """Weekdays (Monday 1) of every `period` weeks, counted from the start's own week, Monday first."""
+
+    weekdays: tuple[int, ...]
+
+    def days(self, low: date, high: date) -> Iterator[date]:
+        monday = self.start.toordinal() - self.start.weekday()
+        skipped = max(0, (low.toordinal() - monday) // 7 // self.period)
+        for week in range(monday + skipped * self.period * 7, high.toordinal() + 1, self.period * 7):
+            for weekday in self.weekdays:
+                if low.toordinal() <= week + weekday - 1 <= min(high.toordinal(), LAST_ORDINAL):
+                    yield date.fromordinal(week + weekday - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Monthly(Days):
+    """Days of every `period` months (a year counts twelve), counted from the start's month.
+
+    Args:
+        months: Only these months of a year; None for all.
+        numbers: Days of the month, -1 the last; used where `week` is None.
+        week: With `weekdays`: the n-th of the month, negative from its end (RFC 5545 §3.3.10, BYDAY).
+        keep: monthEnd `last`: a day that the month lacks is its last day; else it is left out.
+    """
+
+    months: tuple[int, ...] | None
+    numbers: tuple[int, ...]
+    week: int | None
+    weekdays: tuple[int, ...]
+    keep: bool
+
+    def days(self, low: date, high: date) -> Iterator[date]:
+        first = self.start.year * 12 + self.start.month - 1
+        if self.months is not None:
+            first -= self.start.month - 1
+        skipped = max(0, (low.year * 12 + low.month - 1 - first) // self.period)
+        last = min(high.year * 12 + high.month - 1, LAST_MONTH)
+        for cycle in range(first + skipped * self.period, last + 1, self.period):
+            for month in (cycle,) if self.months is None else [cycle + number - 1 for number in self.months]:
+                if month > last:
+                    return
+                for day in self._of_month(month // 12, month % 12 + 1):
+                    if low <= day <= high:
+                        yield day
+
+    def _of_month(self, year: int, month: int) -> list[date]:
+        first, length = monthrange(year, month)
+        if self.week is None:
+            wanted = (length if n == -1 or (n > length and self.keep) else n for n in self.numbers)
+        elif self.week > 0:
+            wanted = ((weekday - 1 - first) % 7 + 7 * self.week - 6 for weekday in self.weekdays)
+        else:
+            last = (first + length - 1) % 7
+            wanted = (length - (last - weekday + 1) % 7 + 7 * (self.week + 1) for weekday in self.weekdays)
+        return [date(year, month, n) for n in sorted(set(wanted)) if 1 <= n <= length]
+
+
+def recurrence(repeat: Repeat, start: datetime) -> Recurrence | Elapsed:
+    """The cycle of a repeat that begins at a start.
+
+    Args:
+        repeat: A validated repeat.
+        start: The start's wall time, naive; what the repeat leaves open is taken from it.
+
+    Returns:
+        The cycle; `Elapsed` for minute and hour.
+    """
+    kind, period = repeat.repeat_type, repeat.period
+    start = start.replace(fold=0)
+    if kind == "normal":
+        return Listed(start, (start,))
+    if kind in ("minute", "hour"):
+        return Elapsed(period * timedelta(minutes=1 if kind == "minute" else 60))
+    if kind == "custom":
+        return _custom(repeat, start)
+    if kind == "day":
+        return Daily(start, period)
+    weekdays = tuple(sorted(set(repeat.weekday or (start.isoweekday(),))))
+    if kind == "week":
+        return Weekly(start, period, weekdays)
+    numbers = tuple(sorted(set(repeat.day or (start.day,))))
+    keep = repeat.month_end == "last"
+    if kind == "month":
+        return Monthly(start, period, None, numbers, repeat.week, weekdays, keep)
+    months = tuple(sorted(set(repeat.month or (start.month,))))
+    return Monthly(start, period * 12, months, numbers, repeat.week, weekdays, keep)
+
+
+def _custom(repeat: Repeat, start: datetime) -> Recurrence:
+    from .cron import Cron
+    from .rrule import RRule
+
+    if repeat.cron is not None:
+        return Cron.read(repeat.cron).at(start)
+    if repeat.rrule is not None:
+        return RRule.read(repeat.rrule).at(start)
+    clock = start.time()
+    times = {at if isinstance(at, datetime) else datetime.combine(at, clock) for at in repeat.dates or ()}
+    return Listed(start, tuple(sorted(times)))
+
+
+def midnight(day: date) -> datetime:
+    """The naive wall time at which a day begins."""
+    return datetime.combine(day, time())

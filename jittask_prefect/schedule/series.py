@@ -1,0 +1,300 @@
+"""Series: the occurrences of one start, which is the scheduled task itself or one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from .instants import DAY, LATEST, TICK, bound, day_after, resolve, shifted
+from .moves import REACH, Moves
+from .recur import Elapsed, Recurrence, midnight, recurrence
+from .spec import Repeat
+
+FIRST_LOOK = timedelta(hours=1)
+ENOUGH = 5000
+"""Nominal occurrences looked at in vain before `next` says that there is none."""
+YEARS_AHEAD = timedelta(days=366 * 30)
+"""And years looked at in vain, both of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One occurrence: when it is due, and of which nominal time.
+
+    Args:
+        nominal: Before the holiday move; aware, in the task's zone. Part of a task's identity.
+        due: When it takes place; aware, in the task's zone.
+        moved: Why `due` is another day, e.g. "National Day"; None where it is not.
+    """
+
+    nominal: datetime
+    due: datetime
+    moved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What became of one nominal occurrence.
+
+    Args:
+        nominal: Aware, in the task's zone.
+        due: When it takes place, aware; None where it does not.
+        moved_from: The day it was moved away from, or dropped on.
+        because: The holiday's name, or "weekend".
+        note: What else there is to say: dropped, one with another, beyond the published calendar.
+    """
+
+    nominal: datetime
+    due: datetime | None
+    moved_from: date | None
+    because: str | None
+    zone: str
+    note: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON values, times in ISO 8601 with their offset from UTC."""
+        at = self.due or self.nominal
+        return {
+            "nominal": self.nominal.isoformat(),
+            "due": self.due.isoformat() if self.due else None,
+            "offset": at.isoformat()[-6:],
+            "movedFrom": self.moved_from.isoformat() if self.moved_from else None,
+            "because": self.because,
+            "zone": self.zone,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A nominal instant and where the holiday rule puts it, both UTC; `due` None: it is skipped."""
+
+    nominal: datetime
+    due: datetime | None
+    day: date
+    why: str | None
+
+    def rank(self) -> tuple[bool, datetime]:
+        """Of occurrences that arrive at one instant, the one that was there anyway stands; else the earliest."""
+        return self.why is not None, self.nominal
+
+
+class Series:
+    """The occurrences of one start; `Timer.series` makes it."""
+
+    __slots__ = ("_anchor", "_moves", "_start", "anchor", "cycle", "stop", "wall", "zone")
+
+    def __init__(
+        self,
+        zone: ZoneInfo,
+        repeat: Repeat,
+        moves: Moves,
+        wall: datetime | None,
+        anchor: datetime | None,
+        start: datetime | None,
+        stop: datetime | None,
+    ) -> None:
+        self.zone = zone
+        self._moves = moves
+        self.wall = wall or datetime.max
+        self._anchor = anchor
+        self._start = start
+        self.stop = stop
+        self.cycle: Recurrence | Elapsed | None = None
+        self.anchor: datetime = LATEST
+        """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
+        if wall is not None and anchor is not None:
+            self.cycle = recurrence(repeat, wall)
+            try:
+                self.anchor = anchor.astimezone(zone)
+            except OverflowError:
+                self.cycle = None
+
+    def __repr__(self) -> str:
+        return f"Series(anchor={self.anchor.isoformat() if self.cycle else None!r}, zone={self.zone.key!r})"
+
+    def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
+        """The occurrences due in [after, before), in order, each instant once.
+
+        Args:
+            after: First instant, inclusive; aware, or naive in the task's zone.
+            before: Last instant, exclusive; likewise.
+        """
+        for low, high in self._windows(bound(after, self.zone), bound(before, self.zone)):
+            yield from map(self._occurrence, self._standing(self._plans(low, high), low, high))
+
+    def next(self, after: datetime) -> Occurrence | None:
+        """The first occurrence due after an instant; None where there is none."""
+        low = max(bound(after, self.zone) + TICK, self._first())
+        width, seen, begun = FIRST_LOOK, 0, low
+        last = self._last()
+        while self.cycle is not None and low < last:
+            high = min(shifted(low, width), last)
+            plans = list(self._plans(low, high))
+            if found := self._standing(plans, low, high):
+                return self._occurrence(found[0])
+            seen += len(plans)
+            if seen > ENOUGH and high - begun > YEARS_AHEAD:
+                return None
+            low, width = high, min(width * 4, timedelta(2000))
+        return None
+
+    def contains(self, due: datetime) -> Occurrence | None:
+        """The occurrence that is due exactly then; None where there is none."""
+        at = bound(due, self.zone)
+        return next(self.between(at, at + TICK), None)
+
+    def explain(self, after: datetime, before: datetime) -> list[Explained]:
+        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why."""
+        low, high = bound(after, self.zone), bound(before, self.zone)
+        if self.cycle is None or high <= low:
+            return []
+        plans = sorted(self._plans(low, high, nominal=True), key=lambda plan: plan.nominal)
+        dues = [plan.due for plan in plans if plan.due is not None]
+        standing: dict[datetime, _Plan] = {}
+        if dues:
+            first, last = min(dues), max(dues) + TICK
+            standing = {p.due: p for p in self._standing(self._plans(first, last), first, last) if p.due is not None}
+        shown = (p for p in plans if low <= p.nominal < high or (p.due is not None and low <= p.due < high))
+        return [self._explained(plan, standing) for plan in shown]
+
+    def _explained(self, plan: _Plan, standing: dict[datetime, _Plan]) -> Explained:
+        due, note = plan.due, ""
+        if due is None:
+            note = "skipped"
+        elif (wall := self._beyond(plan)) is not None:
+            due, note = None, f"dropped: {wall}"
+        elif (other := standing.get(due)) is not None and other.nominal != plan.nominal:
+            due, note = None, f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"
+        known = self._moves.calendar.reliable_until if self._moves.holidays else None
+        if known is not None and plan.day > known:
+            note = "; ".join(part for part in (note, f"holidays are not published beyond {known}") if part)
+        return Explained(
+            plan.nominal.astimezone(self.zone),
+            due.astimezone(self.zone) if due else None,
+            plan.day if plan.why else None,
+            plan.why,
+            self.zone.key,
+            note,
+        )
+
+    def _beyond(self, plan: _Plan) -> str | None:
+        """Which wall an occurrence lies beyond; None where it stands."""
+        for at in (plan.nominal, plan.due):
+            if at is not None and self.stop is not None and at > self.stop:
+                return "the end comes first" if at is plan.nominal else "the holiday move carries it past the end"
+        if plan.due is not None and self._start is not None and plan.due < self._start:
+            return "the holiday move carries it before the start"
+        return None
+
+    def _standing(self, plans: Iterable[_Plan], low: datetime, high: datetime) -> list[_Plan]:
+        """Those due in [low, high) and within the walls, one for each instant, in order."""
+        best: dict[datetime, _Plan] = {}
+        for plan in plans:
+            if plan.due is None or not low <= plan.due < high or self._beyond(plan):
+                continue
+            if plan.due not in best or plan.rank() < best[plan.due].rank():
+                best[plan.due] = plan
+        return [best[due] for due in sorted(best)]
+
+    def _occurrence(self, plan: _Plan) -> Occurrence:
+        assert plan.due is not None
+        return Occurrence(plan.nominal.astimezone(self.zone), plan.due.astimezone(self.zone), plan.why)
+
+    def _first(self) -> datetime:
+        """No occurrence is due before this."""
+        if self._anchor is None:
+            return LATEST
+        return self._start or shifted(self._anchor, -(REACH + 2) * DAY)
+
+    def _last(self) -> datetime:
+        """No occurrence is due from this on."""
+        ends = [LATEST]
+        if self.stop is not None:
+            ends.append(shifted(self.stop, TICK))
+        if self.cycle is not None and not isinstance(self.cycle, Elapsed) and self.cycle.last is not None:
+            ends.append(shifted(self.cycle.last.replace(tzinfo=UTC), (REACH + 4) * DAY))
+        return min(ends)
+
+    def _windows(self, low: datetime, high: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """[low, high), without what lies beyond the series, in pieces that are cheap to sort."""
+        if self.cycle is None:
+            return
+        low, high = max(low, self._first()), min(high, self._last())
+        fine = isinstance(self.cycle, Elapsed) or self.cycle.finer
+        while low < high:
+            upto = min(shifted(low, DAY if fine else 400 * DAY), high)
+            yield low, upto
+            if upto >= LATEST:
+                return
+            low = upto
+
+    def _plans(self, low: datetime, high: datetime, nominal: bool = False) -> Iterator[_Plan]:
+        """At least every plan due in [low, high); with `nominal`, or whose nominal time lies there."""
+        cycle = self.cycle
+        if cycle is None or high <= low:
+            return
+        if isinstance(cycle, Elapsed):
+            yield from self._elapsed(cycle.step, low, high, every=nominal)
+        elif cycle.finer:
+            yield from self._fine(cycle, low, high)
+        else:
+            first, last = low.astimezone(self.zone).date() - DAY, high.astimezone(self.zone).date() + DAY
+            begin, end = self._moves.reach(first, last)
+            for wall in cycle.wall(midnight(min(begin, first)), midnight(max(end, last)) + DAY):
+                plan = self._moved(wall)
+                if plan is not None:
+                    yield plan
+
+    def _moved(self, wall: datetime) -> _Plan | None:
+        """The plan of a wall time of a cycle of days."""
+        try:
+            assert self._anchor is not None
+            nominal = self._anchor if wall == self.wall else resolve(wall, self.zone)
+            why = self._moves.blocked(wall.date()) if self._moves.active else None
+            if why is None:
+                return _Plan(nominal, nominal, wall.date(), None)
+            day = self._moves.target(wall.date())
+            due = None if day is None else resolve(datetime.combine(day, wall.time()), self.zone)
+            return _Plan(nominal, due, wall.date(), why)
+        except OverflowError:
+            return None
+
+    def _fine(self, cycle: Recurrence, low: datetime, high: datetime) -> Iterator[_Plan]:
+        """The plans of a custom cycle finer than a day: a holiday drops them."""
+        # A gap or an overlap near the edges moves wall times by as much as the zone's offset changes there.
+        begin, end = (_wall(at, self.zone) for at in (low, high))
+        around = [
+            (shifted(at, step).astimezone(self.zone).utcoffset() or timedelta())
+            for at in (low, high)
+            for step in (-1.5 * DAY, 1.5 * DAY)
+        ]
+        for wall in cycle.wall(begin - abs(around[0] - around[1]), end + abs(around[2] - around[3])):
+            instant = resolve(wall, self.zone)
+            why = self._moves.blocked(wall.date()) if self._moves.active else None
+            yield _Plan(instant, instant if why is None else None, wall.date(), why)
+
+    def _elapsed(self, step: timedelta, low: datetime, high: datetime, every: bool) -> Iterator[_Plan]:
+        """The plans of minute and hour: elapsed time from the anchor, a holiday drops them (told once a day)."""
+        assert self._anchor is not None
+        known: date | None = None
+        why: str | None = None
+        over = at = self._anchor
+        try:
+            at += max(0, -((at - low) // step)) * step
+            while at < high:
+                day = at.astimezone(self.zone).date()
+                if self._moves.active and day != known:
+                    known, why, over = day, self._moves.blocked(day), day_after(day, self.zone)
+                yield _Plan(at, at if why is None else None, day, why)
+                skipped = 1 if why is None or every else max(1, -((at - over) // step))
+                at += skipped * step
+        except OverflowError:
+            return
+
+
+def _wall(at: datetime, zone: ZoneInfo) -> datetime:
+    return at.astimezone(zone).replace(tzinfo=None, fold=0)

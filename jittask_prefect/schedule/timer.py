@@ -1,0 +1,231 @@
+"""Timer: a `timerCfg`, its calendar and its zone; and the occurrences that follow from them.
+
+The rules are those of RFC 5545 for wall clocks (§3.3.5: a time in a DST gap moves forward by the gap, one in an overlap
+is the first), elapsed time for minute and hour, then the holiday rule, then the walls of start and end. Instants are
+compared in UTC throughout: Python compares the wall clocks of two datetimes that share a zone.
+"""
+
+from __future__ import annotations
+
+from calendar import monthrange
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from .. import clock
+from ..errors import ArgumentError, ConfigError, Problem
+from ..shape import shown
+from .calendar import Calendar, CalendarCfg
+from .cron import Cron
+from .instants import DAY, at_day, day_after, in_utc, shifted
+from .moves import Moves
+from .rrule import RRule
+from .series import Explained, Occurrence, Series
+from .spec import Offset, TimerCfg, read_timer, read_zone
+
+__all__ = ["Explained", "Occurrence", "Series", "Timer"]
+
+Field = date | datetime | None
+
+
+class Timer:
+    """When a task is due.
+
+    Args:
+        timerCfg: As in e.json, or read already.
+        calendar: None, a country code, a mapping as in app.json, or a Calendar; None: what `timerCfg` names as a
+            country code.
+        timezone: IANA name of the zone where `timerCfg` names none; UTC where neither does.
+
+    Raises:
+        ConfigError: With every problem of `timerCfg`; an unknown zone or calendar; skipHoliday without a calendar.
+    """
+
+    cfg: TimerCfg
+    zone: ZoneInfo
+    calendar: Calendar | None
+    moves: Moves
+
+    def __init__(
+        self, timerCfg: Mapping[str, object] | TimerCfg, calendar: object = None, timezone: str | None = None
+    ) -> None:
+        if isinstance(timerCfg, TimerCfg):
+            self.cfg = timerCfg
+        else:
+            rows = isinstance(timerCfg, Mapping) and "startField" in timerCfg and "startTime" not in timerCfg
+            self.cfg = read_timer(timerCfg, rows=rows)
+        cfg = self.cfg
+        try:
+            self.zone = read_zone(cfg.timezone or timezone or "UTC")
+        except ValueError as error:
+            raise ConfigError(Problem("", "timezone", shown(timezone), str(error))) from None
+        self.calendar = Calendar.of(cfg.calendar, "timerCfg.calendar") if calendar is None else Calendar.of(calendar)
+        if cfg.skip_holiday and self.calendar is None:
+            allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
+            raise ConfigError(Problem("", "timerCfg.skipHoliday", "1 without a calendar", allowed))
+        known = self.calendar or Calendar(CalendarCfg())
+        self.moves = Moves(known, cfg.skip_holiday, cfg.workdays_only, cfg.holiday_policy)
+        self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
+
+    def __repr__(self) -> str:
+        return f"Timer({self.cfg.dump()!r}, timezone={self.zone.key!r})"
+
+    @property
+    def fine(self) -> bool:
+        """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
+        repeat = self.cfg.repeat
+        if repeat.repeat_type in ("minute", "hour"):
+            return True
+        if repeat.cron is not None:
+            return len(Cron.read(repeat.cron).times) > 1
+        return repeat.rrule is not None and RRule.read(repeat.rrule).finer
+
+    def series(self, start: Field = None, end: Field = None) -> Series | None:
+        """The occurrences of one start.
+
+        Args:
+            start: For rows the value of `startField`: a date, a naive datetime (local to the task's zone) or an aware
+                one. For a scheduled timer nothing.
+            end: For rows the value of `endField`, likewise; None: the row has no end.
+
+        Returns:
+            The series; None for a row without a start.
+        """
+        if not self.cfg.rows:
+            if start is not None or end is not None:
+                raise ArgumentError("a scheduled timer has one series: series() takes no row values")
+            return self._scheduled
+        return None if start is None else self._series(start, end)
+
+    def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:
+        """The due times of a scheduled timer.
+
+        Args:
+            after: First instant, inclusive; a naive one is local to the task's zone.
+            before: Last instant, exclusive; likewise.
+
+        Returns:
+            Aware datetimes in the task's zone, in order, each instant once.
+
+        Raises:
+            ArgumentError: This is the timer of a row task.
+        """
+        return (found.due for found in self._one().between(after, before))
+
+    def explain(self, after: datetime, before: datetime) -> list[Explained]:
+        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why."""
+        return self._one().explain(after, before)
+
+    def nextTime(self, now: datetime | None = None) -> datetime | None:
+        """The first due time after `now` (aware, or naive in the task's zone; None: the present); None without one."""
+        found = self._one().next(clock.now() if now is None else now)
+        return None if found is None else found.due
+
+    def field_range(self, after: datetime, before: datetime) -> tuple[datetime | None, datetime | None]:
+        """Bounds of the `startField` values that can have an occurrence due in [after, before).
+
+        Args:
+            after: First instant, aware or local to the task's zone.
+            before: Last instant, exclusive.
+
+        Returns:
+            Aware bounds, both inclusive, None for unbounded. They are generous: a date counts as its midnight in any
+            zone, a month as 28 to 31 days, and holiday moves as far as the calendar's blocks reach here.
+        """
+        first, last = in_utc(after, self.zone), in_utc(before, self.zone)
+        low, high = self.moves.reach(shifted(first, -DAY).date(), shifted(last, DAY).date())
+        begin, end = at_day(low, -2), at_day(high, 3)
+        repeats = self.cfg.repeat.repeat_type != "normal"
+        return None if repeats else _undo(self.cfg.start_offset, begin)[0], _undo(self.cfg.start_offset, end)[1]
+
+    def _one(self) -> Series:
+        if self._scheduled is None:
+            raise ArgumentError("a row timer has occurrences for a row only: series(start, end)")
+        return self._scheduled
+
+    def _series(self, start: Field, end: Field) -> Series:
+        cfg = self.cfg
+        wall: datetime | None = None
+        anchor: datetime | None = None
+        stop: datetime | None = None
+        try:
+            assert start is not None
+            wall, anchor = self._place(start, cfg.start_offset)
+            stop = self._stop(end)
+        except OverflowError:
+            wall = anchor = None  # a date at the edge of the calendar, as databases hold for "never": never due
+        hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
+        return Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop)
+
+    def _stop(self, end: Field) -> datetime | None:
+        """The last instant on which the series may have an occurrence, UTC; None without an end."""
+        cfg = self.cfg
+        offset = None
+        if cfg.end_time is not None:
+            end = cfg.end_time
+        elif cfg.end_time_type == 2:
+            offset = cfg.end_offset
+        else:
+            return None
+        if end is None:
+            return None
+        try:
+            wall, instant = self._place(end, offset)
+            whole_day = not isinstance(end, datetime) and not (offset and (offset.time is not None or _elapses(offset)))
+            return day_after(wall.date(), self.zone) - timedelta(microseconds=1) if whole_day else instant
+        except OverflowError:
+            if end.year < 5000:
+                raise
+            return None
+
+    def _place(self, value: date, offset: Offset | None) -> tuple[datetime, datetime]:
+        """The wall time (naive) and the instant (UTC) of a field's value with its offset."""
+        if not isinstance(value, datetime):
+            wall = datetime(value.year, value.month, value.day)
+            instant = in_utc(wall, self.zone)
+        elif value.tzinfo is None:
+            wall, instant = value, in_utc(value, self.zone)
+        else:
+            instant = value.astimezone(UTC)
+            wall = instant.astimezone(self.zone).replace(tzinfo=None)
+        if offset is None:
+            return wall, instant
+        if _elapses(offset):
+            instant += offset.amount * timedelta(**{f"{offset.unit}s": 1})
+            return instant.astimezone(self.zone).replace(tzinfo=None), instant
+        moved = _calendrical(wall, offset)
+        if offset.time is not None:
+            moved = datetime.combine(moved.date(), offset.time)
+        return (wall, instant) if moved == wall else (moved, in_utc(moved, self.zone))
+
+
+def _elapses(offset: Offset) -> bool:
+    return offset.fine and offset.amount != 0
+
+
+def _calendrical(wall: datetime, offset: Offset) -> datetime:
+    """A wall time moved by days or longer, same clock time; a day that the month lacks is its last."""
+    amount = offset.amount
+    if offset.unit in ("month", "year"):
+        month = wall.year * 12 + wall.month - 1 + amount * (12 if offset.unit == "year" else 1)
+        year, number = month // 12, month % 12 + 1
+        if not 1 <= year <= 9999:
+            raise OverflowError("beyond the calendar")
+        return wall.replace(year=year, month=number, day=min(wall.day, monthrange(year, number)[1]), fold=0)
+    days = {"day": 1, "week": 7}.get(offset.unit, 0)
+    return (wall + timedelta(days=amount * days)).replace(fold=0) if amount else wall
+
+
+def _undo(offset: Offset | None, at: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """The least and the greatest instant from which the offset can lead to `at`, with two days to spare."""
+    if at is None or offset is None:
+        return at, at
+    shortest = {"month": timedelta(28), "year": timedelta(365)}
+    longest = {"month": timedelta(31), "year": timedelta(366)}
+    unit = timedelta(**{f"{offset.unit}s": 1}) if offset.unit not in shortest else timedelta()
+    try:
+        ends = [offset.amount * span.get(offset.unit, unit) for span in (shortest, longest)]
+        low, high = at - max(ends) - 2 * DAY, at - min(ends) + 2 * DAY
+    except OverflowError:
+        return None, None
+    return low, high
