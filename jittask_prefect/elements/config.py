@@ -1,0 +1,282 @@
+"""`e.json` and `app.json` as frozen, validated shapes; the one place where these files are read."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from ..errors import ConfigError, Problem
+from ..schedule.calendar import CalendarCfg
+from ..schedule.spec import TimerCfg, read_timer
+from ..shape import Shape, shown
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
+_HOSTILE = ("{{", "}}", "__prefect_kind")
+
+
+def _path(text: str, parts: int, example: str) -> str:
+    pieces = text.split(".")
+    if len(pieces) != parts or not all(NAME.fullmatch(piece) for piece in pieces):
+        raise ValueError(f"a name like {example}")
+    return text
+
+
+def safe_text(text: str) -> str:
+    """Refuse what Prefect would resolve or hydrate: placeholders and `__prefect_kind`.
+
+    Source: prefect `deployments/base.py` resolves `{{ … }}` in deployments, `_internal/schemas` hydrates parameters.
+    """
+    for mark in _HOSTILE:
+        if mark in text:
+            raise ValueError(f"a text without {mark}, which Prefect would resolve")
+    return text
+
+
+def _display(text: str) -> str:
+    safe_text(text)
+    if not text.strip() or len(text) > 200 or any(ord(c) < 32 for c in text):
+        raise ValueError("one line of 1 to 200 characters")
+    return text
+
+
+def _flag(value: object) -> object:
+    return bool(value) if value in (0, 1) and isinstance(value, int) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Display = Annotated[str, AfterValidator(_display)]
+TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
+ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
+FuncPath = Annotated[str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))]
+Seconds = Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)]
+
+
+class Missed(Shape):
+    """What to do with occurrences that no worker ran in time; `grace` and `lookback` in seconds."""
+
+    policy: Literal["latest", "all", "none"] = "latest"
+    grace: Seconds = 60
+    lookback: Seconds = 86400
+
+
+class Concurrency(Shape):
+    """How many executions of a template may run at one time."""
+
+    limit: Annotated[int, Field(ge=1)]
+    overlap: Literal["queue", "skip", "replace"] = "queue"
+
+
+class TaskCfg(Shape):
+    """The e.json of a task template; `timeout` and `retryDelay` in seconds."""
+
+    type: TypePath
+    title: Display
+    enable: Flag = True
+    funcType: Literal["Inner", "Global"] = "Inner"
+    func: FuncPath | None = None
+    modelPath: ModelPath | None = None
+    filter: str = ""
+    timerCfg: dict[str, Any]
+    timeout: Annotated[Seconds, Field(gt=0)] = 43200
+    retries: Annotated[int, Field(ge=0, le=100)] = 0
+    retryDelay: Seconds = 0
+    missed: Missed = Missed()
+    dispatch: Literal["auto", "row", "batch"] = "auto"
+    rowRuns: Literal["failed", "all"] = "failed"
+    concurrency: Concurrency | None = None
+    tags: tuple[Display, ...] = ()
+    description: Annotated[str, AfterValidator(safe_text)] = ""
+    argDict: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_names(cls, raw: Any) -> Any:
+        if isinstance(raw, Mapping):
+            raw = dict(raw)
+            if "taskFunc" in raw:
+                old = raw.pop("taskFunc")
+                if raw.setdefault("func", old) != old:
+                    raise ValueError("func or taskFunc (its older spelling), not both with different values")
+            if isinstance(raw.get("tags"), list):
+                raw["tags"] = tuple(raw["tags"])
+            if raw.get("filter") is None:
+                raw.pop("filter", None)
+        return raw
+
+    @model_validator(mode="after")
+    def _function(self) -> TaskCfg:
+        if self.funcType == "Global" and self.func is None:
+            raise ValueError("func, a service function like services.NoticeSvc.send, where funcType is Global")
+        if self.funcType == "Inner" and self.func is not None:
+            raise ValueError("funcType Global where func is given")
+        return self
+
+
+_ROW_KEYS = ("modelPath", "filter", "dispatch", "rowRuns")
+
+
+def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
+    """The e.json of a task, checked as a whole.
+
+    Args:
+        raw: The parsed JSON.
+        rows: Whether the task's Type makes one task for each row.
+
+    Raises:
+        ConfigError: With every problem of the file, those of `timerCfg` among them.
+    """
+    problems: list[Problem] = []
+    cfg: TaskCfg | None = None
+    timer: TimerCfg | None = None
+    try:
+        cfg = TaskCfg.read(raw)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if isinstance(raw, Mapping):
+        if rows and not raw.get("modelPath"):
+            problems.append(Problem("", "modelPath", "nothing", "this key is required: a name like models.Contract"))
+        if not rows:
+            problems.extend(
+                Problem("", key, shown(raw[key]), "nothing: this key is for date-field tasks")
+                for key in _ROW_KEYS
+                if raw.get(key) not in (None, "")
+            )
+        if isinstance(raw.get("timerCfg"), Mapping):
+            try:
+                timer = read_timer(raw["timerCfg"], rows=rows, key="timerCfg")
+            except ConfigError as error:
+                problems.extend(error.problems)
+    if problems or cfg is None or timer is None:
+        raise ConfigError(problems)
+    return cfg, timer
+
+
+class ModelCfg(Shape):
+    """The e.json of a model."""
+
+    type: TypePath
+    title: Display = "Model"
+    database: str | None = None
+
+
+class ServiceCfg(Shape):
+    """The e.json of a service."""
+
+    type: TypePath
+    title: Display = "Service"
+    functionList: Any = None
+
+
+class TypeCfg(Shape):
+    """The e.json of a Type of the app's own; the class in type.py decides what it extends."""
+
+    type: TypePath
+    title: Display = "Type"
+    extends: TypePath | None = None
+
+
+class AppCfg(Shape):
+    """app.json; `horizon` in hours."""
+
+    name: Annotated[str, AfterValidator(lambda t: _named(t))]
+    title: Display | None = None
+    timezone: Annotated[str, AfterValidator(lambda t: _zone(t))] | None = None
+    database: str = "sqlite:///app.db"
+    databases: dict[str, str] = {}
+    horizon: Annotated[float, Field(gt=0, le=24 * 366, strict=False)] = 24
+    maxConcurrency: Annotated[int, Field(ge=1)] = 8
+    allowCodeFromForms: bool = False
+    calendar: str | None = None
+    calendars: dict[str, dict[str, Any]] = {}
+
+
+def _named(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", text):
+        raise ValueError("up to 64 letters, digits, - or _")
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("an IANA zone like Europe/Berlin") from None
+    return text
+
+
+def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
+    """app.json and its named calendars, checked as a whole.
+
+    Raises:
+        ConfigError: With every problem of the file.
+    """
+    problems: list[Problem] = []
+    cfg: AppCfg | None = None
+    calendars: dict[str, CalendarCfg] = {}
+    try:
+        cfg = AppCfg.read(raw)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    named = raw.get("calendars") if isinstance(raw, Mapping) else None
+    for name, value in (named or {}).items() if isinstance(named, Mapping) else ():
+        try:
+            calendars[name] = CalendarCfg.read(value, f"calendars.{name}")
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if problems or cfg is None:
+        raise ConfigError(problems)
+    return cfg, calendars
+
+
+def read_json(path: Path, name: str) -> Any:
+    """The JSON of one file.
+
+    Args:
+        path: The file.
+        name: How messages call it, relative to the app folder.
+
+    Raises:
+        ConfigError: It is missing, is not UTF-8, is not JSON, or names a key twice.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+    except FileNotFoundError:
+        raise ConfigError(Problem(name, "", "no such file", "a JSON file")) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise ConfigError(Problem(name, "", where, "valid JSON")) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(Problem(name, "", f"byte {error.start} is not UTF-8", "UTF-8 text")) from None
+    except RecursionError:
+        raise ConfigError(Problem(name, "", "JSON nested too deeply", "valid JSON")) from None
+    except _TwiceError as error:
+        raise ConfigError(Problem(name, str(error), "the key twice", "each key once")) from None
+
+
+class _TwiceError(ValueError):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise _TwiceError(key)
+        result[key] = value
+    return result
+
+
+@lru_cache(maxsize=1)
+def machine_zone() -> str:
+    """The IANA name of the machine's zone, `UTC` where it has none."""
+    from tzlocal import get_localzone_name
+
+    return get_localzone_name() or "UTC"

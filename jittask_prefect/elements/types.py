@@ -1,0 +1,249 @@
+"""Meta → Type → Instance: the base classes that task templates and services are made of.
+
+A *Type* is a class here or of the app's own; a *template* is an instance of its Type, made from one element folder.
+The names of public methods are the contract's, hence camelCase.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .. import clock
+from ..errors import ArgumentError, ConfigError, JittaskError, Problem, SignatureError, UnknownElement
+from ..schedule.timer import Explained, Series, Timer
+from .config import NAME, TaskCfg
+from .q import Filter
+
+if TYPE_CHECKING:
+    from .app import App
+
+Function = Callable[..., Any]
+
+
+@dataclass
+class Task:
+    """One execution, as `handle`, `afterReturn` and the other methods of a Type see it.
+
+    Attributes:
+        taskId: Its id.
+        fullName: The template's full name.
+        taskType: The full name of the template's Type.
+        argDict: Keyword arguments for the function of a scheduled task.
+        dueTime: When it is due; aware, in the task's zone.
+        status: `executing` in `handle`; `completed`, `error` or `ended` in `afterReturn`.
+        row: The model instance of a row task, else None.
+        result: What the function returned, or the reason of a failure.
+        funcName: The function to call instead of the template's own (`createTimerTask`).
+    """
+
+    taskId: str
+    fullName: str
+    taskType: str
+    argDict: dict[str, Any]
+    dueTime: datetime
+    status: str = "executing"
+    row: Any = None
+    result: Any = None
+    funcName: str | None = field(default=None, repr=False)
+
+
+class Meta:
+    """What every task template has (`tasks.Meta`)."""
+
+    rows = False
+
+    def __init__(self, app: App, fullName: str, config: Mapping[str, Any], cfg: TaskCfg, timer: Timer) -> None:
+        self.app = app
+        self.fullName = fullName
+        self.config: dict[str, Any] = dict(config)
+        self.cfg = cfg
+        self.title = cfg.title
+        self.taskType = cfg.type
+        self.timer = timer
+
+    def __repr__(self) -> str:
+        return f"<{self.fullName} ({self.taskType})>"
+
+    @property
+    def enable(self) -> bool:
+        """Whether the template makes tasks of its own."""
+        return self.cfg.enable
+
+    @property
+    def inner(self) -> ModuleType:
+        """The module of the template's inner.py, loaded at first use."""
+        return self.app.module(self.fullName, "inner")
+
+    def occurrences(self, after: datetime, before: datetime, row: Any = None) -> Iterator[datetime]:
+        """When tasks of this template are due.
+
+        Args:
+            after: First instant of the window, included; naive means the task's zone.
+            before: End of the window, excluded.
+            row: The row, for a date-field template.
+
+        Returns:
+            Aware datetimes in the task's zone, in order.
+        """
+        series = self.series(row)
+        if series is None:
+            return iter(())
+        return (o.due for o in series.between(self.local(after), self.local(before)))
+
+    def explain(self, after: datetime, before: datetime, row: Any = None) -> list[Explained]:
+        """How each occurrence in the window came to be; arguments as for `occurrences`."""
+        series = self.series(row)
+        return [] if series is None else series.explain(self.local(after), self.local(before))
+
+    def getNextRunTime(self, task: Task | None = None, now: datetime | None = None) -> datetime | None:
+        """The next due time after `now` (the present where absent); None where there is none."""
+        series = self.series(task.row if task is not None else None)
+        if series is None:
+            return None
+        occurrence = series.next(self.local(now) if now is not None else clock.now())
+        return occurrence.due if occurrence else None
+
+    def series(self, row: Any = None) -> Series | None:
+        """The occurrences that belong together: the scheduled task's, or one row's."""
+        return self.timer.series()
+
+    def local(self, instant: datetime) -> datetime:
+        """An instant made aware: a naive one is wall-clock time in the task's zone."""
+        return instant if instant.tzinfo else instant.replace(tzinfo=self.timer.zone).astimezone(UTC)
+
+    def getFunc(self, task: Task | None = None) -> Function:
+        """The function that an execution calls.
+
+        Raises:
+            UnknownElement: There is no such function.
+        """
+        name = task.funcName if task is not None else None
+        if name is None:
+            name = self.cfg.func if self.cfg.funcType == "Global" else "customFunc"
+        return self.function(str(name))
+
+    def function(self, name: str) -> Function:
+        """A function of inner.py, or `services.X.method`.
+
+        Raises:
+            UnknownElement: There is no such function.
+        """
+        if name.startswith("services."):
+            return self.app.service_function(name)
+        found = getattr(self.inner, name, None) if NAME.fullmatch(name) and not name.startswith("__") else None
+        if not inspect.isfunction(found):
+            known = ", ".join(sorted(n for n, f in vars(self.inner).items() if inspect.isfunction(f))) or "none"
+            raise UnknownElement(
+                f"{self.fullName}: no function {name!r}; its inner.py has {known}; "
+                "a service function is written services.X.method"
+            )
+        return found
+
+    def handle(self, task: Task) -> Any:
+        """Run one execution; a Type may override it. What it returns is the task's result."""
+        return self.getFunc(task)(**task.argDict)
+
+    def afterReturn(self, task: Task) -> None:
+        """Called once when an execution has ended, however it ended; a Type may override it."""
+
+    def check_function(self) -> None:
+        """Whether the function takes what the task passes to it.
+
+        Raises:
+            SignatureError: It does not.
+            ConfigError: The function, its module or its service is missing or broken.
+        """
+        key = "func" if self.cfg.funcType == "Global" else "customFunc"
+        try:
+            func = self.getFunc()
+        except ConfigError:
+            raise
+        except JittaskError as error:
+            raise ConfigError(Problem("", key, str(error), "a function that exists")) from None
+        self._check_signature(func, key)
+
+    def _check_signature(self, func: Function, key: str) -> None:
+        try:
+            inspect.signature(func).bind(**self.cfg.argDict)
+        except TypeError as error:
+            given = ", ".join(self.cfg.argDict) or "no argument"
+            allowed = f"a function that can be called with {given}" + (" (argDict)" if self.cfg.argDict else "")
+            raise SignatureError(Problem("", key, f"{_shape(func)}: {error}", allowed)) from None
+
+
+class NormalType(Meta):
+    """Scheduled tasks (`tasks.NormalType`): due at the times of their own schedule."""
+
+
+class DateFieldType(Meta):
+    """Date-field tasks (`tasks.DateFieldType`): one for each row, due relative to a date of it."""
+
+    rows = True
+
+    def __init__(self, app: App, fullName: str, config: Mapping[str, Any], cfg: TaskCfg, timer: Timer) -> None:
+        from .q import parse
+
+        super().__init__(app, fullName, config, cfg, timer)
+        self.model_name = str(cfg.modelPath)
+        self.filter: Filter = parse(cfg.filter)
+
+    @property
+    def model(self) -> type[Any]:
+        """The model's class."""
+        found = self.app.getElement(self.model_name)
+        assert isinstance(found, type)
+        return found
+
+    def series(self, row: Any = None) -> Series | None:
+        """The occurrences of one row; None where the row has no date."""
+        if row is None:
+            return None
+        start, end = self.dates(row)
+        return self.timer.series(start, end) if start is not None else None
+
+    def dates(self, row: Any) -> tuple[date | None, date | None]:
+        """The row's start and end field, as the timer takes them."""
+        cfg = self.timer.cfg
+        end = getattr(row, cfg.end_field) if cfg.end_field and cfg.end_time_type == 2 else None
+        return getattr(row, str(cfg.start_field)), end
+
+    def handle(self, task: Task) -> Any:
+        """Run one execution: the function gets the row; one called by `createTimerTask` its arguments."""
+        if task.row is None:
+            return super().handle(task)
+        return self.getFunc(task)(task.row)
+
+    def _check_signature(self, func: Function, key: str) -> None:
+        kinds = [p.kind for p in inspect.signature(func).parameters.values()]
+        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        if len(kinds) != 1 or kinds[0] not in positional:
+            raise SignatureError(Problem("", key, _shape(func), "exactly one parameter, the row"))
+
+
+class NormalService:
+    """The base of services (`services.NormalType`): a class whose methods are service functions."""
+
+    app: App
+
+
+def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> None:
+    """Whether a function can be called with these keyword arguments.
+
+    Raises:
+        ArgumentError: It cannot.
+    """
+    try:
+        inspect.signature(func).bind(**arguments)
+    except TypeError as error:
+        raise ArgumentError(
+            f"{name} is {_shape(func)}; called with {', '.join(arguments) or 'no argument'}: {error}"
+        ) from None
+
+
+def _shape(func: Function) -> str:
+    return f"{getattr(func, '__name__', 'function')}{inspect.signature(func)}"
