@@ -1,0 +1,310 @@
+"""The command `jittask`: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from . import __version__, clock
+from .errors import ArgumentError, ConfigError, InvalidTime, JittaskError
+
+cli = typer.Typer(
+    name="jittask",
+    help="Background tasks for business applications, on Prefect.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
+cli.add_typer(db, name="db")
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Now = Annotated[
+    str | None, typer.Option("--now", help="The instant to work as of, ISO 8601; the present where absent.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Kind(StrEnum):
+    """The two kinds of tasks."""
+
+    scheduled = "scheduled"
+    date_field = "date-field"
+
+
+def main() -> None:
+    """Run the command; an error of ours is a sentence, not a traceback."""
+    try:
+        code = cli(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Abort:
+        sys.exit(130)
+    except JittaskError as error:
+        err.print(f"[red]{type(error).__name__}:[/] {escape(str(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # typer's own usage errors know how to show themselves
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        sys.exit(getattr(error, "exit_code", 2))
+
+
+def _app() -> Any:
+    from .wiring import current_app
+
+    return current_app()
+
+
+def _instant(text: str | None, *, name: str = "--now") -> datetime:
+    if text is None:
+        return clock.now()
+    from .task_svc import instant
+
+    try:
+        return instant(text, _app())
+    except InvalidTime as error:
+        raise InvalidTime(f"{name}: {error}") from None
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+@cli.command()
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
+    """Make a new app that works at once."""
+    from . import compile, scaffold
+    from .elements.app import App
+
+    made = scaffold.init(folder)
+    compile.write(App(made), compile.instant_of(App(made), clock.now()))
+    out.print(f"{made} is made. Next: [bold]cd {escape(str(folder))} && jittask up[/]")
+
+
+@cli.command()
+def new(
+    kind: Kind,
+    title: str,
+    model: Annotated[str | None, typer.Option(help="The model of a date-field task, e.g. models.Contract.")] = None,
+    field: Annotated[str | None, typer.Option(help="The date field of a date-field task.")] = None,
+) -> None:
+    """Make the folder of a task; its English name comes from the title."""
+    from . import scaffold
+
+    app = _app()
+    if kind is Kind.scheduled:
+        if model or field:
+            raise ArgumentError("--model and --field belong to a date-field task")
+        folder = scaffold.new_scheduled(app, title, clock.now())
+    else:
+        folder = scaffold.new_date_field(app, title, model, field)
+    out.print(f"tasks.{folder.name} is made: {escape(str(folder / 'e.json'))}, inner.py")
+
+
+@cli.command()
+def check() -> None:
+    """Report every mistake of every file; exit 1 where there is one."""
+    app = _app()
+    problems = app.check()
+    for problem in problems:
+        print(problem)
+    for warning in app.warnings(clock.now()):
+        err.print(f"[yellow]warning:[/] {escape(warning)}")
+    if problems:
+        err.print(f"[red]{len(problems)} mistake{'s' if len(problems) > 1 else ''} in {escape(str(app.path))}[/]")
+        raise typer.Exit(1)
+    err.print(f"[green]{len(app.templates())} tasks, {len(app.models())} models: no mistake[/]")
+
+
+@cli.command("compile")
+def compile_(
+    now: Now = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="Where to write it; prefect.yaml beside the app where absent.")
+    ] = None,
+) -> None:
+    """Write prefect.yaml."""
+    from . import compile
+
+    app = _app()
+    written = compile.write(app, _instant(now) if now else compile.instant_of(app, clock.now()), file)
+    out.print(f"{escape(str(written))}: {len(app.templates())} tasks and the sync")
+
+
+@cli.command()
+def deploy(
+    prune: Annotated[bool, typer.Option("--prune", help="Remove deployments whose template is gone.")] = False,
+) -> None:
+    """Compile, and bring the server's deployments to it; only what changed is touched."""
+    from . import compile
+    from .prefect_api import connect
+
+    app = _app()
+    for problem in app.check():
+        err.print(f"[yellow]left out:[/] {escape(str(problem))}")
+    done = compile.deploy(app, connect(app.path), clock.now(), prune=prune)
+    for word, names in (("deployed", done.changed), ("unchanged", done.unchanged), ("removed", done.removed)):
+        if names:
+            out.print(f"{word}: {', '.join(names)}")
+    if done.leftover:
+        out.print(f"[yellow]without a template: {', '.join(done.leftover)}; `jittask deploy --prune` removes them[/]")
+
+
+@cli.command()
+def sync(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and write nothing; needs no server.")
+    ] = False,
+    now: Now = None,
+    since: Annotated[str | None, typer.Option(help="Look back to this instant instead of the last sync.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring rows and flow runs together once, and print the plan."""
+    from .rows import sync as engine
+    from .running.flows import run_sync
+
+    app, at = _app(), _instant(now)
+    start = _instant(since, name="--since") if since else None
+    report = engine.plan(app, at, start) if dry_run else run_sync(app, at, start)
+    if report is None:
+        raise JittaskError("another sync is at work; it holds the lease for a minute at most")
+    if as_json:
+        _print_json(report.as_dict())
+    else:
+        table = Table("due", "task", "row", "action", "reason", box=None)
+        for action in report.actions:
+            shown = (
+                action.due.astimezone(app.template(action.template).timer.zone)
+                if action.template in app.names("tasks")
+                else action.due
+            )
+            table.add_row(
+                f"{shown:%Y-%m-%d %H:%M %Z}", action.template, escape(action.row), action.action, escape(action.reason)
+            )
+        out.print(table if report.actions else "nothing to do")
+    for problem in report.problems:
+        err.print(f"[yellow]problem:[/] {escape(problem)}")
+    if not dry_run and not as_json:
+        out.print(f"{report.created} runs made, {report.ended} ended")
+
+
+@cli.command()
+def up(
+    once: Annotated[
+        bool, typer.Option("--check", help="End once a task of each kind has completed; JSON on stdout.")
+    ] = False,
+) -> None:
+    """Start what is missing (server, work pool, deployments, worker), and show what happens until Ctrl-C."""
+    from .up import up as run_up
+
+    raise typer.Exit(run_up(_app(), check=once))
+
+
+@cli.command()
+def run(
+    task: str,
+    row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Roll back what it changed on the row.")] = False,
+) -> None:
+    """Run a task's function here and now, in this process, without a server: for debugging."""
+    import logging
+
+    from .running.debug import run_here
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _print_json(run_here(_app(), task, row, clock.now(), dry=dry))
+
+
+@cli.command()
+def end(task_id: str) -> None:
+    """End a task: a pending one never runs, an executing one's process is gone."""
+    _print_json(_app().getElement("services.TaskSvc").forcedEnd(task_id))
+
+
+@cli.command()
+def preview(
+    task: str,
+    row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,
+    after: Annotated[str | None, typer.Option(help="Start of the window; now where absent.")] = None,
+    before: Annotated[str | None, typer.Option(help="End of the window; a year on where absent.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """List a task's occurrences, and how each came to be."""
+    from .running.debug import load_row
+    from .schedule.words import describe
+
+    app = _app()
+    template = app.template(task)
+    start = _instant(after, name="--after")
+    stop = _instant(before, name="--before") if before else start + timedelta(days=366)
+    found = template.explain(start, stop, load_row(app, template, row))[:count]
+    if as_json:
+        _print_json([e.as_dict() for e in found])
+        return
+    out.print(f"[bold]{escape(template.title)}[/] ({task}): {escape(describe(template.timer))}")
+    table = Table("due", "nominal", "because", "note", box=None)
+    for item in found:
+        due = f"{item.due:%a %Y-%m-%d %H:%M %Z}" if item.due else "–"
+        moved = "" if item.due == item.nominal else f"{item.nominal:%a %Y-%m-%d %H:%M}"
+        table.add_row(due, moved, item.because or "", item.note)
+    out.print(table if found else "nothing in the window")
+    for warning in app.warnings(clock.now(), [template]):
+        err.print(f"[yellow]warning:[/] {escape(warning)}")
+
+
+@cli.command()
+def records(
+    task: Annotated[str | None, typer.Argument()] = None,
+    status: Annotated[str | None, typer.Option(help="pending, executing, overdue, completed, error or ended.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Due then or later.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Due earlier.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 200,
+    as_json: Json = False,
+) -> None:
+    """List execution records, newest due time first."""
+    found = _app().getElement("services.TaskSvc").getTaskRecords(task, status, start, stop, limit)
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("due", "task", "row", "status", "taskId", "result", box=None)
+    for item in found:
+        said = item["message"] if item["result"] is None else json.dumps(item["result"], ensure_ascii=False)
+        table.add_row(
+            item["dueTime"], item["title"], escape(item["row"] or ""), item["status"], item["taskId"], escape(said[:80])
+        )
+    out.print(table if found else "no records")
+
+
+@db.command("upgrade")
+def db_upgrade(
+    models: Annotated[bool, typer.Option("--models", help="Also make missing tables of the app's models.")] = False,
+) -> None:
+    """Make or migrate the ledger's tables in each database of the app."""
+    from .rows.tables import upgrade
+
+    made = upgrade(_app(), models=models)
+    out.print("\n".join(made) or "the tables are current")
+
+
+__all__ = ["ConfigError", "cli", "main"]

@@ -1,0 +1,615 @@
+"""The Prefect server and worker that `jittask up` runs for one app: found, started, handed on, ended.
+
+Everything of one app lies in one folder, its *home* (`<app>/.jittask`):
+
+    server.json, worker.json   what runs: pid and start time, address, Prefect version, and the `up` that owns it
+    server.lock                held while something is looked for and started, so that two `up`s make one server
+    server.log, worker.log     output, appended; `.1` is the one before, once it grew beyond 10 MB
+    prefect/                   PREFECT_HOME: the SQLite database and Prefect's own files
+
+Both end with their owner on Ctrl-C, SIGTERM and SIGHUP. Where it was killed outright they live on, and the next `up`
+takes them over. POSIX only: sessions, `flock`, signals. Importing this imports nothing of Prefect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.metadata
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import IO, Any, Self, TypeVar
+
+from .errors import JittaskError, PrefectApiError
+
+HOST = "127.0.0.1"
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.05  # seconds between two looks at something that cannot be awaited
+ANSWER = 5.0  # seconds that one request may take: a busy server computes schedules in its event loop
+PORT_ATTEMPTS = 3
+LOG_LIMIT = 10_000_000
+LOG_TAIL = 20
+
+# In the environment of what we start, and so of all that it starts: tells our processes where their parents are gone.
+SERVER_MARK = "JITTASK_SERVER_OF"
+WORKER_MARK = "JITTASK_WORKER_OF"
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A running server: `started` is the process's start time as the OS gives it, to tell a reused pid."""
+
+    pid: int
+    started: float
+    port: int
+    home: str
+    version: str
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"{self.ui_url}/api"
+
+    @property
+    def ui_url(self) -> str:
+        """The address of its UI."""
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """A running worker, and the server and work pool that it polls."""
+
+    pid: int
+    started: float
+    url: str
+    pool: str
+    home: str
+    version: str
+
+
+Info = TypeVar("Info", ServerInfo, WorkerInfo)
+Owner = tuple[int, float]  # pid and start time
+
+
+def environment(url: str | None, home: Path) -> dict[str, str]:
+    """The environment that all our processes get.
+
+    Args:
+        url: The API's address; None for the server itself, which must not have one.
+        home: The app's `.jittask` folder.
+
+    Returns:
+        `os.environ` with Prefect kept to this home: no hidden server, no user profile, no telemetry, no proxy between
+        us and this machine. Logging settings stay as they are.
+    """
+    env = dict(os.environ)
+    # The profile and the newer spelling of "ephemeral mode" would win over what is set below.
+    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH", "PREFECT_SERVER_EPHEMERAL_ENABLED"):
+        env.pop(name, None)
+    for name in (SERVER_MARK, WORKER_MARK):  # called in a flow run
+        env.pop(name, None)
+    if url is not None:
+        env["PREFECT_API_URL"] = url
+    env["PREFECT_HOME"] = str(home.resolve() / "prefect")
+    env["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
+    env["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    env["DO_NOT_TRACK"] = "1"
+    env.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")
+    env.setdefault("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false")
+    env["PYTHONUNBUFFERED"] = "1"
+    direct = env.get("no_proxy") or env.get("NO_PROXY") or ""
+    env["no_proxy"] = env["NO_PROXY"] = ",".join(filter(None, (direct, HOST, "localhost")))
+    return env
+
+
+class Embedded:
+    """The server and the worker of one home.
+
+    As a context manager it stops at the end what it answers for, on SIGTERM and SIGHUP too.
+    """
+
+    def __init__(self, home: Path) -> None:
+        """Nothing is started or written yet.
+
+        Args:
+            home: The app's `.jittask` folder; made when something is started.
+        """
+        self.home = home.resolve()
+        self.server_log = self.home / "server.log"
+        self.worker_log = self.home / "worker.log"
+        self._server_file = self.home / "server.json"
+        self._worker_file = self.home / "worker.json"
+        self._server: ServerInfo | None = None
+        self._worker: WorkerInfo | None = None
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._log_start: dict[Path, int] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def find(self) -> ServerInfo | None:
+        """The server of this home that runs, answers, and is of the Prefect version installed; otherwise None.
+
+        A state file whose process is gone is removed.
+        """
+        info, _ = _read(self._server_file, ServerInfo)
+        return info if info and info.version == _prefect_version() and _answers(info) else None
+
+    def ensure(self, timeout: float = 90) -> tuple[ServerInfo, bool]:
+        """Find the server of this home or start it.
+
+        Args:
+            timeout: Seconds to wait for another process that starts it, and again for our own start.
+
+        Returns:
+            The server, and whether it was started here.
+
+        Raises:
+            PrefectApiError: It does not start; with the end of its log.
+        """
+        with self._locked(timeout):
+            info, owner = _read(self._server_file, ServerInfo)
+            if info:
+                if info.version == _prefect_version() and _await_answer(info, time.monotonic() + timeout):
+                    if not _alive(*owner):
+                        _write(self._server_file, info)
+                        self._server = info
+                    return info, False
+                self._refuse_foreign(info, owner, f"server (pid {info.pid}, Prefect {info.version}, {info.url})")
+            # Never two servers on one database: one that does not answer, is of another version, or was never written
+            # down ends first.
+            if left := self._end(SERVER_MARK, info):
+                raise PrefectApiError(
+                    f"The Prefect server of {self.home} does not answer and cannot be ended: pid {left}."
+                )
+            self._server = self._start_server(timeout)
+            return self._server, True
+
+    def ensure_worker(
+        self, url: str, pool: str, *, cwd: Path, env: Mapping[str, str] | None = None, worker_type: str = "process"
+    ) -> tuple[WorkerInfo, bool]:
+        """Find the worker of this home for `url` and `pool`, or start it; arguments as in `start_worker`.
+
+        Returns:
+            The worker, and whether it was started here.
+
+        Raises:
+            PrefectApiError: Another `jittask up` of this home runs a worker for another server, pool or version.
+        """
+        with self._locked(30):
+            info, owner = _read(self._worker_file, WorkerInfo)
+            if info:
+                if (info.url, info.pool, info.version) == (url, pool, _prefect_version()):
+                    if not _alive(*owner):
+                        _write(self._worker_file, info)
+                        self._worker = info
+                    return info, False
+                self._refuse_foreign(info, owner, f"worker (pid {info.pid}, pool {info.pool!r} of {info.url})")
+                self._end(WORKER_MARK, info)
+            return self._start_worker(url, pool, cwd, env, worker_type)[1], True
+
+    def start_worker(
+        self, url: str, pool: str, *, cwd: Path, env: Mapping[str, str] | None = None, worker_type: str = "process"
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker without looking for one; `ensure_worker` looks first.
+
+        Args:
+            url: The API's address.
+            pool: The work pool's name; the pool exists.
+            cwd: Where it runs.
+            env: What is added to `environment(url, home)`.
+            worker_type: The worker's type, which is the pool's.
+        """
+        return self._start_worker(url, pool, cwd, env, worker_type)[0]
+
+    def _start_worker(
+        self, url: str, pool: str, cwd: Path, env: Mapping[str, str] | None, worker_type: str
+    ) -> tuple[subprocess.Popen[bytes], WorkerInfo]:
+        place = zlib.crc32(os.fsencode(self.home))
+        name = f"jittask-{re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname())}-{place:08x}"
+        command = _prefect("worker", "start", "--pool", pool, "--type", worker_type, "--name", name)
+        marked = environment(url, self.home) | dict(env or {}) | {WORKER_MARK: str(self.home)}
+        process = self._spawn(command, self.worker_log, cwd=cwd, env=marked)
+        info = WorkerInfo(process.pid, _started(process.pid), url, pool, str(self.home), _prefect_version())
+        self._worker = info
+        _write(self._worker_file, info)
+        return process, info
+
+    def worker_running(self, url: str | None = None, pool: str | None = None) -> WorkerInfo | None:
+        """The worker of this home that runs (for that server and that pool, where given); otherwise None.
+
+        A state file whose process is gone is removed.
+        """
+        info, _ = _read(self._worker_file, WorkerInfo)
+        fits = info and info.version == _prefect_version() and url in (None, info.url) and pool in (None, info.pool)
+        return info if fits else None
+
+    def check(self) -> None:
+        """Raise where a process that this object answers for has ended by itself.
+
+        Raises:
+            PrefectApiError: With the end of its log.
+        """
+        for what, info, log in (("server", self._server, self.server_log), ("worker", self._worker, self.worker_log)):
+            if info and not _alive(info.pid, info.started):
+                raise PrefectApiError(f"The Prefect {what} (pid {info.pid}) has ended. {self._ending(log)}")
+
+    def stop(self) -> None:
+        """End what this object started or took over, worker first, with all that came from it.
+
+        Flow runs first, so that they end as Crashed; they have sessions of their own and are found by parent, session
+        and environment. Each gets SIGTERM, 10 seconds, SIGKILL; interrupted meanwhile (a second Ctrl-C), SIGKILL at
+        once. What was only found stays.
+
+        Raises:
+            JittaskError: A process survived SIGKILL.
+        """
+        survivors: list[int] = []
+        if worker := self._worker:
+            survivors += self._end(WORKER_MARK, worker)
+            _forget(self._worker_file, worker)
+            self._worker = None
+        if server := self._server:
+            survivors += self._end(SERVER_MARK, server)
+            _forget(self._server_file, server)
+            self._server = None
+        if survivors:
+            raise JittaskError(f"These processes survived SIGKILL: {', '.join(map(str, survivors))}.")
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(name) is not signal.SIG_IGN:  # nohup
+                    self._handlers[name] = signal.signal(name, _exit)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            while self._handlers:
+                signal.signal(*self._handlers.popitem())
+
+    def _start_server(self, timeout: float) -> ServerInfo:
+        base = environment(None, self.home) | {SERVER_MARK: str(self.home), "PREFECT_SERVER_API_HOST": HOST}
+        base.pop("PREFECT_SERVER_API_BASE_PATH", None)
+        command = _prefect("server", "start")
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            port = _free_port()
+            own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api"}
+            begun = time.monotonic()
+            # In its home: a prefect.toml or .env of the user's folder is not meant for this server.
+            process = self._spawn(command, self.server_log, cwd=self.home, env=base | own)
+            info = ServerInfo(process.pid, _started(process.pid), port, str(self.home), _prefect_version())
+            try:
+                _write(self._server_file, info)  # before it answers: killed meanwhile, the next `up` must find it
+                if _await_answer(info, begun + timeout, process):
+                    return info
+                code = process.poll()
+            except BaseException:
+                self._give_up(info)
+                raise
+            self._give_up(info)
+            ending = self._ending(self.server_log)
+            if code is not None and "already in use" in ending and attempt < PORT_ATTEMPTS:
+                continue  # taken since it was free
+            how = f"did not answer within {timeout:g} s" if code is None else f"ended with exit code {code}"
+            raise PrefectApiError(
+                f"The Prefect server did not start: `{' '.join(command)}` on {info.url} {how}. {ending}"
+            )
+        raise AssertionError("unreachable")
+
+    def _give_up(self, info: ServerInfo) -> None:
+        self._end(SERVER_MARK, info)
+        _forget(self._server_file, info)
+
+    def _spawn(self, command: list[str], log: Path, *, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        self._make_home()
+        with _open_log(log) as output:
+            self._log_start[log] = output.tell()
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._children[process.pid] = process
+        return process
+
+    def _make_home(self) -> None:
+        if not self.home.exists():
+            self.home.mkdir(parents=True, exist_ok=True)
+            (self.home / ".gitignore").write_text("*\n")
+        (self.home / "prefect").mkdir(exist_ok=True)
+
+    def _refuse_foreign(self, info: ServerInfo | WorkerInfo, owner: Owner, what: str) -> None:
+        if _alive(*owner) and info not in (self._server, self._worker):
+            raise PrefectApiError(
+                f"The {what} of {self.home} does not fit or does not answer, and the `jittask up` with pid {owner[0]} "
+                "answers for it: stop that one first."
+            )
+
+    @contextlib.contextmanager
+    def _locked(self, timeout: float) -> Iterator[None]:
+        import fcntl
+
+        self._make_home()
+        deadline = time.monotonic() + timeout
+        with (self.home / "server.lock").open("a+") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        lock.seek(0)
+                        holder = lock.read() or "?"
+                        raise PrefectApiError(f"Process {holder} has held {lock.name} for {timeout:g} s.") from None
+                time.sleep(POLL)
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def _end(self, mark: str, root: ServerInfo | WorkerInfo | None) -> list[int]:
+        """End this process and all that came from it or carries the mark; returns the pids that survive."""
+        family = _Family([root.pid] if root and _alive(root.pid, root.started) else [], f"{mark}={self.home}")
+        told: dict[Owner, float] = {}
+        living: list[_Process] = []
+        now = time.monotonic()
+        last, end = now + 3 * GRACE, now + 4 * GRACE
+        while now < end:
+            try:
+                if not (living := family.members()):
+                    break
+                now = time.monotonic()
+                # The worker last, while flow runs can still report how they end: else they stay Running for ever.
+                others = [one for one in living if root is None or one.pid != root.pid]
+                for one in living if now > last else others or living:
+                    # SIGTERM once and not by group: to Prefect's worker a second one means SIGKILL.
+                    since = told.setdefault((one.pid, one.started), now)
+                    if since == now:
+                        _kill(one.pid, signal.SIGTERM)
+                    elif now > min(since + GRACE, last):
+                        _kill(one.pid, signal.SIGKILL)
+                time.sleep(POLL)
+            except (KeyboardInterrupt, SystemExit):
+                last, end = 0.0, now + GRACE  # asked twice: at once
+        for pid in [pid for pid, child in self._children.items() if child.poll() is not None]:
+            del self._children[pid]
+        return [one.pid for one in living]
+
+    def _ending(self, log: Path) -> str:
+        """The last lines that were written since we started the process, for a message."""
+        try:
+            with log.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(self._log_start.get(log, 0), size - 64_000))
+                lines = file.read().decode(errors="replace").strip().splitlines()
+        except OSError as error:
+            return f"Its log cannot be read: {error}."
+        if not lines:
+            return f"Its log, {log}, is empty."
+        return f"Its log, {log}, ends:\n" + "\n".join(lines[-LOG_TAIL:])
+
+
+# --- what runs on this machine
+
+
+@dataclass(frozen=True)
+class _Process:
+    pid: int
+    parent: int
+    session: int
+    started: float  # Linux: seconds since boot; elsewhere: since 1970, whole
+    dead: bool  # a zombie
+
+
+class _Family:
+    """Processes that came from some roots; it grows as it is looked at: sessions outlive the parents that made them."""
+
+    def __init__(self, roots: Iterable[int], mark: str) -> None:
+        self._seen = set(roots)
+        self._sessions = set(self._seen)  # each root leads a session
+        self._mark = b"\0" + os.fsencode(mark) + b"\0"
+
+    def members(self) -> list[_Process]:
+        table = _processes()
+        ours: set[int] = set()  # never this process, nor what it runs in
+        one = table.get(os.getpid())
+        while one and one.pid not in ours:
+            ours.add(one.pid)
+            one = table.get(one.parent)
+        mine = os.getsid(0)
+        found = {
+            p.pid for p in table.values() if p.session in self._sessions or p.pid in self._seen or self._marked(p.pid)
+        }
+        while more := {p.pid for p in table.values() if p.parent in found and p.pid not in found}:
+            found |= more
+        living = [table[pid] for pid in found if pid not in ours and table[pid].session != mine and not table[pid].dead]
+        self._seen = {p.pid for p in living}
+        self._sessions |= {p.session for p in living}
+        return living
+
+    def _marked(self, pid: int) -> bool:
+        try:
+            return self._mark in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return False
+
+
+def _processes() -> dict[int, _Process]:
+    if _LINUX:
+        found = (_from_proc(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
+        return {p.pid: p for p in found if p}
+    return _from_ps("-ax")
+
+
+def _process(pid: int) -> _Process | None:
+    return _from_proc(pid) if _LINUX else _from_ps("-p", str(pid)).get(pid)
+
+
+def _from_proc(pid: int) -> _Process | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    state, parent, _, session, *rest = text.rpartition(")")[2].split()  # proc(5): the name before it may hold anything
+    return _Process(pid, int(parent), int(session), int(rest[15]) / os.sysconf("SC_CLK_TCK"), state in "ZX")
+
+
+def _from_ps(*which: str) -> dict[int, _Process]:
+    command = ["ps", *which, "-o", "pid=,ppid=,stat=,lstart="]
+    text = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}, check=False).stdout
+    table: dict[int, _Process] = {}
+    for line in text.splitlines():
+        pid, parent, state, started = line.split(None, 3)
+        try:
+            session = os.getsid(int(pid))
+        except OSError:
+            continue
+        since = time.mktime(time.strptime(started.strip(), "%a %b %d %H:%M:%S %Y"))
+        table[int(pid)] = _Process(int(pid), int(parent), session, since, state.startswith("Z"))
+    return table
+
+
+_LINUX = Path("/proc/self/stat").exists()
+
+
+def _alive(pid: int, started: float) -> bool:
+    process = _process(pid)
+    return process is not None and not process.dead and process.started == started
+
+
+def _started(pid: int) -> float:
+    process = _process(pid)
+    return process.started if process else 0.0
+
+
+def _myself() -> Owner:
+    return os.getpid(), _started(os.getpid())
+
+
+def _kill(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+# --- state files and logs
+
+
+def _read(file: Path, kind: type[Info]) -> tuple[Info | None, Owner]:
+    """What the file says, where its process lives, and the owner; a file that is stale or unreadable is removed."""
+    try:
+        text = file.read_text()
+    except OSError:
+        return None, (0, 0.0)
+    try:
+        state = json.loads(text)
+        info = kind(**{f.name: state[f.name] for f in fields(kind)})
+        owner = int(state["owner"][0]), float(state["owner"][1])
+        if _alive(int(info.pid), float(info.started)):
+            return info, owner
+    except (ValueError, KeyError, TypeError, IndexError):
+        pass
+    with contextlib.suppress(OSError):
+        if file.read_text() == text:
+            file.unlink()
+    return None, (0, 0.0)
+
+
+def _write(file: Path, info: ServerInfo | WorkerInfo) -> None:
+    draft = file.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text(json.dumps(asdict(info) | {"owner": _myself()}, indent=2))
+    draft.replace(file)
+
+
+def _forget(file: Path, info: ServerInfo | WorkerInfo) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(file.read_text())["pid"] == info.pid:
+            file.unlink()
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_LIMIT:
+            log.replace(log.with_suffix(".log.1"))
+    return log.open("ab")
+
+
+# --- the server's side
+
+
+def _prefect(*arguments: str) -> list[str]:
+    # -P: the folder it runs in is the user's, and a file of his may be called like a module.
+    return [sys.executable, "-P", "-m", "prefect", "--no-prompt", *arguments]
+
+
+def _prefect_version() -> str:
+    return importlib.metadata.version("prefect")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_answer(info: ServerInfo, deadline: float, child: subprocess.Popen[bytes] | None = None) -> bool:
+    """True once the server answers; False once its process is gone or the deadline (monotonic seconds) has passed."""
+    while _alive(info.pid, info.started):
+        if _answers(info):
+            return True
+        if time.monotonic() > deadline:
+            break
+        if child is None:
+            time.sleep(POLL)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(POLL)
+    return False
+
+
+def _answers(info: ServerInfo) -> bool:
+    """Whether what listens on its port is healthy and of its home: another server may have got the port first."""
+    if _get(info.port, "/api/health")[0] != 200:
+        return False
+    status, body = _get(info.port, "/api/admin/settings")
+    if status in (401, 403):  # PREFECT_SERVER_API_AUTH_STRING is set: it cannot be asked
+        return True
+    try:
+        return status == 200 and Path(json.loads(body)["home"]) == Path(info.home) / "prefect"
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _get(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(HOST, port, timeout=ANSWER)  # not urllib: no proxy of the environment
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()

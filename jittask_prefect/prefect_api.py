@@ -1,0 +1,282 @@
+"""The only caller of the Prefect API: Prefect's own client, its answers as plain dicts, its failures as one error.
+
+`Api` is the seam that the rest of the package sees; `PrefectApi` talks to a server, `testing.FakePrefect` pretends to.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+
+from .embedded import Embedded
+from .errors import PrefectApiError
+
+# Without a URL the client would silently start a hidden server of its own.
+os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
+
+TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+PAGE = 200  # the server's limit
+
+
+class Api(Protocol):
+    """What the package needs of Prefect; flow runs, deployments and states are the API's JSON objects."""
+
+    url: str
+    ui_url: str
+
+    def ping(self) -> None:
+        """Raise PrefectApiError where the server does not answer."""
+
+    def ensure_pool(self, name: str, kind: str) -> bool:
+        """Make the work pool where it is missing; whether it was made."""
+
+    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+        """The deployments that carry a tag, by name."""
+
+    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The deployments of these names, whoever made them."""
+
+    def deploy(self, file: Path, names: Sequence[str]) -> None:
+        """`prefect deploy` of some of a prefect.yaml's deployments."""
+
+    def delete_deployment(self, deployment_id: str) -> None:
+        """Delete a deployment with its runs."""
+
+    def fill_schedule(self, deployment_id: str, start: datetime) -> None:
+        """Make the scheduled runs of a deployment from `start` on; those that exist stay."""
+
+    def create_run(
+        self,
+        deployment_id: str,
+        *,
+        key: str,
+        name: str,
+        due: datetime,
+        tags: Sequence[str],
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Make a flow run, once for each idempotency key; a repeat gives the existing one in whatever state."""
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """A flow run; None where there is none."""
+
+    def runs(
+        self, *, limit: int | None = None, offset: int = 0, sort: str = "EXPECTED_START_TIME_DESC", **filters: Any
+    ) -> list[dict[str, Any]]:
+        """Flow runs by the API's own filters (`flow_runs`, `deployments`, …); all pages where `limit` is absent."""
+
+    def set_state(
+        self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
+    ) -> str:
+        """Propose a state; the type of the state that the run has then."""
+
+    def logs(self, run_id: str) -> list[dict[str, Any]]:
+        """The log lines of a flow run."""
+
+
+class PrefectApi:
+    """The API of a Prefect server.
+
+    Args:
+        url: The API's address; absent, the one of Prefect's settings (`PREFECT_API_URL`, profile).
+
+    Raises:
+        PrefectApiError: No address is known.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        from prefect.client.orchestration import get_client
+        from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+        known = url or get_current_settings().api.url
+        if not known:
+            raise PrefectApiError(
+                "no Prefect server is known: set PREFECT_API_URL, or start one with `jittask up` in the app folder"
+            )
+        self.url = str(known).rstrip("/")
+        with temporary_settings({PREFECT_API_URL: self.url}):
+            self._client = get_client(sync_client=True)
+            self.ui_url = str(get_current_settings().ui_url or self.url.removesuffix("/api"))
+
+    def _call(self, method: Any, path: str, *, missing_ok: bool = False, **kwargs: Any) -> Any:
+        with self._errors(f"{method} {path}"):
+            try:
+                response = self._client.request(method, path, **kwargs)  # type: ignore[arg-type]
+            except httpx.HTTPStatusError as error:
+                if missing_ok and error.response.status_code == 404:
+                    return None
+                raise
+            return response.json() if response.content else None
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        from prefect.exceptions import PrefectException
+
+        try:
+            yield
+        except httpx.HTTPStatusError as error:
+            code, text = error.response.status_code, error.response.text[:400]
+            raise PrefectApiError(f"{what}: the Prefect server at {self.url} answered {code}: {text}") from error
+        except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
+            raise PrefectApiError(
+                f"{what}: no answer from the Prefect server at {self.url} ({type(error).__name__}: {error}); "
+                "is it running? `jittask up` starts one, PREFECT_API_URL names another"
+            ) from error
+
+    def ping(self) -> None:
+        self._call("GET", "/health")
+
+    def ensure_pool(self, name: str, kind: str) -> bool:
+        if self._call("GET", f"/work_pools/{name}", missing_ok=True) is not None:
+            return False
+        template = _base_job_template(kind)
+        with self._errors("POST /work_pools/"):
+            try:
+                self._client.request(
+                    "POST", "/work_pools/", json={"name": name, "type": kind, "base_job_template": template}
+                )
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != 409:  # somebody was faster
+                    raise
+        return True
+
+    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+        return self._deployments({"tags": {"all_": [tag]}})
+
+    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return self._deployments({"name": {"any_": list(names)}})
+
+    def _deployments(self, where: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            body = {"deployments": where, "limit": PAGE, "offset": len(found)}
+            page = self._call("POST", "/deployments/filter", json=body)
+            found |= {d["name"]: d for d in page}
+            if len(page) < PAGE:
+                return found
+
+    def deploy(self, file: Path, names: Sequence[str]) -> None:
+        chosen = [part for name in names for part in ("--name", name)]
+        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", file.name, *chosen]
+        # PWD is what `{{ $PWD }}` becomes in the pull step.
+        env = {
+            **os.environ,
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            "PWD": str(file.parent),
+        }
+        done = subprocess.run(
+            command, cwd=file.parent, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
+        if done.returncode:
+            said = (done.stdout + done.stderr)[-3000:].strip()
+            raise PrefectApiError(f"`prefect deploy` to {self.url} failed:\n{said}")
+
+    def delete_deployment(self, deployment_id: str) -> None:
+        self._call("DELETE", f"/deployments/{deployment_id}", missing_ok=True)
+
+    def fill_schedule(self, deployment_id: str, start: datetime) -> None:
+        self._call("POST", f"/deployments/{deployment_id}/schedule", json={"start_time": start.isoformat()})
+
+    def create_run(
+        self,
+        deployment_id: str,
+        *,
+        key: str,
+        name: str,
+        due: datetime,
+        tags: Sequence[str],
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
+        body = {
+            "name": name,
+            "idempotency_key": key,
+            "tags": list(tags),
+            "parameters": dict(parameters),
+            "state": state,
+        }
+        body["enforce_parameter_schema"] = False  # it costs more than the run itself, and the parameters are ours
+        found: dict[str, Any] = self._call("POST", f"/deployments/{deployment_id}/create_flow_run", json=body)
+        return found
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = self._call("GET", f"/flow_runs/{run_id}", missing_ok=True)
+        return found
+
+    def runs(
+        self, *, limit: int | None = None, offset: int = 0, sort: str = "EXPECTED_START_TIME_DESC", **filters: Any
+    ) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            body = {**filters, "sort": sort, "limit": size, "offset": offset + len(found)}
+            page = self._call("POST", "/flow_runs/filter", json=body)
+            found += page
+            if len(page) < size:
+                break
+        return found
+
+    def set_state(
+        self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
+    ) -> str:
+        state = {"type": kind, "name": name, "message": message}
+        answer = self._call(
+            "POST", f"/flow_runs/{run_id}/set_state", missing_ok=True, json={"state": state, "force": force}
+        )
+        if answer is None:
+            return "MISSING"
+        if answer.get("status") == "ACCEPT":
+            return str(answer["state"]["type"])
+        found = self.run(run_id)
+        return str(found["state"]["type"]) if found and found.get("state") else "MISSING"
+
+    def logs(self, run_id: str) -> list[dict[str, Any]]:
+        body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
+        found: list[dict[str, Any]] = self._call("POST", "/logs/filter", json=body)
+        return found
+
+
+def _base_job_template(kind: str) -> dict[str, Any]:
+    from prefect.workers.base import BaseWorker
+
+    worker = BaseWorker.get_worker_class_from_type(kind)
+    return worker.get_default_base_job_template() if worker else {}
+
+
+def configured_url() -> str | None:
+    """The API's address that `PREFECT_API_URL` or the user's profile names."""
+    if os.environ.get("PREFECT_API_URL"):
+        return os.environ["PREFECT_API_URL"]
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def address(home: Path) -> str | None:
+    """Where the app's Prefect server is: where the settings say; else the one that `jittask up` started.
+
+    Args:
+        home: The app folder.
+    """
+    if url := configured_url():
+        return url
+    found = Embedded(home / ".jittask").find()
+    return found.url if found else None
+
+
+def connect(home: Path) -> Api:
+    """The API of the app's Prefect server.
+
+    Raises:
+        PrefectApiError: No server is known.
+    """
+    return PrefectApi(address(home))

@@ -1,0 +1,229 @@
+"""Model events: what a SQLAlchemy session saves or deletes reaches the ledger in the same transaction.
+
+The listeners hang on SQLAlchemy's `Session` class, so they act whoever made the engine or the session. They never call
+Prefect: after the commit a background thread is nudged, and what it does not manage the sync does within a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.orm import Session, UOWTransaction
+
+from .. import clock
+from ..elements.app import App, owner_of
+from ..elements.types import DateFieldType
+from ..errors import JittaskError
+from . import ledger
+from .plan import Action, plan_row, wanted
+from .sync import apply
+
+log = logging.getLogger("jittask")
+_CHANGED = "jittask_changed"
+_EVENTS: ContextVar[bool] = ContextVar("jittask_in_event", default=False)
+_with_ledger: WeakSet[Engine] = WeakSet()
+_warned: WeakSet[Engine] = WeakSet()
+
+Nudge = Callable[[App, str], None]
+_nudges: list[Nudge] = []
+_resolvers: list[Callable[[], App]] = []
+
+
+def install(resolve: Callable[[], App], nudge: Nudge) -> None:
+    """Listen to every SQLAlchemy session of this process; a second call changes nothing.
+
+    Args:
+        resolve: Gives the current app; its models are loaded before the first flush is looked at.
+        nudge: Called after a commit that left something to hand over, with the app and the database's name.
+    """
+    if _resolvers:
+        return
+    _resolvers.append(resolve)
+    _nudges.append(nudge)
+    event.listen(Session, "after_flush", _after_flush)
+    event.listen(Session, "after_flush_postexec", _after_flush_postexec)
+    event.listen(Session, "after_commit", _after_commit)
+
+
+def save_row(
+    app: App, connection: Connection, row: Any, model: str, now: datetime, *, moved: bool = True
+) -> list[Action]:
+    """Plan one row's tasks anew and write what changed into the ledger, in the caller's transaction.
+
+    Args:
+        app: The app.
+        connection: The connection whose transaction the row's own change is in.
+        row: The row as it is now.
+        model: The model's full name.
+        now: The present instant.
+        moved: Whether a field that decides about due times changed: only then can something be due in the past.
+
+    Returns:
+        The actions, `skip` ones (nothing to do) among them.
+    """
+    key = ledger.key_of(row)
+    actions: list[Action] = []
+    for template in app.row_templates(model):
+        found = ledger.of_rows(connection, template.fullName, [key])[key]
+        actions += _plan(app, template, row, key, found, now, moved)
+    for action in actions:
+        apply(connection, action, model, now)
+    return actions
+
+
+def delete_row(app: App, connection: Connection, key: str, model: str, now: datetime) -> list[Action]:
+    """End the open tasks of a row that is gone, in the caller's transaction."""
+    actions: list[Action] = []
+    for template in app.row_templates(model):
+        found = ledger.of_rows(connection, template.fullName, [key])[key]
+        actions += plan_row(
+            app.name, template.fullName, key, None, (), found, now, template.cfg.missed, gone="the row was deleted"
+        )
+    for action in actions:
+        apply(connection, action, model, now)
+    return actions
+
+
+def _plan(
+    app: App, template: DateFieldType, row: Any, key: str, found: list[ledger.Entry], now: datetime, moved: bool
+) -> list[Action]:
+    missed, name = template.cfg.missed, template.fullName
+    if not template.enable:
+        return plan_row(app.name, name, key, None, (), found, now, missed, gone="disabled")
+    series = template.series(row)
+    if series is None or not template.filter.matches(row, now, template.timer.zone):
+        return plan_row(app.name, name, key, None, (), found, now, missed)
+    horizon = now + timedelta(hours=app.cfg.horizon)
+    start = now
+    if moved:
+        start = now - timedelta(seconds=missed.lookback)
+        once = template.timer.cfg.repeat.repeat_type == "normal"
+        if once and series.anchor < start:
+            start = series.anchor - timedelta(days=40)  # recorded as missed; a holiday moves a date by less
+    due = wanted(series, start, horizon)
+    if not any(o.due > now for o in due):
+        later = series.next(horizon)
+        due += [later] if later else []
+    return plan_row(app.name, name, key, series, due, found, now, missed)
+
+
+def relevant(template: DateFieldType) -> set[str]:
+    """The fields that decide when, and whether, a row of the template is due."""
+    cfg = template.timer.cfg
+    names = {f.split(".")[0] for f in template.filter.fields}
+    return names | {str(cfg.start_field)} | ({cfg.end_field} if cfg.end_field else set())
+
+
+# Listeners
+
+
+def _after_flush(session: Session, _context: UOWTransaction) -> None:
+    _load_current()
+    now = clock.now()
+    saved = [(row, True) for row in session.new] + [(row, False) for row in session.dirty if session.is_modified(row)]
+    for row, new in saved:
+        with_app = owner_of(type(row))
+        if with_app:
+            _follow(
+                session,
+                row,
+                *with_app,
+                lambda c, app, model, row=row, new=new: save_row(
+                    app, c, row, model, now, moved=new or _moved(app, model, row)
+                ),
+            )
+    for row in session.deleted:
+        with_app = owner_of(type(row))
+        if with_app:
+            _follow(
+                session,
+                row,
+                *with_app,
+                lambda c, app, model, row=row: delete_row(app, c, ledger.key_of(row), model, now),
+            )
+
+
+def _follow(
+    session: Session, row: Any, app: App, model: str, step: Callable[[Connection, App, str], list[Action]]
+) -> None:
+    session.info.setdefault("jittask_events", []).append(row)
+    if not app.row_templates(model):
+        return
+    connection = session.connection(bind_arguments={"mapper": sa_inspect(type(row))})
+    if not _has_ledger(connection):
+        return
+    try:
+        actions = step(connection, app, model)
+    except (ValueError, OverflowError, TypeError, JittaskError) as error:
+        # A date out of reach must not make the save fail; the sync reports the row.
+        log.warning("%s: the row's tasks could not be planned: %s", model, error)
+        return
+    if any(a.action != "skip" for a in actions):
+        session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
+
+
+def _moved(app: App, model: str, row: Any) -> bool:
+    changed = {a.key for a in sa_inspect(row).attrs if a.history.has_changes()}
+    return any(changed & relevant(t) for t in app.row_templates(model))
+
+
+def _has_ledger(connection: Connection) -> bool:
+    engine = connection.engine
+    if engine in _with_ledger:
+        return True
+    if ledger.version(connection) == ledger.SCHEMA_VERSION:
+        _with_ledger.add(engine)
+        return True
+    if engine not in _warned:
+        _warned.add(engine)
+        log.warning(
+            "%r has no ledger: run `jittask db upgrade`; until then rows are found by the sync only", engine.url
+        )
+    return False
+
+
+def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
+    rows = session.info.pop("jittask_events", [])
+    if _EVENTS.get():
+        return
+    token = _EVENTS.set(True)
+    try:
+        for row in rows:
+            gone = sa_inspect(row).deleted or sa_inspect(row).was_deleted
+            method = getattr(row, "afterDelete" if gone else "afterSave", None)
+            if callable(method):
+                method()
+    finally:
+        _EVENTS.reset(token)
+
+
+def _after_commit(session: Session) -> None:
+    for app, database in session.info.pop(_CHANGED, ()):
+        for nudge in _nudges:
+            nudge(app, database)
+
+
+def _load_current() -> None:
+    """Load the current app's models once, so that their classes are known whoever imported them first.
+
+    A process that has made an app itself follows that one only.
+    """
+    if not _resolvers or _loaded:
+        return
+    _loaded.append(True)
+    if App.made:
+        return
+    try:
+        _resolvers[0]().models()
+    except JittaskError as error:
+        log.debug("no app to follow: %s", error)
+
+
+_loaded: list[bool] = []

@@ -1,0 +1,374 @@
+"""The ledger: what was handed over, claimed and finished. Its unique constraint is the idempotency.
+
+Two tables stand in each database of the app: `jittask_ledger`, one row for each task (an identity: template, row key,
+nominal occurrence, generation), and `jittask_state`, which holds leases, watermarks and the version of the tables.
+All instants are stored in UTC. Functions take a connection and never commit: the caller's transaction does.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from sqlalchemy import Connection, Dialect, Index, MetaData, UniqueConstraint, and_, delete, insert, or_, select, update
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
+from sqlalchemy.types import DateTime, String, Text, TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from ..errors import LedgerError
+
+SCHEMA_VERSION = "1"
+NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
+OPEN = ("pending", "executing")
+FINAL = ("completed", "error", "ended")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant: aware in Python, UTC without a zone in the database, to the microsecond."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(MYSQL_DATETIME(fsp=6) if dialect.name in ("mysql", "mariadb") else DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class _Own(SQLModel):
+    """Tables apart from the app's own metadata, so that nobody's migrations see them."""
+
+    metadata: ClassVar[MetaData] = MetaData()
+
+
+class Entry(_Own, table=True):
+    """One task.
+
+    Attributes:
+        task_id: UUIDv5 of the identity; for an execution of a scheduled task its flow run's id.
+        row_key: The row's key as text; empty for scheduled tasks.
+        nominal: The occurrence before the holiday move; null for executions outside the schedule.
+        anchor: Start of the row's series (its date with the offset): tells a changed date from a repeated save.
+        outcome: How it ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
+        dirty: Prefect does not reflect this row yet.
+        owner: Who executes it, as `host:pid:token`.
+        returned: `afterReturn` has been called.
+        created: When the task became known; lateness counts from here where it is after the due time.
+    """
+
+    __tablename__ = "jittask_ledger"
+    __table_args__ = (
+        UniqueConstraint("template", "row_key", "nominal", "generation", name="uq_jittask_ledger_identity"),
+        Index("ix_jittask_ledger_open", "status", "due"),
+        Index("ix_jittask_ledger_dirty", "dirty", "due"),
+        Index("ix_jittask_ledger_due", "template", "due"),
+    )
+
+    task_id: str = Field(primary_key=True, sa_type=String(36))
+    template: str = Field(sa_type=String(80))
+    model: str | None = Field(default=None, sa_type=String(80))
+    row_key: str = Field(default="", sa_type=String(255))
+    nominal: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    generation: int = 0
+    anchor: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    due: datetime = Field(sa_type=UtcDateTime)
+    created: datetime = Field(sa_type=UtcDateTime)
+    status: str = Field(default="pending", sa_type=String(12))
+    outcome: str | None = Field(default=None, sa_type=String(12))
+    message: str = Field(default="", sa_type=Text)
+    flow_run_id: str | None = Field(default=None, sa_type=String(36), index=True)
+    dirty: bool = True
+    owner: str | None = Field(default=None, sa_type=String(200))
+    lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    attempt: int = 0
+    started: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    result: str | None = Field(default=None, sa_type=Text)
+    func_name: str | None = Field(default=None, sa_type=String(200))
+    arg_dict: str | None = Field(default=None, sa_type=Text)
+    returned: bool = False
+
+
+class State(_Own, table=True):
+    """A named value with an optional end: leases, watermarks, the version of the tables."""
+
+    __tablename__ = "jittask_state"
+
+    name: str = Field(primary_key=True, sa_type=String(120))
+    value: str = Field(default="", sa_type=String(255))
+    until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+entries: Any = Entry.__table__  # type: ignore[attr-defined]
+states: Any = State.__table__  # type: ignore[attr-defined]
+
+
+# Tables
+
+
+def upgrade(connection: Connection) -> bool:
+    """Make the tables where they are missing; whether anything was done."""
+    if version(connection) == SCHEMA_VERSION:
+        return False
+    _Own.metadata.create_all(connection)
+    put(connection, "schema", SCHEMA_VERSION)
+    return True
+
+
+def version(connection: Connection) -> str | None:
+    """The version of the tables, None where there are none."""
+    if not sa_inspect(connection).has_table("jittask_state"):
+        return None
+    return get(connection, "schema")
+
+
+def require(connection: Connection, where: str) -> None:
+    """Refuse to work without the tables.
+
+    Raises:
+        LedgerError: They are missing or of another version.
+    """
+    found = version(connection)
+    if found != SCHEMA_VERSION:
+        have = (
+            "has no ledger tables" if found is None else f"has ledger tables of version {found}, not {SCHEMA_VERSION}"
+        )
+        raise LedgerError(f"{where} {have}: run `jittask db upgrade`")
+
+
+# State: watermarks and leases
+
+
+def get(connection: Connection, name: str) -> str | None:
+    """The value of that name."""
+    found = connection.execute(select(states.c.value).where(states.c.name == name)).scalar()
+    return None if found is None else str(found)
+
+
+def put(connection: Connection, name: str, value: str | None) -> None:
+    """Set a value; None removes it."""
+    if value is None:
+        connection.execute(delete(states).where(states.c.name == name))
+    elif not connection.execute(update(states).where(states.c.name == name).values(value=value)).rowcount:
+        insert_once(connection, states, {"name": name, "value": value})
+
+
+def take_lease(connection: Connection, name: str, owner: str, now: datetime, seconds: float) -> bool:
+    """Take or renew a lease that expires by itself, whatever happens to its owner.
+
+    Args:
+        name: What the lease is for.
+        owner: Who takes it; the same owner may renew.
+        now: The present instant.
+        seconds: How long it holds without renewal.
+
+    Returns:
+        Whether the owner has it now.
+    """
+    until = now + timedelta(seconds=seconds)
+    free = or_(states.c.value == owner, states.c.value == "", states.c.until.is_(None), states.c.until < now)
+    changed = connection.execute(update(states).where(states.c.name == name, free).values(value=owner, until=until))
+    return bool(changed.rowcount) or insert_once(connection, states, {"name": name, "value": owner, "until": until})
+
+
+def free_lease(connection: Connection, name: str, owner: str) -> None:
+    """Give a lease back."""
+    connection.execute(
+        update(states).where(states.c.name == name, states.c.value == owner).values(value="", until=None)
+    )
+
+
+# Entries
+
+
+def identity(app: str, template: str, row_key: str, nominal: datetime, generation: int) -> str:
+    """The id of a row's task: a UUIDv5 of template, row key, nominal occurrence and generation."""
+    moment = nominal.astimezone(UTC).isoformat()
+    return str(uuid.uuid5(NAMESPACE, "\x1f".join((app, template, row_key, moment, str(generation)))))
+
+
+def insert_once(connection: Connection, table: Any, values: Mapping[str, Any]) -> bool:
+    """Insert a row unless its key is taken; whether it was inserted. Needs no savepoint, so it may stand first."""
+    dialect = connection.dialect.name
+    statement: Any
+    if dialect == "postgresql":
+        statement = postgresql.insert(table).on_conflict_do_nothing()
+    elif dialect == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing()
+    else:
+        statement = insert(table).prefix_with("IGNORE")
+    return bool(connection.execute(statement.values(**values)).rowcount)
+
+
+def of_rows(connection: Connection, template: str, keys: Iterable[str]) -> dict[str, list[Entry]]:
+    """The entries of some rows of a template, by row key."""
+    found: dict[str, list[Entry]] = {key: [] for key in keys}
+    wanted = list(found)
+    for start in range(0, len(wanted), 500):
+        part = wanted[start : start + 500]
+        query = select(entries).where(entries.c.template == template, entries.c.row_key.in_(part))
+        for record in connection.execute(query):
+            found[record.row_key].append(to_entry(record))
+    return found
+
+
+def to_entry(record: Any) -> Entry:
+    """A result row as an Entry that belongs to no session."""
+    return Entry(**record._mapping)
+
+
+def find(connection: Connection, task_id: str) -> Entry | None:
+    """The entry of a task id, or of a flow run's id."""
+    record = connection.execute(
+        select(entries).where(or_(entries.c.task_id == task_id, entries.c.flow_run_id == task_id))
+    ).first()
+    return None if record is None else to_entry(record)
+
+
+def close(
+    connection: Connection,
+    task_id: str,
+    *,
+    outcome: str,
+    message: str,
+    now: datetime,
+    status: str = "ended",
+    within: Sequence[str] = ("pending",),
+) -> bool:
+    """Close a task that is in one of the given states; whether it was."""
+    changed = connection.execute(
+        update(entries)
+        .where(entries.c.task_id == task_id, entries.c.status.in_(within))
+        .values(status=status, outcome=outcome, message=message, finished=now, dirty=True, owner=None, lease_until=None)
+    )
+    return bool(changed.rowcount)
+
+
+def claim(connection: Connection, task_id: str, owner: str, now: datetime, seconds: float) -> bool:
+    """Begin a task: the fence that lets one execution through.
+
+    A pending task may begin; so may one whose worker died before (`died` is set by whoever takes over), and a failed
+    one that is tried again. Completed and ended ones never begin again, whatever Prefect's state says.
+    """
+    changed = connection.execute(
+        update(entries)
+        .where(entries.c.task_id == task_id, entries.c.status.in_(("pending", "error")))
+        .values(
+            status="executing",
+            owner=owner,
+            lease_until=now + timedelta(seconds=seconds),
+            attempt=entries.c.attempt + 1,
+            started=now,
+            finished=None,
+            outcome=None,
+            message="",
+            returned=False,
+        )
+    )
+    return bool(changed.rowcount)
+
+
+def renew(connection: Connection, task_id: str, owner: str, now: datetime, seconds: float) -> bool:
+    """Say that the execution lives; False: it was ended, or taken over, and must stop."""
+    mine = and_(entries.c.task_id == task_id, entries.c.owner == owner, entries.c.status == "executing")
+    changed = connection.execute(update(entries).where(mine).values(lease_until=now + timedelta(seconds=seconds)))
+    return bool(changed.rowcount)
+
+
+def finish(
+    connection: Connection,
+    task_id: str,
+    owner: str,
+    *,
+    status: str,
+    outcome: str,
+    message: str,
+    result: Any,
+    now: datetime,
+) -> bool:
+    """Record the end of an execution; False: it is no longer this owner's, and nothing of it may commit."""
+    mine = and_(entries.c.task_id == task_id, entries.c.owner == owner, entries.c.status == "executing")
+    changed = connection.execute(
+        update(entries)
+        .where(mine)
+        .values(
+            status=status,
+            outcome=outcome,
+            message=message,
+            result=None if result is None else to_json(result),
+            finished=now,
+            owner=None,
+            lease_until=None,
+            dirty=False,
+        )
+    )
+    return bool(changed.rowcount)
+
+
+def take_return(connection: Connection, task_id: str) -> bool:
+    """The right to call `afterReturn`, given once for each end of a task."""
+    once = and_(entries.c.task_id == task_id, entries.c.returned.is_(False), entries.c.status.in_(FINAL))
+    return bool(connection.execute(update(entries).where(once).values(returned=True)).rowcount)
+
+
+# Row keys and values as text
+
+
+def key_of(row: Any) -> str:
+    """A row's key as text: the value itself, or a JSON list where the key has several columns.
+
+    Raises:
+        ValueError: The text is longer than the 255 characters that the ledger keeps.
+    """
+    mapper = sa_inspect(type(row))
+    values = [_plain(getattr(row, mapper.get_property_by_column(c).key)) for c in mapper.primary_key]
+    text = str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > 255:
+        raise ValueError(f"a row key of {len(text)} characters; at most 255 are allowed")
+    return text
+
+
+def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
+    """The key columns' values of a key text, as `Session.get` takes them.
+
+    Raises:
+        ValueError: The text is no key of the model.
+    """
+    columns = sa_inspect(model).primary_key
+    texts: list[Any] = [text]
+    if len(columns) > 1:
+        texts = json.loads(text)
+        if not isinstance(texts, list) or len(texts) != len(columns):
+            raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(columns)} columns")
+    return tuple(_typed(value, column.type.python_type) for value, column in zip(texts, columns, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else str(value)
+
+
+def _typed(value: Any, kind: type[Any]) -> Any:
+    if isinstance(value, kind):
+        return value
+    if issubclass(kind, (datetime, date)):
+        return kind.fromisoformat(str(value))
+    return kind(str(value)) if kind in (int, str, float, Decimal, uuid.UUID) else value
+
+
+def to_json(value: Any) -> str:
+    """A function's result as JSON text; what JSON cannot hold is kept as its `repr`."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(repr(value), ensure_ascii=False)
+    return text if len(text) <= 60000 else json.dumps(text[:1000] + "… (cut)", ensure_ascii=False)

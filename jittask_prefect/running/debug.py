@@ -1,0 +1,71 @@
+"""Run a task's function here and now, in this process: no server, no ledger, no re-check."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from ..elements.app import _ROW_SESSION, App, RowSession
+from ..elements.types import DateFieldType, Meta, Task
+from ..errors import ArgumentError
+from ..rows import ledger, scan
+from .execute import call
+
+
+def load_row(app: App, template: Meta, key: str | None) -> Any:
+    """The row of a key, detached; None for a scheduled task.
+
+    Raises:
+        ArgumentError: The key is missing, superfluous, or of no row.
+    """
+    if not isinstance(template, DateFieldType):
+        if key is not None:
+            raise ArgumentError(f"{template.fullName} is a scheduled task: it takes no --row")
+        return None
+    if key is None:
+        raise ArgumentError(
+            f"{template.fullName} is a date-field task: name a row of {template.model_name} with --row KEY"
+        )
+    with RowSession(app.engine(app.database_of(template.model_name))) as session:
+        row = scan.load(session, template, key)
+        if row is None:
+            raise ArgumentError(f"{template.model_name} has no row {key!r}")
+        session.expunge(row)
+    return row
+
+
+def run_here(app: App, name: str, key: str | None, now: datetime, *, dry: bool) -> dict[str, Any]:
+    """Call a template's function as an execution would; what the function raises comes through.
+
+    Args:
+        app: The app.
+        name: The template's full name.
+        key: The row's key, for a date-field task.
+        now: The present instant, the task's due time.
+        dry: Roll back what it changed on the row. What it does elsewhere is done.
+    """
+    template = app.template(name)
+    template.check_function()
+    load_row(app, template, key)
+    task = Task("here", name, template.taskType, dict(template.cfg.argDict), now.astimezone(template.timer.zone))
+    if not isinstance(template, DateFieldType):
+        if dry:
+            raise ArgumentError(
+                f"{name} is a scheduled task: its own sessions commit, so --dry could not roll them back"
+            )
+        result = call(template, task)
+    else:
+        with RowSession(app.engine(app.database_of(template.model_name)), expire_on_commit=False) as session:
+            token = _ROW_SESSION.set(session)
+            try:
+                task.row = scan.load(session, template, str(key))
+                result = call(template, task)
+                session.flush()
+                if dry:
+                    session.rollback()
+                else:
+                    session.finish()
+            finally:
+                _ROW_SESSION.reset(token)
+    return {"fullName": name, "row": key, "result": json.loads(ledger.to_json(result)), "dry": dry}

@@ -1,0 +1,232 @@
+"""For tests of your own tasks: an app in a temporary folder, and a Prefect that lives in memory.
+
+app = build_app(tmp_path, {"tasks/Daily": {"e.json": {...}, "inner.py": "def customFunc(): return 1"}})
+prefect = FakePrefect()
+svc = TaskSvc(app, prefect)
+deploy(app, prefect)
+prefect.run_due(app, now)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import clock, compile
+from .elements.app import App
+from .errors import PrefectApiError
+from .prefect_api import TERMINAL
+from .rows.tables import upgrade
+from .running.execute import Outcome, Run, execute
+
+Element = Mapping[str, str | Mapping[str, Any]]
+
+
+def build_app(
+    folder: Path, elements: Mapping[str, Element] | None = None, *, ready: bool = True, **app_json: Any
+) -> App:
+    """Write an app folder and load it.
+
+    Args:
+        folder: Where; made where it is missing.
+        elements: `{"tasks/Daily": {"e.json": {…}, "inner.py": "…"}}`; JSON may be given as text, too.
+        ready: Make the tables of the ledger and of the models.
+        app_json: Keys of app.json that differ from a plain app in UTC on SQLite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {"name": "test", "timezone": "UTC", "database": "sqlite:///test.db"}
+    (folder / "app.json").write_text(json.dumps({**plain, **app_json}), encoding="utf-8")
+    for place, files in (elements or {}).items():
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+            (folder / place / name).write_text(text, encoding="utf-8")
+    app = App(folder)
+    if ready:
+        upgrade(app, models=True)
+    return app
+
+
+def deploy(app: App, api: FakePrefect, now: datetime | None = None) -> compile.Deployed:
+    """Compile an app and deploy it to a fake."""
+    return compile.deploy(app, api, now or clock.now())
+
+
+class FakePrefect:
+    """Prefect in memory: deployments, flow runs and their states, without schedules' own runs.
+
+    Attributes:
+        down: Set it, and every call fails as if no server answered.
+        calls: The names of the calls made, in order.
+    """
+
+    url = "memory://prefect/api"
+    ui_url = "memory://prefect"
+
+    def __init__(self) -> None:
+        self.down = False
+        self.calls: list[str] = []
+        self.all_deployments: dict[str, dict[str, Any]] = {}
+        self.all_runs: dict[str, dict[str, Any]] = {}
+        self._by_key: dict[tuple[str, str], str] = {}
+        self._count = itertools.count()
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.down:
+            raise PrefectApiError(f"{name}: no answer from the Prefect server at {self.url}")
+
+    def ping(self) -> None:
+        self._called("ping")
+
+    def ensure_pool(self, name: str, kind: str) -> bool:
+        self._called("ensure_pool")
+        return False
+
+    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+        self._called("deployments")
+        return {n: d for n, d in self.all_deployments.items() if tag in d["tags"]}
+
+    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        self._called("named")
+        return {n: d for n, d in self.all_deployments.items() if n in names}
+
+    def deploy(self, file: Path, names: Sequence[str]) -> None:
+        self._called("deploy")
+        directory = {"directory": str(file.parent)}
+        for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]:
+            if entry["name"] not in names:
+                continue
+            known = self.all_deployments.get(entry["name"], {})
+            self.all_deployments[entry["name"]] = {
+                **entry,
+                "id": known.get("id") or str(uuid.uuid4()),
+                "work_pool_name": entry["work_pool"]["name"],
+                "pull_steps": [{"prefect.deployments.steps.set_working_directory": directory}],
+                "schedules": [_as_api(slot) for slot in entry["schedules"]],
+            }
+
+    def delete_deployment(self, deployment_id: str) -> None:
+        self._called("delete_deployment")
+        self.all_deployments = {n: d for n, d in self.all_deployments.items() if d["id"] != deployment_id}
+        self.all_runs = {i: r for i, r in self.all_runs.items() if r["deployment_id"] != deployment_id}
+
+    def fill_schedule(self, deployment_id: str, start: datetime) -> None:
+        self._called("fill_schedule")
+
+    def create_run(
+        self,
+        deployment_id: str,
+        *,
+        key: str,
+        name: str,
+        due: datetime,
+        tags: Sequence[str],
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        self._called("create_run")
+        deployment = next((d for d in self.all_deployments.values() if d["id"] == deployment_id), None)
+        if deployment is None:
+            raise PrefectApiError(f"there is no deployment {deployment_id}")
+        flow = deployment["entrypoint"].rpartition(":")[2]
+        if (flow, key) in self._by_key:
+            return self.all_runs[self._by_key[flow, key]]
+        run = {
+            "id": str(uuid.uuid4()),
+            "name": name,
+            "deployment_id": deployment_id,
+            "idempotency_key": key,
+            "tags": [*deployment["tags"], *tags],
+            "parameters": dict(parameters),
+            "expected_start_time": due.astimezone(UTC).isoformat(),
+            "start_time": None,
+            "end_time": None,
+            "number": next(self._count),
+        }
+        self._by_key[flow, key] = run["id"]
+        self.all_runs[run["id"]] = run
+        self._state(run, "SCHEDULED")
+        return run
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        self._called("run")
+        return self.all_runs.get(run_id)
+
+    def runs(
+        self, *, limit: int | None = None, offset: int = 0, sort: str = "EXPECTED_START_TIME_DESC", **filters: Any
+    ) -> list[dict[str, Any]]:
+        self._called("runs")
+        found = [r for r in self.all_runs.values() if _matches(r, filters.get("flow_runs", {}))]
+        found.sort(key=lambda r: r["expected_start_time"], reverse=sort.endswith("DESC"))
+        return found[offset:][:limit]
+
+    def set_state(
+        self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
+    ) -> str:
+        self._called("set_state")
+        run = self.all_runs.get(run_id)
+        if run is None:
+            return "MISSING"
+        if run["state_type"] in TERMINAL and not force:
+            return str(run["state_type"])
+        # As the server does: what no process has begun is cancelled at once.
+        at_once = kind == "CANCELLING" and run["state_type"] == "SCHEDULED"
+        self._state(run, "CANCELLED" if at_once else kind, name, message)
+        return str(run["state_type"])
+
+    def logs(self, run_id: str) -> list[dict[str, Any]]:
+        self._called("logs")
+        return []
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a flow run, as somebody may do in the UI."""
+        run = self.all_runs.pop(run_id)
+        self._by_key = {k: i for k, i in self._by_key.items() if i != run["id"]}
+
+    def _state(self, run: dict[str, Any], kind: str, name: str | None = None, message: str = "") -> None:
+        run |= {"state_type": kind, "state_name": name or kind.title(), "state": {"type": kind, "message": message}}
+
+    def due(self, now: datetime) -> Iterator[dict[str, Any]]:
+        """The runs that a worker would take up at an instant, in the order of their due times."""
+        waiting = [r for r in self.all_runs.values() if r["state_type"] == "SCHEDULED"]
+        for run in sorted(waiting, key=lambda r: (r["expected_start_time"], r["number"])):
+            if datetime.fromisoformat(run["expected_start_time"]) <= now:
+                yield run
+
+    def run_due(self, app: App, now: datetime) -> list[Outcome]:
+        """Execute what is due, here and now, as a worker would."""
+        outcomes = []
+        for run in list(self.due(now)):
+            this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
+            self._state(run, "RUNNING")
+            run["start_time"] = now.isoformat()
+            outcome = execute(app, run["parameters"]["template"], run["parameters"].get("taskId"), this, lambda: now)
+            kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+            self._state(run, kind, None, outcome.message)
+            run["end_time"] = now.isoformat()
+            outcomes.append(outcome)
+        return outcomes
+
+
+def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = ("rrule", "interval", "anchor_date", "timezone")
+    return {"slug": slot["slug"], "active": slot["active"], "schedule": {k: slot[k] for k in kinds if k in slot}}
+
+
+def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    due = datetime.fromisoformat(run["expected_start_time"])
+    window = wanted.get("expected_start_time", {})
+    return (
+        run["id"] in wanted.get("id", {}).get("any_", [run["id"]])
+        and run["deployment_id"] in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
+        and run["state_type"] in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
+        and ("after_" not in window or due >= datetime.fromisoformat(window["after_"]))
+        and ("before_" not in window or due <= datetime.fromisoformat(window["before_"]))
+    )

@@ -1,0 +1,29 @@
+"""Where the layers meet: `app`, the built-in task service, and the model events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .elements.app import App, current_app
+from .rows import hooks
+from .rows.nudge import nudge
+from .task_svc import TaskSvc
+
+App.builtins.setdefault("services.TaskSvc", TaskSvc)
+hooks.install(current_app, nudge)
+
+
+class _CurrentApp:
+    """Stands for the current app: found at each use, loaded once."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(current_app(), name)
+
+    def __repr__(self) -> str:
+        return "<the current jittask app>"
+
+
+if TYPE_CHECKING:
+    app: App
+else:
+    app = _CurrentApp()
