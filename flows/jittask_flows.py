@@ -1,0 +1,7 @@
+"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync. Made by `jittask`."""
+
+from pathlib import Path
+
+from jittask_prefect.running.flows import flows_of
+
+globals().update(flows_of(Path(__file__).parent))

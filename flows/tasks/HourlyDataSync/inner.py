@@ -1,0 +1,2 @@
+def customFunc() -> dict[str, int]:
+    return app.getElement("services.FeedSvc").importFeed()

@@ -1,0 +1,59 @@
+"""What all tests share: a Prefect that never touches the developer's own, and a real server for those that ask for one.
+
+Prefect reads its settings when it is imported, so the environment is set here, before any test module is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jittask_prefect.embedded import Embedded, ServerInfo, environment
+
+BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
+(BASE / "client" / "prefect").mkdir(parents=True)
+# A server, key or database of the developer's must not be written to.
+for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_LOGGING_LEVEL"):
+    os.environ.pop(name, None)
+for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL", "JITTASK_APP"):
+    os.environ.pop(name, None)
+for name in set(os.environ) - set(SETTINGS := environment(None, BASE / "client")):
+    del os.environ[name]
+os.environ.update(SETTINGS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that asks for the server is marked `server`."""
+    for item in items:
+        if "prefect_server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.server)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the Prefect home of this session."""
+    shutil.rmtree(BASE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[ServerInfo]:
+    """A real Prefect server, one for the session; `PREFECT_API_URL` points at it, here and in what the tests start."""
+    with Embedded(BASE / "server") as embedded, pytest.MonkeyPatch.context() as patch:
+        server, _ = embedded.ensure()
+        patch.setenv("PREFECT_API_URL", server.url)
+        patch.setenv("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
+        _refresh_settings()
+        yield server
+    _refresh_settings()
+
+
+def _refresh_settings() -> None:
+    if "prefect" in sys.modules:  # imported by an earlier test, with the settings of then
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()

@@ -1,0 +1,3 @@
+def customFunc() -> dict[str, str]:
+    sync = app.getElement("services.SyncSvc")
+    return sync.syncUserData("users") | sync.syncOrderData("orders")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from jittask_prefect.errors import ConfigError
+from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+
+
+def calendar(source: Any) -> Calendar:
+    found = Calendar.of(source)
+    assert found is not None
+    return found
+
+
+def test_a_block_day_has_the_name_of_the_listed_holiday_that_makes_it() -> None:
+    china = calendar("CN")
+    assert china.holiday_name(date(2026, 10, 4)) == "National Day"  # Sunday
+    assert china.holiday_name(date(2026, 10, 7)) == "National Day"  # paid for by Saturday, October 10
+    assert china.holiday_name(date(2026, 1, 3)) == "New Year's Day"
+    assert china.holiday_name(date(2026, 2, 15)) == "Chinese New Year's Eve"  # Sunday before it
+    assert china.holiday_name(date(2026, 10, 8)) is None
+
+
+def test_names_do_not_depend_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGUAGE", "th")
+    assert calendar("CN").holiday_name(date(2026, 10, 1)) == "National Day"
+    assert calendar({"country": "CN", "language": "zh_CN"}).holiday_name(date(2026, 10, 1)) == "国庆节"
+
+
+def test_block_is_contiguous_for_china_and_listed_elsewhere() -> None:
+    assert [calendar(code).block for code in ("CN", "US", "JP")] == ["contiguous", "listed", "listed"]
+    # Friday 2026-12-25 is Christmas, a weekend follows.
+    assert not calendar("US").is_holiday(date(2026, 12, 26))
+    block = calendar({"country": "US", "block": "contiguous"})
+    assert [block.holiday_name(date(2026, 12, n)) for n in (24, 25, 26, 27, 28)] == [
+        None,
+        "Christmas Day",
+        "Christmas Day",
+        "Christmas Day",
+        None,
+    ]
+
+
+def test_a_block_reaches_over_new_year() -> None:
+    # Saturday and Sunday, December 30 and 31, 2023, with Monday, January 1, 2024 (State Council's notice for 2024).
+    china = calendar("CN")
+    assert [china.is_holiday(date(2023, 12, n)) for n in (29, 30, 31)] == [False, True, True]
+    assert china.is_holiday(date(2024, 1, 1)) and not china.is_holiday(date(2024, 1, 2))
+
+
+def test_next_and_previous_working_day() -> None:
+    china = calendar("CN")
+    assert china.next_working_day(date(2026, 9, 30)) == date(2026, 10, 8)
+    assert china.previous_working_day(date(2026, 10, 8)) == date(2026, 9, 30)
+    assert china.next_working_day(date(2026, 10, 9)) == date(2026, 10, 10)  # Saturday, worked
+
+
+def test_closed_and_open_days_of_the_house() -> None:
+    house = calendar({"country": "US", "closed": ["2026-12-24", "2026-12-28/2026-12-30"], "open": ["2026-07-03"]})
+    assert house.holiday_name(date(2026, 12, 24)) == "closed"
+    assert [house.is_working_day(date(2026, 12, n)) for n in (28, 29, 30, 31)] == [False, False, False, True]
+    # July 3, 2026 is the observed Independence Day (the 4th is a Saturday); the house is open.
+    assert not calendar("US").is_working_day(date(2026, 7, 3))
+    assert house.is_working_day(date(2026, 7, 3)) and not house.is_holiday(date(2026, 7, 3))
+
+
+def test_a_calendar_without_a_country_has_saturdays_sundays_and_its_own_days() -> None:
+    own = calendar({"closed": ["2026-08-03/2026-08-07"]})
+    assert own.is_weekend(date(2026, 8, 1)) and not own.is_holiday(date(2026, 8, 1))
+    assert own.is_holiday(date(2026, 8, 5)) and own.reliable_until is None
+    assert own.next_working_day(date(2026, 7, 31)) == date(2026, 8, 10)
+
+
+def test_categories_and_subdivisions() -> None:
+    # Assumption Day (August 15) is public in Bavaria for Catholic communities; Epiphany (January 6) everywhere in it.
+    assert calendar({"country": "DE", "subdiv": "BY"}).is_holiday(date(2026, 1, 6))
+    assert not calendar("DE").is_holiday(date(2026, 1, 6))
+    assert calendar({"country": "CN", "categories": ["public", "half_day"], "block": "listed"}).is_holiday(
+        date(2026, 3, 8)
+    )
+    assert not calendar({"country": "CN", "block": "listed"}).is_holiday(date(2026, 3, 8))
+
+
+@pytest.mark.parametrize(
+    ("source", "key", "allowed"),
+    [
+        ("XX", "calendar.country", "ISO 3166"),
+        ("cn", "calendar.country", "CN"),
+        ({"country": "US", "subdiv": "ZZ"}, "calendar.subdiv", "CA"),
+        ({"country": "US", "categories": ["feast"]}, "calendar.categories", "public"),
+        ({"country": "US", "language": "tlh"}, "calendar.language", "en_US"),
+        ({"country": "US", "block": "round"}, "calendar.block", "contiguous"),
+        ({"country": "US", "colsed": []}, "calendar.colsed", "closed"),
+        ({"country": "US", "closed": ["2026-12-26/2026-12-24"]}, "calendar.closed", "ends on or after"),
+        ({"country": "US", "closed": ["2026-02-30"]}, "calendar.closed", "yyyy-MM-dd"),
+        ({"country": "US", "closed": "2026-02-03"}, "calendar.closed", "list"),
+        ({"country": "US", "closed": ["2026-02-03"], "open": ["2026-02-03"]}, "calendar.open", "not in closed"),
+        (7, "calendar", "object"),
+    ],
+)
+def test_what_cannot_be_read_names_key_and_what_is_allowed(source: Any, key: str, allowed: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Calendar.of(source)
+    (problem,) = caught.value.problems
+    assert problem.key == key and allowed in problem.allowed
+
+
+def test_threads_see_one_calendar() -> None:
+    expected = [calendar("CN").holiday_name(date(2000, 1, 1) + timedelta(n)) for n in range(0, 14000, 7)]
+    shared = Calendar(CalendarCfg(country="CN"))
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            assert list(pool.map(shared.holiday_name, [date(2000, 1, 1) + timedelta(n) for n in range(0, 14000, 7)])) == expected  # noqa: E501  # fmt: skip
+
+
+def test_the_ends_of_time_do_not_crash() -> None:
+    china = calendar("CN")
+    assert china.is_holiday(date(9999, 12, 31)) in (True, False)
+    assert china.is_weekend(date(1, 1, 1)) in (True, False)
+
+
+def test_countries_where_the_moon_decides_are_reliable_while_the_dates_are_known() -> None:
+    # Dates announced in Saudi Arabia are in the library up to a year; from there on it estimates.
+    until = calendar("SA").reliable_until
+    assert until is not None and date(2025, 1, 1) < until < date(2035, 1, 1)
+    assert calendar("US").reliable_until == date(2100, 12, 31)

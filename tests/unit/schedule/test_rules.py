@@ -1,0 +1,221 @@
+"""What Prefect's server makes of our schedules is exactly what the timer says, with no instant twice.
+
+The server's own code evaluates the text: prefect/server/schemas/schedules.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from prefect.server.schemas.schedules import IntervalSchedule, RRuleSchedule
+from timer_cases import CALENDARS, ZONES, day_repeats, step_repeats, timers
+
+from jittask_prefect.errors import ConfigError
+from jittask_prefect.schedule.rules import LONGEST, NEVER, SLUGS, once, schedules
+from jittask_prefect.schedule.timer import Timer
+
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "occurrences.json").read_text())["cases"]
+NOW = datetime(2026, 9, 20, 13, 7, tzinfo=UTC)
+YEAR = timedelta(400)
+Window = tuple[datetime, datetime]
+
+
+def fires(slot: dict[str, Any], after: datetime, before: datetime) -> Iterator[datetime]:
+    """What the server schedules for a slot in [after, before); it gives at most 1,000 at a time."""
+    if "interval" in slot:
+        schedule: Any = IntervalSchedule(**{name: slot[name] for name in ("interval", "anchor_date", "timezone")})
+    else:
+        schedule = RRuleSchedule(rrule=slot["rrule"], timezone=slot["timezone"])
+    while True:
+        found = [
+            datetime.fromtimestamp(at.timestamp(), UTC) for at in schedule._get_dates_generator(900, after, before)
+        ]
+        yield from (at for at in found if at < before)
+        if len(found) < 900:
+            return
+        after = found[-1] + timedelta(seconds=1)
+
+
+def check(timer: Timer, now: datetime, windows: list[Window]) -> list[dict[str, Any]]:
+    slots = schedules(timer, now)
+    assert [slot["slug"] for slot in slots] == list(SLUGS)
+    assert all(len(slot.get("rrule", "")) <= LONGEST and "Z" not in slot.get("rrule", "") for slot in slots)
+    for after, before in windows:
+        fired = [at for slot in slots if slot["active"] for at in fires(slot, after, before)]
+        assert len(set(fired)) == len(fired)
+        assert sorted(fired) == [at.astimezone(UTC) for at in timer.occurrences(after, before)]
+    return slots
+
+
+def horizon(timer: Timer, now: datetime, more: tuple[int, ...] = ()) -> list[Window]:
+    """All 400 days; where minutes and hours make that too much, some days of it, those of DST changes among them."""
+    if not timer.fine:
+        return [(now, now + YEAR)]
+    # From 2026-09-20 on: clocks change on October 4 (Lord Howe), October 25 (Berlin), November 1 (New York).
+    return [(now + timedelta(n), now + timedelta(n + 2)) for n in (0, 11, 35, 41, *more)]
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=range(len(GOLDEN)))
+def test_the_golden_timers(case: dict[str, Any]) -> None:
+    timer = Timer(case["timerCfg"], calendar=case["calendar"])
+    check(timer, NOW, horizon(timer, NOW))
+    after = datetime.fromisoformat(case["after"])
+    check(timer, after, horizon(timer, after))
+
+
+relaxed = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+Case = tuple[dict[str, Any], dict[str, Any] | None]
+
+
+def made(case: Case) -> Timer:
+    try:
+        return Timer(*case)
+    except ConfigError:
+        assume(False)
+        raise
+
+
+@relaxed
+@given(timers(day_repeats()), st.integers(0, 2900))
+def test_days_and_longer(case: Case, days: int) -> None:
+    now = datetime(2019, 6, 1, 5, 11, 12, tzinfo=UTC) + timedelta(days)
+    check(made(case), now, [(now, now + YEAR)])
+
+
+@relaxed
+@given(timers(step_repeats()), st.integers(0, 2900))
+def test_minutes_and_hours(case: Case, days: int) -> None:
+    now = datetime(2019, 6, 1, 5, 11, 12, tzinfo=UTC) + timedelta(days)
+    timer = made(case)
+    step = case[0]["repeat"].get("period", 1) * (60 if case[0]["repeat"]["repeatType"] == "hour" else 1)
+    coarse = [now + timedelta(n) for n in (7, 30, 120, 397)] if step >= 120 else [now + timedelta(7)]
+    check(timer, now, [(at, at + timedelta(3)) for at in (now, *coarse)])
+
+
+CUSTOM = [
+    {"cron": "0 9 * * 1-5"},
+    {"cron": "30 2 * * *"},
+    {"cron": "0 9 13 * 5"},
+    {"cron": "15 0 29 2 *"},
+    {"cron": "*/20 1-3 * * *"},
+    {"cron": "0 9,18 * * mon"},
+    {"cron": "30 2 1-7 */2 *"},
+    {"rrule": "FREQ=DAILY;INTERVAL=3"},
+    {"rrule": "FREQ=DAILY;BYHOUR=2,9;BYMINUTE=30"},
+    {"rrule": "FREQ=WEEKLY;INTERVAL=2;WKST=SU;BYDAY=SU,TU"},
+    {"rrule": "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=1,-1"},
+    {"rrule": "FREQ=MONTHLY;BYDAY=-1FR"},
+    {"rrule": "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1"},
+    {"rrule": "FREQ=MONTHLY;INTERVAL=5;BYDAY=WE,1MO"},
+    {"rrule": "FREQ=YEARLY;BYWEEKNO=1,20;BYDAY=MO"},
+    {"rrule": "FREQ=YEARLY;INTERVAL=2;BYYEARDAY=1,-1"},
+    {"rrule": "FREQ=HOURLY;INTERVAL=5"},
+    {"rrule": "FREQ=HOURLY;INTERVAL=3;BYDAY=MO,FR;BYMINUTE=10,50"},
+    {"rrule": "FREQ=MINUTELY;INTERVAL=90;BYYEARDAY=300,301,-1"},
+    {"dates": ["2026-10-01", "2026-10-08", "2026-11-01 01:30:00", "2027-03-14 02:30:00", "2028-05-01"]},
+]
+
+
+@pytest.mark.parametrize("custom", CUSTOM, ids=str)
+@pytest.mark.parametrize("n", range(6))
+def test_custom(custom: dict[str, Any], n: int) -> None:
+    zone = ZONES[(n * 4 + CUSTOM.index(custom)) % len(ZONES)]
+    calendar = CALENDARS[(n + CUSTOM.index(custom)) % len(CALENDARS)]
+    cfg: dict[str, Any] = {
+        "startTime": "2024-02-29 02:30:00", "repeat": {"repeatType": "custom", **custom}, "timezone": zone,
+        "skipHoliday": int(calendar is not None), "holidayPolicy": ["next", "previous", "nearest", "skip"][n % 4],
+    }  # fmt: skip
+    if n == 5:
+        cfg["endTime"] = "2027-03-28"
+    timer = Timer(cfg, calendar)
+    check(timer, NOW, horizon(timer, NOW, (175, 189, 396)))
+
+
+def test_an_interval_is_used_only_where_it_can_know_start_and_end() -> None:
+    def first(cfg: dict[str, Any]) -> dict[str, Any]:
+        return schedules(Timer({"timezone": "Europe/Berlin", "repeat": {"repeatType": "hour"}, **cfg}), NOW)[0]
+
+    past = first({"startTime": "1970-01-01 00:00:00"})
+    assert past == {
+        "slug": "s1", "active": True, "interval": 3600, "anchor_date": "1969-12-31T23:00:00+00:00", "timezone": "UTC",
+    }  # fmt: skip
+    # Without a DTSTART the server would fire before the start, without an UNTIL after the end.
+    assert (
+        first({"startTime": "2026-12-01 00:00:00"})["rrule"] == "DTSTART:20261130T230000\nRRULE:FREQ=HOURLY;INTERVAL=1"
+    )
+    ends = first({"startTime": "1970-01-01 00:00:00", "endTime": "2026-12-24"})
+    assert ends["rrule"] == "DTSTART:20260901T000000\nRRULE:FREQ=HOURLY;INTERVAL=1;UNTIL=20261224T225959"
+
+
+def test_the_text_of_a_daily_task_with_holidays() -> None:
+    # From 2026-09-01 on: Mid-Autumn September 25-27, National Day October 1-7, then New Year 2027 as reckoned.
+    cfg = {"startTime": "2020-01-01 09:00:00", "repeat": {"repeatType": "day"}, "skipHoliday": 1}
+    (slot, *idle) = schedules(Timer(cfg, "CN", "Asia/Shanghai"), NOW, days=30)
+    start, rule, without = slot["rrule"].split("\n")
+    assert (start, rule) == ("DTSTART:20260901T090000", "RRULE:FREQ=DAILY")
+    gone = [at[:8] for at in without.removeprefix("EXDATE:").split(",")]
+    assert gone == [f"202609{n}" for n in (25, 26, 27)] + [f"2026100{n}" for n in range(1, 8)]
+    assert [at["active"] for at in idle] == [False] * 3 and {at["rrule"] for at in idle} == {NEVER}
+
+
+def test_beyond_the_horizon_a_plain_repeat_goes_on() -> None:
+    for repeat in (
+        {"repeatType": "day"},
+        {"repeatType": "hour", "period": 6},
+        {"repeatType": "custom", "cron": "0 9,18 * * *"},
+    ):
+        cfg = {"startTime": "2020-01-01 09:00:00", "repeat": repeat, "skipHoliday": 1}
+        slots = [slot for slot in schedules(Timer(cfg, "CN"), NOW) if slot["active"]]
+        later = NOW + timedelta(900)
+        assert any(list(fires(slot, later, later + timedelta(3))) for slot in slots)
+
+
+def test_the_text_is_the_same_all_month() -> None:
+    cfg = {"startTime": "2020-01-01 09:00:00", "repeat": {"repeatType": "week"}, "skipHoliday": 1}
+    timer = Timer(cfg, "CN")
+    assert schedules(timer, NOW) == schedules(timer, NOW) == schedules(timer, NOW + timedelta(9))
+    assert schedules(timer, NOW) != schedules(timer, NOW + timedelta(12))
+
+
+def test_a_timer_with_nothing_to_come_has_no_active_slot() -> None:
+    cfg = {"startTime": "2020-01-01 09:00:00", "repeat": {"repeatType": "day"}, "endTime": "2026-09-19"}
+    assert not any(slot["active"] for slot in schedules(Timer(cfg), NOW))
+    assert not any(list(fires(slot, datetime(2026, 1, 1, tzinfo=UTC), NOW)) for slot in schedules(Timer(cfg), NOW))
+    gone = {
+        "startTime": "2026-10-01 09:00:00",
+        "repeat": {"repeatType": "normal"},
+        "skipHoliday": 1,
+        "holidayPolicy": "skip",
+    }
+    assert not any(slot["active"] for slot in schedules(Timer(gone, "CN"), NOW))
+
+
+def test_a_single_date_far_ahead_is_there_already() -> None:
+    timer = Timer({"startTime": "2030-05-02 09:00:00", "repeat": {"repeatType": "normal"}, "timezone": "Asia/Shanghai"})
+    (slot, *_) = schedules(timer, NOW)
+    assert slot["rrule"].endswith("RDATE:20300502T090000") and slot["active"]
+
+
+def test_many_dates_are_shared_out_over_the_slots() -> None:
+    dates = [f"{datetime(2026, 10, 1) + timedelta(n):%Y-%m-%d}" for n in range(1200)]
+    timer = Timer({"startTime": "2026-09-30 09:00:00", "repeat": {"repeatType": "custom", "dates": dates}})
+    slots = check(timer, NOW, [(NOW, NOW + timedelta(1300))])
+    assert sum(slot["active"] for slot in slots) == 3
+
+
+@pytest.mark.parametrize(
+    "instant", ["2026-10-25T00:30:00+00:00", "2026-10-25T01:30:00+00:00", "2026-03-29T01:30:00+00:00"]
+)
+def test_once(instant: str) -> None:
+    # Berlin: 02:30 comes twice on 2026-10-25, at 00:30 and at 01:30 UTC.
+    at = datetime.fromisoformat(instant)
+    slots = once(at, "Europe/Berlin")
+    fired = [found for slot in slots if slot["active"] for found in fires(slot, at - YEAR, at + YEAR)]
+    assert fired == [at] and len(slots) == 4
