@@ -1,4 +1,4 @@
-"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync. Made by `jittask`."""
+"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""
 
 from pathlib import Path
 

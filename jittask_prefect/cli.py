@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def _app() -> Any:
-    from .wiring import current_app
+    from .wiring import app
 
-    return current_app()
+    return app
 
 
 def _instant(text: str | None, *, name: str = "--now") -> datetime:

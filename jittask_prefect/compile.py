@@ -24,7 +24,7 @@ POOL = "jittask"
 POOL_KIND = "process"
 SYNC = "jittask.sync"
 FLOW_FILE = "jittask_flows.py"
-FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync. Made by `jittask`."""
+FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from jittask_prefect.running.flows import flows_of
 
 globals().update(flows_of(Path(__file__).parent))
 '''
-EVERY_MINUTE = {"interval": 60, "anchor_date": "2020-01-01T00:00:00+00:00", "timezone": "UTC"}
+EVERY_MINUTE = {"interval": 60, "anchor_date": "2020-01-01T00:00:00Z", "timezone": "UTC"}
 KEEP_NOW = timedelta(days=30)
 _HEADER = re.compile(r"# made by: jittask compile --now (\S+)")
 
@@ -184,7 +184,7 @@ def write(app: App, now: datetime, out: Path | None = None) -> Path:
 
 @dataclass
 class Deployed:
-    """What `deploy` did: names of deployments that were new or changed, left as they were, removed, or are left over."""
+    """What `deploy` did, by names of deployments; `leftover` ones have no template any more."""
 
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)

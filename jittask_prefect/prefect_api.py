@@ -197,7 +197,7 @@ class PrefectApi:
         parameters: Mapping[str, Any],
     ) -> dict[str, Any]:
         state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
-        body = {
+        body: dict[str, Any] = {
             "name": name,
             "idempotency_key": key,
             "tags": list(tags),

@@ -190,8 +190,8 @@ def _of_run(app: App, api: Api, run: Mapping[str, Any], name: str, now: datetime
 
 
 def _record(
-    zone: ZoneInfo, now: datetime, task_id: str, name: str, title: str, status: str, due: datetime, started: datetime | None,
-    finished: datetime | None, row: str | None, result: Any, message: str, url: str | None,
+    zone: ZoneInfo, now: datetime, task_id: str, name: str, title: str, status: str, due: datetime,
+    started: datetime | None, finished: datetime | None, row: str | None, result: Any, message: str, url: str | None,
 ) -> Record:  # fmt: skip
     until = finished or (now if status == "executing" else None)
     begun = started or (now if status == "overdue" else None)

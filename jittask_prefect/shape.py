@@ -67,8 +67,7 @@ def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
     """The path without the names that pydantic adds for the branches of a union."""
     tags = ("list[", "constrained-", "function-", "literal[", "tuple[", "dict[", "union[")
     plain = {"int", "str", "float", "bool", "date", "datetime"}
-    kept = [part for part in loc if not (isinstance(part, str) and (part.startswith(tags) or part in plain))]
-    return kept
+    return [part for part in loc if not (isinstance(part, str) and (part.startswith(tags) or part in plain))]
 
 
 def _allowed(item: Any, shape: type[BaseModel]) -> str:

@@ -347,7 +347,7 @@ class TaskSvc(NormalService):
         )
         if model not in self.app.names("models"):
             raise ArgumentError(
-                f"rowObj.{first} is {type(data).__name__}, of no model of the app; a dict needs the key model, e.g. models.Contract"
+                f"rowObj.{first} is {type(data).__name__}, of no model of the app; a dict needs the key `model`"
             )
         if not isinstance(data, Mapping):
             return str(model), data, object_session(data)

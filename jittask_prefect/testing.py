@@ -104,7 +104,7 @@ class FakePrefect:
         for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]:
             if entry["name"] not in names:
                 continue
-            known = self.all_deployments.get(entry["name"], {})
+            known: dict[str, Any] = self.all_deployments.get(entry["name"], {})
             self.all_deployments[entry["name"]] = {
                 **entry,
                 "id": known.get("id") or str(uuid.uuid4()),

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError
 from sqlmodel import Session, SQLModel
 
 from ..errors import ConfigError, JittaskError, Problem, UnknownElement
@@ -242,7 +242,8 @@ class App:
         timer = Timer(
             timer_cfg, self.calendar(timer_cfg.calendar or self.cfg.calendar), timer_cfg.timezone or self.timezone
         )
-        return type_(self, name, raw, cfg, timer)
+        made: Meta = type_(self, name, raw, cfg, timer)
+        return made
 
     def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
         try:
@@ -369,7 +370,7 @@ class App:
         )
         try:
             url = make_url(text)
-        except Exception as error:
+        except (ArgumentError, NoSuchModuleError, ValueError) as error:
             raise ConfigError(Problem("app.json", "database", repr(text), f"a database URL ({error})")) from None
         if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
             url = url.set(database=str((self.path / str(url.database)).resolve()))
@@ -466,9 +467,8 @@ class App:
             calendar = template.timer.calendar
             until = calendar.reliable_until if calendar and template.timer.cfg.skip_holiday else None
             if until is not None and calendar is not None and until < (now + timedelta(days=400)).date():
-                found.append(
-                    f"{template.fullName}: holidays of {calendar.label} are published until {until}; what lies beyond is a forecast"
-                )
+                known = f"holidays of {calendar.label} are published until {until}"
+                found.append(f"{template.fullName}: {known}; what lies beyond is a forecast")
         return found
 
     def _check_element(self, element: Any) -> None:

@@ -94,7 +94,7 @@ class TaskCfg(Shape):
     concurrency: Concurrency | None = None
     tags: tuple[Display, ...] = ()
     description: Annotated[str, AfterValidator(safe_text)] = ""
-    argDict: dict[str, Any] = {}
+    argDict: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -190,12 +190,12 @@ class AppCfg(Shape):
     title: Display | None = None
     timezone: Annotated[str, AfterValidator(lambda t: _zone(t))] | None = None
     database: str = "sqlite:///app.db"
-    databases: dict[str, str] = {}
+    databases: dict[str, str] = Field(default_factory=dict)
     horizon: Annotated[float, Field(gt=0, le=24 * 366, strict=False)] = 24
     maxConcurrency: Annotated[int, Field(ge=1)] = 8
     allowCodeFromForms: bool = False
     calendar: str | None = None
-    calendars: dict[str, dict[str, Any]] = {}
+    calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 def _named(text: str) -> str:

@@ -129,30 +129,23 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
     now = clock.now()
     saved = [(row, True) for row in session.new] + [(row, False) for row in session.dirty if session.is_modified(row)]
     for row, new in saved:
-        with_app = owner_of(type(row))
-        if with_app:
-            _follow(
-                session,
-                row,
-                *with_app,
-                lambda c, app, model, row=row, new=new: save_row(
-                    app, c, row, model, now, moved=new or _moved(app, model, row)
-                ),
-            )
+        _follow(session, row, lambda c, a, m, row=row, new=new: _save(c, a, m, row, now, new))  # type: ignore[misc]
     for row in session.deleted:
-        with_app = owner_of(type(row))
-        if with_app:
-            _follow(
-                session,
-                row,
-                *with_app,
-                lambda c, app, model, row=row: delete_row(app, c, ledger.key_of(row), model, now),
-            )
+        _follow(session, row, lambda c, a, m, row=row: delete_row(a, c, ledger.key_of(row), m, now))  # type: ignore[misc]
 
 
-def _follow(
-    session: Session, row: Any, app: App, model: str, step: Callable[[Connection, App, str], list[Action]]
-) -> None:
+Step = Callable[[Connection, App, str], list[Action]]
+
+
+def _save(connection: Connection, app: App, model: str, row: Any, now: datetime, new: bool) -> list[Action]:
+    return save_row(app, connection, row, model, now, moved=new or _moved(app, model, row))
+
+
+def _follow(session: Session, row: Any, step: Step) -> None:
+    owner = owner_of(type(row))
+    if owner is None:
+        return
+    app, model = owner
     session.info.setdefault("jittask_events", []).append(row)
     if not app.row_templates(model):
         return

@@ -15,11 +15,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from prefect import Flow, flow, get_run_logger
-from prefect.client.schemas.objects import FlowRun
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as runtime
-from prefect.states import Cancelled, Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 
 from .. import clock
@@ -32,9 +32,10 @@ from .execute import Outcome, Run, after_return, execute, locate, me, next_of_ro
 SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
 log = logging.getLogger("jittask")
+AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
 
 
-def flows_of(path: Path) -> dict[str, Flow[..., Any]]:
+def flows_of(path: Path) -> dict[str, AnyFlow]:
     """The flows of an app, by the name that an entrypoint uses.
 
     Args:
@@ -46,7 +47,7 @@ def flows_of(path: Path) -> dict[str, Flow[..., Any]]:
     return {**found, SYNC_NAME: _sync_flow(app)}
 
 
-def _type_flow(app: App, name: str) -> Flow[..., Any]:
+def _type_flow(app: App, name: str) -> AnyFlow:
     async def run(template: str, taskId: str | None = None) -> State[Any]:
         """Run one task of a template of this Type."""
         context = FlowRunContext.get()
@@ -65,8 +66,7 @@ def _type_flow(app: App, name: str) -> Flow[..., Any]:
         return state_of(outcome)
 
     run.__name__ = run.__qualname__ = name.partition(".")[2]
-    return flow(
-        run,
+    made = flow(
         name=name,
         flow_run_name=_run_name(app),
         log_prints=True,
@@ -75,6 +75,7 @@ def _type_flow(app: App, name: str) -> Flow[..., Any]:
         on_cancellation=[_on_end(app, "forced", "ended: cancelled in Prefect")],
         on_crashed=[_on_end(app, "died", "error: worker died")],
     )
+    return made(run)
 
 
 def state_of(outcome: Outcome) -> State[Any]:
@@ -107,7 +108,7 @@ def _run_name(app: App) -> Callable[[], str]:
 
 
 def _exit_hard(app: App, run_id: str) -> Callable[[], None]:
-    """How a process ends whose execution was ended: say so to Prefect, then leave at once, whatever the function does."""
+    """How the process of an ended execution ends: say so to Prefect, then leave at once, whatever the function does."""
 
     def leave() -> None:
         try:
@@ -156,7 +157,7 @@ def record_end(app: App, task_id: str, outcome: str, message: str, now: datetime
         next_of_row(app, database, entry, now)
 
 
-def _sync_flow(app: App) -> Flow[..., Any]:
+def _sync_flow(app: App) -> AnyFlow:
     async def jittask_sync() -> State[Any]:
         """Bring rows, ledger and flow runs together."""
         logger = get_run_logger()
@@ -174,7 +175,7 @@ def _sync_flow(app: App) -> Flow[..., Any]:
             logger.info("plan: %s", json.dumps(changed, ensure_ascii=False))
         return Completed(message=f"{report.created} runs made, {report.ended} ended, {len(report.problems)} problems")
 
-    return flow(jittask_sync, name=SYNC, validate_parameters=False, persist_result=False)
+    return flow(name=SYNC, validate_parameters=False, persist_result=False)(jittask_sync)
 
 
 def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Report | None:

@@ -25,7 +25,7 @@ FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 class Cron:
     """The values that each field of a cron expression allows.
 
-    Day of month and day of week are joined by *or* where both are restricted, by *and* where one begins with `*`.
+    Day of month and day of week are joined by *or* where both leave something out, as in crontab(5) and in Prefect.
     """
 
     minutes: tuple[int, ...]
@@ -53,7 +53,7 @@ class Cron:
         minutes, hours, days, months, weekdays = values
         cron = cls(
             tuple(sorted(minutes)), tuple(sorted(hours)), days, months, frozenset(n % 7 for n in weekdays),
-            not parts[2].startswith("*") and not parts[4].startswith("*"),
+            len(days) < 31 and len({n % 7 for n in weekdays}) < 7,
         )  # fmt: skip
         cron._prove()
         return cron

@@ -208,7 +208,8 @@ class Series:
         """No occurrence is due before this."""
         if self._anchor is None:
             return LATEST
-        return self._start or shifted(self._anchor, -(REACH + 2) * DAY)
+        back = self._moves.active and self._moves.policy in ("previous", "nearest")
+        return self._start or (shifted(self._anchor, -(REACH + 2) * DAY) if back else self._anchor)
 
     def _last(self) -> datetime:
         """No occurrence is due from this on."""

@@ -135,8 +135,13 @@ class Timer:
         first, last = in_utc(after, self.zone), in_utc(before, self.zone)
         low, high = self.moves.reach(shifted(first, -DAY).date(), shifted(last, DAY).date())
         begin, end = at_day(low, -2), at_day(high, 3)
-        repeats = self.cfg.repeat.repeat_type != "normal"
-        return None if repeats else _undo(self.cfg.start_offset, begin)[0], _undo(self.cfg.start_offset, end)[1]
+        cfg = self.cfg
+        highest = _undo(cfg.start_offset, end)[1]
+        if cfg.repeat.repeat_type == "normal":
+            return _undo(cfg.start_offset, begin)[0], highest
+        # A series that goes on may have begun at any time, unless the same field ends it.
+        ends = cfg.end_time_type == 2 and cfg.end_field == cfg.start_field
+        return _undo(cfg.end_offset, begin)[0] if ends else None, highest
 
     def _one(self) -> Series:
         if self._scheduled is None:

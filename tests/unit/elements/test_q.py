@@ -520,6 +520,7 @@ def test_a_changed_foreign_key_counts_before_the_relationship_is_loaded_anew(ses
     assert not anna.matches(row, NOW, ZONE)
     session.flush()
     assert not anna.matches(row, NOW, ZONE)
+    session.refresh(row)
     row.customer = session.get_one(Customer, 1)
     assert anna.matches(row, NOW, ZONE)
 
@@ -652,7 +653,6 @@ HOSTILE = [
     "Q(a=1",
     "\0",
     "Q(a='\ud800')\ud800",
-    "Q(a=" + "9" * 3_900 + "0" * 5 + ")",
     "Q(" * 100 + "Q(a=1)" + ")" * 100,
     "Q(" * 31 + "a=1" + ")" * 31,
     "~" * 40 + "Q(a=1)",
@@ -710,7 +710,15 @@ def test_every_wrong_field_is_named_at_once() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("Q(level='a')", "Q(level='1')", "Q(level=True)", "Q(level=2.5)", "Q(level=9223372036854775808)"),
+        *(
+            "Q(level='a')",
+            "Q(level='1')",
+            "Q(level=True)",
+            "Q(level=2.5)",
+            "Q(level=9223372036854775808)",
+            f"Q(level={'9' * 3_900})",
+            f"Q(score={'9' * 3_900})",
+        ),
         *("Q(level=Q.today())", "Q(level=[1])", "Q(level__in=1)", "Q(level__in=['a'])", "Q(level__like='1')"),
         *("Q(level__range=1)", "Q(level__range=[1])", "Q(level__range=[1, 2, 3])", "Q(level__range=[1, None])"),
         *(
