@@ -181,10 +181,10 @@ def of_entry(app: App, api: Api, entry: Entry, now: datetime) -> Record:
 
 def _of_run(app: App, api: Api, run: Mapping[str, Any], name: str, now: datetime) -> Record:
     zone, title = _about(app, name)
-    state = run.get("state") or {}
+    state, status = run.get("state") or {}, status_of_run(run, now)
     return _record(
-        zone, now, run["id"], name, title, status_of_run(run, now), _instant(run["expected_start_time"]) or now,
-        _instant(run.get("start_time")), _instant(run.get("end_time")), None, None, state.get("message") or "",
+        zone, now, run["id"], name, title, status, _instant(run["expected_start_time"]) or now,
+        _instant(run.get("start_time")), _instant(run.get("end_time")), None, None, (state.get("message") or "") if status in ("error", "ended") else "",
         run_url(api, run["id"]),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -72,11 +72,22 @@ def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
 
 def _allowed(item: Any, shape: type[BaseModel]) -> str:
     if item["type"] == "extra_forbidden":
-        keys = (
-            sorted(field.alias or name for name, field in shape.model_fields.items()) if len(item["loc"]) == 1 else []
-        )
+        holder = _holder(shape, item["loc"][:-1])
+        keys = sorted(field.alias or name for name, field in holder.model_fields.items()) if holder else []
         return f"no such key; the keys are {', '.join(keys)}" if keys else "no such key"
     if item["type"] == "missing":
         return "this key is required"
     message = str(item["msg"])
     return message.removeprefix("Value error, ").removeprefix("Input should be ")
+
+
+def _holder(shape: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The shape that a path leads to; None where it leads through lists or unions of shapes."""
+    for part in loc:
+        kinds = [field.annotation for name, field in shape.model_fields.items() if part in (name, field.alias)]
+        kinds = [kind for each in kinds for kind in (get_args(each) or (each,))]
+        inner = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if len(inner) != 1:
+            return None
+        shape = inner[0]
+    return shape

@@ -47,16 +47,25 @@ def _display(text: str) -> str:
     return text
 
 
-def _flag(value: object) -> object:
-    return bool(value) if value in (0, 1) and isinstance(value, int) else value
+def _tag(text: str) -> str:
+    if text.startswith("app:"):
+        raise ValueError("a tag that does not begin with app:, which says whose a deployment is")
+    return _display(text)
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise ValueError("1 or 0")
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Display = Annotated[str, AfterValidator(_display)]
+Tag = Annotated[str, AfterValidator(_tag)]
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
 ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
 FuncPath = Annotated[str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))]
-Seconds = Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Missed(Shape):
@@ -92,7 +101,7 @@ class TaskCfg(Shape):
     dispatch: Literal["auto", "row", "batch"] = "auto"
     rowRuns: Literal["failed", "all"] = "failed"
     concurrency: Concurrency | None = None
-    tags: tuple[Display, ...] = ()
+    tags: tuple[Tag, ...] = ()
     description: Annotated[str, AfterValidator(safe_text)] = ""
     argDict: dict[str, Any] = Field(default_factory=dict)
 
@@ -103,21 +112,25 @@ class TaskCfg(Shape):
             raw = dict(raw)
             if "taskFunc" in raw:
                 old = raw.pop("taskFunc")
-                if raw.setdefault("func", old) != old:
-                    raise ValueError("func or taskFunc (its older spelling), not both with different values")
+                raw.setdefault("func", old)
             if isinstance(raw.get("tags"), list):
                 raw["tags"] = tuple(raw["tags"])
             if raw.get("filter") is None:
                 raw.pop("filter", None)
         return raw
 
-    @model_validator(mode="after")
-    def _function(self) -> TaskCfg:
-        if self.funcType == "Global" and self.func is None:
-            raise ValueError("func, a service function like services.NoticeSvc.send, where funcType is Global")
-        if self.funcType == "Inner" and self.func is not None:
-            raise ValueError("funcType Global where func is given")
-        return self
+
+def _function_problems(raw: Mapping[str, Any]) -> list[Problem]:
+    """What contradicts itself between `funcType`, `func` and its older spelling, `taskFunc`."""
+    kind, new, old = raw.get("funcType", "Inner"), raw.get("func"), raw.get("taskFunc")
+    if new is not None and old is not None and new != old:
+        return [Problem("", "taskFunc", shown(old), f"{shown(new)}, as in func, whose older spelling it is")]
+    if kind == "Global" and new is None and old is None:
+        return [Problem("", "func", "nothing", "this key is required with funcType Global: services.X.method")]
+    if kind == "Inner" and (new is not None or old is not None):
+        key = "taskFunc" if new is None else "func"
+        return [Problem("", key, shown(raw[key]), "nothing with funcType Inner; Global calls a service function")]
+    return []
 
 
 _ROW_KEYS = ("modelPath", "filter", "dispatch", "rowRuns")
@@ -141,6 +154,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
     except ConfigError as error:
         problems.extend(error.problems)
     if isinstance(raw, Mapping):
+        problems.extend(_function_problems(raw))
         if rows and not raw.get("modelPath"):
             problems.append(Problem("", "modelPath", "nothing", "this key is required: a name like models.Contract"))
         if not rows:
@@ -191,7 +205,7 @@ class AppCfg(Shape):
     timezone: Annotated[str, AfterValidator(lambda t: _zone(t))] | None = None
     database: str = "sqlite:///app.db"
     databases: dict[str, str] = Field(default_factory=dict)
-    horizon: Annotated[float, Field(gt=0, le=24 * 366, strict=False)] = 24
+    horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
     maxConcurrency: Annotated[int, Field(ge=1)] = 8
     allowCodeFromForms: bool = False
     calendar: str | None = None
@@ -228,6 +242,11 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
     named = raw.get("calendars") if isinstance(raw, Mapping) else None
     for name, value in (named or {}).items() if isinstance(named, Mapping) else ():
         try:
+            _display(name)  # a task's description names its calendar
+        except ValueError as error:
+            problems.append(Problem("", "calendars", shown(name), str(error)))
+            continue
+        try:
             calendars[name] = CalendarCfg.read(value, f"calendars.{name}")
         except ConfigError as error:
             problems.extend(error.problems)
@@ -247,7 +266,9 @@ def read_json(path: Path, name: str) -> Any:
         ConfigError: It is missing, is not UTF-8, is not JSON, or names a key twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
+        return json.loads(
+            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_such_number
+        )
     except FileNotFoundError:
         raise ConfigError(Problem(name, "", "no such file", "a JSON file")) from None
     except json.JSONDecodeError as error:
@@ -259,10 +280,18 @@ def read_json(path: Path, name: str) -> Any:
         raise ConfigError(Problem(name, "", "JSON nested too deeply", "valid JSON")) from None
     except _TwiceError as error:
         raise ConfigError(Problem(name, str(error), "the key twice", "each key once")) from None
+    except OSError as error:
+        raise ConfigError(Problem(name, "", error.strerror or str(error), "a file that can be read")) from None
+    except ValueError as error:  # NaN, or a number of thousands of digits
+        raise ConfigError(Problem(name, "", str(error), "valid JSON")) from None
 
 
 class _TwiceError(ValueError):
     pass
+
+
+def _no_such_number(text: str) -> Any:
+    raise ValueError(f"{text}, which is no JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

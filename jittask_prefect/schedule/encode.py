@@ -82,9 +82,7 @@ def _cron(text: str | None) -> Base:
     names = ",".join(WEEKDAYS[(n - 1) % 7] for n in sorted(cron.weekdays))
     by_weekday = f";BYDAY={names}" if len(cron.weekdays) < 7 else ""
     head = f"RRULE:FREQ=DAILY{months}"
-    both = (by_number, by_weekday) if cron.either and by_number and by_weekday else (by_number + by_weekday,)
-    if cron.either and not (by_number and by_weekday):
-        both = ("",)
+    both = (by_number, by_weekday) if cron.either else (by_number + by_weekday,)
     return Base(tuple(f"{head}{days}{clock}" for days in both), len(cron.times))
 
 

@@ -24,6 +24,9 @@ YEARS_AHEAD = timedelta(days=366 * 30)
 class Occurrence:
     """One occurrence: when it is due, and of which nominal time.
 
+    Compare and store these in UTC: within an overlap Python finds no datetime of a zone equal to one in UTC (PEP 495),
+    and of two in one zone it compares the wall clocks.
+
     Args:
         nominal: Before the holiday move; aware, in the task's zone. Part of a task's identity.
         due: When it takes place; aware, in the task's zone.

@@ -260,7 +260,7 @@ FIELDS: dict[str, tuple[list[str], str]] = {
     "code": (_quoted(["a", "A", "ab", "a ", "é", ""]), "text"),
     "level": (NUMBERS, "number"),
     "price": ([*DECIMALS, *_quoted(DECIMALS), "33.333", "1e3", "5"], "number"),
-    "free": ([*FREES, *_quoted(FREES), "1e-10"], "number"),
+    "free": ([f"'{'9' * 20}.{'1' * 30}'", *FREES, *_quoted(FREES), "1e-10"], "number"),
     "score": ([*map(repr, FLOATS), "1", "-3"], "number"),
     "active": (["True", "False", "1", "0"], "equal"),
     "rank": (["'low'", "'HIGH'"], "equal"),
@@ -359,7 +359,7 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Session]:
             yield session
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(text=trees)
 def test_condition_and_predicate_agree_on_each_database(loaded: Session, text: str) -> None:
     both(loaded, text)
@@ -369,6 +369,7 @@ def test_condition_and_predicate_agree_on_each_database(loaded: Session, text: s
 @pytest.mark.parametrize("field", FIELDS)
 def test_every_comparison_of_every_field_agrees_on_each_database(loaded: Session, field: str) -> None:
     values, kind = FIELDS[field]
+    values = values[:: 1 + 4 * field.count("__")]  # of related columns fewer: each comparison loads the related rows
     names = ["=", "!="] + ([] if kind == "equal" else [">", ">=", "<", "<="])
     names += ["like", "nlike", "startswith", "endswith"] if kind == "text" else []
     pairs = [(name, value) for name in names for value in values]
@@ -557,6 +558,18 @@ def test_values_as_the_columns_hold_them(session: Session) -> None:
     ):
         assert both(session, f"Q({text})") == {one}, text
     assert both(session, "Q(rank__nin=['low']) & Q(active=False)") == {two}
+
+
+def test_long_decimals_agree(session: Session) -> None:
+    rng = random.Random(1)
+    prices = sorted({Decimal(rng.randint(0, 10**15)).scaleb(-9) for _ in range(400)})
+    rows = dict(zip(add(session, *(Order(free=price) for price in prices)), prices, strict=True))
+    for n in range(0, len(prices), 100):
+        some = "', '".join(map(str, prices[n : n + 100]))
+        assert both(session, f"Q(free__in=['{some}'])") == {
+            key for key, price in rows.items() if price in prices[n : n + 100]
+        }
+        assert both(session, f"Q(free__gt='{prices[n]}')") == {key for key, price in rows.items() if price > prices[n]}
 
 
 def test_a_time_that_raw_sql_left_short_in_sqlite() -> None:

@@ -1,0 +1,192 @@
+"""An app on a real Prefect server: build it, deploy it, look at what became of it; and how tests wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import text
+
+from jittask_prefect import clock, compile
+from jittask_prefect.elements.app import App
+from jittask_prefect.embedded import Embedded
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.rows import ledger, sync
+from jittask_prefect.rows.ledger import Entry
+from jittask_prefect.running.execute import me
+from jittask_prefect.running.flows import run_sync
+from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.testing import Element, build_app
+
+T = TypeVar("T")
+NORMAL, ROWS = "tasks.NormalType", "tasks.DateFieldType"
+ONCE = {"repeatType": "normal"}
+DAILY = {"repeatType": "day", "period": 1}
+SCRIPTS = Path(sys.executable).parent
+
+
+def until(condition: Callable[[], T], seconds: float = 30, *, every: float = 0.1, what: str = "") -> T:
+    """The first true value of a condition; fails with `what` once the seconds are over."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(every)
+    return found
+
+
+def model(name: str) -> Element:
+    """A model with a date, a status, and a counter that tasks raise: `done` is the effect that must happen once."""
+    code = f"""
+from datetime import datetime
+from sqlmodel import Field, SQLModel
+
+class {name}(SQLModel, table=True):
+    __tablename__ = "{name.lower()}"
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime | None = None
+    status: str = "active"
+    done: int = 0
+"""
+    return {"e.json": {"type": "models.NormalType", "title": name}, "model.py": code}
+
+
+def scheduled(inner: str, *, repeat: Mapping[str, Any] = DAILY, start: str = "2000-01-01 00:00:00", timer: Mapping[str, Any] = {}, **keys: Any) -> Element:  # noqa: B006, E501
+    """A scheduled task."""
+    cfg = {"startTime": start, "repeat": dict(repeat), **timer}
+    return {"e.json": {"type": NORMAL, "title": "Scheduled", "timerCfg": cfg, **keys}, "inner.py": inner}
+
+
+def rows(of: str, inner: str = "def customFunc(row):\n    row.done += 1\n", *, repeat: Mapping[str, Any] = ONCE, timer: Mapping[str, Any] = {}, **keys: Any) -> Element:  # noqa: B006, E501
+    """A date-field task, due at the model's `at`."""
+    cfg = {"startField": "at", "repeat": dict(repeat), **timer}
+    about = {"type": ROWS, "title": "Rows", "modelPath": f"models.{of}", "timerCfg": cfg, **keys}
+    return {"e.json": about, "inner.py": inner}
+
+
+class Place:
+    """An app folder, its server, and what the tests ask of both."""
+
+    def __init__(self, app: App, api: PrefectApi) -> None:
+        self.app, self.api = app, api
+        self.svc = TaskSvc(app, api)
+
+    @classmethod
+    def build(cls, folder: Path, elements: Mapping[str, Element], **app_json: Any) -> Place:
+        """An app in a folder of its own, on the server that PREFECT_API_URL names."""
+        return cls(build_app(folder, elements, **app_json), PrefectApi(os.environ["PREFECT_API_URL"]))
+
+    def deploy(self, now: datetime | None = None, **keys: Any) -> compile.Deployed:
+        return compile.deploy(self.app, self.api, now or clock.now(), **keys)
+
+    def again(self) -> None:
+        """Read the app's files anew, as another process would."""
+        self.app.close()
+        self.app = App(self.app.path)
+        self.svc = TaskSvc(self.app, self.api)
+
+    def change(self, element: str, **keys: Any) -> None:
+        """Change keys of an e.json; None removes one."""
+        file = self.app.path / element / "e.json"
+        about = {**json.loads(file.read_text()), **keys}
+        file.write_text(json.dumps({k: v for k, v in about.items() if v is not None}))
+        self.again()
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        return self.api.deployments(sync.app_tag(self.app))
+
+    def runs(self, name: str, *states: str) -> list[dict[str, Any]]:
+        """A template's flow runs, by due time."""
+        where: dict[str, Any] = {"deployment_id": {"any_": [self.deployments()[name]["id"]]}}
+        if states:
+            where["state"] = {"type": {"any_": list(states)}}
+        found = self.api.runs(flow_runs=where)
+        return sorted(found, key=lambda r: r["expected_start_time"])
+
+    def sync(self, now: datetime | None = None, since: datetime | None = None) -> sync.Report | None:
+        """One sync in this process, as of an instant."""
+        if now is None:
+            return run_sync(self.app, clock.now(), since)
+        return sync.run(self.app, self.api, now, me(), since=since, clock=lambda: now)
+
+    def sql(self, statement: str, **values: Any) -> Any:
+        """Raw SQL, which no hook sees; the first column of the first row where there is one."""
+        with self.app.engine().begin() as connection:
+            found = connection.execute(text(statement), values)
+            return found.scalar() if found.returns_rows else None
+
+    def save(self, of: str, **fields: Any) -> Any:
+        """A new row, saved in a plain session; returns it detached, with its key."""
+        from sqlmodel import Session
+
+        with Session(self.app.engine(), expire_on_commit=False) as session:
+            row = self.app.getElement(f"models.{of}")(**fields)
+            session.add(row)
+            session.commit()
+            return row
+
+    def entries(self, name: str, row: object = None) -> list[Entry]:
+        """A template's ledger entries (of one row), by generation and due time."""
+        with self.app.engine().connect() as connection:
+            where = [ledger.entries.c.template == name]
+            if row is not None:
+                where.append(ledger.entries.c.row_key == str(row))
+            query = ledger.entries.select().where(*where).order_by(ledger.entries.c.generation, ledger.entries.c.due)
+            return [ledger.to_entry(r) for r in connection.execute(query)]
+
+    def entry(self, task_id: str) -> Entry:
+        with self.app.engine().connect() as connection:
+            found = ledger.find(connection, task_id)
+        assert found is not None, task_id
+        return found
+
+    def ended(self, task_id: str, seconds: float = 60) -> Entry:
+        """A task's entry once it has ended."""
+        return until(lambda: e if (e := self.entry(task_id)).status in ledger.FINAL else None, seconds, what=str(self.entry(task_id)))  # type: ignore[return-value]  # noqa: E501
+
+    def state(self, run_id: str, *names: str, seconds: float = 30) -> dict[str, Any]:
+        """A flow run's state once it has one of these names."""
+
+        def look() -> dict[str, Any] | None:
+            run = self.api.run(run_id)
+            state = run["state"] if run else None
+            return state if state and state["name"] in names else None
+
+        found = until(look, seconds, what=f"run {run_id} in {names}, but {self.api.run(run_id)}")
+        assert found
+        return found
+
+    def jittask(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """The command, in a process of its own."""
+        env = {**os.environ, "JITTASK_APP": str(self.app.path)}
+        return subprocess.run([SCRIPTS / "jittask", *arguments], cwd=cwd or self.app.path, env=env, capture_output=True, text=True, timeout=60)  # noqa: E501
+
+    def remove(self) -> None:
+        """Delete the deployments, so that the next app may have their names."""
+        for found in self.deployments().values():
+            self.api.delete_deployment(found["id"])
+        self.app.close()
+
+
+@contextmanager
+def worker(home: Path, cwd: Path) -> Iterator[Embedded]:
+    """A real process worker that asks every second, in a folder that is not the app's."""
+    here = Embedded(home)
+    here.start_worker(os.environ["PREFECT_API_URL"], compile.POOL, cwd=cwd, env={"PREFECT_WORKER_QUERY_SECONDS": "1"})
+    try:
+        yield here
+    finally:
+        here.stop()
+
+
+def iso(text_: str) -> datetime:
+    """An ISO text as an aware instant; UTC where it has no offset."""
+    found = datetime.fromisoformat(text_)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,157 @@
+"""prefect.yaml on a real server: as a user deploys it, and as `jittask deploy` does."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from place import SCRIPTS, Place, iso, scheduled
+
+from jittask_prefect import clock, compile
+from jittask_prefect.embedded import ServerInfo
+from jittask_prefect.errors import ConfigError
+from jittask_prefect.schedule import rules
+
+INNER = "def customFunc():\n    return 1\n"
+SHANGHAI = {"timezone": "Asia/Shanghai", "calendar": "CN", "skipHoliday": 1}
+BEFORE_NATIONAL_DAY = datetime(2026, 9, 21, tzinfo=UTC)
+TUESDAYS = {
+    "repeat": {"repeatType": "week", "period": 1, "weekday": [2]},
+    "start": "2026-01-06 09:00:00",
+    "timer": SHANGHAI,
+}
+# An hourly task that skips holidays in a zone with DST: one schedule for each offset.
+OFFICE_HOURS = {"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "hour", "period": 1}, "skipHoliday": 1}
+OFFICE_HOURS |= {"calendar": "US", "timezone": "America/New_York"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+    elements = {
+        "tasks/DeployTuesdays": scheduled(INNER, **TUESDAYS),
+        "tasks/DeployOff": scheduled(INNER, enable=0),
+        "tasks/DeployMany": scheduled(INNER, timer=OFFICE_HOURS),
+    }
+    made = Place.build(tmp_path / "app", elements, name="deploying")
+    yield made
+    made.remove()
+
+
+def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(place: Place) -> None:
+    file = compile.write(place.app, BEFORE_NATIONAL_DAY)
+    text = file.read_text()
+    place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    said = prefect_deploy_all(file.parent)
+    assert file.read_text() == text, said
+    wanted = {d["name"]: d for d in yaml.safe_load(text)["deployments"]}
+    there = place.deployments()
+    assert set(there) == set(wanted) == {"tasks.DeployTuesdays", "tasks.DeployOff", "tasks.DeployMany", "jittask.sync"}
+    assert [n for n in wanted if compile.differs(wanted[n], there[n], compile.root_of(place.app))] == []
+    assert there["tasks.DeployOff"]["paused"] and not there["tasks.DeployTuesdays"]["paused"]
+    assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], "what `prefect deploy` made is what `jittask deploy` wants"
+
+
+def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(place: Place) -> None:
+    name, now = "tasks.DeployMany", clock.now()
+    place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
+
+    def deploy(timer: dict[str, Any]) -> list[dict[str, Any]]:
+        place.change("tasks/DeployMany", timerCfg=timer)
+        prefect_deploy_all(compile.write(place.app, now).parent)
+        found = place.deployments()[name]
+        assert sorted(s["slug"] for s in found["schedules"]) == sorted(rules.SLUGS)
+        place.api.fill_schedule(found["id"], now)
+        return [s for s in found["schedules"] if s["active"]]
+
+    many = deploy(OFFICE_HOURS)
+    assert len(many) > 1
+    assert instants(place, name)
+
+    daily = {"startTime": "2026-01-01 07:30:00", "repeat": {"repeatType": "day", "period": 1}, "timezone": "UTC"}
+    assert len(deploy(daily)) == 1
+    assert {(i.hour, i.minute) for i in instants(place, name)} == {(7, 30)}
+
+    assert deploy({**daily, "endTime": "2026-02-01 00:00:00"}) == []
+    assert instants(place, name) == []
+
+
+def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(place: Place) -> None:
+    done = place.deploy(BEFORE_NATIONAL_DAY)
+    assert len(done.changed) == 4 and done.unchanged == []
+
+    # At once, not after the scheduler's next round. National Day 2026 is 1–7 October: Tuesday the 6th moves to the 8th.
+    tuesdays = [i.astimezone(ZoneInfo("Asia/Shanghai")) for i in instants(place, "tasks.DeployTuesdays")]
+    assert [f"{i:%m-%d %H:%M}" for i in tuesdays] == ["09-22 09:00", "09-29 09:00", "10-08 09:00"]
+    assert instants(place, "tasks.DeployOff") == []
+
+    stamps = {n: d["updated"] for n, d in place.deployments().items()}
+    again = place.jittask("deploy")
+    assert again.returncode == 0 and "deployed" not in again.stdout, again.stdout + again.stderr
+    assert {n: d["updated"] for n, d in place.deployments().items()} == stamps
+
+    place.change("tasks/DeployOff", enable=1)
+    (place.app.path / "tasks/DeployMany/e.json").unlink()
+    place.again()
+    done = place.deploy(BEFORE_NATIONAL_DAY)
+    assert (done.changed, done.removed, done.leftover) == (["tasks.DeployOff"], [], ["tasks.DeployMany"])
+    there = place.deployments()
+    assert not there["tasks.DeployOff"]["paused"]
+    assert there["tasks.DeployTuesdays"]["updated"] == stamps["tasks.DeployTuesdays"]
+
+    assert place.deploy(BEFORE_NATIONAL_DAY, prune=True).removed == ["tasks.DeployMany"]
+    assert "tasks.DeployMany" not in place.deployments()
+
+
+def test_a_change_made_in_the_ui_is_found_and_put_right(place: Place) -> None:
+    place.deploy(BEFORE_NATIONAL_DAY)
+    found = place.deployments()["tasks.DeployTuesdays"]
+    place.api._call("PATCH", f"/deployments/{found['id']}", json={"paused": True})
+    assert place.deploy(BEFORE_NATIONAL_DAY).changed == ["tasks.DeployTuesdays"]
+    assert not place.deployments()["tasks.DeployTuesdays"]["paused"]
+    assert len(instants(place, "tasks.DeployTuesdays")) == 3, "pausing deleted them; 3 is what Prefect makes ahead"
+
+
+def test_two_apps_with_a_template_of_the_same_name_are_refused(place: Place, tmp_path: Path) -> None:
+    place.deploy(BEFORE_NATIONAL_DAY)
+    other = Place.build(tmp_path / "other", {"tasks/DeployOff": scheduled(INNER)}, name="intruder")
+    stamps = {n: d["updated"] for n, d in place.deployments().items()}
+    with pytest.raises(ConfigError, match="app:deploying"):
+        other.deploy(BEFORE_NATIONAL_DAY)
+    assert other.deployments() == {}
+    assert {n: d["updated"] for n, d in place.deployments().items()} == stamps
+
+
+def instants(place: Place, name: str) -> list[datetime]:
+    return [iso(r["expected_start_time"]) for r in place.runs(name, "SCHEDULED")]
+
+
+def prefect_deploy_all(folder: Path) -> str:
+    """As a user types it: at a terminal, in the folder of prefect.yaml; a question would hang until the time is over."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "PWD": str(folder), "TERM": "xterm", "COLUMNS": "200"}
+    command = [SCRIPTS / "prefect", "deploy", "--all"]
+    with subprocess.Popen(command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        said = b""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # the other end was closed
+                break
+            said += part
+            if not part:
+                break
+            assert b"?" not in part.replace(b"?25", b"") and time.monotonic() < deadline, said.decode()
+        assert process.wait(10) == 0, said.decode()
+    os.close(ours)
+    return said.decode()

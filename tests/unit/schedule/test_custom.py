@@ -1,0 +1,173 @@
+"""Cron and RRULE: against dateutil, and against the reading of each field by itself."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from dateutil.rrule import rrulestr
+
+from jittask_prefect.errors import ConfigError
+from jittask_prefect.schedule.cron import Cron
+from jittask_prefect.schedule.rrule import RRule
+from jittask_prefect.schedule.timer import Timer
+
+WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
+
+
+def some_rule(pick: random.Random) -> str:
+    def numbers(low: int, high: int) -> str:
+        return ",".join(map(str, pick.sample(range(low, high + 1), pick.randint(1, 3))))
+
+    freq = pick.choice(["MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY"])
+    parts = [f"FREQ={freq}"]
+    if pick.random() < 0.5:
+        parts.append(f"INTERVAL={pick.choice([7, 45, 90] if freq == 'MINUTELY' else [1, 2, 3, 5, 13])}")
+    if pick.random() < 0.3:
+        parts.append(f"BYMONTH={numbers(1, 12)}")
+    if pick.random() < 0.2:
+        parts.append(f"BYMONTHDAY={pick.choice([numbers(1, 31), '-1', '-2,5'])}")
+    if pick.random() < 0.1:
+        parts.append(f"BYYEARDAY={pick.choice([numbers(1, 366), '-1', '-300,5'])}")
+    if pick.random() < 0.1:
+        parts.append(f"BYWEEKNO={pick.choice([numbers(1, 53), '-1', '1', '53'])}")
+    if pick.random() < 0.3:
+        days = pick.sample(WEEKDAYS, pick.randint(1, 4))
+        if freq in ("MONTHLY", "YEARLY") and pick.random() < 0.6:
+            days = [pick.choice(["1", "2", "-1", "5"]) + day for day in days]
+        parts.append(f"BYDAY={','.join(days)}")
+    if pick.random() < 0.3:
+        parts.append(f"BYHOUR={numbers(0, 23)}")
+    if pick.random() < 0.2:
+        parts.append(f"BYMINUTE={numbers(0, 59)}")
+    if pick.random() < 0.2:
+        parts.append(f"WKST={pick.choice(WEEKDAYS)}")
+    if pick.random() < 0.1 and freq != "WEEKLY":  # dateutil counts a first week's positions from DTSTART on
+        parts.append(f"BYSETPOS={pick.choice(['1', '-1', '2,-2'])}")
+    return ";".join(parts)
+
+
+def test_rules_mean_what_they_mean_to_dateutil() -> None:
+    pick = random.Random(7)
+    compared = 0
+    while compared < 200:
+        text = some_rule(pick)
+        start = datetime(2024, 1, 1) + timedelta(days=pick.randint(0, 700), minutes=pick.randint(0, 1439))
+        try:
+            series = RRule.read(text).at(start)
+        except ValueError:
+            continue
+        if not series.matches():
+            continue
+        low = start + timedelta(pick.randint(0, 60))
+        high = low + timedelta(20 if series.finer else 500)
+        theirs = []
+        for at in rrulestr(text, dtstart=start).xafter(low, inc=True):
+            if at >= high:
+                break
+            theirs.append(at)
+        assert list(series.wall(low, high)) == theirs, text
+        compared += 1
+
+
+def wall(rule: str, start: str, low: str, high: str) -> list[str]:
+    series = RRule.read(rule).at(datetime.fromisoformat(start))
+    return [f"{at:%m-%d %H:%M}" for at in series.wall(datetime.fromisoformat(low), datetime.fromisoformat(high))]
+
+
+def test_weekdays_with_and_without_a_number_are_either() -> None:
+    # RFC 5545 §3.3.10. March 2026: the first Monday is the 2nd, Wednesdays are 4, 11, 18, 25.
+    found = wall("FREQ=MONTHLY;BYDAY=WE,1MO", "2026-01-01 09:00", "2026-03-01", "2026-04-01")
+    assert found == ["03-02 09:00", "03-04 09:00", "03-11 09:00", "03-18 09:00", "03-25 09:00"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    ["FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "FREQ=SECONDLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=YEARLY;BYWEEKNO=1;BYMONTH=6",
+     "FREQ=MINUTELY;INTERVAL=1440;BYHOUR=5", "FREQ=HOURLY;INTERVAL=24;BYHOUR=5", "FREQ=WEEKLY;BYDAY=MO;BYSETPOS=9",
+     "FREQ=YEARLY;BYDAY=MO,TU,WE,TH,FR,SA,SU;BYMONTH=1;BYSETPOS=366", "FREQ=YEARLY;INTERVAL=4;BYMONTH=2;BYMONTHDAY=29"],
+)  # fmt: skip
+def test_a_rule_that_never_matches_is_refused_at_once(rule: str) -> None:
+    begun = time.perf_counter()
+    with pytest.raises(ConfigError, match="never does"):
+        Timer({"startTime": "2026-01-05 09:00:00", "repeat": {"repeatType": "custom", "rrule": rule}})
+    assert time.perf_counter() - begun < 0.5  # 0.1 by design; test machines are slow
+
+
+@pytest.mark.parametrize("rule", ["FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO", "FREQ=YEARLY;INTERVAL=40"])
+def test_a_rule_that_seldom_matches_is_taken(rule: str) -> None:
+    timer = Timer({"startTime": "2025-01-05 09:00:00", "repeat": {"repeatType": "custom", "rrule": rule}})
+    assert timer.nextTime(datetime(2025, 2, 1)) is not None
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed"),
+    [
+        ("FREQ=DAILY;COUNT=3", "COUNT"),
+        ("FREQ=DAILY;UNTIL=20270101T000000Z", "UNTIL"),
+        ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY", "DTSTART"),
+        ("FREQ=DAILY\nEXDATE:20260101T000000", "one RRULE line"),
+        ("INTERVAL=2", "FREQ"),
+        ("FREQ=FORTNIGHTLY", "FREQ"),
+        ("FREQ=DAILY;INTERVAL=0", "INTERVAL"),
+        ("FREQ=DAILY;BYDAY=XX", "BYDAY"),
+        ("FREQ=DAILY;BYDAY=1MO", "BYDAY"),
+        ("FREQ=DAILY;BYHOUR=24", "BYHOUR"),
+        ("FREQ=DAILY;BYEASTER=0", "BYEASTER"),
+        ("FREQ=DAILY;FREQ=WEEKLY", "each name once"),
+        ("", "NAME=VALUE"),
+    ],
+)
+def test_what_is_no_rule_is_refused(rule: str, allowed: str) -> None:
+    with pytest.raises(ValueError, match=allowed):
+        RRule.read(rule)
+
+
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("0 9 * * *", ["03-01 09:00", "03-02 09:00", "03-03 09:00"]),
+        ("*/30 9 1 * *", ["03-01 09:00", "03-01 09:30"]),
+        ("5,10 9-10 1 3 *", ["03-01 09:05", "03-01 09:10", "03-01 10:05", "03-01 10:10"]),
+        ("0 0-23/12 1 mar *", ["03-01 00:00", "03-01 12:00"]),
+        ("0 9 * * 7", ["03-01 09:00"]),  # March 1, 2026 is a Sunday
+        ("0 9 * * 0", ["03-01 09:00"]),
+        ("0 9 * * mon-TUE", ["03-02 09:00", "03-03 09:00"]),
+        ("0 9 * * sat-sun", ["03-01 09:00"]),
+        ("0 9 3 * 1", ["03-02 09:00", "03-03 09:00"]),  # the 3rd or a Monday
+        ("0 9 1-31 * 1", ["03-02 09:00"]),
+        ("0 9 2/2 * *", ["03-02 09:00"]),
+    ],
+)
+def test_cron_fields(cron: str, expected: list[str]) -> None:
+    series = Cron.read(cron).at(datetime(2026, 1, 1))
+    assert [f"{at:%m-%d %H:%M}" for at in series.wall(datetime(2026, 3, 1), datetime(2026, 3, 4))] == expected
+
+
+@pytest.mark.parametrize(
+    "cron",
+    ["0 9 * *", "0 0 9 * * *", "60 9 * * *", "0 24 * * *", "0 9 0 * *", "0 9 32 * *", "0 9 * 13 *", "0 9 * * 8",
+     "0 9 * * noday", "5-1 9 * * *", "*/0 9 * * *", "0 9 30 2 *", "0 9 31 4,6,9,11 *", "@daily", "", "a b c d e",
+     "0 9 L * *", "0 9 * * 1#2", "0, 9 * * *"],
+)  # fmt: skip
+def test_what_is_no_cron_is_refused(cron: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Timer({"startTime": "2026-01-05 09:00:00", "repeat": {"repeatType": "custom", "cron": cron}})
+    (problem,) = caught.value.problems
+    assert problem.key == "timerCfg.repeat.cron"
+
+
+def test_seeking_costs_the_same_from_a_start_long_ago() -> None:
+    def cost(start: str, repeat: dict[str, Any]) -> float:
+        timer = Timer({"startTime": start, "repeat": repeat})
+        begun = time.perf_counter()
+        for n in range(20):
+            timer.nextTime(datetime(2026, 1, 1) + timedelta(n))
+        return time.perf_counter() - begun
+
+    for repeat in ({"repeatType": "minute"}, {"repeatType": "day", "period": 3}, {"repeatType": "month"},
+                   {"repeatType": "custom", "rrule": "FREQ=HOURLY;INTERVAL=5"}):  # fmt: skip
+        assert cost("1970-01-01 00:00:00", repeat) < 5 * cost("2025-12-01 00:00:00", repeat) + 0.05
