@@ -78,6 +78,8 @@ class _Year(NamedTuple):
 
 
 EMPTY: Mapping[date, str] = {}
+LOCK = threading.Lock()
+"""Around the library: it changes its warnings' filter and its own objects as it works."""
 
 
 class Calendar:
@@ -100,7 +102,6 @@ class Calendar:
             raise ConfigError(Problem("", f"{key}.open", shown(str(both[0])), "a day that is not in closed as well"))
         self._listed: dict[int, _Year] = {}
         self._named: dict[int, Mapping[date, str]] = {}
-        self._lock = threading.Lock()
 
     @classmethod
     def of(cls, source: object, key: str = "calendar") -> Self | None:
@@ -178,9 +179,10 @@ class Calendar:
         """The country's list for a year, made once; building it twice would give the same."""
         found = self._listed.get(year)
         if found is None:
-            with self._lock:
-                found = self._listed.get(year) or _list(self.cfg, year)
-                self._listed[year] = found
+            cfg = self.cfg
+            with LOCK:
+                found = _list(cfg.country, cfg.subdiv, cfg.categories, cfg.language, year)
+            self._listed[year] = found
         return found
 
     def _name(self, year: int) -> Mapping[date, str]:
@@ -232,13 +234,13 @@ def _check(cfg: CalendarCfg, key: str) -> None:
                 Problem("", f"{key}.{'subdiv' if cfg.subdiv else 'categories'}", found, "only with country")
             )
         return
-    countries = holidays.list_supported_countries(include_aliases=True)
+    countries = _countries()
     if cfg.country not in countries:
         near = get_close_matches(cfg.country.upper(), countries, n=3, cutoff=0.6)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         allowed = f"an ISO 3166 country code such as CN, US or DE{hint}, or a name in app.json's calendars"
         raise ConfigError(Problem("", f"{key}.country", shown(cfg.country), allowed))
-    entity: Any = holidays.country_holidays(cfg.country, expand=False)
+    entity = _bare(cfg.country)
     problems = []
     subdivs = sorted({*entity.subdivisions, *entity.subdivisions_aliases})
     if cfg.subdiv and cfg.subdiv not in subdivs:
@@ -254,25 +256,34 @@ def _check(cfg: CalendarCfg, key: str) -> None:
         raise ConfigError(problems)
 
 
-def _entity(country: str, years: list[int], cfg: CalendarCfg) -> Any:
-    """The library's object, with its years filled in at once: its lazy growth is not safe under threads."""
-    supported = holidays.country_holidays(country, expand=False).supported_languages
-    # Without a language the library asks the environment, and names would differ between machines.
-    language = cfg.language or ("en_US" if "en_US" in supported else None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return holidays.country_holidays(
-            country, subdiv=cfg.subdiv, years=years, expand=False, language=language,
-            categories=cfg.categories,
-        )  # fmt: skip
+@lru_cache(maxsize=512)
+def _bare(country: str) -> Any:
+    """The library's object without any year, for what it says about itself."""
+    return holidays.country_holidays(country, expand=False)
 
 
-def _list(cfg: CalendarCfg, year: int) -> _Year:
-    if cfg.country is None:
+@lru_cache(maxsize=1)
+def _countries() -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = holidays.list_supported_countries(include_aliases=True)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _list(
+    country: str | None, subdiv: str | None, categories: tuple[str, ...] | None, language: str | None, year: int
+) -> _Year:
+    if country is None:
         return _Year(EMPTY, frozenset(), frozenset(), frozenset())
+    # Without a language the library asks the environment, and names would differ between machines.
+    language = language or ("en_US" if "en_US" in _bare(country).supported_languages else None)
     # The neighbours too: a holiday of one year may be observed, or paid for, in another.
     years = [y for y in (year - 1, year, year + 1) if 1 <= y <= 9999]
-    entity = _entity(cfg.country, years, cfg)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # All years at once: the library's lazy growth is not safe under threads.
+        entity: Any = holidays.country_holidays(
+            country, subdiv=subdiv, years=years, expand=False, language=language, categories=categories
+        )
     listed = {day: name for day, name in entity.items() if day.year == year}
     labels = [getattr(entity, label, None) for label in ("substituted_label", "observed_label")]
     marks = [re.escape(str(entity.tr(label))).replace("%s", ".*") for label in labels if label]
@@ -292,7 +303,7 @@ def reliable_until(country: str) -> date:
     substitution; where the moon decides, the year before the first estimate after the last exact year; else the end of
     the library's range.
     """
-    entity: Any = holidays.country_holidays(country, expand=False)
+    entity = _bare(country)
     decreed = set()
     for name in dir(entity):  # the library copies a country's tables onto its objects
         table = getattr(entity, name, None) if name.startswith("special_") else None
@@ -315,7 +326,7 @@ def reliable_until(country: str) -> date:
 def _with_estimates(entity: Any, years: list[int]) -> Any:
     """The library's object again, with its estimates marked as such where it can."""
     language = "en_US" if "en_US" in entity.supported_languages else None
-    with warnings.catch_warnings():
+    with LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return type(entity)(years=years, expand=False, language=language, islamic_show_estimated=True)

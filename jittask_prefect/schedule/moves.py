@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from .calendar import Calendar
+from .recur import LAST_ORDINAL
 from .spec import Policy
 
 REACH = 1000
@@ -29,6 +30,7 @@ class Moves:
     holidays: bool
     weekends: bool
     policy: Policy
+    _known: dict[tuple[int, int], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def active(self) -> bool:
@@ -75,13 +77,25 @@ class Moves:
         return not self.calendar.is_working_day(day) if self.holidays else self._weekend(day)
 
     def _seek(self, day: date, step: int) -> date | None:
-        at = day.toordinal()
-        for ordinal in range(at + step, at + step * (REACH + 1), step):
-            if not 1 <= ordinal <= date.max.toordinal():
+        """The nearest working day after (step 1) or before (-1) `day`, at most REACH days away."""
+        found = self._beyond(day.toordinal(), step)
+        return date.fromordinal(found) if found is not None and abs(found - day.toordinal()) <= REACH else None
+
+    def _beyond(self, at: int, step: int) -> int | None:
+        passed = []
+        while True:
+            at += step
+            if not 1 <= at <= LAST_ORDINAL:
                 return None
-            if not self._rests(candidate := date.fromordinal(ordinal)):
-                return candidate
-        return None
+            if (known := self._known.get((at, step))) is not None:
+                at = known
+                break
+            if not self._rests(date.fromordinal(at)):
+                break
+            passed.append(at)
+        # All days of a run of rest share the working day beyond it; asked again for each of them, it is there.
+        self._known.update({(ordinal, step): at for ordinal in passed})
+        return at
 
 
 def _shift(day: date, days: int) -> date:

@@ -8,7 +8,7 @@ at every question. Where both answer, they answer alike (a test compares them); 
 from __future__ import annotations
 
 from calendar import isleap, monthrange
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from math import gcd
@@ -141,8 +141,9 @@ class RRuleSeries:
         if self.finer and not self._reachable():
             return False
         return any(
-            clocks and datetime.combine(day, clocks[-1]) >= self.start
+            datetime.combine(day, clock) >= self.start
             for day, clocks in self._with_times(self._days(self.start.date(), date.max, budget=DAYS_TRIED))
+            for clock in clocks
         )
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
@@ -156,7 +157,7 @@ class RRuleSeries:
 
     def _with_times(
         self, days: Iterator[date], low: datetime = datetime.min, high: datetime = datetime.max
-    ) -> Iterator[tuple[date, list[time]]]:
+    ) -> Iterator[tuple[date, Iterable[time]]]:
         """The days with their clock times; where the rule is finer than a day, at least those within low..high."""
         if self.finer:
             for day in days:
@@ -248,7 +249,7 @@ class RRuleSeries:
         nth, from_end = (at + 6) // 7, -((length - at) // 7 + 1)
         return bool({(nth, weekday), (from_end, weekday)} & self.rule.weekdays)
 
-    def _fine_times(self, day: date, begin: time, end: time) -> list[time]:
+    def _fine_times(self, day: date, begin: time, end: time) -> Iterator[time]:
         """The clock times of an allowed day, at least those within begin..end, of a rule finer than a day."""
         hours, minutes, seconds = (self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
         unit = SECONDS[self.rule.freq]
@@ -259,18 +260,16 @@ class RRuleSeries:
         behind = int((origin - datetime.combine(day, time())).total_seconds()) % step
         # An hour early: BYMINUTE and BYSECOND put times after the step that they belong to.
         early = max(0, begin.hour - 1) * 3600
-        found = []
         for at in range(behind + max(0, -((behind - early) // step)) * step, min(86400, end.hour * 3600 + 3600), step):
             hour, minute = at // 3600, at // 60 % 60
             if (hours and hour not in hours) or (unit < 3600 and minutes and minute not in minutes):
                 continue
             if unit == 1:
                 if not seconds or at % 60 in seconds:
-                    found.append(time(hour, minute, at % 60))
+                    yield time(hour, minute, at % 60)
                 continue
             within = sorted(minutes) if unit == 3600 else [minute]
-            found += [time(hour, m, s) for m in within for s in self._part("BYSECOND")]
-        return found
+            yield from (time(hour, m, s) for m in within for s in self._part("BYSECOND"))
 
     def _chosen(self, first: date, last: date, times: list[time]) -> dict[date, list[time]]:
         """The times that BYSETPOS picks from those of the period first..last, by day."""

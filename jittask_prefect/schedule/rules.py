@@ -311,11 +311,11 @@ def _fine_differences(timer: Timer, series: Series, base: Base, windows: list[_W
             only = f";BYYEARDAY={_span(hit)};UNTIL={_stamp(window.high - timedelta(seconds=1))}"
             window.lines = [f"EXRULE{line}{only}" for line in plain]
         for low, high in _gaps(zone, window.low, window.high):
-            for wall in cycle.wall(low, high):
-                window.without.add(wall)
-                there = _wall(resolve(wall, zone), zone)
-                if wall.date() not in blocked and not _any(cycle.wall(there, there + TICK)):
-                    window.extra.add(there)
+            skipped = list(cycle.wall(low, high))
+            taken = set(cycle.wall(high, high + (high - low)))
+            window.without.update(skipped)
+            landed = {at + (high - low) for at in skipped if at.date() not in blocked}
+            window.extra |= landed - taken
     if series.stop is not None:
         stop = series.stop
         for window in windows:

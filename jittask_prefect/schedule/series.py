@@ -119,6 +119,11 @@ class Series:
     def __repr__(self) -> str:
         return f"Series(anchor={self.anchor.isoformat() if self.cycle else None!r}, zone={self.zone.key!r})"
 
+    @property
+    def _fine(self) -> bool:
+        """Whether a holiday drops occurrences instead of moving them."""
+        return self.cycle is not None and (isinstance(self.cycle, Elapsed) or self.cycle.finer)
+
     def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
         """The occurrences due in [after, before), in order, each instant once.
 
@@ -136,6 +141,13 @@ class Series:
         last = self._last()
         while self.cycle is not None and low < last:
             high = min(shifted(low, width), last)
+            if self._fine:
+                # Times of a fine cycle come in order but for a DST change: up to the first, all are looked at again.
+                for plan in self._plans(low, high):
+                    seen += 1
+                    if plan.due is not None and low <= plan.due < high and not self._beyond(plan):
+                        high = plan.due + TICK
+                        break
             plans = list(self._plans(low, high))
             if found := self._standing(plans, low, high):
                 return self._occurrence(found[0])
@@ -228,9 +240,8 @@ class Series:
         if self.cycle is None:
             return
         low, high = max(low, self._first()), min(high, self._last())
-        fine = isinstance(self.cycle, Elapsed) or self.cycle.finer
         while low < high:
-            upto = min(shifted(low, DAY if fine else 400 * DAY), high)
+            upto = min(shifted(low, DAY if self._fine else 400 * DAY), high)
             yield low, upto
             if upto >= LATEST:
                 return
@@ -244,7 +255,7 @@ class Series:
         if isinstance(cycle, Elapsed):
             yield from self._elapsed(cycle.step, low, high, every=nominal)
         elif cycle.finer:
-            yield from self._fine(cycle, low, high)
+            yield from self._finer(cycle, low, high, every=nominal)
         else:
             first, last = low.astimezone(self.zone).date() - DAY, high.astimezone(self.zone).date() + DAY
             begin, end = self._moves.reach(first, last)
@@ -267,19 +278,26 @@ class Series:
         except OverflowError:
             return None
 
-    def _fine(self, cycle: Recurrence, low: datetime, high: datetime) -> Iterator[_Plan]:
-        """The plans of a custom cycle finer than a day: a holiday drops them."""
+    def _finer(self, cycle: Recurrence, low: datetime, high: datetime, every: bool) -> Iterator[_Plan]:
+        """The plans of a custom cycle finer than a day: a holiday drops them (told once a day, or every one)."""
         # A gap or an overlap near the edges moves wall times by as much as the zone's offset changes there.
-        begin, end = (_wall(at, self.zone) for at in (low, high))
         around = [
             (shifted(at, step).astimezone(self.zone).utcoffset() or timedelta())
             for at in (low, high)
             for step in (-1.5 * DAY, 1.5 * DAY)
         ]
-        for wall in cycle.wall(begin - abs(around[0] - around[1]), end + abs(around[2] - around[3])):
-            instant = resolve(wall, self.zone)
-            why = self._moves.blocked(wall.date()) if self._moves.active else None
-            yield _Plan(instant, instant if why is None else None, wall.date(), why)
+        begin = _wall(low, self.zone) - abs(around[0] - around[1])
+        end = _wall(high, self.zone) + abs(around[2] - around[3])
+        while begin < end:
+            upto = end
+            for wall in cycle.wall(begin, end):
+                instant = resolve(wall, self.zone)
+                why = self._moves.blocked(wall.date()) if self._moves.active else None
+                yield _Plan(instant, instant if why is None else None, wall.date(), why)
+                if why is not None and not every:
+                    upto = midnight(wall.date()) + DAY
+                    break
+            begin = upto
 
     def _elapsed(self, step: timedelta, low: datetime, high: datetime, every: bool) -> Iterator[_Plan]:
         """The plans of minute and hour: elapsed time from the anchor, a holiday drops them (told once a day)."""
