@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from jittask_prefect import App
 from jittask_prefect.running.flows import flows_of
 
-globals().update(flows_of(Path(__file__).parent))
+globals().update(flows_of(App(Path(__file__).parent)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -54,13 +55,29 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
+        if _database_said(error):
+            err.print(f"[red]the database:[/] {escape(_database_said(error))}")
+            sys.exit(1)
         # typer's own usage errors know how to show themselves
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+
+
+def _database_said(error: Exception) -> str:
+    """What a database answers, without the statement; empty for an error that is not a database's."""
+    if "run" in sys.argv[1:2]:
+        return ""  # for debugging: where the task's own code failed is what is asked for
+    origin = getattr(error, "orig", None)
+    if not isinstance(origin, Exception) or not type(error).__module__.startswith("sqlalchemy"):
+        return ""
+    return f"{origin}; `jittask db upgrade --models` makes missing tables"
 
 
 def _app() -> Any:
@@ -72,12 +89,17 @@ def _app() -> Any:
 def _instant(text: str | None, *, name: str = "--now") -> datetime:
     if text is None:
         return clock.now()
-    from .task_svc import instant
+    from .arguments import instant
 
     try:
         return instant(text, _app())
     except InvalidTime as error:
         raise InvalidTime(f"{name}: {error}") from None
+
+
+def _say_left_out(app: Any) -> None:
+    for problem in app.check():
+        err.print(f"[yellow]problem:[/] {escape(str(problem))}")
 
 
 def _print_json(value: Any) -> None:
@@ -94,11 +116,14 @@ def version() -> None:
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
     """Make a new app that works at once."""
     from . import compile, scaffold
-    from .elements.app import App
+    from .rows.tables import upgrade
+    from .wiring import App
 
-    made = scaffold.init(folder)
-    compile.write(App(made), compile.instant_of(App(made), clock.now()))
-    out.print(f"{made} is made. Next: [bold]cd {escape(str(folder))} && jittask up[/]")
+    made = App(scaffold.init(folder))
+    compile.write(made, compile.instant_of(made, clock.now()))
+    if made.database_url().startswith("sqlite"):  # another database may be the team's
+        upgrade(made, models=True)
+    out.print(f"{escape(str(made.path))} is made. Next: [bold]cd {escape(str(folder))} && jittask up[/]")
 
 
 @cli.command()
@@ -147,8 +172,9 @@ def compile_(
     from . import compile
 
     app = _app()
+    _say_left_out(app)
     written = compile.write(app, _instant(now) if now else compile.instant_of(app, clock.now()), file)
-    out.print(f"{escape(str(written))}: {len(app.templates())} tasks and the sync")
+    out.print(f"{escape(str(written))}: {len(compile.sound(app))} tasks and the sync")
 
 
 @cli.command()
@@ -160,8 +186,7 @@ def deploy(
     from .prefect_api import connect
 
     app = _app()
-    for problem in app.check():
-        err.print(f"[yellow]left out:[/] {escape(str(problem))}")
+    _say_left_out(app)
     done = compile.deploy(app, connect(app.path), clock.now(), prune=prune)
     for word, names in (("deployed", done.changed), ("unchanged", done.unchanged), ("removed", done.removed)):
         if names:
@@ -189,7 +214,7 @@ def sync(
     if report is None:
         raise JittaskError("another sync is at work; it holds the lease for a minute at most")
     if as_json:
-        _print_json(report.as_dict())
+        _print_json([action.as_dict() for action in report.actions])
     else:
         table = Table("due", "task", "row", "action", "reason", box=None)
         for action in report.actions:
@@ -308,3 +333,6 @@ def db_upgrade(
 
 
 __all__ = ["ConfigError", "cli", "main"]
+
+if __name__ == "__main__":
+    main()

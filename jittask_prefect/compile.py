@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from .elements.app import App
+from .elements.check import of_template
 from .elements.types import DateFieldType, Meta
 from .errors import ConfigError, PrefectApiError, Problem
 from .prefect_api import Api
@@ -28,9 +29,10 @@ FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type 
 
 from pathlib import Path
 
+from jittask_prefect import App
 from jittask_prefect.running.flows import flows_of
 
-globals().update(flows_of(Path(__file__).parent))
+globals().update(flows_of(App(Path(__file__).parent)))
 '''
 EVERY_MINUTE = {"interval": 60, "anchor_date": "2020-01-01T00:00:00Z", "timezone": "UTC"}
 KEEP_NOW = timedelta(days=30)
@@ -38,9 +40,9 @@ _HEADER = re.compile(r"# made by: jittask compile --now (\S+)")
 
 
 def root_of(app: App) -> Path:
-    """The folder that prefect.yaml stands in: the app's parent where there is one already, else the app folder."""
+    """The folder that prefect.yaml stands in: the app's parent where ours is there already, else the app folder."""
     beside = app.path.parent / "prefect.yaml"
-    return app.path.parent if beside.exists() and not (app.path / "prefect.yaml").exists() else app.path
+    return app.path.parent if _is_ours(beside) and not (app.path / "prefect.yaml").exists() else app.path
 
 
 def instant_of(app: App, now: datetime) -> datetime:
@@ -62,11 +64,23 @@ def instant_of(app: App, now: datetime) -> datetime:
 
 def recorded_now(file: Path) -> datetime | None:
     """The instant in a file's first line, None where there is none."""
-    if not file.exists():
+    found = _header(file)
+    try:
+        when = datetime.fromisoformat(found[1]) if found else None
+    except ValueError:
         return None
-    with file.open(encoding="utf-8") as lines:
-        found = _HEADER.match(lines.readline())
-    return datetime.fromisoformat(found[1]) if found else None
+    return when if when is not None and when.tzinfo else None
+
+
+def _header(file: Path) -> re.Match[str] | None:
+    if not file.is_file():
+        return None
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return _HEADER.match(lines.readline())
+
+
+def _is_ours(file: Path) -> bool:
+    return _header(file) is not None
 
 
 def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
@@ -76,10 +90,15 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
         app: The app.
         now: The instant that the schedules are made for; they hold for 400 days from there.
     """
-    found = [_deployment(app, template, now) for template in app.templates()]
+    found = [_deployment(app, template, now) for template in sound(app)]
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
     sync |= {"parameters": {}, "paused": False, "schedules": rules.fixed_slots([EVERY_MINUTE])}
     return [*found, sync]
+
+
+def sound(app: App) -> list[Meta]:
+    """The templates that have no mistake; the others are left to `jittask check`."""
+    return [template for template in app.templates() if not of_template(template)]
 
 
 def _deployment(app: App, template: Meta, now: datetime) -> dict[str, Any]:
@@ -166,9 +185,17 @@ _Dumper.add_representer(str, _block_text)
 
 
 def write(app: App, now: datetime, out: Path | None = None) -> Path:
-    """Write prefect.yaml and, where it is missing, the file with the flows; the file's path."""
+    """Write prefect.yaml and, where it is missing, the file with the flows; the file's path.
+
+    Raises:
+        ConfigError: There is a prefect.yaml that `compile` has not made, and nobody said to write over it with `out`.
+    """
     file = out or root_of(app) / "prefect.yaml"
+    if out is None and file.exists() and not _is_ours(file):
+        allowed = "a file that `jittask compile` made; --out FILE writes another one"
+        raise ConfigError(Problem(str(file), "", "a file of somebody else's", allowed))
     made = text(app, now)
+    file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists() or file.read_text(encoding="utf-8") != made:
         spare = file.with_name(f".{file.name}.{os.getpid()}")
         spare.write_text(made, encoding="utf-8")
@@ -223,9 +250,13 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False) -> Deploye
         if missing:
             raise PrefectApiError(f"`prefect deploy` left out {', '.join(missing)}")
         for name in done.changed:
+            if wanted[name]["paused"]:
+                continue  # filling does not ask whether it is
             # Prefect drops future runs at every deploy and makes them again up to a minute later: make them now.
-            api.fill_schedule(there[name]["id"], now - timedelta(minutes=1))
-    for name in sorted(set(there) - set(wanted)):
+            # A minute's sync that is over needs no run.
+            api.fill_schedule(there[name]["id"], now if name == SYNC else now - timedelta(minutes=1))
+    broken = set(app.names("tasks")) - set(wanted)  # its folder is there: a slip in it must not cost its runs
+    for name in sorted(set(there) - set(wanted) - broken):
         if prune:
             api.delete_deployment(there[name]["id"])
             done.removed.append(name)

@@ -26,62 +26,37 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Any, Self, TypeVar
+from typing import Any, Self
 
 from .errors import JittaskError, PrefectApiError
+from .processes import (
+    HOST,
+    Family,
+    Owner,
+    Process,
+    ServerInfo,
+    WorkerInfo,
+    alive,
+    forget_info,
+    kill,
+    open_log,
+    read_info,
+    start_of,
+    write_info,
+)
 
-HOST = "127.0.0.1"
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.05  # seconds between two looks at something that cannot be awaited
 ANSWER = 5.0  # seconds that one request may take: a busy server computes schedules in its event loop
 PORT_ATTEMPTS = 3
-LOG_LIMIT = 10_000_000
 LOG_TAIL = 20
 
 # In the environment of what we start, and so of all that it starts: tells our processes where their parents are gone.
 SERVER_MARK = "JITTASK_SERVER_OF"
 WORKER_MARK = "JITTASK_WORKER_OF"
-
-
-@dataclass(frozen=True)
-class ServerInfo:
-    """A running server: `started` is the process's start time as the OS gives it, to tell a reused pid."""
-
-    pid: int
-    started: float
-    port: int
-    home: str
-    version: str
-
-    @property
-    def url(self) -> str:
-        """The address of its API."""
-        return f"{self.ui_url}/api"
-
-    @property
-    def ui_url(self) -> str:
-        """The address of its UI."""
-        return f"http://{HOST}:{self.port}"
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """A running worker, and the server and work pool that it polls."""
-
-    pid: int
-    started: float
-    url: str
-    pool: str
-    home: str
-    version: str
-
-
-Info = TypeVar("Info", ServerInfo, WorkerInfo)
-Owner = tuple[int, float]  # pid and start time
 
 
 def environment(url: str | None, home: Path) -> dict[str, str]:
@@ -107,7 +82,7 @@ def environment(url: str | None, home: Path) -> dict[str, str]:
     env["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
     env["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     env["DO_NOT_TRACK"] = "1"
-    env.setdefault("PREFECT_WORKER_QUERY_SECONDS", "2")
+    env.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")
     env.setdefault("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false")
     env["PYTHONUNBUFFERED"] = "1"
     direct = env.get("no_proxy") or env.get("NO_PROXY") or ""
@@ -143,7 +118,7 @@ class Embedded:
 
         A state file whose process is gone is removed.
         """
-        info, _ = _read(self._server_file, ServerInfo)
+        info, _ = read_info(self._server_file, ServerInfo)
         return info if info and info.version == _prefect_version() and _answers(info) else None
 
     def ensure(self, timeout: float = 90) -> tuple[ServerInfo, bool]:
@@ -159,11 +134,11 @@ class Embedded:
             PrefectApiError: It does not start; with the end of its log.
         """
         with self._locked(timeout):
-            info, owner = _read(self._server_file, ServerInfo)
+            info, owner = read_info(self._server_file, ServerInfo)
             if info:
                 if info.version == _prefect_version() and _await_answer(info, time.monotonic() + timeout):
-                    if not _alive(*owner):
-                        _write(self._server_file, info)
+                    if not alive(*owner):
+                        write_info(self._server_file, info)
                         self._server = info
                     return info, False
                 self._refuse_foreign(info, owner, f"server (pid {info.pid}, Prefect {info.version}, {info.url})")
@@ -188,11 +163,11 @@ class Embedded:
             PrefectApiError: Another `jittask up` of this home runs a worker for another server, pool or version.
         """
         with self._locked(30):
-            info, owner = _read(self._worker_file, WorkerInfo)
+            info, owner = read_info(self._worker_file, WorkerInfo)
             if info:
                 if (info.url, info.pool, info.version) == (url, pool, _prefect_version()):
-                    if not _alive(*owner):
-                        _write(self._worker_file, info)
+                    if not alive(*owner):
+                        write_info(self._worker_file, info)
                         self._worker = info
                     return info, False
                 self._refuse_foreign(info, owner, f"worker (pid {info.pid}, pool {info.pool!r} of {info.url})")
@@ -221,9 +196,9 @@ class Embedded:
         command = _prefect("worker", "start", "--pool", pool, "--type", worker_type, "--name", name)
         marked = environment(url, self.home) | dict(env or {}) | {WORKER_MARK: str(self.home)}
         process = self._spawn(command, self.worker_log, cwd=cwd, env=marked)
-        info = WorkerInfo(process.pid, _started(process.pid), url, pool, str(self.home), _prefect_version())
+        info = WorkerInfo(process.pid, start_of(process.pid), url, pool, str(self.home), _prefect_version())
         self._worker = info
-        _write(self._worker_file, info)
+        write_info(self._worker_file, info)
         return process, info
 
     def worker_running(self, url: str | None = None, pool: str | None = None) -> WorkerInfo | None:
@@ -231,7 +206,7 @@ class Embedded:
 
         A state file whose process is gone is removed.
         """
-        info, _ = _read(self._worker_file, WorkerInfo)
+        info, _ = read_info(self._worker_file, WorkerInfo)
         fits = info and info.version == _prefect_version() and url in (None, info.url) and pool in (None, info.pool)
         return info if fits else None
 
@@ -242,7 +217,7 @@ class Embedded:
             PrefectApiError: With the end of its log.
         """
         for what, info, log in (("server", self._server, self.server_log), ("worker", self._worker, self.worker_log)):
-            if info and not _alive(info.pid, info.started):
+            if info and not alive(info.pid, info.started):
                 raise PrefectApiError(f"The Prefect {what} (pid {info.pid}) has ended. {self._ending(log)}")
 
     def stop(self) -> None:
@@ -258,11 +233,11 @@ class Embedded:
         survivors: list[int] = []
         if worker := self._worker:
             survivors += self._end(WORKER_MARK, worker)
-            _forget(self._worker_file, worker)
+            forget_info(self._worker_file, worker)
             self._worker = None
         if server := self._server:
             survivors += self._end(SERVER_MARK, server)
-            _forget(self._server_file, server)
+            forget_info(self._server_file, server)
             self._server = None
         if survivors:
             raise JittaskError(f"These processes survived SIGKILL: {', '.join(map(str, survivors))}.")
@@ -293,9 +268,9 @@ class Embedded:
             begun = time.monotonic()
             # In its home: a prefect.toml or .env of the user's folder is not meant for this server.
             process = self._spawn(command, self.server_log, cwd=self.home, env=base | own)
-            info = ServerInfo(process.pid, _started(process.pid), port, str(self.home), _prefect_version())
+            info = ServerInfo(process.pid, start_of(process.pid), port, str(self.home), _prefect_version())
             try:
-                _write(self._server_file, info)  # before it answers: killed meanwhile, the next `up` must find it
+                write_info(self._server_file, info)  # before it answers: killed meanwhile, the next `up` must find it
                 if _await_answer(info, begun + timeout, process):
                     return info
                 code = process.poll()
@@ -314,11 +289,11 @@ class Embedded:
 
     def _give_up(self, info: ServerInfo) -> None:
         self._end(SERVER_MARK, info)
-        _forget(self._server_file, info)
+        forget_info(self._server_file, info)
 
     def _spawn(self, command: list[str], log: Path, *, cwd: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
         self._make_home()
-        with _open_log(log) as output:
+        with open_log(log) as output:
             self._log_start[log] = output.tell()
             process = subprocess.Popen(
                 command,
@@ -339,7 +314,7 @@ class Embedded:
         (self.home / "prefect").mkdir(exist_ok=True)
 
     def _refuse_foreign(self, info: ServerInfo | WorkerInfo, owner: Owner, what: str) -> None:
-        if _alive(*owner) and info not in (self._server, self._worker):
+        if alive(*owner) and info not in (self._server, self._worker):
             raise PrefectApiError(
                 f"The {what} of {self.home} does not fit or does not answer, and the `jittask up` with pid {owner[0]} "
                 "answers for it: stop that one first."
@@ -369,9 +344,9 @@ class Embedded:
 
     def _end(self, mark: str, root: ServerInfo | WorkerInfo | None) -> list[int]:
         """End this process and all that came from it or carries the mark; returns the pids that survive."""
-        family = _Family([root.pid] if root and _alive(root.pid, root.started) else [], f"{mark}={self.home}")
+        family = Family([root.pid] if root and alive(root.pid, root.started) else [], f"{mark}={self.home}")
         told: dict[Owner, float] = {}
-        living: list[_Process] = []
+        living: list[Process] = []
         now = time.monotonic()
         last, end = now + 3 * GRACE, now + 4 * GRACE
         while now < end:
@@ -385,9 +360,9 @@ class Embedded:
                     # SIGTERM once and not by group: to Prefect's worker a second one means SIGKILL.
                     since = told.setdefault((one.pid, one.started), now)
                     if since == now:
-                        _kill(one.pid, signal.SIGTERM)
+                        kill(one.pid, signal.SIGTERM)
                     elif now > min(since + GRACE, last):
-                        _kill(one.pid, signal.SIGKILL)
+                        kill(one.pid, signal.SIGKILL)
                 time.sleep(POLL)
             except (KeyboardInterrupt, SystemExit):
                 last, end = 0.0, now + GRACE  # asked twice: at once
@@ -409,152 +384,8 @@ class Embedded:
         return f"Its log, {log}, ends:\n" + "\n".join(lines[-LOG_TAIL:])
 
 
-# --- what runs on this machine
-
-
-@dataclass(frozen=True)
-class _Process:
-    pid: int
-    parent: int
-    session: int
-    started: float  # Linux: seconds since boot; elsewhere: since 1970, whole
-    dead: bool  # a zombie
-
-
-class _Family:
-    """Processes that came from some roots; it grows as it is looked at: sessions outlive the parents that made them."""
-
-    def __init__(self, roots: Iterable[int], mark: str) -> None:
-        self._seen = set(roots)
-        self._sessions = set(self._seen)  # each root leads a session
-        self._mark = b"\0" + os.fsencode(mark) + b"\0"
-
-    def members(self) -> list[_Process]:
-        table = _processes()
-        ours: set[int] = set()  # never this process, nor what it runs in
-        one = table.get(os.getpid())
-        while one and one.pid not in ours:
-            ours.add(one.pid)
-            one = table.get(one.parent)
-        mine = os.getsid(0)
-        found = {
-            p.pid for p in table.values() if p.session in self._sessions or p.pid in self._seen or self._marked(p.pid)
-        }
-        while more := {p.pid for p in table.values() if p.parent in found and p.pid not in found}:
-            found |= more
-        living = [table[pid] for pid in found if pid not in ours and table[pid].session != mine and not table[pid].dead]
-        self._seen = {p.pid for p in living}
-        self._sessions |= {p.session for p in living}
-        return living
-
-    def _marked(self, pid: int) -> bool:
-        try:
-            return self._mark in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-
-
-def _processes() -> dict[int, _Process]:
-    if _LINUX:
-        found = (_from_proc(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
-        return {p.pid: p for p in found if p}
-    return _from_ps("-ax")
-
-
-def _process(pid: int) -> _Process | None:
-    return _from_proc(pid) if _LINUX else _from_ps("-p", str(pid)).get(pid)
-
-
-def _from_proc(pid: int) -> _Process | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    state, parent, _, session, *rest = text.rpartition(")")[2].split()  # proc(5): the name before it may hold anything
-    return _Process(pid, int(parent), int(session), int(rest[15]) / os.sysconf("SC_CLK_TCK"), state in "ZX")
-
-
-def _from_ps(*which: str) -> dict[int, _Process]:
-    command = ["ps", *which, "-o", "pid=,ppid=,stat=,lstart="]
-    text = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}, check=False).stdout
-    table: dict[int, _Process] = {}
-    for line in text.splitlines():
-        pid, parent, state, started = line.split(None, 3)
-        try:
-            session = os.getsid(int(pid))
-        except OSError:
-            continue
-        since = time.mktime(time.strptime(started.strip(), "%a %b %d %H:%M:%S %Y"))
-        table[int(pid)] = _Process(int(pid), int(parent), session, since, state.startswith("Z"))
-    return table
-
-
-_LINUX = Path("/proc/self/stat").exists()
-
-
-def _alive(pid: int, started: float) -> bool:
-    process = _process(pid)
-    return process is not None and not process.dead and process.started == started
-
-
-def _started(pid: int) -> float:
-    process = _process(pid)
-    return process.started if process else 0.0
-
-
-def _myself() -> Owner:
-    return os.getpid(), _started(os.getpid())
-
-
-def _kill(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
 def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
-
-
-# --- state files and logs
-
-
-def _read(file: Path, kind: type[Info]) -> tuple[Info | None, Owner]:
-    """What the file says, where its process lives, and the owner; a file that is stale or unreadable is removed."""
-    try:
-        text = file.read_text()
-    except OSError:
-        return None, (0, 0.0)
-    try:
-        state = json.loads(text)
-        info = kind(**{f.name: state[f.name] for f in fields(kind)})
-        owner = int(state["owner"][0]), float(state["owner"][1])
-        if _alive(int(info.pid), float(info.started)):
-            return info, owner
-    except (ValueError, KeyError, TypeError, IndexError):
-        pass
-    with contextlib.suppress(OSError):
-        if file.read_text() == text:
-            file.unlink()
-    return None, (0, 0.0)
-
-
-def _write(file: Path, info: ServerInfo | WorkerInfo) -> None:
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps(asdict(info) | {"owner": _myself()}, indent=2))
-    draft.replace(file)
-
-
-def _forget(file: Path, info: ServerInfo | WorkerInfo) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(file.read_text())["pid"] == info.pid:
-            file.unlink()
-
-
-def _open_log(log: Path) -> IO[bytes]:
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > LOG_LIMIT:
-            log.replace(log.with_suffix(".log.1"))
-    return log.open("ab")
 
 
 # --- the server's side
@@ -577,7 +408,7 @@ def _free_port() -> int:
 
 def _await_answer(info: ServerInfo, deadline: float, child: subprocess.Popen[bytes] | None = None) -> bool:
     """True once the server answers; False once its process is gone or the deadline (monotonic seconds) has passed."""
-    while _alive(info.pid, info.started):
+    while alive(info.pid, info.started):
         if _answers(info):
             return True
         if time.monotonic() > deadline:

@@ -237,7 +237,12 @@ class PrefectApi:
         if answer.get("status") == "ACCEPT":
             return str(answer["state"]["type"])
         found = self.run(run_id)
-        return str(found["state"]["type"]) if found and found.get("state") else "MISSING"
+        there = (found or {}).get("state") or {"type": "MISSING"}
+        if (kind, there["type"]) == ("CANCELLING", "CANCELLED") and message and not there.get("message"):
+            # Prefect cancels a run that nobody began at once, and drops the reason (`core_policy.py`,
+            # BypassCancellingFlowRunsWithNoInfra): the same state once more, with the reason.
+            return self.set_state(run_id, "CANCELLED", message=message, force=True)
+        return str(there["type"])
 
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
@@ -252,13 +257,38 @@ def _base_job_template(kind: str) -> dict[str, Any]:
     return worker.get_default_base_job_template() if worker else {}
 
 
+def preload() -> None:
+    """Import the part of Prefect that a deploy needs, which takes seconds."""
+    from prefect.workers import process  # noqa: F401
+
+
 def configured_url() -> str | None:
     """The API's address that `PREFECT_API_URL` or the user's profile names."""
     if os.environ.get("PREFECT_API_URL"):
         return os.environ["PREFECT_API_URL"]
+    if "prefect" not in sys.modules and not _has_settings():
+        return None  # importing Prefect to be told so would cost more than a second
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def _has_settings() -> bool:
+    """Whether there is a file, or a profile, that could name a server (`prefect/settings/sources.py`)."""
+    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
+    files = [home / "profiles.toml", Path("prefect.toml"), Path(".env")]
+    if any(file.exists() for file in files) or {"PREFECT_PROFILE", "PREFECT_PROFILES_PATH"} & set(os.environ):
+        return True
+    project = Path("pyproject.toml")
+    return project.exists() and "tool.prefect" in project.read_text(encoding="utf-8", errors="replace")
+
+
+def refresh_settings() -> None:
+    """Have an imported Prefect read its settings anew, after the environment has changed."""
+    if "prefect" in sys.modules:
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
 
 
 def address(home: Path) -> str | None:

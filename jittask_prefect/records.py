@@ -181,10 +181,11 @@ def of_entry(app: App, api: Api, entry: Entry, now: datetime) -> Record:
 
 def _of_run(app: App, api: Api, run: Mapping[str, Any], name: str, now: datetime) -> Record:
     zone, title = _about(app, name)
-    state, status = run.get("state") or {}, status_of_run(run, now)
+    status = status_of_run(run, now)
+    said = str((run.get("state") or {}).get("message") or "") if status in ("error", "ended") else ""
     return _record(
         zone, now, run["id"], name, title, status, _instant(run["expected_start_time"]) or now,
-        _instant(run.get("start_time")), _instant(run.get("end_time")), None, None, (state.get("message") or "") if status in ("error", "ended") else "",
+        _instant(run.get("start_time")), _instant(run.get("end_time")), None, None, said,
         run_url(api, run["id"]),
     )  # fmt: skip
 
@@ -221,8 +222,11 @@ def _about(app: App, name: str) -> tuple[ZoneInfo, str]:
 
 
 def run_url(api: Api, run_id: str | None) -> str | None:
-    """Where the UI shows a flow run."""
-    return f"{api.ui_url}/runs/flow-run/{run_id}" if run_id else None
+    """Where the UI shows a flow run: in V2, which a server has under /v2 and Prefect Cloud under no name of its own."""
+    if not run_id:
+        return None
+    base = api.ui_url if "prefect.cloud" in api.ui_url else f"{api.ui_url.removesuffix('/v2')}/v2"
+    return f"{base}/runs/flow-run/{run_id}"
 
 
 def _instant(text: str | None) -> datetime | None:

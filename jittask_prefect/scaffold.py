@@ -107,7 +107,8 @@ def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
         raise ConfigError(Problem("", "title", repr(title), "one line of 1 to 200 characters"))
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
-    folder = tasks / english_name(title, [p.name for p in tasks.iterdir()])
+    reserved = ("Meta", "NormalType", "DateFieldType")  # names of Types, which a task would stand in front of
+    folder = tasks / english_name(title, [*reserved, *(p.name for p in tasks.iterdir())])
     folder.mkdir()
     (folder / "inner.py").write_text(code, encoding="utf-8")
     _json(folder / "e.json", config)

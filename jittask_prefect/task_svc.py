@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from dateutil.parser import isoparse
 from sqlalchemy import Connection, delete, update
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Session, object_session
+from sqlalchemy.orm import Session
 
 from . import clock, records
-from .elements.app import App, owner_of
-from .elements.types import Meta, NormalService, check_arguments
-from .errors import ArgumentError, InvalidTime, JittaskError, UnknownTask
+from .arguments import arguments as arguments_of
+from .arguments import differs, instant, is_uuid, row_of, text
+from .elements.app import App
+from .elements.types import NormalService, check_arguments
+from .errors import ArgumentError, JittaskError, UnknownTask
 from .prefect_api import TERMINAL, Api, connect
 from .rows import hooks, ledger, sync
 from .rows.ledger import Entry, entries
@@ -50,6 +51,10 @@ class TaskSvc(NormalService):
         if self._api is None:
             self._api = connect(self.app.path)
         return self._api
+
+    def connect(self, api: Api) -> None:
+        """Talk to this Prefect from now on."""
+        self._api = api
 
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
         """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
@@ -98,8 +103,8 @@ class TaskSvc(NormalService):
         if taskType != template.taskType:
             raise ArgumentError(f"taskType {taskType!r}; {fullName} is of type {template.taskType}")
         due = instant(startTime, template)
-        arguments = _arguments(argDict)
-        check_arguments(template.function(_text("funcName", funcName)), arguments, funcName)
+        arguments = arguments_of(argDict)
+        check_arguments(template.function(text("funcName", funcName)), arguments, funcName)
         api, now = self.api, clock.now()
         deployment = api.deployments(sync.app_tag(self.app)).get(fullName)
         if deployment is None:
@@ -148,7 +153,7 @@ class TaskSvc(NormalService):
             UnknownTask: There is no such task.
             PrefectApiError: Prefect cannot be reached, or the process did not end in time.
         """
-        found = locate(self.app, _text("taskId", taskId))
+        found = locate(self.app, text("taskId", taskId))
         now = clock.now()
         if found is None:
             return self._end_unclaimed(taskId, now)
@@ -167,9 +172,11 @@ class TaskSvc(NormalService):
                 now=clock.now(),
                 within=ledger.OPEN,
             )
-        if changed and entry.status == "executing":
+        if entry.status == "executing":
             self._await_gone(entry)
         ended = ledger_entry(self.app, database, entry.task_id)
+        # The process may have been faster: told to end by Prefect, it has written so itself.
+        changed = changed or (entry.status == "executing" and ended.outcome == "forced")
         if changed:
             after_return(self.app, database, entry.task_id)
             next_of_row(self.app, database, entry, clock.now())
@@ -178,10 +185,10 @@ class TaskSvc(NormalService):
 
     def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
         """End a run that the template's own schedule made and that has not begun."""
-        run = self.api.run(task_id) if _is_uuid(task_id) else None
+        run = self.api.run(task_id) if is_uuid(task_id) else None
         name = (run.get("parameters") or {}).get("template") if run else None
         if run is None or name not in self.app.names("tasks"):
-            raise UnknownTask(f"there is no task {task_id!r}")
+            raise UnknownTask(f"there is no such task: {task_id!r}")
         before = records.status_of_run(run, now)
         if run.get("state_type") in TERMINAL:
             return {"taskId": task_id, "previousStatus": before, "status": before, "changed": False}
@@ -248,11 +255,11 @@ class TaskSvc(NormalService):
         Raises:
             ArgumentError: `rowObj` names no row of a model of the app.
         """
-        model, row, session = self._row(rowObj, "postData", "prevData")
+        model, row, session = row_of(self.app, rowObj, "postData", "prevData")
         before = rowObj.get("prevData")
         now = clock.now()
         with self._transaction(session, model) as connection:
-            moved = before is None or _differs(before, row)
+            moved = before is None or differs(before, row)
             actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
         counts = {kind: sum(a.action == kind for a in actions) for kind in ("create", "reschedule", "end", "skip")}
         return {
@@ -275,7 +282,7 @@ class TaskSvc(NormalService):
         Raises:
             ArgumentError: `rowObj` names no row of a model of the app.
         """
-        model, row, session = self._row(rowObj, "prevData", "postData")
+        model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
             actions = hooks.delete_row(self.app, connection, ledger.key_of(row), model, clock.now())
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
@@ -324,7 +331,8 @@ class TaskSvc(NormalService):
     def _transaction(self, session: Session | None, model: str) -> Iterator[Connection]:
         """The row's own transaction where it has a session, else one of its own."""
         if session is not None:
-            session.flush()
+            if not session._flushing:  # in afterSave and afterDelete it is, and has nothing left to do
+                session.flush()
             connection = session.connection(bind_arguments={"mapper": sa_inspect(self.app.getElement(model))})
             ledger.require(connection, "the row's database")
             yield connection
@@ -335,126 +343,14 @@ class TaskSvc(NormalService):
             yield connection
         nudge(self.app, database)
 
-    def _row(self, rowObj: Mapping[str, Any], first: str, second: str) -> tuple[str, Any, Session | None]:
-        """The model, the row, and the session that the row is in."""
-        if not isinstance(rowObj, Mapping) or rowObj.get(first) is None:
-            raise ArgumentError(f"rowObj needs {first}: a model instance, or a dict of its fields")
-        data, other = rowObj[first], rowObj.get(second)
-        model = (
-            _model_of(data)
-            or _model_of(other)
-            or (rowObj.get("model") if isinstance(rowObj.get("model"), str) else None)
-        )
-        if model not in self.app.names("models"):
-            raise ArgumentError(
-                f"rowObj.{first} is {type(data).__name__}, of no model of the app; a dict needs the key `model`"
-            )
-        if not isinstance(data, Mapping):
-            return str(model), data, object_session(data)
-        return str(model), self._built(str(model), data), None
-
-    def _built(self, model: str, data: Mapping[str, Any]) -> Any:
-        """A row from a dict of its fields: what the dict leaves out is read from the database."""
-        cls = self.app.getElement(model)
-        mapper = sa_inspect(cls)
-        fields = {k: v for k, v in data.items() if k != "model"}
-        unknown = sorted(set(fields) - set(mapper.column_attrs.keys()))
-        if unknown:
-            raise ArgumentError(
-                f"{model} has no field {', '.join(unknown)}; it has {', '.join(mapper.column_attrs.keys())}"
-            )
-        keys = [mapper.get_property_by_column(c).key for c in mapper.primary_key]
-        if any(fields.get(k) is None for k in keys):
-            raise ArgumentError(
-                f"a row of {model} is named by {', '.join(keys)}; found {', '.join(fields) or 'nothing'}"
-            )
-        values = {k: _value(mapper.column_attrs[k].columns[0], k, v) for k, v in fields.items()}
-        with Session(self.app.engine(self.app.database_of(model))) as session:
-            there = session.get(cls, tuple(values[k] for k in keys))
-            stored = {k: getattr(there, k) for k in mapper.column_attrs.keys()} if there is not None else {}  # noqa: SIM118
-        return cls(**{**stored, **values})
-
 
 def ledger_entry(app: App, database: str, task_id: str) -> Entry:
     """A ledger entry that is known to exist."""
     with app.engine(database).connect() as connection:
         found = ledger.find(connection, task_id)
     if found is None:
-        raise UnknownTask(f"there is no task {task_id!r}")
+        raise UnknownTask(f"there is no such task: {task_id!r}")
     return found
-
-
-def instant(value: str | datetime, of: Meta | App) -> datetime:
-    """A time from outside as an instant.
-
-    Args:
-        value: Text (`yyyy-MM-dd[ HH:mm[:ss]]`, ISO 8601) or a datetime; without an offset it is in the task's zone.
-        of: The template, or the app, whose zone counts.
-
-    Raises:
-        InvalidTime: It is neither.
-    """
-    found = value
-    if isinstance(value, str):
-        try:
-            found = isoparse(value.strip().replace(" ", "T", 1))
-        except (ValueError, OverflowError):
-            raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601") from None
-    if not isinstance(found, datetime):
-        raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime")
-    from .schedule.instants import resolve
-
-    zone = of.timer.zone if isinstance(of, Meta) else of.zone
-    try:
-        return found if found.tzinfo else resolve(found, zone)
-    except OverflowError:
-        raise InvalidTime(f"{value!r} is out of range") from None
-
-
-def _arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
-    if argDict is not None and not isinstance(argDict, Mapping):
-        raise ArgumentError(f"argDict {type(argDict).__name__}; allowed: a dict of keyword arguments")
-    found = dict(argDict or {})
-    try:
-        json.dumps(found)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"argDict holds what JSON cannot: {error}") from None
-    if not all(isinstance(k, str) for k in found):
-        raise ArgumentError("argDict: its keys are names of arguments")
-    return found
-
-
-def _text(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ArgumentError(f"{name} {value!r}; allowed: a text")
-    return value
-
-
-def _model_of(data: Any) -> str | None:
-    if isinstance(data, Mapping):
-        return data["model"] if isinstance(data.get("model"), str) else None
-    found = owner_of(type(data)) if data is not None else None
-    return found[1] if found else None
-
-
-def _value(column: Any, key: str, value: Any) -> Any:
-    """A dict's value as the column's type: dates may come as text."""
-    kind = column.type.python_type
-    if isinstance(value, str) and kind.__name__ in ("date", "datetime"):
-        try:
-            return kind.fromisoformat(value.strip())
-        except ValueError:
-            raise InvalidTime(f"{key} {value!r}; allowed: ISO 8601") from None
-    return value
-
-
-def _differs(before: Any, row: Any) -> bool:
-    """Whether a row is not what it was; an instance that was only changed in place tells nothing, so it differs."""
-    if before is row:
-        return True
-    if isinstance(before, Mapping):
-        return any(getattr(row, k, None) != v for k, v in before.items() if k != "model")
-    return any(getattr(before, k, None) != getattr(row, k, None) for k in sa_inspect(type(row)).column_attrs.keys())  # noqa: SIM118
 
 
 def _process(entry: Entry) -> bool | None:
@@ -484,11 +380,3 @@ def _zombie(pid: int) -> bool:
 
 def _lease_over(entry: Entry) -> bool:
     return entry.owner is not None and entry.lease_until is not None and entry.lease_until < clock.now()
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

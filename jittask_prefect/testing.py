@@ -2,9 +2,10 @@
 
 app = build_app(tmp_path, {"tasks/Daily": {"e.json": {...}, "inner.py": "def customFunc(): return 1"}})
 prefect = FakePrefect()
-svc = TaskSvc(app, prefect)
-deploy(app, prefect)
-prefect.run_due(app, now)
+deploy(app, prefect)        # from here on it is the app's Prefect: app.getElement("services.TaskSvc") talks to it
+with at(now): ...           # save rows here: the hooks ask the clock
+prefect.sync(app, now)      # rows → flow runs, as the sync does every minute
+prefect.run_due(app, now)   # what is due runs, here and now, as if a worker did it
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import itertools
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,14 @@ from typing import Any
 import yaml
 
 from . import clock, compile
-from .elements.app import App
+from .elements.app import use_app
 from .errors import PrefectApiError
 from .prefect_api import TERMINAL
+from .rows import sync
 from .rows.tables import upgrade
 from .running.execute import Outcome, Run, execute
+from .task_svc import TaskSvc
+from .wiring import App
 
 Element = Mapping[str, str | Mapping[str, Any]]
 
@@ -54,8 +59,19 @@ def build_app(
     return app
 
 
+@contextmanager
+def at(now: datetime) -> Iterator[datetime]:
+    """Let the clock stand still: whoever asks for the time, as the model hooks do, is given this one."""
+    real, clock.now = clock.now, lambda: now
+    try:
+        yield now
+    finally:
+        clock.now = real
+
+
 def deploy(app: App, api: FakePrefect, now: datetime | None = None) -> compile.Deployed:
-    """Compile an app and deploy it to a fake."""
+    """Compile an app and deploy it to a fake, which is the app's Prefect from then on."""
+    api.serve(app)
     return compile.deploy(app, api, now or clock.now())
 
 
@@ -116,7 +132,8 @@ class FakePrefect:
     def delete_deployment(self, deployment_id: str) -> None:
         self._called("delete_deployment")
         self.all_deployments = {n: d for n, d in self.all_deployments.items() if d["id"] != deployment_id}
-        self.all_runs = {i: r for i, r in self.all_runs.items() if r["deployment_id"] != deployment_id}
+        for run_id in [i for i, r in self.all_runs.items() if r["deployment_id"] == deployment_id]:
+            self.delete_run(run_id)
 
     def fill_schedule(self, deployment_id: str, start: datetime) -> None:
         self._called("fill_schedule")
@@ -138,7 +155,7 @@ class FakePrefect:
         flow = deployment["entrypoint"].rpartition(":")[2]
         if (flow, key) in self._by_key:
             return self.all_runs[self._by_key[flow, key]]
-        run = {
+        run: dict[str, Any] = {
             "id": str(uuid.uuid4()),
             "name": name,
             "deployment_id": deployment_id,
@@ -184,6 +201,19 @@ class FakePrefect:
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         self._called("logs")
         return []
+
+    def serve(self, app: App) -> None:
+        """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""
+        use_app(app)
+        service = app.getElement("services.TaskSvc")
+        if isinstance(service, TaskSvc):
+            service.connect(self)
+
+    def sync(self, app: App, now: datetime, since: datetime | None = None) -> sync.Report:
+        """Bring rows and flow runs together once, as the flow `jittask.sync` does every minute."""
+        report = sync.run(app, self, now, "test", since=since, clock=lambda: now)
+        assert report is not None, "another sync holds the lease"
+        return report
 
     def delete_run(self, run_id: str) -> None:
         """Delete a flow run, as somebody may do in the UI."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from collections import Counter
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from rich.console import Console, Group
+from rich import box
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,14 +25,19 @@ from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .embedded import Embedded, environment
 from .errors import JittaskError
-from .prefect_api import PrefectApi, configured_url
-from .rows import sync
+from .prefect_api import PrefectApi, configured_url, preload, refresh_settings
 from .rows.tables import upgrade
-from .running.execute import after_return, me
 from .task_svc import TaskSvc
 
 CHECK_SECONDS = 180.0
-_STYLES = {"executing": "bold cyan", "overdue": "yellow", "completed": "green", "error": "bold red", "ended": "dim"}
+_STYLES = {
+    "executing": "bold cyan",
+    "overdue": "yellow",
+    "pending": "",
+    "completed": "green",
+    "error": "bold red",
+    "ended": "dim",
+}
 
 
 def up(app: App, *, check: bool = False) -> int:
@@ -40,96 +50,165 @@ def up(app: App, *, check: bool = False) -> int:
     Returns:
         The exit code.
     """
-    say = Console(stderr=check, highlight=False)
+    say = Progress(Console(stderr=check, highlight=False))
     for problem in app.check():
-        say.print(f"[yellow]left out:[/] {problem}", soft_wrap=True)
+        say.warn(f"left out: {problem}")
     if not app.templates():
-        say.print(f"[red]No task works in {app.path}; `jittask check` says why.[/]")
+        say.fail(f"no task works in {app.path}; `jittask check` says why")
         return 1
-    for made in upgrade(app, models=True):
-        say.print(f"[dim]made {made}[/]")
-    home = app.path / ".jittask"
-    with Embedded(home) as embedded:
-        url = configured_url()
-        if url is None:
-            say.print("[dim]Prefect server …[/]")
-            server, ours = embedded.ensure()
-            url = server.url
-            os.environ.update(environment(url, home))
-            say.print(f"[dim]Prefect server {'started' if ours else 'found'} at {url}[/]")
-        api = PrefectApi(url)
+    made = upgrade(app, models=True)
+    if made:
+        say.step(f"tables made: {len(made)}")
+    with Embedded(app.path / ".jittask") as embedded:
+        api = _start(app, embedded, say)
+        say.step(f"[bold green]{escape(app.title)}[/] is up: [link={api.ui_url}]{api.ui_url}[/link]")
         svc = TaskSvc(app, api)
-        done = compile.deploy(app, api, clock.now())
-        say.print(f"[dim]deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were[/]")
-        if done.leftover:
-            say.print(f"[yellow]left over: {', '.join(done.leftover)}; `jittask deploy --prune` removes them[/]")
-        _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app))
-        say.print(f"[dim]worker {'started' if ours else 'found'}[/]")
-        report = sync.run(app, api, clock.now(), me(), clock=clock.now)
-        for database, entry in report.died if report else []:
-            after_return(app, database, entry.task_id)
-        say.print(f"[bold green]{app.title}[/] is up: [link={api.ui_url}]{api.ui_url}[/link]")
         if check:
             return _check(app, svc, embedded, say)
-        say.print("[dim]Ctrl-C ends it.[/]")
+        say.step("Ctrl-C ends it")
         try:
-            _watch(app, svc, embedded, say)
+            _watch(app, svc, embedded, say.console)
         except KeyboardInterrupt:
-            say.print("[dim]ending: worker, then server …[/]")
+            say.step("ending: worker, then server …")
         return 0
+
+
+class Progress:
+    """What happens while one waits, with the seconds since the start."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._begun = time.monotonic()
+
+    def step(self, text: str) -> None:
+        """Something was done; rich's markup is read."""
+        self.console.print(f"[dim]{time.monotonic() - self._begun:5.1f} s[/]  {text}", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Something is not as it should be, and it goes on."""
+        self.console.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """Why it ends."""
+        self.console.print(Text(text, style="red"), soft_wrap=True)
+
+
+def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
+    """Server, pool, worker, deployments, and the first sync: what is there is used, what is missing is started."""
+    url = configured_url()
+    if url is None:
+        os.environ.update(environment(None, embedded.home))  # Prefect reads its settings when it is imported
+        say.step("Prefect server …")
+        warm = threading.Thread(target=_import_prefect, daemon=True)
+        warm.start()  # beside the server, which needs as long as this
+        server, ours = embedded.ensure()
+        url = server.url
+        os.environ.update(environment(url, embedded.home))
+        warm.join()
+        refresh_settings()
+        say.step(f"Prefect server {'started' if ours else 'found'} at {url}")
+    api = PrefectApi(url)
+    api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app))
+    say.step(f"worker {'started' if ours else 'found'}")
+    done = compile.deploy(app, api, clock.now())
+    say.step(f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were")
+    if done.leftover:
+        say.warn(f"left over: {', '.join(done.leftover)}; `jittask deploy --prune` removes them")
+    from .running.flows import run_sync
+
+    report = run_sync(app, clock.now())
+    if report is not None:
+        say.step(f"first sync: {report.created} runs made for rows")
+        for problem in report.problems:
+            say.warn(problem)
+    return api
+
+
+def _import_prefect() -> None:
+    """Import early what is needed later; where that fails, it fails again where it can be told."""
+    with contextlib.suppress(Exception):
+        preload()
+        from .running import flows  # noqa: F401
 
 
 # Watch
 
 
-def _watch(app: App, svc: TaskSvc, embedded: Embedded, say: Console) -> None:
-    with Live(console=say, auto_refresh=False) as live:
+def _watch(app: App, svc: TaskSvc, embedded: Embedded, console: Console) -> None:
+    with Live(console=console, auto_refresh=False) as live:
         while True:
             embedded.check()
+            shown: RenderableType
             try:
-                live.update(
-                    view(svc.getTaskRecords(limit=500), app.zone, clock.now(), say.size.height - 4), refresh=True
-                )
+                records = svc.getTaskRecords(limit=500)
+                shown = view(records, app.zone, clock.now(), console.size.height - 4)
             except JittaskError as error:
-                live.update(Text(str(error), style="red"), refresh=True)
+                shown = Text(str(error), style="red")
+            live.update(shown, refresh=True)
             time.sleep(2)
 
 
-def view(records: list[dict[str, Any]], zone: Any, now: datetime, height: int) -> Group:
-    """The records as a table: what runs, what is late, what comes next, and what was last."""
-    table = Table(title=f"Tasks at {now.astimezone(zone):%Y-%m-%d %H:%M:%S}", title_justify="left")
-    for name in ("due", "task", "row", "status", "result"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    busy = [r for r in records if r["status"] in ("executing", "overdue")]
-    coming = [r for r in records if r["status"] == "pending"]
+def view(records: Sequence[Mapping[str, Any]], zone: tzinfo, now: datetime, height: int) -> Group:
+    """The records as a table: what was last, what runs or is late, what comes next.
+
+    Args:
+        records: What `getTaskRecords` gives.
+        zone: The zone that times are shown in.
+        now: The present instant.
+        height: Lines that there is room for.
+    """
+    room = max(4, height - 5)
+    busy = [r for r in records if r["status"] in ("executing", "overdue")][: room // 2]
+    coming = sorted((r for r in records if r["status"] == "pending"), key=_due)
     past = [r for r in records if r["status"] in ("completed", "error", "ended")]
-    past.sort(key=lambda r: r["endTime"] or r["dueTime"], reverse=True)
-    room = max(4, height - 6)
-    busy = busy[: room // 2]
-    rest = room - len(busy)
-    coming = sorted(coming, key=lambda r: r["dueTime"])[: max(2, rest // 2)]
-    past = past[: max(2, rest - len(coming))]
-    for record in [*past[::-1], *busy, *coming]:
-        due = datetime.fromisoformat(record["dueTime"])
-        said = record["message"] if record["result"] is None else json.dumps(record["result"], ensure_ascii=False)
-        style = _STYLES.get(record["status"], "")
-        table.add_row(
-            f"{due:%m-%d %H:%M:%S}",
-            record["title"],
-            record["row"] or "",
-            Text(record["status"], style=style),
-            said[:60],
-        )
+    past.sort(key=lambda r: datetime.fromisoformat(r["endTime"] or r["dueTime"]), reverse=True)
+    coming = coming[: max(2, room - len(busy) - min(len(past), (room - len(busy)) // 2))]
+    past = past[: max(2, room - len(busy) - len(coming))]
+    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
+    table.add_column("due", no_wrap=True, min_width=14)
+    table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=3)
+    table.add_column("row", no_wrap=True, overflow="ellipsis", max_width=12)
+    table.add_column("status", no_wrap=True, min_width=9)
+    table.add_column("result", no_wrap=True, overflow="ellipsis", ratio=4)
+    for record in [*sorted(past, key=_due), *sorted(busy, key=_due), *coming]:
+        status = Text(record["status"], style=_STYLES.get(record["status"], ""))
+        due = f"{_due(record).astimezone(zone):%m-%d %H:%M:%S}"
+        table.add_row(due, Text(record["title"]), Text(record["row"] or ""), status, Text(_said(record, now)))
     counts = Counter(r["status"] for r in records)
-    return Group(table, Text("  ".join(f"{n} {status}" for status, n in counts.items()) or "nothing yet", style="dim"))
+    total = ", ".join(f"{counts[status]} {status}" for status in _STYLES if counts[status])
+    title = Text.assemble((f"{now.astimezone(zone):%Y-%m-%d %H:%M:%S}", "bold"), "  ", (total or "nothing yet", "dim"))
+    return Group(title, table)
+
+
+def _due(record: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(record["dueTime"])
+
+
+def _said(record: Mapping[str, Any], now: datetime) -> str:
+    if record["status"] == "pending":
+        return f"in {_span((_due(record) - now).total_seconds())}"
+    if record["status"] == "overdue":
+        return f"for {_span((now - _due(record)).total_seconds())}"
+    if record["result"] is not None:
+        return json.dumps(record["result"], ensure_ascii=False)
+    return " ".join((record["message"] or "").split())
+
+
+def _span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 # Check
 
 
-def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Console) -> int:
+def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Progress) -> int:
     wanted = _provoke(app, svc, say)
-    deadline, begun = time.monotonic() + CHECK_SECONDS, time.monotonic()
+    deadline = time.monotonic() + CHECK_SECONDS
     shown = ""
     while time.monotonic() < deadline:
         embedded.check()
@@ -137,27 +216,24 @@ def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Console) -> int:
         states = {what: found.get(task_id, {}) for what, task_id in wanted.items()}
         line = ", ".join(f"{what} {r.get('status', 'unknown')}" for what, r in states.items())
         if line != shown:
-            say.print(f"[dim]{time.monotonic() - begun:5.1f} s[/]  {line}")
+            say.step(escape(line))
             shown = line
         if any(r.get("status") in ("error", "ended") for r in states.values()):
-            say.print(f"[red]failed:[/] {'; '.join(r.get('message', '') for r in states.values() if r.get('message'))}")
+            reasons = (f"{what}: {r['message']}" for what, r in states.items() if r.get("message"))
+            say.fail(f"failed: {'; '.join(reasons)}")
             return 1
         if all(r.get("status") == "completed" for r in states.values()):
             print(json.dumps(list(found.values()), ensure_ascii=False, indent=2), file=sys.stdout, flush=True)
-            say.print(
-                "[bold green]a scheduled and a date-field task have completed[/]"
-                if len(states) > 1
-                else "[green]completed[/]"
-            )
+            both = "a scheduled and a date-field task have completed"
+            say.step(f"[bold green]{both if len(states) > 1 else 'completed'}[/]")
             return 0
-        time.sleep(0.5)
-    say.print(
-        f"[red]not completed after {CHECK_SECONDS:g} s:[/] {shown}; logs: {embedded.worker_log}, {embedded.server_log}"
-    )
+        time.sleep(0.25)
+    logs = f"{embedded.worker_log}, {embedded.server_log}"
+    say.fail(f"not completed after {CHECK_SECONDS:g} s: {shown}; logs: {logs}")
     return 1
 
 
-def _provoke(app: App, svc: TaskSvc, say: Console) -> dict[str, str]:
+def _provoke(app: App, svc: TaskSvc, say: Progress) -> dict[str, str]:
     """Run the hourly task once, and save an appointment that is due within seconds; the ids by what they are."""
     scheduled = [t for t in app.templates() if not isinstance(t, DateFieldType)]
     wanted: dict[str, str] = {}
@@ -170,7 +246,7 @@ def _provoke(app: App, svc: TaskSvc, say: Console) -> dict[str, str]:
         reminder = app.template("tasks.AppointmentReminder")
         wanted[reminder.title] = _appointment(app, reminder)
     else:
-        say.print("[yellow]the app has no AppointmentReminder: only a scheduled task is checked[/]")
+        say.warn("the app has no AppointmentReminder: only a scheduled task is checked")
     return wanted
 
 

@@ -9,6 +9,8 @@ from .rows import hooks
 from .rows.nudge import nudge
 from .task_svc import TaskSvc
 
+__all__ = ["App", "app"]
+
 App.builtins.setdefault("services.TaskSvc", TaskSvc)
 hooks.install(current_app, nudge)
 

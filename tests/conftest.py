@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jittask_prefect.embedded import Embedded, ServerInfo, environment
+from jittask_prefect.prefect_api import refresh_settings
 
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
@@ -47,13 +47,6 @@ def prefect_server() -> Iterator[ServerInfo]:
         server, _ = embedded.ensure()
         patch.setenv("PREFECT_API_URL", server.url)
         patch.setenv("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
-        _refresh_settings()
+        refresh_settings()
         yield server
-    _refresh_settings()
-
-
-def _refresh_settings() -> None:
-    if "prefect" in sys.modules:  # imported by an earlier test, with the settings of then
-        from prefect.context import refresh_global_settings_context
-
-        refresh_global_settings_context()
+    refresh_settings()

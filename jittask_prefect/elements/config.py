@@ -266,9 +266,7 @@ def read_json(path: Path, name: str) -> Any:
         ConfigError: It is missing, is not UTF-8, is not JSON, or names a key twice.
     """
     try:
-        return json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_such_number
-        )
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_such_number)
     except FileNotFoundError:
         raise ConfigError(Problem(name, "", "no such file", "a JSON file")) from None
     except json.JSONDecodeError as error:

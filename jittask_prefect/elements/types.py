@@ -14,10 +14,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import clock
-from ..errors import ArgumentError, ConfigError, JittaskError, Problem, SignatureError, UnknownElement
+from ..errors import ArgumentError, ConfigError, Problem, SignatureError, UnknownElement
 from ..schedule.timer import Explained, Series, Timer
 from .config import NAME, TaskCfg
 from .q import Filter
+from .q_bind import Column, Kind, column
 
 if TYPE_CHECKING:
     from .app import App
@@ -158,14 +159,15 @@ class Meta:
             SignatureError: It does not.
             ConfigError: The function, its module or its service is missing or broken.
         """
-        key = "func" if self.cfg.funcType == "Global" else "customFunc"
+        inner = self.cfg.funcType == "Inner"
+        file, key = (f"{self.fullName.replace('.', '/')}/inner.py", "customFunc") if inner else ("", "func")
         try:
-            func = self.getFunc()
-        except ConfigError:
-            raise
-        except JittaskError as error:
-            raise ConfigError(Problem("", key, str(error), "a function that exists")) from None
-        self._check_signature(func, key)
+            self._check_signature(self.getFunc(), key)
+        except UnknownElement as error:
+            found = "nothing" if inner else str(self.cfg.func)
+            raise ConfigError(Problem(file, key, found, f"a function that exists: {error}")) from None
+        except SignatureError as error:
+            raise error.within(file) from None
 
     def _check_signature(self, func: Function, key: str) -> None:
         try:
@@ -191,12 +193,15 @@ class DateFieldType(Meta):
         super().__init__(app, fullName, config, cfg, timer)
         self.model_name = str(cfg.modelPath)
         self.filter: Filter = parse(cfg.filter)
+        self._columns: dict[str, Column] = {}
 
     @property
     def model(self) -> type[Any]:
         """The model's class."""
-        found = self.app.getElement(self.model_name)
-        assert isinstance(found, type)
+        found = self.app.getElement(self.model_name) if self.model_name.startswith("models.") else None
+        if not isinstance(found, type):
+            known = ", ".join(self.app.names("models")) or "none"
+            raise UnknownElement(f"{self.model_name!r} is no model of {self.app.name}; its models are {known}")
         return found
 
     def series(self, row: Any = None) -> Series | None:
@@ -209,8 +214,20 @@ class DateFieldType(Meta):
     def dates(self, row: Any) -> tuple[date | None, date | None]:
         """The row's start and end field, as the timer takes them."""
         cfg = self.timer.cfg
-        end = getattr(row, cfg.end_field) if cfg.end_field and cfg.end_time_type == 2 else None
-        return getattr(row, str(cfg.start_field)), end
+        end = self._stored(row, cfg.end_field) if cfg.end_field and cfg.end_time_type == 2 else None
+        return self._stored(row, str(cfg.start_field)), end
+
+    def _stored(self, row: Any, field: str) -> Any:
+        """A field's value as the database keeps it, whatever was assigned: else a save and a sync would differ."""
+        value = getattr(row, field)
+        if not isinstance(value, datetime):
+            return value
+        if field not in self._columns:
+            self._columns[field] = column(self.model, field)
+        held = self._columns[field]
+        if held.kind is Kind.DATE:
+            return value.date()
+        return value if held.aware else value.replace(tzinfo=None)
 
     def handle(self, task: Task) -> Any:
         """Run one execution: the function gets the row; one called by `createTimerTask` its arguments."""
@@ -226,7 +243,11 @@ class DateFieldType(Meta):
 
 
 class NormalService:
-    """The base of services (`services.NormalType`): a class whose methods are service functions."""
+    """The base of services (`services.NormalType`): a class whose methods are service functions.
+
+    Attributes:
+        app: The app that the service belongs to; set once it is made.
+    """
 
     app: App
 

@@ -22,11 +22,13 @@ from ..elements.app import App, owner_of
 from ..elements.types import DateFieldType
 from ..errors import JittaskError
 from . import ledger
-from .plan import Action, plan_row, wanted
+from .plan import Action, look_back, plan_row, wanted
 from .sync import apply
 
 log = logging.getLogger("jittask")
 _CHANGED = "jittask_changed"
+_SAVED = "jittask_saved"
+_OWN = "jittask_own_change"
 _EVENTS: ContextVar[bool] = ContextVar("jittask_in_event", default=False)
 _with_ledger: WeakSet[Engine] = WeakSet()
 _warned: WeakSet[Engine] = WeakSet()
@@ -50,6 +52,7 @@ def install(resolve: Callable[[], App], nudge: Nudge) -> None:
     event.listen(Session, "after_flush", _after_flush)
     event.listen(Session, "after_flush_postexec", _after_flush_postexec)
     event.listen(Session, "after_commit", _after_commit)
+    event.listen(Session, "after_rollback", _after_rollback)
 
 
 def save_row(
@@ -101,17 +104,13 @@ def _plan(
     if series is None or not template.filter.matches(row, now, template.timer.zone):
         return plan_row(app.name, name, key, None, (), found, now, missed)
     horizon = now + timedelta(hours=app.cfg.horizon)
-    start = now
-    if moved:
-        start = now - timedelta(seconds=missed.lookback)
-        once = template.timer.cfg.repeat.repeat_type == "normal"
-        if once and series.anchor < start:
-            start = series.anchor - timedelta(days=40)  # recorded as missed; a holiday moves a date by less
+    repeats = template.timer.cfg.repeat.repeat_type != "normal"
+    start = look_back(series, repeats, now, missed) if moved else now
     due = wanted(series, start, horizon)
     if not any(o.due > now for o in due):
         later = series.next(horizon)
         due += [later] if later else []
-    return plan_row(app.name, name, key, series, due, found, now, missed)
+    return plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else None)
 
 
 def relevant(template: DateFieldType) -> set[str]:
@@ -127,11 +126,12 @@ def relevant(template: DateFieldType) -> set[str]:
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
     _load_current()
     now = clock.now()
-    saved = [(row, True) for row in session.new] + [(row, False) for row in session.dirty if session.is_modified(row)]
-    for row, new in saved:
-        _follow(session, row, lambda c, a, m, row=row, new=new: _save(c, a, m, row, now, new))  # type: ignore[misc]
+    # Deleted rows first: where a row takes the place of one with its key, the tasks of the new one stand.
     for row in session.deleted:
         _follow(session, row, lambda c, a, m, row=row: delete_row(a, c, ledger.key_of(row), m, now))  # type: ignore[misc]
+    saved = [(row, True) for row in session.new] + [(row, False) for row in session.dirty if _changed(row)]
+    for row, new in saved:
+        _follow(session, row, lambda c, a, m, row=row, new=new: _save(c, a, m, row, now, new))  # type: ignore[misc]
 
 
 Step = Callable[[Connection, App, str], list[Action]]
@@ -146,25 +146,30 @@ def _follow(session: Session, row: Any, step: Step) -> None:
     if owner is None:
         return
     app, model = owner
-    session.info.setdefault("jittask_events", []).append(row)
-    if not app.row_templates(model):
-        return
-    connection = session.connection(bind_arguments={"mapper": sa_inspect(type(row))})
-    if not _has_ledger(connection):
-        return
+    session.info.setdefault(_SAVED, []).append(row)
     try:
+        if not app.row_templates(model):
+            return
+        connection = session.connection(bind_arguments={"mapper": sa_inspect(type(row))})
+        if not _has_ledger(connection):
+            return
         actions = step(connection, app, model)
-    except (ValueError, OverflowError, TypeError, JittaskError) as error:
-        # A date out of reach must not make the save fail; the sync reports the row.
-        log.warning("%s: the row's tasks could not be planned: %s", model, error)
+    except Exception as error:  # noqa: BLE001  nothing about tasks may make a save fail; the sync reports the row
+        log.warning("%s: the row's tasks could not be planned: %s: %s", model, type(error).__name__, error)
         return
     if any(a.action != "skip" for a in actions):
         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
 
 
 def _moved(app: App, model: str, row: Any) -> bool:
-    changed = {a.key for a in sa_inspect(row).attrs if a.history.has_changes()}
+    changed = _changed(row)
     return any(changed & relevant(t) for t in app.row_templates(model))
+
+
+def _changed(row: Any) -> set[str]:
+    """The fields that a flush has written, among them those that the database has set and that are still to be read."""
+    state = sa_inspect(row)
+    return {a.key for a in state.attrs if a.history.has_changes()} | set(state.expired_attributes)
 
 
 def _has_ledger(connection: Connection) -> bool:
@@ -183,18 +188,26 @@ def _has_ledger(connection: Connection) -> bool:
 
 
 def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
-    rows = session.info.pop("jittask_events", [])
+    rows = session.info.pop(_SAVED, [])
     if _EVENTS.get():
         return
+    own = session.info.pop(_OWN, [])
     token = _EVENTS.set(True)
     try:
         for row in rows:
             gone = sa_inspect(row).deleted or sa_inspect(row).was_deleted
             method = getattr(row, "afterDelete" if gone else "afterSave", None)
-            if callable(method):
+            if callable(method) and not any(row is each for each in own):
                 method()
+                if not gone and session.is_modified(row):
+                    session.info.setdefault(_OWN, []).append(row)  # its own change is no new event
     finally:
         _EVENTS.reset(token)
+
+
+def _after_rollback(session: Session) -> None:
+    for name in (_SAVED, _OWN, _CHANGED):
+        session.info.pop(name, None)
 
 
 def _after_commit(session: Session) -> None:

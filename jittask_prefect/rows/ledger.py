@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Dialect, Index, MetaData, UniqueConstraint, a
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
-from sqlalchemy.types import DateTime, String, Text, TypeDecorator
+from sqlalchemy.types import DateTime, String, Text, TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
 from ..errors import LedgerError
@@ -62,7 +62,7 @@ class Entry(_Own, table=True):
         outcome: How it ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         dirty: Prefect does not reflect this row yet.
         owner: Who executes it, as `host:pid:token`.
-        returned: `afterReturn` has been called.
+        returned: `afterReturn` has been called, or is not to be: nothing of the task was to run any more.
         created: When the task became known; lateness counts from here where it is after the due time.
     """
 
@@ -72,6 +72,7 @@ class Entry(_Own, table=True):
         Index("ix_jittask_ledger_open", "status", "due"),
         Index("ix_jittask_ledger_dirty", "dirty", "due"),
         Index("ix_jittask_ledger_due", "template", "due"),
+        Index("ix_jittask_ledger_return", "returned", "finished"),
     )
 
     task_id: str = Field(primary_key=True, sa_type=String(36))
@@ -246,16 +247,17 @@ def close(
     within: Sequence[str] = ("pending",),
 ) -> bool:
     """Close a task that is in one of the given states; whether it was."""
+    closed = {"status": status, "outcome": outcome, "message": message, "finished": now, "dirty": True}
     changed = connection.execute(
         update(entries)
         .where(entries.c.task_id == task_id, entries.c.status.in_(within))
-        .values(status=status, outcome=outcome, message=message, finished=now, dirty=True, owner=None, lease_until=None)
+        .values(**closed, owner=None, lease_until=None, returned=outcome == "superseded")
     )
     return bool(changed.rowcount)
 
 
-def claim(connection: Connection, task_id: str, owner: str, now: datetime, seconds: float) -> bool:
-    """Begin a task: the fence that lets one execution through.
+def claim(connection: Connection, task_id: str, owner: str, run_id: str, now: datetime, seconds: float) -> bool:
+    """Begin a task, in a flow run: the fence that lets one execution through.
 
     A pending task may begin; so may one whose worker died before (`died` is set by whoever takes over), and a failed
     one that is tried again. Completed and ended ones never begin again, whatever Prefect's state says.
@@ -266,6 +268,7 @@ def claim(connection: Connection, task_id: str, owner: str, now: datetime, secon
         .values(
             status="executing",
             owner=owner,
+            flow_run_id=run_id,
             lease_until=now + timedelta(seconds=seconds),
             attempt=entries.c.attempt + 1,
             started=now,
@@ -321,6 +324,12 @@ def take_return(connection: Connection, task_id: str) -> bool:
     return bool(connection.execute(update(entries).where(once).values(returned=True)).rowcount)
 
 
+def unreturned(connection: Connection, before: datetime) -> list[Entry]:
+    """The tasks that ended before an instant and whose `afterReturn` nobody has called: who was to do it died."""
+    query = select(entries).where(entries.c.returned.is_(False), entries.c.finished < before)
+    return [to_entry(record) for record in connection.execute(query)]
+
+
 # Row keys and values as text
 
 
@@ -328,13 +337,13 @@ def key_of(row: Any) -> str:
     """A row's key as text: the value itself, or a JSON list where the key has several columns.
 
     Raises:
-        ValueError: The text is longer than the 255 characters that the ledger keeps.
+        ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
     """
     mapper = sa_inspect(type(row))
     values = [_plain(getattr(row, mapper.get_property_by_column(c).key)) for c in mapper.primary_key]
     text = str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    if len(text) > 255:
-        raise ValueError(f"a row key of {len(text)} characters; at most 255 are allowed")
+    if not 0 < len(text) <= 255:
+        raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
     return text
 
 
@@ -350,7 +359,17 @@ def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
         texts = json.loads(text)
         if not isinstance(texts, list) or len(texts) != len(columns):
             raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(columns)} columns")
-    return tuple(_typed(value, column.type.python_type) for value, column in zip(texts, columns, strict=True))
+    return tuple(_typed(value, python_type(column.type)) for value, column in zip(texts, columns, strict=True))
+
+
+def python_type(of: TypeEngine[Any]) -> type[Any]:
+    """The Python type of a column's values; a TypeDecorator (SQLModel's AutoString) is what it decorates."""
+    while isinstance(of, TypeDecorator):
+        of = of.impl_instance
+    try:
+        return of.python_type
+    except NotImplementedError:
+        return object
 
 
 def _plain(value: Any) -> Any:
@@ -369,6 +388,19 @@ def to_json(value: Any) -> str:
     """A function's result as JSON text; what JSON cannot hold is kept as its `repr`."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError, RecursionError):
-        text = json.dumps(repr(value), ensure_ascii=False)
+    except Exception:  # noqa: BLE001  a value's own `__str__` may raise anything, and the function has done its work
+        text = json.dumps(_repr(value), ensure_ascii=False)
+    text = as_text(text)
     return text if len(text) <= 60000 else json.dumps(text[:1000] + "… (cut)", ensure_ascii=False)
+
+
+def as_text(text: str) -> str:
+    """A text as every database takes it: no NUL, no half of a surrogate pair."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  as above
+        return f"<{type(value).__name__}>"

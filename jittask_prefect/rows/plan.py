@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import takewhile
+from typing import Any
 
 from ..elements.config import Missed
 from ..schedule.timer import Occurrence, Series
@@ -36,7 +38,7 @@ class Action:
     closes: tuple[str, ...] = ()
     missed: bool = False
 
-    def as_dict(self, zone: object = None) -> dict[str, str]:
+    def as_dict(self) -> dict[str, str]:
         """The action as `jittask sync --json` prints it."""
         return {
             "fullName": self.template,
@@ -48,21 +50,57 @@ class Action:
         }
 
 
-def wanted(series: Series, after: datetime, before: datetime, *, next_too: bool = False) -> list[Occurrence]:
-    """The occurrences of a row that a plan looks at.
+@dataclass
+class Report:
+    """What a sync planned and did.
 
-    Args:
-        series: The row's series.
-        after: Start of the window; occurrences due exactly then are out.
-        before: End of the window; occurrences due exactly then are in.
-        next_too: Also the first one beyond the window, where the window has none after `after`.
+    Attributes:
+        actions: The plan, by template and due time.
+        problems: What could not be looked at; everything else went on.
+        failed: The templates whose plan is not whole: nothing of it is applied.
+        down: The databases that do not answer, or have no ledger.
+        created: Flow runs that exist now because of this sync.
+        ended: Flow runs that were cancelled because their task is closed.
+        died: Tasks that ended outside an execution (its worker died, or somebody cancelled the run in Prefect), with
+            their database: `afterReturn` is still to be called.
     """
+
+    actions: list[Action] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    down: set[str] = field(default_factory=set)
+    created: int = 0
+    ended: int = 0
+    died: list[tuple[str, Entry]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as `jittask sync --json` prints it."""
+        return {
+            "actions": [a.as_dict() for a in self.actions],
+            "problems": self.problems,
+            "created": self.created,
+            "ended": self.ended,
+        }
+
+
+def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence]:
+    """The occurrences of a row that are due in (after, before]."""
     tick = timedelta(microseconds=1)
-    found = list(series.between(after + tick, before + tick))
-    if next_too and not found:
-        later = series.next(before)
-        found = [later] if later else []
-    return found
+    return list(series.between(after + tick, before + tick))
+
+
+def look_back(series: Series, repeats: bool, now: datetime, missed: Missed) -> datetime:
+    """Where the window begins for a row whose date moved: due at once, or (a single date) recorded as missed."""
+    start = now - timedelta(seconds=missed.lookback, microseconds=1)  # the window is open at its start
+    if repeats or series.anchor >= start:
+        return start
+    return series.anchor - timedelta(days=40)  # a holiday moves a date by less
+
+
+def stands(entry: Entry, series: Series) -> bool:
+    """Whether a task is still one of the row's occurrences: due then, and of that nominal time."""
+    found = series.contains(entry.due)
+    return found is not None and entry.nominal is not None and _utc(found.nominal) == _utc(entry.nominal)
 
 
 def plan_row(
@@ -76,6 +114,7 @@ def plan_row(
     missed: Missed,
     *,
     gone: str = NOT_MET,
+    known: datetime | None = None,
 ) -> list[Action]:
     """What is to be done about one row of one template.
 
@@ -88,99 +127,80 @@ def plan_row(
         entries: All ledger entries of this row and template.
         now: The present instant.
         missed: The template's policy for what is late.
+        known: What was due until then, and is not in the ledger, became due by a change of the row only now: it is
+            not late, however long ago its due time is.
 
     Returns:
         Actions, in the order of due times.
     """
     waiting = [e for e in entries if e.status == "pending"]
+
+    def about(action: str, e: Entry, reason: str) -> Action:
+        return Action(action, template, row, e.task_id, e.due, reason, e.nominal, e.anchor, e.generation)
+
     if series is None:
-        return [
-            Action("end", template, row, e.task_id, e.due, gone, e.nominal, e.anchor, e.generation) for e in waiting
-        ]
-    by_age = sorted(entries, key=lambda e: e.generation, reverse=True)
-    last = by_age[0].generation if by_age else 0
-    current: list[Entry] = []
-    for entry in by_age:
-        if entry.anchor != series.anchor:
-            break
-        current.append(entry)
-    base = current[0].generation if current else last + 1
-    late = _late(occurrences, now, missed)
+        return [about("end", e, gone) for e in waiting]
+    anchor = _utc(series.anchor)
+    # Of two of one generation (a hook and a sync at one moment) the one of the row's present date counts as the later.
+    by_age = sorted(entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True)
+    current = list(takewhile(lambda e: e.anchor == anchor, by_age))
+    fresh = by_age[0].generation + 1 if by_age else 1
+    base = current[0].generation if current else fresh
+    taken = {(e.nominal, e.generation) for e in entries}
+    late = _late(occurrences, now, missed, known)
     actions: list[Action] = []
     kept: set[str] = set()
 
-    def make(o: Occurrence, generation: int, action: str, reason: str, closes: tuple[str, ...] = ()) -> None:
-        why = late.get(o.due)
-        task_id = identity(app, template, row, o.nominal, generation)
-        moved = f"; moved by {o.moved}" if o.moved else ""
-        text = why or reason + moved
-        actions.append(
-            Action(
-                action,
-                template,
-                row,
-                task_id,
-                o.due,
-                text,
-                o.nominal,
-                series.anchor,
-                generation,
-                closes,
-                why is not None,
-            )
-        )
+    def make(o: Occurrence, action: str, reason: str, closes: tuple[str, ...] = (), again: bool = False) -> None:
+        why, nominal = late.get(_utc(o.due)), _utc(o.nominal)
+        generation = fresh if again or (nominal, base) in taken else base
+        task_id = identity(app, template, row, nominal, generation)
+        text = why or reason + (f"; moved by {o.moved}" if o.moved else "")
+        made = Action(action, template, row, task_id, o.due, text, o.nominal, series.anchor, generation, closes)
+        actions.append(replace(made, missed=why is not None))
 
     for o in occurrences:
-        same = next((e for e in current if e.nominal == o.nominal), None)
+        same = next((e for e in current if e.nominal == _utc(o.nominal)), None)
         if same is None:
-            make(o, base, "create", "due in the window" if o.due > now else "already due")
-        elif same.status == "pending" and same.due != o.due:
-            last += 1
+            make(o, "create", "due in the window" if o.due > now else "already due")
+        elif same.status == "pending" and same.due != _utc(o.due):
             kept.add(same.task_id)
-            make(o, last, "reschedule", f"was due {same.due.isoformat()}", (same.task_id,))
-        elif same.status == "ended" and same.outcome == "superseded":
-            last += 1
-            make(o, last, "create", "is due again")
+            make(o, "reschedule", f"was due {same.due.isoformat()}", (same.task_id,), again=True)
+        elif same.outcome == "superseded" or (same.outcome == "missed" and o.due > now):
+            # Missed, and yet to come: the clock of then was another one (`--now`, a database restored).
+            make(o, "create", "is due again", again=True)
         else:
             kept.add(same.task_id)
-            actions.append(
-                Action(
-                    "skip",
-                    template,
-                    row,
-                    same.task_id,
-                    same.due,
-                    _reason(same),
-                    same.nominal,
-                    same.anchor,
-                    same.generation,
-                )
-            )
-    stale = [e for e in waiting if e.task_id not in kept and not _stands(e, current, series)]
-    return _paired(actions, sorted(stale, key=lambda e: e.due), template, row)
+            actions.append(about("skip", same, _reason(same)))
+    stale = [e for e in waiting if e.task_id not in kept and not (e in current and stands(e, series))]
+    left = sorted(stale, key=lambda e: e.due)
+    actions = [_paired(a, left) for a in actions]
+    actions += [about("end", e, "no longer an occurrence of the row") for e in left]
+    return sorted(actions, key=lambda a: a.due)
 
 
-def _stands(entry: Entry, current: Sequence[Entry], series: Series) -> bool:
-    """Whether an open entry outside the window is still one of the row's occurrences."""
-    if entry not in current:
-        return False
-    found = series.contains(entry.due)
-    return found is not None and found.nominal == entry.nominal
+def _utc(instant: datetime) -> datetime:
+    """The instant in UTC: in a repeated hour, datetimes of different zones never compare as equal (PEP 495)."""
+    return instant.astimezone(UTC)
 
 
-def _late(occurrences: Sequence[Occurrence], now: datetime, missed: Missed) -> dict[datetime, str]:
-    """Which due times are too late to run, with the reason; the policy is the template's `missed`."""
-    past = [o.due for o in occurrences if o.due < now - timedelta(seconds=missed.grace)]
-    reasons = {
-        due: f"missed: more than {missed.lookback:g} s ago"
-        for due in past
-        if due <= now - timedelta(seconds=missed.lookback)
-    }
-    if missed.policy == "none":
-        reasons |= {due: "missed: late, and missed.policy is none" for due in past if due not in reasons}
-    if missed.policy == "latest":
-        newest = max((o.due for o in occurrences if o.due <= now), default=None)
-        reasons |= {d: "missed: a later occurrence is due too" for d in past if d != newest and d not in reasons}
+def _late(
+    occurrences: Sequence[Occurrence], now: datetime, missed: Missed, known: datetime | None
+) -> dict[datetime, str]:
+    """Which due times (UTC) are not to run, with the reason: the template's `missed`."""
+    dues = [_utc(o.due) for o in occurrences if o.due <= now]
+    new = {due for due in dues if known is not None and due <= known}
+    reasons = {}
+    for due in dues:
+        age = (now - due).total_seconds()
+        if age <= missed.grace:
+            continue
+        if due in new and age > missed.lookback:
+            reasons[due] = f"missed: more than {missed.lookback:g} s ago"
+        elif missed.policy == "none" and due not in new:
+            reasons[due] = "missed: late, and missed.policy is none"
+        elif missed.policy != "all" and due != max(dues):
+            reasons[due] = "missed: a later occurrence is due too"
     return reasons
 
 
@@ -193,28 +213,10 @@ def _reason(entry: Entry) -> str:
     }.get(entry.status, entry.message or "was ended")
 
 
-def _paired(actions: list[Action], stale: Sequence[Entry], template: str, row: str) -> list[Action]:
-    """Turn a closed task and a new one into one `reschedule`."""
-    left = list(stale)
-    result = []
-    for action in actions:
-        if action.action == "create" and left:
-            old = left.pop(0)
-            reason = action.reason if action.missed else f"was due {old.due.isoformat()}"
-            action = replace(action, action="reschedule", closes=(old.task_id,), reason=reason)
-        result.append(action)
-    result += [
-        Action(
-            "end",
-            template,
-            row,
-            e.task_id,
-            e.due,
-            "no longer an occurrence of the row",
-            e.nominal,
-            e.anchor,
-            e.generation,
-        )
-        for e in left
-    ]
-    return sorted(result, key=lambda a: a.due)
+def _paired(action: Action, left: list[Entry]) -> Action:
+    """A new task as the `reschedule` of one that is closed, taken from those left; others as they are."""
+    if action.action != "create" or not left:
+        return action
+    old = left.pop(0)
+    reason = action.reason if action.missed else f"was due {old.due.isoformat()}"
+    return replace(action, action="reschedule", closes=(old.task_id,), reason=reason)

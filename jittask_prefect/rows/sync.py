@@ -7,55 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, or_, select, update
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from ..elements.app import DEFAULT, App, check_rows
 from ..elements.types import DateFieldType, Meta
-from ..errors import ConfigError, JittaskError
-from ..prefect_api import PAGE, TERMINAL, Api
+from ..errors import ConfigError, JittaskError, LedgerError
+from ..prefect_api import Api
 from . import ledger, scan
+from .handover import Keep, app_tag, hand_over, plain, reconcile, recover
 from .ledger import Entry, entries
-from .plan import Action, plan_row, wanted
+from .plan import Action, Report, look_back, plan_row, wanted
 
-OVERLAP = timedelta(minutes=10)
+__all__ = ["Report", "app_tag", "apply", "fingerprint", "hand_over", "plain", "plan", "run"]
+
+OVERLAP = timedelta(minutes=10)  # at least: a transaction that was open during the last sync commits an earlier date
 LEASE_SECONDS = 60
-log = logging.getLogger("jittask")
-Keep = Callable[[], None]
-
-
-@dataclass
-class Report:
-    """What a sync planned and did.
-
-    Attributes:
-        actions: The plan, by template and due time.
-        problems: What could not be looked at; everything else went on.
-        created: Flow runs that exist now because of this sync.
-        ended: Flow runs that were cancelled because their task is closed.
-        died: Executions whose worker died, with their database; `afterReturn` is still to be called.
-    """
-
-    actions: list[Action] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    created: int = 0
-    ended: int = 0
-    died: list[tuple[str, Entry]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as `jittask sync --json` prints it."""
-        return {
-            "actions": [a.as_dict() for a in self.actions],
-            "problems": self.problems,
-            "created": self.created,
-            "ended": self.ended,
-        }
+RETURN_AFTER = timedelta(minutes=1)
 
 
 class LeaseLostError(JittaskError):
@@ -73,21 +46,31 @@ def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
     report = Report()
     for database in app.databases():
         templates = _of_database(app, database, report)
-        if not templates and database != DEFAULT:
-            continue
-        with Session(app.engine(database)) as session:
-            fresh = ledger.version(session.connection()) is None
-            for template in templates:
-                try:
-                    for actions in _plan_template(app, template, session, now, since, fresh, report):
-                        report.actions += actions
-                except Exception as error:  # noqa: BLE001  one template's database trouble must not keep the others from working
-                    session.rollback()
-                    report.problems.append(f"{template.fullName}: {type(error).__name__}: {error}")
-            if not fresh:
-                report.actions += _orphans(app, session.connection(), database)
+        try:
+            with Session(app.engine(database)) as session:
+                _snapshot(session)
+                fresh = ledger.version(session.connection()) is None
+                for template in templates:
+                    _plan_template(app, template, session, now, since, fresh, report)
+                if not fresh:
+                    report.actions += _orphans(app, session.connection(), templates)
+        except (SQLAlchemyError, ImportError, JittaskError) as error:
+            if database == DEFAULT:
+                raise
+            report.down.add(database)
+            report.problems.append(f"database {database}: {type(error).__name__}: {error}")
     report.actions.sort(key=lambda a: (a.template, a.due, a.row))
     return report
+
+
+def _snapshot(session: Session) -> None:
+    """Let rows and ledger be read as of one moment: a row as it was before a save would undo what the save planned."""
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        session.rollback()
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    elif connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN")  # the driver itself begins with the first write only
 
 
 def _of_database(app: App, database: str, report: Report) -> list[DateFieldType]:
@@ -113,30 +96,48 @@ def _plan_template(
     since: datetime | None,
     fresh: bool,
     report: Report,
+) -> None:
+    """Plan one template into the report; its trouble with the database must not keep the others from working."""
+    try:
+        with session.begin_nested():
+            for actions in _planned(app, template, session, now, since, fresh, report):
+                report.actions += actions
+    except Exception as error:  # noqa: BLE001  whatever a driver or a model makes of a row
+        report.failed.add(template.fullName)
+        report.problems.append(f"{template.fullName}: {type(error).__name__}: {error}")
+
+
+def _planned(
+    app: App,
+    template: DateFieldType,
+    session: Session,
+    now: datetime,
+    since: datetime | None,
+    fresh: bool,
+    report: Report,
 ) -> Iterator[list[Action]]:
     name, missed = template.fullName, template.cfg.missed
     if not template.enable:
-        if not fresh:
-            open_ = _open_rows(session.connection(), name)
-            yield [
-                a
-                for key, found in open_.items()
-                for a in plan_row(app.name, name, key, None, (), found, now, missed, gone="disabled")
-            ]
+        open_ = {} if fresh else _open_rows(session.connection(), name)
+        for key, found in open_.items():
+            yield plan_row(app.name, name, key, None, (), found, now, missed, gone="disabled")
         return
-    mark = None if fresh else ledger.get(session.connection(), f"watermark:{name}")
-    after = since or (datetime.fromisoformat(mark) - OVERLAP if mark else now)
-    before = now + timedelta(hours=app.cfg.horizon)
+    mark, floor, config = (None, None, None) if fresh else _remembered(session.connection(), name)
+    changed = mark is not None and config != fingerprint(template)
+    # As far back as a moved date counts, but neither before the template was enabled nor before it was edited.
+    overlap = max(OVERLAP, timedelta(seconds=missed.lookback))
+    after = since or (max(mark - overlap, mark if changed else floor or mark) if mark else now)
+    window = (after, now + timedelta(hours=app.cfg.horizon))
+    known = None if since else mark
     seen: set[str] = set()
-    changed = mark is not None and ledger.get(session.connection(), f"config:{name}") != fingerprint(template)
-    for part in scan.rows(session, template, after, before, now):
+    for part in scan.rows(session, template, *window, now):
         rows: dict[str, Any] = {}
         for row in part:
             try:
                 rows[ledger.key_of(row)] = row
             except ValueError as error:
                 report.problems.append(f"{name}: {error}")
-        yield _plan_rows(app, template, session, rows, after, before, now, fresh, report)
+        yield _plan_rows(app, template, session, rows, window, now, known, fresh, report, changed)
         if changed:
             seen |= set(rows)
     if changed:
@@ -148,8 +149,18 @@ def _plan_template(
                 k: r if r is not None and template.filter.matches(r, now, template.timer.zone) else None
                 for k, r in rows.items()
             }
-            yield _plan_rows(app, template, session, rows, after, before, now, fresh, report)
+            yield _plan_rows(app, template, session, rows, window, now, known, fresh, report, changed)
             session.expunge_all()
+
+
+def _remembered(connection: Connection, name: str) -> tuple[datetime | None, datetime | None, str | None]:
+    """Of a template: the last sync, the instant before which no sync ever looks, and what it was then."""
+    mark, floor = (ledger.get(connection, f"{what}:{name}") for what in ("watermark", "floor"))
+    return (
+        datetime.fromisoformat(mark) if mark else None,
+        datetime.fromisoformat(floor) if floor else None,
+        ledger.get(connection, f"config:{name}"),
+    )
 
 
 def _plan_rows(
@@ -157,23 +168,29 @@ def _plan_rows(
     template: DateFieldType,
     session: Session,
     rows: Mapping[str, Any],
-    after: datetime,
-    before: datetime,
+    window: tuple[datetime, datetime],
     now: datetime,
+    known: datetime | None,
     fresh: bool,
     report: Report,
+    changed: bool,
 ) -> list[Action]:
-    known = {} if fresh else ledger.of_rows(session.connection(), template.fullName, rows)
+    entries_of = {} if fresh else ledger.of_rows(session.connection(), template.fullName, rows)
+    name, missed = template.fullName, template.cfg.missed
+    # A series that goes on is not made good for the past; a single date that an edit moved there is a moved date.
+    changed = changed and template.timer.cfg.repeat.repeat_type == "normal"
     actions: list[Action] = []
     for key, row in rows.items():
         try:
             series = template.series(row)
-            due = wanted(series, after, before) if series else []
-            found = known.get(key, [])
+            found = entries_of.get(key, [])
+            moved = changed and any(e.status == "pending" for e in found)
+            after = look_back(series, False, now, missed) if series and moved else window[0]
+            due = wanted(series, after, window[1]) if series else []
             if due or found:
-                actions += plan_row(app.name, template.fullName, key, series, due, found, now, template.cfg.missed)
+                actions += plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else known)
         except (ValueError, OverflowError, TypeError) as error:
-            report.problems.append(f"{template.fullName}, row {key}: {error}")
+            report.problems.append(f"{name}, row {key}: {error}")
     return actions
 
 
@@ -187,24 +204,16 @@ def _open_rows(connection: Connection, template: str) -> dict[str, list[Entry]]:
     return found
 
 
-def _orphans(app: App, connection: Connection, database: str) -> list[Action]:
-    """Open tasks of templates whose folder is gone."""
-    known = app.names("tasks")
+def _orphans(app: App, connection: Connection, here: list[DateFieldType]) -> list[Action]:
+    """Open tasks of templates that are gone, or whose rows are in another database now."""
+    elsewhere = {t.fullName for t in app.templates()} - {t.fullName for t in here}
+    known = [name for name in app.names("tasks") if name not in elsewhere]
     query = select(entries).where(
         entries.c.status == "pending", entries.c.row_key != "", entries.c.template.not_in(known)
     )
+    why = "the template was removed"
     return [
-        Action(
-            "end",
-            r.template,
-            r.row_key,
-            r.task_id,
-            r.due,
-            "the template was removed",
-            r.nominal,
-            r.anchor,
-            r.generation,
-        )
+        Action("end", r.template, r.row_key, r.task_id, r.due, why, r.nominal, r.anchor, r.generation)
         for r in connection.execute(query)
     ]
 
@@ -282,9 +291,8 @@ def run(
         LedgerError: The ledger's tables are missing.
         PrefectApiError: Prefect cannot be reached; what was planned is kept in the ledger.
     """
-    for database in app.databases():
-        with app.engine(database).connect() as connection:
-            ledger.require(connection, database or "the app's database")
+    with app.engine().connect() as connection:
+        ledger.require(connection, "the app's database")
     with app.engine().begin() as connection:
         if not ledger.take_lease(connection, "sync", owner, now, LEASE_SECONDS):
             return None
@@ -297,192 +305,56 @@ def run(
     try:
         report = plan(app, now, since)
         keep()
-        _apply_all(app, report, now, keep)
         for database in app.databases():
-            report.died += [(database, entry) for entry in recover(app, database, now)]
-            keep()
-            reconcile(app, database, api, now, keep)
-            hand_over(app, database, api, now, report, keep)
+            if _ready(app, database, report):
+                _apply(app, database, report, now, since, keep)
+                with app.engine(database).connect() as connection:
+                    left = ledger.unreturned(connection, now - RETURN_AFTER)
+                report.died += [(database, entry) for entry in [*left, *recover(app, database, now)]]
+        for database in app.databases():
+            if database not in report.down:
+                keep()
+                report.died += [(database, entry) for entry in reconcile(app, database, api, now, keep)]
+                hand_over(app, database, api, now, report, keep)
         return report
     finally:
         with app.engine().begin() as connection:
             ledger.free_lease(connection, "sync", owner)
 
 
-def _apply_all(app: App, report: Report, now: datetime, keep: Keep) -> None:
-    broken = {p.partition(":")[0] for p in report.problems}
-    for database in app.databases():
-        templates = [t for t in _of_database(app, database, Report()) if t.fullName not in broken]
-        names = {t.fullName: t.model_name for t in templates}
-        mine = [a for a in report.actions if a.template in names or (a.template not in app.names("tasks"))]
-        for start in range(0, len(mine), 200):
-            with app.engine(database).begin() as connection:
-                for action in mine[start : start + 200]:
-                    apply(connection, action, names.get(action.template, ""), now)
-            keep()
+def _ready(app: App, database: str, report: Report) -> bool:
+    """Whether a database answers and has the ledger; else it is reported, and the others go on."""
+    if database not in report.down:
+        try:
+            with app.engine(database).connect() as connection:
+                ledger.require(connection, f"database {database}" if database else "the app's database")
+        except (SQLAlchemyError, LedgerError) as error:
+            report.down.add(database)
+            report.problems.append(str(error))
+    return database not in report.down
+
+
+def _apply(app: App, database: str, report: Report, now: datetime, since: datetime | None, keep: Keep) -> None:
+    templates = [t for t in _of_database(app, database, Report()) if t.fullName not in report.failed]
+    names = {t.fullName: t.model_name for t in templates}
+    others = {t.fullName for t in app.templates()} - set(names)
+    # What belongs to no template at all is closed wherever it is; `apply` changes nothing where it is not.
+    mine = [a for a in report.actions if a.template not in others or a.action == "end"]
+    mine = [a for a in mine if a.template not in report.failed]
+    for start in range(0, len(mine), 200):
         with app.engine(database).begin() as connection:
-            for template in templates:
-                on = template.enable
-                ledger.put(connection, f"watermark:{template.fullName}", now.isoformat() if on else None)
-                ledger.put(connection, f"config:{template.fullName}", fingerprint(template) if on else None)
-
-
-# Prefect
-
-
-def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, keep: Keep | None = None) -> None:
-    """Bring Prefect to what the ledger says: make the runs that are missing, cancel those that are closed.
-
-    Raises:
-        PrefectApiError: Prefect cannot be reached; the ledger keeps what is left to do.
-    """
-    horizon = now + timedelta(hours=app.cfg.horizon)
-    todo = or_(entries.c.status != "pending", entries.c.due <= horizon)
-    query = (
-        select(entries).where(entries.c.dirty.is_(True), todo, entries.c.status != "executing").order_by(entries.c.due)
-    )
-    with app.engine(database).connect() as connection:
-        waiting = [ledger.to_entry(r) for r in connection.execute(query)]
-    if not waiting:
-        return
-    deployments = api.deployments(app_tag(app))
-    missing: set[str] = set()
-    for number, entry in enumerate(waiting):
-        if keep is not None and number % 50 == 49:
-            keep()
-        if entry.status == "pending":
-            deployment = deployments.get(entry.template)
-            if deployment is None:
-                missing.add(entry.template)
-                continue
-            made = api.create_run(
-                deployment["id"],
-                key=entry.task_id if not entry.attempt else f"{entry.task_id}/{entry.attempt}",
-                name=run_name(app, entry),
-                due=entry.due,
-                tags=run_tags(entry),
-                parameters={"template": entry.template, "taskId": entry.task_id},
-            )
-            _handed_over(app, database, entry, made["id"])
-            report.created += 1
-        else:
-            if entry.flow_run_id:
-                report.ended += end_run(
-                    api, entry.flow_run_id, entry.message, "CANCELLING" if entry.status == "ended" else "CRASHED"
-                )
-            with app.engine(database).begin() as connection:
-                connection.execute(update(entries).where(entries.c.task_id == entry.task_id).values(dirty=False))
-    for name in sorted(missing):
-        report.problems.append(f"{name}: no deployment of that name; run `jittask deploy`")
-
-
-def end_run(api: Api, run_id: str, message: str, kind: str = "CANCELLING") -> bool:
-    """Propose the end of a flow run that has not ended; whether there was one to end."""
-    run = api.run(run_id)
-    if run is None or run.get("state_type") in TERMINAL:
-        return False
-    api.set_state(run_id, kind, message=message)
-    return True
-
-
-def _handed_over(app: App, database: str, entry: Entry, run_id: str) -> None:
-    mine = entries.c.task_id == entry.task_id
-    with app.engine(database).begin() as connection:
-        connection.execute(update(entries).where(mine).values(flow_run_id=run_id))
-        # A task that was closed meanwhile stays dirty: its run is cancelled next.
-        connection.execute(
-            update(entries).where(mine, entries.c.status.in_(("pending", "executing"))).values(dirty=False)
-        )
-
-
-def reconcile(app: App, database: str, api: Api, now: datetime, keep: Keep) -> None:
-    """Take up what happened in Prefect: a cancelled run closes its task, a deleted or crashed one is made again."""
-    query = select(entries).where(
-        entries.c.status == "pending", entries.c.dirty.is_(False), entries.c.flow_run_id.is_not(None)
-    )
-    with app.engine(database).connect() as connection:
-        waiting = {str(r.flow_run_id): ledger.to_entry(r) for r in connection.execute(query)}
-    ids = list(waiting)
-    for start in range(0, len(ids), PAGE):
-        part = ids[start : start + PAGE]
-        found = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": part}})}
-        with app.engine(database).begin() as connection:
-            for run_id in part:
-                entry, state = waiting[run_id], (found.get(run_id) or {}).get("state_type")
-                if state == "CANCELLED":
-                    ledger.close(
-                        connection, entry.task_id, outcome="forced", message="ended: cancelled in Prefect", now=now
-                    )
-                elif run_id not in found or state in ("CRASHED", "FAILED"):
-                    again = entry.attempt + (state is not None)
-                    connection.execute(
-                        update(entries)
-                        .where(entries.c.task_id == entry.task_id, entries.c.status == "pending")
-                        .values(flow_run_id=None, dirty=True, attempt=again)
-                    )
+            for action in mine[start : start + 200]:
+                apply(connection, action, names.get(action.template, ""), now)
         keep()
-
-
-def recover(app: App, database: str, now: datetime) -> list[Entry]:
-    """Executions whose lease ran out: their worker died. With retries left they begin again, else they are errors.
-
-    Returns:
-        Those that ended as errors.
-    """
-    query = select(entries).where(entries.c.status == "executing", entries.c.lease_until < now)
-    ended = []
     with app.engine(database).begin() as connection:
-        for record in connection.execute(query).all():
-            entry = ledger.to_entry(record)
-            mine = (entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.owner == entry.owner)
-            retries = _retries(app, entry)
-            if entry.attempt <= retries:
-                again = {"status": "pending", "owner": None, "lease_until": None, "flow_run_id": None, "dirty": True}
-                connection.execute(update(entries).where(*mine).values(**again))
-                log.warning("%s %s: its worker died; it is tried again", entry.template, entry.task_id)
+        for template in templates:
+            name, config = template.fullName, fingerprint(template)
+            if not template.enable:
+                for what in ("floor", "watermark", "config"):
+                    ledger.put(connection, f"{what}:{name}", None)
                 continue
-            died = {
-                "status": "error",
-                "outcome": "died",
-                "message": "error: worker died",
-                "finished": now,
-                "owner": None,
-                "dirty": True,
-            }
-            if connection.execute(update(entries).where(*mine).values(**died)).rowcount:
-                ended.append(entry)
-    return ended
-
-
-def _retries(app: App, entry: Entry) -> int:
-    try:
-        return app.template(entry.template).cfg.retries
-    except JittaskError:
-        return 0
-
-
-def app_tag(app: App) -> str:
-    """The tag that every deployment of the app carries."""
-    return f"app:{app.name}"
-
-
-def run_name(app: App, entry: Entry) -> str:
-    """A flow run's name: model, key and due time in the task's zone, e.g. `Contract 42 · 2026-12-01 09:00`."""
-    try:
-        zone: Any = app.template(entry.template).timer.zone
-    except JittaskError:
-        zone = None
-    what = (entry.model or entry.template).partition(".")[2]
-    return plain(f"{what} {entry.row_key}".strip()) + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
-
-
-def run_tags(entry: Entry) -> list[str]:
-    """A flow run's tags: template, model, and row."""
-    return [entry.template, *([entry.model, plain(f"{entry.model}:{entry.row_key}")] if entry.model else [])]
-
-
-def plain(text: str) -> str:
-    """A text as Prefect takes it in names and tags: no `/ % & < >`, no placeholder, at most 120 characters."""
-    for bad, good in (("{{", "{ {"), ("}}", "} }"), ("__prefect_kind", "prefect_kind")):
-        text = text.replace(bad, good)
-    return "".join("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)[:120]
+            mark, _, before = _remembered(connection, name)
+            if before != config:
+                ledger.put(connection, f"floor:{name}", (mark or since or now).isoformat())
+            ledger.put(connection, f"watermark:{name}", now.isoformat())
+            ledger.put(connection, f"config:{name}", config)

@@ -5,15 +5,9 @@ Whoever runs it (a flow run, a test, `jittask run`) calls `execute`. Nothing her
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import json
 import logging
-import os
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -22,21 +16,20 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from sqlalchemy import select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, and_, update
 
 from ..elements.app import _ROW_SESSION, DEFAULT, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError, UnknownTask
-from ..rows import hooks, ledger, scan
+from ..rows import ledger, scan
 from ..rows.ledger import Entry, entries
-from ..rows.plan import NOT_MET, Action
+from ..rows.plan import NOT_MET, stands
+from .lease import LEASE_SECONDS, Clock, kept, me
+from .task import after_return, call, next_of_row, plan_next, task_of
 
-LEASE_SECONDS = 25.0
-LOOK_SECONDS = 1.0
-RENEW_SECONDS = 5.0
+__all__ = ["Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
+
 log = logging.getLogger("jittask")
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -68,15 +61,9 @@ class RefusedError(JittaskError):
 class Ended(Exception):
     """Nothing runs: the task ends with this outcome and message."""
 
-    def __init__(self, outcome: str, message: str) -> None:
+    def __init__(self, outcome: str, message: str, *, moved: bool = False) -> None:
         super().__init__(message)
-        self.outcome = outcome
-        self.message = message
-
-
-def me() -> str:
-    """Who executes: host, process, and a token that no other execution has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self.outcome, self.message, self.moved = outcome, message, moved
 
 
 def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
@@ -118,7 +105,7 @@ def execute(
     template = app.template(name)
     database, entry = _entry(app, template, task_id, run, clock())
     with app.engine(database).begin() as connection:
-        if not ledger.claim(connection, entry.task_id, owner, clock(), LEASE_SECONDS):
+        if not ledger.claim(connection, entry.task_id, owner, run.id, clock(), LEASE_SECONDS):
             found = ledger.find(connection, entry.task_id)
             status = found.status if found else "gone"
             return Outcome(
@@ -127,9 +114,11 @@ def execute(
                 f"not run: the task is {status}" + (f" ({found.message})" if found and found.message else ""),
             )
         entry = ledger.find(connection, entry.task_id) or entry
-    with _kept(app, database, entry, owner, clock, lost):
-        outcome = _attempts(app, database, template, entry, owner, clock, sleep)
+    with kept(app, database, entry.task_id, owner, clock, lost) as settling:
+        outcome = _attempts(app, database, template, entry, owner, clock, sleep, settling)
     after_return(app, database, entry.task_id)
+    if outcome.status == "error":
+        next_of_row(app, database, entry, clock())
     return outcome
 
 
@@ -171,43 +160,59 @@ def _entry(app: App, template: Meta, task_id: str | None, run: Run, now: datetim
 
 
 def _attempts(
-    app: App, database: str, template: Meta, entry: Entry, owner: str, clock: Clock, sleep: Callable[[float], None]
+    app: App,
+    database: str,
+    template: Meta,
+    entry: Entry,
+    owner: str,
+    clock: Clock,
+    sleep: Callable[[float], None],
+    settling: threading.Event,
 ) -> Outcome:
     cfg = template.cfg
+    mine = and_(entries.c.task_id == entry.task_id, entries.c.owner == owner, entries.c.status == "executing")
     for attempt in count(entry.attempt):
-        outcome = _Worker(app, database, template, entry, owner, clock).run(cfg.timeout)
+        worker = _Worker(app, database, template, entry, owner, clock, settling)
+        outcome = worker.run(cfg.timeout)
         if outcome is None:
             return TAKEN
         if outcome.status != "error":
             return outcome
         if attempt > cfg.retries:
-            failed = {"status": "error", "outcome": outcome.outcome, "message": outcome.message}
+            settling.set()
             with app.engine(database).begin() as connection:
-                mine = ledger.finish(connection, entry.task_id, owner, **failed, result=None, now=clock())
-            return outcome if mine else TAKEN
+                return outcome if worker.finish(connection, outcome) else TAKEN
+        settling.clear()
         log.warning(
             "%s: attempt %d failed (%s); again in %g s", template.fullName, attempt, outcome.message, cfg.retryDelay
         )
         sleep(cfg.retryDelay)
         with app.engine(database).begin() as connection:
-            connection.execute(update(entries).where(entries.c.task_id == entry.task_id).values(attempt=attempt + 1))
+            if not connection.execute(update(entries).where(mine).values(attempt=attempt + 1)).rowcount:
+                return TAKEN
+        entry.attempt = attempt + 1
     raise AssertionError("unreachable")
 
 
 class _Worker:
     """One attempt, in a thread of its own so that it can be waited for with a time limit."""
 
-    def __init__(self, app: App, database: str, template: Meta, entry: Entry, owner: str, clock: Clock) -> None:
-        self.app, self.database, self.template, self.entry, self.owner, self.clock = (
-            app,
-            database,
-            template,
-            entry,
-            owner,
-            clock,
-        )
+    def __init__(
+        self,
+        app: App,
+        database: str,
+        template: Meta,
+        entry: Entry,
+        owner: str,
+        clock: Clock,
+        settling: threading.Event,
+    ) -> None:
+        self.app, self.database, self.template, self.entry = app, database, template, entry
+        self.owner, self.clock, self.settling = owner, clock, settling
         self.outcome: Outcome | None = None
         self.session: RowSession | None = None
+        self.gate = threading.Lock()
+        self.given_up = self.settled = False
 
     def run(self, timeout: float) -> Outcome | None:
         """The outcome; None where the execution was taken away meanwhile."""
@@ -218,9 +223,23 @@ class _Worker:
         thread.start()
         thread.join(timeout)
         if thread.is_alive():
-            self._roll_back()
-            return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
+            with self.gate:
+                self.given_up = not self.settled
+            if self.given_up:
+                self._roll_back()
+                return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
+            thread.join()
         return self.outcome
+
+    @contextmanager
+    def _settle(self) -> Iterator[None]:
+        """Where the end of the task is written and committed: entered before the time is up, or not at all."""
+        with self.gate:
+            if self.given_up:
+                raise RefusedError
+            self.settling.set()
+            yield
+            self.settled = True
 
     def _roll_back(self) -> None:
         """Take the database away from a function that does not return, so that nothing of it commits or locks."""
@@ -228,8 +247,11 @@ class _Worker:
             return
         try:
             raw: Any = self.session.connection().connection.driver_connection
+            # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
+            for name in ("interrupt", "cancel"):
+                getattr(raw, name, lambda: None)()
             raw.rollback()
-        except (SQLAlchemyError, OSError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001  drivers have errors of their own, and the function is at work meanwhile
             log.warning("the transaction of %s could not be rolled back: %s", self.entry.task_id, error)
 
     def _target(self) -> None:
@@ -237,37 +259,38 @@ class _Worker:
             self.outcome = self._row() if self.entry.row_key else self._scheduled()
         except RefusedError:
             self.outcome = None
-        except Ended as end:
-            self.outcome = self._end(end)
         except BaseException as error:
             log.error("%s failed", self.template.fullName, exc_info=error)
-            self.outcome = Outcome("error", "failed", f"error: {type(error).__name__}: {error}"[:2000])
+            self.outcome = Outcome("error", "failed", f"error: {type(error).__name__}: {_said(error)}"[:2000])
 
-    def _end(self, end: Ended) -> Outcome | None:
-        with self.app.engine(self.database).begin() as connection:
-            mine = ledger.finish(
-                connection,
-                self.entry.task_id,
-                self.owner,
-                status="ended",
-                outcome=end.outcome,
-                message=end.message,
-                result=None,
-                now=self.clock(),
-            )
-        return Outcome("ended", end.outcome, end.message) if mine else None
+    def finish(self, connection: Connection, outcome: Outcome) -> bool:
+        """Write how the task ended; False: it is no longer this execution's."""
+        return ledger.finish(
+            connection,
+            self.entry.task_id,
+            self.owner,
+            status=outcome.status,
+            outcome=outcome.outcome,
+            message=outcome.message,
+            result=outcome.result,
+            now=self.clock(),
+        )
 
     def _task(self, row: Any = None) -> Task:
         return task_of(self.app, self.template, self.entry, row)
 
     def _scheduled(self) -> Outcome:
         template, entry = self.template, self.entry
-        if entry.func_name is None and entry.nominal is not None:
-            self._recheck_scheduled()
-        result = call(template, self._task())
-        with self.app.engine(self.database).begin() as connection:
-            self._complete(connection, result)
-        return Outcome("completed", "completed", "", result)
+        try:
+            if entry.func_name is None and entry.nominal is not None:
+                self._recheck_scheduled()
+            outcome = Outcome("completed", "completed", "", call(template, self._task()))
+        except Ended as end:
+            outcome = Outcome("ended", end.outcome, end.message)
+        with self._settle(), self.app.engine(self.database).begin() as connection:
+            if not self.finish(connection, outcome):
+                raise RefusedError
+        return outcome
 
     def _recheck_scheduled(self) -> None:
         template, entry = self.template, self.entry
@@ -296,145 +319,40 @@ class _Worker:
         assert isinstance(template, DateFieldType)
         with RowSession(self.app.engine(self.database), expire_on_commit=False) as session:
             self.session = session
-            token = _ROW_SESSION.set(session)
+            token, moved = _ROW_SESSION.set(session), False
             try:
                 row = scan.load(session, template, entry.row_key)
-                self._recheck_row(session, template, row)
-                result = call(template, self._task(row))
-                session.flush()
-                self._complete(session.connection(), result)
-                if row in session and row not in session.deleted:
-                    # What comes next for this row; a save of the row in the function has planned it already.
-                    hooks.save_row(self.app, session.connection(), row, template.model_name, self.clock(), moved=False)
-                session.finish()
+                self._recheck_row(template, row)
+                outcome = Outcome("completed", "completed", "", call(template, self._task(row)))
+            except Ended as end:
+                moved = end.moved
+                outcome = Outcome("ended", end.outcome, end.message)
             finally:
                 _ROW_SESSION.reset(token)
-                self.session = None
-        return Outcome("completed", "completed", "", result)
+            session.flush()
+            with self._settle():
+                if not self.finish(session.connection(), outcome):
+                    raise RefusedError
+                plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
+                session.finish()
+        return outcome
 
-    def _recheck_row(self, session: RowSession, template: DateFieldType, row: Any) -> None:
-        entry = self.entry
+    def _recheck_row(self, template: DateFieldType, row: Any) -> None:
         if row is None:
             raise Ended("superseded", "superseded: the row is gone")
         if not template.enable:
             raise Ended("superseded", "ended: the task is disabled")
         series = template.series(row)
-        occurrence = series.contains(entry.due) if series else None
-        same = occurrence is not None and occurrence.nominal == entry.nominal
         if series is None or not template.filter.matches(row, self.clock(), template.timer.zone):
             raise Ended("superseded", f"superseded: {NOT_MET}")
-        if not same:
-            self._replan(session, template, row)
-            raise Ended("superseded", "superseded: the row's date is another one now")
+        if not stands(self.entry, series):
+            # A change that no hook saw: what the row's date has become is planned now.
+            raise Ended("superseded", "superseded: the row's date is another one now", moved=True)
         self._missed(series)
 
-    def _replan(self, session: RowSession, template: DateFieldType, row: Any) -> None:
-        """A change that no hook saw: what the row's date has become is planned now."""
-        hooks.save_row(self.app, session.connection(), row, template.model_name, self.clock())
-        session.finish()
 
-    def _complete(self, connection: Any, result: Any) -> None:
-        done = ledger.finish(
-            connection,
-            self.entry.task_id,
-            self.owner,
-            status="completed",
-            outcome="completed",
-            message="",
-            result=result,
-            now=self.clock(),
-        )
-        if not done:
-            raise RefusedError
-
-
-def task_of(
-    app: App, template: Meta, entry: Entry, row: Any = None, status: str = "executing", result: Any = None
-) -> Task:
-    """The `task` that the methods of a Type see."""
-    arguments = json.loads(entry.arg_dict) if entry.arg_dict else dict(template.cfg.argDict)
-    due = entry.due.astimezone(template.timer.zone)
-    shown = entry.flow_run_id if not entry.row_key and entry.flow_run_id else entry.task_id
-    return Task(shown, template.fullName, template.taskType, arguments, due, status, row, result, entry.func_name)
-
-
-def call(template: Meta, task: Task) -> Any:
-    """Call a Type's `handle`, and wait for what an async function gives."""
-    result = template.handle(task)
-    if inspect.isawaitable(result):
-
-        async def wait() -> Any:
-            return await result
-
-        result = asyncio.run(wait())
-    task.result = result
-    return result
-
-
-@contextmanager
-def _kept(
-    app: App, database: str, entry: Entry, owner: str, clock: Clock, lost: Callable[[], None] | None
-) -> Iterator[None]:
-    """Renew the lease while the execution runs, and notice when it was ended."""
-    stop = threading.Event()
-
-    def keep() -> None:
-        renewed = clock()
-        while not stop.wait(LOOK_SECONDS):
-            try:
-                if (clock() - renewed).total_seconds() >= RENEW_SECONDS:
-                    with app.engine(database).begin() as connection:
-                        mine = ledger.renew(connection, entry.task_id, owner, clock(), LEASE_SECONDS)
-                    renewed = clock()
-                else:
-                    with app.engine(database).connect() as connection:
-                        query = select(entries.c.owner).where(
-                            entries.c.task_id == entry.task_id, entries.c.status == "executing"
-                        )
-                        mine = connection.execute(query).scalar() == owner
-            except SQLAlchemyError as error:
-                # SQLite: the function's own transaction holds the lock, which also keeps everybody else out.
-                lite = app.engine(database).dialect.name == "sqlite"
-                mine = lite or (clock() - renewed).total_seconds() < LEASE_SECONDS
-                log.debug("lease of %s not renewed: %s", entry.task_id, error)
-            if not mine and not stop.is_set() and lost is not None:
-                lost()
-                return
-
-    thread = threading.Thread(target=keep, name="jittask-lease", daemon=True)
-    thread.start()
+def _said(error: BaseException) -> str:
     try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=2)
-
-
-def after_return(app: App, database: str, task_id: str) -> bool:
-    """Call the Type's `afterReturn` once for a task that has ended; whether this call did."""
-    with app.engine(database).begin() as connection:
-        if not ledger.take_return(connection, task_id):
-            return False
-        entry = ledger.find(connection, task_id)
-    assert entry is not None
-    result = json.loads(entry.result) if entry.result is not None else entry.message or None
-    try:
-        template = app.template(entry.template)
-        template.afterReturn(task_of(app, template, entry, None, entry.status, result))
-    except Exception:
-        log.exception("afterReturn of %s failed", entry.template)
-    return True
-
-
-def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Action]:
-    """Plan what comes next for the row of a task that was ended from outside."""
-    template = app.template(entry.template)
-    if not entry.row_key or not isinstance(template, DateFieldType):
-        return []
-    with RowSession(app.engine(database)) as session:
-        row = scan.load(session, template, entry.row_key)
-        if row is None:
-            return []
-        actions = hooks.save_row(app, session.connection(), row, template.model_name, now, moved=False)
-        session.finish()
-    return [a for a in actions if a.action != "skip"]
+        return ledger.as_text(str(error))
+    except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
+        return "(its message cannot be shown)"

@@ -10,14 +10,15 @@ import asyncio
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
+from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run as runtime
 from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
@@ -27,24 +28,32 @@ from ..elements.app import _LOG, App, use_app
 from ..prefect_api import connect
 from ..rows import ledger, sync
 from ..rows.ledger import entries
-from .execute import Outcome, Run, after_return, execute, locate, me, next_of_row
+from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
 
 SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
+CANCELLED = "ended: cancelled in Prefect"
+DIED = "error: worker died"
+LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
 
 
-def flows_of(path: Path) -> dict[str, AnyFlow]:
-    """The flows of an app, by the name that an entrypoint uses.
-
-    Args:
-        path: The app folder.
-    """
-    app = App(path)
+def flows_of(app: App) -> dict[str, AnyFlow]:
+    """The flows of an app, which is this process's current one, by the name that an entrypoint uses."""
     use_app(app)
+    if not any(isinstance(handler, _ToRun) for handler in log.handlers):
+        log.addHandler(_ToRun())
     found = {name.partition(".")[2]: _type_flow(app, name) for name in app.types()}
     return {**found, SYNC_NAME: _sync_flow(app)}
+
+
+class _ToRun(logging.Handler):
+    """What the package itself says during a flow run (a function's traceback above all) belongs to the run's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() is not None:
+            logging.getLogger("prefect.flow_runs").handle(record)
 
 
 def _type_flow(app: App, name: str) -> AnyFlow:
@@ -57,8 +66,13 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
-            lost = _exit_hard(app, this.id)
-            outcome = await asyncio.to_thread(execute, app, template, taskId, this, clock.now, lost=lost)
+            outcome = await asyncio.to_thread(
+                execute, app, template, taskId, this, clock.now, lost=lambda: _leave(_say_ended, app, this.id)
+            )
+        except asyncio.CancelledError:
+            # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
+            _leave(_say_terminated, app, this.id)
+            raise
         finally:
             _LOG.reset(token)
         if outcome.result is not None:
@@ -72,8 +86,8 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         log_prints=True,
         validate_parameters=False,
         persist_result=False,
-        on_cancellation=[_on_end(app, "forced", "ended: cancelled in Prefect")],
-        on_crashed=[_on_end(app, "died", "error: worker died")],
+        on_cancellation=[_on_end(app, "forced", CANCELLED)],
+        on_crashed=[_on_end(app, "died", DIED)],
     )
     return made(run)
 
@@ -107,23 +121,48 @@ def _run_name(app: App) -> Callable[[], str]:
     return name
 
 
-def _exit_hard(app: App, run_id: str) -> Callable[[], None]:
-    """How the process of an ended execution ends: say so to Prefect, then leave at once, whatever the function does."""
+def _leave(say: Callable[[App, str], None], app: App, run_id: str) -> None:
+    """End this process, whatever the function does: say why, and wait for that no longer than a moment.
 
-    def leave() -> None:
-        try:
-            connect(app.path).set_state(run_id, "CANCELLED", message="ended", force=True)
-        finally:
-            os._exit(0)
+    What cannot be said here (the function's own transaction may lock the database) the worker's hooks or the next
+    sync find out.
+    """
 
-    return leave
+    def last() -> None:
+        say(app, run_id)
+        APILogHandler().flush()
+
+    thread = threading.Thread(target=last, name="jittask-leave", daemon=True)
+    thread.start()
+    thread.join(LEAVE_SECONDS)
+    os._exit(0)
 
 
-def _on_end(app: App, outcome: str, message: str) -> Callable[[Any, FlowRun, State[Any]], None]:
-    """What Prefect's worker calls when a run was cancelled or its process died."""
+def _say_ended(app: App, run_id: str) -> None:
+    """The ledger has ended the task, so Prefect's run ends too."""
+    found = locate(app, run_id)
+    message = found[1].message if found else ""
+    connect(app.path).set_state(run_id, "CANCELLED", message=message or TAKEN.message, force=True)
 
-    def hook(_flow: Any, flow_run: FlowRun, _state: State[Any]) -> None:
-        record_end(app, str(flow_run.parameters.get("taskId") or flow_run.id), outcome, message, clock.now())
+
+def _say_terminated(app: App, run_id: str) -> None:
+    """The process was told to end: by a Cancel, or because the worker ends."""
+    api = connect(app.path)
+    state = (api.run(run_id) or {}).get("state") or {}
+    if state.get("type") in ("CANCELLING", "CANCELLED"):
+        kind, outcome, message = "CANCELLED", "forced", state.get("message") or CANCELLED
+    else:
+        kind, outcome, message = "CRASHED", "died", DIED
+    api.set_state(run_id, kind, message=message, force=True)
+    record_end(app, run_id, outcome, message, clock.now())
+
+
+def _on_end(app: App, outcome: str, message: str) -> Any:
+    """What Prefect's worker calls, by these names, when a run was cancelled or its process died."""
+
+    def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
+        # By the run, not the task: a task that was taken up again belongs to another run by now.
+        record_end(app, str(flow_run.id), outcome, message, clock.now())
 
     return hook
 

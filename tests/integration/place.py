@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import text
 
-from jittask_prefect import clock, compile
-from jittask_prefect.elements.app import App
+from jittask_prefect import App, clock, compile
 from jittask_prefect.embedded import Embedded
 from jittask_prefect.prefect_api import PrefectApi
 from jittask_prefect.rows import ledger, sync
@@ -45,26 +44,40 @@ def until(condition: Callable[[], T], seconds: float = 30, *, every: float = 0.1
 def model(name: str) -> Element:
     """A model with a date, a status, and a counter that tasks raise: `done` is the effect that must happen once."""
     code = f"""
-from datetime import datetime
+from pydantic import NaiveDatetime
 from sqlmodel import Field, SQLModel
 
 class {name}(SQLModel, table=True):
     __tablename__ = "{name.lower()}"
     id: int | None = Field(default=None, primary_key=True)
-    at: datetime | None = None
+    at: NaiveDatetime | None = None
     status: str = "active"
     done: int = 0
 """
     return {"e.json": {"type": "models.NormalType", "title": name}, "model.py": code}
 
 
-def scheduled(inner: str, *, repeat: Mapping[str, Any] = DAILY, start: str = "2000-01-01 00:00:00", timer: Mapping[str, Any] = {}, **keys: Any) -> Element:  # noqa: B006, E501
+def scheduled(
+    inner: str,
+    *,
+    repeat: Mapping[str, Any] = DAILY,
+    start: str = "2000-01-01 00:00:00",
+    timer: Mapping[str, Any] = {},
+    **keys: Any,
+) -> Element:
     """A scheduled task."""
     cfg = {"startTime": start, "repeat": dict(repeat), **timer}
     return {"e.json": {"type": NORMAL, "title": "Scheduled", "timerCfg": cfg, **keys}, "inner.py": inner}
 
 
-def rows(of: str, inner: str = "def customFunc(row):\n    row.done += 1\n", *, repeat: Mapping[str, Any] = ONCE, timer: Mapping[str, Any] = {}, **keys: Any) -> Element:  # noqa: B006, E501
+def rows(
+    of: str,
+    inner: str = "def customFunc(row):\n    row.done += 1\n",
+    *,
+    repeat: Mapping[str, Any] = ONCE,
+    timer: Mapping[str, Any] = {},
+    **keys: Any,
+) -> Element:
     """A date-field task, due at the model's `at`."""
     cfg = {"startField": "at", "repeat": dict(repeat), **timer}
     about = {"type": ROWS, "title": "Rows", "modelPath": f"models.{of}", "timerCfg": cfg, **keys}
@@ -149,7 +162,11 @@ class Place:
 
     def ended(self, task_id: str, seconds: float = 60) -> Entry:
         """A task's entry once it has ended."""
-        return until(lambda: e if (e := self.entry(task_id)).status in ledger.FINAL else None, seconds, what=str(self.entry(task_id)))  # type: ignore[return-value]  # noqa: E501
+        return until(
+            lambda: e if (e := self.entry(task_id)).status in ledger.FINAL else None,
+            seconds,
+            what=str(self.entry(task_id)),
+        )  # type: ignore[return-value]
 
     def state(self, run_id: str, *names: str, seconds: float = 30) -> dict[str, Any]:
         """A flow run's state once it has one of these names."""
@@ -166,7 +183,14 @@ class Place:
     def jittask(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """The command, in a process of its own."""
         env = {**os.environ, "JITTASK_APP": str(self.app.path)}
-        return subprocess.run([SCRIPTS / "jittask", *arguments], cwd=cwd or self.app.path, env=env, capture_output=True, text=True, timeout=60)  # noqa: E501
+        return subprocess.run(
+            [SCRIPTS / "jittask", *arguments],
+            cwd=cwd or self.app.path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     def remove(self) -> None:
         """Delete the deployments, so that the next app may have their names."""

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from jittask_prefect import embedded as module
+from jittask_prefect import processes as table
 from jittask_prefect.embedded import Embedded, ServerInfo, WorkerInfo, environment
 from jittask_prefect.errors import PrefectApiError
 
@@ -137,7 +138,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
     ids=["dead", "reused pid", "wrong type", "key missing", "no JSON"],
 )
 def test_a_stale_state_file_is_ignored_and_removed(tmp_path: Path, change: dict[str, Any] | None) -> None:
-    state = asdict(ServerInfo(os.getpid(), module._started(os.getpid()), 1, str(tmp_path), module._prefect_version()))
+    state = asdict(ServerInfo(os.getpid(), table.start_of(os.getpid()), 1, str(tmp_path), module._prefect_version()))
     state |= (change or {}) | {"owner": [1, 1.0]}
     text = json.dumps({key: value for key, value in state.items() if value is not ...}) if change else "{"
     (tmp_path / "server.json").write_text(text)
@@ -147,7 +148,7 @@ def test_a_stale_state_file_is_ignored_and_removed(tmp_path: Path, change: dict[
 
 def test_a_server_of_another_prefect_version_is_not_used_and_not_killed_under_another_up(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True) as other:
-        started = module._started(other.pid)
+        started = table.start_of(other.pid)
         state = asdict(ServerInfo(other.pid, started, 1, str(tmp_path), "3.0.0")) | {"owner": [other.pid, started]}
         (tmp_path / "server.json").write_text(json.dumps(state))
         assert Embedded(tmp_path).find() is None
@@ -159,20 +160,20 @@ def test_a_server_of_another_prefect_version_is_not_used_and_not_killed_under_an
 
 def test_the_portable_way_to_look_at_processes_agrees_with_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     parent, session = os.getppid(), os.getsid(0)
-    assert (found := module._process(os.getpid())) and (found.parent, found.session, found.dead) == (
+    assert (found := table.process_of(os.getpid())) and (found.parent, found.session, found.dead) == (
         parent,
         session,
         False,
     )
-    monkeypatch.setattr(module, "_LINUX", False)
-    assert (found := module._process(os.getpid())) and (found.parent, found.session, found.dead) == (
+    monkeypatch.setattr(table, "LINUX", False)
+    assert (found := table.process_of(os.getpid())) and (found.parent, found.session, found.dead) == (
         parent,
         session,
         False,
     )
-    assert module._alive(*module._myself())
-    assert module._processes()[os.getpid()] == found
-    assert module._process(2**22 + 1) is None
+    assert table.alive(*table.myself())
+    assert table.processes()[os.getpid()] == found
+    assert table.process_of(2**22 + 1) is None
 
 
 # --- the worker
@@ -194,7 +195,7 @@ def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(tmp_path: Path
         assert len({os.getsid(pid) for pid in pids}) == 3, "each has a session of its own: ending one leaves the others"
     finally:
         here.stop()
-    assert [pid for pid in pids if (found := module._process(pid)) and not found.dead] == []
+    assert [pid for pid in pids if (found := table.process_of(pid)) and not found.dead] == []
     assert not _marked(home)
     assert sorted(path.name for path in home.glob("*.json")) == []
     state = json.loads(_get(f"{prefect_server.url}/flow_runs/{run}"))["state"]
@@ -350,7 +351,7 @@ def _get(*urls: str) -> bytes:
 
 
 def _session(pid: int) -> list[int]:
-    return [p.pid for p in module._processes().values() if pid in (p.pid, p.session) and not p.dead]
+    return [p.pid for p in table.processes().values() if pid in (p.pid, p.session) and not p.dead]
 
 
 def _marked(home: Path) -> list[int]:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from place import Place, iso, model, rows, until
@@ -120,8 +119,7 @@ def test_a_run_that_somebody_deleted_is_made_again(place: Place) -> None:
 STUCK = """
 import sys, time
 from pathlib import Path
-from jittask_prefect import clock
-from jittask_prefect.elements.app import App
+from jittask_prefect import App, clock
 from jittask_prefect.prefect_api import PrefectApi
 from jittask_prefect.running import flows
 def stop(*args, **keys):

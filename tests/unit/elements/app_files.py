@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.elements.app import App
+from jittask_prefect import App
 from jittask_prefect.errors import Problem
 
 APP = {"name": "test", "timezone": "Asia/Shanghai", "database": "sqlite:///test.db", "calendar": "CN"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from app_files import DAILY, REMIND, only, patched, write
 
-from jittask_prefect.elements.app import App
+from jittask_prefect import App
 from jittask_prefect.errors import ConfigError
 
 REPEAT = "timerCfg.repeat"
@@ -27,19 +27,23 @@ BAD_SCHEDULED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "empty title": ({"title": ""}, "title", '""', ""),
     "no timerCfg": ({"timerCfg": ...}, "timerCfg", "nothing", ""),
     "timerCfg of a text": ({"timerCfg": "daily"}, "timerCfg", "daily", ""),
-    "no startTime": ({"timerCfg.startTime": ...}, "timerCfg.startTime", "nothing", "yyyy-MM-dd HH:mm:ss"),
-    "startTime without a time": ({"timerCfg.startTime": "2026-01-05"}, "timerCfg.startTime", "2026-01-05", "yyyy-MM-dd"),
+    "no startTime": ({"timerCfg.startTime": ...}, "timerCfg.startTime", "nothing", "required"),
+    "startTime without a time": (
+        {"timerCfg.startTime": "2026-01-05"},
+        "timerCfg.startTime",
+        "2026-01-05",
+        "yyyy-MM-dd",
+    ),
     "startTime with T": ({"timerCfg.startTime": "2026-01-05T09:00"}, "timerCfg.startTime", "2026-01-05T09:00", "yyyy"),
     "30 February": ({"timerCfg.startTime": "2026-02-30 09:00:00"}, "timerCfg.startTime", "2026-02-30", "yyyy"),
     "startTime of a number": ({"timerCfg.startTime": 20260105}, "timerCfg.startTime", "20260105", "yyyy"),
     "endTime of a word": ({"timerCfg.endTime": "never"}, "timerCfg.endTime", "never", "yyyy-MM-dd"),
-    "no repeat": ({REPEAT: ...}, REPEAT, "nothing", ""),
     "unknown repeatType": ({f"{REPEAT}.repeatType": "daily"}, f"{REPEAT}.repeatType", "daily", "day"),
     "period 0": ({f"{REPEAT}.period": 0}, f"{REPEAT}.period", "0", "1"),
     "period -1": ({f"{REPEAT}.period": -1}, f"{REPEAT}.period", "-1", "1"),
     "period 1.5": ({f"{REPEAT}.period": 1.5}, f"{REPEAT}.period", "1.5", ""),
     "period true": ({f"{REPEAT}.period": True}, f"{REPEAT}.period", "true", ""),
-    "weekday 0": ({REPEAT: {"repeatType": "week", "weekday": [0]}}, f"{REPEAT}.weekday", "0", "7"),
+    "weekday 0": ({REPEAT: {"repeatType": "week", "weekday": [0]}}, f"{REPEAT}.weekday", "0", "1"),
     "weekday 8": ({REPEAT: {"repeatType": "week", "weekday": [8]}}, f"{REPEAT}.weekday", "8", "7"),
     "no weekday in the list": ({REPEAT: {"repeatType": "week", "weekday": []}}, f"{REPEAT}.weekday", "[]", ""),
     "day 0": ({REPEAT: {"repeatType": "month", "day": [0]}}, f"{REPEAT}.day", "0", "31"),
@@ -79,8 +83,8 @@ BAD_SCHEDULED: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "Global without func": ({"funcType": "Global"}, "func", "nothing", "services."),
     "Inner with func": ({"func": "services.NoticeSvc.send"}, "func", "services.NoticeSvc.send", "Global"),
     "func of two parts": ({"funcType": "Global", "func": "NoticeSvc.send"}, "func", "NoticeSvc.send", "services."),
-    "modelPath of a scheduled task": ({"modelPath": "models.Contract"}, "modelPath", "models.Contract", "rows"),
-    "filter of a scheduled task": ({"filter": "Q(status='a')"}, "filter", "Q(status='a')", "rows"),
+    "modelPath of a scheduled task": ({"modelPath": "models.Contract"}, "modelPath", "models.Contract", "date-field"),
+    "filter of a scheduled task": ({"filter": "Q(status='a')"}, "filter", "Q(status='a')", "date-field"),
     "timeout 0": ({"timeout": 0}, "timeout", "0", ""),
     "timeout of a text": ({"timeout": "60"}, "timeout", "60", ""),
     "retries -1": ({"retries": -1}, "retries", "-1", "0"),
@@ -104,7 +108,7 @@ BAD_SCHEDULED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         {"funcType": "Global", "func": "services.NoSvc.send"},
         "func",
         "services.NoSvc",
-        "services.NoticeSvc",
+        "NoticeSvc",
     ),
     "unknown method": (
         {"funcType": "Global", "func": "services.NoticeSvc.sent"},
@@ -159,12 +163,17 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "-3",
         "",
     ),
-    "unknown unit": ({OFFSET: {"offsetType": 1, "offset": 1, "offsetUnit": "decade"}}, f"{OFFSET}.offsetUnit", "decade", "day"),
-    "offset without unit": ({OFFSET: {"offsetType": 1, "offset": 1}}, f"{OFFSET}.offsetUnit", "nothing", "day"),
+    "unknown unit": (
+        {OFFSET: {"offsetType": 1, "offset": 1, "offsetUnit": "decade"}},
+        f"{OFFSET}.offsetUnit",
+        "decade",
+        "day",
+    ),
+    "offset without unit": ({OFFSET: {"offsetType": 1, "offset": 1}}, f"{OFFSET}.offsetUnit", "nothing", "required"),
     "time with hours": (
         {OFFSET: {"offsetType": -1, "offset": 2, "offsetUnit": "hour", "time": "09:00"}},
         f"{OFFSET}.time",
-        "09:00",
+        "hour",
         "day",
     ),
     "time 25:00": (

@@ -6,7 +6,7 @@ from sqlmodel import Field, SQLModel
 
 
 class Customer(SQLModel, table=True):
-    __tablename__ = "customer"
+    __tablename__ = "seed_customer"
 
     id: int | None = Field(default=None, primary_key=True)
     name: str

@@ -1,0 +1,149 @@
+"""What callers of the task service pass, as values: times, arguments, rows; each refused with what is allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy import types as sa_types
+from sqlalchemy.orm import Session, object_session
+
+from .elements.app import App, owner_of
+from .elements.types import Meta
+from .errors import ArgumentError, InvalidTime
+from .schedule.instants import resolve
+
+# A year alone, a week or a time without its date are ISO 8601 too, and surely a slip.
+_TIME = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+
+
+def instant(value: str | datetime, of: Meta | App) -> datetime:
+    """A time from outside as an instant.
+
+    Args:
+        value: Text (`yyyy-MM-dd[ HH:mm[:ss]]`, ISO 8601) or a datetime; without an offset it is in the task's zone.
+        of: The template, or the app, whose zone counts.
+
+    Raises:
+        InvalidTime: It is neither.
+    """
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value.strip() if _TIME.fullmatch(value.strip()) else "")
+        except ValueError:
+            raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601") from None
+    if not isinstance(found, datetime):
+        raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime")
+    zone = of.timer.zone if isinstance(of, Meta) else of.zone
+    try:
+        return found if found.tzinfo else resolve(found, zone)
+    except OverflowError:
+        raise InvalidTime(f"{value!r} is out of range") from None
+
+
+def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
+    if argDict is not None and not isinstance(argDict, Mapping):
+        raise ArgumentError(f"argDict {type(argDict).__name__}; allowed: a dict of keyword arguments")
+    found = dict(argDict or {})
+    try:
+        json.dumps(found)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"argDict holds what JSON cannot: {error}") from None
+    if not all(isinstance(k, str) for k in found):
+        raise ArgumentError("argDict: its keys are names of arguments")
+    return found
+
+
+def text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ArgumentError(f"{name} {value!r}; allowed: a text")
+    return value
+
+
+def _model_of(data: Any) -> str | None:
+    found = owner_of(type(data)) if data is not None else None
+    return found[1] if found else None
+
+
+def _value(column: Any, key: str, value: Any) -> Any:
+    """A dict's value as the column's type: dates may come as text."""
+    type_ = getattr(column.type, "impl_instance", column.type)  # SQLModel wraps the database's own type
+    if isinstance(value, str) and isinstance(type_, (sa_types.Date, sa_types.DateTime)):
+        kind = datetime if isinstance(type_, sa_types.DateTime) else date
+        try:
+            return kind.fromisoformat(value.strip())
+        except ValueError:
+            raise InvalidTime(f"{key} {value!r}; allowed: ISO 8601") from None
+    return value
+
+
+def differs(before: Any, row: Any) -> bool:
+    """Whether a row is not what it was; an instance that was only changed in place tells nothing, so it differs."""
+    if before is row:
+        return True
+    if isinstance(before, Mapping):
+        columns = sa_inspect(type(row)).column_attrs
+        return any(getattr(row, k) != _value(columns[k].columns[0], k, v) for k, v in before.items() if k in columns)
+    return any(getattr(before, k, None) != getattr(row, k, None) for k in sa_inspect(type(row)).column_attrs.keys())  # noqa: SIM118
+
+
+def row_of(app: App, rowObj: Mapping[str, Any], first: str, second: str) -> tuple[str, Any, Session | None]:
+    """The model, the row, and the session that the row is in, of a `rowObj`.
+
+    Args:
+        app: The app.
+        rowObj: `{prevData, postData}`.
+        first: The side that the row is taken from.
+        second: The side that may say what the model is.
+
+    Raises:
+        ArgumentError: `rowObj` names no row of a model of the app.
+    """
+    if not isinstance(rowObj, Mapping) or rowObj.get(first) is None:
+        raise ArgumentError(f"rowObj needs {first}: a model instance, or a dict of its fields")
+    data, other = rowObj[first], rowObj.get(second)
+    known = app.names("models")
+    # A key `model` may be a column as well (of cars, say): it names a model only where it names one of the app.
+    named = (side.get("model") for side in (data, other, rowObj) if isinstance(side, Mapping))
+    model = _model_of(data) or _model_of(other) or next((n for n in named if n in known), None)
+    if model not in known:
+        raise ArgumentError(
+            f"rowObj.{first} is {type(data).__name__}, of no model of the app; a dict needs the key `model`"
+        )
+    if not isinstance(data, Mapping):
+        return str(model), data, object_session(data)
+    return str(model), _built(app, str(model), data), None
+
+
+def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
+    """A row from a dict of its fields: what the dict leaves out is read from the database."""
+    cls = app.getElement(model)
+    mapper = sa_inspect(cls)
+    fields = {k: v for k, v in data.items() if k != "model" or v != model}
+    unknown = sorted(set(fields) - set(mapper.column_attrs.keys()))
+    if unknown:
+        raise ArgumentError(
+            f"{model} has no field {', '.join(unknown)}; it has {', '.join(mapper.column_attrs.keys())}"
+        )
+    keys = [mapper.get_property_by_column(c).key for c in mapper.primary_key]
+    if any(fields.get(k) is None for k in keys):
+        raise ArgumentError(f"a row of {model} is named by {', '.join(keys)}; found {', '.join(fields) or 'nothing'}")
+    values = {k: _value(mapper.column_attrs[k].columns[0], k, v) for k, v in fields.items()}
+    with Session(app.engine(app.database_of(model))) as session:
+        there = session.get(cls, tuple(values[k] for k in keys))
+        stored = {k: getattr(there, k) for k in mapper.column_attrs.keys()} if there is not None else {}  # noqa: SIM118
+    return cls(**{**stored, **values})
+
+
+def is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True

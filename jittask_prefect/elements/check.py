@@ -1,0 +1,124 @@
+"""`jittask check`: every mistake of every file at once, and what works but should be known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import inspect as sa_inspect
+
+from ..errors import ConfigError, Problem, UnknownElement
+from .config import NAME, NAME_TEXT
+from .q_bind import Kind, column
+from .types import DateFieldType, Meta
+
+if TYPE_CHECKING:
+    from .app import App
+
+FOLDERS = ("models", "services", "tasks")
+_CODE = ("inner.py", "model.py", "service.py", "type.py")
+
+
+def problems(app: App) -> list[Problem]:
+    """Every mistake of every file, without touching a database or a server."""
+    found: list[Problem] = []
+    for database in app.databases():
+        found += _caught("app.json", lambda d=database: app.database_url(d))
+    for calendar in app.calendars():
+        for p in _caught("app.json", lambda c=calendar: app.calendar(c)):
+            key = "calendar" if p.key == "timerCfg.calendar" else p.key
+            found.append(Problem("app.json", key, p.found, p.allowed))
+    for folder, place in _element_folders(app):
+        where = f"{folder}/{place.name}/e.json"
+        if not (place / "e.json").is_file():
+            if any((place / name).is_file() for name in _CODE):
+                found.append(Problem(where, "", "no such file", "a JSON file beside the element's code"))
+        elif not NAME.fullmatch(place.name):
+            found.append(Problem(where, "folder name", place.name, NAME_TEXT))
+        else:
+            found += _caught(where, lambda n=f"{folder}.{place.name}": _element(app, n))
+    return found
+
+
+def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> list[str]:
+    """What works but should be known: a zone that nobody named, holidays that are guessed, folders that nobody reads.
+
+    Args:
+        app: The app.
+        now: The present instant.
+        templates: Only what concerns these.
+    """
+    found = []
+    if templates is None:
+        if app.cfg.timezone is None:
+            found.append(f"app.json: no timezone; the machine's is used: {app.timezone}")
+        others = (p for p in app.path.iterdir() if p.is_dir() and p.name not in FOLDERS)
+        unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
+        found += [f"{name}/ is not read; elements are in {', '.join(FOLDERS)}" for name in unread]
+    for template in app.templates() if templates is None else templates:
+        calendar = template.timer.calendar
+        until = calendar.reliable_until if calendar and template.timer.cfg.skip_holiday else None
+        if until is not None and calendar is not None and until < (now + timedelta(days=400)).date():
+            known = f"holidays of {calendar.label} are published until {until}"
+            found.append(f"{template.fullName}: {known}; what lies beyond is a forecast")
+    return found
+
+
+def _element_folders(app: App) -> Iterator[tuple[str, Path]]:
+    for folder in FOLDERS:
+        if (app.path / folder).is_dir():
+            yield from ((folder, p) for p in sorted((app.path / folder).iterdir()) if p.is_dir())
+
+
+def _caught(where: str, action: Any) -> list[Problem]:
+    try:
+        action()
+    except ConfigError as error:
+        return list(error.within(where).problems)
+    return []
+
+
+def _element(app: App, name: str) -> None:
+    element = app.getElement(name)
+    if isinstance(element, Meta) and (found := of_template(element)):
+        raise ConfigError(found)
+
+
+def of_template(template: Meta) -> list[Problem]:
+    """What is wrong with a template that loads: its function, its model, its fields, its filter."""
+    found = _caught("", template.check_function)
+    if isinstance(template, DateFieldType):
+        found += _caught("", lambda: check_rows(template))
+    return found
+
+
+def check_rows(template: DateFieldType) -> None:
+    """Whether a date-field template's model, fields and filter exist and fit.
+
+    Raises:
+        ConfigError: With every problem.
+    """
+    try:
+        model = template.model
+    except UnknownElement as error:
+        raise ConfigError(Problem("", "modelPath", template.model_name, str(error))) from None
+    except ConfigError as error:
+        raise ConfigError(
+            Problem("", "modelPath", f"{template.model_name}, which is broken: {error}", "a model that loads")
+        ) from None
+    found = []
+    kinds = {name: column(model, name).kind for name in sa_inspect(model).column_attrs.keys()}  # noqa: SIM118  no dict
+    dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
+    cfg = template.timer.cfg
+    for key, field in (("startField", cfg.start_field), ("endField", cfg.end_field)):
+        if field is not None and field not in dates:
+            named = f"{field}, which is no date" if field in kinds else str(field)
+            allowed = ", ".join(dates) or "a model with a date or datetime column"
+            found.append(
+                Problem("", f"timerCfg.{key}", named, f"a date or datetime column of {template.model_name}: {allowed}")
+            )
+    found += _caught("", lambda: template.filter.check(model))
+    if found:
+        raise ConfigError(found)

@@ -1,0 +1,119 @@
+"""The databases of an app: URLs, engines, sessions, and the session of a row's execution."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlmodel import Session
+
+from ..errors import ConfigError, Problem
+from .config import AppCfg
+
+ENV_DATABASE = "JITTASK_DATABASE_URL"
+DEFAULT = ""  # the name under which app.json's `database` is kept
+
+
+class RowSession(Session):
+    """The session of a row's execution: element code that commits only flushes; the execution commits."""
+
+    def commit(self) -> None:
+        """Flush; the real commit comes with the task's completion."""
+        self.flush()
+
+    def finish(self) -> None:
+        """The real commit."""
+        super().commit()
+
+
+ROW_SESSION: ContextVar[RowSession | None] = ContextVar("jittask_row_session", default=None)
+
+
+class Databases:
+    """What an app knows about its databases.
+
+    Args:
+        path: The app folder; relative SQLite paths are relative to it.
+        cfg: app.json.
+    """
+
+    def __init__(self, path: Path, cfg: AppCfg) -> None:
+        self.path = path
+        self.cfg = cfg
+        self._engines: dict[str, Engine] = {}
+        self._engine_lock = threading.RLock()
+
+    def databases(self) -> list[str]:
+        """The names of the app's databases, the default one first."""
+        return [DEFAULT, *sorted(self.cfg.databases)]
+
+    def database_url(self, database: str = DEFAULT) -> str:
+        """The SQLAlchemy URL of a database of the app; the default one where no name is given.
+
+        Raises:
+            ConfigError: It is no URL, of no known kind of database, or there is none of that name.
+        """
+        from_environment = os.environ.get(ENV_DATABASE) if database == DEFAULT else None
+        where = Problem("app.json", f"databases.{database}" if database else "database", "", "")
+        if from_environment:
+            where, text = Problem(ENV_DATABASE, "", "", ""), from_environment
+        elif database and database not in self.cfg.databases:
+            known = ", ".join(sorted(self.cfg.databases)) or "none"
+            raise ConfigError(Problem("app.json", "databases", f"no {database!r}", f"a name of its databases: {known}"))
+        else:
+            text = self.cfg.databases[database] if database else self.cfg.database
+        allowed = "a database URL like sqlite:///shop.db or postgresql+psycopg://user@host/name"
+        try:
+            url = make_url(text)
+            url.get_dialect()
+        except (NoSuchModuleError, ImportError):
+            raise ConfigError(Problem(where.file, where.key, url.drivername, allowed)) from None
+        except (ArgumentError, ValueError):
+            # The text may hold a password.
+            raise ConfigError(Problem(where.file, where.key, "a text that is no URL", allowed)) from None
+        if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+            url = url.set(database=str((self.path / str(url.database)).resolve()))
+        return url.render_as_string(hide_password=False)
+
+    def engine(self, database: str = DEFAULT) -> Engine:
+        """The engine of a database of the app, made once."""
+        with self._engine_lock:
+            if database not in self._engines:
+                url = self.database_url(database)
+                lite = url.startswith("sqlite")
+                engine = create_engine(url, connect_args={"timeout": 30} if lite else {}, pool_pre_ping=not lite)
+                if lite:
+                    event.listen(engine, "connect", _wal)
+                self._engines[database] = engine
+            return self._engines[database]
+
+    @contextmanager
+    def session(self, database: str = DEFAULT) -> Iterator[Session]:
+        """A database session; inside a row task, the row's own (then `commit` waits for the task's completion)."""
+        current = ROW_SESSION.get()
+        if current is not None and current.get_bind() is self.engine(database):
+            yield current
+            return
+        with Session(self.engine(database)) as session:
+            yield session
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        with self._engine_lock:
+            for engine in self._engines.values():
+                engine.dispose()
+            self._engines.clear()
+
+
+def _wal(connection: Any, _record: Any) -> None:
+    """SQLite: readers do not block the writer, and the writer waits instead of failing."""
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA busy_timeout=30000")

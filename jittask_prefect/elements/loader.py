@@ -1,0 +1,293 @@
+"""From an element's folder to its class, instance or template; each is loaded once, at its first use."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import InvalidRequestError
+from sqlmodel import SQLModel
+
+from ..errors import ConfigError, Problem, UnknownElement
+from ..schedule.calendar import CalendarCfg
+from ..schedule.timer import Timer
+from ..shape import shown
+from .calendars import Calendars
+from .config import NAME, NAME_TEXT, AppCfg, ModelCfg, ServiceCfg, TypeCfg, machine_zone, read_json, read_task
+from .databases import Databases
+from .registry import evict_tables, register
+from .types import DateFieldType, Meta, NormalService, NormalType
+
+if TYPE_CHECKING:
+    from .app import App
+
+TASK_TYPES: dict[str, type[Meta]] = {"tasks.NormalType": NormalType, "tasks.DateFieldType": DateFieldType}
+_BUILT_IN: dict[str, Any] = {
+    **TASK_TYPES,
+    "tasks.Meta": Meta,
+    "services.Meta": NormalService,
+    "services.NormalType": NormalService,
+    "models.NormalType": SQLModel,
+}
+LOCK = threading.RLock()
+LOG: ContextVar[Any] = ContextVar("jittask_log", default=None)
+
+
+class Log:
+    """The `log` of element code: the flow run's logger inside one, Python's own elsewhere."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(LOG.get() or logging.getLogger("jittask"), name)
+
+
+class Loader(Databases, Calendars):
+    """Finds and loads the elements of an app folder.
+
+    Args:
+        path: The app folder.
+        cfg: app.json.
+        calendars: The calendars that app.json describes.
+        modules: What the names of the elements' Python modules begin with.
+    """
+
+    builtins: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+
+    def __init__(self, path: Path, cfg: AppCfg, calendars: Mapping[str, CalendarCfg], modules: str) -> None:
+        Databases.__init__(self, path, cfg)
+        Calendars.__init__(self, cfg.calendar, calendars)
+        self.name = cfg.name
+        self.timezone = cfg.timezone or machine_zone()
+        self._prefix = modules
+        self._elements: dict[str, Any] = {}
+        self._loading: list[str] = []
+        self._modules: dict[tuple[str, str], ModuleType] = {}
+
+    def names(self, folder: str) -> list[str]:
+        """The full names of the elements in one folder (`tasks`, `models`, `services`), sorted."""
+        base = self.path / folder
+        if not base.is_dir():
+            return []
+        found = (p.name for p in base.iterdir() if (p / "e.json").is_file())
+        return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
+
+    def getElement(self, name: str) -> Any:
+        """An element by its full name.
+
+        Args:
+            name: `<folder>.<Name>`, e.g. `tasks.DailyReport`.
+
+        Returns:
+            The class of a model or a Type, the instance of a service, the template object of a task.
+
+        Raises:
+            UnknownElement: There is none of that name.
+            ConfigError: The element is broken.
+        """
+        with LOCK:
+            if not isinstance(name, str) or name not in self._elements:
+                if name in self._loading:
+                    return self._itself(name)
+                self._loading.append(name)
+                try:
+                    self._elements[name] = self._load(name)
+                finally:
+                    self._loading.pop()
+            return self._elements[name]
+
+    def _itself(self, name: str) -> Any:
+        """What an element gets that asks for its own name while it loads: the built-in one that it shadows."""
+        if name in _BUILT_IN:
+            return _BUILT_IN[name]
+        if name in self.builtins:
+            return self.builtins[name](self)
+        raise ConfigError(Problem("", "", f"{name}, which needs itself to load", "no circle of elements"))
+
+    def _load(self, name: str) -> Any:
+        folder, _, short = name.partition(".") if isinstance(name, str) else ("", "", "")
+        if not (NAME.fullmatch(folder) and NAME.fullmatch(short)):
+            raise UnknownElement(f"{name!r} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}")
+        if not (self.path / folder / short / "e.json").is_file():
+            if name in _BUILT_IN:
+                return _BUILT_IN[name]
+            if name in self.builtins:
+                return self.builtins[name](self)
+            raise UnknownElement(f"{name!r} is no element of {self.name}; {self._alike(folder)}")
+        where = f"{folder}/{short}/e.json"
+        try:
+            raw = read_json(self.path / where, where)
+            kind = raw.get("type") if isinstance(raw, Mapping) else None
+            if not isinstance(kind, str):
+                found = shown(kind) if isinstance(raw, Mapping) and "type" in raw else "nothing"
+                raise ConfigError(Problem("", "type", found, "a Type's full name, like tasks.NormalType"))
+            if kind.endswith(".Meta"):
+                return self._load_type(name, raw, kind)
+            if folder == "models":
+                return self._load_model(name, raw)
+            if folder == "services":
+                return self._load_service(name, raw, kind)
+            return self._load_task(name, raw, kind)
+        except ConfigError as error:
+            raise error.within(where) from None
+
+    def _alike(self, folder: str) -> str:
+        return f"{folder} has " + (", ".join(n.partition(".")[2] for n in self.names(folder)) or "no elements")
+
+    def _load_type(self, name: str, raw: Any, kind: str) -> type[Any]:
+        TypeCfg.read(raw)
+        base: type[Any] = {"tasks.Meta": Meta, "services.Meta": NormalService}.get(kind, object)
+        if base is object:
+            raise ConfigError(Problem("", "type", kind, "tasks.Meta or services.Meta"))
+        return self._class(name, "type", base)
+
+    def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
+        cfg = ModelCfg.read(raw)
+        if cfg.type != "models.NormalType":
+            raise ConfigError(Problem("", "type", cfg.type, "models.NormalType"))
+        if cfg.database is not None and cfg.database not in self.cfg.databases:
+            known = ", ".join(sorted(self.cfg.databases)) or "none"
+            raise ConfigError(Problem("", "database", cfg.database, f"a name of app.json's databases: {known}"))
+        found = self._class(name, "model", SQLModel)
+        if sa_inspect(found, raiseerr=False) is None:
+            raise ConfigError(Problem("", "model.py", f"class {found.__name__}", "a class with table=True"))
+        register(found, cast("App", self), name)
+        return found
+
+    def _load_service(self, name: str, raw: Any, kind: str) -> Any:
+        ServiceCfg.read(raw)
+        base = self._type(kind, NormalService, "services.NormalType")
+        found: Any = self._class(name, "service", NormalService)
+        if not issubclass(found, base):
+            # The service extends the package's own base, its Type in the app comes in between.
+            found = type(found.__name__, (found, base), {"__module__": found.__module__, "__doc__": found.__doc__})
+        built_in = self.builtins.get(name)
+        try:
+            instance: Any = found(self) if isinstance(built_in, type) and issubclass(found, built_in) else found()
+            instance.app = self
+        except Exception as error:
+            raise self._broken(name, "service", error) from error
+        return instance
+
+    def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
+        if name in _BUILT_IN:
+            raise ConfigError(Problem("", "type", kind, f"tasks.Meta: only a Type may have the name {name}"))
+        type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
+        cfg, timer_cfg = read_task(raw, rows=type_.rows)
+        # What looks at no holiday works although the app's calendar is broken.
+        usual = self.cfg.calendar if timer_cfg.skip_holiday or timer_cfg.workdays_only else None
+        timer = Timer(timer_cfg, self.calendar(timer_cfg.calendar or usual), timer_cfg.timezone or self.timezone)
+        try:
+            made: Meta = type_(cast("App", self), name, raw, cfg, timer)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                Problem("", "type", f"{kind}, which fails: {_said(error)}", "a Type that works")
+            ) from error
+        return made
+
+    def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
+        try:
+            found = self.getElement(kind)
+        except UnknownElement:
+            found = None
+        except ConfigError as error:
+            raise ConfigError(Problem("", "type", f"{kind}, which is broken: {error}", usual)) from None
+        if not (isinstance(found, type) and issubclass(found, base)) or found is Meta:
+            own = [n for n in self.names(usual.partition(".")[0]) if isinstance(self._elements.get(n), type)]
+            raise ConfigError(Problem("", "type", kind, ", ".join([usual, *own]) + ", or a Type of the app's own"))
+        return found
+
+    def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
+        """The class that an element's module defines or imports: the one of the element's name, else the only one."""
+        short = name.partition(".")[2]
+        module = self.module(name, stem)
+        classes = {
+            n: c
+            for n, c in vars(module).items()
+            if isinstance(c, type) and issubclass(c, base) and c not in (base, SQLModel, *TASK_TYPES.values())
+        }
+        own = [c for c in classes.values() if c.__module__ == module.__name__]
+        found = classes.get(short) or (own[0] if len(own) == 1 else None)
+        if found is None:
+            has = ", ".join(classes) or "no such class"
+            allowed = f"class {short}, a subclass of {base.__name__}"
+            raise ConfigError(Problem("", f"{stem}.py", has, allowed))
+        return found
+
+    def module(self, name: str, stem: str) -> ModuleType:
+        """The Python file of an element, loaded once; the names `app` and `log` are there without an import.
+
+        Raises:
+            ConfigError: The file is missing, or does not import.
+        """
+        with LOCK:
+            if (name, stem) not in self._modules:
+                self._modules[name, stem] = self._exec(name, stem)
+            return self._modules[name, stem]
+
+    def _exec(self, name: str, stem: str) -> ModuleType:
+        where = f"{name.replace('.', '/')}/{stem}.py"
+        file = self.path / where
+        if not file.is_file():
+            raise ConfigError(Problem(where, "", "no such file", "a Python file beside e.json"))
+        known = f"{self._prefix}.{name}.{stem}"
+        for last in (False, True):
+            spec = importlib.util.spec_from_file_location(known, file)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            vars(module).update(app=self, log=Log())
+            sys.modules[known] = module
+            try:
+                spec.loader.exec_module(module)
+                return module
+            except (Exception, SystemExit) as error:
+                sys.modules.pop(known, None)
+                again = (
+                    not last
+                    and isinstance(error, InvalidRequestError)
+                    and evict_tables(cast("App", self), known, str(error))
+                )
+                if not again:
+                    raise self._broken(name, stem, error) from error
+        raise AssertionError("unreachable")
+
+    def _broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
+        """What an element's code raised, with the line of its file that did."""
+        where = f"{name.replace('.', '/')}/{stem}.py"
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.path / where)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        return ConfigError(Problem(where, f"line {line}" if line else "", _said(error), "a module that imports"))
+
+    def service_function(self, name: str) -> Callable[..., Any]:
+        """A service function.
+
+        Args:
+            name: `services.X.method`.
+
+        Raises:
+            UnknownElement: There is no such service or method.
+        """
+        parts = name.split(".")
+        if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
+            raise UnknownElement(f"{name!r} is no service function; allowed: services.X.method")
+        service = self.getElement(".".join(parts[:2]))
+        found = None if parts[2].startswith("_") else getattr(service, parts[2], None)
+        if not callable(found):
+            known = ", ".join(
+                n for n in dir(type(service)) if not n.startswith("_") and callable(getattr(service, n, None))
+            )
+            raise UnknownElement(f"{parts[0]}.{parts[1]} has no function {parts[2]!r}; it has {known or 'none'}")
+        return found  # type: ignore[no-any-return]
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,66 @@
+"""Whose a model class is: the classes that the apps of this process have loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import clsregistry
+from sqlmodel import SQLModel
+
+if TYPE_CHECKING:
+    from .app import App
+
+_MODELS: dict[type[Any], tuple[App, str]] = {}
+
+
+def register(model: type[Any], app: App, name: str) -> None:
+    """Remember that a class is a model of an app, by its full name."""
+    _MODELS[model] = (app, name)
+
+
+def owner_of(model: type[Any]) -> tuple[App, str] | None:
+    """The app and the full name of a model class; None for a class that is no model of a loaded app."""
+    for cls in model.__mro__:
+        if cls in _MODELS:
+            return _MODELS[cls]
+    return None
+
+
+def forget_all(app: App) -> None:
+    """Give back the classes of an app's models."""
+    for model, (owner, _) in list(_MODELS.items()):
+        if owner is app:
+            _forget(model)
+
+
+def evict_tables(app: App, module: str, message: str) -> bool:
+    """Forget models of other apps whose table stands in the way of this app's; whether any was."""
+    stale = [m for m, (owner, _) in _MODELS.items() if owner is not app and f"'{m.__tablename__}'" in message]
+    for model in stale:
+        _forget(model)
+    if stale:  # the module's own classes are half made
+        for cls in [c for c in _subclasses(SQLModel) if c.__module__ == module]:
+            _unregister(cls)
+    return bool(stale)
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _forget(model: type[Any]) -> None:
+    _MODELS.pop(model, None)
+    table = getattr(model, "__table__", None)
+    if table is not None:
+        table.metadata.remove(table)
+    _unregister(model)
+
+
+def _unregister(model: type[Any]) -> None:
+    """Take a class out of what relationships find by name."""
+    registry = getattr(model, "_sa_registry", None)
+    if registry is not None:
+        clsregistry.remove_class(model.__name__, model, registry._class_registry)

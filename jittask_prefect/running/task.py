@@ -1,0 +1,88 @@
+"""What an execution calls, and what follows it: `afterReturn` and the next occurrence of the row."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from datetime import datetime
+from typing import Any
+
+from ..elements.app import App, RowSession
+from ..elements.types import DateFieldType, Meta, Task
+from ..errors import JittaskError
+from ..rows import hooks, ledger, scan
+from ..rows.ledger import Entry
+from ..rows.plan import Action
+
+log = logging.getLogger("jittask")
+
+
+def task_of(
+    app: App, template: Meta, entry: Entry, row: Any = None, status: str = "executing", result: Any = None
+) -> Task:
+    """The `task` that the methods of a Type see."""
+    arguments = json.loads(entry.arg_dict) if entry.arg_dict else dict(template.cfg.argDict)
+    due = entry.due.astimezone(template.timer.zone)
+    shown = entry.flow_run_id if not entry.row_key and entry.flow_run_id else entry.task_id
+    return Task(shown, template.fullName, template.taskType, arguments, due, status, row, result, entry.func_name)
+
+
+def call(template: Meta, task: Task) -> Any:
+    """Call a Type's `handle`, and wait for what an async function gives."""
+    task.result = _awaited(template.handle(task))
+    return task.result
+
+
+def _awaited(result: Any) -> Any:
+    if not inspect.isawaitable(result):
+        return result
+
+    async def wait() -> Any:
+        return await result
+
+    return asyncio.run(wait())
+
+
+def after_return(app: App, database: str, task_id: str) -> bool:
+    """Call the Type's `afterReturn` once for a task that has ended; whether this call did."""
+    with app.engine(database).begin() as connection:
+        if not ledger.take_return(connection, task_id):
+            return False
+        entry = ledger.find(connection, task_id)
+    assert entry is not None
+    result = json.loads(entry.result) if entry.result is not None else entry.message or None
+    try:
+        template = app.template(entry.template)
+        _awaited(template.afterReturn(task_of(app, template, entry, None, entry.status, result)))  # type: ignore[func-returns-value]
+    except (Exception, SystemExit):
+        log.exception("afterReturn of %s failed", entry.template)
+    return True
+
+
+def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Action]:
+    """Plan what comes next for the row of a task that did not complete."""
+    template = app.template(entry.template)
+    if not entry.row_key or not isinstance(template, DateFieldType):
+        return []
+    with RowSession(app.engine(database)) as session:
+        actions = plan_next(app, session, template, entry.row_key, now)
+        session.finish()
+    return [a for a in actions if a.action != "skip"]
+
+
+def plan_next(
+    app: App, session: RowSession, template: DateFieldType, key: str, now: datetime, *, moved: bool = False
+) -> list[Action]:
+    """Plan what comes next for a row as the database has it, in the session's transaction."""
+    row = scan.load(session, template, key)
+    try:
+        return (
+            hooks.save_row(app, session.connection(), row, template.model_name, now, moved=moved)
+            if row is not None
+            else []
+        )
+    except (ValueError, OverflowError, TypeError, JittaskError) as error:
+        log.warning("%s, row %s: what comes next could not be planned: %s", template.fullName, key, error)
+        return []

@@ -1,0 +1,112 @@
+"""One app with a real worker, for the tests that look at executions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from place import Place, model, rows, scheduled, worker
+
+from jittask_prefect.embedded import ServerInfo
+
+# Types of the app's own; `returned.txt` has one line for each call of afterReturn.
+TYPE = """
+from jittask_prefect import {base}
+
+class {name}({base}):
+    def handle(self, task):
+        log.info("handled by {name}")
+        return super().handle(task)
+
+    def afterReturn(self, task):
+        with open(app.path / "returned.txt", "a") as file:
+            file.write(f"{{task.taskId}} {{task.status}} {{task.result}}\\n")
+"""
+PID = "import os, time\ndef here(name):\n    (app.path / name).write_text(str(os.getpid()))\n"
+SLEEPS = PID + "def customFunc(row):\n    row.done += 1\n    here(f'sleeping-{row.id}')\n    time.sleep(120)\n"
+LOCKS = PID + (
+    "def customFunc(row):\n    row.done += 1\n    with app.session() as s:\n        s.flush()\n"
+    "    here(f'locking-{row.id}')\n    time.sleep(120)\n"
+)
+BUSY = PID + "def customFunc(name='busy'):\n    here(name)\n    while True:\n        pass\n"
+TRIES = """
+def customFunc():
+    tries = app.path / "tries.txt"
+    tries.write_text((tries.read_text() if tries.exists() else "") + "x")
+    if len(tries.read_text()) < 3:
+        raise RuntimeError("not yet")
+    return tries.read_text()
+"""
+SERVICE = """
+from jittask_prefect import NormalService
+
+class WorkSvc(NormalService):
+    def count(self, upTo=3):
+        return list(range(upTo))
+"""
+SAVES = """
+from datetime import datetime, timedelta
+def customFunc(hours=5):
+    with app.session() as s:
+        row = app.getElement("models.WorkItem")(at=(datetime.now() + timedelta(hours=hours)), status="later")
+        s.add(row)
+        s.commit()
+        return [row.id, [t["fullName"] for t in app.getElement("services.TaskSvc").getTaskTmplList("WorkLater")]]
+"""
+
+
+def own_type(name: str, base: str) -> dict[str, object]:
+    return {"e.json": {"type": "tasks.Meta", "title": name}, "type.py": TYPE.format(name=name, base=base)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the worker comes last: one server has one `jittask.sync`, so one app at a time."""
+    items.sort(key=lambda item: "work" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+    """An app whose templates are deployed, and a worker that executes them."""
+    ended = "tasks.WorkRowsType"
+    elements = {
+        "models/WorkItem": model("WorkItem"),
+        "services/WorkSvc": {"e.json": {"type": "services.NormalType", "title": "Work"}, "service.py": SERVICE},
+        "tasks/WorkType": own_type("WorkType", "NormalType"),
+        "tasks/WorkRowsType": own_type("WorkRowsType", "DateFieldType"),
+        "tasks/WorkAdd": scheduled(
+            "def customFunc(amount=1):\n    log.info('adding %s', amount)\n    print('printed line')\n"
+            "    return {'sum': amount}\n"
+        ),
+        "tasks/WorkAsync": scheduled(
+            "import asyncio\nasync def customFunc():\n    await asyncio.sleep(0.01)\n    return 'awaited'\n"
+        ),
+        "tasks/WorkGlobal": scheduled("", funcType="Global", func="services.WorkSvc.count"),
+        "tasks/WorkFails": scheduled("def customFunc():\n    raise ValueError('no such customer')\n"),
+        "tasks/WorkSlow": scheduled("import time\ndef customFunc():\n    time.sleep(60)\n", timeout=2),
+        "tasks/WorkRetries": scheduled(TRIES, retries=2, retryDelay=0.1),
+        "tasks/WorkOwn": scheduled("def customFunc():\n    return 'own'\n"),
+        "tasks/WorkSaves": scheduled(SAVES),
+        "tasks/WorkBusy": scheduled(BUSY),
+        "tasks/WorkRow": rows("WorkItem", filter="Q(status='row')"),
+        "tasks/WorkStale": rows("WorkItem", filter="Q(status='stale')"),
+        "tasks/WorkLater": rows("WorkItem", filter="Q(status='later')"),
+        "tasks/WorkSleeps": rows(
+            "WorkItem", SLEEPS, filter="Q(status='sleeps')", repeat={"repeatType": "day", "period": 1}
+        ),
+        "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
+    }
+    for name, kind in (
+        ("WorkOwn", "tasks.WorkType"),
+        ("WorkBusy", "tasks.WorkType"),
+        ("WorkSleeps", ended),
+        ("WorkLocks", ended),
+        ("WorkStale", ended),
+    ):
+        elements[f"tasks/{name}"]["e.json"]["type"] = kind  # type: ignore[index]
+    home = tmp_path_factory.mktemp("work")
+    made = Place.build(home / "app", elements, name="working")  # type: ignore[arg-type]
+    assert made.app.check() == []
+    made.deploy()
+    with worker(home / ".jittask", cwd=home):
+        yield made
+    made.remove()

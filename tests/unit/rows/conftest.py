@@ -1,0 +1,1 @@
+from shop import postgres, shop  # noqa: F401  fixtures

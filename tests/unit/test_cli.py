@@ -1,0 +1,356 @@
+"""The commands: what they print, where they exit with 1, and that no user ever sees a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from jittask_prefect import App, cli, clock
+from jittask_prefect.elements import app as app_module
+from jittask_prefect.rows.ledger import entries
+
+NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
+NOWHERE = "http://127.0.0.1:9/api"  # nobody listens at the discard port
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Jittask = Callable[..., Done]
+
+
+@pytest.fixture
+def jittask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Jittask:
+    """The command, in this process, as of `NOW`; each call is a new start."""
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    monkeypatch.delenv("JITTASK_APP", raising=False)
+    monkeypatch.delenv("JITTASK_DATABASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["jittask", *args])
+        for app in app_module._APPS.values():
+            app.close()
+        app_module._APPS.clear()
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def shop(jittask: Jittask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new app, which is where we are."""
+    assert jittask("init", "shop").code == 0
+    monkeypatch.chdir(tmp_path / "shop")
+    return tmp_path / "shop"
+
+
+def edit(file: Path, **keys: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | keys), encoding="utf-8")
+
+
+def add_contract(shop: Path, **values: Any) -> None:
+    app = App(shop)
+    Contract = app.getElement("models.Contract")
+    with app.engine().begin() as connection:
+        connection.execute(Contract.__table__.insert().values(status="active", reminders=0, **values))
+    app.close()
+
+
+def count_of_ledger(shop: Path) -> int:
+    app = App(shop)
+    with app.engine().connect() as connection:
+        return len(connection.execute(entries.select()).all())
+
+
+# --- init, new, check ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_app_works_at_once(jittask: Jittask, shop: Path) -> None:
+    assert jittask("check").code == 0
+    assert jittask("compile").code == 0
+    assert jittask("run", "tasks.DailyReport").code == 0
+    assert json.loads(jittask("sync", "--dry-run", "--json").out) == []
+    assert jittask("db", "upgrade").out.strip() == "the tables are current"
+
+
+def test_init_where_something_is(jittask: Jittask, shop: Path) -> None:
+    done = jittask("init", ".")
+    assert (done.code, done.out) == (1, "")
+    assert "not empty" in done.err
+
+
+def test_check_says_that_all_is_well(jittask: Jittask, shop: Path) -> None:
+    done = jittask("check")
+    assert (done.code, done.out) == (0, "")
+    assert "2 tasks" in done.err
+
+
+def test_check_lists_every_mistake_on_stdout_and_exits_with_1(jittask: Jittask, shop: Path) -> None:
+    edit(shop / "tasks/DailyReport/e.json", enable="yes", titel="x")
+    (shop / "services/NoticeSvc/service.py").write_text("raise SystemExit\n")
+    done = jittask("check")
+    assert done.code == 1
+    lines = done.out.splitlines()
+    assert len(lines) == 3
+    assert all(re.match(r"[a-z]+/\w+/[a-z.]+: .*found .*; allowed: .+", line) for line in lines), lines
+    assert lines[0].startswith("services/NoticeSvc/service.py: line 1: found SystemExit")
+    assert {line.split(": ")[1] for line in lines[1:]} == {"enable", "titel"}
+
+
+def test_check_of_a_broken_app_json(jittask: Jittask, shop: Path) -> None:
+    (shop / "app.json").write_text('{"name": "shop",\n "timezone" "UTC"}')
+    done = jittask("check")
+    assert done.code == 1
+    assert "app.json: found line 2, column 13" in done.out + done.err
+
+
+def test_check_where_there_is_no_app(jittask: Jittask) -> None:
+    done = jittask("check")
+    assert done.code == 1
+    assert "jittask init" in done.out + done.err
+
+
+def test_new_tasks_with_titles_in_any_language(jittask: Jittask, shop: Path) -> None:
+    assert "tasks.HeTongDaoQiTiXing is made" in jittask("new", "scheduled", "合同到期提醒").out
+    assert "tasks.HeTongDaoQiTiXing2 is made" in jittask("new", "date-field", "合同到期提醒").out
+    assert jittask("check").code == 0
+    titles = [t.title for t in App(shop).templates()]
+    assert titles.count("合同到期提醒") == 2
+
+
+def test_new_with_what_does_not_belong(jittask: Jittask, shop: Path) -> None:
+    assert jittask("new", "scheduled", "X", "--model", "models.Contract").code == 1
+    assert jittask("new", "date-field", "X", "--model", "models.No").code == 1
+    assert jittask("new", "hourly", "X").code == 2
+    assert [p.name for p in sorted((shop / "tasks").iterdir())] == ["ContractReminder", "DailyReport"]
+
+
+# --- compile ---------------------------------------------------------------------------------------------------------
+
+
+def test_compile_with_an_instant_and_a_file(jittask: Jittask, shop: Path) -> None:
+    first, second = shop / "a" / "one.yaml", shop / "two.yaml"
+    assert jittask("compile", "--now", "2026-05-01T00:00:00+00:00", "--out", str(first)).code == 0
+    text = first.read_text(encoding="utf-8")
+    recorded = text.splitlines()[0].partition("--now ")[2]
+    assert recorded == "2026-05-01T00:00:00+00:00"
+    assert jittask("compile", "--now", recorded, "--out", str(second)).code == 0
+    assert second.read_text(encoding="utf-8") == text
+
+
+def test_compile_twice_is_the_same_file(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jittask("compile")
+    before = (shop / "prefect.yaml").read_bytes()
+    monkeypatch.setattr(clock, "now", lambda: datetime(2026, 3, 20, tzinfo=UTC))
+    jittask("compile")
+    assert (shop / "prefect.yaml").read_bytes() == before
+
+
+def test_compile_as_of_a_time_that_is_none(jittask: Jittask, shop: Path) -> None:
+    done = jittask("compile", "--now", "yesterday")
+    assert done.code == 1
+    assert "--now" in done.err
+    assert "yesterday" in done.err
+
+
+def test_compile_says_what_it_left_out(jittask: Jittask, shop: Path) -> None:
+    edit(shop / "tasks/DailyReport/e.json", enable="yes")
+    done = jittask("compile")
+    assert done.code == 0
+    assert "tasks/DailyReport/e.json: enable" in done.err
+
+
+# --- sync, run, preview ----------------------------------------------------------------------------------------------
+
+
+def test_a_dry_sync_prints_the_plan_and_writes_nothing(jittask: Jittask, shop: Path) -> None:
+    add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
+    edit(shop / "app.json", timezone="Asia/Shanghai")
+    now = "2026-03-01T12:00:00+08:00"
+    (action,) = json.loads(jittask("sync", "--dry-run", "--json", "--now", now).out)
+    assert action | {"reason": "", "taskId": ""} == {
+        "fullName": "tasks.ContractReminder",
+        "row": "7",
+        "taskId": "",
+        "dueTime": "2026-03-02T09:00:00+08:00",  # seven days before the 9th
+        "action": "create",
+        "reason": "",
+    }
+    assert action["reason"]
+    assert count_of_ledger(shop) == 0
+    table = jittask("sync", "--dry-run", "--now", now)
+    assert table.code == 0
+    assert "2026-03-02 09:00" in table.out
+
+
+def test_a_sync_without_a_server_says_where_it_tried(
+    jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
+    monkeypatch.setenv("PREFECT_API_URL", NOWHERE)
+    done = jittask("sync")
+    assert done.code == 1
+    assert NOWHERE in done.err
+    assert "jittask up" in done.err
+
+
+def test_run_here_and_now(jittask: Jittask, shop: Path) -> None:
+    add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
+    done = json.loads(jittask("run", "tasks.ContractReminder", "--row", "7", "--dry").out)
+    assert done == {"fullName": "tasks.ContractReminder", "row": "7", "result": "sent to Ada", "dry": True}
+    app = App(shop)
+    Contract = app.getElement("models.Contract")
+    with app.session() as s:
+        assert s.get(Contract, 7).reminders == 0
+    app.close()
+    assert json.loads(jittask("run", "tasks.ContractReminder", "--row", "7").out)["dry"] is False
+    app = App(shop)
+    with app.session() as s:
+        assert s.get(app.getElement("models.Contract"), 7).reminders == 1
+    assert json.loads(jittask("run", "tasks.DailyReport").out)["result"] == {"active contracts": 1}
+
+
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (["tasks.No"], "tasks.No"),
+        (["models.Contract"], "models.Contract"),
+        (["tasks.ContractReminder"], "--row"),
+        (["tasks.ContractReminder", "--row", "99"], "99"),
+        (["tasks.ContractReminder", "--row", "x"], "x"),
+        (["tasks.DailyReport", "--row", "7"], "--row"),
+    ],
+)
+def test_run_what_cannot_be_run(jittask: Jittask, shop: Path, args: list[str], said: str) -> None:
+    done = jittask("run", *args)
+    assert (done.code, done.out) == (1, "")
+    assert said in done.err
+
+
+def test_preview(jittask: Jittask, shop: Path) -> None:
+    report = json.loads((shop / "tasks/DailyReport/e.json").read_text())["timerCfg"]
+    edit(shop / "app.json", timezone="Asia/Shanghai", calendar="CN")
+    edit(shop / "tasks/DailyReport/e.json", timerCfg=report | {"skipHoliday": 1})
+    window = ["--after", "2026-09-30 00:00:00", "--before", "2026-10-09 00:00:00"]
+    done = jittask("preview", "tasks.DailyReport", *window)
+    assert done.code == 0
+    assert "2026-09-30 09:00" in done.out
+    assert "2026-10-08 09:00" in done.out  # after the National Day holiday, 1–7 October
+    assert "National Day" in done.out or "国庆" in done.out
+    found = json.loads(jittask("preview", "tasks.DailyReport", *window, "--json").out)
+    # What ran on the holiday arrives on the 8th, as one.
+    assert sorted({e["due"][:10] for e in found if e["due"]}) == ["2026-09-30", "2026-10-08"]
+    assert len(json.loads(jittask("preview", "tasks.DailyReport", *window, "--json", "--count", "1").out)) == 1
+
+
+def test_preview_of_a_row(jittask: Jittask, shop: Path) -> None:
+    add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
+    (found,) = json.loads(jittask("preview", "tasks.ContractReminder", "--row", "7", "--json").out)
+    assert found["due"].startswith("2026-03-02T09:00:00")
+    assert jittask("preview", "tasks.ContractReminder").code == 1
+
+
+def test_preview_of_what_is_none(jittask: Jittask, shop: Path) -> None:
+    assert jittask("preview", "tasks.No").code == 1
+    assert jittask("preview", "tasks.DailyReport", "--after", "soon").code == 1
+
+
+# --- a server that is not there --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["records"], ["records", "--json"], ["deploy"], ["end", "00000000-0000-4000-8000-000000000000"]],
+    ids=" ".join,
+)
+def test_no_server_is_a_sentence(
+    jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", NOWHERE)
+    done = jittask(*args)
+    assert (done.code, done.out) == (1, "")
+    assert NOWHERE in done.err
+    assert "jittask up" in done.err
+
+
+def test_no_server_is_known(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    done = jittask("records")
+    assert done.code == 1
+    assert "PREFECT_API_URL" in done.err
+    assert "jittask up" in done.err
+
+
+def test_end_what_is_no_task(jittask: Jittask, shop: Path) -> None:
+    done = jittask("end", "task_uuid_12345")
+    assert (done.code, done.out) == (1, "")
+    assert "there is no such task" in done.err
+
+
+# --- db upgrade ------------------------------------------------------------------------------------------------------
+
+
+def test_db_upgrade_makes_what_is_missing_once(jittask: Jittask, shop: Path) -> None:
+    (shop / "app.db").unlink()
+    done = jittask("end", "task_uuid_12345")
+    assert done.code == 1
+    assert "jittask db upgrade" in done.err
+    first = jittask("db", "upgrade")
+    assert first.code == 0
+    assert "ledger tables" in first.out
+    assert jittask("db", "upgrade").out.strip() == "the tables are current"
+    done = jittask("sync", "--dry-run")  # the models' tables are the team's own
+    assert "contract" in done.err
+    assert "table contract" in jittask("db", "upgrade", "--models").out
+    assert jittask("db", "upgrade", "--models").out.strip() == "the tables are current"
+
+
+def test_a_database_that_cannot_be_opened_is_a_sentence(jittask: Jittask, shop: Path) -> None:
+    edit(shop / "app.json", database="sqlite:////nowhere/at/all.db")
+    done = jittask("db", "upgrade")
+    assert done.code == 1
+    assert "unable to open database file" in done.err
+
+
+# --- the real thing --------------------------------------------------------------------------------------------------
+
+
+def test_the_console_script(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("jittask")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("JITTASK_")}
+
+    def run(*args: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert run("init", "shop").returncode == 0
+    assert run("check", cwd=tmp_path / "shop").returncode == 0
+    assert run("check", cwd=tmp_path / "shop" / "tasks").returncode == 0  # the nearest app.json
+    done = run("check")
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert run("nonsense").returncode == 2
+
+
+def test_help_lists_the_commands_of_the_contract(jittask: Jittask) -> None:
+    said = jittask("--help").out
+    for name in ("init", "new", "check", "compile", "deploy", "sync", "up", "run", "end", "preview", "records", "db"):
+        assert re.search(rf"\b{name}\b", said), name

@@ -1,0 +1,147 @@
+"""The direction of dependencies, and who may read the clock and import Prefect, kept by parsing the imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "jittask_prefect"
+
+# Who → what of the package it may import. `x/*` is every module of a folder, the longest match counts.
+BASE = {"errors", "shape", "clock"}
+MAY: dict[str, set[str]] = {
+    "errors": set(),
+    "clock": set(),
+    "shape": {"errors"},
+    "schedule/*": {"errors", "shape", "schedule/*"},
+    "schedule/timer": {"errors", "shape", "schedule/*", "clock"},
+    "elements/*": {"errors", "shape", "schedule/*", "elements/*"},
+    "elements/types": {*BASE, "schedule/*", "elements/*"},
+    "processes": set(),
+    "embedded": {"errors", "processes"},
+    "prefect_api": {"errors", "embedded"},
+    "rows/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*"},
+    "running/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*"},
+    "arguments": {"errors", "schedule/*", "elements/*"},
+    "compile": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*"},
+    "records": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*"},
+    "scaffold": {"errors", "schedule/*", "elements/*"},
+    "task_svc": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "records", "arguments"},
+    "wiring": {"elements/*", "rows/*", "task_svc"},
+    "testing": {*BASE, "elements/*", "prefect_api", "rows/*", "running/*", "compile", "task_svc", "wiring"},
+    "up": {
+        *BASE,
+        *("elements/*", "prefect_api", "rows/*", "running/*", "compile", "records", "task_svc", "embedded"),
+    },
+    "cli": {
+        *BASE,
+        *("schedule/*", "prefect_api", "rows/*", "running/*", "compile", "scaffold", "arguments", "wiring", "up"),
+    },
+    # The root gives names to users, lazily; nothing in the package imports it, `cli` reads its version.
+    "__init__": {"errors", "schedule/*", "elements/*", "task_svc", "wiring"},
+}
+READS_THE_CLOCK = {
+    "cli",
+    "task_svc",
+    "testing",
+    "up",
+    "running/flows",
+    "running/worker",
+    "rows/hooks",
+    "rows/nudge",
+    "schedule/timer",
+    "elements/types",
+}
+CALLS_PREFECT = {"prefect_api", "running/flows", "running/worker", "embedded"}
+
+FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
+FILES = {name: p for name, p in FILES.items() if not name.endswith("/__init__")}
+
+
+def rule(name: str, table: dict[str, set[str]] = MAY) -> set[str]:
+    folder = name.rpartition("/")[0]
+    return table[name] if name in table else table[f"{folder}/*"]
+
+
+def allows(rules: set[str], target: str) -> bool:
+    return target in rules or f"{target.rpartition('/')[0]}/*" in rules
+
+
+def imports(path: Path, name: str) -> Iterator[str]:
+    """What a module imports: of the package as `elements/app` (the root as `__init__`), of others by name."""
+    here = ["jittask_prefect", *name.split("/")[:-1]]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (_place(alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = here[: len(here) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = _place(f"{module}.{alias.name}")
+                yield inner if inner in FILES else _place(module)
+
+
+def _place(module: str) -> str:
+    root, _, rest = module.partition(".")
+    if root != "jittask_prefect":
+        return module
+    return rest.replace(".", "/") or "__init__"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_go_one_way(name: str) -> None:
+    mine = [target for target in imports(FILES[name], name) if target in FILES]
+    wrong = sorted({t for t in mine if t != name and not allows(rule(name), t) and (name, t) != ("cli", "__init__")})
+    assert wrong == [], f"{name} imports {', '.join(wrong)}"
+
+
+def test_nothing_imports_the_root() -> None:
+    found = [name for name, path in FILES.items() if "__init__" in set(imports(path, name))]
+    assert found == ["cli"]  # its version
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - CALLS_PREFECT))
+def test_prefect_is_called_in_few_places(name: str) -> None:
+    outside = {target.partition(".")[0] for target in imports(FILES[name], name) if target not in FILES}
+    assert "prefect" not in outside
+
+
+def test_prefect_is_not_loaded_before_it_is_needed() -> None:
+    """Only the flows import Prefect at their top; elsewhere it is imported inside the functions that call it."""
+    for name in sorted(CALLS_PREFECT & set(FILES) - {"running/flows", "running/worker"}):
+        top = ast.parse(FILES[name].read_text(encoding="utf-8")).body
+        modules = [n.module or "" for n in top if isinstance(n, ast.ImportFrom)]
+        modules += [a.name for n in top if isinstance(n, ast.Import) for a in n.names]
+        assert not [m for m in modules if m.partition(".")[0] == "prefect"], name
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"clock"}))
+def test_the_clock_is_read_in_one_place(name: str) -> None:
+    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    reads = {
+        f"{n.value.id}.{n.attr}"
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
+    }
+    assert not reads & {"datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.time"}
+    if name not in READS_THE_CLOCK:
+        assert "clock.now" not in reads
+
+
+def test_schedule_is_pure() -> None:
+    """Time is computed without a database, files or a network; only `calendar` knows the library of holidays."""
+    for name in (n for n in FILES if n.startswith("schedule/")):
+        outside = {t.partition(".")[0] for t in imports(FILES[name], name) if t not in FILES}
+        assert not outside & {"sqlalchemy", "sqlmodel", "prefect", "httpx", "pathlib", "os", "socket"}, name
+        assert "holidays" not in outside or name == "schedule/calendar", name
+
+
+def test_the_parser_sees_what_it_should() -> None:
+    """Guards the tests above: what is known to be imported is found."""
+    assert {"errors", "elements/app", "rows/ledger"} <= set(imports(FILES["task_svc"], "task_svc"))
+    assert "schedule/timer" in set(imports(FILES["elements/loader"], "elements/loader"))
+    assert "clock" in set(imports(FILES["elements/types"], "elements/types"))
+    assert any(t.startswith("prefect") for t in imports(FILES["running/flows"], "running/flows"))
