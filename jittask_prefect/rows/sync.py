@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,8 +30,10 @@ from .plan import Action, Report, look_back, plan_row, wanted
 __all__ = ["Report", "app_tag", "apply", "fingerprint", "hand_over", "plain", "plan", "run"]
 
 OVERLAP = timedelta(minutes=10)  # at least: a transaction that was open during the last sync commits an earlier date
-LEASE_SECONDS = 60
+LEASE_SECONDS = 25.0  # with a sync every minute, a dead one's work is taken up within 85 s
+RENEW_SECONDS = 5.0
 RETURN_AFTER = timedelta(minutes=1)
+log = logging.getLogger("jittask")
 
 
 class LeaseLostError(JittaskError):
@@ -303,23 +308,51 @@ def run(
                 raise LeaseLostError
 
     try:
-        report = plan(app, now, since)
-        keep()
-        for database in app.databases():
-            if _ready(app, database, report):
-                _apply(app, database, report, now, since, keep)
-                with app.engine(database).connect() as connection:
-                    left = ledger.unreturned(connection, now - RETURN_AFTER)
-                report.died += [(database, entry) for entry in [*left, *recover(app, database, now)]]
-        for database in app.databases():
-            if database not in report.down:
-                keep()
-                report.died += [(database, entry) for entry in reconcile(app, database, api, now, keep)]
-                hand_over(app, database, api, now, report, keep)
-        return report
+        with _renewed(app, owner, clock):
+            return _run(app, api, now, since, keep)
     finally:
         with app.engine().begin() as connection:
             ledger.free_lease(connection, "sync", owner)
+
+
+def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) -> Report:
+    report = plan(app, now, since)
+    keep()
+    for database in app.databases():
+        if _ready(app, database, report):
+            _apply(app, database, report, now, since, keep)
+            with app.engine(database).connect() as connection:
+                left = ledger.unreturned(connection, now - RETURN_AFTER)
+            report.died += [(database, entry) for entry in [*left, *recover(app, database, now)]]
+    for database in app.databases():
+        if database not in report.down:
+            keep()
+            report.died += [(database, entry) for entry in reconcile(app, database, api, now, keep)]
+            hand_over(app, database, api, now, report, keep)
+    return report
+
+
+@contextmanager
+def _renewed(app: App, owner: str, clock: Callable[[], datetime]) -> Iterator[None]:
+    """Renew the lease from a thread, so that it holds while one step takes long and ends with the process."""
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(RENEW_SECONDS):
+            try:
+                with app.engine().begin() as connection:
+                    if not ledger.take_lease(connection, "sync", owner, clock(), LEASE_SECONDS):
+                        return
+            except SQLAlchemyError as error:
+                log.debug("the sync's lease was not renewed: %s", error)
+
+    thread = threading.Thread(target=renew, name="jittask-sync-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _ready(app: App, database: str, report: Report) -> bool:
