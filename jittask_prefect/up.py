@@ -30,6 +30,7 @@ from .rows.tables import upgrade
 from .task_svc import TaskSvc
 
 CHECK_SECONDS = 180.0
+SHOWN = timedelta(days=1)  # before and after now
 _STYLES = {
     "executing": "bold cyan",
     "overdue": "yellow",
@@ -59,18 +60,40 @@ def up(app: App, *, check: bool = False) -> int:
     made = upgrade(app, models=True)
     if made:
         say.step(f"tables made: {len(made)}")
+    begins = any(": table " in what for what in made)
     with Embedded(app.path / ".jittask") as embedded:
         api = _start(app, embedded, say)
         say.step(f"[bold green]{escape(app.title)}[/] is up: [link={api.ui_url}]{api.ui_url}[/link]")
         svc = TaskSvc(app, api)
         if check:
             return _check(app, svc, embedded, say)
+        if begins:
+            _begin(app, svc, say)
         say.step("Ctrl-C ends it")
         try:
             _watch(app, svc, embedded, say.console)
         except KeyboardInterrupt:
             say.step("ending: worker, then server …")
         return 0
+
+
+def _begin(app: App, svc: TaskSvc, say: Progress) -> None:
+    """The tables are new: what comes hourly or more often runs once now; nobody waits an hour for first rows."""
+    for template in _scheduled(app):
+        if template.enable and template.timer.cfg.repeat.repeat_type in ("minute", "hour"):
+            _run_now(template, svc)
+            say.step(f"the database is new: {escape(template.title)} runs once now")
+
+
+def _scheduled(app: App) -> list[Meta]:
+    return [t for t in app.templates() if not isinstance(t, DateFieldType)]
+
+
+def _run_now(template: Meta, svc: TaskSvc) -> str:
+    """Run a scheduled task's own function once, now; the task's id."""
+    name = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
+    made = svc.createTimerTask(template.fullName, clock.now(), name, template.taskType, template.cfg.argDict)
+    return str(made["taskId"])
 
 
 class Progress:
@@ -109,14 +132,15 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
         say.step(f"Prefect server {'started' if ours else 'found'} at {url}")
     api = PrefectApi(url)
     api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    from .running.flows import drop_late_syncs, run_sync
+
+    drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
     _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app))
     say.step(f"worker {'started' if ours else 'found'}")
     done = compile.deploy(app, api, clock.now())
     say.step(f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were")
     if done.leftover:
         say.warn(f"left over: {', '.join(done.leftover)}; `jittask deploy --prune` removes them")
-    from .running.flows import run_sync
-
     report = run_sync(app, clock.now())
     if report is not None:
         say.step(f"first sync: {report.created} runs made for rows")
@@ -141,8 +165,9 @@ def _watch(app: App, svc: TaskSvc, embedded: Embedded, console: Console) -> None
             embedded.check()
             shown: RenderableType
             try:
-                records = svc.getTaskRecords(limit=500)
-                shown = view(records, app.zone, clock.now(), console.size.height - 4)
+                now = clock.now()
+                records = svc.getTaskRecords(startTime=now - SHOWN, endTime=now + SHOWN, limit=1000)
+                shown = view(records, app.zone, now, console.size.height - 4)
             except JittaskError as error:
                 shown = Text(str(error), style="red")
             live.update(shown, refresh=True)
@@ -227,7 +252,7 @@ def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Progress) -> int:
             both = "a scheduled and a date-field task have completed"
             say.step(f"[bold green]{both if len(states) > 1 else 'completed'}[/]")
             return 0
-        time.sleep(0.25)
+        time.sleep(0.5)
     logs = f"{embedded.worker_log}, {embedded.server_log}"
     say.fail(f"not completed after {CHECK_SECONDS:g} s: {shown}; logs: {logs}")
     return 1
@@ -235,13 +260,11 @@ def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Progress) -> int:
 
 def _provoke(app: App, svc: TaskSvc, say: Progress) -> dict[str, str]:
     """Run the hourly task once, and save an appointment that is due within seconds; the ids by what they are."""
-    scheduled = [t for t in app.templates() if not isinstance(t, DateFieldType)]
+    scheduled = _scheduled(app)
     wanted: dict[str, str] = {}
     if scheduled:
         template = next((t for t in scheduled if t.timer.cfg.repeat.repeat_type == "hour"), scheduled[0])
-        name = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
-        made = svc.createTimerTask(template.fullName, clock.now(), name, template.taskType, template.cfg.argDict)
-        wanted[template.title] = made["taskId"]
+        wanted[template.title] = _run_now(template, svc)
     if "tasks.AppointmentReminder" in app.names("tasks") and "models.Appointment" in app.names("models"):
         reminder = app.template("tasks.AppointmentReminder")
         wanted[reminder.title] = _appointment(app, reminder)

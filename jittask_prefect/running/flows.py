@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -25,7 +25,7 @@ from sqlalchemy import update
 
 from .. import clock
 from ..elements.app import _LOG, App, use_app
-from ..prefect_api import connect
+from ..prefect_api import Api, connect
 from ..rows import ledger, sync
 from ..rows.ledger import entries
 from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
@@ -34,6 +34,7 @@ SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
 CANCELLED = "ended: cancelled in Prefect"
 DIED = "error: worker died"
+LATE_SECONDS = 30.0
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
@@ -202,6 +203,7 @@ def _sync_flow(app: App) -> AnyFlow:
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
+            await asyncio.to_thread(drop_late_syncs, app, connect(app.path), clock.now())
             report = await asyncio.to_thread(run_sync, app, clock.now())
         finally:
             _LOG.reset(token)
@@ -214,12 +216,34 @@ def _sync_flow(app: App) -> AnyFlow:
             logger.info("plan: %s", json.dumps(changed, ensure_ascii=False))
         return Completed(message=f"{report.created} runs made, {report.ended} ended, {len(report.problems)} problems")
 
-    return flow(name=SYNC, validate_parameters=False, persist_result=False)(jittask_sync)
+    def name() -> str:
+        context = FlowRunContext.get()
+        due = context.flow_run.expected_start_time if context and context.flow_run else None
+        return f"sync · {(due or clock.now()).astimezone(app.zone):%Y-%m-%d %H:%M}"
+
+    return flow(name=SYNC, flow_run_name=name, validate_parameters=False, persist_result=False)(jittask_sync)
+
+
+def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
+    """Cancel syncs that no worker began in time, since the next one does their work; how many there were.
+
+    After an hour without a worker there are sixty, and a worker without a limit starts them all at once.
+    """
+    found = api.deployments(sync.app_tag(app)).get(SYNC)
+    if found is None:
+        return 0
+    late = (now - timedelta(seconds=LATE_SECONDS)).isoformat()
+    waiting = {"deployment_id": {"any_": [found["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+    runs = api.runs(flow_runs=waiting | {"expected_start_time": {"before_": late}})
+    for run in runs:
+        api.set_state(run["id"], "CANCELLED", message="a later sync does its work", force=True)
+    return len(runs)
 
 
 def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Report | None:
     """One sync against the app's Prefect, with what follows for tasks whose worker died."""
-    report = sync.run(app, connect(app.path), now, me(), since=since, clock=clock.now)
+    api = connect(app.path)
+    report = sync.run(app, api, now, me(), since=since, clock=clock.now)
     for database, entry in report.died if report else []:
         if after_return(app, database, entry.task_id):
             next_of_row(app, database, entry, now)
