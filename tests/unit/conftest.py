@@ -1,0 +1,19 @@
+"""Unit tests know no server, also where the integration tests of this session have one running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from jittask_prefect.prefect_api import refresh_settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server() -> Iterator[None]:
+    """From the first unit test on, Prefect's settings name no server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PREFECT_API_URL", raising=False)
+        refresh_settings()
+        yield
+    refresh_settings()
