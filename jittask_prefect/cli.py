@@ -143,7 +143,9 @@ def new(
         folder = scaffold.new_scheduled(app, title, clock.now())
     else:
         folder = scaffold.new_date_field(app, title, model, field)
-    out.print(f"tasks.{folder.name} is made: {escape(str(folder / 'e.json'))}, inner.py")
+    made = json.loads((folder / "e.json").read_text(encoding="utf-8"))
+    of = f" for {made['modelPath']}, field {made['timerCfg']['startField']}" if "modelPath" in made else ""
+    out.print(f"tasks.{folder.name} is made{of}: {escape(str(folder / 'e.json'))}, inner.py")
 
 
 @cli.command()
@@ -158,7 +160,7 @@ def check() -> None:
     if problems:
         err.print(f"[red]{len(problems)} mistake{'s' if len(problems) > 1 else ''} in {escape(str(app.path))}[/]")
         raise typer.Exit(1)
-    err.print(f"[green]{len(app.templates())} tasks, {len(app.models())} models: no mistake[/]")
+    err.print(f"[green]no mistake; tasks: {len(app.templates())}, models: {len(app.models())}[/]")
 
 
 @cli.command("compile")
@@ -312,13 +314,18 @@ def records(
     if as_json:
         _print_json(found)
         return
-    table = Table("due", "task", "row", "status", "taskId", "result", box=None)
+    table = Table(box=None)
+    for name in ("due", "status", "taskId"):
+        table.add_column(name, no_wrap=True, overflow="fold")  # what one reads exactly, or copies, is never cut
+    for name in ("task", "row", "result"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
     for item in found:
         said = item["message"] if item["result"] is None else json.dumps(item["result"], ensure_ascii=False)
-        table.add_row(
-            item["dueTime"], item["title"], escape(item["row"] or ""), item["status"], item["taskId"], escape(said[:80])
-        )
-    out.print(table if found else "no records")
+        due = f"{datetime.fromisoformat(item['dueTime']):%Y-%m-%d %H:%M}"
+        about = (item["title"], item["row"] or "", " ".join(said.split()))
+        table.add_row(due, item["status"], item["taskId"], *map(escape, about))
+    wide = max(out.width, 140) if not out.is_terminal else out.width
+    out.print(table if found else "no records", width=wide)
 
 
 @db.command("upgrade")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect as sa_inspect
 
-from ..errors import ConfigError, Problem, UnknownElement
-from .config import NAME, NAME_TEXT
+from ..errors import ConfigError, JittaskError, Problem, UnknownElement
+from .config import NAME, NAME_TEXT, TaskCfg, read_json
+from .q import parse
 from .q_bind import Kind, column
 from .types import DateFieldType, Meta
 
@@ -81,9 +82,40 @@ def _caught(where: str, action: Any) -> list[Problem]:
 
 
 def _element(app: App, name: str) -> None:
-    element = app.getElement(name)
+    try:
+        element = app.getElement(name)
+    except ConfigError as error:
+        told = {p.key for p in error.problems}
+        raise ConfigError([*error.problems, *(p for p in _beside(app, name) if p.key not in told)]) from None
     if isinstance(element, Meta) and (found := of_template(element)):
         raise ConfigError(found)
+
+
+def _beside(app: App, name: str) -> list[Problem]:
+    """What else is wrong with a task whose e.json is: its function, model and fields, as far as they can be told."""
+    where = f"{name.replace('.', '/')}/e.json"
+    try:
+        raw = read_json(app.path / where, where)
+        kind = app.getElement(raw["type"])
+    except (JittaskError, TypeError, KeyError):
+        return []
+    if not (isinstance(kind, type) and issubclass(kind, Meta)) or kind is Meta:
+        return []
+    func, inner = raw.get("func", raw.get("taskFunc")), raw.get("funcType", "Inner") == "Inner"
+    found: list[Problem] = []
+    if inner or isinstance(func, str):
+        stub = object.__new__(kind)
+        stub.app, stub.fullName = app, name
+        given = raw.get("argDict")
+        about = {"funcType": "Inner" if inner else "Global", "func": func}
+        stub.cfg = TaskCfg.model_construct(**about, argDict=given if isinstance(given, dict) else {})
+        found += _caught("", stub.check_function)
+    timer = raw.get("timerCfg")
+    if kind.rows and isinstance(raw.get("modelPath"), str):
+        fields = {k: timer.get(k) for k in ("startField", "endField")} if isinstance(timer, dict) else {}
+        named = {k: v for k, v in fields.items() if isinstance(v, str)}
+        found += _caught("", lambda: _check_fields(app, raw["modelPath"], named, raw.get("filter")))
+    return found
 
 
 def of_template(template: Meta) -> list[Problem]:
@@ -100,25 +132,30 @@ def check_rows(template: DateFieldType) -> None:
     Raises:
         ConfigError: With every problem.
     """
+    cfg = template.timer.cfg
+    fields = {"startField": cfg.start_field, "endField": cfg.end_field}
+    _check_fields(template.app, template.model_name, fields, template.cfg.filter)
+
+
+def _check_fields(app: App, name: str, fields: Mapping[str, str | None], filter_: object) -> None:
     try:
-        model = template.model
-    except UnknownElement as error:
-        raise ConfigError(Problem("", "modelPath", template.model_name, str(error))) from None
+        model = app.getElement(name)
+    except UnknownElement:
+        known = ", ".join(app.names("models")) or "the app has no models"
+        raise ConfigError(Problem("", "modelPath", name, f"a model of the app: {known}")) from None
     except ConfigError as error:
-        raise ConfigError(
-            Problem("", "modelPath", f"{template.model_name}, which is broken: {error}", "a model that loads")
-        ) from None
+        raise ConfigError(Problem("", "modelPath", f"{name}, which is broken: {error}", "a model that loads")) from None
+    if name not in app.names("models"):
+        raise ConfigError(Problem("", "modelPath", name, f"a model of the app: {', '.join(app.names('models'))}"))
     found = []
     kinds = {name: column(model, name).kind for name in sa_inspect(model).column_attrs.keys()}  # noqa: SIM118  no dict
     dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
-    cfg = template.timer.cfg
-    for key, field in (("startField", cfg.start_field), ("endField", cfg.end_field)):
+    for key, field in fields.items():
         if field is not None and field not in dates:
             named = f"{field}, which is no date" if field in kinds else str(field)
             allowed = ", ".join(dates) or "a model with a date or datetime column"
-            found.append(
-                Problem("", f"timerCfg.{key}", named, f"a date or datetime column of {template.model_name}: {allowed}")
-            )
-    found += _caught("", lambda: template.filter.check(model))
+            found.append(Problem("", f"timerCfg.{key}", named, f"a date or datetime column of {name}: {allowed}"))
+    if isinstance(filter_, str):
+        found += _caught("", lambda: parse(filter_).check(model))
     if found:
         raise ConfigError(found)

@@ -165,7 +165,7 @@ class Meta:
             self._check_signature(self.getFunc(), key)
         except UnknownElement as error:
             found = "nothing" if inner else str(self.cfg.func)
-            raise ConfigError(Problem(file, key, found, f"a function that exists: {error}")) from None
+            raise ConfigError(Problem(file, key, found, f"a function that is there ({error})")) from None
         except SignatureError as error:
             raise error.within(file) from None
 

@@ -6,6 +6,8 @@ import json
 from datetime import datetime
 from typing import Any
 
+from sqlmodel import select
+
 from ..elements.app import _ROW_SESSION, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import ArgumentError
@@ -30,7 +32,9 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
     with RowSession(app.engine(app.database_of(template.model_name))) as session:
         row = scan.load(session, template, key)
         if row is None:
-            raise ArgumentError(f"{template.model_name} has no row {key!r}")
+            some = session.exec(select(template.model).limit(5)).all()
+            keys = ", ".join(map(ledger.key_of, some)) or "none"
+            raise ArgumentError(f"{template.model_name} has no row {key!r}; some that it has: {keys}")
         session.expunge(row)
     return row
 

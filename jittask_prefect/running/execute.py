@@ -29,6 +29,7 @@ from .task import after_return, call, next_of_row, plan_next, task_of
 
 __all__ = ["Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
 
+EARLY_SECONDS = 15.0  # the worker's prefetch and some; what is earlier somebody started by hand
 log = logging.getLogger("jittask")
 
 
@@ -96,7 +97,7 @@ def execute(
         run: The flow run.
         clock: Gives the present instant.
         lost: Called from another thread when the execution was ended or taken over: it must end the process.
-        sleep: Waits between retries, in seconds.
+        sleep: Waits between retries, and for the due time where the run began a moment early; in seconds.
 
     Returns:
         How it ended. A function's failure is an outcome, never an exception.
@@ -104,6 +105,9 @@ def execute(
     owner = me()
     template = app.template(name)
     database, entry = _entry(app, template, task_id, run, clock())
+    early = (entry.due - clock()).total_seconds()
+    if 0 < early <= EARLY_SECONDS:
+        sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
     with app.engine(database).begin() as connection:
         if not ledger.claim(connection, entry.task_id, owner, run.id, clock(), LEASE_SECONDS):
             found = ledger.find(connection, entry.task_id)

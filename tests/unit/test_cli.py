@@ -100,7 +100,7 @@ def test_init_where_something_is(jittask: Jittask, shop: Path) -> None:
 def test_check_says_that_all_is_well(jittask: Jittask, shop: Path) -> None:
     done = jittask("check")
     assert (done.code, done.out) == (0, "")
-    assert "2 tasks" in done.err
+    assert "tasks: 2" in done.err
 
 
 def test_check_lists_every_mistake_on_stdout_and_exits_with_1(jittask: Jittask, shop: Path) -> None:

@@ -359,3 +359,15 @@ def test_the_path_may_be_app_json_itself(tmp_path: Path) -> None:
 def test_no_app_json(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"app\.json: found no such file"):
         App(tmp_path)
+
+
+def test_a_wrong_e_json_hides_no_mistake_of_the_rest(tmp_path: Path) -> None:
+    wrong = patched(REMIND, {"titel": "x", "filter": "Q('nothing', '=', 1)", "timerCfg.startField": "z"})
+    app = write(tmp_path, **{"tasks/Remind/e.json": wrong, "tasks/Remind/inner.py": "def customFunc(a, b):\n    pass\n"})
+    keys = {(p.file.rpartition("/")[2], p.key) for p in app.check()}
+    assert keys == {
+        ("e.json", "titel"),
+        ("e.json", "timerCfg.startField"),
+        ("e.json", "filter"),
+        ("inner.py", "customFunc"),
+    }
