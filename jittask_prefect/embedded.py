@@ -210,6 +210,10 @@ class Embedded:
         fits = info and info.version == _prefect_version() and url in (None, info.url) and pool in (None, info.pool)
         return info if fits else None
 
+    def owned(self) -> list[str]:
+        """What this object answers for, and `stop` ends: `worker`, `server`."""
+        return [what for what, info in (("worker", self._worker), ("server", self._server)) if info]
+
     def check(self) -> None:
         """Raise where a process that this object answers for has ended by itself.
 

@@ -30,6 +30,7 @@ from .rows.tables import upgrade
 from .task_svc import TaskSvc
 
 CHECK_SECONDS = 180.0
+STARTS_WITHIN = 15.0  # what a worker takes to begin a run: nothing is wrong yet
 SHOWN = timedelta(days=1)  # before and after now
 _STYLES = {
     "executing": "bold cyan",
@@ -69,11 +70,13 @@ def up(app: App, *, check: bool = False) -> int:
             return _check(app, svc, embedded, say)
         if begins:
             _begin(app, svc, say)
-        say.step("Ctrl-C ends it")
+        ours = ", then ".join(embedded.owned())
+        say.step(f"Ctrl-C ends {ours}" if ours else "Ctrl-C leaves this view; another `jittask up` runs the server")
         try:
             _watch(app, svc, embedded, say.console)
         except KeyboardInterrupt:
-            say.step("ending: worker, then server …")
+            if ours:
+                say.step(f"ending: {ours} …")
         return 0
 
 
@@ -198,6 +201,8 @@ def view(records: Sequence[Mapping[str, Any]], zone: tzinfo, now: datetime, heig
     table.add_column("result", no_wrap=True, overflow="ellipsis", ratio=4)
     for record in [*sorted(past, key=_due), *sorted(busy, key=_due), *coming]:
         status = Text(record["status"], style=_STYLES.get(record["status"], ""))
+        if record["status"] == "overdue" and (now - _due(record)).total_seconds() < STARTS_WITHIN:
+            status = Text("starting", style="cyan")
         due = f"{_due(record).astimezone(zone):%m-%d %H:%M:%S}"
         table.add_row(due, Text(record["title"]), Text(record["row"] or ""), status, Text(_said(record, now)))
     counts = Counter(r["status"] for r in records)

@@ -363,7 +363,9 @@ def test_no_app_json(tmp_path: Path) -> None:
 
 def test_a_wrong_e_json_hides_no_mistake_of_the_rest(tmp_path: Path) -> None:
     wrong = patched(REMIND, {"titel": "x", "filter": "Q('nothing', '=', 1)", "timerCfg.startField": "z"})
-    app = write(tmp_path, **{"tasks/Remind/e.json": wrong, "tasks/Remind/inner.py": "def customFunc(a, b):\n    pass\n"})
+    app = write(
+        tmp_path, **{"tasks/Remind/e.json": wrong, "tasks/Remind/inner.py": "def customFunc(a, b):\n    pass\n"}
+    )
     keys = {(p.file.rpartition("/")[2], p.key) for p in app.check()}
     assert keys == {
         ("e.json", "titel"),
