@@ -42,14 +42,18 @@ def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, 
     if not waiting:
         return
     deployments = api.deployments(app_tag(app))
-    missing: set[str] = set()
+    problems: dict[str, str] = {}
     for number, entry in enumerate(waiting):
         if keep is not None and number % 10 == 9:
             keep()
         if entry.status == "pending":
             deployment = deployments.get(entry.template)
             if deployment is None:
-                missing.add(entry.template)
+                problems[entry.template] = "no deployment of that name; run `jittask deploy`"
+                continue
+            if not _works(app, entry.template):
+                # Its runs would fail and be made again, every minute.
+                problems[entry.template] = "its tasks wait until it loads; `jittask check` says what is wrong"
                 continue
             if entry.flow_run_id:
                 end_run(api, entry.flow_run_id, "its worker died: the task is tried again", "CRASHED")
@@ -75,8 +79,15 @@ def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, 
                 )
             with app.engine(database).begin() as connection:
                 connection.execute(update(entries).where(entries.c.task_id == entry.task_id).values(dirty=False))
-    for name in sorted(missing):
-        report.problems.append(f"{name}: no deployment of that name; run `jittask deploy`")
+    report.problems += [f"{name}: {what}" for name, what in sorted(problems.items())]
+
+
+def _works(app: App, template: str) -> bool:
+    try:
+        app.template(template)
+    except JittaskError:
+        return False
+    return True
 
 
 def _key(entry: Entry) -> str:

@@ -194,6 +194,26 @@ def test_a_run_that_crashed_before_it_began_is_made_again(shop: Make, state: str
     assert s.entries()[0].attempt == 1  # what never began has cost no retry
 
 
+def test_the_runs_of_a_broken_template_wait_until_it_works_again(shop: Make) -> None:
+    s = shop()
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    s.sync()
+    [first] = s.api.all_runs
+    s.config(slip=1)  # no such key
+    s.api.set_state(first, "FAILED")  # the worker could not load it
+
+    for instant in ("2026-03-02 10:01", "2026-03-02 10:02"):
+        report = s.sync(instant)
+        assert report.created == 0
+        assert any("tasks.Task: its tasks wait" in problem for problem in report.problems)
+    assert list(s.api.all_runs) == [first]
+
+    s._elements["tasks/Task"]["e.json"].pop("slip")
+    s.config()
+    assert s.sync("2026-03-02 10:03").created == 1
+    assert [o.status for o in s.work()] == ["completed"]
+
+
 def test_a_run_that_crashes_and_is_lost_again_and_again(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
