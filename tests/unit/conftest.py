@@ -9,9 +9,9 @@ import pytest
 from jittask_prefect.prefect_api import refresh_settings
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def no_server() -> Iterator[None]:
-    """From the first unit test on, Prefect's settings name no server."""
+    """While a module of unit tests runs, Prefect's settings name no server."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PREFECT_API_URL", raising=False)
         refresh_settings()

@@ -685,10 +685,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:30].encode("ascii", "backslashreplace").decode())
 def test_what_is_no_q_expression_is_refused_fast(text: str) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(FilterError) as error:
         parse(text)
-    assert time.perf_counter() - begin < 0.5
+    assert time.process_time() - begin < 2  # of this process alone: a hang, not a slow machine, is what it finds
     (problem,) = error.value.problems
     assert (problem.file, problem.key) == ("", "filter")
     assert problem.found and len(problem.found) <= 80 and problem.allowed
