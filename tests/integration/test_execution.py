@@ -116,7 +116,8 @@ def test_a_superseded_row_task_is_cancelled_with_the_reason_and_planned_anew(
     assert work.sql("SELECT done FROM workitem WHERE id = :id", id=entry.row_key) == 0
     new = work.entries(entry.template, entry.row_key)[-1]
     assert new.status == "pending" and new.due > entry.due + timedelta(hours=1)
-    assert len([line for line in returned(work) if line.startswith(entry.task_id)]) == 1
+    # Ended by the sync it is told of a minute later; never twice.
+    assert len([line for line in returned(work) if line.startswith(entry.task_id)]) <= 1
 
 
 def test_what_a_function_saves_on_the_worker_is_planned_at_once(work: Place, tasks: dict[str, str]) -> None:
