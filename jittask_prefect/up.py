@@ -31,7 +31,7 @@ from .task_svc import TaskSvc
 
 CHECK_SECONDS = 180.0
 STARTS_WITHIN = 15.0  # what a worker takes to begin a run: nothing is wrong yet
-SHOWN = timedelta(days=1)  # before and after now
+SHOWN = timedelta(days=1)  # ahead of now
 _STYLES = {
     "executing": "bold cyan",
     "overdue": "yellow",
@@ -169,7 +169,8 @@ def _watch(app: App, svc: TaskSvc, embedded: Embedded, console: Console) -> None
             shown: RenderableType
             try:
                 now = clock.now()
-                records = svc.getTaskRecords(startTime=now - SHOWN, endTime=now + SHOWN, limit=1000)
+                records = svc.getTaskRecords(endTime=now)  # the latest, however long ago
+                records += svc.getTaskRecords(startTime=now, endTime=now + SHOWN, limit=1000)
                 shown = view(records, app.zone, now, console.size.height - 4)
             except JittaskError as error:
                 shown = Text(str(error), style="red")
