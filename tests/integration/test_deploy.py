@@ -89,7 +89,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(place: Plac
     assert len(done.changed) == 4 and done.unchanged == []
 
     # At once, not after the scheduler's next round. National Day 2026 is 1–7 October: Tuesday the 6th moves to the 8th.
-    tuesdays = [i.astimezone(ZoneInfo("Asia/Shanghai")) for i in instants(place, "tasks.DeployTuesdays")]
+    tuesdays = [i.astimezone(ZoneInfo("Asia/Shanghai")) for i in filled(place, "tasks.DeployTuesdays")]
     assert [f"{i:%m-%d %H:%M}" for i in tuesdays] == ["09-22 09:00", "09-29 09:00", "10-08 09:00"]
     assert instants(place, "tasks.DeployOff") == []
 
@@ -117,7 +117,7 @@ def test_a_change_made_in_the_ui_is_found_and_put_right(place: Place) -> None:
     place.api._call("PATCH", f"/deployments/{found['id']}", json={"paused": True})
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == ["tasks.DeployTuesdays"]
     assert not place.deployments()["tasks.DeployTuesdays"]["paused"]
-    assert len(instants(place, "tasks.DeployTuesdays")) == 3, "pausing deleted them; 3 is what Prefect makes ahead"
+    assert len(filled(place, "tasks.DeployTuesdays")) == 3, "pausing deleted them; 3 is what Prefect makes ahead"
 
 
 def test_two_apps_with_a_template_of_the_same_name_are_refused(place: Place, tmp_path: Path) -> None:
@@ -132,6 +132,11 @@ def test_two_apps_with_a_template_of_the_same_name_are_refused(place: Place, tmp
 
 def instants(place: Place, name: str) -> list[datetime]:
     return [iso(r["expected_start_time"]) for r in place.runs(name, "SCHEDULED")]
+
+
+def filled(place: Place, name: str) -> list[datetime]:
+    """What the deploy made for its own `now`; later ones come from the server's scheduler, whenever its round is."""
+    return [i for i in instants(place, name) if i < BEFORE_NATIONAL_DAY + timedelta(days=30)]
 
 
 def prefect_deploy_all(folder: Path) -> str:
