@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from typing import Any
 
 from ..elements.config import Missed
 from ..schedule.timer import Occurrence, Series
@@ -72,15 +71,6 @@ class Report:
     created: int = 0
     ended: int = 0
     died: list[tuple[str, Entry]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as `jittask sync --json` prints it."""
-        return {
-            "actions": [a.as_dict() for a in self.actions],
-            "problems": self.problems,
-            "created": self.created,
-            "ended": self.ended,
-        }
 
 
 def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence]:

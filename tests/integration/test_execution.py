@@ -110,9 +110,7 @@ def test_a_superseded_row_task_is_cancelled_with_the_reason_and_planned_anew(
     assert entry.flow_run_id
     # Found by the re-check at the due moment, or by the sync of this minute, whichever was first.
     assert entry.message.startswith("superseded: ")
-    # Prefect's worker writes its own words over the reason where it was about to begin the run.
-    said = work.state(entry.flow_run_id, "Cancelled")["message"]
-    assert "superseded: " in said or "cancelled" in said
+    work.state(entry.flow_run_id, "Cancelled")  # in Prefect its worker may write its own words over the reason
     assert work.sql("SELECT done FROM workitem WHERE id = :id", id=entry.row_key) == 0
     new = work.entries(entry.template, entry.row_key)[-1]
     assert new.status == "pending" and new.due > entry.due + timedelta(hours=1)
