@@ -27,7 +27,9 @@ cli = typer.Typer(
 )
 db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
 cli.add_typer(db, name="db")
-out = Console(highlight=False, soft_wrap=True)
+# A file or a pipe has no edge at which to break lines.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Now = Annotated[
@@ -273,31 +275,77 @@ def preview(
     task: str,
     row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,
     after: Annotated[str | None, typer.Option(help="Start of the window; now where absent.")] = None,
-    before: Annotated[str | None, typer.Option(help="End of the window; a year on where absent.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    before: Annotated[str | None, typer.Option(help="End of the window; ten years on where absent.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many that take place, at most.")] = 20,
     as_json: Json = False,
+    ics: Annotated[
+        Path | None, typer.Option("--ics", help="Write an iCalendar of them, for Outlook, Google and others.")
+    ] = None,
 ) -> None:
     """List a task's occurrences, and how each came to be."""
+    from . import show
     from .running.debug import load_row
     from .schedule.words import describe
 
     app = _app()
     template = app.template(task)
     start = _instant(after, name="--after")
-    stop = _instant(before, name="--before") if before else start + timedelta(days=366)
-    found = template.explain(start, stop, load_row(app, template, row))[:count]
+    stop = _instant(before, name="--before") if before else start + timedelta(days=3653)
+    if stop <= start:
+        raise ArgumentError(f"--before {before or stop}; allowed: a time after {start:%Y-%m-%d %H:%M}")
+    found = show.take(template.explained(start, stop, load_row(app, template, row)), count)
+    listed = list(found) if ics is not None or as_json else []
+    if ics is not None:
+        name = task if row is None else f"{task} {row}"
+        ics.write_bytes(show.ics(listed, name, template.title, describe(template.timer), clock.now()))
+        err.print(f"{escape(str(ics))}: {sum(at.due is not None for at in listed)} events")
     if as_json:
-        _print_json([e.as_dict() for e in found])
-        return
-    out.print(f"[bold]{escape(template.title)}[/] ({task}): {escape(describe(template.timer))}")
-    table = Table("due", "nominal", "because", "note", box=None)
-    for item in found:
-        due = f"{item.due:%a %Y-%m-%d %H:%M %Z}" if item.due else "–"
-        moved = "" if item.due == item.nominal else f"{item.nominal:%a %Y-%m-%d %H:%M}"
-        table.add_row(due, moved, item.because or "", item.note)
-    out.print(table if found else "nothing in the window")
+        _print_json([e.as_dict() for e in listed])
+    if ics is None and not as_json:
+        out.print(f"[bold]{escape(template.title)}[/] ({task}): {escape(describe(template.timer))}")
+        shown = list(show.lines(found))
+        if shown and shown[0].first.origin:
+            out.print(f"From {escape(shown[0].first.origin)}:")
+        out.print(show.preview(shown) if shown else "nothing in the window")
     for warning in app.warnings(clock.now(), [template]):
         err.print(f"[yellow]warning:[/] {escape(warning)}")
+
+
+@cli.command()
+def calendar(
+    country: Annotated[str, typer.Argument(help="A country code (CN, DE-BY), or a calendar of app.json.")],
+    year: Annotated[int, typer.Argument(min=1, max=9999)],
+    as_json: Json = False,
+) -> None:
+    """Print a year of a calendar as a grid: holidays, make-up days, weekends."""
+    from . import show
+
+    found = _calendar(country)
+    days = show.year(found, year)
+    if as_json:
+        _print_json(show.as_json(found, days))
+        return
+    rule = " (block: contiguous)" if found.block == "contiguous" else ""
+    out.print(f"[bold]{escape(found.label)} {year}[/]{rule}")
+    for line in show.grid(days, out.width):
+        out.print(line)
+    for sentence in show.legend(days):
+        out.print(sentence)
+    if (known := found.reliable_until) is not None and year > known.year:
+        err.print(
+            f"[yellow]warning:[/] holidays of {escape(found.label)} are published until {known}; this is a forecast"
+        )
+
+
+def _calendar(name: str) -> Any:
+    """A calendar of the app, where there is one, or of a country; `DE-BY` is a subdivision."""
+    from .schedule.calendar import Calendar, CalendarCfg
+    from .wiring import in_an_app
+
+    if in_an_app() and name in _app().calendars():
+        return _app().calendar(name)
+    code, _, subdiv = name.partition("-")
+    return Calendar(CalendarCfg(country=code, subdiv=subdiv or None))
 
 
 @cli.command()
@@ -324,8 +372,7 @@ def records(
         due = f"{datetime.fromisoformat(item['dueTime']):%Y-%m-%d %H:%M}"
         about = (item["title"], item["row"] or "", " ".join(said.split()))
         table.add_row(due, item["status"], item["taskId"], *map(escape, about))
-    wide = max(out.width, 140) if not out.is_terminal else out.width
-    out.print(table if found else "no records", width=wide)
+    out.print(table if found else "no records")
 
 
 @db.command("upgrade")

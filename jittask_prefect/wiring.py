@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .elements.app import App, current_app
+from .elements.app import App, current_app, in_an_app
 from .rows import hooks
 from .rows.nudge import nudge
 from .task_svc import TaskSvc
 
-__all__ = ["App", "app"]
+__all__ = ["App", "app", "in_an_app"]
 
 App.builtins.setdefault("services.TaskSvc", TaskSvc)
 hooks.install(current_app, nudge)

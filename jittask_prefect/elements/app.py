@@ -168,19 +168,26 @@ def find_app() -> Path:
         if not (folder / "app.json").is_file():
             raise ConfigError(Problem(ENV_APP, "", f"{named}, where no app.json is", "an app folder, or its app.json"))
         return folder
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        for candidate in (folder, folder / "flows"):
-            if (candidate / "app.json").is_file():
-                return candidate
+    if (found := _nearest(Path.cwd())) is not None:
+        return found
     raise ConfigError(
         Problem(
             "app.json",
             "",
-            f"none in {here} or above",
+            f"none in {Path.cwd()} or above",
             f"an app folder; {ENV_APP} points at one, `jittask init DIR` makes one",
         )
     )
+
+
+def in_an_app() -> bool:
+    """Whether `JITTASK_APP` is set, or an app.json is here or above."""
+    return bool(os.environ.get(ENV_APP)) or _nearest(Path.cwd()) is not None
+
+
+def _nearest(here: Path) -> Path | None:
+    folders = (candidate for folder in (here, *here.parents) for candidate in (folder, folder / "flows"))
+    return next((folder for folder in folders if (folder / "app.json").is_file()), None)
 
 
 def _folder_of(path: Path) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import clock
 from ..errors import ArgumentError, ConfigError, Problem, SignatureError, UnknownElement
 from ..schedule.timer import Explained, Series, Timer
+from ..schedule.words import origin
 from .config import NAME, TaskCfg
 from .q import Filter
 from .q_bind import Column, Kind, column
@@ -98,8 +99,12 @@ class Meta:
 
     def explain(self, after: datetime, before: datetime, row: Any = None) -> list[Explained]:
         """How each occurrence in the window came to be; arguments as for `occurrences`."""
+        return list(self.explained(after, before, row))
+
+    def explained(self, after: datetime, before: datetime, row: Any = None) -> Iterator[Explained]:
+        """The same, one by one as they are found."""
         series = self.series(row)
-        return [] if series is None else series.explain(self.local(after), self.local(before))
+        return iter(()) if series is None else series.explained(self.local(after), self.local(before))
 
     def getNextRunTime(self, task: Task | None = None, now: datetime | None = None) -> datetime | None:
         """The next due time after `now` (the present where absent); None where there is none."""
@@ -210,6 +215,13 @@ class DateFieldType(Meta):
             return None
         start, end = self.dates(row)
         return self.timer.series(start, end) if start is not None else None
+
+    def explained(self, after: datetime, before: datetime, row: Any = None) -> Iterator[Explained]:
+        """How each occurrence of a row came to be, its date and the offset included."""
+        start = self.dates(row)[0] if row is not None else None
+        if start is not None:
+            where = origin(self.timer, start)
+            yield from (replace(found, origin=where) for found in super().explained(after, before, row))
 
     def dates(self, row: Any) -> tuple[date | None, date | None]:
         """The row's start and end field, as the timer takes them."""

@@ -1,32 +1,36 @@
-"""Holidays, weekends and working days of a country, and of the house that adds its own: the only user of `holidays`.
+"""Holidays, weekends and working days of a country, and of the house that adds its own.
 
 A day is a *holiday* where the country (or the calendar's `closed`) says so. It is a *working day* where it is neither
 weekend nor holiday; make-up days (China's, and the calendar's `open`) are working days even on a Saturday.
+
+All of it stands in one table, a byte for each day, made once for each configuration and never changed; threads share
+it.
 """
 
 from __future__ import annotations
 
-import re
 import threading
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date, timedelta
-from difflib import get_close_matches
-from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from functools import cached_property, lru_cache
+from typing import Annotated, Literal, Self
 
-import holidays
 from pydantic import BeforeValidator, Field
 
 from ..errors import ConfigError, Problem
 from ..shape import Shape, shown
+from .country import Country, Listing, listing, problems, reliable_until
 
 Block = Literal["contiguous", "listed"]
-SATURDAY_AND_SUNDAY = frozenset({5, 6})
-SEEK = 4000
-"""Days after which the search for a working day gives up."""
-MONDAY = date(2026, 1, 5)
-"""Any Monday: a day to ask a country's present weekend with."""
+FIRST_YEAR, LAST_YEAR = 1950, 2100
+"""What a table covers at least. Before and beyond, weekends go on and no holiday is known."""
+EDGE = 4 * 7
+"""Ordinary days at both ends of a table: the search for a working day ends there at the latest."""
+SATURDAY_AND_SUNDAY = (5, 6)
+LAST_ORDINAL = date.max.toordinal()
+CLOSED = "closed"
+NOBODY = Listing({}, frozenset(), frozenset(), {}, frozenset())
 
 
 def _ranges(value: object) -> object:
@@ -68,22 +72,33 @@ class CalendarCfg(Shape):
     open: Ranges = ()
 
 
-class _Year(NamedTuple):
-    """What the country lists for one year."""
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The table: of each day from `first` (an ordinal) on, what it is.
 
-    holidays: Mapping[date, str]
-    substituted: frozenset[date]  # days off in place of others: observed, or paid for by a make-up day
-    makeup: frozenset[date]  # weekend days that are worked
-    weekends: frozenset[date]
+    Args:
+        rests: 1 on a day that is no working day.
+        weekends: 1 on a weekend day that is not worked.
+        makeup: 1 on a day that is worked although it is a weekend day or a holiday by itself.
+        names: The holidays, by ordinal, each with its name.
+    """
 
+    first: int
+    rests: bytes
+    weekends: bytes
+    makeup: bytes
+    names: Mapping[int, str] = field(repr=False)
 
-EMPTY: Mapping[date, str] = {}
-LOCK = threading.Lock()
-"""Around the library: it changes its warnings' filter and its own objects as it works."""
+    def at(self, ordinal: int) -> int:
+        """The place of a day in the table; beyond its ends the week at the end goes on."""
+        place, last = ordinal - self.first, len(self.rests) - 1
+        if place < 0:
+            return place % 7
+        return place if place <= last else last - 6 + (place - last - 1) % 7
 
 
 class Calendar:
-    """Holidays and working days of one calendar; immutable to look at, safe to share between threads.
+    """Holidays and working days of one calendar; immutable, safe to share between threads.
 
     Args:
         cfg: Country, subdivision, categories, block rule, and the house's own closed and open days.
@@ -97,11 +112,6 @@ class Calendar:
         _check(cfg, key)
         self.cfg = cfg
         self.block: Block = cfg.block or ("contiguous" if cfg.country in ("CN", "CHN") else "listed")
-        self._closed, self._open = _days(cfg.closed), _days(cfg.open)
-        if both := sorted(self._closed & self._open):
-            raise ConfigError(Problem("", f"{key}.open", shown(str(both[0])), "a day that is not in closed as well"))
-        self._listed: dict[int, _Year] = {}
-        self._named: dict[int, Mapping[date, str]] = {}
 
     @classmethod
     def of(cls, source: object, key: str = "calendar") -> Self | None:
@@ -125,217 +135,171 @@ class Calendar:
         """What to call it in a sentence: `CN`, `DE-BY`, or `own calendar`."""
         return "-".join(part for part in (self.cfg.country, self.cfg.subdiv) if part) or "own calendar"
 
+    @cached_property
+    def days(self) -> Days:
+        """The table of days; made at first use, once for all calendars of the same configuration."""
+        with TABLES:
+            return _table(self.cfg, self.block)
+
     def is_weekend(self, day: date) -> bool:
-        """Whether `day` is an ordinary weekend day of the country (Friday and Saturday in SA), worked or not."""
-        if self.cfg.country is None:
-            return day.weekday() in SATURDAY_AND_SUNDAY
-        year = self._year(day.year)
-        return day in year.weekends if year.weekends else day.weekday() in SATURDAY_AND_SUNDAY
+        """Whether `day` is an ordinary weekend day of the country (Friday and Saturday in SA) that is not worked."""
+        days = self.days
+        return days.weekends[days.at(day.toordinal())] == 1
 
     def is_makeup(self, day: date) -> bool:
         """Whether `day` is worked although it is a weekend day or a holiday by itself."""
-        if day in self._closed:
-            return False
-        return day in self._open or (day in self._year(day.year).makeup and self.is_weekend(day))
+        days = self.days
+        return days.makeup[days.at(day.toordinal())] == 1
 
     def is_working_day(self, day: date) -> bool:
         """Whether `day` is neither weekend nor holiday."""
-        return self.is_makeup(day) or not (self.is_weekend(day) or self._lists(day))
+        days = self.days
+        return days.rests[days.at(day.toordinal())] == 0
 
     def is_holiday(self, day: date) -> bool:
         """Whether `day` is a legal holiday: listed, closed, or (block contiguous) in a run of days off around one."""
-        return self.holiday_name(day) is not None
+        return day.toordinal() in self.days.names
 
     def holiday_name(self, day: date) -> str | None:
         """The name of the holiday on `day` (of a block: that of the listed holiday nearest to it), or None."""
-        names = self._named.get(day.year)
-        if names is None:
-            names = self._named[day.year] = self._name(day.year)
-        return names.get(day)
+        return self.days.names.get(day.toordinal())
 
-    def next_working_day(self, day: date) -> date:
-        """The first working day after `day`."""
-        return self._seek(day, 1)
+    def next_working_day(self, day: date) -> date | None:
+        """The first working day after `day`; None at the end of time."""
+        days = self.days
+        return _date(seek(days, days.rests, day.toordinal(), 1))
 
-    def previous_working_day(self, day: date) -> date:
-        """The last working day before `day`."""
-        return self._seek(day, -1)
+    def previous_working_day(self, day: date) -> date | None:
+        """The last working day before `day`; None at the beginning of time."""
+        days = self.days
+        return _date(seek(days, days.rests, day.toordinal(), -1))
 
     @property
     def reliable_until(self) -> date | None:
         """The last day for which the country's holidays are published rather than reckoned; None without a country."""
         return reliable_until(self.cfg.country) if self.cfg.country else None
 
-    def _seek(self, day: date, step: int) -> date:
-        for days in range(1, SEEK):
-            if self.is_working_day(found := day + timedelta(days * step)):
-                return found
-        raise ConfigError(Problem("", "calendar", f"no working day within {SEEK} days of {day}", "some open days"))
 
-    def _lists(self, day: date) -> bool:
-        return day in self._closed or day in self._year(day.year).holidays
+def seek(days: Days, off: bytes, ordinal: int, step: int) -> int | None:
+    """The nearest day after (step 1) or before (-1) an ordinal that is 0 in `off`; None where time ends first.
 
-    def _year(self, year: int) -> _Year:
-        """The country's list for a year, made once; building it twice would give the same."""
-        found = self._listed.get(year)
-        if found is None:
-            cfg = self.cfg
-            with LOCK:
-                found = _list(cfg.country, cfg.subdiv, cfg.categories, cfg.language, year)
-            self._listed[year] = found
-        return found
-
-    def _name(self, year: int) -> Mapping[date, str]:
-        """Every holiday of a year with its name."""
-        days = [day for day in self._year(year).holidays if not self.is_makeup(day)]
-        days += [day for day in self._closed if day.year == year and day not in days]
-        if self.block == "contiguous":
-            # A block that reaches over New Year is made by a holiday of either year.
-            for neighbour, month, edge in ((year - 1, 12, 31), (year + 1, 1, 1)):
-                if 1 <= neighbour <= 9999 and not self.is_working_day(date(neighbour, month, edge)):
-                    days.append(date(neighbour, month, edge))
-        named: dict[date, str] = {}
-        for day in sorted(days):
-            if self.block == "listed":
-                named[day] = self._own_name(day) or "closed"
-            elif day not in named:
-                named |= self._block(day)
-        return {day: name for day, name in named.items() if day.year == year}
-
-    def _own_name(self, day: date) -> str | None:
-        name = self._year(day.year).holidays.get(day)
-        return name or ("closed" if day in self._closed else None)
-
-    def _block(self, day: date) -> dict[date, str]:
-        """The run of days off around `day`, each with the name of the listed holiday nearest to it; {} without one."""
-        first = last = day
-        while first > date.min and not self.is_working_day(first - timedelta(1)):
-            first -= timedelta(1)
-        while last < date.max and not self.is_working_day(last + timedelta(1)):
-            last += timedelta(1)
-        run = [first + timedelta(n) for n in range((last - first).days + 1)]
-        listed = [day for day in run if self._lists(day)]
-        # A substituted day off has no name of its own worth telling: the festival it belongs to has.
-        proper = [day for day in listed if day not in self._year(day.year).substituted] or listed
-        if not listed:
-            return {}
-        return {day: self._own_name(min(proper, key=lambda at: (abs(at - day), at))) or "closed" for day in run}
+    Args:
+        days: The table that `off` belongs to.
+        off: `days.rests` or `days.weekends`.
+    """
+    place = days.at(ordinal)
+    found = off.find(0, place + 1) if step > 0 else off.rfind(0, 0, place)
+    if found < 0:  # at an end of the table: the week there goes on
+        week = off.find(0, len(off) - 7) if step > 0 else off.rfind(0, 0, 7)
+        if week < 0:
+            return None
+        found = week + 7 * step
+    at = ordinal + found - place
+    return at if 1 <= at <= LAST_ORDINAL else None
 
 
-def _days(ranges: tuple[tuple[date, date], ...]) -> frozenset[date]:
-    return frozenset(first + timedelta(n) for first, last in ranges for n in range((last - first).days + 1))
+def _date(ordinal: int | None) -> date | None:
+    return None if ordinal is None else date.fromordinal(ordinal)
 
 
-def _check(cfg: CalendarCfg, key: str) -> None:
-    if cfg.country is None:
-        if cfg.subdiv or cfg.categories:
-            found = shown(cfg.subdiv or cfg.categories)
-            raise ConfigError(
-                Problem("", f"{key}.{'subdiv' if cfg.subdiv else 'categories'}", found, "only with country")
-            )
-        return
-    countries = _countries()
-    if cfg.country not in countries:
-        near = get_close_matches(cfg.country.upper(), countries, n=3, cutoff=0.6)
-        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        allowed = f"an ISO 3166 country code such as CN, US or DE{hint}, or a name in app.json's calendars"
-        raise ConfigError(Problem("", f"{key}.country", shown(cfg.country), allowed))
-    entity = _bare(cfg.country)
-    problems = []
-    subdivs = sorted({*entity.subdivisions, *entity.subdivisions_aliases})
-    if cfg.subdiv and cfg.subdiv not in subdivs:
-        allowed = ", ".join(subdivs) or f"none: {cfg.country} has no subdivisions"
-        problems.append(Problem("", f"{key}.subdiv", shown(cfg.subdiv), allowed))
-    if unknown := [name for name in cfg.categories or () if name not in entity.supported_categories]:
-        allowed = ", ".join(entity.supported_categories)
-        problems.append(Problem("", f"{key}.categories", shown(unknown[0]), allowed))
-    if cfg.language and cfg.language not in entity.supported_languages:
-        allowed = ", ".join(entity.supported_languages) or f"none: {cfg.country} has one language only"
-        problems.append(Problem("", f"{key}.language", shown(cfg.language), allowed))
-    if problems:
-        raise ConfigError(problems)
+TABLES = threading.Lock()
+"""One thread makes a table, the others wait for it."""
 
 
-@lru_cache(maxsize=512)
-def _bare(country: str) -> Any:
-    """The library's object without any year, for what it says about itself."""
-    return holidays.country_holidays(country, expand=False)
+@lru_cache(maxsize=64)
+def _table(cfg: CalendarCfg, block: Block) -> Days:
+    own = [day.year for days in (*cfg.closed, *cfg.open) for day in days]
+    return table(cfg, block, max(1, min([FIRST_YEAR, *own])), min(9999, max([LAST_YEAR, *own])))
 
 
-@lru_cache(maxsize=1)
-def _countries() -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = holidays.list_supported_countries(include_aliases=True)
+def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> Days:
+    """Make the table of some years.
+
+    Args:
+        cfg: The calendar.
+        block: Whether a run of days off around a listed holiday is a holiday as a whole.
+        first_year: The first year, included.
+        last_year: The last year, included.
+    """
+    country = cfg.country and Country(cfg.country, cfg.subdiv, cfg.categories, cfg.language)
+    known = listing(country, first_year, last_year) if country else NOBODY
+    first = max(1, date(first_year, 1, 1).toordinal() - EDGE)
+    last = min(LAST_ORDINAL, date(last_year, 12, 31).toordinal() + EDGE)
+    ordinary = _weekends(known, first, last)
+    closed = {day.toordinal() for day in _each(cfg.closed)}
+    listed = {day.toordinal(): name for day, name in known.holidays.items()}
+    listed |= {ordinal: CLOSED for ordinal in closed if ordinal not in listed}
+    worked = {day.toordinal() for day in known.makeup}
+    worked = {at for at in worked if ordinary[at - first]} | {day.toordinal() for day in _each(cfg.open)}
+    rests, weekends, makeup = bytearray(ordinary), bytearray(ordinary), bytearray(len(ordinary))
+    for ordinal in listed:
+        rests[ordinal - first] = 1
+    for ordinal in worked - closed:
+        rests[ordinal - first] = weekends[ordinal - first] = 0
+        makeup[ordinal - first] = 1
+    off = {ordinal: name for ordinal, name in sorted(listed.items()) if rests[ordinal - first]}
+    proper = {at: name for at, name in off.items() if date.fromordinal(at) not in known.substituted}
+    names = _blocks(off, proper, bytes(rests), first) if block == "contiguous" else off
+    return Days(first, bytes(rests), bytes(weekends), bytes(makeup), names)
+
+
+def _weekends(known: Listing, first: int, last: int) -> bytearray:
+    """1 on each day of a weekend. At the ends, where nothing is listed, the nearest year's weekend counts."""
+    found = bytearray(last - first + 1)
+    years = range(date.fromordinal(first).year, date.fromordinal(last).year + 1)
+    for year in years:
+        weekend = known.weekends.get(year)
+        if weekend is None and known.weekends:
+            weekend = () if any(day.year == year for day in known.odd) else _nearest(known.weekends, year)
+        begin = max(first, date(year, 1, 1).toordinal())
+        end = min(last, date(year, 12, 31).toordinal())
+        for weekday in SATURDAY_AND_SUNDAY if weekend is None else weekend:
+            at = begin + (weekday + 1 - begin) % 7  # ordinal 1 is a Monday
+            found[at - first : end - first + 1 : 7] = b"\1" * len(range(at, end + 1, 7))
+    for day in known.odd:
+        found[day.toordinal() - first] = 1
     return found
 
 
-@lru_cache(maxsize=4096)
-def _list(
-    country: str | None, subdiv: str | None, categories: tuple[str, ...] | None, language: str | None, year: int
-) -> _Year:
-    if country is None:
-        return _Year(EMPTY, frozenset(), frozenset(), frozenset())
-    # Without a language the library asks the environment, and names would differ between machines.
-    language = language or ("en_US" if "en_US" in _bare(country).supported_languages else None)
-    # The neighbours too: a holiday of one year may be observed, or paid for, in another.
-    years = [y for y in (year - 1, year, year + 1) if 1 <= y <= 9999]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # All years at once: the library's lazy growth is not safe under threads.
-        entity: Any = holidays.country_holidays(
-            country, subdiv=subdiv, years=years, expand=False, language=language, categories=categories
-        )
-    listed = {day: name for day, name in entity.items() if day.year == year}
-    labels = [getattr(entity, label, None) for label in ("substituted_label", "observed_label")]
-    marks = [re.escape(str(entity.tr(label))).replace("%s", ".*") for label in labels if label]
-    substitute = re.compile("|".join(marks) or r"(?!)")
-    substituted = frozenset(day for day, name in listed.items() if substitute.fullmatch(name))
-    makeup = frozenset(day for day in entity.weekend_workdays if day.year == year)
-    first, length = date(year, 1, 1), 366 if year % 4 == 0 and (year % 100 or year % 400 == 0) else 365
-    weekends = frozenset(d for n in range(length) if entity.is_weekend(d := first + timedelta(n)))
-    return _Year(listed, substituted, makeup, weekends)
+def _nearest(weekends: Mapping[int, tuple[int, ...]], year: int) -> tuple[int, ...]:
+    return weekends[min(weekends, key=lambda known: abs(known - year))]
 
 
-@lru_cache(maxsize=256)
-def reliable_until(country: str) -> date:
-    """The last day up to which a country's holidays are known rather than reckoned.
+def _blocks(off: Mapping[int, str], proper: Mapping[int, str], rests: bytes, first: int) -> dict[int, str]:
+    """Each run of days off that contains a listed holiday, every day with the name of the one nearest to it.
 
-    Where make-up days are decreed each year (CN: the State Council's notice) that is the last year with a published
-    substitution; where the moon decides, the year before the first estimate after the last exact year; else the end of
-    the library's range.
+    Args:
+        off: The listed holidays that are not worked, in order.
+        proper: Those of them that are no substituted days off: the festival has a name worth telling, its paid-for
+            Friday has not.
+        rests: 1 on each day that is no working day.
+        first: The ordinal of its first day.
     """
-    entity = _bare(country)
-    decreed = set()
-    for name in dir(entity):  # the library copies a country's tables onto its objects
-        table = getattr(entity, name, None) if name.startswith("special_") else None
-        if isinstance(table, dict):
-            decreed |= {year for year, entries in table.items() if _substitutes(entries)}
-    last = int(entity.end_year)
-    if len([year for year in range(2020, 2027) if year in decreed]) >= 5:
-        return date(min(last, max(decreed)), 12, 31)
-    label = getattr(entity, "estimated_label", None)
-    if label:
-        listed = _with_estimates(entity, list(range(max(entity.start_year, 2000), last + 1)))
-        mark = listed.tr(label).replace("%s", "").strip(" ()（）")
-        guessed = {day.year for day, name in listed.items() if mark in name}
-        exact = [year for year in range(2000, last + 1) if year not in guessed]
-        if guessed and exact and max(guessed) > max(exact):
-            last = max(exact)
-    return date(last, 12, 31)
+    named: dict[int, str] = {}
+    for ordinal in off:
+        if ordinal in named:
+            continue
+        begin = rests.rfind(0, 0, ordinal - first) + 1 + first
+        end = rests.find(0, ordinal - first)
+        run = range(begin, (end if end >= 0 else len(rests)) + first)
+        chosen = [at for at in run if at in proper] or [at for at in run if at in off]
+        for at in run:
+            nearest = min(chosen, key=lambda one: (abs(one - at), one))
+            named[at] = off[nearest]
+    return named
 
 
-def _with_estimates(entity: Any, years: list[int]) -> Any:
-    """The library's object again, with its estimates marked as such where it can."""
-    language = "en_US" if "en_US" in entity.supported_languages else None
-    with LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return type(entity)(years=years, expand=False, language=language, islamic_show_estimated=True)
-        except TypeError:
-            return type(entity)(years=years, expand=False, language=language)
+def _each(ranges: tuple[tuple[date, date], ...]) -> Iterator[date]:
+    return (first + timedelta(n) for first, last in ranges for n in range((last - first).days + 1))
 
 
-def _substitutes(entries: Any) -> bool:
-    if not entries or not isinstance(entries, tuple):
-        return False
-    items = entries if isinstance(entries[0], tuple) else (entries,)
-    return any(len(item) >= 4 and all(isinstance(part, int) for part in item[:4]) for item in items)
+def _check(cfg: CalendarCfg, key: str) -> None:
+    if both := sorted(set(_each(cfg.closed)) & set(_each(cfg.open))):
+        raise ConfigError(Problem("", f"{key}.open", shown(str(both[0])), "a day that is not in closed as well"))
+    if cfg.country is None:
+        for name in ("subdiv", "categories", "language"):
+            if (found := getattr(cfg, name)) is not None:
+                raise ConfigError(Problem("", f"{key}.{name}", shown(found), "only with country"))
+        return
+    if found := problems(Country(cfg.country, cfg.subdiv, cfg.categories, cfg.language), key):
+        raise ConfigError(found)

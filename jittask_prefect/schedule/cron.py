@@ -96,6 +96,10 @@ class CronSeries:
     def last(self) -> datetime | None:
         return None
 
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(1 if self.finer else 31)
+
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
         day, last = low.date(), high.date()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 
-from .calendar import Calendar
-from .recur import LAST_ORDINAL
+from .calendar import LAST_ORDINAL, Calendar, Days, seek
 from .spec import Policy
 
 REACH = 1000
@@ -15,7 +15,7 @@ REACH = 1000
 WEEKEND = "weekend"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Moves:
     """Which days an occurrence must not fall on, and where it goes instead.
 
@@ -30,7 +30,6 @@ class Moves:
     holidays: bool
     weekends: bool
     policy: Policy
-    _known: dict[tuple[int, int], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def active(self) -> bool:
@@ -39,11 +38,10 @@ class Moves:
 
     def blocked(self, day: date) -> str | None:
         """Why nothing runs on that day: the holiday's name or "weekend"; None where it is a day to run on."""
-        if self.holidays and self.calendar.is_holiday(day):
-            return self.calendar.holiday_name(day) or "holiday"
-        if self.weekends and self._weekend(day):
-            return WEEKEND
-        return None
+        days, ordinal = self._days, day.toordinal()
+        if self.holidays and (name := days.names.get(ordinal)) is not None:
+            return name or "holiday"
+        return WEEKEND if self.weekends and days.weekends[days.at(ordinal)] else None
 
     def target(self, day: date) -> date | None:
         """The day on which an occurrence of a blocked `day` takes place; None where it is skipped."""
@@ -69,38 +67,23 @@ class Moves:
             high = self._seek(last, 1) or _shift(last, REACH)
         return low, high
 
-    def _weekend(self, day: date) -> bool:
-        return self.calendar.is_weekend(day) and not self.calendar.is_makeup(day)
+    @cached_property
+    def _days(self) -> Days:
+        return self.calendar.days
 
-    def _rests(self, day: date) -> bool:
-        """Whether `day` is no working day for this task: without `skipHoliday` only weekends count."""
-        return not self.calendar.is_working_day(day) if self.holidays else self._weekend(day)
+    @cached_property
+    def _off(self) -> bytes:
+        """1 on each day that is no working day for this task: without `skipHoliday` only weekends count."""
+        return self._days.rests if self.holidays else self._days.weekends
 
     def _seek(self, day: date, step: int) -> date | None:
         """The nearest working day after (step 1) or before (-1) `day`, at most REACH days away."""
-        found = self._beyond(day.toordinal(), step)
-        return date.fromordinal(found) if found is not None and abs(found - day.toordinal()) <= REACH else None
-
-    def _beyond(self, at: int, step: int) -> int | None:
-        passed = []
-        while True:
-            at += step
-            if not 1 <= at <= LAST_ORDINAL:
-                return None
-            if (known := self._known.get((at, step))) is not None:
-                at = known
-                break
-            if not self._rests(date.fromordinal(at)):
-                break
-            passed.append(at)
-        # All days of a run of rest share the working day beyond it; asked again for each of them, it is there.
-        self._known.update({(ordinal, step): at for ordinal in passed})
-        return at
+        ordinal = day.toordinal()
+        found = seek(self._days, self._off, ordinal, step)
+        return date.fromordinal(found) if found is not None and abs(found - ordinal) <= REACH else None
 
 
 def _shift(day: date, days: int) -> date:
     """`day` moved by `days`, held within what a date can say."""
-    try:
-        return day + timedelta(days)
-    except OverflowError:
-        return date.max if days > 0 else date.min
+    ordinal = min(max(day.toordinal() + days, 1), LAST_ORDINAL)
+    return date.fromordinal(ordinal)

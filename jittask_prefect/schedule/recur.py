@@ -7,7 +7,7 @@ same whether the start lies a day or fifty years back.
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +29,10 @@ class Recurrence(Protocol):
     @property
     def last(self) -> datetime | None:
         """A wall time after which there is none; None where there is no end."""
+
+    @property
+    def pace(self) -> timedelta:
+        """About how far one time lies from the next: where a search for it may begin."""
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         """The naive wall times n with low <= n < high, none before the start, in order."""
@@ -53,6 +57,10 @@ class Listed:
     def last(self) -> datetime | None:
         return self.times[-1] if self.times else self.start
 
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(366)
+
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
         return (at for at in self.times if low <= at < high)
@@ -72,6 +80,10 @@ class Days:
     @property
     def last(self) -> datetime | None:
         return None
+
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(self.period)
 
     def days(self, low: date, high: date) -> Iterator[date]:
         """The days of the cycle with low <= day <= high, in order, where low is not before the start's day."""
@@ -104,6 +116,10 @@ class Weekly(Days):
 
     weekdays: tuple[int, ...]
 
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(7 * self.period)
+
     def days(self, low: date, high: date) -> Iterator[date]:
         monday = self.start.toordinal() - self.start.weekday()
         skipped = max(0, (low.toordinal() - monday) // 7 // self.period)
@@ -129,6 +145,10 @@ class Monthly(Days):
     week: int | None
     weekdays: tuple[int, ...]
     keep: bool
+
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(min(31 * self.period, 1_000_000))
 
     def days(self, low: date, high: date) -> Iterator[date]:
         first = self.start.year * 12 + self.start.month - 1
@@ -185,6 +205,38 @@ def recurrence(repeat: Repeat, start: datetime) -> Recurrence | Elapsed:
         return Monthly(start, period, None, numbers, repeat.week, weekdays, keep)
     months = tuple(sorted(set(repeat.month or (start.month,))))
     return Monthly(start, period * 12, months, numbers, repeat.week, weekdays, keep)
+
+
+def phase(repeat: Repeat) -> Callable[[datetime], int] | None:
+    """Which starts share their days: two starts of one number have the same days from the later one on.
+
+    Args:
+        repeat: A validated repeat.
+
+    Returns:
+        From a start's wall time to that number; None for cycles that are not made of whole days.
+    """
+    kind, period = repeat.repeat_type, repeat.period
+    if kind == "day":
+        return lambda at: at.toordinal() % period
+    if kind == "week":
+        if repeat.weekday:
+            return lambda at: (at.toordinal() - 1) // 7 % period
+        return lambda at: (at.toordinal() - 1) % (7 * period)
+    if kind not in ("month", "year"):
+        return None
+    by_weekday = repeat.week is not None and not repeat.weekday
+    by_day = repeat.week is None and not repeat.day
+    by_month = kind == "month" or not repeat.month
+
+    def number(at: datetime) -> int:
+        cycle = at.year % period if kind == "year" else (at.year * 12 + at.month) % period
+        month = at.month if kind == "year" and by_month else 0
+        return ((cycle * 13 + month) * 32 + (at.day if by_day else 0)) * 8 + (at.isoweekday() if by_weekday else 0)
+
+    if period == 1 and by_day:
+        return (lambda at: at.month * 32 + at.day) if kind == "year" and by_month else (lambda at: at.day)
+    return number
 
 
 def _custom(repeat: Repeat, start: datetime) -> Recurrence:

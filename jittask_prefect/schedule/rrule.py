@@ -136,6 +136,10 @@ class RRuleSeries:
     def last(self) -> datetime | None:
         return None
 
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(1 if self.finer else 31)
+
     def matches(self) -> bool:
         """Whether the rule has any time at all, by a search of bounded length (RFC 5545 sets no bound)."""
         if self.finer and not self._reachable():

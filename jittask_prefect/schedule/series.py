@@ -14,6 +14,7 @@ from .recur import Elapsed, Recurrence, midnight, recurrence
 from .spec import Repeat
 
 FIRST_LOOK = timedelta(hours=1)
+WIDEST = timedelta(2000)
 ENOUGH = 5000
 """Nominal occurrences looked at in vain before `next` says that there is none."""
 YEARS_AHEAD = timedelta(days=366 * 30)
@@ -47,7 +48,9 @@ class Explained:
         due: When it takes place, aware; None where it does not.
         moved_from: The day it was moved away from, or dropped on.
         because: The holiday's name, or "weekend".
-        note: What else there is to say: dropped, one with another, beyond the published calendar.
+        zone: IANA name of the task's zone.
+        note: What else there is to say: dropped, one with another, a clock change, beyond the published calendar.
+        origin: Of a row's task, the value and the offset that the first nominal time comes from.
     """
 
     nominal: datetime
@@ -56,6 +59,7 @@ class Explained:
     because: str | None
     zone: str
     note: str
+    origin: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values, times in ISO 8601 with their offset from UTC."""
@@ -68,17 +72,22 @@ class Explained:
             "because": self.because,
             "zone": self.zone,
             "note": self.note,
+            **({"origin": self.origin} if self.origin else {}),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """A nominal instant and where the holiday rule puts it, both UTC; `due` None: it is skipped."""
+    """A nominal instant and where the holiday rule puts it, both UTC; `due` None: it is skipped.
+
+    `wall` is the wall time that `due` was to be; None for elapsed time.
+    """
 
     nominal: datetime
     due: datetime | None
     day: date
     why: str | None
+    wall: datetime | None = None
 
     def rank(self) -> tuple[bool, datetime]:
         """Of occurrences that arrive at one instant, the one that was there anyway stands; else the earliest."""
@@ -136,10 +145,13 @@ class Series:
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first occurrence due after an instant; None where there is none."""
+        cycle, last = self.cycle, self._last()
+        if cycle is None:
+            return None
         low = max(bound(after, self.zone) + TICK, self._first())
-        width, seen, begun = FIRST_LOOK, 0, low
-        last = self._last()
-        while self.cycle is not None and low < last:
+        width = FIRST_LOOK if isinstance(cycle, Elapsed) or cycle.finer else cycle.pace
+        seen, begun = 0, low
+        while low < last:
             high = min(shifted(low, width), last)
             if self._fine:
                 # Times of a fine cycle come in order but for a DST change: up to the first, all are looked at again.
@@ -154,7 +166,7 @@ class Series:
             seen += len(plans)
             if seen > ENOUGH and high - begun > YEARS_AHEAD:
                 return None
-            low, width = high, min(width * 4, timedelta(2000))
+            low, width = high, max(width, min(width * 4, WIDEST))
         return None
 
     def contains(self, due: datetime) -> Occurrence | None:
@@ -163,38 +175,79 @@ class Series:
         return next(self.between(at, at + TICK), None)
 
     def explain(self, after: datetime, before: datetime) -> list[Explained]:
-        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why."""
-        low, high = bound(after, self.zone), bound(before, self.zone)
-        if self.cycle is None or high <= low:
-            return []
+        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why.
+
+        Args:
+            after: First instant, inclusive; aware, or naive in the task's zone.
+            before: Last instant, exclusive; likewise.
+
+        Returns:
+            By nominal time; what moves back out of a later window into an earlier one stands with the earlier.
+        """
+        return list(self.explained(after, before))
+
+    def explained(self, after: datetime, before: datetime) -> Iterator[Explained]:
+        """The same, one by one as they are found."""
+        cycle = self.cycle
+        if cycle is None:
+            return
+        width = DAY if isinstance(cycle, Elapsed) or cycle.finer else max(cycle.pace, 400 * DAY)
+        low, high = max(bound(after, self.zone), self._first()), min(bound(before, self.zone), self._last())
+        told: set[datetime] = set()
+        while low < high:
+            upto = min(shifted(low, width), high)
+            again: set[datetime] = set()
+            for plan, standing in self._explainable(low, upto):
+                if plan.nominal >= upto or (plan.due is not None and plan.due >= upto):
+                    again.add(plan.nominal)  # the next window sees it too
+                if plan.nominal not in told:
+                    yield self._explained(plan, standing)
+            if upto >= LATEST:
+                return
+            low, told = upto, told | again
+
+    def _explainable(self, low: datetime, high: datetime) -> Iterator[tuple[_Plan, dict[datetime, _Plan]]]:
+        """The plans of a window by nominal time, each with what stands at the instants that they arrive at."""
         plans = sorted(self._plans(low, high, nominal=True), key=lambda plan: plan.nominal)
         dues = [plan.due for plan in plans if plan.due is not None]
         standing: dict[datetime, _Plan] = {}
         if dues:
             first, last = min(dues), max(dues) + TICK
             standing = {p.due: p for p in self._standing(self._plans(first, last), first, last) if p.due is not None}
-        shown = (p for p in plans if low <= p.nominal < high or (p.due is not None and low <= p.due < high))
-        return [self._explained(plan, standing) for plan in shown]
+        for plan in plans:
+            if low <= plan.nominal < high or (plan.due is not None and low <= plan.due < high):
+                yield plan, standing
 
     def _explained(self, plan: _Plan, standing: dict[datetime, _Plan]) -> Explained:
-        due, note = plan.due, ""
+        due, notes = plan.due, []
         if due is None:
-            note = "skipped"
+            notes.append("skipped")
         elif (wall := self._beyond(plan)) is not None:
-            due, note = None, f"dropped: {wall}"
+            due, notes = None, [f"dropped: {wall}"]
         elif (other := standing.get(due)) is not None and other.nominal != plan.nominal:
-            due, note = None, f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"
+            due, notes = None, [f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"]
+        notes += self._clock_change(plan.wall, due)
         known = self._moves.calendar.reliable_until if self._moves.holidays else None
         if known is not None and plan.day > known:
-            note = "; ".join(part for part in (note, f"holidays are not published beyond {known}") if part)
+            notes.append(f"holidays are not published beyond {known}")
         return Explained(
             plan.nominal.astimezone(self.zone),
             due.astimezone(self.zone) if due else None,
             plan.day if plan.why else None,
             plan.why,
             self.zone.key,
-            note,
+            "; ".join(notes),
         )
+
+    def _clock_change(self, wall: datetime | None, due: datetime | None) -> Iterator[str]:
+        """What a clock change makes of a wall time: it is skipped, or comes twice."""
+        if wall is None or due is None:
+            return
+        local = due.astimezone(self.zone)
+        if local.replace(tzinfo=None, fold=0) != wall:
+            yield f"clocks go forward over {wall:%H:%M}"
+        elif not local.fold and local.utcoffset() != local.replace(fold=1).utcoffset():
+            yield f"clocks go back: the first {wall:%H:%M} of two"
 
     def _beyond(self, plan: _Plan) -> str | None:
         """Which wall an occurrence lies beyond; None where it stands."""
@@ -259,7 +312,8 @@ class Series:
         else:
             first, last = low.astimezone(self.zone).date() - DAY, high.astimezone(self.zone).date() + DAY
             begin, end = self._moves.reach(first, last)
-            for wall in cycle.wall(midnight(min(begin, first)), midnight(max(end, last)) + DAY):
+            over = midnight(min(max(end, last), date.max - DAY)) + DAY
+            for wall in cycle.wall(midnight(min(begin, first)), over):
                 plan = self._moved(wall)
                 if plan is not None:
                     yield plan
@@ -271,10 +325,11 @@ class Series:
             nominal = self._anchor if wall == self.wall else resolve(wall, self.zone)
             why = self._moves.blocked(wall.date()) if self._moves.active else None
             if why is None:
-                return _Plan(nominal, nominal, wall.date(), None)
+                return _Plan(nominal, nominal, wall.date(), None, wall)
             day = self._moves.target(wall.date())
-            due = None if day is None else resolve(datetime.combine(day, wall.time()), self.zone)
-            return _Plan(nominal, due, wall.date(), why)
+            target = None if day is None else datetime.combine(day, wall.time())
+            due = None if target is None else resolve(target, self.zone)
+            return _Plan(nominal, due, wall.date(), why, target)
         except OverflowError:
             return None
 
@@ -293,7 +348,7 @@ class Series:
             for wall in cycle.wall(begin, end):
                 instant = resolve(wall, self.zone)
                 why = self._moves.blocked(wall.date()) if self._moves.active else None
-                yield _Plan(instant, instant if why is None else None, wall.date(), why)
+                yield _Plan(instant, instant if why is None else None, wall.date(), why, wall)
                 if why is not None and not every:
                     upto = midnight(wall.date()) + DAY
                     break

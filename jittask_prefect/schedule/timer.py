@@ -8,16 +8,17 @@ compared in UTC throughout: Python compares the wall clocks of two datetimes tha
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from .. import clock
 from ..errors import ArgumentError, ConfigError, Problem
 from ..shape import shown
+from . import bulk
 from .calendar import Calendar, CalendarCfg
 from .cron import Cron
-from .instants import DAY, at_day, day_after, in_utc, shifted
+from .instants import DAY, EARLIEST, LATEST, at_day, day_after, in_utc, shifted
 from .moves import Moves
 from .rrule import RRule
 from .series import Explained, Occurrence, Series
@@ -121,6 +122,14 @@ class Timer:
         found = self._one().next(clock.now() if now is None else now)
         return None if found is None else found.due
 
+    def next_times(
+        self, starts: Iterable[Field], now: datetime, ends: Iterable[Field] | None = None
+    ) -> list[datetime | None]:
+        """The first due time after `now` of each of many rows, a million in seconds; see `bulk.next_times`."""
+        if not self.cfg.rows:
+            raise ArgumentError("a scheduled timer has no rows: nextTime(now)")
+        return bulk.next_times(self, starts, now, ends)
+
     def field_range(self, after: datetime, before: datetime) -> tuple[datetime | None, datetime | None]:
         """Bounds of the `startField` values that can have an occurrence due in [after, before).
 
@@ -158,6 +167,8 @@ class Timer:
             wall, anchor = self._place(start, cfg.start_offset)
             stop = self._stop(end)
         except OverflowError:
+            wall = anchor = None
+        if anchor is not None and not EARLIEST < anchor < LATEST:
             wall = anchor = None  # a date at the edge of the calendar, as databases hold for "never": never due
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
         return Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop)
@@ -183,6 +194,32 @@ class Timer:
                 raise
             return None
 
+    def wall(self, value: date) -> datetime | None:
+        """The wall time, naive, at which the series of a row's `startField` value begins, where that needs no instant.
+
+        None for an aware value, for an offset of elapsed time, and at the calendar's ends.
+        """
+        offset = self.cfg.start_offset
+        if isinstance(value, datetime):
+            if value.tzinfo is not None:
+                return None
+            at = value.replace(fold=0) if value.fold else value
+        else:
+            at = datetime(value.year, value.month, value.day)
+        if offset is not None:
+            if _elapses(offset):
+                return None
+            try:
+                at = _calendrical(at, offset)
+            except OverflowError:
+                return None
+            at = at if offset.time is None else datetime.combine(at, offset.time)
+        return at if 1 < at.year < 9999 else None
+
+    def from_wall(self, wall: datetime) -> Series:
+        """The series of a row that begins at a wall time, offset included, and has no end."""
+        return Series(self.zone, self.cfg.repeat, self.moves, wall, in_utc(wall, self.zone), None, None)
+
     def _place(self, value: date, offset: Offset | None) -> tuple[datetime, datetime]:
         """The wall time (naive) and the instant (UTC) of a field's value with its offset."""
         if not isinstance(value, datetime):
@@ -200,7 +237,7 @@ class Timer:
             return instant.astimezone(self.zone).replace(tzinfo=None), instant
         moved = _calendrical(wall, offset)
         if offset.time is not None:
-            moved = datetime.combine(moved.date(), offset.time)
+            moved = datetime.combine(moved, offset.time)
         return (wall, instant) if moved == wall else (moved, in_utc(moved, self.zone))
 
 

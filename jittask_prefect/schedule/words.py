@@ -40,6 +40,20 @@ def describe(timer: Timer) -> str:
     return text[0].upper() + text[1:] + "."
 
 
+def origin(timer: Timer, value: date) -> str:
+    """Where a row's first nominal time comes from.
+
+    Args:
+        timer: Of rows.
+        value: The row's value of `startField`.
+
+    Returns:
+        English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
+    """
+    field = str(timer.cfg.start_field)
+    return _offset(timer.cfg.start_offset, field).replace(f"`{field}`", f"`{field}` ({_moment(value)})", 1)
+
+
 def _scheduled(timer: Timer) -> str:
     cfg, repeat = timer.cfg, timer.cfg.repeat
     start = cfg.start_time
