@@ -38,19 +38,26 @@ class Shape(BaseModel):
             raise ConfigError(problems_of(error, cls, key)) from None
 
 
+MOST = 50
+"""Mistakes of one object that are told one by one."""
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: JSON, shortened."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= 80 else text[:77] + "…"
 
 
 def problems_of(error: ValidationError, shape: type[BaseModel], key: str = "") -> list[Problem]:
     """Pydantic's errors as problems, one for each key."""
     found: dict[str, Problem] = {}
-    for item in error.errors(include_url=False):
+    every = error.errors(include_url=False)
+    for item in every[:MOST]:
         path = ".".join(str(part) for part in (key, *_without_tags(item["loc"])) if str(part) != "")
         allowed = _allowed(item, shape)
         value = "nothing" if item["type"] == "missing" else shown(item["input"])
@@ -60,6 +67,8 @@ def problems_of(error: ValidationError, shape: type[BaseModel], key: str = "") -
                 found[path] = Problem("", path, earlier.found, f"{earlier.allowed}, or {allowed}")
             continue
         found[path] = Problem("", path, value, allowed)
+    if len(every) > MOST:
+        found[""] = Problem("", key, f"{len(every) - MOST} more mistakes", "none: correct these first")
     return list(found.values())
 
 
@@ -77,6 +86,8 @@ def _allowed(item: Any, shape: type[BaseModel]) -> str:
         return f"no such key; the keys are {', '.join(keys)}" if keys else "no such key"
     if item["type"] == "missing":
         return "this key is required"
+    if item["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return "an object"
     message = str(item["msg"])
     return message.removeprefix("Value error, ").removeprefix("Input should be ")
 

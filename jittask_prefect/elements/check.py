@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect as sa_inspect
 
 from ..errors import ConfigError, JittaskError, Problem, UnknownElement
+from ..schedule.moves import REACH
 from .config import NAME, NAME_TEXT, TaskCfg, read_json
 from .q import parse
 from .q_bind import Kind, column
@@ -59,12 +60,20 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
         found += [f"{name}/ is not read; elements are in {', '.join(FOLDERS)}" for name in unread]
     for template in app.templates() if templates is None else templates:
-        calendar = template.timer.calendar
-        until = calendar.reliable_until if calendar and template.timer.cfg.skip_holiday else None
-        if until is not None and calendar is not None and until < (now + timedelta(days=400)).date():
-            known = f"holidays of {calendar.label} are published until {until}"
-            found.append(f"{template.fullName}: {known}; what lies beyond is a forecast")
+        found += [f"{template.fullName}: {what}" for what in _of_timer(template, now)]
     return found
+
+
+def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
+    calendar, cfg = template.timer.calendar, template.timer.cfg
+    until = calendar.reliable_until if calendar and cfg.skip_holiday else None
+    if until is not None and calendar is not None and until < (now + timedelta(days=400)).date():
+        yield f"holidays of {calendar.label} are published until {until}; what lies beyond is a forecast"
+    if cfg.start_time is None:
+        return
+    series = template.timer.series()
+    if series is not None and series.next(cfg.start_time - timedelta(days=REACH)) is None:
+        yield "it is never due: no occurrence lies between startTime and endTime, or holidays take away each"
 
 
 def _element_folders(app: App) -> Iterator[tuple[str, Path]]:

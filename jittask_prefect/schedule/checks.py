@@ -171,35 +171,26 @@ def _month_or_year(repeat: Repeat, has: set[str], broken: set[str], say: Say) ->
     days = () if by_week else repeat.day or ()
     if repeat.month_end == "skip" and days and repeat.month:
         longest = max(monthrange(2024, month)[1] for month in repeat.month)
-        for day in days:
-            if day > longest:
-                months = ", ".join(map(str, repeat.month))
-                say("repeat.day", str(day), f"a day that month {months} has, or monthEnd last")
+        if min(days) > longest:
+            months = ", ".join(map(str, repeat.month))
+            say("repeat.day", shown(list(days)), f"a day that month {months} has, or monthEnd last")
 
 
 def _matches(cfg: TimerCfg, say: Say) -> None:
     """Refuse what has no occurrence at all, found by a search of bounded length."""
     repeat = cfg.repeat
     start = cfg.start_time or SOME_START
-    if repeat.repeat_type == "custom":
-        if repeat.dates is not None:
-            _some_date(cfg, say)
-        if repeat.rrule is not None and not RRule.read(repeat.rrule).at(start).matches():
-            say("repeat.rrule", shown(repeat.rrule), "a rule that matches some day; this one never does")
-    elif repeat.repeat_type in ("month", "year") and repeat.month_end == "skip" and not cfg.rows:
-        cycle = recurrence(repeat, start)
-        if not isinstance(cycle, Elapsed) and next(cycle.wall(start, datetime.max), None) is None:
-            say("repeat.day", shown(list(repeat.day or (start.day,))), "a day that comes, or monthEnd last")
-
-
-def _some_date(cfg: TimerCfg, say: Say) -> None:
-    start = cfg.start_time
-    if start is None:
+    if repeat.rrule is not None and not RRule.read(repeat.rrule).at(start).matches():
+        say("repeat.rrule", shown(repeat.rrule), "a rule that matches some day; this one never does")
         return
-    cycle = recurrence(cfg.repeat, start)
-    end = cfg.end_time
-    low, high = start, datetime.max
-    if end is not None:
-        high = end if isinstance(end, datetime) else datetime.combine(end, datetime.max.time())
-    if not isinstance(cycle, Elapsed) and not any(at <= high for at in cycle.wall(low, datetime.max)):
-        say("repeat.dates", "no date within startTime and endTime", f"at least one date from {start} on")
+    cycle = None if cfg.start_time is None else recurrence(repeat, start)
+    if cycle is None or isinstance(cycle, Elapsed):
+        return
+    # Every other rule has a time within some years, or none at all.
+    first = next(cycle.wall(start, datetime.max), None)
+    if repeat.dates is not None:
+        if first is None or (cfg.end_time is not None and _ends_before(first, cfg.end_time)):
+            say("repeat.dates", "no date within startTime and endTime", f"at least one date from {start} on")
+    elif first is None:
+        key = "week" if repeat.week is not None else "day"
+        say(f"repeat.{key}", f"one that never comes from {start} on", "one that comes, or monthEnd last")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+from ..shape import shown
+
 MONTHS = {
     "jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6,
     "jul": 7, "aug": 8, "sep": 9, "oct": 10, "nov": 11, "dec": 12,
@@ -25,7 +27,7 @@ FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 class Cron:
     """The values that each field of a cron expression allows.
 
-    Day of month and day of week are joined by *or* where both leave something out, as in crontab(5) and in Prefect.
+    Day of month and day of week are joined by *or* where neither is written `*`, as in crontab(5) and in Prefect.
     """
 
     minutes: tuple[int, ...]
@@ -53,7 +55,7 @@ class Cron:
         minutes, hours, days, months, weekdays = values
         cron = cls(
             tuple(sorted(minutes)), tuple(sorted(hours)), days, months, frozenset(n % 7 for n in weekdays),
-            len(days) < 31 and len({n % 7 for n in weekdays}) < 7,
+            not {parts[2], parts[4]} & {"*", "*/1"},
         )  # fmt: skip
         cron._prove()
         return cron
@@ -140,4 +142,6 @@ def _number(text: str, name: str, low: int, high: int, names: dict[str, int]) ->
     if text.isascii() and text.isdigit() and len(text) <= 4 and low <= int(text) <= high:
         return int(text)
     also = " or a name" if names else ""
-    raise ValueError(f"a {name} of {low} to {high}{also}, with *, lists, ranges and steps, not {text or 'nothing'!r}")
+    raise ValueError(
+        f"a {name} of {low} to {high}{also}, with *, lists, ranges and steps, not {shown(text) if text else 'nothing'}"
+    )

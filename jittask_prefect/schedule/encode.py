@@ -110,10 +110,12 @@ def _into_week(rule: RRule, at: datetime) -> int:
 
 
 def _density(rule: RRule) -> float:
-    if rule.finer:
-        return 86400 / (SECONDS[rule.freq] * rule.interval)
-    clocks = len(rule.part("BYHOUR")) * len(rule.part("BYMINUTE")) * len(rule.part("BYSECOND"))
-    return float(clocks)
+    """Times a day, on the days on which there are any."""
+    hours, minutes, seconds = (len(rule.part(name)) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
+    if not rule.finer:
+        return float(hours * minutes * seconds)
+    steps = 86400 / (SECONDS[rule.freq] * rule.interval) * ((hours or 24) / 24)
+    return steps * (minutes if rule.freq == "HOURLY" else 1) * (1 if rule.freq == "SECONDLY" else seconds)
 
 
 def _names(weekdays: tuple[int, ...], week: int | None = None) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from math import gcd
 
+from ..shape import shown
+
 FREQS = ("SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 SECONDS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600}
 WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
@@ -55,7 +57,7 @@ class RRule:
         for item in body.split(";"):
             name, equals, value = item.strip().upper().partition("=")
             if not equals or not value or name in parts:
-                raise ValueError(f"NAME=VALUE parts joined by ';', each name once, not {item!r}")
+                raise ValueError(f"NAME=VALUE parts joined by ';', each name once, not {shown(item)}")
             parts[name] = value
         for name in ("COUNT", "UNTIL"):
             if name in parts:
@@ -80,6 +82,12 @@ class RRule:
         """Whether the rule's frequency is finer than a day."""
         return self.freq in SECONDS
 
+    @property
+    def several(self) -> bool:
+        """Whether it has several times on a day, which makes it finer than a day where no BYSETPOS picks among them."""
+        clocks = [len(self.part(name)) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")]
+        return self.finer or (max(clocks) > 1 and not self.part("BYSETPOS"))
+
     def part(self, name: str) -> Numbers:
         """The numbers of a BY part; empty where it is absent."""
         return self.by.get(name, NONE)
@@ -102,8 +110,8 @@ class RRule:
             by["BYMINUTE"] = frozenset({start.minute})
         if "BYSECOND" not in by and rank > 0:
             by["BYSECOND"] = frozenset({start.second})
-        # A fraction of a second in a row's date is no part of a rule.
-        return RRuleSeries(replace(self, by=by, weekdays=weekdays), start.replace(microsecond=0))
+        whole = start.replace(microsecond=0)
+        return RRuleSeries(replace(self, by=by, weekdays=weekdays), whole, start - whole)
 
     def _check(self) -> None:
         ordinals = [n for n, _ in self.weekdays if n]
@@ -123,14 +131,21 @@ class RRule:
 
 @dataclass(frozen=True, slots=True)
 class RRuleSeries:
-    """The wall times of a rule from a start on."""
+    """The wall times of a rule from a start on.
+
+    Args:
+        rule: With what it leaves open filled in.
+        start: In whole seconds, as a rule counts.
+        fraction: What the start has beyond them, as a row's date may; each time has it too.
+    """
 
     rule: RRule
     start: datetime
+    fraction: timedelta = timedelta()
 
     @property
     def finer(self) -> bool:
-        return self.rule.finer
+        return self.rule.several
 
     @property
     def last(self) -> datetime | None:
@@ -138,11 +153,11 @@ class RRuleSeries:
 
     @property
     def pace(self) -> timedelta:
-        return timedelta(1 if self.finer else 31)
+        return timedelta(1 if self.rule.finer else 31)
 
     def matches(self) -> bool:
         """Whether the rule has any time at all, by a search of bounded length (RFC 5545 sets no bound)."""
-        if self.finer and not self._reachable():
+        if self.rule.finer and not self._reachable():
             return False
         return any(
             datetime.combine(day, clock) >= self.start
@@ -151,19 +166,20 @@ class RRuleSeries:
         )
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
-        low = max(low, self.start)
+        # What a rule says in whole seconds lies between these; the fraction is put on top.
+        low, high = max(low - self.fraction if low > self.start else low, self.start), high - self.fraction
         if high <= low:
             return
         for day, clocks in self._with_times(self._days(low.date(), high.date()), low, high):
             for clock in clocks:
                 if low <= (at := datetime.combine(day, clock)) < high:
-                    yield at
+                    yield at + self.fraction
 
     def _with_times(
         self, days: Iterator[date], low: datetime = datetime.min, high: datetime = datetime.max
     ) -> Iterator[tuple[date, Iterable[time]]]:
         """The days with their clock times; where the rule is finer than a day, at least those within low..high."""
-        if self.finer:
+        if self.rule.finer:
             for day in days:
                 begin = low.time() if day == low.date() else time.min
                 yield day, self._fine_times(day, begin, high.time() if day == high.date() else time.max)
@@ -342,7 +358,7 @@ def _numbers(name: str, text: str, low: int, high: int, signed: bool) -> Numbers
     for item in text.split(","):
         body = item[1:] if item[:1] in ("+", "-") else item
         if not (body.isascii() and body.isdigit() and len(body) <= 8):
-            raise ValueError(f"{name}= whole numbers, not {item!r}")
+            raise ValueError(f"{name}= whole numbers, not {shown(item)}")
         number = int(item)
         if not low <= (abs(number) if signed else number) <= high:
             raise ValueError(f"{name}= {low} to {high}{' or the same from the end' if signed else ''}, not {item}")
@@ -355,8 +371,8 @@ def _weekdays(text: str) -> frozenset[tuple[int, int]]:
     for item in text.split(","):
         name, number = item[-2:], item[:-2]
         if name not in WEEKDAYS:
-            raise ValueError(f"BYDAY= {', '.join(WEEKDAYS)}, with a number before it or not, not {item!r}")
+            raise ValueError(f"BYDAY= {', '.join(WEEKDAYS)}, with a number before it or not, not {shown(item)}")
         if number and 0 in _numbers("BYDAY", number, 0, 53, True):
-            raise ValueError(f"BYDAY= a number from 1 or -1 on, not {item!r}")
+            raise ValueError(f"BYDAY= a number from 1 or -1 on, not {shown(item)}")
         found.add((int(number or 0), WEEKDAYS.index(name)))
     return frozenset(found)

@@ -6,9 +6,11 @@ Measured facts about Prefect 3.8.8 that shape it (prefect/server/schemas/schedul
 - A wall time in a DST gap runs early: gap times are excluded, and the right instant added.
 - An interval knows neither start nor end, and drifts by DST where it is a day or longer: minute and hour in UTC only.
 - A slug that a later deploy does not name keeps firing: there are always the same four slots.
+- A rule that leaves days out jumps over them; an EXRULE walks through all that it takes away: so what is finer than a
+  day names the days that it may run on.
 
-The text changes once a month (once a week or a day where occurrences are dense), not with every `now`: a deploy deletes
-a deployment's future runs, so what need not change should not.
+The text changes once a month (once a week, a day or some hours where occurrences are dense), not with every `now`: a
+change deletes a deployment's future runs, so what need not change should not.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -36,6 +38,15 @@ LONGEST = 6500  # prefect/_internal/schemas/validators.py: MAX_RRULE_LENGTH
 NEVER = "DTSTART:20000101T000000\nRDATE:20000101T000000"
 WINDOW = 365 * DAY
 """A window of BYYEARDAY rules: in a longer one a day of the year would come twice."""
+DENSEST = 1440
+"""Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
+WALKED = 250
+"""Candidates between DTSTART and now at most: 19 µs each."""
+SLACK = timedelta(minutes=5)
+"""How long before `now` the text holds at least."""
+SPARSE, LISTED, AHEAD = 6, 60, timedelta(days=366 * 30)
+"""A custom rule with fewer occurrences than SPARSE within the horizon is written out, up to LISTED of them within
+AHEAD: the server would walk from day to day in search of them."""
 
 Slot = dict[str, Any]
 
@@ -65,10 +76,14 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
     if isinstance(cycle, Elapsed):
         return fixed_slots(_elapsed(timer, series, cycle.step, now, days))
     base = base_of(timer.cfg.repeat, series.wall)
-    if not base.lines:
-        return fixed_slots(_listed(timer, series, _quantum(now, 1)))
     begin = _quantum(now, base.per_day)
     horizon = days + 32
+    if not base.lines:
+        return fixed_slots(_listed(timer, series, begin, LATEST))
+    if base.per_day > DENSEST:
+        raise ConfigError(Problem("", "timerCfg.repeat", f"{base.per_day:g} occurrences a day", f"at most {DENSEST}"))
+    if timer.cfg.repeat.repeat_type == "custom" and _few(series, begin, begin + horizon * DAY):
+        return fixed_slots(_listed(timer, series, begin, shifted(begin, AHEAD), LISTED))
     while True:
         for count in range(1, len(SLUGS) + 1):
             slots = _calendrical(timer, series, base, begin, begin + horizon * DAY, count)
@@ -80,6 +95,10 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
         if horizon < 30:
             allowed = f"a rule that fits {LONGEST} characters of Prefect's schedule"
             raise ConfigError(Problem("", "timerCfg.repeat", "a rule with too many exceptions", allowed))
+
+
+def _few(series: Series, begin: datetime, end: datetime) -> bool:
+    return len(list(islice(series.between(begin, end), SPARSE))) < SPARSE
 
 
 def once(instant: datetime, zone: str) -> list[Slot]:
@@ -117,12 +136,15 @@ def _stamp(wall: datetime) -> str:
 
 
 def _quantum(now: datetime, per_day: float) -> datetime:
-    """The instant from which the text holds: a day before `now` at least, the same for all of a month, week or day."""
-    back = now.astimezone(UTC) - DAY
-    midnight = back.replace(hour=0, minute=0, second=0, microsecond=0)
-    if per_day <= 80:
+    """The instant from which the text holds: SLACK before `now` at least, the same for a month, week, day or less."""
+    at = (now - SLACK).astimezone(UTC)
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    if per_day * 31 <= WALKED:
         return midnight.replace(day=1)
-    return midnight - midnight.weekday() * DAY if per_day <= 350 else midnight
+    if per_day * 7 <= WALKED:
+        return midnight - midnight.weekday() * DAY
+    hours = next((n for n in (24, 12, 4) if per_day * n <= WALKED * 24), 1)
+    return midnight + at.hour // hours * hours * timedelta(hours=1)
 
 
 # minute and hour
@@ -138,20 +160,21 @@ def _elapsed(timer: Timer, series: Series, step: timedelta, now: datetime, days:
             seconds = int(step.total_seconds())
             return [{"interval": seconds, "anchor_date": anchor.isoformat(), "timezone": "UTC"}]
         first = _in_phase(anchor, step, begin)
-        return [_rule([_steps("RRULE", step, stop)], [], [], "UTC", _naive(first))]
-    slots, end = [], begin + (days + 32) * DAY
-    window = begin
+        return [_rule([_steps(step, stop)], [], [], "UTC", _naive(first))]
+    # BYYEARDAY counts UTC days here, so windows begin with them.
+    slots: list[Slot] = []
+    window = begin.replace(hour=0)
+    end = window + (days + 32) * DAY
     while window < end:
         upto = min(window + WINDOW, end)
-        first = _in_phase(anchor, step, window)
+        first = _in_phase(anchor, step, max(window, begin))
         last = upto - timedelta(seconds=1) if stop is None else min(stop, upto - timedelta(seconds=1))
-        if first <= last:
-            lines = [_steps("RRULE", step, last), *_holidays_of_steps(timer, step, first, last)]
+        if lines := list(_steps_on_open_days(timer, step, first, last)):
             slots.append(_rule(lines, [], [], "UTC", _naive(first)))
         window = upto
     first = _in_phase(anchor, step, end)
     if stop is None or first <= stop:
-        slots.append(_rule([_steps("RRULE", step, stop)], [], [], "UTC", _naive(first)))
+        slots.append(_rule([_steps(step, stop)], [], [], "UTC", _naive(first)))
     if any(len(slot.get("rrule", "")) > LONGEST for slot in slots) or len(slots) > len(SLUGS):
         raise ConfigError(Problem("", "timerCfg.calendar", "too many holidays", f"what fits {LONGEST} characters"))
     return slots
@@ -162,58 +185,94 @@ def _in_phase(anchor: datetime, step: timedelta, at: datetime) -> datetime:
     return anchor if at <= anchor else anchor + -((anchor - at) // step) * step
 
 
-def _steps(name: str, step: timedelta, last: datetime | None, more: str = "") -> str:
+def _steps(step: timedelta, last: datetime | None, more: str = "") -> str:
     minutes = int(step.total_seconds()) // 60
     freq, interval = ("HOURLY", minutes // 60) if minutes % 60 == 0 else ("MINUTELY", minutes)
-    until = f";UNTIL={_stamp(_naive(last))}" if last is not None else ""
-    return f"{name}:FREQ={freq};INTERVAL={interval}{more}{until}"
+    return f"RRULE:FREQ={freq};INTERVAL={interval}{more}{_until(last)}"
 
 
-def _holidays_of_steps(timer: Timer, step: timedelta, first: datetime, last: datetime) -> Iterator[str]:
-    """EXRULEs in UTC for the local days that are blocked: whole UTC days, and parts of days from or up to an hour."""
-    groups: dict[str, list[int]] = {}
-    for begin, end in _blocked_runs(timer, first, last):
+def _until(last: datetime | None) -> str:
+    return "" if last is None else f";UNTIL={_stamp(_naive(last))}"
+
+
+def _clock(anchor: datetime, step: timedelta) -> tuple[set[int], set[int]] | None:
+    """The hours and minutes at which the steps fall on every day; None where they are not the same every day."""
+    minutes = int(step.total_seconds()) // 60
+    if 60 % minutes == 0:
+        return set(range(24)), set(range(anchor.minute % minutes, 60, minutes))
+    if minutes % 60 == 0 and 1440 % minutes == 0:
+        return set(range(anchor.hour % (minutes // 60), 24, minutes // 60)), {anchor.minute}
+    return None
+
+
+def _steps_on_open_days(timer: Timer, step: timedelta, first: datetime, last: datetime) -> Iterator[str]:
+    """Rules in UTC for the local days that are open; a local day is parts of two UTC days.
+
+    Where the steps fall on the same times of every UTC day, these are named, part by part. Else a rule steps through
+    the days that are open in part, and exclusion rules take the rest of those days away. (A minutely rule with BYHOUR
+    would look for its hour minute by minute, on each day that it leaves out too.)
+    """
+    groups = _parts(timer, first, last, blocked=False)
+    clock = _clock(first, step)
+    if clock is not None:
+        for (hours, minutes), days in groups.items():
+            at_hours, at_minutes = sorted(clock[0] & set(hours)), sorted(clock[1] & set(minutes))
+            if at_hours and at_minutes:
+                yield f"RRULE:{_daily(days, at_hours, at_minutes, first.second)}{_until(last)}"
+        return
+    some = set[int]().union(*groups.values())
+    if some:
+        yield _steps(step, last, f";BYYEARDAY={_span(sorted(some))}")
+        for (hours, minutes), days in _parts(timer, first, last, blocked=True).items():
+            if days & some:
+                yield f"EXRULE:{_daily(days & some, hours, minutes, first.second)}{_until(last)}"
+
+
+def _daily(days: Iterable[int], hours: Iterable[int], minutes: Iterable[int], second: int) -> str:
+    on = f"BYYEARDAY={_span(sorted(days))}"
+    return f"FREQ=DAILY;{on};BYHOUR={_span(hours)};BYMINUTE={_span(minutes)};BYSECOND={second}"
+
+
+def _parts(timer: Timer, first: datetime, last: datetime, *, blocked: bool) -> dict[tuple[range, range], set[int]]:
+    """The UTC days (of the year) of first..last that are open, or blocked, by the hours and minutes of that part."""
+    groups: dict[tuple[range, range], set[int]] = {}
+    for begin, end in _runs(timer, first, last, blocked=blocked):
         at = max(begin, first)
         while at < end:
             midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
             upto = min(end, midnight + DAY)
-            for part, low, high in _parts_of_day(max(begin, midnight), upto, midnight):
-                # A rule that the steps never meet is an error in dateutil.
-                if _in_phase(first, step, max(low, first)) < min(high, last + TICK):
-                    groups.setdefault(part, []).append(midnight.timetuple().tm_yday)
+            for part in _parts_of_day(max(begin, midnight), upto, midnight):
+                groups.setdefault(part, set()).add(midnight.timetuple().tm_yday)
             at = upto
-    for part, days in sorted(groups.items()):
-        yield _steps("EXRULE", step, None, f";BYYEARDAY={','.join(map(str, sorted(set(days))))}{part}")
+    return dict(sorted(groups.items(), key=lambda item: [(part.start, part.stop) for part in item[0]]))
 
 
-def _parts_of_day(begin: datetime, end: datetime, midnight: datetime) -> Iterator[tuple[str, datetime, datetime]]:
-    """[begin, end) within one UTC day as BYHOUR and BYMINUTE parts, with the instants that each covers."""
+def _parts_of_day(begin: datetime, end: datetime, midnight: datetime) -> Iterator[tuple[range, range]]:
+    """[begin, end) within one UTC day as hours, and minutes of each of them."""
     hours = range(begin.hour + (begin.minute > 0), 24 if end >= midnight + DAY else end.hour)
     if begin.minute:
-        high = min(end, midnight + (begin.hour + 1) * timedelta(hours=1))
-        to = 60 if high.minute == 0 else high.minute
-        yield f";BYHOUR={begin.hour};BYMINUTE={_span(range(begin.minute, to))}", begin, high
+        same = end < midnight + (begin.hour + 1) * timedelta(hours=1)
+        yield range(begin.hour, begin.hour + 1), range(begin.minute, end.minute if same else 60)
     if len(hours):
-        low, high = (midnight + hour * timedelta(hours=1) for hour in (hours[0], hours[-1] + 1))
-        yield "" if len(hours) == 24 else f";BYHOUR={_span(hours)}", low, high
+        yield hours, range(60)
     if end.minute and end < midnight + DAY and end.hour >= begin.hour + (begin.minute > 0):
-        yield f";BYHOUR={end.hour};BYMINUTE={_span(range(end.minute))}", end.replace(minute=0), end
+        yield range(end.hour, end.hour + 1), range(end.minute)
 
 
 def _span(numbers: Iterable[int]) -> str:
     return ",".join(map(str, numbers))
 
 
-def _blocked_runs(timer: Timer, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The runs of blocked local days that touch first..last, as instants [begin, end)."""
+def _runs(timer: Timer, first: datetime, last: datetime, *, blocked: bool) -> Iterator[tuple[datetime, datetime]]:
+    """The runs of open (or of blocked) local days that touch first..last, as instants [begin, end)."""
     zone = timer.zone
     run: datetime | None = None
     for day in _days(first.astimezone(zone).date(), last.astimezone(zone).date()):
         begin = resolve(datetime(day.year, day.month, day.day), zone)
-        blocked = timer.moves.blocked(day) is not None
-        if blocked and run is None:
+        inside = (timer.moves.blocked(day) is not None) is blocked
+        if inside and run is None:
             run = begin
-        elif not blocked and run is not None:
+        elif not inside and run is not None:
             yield run, begin
             run = None
     if run is not None:
@@ -231,14 +290,14 @@ def _naive(at: datetime) -> datetime:
 # Dates one by one
 
 
-def _listed(timer: Timer, series: Series, begin: datetime) -> list[Slot]:
-    """All due times from `begin` on, to the last: no rule goes on after them."""
-    due = [_wall(at.due, timer.zone) for at in series.between(begin, LATEST)]
-    share = (LONGEST - 40) // len(",20260101T090000")
-    slots = [_rule([], due[n : n + share], [], timer.zone.key, due[n]) for n in range(0, len(due), share)]
-    if len(slots) > len(SLUGS):
-        log.warning("%s: only the next %d of %d dates are written out", timer, share * len(SLUGS), len(due))
-    return slots[: len(SLUGS)]
+def _listed(timer: Timer, series: Series, begin: datetime, end: datetime, most: int | None = None) -> list[Slot]:
+    """The due times from `begin` to `end` one by one, at most so many: no rule goes on after them."""
+    share = 250  # parsed in 7 ms, 4,000 characters
+    room = share * len(SLUGS)
+    due = [_wall(at.due, timer.zone) for at in islice(series.between(begin, end), room + 1 if most is None else most)]
+    if len(due) > room:
+        log.warning("%s: only the next %d dates are written out", timer, room)
+    return [_rule([], due[n : n + share], [], timer.zone.key, due[n]) for n in range(0, min(len(due), room), share)]
 
 
 # Days and longer, and custom
@@ -246,11 +305,11 @@ def _listed(timer: Timer, series: Series, begin: datetime) -> list[Slot]:
 
 @dataclass
 class _Window:
-    """One slot's share of the horizon, in wall times."""
+    """One slot's share of the time, in wall times; `lines` are those of the base rule, or what holidays leave of it."""
 
     low: datetime
     high: datetime
-    lines: list[str] = field(default_factory=list)
+    lines: list[str]
     extra: set[datetime] = field(default_factory=set)
     without: set[datetime] = field(default_factory=set)
 
@@ -259,28 +318,32 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
     """The base rule in `count` windows, with what differs from the series taken out and added."""
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
-    if cycle.finer and timer.moves.active:
+    picked = cycle.finer and timer.moves.active
+    if picked:
         count = max(count, 2)  # BYYEARDAY, see WINDOW
     first, last = (_wall(at, zone).date().toordinal() for at in (begin, end))
     edges = [midnight(date.fromordinal(first + (last - first) * n // count)) for n in range(count + 1)]
-    windows = [_Window(low, high) for low, high in pairwise(edges)]
+    windows = [_Window(low, high, list(base.lines)) for low, high in pairwise(edges)]
     stop = None if series.stop is None else _wall(series.stop, zone)
     if cycle.finer:
         _fine_differences(timer, series, base, windows)
+        windows[0].low = max(windows[0].low, _wall(begin, zone))
     else:
         _differences(series, windows, zone, stop)
+    if picked:
+        windows.append(_Window(edges[-1], datetime.max, list(base.lines)))  # beyond the horizon the plain repeat
     slots = []
     for window in windows:
         until = stop if window is windows[-1] else min(window.high - timedelta(seconds=1), stop or datetime.max)
-        start = next(cycle.wall(window.low, datetime.max), None)
+        start = next(cycle.wall(window.low, datetime.max), None) if window.lines else None
         if start is None or (until is not None and start > until):
             if window.extra:
                 slots.append(_rule([], window.extra, [], zone.key, min(window.extra)))
             continue
         start, true_start = max(series.wall, base.aligned(start)), start
         early = set(cycle.wall(start, true_start))
-        lines = [f"{line};UNTIL={_stamp(until)}" if until is not None else line for line in base.lines]
-        slots.append(_rule([*lines, *window.lines], window.extra, window.without | early, zone.key, start))
+        lines = [f"{line};UNTIL={_stamp(until)}" if until is not None else line for line in window.lines]
+        slots.append(_rule(lines, window.extra, window.without | early, zone.key, start))
     return slots
 
 
@@ -296,20 +359,17 @@ def _differences(series: Series, windows: list[_Window], zone: ZoneInfo, stop: d
 
 
 def _fine_differences(timer: Timer, series: Series, base: Base, windows: list[_Window]) -> None:
-    """EXRULEs for blocked days, and the times of DST gaps one by one."""
+    """The open days by name, where some are not; and the times of DST gaps one by one."""
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
     for window in windows:
-        days = _days(window.low.date(), window.high.date() - DAY)
-        blocked = [day for day in days if timer.moves.active and timer.moves.blocked(day)]
-        hit = sorted(
-            {day.timetuple().tm_yday for day in blocked if _any(cycle.wall(midnight(day), midnight(day) + DAY))}
-        )
-        if hit:
-            # The rule's own BYYEARDAY gives way: the days that are hit are among its days.
-            plain = [re.sub(";BYYEARDAY=[^;]*", "", line).removeprefix("RRULE") for line in base.lines]
-            only = f";BYYEARDAY={_span(hit)};UNTIL={_stamp(window.high - timedelta(seconds=1))}"
-            window.lines = [f"EXRULE{line}{only}" for line in plain]
+        days = list(_days(window.low.date(), window.high.date() - DAY))
+        blocked = {day for day in days if timer.moves.active and timer.moves.blocked(day)}
+        if timer.moves.active:
+            hit = [day for day in days if day not in blocked and _any(cycle.wall(midnight(day), midnight(day) + DAY))]
+            only = f";BYYEARDAY={_span(sorted(day.timetuple().tm_yday for day in hit))}"
+            # The rule's own BYYEARDAY gives way: the open days are among its days.
+            window.lines = [re.sub(";BYYEARDAY=[^;]*", "", line) + only for line in base.lines] if hit else []
         for low, high in _gaps(zone, window.low, window.high):
             skipped = list(cycle.wall(low, high))
             taken = set(cycle.wall(high, high + (high - low)))

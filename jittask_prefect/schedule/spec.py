@@ -21,6 +21,7 @@ RepeatType = Literal["normal", "minute", "hour", "day", "week", "month", "year",
 INSTANT = "a time as yyyy-MM-dd HH:mm:ss"
 DAY_OR_INSTANT = "a date as yyyy-MM-dd or a time as yyyy-MM-dd HH:mm:ss"
 CLOCK = "a clock time as HH:mm"
+MOST_DATES = 10_000
 
 
 def read_zone(name: str) -> ZoneInfo:
@@ -32,6 +33,8 @@ def read_zone(name: str) -> ZoneInfo:
     Raises:
         ValueError: No such zone; the text says what is allowed, with the nearest names.
     """
+    if not isinstance(name, str):
+        raise ValueError("an IANA time zone name such as Europe/Berlin")
     try:
         if name and name == name.strip():
             return ZoneInfo(name)
@@ -103,10 +106,33 @@ def _policy(value: object) -> object:
 def _many(value: object) -> object:
     """One value where a list is meant is a list of one."""
     if isinstance(value, list):
-        if not value:
-            raise ValueError("a list that is not empty")
+        if not 1 <= len(value) <= 100:
+            raise ValueError("a list of 1 to 100 numbers")
         return tuple(value)
     return (value,)
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
+    """A whole number from `low` to `high`, with a message that names both."""
+
+    def check(value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        raise ValueError(f"a whole number from {low} to {high}")
+
+    return BeforeValidator(check)
+
+
+def _before_or_after(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value in (-1, 0, 1):
+        return value
+    raise ValueError("-1 before, 0 on time or 1 after")
+
+
+def _field_name(value: object) -> object:
+    if isinstance(value, str) and value.isidentifier():
+        return value
+    raise ValueError("the name of a date or datetime column")
 
 
 def _day_number(value: object) -> object:
@@ -122,16 +148,16 @@ def _week_number(value: object) -> object:
 
 
 def _dates(value: object) -> object:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"a list of dates, each {DAY_OR_INSTANT}")
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_DATES:
+        raise ValueError(f"a list of 1 to {MOST_DATES} dates, each {DAY_OR_INSTANT}")
     return tuple(value)
 
 
 ClockTime = Annotated[time, BeforeValidator(_clock)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Moment = Annotated[datetime | date, BeforeValidator(_day_or_instant)]
-Weekday = Annotated[int, Field(ge=1, le=7)]
-Month = Annotated[int, Field(ge=1, le=12)]
+Weekday = Annotated[int, _whole(1, 7)]
+Month = Annotated[int, _whole(1, 12)]
 MonthDay = Annotated[int, BeforeValidator(_day_number)]
 
 
@@ -147,8 +173,8 @@ class Offset(_Part):
     The older form, `offsetType` 1 with a signed `offset`, says the same.
     """
 
-    offset_type: Literal[-1, 0, 1] = Field(default=0, alias="offsetType")
-    offset: int = Field(default=0, ge=-1_000_000_000, le=1_000_000_000)
+    offset_type: Annotated[Literal[-1, 0, 1], BeforeValidator(_before_or_after)] = Field(default=0, alias="offsetType")
+    offset: Annotated[int, _whole(-1_000_000_000, 1_000_000_000)] = 0
     unit: Annotated[Unit, BeforeValidator(_unit)] = Field(default="day", alias="offsetUnit")
     time: ClockTime | None = None
 
@@ -177,7 +203,7 @@ class Repeat(_Part):
     """The repeat cycle: its type, and what narrows it down."""
 
     repeat_type: RepeatType = Field(default="normal", alias="repeatType")
-    period: int = Field(default=1, ge=1, le=10_000_000)
+    period: Annotated[int, _whole(1, 10_000_000)] = 1
     weekday: Annotated[tuple[Weekday, ...], BeforeValidator(_many)] | None = None
     day: Annotated[tuple[MonthDay, ...], BeforeValidator(_many)] | None = None
     week: Annotated[int, BeforeValidator(_week_number)] | None = None
@@ -212,11 +238,11 @@ class TimerCfg(_Part):
     """A validated `timerCfg`; `read_timer` makes it."""
 
     start_time: Annotated[datetime, BeforeValidator(_instant)] | None = Field(default=None, alias="startTime")
-    start_field: str | None = Field(default=None, alias="startField", pattern=r"^[^\W\d]\w*$")
+    start_field: Annotated[str, BeforeValidator(_field_name)] | None = Field(default=None, alias="startField")
     start_offset: Offset | None = Field(default=None, alias="startOffset")
     end_time_type: Literal[0, 1, 2] = Field(default=0, alias="endTimeType")
     end_time: Moment | None = Field(default=None, alias="endTime")
-    end_field: str | None = Field(default=None, alias="endField", pattern=r"^[^\W\d]\w*$")
+    end_field: Annotated[str, BeforeValidator(_field_name)] | None = Field(default=None, alias="endField")
     end_offset: Offset | None = Field(default=None, alias="endOffset")
     repeat: Repeat = Field(default_factory=Repeat)
     skip_holiday: Flag = Field(default=False, alias="skipHoliday")

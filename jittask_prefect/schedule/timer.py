@@ -56,10 +56,11 @@ class Timer:
             rows = isinstance(timerCfg, Mapping) and "startField" in timerCfg and "startTime" not in timerCfg
             self.cfg = read_timer(timerCfg, rows=rows)
         cfg = self.cfg
+        named = cfg.timezone or ("UTC" if timezone is None else timezone)
         try:
-            self.zone = read_zone(cfg.timezone or timezone or "UTC")
+            self.zone = read_zone(named)
         except ValueError as error:
-            raise ConfigError(Problem("", "timezone", shown(timezone), str(error))) from None
+            raise ConfigError(Problem("", "timezone", shown(named), str(error))) from None
         self.calendar = Calendar.of(cfg.calendar, "timerCfg.calendar") if calendar is None else Calendar.of(calendar)
         if cfg.skip_holiday and self.calendar is None:
             allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
@@ -79,7 +80,7 @@ class Timer:
             return True
         if repeat.cron is not None:
             return len(Cron.read(repeat.cron).times) > 1
-        return repeat.rrule is not None and RRule.read(repeat.rrule).finer
+        return repeat.rrule is not None and RRule.read(repeat.rrule).several
 
     def series(self, start: Field = None, end: Field = None) -> Series | None:
         """The occurrences of one start.
@@ -96,6 +97,11 @@ class Timer:
             if start is not None or end is not None:
                 raise ArgumentError("a scheduled timer has one series: series() takes no row values")
             return self._scheduled
+        for value in (start, end):
+            if value is not None and not isinstance(value, date):
+                raise ArgumentError(
+                    f"a row's date {shown(value)}; allowed: a date, or a datetime with or without a zone"
+                )
         return None if start is None else self._series(start, end)
 
     def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:

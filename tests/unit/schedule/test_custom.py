@@ -138,7 +138,8 @@ def test_what_is_no_rule_is_refused(rule: str, allowed: str) -> None:
         ("0 9 * * mon-TUE", ["03-02 09:00", "03-03 09:00"]),
         ("0 9 * * sat-sun", ["03-01 09:00"]),
         ("0 9 3 * 1", ["03-02 09:00", "03-03 09:00"]),  # the 3rd or a Monday
-        ("0 9 1-31 * 1", ["03-02 09:00"]),
+        # Only * leaves a field out (crontab(5)): the 1st to 31st, or a Monday.
+        ("0 9 1-31 * 1", ["03-01 09:00", "03-02 09:00", "03-03 09:00"]),
         ("0 9 2/2 * *", ["03-02 09:00"]),
     ],
 )
@@ -171,3 +172,20 @@ def test_seeking_costs_the_same_from_a_start_long_ago() -> None:
     for repeat in ({"repeatType": "minute"}, {"repeatType": "day", "period": 3}, {"repeatType": "month"},
                    {"repeatType": "custom", "rrule": "FREQ=HOURLY;INTERVAL=5"}):  # fmt: skip
         assert cost("1970-01-01 00:00:00", repeat) < 5 * cost("2025-12-01 00:00:00", repeat) + 1
+
+
+def test_a_fraction_of_a_second_in_a_rows_date_costs_it_no_occurrence() -> None:
+    at = datetime(2026, 3, 22, 1, 45, 0, 123456)
+    for rule in ("FREQ=DAILY", "FREQ=HOURLY;INTERVAL=24", "FREQ=MONTHLY;BYMONTHDAY=22"):
+        series = Timer({"startField": "at", "repeat": {"repeatType": "custom", "rrule": rule}}).series(at)
+        assert series is not None
+        found = [o.due for o in series.between(datetime(2026, 3, 1), datetime(2026, 5, 1))]
+        assert found[0].replace(tzinfo=None) == at and found[1].microsecond == 123456
+
+
+def test_several_times_on_a_day_are_finer_than_a_day_in_cron_and_rrule_alike() -> None:
+    # Friday 2026-12-25 and 2027-01-01 are holidays in the US.
+    for rule in ({"cron": "0 9,17 * * 5"}, {"rrule": "FREQ=WEEKLY;BYDAY=FR;BYHOUR=9,17;BYMINUTE=0"}):
+        cfg = {"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "custom", **rule}, "skipHoliday": 1}
+        found = Timer(cfg, "US").occurrences(datetime(2026, 12, 18), datetime(2027, 1, 9))
+        assert [f"{at:%m-%d %H}" for at in found] == ["12-18 09", "12-18 17", "01-08 09", "01-08 17"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from prefect.server.schemas.schedules import IntervalSchedule, RRuleSchedule
-from timer_cases import CALENDARS, ZONES, day_repeats, step_repeats, timers
+from timer_cases import (
+    CALENDARS,
+    ZONES,
+    Moment,
+    at_moment,
+    custom_repeats,
+    day_repeats,
+    moments,
+    step_repeats,
+    timers,
+)
 
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule.rules import LONGEST, NEVER, SLUGS, once, schedules
@@ -83,20 +94,44 @@ def made(case: Case) -> Timer:
 
 
 @relaxed
-@given(timers(day_repeats()), st.integers(0, 2900))
-def test_days_and_longer(case: Case, days: int) -> None:
-    now = datetime(2019, 6, 1, 5, 11, 12, tzinfo=UTC) + timedelta(days)
+@given(timers(day_repeats()), st.integers(0, 2900), moments())
+def test_days_and_longer(case: Case, days: int, moment: Moment) -> None:
+    now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
     check(made(case), now, [(now, now + YEAR)])
 
 
 @relaxed
-@given(timers(step_repeats()), st.integers(0, 2900))
-def test_minutes_and_hours(case: Case, days: int) -> None:
-    now = datetime(2019, 6, 1, 5, 11, 12, tzinfo=UTC) + timedelta(days)
+@given(timers(step_repeats()), st.integers(0, 2900), moments())
+def test_minutes_and_hours(case: Case, days: int, moment: Moment) -> None:
+    now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
     timer = made(case)
     step = case[0]["repeat"].get("period", 1) * (60 if case[0]["repeat"]["repeatType"] == "hour" else 1)
-    coarse = [now + timedelta(n) for n in (7, 30, 120, 397)] if step >= 120 else [now + timedelta(7)]
-    check(timer, now, [(at, at + timedelta(3)) for at in (now, *coarse)])
+    if step >= 120:
+        check(timer, now, [(now, now + YEAR)])
+    else:
+        some = [now, *around_changes(timer, now)[: 3 if step >= 15 else 1]]
+        check(timer, now, [(at, at + timedelta(3 if step >= 15 else 1.2)) for at in some])
+
+
+@relaxed
+@given(timers(custom_repeats()), st.integers(0, 2900), moments())
+def test_custom_rules(case: Case, days: int, moment: Moment) -> None:
+    now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
+    timer = made(case)
+    series = timer.series()
+    assert series is not None
+    dense = sum(1 for _ in islice(series.between(now, now + timedelta(30)), 300)) == 300
+    some = [(at, at + timedelta(2)) for at in (now, *around_changes(timer, now)[:2])]
+    check(timer, now, some if dense else [(now, now + YEAR)])
+
+
+def around_changes(timer: Timer, now: datetime) -> list[datetime]:
+    """A day before each change of clocks, and before each run of days off, of the year after `now`."""
+    days = [now + timedelta(n) for n in range(1, 398)]
+    offsets = [at.astimezone(timer.zone).utcoffset() for at in days]
+    off = [timer.moves.active and timer.moves.blocked(at.astimezone(timer.zone).date()) is not None for at in days]
+    changes = [day for day, one, two in zip(days, offsets, offsets[1:], strict=False) if one != two]
+    return [*changes, *(day for day, one, two in zip(days, off, off[1:], strict=False) if two and not one)]
 
 
 CUSTOM = [
@@ -151,7 +186,7 @@ def test_an_interval_is_used_only_where_it_can_know_start_and_end() -> None:
         first({"startTime": "2026-12-01 00:00:00"})["rrule"] == "DTSTART:20261130T230000\nRRULE:FREQ=HOURLY;INTERVAL=1"
     )
     ends = first({"startTime": "1970-01-01 00:00:00", "endTime": "2026-12-24"})
-    assert ends["rrule"] == "DTSTART:20260901T000000\nRRULE:FREQ=HOURLY;INTERVAL=1;UNTIL=20261224T225959"
+    assert ends["rrule"] == "DTSTART:20260914T000000\nRRULE:FREQ=HOURLY;INTERVAL=1;UNTIL=20261224T225959"
 
 
 def test_the_text_of_a_daily_task_with_holidays() -> None:
@@ -206,8 +241,34 @@ def test_a_single_date_far_ahead_is_there_already() -> None:
 def test_many_dates_are_shared_out_over_the_slots() -> None:
     dates = [f"{datetime(2026, 10, 1) + timedelta(n):%Y-%m-%d}" for n in range(1200)]
     timer = Timer({"startTime": "2026-09-30 09:00:00", "repeat": {"repeatType": "custom", "dates": dates}})
-    slots = check(timer, NOW, [(NOW, NOW + timedelta(1300))])
-    assert sum(slot["active"] for slot in slots) == 3
+    slots = check(timer, NOW, [(NOW, NOW + timedelta(980))])
+    assert sum(slot["active"] for slot in slots) == 4
+
+
+def test_a_rare_rule_is_written_out_so_that_the_server_does_not_look_for_it_day_by_day() -> None:
+    # February 29 on a Monday: 2044-02-29, 2072-02-29.
+    timer = Timer({"startTime": "2020-01-01 00:00:00", "repeat": {"repeatType": "custom", "rrule":
+        "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO"}})  # fmt: skip
+    (slot, *idle) = schedules(timer, NOW)
+    assert slot["rrule"] == "DTSTART:20440229T000000\nRDATE:20440229T000000"
+    assert not any(at["active"] for at in idle)
+
+
+SIXTY = ",".join(map(str, range(60)))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=SECONDLY;INTERVAL=30",
+        f"FREQ=HOURLY;BYMINUTE=0,1;BYSECOND={SIXTY}",
+        f"FREQ=DAILY;BYMINUTE={SIXTY};BYSECOND={SIXTY}",
+    ],
+)
+def test_what_the_server_could_not_keep_up_with_is_refused(rule: str) -> None:
+    timer = Timer({"startTime": "2020-01-01 00:00:00", "repeat": {"repeatType": "custom", "rrule": rule}})
+    with pytest.raises(ConfigError, match="at most 1440"):
+        schedules(timer, NOW)
 
 
 @pytest.mark.parametrize(

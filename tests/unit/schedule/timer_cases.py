@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
 ZONES = ["UTC", "Asia/Shanghai", "Europe/Berlin", "America/New_York", "America/Santiago", "Australia/Lord_Howe",
-         "Pacific/Apia", "Asia/Kolkata", "Africa/Casablanca", "America/St_Johns", "Asia/Beirut"]  # fmt: skip
+         "Pacific/Apia", "Asia/Kolkata", "Africa/Casablanca", "America/St_Johns", "Asia/Beirut", "Africa/Cairo",
+         "America/Nuuk", "Asia/Tehran", "Pacific/Chatham"]  # fmt: skip
 CALENDARS: list[dict[str, Any] | None] = [
     None,
     {"country": "CN", "block": "contiguous"},
@@ -53,7 +55,70 @@ def day_repeats(draw: st.DrawFn) -> dict[str, Any]:
 def step_repeats(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         return {"repeatType": "hour", "period": draw(st.sampled_from([1, 2, 3, 5, 7, 24, 25, 48]))}
-    return {"repeatType": "minute", "period": draw(st.sampled_from([15, 20, 45, 60, 90, 1440]))}
+    return {"repeatType": "minute", "period": draw(st.sampled_from([1, 5, 7, 11, 15, 20, 45, 60, 90, 1440]))}
+
+
+CRON = (
+    ["0", "30", "*/15", "5,35", "*", "*/7"],
+    ["9", "2", "*/6", "9-17", "*", "0,12"],
+    ["*", "1", "13", "29", "31", "1-7", "*/10"],
+    ["*", "*", "2", "*/3", "6-8"],
+    ["*", "*", "1-5", "5", "0", "sat"],
+)
+PARTS = {
+    "BYMONTH": ["2", "1,7", "3,6,9,12"],
+    "BYMONTHDAY": ["1", "-1", "13,31", "29"],
+    "BYDAY": ["MO", "MO,TU,WE,TH,FR", "SA,SU", "-1FR", "2TU,MO"],
+    "BYYEARDAY": ["1,100,-1", "60"],
+    "BYWEEKNO": ["1,20,53"],
+    "BYHOUR": ["2", "9,17", "0,12"],
+    "BYMINUTE": ["30", "0,30"],
+    "BYSETPOS": ["1", "-1", "1,-1"],
+}
+
+
+@st.composite
+def custom_repeats(draw: st.DrawFn) -> dict[str, Any]:
+    """Cron and RRULE in all their parts; what may not go together is refused when it is read."""
+    if draw(st.booleans()):
+        return {"repeatType": "custom", "cron": " ".join(draw(st.sampled_from(field)) for field in CRON)}
+    parts = [f"FREQ={draw(st.sampled_from(['MINUTELY', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY']))}"]
+    if draw(st.booleans()):
+        parts.append(f"INTERVAL={draw(st.sampled_from([2, 3, 5, 45]))}")
+    for name in draw(st.lists(st.sampled_from(sorted(PARTS)), max_size=3, unique=True)):
+        parts.append(f"{name}={draw(st.sampled_from(PARTS[name]))}")
+    return {"repeatType": "custom", "rrule": ";".join(parts)}
+
+
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+BESIDE = [timedelta(0), SECOND, -SECOND, HOUR / 2, -HOUR / 2, HOUR, -HOUR]
+Moment = tuple[str, timedelta]
+
+
+def moments() -> st.SearchStrategy[Moment]:
+    """When "now" is: any time of a day, or beside the midnight of the task's zone, or beside a change of its clocks."""
+    any_time = st.integers(0, 86399).map(lambda n: ("any", timedelta(seconds=n)))
+    return st.one_of(any_time, st.tuples(st.sampled_from(["midnight", "change"]), st.sampled_from(BESIDE)))
+
+
+def at_moment(case: tuple[dict[str, Any], Any], day: datetime, moment: Moment) -> datetime:
+    """The instant that a moment means: of the day, or of the first day from then on on which clocks change."""
+    kind, beside = moment
+    zone = ZoneInfo(case[0]["timezone"])
+
+    def offset(at: datetime) -> timedelta | None:
+        return at.astimezone(zone).utcoffset()
+
+    if kind == "any":
+        return day + beside
+    found = next((n for n in range(400) if offset(day + timedelta(n)) != offset(day + timedelta(n + 1))), None)
+    if kind == "midnight" or found is None:
+        return datetime.combine(day.astimezone(zone).date(), time(), zone).astimezone(UTC) + beside
+    low, high = day + timedelta(found), day + timedelta(found + 1)
+    while high - low > SECOND:
+        middle = low + (high - low) / 2
+        low, high = (middle, high) if offset(middle) == offset(low) else (low, middle)
+    return high.replace(microsecond=0) + beside
 
 
 @st.composite
