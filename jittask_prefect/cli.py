@@ -186,12 +186,12 @@ def deploy(
     prune: Annotated[bool, typer.Option("--prune", help="Remove deployments whose template is gone.")] = False,
 ) -> None:
     """Compile, and bring the server's deployments to it; only what changed is touched."""
-    from . import compile
+    from . import rollout
     from .prefect_api import connect
 
     app = _app()
     _say_left_out(app)
-    done = compile.deploy(app, connect(app.path), clock.now(), prune=prune)
+    done = rollout.deploy(app, connect(app.path), clock.now(), prune=prune)
     for word, names in (("deployed", done.changed), ("unchanged", done.unchanged), ("removed", done.removed)):
         if names:
             out.print(f"{word}: {', '.join(names)}")
@@ -233,6 +233,8 @@ def sync(
         out.print(table if report.actions else "nothing to do")
     for problem in report.problems:
         err.print(f"[yellow]problem:[/] {escape(problem)}")
+    for line in report.deployments:
+        err.print(escape(line))
     if not dry_run and not as_json:
         out.print(f"{report.created} runs made, {report.ended} ended")
 

@@ -1,11 +1,10 @@
-"""App → deployments → prefect.yaml, and what on a server differs from it."""
+"""App → deployments → prefect.yaml."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,7 @@ import yaml
 from .elements.app import App
 from .elements.check import of_template
 from .elements.types import DateFieldType, Meta
-from .errors import ConfigError, PrefectApiError, Problem
-from .prefect_api import Api
+from .errors import ConfigError, Problem
 from .rows.sync import app_tag
 from .schedule import rules
 from .schedule.words import describe
@@ -36,6 +34,7 @@ globals().update(flows_of(App(Path(__file__).parent)))
 '''
 EVERY_MINUTE = {"interval": 60, "anchor_date": "2020-01-01T00:00:00Z", "timezone": "UTC"}
 KEEP_NOW = timedelta(days=30)
+log = logging.getLogger("jittask")
 _HEADER = re.compile(r"# made by: jittask compile --now (\S+)")
 
 
@@ -90,7 +89,12 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
         app: The app.
         now: The instant that the schedules are made for; they hold for 400 days from there.
     """
-    found = [_deployment(app, template, now) for template in sound(app)]
+    found = []
+    for template in sound(app):
+        try:
+            found.append(deployment(app, template, now))
+        except ConfigError as error:
+            log.error("%s is left out: %s", template.fullName, error)
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
     sync |= {"parameters": {}, "paused": False, "schedules": rules.fixed_slots([EVERY_MINUTE])}
     return [*found, sync]
@@ -101,7 +105,12 @@ def sound(app: App) -> list[Meta]:
     return [template for template in app.templates() if not of_template(template)]
 
 
-def _deployment(app: App, template: Meta, now: datetime) -> dict[str, Any]:
+def deployment(app: App, template: Meta, now: datetime) -> dict[str, Any]:
+    """A template's deployment, with schedules that hold from `now` on.
+
+    Raises:
+        ConfigError: Its rule fits no schedule.
+    """
     kind = template.taskType
     entry = _entry(
         app,
@@ -204,115 +213,3 @@ def write(app: App, now: datetime, out: Path | None = None) -> Path:
     if not flows.exists():
         flows.write_text(FLOW_TEXT, encoding="utf-8")
     return file
-
-
-# A server
-
-
-@dataclass
-class Deployed:
-    """What `deploy` did, by names of deployments; `leftover` ones have no template any more."""
-
-    changed: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    leftover: list[str] = field(default_factory=list)
-
-
-def deploy(app: App, api: Api, now: datetime, *, prune: bool = False) -> Deployed:
-    """Compile, and bring the server's deployments to it, touching only what differs.
-
-    Args:
-        app: The app.
-        api: Prefect.
-        now: The present instant.
-        prune: Remove deployments whose template is gone.
-
-    Raises:
-        PrefectApiError: The server cannot be reached or refuses.
-        ConfigError: A deployment of that name belongs to another app.
-    """
-    api.ping()
-    file = write(app, instant_of(app, now))
-    wanted = {d["name"]: d for d in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
-    api.ensure_pool(POOL, POOL_KIND)
-    there = api.deployments(app_tag(app))
-    done = Deployed()
-    for name, entry in wanted.items():
-        (done.changed if name not in there or differs(entry, there[name], root_of(app)) else done.unchanged).append(
-            name
-        )
-    if done.changed:
-        _refuse_foreign(app, api, done.changed)
-        api.deploy(file, done.changed)
-        there = api.deployments(app_tag(app))
-        missing = [name for name in done.changed if name not in there]
-        if missing:
-            raise PrefectApiError(f"`prefect deploy` left out {', '.join(missing)}")
-        for name in done.changed:
-            if wanted[name]["paused"]:
-                continue  # filling does not ask whether it is
-            # Prefect drops future runs at every deploy and makes them again up to a minute later: make them now.
-            # A minute's sync that is over needs no run.
-            api.fill_schedule(there[name]["id"], now if name == SYNC else now - timedelta(minutes=1))
-    broken = set(app.names("tasks")) - set(wanted)  # its folder is there: a slip in it must not cost its runs
-    for name in sorted(set(there) - set(wanted) - broken):
-        if prune:
-            api.delete_deployment(there[name]["id"])
-            done.removed.append(name)
-        else:
-            done.leftover.append(name)
-    return done
-
-
-def _refuse_foreign(app: App, api: Api, names: list[str]) -> None:
-    for name, found in api.named(names).items():
-        if app_tag(app) not in found.get("tags", []):
-            owner = next((t for t in found["tags"] if t.startswith("app:")), "something else")
-            raise ConfigError(
-                Problem(
-                    "prefect.yaml",
-                    name,
-                    f"a deployment of that name that belongs to {owner}",
-                    "a server, or a name, of its own",
-                )
-            )
-
-
-def differs(wanted: Mapping[str, Any], there: Mapping[str, Any], root: Path) -> bool:
-    """Whether a server's deployment is not what prefect.yaml says."""
-    pull = [{"prefect.deployments.steps.set_working_directory": {"directory": str(root)}}]
-    pairs = [
-        (wanted["description"].strip(), (there.get("description") or "").strip()),
-        (sorted(wanted["tags"]), sorted(there.get("tags") or [])),
-        (wanted["entrypoint"], there.get("entrypoint")),
-        (wanted["parameters"], there.get("parameters")),
-        (wanted["paused"], there.get("paused")),
-        (wanted["work_pool"]["name"], there.get("work_pool_name")),
-        (pull, there.get("pull_steps")),
-        (
-            sorted(map(_plain, wanted["schedules"]), key=str),
-            sorted(map(_plain_api, there.get("schedules") or []), key=str),
-        ),
-    ]
-    return any(a != b for a, b in pairs)
-
-
-def _plain(slot: Mapping[str, Any]) -> tuple[Any, ...]:
-    anchor = slot.get("anchor_date")
-    when = datetime.fromisoformat(str(anchor)) if anchor else None
-    seconds = slot.get("interval")
-    return (
-        slot["slug"],
-        slot["active"],
-        slot.get("rrule"),
-        float(seconds) if seconds else None,
-        when,
-        slot["timezone"],
-    )
-
-
-def _plain_api(slot: Mapping[str, Any]) -> tuple[Any, ...]:
-    return _plain(
-        {"slug": slot.get("slug"), "active": slot.get("active"), "timezone": None, **slot.get("schedule", {})}
-    )

@@ -50,8 +50,20 @@ class Api(Protocol):
     def delete_deployment(self, deployment_id: str) -> None:
         """Delete a deployment with its runs."""
 
-    def fill_schedule(self, deployment_id: str, start: datetime) -> None:
-        """Make the scheduled runs of a deployment from `start` on; those that exist stay."""
+    def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
+        """Change some fields of a deployment, and those of its schedules that are named by their slugs, in place."""
+
+    def delete_schedule(self, deployment_id: str, schedule_id: str) -> None:
+        """Delete one schedule of a deployment, with all its runs that no worker has begun."""
+
+    def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
+        """Make the scheduled runs of a deployment from `start` on; those that exist stay.
+
+        Without `until` as many as the server makes ahead; with it all up to there, 1,000 at most, and an hour more.
+        """
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a flow run."""
 
     def create_run(
         self,
@@ -183,8 +195,21 @@ class PrefectApi:
     def delete_deployment(self, deployment_id: str) -> None:
         self._call("DELETE", f"/deployments/{deployment_id}", missing_ok=True)
 
-    def fill_schedule(self, deployment_id: str, start: datetime) -> None:
-        self._call("POST", f"/deployments/{deployment_id}/schedule", json={"start_time": start.isoformat()})
+    def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
+        self._call("PATCH", f"/deployments/{deployment_id}", json=dict(body))
+
+    def delete_schedule(self, deployment_id: str, schedule_id: str) -> None:
+        self._call("DELETE", f"/deployments/{deployment_id}/schedules/{schedule_id}", missing_ok=True)
+
+    def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
+        body: dict[str, Any] = {"start_time": start.isoformat()}
+        if until is not None:
+            # The server stops at the third run once `min_time` has passed (models/deployments.py).
+            body |= {"min_time": (until - start).total_seconds() + 3600, "max_runs": 1000}
+        self._call("POST", f"/deployments/{deployment_id}/schedule", json=body)
+
+    def delete_run(self, run_id: str) -> None:
+        self._call("DELETE", f"/flow_runs/{run_id}", missing_ok=True)
 
     def create_run(
         self,

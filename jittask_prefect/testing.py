@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from . import clock, compile
+from . import clock, rollout
 from .elements.app import use_app
 from .errors import PrefectApiError
 from .prefect_api import TERMINAL
@@ -69,10 +69,10 @@ def at(now: datetime) -> Iterator[datetime]:
         clock.now = real
 
 
-def deploy(app: App, api: FakePrefect, now: datetime | None = None) -> compile.Deployed:
+def deploy(app: App, api: FakePrefect, now: datetime | None = None) -> rollout.Deployed:
     """Compile an app and deploy it to a fake, which is the app's Prefect from then on."""
     api.serve(app)
-    return compile.deploy(app, api, now or clock.now())
+    return rollout.deploy(app, api, now or clock.now())
 
 
 class FakePrefect:
@@ -135,7 +135,20 @@ class FakePrefect:
         for run_id in [i for i, r in self.all_runs.items() if r["deployment_id"] == deployment_id]:
             self.delete_run(run_id)
 
-    def fill_schedule(self, deployment_id: str, start: datetime) -> None:
+    def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
+        self._called("change_deployment")
+        found = next((d for d in self.all_deployments.values() if d["id"] == deployment_id), None)
+        if found is None:
+            raise PrefectApiError(f"there is no deployment {deployment_id}")
+        slots = {slot["slug"]: slot for slot in found["schedules"]} | {s["slug"]: s for s in body.get("schedules", [])}
+        found |= {**body, "schedules": list(slots.values())}
+
+    def delete_schedule(self, deployment_id: str, schedule_id: str) -> None:
+        self._called("delete_schedule")
+        for found in self.all_deployments.values():
+            found["schedules"] = [slot for slot in found["schedules"] if slot.get("id") != schedule_id]
+
+    def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
         self._called("fill_schedule")
 
     def create_run(

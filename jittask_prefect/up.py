@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from . import clock, compile
+from . import clock, compile, rollout
 from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .embedded import Embedded, environment
@@ -140,7 +140,7 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
     drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
     _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app))
     say.step(f"worker {'started' if ours else 'found'}")
-    done = compile.deploy(app, api, clock.now())
+    done = rollout.deploy(app, api, clock.now())
     say.step(f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were")
     if done.leftover:
         say.warn(f"left over: {', '.join(done.leftover)}; `jittask deploy --prune` removes them")

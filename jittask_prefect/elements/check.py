@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect as sa_inspect
 
 from ..errors import ConfigError, JittaskError, Problem, UnknownElement
+from ..schedule import rules
 from ..schedule.moves import REACH
 from .config import NAME, NAME_TEXT, TaskCfg, read_json
 from .q import parse
@@ -132,6 +133,8 @@ def of_template(template: Meta) -> list[Problem]:
     found = _caught("", template.check_function)
     if isinstance(template, DateFieldType):
         found += _caught("", lambda: check_rows(template))
+    else:
+        found += _caught("", lambda: rules.check(template.timer))
     return found
 
 

@@ -156,6 +156,12 @@ def get(connection: Connection, name: str) -> str | None:
     return None if found is None else str(found)
 
 
+def starting_with(connection: Connection, prefix: str) -> dict[str, str]:
+    """The values of all names that begin with a prefix, by name."""
+    query = select(states.c.name, states.c.value).where(states.c.name.startswith(prefix, autoescape=True))
+    return {r.name: r.value for r in connection.execute(query)}
+
+
 def put(connection: Connection, name: str, value: str | None) -> None:
     """Set a value; None removes it."""
     if value is None:

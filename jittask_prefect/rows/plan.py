@@ -62,6 +62,7 @@ class Report:
         ended: Flow runs that were cancelled because their task is closed.
         died: Tasks that ended outside an execution (its worker died, or somebody cancelled the run in Prefect), with
             their database: `afterReturn` is still to be called.
+        deployments: What was renewed, restored or made good of deployments, a sentence each.
     """
 
     actions: list[Action] = field(default_factory=list)
@@ -71,6 +72,7 @@ class Report:
     created: int = 0
     ended: int = 0
     died: list[tuple[str, Entry]] = field(default_factory=list)
+    deployments: list[str] = field(default_factory=list)
 
 
 def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence]:

@@ -23,7 +23,7 @@ from prefect.runtime import flow_run as runtime
 from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 
-from .. import clock
+from .. import clock, rollout
 from ..elements.app import _LOG, App, use_app
 from ..prefect_api import Api, connect
 from ..rows import ledger, sync
@@ -211,10 +211,14 @@ def _sync_flow(app: App) -> AnyFlow:
             return Completed(message="another sync is at work")
         for problem in report.problems:
             logger.warning(problem)
+        for line in report.deployments:
+            logger.warning(line)
         changed = [a.as_dict() for a in report.actions if a.action != "skip"]
         if changed:
             logger.info("plan: %s", json.dumps(changed, ensure_ascii=False))
-        return Completed(message=f"{report.created} runs made, {report.ended} ended, {len(report.problems)} problems")
+        said = f"{report.created} runs made, {report.ended} ended, {len(report.problems)} problems"
+        more = f", {len(report.deployments)} changes to deployments" if report.deployments else ""
+        return Completed(message=said + more)
 
     def name() -> str:
         context = FlowRunContext.get()
@@ -241,10 +245,13 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
 
 
 def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Report | None:
-    """One sync against the app's Prefect, with what follows for tasks whose worker died."""
+    """One sync against the app's Prefect, with what follows for tasks whose worker died; then deployments roll on."""
     api = connect(app.path)
     report = sync.run(app, api, now, me(), since=since, clock=clock.now)
-    for database, entry in report.died if report else []:
+    if report is None:
+        return None
+    for database, entry in report.died:
         if after_return(app, database, entry.task_id):
             next_of_row(app, database, entry, now)
+    report.deployments = [str(change) for change in rollout.roll(app, api, clock.now())]
     return report

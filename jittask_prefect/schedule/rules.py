@@ -51,6 +51,23 @@ AHEAD: the server would walk from day to day in search of them."""
 Slot = dict[str, Any]
 
 
+def check(timer: Timer) -> None:
+    """Refuse a scheduled timer that the server could not keep up with, whatever the time is.
+
+    Raises:
+        ConfigError: It has more than DENSEST occurrences a day.
+    """
+    series = timer.series()
+    if series is None or series.cycle is None or isinstance(series.cycle, Elapsed):
+        return
+    _density(base_of(timer.cfg.repeat, series.wall))
+
+
+def _density(base: Base) -> None:
+    if base.per_day > DENSEST:
+        raise ConfigError(Problem("", "timerCfg.repeat", f"{base.per_day:g} occurrences a day", f"at most {DENSEST}"))
+
+
 def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
     """The four schedule slots of a scheduled timer, in prefect.yaml form.
 
@@ -80,8 +97,7 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
     horizon = days + 32
     if not base.lines:
         return fixed_slots(_listed(timer, series, begin, LATEST))
-    if base.per_day > DENSEST:
-        raise ConfigError(Problem("", "timerCfg.repeat", f"{base.per_day:g} occurrences a day", f"at most {DENSEST}"))
+    _density(base)
     if timer.cfg.repeat.repeat_type == "custom" and _few(series, begin, begin + horizon * DAY):
         return fixed_slots(_listed(timer, series, begin, shifted(begin, AHEAD), LISTED))
     while True:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import text
 
-from jittask_prefect import App, clock, compile
+from jittask_prefect import App, clock, compile, rollout
 from jittask_prefect.embedded import Embedded
 from jittask_prefect.prefect_api import PrefectApi
 from jittask_prefect.rows import ledger, sync
@@ -96,8 +96,8 @@ class Place:
         """An app in a folder of its own, on the server that PREFECT_API_URL names."""
         return cls(build_app(folder, elements, **app_json), PrefectApi(os.environ["PREFECT_API_URL"]))
 
-    def deploy(self, now: datetime | None = None, **keys: Any) -> compile.Deployed:
-        return compile.deploy(self.app, self.api, now or clock.now(), **keys)
+    def deploy(self, now: datetime | None = None, **keys: Any) -> rollout.Deployed:
+        return rollout.deploy(self.app, self.api, now or clock.now(), **keys)
 
     def again(self) -> None:
         """Read the app's files anew, as another process would."""

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from place import SCRIPTS, Place, iso, scheduled
 
-from jittask_prefect import clock, compile
+from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import ServerInfo
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule import rules
@@ -55,7 +55,7 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(place:
     wanted = {d["name"]: d for d in yaml.safe_load(text)["deployments"]}
     there = place.deployments()
     assert set(there) == set(wanted) == {"tasks.DeployTuesdays", "tasks.DeployOff", "tasks.DeployMany", "jittask.sync"}
-    assert [n for n in wanted if compile.differs(wanted[n], there[n], compile.root_of(place.app))] == []
+    assert [n for n in wanted if rollout.differences(wanted[n], there[n], compile.root_of(place.app))] == []
     assert there["tasks.DeployOff"]["paused"] and not there["tasks.DeployTuesdays"]["paused"]
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], "what `prefect deploy` made is what `jittask deploy` wants"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jittask_prefect import App, ConfigError, PrefectApiError, compile
+from jittask_prefect import App, ConfigError, PrefectApiError, compile, rollout
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
@@ -247,7 +247,7 @@ def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None
     app = App(app.path)
     assert deploy(app, prefect, NOW).leftover == ["tasks.Monthly"]
     assert "tasks.Monthly" in prefect.all_deployments
-    pruned = compile.deploy(app, prefect, NOW, prune=True)
+    pruned = rollout.deploy(app, prefect, NOW, prune=True)
     assert (pruned.removed, pruned.leftover) == (["tasks.Monthly"], [])
     assert "tasks.Monthly" not in prefect.all_deployments
 
@@ -255,7 +255,7 @@ def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None
 def test_a_slip_in_e_json_does_not_cost_a_deployment(app: App) -> None:
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
-    done = compile.deploy(change(app, "Daily", enable="yes"), prefect, NOW, prune=True)
+    done = rollout.deploy(change(app, "Daily", enable="yes"), prefect, NOW, prune=True)
     assert (done.removed, done.leftover) == ([], [])
     assert "tasks.Daily" in prefect.all_deployments
 
@@ -277,7 +277,7 @@ def test_a_server_that_is_down_is_said_before_anything_is_written(app: App) -> N
     prefect = FakePrefect()
     prefect.down = True
     with pytest.raises(PrefectApiError, match="memory://prefect/api"):
-        compile.deploy(app, prefect, NOW)
+        rollout.deploy(app, prefect, NOW)
     assert not (app.path / "prefect.yaml").exists()
 
 

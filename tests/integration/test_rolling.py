@@ -1,0 +1,201 @@
+"""Deployments roll on: renewed in place around "now", restored, made good, ended; on a real server."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from place import Place, iso, scheduled, until
+
+from jittask_prefect import clock, rollout
+from jittask_prefect.embedded import Embedded, ServerInfo
+from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.rows import ledger
+from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.running.execute import Run, execute
+
+INNER = "def customFunc():\n    return 1\n"
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+EVERY_MINUTE = {"repeatType": "minute", "period": 1}
+# No day of this calendar is off for now: what is dense and minds holidays is a rule with a DTSTART near now.
+OFFICE = {"closed": ["2020-01-01"]}
+
+
+def elements() -> dict[str, Any]:
+    office = {"skipHoliday": 1, "calendar": "office", "timezone": "UTC"}
+    return {
+        "tasks/RollMinutely": scheduled(INNER, repeat=EVERY_MINUTE, timer=office),
+        "tasks/RollHourly": scheduled(INNER, repeat={"repeatType": "minute", "period": 15}, timer={"timezone": "UTC"}),
+        "tasks/RollDaily": scheduled(INNER, timer=office),
+    }
+
+
+@pytest.fixture
+def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+    made = Place.build(tmp_path / "app", elements(), name="rolling", calendars={"office": OFFICE})
+    upgrade(made.app)
+    made.deploy()
+    assert roll(made) == [], "a deployment that was just made is as it should be"
+    yield made
+    made.remove()
+
+
+def roll(place: Place, now: datetime | None = None) -> list[str]:
+    return [str(change) for change in rollout.roll(place.app, place.api, now or clock.now())]
+
+
+def auto(place: Place, name: str, *states: str) -> Counter[datetime]:
+    """How many runs a template's schedules made for each instant."""
+    return Counter(iso(r["expected_start_time"]) for r in place.runs(name, *states) if r["auto_scheduled"])
+
+
+def slots(place: Place, name: str) -> dict[str, Any]:
+    return {slot["slug"]: slot for slot in place.deployments()[name]["schedules"]}
+
+
+def test_renewed_in_the_minute_in_which_a_run_is_due_nothing_is_lost_or_doubled(place: Place) -> None:
+    name = "tasks.RollMinutely"
+    ids = {slug: slot["id"] for slug, slot in slots(place, name).items()}
+    begun = clock.now()
+    boundary = begun.replace(second=0, microsecond=0) + MINUTE
+    until(lambda: clock.now() > boundary - timedelta(seconds=1.5), 90)
+    done = []
+    ends = ["2099-01-01", "2099-01-02"]
+    while clock.now() < boundary + timedelta(seconds=2.5):
+        place.change("tasks/RollMinutely", timerCfg=minutely(endTime=ends[len(done) % 2]))
+        done += roll(place)
+    assert len(done) >= 4 and set(done) == {f"{name} changed: description, schedules"}
+    assert {slug: slot["id"] for slug, slot in slots(place, name).items()} == ids, "changed in place"
+    found = auto(place, name)
+    assert found[boundary - MINUTE] <= 1 and [found[boundary + n * MINUTE] for n in range(30)] == [1] * 30
+    assert max(found.values()) == 1
+
+
+def minutely(**more: Any) -> dict[str, Any]:
+    cfg = {"startTime": "2000-01-01 00:00:00", "repeat": EVERY_MINUTE, "skipHoliday": 1, "calendar": "office"}
+    return {**cfg, "timezone": "UTC", **more}
+
+
+def test_a_schedule_is_renewed_only_when_its_text_changes(place: Place) -> None:
+    before = {n: d["updated"] for n, d in place.deployments().items()}
+    assert roll(place) == roll(place) == []
+    assert {n: d["updated"] for n, d in place.deployments().items()} == before
+    # The text of what comes every minute holds for four hours, that of a daily task for a month.
+    later = clock.now() + 5 * HOUR
+    told = roll(place, later)
+    assert told and all(" made good: " in line for line in told), "the old text still reaches back to what was due"
+    assert roll(place, later) == ["tasks.RollMinutely renewed: schedules"]
+    assert roll(place, later) == []
+
+
+def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(place: Place) -> None:
+    name = "tasks.RollHourly"
+    found = place.deployments()[name]
+    whole = auto(place, name)
+    first = slots(place, name)["s1"]
+
+    # Pause in the UI: it takes the runs that wait with it.
+    place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
+    assert not auto(place, name, "SCHEDULED")
+    assert roll(place) == [f"{name} restored: paused"]
+    assert set(whole) - {at for at in whole if at < clock.now()} <= set(auto(place, name))
+
+    # The UI cannot edit a rule; choosing cron there replaces it.
+    cron = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True, "parameters": {"template": "x"}}
+    place.api._call("PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", json=cron)
+    place.api._call("PATCH", f"/deployments/{found['id']}", json={"parameters": {}, "description": "mine"})
+    assert roll(place) == [f"{name} restored: description, parameters, schedules"]
+    assert slots(place, name)["s1"]["schedule"] == first["schedule"] and slots(place, name)["s1"]["id"] == first["id"]
+    assert place.deployments()[name]["parameters"] == {"template": name}
+
+    # A schedule of somebody's own, and one of ours deleted.
+    place.api._call("POST", f"/deployments/{found['id']}/schedules", json=[{"schedule": {"cron": "7 * * * *"}}])
+    place.api._call("DELETE", f"/deployments/{found['id']}/schedules/{slots(place, name)['s1']['id']}")
+    assert roll(place) == [f"{name} restored: schedules"]
+    assert sorted(slots(place, name)) == ["s1", "s2", "s3", "s4"] and roll(place) == []
+    assert {at.minute for at in auto(place, name, "SCHEDULED")} <= {0, 15, 30, 45}
+    assert max(auto(place, name).values()) == 1
+
+    # A deployment deleted, with all its runs.
+    place.api.delete_deployment(found["id"])
+    assert roll(place)[0] == f"{name} restored: the deployment was gone"
+    assert auto(place, name, "SCHEDULED") and roll(place) == []
+
+
+def test_an_exhausted_schedule_is_deactivated_and_a_disabled_task_is_paused(place: Place) -> None:
+    over = clock.now() - MINUTE
+    place.change("tasks/RollMinutely", timerCfg=minutely(endTime=f"{over:%Y-%m-%d %H:%M:%S}"))
+    place.change("tasks/RollHourly", enable=0)
+    told = [line for line in roll(place) if "made good" not in line]
+    assert told == [
+        "tasks.RollHourly changed: description, paused",
+        "tasks.RollMinutely changed: description, schedules",
+    ]
+    assert not any(slot["active"] for slot in slots(place, "tasks.RollMinutely").values())
+    assert not any(at > clock.now() for at in auto(place, "tasks.RollMinutely", "SCHEDULED"))
+    assert place.deployments()["tasks.RollHourly"]["paused"]
+
+
+def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_that_is_there(place: Place) -> None:
+    name = "tasks.RollDaily"
+    tomorrow = (clock.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    assert auto(place, name)[tomorrow] == 1
+    [there] = [r for r in place.runs(name, "SCHEDULED") if iso(r["expected_start_time"]) == tomorrow]
+    file = place.app.path / "app.json"
+    about = json.loads(file.read_text())
+    about["calendars"]["office"]["closed"].append(f"{tomorrow:%Y-%m-%d}")
+    file.write_text(json.dumps(about))
+    place.again()
+
+    # The run is there already, and a worker has taken it: nothing runs.
+    outcome = execute(place.app, name, None, Run(there["id"], tomorrow, auto=True), lambda: tomorrow)
+    assert (outcome.status, outcome.message) == ("ended", "ended: no longer an occurrence of the schedule")
+    told = roll(place)
+    assert f"{name} changed: schedules" in told
+    assert auto(place, name, "SCHEDULED")[tomorrow] == 0
+    assert auto(place, name, "SCHEDULED")[tomorrow + timedelta(days=1)] == 1
+
+
+def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "server"
+    name = "tasks.RollHourly"
+    with Embedded(home) as first:
+        url = first.ensure()[0].url
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        refresh_settings()
+        place = Place.build(tmp_path / "app", elements(), name="down", calendars={"office": OFFICE})
+        upgrade(place.app)
+        place.deploy()
+        roll(place)
+    # Two hours pass: no sync has run since, no run was made.
+    now = clock.now()
+    before = now - 2 * HOUR
+    with place.app.engine().begin() as connection:
+        ledger.put(connection, rollout.MARK, before.isoformat())
+        for key, text in ledger.starting_with(connection, rollout.PREFIX).items():
+            ledger.put(connection, key, json.dumps({**json.loads(text), "since": (before - HOUR).isoformat()}))
+    with Embedded(home) as second:
+        place.api = PrefectApi(second.ensure()[0].url)
+        told = roll(place, now)
+        assert [line for line in told if line.startswith(f"{name} made good: 8 due without a run")]
+        quarter = before.replace(minute=before.minute // 15 * 15, second=0, microsecond=0) + 15 * MINUTE
+        due = [quarter + n * 15 * MINUTE for n in range(8)]
+        found = auto(place, name)
+        assert [found[at] for at in due] == [1] * 8 and max(found.values()) == 1
+        assert found[due[-1] + 15 * MINUTE] == 1 and min(found) >= quarter
+        # A minutely task has 120 of them, and a run that was finished and then deleted is not made again.
+        assert sum(at <= now for at in auto(place, "tasks.RollMinutely")) >= 119
+        one = next(r for r in place.runs(name) if iso(r["expected_start_time"]) == due[2])
+        assert execute(place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]).status == "completed"
+        place.api.delete_run(one["id"])
+        with place.app.engine().begin() as connection:
+            ledger.put(connection, rollout.MARK, before.isoformat())
+        assert not [line for line in roll(place, now) if "made good" in line]
+    refresh_settings()
