@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -278,7 +279,7 @@ def preview(
     row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,
     after: Annotated[str | None, typer.Option(help="Start of the window; now where absent.")] = None,
     before: Annotated[str | None, typer.Option(help="End of the window; ten years on where absent.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many that take place, at most.")] = 20,
+    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
     as_json: Json = False,
     ics: Annotated[
         Path | None, typer.Option("--ics", help="Write an iCalendar of them, for Outlook, Google and others.")
@@ -295,8 +296,8 @@ def preview(
     stop = _instant(before, name="--before") if before else start + timedelta(days=3653)
     if stop <= start:
         raise ArgumentError(f"--before {before or stop}; allowed: a time after {start:%Y-%m-%d %H:%M}")
-    found = show.take(template.explained(start, stop, load_row(app, template, row)), count)
-    listed = list(found) if ics is not None or as_json else []
+    found = template.explained(start, stop, load_row(app, template, row))
+    listed = list(itertools.islice(found, count)) if ics is not None or as_json else []
     if ics is not None:
         name = task if row is None else f"{task} {row}"
         ics.write_bytes(show.ics(listed, name, template.title, describe(template.timer), clock.now()))
@@ -305,7 +306,7 @@ def preview(
         _print_json([e.as_dict() for e in listed])
     if ics is None and not as_json:
         out.print(f"[bold]{escape(template.title)}[/] ({task}): {escape(describe(template.timer))}")
-        shown = list(show.lines(found))
+        shown = list(show.lines(found, count))
         if shown and shown[0].first.origin:
             out.print(f"From {escape(shown[0].first.origin)}:")
         out.print(show.preview(shown) if shown else "nothing in the window")

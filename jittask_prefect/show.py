@@ -48,23 +48,14 @@ class Line:
         return due, nominal, item.because or "", item.note
 
 
-def take(found: Iterable[Explained], count: int) -> Iterator[Explained]:
-    """What there is up to the last of the first so many that take place."""
-    for item in found:
-        yield item
-        count -= item.due is not None
-        if count <= 0:
-            return
-
-
-def lines(found: Iterable[Explained]) -> Iterator[Line]:
-    """The lines of a preview: what one holiday drops for one reason is one line."""
+def lines(found: Iterable[Explained], count: int) -> Iterator[Line]:
+    """The first so many lines of a preview: what one holiday drops for one reason is one line."""
 
     def alike(item: Explained) -> object:
         return (item.because, item.note) if item.due is None and item.moved_from else next(apart)
 
     apart = itertools.count()
-    for _, run in groupby(found, alike):
+    for _, run in itertools.islice(groupby(found, alike), count):
         items = list(run)
         yield Line(items[0], items[-1], len(items))
 
