@@ -40,7 +40,7 @@ WINDOW = 365 * DAY
 """A window of BYYEARDAY rules: in a longer one a day of the year would come twice."""
 DENSEST = 1440
 """Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
-WALKED = 250
+WALKED = 170
 """Candidates between DTSTART and now at most: 19 µs each."""
 SLACK = timedelta(minutes=5)
 """How long before `now` the text holds at least."""
@@ -159,7 +159,7 @@ def _quantum(now: datetime, per_day: float) -> datetime:
         return midnight.replace(day=1)
     if per_day * 7 <= WALKED:
         return midnight - midnight.weekday() * DAY
-    hours = next((n for n in (24, 12, 4) if per_day * n <= WALKED * 24), 1)
+    hours = next((n for n in (24, 12, 4, 2) if per_day * n <= WALKED * 24), 1)
     return midnight + at.hour // hours * hours * timedelta(hours=1)
 
 

@@ -1,0 +1,34 @@
+"""What the benchmarks share: medians, the scale, and the line that each prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+
+def scale(text: str) -> float:
+    """How much of the whole measurement to run: 1 for the report, 0.01 in the test suite."""
+    parser = argparse.ArgumentParser(description=text)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
+    return float(parser.parse_args().scale)
+
+
+def seconds(work: Callable[[], object], runs: int = 5) -> float:
+    """The median of several runs, by this process's own clock: the machine is shared."""
+    taken = []
+    for _ in range(runs):
+        begun = time.process_time()
+        work()
+        taken.append(time.process_time() - begun)
+    return statistics.median(taken)
+
+
+def line(name: str, figure: float, unit: str, against: str, **more: object) -> None:
+    """Print one result; `figure` is a ratio, or says in `unit` what else."""
+    rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in more.items()}
+    print(
+        json.dumps({"name": name, "figure": round(figure, 3), "unit": unit, "against": against, **rounded}), flush=True
+    )

@@ -1,0 +1,23 @@
+"""The benchmarks run: a hundredth of each, and what they promise that is no speed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "measure")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hundredth_of_each(name: str) -> None:
+    command = [sys.executable, str(FOLDER / f"{name}.py"), "--scale", "0.01"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lines and all({"name", "figure", "unit", "against"} <= set(line) for line in lines)
+    assert [line for line in lines if line["unit"] == "differences" and line["figure"]] == [], done.stderr
