@@ -34,7 +34,7 @@ from .schedule.rules import SLUGS
 
 MOST = 1000
 """Occurrences of one task that are made good after a time without a server; older ones are told, not made."""
-DROPPED = 5
+TOLD = 5
 """Occurrences that a holiday move drops, which a changed schedule's log names."""
 FIELDS = (
     "description", "tags", "entrypoint", "parameters", "paused", "work_pool_name", "pull_steps", "schedules",
@@ -423,12 +423,9 @@ def _tell(template: Meta | None, now: datetime) -> None:
         return
     for warning in template.app.warnings(now, [template]):
         log.warning(warning)
-    if template.timer.fine or not template.timer.moves.active:
-        return  # nothing moves
-    coming = template.explained(now, now + timedelta(days=400))
-    dropped = (f"{item.nominal:%Y-%m-%d %H:%M} {item.note}" for item in coming if item.note.startswith("dropped"))
-    for text in islice(dropped, DROPPED):
-        log.warning("%s: %s", template.fullName, text)
+    series = template.series()
+    for item in islice(series.dropped(now, now + timedelta(days=400)), TOLD) if series else ():
+        log.warning("%s: %s %s", template.fullName, f"{item.nominal:%Y-%m-%d %H:%M}", item.note)
 
 
 def _digest(state: Mapping[str, Any]) -> str:

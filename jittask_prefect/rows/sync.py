@@ -192,6 +192,8 @@ def _plan_rows(
             moved = changed and any(e.status == "pending" for e in found)
             after = look_back(series, False, now, missed) if series and moved else window[0]
             due = wanted(series, after, window[1]) if series else []
+            for item in series.dropped(known, now) if series and known else ():
+                log.warning("%s, row %s: %s %s", name, key, f"{item.nominal:%Y-%m-%d %H:%M}", item.note)
             if due or found:
                 actions += plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else known)
         except (ValueError, OverflowError, TypeError) as error:

@@ -292,7 +292,8 @@ def _runs(timer: Timer, first: datetime, last: datetime, *, blocked: bool) -> It
             yield run, begin
             run = None
     if run is not None:
-        yield run, last + TICK
+        # Parts of days count whole minutes; UNTIL cuts within the last one.
+        yield run, (last + timedelta(minutes=1)).replace(second=0, microsecond=0)
 
 
 def _days(first: date, last: date) -> Iterator[date]:

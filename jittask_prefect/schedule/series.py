@@ -15,6 +15,7 @@ from .spec import Repeat
 
 FIRST_LOOK = timedelta(hours=1)
 WIDEST = timedelta(2000)
+DROPPED = "dropped"
 ENOUGH = 5000
 """Nominal occurrences looked at in vain before `next` says that there is none."""
 YEARS_AHEAD = timedelta(days=366 * 30)
@@ -206,6 +207,13 @@ class Series:
                 return
             low, told = upto, told | again
 
+    def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
+        """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
+        low, high = (shifted(bound(at, self.zone), days * DAY) for at, days in ((after, -REACH), (before, REACH)))
+        near = any(low <= wall <= high for wall in (self._start, self.stop) if wall is not None)
+        if near and self._moves.active and not self._fine:
+            yield from (item for item in self.explained(after, before) if item.note.startswith(DROPPED))
+
     def _explainable(self, low: datetime, high: datetime) -> Iterator[tuple[_Plan, dict[datetime, _Plan]]]:
         """The plans of a window by nominal time, each with what stands at the instants that they arrive at."""
         plans = sorted(self._plans(low, high, nominal=True), key=lambda plan: plan.nominal)
@@ -223,7 +231,7 @@ class Series:
         if due is None:
             notes.append("skipped")
         elif (wall := self._beyond(plan)) is not None:
-            due, notes = None, [f"dropped: {wall}"]
+            due, notes = None, [f"{DROPPED}: {wall}"]
         elif (other := standing.get(due)) is not None and other.nominal != plan.nominal:
             due, notes = None, [f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"]
         notes += self._clock_change(plan.wall, due)

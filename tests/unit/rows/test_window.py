@@ -461,3 +461,16 @@ def test_all_runs_in_the_order_of_due_times(shop: Make) -> None:
     s.sync("2026-03-02 12:00")
     names = [r["name"] for r in s.api.due(s.now)]
     assert names == [f"Bill {k} · 2026-03-02 {t}" for k, t in ((2, "09:00"), (3, "10:00"), (1, "11:00"))]
+
+
+def test_what_a_holiday_carries_past_the_end_is_told_once(shop: Make, caplog: pytest.LogCaptureFixture) -> None:
+    # China's National Day holiday 2026: October 1 to 7; the row ends on the 3rd.
+    repeat = {"repeatType": "day", "period": 1}
+    s = shop(repeat=repeat, endTimeType=2, endField="until", skipHoliday=1, calendar="CN")
+    s.sync("2026-09-30 08:00")
+    s.save(id=1, at=datetime(2026, 9, 30, 9), until=date(2026, 10, 3))
+    for instant in ("2026-10-01 08:59", "2026-10-01 09:00", "2026-10-01 09:01", "2026-10-01 09:02"):
+        s.sync(instant)
+    told = [r.getMessage() for r in caplog.records if "dropped" in r.getMessage()]
+    assert told == ["tasks.Task, row 1: 2026-10-01 09:00 dropped: the holiday move carries it past the end"]
+    assert [entry.due for entry in s.entries()] == [utc("2026-09-30 09:00")]

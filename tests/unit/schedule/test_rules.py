@@ -109,7 +109,8 @@ def test_minutes_and_hours(case: Case, days: int, moment: Moment) -> None:
     if step >= 120:
         check(timer, now, [(now, now + YEAR)])
     else:
-        some = [now, *around_changes(timer, now)[: 3 if step >= 15 else 1]]
+        edge = now + timedelta(364.4)  # where a year of open days ends
+        some = [now, edge, *around_changes(timer, now)[: 3 if step >= 15 else 1]]
         check(timer, now, [(at, at + timedelta(3 if step >= 15 else 1.2)) for at in some])
 
 
@@ -187,6 +188,17 @@ def test_an_interval_is_used_only_where_it_can_know_start_and_end() -> None:
     )
     ends = first({"startTime": "1970-01-01 00:00:00", "endTime": "2026-12-24"})
     assert ends["rrule"] == "DTSTART:20260914T000000\nRRULE:FREQ=HOURLY;INTERVAL=1;UNTIL=20261224T225959"
+
+
+@pytest.mark.parametrize("period", [1, 7, 60])
+@pytest.mark.parametrize("end", [None, "2026-08-30 10:30:00"])
+def test_the_last_minute_of_a_year_of_open_days_is_there(period: int, end: str | None) -> None:
+    # Windows of open days begin on 2025-09-01 and 365 days later, at midnight UTC, and end where the task does.
+    cfg = {"startTime": "2025-10-01 01:15:00", "repeat": {"repeatType": "minute", "period": period}, "skipHoliday": 1}
+    timer = Timer(cfg | ({"endTime": end} if end else {}), "JP", "Asia/Kolkata")
+    now, hour = datetime(2025, 9, 1, 12, tzinfo=UTC), timedelta(hours=1)
+    edges = [datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 8, 30, 5, tzinfo=UTC)]
+    check(timer, now, [(edge - hour, edge + hour) for edge in edges])
 
 
 def test_the_text_of_a_daily_task_with_holidays() -> None:

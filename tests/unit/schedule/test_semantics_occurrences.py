@@ -185,3 +185,16 @@ def test_periods_of_months_and_years_count_from_the_month_and_year_of_the_start(
     every_other = {"repeatType": "year", "period": 2, "month": [1, 6], "day": 1}
     found = due("2025-03-01 09:00:00", every_other, "2025-01-01", "2029-12-31")
     assert [d[:10] for d in found] == ["2025-06-01", "2027-01-01", "2027-06-01", "2029-01-01", "2029-06-01"]
+
+
+def test_what_is_dropped_can_be_asked_for() -> None:
+    # National Day 2026, October 1 to 7: the 1st would move to the 8th, past the end; the 31st stands.
+    cfg = {"startTime": "2026-09-01 09:00:00", "repeat": {"repeatType": "month", "day": [1]}, "skipHoliday": 1}
+    series = Timer({**cfg, "endTime": "2026-10-05"}, "CN", "Asia/Shanghai").series()
+    assert series is not None
+    window = datetime(2026, 9, 1), datetime(2026, 12, 1)
+    assert [f"{at.nominal:%m-%d} {at.note}" for at in series.dropped(*window)] == [
+        "10-01 dropped: the holiday move carries it past the end"
+    ]
+    endless = Timer(cfg, "CN", "Asia/Shanghai").series()
+    assert endless is not None and list(endless.dropped(*window)) == []
