@@ -21,7 +21,8 @@ from test_rules import YEAR, fires
 from timer_cases import at_moment, custom_repeats, day_repeats, moments, step_repeats, timers
 
 from jittask_prefect import ConfigError, Timer
-from jittask_prefect.schedule.rules import LONGEST, schedules
+from jittask_prefect.schedule.rules import schedules
+from jittask_prefect.schedule.slots import LONGEST
 
 KINDS = {"days and longer": day_repeats(), "minutes and hours": step_repeats(), "cron and rrule": custom_repeats()}
 DENSE = 40_000

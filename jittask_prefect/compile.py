@@ -16,7 +16,7 @@ from .elements.check import of_template
 from .elements.types import DateFieldType, Meta
 from .errors import ConfigError, Problem
 from .rows.sync import app_tag
-from .schedule import rules
+from .schedule import rules, slots
 from .schedule.words import describe
 
 POOL = "jittask"
@@ -96,7 +96,7 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
         except ConfigError as error:
             log.error("%s is left out: %s", template.fullName, error)
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
-    sync |= {"parameters": {}, "paused": False, "schedules": rules.fixed_slots([EVERY_MINUTE])}
+    sync |= {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([EVERY_MINUTE])}
     return [*found, sync]
 
 
@@ -141,11 +141,11 @@ def _entry(app: App, name: str, flow: str, text: str, tags: list[str]) -> dict[s
 
 def _schedules(template: Meta, now: datetime) -> list[dict[str, Any]]:
     if isinstance(template, DateFieldType):
-        return rules.fixed_slots([])
+        return slots.fixed_slots([])
     if type(template).getNextRunTime is not Meta.getNextRunTime:
         # The Type decides when: one occurrence at a time.
         following = template.getNextRunTime(None, now)
-        return rules.once(following, template.timer.zone.key) if following else rules.fixed_slots([])
+        return rules.once(following, template.timer.zone.key) if following else slots.fixed_slots([])
     return rules.schedules(template.timer, now)
 
 

@@ -23,7 +23,7 @@ from prefect.runtime import flow_run as runtime
 from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 
-from .. import clock, rollout
+from .. import clock, rolling
 from ..elements.app import _LOG, App, use_app
 from ..prefect_api import Api, connect
 from ..rows import ledger, sync
@@ -253,5 +253,5 @@ def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Rep
     for database, entry in report.died:
         if after_return(app, database, entry.task_id):
             next_of_row(app, database, entry, now)
-    report.deployments = [str(change) for change in rollout.roll(app, api, clock.now())]
+    report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
     return report

@@ -1,6 +1,6 @@
 """Timer to Prefect schedules: text that the server's own evaluation turns into exactly the timer's occurrences.
 
-Measured facts about Prefect 3.8.8 that shape it (prefect/server/schemas/schedules.py):
+Facts about Prefect that shape it, measured with 3.8.8, seen to hold with 3.9.1 (prefect/server/schemas/schedules.py):
 - `Z` and `TZID` are ignored: all is read as wall time of the schedule's `timezone`, so times here are naive and local.
 - Every candidate since DTSTART costs 19 µs at every evaluation: DTSTART is fast-forwarded in phase.
 - A wall time in a DST gap runs early: gap times are excluded, and the right instant added.
@@ -8,20 +8,16 @@ Measured facts about Prefect 3.8.8 that shape it (prefect/server/schemas/schedul
 - A slug that a later deploy does not name keeps firing: there are always the same four slots.
 - A rule that leaves days out jumps over them; an EXRULE walks through all that it takes away: so what is finer than a
   day names the days that it may run on.
-
-The text changes once a month (once a week, a day or some hours where occurrences are dense), not with every `now`: a
-change deletes a deployment's future runs, so what need not change should not.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from ..errors import ConfigError, Problem
@@ -29,26 +25,17 @@ from .encode import Base, base_of
 from .instants import DAY, LATEST, TICK, resolve, shifted
 from .recur import Elapsed, midnight
 from .series import Series
+from .slots import LONGEST, SLUGS, Slot, each_day, fixed_slots, quantum, rule, span, stamp
+from .steps import slots_of_steps
 from .timer import Timer
 
 log = logging.getLogger(__name__)
 
-SLUGS = ("s1", "s2", "s3", "s4")
-LONGEST = 6500  # prefect/_internal/schemas/validators.py: MAX_RRULE_LENGTH
-NEVER = "DTSTART:20000101T000000\nRDATE:20000101T000000"
-WINDOW = 365 * DAY
-"""A window of BYYEARDAY rules: in a longer one a day of the year would come twice."""
 DENSEST = 1440
 """Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
-WALKED = 170
-"""Candidates between DTSTART and now at most: 19 µs each."""
-SLACK = timedelta(minutes=5)
-"""How long before `now` the text holds at least."""
 SPARSE, LISTED, AHEAD = 6, 60, timedelta(days=366 * 30)
 """A custom rule with fewer occurrences than SPARSE within the horizon is written out, up to LISTED of them within
 AHEAD: the server would walk from day to day in search of them."""
-
-Slot = dict[str, Any]
 
 
 def check(timer: Timer) -> None:
@@ -91,9 +78,9 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
     if cycle is None:
         return fixed_slots([])
     if isinstance(cycle, Elapsed):
-        return fixed_slots(_elapsed(timer, series, cycle.step, now, days))
+        return fixed_slots(slots_of_steps(timer, series, cycle.step, now, days))
     base = base_of(timer.cfg.repeat, series.wall)
-    begin = _quantum(now, base.per_day)
+    begin = quantum(now, base.per_day)
     horizon = days + 32
     if not base.lines:
         return fixed_slots(_listed(timer, series, begin, LATEST))
@@ -127,181 +114,7 @@ def once(instant: datetime, zone: str) -> list[Slot]:
     local = instant.astimezone(ZoneInfo(zone)).replace(microsecond=0)
     if resolve(local.replace(tzinfo=None), ZoneInfo(zone)) != local.astimezone(UTC):
         zone, local = "UTC", local.astimezone(UTC)  # the second of two equal wall times has no local name
-    return fixed_slots([_rule([], [local.replace(tzinfo=None)], [], zone, local.replace(tzinfo=None))])
-
-
-def fixed_slots(active: list[Slot]) -> list[Slot]:
-    """Some schedules in the fixed slots s1 to s4; the unused ones are there too, inactive."""
-    idle = {"active": False, "rrule": NEVER, "timezone": "UTC"}
-    filled = [{"active": True, **slot} for slot in active] + [idle] * (len(SLUGS) - len(active))
-    return [{"slug": slug, **slot} for slug, slot in zip(SLUGS, filled, strict=True)]
-
-
-def _rule(
-    lines: Iterable[str], extra: Iterable[datetime], without: Iterable[datetime], zone: str, start: datetime
-) -> Slot:
-    text = [f"DTSTART:{_stamp(start)}", *lines]
-    for name, times in (("EXDATE", sorted(without)), ("RDATE", sorted(extra))):
-        if times:
-            text.append(f"{name}:{','.join(map(_stamp, times))}")
-    return {"rrule": "\n".join(text), "timezone": zone}
-
-
-def _stamp(wall: datetime) -> str:
-    return f"{wall.year:04}{wall:%m%dT%H%M%S}"
-
-
-def _quantum(now: datetime, per_day: float) -> datetime:
-    """The instant from which the text holds: SLACK before `now` at least, the same for a month, week, day or less."""
-    at = (now - SLACK).astimezone(UTC)
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    if per_day * 31 <= WALKED:
-        return midnight.replace(day=1)
-    if per_day * 7 <= WALKED:
-        return midnight - midnight.weekday() * DAY
-    hours = next((n for n in (24, 12, 4, 2) if per_day * n <= WALKED * 24), 1)
-    return midnight + at.hour // hours * hours * timedelta(hours=1)
-
-
-# minute and hour
-
-
-def _elapsed(timer: Timer, series: Series, step: timedelta, now: datetime, days: int) -> list[Slot]:
-    """An interval in UTC where there is neither start nor end nor holiday to mind; else rules in UTC."""
-    begin = _quantum(now, DAY / step)
-    anchor = series.anchor.astimezone(UTC)
-    stop = series.stop
-    if not timer.moves.active:
-        if stop is None and anchor <= begin:
-            seconds = int(step.total_seconds())
-            return [{"interval": seconds, "anchor_date": anchor.isoformat(), "timezone": "UTC"}]
-        first = _in_phase(anchor, step, begin)
-        return [_rule([_steps(step, stop)], [], [], "UTC", _naive(first))]
-    # BYYEARDAY counts UTC days here, so windows begin with them.
-    slots: list[Slot] = []
-    window = begin.replace(hour=0)
-    end = window + (days + 32) * DAY
-    while window < end:
-        upto = min(window + WINDOW, end)
-        first = _in_phase(anchor, step, max(window, begin))
-        last = upto - timedelta(seconds=1) if stop is None else min(stop, upto - timedelta(seconds=1))
-        if lines := list(_steps_on_open_days(timer, step, first, last)):
-            slots.append(_rule(lines, [], [], "UTC", _naive(first)))
-        window = upto
-    first = _in_phase(anchor, step, end)
-    if stop is None or first <= stop:
-        slots.append(_rule([_steps(step, stop)], [], [], "UTC", _naive(first)))
-    if any(len(slot.get("rrule", "")) > LONGEST for slot in slots) or len(slots) > len(SLUGS):
-        raise ConfigError(Problem("", "timerCfg.calendar", "too many holidays", f"what fits {LONGEST} characters"))
-    return slots
-
-
-def _in_phase(anchor: datetime, step: timedelta, at: datetime) -> datetime:
-    """The first instant of the series from `at` on."""
-    return anchor if at <= anchor else anchor + -((anchor - at) // step) * step
-
-
-def _steps(step: timedelta, last: datetime | None, more: str = "") -> str:
-    minutes = int(step.total_seconds()) // 60
-    freq, interval = ("HOURLY", minutes // 60) if minutes % 60 == 0 else ("MINUTELY", minutes)
-    return f"RRULE:FREQ={freq};INTERVAL={interval}{more}{_until(last)}"
-
-
-def _until(last: datetime | None) -> str:
-    return "" if last is None else f";UNTIL={_stamp(_naive(last))}"
-
-
-def _clock(anchor: datetime, step: timedelta) -> tuple[set[int], set[int]] | None:
-    """The hours and minutes at which the steps fall on every day; None where they are not the same every day."""
-    minutes = int(step.total_seconds()) // 60
-    if 60 % minutes == 0:
-        return set(range(24)), set(range(anchor.minute % minutes, 60, minutes))
-    if minutes % 60 == 0 and 1440 % minutes == 0:
-        return set(range(anchor.hour % (minutes // 60), 24, minutes // 60)), {anchor.minute}
-    return None
-
-
-def _steps_on_open_days(timer: Timer, step: timedelta, first: datetime, last: datetime) -> Iterator[str]:
-    """Rules in UTC for the local days that are open; a local day is parts of two UTC days.
-
-    Where the steps fall on the same times of every UTC day, these are named, part by part. Else a rule steps through
-    the days that are open in part, and exclusion rules take the rest of those days away. (A minutely rule with BYHOUR
-    would look for its hour minute by minute, on each day that it leaves out too.)
-    """
-    groups = _parts(timer, first, last, blocked=False)
-    clock = _clock(first, step)
-    if clock is not None:
-        for (hours, minutes), days in groups.items():
-            at_hours, at_minutes = sorted(clock[0] & set(hours)), sorted(clock[1] & set(minutes))
-            if at_hours and at_minutes:
-                yield f"RRULE:{_daily(days, at_hours, at_minutes, first.second)}{_until(last)}"
-        return
-    some = set[int]().union(*groups.values())
-    if some:
-        yield _steps(step, last, f";BYYEARDAY={_span(sorted(some))}")
-        for (hours, minutes), days in _parts(timer, first, last, blocked=True).items():
-            if days & some:
-                yield f"EXRULE:{_daily(days & some, hours, minutes, first.second)}{_until(last)}"
-
-
-def _daily(days: Iterable[int], hours: Iterable[int], minutes: Iterable[int], second: int) -> str:
-    on = f"BYYEARDAY={_span(sorted(days))}"
-    return f"FREQ=DAILY;{on};BYHOUR={_span(hours)};BYMINUTE={_span(minutes)};BYSECOND={second}"
-
-
-def _parts(timer: Timer, first: datetime, last: datetime, *, blocked: bool) -> dict[tuple[range, range], set[int]]:
-    """The UTC days (of the year) of first..last that are open, or blocked, by the hours and minutes of that part."""
-    groups: dict[tuple[range, range], set[int]] = {}
-    for begin, end in _runs(timer, first, last, blocked=blocked):
-        at = max(begin, first)
-        while at < end:
-            midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-            upto = min(end, midnight + DAY)
-            for part in _parts_of_day(max(begin, midnight), upto, midnight):
-                groups.setdefault(part, set()).add(midnight.timetuple().tm_yday)
-            at = upto
-    return dict(sorted(groups.items(), key=lambda item: [(part.start, part.stop) for part in item[0]]))
-
-
-def _parts_of_day(begin: datetime, end: datetime, midnight: datetime) -> Iterator[tuple[range, range]]:
-    """[begin, end) within one UTC day as hours, and minutes of each of them."""
-    hours = range(begin.hour + (begin.minute > 0), 24 if end >= midnight + DAY else end.hour)
-    if begin.minute:
-        same = end < midnight + (begin.hour + 1) * timedelta(hours=1)
-        yield range(begin.hour, begin.hour + 1), range(begin.minute, end.minute if same else 60)
-    if len(hours):
-        yield hours, range(60)
-    if end.minute and end < midnight + DAY and end.hour >= begin.hour + (begin.minute > 0):
-        yield range(end.hour, end.hour + 1), range(end.minute)
-
-
-def _span(numbers: Iterable[int]) -> str:
-    return ",".join(map(str, numbers))
-
-
-def _runs(timer: Timer, first: datetime, last: datetime, *, blocked: bool) -> Iterator[tuple[datetime, datetime]]:
-    """The runs of open (or of blocked) local days that touch first..last, as instants [begin, end)."""
-    zone = timer.zone
-    run: datetime | None = None
-    for day in _days(first.astimezone(zone).date(), last.astimezone(zone).date()):
-        begin = resolve(datetime(day.year, day.month, day.day), zone)
-        inside = (timer.moves.blocked(day) is not None) is blocked
-        if inside and run is None:
-            run = begin
-        elif not inside and run is not None:
-            yield run, begin
-            run = None
-    if run is not None:
-        # Parts of days count whole minutes; UNTIL cuts within the last one.
-        yield run, (last + timedelta(minutes=1)).replace(second=0, microsecond=0)
-
-
-def _days(first: date, last: date) -> Iterator[date]:
-    return map(date.fromordinal, range(first.toordinal(), last.toordinal() + 1))
-
-
-def _naive(at: datetime) -> datetime:
-    return at.astimezone(UTC).replace(tzinfo=None)
+    return fixed_slots([rule([], [local.replace(tzinfo=None)], [], zone, local.replace(tzinfo=None))])
 
 
 # Dates one by one
@@ -314,7 +127,7 @@ def _listed(timer: Timer, series: Series, begin: datetime, end: datetime, most: 
     due = [_wall(at.due, timer.zone) for at in islice(series.between(begin, end), room + 1 if most is None else most)]
     if len(due) > room:
         log.warning("%s: only the next %d dates are written out", timer, room)
-    return [_rule([], due[n : n + share], [], timer.zone.key, due[n]) for n in range(0, min(len(due), room), share)]
+    return [rule([], due[n : n + share], [], timer.zone.key, due[n]) for n in range(0, min(len(due), room), share)]
 
 
 # Days and longer, and custom
@@ -355,12 +168,12 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
         start = next(cycle.wall(window.low, datetime.max), None) if window.lines else None
         if start is None or (until is not None and start > until):
             if window.extra:
-                slots.append(_rule([], window.extra, [], zone.key, min(window.extra)))
+                slots.append(rule([], window.extra, [], zone.key, min(window.extra)))
             continue
         start, true_start = max(series.wall, base.aligned(start)), start
         early = set(cycle.wall(start, true_start))
-        lines = [f"{line};UNTIL={_stamp(until)}" if until is not None else line for line in window.lines]
-        slots.append(_rule(lines, window.extra, window.without | early, zone.key, start))
+        lines = [f"{line};UNTIL={stamp(until)}" if until is not None else line for line in window.lines]
+        slots.append(rule(lines, window.extra, window.without | early, zone.key, start))
     return slots
 
 
@@ -380,11 +193,11 @@ def _fine_differences(timer: Timer, series: Series, base: Base, windows: list[_W
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
     for window in windows:
-        days = list(_days(window.low.date(), window.high.date() - DAY))
+        days = list(each_day(window.low.date(), window.high.date() - DAY))
         blocked = {day for day in days if timer.moves.active and timer.moves.blocked(day)}
         if timer.moves.active:
             hit = [day for day in days if day not in blocked and _any(cycle.wall(midnight(day), midnight(day) + DAY))]
-            only = f";BYYEARDAY={_span(sorted(day.timetuple().tm_yday for day in hit))}"
+            only = f";BYYEARDAY={span(sorted(day.timetuple().tm_yday for day in hit))}"
             # The rule's own BYYEARDAY gives way: the open days are among its days.
             window.lines = [re.sub(";BYYEARDAY=[^;]*", "", line) + only for line in base.lines] if hit else []
         for low, high in _gaps(zone, window.low, window.high):

@@ -19,7 +19,7 @@ from place import SCRIPTS, Place, iso, scheduled
 from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import ServerInfo
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule import rules
+from jittask_prefect.schedule.slots import SLUGS
 
 INNER = "def customFunc():\n    return 1\n"
 SHANGHAI = {"timezone": "Asia/Shanghai", "calendar": "CN", "skipHoliday": 1}
@@ -68,7 +68,7 @@ def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(place: 
         place.change("tasks/DeployMany", timerCfg=timer)
         prefect_deploy_all(compile.write(place.app, now).parent)
         found = place.deployments()[name]
-        assert sorted(s["slug"] for s in found["schedules"]) == sorted(rules.SLUGS)
+        assert sorted(s["slug"] for s in found["schedules"]) == sorted(SLUGS)
         place.api.fill_schedule(found["id"], now)
         return [s for s in found["schedules"] if s["active"]]
 

@@ -27,11 +27,12 @@ MAY: dict[str, set[str]] = {
     "running/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*"},
     "running/flows": {
         *BASE,
-        *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rollout"),
+        *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rolling"),
     },
     "arguments": {"errors", "schedule/*", "elements/*"},
     "compile": {"errors", "schedule/*", "elements/*", "rows/*"},
     "rollout": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "compile"},
+    "rolling": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "compile", "rollout"},
     "records": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*"},
     "scaffold": {"errors", "schedule/*", "elements/*"},
     "show": {"schedule/*"},

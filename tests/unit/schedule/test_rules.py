@@ -29,7 +29,8 @@ from timer_cases import (
 )
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.rules import LONGEST, NEVER, SLUGS, once, schedules
+from jittask_prefect.schedule.rules import once, schedules
+from jittask_prefect.schedule.slots import LONGEST, NEVER, SLUGS
 from jittask_prefect.schedule.timer import Timer
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "occurrences.json").read_text())["cases"]
