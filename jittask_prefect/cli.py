@@ -166,6 +166,20 @@ def check() -> None:
     err.print(f"[green]no mistake; tasks: {len(app.templates())}, models: {len(app.models())}[/]")
 
 
+@cli.command()
+def doctor() -> None:
+    """Look at versions, app, databases and server, and say what to do; exit 1 where something is wrong."""
+    from .doctor import findings
+
+    marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong[/]"}
+    states = []
+    for found in findings(_app(), clock.now()):
+        states.append(found.state)
+        out.print(f"{marks[found.state]} {found.about}: {escape(found.text)}")
+    if "wrong" in states:
+        raise typer.Exit(1)
+
+
 @cli.command("compile")
 def compile_(
     now: Now = None,

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 from . import compile
 from .elements.app import App
 from .elements.types import DateFieldType, Meta
-from .errors import ConfigError
+from .errors import ConfigError, PrefectApiError
 from .prefect_api import Api
 from .rollout import KEPT, Deployment, bring, deploy, differences, digest, of_file, of_server
 from .rows import ledger
@@ -116,10 +116,17 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
         if name in there  # new ones `jittask deploy` makes
     }
     lost = _lost(app, api, looks, now)
+    left: dict[str, _Known] = {}
     for name, look in looks.items():
-        changes += _put_right(app, api, name, look, lost.get(name, []), now, gone=name in gone)
+        try:
+            changes += _put_right(app, api, name, look, lost.get(name, []), now, gone=name in gone)
+            left[name] = look.known
+        except PrefectApiError as error:
+            api.ping()  # raises where it is not this deployment that is refused
+            changes.append(Change(name, "refused", str(error)))
     with app.engine().begin() as connection:
-        _remember(connection, now, known, {name: look.known for name, look in looks.items()})
+        # A template with a slip in it is still the one that it was.
+        _remember(connection, now, known, left, kept={*app.names("tasks"), compile.SYNC})
     return changes
 
 
@@ -258,22 +265,30 @@ def _tell(template: Meta | None, now: datetime) -> None:
         log.warning("%s: %s %s", template.fullName, f"{item.nominal:%Y-%m-%d %H:%M}", item.note)
 
 
+def last_rolled(connection: Connection) -> datetime | None:
+    """When a sync last did all this; None where none has."""
+    mark = ledger.get(connection, MARK)
+    return datetime.fromisoformat(mark) if mark else None
+
+
 def _remembered(connection: Connection) -> tuple[datetime | None, dict[str, _Known]]:
     """When a sync last did all this, and what it left."""
-    mark = ledger.get(connection, MARK)
     known = {}
     for name, text in ledger.starting_with(connection, PREFIX).items():
         about = json.loads(text)
         since = datetime.fromisoformat(about["since"])
         known[name.removeprefix(PREFIX)] = _Known(about["timer"], since, about["state"])
-    return datetime.fromisoformat(mark) if mark else None, known
+    return last_rolled(connection), known
 
 
-def _remember(connection: Connection, now: datetime, known: Mapping[str, _Known], left: Mapping[str, _Known]) -> None:
+def _remember(
+    connection: Connection, now: datetime, known: Mapping[str, _Known], left: Mapping[str, _Known], kept: set[str]
+) -> None:
+    """Keep the instant and what was left; of the others only those in `kept`."""
     ledger.put(connection, MARK, now.isoformat())
     for name, about in left.items():
         if known.get(name) != about:
             text = {"timer": about.timer, "since": about.since.isoformat(), "state": about.state}
             ledger.put(connection, PREFIX + name, json.dumps(text))
-    for name in set(known) - set(left):
+    for name in set(known) - set(left) - kept:
         ledger.put(connection, PREFIX + name, None)

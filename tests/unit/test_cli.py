@@ -273,6 +273,25 @@ def test_preview_of_what_is_none(jittask: Jittask, shop: Path) -> None:
     assert jittask("preview", "tasks.DailyReport", "--after", "soon").code == 1
 
 
+def test_doctor(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", NOWHERE)
+    edit(shop / "app.json", timezone="Asia/Shanghai", calendar="CN")
+    report = json.loads((shop / "tasks/DailyReport/e.json").read_text())["timerCfg"]
+    edit(shop / "tasks/DailyReport/e.json", timerCfg=report | {"skipHoliday": 1})
+    done = jittask("doctor")
+    assert done.code == 1  # nobody answers there
+    lines = done.out.splitlines()
+    assert any(line.startswith("ok versions: Python ") and "fastapi" in line for line in lines)
+    assert any(line.startswith("ok app: ") for line in lines)
+    assert (
+        "warning app: tasks.DailyReport: holidays of CN are published until 2026-12-31; what lies beyond is a forecast"
+        in lines
+    )
+    assert "ok database: the app's database: the ledger's tables are current" in lines
+    assert any(line.startswith("warning server: no sync has run yet") for line in lines)
+    assert any(line.startswith("wrong server: ") and NOWHERE in line for line in lines)
+
+
 # --- a server that is not there --------------------------------------------------------------------------------------
 
 
@@ -352,5 +371,20 @@ def test_the_console_script(tmp_path: Path) -> None:
 
 def test_help_lists_the_commands_of_the_contract(jittask: Jittask) -> None:
     said = jittask("--help").out
-    for name in ("init", "new", "check", "compile", "deploy", "sync", "up", "run", "end", "preview", "records", "db"):
+    for name in (
+        "init",
+        "new",
+        "check",
+        "compile",
+        "deploy",
+        "sync",
+        "up",
+        "run",
+        "end",
+        "preview",
+        "calendar",
+        "records",
+        "doctor",
+        "db",
+    ):
         assert re.search(rf"\b{name}\b", said), name

@@ -1,0 +1,106 @@
+"""`jittask doctor`: whether versions, app, database and server are as they must be, each with what to do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from packaging.requirements import Requirement
+
+from . import compile
+from .elements.app import App
+from .errors import JittaskError, LedgerError
+from .prefect_api import connect
+from .rolling import last_rolled
+from .rollout import differences
+from .rows import ledger
+from .rows.sync import app_tag
+
+PACKAGE = "jittask-prefect"
+BOUNDED = ("prefect", "sqlalchemy", "fastapi", "sqlmodel", "holidays")
+"""Packages whose other versions are known to break something; pyproject.toml says what."""
+LATE = timedelta(minutes=3)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Args:
+        about: What: `versions`, `app`, `database` or `server`.
+        state: `ok`, `warning` or `wrong`.
+        text: What was found, and what to do where it is not as it must be.
+    """
+
+    about: str
+    state: str
+    text: str
+
+
+def findings(app: App, now: datetime) -> Iterator[Finding]:
+    """All that is to be said of an app on this machine.
+
+    Args:
+        app: The app.
+        now: The present instant.
+    """
+    yield from _versions()
+    if problems := app.check():
+        yield Finding("app", "wrong", f"{len(problems)} mistakes: `jittask check`")
+    else:
+        yield Finding("app", "ok", f"{app.path}: {len(app.templates())} tasks")
+    for text in app.warnings(now):
+        yield Finding("app", "warning", text)
+    yield from _databases(app, now)
+    yield from _server(app, now)
+
+
+def _versions() -> Iterator[Finding]:
+    required = {r.name.lower(): r for r in map(Requirement, importlib.metadata.requires(PACKAGE) or [])}
+    for name in BOUNDED:
+        there, wanted = importlib.metadata.version(name), required[name].specifier
+        if not wanted.contains(there, prereleases=True):
+            yield Finding("versions", "wrong", f"{name} {there}; allowed: {wanted}: `pip install '{name}{wanted}'`")
+    told = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in BOUNDED)
+    yield Finding("versions", "ok", f"Python {sys.version.split()[0]}, {told}")
+
+
+def _databases(app: App, now: datetime) -> Iterator[Finding]:
+    for database in app.databases():
+        where = f"database {database}" if database else "the app's database"
+        try:
+            with app.engine(database).connect() as connection:
+                ledger.require(connection, where)
+                mark = None if database else last_rolled(connection)
+        except LedgerError as error:
+            yield Finding("database", "wrong", str(error))
+            continue
+        except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
+            yield Finding("database", "wrong", f"{where}: {error}")
+            continue
+        yield Finding("database", "ok", f"{where}: the ledger's tables are current")
+        if not database and (mark is None or now - mark > LATE):
+            since = "no sync has run yet" if mark is None else f"the last sync ran {mark:%Y-%m-%d %H:%M:%S} UTC"
+            yield Finding("server", "warning", f"{since}: is a worker running? `jittask up`, or `prefect worker start`")
+
+
+def _server(app: App, now: datetime) -> Iterator[Finding]:
+    try:
+        api = connect(app.path)
+        api.ping()
+        there = api.deployments(app_tag(app))
+    except JittaskError as error:
+        yield Finding("server", "wrong", str(error))
+        return
+    yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
+    root = compile.root_of(app)
+    for entry in compile.deployments(app, now):
+        name = entry["name"]
+        if name not in there:
+            yield Finding("server", "wrong", f"{name} is not deployed: `jittask deploy`")
+        elif names := differences(entry, there[name], root):
+            told = f"{name} differs in {', '.join(names)}: the next sync, or `jittask deploy`, puts it right"
+            yield Finding("server", "warning", told)
