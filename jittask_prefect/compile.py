@@ -93,8 +93,8 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
     for template in sound(app):
         try:
             found.append(deployment(app, template, now))
-        except ConfigError as error:
-            log.error("%s is left out: %s", template.fullName, error)
+        except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything
+            log.error("%s is left out: %s: %s", template.fullName, type(error).__name__, error)
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
     sync |= {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([EVERY_MINUTE])}
     return [*found, sync]
@@ -105,8 +105,14 @@ def sound(app: App) -> list[Meta]:
     return [template for template in app.templates() if not of_template(template)]
 
 
-def deployment(app: App, template: Meta, now: datetime) -> dict[str, Any]:
+def deployment(app: App, template: Meta, now: datetime, said: datetime | None = None) -> dict[str, Any]:
     """A template's deployment, with schedules that hold from `now` on.
+
+    Args:
+        app: The app.
+        template: One of its templates.
+        now: The instant, aware.
+        said: What a Type that decides itself said of its next occurrence; it is asked where absent.
 
     Raises:
         ConfigError: Its rule fits no schedule.
@@ -122,7 +128,7 @@ def deployment(app: App, template: Meta, now: datetime) -> dict[str, Any]:
     entry |= {
         "parameters": {"template": template.fullName},
         "paused": not template.enable,
-        "schedules": _schedules(template, now),
+        "schedules": _schedules(template, now, said),
     }
     return entry
 
@@ -139,13 +145,23 @@ def _entry(app: App, name: str, flow: str, text: str, tags: list[str]) -> dict[s
     }
 
 
-def _schedules(template: Meta, now: datetime) -> list[dict[str, Any]]:
+def decides_itself(template: Meta) -> bool:
+    """Whether a template's Type says when it is due, and not its timer."""
+    return type(template).getNextRunTime is not Meta.getNextRunTime
+
+
+def following(template: Meta, now: datetime) -> datetime | None:
+    """What a Type that decides itself says of its next occurrence; a naive answer is a wall time of the task's zone."""
+    said = template.getNextRunTime(None, now)
+    return template.local(said) if said is not None else None
+
+
+def _schedules(template: Meta, now: datetime, said: datetime | None) -> list[dict[str, Any]]:
     if isinstance(template, DateFieldType):
         return slots.fixed_slots([])
-    if type(template).getNextRunTime is not Meta.getNextRunTime:
-        # The Type decides when: one occurrence at a time.
-        following = template.getNextRunTime(None, now)
-        return rules.once(following, template.timer.zone.key) if following else slots.fixed_slots([])
+    if decides_itself(template):  # one occurrence at a time
+        said = said or following(template, now)
+        return rules.once(said, template.timer.zone.key) if said else slots.fixed_slots([])
     return rules.schedules(template.timer, now)
 
 

@@ -53,8 +53,8 @@ class Api(Protocol):
     def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
         """Change some fields of a deployment, and those of its schedules that are named by their slugs, in place."""
 
-    def delete_schedule(self, deployment_id: str, schedule_id: str) -> None:
-        """Delete one schedule of a deployment, with all its runs that no worker has begun."""
+    def change_schedule(self, deployment_id: str, schedule_id: str, body: Mapping[str, Any]) -> None:
+        """Change one schedule of a deployment by its id; what is waiting in the past stays."""
 
     def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
         """Make the scheduled runs of a deployment from `start` on; those that exist stay.
@@ -168,10 +168,16 @@ class PrefectApi:
 
     def _deployments(self, where: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
+        seen = 0
         while True:
-            body = {"deployments": where, "limit": PAGE, "offset": len(found)}
+            body = {"deployments": where, "limit": PAGE, "offset": seen}
             page = self._call("POST", "/deployments/filter", json=body)
-            found |= {d["name"]: d for d in page}
+            # A name stands for one deployment of each flow; the youngest counts.
+            for one in sorted(page, key=lambda d: str(d.get("created"))):
+                known = found.get(one["name"])
+                if known is None or str(known.get("created")) <= str(one.get("created")):
+                    found[one["name"]] = one
+            seen += len(page)
             if len(page) < PAGE:
                 return found
 
@@ -198,8 +204,8 @@ class PrefectApi:
     def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
         self._call("PATCH", f"/deployments/{deployment_id}", json=dict(body))
 
-    def delete_schedule(self, deployment_id: str, schedule_id: str) -> None:
-        self._call("DELETE", f"/deployments/{deployment_id}/schedules/{schedule_id}", missing_ok=True)
+    def change_schedule(self, deployment_id: str, schedule_id: str, body: Mapping[str, Any]) -> None:
+        self._call("PATCH", f"/deployments/{deployment_id}/schedules/{schedule_id}", missing_ok=True, json=dict(body))
 
     def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
         body: dict[str, Any] = {"start_time": start.isoformat()}

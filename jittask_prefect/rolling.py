@@ -10,7 +10,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -22,18 +22,18 @@ from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .errors import ConfigError, PrefectApiError
 from .prefect_api import Api
-from .rollout import KEPT, Deployment, bring, deploy, differences, digest, of_file, of_server
+from .rollout import KEPT, Deployment, bring, deploy, digest, of_file, of_server
 from .rows import ledger
 from .rows.ledger import entries
 from .rows.sync import app_tag, fingerprint
 from .schedule.instants import TICK
-from .schedule.slots import SLUGS
 
 MOST = 1000
 """Occurrences of one task that are made good after a time without a server; older ones are told, not made."""
 TOLD = 5
 """Occurrences that a holiday move drops, which a changed schedule's log names."""
 MARK, PREFIX = "rolled", "deployment:"
+TIMES = ("since", "upto", "following")
 log = logging.getLogger("jittask")
 
 
@@ -54,14 +54,20 @@ class _Known:
     """What the last sync left of a deployment.
 
     Args:
-        timer: The template's fingerprint.
-        since: When a sync first saw it: nothing earlier is ever made good.
+        timer: The template's fingerprint; empty while it is disabled.
+        since: When a sync first saw it so: nothing earlier is ever made good.
         state: The digest of what was on the server.
+        updated: When the server last changed it; empty where we did.
+        upto: Until when all that was due was seen to have a run, where that is not the mark of all.
+        following: What an own Type's `getNextRunTime` last said.
     """
 
     timer: str
     since: datetime
     state: str
+    updated: str = ""
+    upto: datetime | None = None
+    following: datetime | None = None
 
 
 @dataclass
@@ -73,22 +79,18 @@ class _Look:
         found: As it is.
         template: None for the sync itself.
         known: What is to be remembered of it.
-        same: Whether the template is what it was.
-        touched: Whether somebody else changed the deployment.
-        names: What differs.
+        word: What a change of it is called.
+        again: Whether its future runs are to be made again, whatever differs.
         due: The occurrences that must have runs, UTC.
-        oldest: When the oldest run that waits was due, where the change may cost it.
     """
 
     entry: Deployment
     found: Deployment
     template: Meta | None
     known: _Known
-    same: bool
-    touched: bool
-    names: list[str]
+    word: str
+    again: bool
     due: list[datetime]
-    oldest: datetime | None
 
 
 def roll(app: App, api: Api, now: datetime) -> list[Change]:
@@ -108,146 +110,153 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
     with app.engine().connect() as connection:
         mark, known = _remembered(connection)
     wanted = {d["name"]: d for d in compile.deployments(app, now)}
-    there, changes = _restored(app, api, now, [name for name in wanted if name in known])
+    there, changes = _restored(app, api, now, {name: entry for name, entry in wanted.items() if name in known})
     gone = {change.name for change in changes}
     looks = {
-        name: _look(app, api, entry, there[name], known.get(name), mark or now, now, gone=name in gone)
+        name: _look(app, entry, there[name], known.get(name), mark or now, now, gone=name in gone)
         for name, entry in wanted.items()
         if name in there  # new ones `jittask deploy` makes
     }
-    lost = _lost(app, api, looks, now)
+    lost, done = _lost(app, api, looks, now)
     left: dict[str, _Known] = {}
     for name, look in looks.items():
         try:
-            changes += _put_right(app, api, name, look, lost.get(name, []), now, gone=name in gone)
+            changes += _put_right(app, api, name, look, lost.get(name, []), done, now)
             left[name] = look.known
         except PrefectApiError as error:
             api.ping()  # raises where it is not this deployment that is refused
             changes.append(Change(name, "refused", str(error)))
+    tasks = {*app.names("tasks"), compile.SYNC}
+    for name in (set(known) - set(left)) & tasks:  # refused, or a slip in its files: looked at later, from then on
+        left[name] = replace(known[name], upto=known[name].upto or mark)
     with app.engine().begin() as connection:
-        # A template with a slip in it is still the one that it was.
-        _remember(connection, now, known, left, kept={*app.names("tasks"), compile.SYNC})
+        _remember(connection, now, known, left)
     return changes
 
 
 def _look(
-    app: App,
-    api: Api,
-    entry: Deployment,
-    found: Deployment,
-    before: _Known | None,
-    mark: datetime,
-    now: datetime,
-    *,
-    gone: bool,
+    app: App, entry: Deployment, found: Deployment, before: _Known | None, mark: datetime, now: datetime, *, gone: bool
 ) -> _Look:
     template = None if entry["name"] == compile.SYNC else app.template(entry["name"])
-    timer, root = fingerprint(template) if template else "", compile.root_of(app)
+    timer = fingerprint(template) if template and template.enable else ""
     same = before is not None and before.timer == timer
     since = before.since if before is not None and same else now
-    touched = gone or (before is not None and before.state != digest(of_server(found)))
-    names = [name for name in differences(entry, found, root) if name in KEPT]
-    look = _Look(
-        entry, found, template, _Known(timer, since, digest(of_file(entry, root))), same, touched, names, [], None
+    following = None
+    if template is not None and compile.decides_itself(template):
+        # It may answer otherwise each time; what it said stands until it has come.
+        said = before.following if before is not None and same else None
+        following = said if said is not None and said > now else compile.following(template, now)
+        entry = compile.deployment(app, template, now, following)
+    updated = str(found.get("updated"))
+    touched = gone or (
+        before is not None and (before.state != digest(of_server(found)) or before.updated not in ("", updated))
     )
-    if template is None or entry["paused"]:
-        return look
-    back = mark
-    if touched and (names or gone):  # what waited may be gone with what somebody took away
-        look.oldest = _oldest_waiting(api, found["id"], now)
-        back = min(back, now - timedelta(seconds=template.cfg.missed.lookback), look.oldest or now)
-    look.due = _due(template, max(since, back), now)
+    state = digest(of_file(entry, compile.root_of(app)))
+    look = _Look(entry, found, template, _Known(timer, since, state, updated, None, following), "", gone, [])
+    look.word = "restored" if touched else "renewed" if same else "changed"
+    if template is not None and not entry["paused"]:
+        back = before.upto or mark if before is not None else mark
+        if touched:  # what waited may be gone with what somebody took away
+            back = min(back, now - timedelta(seconds=template.cfg.missed.lookback))
+        look.due = _due(template, max(since, back), now)
     return look
 
 
 def _put_right(
-    app: App, api: Api, name: str, look: _Look, lost: list[datetime], now: datetime, *, gone: bool
+    app: App, api: Api, name: str, look: _Look, lost: list[datetime], done: set[tuple[str, datetime]], now: datetime
 ) -> list[Change]:
     """Change one deployment where it differs, and make its runs from what was lost on."""
     changes, root, deployment_id = [], compile.root_of(app), str(look.found["id"])
-    start, entry = min([*lost, *filter(None, [look.oldest]), now]), look.entry
-    if start < now and look.template is not None:
+    start, entry = min([*lost, now]), look.entry
+    if lost and look.template is not None:
         entry = compile.deployment(app, look.template, start)  # the text must reach back to what it has to make
         look.known = replace(look.known, state=digest(of_file(entry, root)))
     if names := bring(api, entry, look.found, root, only=KEPT):
-        word = "restored" if look.touched else "renewed" if look.same and names == ["schedules"] else "changed"
+        look.known = replace(look.known, updated="")
+        word = "changed" if look.word == "renewed" and names != ["schedules"] else look.word
         changes.append(Change(name, word, ", ".join(names)))
-        _tell(look.template, now)
+        if word != "renewed":
+            _tell(look.template, now)
     if lost:
         span = f"{lost[0]:%Y-%m-%d %H:%M}" + (f" to {lost[-1]:%Y-%m-%d %H:%M}" if len(lost) > 1 else "")
         changes.append(Change(name, "made good", f"{len(lost)} due without a run, {span} UTC"))
-    if (names or lost or gone) and not entry["paused"]:
+        if len(lost) == MOST:
+            log.warning("%s: what was due before %s is not made good", name, lost[0])
+    if (names or lost or look.again) and not entry["paused"]:
         api.fill_schedule(deployment_id, start, until=now)
-        if not set(SLUGS) <= {slot.get("slug") for slot in look.found.get("schedules") or []}:
-            _drop_doubles(api, deployment_id, start)
+        if lost:
+            _drop_doubles(api, deployment_id, start, now, {at for of, at in done if of == name})
     return changes
 
 
-def _restored(app: App, api: Api, now: datetime, known: list[str]) -> tuple[dict[str, Any], list[Change]]:
+def _restored(
+    app: App, api: Api, now: datetime, wanted: Mapping[str, Deployment]
+) -> tuple[dict[str, Any], list[Change]]:
     """The deployments on the server, after those that were there once are there again."""
-    there = api.deployments(app_tag(app))
-    gone = [name for name in known if name not in there]
+    there, changes = api.deployments(app_tag(app)), list[Change]()
+    gone = [name for name in wanted if name not in there]
     if not gone:
-        return there, []
-    try:
-        deploy(app, api, now)
-    except ConfigError as error:
-        return there, [Change(name, "not restored", str(error)) for name in gone]
-    return api.deployments(app_tag(app)), [Change(name, "restored", "the deployment was gone") for name in gone]
+        return there, changes
+    for name, found in api.named(gone).items():
+        gone.remove(name)
+        if any(tag.startswith("app:") for tag in found.get("tags") or []):
+            changes.append(Change(name, "not restored", "another app has a deployment of that name"))
+        elif found.get("entrypoint") == wanted[name]["entrypoint"]:
+            there[name] = found  # somebody took our tag away
+    for name in gone:
+        try:
+            deploy(app, api, now, only=[name])
+            changes.append(Change(name, "restored", "the deployment was gone"))
+        except (ConfigError, PrefectApiError) as error:
+            api.ping()
+            changes.append(Change(name, "not restored", str(error)))
+    return {**there, **api.deployments(app_tag(app))}, changes
 
 
 def _due(template: Meta, after: datetime, now: datetime) -> list[datetime]:
-    """A template's occurrences after an instant and up to now, UTC; the latest MOST of them."""
-    if isinstance(template, DateFieldType) or type(template).getNextRunTime is not Meta.getNextRunTime:
+    """A template's occurrences after an instant and up to now, UTC; the latest MOST of them.
+
+    What an own Type decides is not known for the past.
+    """
+    if isinstance(template, DateFieldType) or compile.decides_itself(template):
         return []
-    found = deque[datetime](maxlen=MOST)
-    count = 0
-    for count, due in enumerate(template.occurrences(after + TICK, now + TICK), 1):  # noqa: B007
-        found.append(due.astimezone(UTC))
-    if count > MOST:
-        log.warning("%s: %d occurrences before %s are not made good", template.fullName, count - MOST, found[0])
-    return list(found)
+    return list(deque((due.astimezone(UTC) for due in template.occurrences(after + TICK, now + TICK)), maxlen=MOST))
 
 
-def _oldest_waiting(api: Api, deployment_id: str, now: datetime) -> datetime | None:
-    """When the oldest run of a schedule that no worker began was due."""
-    waiting = {"deployment_id": {"any_": [deployment_id]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
-    found = api.runs(flow_runs=waiting | _between(None, now), sort="EXPECTED_START_TIME_ASC", limit=1)
-    return datetime.fromisoformat(found[0]["expected_start_time"]) if found else None
-
-
-def _between(after: datetime | None, before: datetime | None) -> dict[str, Any]:
-    bounds = {"after_": after, "before_": before}
-    return {"expected_start_time": {name: at.isoformat() for name, at in bounds.items() if at is not None}}
-
-
-def _lost(app: App, api: Api, looks: Mapping[str, _Look], now: datetime) -> dict[str, list[datetime]]:
-    """Of each deployment what was due and has no run, nor had one that the ledger knows of."""
+def _lost(
+    app: App, api: Api, looks: Mapping[str, _Look], now: datetime
+) -> tuple[dict[str, list[datetime]], set[tuple[str, datetime]]]:
+    """Of each deployment what was due and has no run, nor had one that the ledger knows of; and what it knows."""
     due = {name: look.due for name, look in looks.items() if look.due}
     if not due:
-        return {}
+        return {}, set()
     first = min(times[0] for times in due.values())
     names = {str(looks[name].found["id"]): name for name in due}
-    runs = api.runs(flow_runs={"deployment_id": {"any_": list(names)}} | _between(first, now))
+    between = {"after_": first.isoformat(), "before_": now.isoformat()}
+    runs = api.runs(flow_runs={"deployment_id": {"any_": list(names)}, "expected_start_time": between})
     there = {(names[r["deployment_id"]], _instant(r)) for r in runs if r.get("auto_scheduled")}
     lost = {name: [at for at in times if (name, at) not in there] for name, times in due.items()}
     if not any(lost.values()):
-        return {}
+        return {}, set()
     query = select(entries.c.template, entries.c.due).where(
         entries.c.template.in_(lost), entries.c.row_key == "", entries.c.nominal.is_not(None), entries.c.due >= first
     )
     with app.engine().connect() as connection:
         done = {(r.template, r.due) for r in connection.execute(query)}
-    return {name: [at for at in times if (name, at) not in done] for name, times in lost.items()}
+    return {name: [at for at in times if (name, at) not in done] for name, times in lost.items()}, done
 
 
-def _drop_doubles(api: Api, deployment_id: str, start: datetime) -> None:
-    """A slot that was made anew has another id, and makes runs anew for instants that had one: these go."""
-    runs = api.runs(flow_runs={"deployment_id": {"any_": [deployment_id]}} | _between(start, None))
-    taken = {_instant(r) for r in runs if r.get("auto_scheduled") and r["state_type"] != "SCHEDULED"}
+def _drop_doubles(api: Api, deployment_id: str, start: datetime, now: datetime, done: set[datetime]) -> None:
+    """Making good makes runs for all instants from the first lost one on: those that had one, or are done, go again."""
+    between = {"after_": start.isoformat(), "before_": now.isoformat()}
+    where = {"deployment_id": {"any_": [deployment_id]}, "expected_start_time": between}
+    runs = [run for run in api.runs(flow_runs=where) if run.get("auto_scheduled")]
+    runs.sort(key=lambda run: (run["state_type"] == "SCHEDULED", run["created"]))  # the one that stands comes first
+    taken = set(done)
     for run in runs:
-        if run.get("auto_scheduled") and run["state_type"] == "SCHEDULED" and _instant(run) in taken:
+        if run["state_type"] == "SCHEDULED" and _instant(run) in taken:
             api.delete_run(run["id"])
+        taken.add(_instant(run))
 
 
 def _instant(run: Mapping[str, Any]) -> datetime:
@@ -276,19 +285,16 @@ def _remembered(connection: Connection) -> tuple[datetime | None, dict[str, _Kno
     known = {}
     for name, text in ledger.starting_with(connection, PREFIX).items():
         about = json.loads(text)
-        since = datetime.fromisoformat(about["since"])
-        known[name.removeprefix(PREFIX)] = _Known(about["timer"], since, about["state"])
+        times = {key: datetime.fromisoformat(about[key]) for key in TIMES if about.get(key)}
+        known[name.removeprefix(PREFIX)] = _Known(**{**about, **times})
     return last_rolled(connection), known
 
 
-def _remember(
-    connection: Connection, now: datetime, known: Mapping[str, _Known], left: Mapping[str, _Known], kept: set[str]
-) -> None:
-    """Keep the instant and what was left; of the others only those in `kept`."""
+def _remember(connection: Connection, now: datetime, known: Mapping[str, _Known], left: Mapping[str, _Known]) -> None:
     ledger.put(connection, MARK, now.isoformat())
     for name, about in left.items():
         if known.get(name) != about:
-            text = {"timer": about.timer, "since": about.since.isoformat(), "state": about.state}
-            ledger.put(connection, PREFIX + name, json.dumps(text))
-    for name in set(known) - set(left) - kept:
+            text = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in asdict(about).items() if v}
+            ledger.put(connection, PREFIX + name, json.dumps({"timer": "", **text}))
+    for name in set(known) - set(left):
         ledger.put(connection, PREFIX + name, None)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Deployed:
     leftover: list[str] = field(default_factory=list)
 
 
-def deploy(app: App, api: Api, now: datetime, *, prune: bool = False) -> Deployed:
+def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Collection[str] | None = None) -> Deployed:
     """Compile, and bring the server's deployments to it, touching only what differs.
 
     Args:
@@ -52,6 +52,7 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False) -> Deploye
         api: Prefect.
         now: The present instant.
         prune: Remove deployments whose template is gone.
+        only: Leave all others as they are.
 
     Raises:
         PrefectApiError: The server cannot be reached or refuses.
@@ -60,7 +61,7 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False) -> Deploye
     api.ping()
     file = compile.write(app, compile.instant_of(app, now))
     written = {d["name"]: d for d in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
-    wanted = {d["name"]: d for d in compile.deployments(app, now)}
+    wanted = {d["name"]: d for d in compile.deployments(app, now) if only is None or d["name"] in only}
     api.ensure_pool(compile.POOL, compile.POOL_KIND)
     there = api.deployments(app_tag(app))
     root, done = compile.root_of(app), Deployed()
@@ -73,8 +74,9 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False) -> Deploye
     for name in done.changed:
         bring(api, wanted[name], there[name], root)
         if not wanted[name]["paused"]:  # filling does not ask whether it is
-            # A minute's sync that is over needs no run.
-            api.fill_schedule(there[name]["id"], now if name == compile.SYNC else now - timedelta(minutes=1))
+            api.fill_schedule(there[name]["id"], now)
+    if only is not None:
+        return done
     broken = set(app.names("tasks")) - set(wanted)  # its folder is there: a slip in it must not cost its runs
     for name in sorted(set(there) - set(wanted) - broken):
         if prune:
@@ -96,6 +98,9 @@ def _deploy_new(
     found = api.deployments(app_tag(app))
     if missing := [name for name in wanted if name not in found]:
         raise PrefectApiError(f"`prefect deploy` left out {', '.join(missing)}")
+    for name in set(new) & set(there):
+        if found[name]["id"] != there[name]["id"]:  # of another Type, that is of another flow: the old one would go on
+            api.delete_deployment(there[name]["id"])
     return found
 
 
@@ -143,7 +148,7 @@ def of_server(there: Deployment) -> dict[str, Any]:
         **{name: there.get(name) for name in FIELDS},
         "description": (there.get("description") or "").strip(),
         "tags": sorted(there.get("tags") or []),
-        "schedules": sorted(_slot(slot) for slot in slots),
+        "schedules": sorted(_slot(slot) for slot in slots if slot["active"] or slot["slug"] in SLUGS),
     }
 
 
@@ -184,8 +189,9 @@ def bring(api: Api, wanted: Deployment, there: Deployment, root: Path, only: Ite
     if "schedules" in names:
         for slot in there.get("schedules") or []:
             if slot.get("slug") not in SLUGS:
-                # Somebody's own. While it is there, a PATCH would make all slots anew, with other ids.
-                api.delete_schedule(there["id"], slot["id"])
+                # Somebody's own. Deleted, it would take all waiting runs of the deployment with it; without a slug, a
+                # PATCH of the others would make them all anew, with other ids.
+                api.change_schedule(there["id"], slot["id"], {"slug": f"x-{slot['id'][-8:]}", "active": False})
         if wrong := [slot for slot in wanted["schedules"] if _slot(slot) not in have["schedules"]]:
             body["schedules"] = [_as_api(slot) for slot in wrong]
     if body:

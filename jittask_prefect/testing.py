@@ -143,10 +143,10 @@ class FakePrefect:
         slots = {slot["slug"]: slot for slot in found["schedules"]} | {s["slug"]: s for s in body.get("schedules", [])}
         found |= {**body, "schedules": list(slots.values())}
 
-    def delete_schedule(self, deployment_id: str, schedule_id: str) -> None:
-        self._called("delete_schedule")
+    def change_schedule(self, deployment_id: str, schedule_id: str, body: Mapping[str, Any]) -> None:
+        self._called("change_schedule")
         for found in self.all_deployments.values():
-            found["schedules"] = [slot for slot in found["schedules"] if slot.get("id") != schedule_id]
+            found["schedules"] = [s | body if s.get("id") == schedule_id else s for s in found["schedules"]]
 
     def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
         self._called("fill_schedule")

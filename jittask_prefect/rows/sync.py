@@ -279,7 +279,14 @@ def apply(connection: Connection, action: Action, model: str, now: datetime) -> 
 
 
 def run(
-    app: App, api: Api, now: datetime, owner: str, *, since: datetime | None = None, clock: Callable[[], datetime]
+    app: App,
+    api: Api,
+    now: datetime,
+    owner: str,
+    *,
+    since: datetime | None = None,
+    clock: Callable[[], datetime],
+    after: Callable[[Report], None] | None = None,
 ) -> Report | None:
     """One whole sync.
 
@@ -290,6 +297,7 @@ def run(
         owner: Who holds the lease that lets one sync run at a time.
         since: Start of the window, instead of the last sync.
         clock: Gives the instant for renewing the lease while a long sync goes on.
+        after: What is to be done as well while the lease is held; it gets the report.
 
     Returns:
         What was done; None where another sync holds the lease.
@@ -311,7 +319,10 @@ def run(
 
     try:
         with _renewed(app, owner, clock):
-            return _run(app, api, now, since, keep)
+            report = _run(app, api, now, since, keep)
+            if after is not None:
+                after(report)
+            return report
     finally:
         with app.engine().begin() as connection:
             ledger.free_lease(connection, "sync", owner)

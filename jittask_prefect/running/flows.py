@@ -247,11 +247,11 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
 def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Report | None:
     """One sync against the app's Prefect, with what follows for tasks whose worker died; then deployments roll on."""
     api = connect(app.path)
-    report = sync.run(app, api, now, me(), since=since, clock=clock.now)
-    if report is None:
-        return None
-    for database, entry in report.died:
-        if after_return(app, database, entry.task_id):
-            next_of_row(app, database, entry, now)
-    report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
-    return report
+
+    def after(report: sync.Report) -> None:
+        for database, entry in report.died:
+            if after_return(app, database, entry.task_id):
+                next_of_row(app, database, entry, now)
+        report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
+
+    return sync.run(app, api, now, me(), since=since, clock=clock.now, after=after)

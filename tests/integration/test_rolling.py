@@ -58,6 +58,33 @@ def slots(place: Place, name: str) -> dict[str, Any]:
     return {slot["slug"]: slot for slot in place.deployments()[name]["schedules"]}
 
 
+def mine(place: Place, name: str) -> str:
+    """The slug of a schedule that somebody added, once it is put out of action."""
+    return next(slug for slug in slots(place, name) if slug.startswith("x-"))
+
+
+def age(place: Place, hours: float, mark: datetime | None = None) -> datetime:
+    """Let the sync have known all this for some hours; until `mark`, or from then on, it saw that nothing was lost."""
+    before = clock.now() - hours * HOUR
+    with place.app.engine().begin() as connection:
+        ledger.put(connection, rolling.MARK, (mark or before).isoformat())
+        for key, text in ledger.starting_with(connection, rolling.PREFIX).items():
+            ledger.put(connection, key, json.dumps({**json.loads(text), "since": before.isoformat()}))
+    return before
+
+
+def late(place: Place, name: str, hours: float = 2) -> Counter[datetime]:
+    """Runs that wait for a worker since some hours, and the sync knows of them."""
+    before = age(place, hours, clock.now())
+    place.api.fill_schedule(place.deployments()[name]["id"], before, until=clock.now())
+    return past(place, name)
+
+
+def past(place: Place, name: str) -> Counter[datetime]:
+    now = clock.now()
+    return Counter({at: count for at, count in auto(place, name, "SCHEDULED").items() if at <= now})
+
+
 def test_renewed_in_the_minute_in_which_a_run_is_due_nothing_is_lost_or_doubled(place: Place) -> None:
     name = "tasks.RollMinutely"
     ids = {slug: slot["id"] for slug, slot in slots(place, name).items()}
@@ -117,7 +144,8 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(place: Pl
     place.api._call("POST", f"/deployments/{found['id']}/schedules", json=[{"schedule": {"cron": "7 * * * *"}}])
     place.api._call("DELETE", f"/deployments/{found['id']}/schedules/{slots(place, name)['s1']['id']}")
     assert roll(place) == [f"{name} restored: schedules"]
-    assert sorted(slots(place, name)) == ["s1", "s2", "s3", "s4"] and roll(place) == []
+    assert sorted(slug for slug, slot in slots(place, name).items() if not slug.startswith("s")) == [mine(place, name)]
+    assert not slots(place, name)[mine(place, name)]["active"] and roll(place) == []
     assert {at.minute for at in auto(place, name, "SCHEDULED")} <= {0, 15, 30, 45}
     assert max(auto(place, name).values()) == 1
 
@@ -161,6 +189,82 @@ def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_t
     assert auto(place, name, "SCHEDULED")[tomorrow + timedelta(days=1)] == 1
 
 
+def test_what_waits_for_a_worker_survives_whatever_somebody_does_in_the_ui(place: Place) -> None:
+    name = "tasks.RollHourly"
+    found, waiting = place.deployments()[name], late(place, name)
+    assert len(waiting) == 8
+
+    # A schedule of somebody's own: put out of action, and nothing goes with it.
+    place.api._call("POST", f"/deployments/{found['id']}/schedules", json=[{"schedule": {"cron": "7 * * * *"}}])
+    assert roll(place) == [f"{name} restored: schedules"]
+    assert past(place, name) == waiting and roll(place) == []
+
+    # Pause and resume between two syncs leave no difference, but take what waits.
+    for action in ("pause_deployment", "resume_deployment"):
+        place.api._call("POST", f"/deployments/{found['id']}/{action}")
+    assert past(place, name) == Counter()
+    assert roll(place)[0].startswith(f"{name} made good: 8 due without a run")
+    assert past(place, name) == waiting and roll(place) == []
+
+    # Pause, and a sync that was killed after it had put it right and before it made the runs again.
+    place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
+    place.api.change_deployment(found["id"], {"paused": False})
+    assert roll(place)[0].startswith(f"{name} made good: 8 due without a run")
+    assert past(place, name) == waiting
+
+    # Our tag taken away: it is still ours.
+    place.api.change_deployment(found["id"], {"tags": ["theirs"]})
+    assert roll(place) == [f"{name} restored: tags"] and name in place.deployments()
+
+
+def test_a_disabled_time_and_a_slip_in_a_file(place: Place) -> None:
+    name = "tasks.RollHourly"
+    place.change("tasks/RollHourly", enable=0)
+    roll(place)
+    age(place, 60)
+    place.change("tasks/RollHourly", enable=1)
+    told = [line for line in roll(place) if line.startswith(name)]
+    assert told == [f"{name} changed: description, paused"], "enabling never looks back"
+    assert not past(place, name)
+
+    # Two hours without a sync; at the first one the template does not load, and then it does.
+    before = age(place, 2)
+    inner = place.app.path / "tasks/RollHourly/inner.py"
+    inner.write_text("def customFunc(:\n")
+    place.again()
+    roll(place)
+    inner.write_text(INNER)
+    place.again()
+    [line] = [line for line in roll(place) if line.startswith(f"{name} made good")]
+    assert past(place, name).total() >= 7 and min(past(place, name)) > before, line
+
+
+def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) -> None:
+    name = "tasks.RollDaily"
+    folder = place.app.path / "tasks/OwnType"
+    folder.mkdir()
+    (folder / "e.json").write_text(json.dumps({"type": "tasks.Meta", "title": "Own"}))
+    (folder / "type.py").write_text(
+        "from datetime import timedelta\nfrom jittask_prefect import NormalType, clock\n\n"
+        "class OwnType(NormalType):\n"
+        "    def getNextRunTime(self, task=None, now=None):\n"
+        "        return now + timedelta(minutes=10)\n"
+    )
+    place.change("tasks/RollDaily", type="tasks.OwnType")
+    old = place.deployments()[name]
+    assert place.deploy().changed == [name]
+    new = place.deployments()[name]
+    assert new["id"] != old["id"] and new["entrypoint"].endswith(":OwnType")
+    where = {"deployments": {"name": {"any_": [name]}}}
+    assert [d["id"] for d in place.api._call("POST", "/deployments/filter", json=where)] == [new["id"]]
+
+    # A Type that answers otherwise at every sync is due all the same: what it said stands until it has come.
+    roll(place)
+    said = slots(place, name)["s1"]["schedule"]["rrule"]
+    assert roll(place, clock.now() + 5 * MINUTE) == [] and slots(place, name)["s1"]["schedule"]["rrule"] == said
+    assert roll(place, clock.now() + 11 * MINUTE)[-1:] == [f"{name} renewed: schedules"]
+
+
 def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,12 +279,7 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         place.deploy()
         roll(place)
     # Two hours pass: no sync has run since, no run was made.
-    now = clock.now()
-    before = now - 2 * HOUR
-    with place.app.engine().begin() as connection:
-        ledger.put(connection, rolling.MARK, before.isoformat())
-        for key, text in ledger.starting_with(connection, rolling.PREFIX).items():
-            ledger.put(connection, key, json.dumps({**json.loads(text), "since": (before - HOUR).isoformat()}))
+    now, before = clock.now(), age(place, 2)
     with Embedded(home) as second:
         place.api = PrefectApi(second.ensure()[0].url)
         quarter = before.replace(minute=before.minute // 15 * 15, second=0, microsecond=0) + 15 * MINUTE
@@ -197,7 +296,10 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         one = next(r for r in place.runs(name) if iso(r["expected_start_time"]) == due[2])
         assert execute(place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]).status == "completed"
         place.api.delete_run(one["id"])
+        first = next(r for r in place.runs(name) if iso(r["expected_start_time"]) == due[0])
+        place.api.delete_run(first["id"])
         with place.app.engine().begin() as connection:
             ledger.put(connection, rolling.MARK, before.isoformat())
-        assert not [line for line in roll(place, now) if "made good" in line]
+        assert f"{name} made good: 1 due without a run, {due[0]:%Y-%m-%d %H:%M} UTC" in roll(place, now)
+        assert [auto(place, name)[at] for at in due] == [1, 1, 0, 1, 1, 1, 1, 1]
     refresh_settings()
