@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import sys
@@ -291,9 +290,9 @@ def end(task_id: str) -> None:
 def preview(
     task: str,
     row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,
-    after: Annotated[str | None, typer.Option(help="Start of the window; now where absent.")] = None,
-    before: Annotated[str | None, typer.Option(help="End of the window; ten years on where absent.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many at most.")] = 20,
+    after: Annotated[str | None, typer.Option(help="Start of the window, included; now where absent.")] = None,
+    before: Annotated[str | None, typer.Option(help="End of the window, excluded; ten years on where absent.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many that take place, at most.")] = 20,
     as_json: Json = False,
     ics: Annotated[
         Path | None, typer.Option("--ics", help="Write an iCalendar of them, for Outlook, Google and others.")
@@ -308,24 +307,38 @@ def preview(
     template = app.template(task)
     start = _instant(after, name="--after")
     stop = _instant(before, name="--before") if before else start + timedelta(days=3653)
+    zone = template.timer.zone
+    window = f"from {start.astimezone(zone):%Y-%m-%d %H:%M} to {stop.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
     if stop <= start:
-        raise ArgumentError(f"--before {before or stop}; allowed: a time after {start:%Y-%m-%d %H:%M}")
-    found = template.explained(start, stop, load_row(app, template, row))
-    listed = list(itertools.islice(found, count)) if ics is not None or as_json else []
+        raise ArgumentError(f"a window {window}; allowed: --before later than --after, or than now without it")
+    found = list(show.take(template.explained(start, stop, load_row(app, template, row)), count))
     if ics is not None:
         name = task if row is None else f"{task} {row}"
-        ics.write_bytes(show.ics(listed, name, template.title, describe(template.timer), clock.now()))
-        err.print(f"{escape(str(ics))}: {sum(at.due is not None for at in listed)} events")
+        _write(ics, show.ics(found, name, template.title, describe(template.timer), clock.now()))
     if as_json:
-        _print_json([e.as_dict() for e in listed])
+        _print_json([e.as_dict() for e in found])
     if ics is None and not as_json:
         out.print(f"[bold]{escape(template.title)}[/] ({task}): {escape(describe(template.timer))}")
-        shown = list(show.lines(found, count))
-        if shown and shown[0].first.origin:
-            out.print(f"From {escape(shown[0].first.origin)}:")
-        out.print(show.preview(shown) if shown else "nothing in the window")
-    for warning in app.warnings(clock.now(), [template]):
-        err.print(f"[yellow]warning:[/] {escape(warning)}")
+        if found and found[0].origin:
+            out.print(f"From {escape(found[0].origin)}:")
+        out.print(show.preview(show.lines(found)) if found else f"nothing {window}")
+    known = template.timer.calendar.reliable_until if template.timer.calendar else None
+    if known is not None and any(item.nominal.date() > known for item in found):
+        for warning in app.warnings(clock.now(), [template]):
+            err.print(f"[yellow]warning:[/] {escape(warning)}")
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file, or to standard output where it is named `-`."""
+    if str(file) == "-":
+        sys.stdout.buffer.write(content)
+        return
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise ArgumentError(f"{file} cannot be written: {error.strerror}") from None
+    count = content.count(b"BEGIN:VEVENT")
+    err.print(f"{escape(str(file))}: {count} event{'s' if count != 1 else ''}")
 
 
 @cli.command()
@@ -348,10 +361,13 @@ def calendar(
         out.print(line)
     for sentence in show.legend(days):
         out.print(sentence)
-    if (known := found.reliable_until) is not None and year > known.year:
-        err.print(
-            f"[yellow]warning:[/] holidays of {escape(found.label)} are published until {known}; this is a forecast"
-        )
+    known = found.reliable_until
+    if known is not None and year not in found.known_years:
+        span = f"{found.known_years.start} to {found.known_years.stop - 1}"
+        err.print(f"[yellow]warning:[/] holidays of {escape(found.label)} are known from {span} only")
+    elif known is not None and year > known.year:
+        said = f"holidays of {found.label} are published until {known}; what lies beyond is a forecast"
+        err.print(f"[yellow]warning:[/] {escape(said)}")
 
 
 def _calendar(name: str) -> Any:

@@ -22,7 +22,7 @@ from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .errors import ConfigError, PrefectApiError
 from .prefect_api import Api
-from .rollout import KEPT, Deployment, bring, deploy, digest, of_file, of_server
+from .rollout import KEPT, Deployment, bring, deploy, digest, of_file, of_server, present
 from .rows import ledger
 from .rows.ledger import entries
 from .rows.sync import app_tag, fingerprint
@@ -194,23 +194,17 @@ def _restored(
 ) -> tuple[dict[str, Any], list[Change]]:
     """The deployments on the server, after those that were there once are there again."""
     there, changes = api.deployments(app_tag(app)), list[Change]()
-    gone = [name for name in wanted if name not in there]
-    if not gone:
-        return there, changes
-    for name, found in api.named(gone).items():
-        gone.remove(name)
-        if any(tag.startswith("app:") for tag in found.get("tags") or []):
-            changes.append(Change(name, "not restored", "another app has a deployment of that name"))
-        elif found.get("entrypoint") == wanted[name]["entrypoint"]:
-            there[name] = found  # somebody took our tag away
-    for name in gone:
+    for name in [name for name in wanted if name not in there]:
         try:
+            if found := present(app, api, {name: wanted[name]}).get(name):
+                there[name] = found  # somebody took our tag away
+                continue
             deploy(app, api, now, only=[name])
             changes.append(Change(name, "restored", "the deployment was gone"))
         except (ConfigError, PrefectApiError) as error:
             api.ping()
             changes.append(Change(name, "not restored", str(error)))
-    return {**there, **api.deployments(app_tag(app))}, changes
+    return ({**there, **api.deployments(app_tag(app))} if changes else there), changes
 
 
 def _due(template: Meta, after: datetime, now: datetime) -> list[datetime]:

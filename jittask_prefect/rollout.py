@@ -63,13 +63,12 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Coll
     written = {d["name"]: d for d in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
     wanted = {d["name"]: d for d in compile.deployments(app, now) if only is None or d["name"] in only}
     api.ensure_pool(compile.POOL, compile.POOL_KIND)
-    there = api.deployments(app_tag(app))
+    there = present(app, api, wanted)
     root, done = compile.root_of(app), Deployed()
     for name, entry in wanted.items():
         # The file may be some days old: its schedules hold as well.
         same = name in there and any(not differences(e, there[name], root) for e in (written.get(name, entry), entry))
         (done.unchanged if same else done.changed).append(name)
-    _refuse_foreign(app, api, [name for name in done.changed if name not in there])
     there = _deploy_new(app, api, file, {name: wanted[name] for name in done.changed}, there)
     for name in done.changed:
         bring(api, wanted[name], there[name], root)
@@ -104,12 +103,22 @@ def _deploy_new(
     return found
 
 
-def _refuse_foreign(app: App, api: Api, names: list[str]) -> None:
-    for name, found in api.named(names).items() if names else ():
-        if app_tag(app) not in found.get("tags", []):
-            owner = next((t for t in found["tags"] if t.startswith("app:")), "something else")
-            there = f"a deployment of that name that belongs to {owner}"
-            raise ConfigError(Problem("prefect.yaml", name, there, "a server, or a name, of its own"))
+def present(app: App, api: Api, wanted: Mapping[str, Deployment]) -> dict[str, Any]:
+    """The app's deployments on the server, those that somebody took our tag from among them.
+
+    Raises:
+        PrefectApiError: The server cannot be reached.
+        ConfigError: A deployment of a wanted name belongs to another app, or to nobody we know.
+    """
+    there = api.deployments(app_tag(app))
+    absent = [name for name in wanted if name not in there]
+    for name, found in api.named(absent).items() if absent else ():
+        owner = next((tag for tag in found["tags"] if tag.startswith("app:")), "something else")
+        if owner != "something else" or found.get("entrypoint") != wanted[name]["entrypoint"]:
+            told = f"a deployment of that name that belongs to {owner}"
+            raise ConfigError(Problem("prefect.yaml", name, told, "a server, or a name, of its own"))
+        there[name] = found
+    return there
 
 
 # What differs, and putting it right

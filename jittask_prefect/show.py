@@ -48,14 +48,23 @@ class Line:
         return due, nominal, item.because or "", item.note
 
 
-def lines(found: Iterable[Explained], count: int) -> Iterator[Line]:
-    """The first so many lines of a preview: what one holiday drops for one reason is one line."""
+def take(found: Iterable[Explained], count: int) -> Iterator[Explained]:
+    """What there is up to the last of the first so many that take place."""
+    for item in found:
+        yield item
+        count -= item.due is not None
+        if count <= 0:
+            return
+
+
+def lines(found: Iterable[Explained]) -> Iterator[Line]:
+    """The lines of a preview: what one holiday drops for one reason is one line."""
 
     def alike(item: Explained) -> object:
         return (item.because, item.note) if item.due is None and item.moved_from else next(apart)
 
     apart = itertools.count()
-    for _, run in itertools.islice(groupby(found, alike), count):
+    for _, run in groupby(found, alike):
         items = list(run)
         yield Line(items[0], items[-1], len(items))
 
@@ -64,7 +73,7 @@ def preview(found: Iterable[Line]) -> Table:
     """A table of occurrences, each with how it came to be."""
     table = Table(box=None)
     for name in ("due", "nominal", "because", "note"):
-        table.add_column(name, no_wrap=name == "due")
+        table.add_column(name, overflow="fold")  # a date that is cut is none
     for line in found:
         table.add_row(*map(escape, line.cells()))
     return table
@@ -194,7 +203,7 @@ def legend(days: list[Day]) -> Iterator[str]:
         yield f"[bold red]*[/] {span:<16} {len(run):>2}  {escape(names)}"
     if makeup := [day.day for day in days if day.kind == "makeup"]:
         yield f"[bold green]+[/] worked: {', '.join(f'{day:%a %b} {day.day}' for day in makeup)}"
-    yield f"{len(holidays)} holidays (*), {len(makeup)} make-up days (+), weekends (·)"
+    yield f"holidays (*): {len(holidays)}, make-up days (+): {len(makeup)}, weekends (·)"
 
 
 def _runs(days: list[Day]) -> Iterator[list[Day]]:

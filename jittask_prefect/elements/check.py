@@ -70,11 +70,15 @@ def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
     until = calendar.reliable_until if calendar and cfg.skip_holiday else None
     if until is not None and calendar is not None and until < (now + timedelta(days=400)).date():
         yield f"holidays of {calendar.label} are published until {until}; what lies beyond is a forecast"
-    if cfg.start_time is None:
-        return
-    series = template.timer.series()
-    if series is not None and series.next(cfg.start_time - timedelta(days=REACH)) is None:
-        yield "it is never due: no occurrence lies between startTime and endTime, or holidays take away each"
+    if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
+        yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
+    if cfg.holiday_policy != "next" and not template.timer.moves.active:
+        yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
+    series = template.timer.series() if cfg.start_time is not None else None
+    if series is not None and cfg.start_time is not None and series.next(now) is None:
+        ever = series.next(cfg.start_time - timedelta(days=REACH)) is not None
+        never = "it is never due: no occurrence lies between startTime and endTime, or holidays take away each"
+        yield "it is over: its last occurrence lies in the past" if ever else never
 
 
 def _element_folders(app: App) -> Iterator[tuple[str, Path]]:

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field
 
 from ..errors import ConfigError, Problem
 from ..shape import Shape, shown
-from .country import Country, Listing, listing, problems, reliable_until
+from .country import Country, Listing, known_years, listing, problems, reliable_until
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
@@ -173,6 +173,12 @@ class Calendar:
         """The last working day before `day`; None at the beginning of time."""
         days = self.days
         return _date(seek(days, days.rests, day.toordinal(), -1))
+
+    @property
+    def known_years(self) -> range:
+        """The years for which holidays are known at all; before and beyond there are weekends only."""
+        first, last = known_years(self.cfg.country) if self.cfg.country else (1, 9999)
+        return range(max(FIRST_YEAR, first) if self.cfg.country else first, min(LAST_YEAR, last) + 1)
 
     @property
     def reliable_until(self) -> date | None:

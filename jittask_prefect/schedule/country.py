@@ -135,6 +135,11 @@ def _countries() -> Mapping[str, list[str]]:
     return found
 
 
+def known_years(code: str) -> tuple[int, int]:
+    """The first and the last year that the library has holidays for."""
+    return int(_bare(code).start_year), int(_bare(code).end_year)
+
+
 @lru_cache(maxsize=512)
 def reliable_until(code: str) -> date:
     """The last day up to which a country's holidays are known rather than reckoned.

@@ -236,7 +236,9 @@ class Series:
             due, notes = None, [f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"]
         notes += self._clock_change(plan.wall, due)
         known = self._moves.calendar.reliable_until if self._moves.holidays else None
-        if known is not None and plan.day > known:
+        if known is not None and plan.day.year not in self._moves.calendar.known_years:
+            notes.append("no holidays are known for this year")
+        elif known is not None and plan.day > known:
             notes.append(f"holidays are not published beyond {known}")
         return Explained(
             plan.nominal.astimezone(self.zone),

@@ -63,7 +63,7 @@ def _instant(value: object) -> object:
         try:
             return datetime.fromisoformat(value)
         except ValueError:
-            pass
+            raise ValueError(f"{INSTANT} of a day that exists") from None
     raise ValueError(INSTANT)
 
 
@@ -72,11 +72,11 @@ def _day_or_instant(value: object) -> object:
         try:
             return date.fromisoformat(value)
         except ValueError:
-            raise ValueError(DAY_OR_INSTANT) from None
+            raise ValueError(f"{DAY_OR_INSTANT} of a day that exists") from None
     try:
         return _instant(value)
-    except ValueError:
-        raise ValueError(DAY_OR_INSTANT) from None
+    except ValueError as error:
+        raise ValueError(str(error).replace(INSTANT, DAY_OR_INSTANT)) from None
 
 
 def _clock(value: object) -> object:

@@ -50,8 +50,9 @@ def origin(timer: Timer, value: date) -> str:
     Returns:
         English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
     """
-    field = str(timer.cfg.start_field)
-    return _offset(timer.cfg.start_offset, field).replace(f"`{field}`", f"`{field}` ({_moment(value)})", 1)
+    field, offset = str(timer.cfg.start_field), timer.cfg.start_offset
+    text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({_moment(value)})", 1)
+    return text if offset is not None and offset.amount else text.removeprefix("at ").removeprefix("on ")
 
 
 def _scheduled(timer: Timer) -> str:
