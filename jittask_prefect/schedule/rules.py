@@ -25,7 +25,7 @@ from .encode import Base, base_of
 from .instants import DAY, LATEST, TICK, resolve, shifted
 from .recur import Elapsed, midnight
 from .series import Series
-from .slots import LONGEST, SLUGS, Slot, each_day, fixed_slots, quantum, rule, span, stamp
+from .slots import LONGEST, SLUGS, Slot, each_day, fixed_slots, on_server, quantum, rule, span, stamp
 from .steps import slots_of_steps
 from .timer import Timer
 
@@ -111,10 +111,8 @@ def once(instant: datetime, zone: str) -> list[Slot]:
         instant: Aware.
         zone: IANA name of the zone that the schedule is shown in.
     """
-    local = instant.astimezone(ZoneInfo(zone)).replace(microsecond=0)
-    if resolve(local.replace(tzinfo=None), ZoneInfo(zone)) != local.astimezone(UTC):
-        zone, local = "UTC", local.astimezone(UTC)  # the second of two equal wall times has no local name
-    return fixed_slots([rule([], [local.replace(tzinfo=None)], [], zone, local.replace(tzinfo=None))])
+    whole = instant.astimezone(UTC).replace(microsecond=0)
+    return fixed_slots(_dates([whole], ZoneInfo(zone)))
 
 
 # Dates one by one
@@ -124,10 +122,18 @@ def _listed(timer: Timer, series: Series, begin: datetime, end: datetime, most: 
     """The due times from `begin` to `end` one by one, at most so many: no rule goes on after them."""
     share = 250  # parsed in 7 ms, 4,000 characters
     room = share * len(SLUGS)
-    due = [_wall(at.due, timer.zone) for at in islice(series.between(begin, end), room + 1 if most is None else most)]
+    due = [at.due for at in islice(series.between(begin, end), room + 1 if most is None else most)]
     if len(due) > room:
         log.warning("%s: only the next %d dates are written out", timer, room)
-    return [rule([], due[n : n + share], [], timer.zone.key, due[n]) for n in range(0, min(len(due), room), share)]
+    return [slot for n in range(0, min(len(due), room), share) for slot in _dates(due[n : n + share], timer.zone)]
+
+
+def _dates(due: list[datetime], zone: ZoneInfo) -> list[Slot]:
+    """A schedule that fires at some instants, in UTC where one of them has no wall time that the server reads right."""
+    walls = [_wall(at, zone) for at in due]
+    if any(on_server(wall, zone) != at for wall, at in zip(walls, due, strict=True)):
+        zone, walls = ZoneInfo("UTC"), [at.astimezone(UTC).replace(tzinfo=None) for at in due]
+    return [rule([], walls, [], zone.key, walls[0])]
 
 
 # Days and longer, and custom
@@ -160,6 +166,7 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
         windows[0].low = max(windows[0].low, _wall(begin, zone))
     else:
         _differences(series, windows, zone, stop)
+    astray = _astray(series, windows, zone)
     if picked:
         windows.append(_Window(edges[-1], datetime.max, list(base.lines)))  # beyond the horizon the plain repeat
     slots = []
@@ -174,7 +181,21 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
         early = set(cycle.wall(start, true_start))
         lines = [f"{line};UNTIL={stamp(until)}" if until is not None else line for line in window.lines]
         slots.append(rule(lines, window.extra, window.without | early, zone.key, start))
-    return slots
+    return [*slots, *(_dates(astray, zone) if astray else [])]
+
+
+def _astray(series: Series, windows: list[_Window], zone: ZoneInfo) -> list[datetime]:
+    """What is due at a wall time that the server takes for another instant: taken out of the windows."""
+    found = []
+    for change, _, _ in _changes(zone, windows[0].low, windows[-1].high):
+        for at in series.between(change - DAY / 4, change + DAY / 4):
+            wall = _wall(at.due, zone)
+            window = next((window for window in windows if window.low <= wall < window.high), None)
+            if window is not None and on_server(wall, zone) != at.due:
+                window.extra.discard(wall)
+                window.without.add(wall)
+                found.append(at.due)
+    return found
 
 
 def _differences(series: Series, windows: list[_Window], zone: ZoneInfo, stop: datetime | None) -> None:
@@ -222,16 +243,26 @@ def _any(times: Iterator[datetime]) -> bool:
 
 def _gaps(zone: ZoneInfo, low: datetime, high: datetime) -> Iterator[tuple[datetime, datetime]]:
     """The wall times that a zone leaves out between two wall times."""
+    for at, before, after in _changes(zone, low, high):
+        if before < after:
+            opened = (at + before).replace(tzinfo=None)
+            yield opened, opened + (after - before)
+
+
+def _changes(zone: ZoneInfo, low: datetime, high: datetime) -> Iterator[tuple[datetime, timedelta, timedelta]]:
+    """The instants at which a zone's clocks change between two wall times, with its offset before and after."""
+
+    def offset(at: datetime) -> timedelta:
+        return at.astimezone(zone).utcoffset() or timedelta()
+
     at = resolve(low, zone)
     end = shifted(resolve(high, zone), DAY)
     while at < min(end, LATEST):
         following = at + DAY
-        before, after = (time.astimezone(zone).utcoffset() for time in (at, following))
-        if before is not None and after is not None and before < after:
+        if offset(at) != offset(following):
             a, b = at, following
             while b - a > timedelta(seconds=1):
                 middle = a + (b - a) // 2
-                a, b = (middle, b) if middle.astimezone(zone).utcoffset() == before else (a, middle)
-            opened = (b.replace(microsecond=0) + before).replace(tzinfo=None)
-            yield opened, opened + (after - before)
+                a, b = (middle, b) if offset(middle) == offset(at) else (a, middle)
+            yield b.replace(microsecond=0), offset(at), offset(following)
         at = following

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
+
+from dateutil import tz
 
 from .instants import DAY
 
@@ -30,6 +33,15 @@ def fixed_slots(active: list[Slot]) -> list[Slot]:
     idle = {"active": False, "rrule": NEVER, "timezone": "UTC"}
     filled = [{"active": True, **slot} for slot in active] + [idle] * (len(SLUGS) - len(active))
     return [{"slug": slug, **slot} for slug, slot in zip(SLUGS, filled, strict=True)]
+
+
+def on_server(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The instant (UTC) that the server makes of a wall time: the one that dateutil's zone has for it.
+
+    In zones whose winter time is a daylight-saving time of minus an hour (Dublin, Casablanca) dateutil takes the hour
+    after the clocks go back for the one before.
+    """
+    return wall.replace(tzinfo=tz.gettz(zone.key)).astimezone(UTC)
 
 
 def rule(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 ZONES = ["UTC", "Asia/Shanghai", "Europe/Berlin", "America/New_York", "America/Santiago", "Australia/Lord_Howe",
          "Pacific/Apia", "Asia/Kolkata", "Africa/Casablanca", "America/St_Johns", "Asia/Beirut", "Africa/Cairo",
-         "America/Nuuk", "Asia/Tehran", "Pacific/Chatham"]  # fmt: skip
+         "America/Nuuk", "Asia/Tehran", "Pacific/Chatham", "Europe/Dublin"]  # fmt: skip
 CALENDARS: list[dict[str, Any] | None] = [
     None,
     {"country": "CN", "block": "contiguous"},
@@ -21,7 +21,7 @@ CALENDARS: list[dict[str, Any] | None] = [
     {"country": "SA", "block": "listed"},
     {"country": "JP", "block": "contiguous"},
 ]
-CLOCKS = ["00:00:00", "00:30:00", "01:15:00", "02:00:00", "02:30:00", "09:00:00", "23:30:00"]
+CLOCKS = ["00:00:00", "00:30:00", "01:15:00", "02:00:00", "02:30:00", "03:20:00", "09:00:00", "23:30:00"]
 
 
 def some(low: int, high: int, most: int = 3) -> st.SearchStrategy[list[int]]:
