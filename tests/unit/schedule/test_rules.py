@@ -299,11 +299,7 @@ def test_what_the_server_could_not_keep_up_with_is_refused(rule: str) -> None:
 def test_zones_whose_winter_is_the_daylight_saving_time(zone: str, repeat: dict[str, Any], holidays: int) -> None:
     # Dublin's clocks go back on 2026-10-25 at 02:00, Casablanca's on 2026-02-15 at 03:00 (Ramadan); dateutil, and so
     # the server, takes the hour after that for the one before it: what is due at 02:30 and 03:30 would run early.
-    for clock, day in (
-        ("02:30", datetime(2026, 10, 24)),
-        ("03:30", datetime(2026, 2, 14)),
-        ("01:30", datetime(2026, 10, 24)),
-    ):
+    for clock, month, day in (("02:30", 10, 24), ("03:30", 2, 14), ("01:30", 10, 24)):
         cfg = {"startTime": f"2026-01-01 {clock}:00", "repeat": repeat, "timezone": zone, "skipHoliday": holidays}
         now = datetime(2026, month, day, tzinfo=UTC)
         check(Timer(cfg, {"country": "IE"}), now, [(now, now + timedelta(3))])
