@@ -112,11 +112,12 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
     wanted = {d["name"]: d for d in compile.deployments(app, now)}
     there, changes = _restored(app, api, now, {name: entry for name, entry in wanted.items() if name in known})
     gone = {change.name for change in changes}
-    looks = {
-        name: _look(app, entry, there[name], known.get(name), mark or now, now, gone=name in gone)
-        for name, entry in wanted.items()
-        if name in there  # new ones `jittask deploy` makes
-    }
+    looks: dict[str, _Look] = {}
+    for name in (name for name in wanted if name in there):  # new ones `jittask deploy` makes
+        try:
+            looks[name] = _look(app, wanted[name], there[name], known.get(name), mark or now, now, gone=name in gone)
+        except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything
+            changes.append(Change(name, "left out", f"{type(error).__name__}: {error}"))
     lost, done = _lost(app, api, looks, now)
     left: dict[str, _Known] = {}
     for name, look in looks.items():

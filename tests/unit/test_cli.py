@@ -283,10 +283,8 @@ def test_doctor(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -
     lines = done.out.splitlines()
     assert any(line.startswith("ok versions: Python ") and "fastapi" in line for line in lines)
     assert any(line.startswith("ok app: ") for line in lines)
-    assert (
-        "warning app: tasks.DailyReport: holidays of CN are published until 2026-12-31; what lies beyond is a forecast"
-        in lines
-    )
+    known = r"warning app: tasks.DailyReport: holidays of CN are published until 20\d\d-12-31; what lies beyond .*"
+    assert any(re.fullmatch(known, line) for line in lines)
     assert "ok database: the app's database: the ledger's tables are current" in lines
     assert any(line.startswith("warning server: no sync has run yet") for line in lines)
     assert any(line.startswith("wrong server: ") and NOWHERE in line for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def test_the_year_as_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "holidays (*): 33, make-up days (+): 6, weekends (·)" in lines
     assert not [line for line in lines if "warning" in line]
     assert said("DE-BY", "2026")[0] == "DE-BY 2026"
-    assert "holidays of CN are published until 2026-12-31" in "".join(said("CN", "2027"))
+    assert re.search(r"holidays of CN are published until 20\d\d-12-31", "".join(said("CN", "2050")))
     assert "holidays of CN are known from 1950 to 2100 only" in "".join(said("CN", "2101"))
 
 
@@ -161,7 +162,7 @@ def test_a_year_as_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     }
     (tmp_path / "app.json").write_text(json.dumps(about))
     found = json.loads("\n".join(said("office", "2026", "--json")))
-    assert found["calendar"] == "SA" and found["block"] == "listed" and found["reliableUntil"] == "2025-12-31"
+    assert found["calendar"] == "SA" and found["block"] == "listed" and found["reliableUntil"] >= "2025-12-31"
     named = {item["date"]: item["name"] for item in found["holidays"]}
     # Founding Day, February 22, is a Sunday on which this house is open; September 23 is National Day.
     assert named["2026-09-24"] == "closed" and "2026-02-22" not in named and named["2026-09-23"].startswith("National")
