@@ -94,8 +94,8 @@ def _deploy_new(
     if not new:
         return dict(there)
     api.deploy(file, new)
-    found = api.deployments(app_tag(app))
-    if missing := [name for name in wanted if name not in found]:
+    found = {**there, **api.deployments(app_tag(app))}  # those whose tag was taken away are found by name only
+    if missing := [name for name in new if name not in found]:
         raise PrefectApiError(f"`prefect deploy` left out {', '.join(missing)}")
     for name in set(new) & set(there):
         if found[name]["id"] != there[name]["id"]:  # of another Type, that is of another flow: the old one would go on
@@ -197,7 +197,7 @@ def bring(api: Api, wanted: Deployment, there: Deployment, root: Path, only: Ite
     body = {name: want[name] for name in names if name != "schedules"}
     if "schedules" in names:
         for slot in there.get("schedules") or []:
-            if slot.get("slug") not in SLUGS:
+            if slot.get("slug") is None or (slot["active"] and slot["slug"] not in SLUGS):
                 # Somebody's own. Deleted, it would take all waiting runs of the deployment with it; without a slug, a
                 # PATCH of the others would make them all anew, with other ids.
                 api.change_schedule(there["id"], slot["id"], {"slug": f"x-{slot['id'][-8:]}", "active": False})

@@ -177,8 +177,10 @@ class Calendar:
     @property
     def known_years(self) -> range:
         """The years for which holidays are known at all; before and beyond there are weekends only."""
-        first, last = known_years(self.cfg.country) if self.cfg.country else (1, 9999)
-        return range(max(FIRST_YEAR, first) if self.cfg.country else first, min(LAST_YEAR, last) + 1)
+        if self.cfg.country is None:
+            return range(1, 10_000)
+        first, last = known_years(self.cfg.country)
+        return range(max(FIRST_YEAR, first), min(LAST_YEAR, last) + 1)
 
     @property
     def reliable_until(self) -> date | None:

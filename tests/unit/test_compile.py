@@ -284,3 +284,34 @@ def test_a_server_that_is_down_is_said_before_anything_is_written(app: App) -> N
 def test_no_anchor_of_yaml_and_no_alias(app: App) -> None:
     """People read and compare this file: each deployment stands for itself."""
     assert not re.search(r"[:-] [&*]\w", compile.text(app, NOW))
+
+
+def test_a_lost_tag_beside_a_deployment_that_is_gone(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    prefect.all_deployments["tasks.Daily"]["tags"] = ["theirs"]
+    del prefect.all_deployments["tasks.Monthly"]
+    done = rollout.deploy(app, prefect, NOW)
+    assert done.changed == ["tasks.Daily", "tasks.Monthly"]
+    assert "app:shop" in prefect.all_deployments["tasks.Daily"]["tags"] and "tasks.Monthly" in prefect.all_deployments
+    assert rollout.deploy(app, prefect, NOW).changed == []
+
+
+def test_a_schedule_of_somebodys_own_is_put_out_of_action_once(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    cron = {
+        "id": "0123456789abcdef",
+        "slug": None,
+        "active": True,
+        "schedule": {"cron": "7 * * * *", "timezone": "UTC"},
+    }
+    prefect.all_deployments["tasks.Daily"]["schedules"].append(cron)
+    assert rollout.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    found = {slot["slug"]: slot["active"] for slot in prefect.all_deployments["tasks.Daily"]["schedules"]}
+    assert found["x-89abcdef"] is False and set(found) == {"s1", "s2", "s3", "s4", "x-89abcdef"}
+
+    prefect.all_deployments["tasks.Daily"]["schedules"][0]["active"] = False
+    prefect.calls.clear()
+    assert rollout.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    assert "change_deployment" in prefect.calls and "change_schedule" not in prefect.calls
