@@ -18,8 +18,9 @@ from ..shape import shown
 from . import bulk
 from .calendar import Calendar, CalendarCfg
 from .cron import Cron
-from .instants import DAY, EARLIEST, LATEST, at_day, day_after, in_utc, shifted
+from .instants import EARLIEST, LATEST, day_after, in_utc
 from .moves import Moves
+from .reach import Reach, reach
 from .rrule import RRule
 from .series import Explained, Occurrence, Series
 from .spec import Offset, TimerCfg, read_timer, read_zone
@@ -136,27 +137,18 @@ class Timer:
             raise ArgumentError("a scheduled timer has no rows: nextTime(now)")
         return bulk.next_times(self, starts, now, ends)
 
-    def field_range(self, after: datetime, before: datetime) -> tuple[datetime | None, datetime | None]:
-        """Bounds of the `startField` values that can have an occurrence due in [after, before).
+    def reach(self, after: datetime, before: datetime, *, whole_days: bool = False) -> Reach:
+        """Which values of `startField` can have an occurrence due in [after, before).
 
         Args:
             after: First instant, aware or local to the task's zone.
             before: Last instant, exclusive.
+            whole_days: The field holds dates.
 
         Returns:
-            Aware bounds, both inclusive, None for unbounded. They are generous: a date counts as its midnight in any
-            zone, a month as 28 to 31 days, and holiday moves as far as the calendar's blocks reach here.
+            Spans of wall times in the task's zone, for some repeats with days of the year or month; never too narrow.
         """
-        first, last = in_utc(after, self.zone), in_utc(before, self.zone)
-        low, high = self.moves.reach(shifted(first, -DAY).date(), shifted(last, DAY).date())
-        begin, end = at_day(low, -2), at_day(high, 3)
-        cfg = self.cfg
-        highest = _undo(cfg.start_offset, end)[1]
-        if cfg.repeat.repeat_type == "normal":
-            return _undo(cfg.start_offset, begin)[0], highest
-        # A series that goes on may have begun at any time, unless the same field ends it.
-        ends = cfg.end_time_type == 2 and cfg.end_field == cfg.start_field
-        return _undo(cfg.end_offset, begin)[0] if ends else None, highest
+        return reach(self, after, before, whole_days)
 
     def _one(self) -> Series:
         if self._scheduled is None:
@@ -262,18 +254,3 @@ def _calendrical(wall: datetime, offset: Offset) -> datetime:
         return wall.replace(year=year, month=number, day=min(wall.day, monthrange(year, number)[1]), fold=0)
     days = {"day": 1, "week": 7}.get(offset.unit, 0)
     return (wall + timedelta(days=amount * days)).replace(fold=0) if amount else wall
-
-
-def _undo(offset: Offset | None, at: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """The least and the greatest instant from which the offset can lead to `at`, with two days to spare."""
-    if at is None or offset is None:
-        return at, at
-    shortest = {"month": timedelta(28), "year": timedelta(365)}
-    longest = {"month": timedelta(31), "year": timedelta(366)}
-    unit = timedelta(**{f"{offset.unit}s": 1}) if offset.unit not in shortest else timedelta()
-    try:
-        ends = [offset.amount * span.get(offset.unit, unit) for span in (shortest, longest)]
-        low, high = at - max(ends) - 2 * DAY, at - min(ends) + 2 * DAY
-    except OverflowError:
-        return None, None
-    return low, high

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.schedule.series import Series
@@ -166,51 +164,3 @@ def test_what_has_rows_is_asked_through_series() -> None:
         row.nextTime(BEGIN)
     with pytest.raises(ArgumentError):
         Timer({"startTime": "2026-01-01 00:00:00"}).series(date(2026, 1, 1))
-
-
-OFFSETS = st.builds(
-    lambda sign, number, unit, clock: {
-        "offsetType": sign, "offset": number, "offsetUnit": unit,
-        **({"time": clock} if clock and unit in ("day", "week", "month", "year") else {}),
-    },
-    st.sampled_from([-1, 1]), st.integers(0, 40), st.sampled_from(["minute", "hour", "day", "week", "month", "year"]),
-    st.sampled_from([None, "00:00", "09:00", "23:59"]),
-)  # fmt: skip
-VALUES = st.one_of(
-    st.dates(date(2015, 1, 1), date(2037, 1, 1)),
-    st.datetimes(datetime(2015, 1, 1), datetime(2037, 1, 1)),
-    st.datetimes(datetime(2015, 1, 1), datetime(2037, 1, 1), timezones=st.just(timezone(timedelta(hours=-11)))),
-)
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(VALUES, min_size=1, max_size=20),
-    OFFSETS,
-    st.sampled_from(["next", "previous", "nearest", "skip"]),
-    st.sampled_from(["UTC", "Pacific/Apia", "America/Santiago"]),
-    st.sampled_from([{"repeatType": "normal"}, {"repeatType": "week", "period": 2}]),
-    st.booleans(),
-)
-def test_field_range_leaves_out_no_row(
-    values: list[Any], offset: dict[str, Any], policy: str, zone: str, repeat: dict[str, Any], ends: bool
-) -> None:
-    cfg: dict[str, Any] = {
-        "startField": "due", "startOffset": offset, "repeat": repeat, "skipHoliday": 1, "holidayPolicy": policy,
-        "timezone": zone, "workdaysOnly": 1,
-    }  # fmt: skip
-    if ends:
-        cfg |= {"endTimeType": 2, "endField": "due", "endOffset": {"offsetType": 1, "offset": 3, "offsetUnit": "month"}}
-    timer = Timer(cfg, "CN")
-    for value in values:
-        found = timer.series(value, value if ends else None)
-        assert found is not None
-        first = found.next(datetime(1990, 1, 1))
-        if first is None:
-            continue
-        low, high = timer.field_range(first.due - timedelta(hours=1), first.due + timedelta(hours=1))
-        midnight = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-        at = midnight if midnight.tzinfo else midnight.replace(tzinfo=UTC)
-        assert (low is None or low <= at) and (high is None or at <= high)
-        if repeat["repeatType"] == "normal":
-            assert low is not None and high is not None and high - low < timedelta(40 + 40 * 3)
