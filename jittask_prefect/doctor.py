@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from packaging.requirements import Requirement
+from sqlalchemy import Connection
 
 from . import compile
 from .elements.app import App
@@ -16,7 +17,9 @@ from .errors import JittaskError, LedgerError
 from .prefect_api import connect
 from .rolling import last_rolled
 from .rollout import differences
-from .rows import ledger
+from .rows import indexes, ledger
+from .rows.plan import Report
+from .rows.planning import templates_of
 from .rows.sync import app_tag
 
 PACKAGE = "jittask-prefect"
@@ -75,6 +78,7 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
             with app.engine(database).connect() as connection:
                 ledger.require(connection, where)
                 mark = None if database else last_rolled(connection)
+                missing = list(_indexes(app, database, connection, now))
         except LedgerError as error:
             yield Finding("database", "wrong", str(error))
             continue
@@ -82,9 +86,25 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
             yield Finding("database", "wrong", f"{where}: {error}")
             continue
         yield Finding("database", "ok", f"{where}: the ledger's tables are current")
+        yield from missing
         if not database and (mark is None or now - mark > LATE):
             since = "no sync has run yet" if mark is None else f"the last sync ran {mark:%Y-%m-%d %H:%M:%S} UTC"
             yield Finding("server", "warning", f"{since}: is a worker running? `jittask up`, or `prefect worker start`")
+
+
+def _indexes(app: App, database: str, connection: Connection, now: datetime) -> Iterator[Finding]:
+    """Without an index on its date each sync reads a template's whole table."""
+    for template in templates_of(app, database, Report()):
+        try:
+            statement = indexes.missing(connection, template, now)
+        except Exception as error:  # noqa: BLE001  a missing table or column is of any kind
+            told = str(error).strip().partition("\n")[0]
+            yield Finding("database", "wrong", f"{template.fullName}: its rows cannot be asked for: {told}")
+            connection.rollback()
+            continue
+        if statement is not None:
+            told = f"{template.fullName}: each sync reads the whole table; an index makes it quick: {statement};"
+            yield Finding("database", "warning", told)
 
 
 def _server(app: App, now: datetime) -> Iterator[Finding]:

@@ -201,6 +201,13 @@ class DateFieldType(Meta):
         self._columns: dict[str, Column] = {}
 
     @property
+    def fields(self) -> set[str]:
+        """The fields that decide when, and whether, a row is due; of a related row the relationship."""
+        cfg = self.timer.cfg
+        names = {name.split(".")[0] for name in self.filter.fields}
+        return names | {str(cfg.start_field)} | ({cfg.end_field} if cfg.end_field else set())
+
+    @property
     def model(self) -> type[Any]:
         """The model's class."""
         found = self.app.getElement(self.model_name) if self.model_name.startswith("models.") else None
@@ -232,14 +239,20 @@ class DateFieldType(Meta):
     def _stored(self, row: Any, field: str) -> Any:
         """A field's value as the database keeps it, whatever was assigned: else a save and a sync would differ."""
         value = getattr(row, field)
-        if not isinstance(value, datetime):
+        if not isinstance(value, date):
             return value
-        if field not in self._columns:
-            self._columns[field] = column(self.model, field)
-        held = self._columns[field]
+        held = self.held(field)
+        if not isinstance(value, datetime):
+            return value if held.kind is Kind.DATE else datetime(value.year, value.month, value.day)
         if held.kind is Kind.DATE:
             return value.date()
         return value if held.aware else value.replace(tzinfo=None)
+
+    def held(self, field: str) -> Column:
+        """What the column of a field holds."""
+        if field not in self._columns:
+            self._columns[field] = column(self.model, field)
+        return self._columns[field]
 
     def handle(self, task: Task) -> Any:
         """Run one execution: the function gets the row; one called by `createTimerTask` its arguments."""

@@ -7,25 +7,43 @@ All instants are stored in UTC. Functions take a connection and never commit: th
 
 from __future__ import annotations
 
+import enum
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect, Index, MetaData, UniqueConstraint, and_, delete, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Dialect,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import DateTime, String, Text, TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
 from ..errors import LedgerError
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
 OPEN = ("pending", "executing")
+MYSQL_DUPLICATE, MYSQL_DEADLOCK = 1062, 1213
 FINAL = ("completed", "error", "ended")
 
 
@@ -45,6 +63,16 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class Stored(TypeDecorator[datetime]):
+    """A row's date as its column holds it: a wall time, or UTC where the column holds instants; to the microsecond."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(MYSQL_DATETIME(fsp=6) if dialect.name in ("mysql", "mariadb") else DateTime())
+
+
 class _Own(SQLModel):
     """Tables apart from the app's own metadata, so that nobody's migrations see them."""
 
@@ -59,6 +87,9 @@ class Entry(_Own, table=True):
         row_key: The row's key as text; empty for scheduled tasks.
         nominal: The occurrence before the holiday move; null for executions outside the schedule.
         anchor: Start of the row's series (its date with the offset): tells a changed date from a repeated save.
+        start_value: The row's `startField` as the database held it when the task was planned; null where the row is to
+            be looked at again. A row whose dates stand here needs no planning.
+        end_value: Its `endField` likewise.
         outcome: How it ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         dirty: Prefect does not reflect this row yet.
         owner: Who executes it, as `host:pid:token`.
@@ -69,10 +100,11 @@ class Entry(_Own, table=True):
     __tablename__ = "jittask_ledger"
     __table_args__ = (
         UniqueConstraint("template", "row_key", "nominal", "generation", name="uq_jittask_ledger_identity"),
-        Index("ix_jittask_ledger_open", "status", "due"),
+        Index("ix_jittask_ledger_open", "status", "due", "template"),
         Index("ix_jittask_ledger_dirty", "dirty", "due"),
         Index("ix_jittask_ledger_due", "template", "due"),
         Index("ix_jittask_ledger_return", "returned", "finished"),
+        Index("ix_jittask_ledger_planned", "template", "row_key", "start_value"),
     )
 
     task_id: str = Field(primary_key=True, sa_type=String(36))
@@ -82,6 +114,8 @@ class Entry(_Own, table=True):
     nominal: datetime | None = Field(default=None, sa_type=UtcDateTime)
     generation: int = 0
     anchor: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    start_value: datetime | None = Field(default=None, sa_type=Stored)
+    end_value: datetime | None = Field(default=None, sa_type=Stored)
     due: datetime = Field(sa_type=UtcDateTime)
     created: datetime = Field(sa_type=UtcDateTime)
     status: str = Field(default="pending", sa_type=String(12))
@@ -118,12 +152,37 @@ states: Any = State.__table__  # type: ignore[attr-defined]
 
 
 def upgrade(connection: Connection) -> bool:
-    """Make the tables where they are missing; whether anything was done."""
-    if version(connection) == SCHEMA_VERSION:
+    """Make the tables where they are missing, or bring older ones to this version; whether anything was done."""
+    found = version(connection)
+    if found == SCHEMA_VERSION:
         return False
+    if found == "1":
+        _from_version_1(connection)
     _Own.metadata.create_all(connection)
+    if connection.dialect.name in ("mysql", "mariadb"):
+        # Names and keys differ in case, accents and spaces at the end, whatever the database's own collation says.
+        exact = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+        for table in (entries, states):
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}")
     put(connection, "schema", SCHEMA_VERSION)
     return True
+
+
+def _from_version_1(connection: Connection) -> None:
+    """Add what version 2 has: which dates a row was planned from. All rows are looked at once more."""
+    kind = Stored().dialect_impl(connection.dialect).compile(connection.dialect)
+    for name in ("start_value", "end_value"):
+        connection.exec_driver_sql(f"ALTER TABLE jittask_ledger ADD COLUMN {name} {kind}")
+    for index in entries.indexes:
+        if index.name in ("ix_jittask_ledger_open", "ix_jittask_ledger_planned"):
+            index.drop(connection, checkfirst=True)
+            index.create(connection)
+    for name, mark in starting_with(connection, "watermark:").items():
+        template = name.removeprefix("watermark:")
+        floor, config = get(connection, f"floor:{template}"), get(connection, f"config:{template}")
+        remember(connection, template, Memory(datetime.fromisoformat(mark), None, _instant(floor), config))
+    for prefix in ("watermark:", "floor:", "config:"):
+        connection.execute(delete(states).where(states.c.name.startswith(prefix, autoescape=True)))
 
 
 def version(connection: Connection) -> str | None:
@@ -195,6 +254,45 @@ def free_lease(connection: Connection, name: str, owner: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What the last sync of a date-field template left.
+
+    Attributes:
+        mark: When it was.
+        upto: Until when all that was due then has been planned; None where all rows are to be looked at.
+        floor: The instant before which no sync looks: the template was enabled, or edited, then.
+        config: What the template was then (`fingerprint`).
+    """
+
+    mark: datetime
+    upto: datetime | None
+    floor: datetime | None
+    config: str | None
+
+
+def remember(connection: Connection, template: str, memory: Memory | None) -> None:
+    """Keep the memory of a template; None forgets it."""
+    if memory is None:
+        return put(connection, f"rows:{template}", None)
+    times = [at and at.astimezone(UTC).isoformat() for at in (memory.mark, memory.upto, memory.floor)]
+    return put(connection, f"rows:{template}", json.dumps([*times, memory.config]))
+
+
+def memories(connection: Connection) -> dict[str, Memory]:
+    """What is remembered, by template."""
+    found = {}
+    for name, text in starting_with(connection, "rows:").items():
+        mark, upto, floor, config = json.loads(text)
+        memory = Memory(datetime.fromisoformat(mark), _instant(upto), _instant(floor), config)
+        found[name.removeprefix("rows:")] = memory
+    return found
+
+
+def _instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
 # Entries
 
 
@@ -206,27 +304,73 @@ def identity(app: str, template: str, row_key: str, nominal: datetime, generatio
 
 def insert_once(connection: Connection, table: Any, values: Mapping[str, Any]) -> bool:
     """Insert a row unless its key is taken; whether it was inserted. Needs no savepoint, so it may stand first."""
-    dialect = connection.dialect.name
-    statement: Any
-    if dialect == "postgresql":
-        statement = postgresql.insert(table).on_conflict_do_nothing()
-    elif dialect == "sqlite":
-        statement = sqlite.insert(table).on_conflict_do_nothing()
-    else:
-        statement = insert(table).prefix_with("IGNORE")
-    return bool(connection.execute(statement.values(**values)).rowcount)
+    if connection.dialect.name in ("postgresql", "sqlite"):
+        return bool(connection.execute(_unless_there(connection, table, values), [values]).rowcount)
+    try:
+        # MariaDB undoes no more than the statement; its IGNORE would also cut what is too long.
+        connection.execute(insert(table).values(**values))
+    except IntegrityError as error:
+        if getattr(error.orig, "args", ())[:1] != (MYSQL_DUPLICATE,):
+            raise
+        return False
+    return True
+
+
+def insert_all(connection: Connection, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, those left out whose key is taken."""
+    if not rows:
+        return
+    if connection.dialect.name in ("postgresql", "sqlite"):
+        connection.execute(_unless_there(connection, table, rows[0]), rows)
+        return
+    for values in rows:
+        insert_once(connection, table, values)
+
+
+_compiled: WeakKeyDictionary[Dialect, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
+
+
+def _unless_there(connection: Connection, table: Any, values: Mapping[str, Any]) -> Any:
+    """The INSERT of such values; SQLAlchemy would compile its ON CONFLICT anew for each, which takes half a save."""
+    known = _compiled.setdefault(connection.dialect, {})
+    key = (table.name, *values)
+    if key not in known:
+        kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+        statement = kind.insert(table).on_conflict_do_nothing()
+        known[key] = statement.compile(dialect=connection.dialect, column_keys=list(values))
+    return known[key]
+
+
+def took_the_transaction(error: Exception) -> bool:
+    """Whether an error has undone the caller's transaction as well: a deadlock on MariaDB."""
+    return getattr(getattr(error, "orig", None), "args", ())[:1] == (MYSQL_DEADLOCK,)
 
 
 def of_rows(connection: Connection, template: str, keys: Iterable[str]) -> dict[str, list[Entry]]:
-    """The entries of some rows of a template, by row key."""
+    """The entries of some rows of a template, by row key; they are only to be read."""
     found: dict[str, list[Entry]] = {key: [] for key in keys}
     wanted = list(found)
     for start in range(0, len(wanted), 500):
         part = wanted[start : start + 500]
-        query = select(entries).where(entries.c.template == template, entries.c.row_key.in_(part))
+        query = select(*_PLANNED).where(entries.c.template == template, entries.c.row_key.in_(part))
         for record in connection.execute(query):
-            found[record.row_key].append(to_entry(record))
+            found[record.row_key].append(cast(Entry, record))  # a model's instance would take ten times as long
     return found
+
+
+def with_open(connection: Connection, template: str, after: str, most: int) -> list[str]:
+    """The keys of rows with a pending task, in order, from the one behind `after` on (empty: from the first)."""
+    query = (
+        select(entries.c.row_key)
+        .where(entries.c.template == template, entries.c.status == "pending", entries.c.row_key > after)
+        .distinct()
+        .order_by(entries.c.row_key)
+        .limit(most)
+    )
+    return list(connection.execute(query).scalars())
+
+
+_PLANNED = [c for c in entries.c if c.name not in ("result", "arg_dict", "func_name", "owner")]
 
 
 def to_entry(record: Any) -> Entry:
@@ -260,6 +404,31 @@ def close(
         .values(**closed, owner=None, lease_until=None, returned=outcome == "superseded")
     )
     return bool(changed.rowcount)
+
+
+def supersede(connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime) -> None:
+    """Close pending tasks, each with a message, that are no longer what their rows say."""
+    if tasks:
+        values = {"status": "ended", "outcome": "superseded", "finished": now, "dirty": True, "returned": True}
+        mine = and_(entries.c.task_id == bindparam("task"), entries.c.status == "pending")
+        statement = update(entries).where(mine).values(**values, message=bindparam("why"))
+        connection.execute(statement, [{"task": task_id, "why": why} for task_id, why in tasks])
+
+
+def look_again(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
+    """Have the next sync plan rows, each with its template, whatever was planned for their dates before."""
+    if rows:
+        mine = and_(entries.c.template == bindparam("of"), entries.c.row_key == bindparam("row"))
+        statement = update(entries).where(mine, entries.c.start_value.is_not(None)).values(start_value=None)
+        connection.execute(statement, [{"of": template, "row": key} for template, key in rows])
+
+
+def mark(connection: Connection, tasks: Sequence[tuple[str, datetime | None, datetime | None]]) -> None:
+    """Write down from which dates of their rows tasks were planned."""
+    if tasks:
+        statement = update(entries).where(entries.c.task_id == bindparam("task"))
+        statement = statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
+        connection.execute(statement, [{"task": t, "start": start, "end": end} for t, start, end in tasks])
 
 
 def claim(connection: Connection, task_id: str, owner: str, run_id: str, now: datetime, seconds: float) -> bool:
@@ -340,13 +509,22 @@ def unreturned(connection: Connection, before: datetime) -> list[Entry]:
 
 
 def key_of(row: Any) -> str:
-    """A row's key as text: the value itself, or a JSON list where the key has several columns.
+    """A row's key as text.
 
     Raises:
         ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
     """
     mapper = sa_inspect(type(row))
-    values = [_plain(getattr(row, mapper.get_property_by_column(c).key)) for c in mapper.primary_key]
+    return key_text([getattr(row, mapper.get_property_by_column(c).key) for c in mapper.primary_key])
+
+
+def key_text(key: Sequence[Any]) -> str:
+    """The values of a row's key columns as text: the value itself, or a JSON list where there are several.
+
+    Raises:
+        ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
+    """
+    values = [_plain(value) for value in key]
     text = str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     if not 0 < len(text) <= 255:
         raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
@@ -357,7 +535,7 @@ def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
     """The key columns' values of a key text, as `Session.get` takes them.
 
     Raises:
-        ValueError: The text is no key of the model.
+        ValueError, LookupError: The text is no key of the model.
     """
     columns = sa_inspect(model).primary_key
     texts: list[Any] = [text]
@@ -379,12 +557,20 @@ def python_type(of: TypeEngine[Any]) -> type[Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.name  # as SQLAlchemy keeps it
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"  # 1.5 and 1.50 are one number
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else str(value)
 
 
 def _typed(value: Any, kind: type[Any]) -> Any:
     if isinstance(value, kind):
         return value
+    if issubclass(kind, enum.Enum):
+        return kind[str(value)]
+    if kind is bool:
+        return {"True": True, "False": False}[str(value)]
     if issubclass(kind, (datetime, date)):
         return kind.fromisoformat(str(value))
     return kind(str(value)) if kind in (int, str, float, Decimal, uuid.UUID) else value

@@ -11,10 +11,14 @@ from ..elements.config import Missed
 from ..schedule.timer import Occurrence, Series
 from .ledger import Entry, identity
 
+MOST = 10_000
 NOT_MET = "the row has no date, or the filter is not met"
 
 
-@dataclass(frozen=True)
+Dates = tuple[datetime | None, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One step of a plan.
 
@@ -23,6 +27,7 @@ class Action:
         task_id: The task that the action is about; for `reschedule` the new one.
         closes: The ids of the open tasks that it closes.
         missed: The task is recorded as missed instead of being run.
+        dates: The row's dates that it was planned from, as the ledger keeps them; for `skip` where it has others.
     """
 
     action: str
@@ -36,6 +41,7 @@ class Action:
     generation: int = 0
     closes: tuple[str, ...] = ()
     missed: bool = False
+    dates: Dates | None = None
 
     def as_dict(self) -> dict[str, str]:
         """The action as `jittask sync --json` prints it."""
@@ -54,7 +60,8 @@ class Report:
     """What a sync planned and did.
 
     Attributes:
-        actions: The plan, by template and due time.
+        actions: The plan, by template and due time; of a sync what it changed, the first MOST of it.
+        changes: How many actions changed something.
         problems: What could not be looked at; everything else went on.
         failed: The templates whose plan is not whole: nothing of it is applied.
         down: The databases that do not answer, or have no ledger.
@@ -66,6 +73,7 @@ class Report:
     """
 
     actions: list[Action] = field(default_factory=list)
+    changes: int = 0
     problems: list[str] = field(default_factory=list)
     failed: set[str] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
@@ -73,6 +81,12 @@ class Report:
     ended: int = 0
     died: list[tuple[str, Entry]] = field(default_factory=list)
     deployments: list[str] = field(default_factory=list)
+
+    def note(self, actions: Sequence[Action]) -> None:
+        """Count what was changed, and keep the first of it."""
+        done = [action for action in actions if action.action != "skip"]
+        self.changes += len(done)
+        self.actions += done[: MOST - len(self.actions)]
 
 
 def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence]:
@@ -107,6 +121,7 @@ def plan_row(
     *,
     gone: str = NOT_MET,
     known: datetime | None = None,
+    dates: Dates | None = None,
 ) -> list[Action]:
     """What is to be done about one row of one template.
 
@@ -121,6 +136,7 @@ def plan_row(
         missed: The template's policy for what is late.
         known: What was due until then, and is not in the ledger, became due by a change of the row only now: it is
             not late, however long ago its due time is.
+        dates: The row's dates as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
 
     Returns:
         Actions, in the order of due times.
@@ -148,22 +164,23 @@ def plan_row(
         generation = fresh if again or (nominal, base) in taken else base
         task_id = identity(app, template, row, nominal, generation)
         text = why or reason + (f"; moved by {o.moved}" if o.moved else "")
-        made = Action(action, template, row, task_id, o.due, text, o.nominal, series.anchor, generation, closes)
-        actions.append(replace(made, missed=why is not None))
+        made = Action(action, template, row, task_id, o.due, text, o.nominal, anchor, generation, closes)
+        actions.append(replace(made, missed=why is not None, dates=dates))
 
     for o in occurrences:
         same = next((e for e in current if e.nominal == _utc(o.nominal)), None)
         if same is None:
-            make(o, "create", "due in the window" if o.due > now else "already due")
+            make(o, "create", "due within the horizon" if o.due > now else "already due")
         elif same.status == "pending" and same.due != _utc(o.due):
             kept.add(same.task_id)
-            make(o, "reschedule", f"was due {same.due.isoformat()}", (same.task_id,), again=True)
+            make(o, "reschedule", _was(same, o.due), (same.task_id,), again=True)
         elif same.outcome == "superseded" or (same.outcome == "missed" and o.due > now):
             # Missed, and yet to come: the clock of then was another one (`--now`, a database restored).
             make(o, "create", "is due again", again=True)
         else:
             kept.add(same.task_id)
-            actions.append(about("skip", same, _reason(same)))
+            known_by = None if dates == (same.start_value, same.end_value) else dates
+            actions.append(replace(about("skip", same, _reason(same)), dates=known_by))
     stale = [e for e in waiting if e.task_id not in kept and not (e in current and stands(e, series))]
     left = sorted(stale, key=lambda e: e.due)
     actions = [_paired(a, left) for a in actions]
@@ -205,10 +222,15 @@ def _reason(entry: Entry) -> str:
     }.get(entry.status, entry.message or "was ended")
 
 
+def _was(entry: Entry, due: datetime) -> str:
+    """When a task was due, in the zone of its new due time, which is the task's."""
+    return f"was due {entry.due.astimezone(due.tzinfo):%Y-%m-%d %H:%M}"
+
+
 def _paired(action: Action, left: list[Entry]) -> Action:
     """A new task as the `reschedule` of one that is closed, taken from those left; others as they are."""
     if action.action != "create" or not left:
         return action
     old = left.pop(0)
-    reason = action.reason if action.missed else f"was due {old.due.isoformat()}"
+    reason = action.reason if action.missed else _was(old, action.due)
     return replace(action, action="reschedule", closes=(old.task_id,), reason=reason)

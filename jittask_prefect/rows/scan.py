@@ -1,67 +1,262 @@
-"""Timer + window → the query for the rows that can be due in it."""
+"""Timer + window → the query for the rows that can be due in it, and reading them.
+
+A query asks for the dates of rows, never for whole rows: planning needs no more. Rows whose dates the ledger has
+planned already are left out by the database itself. What is no date in a date column spoils its own row only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import date, datetime
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, and_, select
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection, Select, and_, false, or_, select, tuple_
 from sqlalchemy import inspect as sa_inspect
 from sqlmodel import Session
 
 from ..elements.q_bind import Column, Kind, column
 from ..elements.types import DateFieldType
-from . import ledger
+from ..schedule.reach import Reach
+from . import ledger, spelled
+from .ledger import entries
+
+PIECE = 20_000
+"""Rows that are read, planned and applied at once: what bounds the memory of a sync."""
+CHUNK = 500
+TICK = timedelta(microseconds=1)
+Window = tuple[datetime, datetime]
 
 
-def condition(template: DateFieldType, after: datetime, before: datetime, now: datetime) -> ColumnElement[bool]:
-    """What a row must meet to be looked at: a date near enough to the window, and the filter.
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A row as planning sees it: its key as values and as text, and its dates as the database has them."""
+
+    values: tuple[Any, ...]
+    key: str
+    start: Any
+    end: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that is in a window and cannot be read, and why."""
+
+    key: str
+    why: str
+
+
+class Scan:
+    """The rows of one template.
 
     Args:
         template: The date-field template.
-        after: Start of the window.
-        before: End of the window.
         now: The present instant, for `Q.today` and `Q.now`.
+        dialect: The name of the database's kind.
     """
-    model, zone = template.model, template.timer.zone
-    name = str(template.timer.cfg.start_field)
-    field, held = getattr(model, name), column(model, name)
-    low, high = template.timer.field_range(after, before)
-    parts = [field.is_not(None), template.filter.condition(model, now, zone)]
-    if low is not None:
-        parts.append(field >= as_column(held, low, zone))
-    if high is not None:
-        parts.append(field <= as_column(held, high, zone))
-    return and_(*parts)
+
+    def __init__(self, template: DateFieldType, now: datetime, dialect: str) -> None:
+        cfg = template.timer.cfg
+        self.template, self.now, self.dialect = template, now, dialect
+        self.model: Any = template.model
+        self.keys = list(sa_inspect(self.model).primary_key)
+        self.start = column(self.model, str(cfg.start_field))
+        self.start_column: Any = getattr(self.model, str(cfg.start_field))
+        ends = cfg.end_field and cfg.end_time_type == 2
+        self.end = column(self.model, str(cfg.end_field)) if ends else None
+        self.end_column: Any = getattr(self.model, str(cfg.end_field)) if ends else None
+        dates = [self.start_column, *([self.end_column] if ends else [])]
+        self.columns = [*self.keys, *(c.label(f"jittask_date_{n}") for n, c in enumerate(dates))]
+
+    # What is asked for
+
+    def condition(self, window: Window) -> ColumnElement[bool] | None:
+        """What a row must meet to be due in (after, before]; None where none can be."""
+        after, before = window
+        found = self.template.timer.reach(after + TICK, before + TICK, whole_days=self.start.kind is Kind.DATE)
+        if not found.spans:
+            return None
+        return and_(self._on(found), self._filter())
+
+    def _on(self, found: Reach) -> ColumnElement[bool]:
+        zone = self.template.timer.zone
+        spans = []
+        for low, high in found.spans:
+            parts = [self.start_column.is_not(None)]
+            if low is not None:
+                parts.append(self.start_column >= bounded(self.start, low, zone, first=True))
+            if high is not None:
+                upper = spelled.at_most(
+                    self.start_column, self.start, bounded(self.start, high, zone, first=False), self.dialect
+                )
+                # Half a table is read faster in its own order than by way of an index.
+                parts.append(upper if low is not None else spelled.leaves_most_in(upper, self.dialect))
+            spans.append(and_(*parts))
+        parts = [or_(*spans) if len(spans) > 1 else spans[0]]
+        if found.days is not None:
+            parts.append(spelled.on_days(self.start_column, self.start, found.days, self.dialect))
+        if found.end is not None and self.end is not None:
+            least = bounded(self.end, found.end, zone, first=True)
+            parts.append(or_(self.end_column.is_(None), self.end_column >= least))
+        return and_(*parts)
+
+    def unplanned(self, window: Window) -> ColumnElement[bool] | None:
+        """That the ledger has no task of the row, planned from these dates and (of a repeat) due in the window.
+
+        None where the database cannot write the row's key as the ledger does: then all are looked at.
+        """
+        key = spelled.key(self.keys, self.dialect)
+        if key is None:
+            return None
+        parts = [
+            entries.c.template == self.template.fullName,
+            entries.c.row_key == key,
+            spelled.same_date(entries.c.start_value, self.start_column, self.start, self.dialect),
+        ]
+        if self.end is not None:
+            parts.append(spelled.same_date(entries.c.end_value, self.end_column, self.end, self.dialect, null=True))
+        if self.template.timer.cfg.repeat.repeat_type != "normal":
+            parts += [entries.c.due > window[0], entries.c.due <= window[1]]
+        return ~select(sa.literal_column("1")).select_from(entries).where(*parts).exists()
+
+    def query(
+        self, condition: ColumnElement[bool], after: Sequence[Any] | None = None, most: int = PIECE
+    ) -> Select[Any]:
+        """The rows that meet a condition, in the order of their keys, from behind a key on."""
+        found = select(*self.columns).where(condition).order_by(*self.keys).limit(most)
+        return found if after is None else found.where(_behind(self.keys, after))
+
+    # Reading
+
+    def rows(
+        self, connection: Connection, condition: ColumnElement[bool], after: Sequence[Any] | None
+    ) -> tuple[list[Dated | Unreadable], Sequence[Any] | None]:
+        """At most PIECE rows that meet a condition, from behind a key on; and the last key where there may be more."""
+        query = self.query(condition, after, PIECE)
+        found, last, count = self._read(connection, query)
+        return found, last if count == PIECE else None
+
+    def of_keys(self, connection: Connection, keys: Sequence[str]) -> list[Dated | Unreadable]:
+        """Those of some rows that are there and meet the filter."""
+        values = []
+        for key in keys:
+            try:
+                values.append(ledger.key_value(self.model, key))
+            except (ValueError, TypeError, ArithmeticError, LookupError):
+                continue  # no key of the model (any more): no row
+        matching = and_(self._one_of(values), self._filter())
+        return self._read(connection, self.query(matching, most=max(1, len(keys))))[0]
+
+    def _filter(self) -> ColumnElement[bool]:
+        return self.template.filter.condition(self.model, self.now, self.template.timer.zone)
+
+    def _one_of(self, values: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
+        if not values:
+            return false()
+        chosen: ColumnElement[bool] = (
+            self.keys[0].in_([value[0] for value in values])
+            if len(self.keys) == 1
+            else tuple_(*self.keys).in_([tuple(value) for value in values])
+        )
+        return chosen
+
+    def _read(
+        self, connection: Connection, query: Select[Any]
+    ) -> tuple[list[Dated | Unreadable], Sequence[Any] | None, int]:
+        """The rows of a query, the last one's key, and their number."""
+        try:
+            with connection.begin_nested():
+                records = connection.execute(query).all()
+        except UNREADABLE:
+            # Some row holds what is no date. Keys are read without it, and then the rows one by one where need be.
+            with connection.begin_nested():
+                keys = [tuple(record) for record in connection.execute(query.with_only_columns(*self.keys))]
+            found: list[Dated | Unreadable] = []
+            for start in range(0, len(keys), CHUNK):
+                found += self._by_halves(connection, keys[start : start + CHUNK])
+            return found, keys[-1] if keys else None, len(keys)
+        count = len(self.keys)
+        return [self._dated(r) for r in records], tuple(records[-1][:count]) if records else None, len(records)
+
+    def _by_halves(self, connection: Connection, values: list[tuple[Any, ...]]) -> Iterator[Dated | Unreadable]:
+        try:
+            with connection.begin_nested():
+                found = connection.execute(select(*self.columns).where(self._one_of(values))).all()
+        except UNREADABLE as error:
+            if len(values) == 1:
+                why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+                yield Unreadable(_shown(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
+                return
+            half = len(values) // 2
+            yield from self._by_halves(connection, values[:half])
+            yield from self._by_halves(connection, values[half:])
+            return
+        for record in found:
+            yield self._dated(record)
+
+    def unsorted(self) -> ColumnElement[bool] | None:
+        """What is no date and, as text, comes before or after all dates; None where a database has true dates."""
+        if self.dialect != "sqlite":
+            return None
+        text = sa.type_coerce(self.start_column, sa.String)
+        return and_(or_(text < "0001-01-01", text > "9999-12-31T99"), self._filter())
+
+    def texts(self, connection: Connection, condition: ColumnElement[bool], most: int) -> list[tuple[str, str]]:
+        """The keys of some rows, and their date as it stands there."""
+        query = select(*self.keys, sa.type_coerce(self.start_column, sa.String)).where(condition).limit(most)
+        return [(_shown(tuple(record[:-1])), str(record[-1])) for record in connection.execute(query)]
+
+    def _dated(self, record: Any) -> Dated | Unreadable:
+        count = len(self.keys)
+        values = tuple(record[:count])
+        try:
+            key = ledger.key_text(values)
+        except ValueError as error:
+            return Unreadable(_shown(values), str(error))
+        for date_, held in zip(record[count:], (self.start, self.end), strict=False):
+            if held is not None and not held.aware and getattr(date_, "tzinfo", None) is not None:
+                return Unreadable(key, f"{date_.isoformat(' ')} in {held.key}, a column of times without a zone")
+        return Dated(values, key, record[count], record[count + 1] if self.end is not None else None)
 
 
-def as_column(held: Column, instant: datetime, zone: ZoneInfo) -> date | datetime:
-    """An instant as a value of a column: a date, a naive local time, or an aware one."""
-    local = instant.astimezone(zone)
+# What a driver, or SQLAlchemy's own reading of SQLite's texts, raises for what is no date.
+UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, sa.exc.DataError, sa.exc.StatementError)
+
+
+def bounded(held: Column, wall: datetime, zone: ZoneInfo, *, first: bool) -> date | datetime:
+    """A wall time of the task's zone as a value of a column, as the first or the last of a range."""
     if held.kind is Kind.DATE:
-        return local.date()
-    return instant if held.aware else local.replace(tzinfo=None)
+        begun = wall.date()
+        return begun + timedelta(1) if first and wall.time() > wall.min.time() and begun < date.max else begun
+    if not held.aware:
+        return wall
+    both = [wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
+    try:
+        instants = [at.astimezone(UTC) for at in both]
+    except OverflowError:
+        instants = [at.replace(tzinfo=UTC) for at in both]
+    return min(instants) if first else max(instants)
 
 
-def rows(
-    session: Session, template: DateFieldType, after: datetime, before: datetime, now: datetime, chunk: int = 500
-) -> Iterator[list[Any]]:
-    """The rows that can be due in the window, in chunks, read as a stream."""
-    model = template.model
-    keys = sa_inspect(model).primary_key
-    query = select(model).where(condition(template, after, before, now)).order_by(*keys)
-    found = session.execute(query, execution_options={"yield_per": chunk}).scalars()
-    for part in found.partitions(chunk):
-        yield list(part)
-        session.expunge_all()
+def _behind(keys: Sequence[Any], last: Sequence[Any]) -> ColumnElement[bool]:
+    """That a row's key comes after another, column by column."""
+    parts = []
+    for number, (key, value) in enumerate(zip(keys, last, strict=True)):
+        same = [k == v for k, v in zip(keys[:number], last[:number], strict=True)]
+        parts.append(and_(*same, key > value))
+    return or_(*parts)
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return ", ".join(str(value) for value in values)[:100]
 
 
 def load(session: Session, template: DateFieldType, key: str) -> Any:
     """The row of a key, fresh from the database; None where there is none, or the key is none of the model's."""
     try:
         value = ledger.key_value(template.model, key)
-    except (ValueError, TypeError, ArithmeticError):
+    except (ValueError, TypeError, ArithmeticError, LookupError):
         return None
     return session.get(template.model, value, populate_existing=True)

@@ -5,31 +5,28 @@ Rows are the truth; the ledger remembers what was handed over. Each step may sto
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session
 
-from ..elements.app import DEFAULT, App, check_rows
-from ..elements.types import DateFieldType, Meta
-from ..errors import ConfigError, JittaskError, LedgerError
+from ..elements.app import App
+from ..errors import JittaskError, LedgerError
 from ..prefect_api import Api
-from . import ledger, scan
+from . import ledger
 from .handover import Keep, app_tag, hand_over, plain, reconcile, recover
-from .ledger import Entry, entries
-from .plan import Action, Report, look_back, plan_row, wanted
+from .ledger import Entry, Memory, entries
+from .plan import Action, Report
+from .planning import fingerprint, pieces, plan, templates_of
 
-__all__ = ["Report", "app_tag", "apply", "fingerprint", "hand_over", "plain", "plan", "run"]
+__all__ = ["Report", "app_tag", "fingerprint", "hand_over", "plain", "plan", "run"]
 
-OVERLAP = timedelta(minutes=10)  # at least: a transaction that was open during the last sync commits an earlier date
+BATCH = 1000
 LEASE_SECONDS = 25.0  # with a sync every minute, a dead one's work is taken up within 85 s
 RENEW_SECONDS = 5.0
 RETURN_AFTER = timedelta(minutes=1)
@@ -40,210 +37,10 @@ class LeaseLostError(JittaskError):
     """Another sync has taken over."""
 
 
-def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
-    """What a sync would do with the rows; reads only, and needs no server.
-
-    Args:
-        app: The app.
-        now: The present instant.
-        since: Start of the window, instead of the last sync.
-    """
-    report = Report()
-    for database in app.databases():
-        templates = _of_database(app, database, report)
-        try:
-            with Session(app.engine(database)) as session:
-                _snapshot(session)
-                fresh = ledger.version(session.connection()) is None
-                for template in templates:
-                    _plan_template(app, template, session, now, since, fresh, report)
-                if not fresh:
-                    report.actions += _orphans(app, session.connection(), templates)
-        except (SQLAlchemyError, ImportError, JittaskError) as error:
-            if database == DEFAULT:
-                raise
-            report.down.add(database)
-            report.problems.append(f"database {database}: {type(error).__name__}: {error}")
-    report.actions.sort(key=lambda a: (a.template, a.due, a.row))
-    return report
-
-
-def _snapshot(session: Session) -> None:
-    """Let rows and ledger be read as of one moment: a row as it was before a save would undo what the save planned."""
-    connection = session.connection()
-    if connection.dialect.name == "postgresql":
-        session.rollback()
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    elif connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN")  # the driver itself begins with the first write only
-
-
-def _of_database(app: App, database: str, report: Report) -> list[DateFieldType]:
-    found = []
-    for template in app.templates():
-        if not isinstance(template, DateFieldType):
-            continue
-        try:
-            check_rows(template)
-            if app.database_of(template.model_name) == database:
-                found.append(template)
-        except ConfigError as error:
-            if database == DEFAULT:
-                report.problems.append(f"{template.fullName}: {error}")
-    return found
-
-
-def _plan_template(
-    app: App,
-    template: DateFieldType,
-    session: Session,
-    now: datetime,
-    since: datetime | None,
-    fresh: bool,
-    report: Report,
-) -> None:
-    """Plan one template into the report; its trouble with the database must not keep the others from working."""
-    try:
-        with session.begin_nested():
-            for actions in _planned(app, template, session, now, since, fresh, report):
-                report.actions += actions
-    except Exception as error:  # noqa: BLE001  whatever a driver or a model makes of a row
-        report.failed.add(template.fullName)
-        report.problems.append(f"{template.fullName}: {type(error).__name__}: {error}")
-
-
-def _planned(
-    app: App,
-    template: DateFieldType,
-    session: Session,
-    now: datetime,
-    since: datetime | None,
-    fresh: bool,
-    report: Report,
-) -> Iterator[list[Action]]:
-    name, missed = template.fullName, template.cfg.missed
-    if not template.enable:
-        open_ = {} if fresh else _open_rows(session.connection(), name)
-        for key, found in open_.items():
-            yield plan_row(app.name, name, key, None, (), found, now, missed, gone="disabled")
-        return
-    mark, floor, config = (None, None, None) if fresh else _remembered(session.connection(), name)
-    changed = mark is not None and config != fingerprint(template)
-    # As far back as a moved date counts, but neither before the template was enabled nor before it was edited.
-    overlap = max(OVERLAP, timedelta(seconds=missed.lookback))
-    after = since or (max(mark - overlap, mark if changed else floor or mark) if mark else now)
-    window = (after, now + timedelta(hours=app.cfg.horizon))
-    known = None if since else mark
-    seen: set[str] = set()
-    for part in scan.rows(session, template, *window, now):
-        rows: dict[str, Any] = {}
-        for row in part:
-            try:
-                rows[ledger.key_of(row)] = row
-            except ValueError as error:
-                report.problems.append(f"{name}: {error}")
-        yield _plan_rows(app, template, session, rows, window, now, known, fresh, report, changed)
-        if changed:
-            seen |= set(rows)
-    if changed:
-        # The template is not what it was: look at every row that has an open task.
-        left = [key for key in _open_rows(session.connection(), name) if key not in seen]
-        for start in range(0, len(left), 500):
-            rows = {key: scan.load(session, template, key) for key in left[start : start + 500]}
-            rows = {
-                k: r if r is not None and template.filter.matches(r, now, template.timer.zone) else None
-                for k, r in rows.items()
-            }
-            yield _plan_rows(app, template, session, rows, window, now, known, fresh, report, changed)
-            session.expunge_all()
-
-
-def _remembered(connection: Connection, name: str) -> tuple[datetime | None, datetime | None, str | None]:
-    """Of a template: the last sync, the instant before which no sync ever looks, and what it was then."""
-    mark, floor = (ledger.get(connection, f"{what}:{name}") for what in ("watermark", "floor"))
-    return (
-        datetime.fromisoformat(mark) if mark else None,
-        datetime.fromisoformat(floor) if floor else None,
-        ledger.get(connection, f"config:{name}"),
-    )
-
-
-def _plan_rows(
-    app: App,
-    template: DateFieldType,
-    session: Session,
-    rows: Mapping[str, Any],
-    window: tuple[datetime, datetime],
-    now: datetime,
-    known: datetime | None,
-    fresh: bool,
-    report: Report,
-    changed: bool,
-) -> list[Action]:
-    entries_of = {} if fresh else ledger.of_rows(session.connection(), template.fullName, rows)
-    name, missed = template.fullName, template.cfg.missed
-    # A series that goes on is not made good for the past; a single date that an edit moved there is a moved date.
-    changed = changed and template.timer.cfg.repeat.repeat_type == "normal"
-    actions: list[Action] = []
-    for key, row in rows.items():
-        try:
-            series = template.series(row)
-            found = entries_of.get(key, [])
-            moved = changed and any(e.status == "pending" for e in found)
-            after = look_back(series, False, now, missed) if series and moved else window[0]
-            due = wanted(series, after, window[1]) if series else []
-            for item in series.dropped(known, now) if series and known else ():
-                log.warning("%s, row %s: %s %s", name, key, f"{item.nominal:%Y-%m-%d %H:%M}", item.note)
-            if due or found:
-                actions += plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else known)
-        except (ValueError, OverflowError, TypeError) as error:
-            report.problems.append(f"{name}, row {key}: {error}")
-    return actions
-
-
-def _open_rows(connection: Connection, template: str) -> dict[str, list[Entry]]:
-    query = select(entries).where(
-        entries.c.template == template, entries.c.status == "pending", entries.c.row_key != ""
-    )
-    found: dict[str, list[Entry]] = {}
-    for record in connection.execute(query):
-        found.setdefault(record.row_key, []).append(ledger.to_entry(record))
-    return found
-
-
-def _orphans(app: App, connection: Connection, here: list[DateFieldType]) -> list[Action]:
-    """Open tasks of templates that are gone, or whose rows are in another database now."""
-    elsewhere = {t.fullName for t in app.templates()} - {t.fullName for t in here}
-    known = [name for name in app.names("tasks") if name not in elsewhere]
-    query = select(entries).where(
-        entries.c.status == "pending", entries.c.row_key != "", entries.c.template.not_in(known)
-    )
-    why = "the template was removed"
-    return [
-        Action("end", r.template, r.row_key, r.task_id, r.due, why, r.nominal, r.anchor, r.generation)
-        for r in connection.execute(query)
-    ]
-
-
-def fingerprint(template: Meta) -> str:
-    """What of a template decides when its tasks are due, as a short text that changes with it."""
-    cfg, calendar = template.cfg, template.timer.calendar
-    about = [
-        cfg.timerCfg,
-        cfg.filter,
-        cfg.modelPath,
-        str(template.timer.zone),
-        calendar.cfg.model_dump(mode="json") if calendar else None,
-    ]
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-# Apply
-
-
 def values_of(action: Action, model: str, now: datetime) -> dict[str, Any]:
     """The ledger entry that a `create` or `reschedule` inserts."""
     values: dict[str, Any] = {
+        **_BLANK,
         "task_id": action.task_id,
         "template": action.template,
         "model": model,
@@ -254,6 +51,8 @@ def values_of(action: Action, model: str, now: datetime) -> dict[str, Any]:
         "due": action.due,
         "created": now,
     }
+    if action.dates is not None:
+        values["start_value"], values["end_value"] = action.dates
     if action.missed:
         values |= {
             "status": "ended",
@@ -263,19 +62,30 @@ def values_of(action: Action, model: str, now: datetime) -> dict[str, Any]:
             "dirty": False,
             "returned": True,
         }
-    return Entry(**values).model_dump()
+    return values
 
 
-def apply(connection: Connection, action: Action, model: str, now: datetime) -> None:
-    """Write one action into the ledger; a second time changes nothing."""
-    if action.action == "end":
-        ledger.close(connection, action.task_id, outcome="superseded", message=f"ended: {action.reason}", now=now)
-    if action.action in ("create", "reschedule"):
-        for old in action.closes:
-            ledger.close(
-                connection, old, outcome="superseded", message=f"superseded: now due {action.due.isoformat()}", now=now
-            )
-        ledger.insert_once(connection, entries, values_of(action, model, now))
+_BLANK = {name: field.get_default() for name, field in Entry.model_fields.items() if not field.is_required()}
+
+
+def apply_all(connection: Connection, actions: Sequence[Action], model: str, now: datetime) -> None:
+    """Write actions into the ledger; a second time changes nothing."""
+    closed: list[tuple[str, str]] = []
+    again: dict[tuple[str, str], None] = {}
+    for action in actions:
+        if action.action == "end":
+            closed.append((action.task_id, f"ended: {action.reason}"))
+            again[action.template, action.row] = None
+        elif action.action in ("create", "reschedule"):
+            closed += [(old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}") for old in action.closes]
+            if action.generation > 1:
+                again[action.template, action.row] = None
+    ledger.supersede(connection, closed, now)
+    ledger.look_again(connection, list(again))
+    # Only now: what is written of a row here stands for its present dates.
+    made = [values_of(action, model, now) for action in actions if action.action in ("create", "reschedule")]
+    ledger.insert_all(connection, entries, made)
+    ledger.mark(connection, [(a.task_id, *a.dates) for a in actions if a.action == "skip" and a.dates is not None])
 
 
 def run(
@@ -329,11 +139,13 @@ def run(
 
 
 def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) -> Report:
-    report = plan(app, now, since)
-    keep()
+    report = Report()
     for database in app.databases():
         if _ready(app, database, report):
-            _apply(app, database, report, now, since, keep)
+            _plan_and_apply(app, database, report, now, since, keep)
+    report.actions.sort(key=lambda a: (a.template, a.due, a.row))
+    for database in app.databases():
+        if database not in report.down:
             with app.engine(database).connect() as connection:
                 left = ledger.unreturned(connection, now - RETURN_AFTER)
             report.died += [(database, entry) for entry in [*left, *recover(app, database, now)]]
@@ -376,31 +188,33 @@ def _ready(app: App, database: str, report: Report) -> bool:
                 ledger.require(connection, f"database {database}" if database else "the app's database")
         except (SQLAlchemyError, LedgerError) as error:
             report.down.add(database)
-            report.problems.append(str(error))
+            report.problems.append(f"database {database}: {error}")
     return database not in report.down
 
 
-def _apply(app: App, database: str, report: Report, now: datetime, since: datetime | None, keep: Keep) -> None:
-    templates = [t for t in _of_database(app, database, Report()) if t.fullName not in report.failed]
-    names = {t.fullName: t.model_name for t in templates}
-    others = {t.fullName for t in app.templates()} - set(names)
-    # What belongs to no template at all is closed wherever it is; `apply` changes nothing where it is not.
-    mine = [a for a in report.actions if a.template not in others or a.action == "end"]
-    mine = [a for a in mine if a.template not in report.failed]
-    for start in range(0, len(mine), 200):
-        with app.engine(database).begin() as connection:
-            for action in mine[start : start + 200]:
-                apply(connection, action, names.get(action.template, ""), now)
-        keep()
-    with app.engine(database).begin() as connection:
-        for template in templates:
-            name, config = template.fullName, fingerprint(template)
-            if not template.enable:
-                for what in ("floor", "watermark", "config"):
-                    ledger.put(connection, f"{what}:{name}", None)
+def _plan_and_apply(app: App, database: str, report: Report, now: datetime, since: datetime | None, keep: Keep) -> None:
+    engine = app.engine(database)
+    for piece in pieces(app, database, now, since, report):
+        for start in range(0, len(piece.actions), BATCH):
+            with engine.begin() as connection:
+                apply_all(connection, piece.actions[start : start + BATCH], piece.model, now)
+            keep()
+        report.note(piece.actions)
+    if database in report.down:
+        return
+    with engine.begin() as connection:
+        known = ledger.memories(connection)
+        for template in templates_of(app, database, Report()):
+            name, config, before = template.fullName, fingerprint(template), known.get(template.fullName)
+            if name in report.failed:
                 continue
-            mark, _, before = _remembered(connection, name)
-            if before != config:
-                ledger.put(connection, f"floor:{name}", (mark or since or now).isoformat())
-            ledger.put(connection, f"watermark:{name}", now.isoformat())
-            ledger.put(connection, f"config:{name}", config)
+            if not template.enable:
+                if before is not None:
+                    ledger.remember(connection, name, None)
+                continue
+            if before is None or before.config != config:
+                floor = before.mark if before else since or now
+            else:
+                floor = before.floor or before.mark
+            upto = now + timedelta(hours=app.cfg.horizon)
+            ledger.remember(connection, name, Memory(now, upto, floor, config))

@@ -337,6 +337,8 @@ class _Worker:
             with self._settle():
                 if not self.finish(session.connection(), outcome):
                     raise RefusedError
+                if outcome.outcome == "superseded":
+                    ledger.look_again(session.connection(), [(template.fullName, entry.row_key)])
                 plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
                 session.finish()
         return outcome

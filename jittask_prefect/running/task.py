@@ -9,6 +9,8 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from ..elements.app import App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError
@@ -76,13 +78,12 @@ def plan_next(
     app: App, session: RowSession, template: DateFieldType, key: str, now: datetime, *, moved: bool = False
 ) -> list[Action]:
     """Plan what comes next for a row as the database has it, in the session's transaction."""
-    row = scan.load(session, template, key)
     try:
-        return (
-            hooks.save_row(app, session.connection(), row, template.model_name, now, moved=moved)
-            if row is not None
-            else []
-        )
-    except (ValueError, OverflowError, TypeError, JittaskError) as error:
+        with session.begin_nested():
+            row = scan.load(session, template, key)
+        if row is None:
+            return []
+        return hooks.save_row(app, session.connection(), row, template.model_name, now, moved=moved)
+    except (ValueError, OverflowError, TypeError, JittaskError, SQLAlchemyError) as error:
         log.warning("%s, row %s: what comes next could not be planned: %s", template.fullName, key, error)
         return []

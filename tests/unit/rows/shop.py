@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
@@ -66,12 +67,26 @@ def model_of(source: str = MODEL, **keys: Any) -> dict[str, Any]:
     return {"e.json": {"type": "models.NormalType", **keys}, "model.py": source}
 
 
+def written(value: Any, dialect: str) -> Any:
+    """A value as raw SQL of a database has it: one without instants holds UTC, SQLite holds texts."""
+    if dialect == "postgresql":
+        return value
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC).replace(tzinfo=None)
+    if isinstance(value, uuid.UUID):
+        return value.hex
+    return str(value) if dialect == "sqlite" and isinstance(value, date) else value
+
+
 class Shop:
     """An app, its Prefect in memory, and the hands that work on both; `now` is what every clock shows."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, elements: dict[str, Any], **app_json: Any) -> None:
+    def __init__(
+        self, folder: Path, patch: pytest.MonkeyPatch, elements: dict[str, Any], *, now: str = "2026-03-02 08:00",
+        **app_json: Any,
+    ) -> None:  # fmt: skip
         self.folder, self._elements, self._json = folder, elements, app_json
-        self.now = utc("2026-03-02 08:00")  # a Monday
+        self.now = utc(now)  # a Monday
         patch.setattr(clock, "now", lambda: self.now)
         patch.setattr(hooks, "_nudges", [])
         self.api = FakePrefect()
@@ -125,9 +140,22 @@ class Shop:
         with self.app.engine(database).begin() as connection:
             connection.execute(text(statement), values)
 
+    def insert(self, table: str = "bill", database: str = "", **values: Any) -> None:
+        """A row that no hook sees, each value as this database writes it."""
+        engine = self.app.engine(database)
+        quote = engine.dialect.identifier_preparer.quote
+        names = ", ".join(map(quote, values))
+        statement = f"INSERT INTO {quote(table)} ({names}) VALUES ({', '.join(':' + n for n in values)})"
+        self.raw(statement, database, **{n: written(v, engine.dialect.name) for n, v in values.items()})
+
     def row(self, key: Any, model: str = "models.Bill") -> Any:
         with self.session(self.app.database_of(model)) as session:
             return session.get(self.element(model), key)
+
+    def row_count(self, key: int) -> int:
+        """How often the row's tasks were done; read without its dates, which may be unreadable."""
+        with self.app.engine().connect() as connection:
+            return int(connection.execute(text("SELECT count FROM bill WHERE id = :id"), {"id": key}).scalar_one())
 
     def sync(self, instant: str | None = None, since: str | None = None) -> Report:
         if instant is not None:
@@ -208,3 +236,97 @@ def postgres() -> Iterator[str]:
     yield f"postgresql+psycopg://postgres@127.0.0.1:5432/{name}"
     with server.connect() as connection:
         connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+# Three servers
+
+SERVERS = ("sqlite", "postgresql", "mariadb")
+POSTGRES = os.environ.get("JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
+MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test")
+
+
+class Server:
+    """A database server with two databases that are thrown away: the app's default one and `crm`.
+
+    Attributes:
+        kind: `sqlite`, `postgresql` or `mariadb`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._engines: dict[str, Engine] = {}
+        self._admin: Engine | None = None
+
+    def start(self) -> None:
+        if self.kind == "sqlite":
+            return
+        self._admin = create_engine(POSTGRES if self.kind == "postgresql" else MARIADB, isolation_level="AUTOCOMMIT")
+        for part in ("", "crm"):
+            name = f"jittask_lines_{os.getpid()}{part}"
+            with self._admin.connect() as connection:
+                connection.execute(text(f"CREATE DATABASE {name}"))
+            self._engines[part] = create_engine(self._admin.url.set(database=name))
+
+    def app_json(self) -> dict[str, Any]:
+        """The keys of app.json that lead here."""
+        if not self._engines:
+            return {"database": "sqlite:///test.db", "databases": {"crm": "sqlite:///crm.db"}}
+        urls = {name: e.url.render_as_string(hide_password=False) for name, e in self._engines.items()}
+        return {"database": urls[""], "databases": {"crm": urls["crm"]}}
+
+    def empty(self) -> None:
+        """Take all tables away."""
+        for engine in self._engines.values():
+            with engine.begin() as connection:
+                if self.kind == "postgresql":
+                    connection.execute(text("DROP SCHEMA public CASCADE"))
+                    connection.execute(text("CREATE SCHEMA public"))
+                elif names := inspect(connection).get_table_names():
+                    connection.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
+                    connection.execute(text("DROP TABLE " + ", ".join(f"`{name}`" for name in names)))
+                    connection.execute(text("SET FOREIGN_KEY_CHECKS = 1"))
+
+    def stop(self) -> None:
+        for engine in self._engines.values():
+            engine.dispose()
+            if self._admin is not None:
+                with self._admin.connect() as connection:
+                    force = " WITH (FORCE)" if self.kind == "postgresql" else ""
+                    connection.execute(text(f"DROP DATABASE {engine.url.database}{force}"))
+        if self._admin is not None:
+            self._admin.dispose()
+
+
+def started(kind: str) -> Iterator[Server]:
+    server = Server(kind)
+    try:
+        server.start()
+    except (SQLAlchemyError, ImportError) as error:
+        server.stop()
+        pytest.skip(f"no {kind}: {error}")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """One of the servers, for a module's tests; SQLite not where a module says that other tests do it."""
+    if request.param == "sqlite" and not getattr(request.module, "ON_SQLITE", True):
+        pytest.skip("other tests hold these lines on SQLite")
+    yield from started(request.param)
+
+
+@pytest.fixture
+def on(server: Server, shop: Callable[..., Shop]) -> Iterator[Callable[..., Shop]]:
+    """As `shop`, on a server, with fresh tables."""
+    made: list[Shop] = []
+
+    def make(*args: Any, **keys: Any) -> Shop:
+        made.append(shop(*args, **{**keys, "app_json": {**server.app_json(), **keys.get("app_json", {})}}))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.app.close()
+    if made:
+        server.empty()

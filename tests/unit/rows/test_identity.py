@@ -8,6 +8,8 @@ from datetime import date, datetime
 import pytest
 from shop import COUNT, MODEL, Shop, model_of, rows_task, utc
 
+from jittask_prefect.rows import sync
+
 Make = Callable[..., Shop]
 OPEN = "Q('status','=','open')"
 DAILY = {"repeat": {"repeatType": "day"}}
@@ -45,6 +47,18 @@ def test_a_change_that_moves_the_due_time_raises_the_generation(shop: Make) -> N
     assert s.tasks() == ["1 03-04 00:00 #1 superseded", "1 03-05 00:00 #2 pending"]
     assert {e.nominal for e in s.entries()} == {utc("2026-03-04 00:00")}
     assert s.did("2026-03-02 08:02") == []
+
+
+def test_times_in_reasons_and_messages_are_those_of_the_task_s_zone(shop: Make) -> None:
+    s = shop(timezone="Asia/Shanghai")
+    s.save(id=1, at=datetime(2026, 3, 2, 18))
+    s.raw("INSERT INTO bill (id, status, count, at) VALUES (2, 'open', 0, '2026-03-03 01:00:00.000000')")
+    s.raw("UPDATE bill SET at = '2026-03-02 19:30:00.000000' WHERE id = 1")
+    assert [(a.row, a.action, a.reason) for a in s.sync().actions] == [
+        ("1", "reschedule", "was due 2026-03-02 18:00"),
+        ("2", "create", "due within the horizon"),
+    ]
+    assert s.entries(generation=1, row_key="1")[0].message == "superseded: now due 2026-03-02 19:30"
 
 
 def test_the_filter_ends_a_task_and_makes_a_new_one(shop: Make) -> None:
@@ -243,7 +257,7 @@ def test_a_tie_of_generations_is_the_present_dates(shop: Make) -> None:
         session.commit()
     with s.app.engine().begin() as connection:
         for action in stale.actions:
-            engine.apply(connection, action, "models.Bill", s.now)
+            engine.apply_all(connection, [action], "models.Bill", s.now)
     s.sync()
     assert s.tasks(status="pending") == ["1 03-02 09:00 #1 pending"]
     s.work("2026-03-02 09:00")
@@ -288,7 +302,8 @@ def test_any_primary_key(shop: Make, key: str, values: dict[str, object]) -> Non
     with s.session() as session:
         session.add(cls(**values, at=datetime(2026, 3, 2, 10)))
         session.commit()
-    assert [a.action for a in s.sync().actions] == ["skip"]
+    assert [a.action for a in sync.plan(s.app, s.now).actions] == ["skip"]
+    assert s.sync().actions == []
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
 
 

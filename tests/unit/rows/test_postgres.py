@@ -10,7 +10,7 @@ import pytest
 from shop import COUNT, GONE, Shop, model_of, rows_task, utc
 from sqlalchemy import text
 
-from jittask_prefect.rows import hooks, sync
+from jittask_prefect.rows import hooks, planning
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -112,7 +112,8 @@ def test_a_sync_sees_rows_and_ledger_of_one_moment(pg: Make, monkeypatch: pytest
     s = pg()
     s.save(id=1, at=TEN)
     s.sync()
-    real = sync._plan_rows
+    s.raw("UPDATE jittask_ledger SET start_value = NULL")  # the sync looks at the row once more
+    real = planning.Look._planned
     done: list[str] = []
 
     def meanwhile(*args: object, **keys: object) -> object:
@@ -123,7 +124,7 @@ def test_a_sync_sees_rows_and_ledger_of_one_moment(pg: Make, monkeypatch: pytest
             done.append(s.run(task).status)
         return real(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sync, "_plan_rows", meanwhile)
+    monkeypatch.setattr(planning.Look, "_planned", meanwhile)
     s.sync()
     assert done == ["saved", "completed"]
     monkeypatch.undo()

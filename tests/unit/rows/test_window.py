@@ -303,8 +303,9 @@ def test_a_run_that_was_never_recorded_and_its_row_changed(shop: Make, monkeypat
             s.sync()
     s.save(id=1, at=datetime(2026, 3, 2, 11))
     s.sync("2026-03-02 08:01")
-    outcomes = s.work("2026-03-02 12:00")  # nobody knows the old run: the claim refuses it
-    assert sorted(o.status for o in outcomes) == ["completed", "ended"]
+    # the old run is found by its key
+    assert sorted(r["state_type"] for r in s.api.all_runs.values()) == ["CANCELLED", "SCHEDULED"]
+    assert [o.status for o in s.work("2026-03-02 12:00")] == ["completed"]
     assert s.row(1).count == 1
 
 
