@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,13 @@ from .errors import PrefectApiError
 os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
 
 TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+LIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 PAGE = 200  # the server's limit
+# Prefect's client by itself: 60 s for an answer, and five more attempts after 2, 4, 8, 16 and 32 s; a server that hangs
+# would hold a sync for seven minutes. So: 30 s, and two more attempts: 100 s in all, 17 s where it answers 503, 8 s
+# where nobody answers.
+TIMEOUT, RETRIES = 30.0, 2
+PING_TIMEOUT = 5.0
 
 
 class Api(Protocol):
@@ -85,6 +92,9 @@ class Api(Protocol):
     ) -> list[dict[str, Any]]:
         """Flow runs by the API's own filters (`flow_runs`, `deployments`, …); all pages where `limit` is absent."""
 
+    def count_runs(self, **filters: Any) -> int:
+        """How many flow runs there are by the API's own filters."""
+
     def set_state(
         self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
     ) -> str:
@@ -106,7 +116,13 @@ class PrefectApi:
 
     def __init__(self, url: str | None = None) -> None:
         from prefect.client.orchestration import get_client
-        from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+        from prefect.settings import (
+            PREFECT_API_REQUEST_TIMEOUT,
+            PREFECT_API_URL,
+            PREFECT_CLIENT_MAX_RETRIES,
+            get_current_settings,
+            temporary_settings,
+        )
 
         known = url or get_current_settings().api.url
         if not known:
@@ -114,7 +130,12 @@ class PrefectApi:
                 "no Prefect server is known: set PREFECT_API_URL, or start one with `jittask up` in the app folder"
             )
         self.url = str(known).rstrip("/")
-        with temporary_settings({PREFECT_API_URL: self.url}):
+        bounds: dict[Any, Any] = {
+            PREFECT_API_URL: self.url,
+            PREFECT_API_REQUEST_TIMEOUT: min(TIMEOUT, PREFECT_API_REQUEST_TIMEOUT.value()),
+            PREFECT_CLIENT_MAX_RETRIES: min(RETRIES, PREFECT_CLIENT_MAX_RETRIES.value()),
+        }
+        with temporary_settings(bounds) as self._settings:
             self._client = get_client(sync_client=True)
             self.ui_url = str(get_current_settings().ui_url or self.url.removesuffix("/api"))
 
@@ -130,21 +151,24 @@ class PrefectApi:
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
+        from prefect.context import SettingsContext, get_settings_context
         from prefect.exceptions import PrefectException
 
         try:
-            yield
+            # The client reads its number of attempts at each call.
+            with SettingsContext(profile=get_settings_context().profile, settings=self._settings):
+                yield
         except httpx.HTTPStatusError as error:
             code, text = error.response.status_code, error.response.text[:400]
             raise PrefectApiError(f"{what}: the Prefect server at {self.url} answered {code}: {text}") from error
-        except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
+        except (httpx.HTTPError, PrefectException, RuntimeError, OSError, json.JSONDecodeError) as error:
             raise PrefectApiError(
                 f"{what}: no answer from the Prefect server at {self.url} ({type(error).__name__}: {error}); "
                 "is it running? `jittask up` starts one, PREFECT_API_URL names another"
             ) from error
 
     def ping(self) -> None:
-        self._call("GET", "/health")
+        self._call("GET", "/health", timeout=PING_TIMEOUT)
 
     def ensure_pool(self, name: str, kind: str) -> bool:
         if self._call("GET", f"/work_pools/{name}", missing_ok=True) is not None:
@@ -212,7 +236,7 @@ class PrefectApi:
         if until is not None:
             # The server stops at the third run once `min_time` has passed (models/deployments.py).
             body |= {"min_time": (until - start).total_seconds() + 3600, "max_runs": 1000}
-        self._call("POST", f"/deployments/{deployment_id}/schedule", json=body)
+        self._call("POST", f"/deployments/{deployment_id}/schedule", json=body, timeout=2 * TIMEOUT)
 
     def delete_run(self, run_id: str) -> None:
         self._call("DELETE", f"/flow_runs/{run_id}", missing_ok=True)
@@ -255,6 +279,9 @@ class PrefectApi:
             if len(page) < size:
                 break
         return found
+
+    def count_runs(self, **filters: Any) -> int:
+        return int(self._call("POST", "/flow_runs/count", json=filters))
 
     def set_state(
         self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False

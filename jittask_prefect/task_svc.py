@@ -110,7 +110,7 @@ class TaskSvc(NormalService):
         if deployment is None:
             raise UnknownTask(f"{fullName} has no deployment on {api.url}: run `jittask deploy`")
         entry = Entry(
-            task_id=str(uuid.uuid4()), template=fullName, due=due, created=now, dirty=False,
+            task_id=str(uuid.uuid4()), template=fullName, due=due, created=now,
             func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
         )  # fmt: skip
         with self.app.engine().begin() as connection:
@@ -132,6 +132,9 @@ class TaskSvc(NormalService):
             raise
         with self.app.engine().begin() as connection:
             connection.execute(update(entries).where(mine).values(flow_run_id=run["id"]))
+            # One that was ended meanwhile stays dirty: the sync cancels its run.
+            open_ = entries.c.status.in_(ledger.OPEN)
+            connection.execute(update(entries).where(mine, open_).values(dirty=False))
         return {
             "taskId": run["id"],
             "fullName": fullName,
@@ -297,6 +300,10 @@ class TaskSvc(NormalService):
         offset: int = 0,
     ) -> list[Result]:
         """Execution records, newest due time first; arguments as in the contract, all optional.
+
+        With an `endTime` beyond the horizon, the tasks of rows that are due there are among the pending ones: planned
+        from the rows as they are now, each with the taskId that it will have if nothing changes, and without a url.
+        Without an `endTime` nothing bounds what is to come: the records are what the ledger and Prefect hold.
 
         Raises:
             UnknownElement: There is no such template.

@@ -193,9 +193,19 @@ class FakePrefect:
         self, *, limit: int | None = None, offset: int = 0, sort: str = "EXPECTED_START_TIME_DESC", **filters: Any
     ) -> list[dict[str, Any]]:
         self._called("runs")
-        found = [r for r in self.all_runs.values() if _matches(r, filters.get("flow_runs", {}))]
+        found = self._chosen(**filters)
         found.sort(key=lambda r: r["expected_start_time"], reverse=sort.endswith("DESC"))
         return found[offset:][:limit]
+
+    def count_runs(self, **filters: Any) -> int:
+        self._called("count_runs")
+        return len(self._chosen(**filters))
+
+    def _chosen(self, **filters: Any) -> list[dict[str, Any]]:
+        names = filters.get("deployments", {}).get("name", {}).get("any_")
+        of = {d["id"] for n, d in self.all_deployments.items() if names is None or n in names}
+        runs = [r for r in self.all_runs.values() if names is None or r["deployment_id"] in of]
+        return [r for r in runs if _matches(r, filters.get("flow_runs", {}))]
 
     def set_state(
         self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
@@ -268,6 +278,7 @@ def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     window = wanted.get("expected_start_time", {})
     return (
         run["id"] in wanted.get("id", {}).get("any_", [run["id"]])
+        and run["idempotency_key"] in wanted.get("idempotency_key", {}).get("any_", [run["idempotency_key"]])
         and run["deployment_id"] in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
         and run["state_type"] in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
         and ("after_" not in window or due >= datetime.fromisoformat(window["after_"]))

@@ -1,0 +1,88 @@
+"""What the end of a flow run means for a task that the ledger still has as waiting.
+
+In one timeline the ledger is always first: it has a task as done before Prefect has its run as completed. So where a
+run ended by itself and its task waits, the ledger is an older copy, and what was done stays done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from . import ledger
+from .ledger import entries
+
+TO_BEGIN = timedelta(minutes=3)  # what a run takes at most from Pending to its claim
+# How a cancelled run says that a person ended it; what else begins with our words the ledger ended by itself.
+_FORCED = ("ended: forced end", "ended: cancelled in Prefect", "ended: the execution is no longer")
+_OWN = ("superseded:", "missed:", "not run:", "ended:")
+_RESTORED = "according to Prefect; the ledger is older than that"
+
+
+def came_to_nothing(run: Mapping[str, Any] | None) -> bool:
+    """Whether a waiting task's run is gone, or ended without the task: another one is made."""
+    if run is None:
+        return True
+    kind, said = run.get("state_type"), _said(run)
+    if kind == "CANCELLED":
+        # The ledger had ended the task by itself, and is an older copy now.
+        return said.startswith(_OWN) and not said.startswith(_FORCED)
+    return kind == "CRASHED" or (kind == "FAILED" and ending_of(run) is None)
+
+
+def never_begun(run: Mapping[str, Any] | None, due: datetime, now: datetime) -> bool:
+    """Whether the worker of a waiting task's run died before it claimed the task: another run is made.
+
+    One that is only slow is refused: the claim lets one execution through.
+    """
+    if run is None or run.get("state_type") not in ("PENDING", "RUNNING"):
+        return False
+    since = (run.get("state") or {}).get("timestamp")
+    return now - max(due, datetime.fromisoformat(since) if since else due) > TO_BEGIN
+
+
+def ending_of(run: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Status, outcome and message of a waiting task by the end of its run; None where that is no end of the task."""
+    kind, said, ran = run.get("state_type"), _said(run), bool(run.get("start_time"))
+    if kind == "COMPLETED":
+        # One that ran was done, by a ledger that is an older copy now; a person can only mark it.
+        return ("completed", "completed", f"done {_RESTORED}") if ran else _forced("marked as completed")
+    if kind == "FAILED" and ran and said.startswith("error:"):
+        timeout = run.get("state_name") == "TimedOut"
+        return "error", "timeout" if timeout else "failed", f"{said} ({_RESTORED})"
+    if kind == "CANCELLED" and not came_to_nothing(run):
+        return _forced("cancelled")
+    return None
+
+
+def _forced(what: str) -> tuple[str, str, str]:
+    return "ended", "forced", f"ended: {what} in Prefect"
+
+
+def _said(run: Mapping[str, Any]) -> str:
+    return str((run.get("state") or {}).get("message") or "")
+
+
+def settle(
+    connection: Connection, task_id: str, run: Mapping[str, Any], ending: tuple[str, str, str], now: datetime
+) -> bool:
+    """Close a waiting task as its run ended; whether that is news, of which `afterReturn` is still to be told."""
+    status, outcome, message = ending
+    if outcome == "forced":
+        return ledger.close(connection, task_id, outcome=outcome, message=message, now=now)
+    values = {
+        "status": status,
+        "outcome": outcome,
+        "message": message,
+        "flow_run_id": run["id"],
+        "started": datetime.fromisoformat(run["start_time"]),
+        "finished": datetime.fromisoformat(run["end_time"]) if run.get("end_time") else now,
+        "dirty": False,
+        "returned": True,
+    }
+    mine = (entries.c.task_id == task_id, entries.c.status == "pending")
+    connection.execute(update(entries).where(*mine).values(**values))
+    return False

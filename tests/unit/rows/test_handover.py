@@ -1,0 +1,372 @@
+"""Ledger and Prefect brought together: at what cost, in which parts, and what an older copy of either does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+import pytest
+from shop import Shop, utc
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.rows import handover, ledger
+
+Make = Callable[..., Shop]
+FAR = datetime(2026, 3, 2, 20)  # the shop's clock shows 08:00
+LOOKED = ["count_runs", "runs", "runs", "runs", "count_runs"]  # from both sides: one too many, and one page is full
+NEAR = datetime(2026, 3, 2, 8, 10)
+
+
+@pytest.fixture(autouse=True)
+def _many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handful of runs counts as many here."""
+    monkeypatch.setattr(handover, "FEW", 0)
+
+
+SERVERS = {
+    "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/",
+    "mariadb": "mysql+pymysql://root@127.0.0.1:3306/",
+}
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a business database that is thrown away."""
+    if request.param == "sqlite":
+        yield "sqlite:///test.db"
+        return
+    name, url = f"jittask_handover_{os.getpid()}", SERVERS[request.param]
+    server = create_engine(
+        url + ("postgres" if request.param == "postgresql" else ""), isolation_level="AUTOCOMMIT", poolclass=NullPool
+    )
+    try:
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    except SQLAlchemyError as error:
+        pytest.skip(f"no {request.param}: {error}")
+    yield url + name
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name}" + (" WITH (FORCE)" if "postgres" in url else "")))
+
+
+def asked(s: Shop, instant: str) -> list[str]:
+    """What one sync asks of Prefect about runs."""
+    s.api.calls.clear()
+    s.sync(instant)
+    return [call for call in s.api.calls if call not in ("deployments", "named")]
+
+
+def runs(s: Shop, *states: str) -> list[dict[str, Any]]:
+    return [r for r in s.api.all_runs.values() if r["state_type"] in states]
+
+
+# What a sync costs
+
+
+def test_what_is_far_is_counted_and_what_is_near_is_asked_for(shop: Make) -> None:
+    s = shop()
+    for _ in range(450):
+        s.save(at=FAR)
+    s.save(at=NEAR)
+    s.sync()
+    assert asked(s, "2026-03-02 08:01") == ["runs", "count_runs"]
+    assert asked(s, "2026-03-02 08:02") == ["runs", "count_runs"]
+    # 19:50 is less than a quarter of an hour before them: 451 by id in pages of 200, and nothing is left to count
+    s.now = utc("2026-03-02 19:49")
+    assert handover.reconcile(s.app, "", s.api, s.now, lambda: None) == []
+    assert asked(s, "2026-03-02 19:50") == ["runs", "runs", "runs", "count_runs"]
+
+
+@pytest.mark.parametrize("due", [FAR, NEAR])
+def test_cancelled_marked_and_deleted_runs_are_found_by_the_next_sync(shop: Make, due: datetime) -> None:
+    s = shop()
+    for key in (1, 2, 3, 4):
+        s.save(id=key, at=due)
+    s.sync()
+    of = {e.row_key: str(e.flow_run_id) for e in s.entries()}
+    s.api.set_state(of["1"], "CANCELLED")
+    s.api.set_state(of["2"], "COMPLETED")
+    s.api.delete_run(of["3"])
+    s.sync("2026-03-02 08:01")
+    assert {e.row_key: e.message for e in s.entries() if e.status == "ended"} == {
+        "1": "ended: cancelled in Prefect",
+        "2": "ended: marked as completed in Prefect",
+    }
+    [third] = s.entries(row_key="3")
+    assert third.flow_run_id not in (of["3"], None) and not third.dirty
+    assert s.entries(row_key="4")[0].flow_run_id == of["4"] and len(runs(s, "SCHEDULED")) == 2
+
+
+def test_a_run_that_the_ledger_does_not_know_is_looked_for_once_and_then_once_an_hour(shop: Make) -> None:
+    s = shop()
+    for key in (1, 2):
+        s.save(id=key, at=FAR)
+    s.sync()
+    s.api.create_run(
+        s.api.all_deployments["tasks.Task"]["id"],
+        key="by hand", name="by hand", due=s.entries()[0].due, tags=[], parameters={},
+    )  # fmt: skip
+    assert asked(s, "2026-03-02 08:01") == LOOKED
+    assert asked(s, "2026-03-02 08:02") == ["count_runs"]
+    for minute in range(3, 61):
+        assert asked(s, f"2026-03-02 {8 + minute // 60:02}:{minute % 60:02}") == ["count_runs"]
+    assert asked(s, "2026-03-02 09:01") == LOOKED
+    assert asked(s, "2026-03-02 09:02") == ["count_runs"]
+    # It hides no other change: one run fewer is another difference.
+    s.api.delete_run(str(s.entries(row_key="1")[0].flow_run_id))
+    s.sync("2026-03-02 09:03")
+    assert len(runs(s, "SCHEDULED")) == 3 and not s.entries(dirty=True)
+    s.sync("2026-03-02 09:04")
+    assert asked(s, "2026-03-02 09:05") == ["count_runs"]
+
+
+def test_after_five_minutes_without_a_sync_all_are_asked_for(shop: Make) -> None:
+    # One database may be an older copy, and what it lacks as many as what it has too many.
+    s = shop()
+    s.save(id=1, at=FAR)
+    s.sync()
+    assert asked(s, "2026-03-02 08:05") == ["count_runs"]
+    assert asked(s, "2026-03-02 08:11") == ["count_runs", "runs", "count_runs"]
+    assert asked(s, "2026-03-02 08:12") == ["count_runs"]
+
+
+def test_what_others_make_and_cancel_at_that_moment_is_no_difference(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = shop()
+    for key in (1, 2):
+        s.save(id=key, at=FAR)
+    s.sync()
+    count = s.api.count_runs
+
+    def meanwhile(**filters: Any) -> int:
+        s.save(id=3, at=FAR)  # its run is made, and not recorded yet
+        entry = s.entries(row_key="3")[0]
+        s.api.create_run(
+            s.api.all_deployments["tasks.Task"]["id"],
+            key=entry.task_id, name="", due=entry.due, tags=[], parameters={},
+        )  # fmt: skip
+        s.save(id=1, at=None)  # closed, and its run is not cancelled yet
+        return count(**filters)
+
+    monkeypatch.setattr(s.api, "count_runs", meanwhile)
+    with s.app.engine().connect() as connection:
+        assert handover.reconcile(s.app, "", s.api, s.now, lambda: None) == []
+        assert str(ledger.get(connection, handover.FAR)).startswith("0 ")
+
+
+def test_where_many_are_due_each_sync_asks_for_the_next(
+    shop: Make, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "NEAR_AT_ONCE", 2)
+    s = shop(app_json={"database": database})
+    for key in (1, 2, 3, 4, 5):
+        s.save(id=key, at=datetime(2026, 3, 2, 8, 5 + key))
+    s.sync("2026-03-02 08:00")  # asks for nothing: nothing was handed over
+    for run in list(s.api.all_runs):
+        s.api.delete_run(run)
+    made = []
+    for minute in (1, 2, 3):
+        before = set(s.api.all_runs)
+        s.sync(f"2026-03-02 08:0{minute}")
+        made.append(sorted(r["name"][5:6] for i, r in s.api.all_runs.items() if i not in before))
+    assert made == [["1", "2"], ["3", "4"], ["5"]]
+
+
+# Handing over in parts
+
+
+def test_every_part_is_handed_over_also_where_all_are_due_at_one_instant(
+    shop: Make, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "CHUNK", 3)
+    monkeypatch.setattr(handover, "FAR_AT_ONCE", 3)
+    monkeypatch.setattr(handover, "BATCH", 2)
+    s = shop(app_json={"database": database})
+    for key in range(1, 11):
+        s.save(id=key, at=FAR)
+    create, refused = s.api.create_run, s.entries(row_key="4")[0].task_id
+
+    def but_one(deployment: str, **keys: Any) -> Any:
+        if keys["key"] == refused:
+            raise PrefectApiError("answered 500")
+        return create(deployment, **keys)
+
+    monkeypatch.setattr(s.api, "create_run", but_one)
+    report = s.sync()
+    assert report.created == 9 and report.problems == ["tasks.Task, row 4: answered 500"]
+    assert [e.row_key for e in s.entries(dirty=True)] == ["4"]
+    monkeypatch.setattr(s.api, "create_run", create)
+    assert s.sync("2026-03-02 08:01").created == 1 and not s.entries(dirty=True) and len(s.api.all_runs) == 10
+    gone = s.entries()[-1]
+    s.api.delete_run(str(gone.flow_run_id))
+    assert s.sync("2026-03-02 08:02").created == 1 and len(s.api.all_runs) == 10
+    assert s.entries(row_key=gone.row_key)[0].flow_run_id in s.api.all_runs
+
+
+def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = shop()
+    s.save(id=1, at=FAR)
+    s.save(id=2, at=FAR)
+    create = s.api.create_run
+
+    def then_closed(deployment: str, **keys: Any) -> Any:
+        run = create(deployment, **keys)
+        if run["name"].startswith("Bill 1"):
+            s.save(id=1, at=None)
+        return run
+
+    monkeypatch.setattr(s.api, "create_run", then_closed)
+    s.sync()
+    assert [(e.row_key, e.status, bool(e.flow_run_id)) for e in s.entries(dirty=True)] == [("1", "ended", True)]
+    s.sync("2026-03-02 08:01")
+    assert [r["name"][:6] for r in runs(s, "CANCELLED")] == ["Bill 1"] and not s.entries(dirty=True)
+
+
+def test_a_hand_over_whose_calls_keep_failing_gives_up(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = shop()
+    for key in range(1, 6):
+        s.save(id=key, at=FAR)
+    seconds = iter(range(0, 1000, 12))  # each call takes 12 s and fails
+
+    def fails(deployment: str, **keys: Any) -> Any:
+        s.api.calls.append("create_run")
+        raise PrefectApiError("answered 503")
+
+    monkeypatch.setattr(s.api, "create_run", fails)
+    monkeypatch.setattr(handover.time, "monotonic", lambda: next(seconds))
+    with pytest.raises(PrefectApiError):
+        handover.hand_over(s.app, "", s.api, s.now, handover.Report())
+    assert s.api.calls.count("create_run") == 3  # 36 s, where 30 are allowed
+    assert len(s.entries(dirty=True)) == 5
+
+
+# Older copies
+
+
+class Copy:
+    """A copy of the business database (rows and ledger are one file), to go back to."""
+
+    def __init__(self, s: Shop) -> None:
+        self.s, self.file, self.copy = s, s.folder / "test.db", s.folder / "copy.db"
+        with closing(sqlite3.connect(self.file)) as connection:
+            connection.execute("VACUUM INTO ?", (str(self.copy),))
+
+    def restore(self) -> None:
+        self.s.app.close()
+        for log in self.s.folder.glob("test.db-*"):
+            log.unlink()
+        shutil.copy(self.copy, self.file)
+        self.s.again()
+
+
+@pytest.mark.parametrize("handed", [True, False])
+def test_a_restored_database_does_not_do_again_what_was_done(shop: Make, handed: bool) -> None:
+    s = shop(inner="def customFunc(row):\n    (app.path / 'done').open('a').write(f'{row.id} ')\n")
+    s.save(id=1, at=datetime(2026, 3, 2, 9))
+    s.save(id=2, at=FAR)
+    if handed:
+        s.sync()
+    copy = Copy(s)
+    s.sync("2026-03-02 08:01")
+    assert [o.status for o in s.work("2026-03-02 09:00")] == ["completed"]
+    copy.restore()
+    assert [e.status for e in s.entries()] == ["pending", "pending"]
+    s.sync("2026-03-02 09:05")
+    first, second = s.entries()
+    assert (first.status, first.outcome, first.dirty, first.returned) == ("completed", "completed", False, True)
+    assert first.message == "done according to Prefect; the ledger is older than that"
+    assert f"{first.started:%H:%M} {first.finished:%H:%M}" == "09:00 09:00"
+    assert second.status == "pending" and len(runs(s, "SCHEDULED")) == 1
+    assert s.did("2026-03-02 09:06") == [] and s.work("2026-03-02 09:07") == []
+    assert (s.folder / "done").read_text() == "1 "
+
+
+def test_a_restored_database_does_not_try_again_what_failed(shop: Make) -> None:
+    s = shop(inner="def customFunc(row):\n    raise ValueError('no such bill')\n")
+    s.save(id=1, at=datetime(2026, 3, 2, 9))
+    s.sync()
+    copy = Copy(s)
+    assert [o.status for o in s.work("2026-03-02 09:00")] == ["error"]
+    copy.restore()
+    s.sync("2026-03-02 09:05")
+    [entry] = s.entries()
+    assert (entry.status, entry.outcome) == ("error", "failed")
+    assert entry.message == ("error: ValueError: no such bill (according to Prefect; the ledger is older than that)")
+    assert s.work("2026-03-02 09:06") == [] and len(s.api.all_runs) == 1
+
+
+def test_a_restored_database_has_what_was_superseded_since_run_again(shop: Make) -> None:
+    s = shop()
+    s.save(id=1, at=FAR)
+    s.sync()
+    copy = Copy(s)
+    s.save(id=1, at=datetime(2026, 3, 2, 21))
+    s.sync("2026-03-02 08:01")
+    assert [r["state"]["message"][:11] for r in runs(s, "CANCELLED")] == ["superseded:"]
+    copy.restore()
+    s.sync("2026-03-02 08:07")
+    assert s.tasks() == ["1 03-02 20:00 #1 pending"]
+    assert [o.status for o in s.work("2026-03-02 20:00")] == ["completed"] and s.row(1).count == 1
+
+
+def test_a_restored_database_keeps_what_a_person_ended(shop: Make) -> None:
+    s = shop()
+    s.save(id=1, at=FAR)
+    s.sync()
+    copy = Copy(s)
+    s.element("services.TaskSvc").forcedEnd(s.entries()[0].task_id)
+    assert [r["state"]["message"] for r in runs(s, "CANCELLED")] == ["ended: forced end"]
+    copy.restore()
+    s.sync("2026-03-02 08:05")
+    assert s.tasks() == ["1 03-02 20:00 #1 forced"] and not runs(s, "SCHEDULED")
+
+
+def test_a_restored_prefect_runs_nothing_twice_and_misses_nothing(shop: Make) -> None:
+    s = shop()
+    for key, hour in ((1, 9), (2, 10)):
+        s.save(id=key, at=datetime(2026, 3, 2, hour))
+    s.sync()
+    old = {i: dict(r) for i, r in s.api.all_runs.items()}
+    keys = dict(s.api._by_key)
+    s.save(id=3, at=datetime(2026, 3, 2, 11))
+    s.sync("2026-03-02 08:01")
+    assert [o.status for o in s.work("2026-03-02 09:00")] == ["completed"]
+    s.api.all_runs, s.api._by_key = old, keys  # 1 waits again, 3 is not there
+    s.sync("2026-03-02 09:01")
+    assert sorted(r["name"][:6] for r in runs(s, "SCHEDULED")) == ["Bill 1", "Bill 2", "Bill 3"]
+    assert [(o.status, o.message) for o in s.work("2026-03-02 11:00")] == [
+        ("ended", "not run: the task is completed"),
+        ("completed", ""),
+        ("completed", ""),
+    ]
+    assert [s.row(key).count for key in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_a_restored_prefect_has_cancelled_again_what_was_ended_since(shop: Make) -> None:
+    s = shop()
+    for key in (1, 2):
+        s.save(id=key, at=FAR)
+    s.sync()
+    old = {i: dict(r) for i, r in s.api.all_runs.items()}
+    keys = dict(s.api._by_key)
+    s.save(id=1, at=datetime(2026, 3, 2, 21))
+    s.sync("2026-03-02 08:01")
+    s.api.all_runs, s.api._by_key = old, keys  # as many as the ledger has: 1 at 20:00 instead of 1 at 21:00
+    s.sync("2026-03-02 08:07")
+    s.sync("2026-03-02 08:08")
+    assert [(r["name"][:6], r["expected_start_time"][11:16], r["state_type"]) for r in s.api.all_runs.values()] == [
+        ("Bill 1", "20:00", "CANCELLED"),
+        ("Bill 2", "20:00", "SCHEDULED"),
+        ("Bill 1", "21:00", "SCHEDULED"),
+    ]
+    assert asked(s, "2026-03-02 08:09") == ["count_runs"]
