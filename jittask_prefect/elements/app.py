@@ -63,6 +63,7 @@ class App(Loader):
         super().__init__(folder, cfg, calendars, modules)
         self.title = cfg.title or cfg.name
         self.zone = ZoneInfo(self.timezone)
+        self._databases_of: dict[str, str] = {}
         self._row_templates: tuple[int, list[DateFieldType]] | None = None
 
     def __repr__(self) -> str:
@@ -136,8 +137,10 @@ class App(Loader):
 
     def database_of(self, model: str) -> str:
         """The name of the database that holds a model's table."""
-        where = f"{model.replace('.', '/')}/e.json"
-        return ModelCfg.read(read_json(self.path / where, where)).database or DEFAULT
+        if model not in self._databases_of:
+            where = f"{model.replace('.', '/')}/e.json"
+            self._databases_of[model] = ModelCfg.read(read_json(self.path / where, where)).database or DEFAULT
+        return self._databases_of[model]
 
     def close(self) -> None:
         """Give back what the app holds: connections and the classes of its models."""

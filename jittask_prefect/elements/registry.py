@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import clsregistry
 from sqlmodel import SQLModel
 
@@ -25,6 +26,11 @@ def owner_of(model: type[Any]) -> tuple[App, str] | None:
         if cls in _MODELS:
             return _MODELS[cls]
     return None
+
+
+def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
+    """The models of loaded apps that have a table for theirs, or as one of theirs (joined inheritance)."""
+    return [(m, app, name) for m, (app, name) in _MODELS.items() if table in sa_inspect(m).tables]
 
 
 def forget_all(app: App) -> None:

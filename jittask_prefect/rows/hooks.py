@@ -2,28 +2,31 @@
 
 The listeners hang on SQLAlchemy's `Session` class, so they act whoever made the engine or the session. They never call
 Prefect: after the commit a background thread is nudged, and what it does not manage the sync does within a minute.
+Statements that go past the unit of work are followed by `statements.py`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, event, select
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
 from .. import clock
 from ..elements.app import App, owner_of
 from ..elements.types import DateFieldType
 from ..errors import JittaskError
-from . import ledger
-from .plan import Action, look_back, plan_row, wanted
-from .sync import apply
+from . import ledger, spelled, statements
+from .plan import NOT_MET, Action, look_back, plan_row, wanted
+from .scan import CHUNK
+from .sync import apply_all
 
 log = logging.getLogger("jittask")
 _CHANGED = "jittask_changed"
@@ -34,6 +37,7 @@ _with_ledger: WeakSet[Engine] = WeakSet()
 _warned: WeakSet[Engine] = WeakSet()
 
 Nudge = Callable[[App, str], None]
+Owner = tuple[type[Any], App, str]
 _nudges: list[Nudge] = []
 _resolvers: list[Callable[[], App]] = []
 
@@ -49,10 +53,8 @@ def install(resolve: Callable[[], App], nudge: Nudge) -> None:
         return
     _resolvers.append(resolve)
     _nudges.append(nudge)
-    event.listen(Session, "after_flush", _after_flush)
-    event.listen(Session, "after_flush_postexec", _after_flush_postexec)
-    event.listen(Session, "after_commit", _after_commit)
-    event.listen(Session, "after_rollback", _after_rollback)
+    for target, name, listener in LISTENERS:
+        event.listen(target, name, listener)
 
 
 def save_row(
@@ -74,102 +76,217 @@ def save_row(
     key = ledger.key_of(row)
     actions: list[Action] = []
     for template in app.row_templates(model):
-        found = ledger.of_rows(connection, template.fullName, [key])[key]
-        actions += _plan(app, template, row, key, found, now, moved)
-    for action in actions:
-        apply(connection, action, model, now)
+        try:
+            with _apart(connection):
+                actions += _save(app, connection, [template], {key: row}, model, now, {key} if moved else ())
+        except Exception as error:
+            if ledger.took_the_transaction(error):
+                raise
+            _warn(template.fullName, error)
     return actions
 
 
 def delete_row(app: App, connection: Connection, key: str, model: str, now: datetime) -> list[Action]:
     """End the open tasks of a row that is gone, in the caller's transaction."""
+    return _save(app, connection, app.row_templates(model), {key: None}, model, now, ())
+
+
+def _save(
+    app: App,
+    connection: Connection,
+    templates: Sequence[DateFieldType],
+    rows: Mapping[str, Any],
+    model: str,
+    now: datetime,
+    moved: Collection[str],
+) -> list[Action]:
+    """Plan some rows (None: gone) by one look at the ledger, and write what changed."""
+    entries = ledger.entries.c
+    query = select(ledger.entries).where(
+        entries.template.in_([t.fullName for t in templates]), entries.row_key.in_(list(rows))
+    )
+    found: dict[tuple[str, str], list[ledger.Entry]] = {}
+    for record in connection.execute(query):
+        # A result row has an entry's attributes, and making an entry of it takes longer than reading it.
+        found.setdefault((record.template, record.row_key), []).append(cast(ledger.Entry, record))
     actions: list[Action] = []
-    for template in app.row_templates(model):
-        found = ledger.of_rows(connection, template.fullName, [key])[key]
-        actions += plan_row(
-            app.name, template.fullName, key, None, (), found, now, template.cfg.missed, gone="the row was deleted"
-        )
-    for action in actions:
-        apply(connection, action, model, now)
+    for key, row in rows.items():
+        for template in templates:
+            entries_of = found.get((template.fullName, key), [])
+            actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
+    apply_all(connection, actions, model, now)
     return actions
 
 
 def _plan(
-    app: App, template: DateFieldType, row: Any, key: str, found: list[ledger.Entry], now: datetime, moved: bool
+    app: App,
+    template: DateFieldType,
+    row: Any,
+    key: str,
+    found: list[ledger.Entry],
+    now: datetime,
+    moved: bool,
+    dialect: str,
 ) -> list[Action]:
-    missed, name = template.cfg.missed, template.fullName
-    if not template.enable:
-        return plan_row(app.name, name, key, None, (), found, now, missed, gone="disabled")
-    series = template.series(row)
-    if series is None or not template.filter.matches(row, now, template.timer.zone):
-        return plan_row(app.name, name, key, None, (), found, now, missed)
+    missed, name, timer = template.cfg.missed, template.fullName, template.timer
+    series, gone, start, end = None, NOT_MET, None, None
+    if row is None or not template.enable:
+        gone = "the row was deleted" if row is None else "disabled"
+    elif template.filter.matches(row, now, timer.zone):
+        start, end = template.dates(row)
+        start = spelled.kept(start, template.held(str(timer.cfg.start_field)), dialect)
+        end = spelled.kept(end, template.held(str(timer.cfg.end_field)), dialect) if end is not None else None
+        series = timer.series(start, end) if start is not None else None
+    if series is None:
+        return plan_row(app.name, name, key, None, (), found, now, missed, gone=gone)
     horizon = now + timedelta(hours=app.cfg.horizon)
-    repeats = template.timer.cfg.repeat.repeat_type != "normal"
-    start = look_back(series, repeats, now, missed) if moved else now
-    due = wanted(series, start, horizon)
+    begin = look_back(series, timer.cfg.repeat.repeat_type != "normal", now, missed) if moved else now
+    due = wanted(series, begin, horizon)
     if not any(o.due > now for o in due):
         later = series.next(horizon)
         due += [later] if later else []
-    return plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else None)
+    # What is not looked back at is left to the sync to look at once more.
+    dates = spelled.dates(template, start, end) if moved else None
+    return plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else None, dates=dates)
 
 
-def relevant(template: DateFieldType) -> set[str]:
-    """The fields that decide when, and whether, a row of the template is due."""
-    cfg = template.timer.cfg
-    names = {f.split(".")[0] for f in template.filter.fields}
-    return names | {str(cfg.start_field)} | ({cfg.end_field} if cfg.end_field else set())
+def _fields(mapper: Mapper[Any], templates: Sequence[DateFieldType]) -> set[str]:
+    """The fields that decide about due times, and the foreign keys of the relationships that filters follow."""
+    names: set[str] = set().union(*(template.fields for template in templates))
+    for name in names & set(mapper.relationships.keys()):
+        names |= {mapper.get_property_by_column(c).key for c in mapper.relationships[name].local_columns}
+    return names
 
 
-# Listeners
+# Rows that changed → the ledger
 
 
-def _after_flush(session: Session, _context: UOWTransaction) -> None:
-    _load_current()
-    now = clock.now()
-    # Deleted rows first: where a row takes the place of one with its key, the tasks of the new one stand.
-    for row in session.deleted:
-        _follow(session, row, lambda c, a, m, row=row: delete_row(a, c, ledger.key_of(row), m, now))  # type: ignore[misc]
-    saved = [(row, True) for row in session.new] + [(row, False) for row in session.dirty if _changed(row)]
-    for row, new in saved:
-        _follow(session, row, lambda c, a, m, row=row, new=new: _save(c, a, m, row, now, new))  # type: ignore[misc]
-
-
-Step = Callable[[Connection, App, str], list[Action]]
-
-
-def _save(connection: Connection, app: App, model: str, row: Any, now: datetime, new: bool) -> list[Action]:
-    return save_row(app, connection, row, model, now, moved=new or _moved(app, model, row))
-
-
-def _follow(session: Session, row: Any, step: Step) -> None:
-    owner = owner_of(type(row))
-    if owner is None:
-        return
-    app, model = owner
-    session.info.setdefault(_SAVED, []).append(row)
+def _follow(
+    session: Session,
+    connection: Connection,
+    of: tuple[App, str, Sequence[DateFieldType]],
+    rows: Mapping[str, Any],
+    now: datetime,
+    moved: Collection[str],
+) -> None:
+    """Bring the tasks of rows to what the rows are now; nothing of it may make the caller's statement fail."""
+    app, model, templates = of
     try:
-        if not app.row_templates(model):
+        with _apart(connection):
+            actions = _save(app, connection, templates, rows, model, now, moved)
+    except Exception as error:
+        if ledger.took_the_transaction(error):
+            raise
+        if len(rows) * len(templates) == 1:
+            _warn(model, error)
             return
-        connection = session.connection(bind_arguments={"mapper": sa_inspect(type(row))})
-        if not _has_ledger(connection):
-            return
-        actions = step(connection, app, model)
-    except Exception as error:  # noqa: BLE001  nothing about tasks may make a save fail; the sync reports the row
-        log.warning("%s: the row's tasks could not be planned: %s: %s", model, type(error).__name__, error)
+        for key, row in rows.items():  # the others go on
+            for template in templates:
+                _follow(session, connection, (app, model, [template]), {key: row}, now, moved)
         return
     if any(a.action != "skip" for a in actions):
         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
 
 
-def _moved(app: App, model: str, row: Any) -> bool:
-    changed = _changed(row)
-    return any(changed & relevant(t) for t in app.row_templates(model))
+def _warn(model: str, error: Exception) -> None:
+    log.warning("%s: the row's tasks could not be planned: %s: %s", model, type(error).__name__, error)
+
+
+@contextmanager
+def _apart(connection: Connection) -> Iterator[None]:
+    """On PostgreSQL a statement that fails takes the whole transaction with it, unless it stands in a savepoint.
+
+    Not elsewhere: on SQLite a savepoint that comes first would be the transaction, and commit when it is released.
+    """
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    with connection.begin_nested():
+        yield
+
+
+# Flushes
+
+
+def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+    session.info[statements.FLUSHING] = True
+
+
+def _after_flush(session: Session, _context: UOWTransaction) -> None:
+    session.info.pop(statements.FLUSHING, None)
+    _load_current()
+    now = clock.now()
+    # Deleted rows first: where a row takes the place of one with its key, the tasks of the new one stand.
+    _flushed(session, [(row, True, set()) for row in session.deleted], now, gone=True)
+    saved: list[tuple[Any, bool, set[str]]] = [(row, True, set()) for row in session.new]
+    for row in session.dirty:
+        if owner_of(type(row)) is not None and (changed := _changed(row)):
+            saved.append((row, False, changed))
+    _flushed(session, saved, now)
+
+
+def _flushed(session: Session, rows: list[tuple[Any, bool, set[str]]], now: datetime, gone: bool = False) -> None:
+    """Follow rows, each with whether it is new (or gone), and the fields that the flush has written."""
+    groups: dict[Owner, list[tuple[Any, bool, set[str]]]] = {}
+    for row, new, changed in rows:
+        owner = owner_of(type(row))
+        if owner is not None:
+            session.info.setdefault(_SAVED, []).append(row)
+            groups.setdefault((type(row), *owner), []).append((row, new, changed))
+    for (cls, app, model), some in groups.items():
+        try:
+            _flushed_of(session, cls, app, model, some, now, gone)
+        except Exception as error:
+            if ledger.took_the_transaction(error):
+                raise
+            _warn(model, error)
+
+
+def _chunks(keys: Mapping[str, Any]) -> Iterator[list[str]]:
+    every = list(keys)
+    return (every[start : start + CHUNK] for start in range(0, len(every), CHUNK))
+
+
+def _flushed_of(
+    session: Session,
+    cls: type[Any],
+    app: App,
+    model: str,
+    rows: list[tuple[Any, bool, set[str]]],
+    now: datetime,
+    gone: bool,
+) -> None:
+    templates = app.row_templates(model)
+    if not templates:
+        return
+    fields = _fields(sa_inspect(cls), templates)
+    related = any("." in name for t in templates for name in t.filter.fields)
+    keys: dict[str, Any] = {}
+    moved: set[str] = set()
+    for row, new, changed in rows:
+        if not (new or related or changed & fields):
+            continue
+        try:
+            key = ledger.key_of(row)
+        except ValueError as error:
+            _warn(model, error)
+            continue
+        keys[key] = None if gone else row
+        if new or changed & fields:
+            moved.add(key)
+    if not keys:
+        return
+    connection = session.connection(bind_arguments={"mapper": sa_inspect(cls)})
+    if _has_ledger(connection):
+        for part in _chunks(keys):
+            _follow(session, connection, (app, model, templates), {k: keys[k] for k in part}, now, moved)
 
 
 def _changed(row: Any) -> set[str]:
     """The fields that a flush has written, among them those that the database has set and that are still to be read."""
     state = sa_inspect(row)
-    return {a.key for a in state.attrs if a.history.has_changes()} | set(state.expired_attributes)
+    perhaps = set(state.mapper.attrs.keys()) - state.unmodified
+    return {name for name in perhaps if state.attrs[name].history.has_changes()} | set(state.expired_attributes)
 
 
 def _has_ledger(connection: Connection) -> bool:
@@ -205,9 +322,38 @@ def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
         _EVENTS.reset(token)
 
 
+def _after_begin(session: Session, _transaction: Any, connection: Connection) -> None:
+    statements.began(session, connection)
+
+
+def _before_commit(session: Session) -> None:
+    """What statements have changed is planned last, when it is certain what there is to plan."""
+    for app, model, touched in statements.taken(session):
+        try:
+            connection = session.connection(bind_arguments={"mapper": sa_inspect(app.getElement(model))})
+            if _has_ledger(connection):
+                with _apart(connection):
+                    if statements.follow(app, connection, model, touched, clock.now()):
+                        session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
+        except Exception as error:
+            if ledger.took_the_transaction(error):
+                raise
+            _warn(model, error)
+
+
+def _before_execute(connection: Connection, statement: Any, many: Any, params: Any, _options: Any) -> None:
+    if isinstance(statement, statements.KINDS):
+        _load_current()
+        statements.note(connection, statement, many or ([params] if params else []))
+
+
 def _after_rollback(session: Session) -> None:
-    for name in (_SAVED, _OWN, _CHANGED):
+    for name in (_SAVED, _OWN, _CHANGED, statements.TOUCHED):
         session.info.pop(name, None)
+
+
+def _after_soft_rollback(session: Session, _transaction: Any) -> None:
+    session.info.pop(statements.FLUSHING, None)  # a flush that failed
 
 
 def _after_commit(session: Session) -> None:
@@ -233,3 +379,14 @@ def _load_current() -> None:
 
 
 _loaded: list[bool] = []
+LISTENERS: list[tuple[Any, str, Callable[..., Any]]] = [
+    (Session, "before_flush", _before_flush),
+    (Session, "after_flush", _after_flush),
+    (Session, "after_flush_postexec", _after_flush_postexec),
+    (Session, "before_commit", _before_commit),
+    (Session, "after_commit", _after_commit),
+    (Session, "after_rollback", _after_rollback),
+    (Session, "after_soft_rollback", _after_soft_rollback),
+    (Session, "after_begin", _after_begin),
+    (Engine, "before_execute", _before_execute),
+]

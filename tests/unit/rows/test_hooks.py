@@ -169,8 +169,7 @@ def test_no_error_about_tasks_makes_a_save_fail(
     def broken(*_args: object, **_keys: object) -> None:
         raise error("boom")
 
-    monkeypatch.setattr(hooks, "save_row", broken)
-    monkeypatch.setattr(hooks, "delete_row", broken)
+    monkeypatch.setattr(hooks, "_plan", broken)
     s.save(id=1, at=TEN)
     s.drop(1)
     assert "boom" in caplog.text
