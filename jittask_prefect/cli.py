@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -99,9 +100,27 @@ def _instant(text: str | None, *, name: str = "--now") -> datetime:
         raise InvalidTime(f"{name}: {error}") from None
 
 
+def _until(text: str, of: Any) -> datetime:
+    """The last instant that is meant: a date without a time is that whole day."""
+    from .arguments import instant
+    from .schedule.instants import TICK, day_after
+
+    try:
+        at = instant(text, of)
+        zone = of.timer.zone
+        return day_after(at.astimezone(zone).date(), zone) - TICK if len(text.strip()) == 10 else at
+    except (InvalidTime, OverflowError) as error:
+        raise InvalidTime(f"--until: {error}") from None
+
+
 def _say_left_out(app: Any) -> None:
     for problem in app.check():
         err.print(f"[yellow]problem:[/] {escape(str(problem))}")
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        out.print(line, markup=False, emoji=False)
 
 
 def _print_json(value: Any) -> None:
@@ -222,7 +241,11 @@ def sync(
     since: Annotated[str | None, typer.Option(help="Look back to this instant instead of the last sync.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring rows and flow runs together once, and print the plan."""
+    """Bring rows and flow runs together once, and print what was done with the rows, and why.
+
+    With --dry-run: what would be done with the rows whose tasks are due within the horizon, skip meaning nothing.
+    """
+    from . import report as told
     from .rows import sync as engine
     from .running.flows import run_sync
 
@@ -234,23 +257,20 @@ def sync(
     if as_json:
         _print_json([action.as_dict() for action in report.actions])
     else:
-        table = Table("due", "task", "row", "action", "reason", box=None)
-        for action in report.actions:
-            shown = (
-                action.due.astimezone(app.template(action.template).timer.zone)
-                if action.template in app.names("tasks")
-                else action.due
-            )
-            table.add_row(
-                f"{shown:%Y-%m-%d %H:%M %Z}", action.template, escape(action.row), action.action, escape(action.reason)
-            )
-        out.print(table if report.actions else "nothing to do")
+        _print_lines(told.plan(report.actions, {t.fullName: t.timer.zone for t in app.templates()}))
     for problem in report.problems:
         err.print(f"[yellow]problem:[/] {escape(problem)}")
     for line in report.deployments:
         err.print(escape(line))
-    if not dry_run and not as_json:
-        out.print(f"{report.created} runs made, {report.ended} ended")
+    if as_json:
+        return
+    horizon = told.when((at + timedelta(hours=app.cfg.horizon)).astimezone(app.zone))
+    if dry_run:
+        out.print(f"Rows until {horizon} (the horizon): {told.counts(report.actions) or 'nothing to do'}.")
+        out.print("Nothing was written. Later ones: `jittask pending TASK --until DATE`.")
+    else:
+        out.print(f"Rows until {horizon} (the horizon): {told.done(report.actions) or 'nothing to do'}.")
+        out.print(f"Flow runs: {report.created} made, {report.ended} ended.")
 
 
 @cli.command()
@@ -382,15 +402,71 @@ def _calendar(name: str) -> Any:
 
 
 @cli.command()
+def pending(
+    task: str,
+    until: Annotated[
+        str | None, typer.Option("--until", help="Up to then, included; the end of the horizon where absent.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, the first ones.")] = 200,
+    as_json: Json = False,
+) -> None:
+    """List what is pending of a task up to a date; beyond the horizon as the rows are now. Needs no server."""
+    from . import outlook, report
+
+    app, now = _app(), clock.now()
+    template = app.template(task)
+    last = _until(until, template) if until else now + timedelta(hours=app.cfg.horizon)
+    if last < now:
+        raise ArgumentError(f"--until {until}; allowed: a time that is not past")
+    found = outlook.pending(app, template, last + outlook.TICK, now, limit + 1)
+    tasks = found.found()[:limit]
+    if as_json:
+        _print_json([item.as_dict(now) for item in tasks])
+    else:
+        _print_lines(report.pending(tasks, now) if tasks else [])
+        shown = report.when(last.astimezone(template.timer.zone))
+        out.print(f"Pending until {shown}: {len(tasks) or 'none'}.")
+    if tasks and all(item.task_id is None for item in tasks):
+        err.print(f"Prefect names a run when it makes it: `jittask records {task} --status pending` shows the ids.")
+    if len(found.found()) > limit:
+        err.print(f"[yellow]There are more than {limit}; --limit shows more.[/]")
+    if not template.enable:
+        err.print(f"[yellow]{task} is disabled (`enable` is 0): it makes no tasks of its own.[/]")
+    for problem in found.problems:
+        err.print(f"[yellow]problem:[/] {escape(problem)}")
+
+
+@cli.command()
+def row(
+    model: Annotated[str, typer.Argument(help="The model's full name, e.g. models.Contract.")],
+    key: Annotated[str, typer.Argument(help="The row's key; one of several columns as a JSON list.")],
+    count: Annotated[int, typer.Option(min=1, help="How many to come of each task, at most.")] = 5,
+    past: Annotated[int, typer.Option(min=0, help="How many in the past of each task, at most; the newest.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Show every task of a row, past and to come, and why each is when it is. Needs no server."""
+    from . import report, row_view
+
+    found = row_view.view(_app(), model, key, clock.now(), count, past)
+    if as_json:
+        _print_json(found.as_dict())
+    else:
+        _print_lines(report.row(found))
+
+
+@cli.command()
 def records(
     task: Annotated[str | None, typer.Argument()] = None,
     status: Annotated[str | None, typer.Option(help="pending, executing, overdue, completed, error or ended.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Due then or later.")] = None,
-    stop: Annotated[str | None, typer.Option("--to", help="Due earlier.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Due earlier; beyond the horizon too.")] = None,
     limit: Annotated[int, typer.Option(min=1)] = 200,
     as_json: Json = False,
 ) -> None:
-    """List execution records, newest due time first."""
+    """List execution records, newest due time first.
+
+    With --to beyond the horizon, what is pending there is planned from the rows as they are now.
+    """
     found = _app().getElement("services.TaskSvc").getTaskRecords(task, status, start, stop, limit)
     if as_json:
         _print_json(found)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import and_, not_, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from . import outlook
 from .elements.app import App
 from .elements.types import DateFieldType
 from .errors import ArgumentError, JittaskError
+from .outlook import Nearest, Pending
 from .prefect_api import Api
 from .rows import ledger
 from .rows.ledger import Entry, entries
@@ -20,6 +24,7 @@ from .rows.sync import app_tag
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
 Record = dict[str, Any]
+log = logging.getLogger("jittask")
 
 _BY_STATE = {
     "SCHEDULED": "pending",
@@ -55,6 +60,9 @@ def records(
 ) -> list[Record]:
     """Execution records, newest due time first.
 
+    With an `end` beyond the horizon, what is pending of rows there is planned from the rows as they are now. Without
+    an `end` nothing bounds it, so it is not: then the records are the ledger's and those of Prefect's runs.
+
     Args:
         app: The app.
         api: Prefect, which knows the runs that schedules made.
@@ -76,10 +84,45 @@ def records(
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ArgumentError(f"{what} {value!r}; allowed: a whole number of 0 or more")
     window = offset + limit
-    kept = _of_ledger(app, api, now, name, status, start, end, window)
+    coming, borders = _beyond(app, now, name, status, start, end, window)
+    kept = [_of_pending(app, api, item, now) for item in coming]
+    kept += _of_ledger(app, api, now, name, status, start, end, window, borders)
+    kept = list({r["taskId"]: r for r in kept}.values())
     kept += _of_runs(app, api, now, name, status, start, end, window, {r["taskId"] for r in kept})
     kept.sort(key=lambda r: (_instant(r["dueTime"]) or now, r["taskId"]), reverse=True)
     return kept[offset:window]
+
+
+def _beyond(
+    app: App,
+    now: datetime,
+    name: str | None,
+    status: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    most: int,
+) -> tuple[list[Pending], dict[str, datetime]]:
+    """The pending tasks of rows beyond the horizon, and of each template that was asked where that begins."""
+    borders: dict[str, datetime] = {}
+    kept = Nearest(most, last=True)
+    if end is None or end <= now + timedelta(hours=app.cfg.horizon) or status not in (None, "pending"):
+        return [], borders
+    for template in app.templates():
+        if not isinstance(template, DateFieldType) or name not in (None, template.fullName):
+            continue
+        try:
+            with app.engine(app.database_of(template.model_name)).connect() as connection:
+                border = outlook.ledger_until(connection, template, now)
+            if border is not None:
+                after = border + outlook.TICK
+                outlook.of_rows(app, template, max(after, start or after), end, now, kept)
+                borders[template.fullName] = border
+        except (JittaskError, SQLAlchemyError) as error:
+            # One template that cannot be planned keeps no other from being shown.
+            log.warning("%s: what is due beyond the horizon is not known: %s", template.fullName, error)
+    for problem in kept.problems:
+        log.warning("%s", problem)
+    return kept.found(), borders
 
 
 def _of_ledger(
@@ -91,8 +134,12 @@ def _of_ledger(
     start: datetime | None,
     end: datetime | None,
     most: int,
+    borders: Mapping[str, datetime],
 ) -> list[Record]:
     where = []
+    if borders:  # beyond them the rows have answered
+        beyond = or_(*(and_(entries.c.template == n, entries.c.due > at) for n, at in borders.items()))
+        where.append(not_(and_(beyond, entries.c.row_key != "", entries.c.status == "pending")))
     if name is not None:
         where.append(entries.c.template == name)
     if start is not None:
@@ -110,7 +157,7 @@ def _of_ledger(
         with app.engine(database).connect() as connection:
             if ledger.version(connection) is None:
                 continue
-            query = select(entries).where(*where).order_by(entries.c.due.desc()).limit(most)
+            query = select(entries).where(*where).order_by(entries.c.due.desc(), entries.c.task_id.desc()).limit(most)
             found += [of_entry(app, api, ledger.to_entry(r), now) for r in connection.execute(query)]
     return found
 
@@ -176,6 +223,15 @@ def of_entry(app: App, api: Api, entry: Entry, now: datetime) -> Record:
         zone, now, shown, entry.template, title, status, entry.due, entry.started, entry.finished,
         entry.row_key or None, None if entry.result is None else json.loads(entry.result), entry.message,
         run_url(api, entry.flow_run_id),
+    )  # fmt: skip
+
+
+def _of_pending(app: App, api: Api, item: Pending, now: datetime) -> Record:
+    zone, title = _about(app, item.template)
+    run, said = (item.entry.flow_run_id, item.entry.message) if item.entry is not None else (None, "")
+    return _record(
+        zone, now, str(item.task_id), item.template, title, "pending", item.due, None, None, item.row, None, said,
+        run_url(api, run),
     )  # fmt: skip
 
 

@@ -194,11 +194,19 @@ def test_a_dry_sync_prints_the_plan_and_writes_nothing(jittask: Jittask, shop: P
         "action": "create",
         "reason": "",
     }
-    assert action["reason"]
+    assert action["reason"] == "due within the horizon"
     assert count_of_ledger(shop) == 0
     table = jittask("sync", "--dry-run", "--now", now)
     assert table.code == 0
-    assert "2026-03-02 09:00" in table.out
+    assert table.out.splitlines() == [
+        "tasks.ContractReminder",
+        "  due                       action  row  reason",
+        f"  Mon 2026-03-02 09:00 CST  create  7    {action['reason']}",
+        "Rows until Mon 2026-03-02 12:00 CST (the horizon): 1 to create.",
+        "Nothing was written. Later ones: `jittask pending TASK --until DATE`.",
+    ]
+    early = jittask("sync", "--dry-run", "--now", "2026-02-20T12:00:00+08:00")
+    assert early.out.splitlines()[0] == "Rows until Sat 2026-02-21 12:00 CST (the horizon): nothing to do."
 
 
 def test_a_sync_without_a_server_says_where_it_tried(
@@ -271,6 +279,83 @@ def test_preview_of_a_row(jittask: Jittask, shop: Path) -> None:
 def test_preview_of_what_is_none(jittask: Jittask, shop: Path) -> None:
     assert jittask("preview", "tasks.No").code == 1
     assert jittask("preview", "tasks.DailyReport", "--after", "soon").code == 1
+
+
+@pytest.fixture
+def contracts(shop: Path) -> Path:
+    """Two contracts, of which reminders are due on March 3 and March 22, at nine; no hook saw them."""
+    edit(shop / "app.json", timezone="Asia/Shanghai")
+    add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 10))
+    add_contract(shop, id=12, customer="Bo", endDate=date(2026, 3, 29))
+    return shop
+
+
+def test_pending_up_to_a_date(jittask: Jittask, contracts: Path) -> None:
+    done = jittask("pending", "tasks.ContractReminder", "--until", "2026-03-22")  # that day included
+    first, second = json.loads(jittask("pending", "tasks.ContractReminder", "--until", "2026-03-22", "--json").out)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        "due                       row  taskId                                note",
+        f"Tue 2026-03-03 09:00 CST  7    {first['taskId']}",
+        f"Sun 2026-03-22 09:00 CST  12   {second['taskId']}",
+        "Pending until Sun 2026-03-22 23:59 CST: 2.",
+    ]
+    assert [first["row"], first["dueTime"], first["status"]] == ["7", "2026-03-03T09:00:00+08:00", "pending"]
+    # A time is included, too; the horizon is a day.
+    assert len(json.loads(jittask("pending", "tasks.ContractReminder", "--json").out)) == 1
+    until = ["--until", "2026-03-22 09:00:00"]
+    assert len(json.loads(jittask("pending", "tasks.ContractReminder", *until, "--json").out)) == 2
+    until = ["--until", "2026-03-22 08:59:59"]
+    assert len(json.loads(jittask("pending", "tasks.ContractReminder", *until, "--json").out)) == 1
+
+
+def test_pending_says_when_there_is_more_or_none(jittask: Jittask, contracts: Path) -> None:
+    done = jittask("pending", "tasks.ContractReminder", "--until", "2026-12-31", "--limit", "1")
+    assert "Pending until Thu 2026-12-31 23:59 CST: 1." in done.out
+    assert "more than 1; --limit" in done.err
+    assert jittask("pending", "tasks.ContractReminder", "--until", "2026-12-31", "--limit", "2").err == ""
+    edit(contracts / "tasks/ContractReminder/e.json", enable=0)
+    done = jittask("pending", "tasks.ContractReminder", "--until", "2026-12-31")
+    assert done.out == "Pending until Thu 2026-12-31 23:59 CST: none.\n"
+    assert "disabled" in done.err
+
+
+def test_pending_of_a_schedule(jittask: Jittask, contracts: Path) -> None:
+    done = jittask("pending", "tasks.DailyReport", "--until", "2026-03-03")
+    assert done.out.splitlines()[:2] == ["due                       note", "Mon 2026-03-02 09:00 CST"]
+    assert "jittask records tasks.DailyReport --status pending" in done.err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["tasks.No"], "its templates are"),
+        (["tasks.DailyReport", "--until", "soon"], "--until: 'soon' is no time"),
+        (["tasks.DailyReport", "--until", "2026-03-01"], "--until 2026-03-01; allowed: a time that is not past"),
+        (["tasks.DailyReport", "--until", "9999-12-31"], "--until"),
+    ],
+)
+def test_pending_of_what_is_none(jittask: Jittask, contracts: Path, args: list[str], said: str) -> None:
+    done = jittask("pending", *args)
+    assert (done.code, done.out) == (1, "")
+    assert said in done.err
+
+
+def test_a_row_seen_whole(jittask: Jittask, contracts: Path) -> None:
+    done = jittask("row", "models.Contract", "12")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0] == "models.Contract 12"
+    assert "  From 7 days before `endDate` (2026-03-29), at 09:00." in lines
+    assert "  Sun 2026-03-22 09:00 CST  pending     beyond the horizon (24 hours)" in lines
+    data = json.loads(jittask("row", "models.Contract", "12", "--json").out)
+    assert [t["dueTime"] for t in data["templates"][0]["tasks"]] == ["2026-03-22T09:00:00+08:00"]
+    done = jittask("row", "models.Contract", "99")
+    assert (done.code, done.out) == (1, "")
+    assert "has no row '99'" in done.err
+    done = jittask("row", "models.No", "99")
+    assert (done.code, done.out) == (1, "")
+    assert "its models are models.Contract" in done.err
 
 
 def test_doctor(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,6 +466,8 @@ def test_help_lists_the_commands_of_the_contract(jittask: Jittask) -> None:
         "end",
         "preview",
         "calendar",
+        "pending",
+        "row",
         "records",
         "doctor",
         "db",

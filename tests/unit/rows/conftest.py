@@ -1,1 +1,1 @@
-from shop import postgres, shop  # noqa: F401  fixtures
+from shop import on, postgres, server, shop  # noqa: F401  fixtures
