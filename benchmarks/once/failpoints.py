@@ -1,0 +1,128 @@
+"""Where a process may be killed: named calls of the package, the process ends before or after the n-th one.
+
+The package knows nothing of this: a child process wraps the function before it begins its work.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from jittask_prefect.errors import PrefectApiError
+
+SYNC = {
+    "before-lease": ("rows.ledger:take_lease", "before"),
+    "after-lease": ("rows.sync:ledger.require", "before"),  # the second one: the lease is committed, nothing is planned
+    "after-plan": ("rows.sync:apply_all", "before"),
+    "after-apply": ("rows.sync:apply_all", "after"),
+    "after-memory": ("rows.ledger:remember", "after"),
+    "before-close": ("rows.ledger:supersede", "before"),
+    "after-close": ("rows.ledger:supersede", "after"),
+    "before-insert": ("rows.ledger:insert_all", "before"),
+    "after-insert": ("rows.ledger:insert_all", "after"),
+    "before-watermark": ("rows.ledger:put", "before"),
+    "after-watermark": ("rows.ledger:put", "after"),
+    "before-recover": ("rows.sync:recover", "before"),
+    "after-recover": ("rows.sync:recover", "after"),
+    "after-reconcile": ("rows.sync:reconcile", "after"),
+    "before-end": ("api:set_state", "before"),
+    "after-end": ("api:set_state", "after"),
+    "before-create": ("api:create_run", "before"),
+    "after-create": ("api:create_run", "after"),
+    "between-create-and-mark": ("rows.handover:_handed_over", "before"),
+    "after-mark": ("rows.handover:_handed_over", "after"),
+    "before-free": ("rows.ledger:free_lease", "before"),
+    "after-free": ("rows.ledger:free_lease", "after"),
+}
+EXECUTION = {
+    "before-claim": ("rows.ledger:claim", "before"),
+    "uncommitted-claim": ("rows.ledger:claim", "after"),
+    "after-claim": ("running.execute:kept", "before"),
+    "before-function": ("running.execute:call", "before"),
+    "after-function": ("running.execute:call", "after"),
+    "before-finish": ("rows.ledger:finish", "before"),
+    "after-finish": ("rows.ledger:finish", "after"),
+    "before-commit": ("running.execute:RowSession.finish", "before"),
+    "after-commit": ("running.execute:RowSession.finish", "after"),
+    "before-return": ("running.execute:after_return", "before"),
+    "before-state": ("api:set_state", "before"),
+}
+STOPS = (
+    "after-plan",
+    "before-recover",
+    "after-recover",
+    "after-reconcile",
+    "before-create",
+    "after-create",
+    "after-mark",
+)
+"""Where a process may also stand still: outside a transaction, whose locks would keep everybody waiting."""
+SKIP = {"after-lease": 1}
+"""How many calls come before the one that is meant."""
+
+
+def _holder(target: str, api: Any) -> tuple[Any, str]:
+    """The object whose attribute is the function, and the attribute's name."""
+    module, _, path = target.partition(":")
+    holder = api if module == "api" else importlib.import_module(f"jittask_prefect.{module}")
+    *outer, name = path.split(".")
+    for part in outer:
+        holder = getattr(holder, part)
+    getattr(holder, name)
+    return holder, name
+
+
+def absent(api: Any) -> list[str]:
+    """The failpoints whose function the package does not have any more: this table is to be brought up to date."""
+    missing = []
+    for name, (target, _) in {**SYNC, **EXECUTION}.items():
+        try:
+            _holder(target, api)
+        except (AttributeError, ImportError):
+            missing.append(name)
+    return missing
+
+
+def arm(name: str, nth: int, api: Any, what: int = signal.SIGKILL) -> None:
+    """Have this process killed (or stopped) at a failpoint's n-th call (from 1)."""
+    target, when = {**SYNC, **EXECUTION}[name]
+    left = [nth + SKIP.get(name, 0)]
+
+    def die() -> None:
+        os.kill(os.getpid(), what)
+
+    def around(real: Callable[..., Any], *args: Any, **keys: Any) -> Any:
+        left[0] -= 1
+        meant = left[0] == 0  # the function may call itself
+        if meant and when == "before":
+            die()
+        found = real(*args, **keys)
+        if meant and when == "after":
+            die()
+        return found
+
+    _wrap(target, api, around)
+
+
+def lose_answers(api: Any, often: Callable[[], bool]) -> None:
+    """Have some answers of the server be lost, after it has done what it was asked."""
+
+    def around(real: Callable[..., Any], *args: Any, **keys: Any) -> Any:
+        found = real(*args, **keys)
+        if often():
+            raise PrefectApiError("the answer was lost")
+        return found
+
+    _wrap("api:create_run", api, around)
+
+
+def _wrap(target: str, api: Any, around: Callable[..., Any]) -> None:
+    holder, name = _holder(target, api)
+    real = getattr(holder, name)
+    if isinstance(holder, type):
+        setattr(holder, name, lambda self, *args, **keys: around(real, self, *args, **keys))
+    else:
+        setattr(holder, name, lambda *args, **keys: around(real, *args, **keys))
