@@ -187,7 +187,7 @@ class Scan:
         except UNREADABLE as error:
             if len(values) == 1:
                 why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-                yield Unreadable(_shown(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
+                yield Unreadable(_key(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
                 return
             half = len(values) // 2
             yield from self._by_halves(connection, values[:half])
@@ -247,6 +247,13 @@ def _behind(keys: Sequence[Any], last: Sequence[Any]) -> ColumnElement[bool]:
         same = [k == v for k, v in zip(keys[:number], last[:number], strict=True)]
         parts.append(and_(*same, key > value))
     return or_(*parts)
+
+
+def _key(values: Sequence[Any]) -> str:
+    try:
+        return ledger.key_text(values)
+    except ValueError:
+        return _shown(values)
 
 
 def _shown(values: Sequence[Any]) -> str:

@@ -186,9 +186,12 @@ def _ready(app: App, database: str, report: Report) -> bool:
         try:
             with app.engine(database).connect() as connection:
                 ledger.require(connection, f"database {database}" if database else "the app's database")
-        except (SQLAlchemyError, LedgerError) as error:
+        except LedgerError as error:
             report.down.add(database)
-            report.problems.append(f"database {database}: {error}")
+            report.problems.append(str(error))
+        except SQLAlchemyError as error:
+            report.down.add(database)
+            report.problems.append(f"database {database or 'default'}: {error}")
     return database not in report.down
 
 
