@@ -321,7 +321,7 @@ def insert_all(connection: Connection, table: Any, rows: Sequence[Mapping[str, A
     if not rows:
         return
     if connection.dialect.name in ("postgresql", "sqlite"):
-        connection.execute(_unless_there(connection, table, rows[0]), rows)
+        _execute(connection, _unless_there(connection, table, rows[0]), rows)
         return
     for values in rows:
         insert_once(connection, table, values)
@@ -406,13 +406,18 @@ def close(
     return bool(changed.rowcount)
 
 
+def _execute(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A statement for each of some rows; for one alone drivers have a shorter way."""
+    connection.execute(statement, rows[0] if len(rows) == 1 else rows)
+
+
 def supersede(connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime) -> None:
     """Close pending tasks, each with a message, that are no longer what their rows say."""
     if tasks:
         values = {"status": "ended", "outcome": "superseded", "finished": now, "dirty": True, "returned": True}
         mine = and_(entries.c.task_id == bindparam("task"), entries.c.status == "pending")
         statement = update(entries).where(mine).values(**values, message=bindparam("why"))
-        connection.execute(statement, [{"task": task_id, "why": why} for task_id, why in tasks])
+        _execute(connection, statement, [{"task": task_id, "why": why} for task_id, why in tasks])
 
 
 def look_again(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
@@ -420,7 +425,7 @@ def look_again(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
     if rows:
         mine = and_(entries.c.template == bindparam("of"), entries.c.row_key == bindparam("row"))
         statement = update(entries).where(mine, entries.c.start_value.is_not(None)).values(start_value=None)
-        connection.execute(statement, [{"of": template, "row": key} for template, key in rows])
+        _execute(connection, statement, [{"of": template, "row": key} for template, key in rows])
 
 
 def mark(connection: Connection, tasks: Sequence[tuple[str, datetime | None, datetime | None]]) -> None:
@@ -428,7 +433,7 @@ def mark(connection: Connection, tasks: Sequence[tuple[str, datetime | None, dat
     if tasks:
         statement = update(entries).where(entries.c.task_id == bindparam("task"))
         statement = statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
-        connection.execute(statement, [{"task": t, "start": start, "end": end} for t, start, end in tasks])
+        _execute(connection, statement, [{"task": t, "start": start, "end": end} for t, start, end in tasks])
 
 
 def claim(connection: Connection, task_id: str, owner: str, run_id: str, now: datetime, seconds: float) -> bool:
