@@ -28,7 +28,7 @@ from jittask_prefect.rows.plan import Report
 from jittask_prefect.testing import FakePrefect, build_app
 
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
-FAR = "2026-03-02 08:15:00.000000"  # runs due before are asked for one by one
+FAR = "2026-03-02 08:15:00.500000"  # runs due before are asked for one by one
 MODEL = """
 from pydantic import NaiveDatetime
 from sqlmodel import Field, SQLModel
@@ -82,7 +82,7 @@ def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
         insert = f"INSERT INTO {table} (id, at, status, title) {source}"
     else:
         at = f"to_timestamp({seconds}) AT TIME ZONE 'UTC'"
-        source = f"SELECT n, {at}, 'open', 'a title of some length' FROM generate_series(0, {rows - 1}) n"
+        source = f"SELECT n, {at}, 'open', 'a title of some length' FROM generate_series(CAST(0 AS bigint), {rows - 1}) n"
         insert = f"INSERT INTO {table} (id, at, status, title) {source}"
     with engine.begin() as connection:
         connection.execute(text(insert))
