@@ -82,7 +82,9 @@ def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
         insert = f"INSERT INTO {table} (id, at, status, title) {source}"
     else:
         at = f"to_timestamp({seconds}) AT TIME ZONE 'UTC'"
-        source = f"SELECT n, {at}, 'open', 'a title of some length' FROM generate_series(CAST(0 AS bigint), {rows - 1}) n"
+        source = (
+            f"SELECT n, {at}, 'open', 'a title of some length' FROM generate_series(CAST(0 AS bigint), {rows - 1}) n"
+        )
         insert = f"INSERT INTO {table} (id, at, status, title) {source}"
     with engine.begin() as connection:
         connection.execute(text(insert))
