@@ -188,7 +188,7 @@ class Look:
         """The rows of some keys; those that are gone, or do not meet the filter, without a date."""
         rows = self.scan.of_keys(connection, keys)
         there = {row.key for row in rows}
-        return rows + [Dated((), key, None, None) for key in keys if key not in there]
+        return rows + [Dated(key, None, None) for key in keys if key not in there]
 
     def _condition(self, all_rows: bool) -> ColumnElement[bool] | None:
         """Which rows are looked at."""

@@ -32,9 +32,8 @@ Window = tuple[datetime, datetime]
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """A row as planning sees it: its key as values and as text, and its dates as the database has them."""
+    """A row as planning sees it: its key as the ledger has it, and its dates as the database has them."""
 
-    values: tuple[Any, ...]
     key: str
     start: Any
     end: Any
@@ -218,7 +217,7 @@ class Scan:
         for date_, held in zip(record[count:], (self.start, self.end), strict=False):
             if held is not None and not held.aware and getattr(date_, "tzinfo", None) is not None:
                 return Unreadable(key, f"{date_.isoformat(' ')} in {held.key}, a column of times without a zone")
-        return Dated(values, key, record[count], record[count + 1] if self.end is not None else None)
+        return Dated(key, record[count], record[count + 1] if self.end is not None else None)
 
 
 # What a driver, or SQLAlchemy's own reading of SQLite's texts, raises for what is no date.
