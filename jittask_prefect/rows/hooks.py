@@ -73,7 +73,7 @@ def save_row(
     Returns:
         The actions, `skip` ones (nothing to do) among them.
     """
-    key = ledger.key_of(row)
+    key = ledger.key_of(row, connection.dialect.name)
     actions: list[Action] = []
     for template in app.row_templates(model):
         try:
@@ -263,11 +263,12 @@ def _flushed_of(
     related = any("." in name for t in templates for name in t.filter.fields)
     keys: dict[str, Any] = {}
     moved: set[str] = set()
+    dialect = session.get_bind(sa_inspect(cls)).dialect.name
     for row, new, changed in rows:
         if not (new or related or changed & fields):
             continue
         try:
-            key = ledger.key_of(row)
+            key = ledger.key_of(row, dialect)
         except ValueError as error:
             _warn(model, error)
             continue

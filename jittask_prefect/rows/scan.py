@@ -186,7 +186,7 @@ class Scan:
         except UNREADABLE as error:
             if len(values) == 1:
                 why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-                yield Unreadable(_key(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
+                yield Unreadable(self._key(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
                 return
             half = len(values) // 2
             yield from self._by_halves(connection, values[:half])
@@ -207,11 +207,17 @@ class Scan:
         query = select(*self.keys, sa.type_coerce(self.start_column, sa.String)).where(condition).limit(most)
         return [(_shown(tuple(record[:-1])), str(record[-1])) for record in connection.execute(query)]
 
+    def _key(self, values: Sequence[Any]) -> str:
+        try:
+            return ledger.key_text(self.keys, values, self.dialect)
+        except ValueError:
+            return _shown(values)
+
     def _dated(self, record: Any) -> Dated | Unreadable:
         count = len(self.keys)
         values = tuple(record[:count])
         try:
-            key = ledger.key_text(values)
+            key = ledger.key_text(self.keys, values, self.dialect)
         except ValueError as error:
             return Unreadable(_shown(values), str(error))
         for date_, held in zip(record[count:], (self.start, self.end), strict=False):
@@ -246,13 +252,6 @@ def _behind(keys: Sequence[Any], last: Sequence[Any]) -> ColumnElement[bool]:
         same = [k == v for k, v in zip(keys[:number], last[:number], strict=True)]
         parts.append(and_(*same, key > value))
     return or_(*parts)
-
-
-def _key(values: Sequence[Any]) -> str:
-    try:
-        return ledger.key_text(values)
-    except ValueError:
-        return _shown(values)
 
 
 def _shown(values: Sequence[Any]) -> str:

@@ -163,7 +163,7 @@ def _joined(parts: Sequence[Any], dialect: str) -> Any:
 def _plain(column: Any, dialect: str) -> Any:
     kind = python_type(column.type)
     if kind is str:
-        return type_coerce(column, String)
+        return cast(column, Text) if dialect == "postgresql" else type_coerce(column, String)  # a CHAR without padding
     if kind is int:
         return cast(column, Text if dialect in ("sqlite", "postgresql") else String(20))
     if kind is uuid.UUID:

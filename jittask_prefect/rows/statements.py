@@ -128,7 +128,7 @@ def _keys(connection: Connection, statement: Update | Delete, keys: Sequence[Any
             query = query.where(statement.whereclause)
         named = [tuple(record) for each in params or [{}] for record in connection.execute(query, dict(each))]
     for key in named:
-        yield ledger.key_text(key)
+        yield ledger.key_text(keys, key, connection.dialect.name)
 
 
 def _named(statement: Update | Delete, keys: Sequence[Any], params: Params) -> list[tuple[Any, ...]] | None:
