@@ -110,12 +110,31 @@ def _save(
         # A result row has an entry's attributes, and making an entry of it takes longer than reading it.
         found.setdefault((record.template, record.row_key), []).append(cast(ledger.Entry, record))
     actions: list[Action] = []
+    turned = {key for key, row in rows.items() if row is not None and _turned(row, templates, connection)}
     for key, row in rows.items():
-        for template in templates:
+        for template in templates if key not in turned else ():
             entries_of = found.get((template.fullName, key), [])
             actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
     apply_all(connection, actions, model, now)
+    if turned:
+        for done in statements.follow(app, connection, model, templates, statements.Touched(keys=turned), now):
+            actions += done
     return actions
+
+
+def _turned(row: Any, templates: Sequence[DateFieldType], connection: Connection) -> bool:
+    """Whether only the database knows a date that was assigned.
+
+    PostgreSQL makes a time without a zone of one that has one, or the reverse, by the zone of its session.
+    """
+    if connection.dialect.name != "postgresql":
+        return False
+    for template in templates:
+        for name in template.fields:
+            value = row.__dict__.get(name)
+            if isinstance(value, datetime) and (value.tzinfo is not None) is not template.held(name).aware:
+                return True
+    return False
 
 
 def _plan(
@@ -334,7 +353,8 @@ def _before_commit(session: Session) -> None:
             connection = session.connection(bind_arguments={"mapper": sa_inspect(app.getElement(model))})
             if _has_ledger(connection):
                 with _apart(connection):
-                    if statements.follow(app, connection, model, touched, clock.now()):
+                    done = statements.follow(app, connection, model, app.row_templates(model), touched, clock.now())
+                    if sum(a.action != "skip" for actions in done for a in actions):
                         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
         except Exception as error:
             if ledger.took_the_transaction(error):
