@@ -110,30 +110,31 @@ def _save(
         # A result row has an entry's attributes, and making an entry of it takes longer than reading it.
         found.setdefault((record.template, record.row_key), []).append(cast(ledger.Entry, record))
     actions: list[Action] = []
-    turned = {key for key, row in rows.items() if row is not None and _turned(row, templates, connection)}
+    unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
     for key, row in rows.items():
-        for template in templates if key not in turned else ():
+        for template in templates if key not in unsure else ():
             entries_of = found.get((template.fullName, key), [])
             actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
     apply_all(connection, actions, model, now)
-    if turned:
-        for done in statements.follow(app, connection, model, templates, statements.Touched(keys=turned), now):
+    if unsure:
+        for done in statements.follow(app, connection, model, templates, statements.Touched(keys=unsure), now):
             actions += done
     return actions
 
 
-def _turned(row: Any, templates: Sequence[DateFieldType], connection: Connection) -> bool:
-    """Whether only the database knows a date that was assigned.
+def _unsure(row: Any, templates: Sequence[DateFieldType], connection: Connection) -> bool:
+    """Whether only the database knows what a column holds of a time: with a zone where it keeps none, or the reverse.
 
-    PostgreSQL makes a time without a zone of one that has one, or the reverse, by the zone of its session.
+    PostgreSQL turns such a time by the zone of its session, others drop the zone, and a text of SQLite may have one.
     """
-    if connection.dialect.name != "postgresql":
-        return False
     for template in templates:
         for name in template.fields:
             value = row.__dict__.get(name)
-            if isinstance(value, datetime) and (value.tzinfo is not None) is not template.held(name).aware:
-                return True
+            if isinstance(value, datetime):
+                held = template.held(name)
+                keeps = held.utc or (held.aware and connection.dialect.name == "postgresql")
+                if (value.tzinfo is not None) is not keeps:
+                    return True
     return False
 
 
