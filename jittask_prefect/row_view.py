@@ -204,7 +204,7 @@ def _found(session: Session, model: str, key: str) -> dict[str, list[Entry]]:
     """All that the ledger holds of the row, by template."""
     found: dict[str, list[Entry]] = {}
     connection = session.connection()
-    if ledger.version(connection) is not None:
+    if ledger.there(connection):
         query = select(entries).where(entries.c.row_key == key, entries.c.model == model)
         for record in connection.execute(query):
             found.setdefault(record.template, []).append(ledger.to_entry(record))

@@ -193,18 +193,31 @@ def version(connection: Connection) -> str | None:
     return get(connection, "schema")
 
 
+def there(connection: Connection, where: str = "") -> bool:
+    """Whether there are the tables, of this version: for reading, which can do without.
+
+    Args:
+        connection: To the database.
+        where: How an error calls it; by its own name where empty.
+
+    Raises:
+        LedgerError: They are of another version.
+    """
+    found = version(connection)
+    if found not in (None, SCHEMA_VERSION):
+        of = where or f"database {connection.engine.url.database}"
+        raise LedgerError(f"{of} has ledger tables of version {found}, not {SCHEMA_VERSION}: run `jittask db upgrade`")
+    return found is not None
+
+
 def require(connection: Connection, where: str) -> None:
     """Refuse to work without the tables.
 
     Raises:
         LedgerError: They are missing or of another version.
     """
-    found = version(connection)
-    if found != SCHEMA_VERSION:
-        have = (
-            "has no ledger tables" if found is None else f"has ledger tables of version {found}, not {SCHEMA_VERSION}"
-        )
-        raise LedgerError(f"{where} {have}: run `jittask db upgrade`")
+    if not there(connection, where):
+        raise LedgerError(f"{where} has no ledger tables: run `jittask db upgrade`")
 
 
 # State: watermarks and leases
