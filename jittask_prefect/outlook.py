@@ -198,10 +198,10 @@ def _of_part(
     if not coming:
         return
     known = ledger.version(connection) is not None
-    found = ledger.of_rows(connection, template.fullName, coming) if known else {}
+    found = ledger.of_rows(connection, [template.fullName], list(coming)) if known else {}
     for key, (series, due) in coming.items():
         try:
-            for item in planned(app, template, key, series, due, found.get(key, []), now):
+            for item in planned(app, template, key, series, due, found.get((template.fullName, key), []), now):
                 kept.add(item)
         except (ValueError, OverflowError, TypeError) as error:
             kept.problem(f"{template.fullName}, row {key}: {error}")
