@@ -197,10 +197,11 @@ def _of_part(
             kept.problem(f"{template.fullName}, row {row.key}: {error}")
     if not coming:
         return
-    found = ledger.of_rows(connection, template.fullName, coming) if ledger.there(connection) else {}
+    known = ledger.there(connection)
+    found = ledger.of_rows(connection, [template.fullName], list(coming)) if known else {}
     for key, (series, due) in coming.items():
         try:
-            for item in planned(app, template, key, series, due, found.get(key, []), now):
+            for item in planned(app, template, key, series, due, found.get((template.fullName, key), []), now):
                 kept.add(item)
         except (ValueError, OverflowError, TypeError) as error:
             kept.problem(f"{template.fullName}, row {key}: {error}")

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
@@ -77,8 +77,7 @@ def save_row(
     actions: list[Action] = []
     for template in app.row_templates(model):
         try:
-            with _apart(connection):
-                actions += _save(app, connection, [template], {key: row}, model, now, {key} if moved else ())
+            actions += _save(app, connection, [template], {key: row}, model, now, {key} if moved else ())
         except Exception as error:
             if ledger.took_the_transaction(error):
                 raise
@@ -101,24 +100,22 @@ def _save(
     moved: Collection[str],
 ) -> list[Action]:
     """Plan some rows (None: gone) by one look at the ledger, and write what changed."""
-    entries = ledger.entries.c
-    query = select(ledger.entries).where(
-        entries.template.in_([t.fullName for t in templates]), entries.row_key.in_(list(rows))
-    )
-    found: dict[tuple[str, str], list[ledger.Entry]] = {}
-    for record in connection.execute(query):
-        # A result row has an entry's attributes, and making an entry of it takes longer than reading it.
-        found.setdefault((record.template, record.row_key), []).append(cast(ledger.Entry, record))
-    actions: list[Action] = []
     unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
-    for key, row in rows.items():
-        for template in templates if key not in unsure else ():
-            entries_of = found.get((template.fullName, key), [])
-            actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
-    apply_all(connection, actions, model, now)
-    if unsure:
-        for done in statements.follow(app, connection, model, templates, statements.Touched(keys=unsure), now):
-            actions += done
+    with _Apart(connection) as apart:
+        found = ledger.of_rows(connection, [t.fullName for t in templates], list(rows), apart.first())
+        actions: list[Action] = []
+        for key, row in rows.items():
+            for template in templates if key not in unsure else ():
+                entries_of = found[template.fullName, key]
+                actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
+        stored: list[Action] = []
+        if unsure:
+            for done in statements.follow(app, connection, model, templates, statements.Touched(keys=unsure), now):
+                stored += done
+        if any(a.action != "skip" or a.dates is not None for a in actions):
+            with apart.last():
+                apply_all(connection, actions, model, now)
+    actions += stored
     return actions
 
 
@@ -192,8 +189,7 @@ def _follow(
     """Bring the tasks of rows to what the rows are now; nothing of it may make the caller's statement fail."""
     app, model, templates = of
     try:
-        with _apart(connection):
-            actions = _save(app, connection, templates, rows, model, now, moved)
+        actions = _save(app, connection, templates, rows, model, now, moved)
     except Exception as error:
         if ledger.took_the_transaction(error):
             raise
@@ -212,17 +208,55 @@ def _warn(model: str, error: Exception) -> None:
     log.warning("%s: the row's tasks could not be planned: %s: %s", model, type(error).__name__, error)
 
 
-@contextmanager
-def _apart(connection: Connection) -> Iterator[None]:
-    """On PostgreSQL a statement that fails takes the whole transaction with it, unless it stands in a savepoint.
+class _Apart:
+    """What the package does in the caller's transaction, of which an error must not take the transaction with it.
 
-    Not elsewhere: on SQLite a savepoint that comes first would be the transaction, and commit when it is released.
+    On PostgreSQL a statement that fails does, unless it stands in a savepoint. Not elsewhere: on SQLite a savepoint
+    that comes first would be the transaction, and commit when it is released. SQLAlchemy's own savepoint costs as much
+    as planning does.
     """
-    if connection.dialect.name != "postgresql":
-        yield
-        return
-    with connection.begin_nested():
-        yield
+
+    def __init__(self, connection: Connection) -> None:
+        self._needed, self._open = connection.dialect.name == "postgresql", False
+        self._raw = connection.connection
+        at_once = None if connection.dialect.is_async else getattr(self._raw.driver_connection, "pipeline", None)
+        self._trip: Callable[[], AbstractContextManager[Any]] = at_once or nullcontext  # psycopg: one round trip
+
+    def __enter__(self) -> _Apart:
+        return self
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """The first statements; their answers are there after it."""
+        if not self._needed:
+            yield
+            return
+        with self._trip():
+            self._say("SAVEPOINT jittask")
+            self._open = True
+            yield
+
+    @contextmanager
+    def last(self) -> Iterator[None]:
+        """The last statements, whose answers nobody reads."""
+        if not self._open:
+            yield
+            return
+        with self._trip():
+            yield
+            self._say("RELEASE SAVEPOINT jittask")
+        self._open = False
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._open:
+            if kind is not None:
+                self._say("ROLLBACK TO SAVEPOINT jittask")
+            self._say("RELEASE SAVEPOINT jittask")
+
+    def _say(self, statement: str) -> None:
+        cursor = self._raw.cursor()
+        cursor.execute(statement)
+        cursor.close()
 
 
 # Flushes
@@ -353,7 +387,9 @@ def _before_commit(session: Session) -> None:
         try:
             connection = session.connection(bind_arguments={"mapper": sa_inspect(app.getElement(model))})
             if _has_ledger(connection):
-                with _apart(connection):
+                with _Apart(connection) as apart:
+                    with apart.first():
+                        pass
                     done = statements.follow(app, connection, model, app.row_templates(model), touched, clock.now())
                     if sum(a.action != "skip" for actions in done for a in actions):
                         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import enum
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar, cast
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import (
     Connection,
@@ -40,6 +42,7 @@ from sqlmodel import Field, SQLModel
 
 from ..elements.q_bind import unpadded
 from ..errors import LedgerError
+from .prepared import Prepared, prepared
 
 SCHEMA_VERSION = "2"
 NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
@@ -319,7 +322,7 @@ def identity(app: str, template: str, row_key: str, nominal: datetime, generatio
 def insert_once(connection: Connection, table: Any, values: Mapping[str, Any]) -> bool:
     """Insert a row unless its key is taken; whether it was inserted. Needs no savepoint, so it may stand first."""
     if connection.dialect.name in ("postgresql", "sqlite"):
-        return bool(connection.execute(_unless_there(connection, table, values), [values]).rowcount)
+        return bool(_unless_there(connection, table, values).run(connection, [values]).rowcount)
     try:
         # MariaDB undoes no more than the statement; its IGNORE would also cut what is too long.
         connection.execute(insert(table).values(**values))
@@ -335,24 +338,18 @@ def insert_all(connection: Connection, table: Any, rows: Sequence[Mapping[str, A
     if not rows:
         return
     if connection.dialect.name in ("postgresql", "sqlite"):
-        _execute(connection, _unless_there(connection, table, rows[0]), rows)
+        _unless_there(connection, table, rows[0]).run(connection, rows).close()
         return
     for values in rows:
         insert_once(connection, table, values)
 
 
-_compiled: WeakKeyDictionary[Dialect, dict[tuple[str, ...], Any]] = WeakKeyDictionary()
-
-
-def _unless_there(connection: Connection, table: Any, values: Mapping[str, Any]) -> Any:
-    """The INSERT of such values; SQLAlchemy would compile its ON CONFLICT anew for each, which takes half a save."""
-    known = _compiled.setdefault(connection.dialect, {})
-    key = (table.name, *values)
-    if key not in known:
-        kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-        statement = kind.insert(table).on_conflict_do_nothing()
-        known[key] = statement.compile(dialect=connection.dialect, column_keys=list(values))
-    return known[key]
+def _unless_there(connection: Connection, table: Any, values: Mapping[str, Any]) -> Prepared:
+    """The INSERT of such values."""
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    columns = list(values)
+    name = ("insert", table.name, *columns)
+    return prepared(connection, name, lambda: kind.insert(table).on_conflict_do_nothing(), columns)
 
 
 def took_the_transaction(error: Exception) -> bool:
@@ -360,16 +357,42 @@ def took_the_transaction(error: Exception) -> bool:
     return getattr(getattr(error, "orig", None), "args", ())[:1] == (MYSQL_DEADLOCK,)
 
 
-def of_rows(connection: Connection, template: str, keys: Iterable[str]) -> dict[str, list[Entry]]:
-    """The entries of some rows of a template, by row key; they are only to be read."""
-    found: dict[str, list[Entry]] = {key: [] for key in keys}
-    wanted = list(found)
-    for start in range(0, len(wanted), 500):
-        part = wanted[start : start + 500]
-        query = select(*_PLANNED).where(entries.c.template == template, entries.c.row_key.in_(part))
-        for record in connection.execute(query):
-            found[record.row_key].append(cast(Entry, record))  # a model's instance would take ten times as long
+def of_rows(
+    connection: Connection,
+    templates: Sequence[str],
+    keys: Sequence[str],
+    trip: AbstractContextManager[Any] | None = None,
+) -> dict[tuple[str, str], list[Entry]]:
+    """What planning reads of the entries of some rows, by template and row key; they are only to be read.
+
+    Args:
+        connection: In a transaction.
+        templates: Their full names.
+        keys: The rows' keys.
+        trip: Entered while the statements are sent; the answers are fetched after it.
+    """
+    found: dict[tuple[str, str], list[Entry]] = {(name, key): [] for name in templates for key in keys}
+    asked = []
+    with trip or nullcontext():
+        for start in range(0, len(keys), 512):
+            part = keys[start : start + 512]
+            size = 1 << (len(part) - 1).bit_length()  # few statements, and each key of the last one again and again
+            query = prepared(connection, ("of rows", len(templates), size), partial(_of_rows, len(templates), size))
+            binds = {f"of{number}": name for number, name in enumerate(templates)}
+            binds |= {f"row{number}": part[min(number, len(part) - 1)] for number in range(size)}
+            asked.append((query, query.run(connection, [binds])))
+    for query, cursor in asked:
+        for record in query.records(cursor):
+            entry = _Planned._make(record)
+            found[entry.template, entry.row_key].append(cast(Entry, entry))
     return found
+
+
+def _of_rows(templates: int, size: int) -> Any:
+    names = [bindparam(f"of{number}", type_=entries.c.template.type) for number in range(templates)]
+    keys = [bindparam(f"row{number}", type_=entries.c.row_key.type) for number in range(size)]
+    columns = [entries.c[name] for name in _Planned._fields]
+    return select(*columns).where(entries.c.template.in_(names), entries.c.row_key.in_(keys))
 
 
 def with_open(connection: Connection, template: str, after: str, most: int) -> list[str]:
@@ -384,7 +407,11 @@ def with_open(connection: Connection, template: str, after: str, most: int) -> l
     return list(connection.execute(query).scalars())
 
 
-_PLANNED = [c for c in entries.c if c.name not in ("result", "arg_dict", "func_name", "owner")]
+# What planning reads of an entry; a model's instance would take ten times as long to make.
+_Planned = namedtuple(
+    "_Planned",
+    "task_id template row_key nominal generation anchor start_value end_value due status outcome message",
+)
 
 
 def to_entry(record: Any) -> Entry:
@@ -420,34 +447,41 @@ def close(
     return bool(changed.rowcount)
 
 
-def _execute(connection: Connection, statement: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A statement for each of some rows; for one alone drivers have a shorter way."""
-    connection.execute(statement, rows[0] if len(rows) == 1 else rows)
-
-
 def supersede(connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime) -> None:
     """Close pending tasks, each with a message, that are no longer what their rows say."""
     if tasks:
-        values = {"status": "ended", "outcome": "superseded", "finished": now, "dirty": True, "returned": True}
-        mine = and_(entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-        statement = update(entries).where(mine).values(**values, message=bindparam("why"))
-        _execute(connection, statement, [{"task": task_id, "why": why} for task_id, why in tasks])
+        of = [{"task": task_id, "why": why, "now": now} for task_id, why in tasks]
+        prepared(connection, "supersede", _supersede).run(connection, of).close()
+
+
+def _supersede() -> Any:
+    values = {"status": "ended", "outcome": "superseded", "dirty": True, "returned": True, "start_value": None}
+    mine = and_(entries.c.task_id == bindparam("task"), entries.c.status == "pending")
+    return update(entries).where(mine).values(**values, finished=bindparam("now"), message=bindparam("why"))
 
 
 def look_again(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
     """Have the next sync plan rows, each with its template, whatever was planned for their dates before."""
     if rows:
-        mine = and_(entries.c.template == bindparam("of"), entries.c.row_key == bindparam("row"))
-        statement = update(entries).where(mine, entries.c.start_value.is_not(None)).values(start_value=None)
-        _execute(connection, statement, [{"of": template, "row": key} for template, key in rows])
+        of = [{"of": template, "row": key} for template, key in rows]
+        prepared(connection, "look again", _look_again).run(connection, of).close()
+
+
+def _look_again() -> Any:
+    mine = (entries.c.template == bindparam("of"), entries.c.row_key == bindparam("row"))
+    return update(entries).where(*mine, entries.c.start_value.is_not(None)).values(start_value=None)
 
 
 def mark(connection: Connection, tasks: Sequence[tuple[str, datetime | None, datetime | None]]) -> None:
     """Write down from which dates of their rows tasks were planned."""
     if tasks:
-        statement = update(entries).where(entries.c.task_id == bindparam("task"))
-        statement = statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
-        _execute(connection, statement, [{"task": t, "start": start, "end": end} for t, start, end in tasks])
+        of = [{"task": task_id, "start": start, "end": end} for task_id, start, end in tasks]
+        prepared(connection, "mark", _mark).run(connection, of).close()
+
+
+def _mark() -> Any:
+    statement = update(entries).where(entries.c.task_id == bindparam("task"))
+    return statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
 
 
 def claim(connection: Connection, task_id: str, owner: str, run_id: str, now: datetime, seconds: float) -> bool:

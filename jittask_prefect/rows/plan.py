@@ -28,6 +28,7 @@ class Action:
         closes: The ids of the open tasks that it closes.
         missed: The task is recorded as missed instead of being run.
         dates: The row's dates that it was planned from, as the ledger keeps them; for `skip` where it has others.
+        again: Other tasks of the row say from which dates they were planned, and that must not count any more.
     """
 
     action: str
@@ -42,6 +43,7 @@ class Action:
     closes: tuple[str, ...] = ()
     missed: bool = False
     dates: Dates | None = None
+    again: bool = False
 
     def as_dict(self) -> dict[str, str]:
         """The action as `jittask sync --json` prints it."""
@@ -147,7 +149,7 @@ def plan_row(
         return Action(action, template, row, e.task_id, e.due, reason, e.nominal, e.anchor, e.generation)
 
     if series is None:
-        return [about("end", e, gone) for e in waiting]
+        return _forgetting([about("end", e, gone) for e in waiting], entries)
     anchor = _utc(series.anchor)
     # Of two of one generation (a hook and a sync at one moment) the one of the row's present date counts as the later.
     by_age = sorted(entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True)
@@ -185,7 +187,18 @@ def plan_row(
     left = sorted(stale, key=lambda e: e.due)
     actions = [_paired(a, left) for a in actions]
     actions += [about("end", e, "no longer an occurrence of the row") for e in left]
-    return sorted(actions, key=lambda a: a.due)
+    return _forgetting(sorted(actions, key=lambda a: a.due), entries)
+
+
+def _forgetting(actions: list[Action], entries: Sequence[Entry]) -> list[Action]:
+    """A row that comes back to a date it had is to be looked at, though tasks that are over were planned from it."""
+    closing = {a.task_id for a in actions if a.action == "end"}.union(*(a.closes for a in actions))
+    if all(e.start_value is None or e.task_id in closing for e in entries):
+        return actions
+    new = ("create", "reschedule")
+    return [
+        replace(a, again=True) if a.action == "end" or (a.action in new and a.generation > 1) else a for a in actions
+    ]
 
 
 def _utc(instant: datetime) -> datetime:

@@ -211,10 +211,10 @@ class Look:
         while True:
             with self.engine.connect() as connection:
                 keys = ledger.with_open(connection, self.name, last, CHUNK)
-                found = ledger.of_rows(connection, self.name, keys)
+                found = ledger.of_rows(connection, [self.name], keys)
             actions: list[Action] = []
             for key in keys:
-                actions += self._plan(key, None, (), found[key], gone="disabled")
+                actions += self._plan(key, None, (), found[self.name, key], gone="disabled")
             yield actions
             if len(keys) < CHUNK:
                 return
@@ -244,12 +244,12 @@ class Look:
                 else:
                     part.append(row)
             keys = [row.key for row in part]
-            known = dict.fromkeys(keys, ()) if fresh else ledger.of_rows(connection, self.name, keys)
+            known = {} if fresh else ledger.of_rows(connection, [self.name], keys)
             if self.changed:
                 self.seen.update(keys)
             for row in part:
                 try:
-                    actions += self._row(row, known[row.key])
+                    actions += self._row(row, known.get((self.name, row.key), ()))
                 except (ValueError, OverflowError, TypeError) as error:
                     self._problem(row.key, str(error))
         return actions

@@ -75,11 +75,10 @@ def apply_all(connection: Connection, actions: Sequence[Action], model: str, now
     for action in actions:
         if action.action == "end":
             closed.append((action.task_id, f"ended: {action.reason}"))
-            again[action.template, action.row] = None
         elif action.action in ("create", "reschedule"):
             closed += [(old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}") for old in action.closes]
-            if action.generation > 1:
-                again[action.template, action.row] = None
+        if action.again:
+            again[action.template, action.row] = None
     ledger.supersede(connection, closed, now)
     ledger.look_again(connection, list(again))
     # Only now: what is written of a row here stands for its present dates.

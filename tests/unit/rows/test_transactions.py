@@ -187,3 +187,44 @@ def test_an_entry_that_does_not_fit_is_no_silent_cut(on: Make) -> None:
             made = False
     kept = [e.row_key for e in s.entries(task_id="other")]
     assert (made, kept) in ((False, []), (True, ["x" * 256]))  # SQLite has no lengths
+
+
+def test_the_ledger_refuses_an_entry(on: Make, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    # an error of ours in the last statements of a save, which PostgreSQL gets in one round trip: the row is saved,
+    # rows of the same transaction before and after it are planned, and the next sync finds it once it can
+    rule = {
+        "sqlite": "CREATE TRIGGER refused BEFORE INSERT ON jittask_ledger WHEN NEW.row_key = '2' "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        "postgresql": "ALTER TABLE jittask_ledger ADD CONSTRAINT refused CHECK (row_key <> '2')",
+        "mariadb": "ALTER TABLE jittask_ledger ADD CONSTRAINT refused CHECK (row_key <> '2')",
+    }
+    drop = {"sqlite": "DROP TRIGGER refused"}.get(server.kind, "ALTER TABLE jittask_ledger DROP CONSTRAINT refused")
+    s = on()
+    s.raw(rule[server.kind])
+    cls = s.element("models.Bill")
+    with s.session() as session:
+        for key in (1, 2, 3):
+            session.add(cls(id=key, at=TEN))
+            session.flush()
+        session.commit()
+    s.save(id=2, at=ELEVEN)
+    assert s.tasks() == ["1 03-02 10:00 #1 pending", "3 03-02 10:00 #1 pending"]
+    assert "refused" in caplog.text
+    s.raw(drop)
+    assert s.did() == ["create 2 03-02 11:00"]
+
+
+def test_many_rows_of_one_flush(on: Make) -> None:
+    s = on()
+    cls = s.element("models.Bill")
+    with s.session() as session:
+        session.add_all([cls(id=key, at=TEN) for key in range(1, 701)])
+        session.commit()
+    with s.session() as session:
+        for key in (1, 350, 700):
+            session.get(cls, key).at = ELEVEN
+        session.commit()
+    assert len(s.entries(status="pending")) == 700
+    assert sorted(e.row_key for e in s.entries(outcome="superseded")) == ["1", "350", "700"]
+    assert sorted(e.row_key for e in s.entries(generation=2)) == ["1", "350", "700"]
+    assert s.did() == []
