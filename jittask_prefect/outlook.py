@@ -136,7 +136,7 @@ def ledger_until(connection: Connection, template: DateFieldType, now: datetime)
     """
     if not template.enable:
         return None
-    if ledger.version(connection) is None:
+    if not ledger.there(connection):
         return now
     memory = ledger.memories(connection).get(template.fullName)
     if memory is None or memory.upto is None or memory.config != fingerprint(template):
@@ -197,7 +197,7 @@ def _of_part(
             kept.problem(f"{template.fullName}, row {row.key}: {error}")
     if not coming:
         return
-    known = ledger.version(connection) is not None
+    known = ledger.there(connection)
     found = ledger.of_rows(connection, [template.fullName], list(coming)) if known else {}
     for key, (series, due) in coming.items():
         try:
@@ -272,7 +272,7 @@ def _of_ledger(app: App, template: Meta, before: datetime, border: datetime | No
     query = select(entries).where(where).order_by(entries.c.due, entries.c.row_key).limit(kept.most)
     for place in places:
         with app.engine(place).connect() as connection:
-            if ledger.version(connection) is None:
+            if not ledger.there(connection):
                 continue
             for record in connection.execute(query):
                 kept.add(_of_entry(template, ledger.to_entry(record), zone))
@@ -299,7 +299,7 @@ def _of_schedule(app: App, template: Meta, now: datetime, before: datetime, most
     mine = and_(entries.c.template == template.fullName, entries.c.due >= now, entries.c.due < before)
     query = select(entries.c.due).where(mine, entries.c.func_name.is_(None), entries.c.status != "pending")
     with app.engine().connect() as connection:
-        ended = set(connection.execute(query).scalars()) if ledger.version(connection) is not None else set()
+        ended = set(connection.execute(query).scalars()) if ledger.there(connection) else set()
     coming = (o for o in series.between(now, before) if o.due.astimezone(UTC) not in ended)
     for item in islice(coming, most):
         yield Pending(template.fullName, None, item.due, item.nominal, item.moved)

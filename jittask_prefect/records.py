@@ -155,7 +155,7 @@ def _of_ledger(
     found: list[Record] = []
     for database in app.databases():
         with app.engine(database).connect() as connection:
-            if ledger.version(connection) is None:
+            if not ledger.there(connection):
                 continue
             query = select(entries).where(*where).order_by(entries.c.due.desc(), entries.c.task_id.desc()).limit(most)
             found += [of_entry(app, api, ledger.to_entry(r), now) for r in connection.execute(query)]
@@ -205,7 +205,7 @@ def _not_in_ledger(app: App, found: list[Record]) -> list[Record]:
     """Without those whose ledger entry, of another status, is the truth about them."""
     ids = [r["taskId"] for r in found]
     with app.engine().connect() as connection:
-        if ledger.version(connection) is None:
+        if not ledger.there(connection):
             return found
         known: set[str] = set()
         for part in range(0, len(ids), 500):

@@ -144,19 +144,23 @@ def view(app: App, model_name: str, text: str, now: datetime, count: int, past: 
         ArgumentError: The key is none of the model's, or there is no such row and never was a task of it.
     """
     model = _model(app, model_name)
-    values, text = _key(model_name, model, text)
-    with Session(app.engine(app.database_of(model_name))) as session:
+    engine = app.engine(app.database_of(model_name))
+    dialect = engine.dialect.name
+    values, text = _key(model_name, model, text, dialect)
+    with Session(engine) as session:
         try:
             row = session.get(model, values)
         except (DataError, OverflowError):  # what the column cannot hold
             raise _no_key(model_name, model, text) from None
         except ValueError as error:  # what SQLite holds as text in a date column, say
             raise JittaskError(f"{model_name} {text}: the row cannot be read: {error}") from error
-        key = text if row is None else ledger.key_of(row)  # as the row has it: a database may find `abc` by `ABC`
+        # The key as the row has it: a database may find `abc` by `ABC`.
+        key = text if row is None else ledger.key_of(row, dialect)
         found = _found(session, model_name, key)
         if row is None and not found:
-            some = session.execute(select(*sa_inspect(model).primary_key).limit(5))
-            keys = ", ".join(ledger.key_text(tuple(r)) for r in some) or "none"
+            columns = sa_inspect(model).primary_key
+            some = session.execute(select(*columns).limit(5))
+            keys = ", ".join(ledger.key_text(columns, tuple(r), dialect) for r in some) or "none"
             raise ArgumentError(
                 f"{model_name} has no row {key!r}, and the ledger no task of one; some rows that it has: {keys}"
             )
@@ -181,11 +185,11 @@ def _model(app: App, name: str) -> type[Any]:
     return found
 
 
-def _key(name: str, model: type[Any], text: str) -> tuple[tuple[Any, ...], str]:
+def _key(name: str, model: type[Any], text: str, dialect: str) -> tuple[tuple[Any, ...], str]:
     """The values of a key, and its text as the ledger writes it, also of a row that is gone."""
     try:
         values = ledger.key_value(model, text)
-        return values, ledger.key_text(values)
+        return values, ledger.key_text(sa_inspect(model).primary_key, values, dialect)
     except (ValueError, TypeError, ArithmeticError):
         raise _no_key(name, model, text) from None
 
@@ -200,7 +204,7 @@ def _found(session: Session, model: str, key: str) -> dict[str, list[Entry]]:
     """All that the ledger holds of the row, by template."""
     found: dict[str, list[Entry]] = {}
     connection = session.connection()
-    if ledger.version(connection) is not None:
+    if ledger.there(connection):
         query = select(entries).where(entries.c.row_key == key, entries.c.model == model)
         for record in connection.execute(query):
             found.setdefault(record.template, []).append(ledger.to_entry(record))

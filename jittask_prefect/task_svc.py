@@ -287,7 +287,8 @@ class TaskSvc(NormalService):
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
-            actions = hooks.delete_row(self.app, connection, ledger.key_of(row), model, clock.now())
+            key = ledger.key_of(row, connection.dialect.name)
+            actions = hooks.delete_row(self.app, connection, key, model, clock.now())
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
     def getTaskRecords(

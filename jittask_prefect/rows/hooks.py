@@ -73,7 +73,7 @@ def save_row(
     Returns:
         The actions, `skip` ones (nothing to do) among them.
     """
-    key = ledger.key_of(row)
+    key = ledger.key_of(row, connection.dialect.name)
     actions: list[Action] = []
     for template in app.row_templates(model):
         try:
@@ -100,17 +100,39 @@ def _save(
     moved: Collection[str],
 ) -> list[Action]:
     """Plan some rows (None: gone) by one look at the ledger, and write what changed."""
+    unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
     with _Apart(connection) as apart:
         found = ledger.of_rows(connection, [t.fullName for t in templates], list(rows), apart.first())
         actions: list[Action] = []
         for key, row in rows.items():
-            for template in templates:
+            for template in templates if key not in unsure else ():
                 entries_of = found[template.fullName, key]
                 actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
+        stored: list[Action] = []
+        if unsure:
+            for done in statements.follow(app, connection, model, templates, statements.Touched(keys=unsure), now):
+                stored += done
         if any(a.action != "skip" or a.dates is not None for a in actions):
             with apart.last():
                 apply_all(connection, actions, model, now)
+    actions += stored
     return actions
+
+
+def _unsure(row: Any, templates: Sequence[DateFieldType], connection: Connection) -> bool:
+    """Whether only the database knows what a column holds of a time: with a zone where it keeps none, or the reverse.
+
+    PostgreSQL turns such a time by the zone of its session, others drop the zone, and a text of SQLite may have one.
+    """
+    for template in templates:
+        for name in template.fields:
+            value = row.__dict__.get(name)
+            if isinstance(value, datetime):
+                held = template.held(name)
+                keeps = held.utc or (held.aware and connection.dialect.name == "postgresql")
+                if (value.tzinfo is not None) is not keeps:
+                    return True
+    return False
 
 
 def _plan(
@@ -295,11 +317,12 @@ def _flushed_of(
     related = any("." in name for t in templates for name in t.filter.fields)
     keys: dict[str, Any] = {}
     moved: set[str] = set()
+    dialect = session.get_bind(sa_inspect(cls)).dialect.name
     for row, new, changed in rows:
         if not (new or related or changed & fields):
             continue
         try:
-            key = ledger.key_of(row)
+            key = ledger.key_of(row, dialect)
         except ValueError as error:
             _warn(model, error)
             continue
@@ -367,7 +390,8 @@ def _before_commit(session: Session) -> None:
                 with _Apart(connection) as apart:
                     with apart.first():
                         pass
-                    if statements.follow(app, connection, model, touched, clock.now()):
+                    done = statements.follow(app, connection, model, app.row_templates(model), touched, clock.now())
+                    if sum(a.action != "skip" for actions in done for a in actions):
                         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
         except Exception as error:
             if ledger.took_the_transaction(error):

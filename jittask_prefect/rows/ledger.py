@@ -40,6 +40,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.types import DateTime, String, Text, TypeDecorator, TypeEngine
 from sqlmodel import Field, SQLModel
 
+from ..elements.q_bind import unpadded
 from ..errors import LedgerError
 from .prepared import Prepared, prepared
 
@@ -195,18 +196,31 @@ def version(connection: Connection) -> str | None:
     return get(connection, "schema")
 
 
+def there(connection: Connection, where: str = "") -> bool:
+    """Whether there are the tables, of this version: for reading, which can do without.
+
+    Args:
+        connection: To the database.
+        where: How an error calls it; by its own name where empty.
+
+    Raises:
+        LedgerError: They are of another version.
+    """
+    found = version(connection)
+    if found not in (None, SCHEMA_VERSION):
+        of = where or f"database {connection.engine.url.database}"
+        raise LedgerError(f"{of} has ledger tables of version {found}, not {SCHEMA_VERSION}: run `jittask db upgrade`")
+    return found is not None
+
+
 def require(connection: Connection, where: str) -> None:
     """Refuse to work without the tables.
 
     Raises:
         LedgerError: They are missing or of another version.
     """
-    found = version(connection)
-    if found != SCHEMA_VERSION:
-        have = (
-            "has no ledger tables" if found is None else f"has ledger tables of version {found}, not {SCHEMA_VERSION}"
-        )
-        raise LedgerError(f"{where} {have}: run `jittask db upgrade`")
+    if not there(connection, where):
+        raise LedgerError(f"{where} has no ledger tables: run `jittask db upgrade`")
 
 
 # State: watermarks and leases
@@ -547,23 +561,31 @@ def unreturned(connection: Connection, before: datetime) -> list[Entry]:
 # Row keys and values as text
 
 
-def key_of(row: Any) -> str:
-    """A row's key as text.
-
-    Raises:
-        ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
-    """
+def key_of(row: Any, dialect: str) -> str:
+    """A row's key as text; see `key_text`."""
     mapper = sa_inspect(type(row))
-    return key_text([getattr(row, mapper.get_property_by_column(c).key) for c in mapper.primary_key])
+    values = [getattr(row, mapper.get_property_by_column(c).key) for c in mapper.primary_key]
+    return key_text(mapper.primary_key, values, dialect)
 
 
-def key_text(key: Sequence[Any]) -> str:
+def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
     """The values of a row's key columns as text: the value itself, or a JSON list where there are several.
+
+    The text of a row is one, whether the values were assigned or come from the database: PostgreSQL fills up a CHAR
+    with spaces, MariaDB takes those at its end away. In SQLite such spaces tell keys apart.
+
+    Args:
+        columns: The model's key columns.
+        key: Their values.
+        dialect: The name of the database's kind.
 
     Raises:
         ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
     """
     values = [_plain(value) for value in key]
+    if dialect != "sqlite":
+        pairs = zip(columns, values, strict=True)
+        values = [unpadded(_bare(c.type), value) if isinstance(value, str) else value for c, value in pairs]
     text = str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     if not 0 < len(text) <= 255:
         raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
@@ -587,12 +609,16 @@ def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
 
 def python_type(of: TypeEngine[Any]) -> type[Any]:
     """The Python type of a column's values; a TypeDecorator (SQLModel's AutoString) is what it decorates."""
-    while isinstance(of, TypeDecorator):
-        of = of.impl_instance
     try:
-        return of.python_type
+        return _bare(of).python_type
     except NotImplementedError:
         return object
+
+
+def _bare(of: TypeEngine[Any]) -> TypeEngine[Any]:
+    while isinstance(of, TypeDecorator):
+        of = of.impl_instance
+    return of
 
 
 def _plain(value: Any) -> Any:

@@ -74,7 +74,7 @@ def pieces(
     templates = templates_of(app, database, report)
     try:
         with app.engine(database).connect() as connection:
-            fresh = ledger.version(connection) is None
+            fresh = not ledger.there(connection)
             known = {} if fresh else ledger.memories(connection)
             orphans = [] if fresh else _orphans(app, connection, templates)
     except (SQLAlchemyError, ImportError, JittaskError) as error:

@@ -85,7 +85,8 @@ class Scan:
         for low, high in found.spans:
             parts = [self.start_column.is_not(None)]
             if low is not None:
-                parts.append(self.start_column >= bounded(self.start, low, zone, first=True))
+                lower = bounded(self.start, low, zone, first=True)
+                parts.append(spelled.at_least(self.start_column, self.start, lower, self.dialect))
             if high is not None:
                 upper = spelled.at_most(
                     self.start_column, self.start, bounded(self.start, high, zone, first=False), self.dialect
@@ -98,7 +99,8 @@ class Scan:
             parts.append(spelled.on_days(self.start_column, self.start, found.days, self.dialect))
         if found.end is not None and self.end is not None:
             least = bounded(self.end, found.end, zone, first=True)
-            parts.append(or_(self.end_column.is_(None), self.end_column >= least))
+            bad = spelled.below_dates(self.end_column, self.dialect)
+            parts.append(or_(self.end_column.is_(None), self.end_column >= least, bad))
         return and_(*parts)
 
     def unplanned(self, window: Window) -> ColumnElement[bool] | None:
@@ -186,7 +188,7 @@ class Scan:
         except UNREADABLE as error:
             if len(values) == 1:
                 why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-                yield Unreadable(_key(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
+                yield Unreadable(self._key(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
                 return
             half = len(values) // 2
             yield from self._by_halves(connection, values[:half])
@@ -199,19 +201,25 @@ class Scan:
         """What is no date and, as text, comes before or after all dates; None where a database has true dates."""
         if self.dialect != "sqlite":
             return None
-        text = sa.type_coerce(self.start_column, sa.String)
-        return and_(or_(text < "0001-01-01", text > "9999-12-31T99"), self._filter())
+        field = self.start_column
+        return and_(or_(spelled.below_dates(field, self.dialect), spelled.above_dates(field)), self._filter())
 
     def texts(self, connection: Connection, condition: ColumnElement[bool], most: int) -> list[tuple[str, str]]:
         """The keys of some rows, and their date as it stands there."""
         query = select(*self.keys, sa.type_coerce(self.start_column, sa.String)).where(condition).limit(most)
         return [(_shown(tuple(record[:-1])), str(record[-1])) for record in connection.execute(query)]
 
+    def _key(self, values: Sequence[Any]) -> str:
+        try:
+            return ledger.key_text(self.keys, values, self.dialect)
+        except ValueError:
+            return _shown(values)
+
     def _dated(self, record: Any) -> Dated | Unreadable:
         count = len(self.keys)
         values = tuple(record[:count])
         try:
-            key = ledger.key_text(values)
+            key = ledger.key_text(self.keys, values, self.dialect)
         except ValueError as error:
             return Unreadable(_shown(values), str(error))
         for date_, held in zip(record[count:], (self.start, self.end), strict=False):
@@ -246,13 +254,6 @@ def _behind(keys: Sequence[Any], last: Sequence[Any]) -> ColumnElement[bool]:
         same = [k == v for k, v in zip(keys[:number], last[:number], strict=True)]
         parts.append(and_(*same, key > value))
     return or_(*parts)
-
-
-def _key(values: Sequence[Any]) -> str:
-    try:
-        return ledger.key_text(values)
-    except ValueError:
-        return _shown(values)
 
 
 def _shown(values: Sequence[Any]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import reduce
 from typing import Any
 
@@ -20,6 +20,9 @@ from ..elements.types import DateFieldType
 from .ledger import Stored, python_type
 
 Days = Collection[tuple[int, int]]
+FIRST_TEXT, LAST_TEXT = "0001-01-01", "9999-12-31T99"
+BEHIND = "~"
+"""With this at its end, a day comes behind all texts that begin with the day."""
 
 
 def stored(value: Any, held: Column) -> datetime | None:
@@ -71,15 +74,37 @@ def same_date(kept: Any, field: Any, held: Column, dialect: str, *, null: bool =
     return or_(same, kept.is_(None) & field.is_(None)) if null else same
 
 
+def at_least(field: Any, held: Column, value: Any, dialect: str) -> Any:
+    """A date's lower bound. SQLite's text `2026-02-30` is met from March 1 on: what is no date is met as well."""
+    if dialect != "sqlite" or held.kind is not Kind.DATE or value == date.min:
+        return field >= value
+    return type_coerce(field, String) > f"{value - timedelta(1)}{BEHIND}"
+
+
 def at_most(field: Any, held: Column, value: Any, dialect: str) -> Any:
     """A date's upper bound. In SQLite dates are texts, and `2026-03-02T05:00` comes after `2026-03-02 09:00`."""
-    if dialect != "sqlite" or held.kind is Kind.DATE:
+    if dialect != "sqlite":
         return field <= value
     text = type_coerce(field, String)
+    if held.kind is Kind.DATE:
+        return text <= f"{value}{BEHIND}"
     naive = stored(value, held)
     assert naive is not None
     with_t = func.substr(text, literal_column("11"), literal_column("1")) == literal_column("'T'")
     return (text <= naive.isoformat("T", "microseconds")) & ((field <= value) | with_t)
+
+
+def below_dates(field: Any, dialect: str) -> ColumnElement[bool]:
+    """Whether what is no date comes before all dates, or before those of its month."""
+    if dialect == "sqlite":
+        return type_coerce(field, String) < FIRST_TEXT
+    # MariaDB's zero dates; on PostgreSQL `-infinity` is a date.
+    return extract("day", field) == 0 if dialect in ("mysql", "mariadb") else false()
+
+
+def above_dates(field: Any) -> ColumnElement[bool]:
+    """Whether a text of SQLite, or a blob, comes after all dates."""
+    return type_coerce(field, String) > LAST_TEXT
 
 
 def on_days(field: Any, held: Column, days: Days, dialect: str) -> ColumnElement[bool]:
@@ -163,7 +188,7 @@ def _joined(parts: Sequence[Any], dialect: str) -> Any:
 def _plain(column: Any, dialect: str) -> Any:
     kind = python_type(column.type)
     if kind is str:
-        return type_coerce(column, String)
+        return cast(column, Text) if dialect == "postgresql" else type_coerce(column, String)  # a CHAR without padding
     if kind is int:
         return cast(column, Text if dialect in ("sqlite", "postgresql") else String(20))
     if kind is uuid.UUID:

@@ -28,7 +28,7 @@ from ..elements.app import App
 from ..elements.registry import owners_of_table
 from ..elements.types import DateFieldType
 from . import ledger
-from .plan import Report
+from .plan import Action, Report
 from .planning import Look
 from .sync import apply_all
 
@@ -79,26 +79,33 @@ def taken(session: Session) -> list[tuple[App, str, Touched]]:
     return [(app, model, touched) for (app, model), touched in session.info.pop(TOUCHED, {}).items()]
 
 
-def follow(app: App, connection: Connection, model: str, touched: Touched, now: datetime) -> bool:
-    """Plan what statements have changed, in the caller's transaction; whether the ledger was changed.
+def follow(
+    app: App,
+    connection: Connection,
+    model: str,
+    templates: Sequence[DateFieldType],
+    touched: Touched,
+    now: datetime,
+) -> Iterator[list[Action]]:
+    """Plan rows from what the database holds of them, in the caller's transaction; what was done, piece by piece.
 
     Args:
         app: The app.
         connection: The connection whose transaction the changes are in.
         model: The model's full name.
+        templates: Those of its templates that are looked at.
         touched: What was noted of its rows.
         now: The present instant.
     """
     report = Report()
     known = ledger.memories(connection)
-    for template in app.row_templates(model):
+    for template in templates:
         look = Look(app, template, connection.engine, now, None, known.get(template.fullName), report)
         for actions in look.of_statements(connection, sorted(touched.keys), new=touched.new):
             apply_all(connection, actions, model, now)
-            report.note(actions)
+            yield actions
     for problem in report.problems:
         log.warning("%s", problem)
-    return bool(report.changes)
 
 
 def _concerns(statement: Update, params: Params, cls: type[Any], templates: Sequence[DateFieldType]) -> bool:
@@ -128,7 +135,7 @@ def _keys(connection: Connection, statement: Update | Delete, keys: Sequence[Any
             query = query.where(statement.whereclause)
         named = [tuple(record) for each in params or [{}] for record in connection.execute(query, dict(each))]
     for key in named:
-        yield ledger.key_text(key)
+        yield ledger.key_text(keys, key, connection.dialect.name)
 
 
 def _named(statement: Update | Delete, keys: Sequence[Any], params: Params) -> list[tuple[Any, ...]] | None:

@@ -33,7 +33,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
         row = scan.load(session, template, key)
         if row is None:
             some = session.exec(select(template.model).limit(5)).all()
-            keys = ", ".join(map(ledger.key_of, some)) or "none"
+            keys = ", ".join(ledger.key_of(each, session.get_bind().dialect.name) for each in some) or "none"
             raise ArgumentError(f"{template.model_name} has no row {key!r}; some that it has: {keys}")
         session.expunge(row)
     return row

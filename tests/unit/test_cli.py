@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -423,6 +424,29 @@ def test_db_upgrade_makes_what_is_missing_once(jittask: Jittask, shop: Path) -> 
     assert "contract" in done.err
     assert "table contract" in jittask("db", "upgrade", "--models").out
     assert jittask("db", "upgrade", "--models").out.strip() == "the tables are current"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["pending", "tasks.ContractReminder"],
+        ["pending", "tasks.DailyReport"],
+        ["row", "models.Contract", "1"],
+        ["sync", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_a_ledger_of_an_older_version_is_a_sentence(jittask: Jittask, contracts: Path, args: list[str]) -> None:
+    with sqlite3.connect(contracts / "app.db") as connection:
+        connection.execute("UPDATE jittask_state SET value = '1' WHERE name = 'schema'")
+        for column in ("start_value", "end_value"):
+            connection.execute("DROP INDEX IF EXISTS ix_jittask_ledger_planned")
+            connection.execute(f"ALTER TABLE jittask_ledger DROP COLUMN {column}")
+    done = jittask(*args)
+    assert (done.code, done.out) == (1, "")
+    said = " ".join(done.err.split())
+    assert said.startswith("LedgerError: database ")
+    assert said.endswith("has ledger tables of version 1, not 2: run `jittask db upgrade`")
 
 
 def test_a_database_that_cannot_be_opened_is_a_sentence(jittask: Jittask, shop: Path) -> None:

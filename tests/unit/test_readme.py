@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 from contextlib import redirect_stdout
+from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
@@ -53,6 +55,15 @@ def test_the_preview_prints_what_the_readme_says(tmp_path: Path, monkeypatch) ->
     app.close()
     monkeypatch.setenv("JITTASK_APP", str(tmp_path / "flows"))
     exec(blocks("python")[1], {})
+    with sqlite3.connect(tmp_path / "flows" / "shop.db") as connection:
+        found = connection.execute(
+            "SELECT row_key, coalesce(outcome, status), due FROM jittask_ledger "
+            "WHERE template = 'tasks.ContractReminder' ORDER BY row_key"
+        ).fetchall()
+    (ada, missed, _), (li, pending, due) = found
+    assert (ada, missed, li, pending) == ("41", "missed", "42", "pending")
+    # 53 days ahead; a holiday moves it by ten days at most
+    assert 52 <= (datetime.fromisoformat(due) - datetime.now()).days <= 63
     monkeypatch.setenv("COLUMNS", "120")
     command, *said = blocks("console")[0].splitlines()
 

@@ -317,17 +317,52 @@ def test_the_hook_plans_what_the_database_keeps(on: Make, kind: str, fields: dic
 
 
 @pytest.mark.parametrize("zone", [timezone(timedelta(hours=8)), timezone(timedelta(hours=-5))])
-def test_an_aware_value_in_a_naive_column_is_planned_as_it_is_kept(
-    on: Make, server: Server, request: pytest.FixtureRequest, zone: timezone
-) -> None:
+def test_an_aware_value_in_a_naive_column_is_planned_as_it_is_kept(on: Make, zone: timezone) -> None:
     # PostgreSQL turns it to the connection's zone, the others drop its zone: whichever, the task is the row's.
-    if server.kind == "postgresql":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the hook plans the value's own wall clock"))
     s = on("at")
     s.save(id=1, at=datetime(2026, 3, 2, 18, tzinfo=zone))
     kept = s.row(1).at
     assert [e.due.replace(tzinfo=None) for e in s.entries()] == [kept]
     twice(s)
+
+
+STAMPED = MODEL + "    stamp: datetime | None = Field(default=None, sa_type=sa.DateTime(timezone=True))\n"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "due"),
+    [
+        ("at", datetime(2026, 3, 2, 18, tzinfo=UTC), "03-03 03:00"),
+        ("stamp", datetime(2026, 3, 2, 18), "03-02 09:00"),
+        ("day", datetime(2026, 3, 2, 18, tzinfo=UTC), "03-03 00:00"),
+    ],
+)
+def test_what_postgresql_turns_by_the_zone_of_its_session(
+    on: Make, server: Server, field: str, value: datetime, due: str
+) -> None:
+    # by the hook, by the facade before the commit, and as a filter's field: what the column holds counts
+    if server.kind != "postgresql":
+        pytest.skip("PostgreSQL's")
+    filtered = rows_task("until", filter=f"Q('{field}','day',3)")
+    s = on(elements={"models/Bill": model_of("import sqlalchemy as sa\n" + STAMPED), "tasks/Task": rows_task(field),
+                     "tasks/Filtered": filtered})  # fmt: skip
+    name = s.app.engine().url.database
+    s.raw(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+    s.app.engine().dispose()
+    try:
+        s.sync()
+        with s.session() as session:
+            row = s.element("models.Bill")(id=1, until=date(2026, 3, 3), **{field: value})
+            session.add(row)
+            session.flush()
+            told = s.element("services.TaskSvc").saveDateFieldTask({"postData": row})
+            assert (told["created"], told["rescheduled"], told["ended"]) == (0, 0, 0)
+            session.commit()
+        assert s.tasks(template="tasks.Task") == [f"1 {due} #1 pending"]
+        assert len(s.tasks(template="tasks.Filtered")) == (field != "stamp")
+        twice(s)
+    finally:
+        s.raw(f"ALTER DATABASE {name} RESET timezone")
 
 
 def test_a_date_as_the_end_in_a_datetime_column(on: Make) -> None:

@@ -10,6 +10,7 @@ import pytest
 from shop import GONE, Shop, model_of, rows_task, utc
 
 from jittask_prefect.errors import LedgerError, PrefectApiError
+from jittask_prefect.records import records
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.testing import FakePrefect, deploy
 
@@ -349,6 +350,13 @@ def test_no_tables(shop: Make) -> None:
     assert [a.row for a in sync.plan(s.app, s.now).actions] == ["1"]  # a dry run needs none
     with pytest.raises(LedgerError, match="jittask db upgrade"):
         s.sync()
+
+
+def test_records_of_tables_of_another_version(shop: Make) -> None:
+    s = shop()
+    s.raw("UPDATE jittask_state SET value = '1' WHERE name = 'schema'")
+    with pytest.raises(LedgerError, match="version 1, not 2: run `jittask db upgrade`"):
+        records(s.app, s.api, s.now)
 
 
 def two(s: Make) -> Shop:
