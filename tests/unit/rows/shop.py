@@ -250,6 +250,8 @@ class Server:
             name = f"jittask_lines_{os.getpid()}{part}"
             with self._admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
+                if self.kind == "postgresql":  # what is thrown away need not outlive a power cut
+                    connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
             self._engines[part] = create_engine(self._admin.url.set(database=name))
 
     def app_json(self) -> dict[str, Any]:
