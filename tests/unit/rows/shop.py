@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -231,7 +231,7 @@ MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1
 
 
 class Server:
-    """A database server with two databases that are thrown away: the app's default one and `crm`.
+    """A database server, with databases of this process that are thrown away: the app's default one, and more by name.
 
     Attributes:
         kind: `sqlite`, `postgresql` or `mariadb`.
@@ -243,23 +243,28 @@ class Server:
         self._admin: Engine | None = None
 
     def start(self) -> None:
-        if self.kind == "sqlite":
-            return
-        self._admin = create_engine(POSTGRES if self.kind == "postgresql" else MARIADB, isolation_level="AUTOCOMMIT")
-        for part in ("", "crm"):
+        if self.kind != "sqlite":
+            self._admin = create_engine(
+                POSTGRES if self.kind == "postgresql" else MARIADB, isolation_level="AUTOCOMMIT"
+            )
+            self.url()
+
+    def url(self, part: str = "") -> str:
+        """The URL of a database; SQLite's is a file in the app's folder."""
+        if self._admin is None:
+            return f"sqlite:///{part or 'test'}.db"
+        if part not in self._engines:
             name = f"jittask_lines_{os.getpid()}{part}"
             with self._admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
                 if self.kind == "postgresql":  # what is thrown away need not outlive a power cut
                     connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
             self._engines[part] = create_engine(self._admin.url.set(database=name))
+        return self._engines[part].url.render_as_string(hide_password=False)
 
-    def app_json(self) -> dict[str, Any]:
-        """The keys of app.json that lead here."""
-        if not self._engines:
-            return {"database": "sqlite:///test.db", "databases": {"crm": "sqlite:///crm.db"}}
-        urls = {name: e.url.render_as_string(hide_password=False) for name, e in self._engines.items()}
-        return {"database": urls[""], "databases": {"crm": urls["crm"]}}
+    def app_json(self, *more: str) -> dict[str, Any]:
+        """The keys of app.json that lead here: to the default database, and to more by their names."""
+        return {"database": self.url(), **({"databases": {name: self.url(name) for name in more}} if more else {})}
 
     def empty(self) -> None:
         """Take all tables away; MariaDB, which takes a second to make the ledger's, keeps them, without rows."""
@@ -326,7 +331,7 @@ def url(servers: Callable[[str], Server]) -> Iterator[Callable[[str], str]]:
 
     def empty(kind: str) -> str:
         used.append(servers(kind))
-        return str(used[-1].app_json()["database"])
+        return used[-1].url()
 
     yield empty
     for each in used:
@@ -335,11 +340,11 @@ def url(servers: Callable[[str], Server]) -> Iterator[Callable[[str], str]]:
 
 @pytest.fixture
 def on(server: Server, shop: Callable[..., Shop]) -> Iterator[Callable[..., Shop]]:
-    """As `shop`, on a server, with fresh tables."""
+    """As `shop`, on a server, with fresh tables; `databases` names more than the default one."""
     made: list[Shop] = []
 
-    def make(*args: Any, **keys: Any) -> Shop:
-        made.append(shop(*args, **{**keys, "app_json": {**server.app_json(), **keys.get("app_json", {})}}))
+    def make(*args: Any, databases: Sequence[str] = (), **keys: Any) -> Shop:
+        made.append(shop(*args, **{**keys, "app_json": {**server.app_json(*databases), **keys.get("app_json", {})}}))
         return made[-1]
 
     yield make
