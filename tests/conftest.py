@@ -8,14 +8,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.embedded import Embedded, ServerInfo, environment
 from jittask_prefect.prefect_api import refresh_settings
 
+INTEGRATION = "tests/integration/"
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -38,6 +41,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+class _Halves(LoadScopeScheduling):
+    """Two processes share the suite: one has the integration tests and their server, the other module after module."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return INTEGRATION if module.startswith(INTEGRATION) else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Halves(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test logs on purpose may hold half a pair of surrogates, which no process can tell another."""
+    report = yield
+    report.sections = [(name, said.encode("utf-8", "backslashreplace").decode()) for name, said in report.sections]
+    return report
 
 
 def pytest_unconfigure() -> None:

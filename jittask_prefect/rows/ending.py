@@ -40,8 +40,12 @@ def never_begun(run: Mapping[str, Any] | None, due: datetime, now: datetime) -> 
     """
     if run is None or run.get("state_type") not in ("PENDING", "RUNNING"):
         return False
-    since = (run.get("state") or {}).get("timestamp")
-    return now - max(due, datetime.fromisoformat(since) if since else due) > TO_BEGIN
+    return now - max(due, since(run)) > TO_BEGIN
+
+
+def since(run: Mapping[str, Any]) -> datetime:
+    """Since when a run is in its state; its due time where that is not said."""
+    return datetime.fromisoformat((run.get("state") or {}).get("timestamp") or run["expected_start_time"])
 
 
 def ending_of(run: Mapping[str, Any]) -> tuple[str, str, str] | None:

@@ -152,7 +152,9 @@ class _Work:
                 self.report.died.append((self.database, entry))
 
     def _end(self, entry: Entry, run_id: str | None) -> None:
-        kind = "CANCELLING" if entry.status == "ended" else "CRASHED"
+        # Cancelling asks a process to end. One that never began the task, and cannot any more, does not answer.
+        asked = "CANCELLING" if entry.started else "CANCELLED"
+        kind = asked if entry.status == "ended" else "CRASHED"
         ended = self._tried(entry, lambda: end_run(self.api, run_id, entry.message, kind)) if run_id else False
         if ended is not None:
             self.report.ended += ended
@@ -199,7 +201,7 @@ def _key(entry: Entry) -> str:
     )
 
 
-def end_run(api: Api, run_id: str, message: str, kind: str = "CANCELLING") -> bool:
+def end_run(api: Api, run_id: str, message: str, kind: str) -> bool:
     """Propose the end of a flow run that has not ended; whether there was one to end."""
     run = api.run(run_id)
     if run is None or run.get("state_type") in TERMINAL:
@@ -284,7 +286,7 @@ def _difference(app: App, database: str, api: Api, limit: datetime) -> int:
 def _live(app: App, database: str, limit: datetime) -> dict[str, Any]:
     """The filter for the runs that are due from an instant on, and that we made."""
     return {
-        "deployments": {"name": {"any_": _templates(app, database)}},
+        "deployments": {"name": {"any_": templates_in(app, database)}},
         "flow_runs": {
             "state": {"type": {"any_": list(LIVE)}},
             "expected_start_time": {"after_": limit.isoformat()},
@@ -304,7 +306,7 @@ def _look_back(app: App, database: str, api: Api, limit: datetime, keep: Keep) -
         keep()
 
 
-def _templates(app: App, database: str) -> list[str]:
+def templates_in(app: App, database: str) -> list[str]:
     """The templates whose tasks stand in a database's ledger; scheduled ones' in the default one."""
     rows = {t.fullName: app.database_of(t.model_name) for t in app.templates() if isinstance(t, DateFieldType)}
     return [name for name in app.names("tasks") if rows.get(name, DEFAULT) == database]

@@ -19,7 +19,8 @@ from ..elements.app import App
 from ..errors import JittaskError, LedgerError
 from ..prefect_api import Api
 from . import ledger
-from .handover import Keep, app_tag, hand_over, plain, reconcile, recover
+from .cancelling import end_cancelling
+from .handover import Keep, app_tag, hand_over, plain, reconcile, recover, templates_in
 from .ledger import Entry, Memory, entries
 from .plan import Action, Report
 from .planning import fingerprint, pieces, plan, templates_of
@@ -153,6 +154,8 @@ def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) 
             keep()
             report.died += [(database, entry) for entry in reconcile(app, database, api, now, keep)]
             hand_over(app, database, api, now, report, keep)
+            ended = end_cancelling(app, database, api, templates_in(app, database), now, report)
+            report.died += [(database, entry) for entry in ended]
     return report
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from place import Place, iso, model, rows, until
+from place import Place, iso, model, rows, scheduled, until
+from sqlalchemy import update
 
 from jittask_prefect import clock
 from jittask_prefect.embedded import ServerInfo
+from jittask_prefect.rows import ledger
 
 NAME = "tasks.SyncReminder"
 INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
@@ -24,6 +26,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
     elements = {
         "models/SyncItem": model("SyncItem"),
         "tasks/SyncReminder": rows("SyncItem", filter="Q('status', '=', 'active')"),
+        "tasks/SyncDaily": scheduled("def customFunc():\n    return 1\n", enable=0),
     }
     made = Place.build(tmp_path_factory.mktemp("sync"), elements, name="syncing")
     made.deploy()
@@ -171,6 +174,85 @@ def test_with_prefect_away_the_plan_is_kept_and_the_next_sync_hands_it_over(
     done = place.jittask("sync")
     assert done.returncode == 0 and "Flow runs: 1 made" in done.stdout, done.stdout + done.stderr
     assert len(live(place, 49)) == 1
+
+
+# Runs that a worker has taken, and that nobody ends
+
+
+def taken(place: Place) -> tuple[int, str]:
+    """A new row, and its flow run, which a worker took just now and has not begun."""
+    row = int(place.sql("SELECT coalesce(max(id), 0) + 1 FROM syncitem"))
+    insert(place, row, hence(4))
+    place.sync()
+    [run] = live(place, row)
+    assert place.api.set_state(str(run["id"]), "PENDING") == "PENDING"
+    return row, str(run["id"])
+
+
+def later(seconds: float) -> datetime:
+    return clock.now() + timedelta(seconds=seconds)
+
+
+def test_a_run_that_a_worker_had_taken_is_cancelled_with_the_reason_when_its_row_moves(place: Place) -> None:
+    row, run = taken(place)
+    place.sql("UPDATE syncitem SET at = :at WHERE id = :id", id=row, at=hence(2).isoformat(sep=" ") + ".000000")
+    report = place.sync()
+    assert report and report.ended == 1
+    state = place.state(run, "Cancelled", seconds=5)
+    assert state["message"].startswith("superseded: now due")
+    assert place.sync(later(16)) and place.state(run, "Cancelled", seconds=5) == state
+
+
+def test_a_forced_end_cancels_a_run_that_a_worker_had_taken(place: Place) -> None:
+    row, run = taken(place)
+    [entry] = place.entries(NAME, row)
+    assert place.svc.forcedEnd(entry.task_id)["changed"] is True
+    assert place.state(run, "Cancelled", seconds=5)["message"] == "ended: forced end"
+
+
+def test_what_somebody_cancelled_in_prefect_before_it_began_ends_with_its_task(place: Place) -> None:
+    row, run = taken(place)
+    assert place.api.set_state(run, "CANCELLING") == "CANCELLING"  # as the UI's Cancel does
+    report = place.sync(later(10))
+    assert report and report.ended == 0 and place.state(run, "Cancelling"), "a worker may still end it"
+    report = place.sync(later(16))
+    assert report and report.ended == 1
+    assert place.state(run, "Cancelled", seconds=5)["message"] == "ended: cancelled in Prefect"
+    [entry] = place.entries(NAME, row)
+    assert (entry.status, entry.outcome, entry.message) == ("ended", "forced", "ended: cancelled in Prefect")
+    report = place.sync(later(80))
+    assert report and report.ended == report.created == 0 and live(place, row) == []
+
+
+def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_workers(place: Place) -> None:
+    (_, left), (row, alive) = taken(place), taken(place)
+    [entry] = place.entries(NAME, row)
+    with place.app.engine().begin() as connection:
+        assert ledger.claim(connection, entry.task_id, "somebody", alive, clock.now(), 60)
+    for run in (left, alive):
+        assert place.api.set_state(run, "CANCELLING", message="superseded: by hand") == "CANCELLING"
+    report = place.sync(later(20))
+    assert report and report.ended == 1
+    assert place.state(left, "Cancelled", seconds=5)["message"] == "superseded: by hand"
+    assert place.api.run(alive)["state"]["name"] == "Cancelling"  # type: ignore[index]
+    with place.app.engine().begin() as connection:
+        ledger.close(
+            connection, entry.task_id, outcome="forced", message="ended: x", now=clock.now(), within=ledger.OPEN
+        )
+        connection.execute(update(ledger.entries).where(ledger.entries.c.task_id == entry.task_id).values(dirty=False))
+    report = place.sync(later(20))
+    assert report and report.ended == 1 and place.state(alive, "Cancelled", seconds=5)
+
+
+def test_a_run_of_a_schedule_that_nobody_ends_is_cancelled(place: Place) -> None:
+    of = place.deployments()["tasks.SyncDaily"]["id"]
+    made = place.api.create_run(
+        of, key="a", name="a", due=later(7200), tags=[], parameters={"template": "tasks.SyncDaily"}
+    )
+    place.api.set_state(made["id"], "PENDING")
+    assert place.api.set_state(made["id"], "CANCELLING") == "CANCELLING"
+    place.sync(later(16))
+    assert place.state(made["id"], "Cancelled", seconds=5)["message"] == "ended: cancelled in Prefect"
 
 
 # Model events

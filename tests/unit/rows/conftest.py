@@ -1,1 +1,1 @@
-from shop import on, postgres, server, shop  # noqa: F401  fixtures
+from shop import on, server, servers, shop, url  # noqa: F401  fixtures

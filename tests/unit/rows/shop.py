@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -205,8 +205,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Shop]]:
-    """Make an app: `shop(field, **keys of tasks.Task)`, or `shop(elements={…})`."""
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object) -> Iterator[Callable[..., Shop]]:
+    """Make an app: `shop(field, **keys of tasks.Task)`, or `shop(elements={…})`; closed before `url` empties."""
     made: list[Shop] = []
 
     def make(
@@ -222,31 +222,16 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         each.app.close()
 
 
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The URL of a PostgreSQL database that is thrown away."""
-    name = f"jittask_rows_unit_{os.getpid()}"
-    server = create_engine("postgresql+psycopg://postgres@127.0.0.1:5432/test", isolation_level="AUTOCOMMIT")
-    try:
-        with server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except SQLAlchemyError as error:
-        pytest.skip(f"no PostgreSQL: {error}")
-    yield f"postgresql+psycopg://postgres@127.0.0.1:5432/{name}"
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-
-
 # Three servers
 
 SERVERS = ("sqlite", "postgresql", "mariadb")
+LEDGER = {"jittask_ledger", "jittask_state"}
 POSTGRES = os.environ.get("JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
 MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test")
 
 
 class Server:
-    """A database server with two databases that are thrown away: the app's default one and `crm`.
+    """A database server, with databases of this process that are thrown away: the app's default one, and more by name.
 
     Attributes:
         kind: `sqlite`, `postgresql` or `mariadb`.
@@ -258,30 +243,43 @@ class Server:
         self._admin: Engine | None = None
 
     def start(self) -> None:
-        if self.kind == "sqlite":
-            return
-        self._admin = create_engine(POSTGRES if self.kind == "postgresql" else MARIADB, isolation_level="AUTOCOMMIT")
-        for part in ("", "crm"):
+        if self.kind != "sqlite":
+            self._admin = create_engine(
+                POSTGRES if self.kind == "postgresql" else MARIADB, isolation_level="AUTOCOMMIT"
+            )
+            self.url()
+
+    def url(self, part: str = "") -> str:
+        """The URL of a database; SQLite's is a file in the app's folder."""
+        if self._admin is None:
+            return f"sqlite:///{part or 'test'}.db"
+        if part not in self._engines:
             name = f"jittask_lines_{os.getpid()}{part}"
             with self._admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
+                if self.kind == "postgresql":  # what is thrown away need not outlive a power cut
+                    connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
             self._engines[part] = create_engine(self._admin.url.set(database=name))
+        return self._engines[part].url.render_as_string(hide_password=False)
 
-    def app_json(self) -> dict[str, Any]:
-        """The keys of app.json that lead here."""
-        if not self._engines:
-            return {"database": "sqlite:///test.db", "databases": {"crm": "sqlite:///crm.db"}}
-        urls = {name: e.url.render_as_string(hide_password=False) for name, e in self._engines.items()}
-        return {"database": urls[""], "databases": {"crm": urls["crm"]}}
+    def app_json(self, *more: str) -> dict[str, Any]:
+        """The keys of app.json that lead here: to the default database, and to more by their names."""
+        return {"database": self.url(), **({"databases": {name: self.url(name) for name in more}} if more else {})}
 
     def empty(self) -> None:
-        """Take all tables away."""
+        """Take all tables away; MariaDB, which takes a second to make the ledger's, keeps them, without rows."""
         for engine in self._engines.values():
             with engine.begin() as connection:
                 if self.kind == "postgresql":
                     connection.execute(text("DROP SCHEMA public CASCADE"))
                     connection.execute(text("CREATE SCHEMA public"))
-                elif names := inspect(connection).get_table_names():
+                    continue
+                names = set(inspect(connection).get_table_names())
+                if names >= LEDGER:
+                    names -= LEDGER
+                    connection.execute(text("DELETE FROM jittask_ledger"))
+                    connection.execute(text("DELETE FROM jittask_state WHERE name <> 'schema'"))
+                if names:
                     connection.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
                     connection.execute(text("DROP TABLE " + ", ".join(f"`{name}`" for name in names)))
                     connection.execute(text("SET FOREIGN_KEY_CHECKS = 1"))
@@ -297,32 +295,56 @@ class Server:
             self._admin.dispose()
 
 
-def started(kind: str) -> Iterator[Server]:
-    server = Server(kind)
-    try:
-        server.start()
-    except (SQLAlchemyError, ImportError) as error:
-        server.stop()
-        pytest.skip(f"no {kind}: {error}")
-    yield server
-    server.stop()
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Server]]:
+    """A server of a kind, with its databases, the first time that one is asked for; skips where there is none."""
+    running: dict[str, Server] = {}
+
+    def started(kind: str) -> Server:
+        if kind not in running:
+            made = Server(kind)
+            try:
+                made.start()
+            except (SQLAlchemyError, ImportError) as error:
+                made.stop()
+                pytest.skip(f"no {kind}: {error}")
+            running[kind] = made
+        return running[kind]
+
+    yield started
+    for each in running.values():
+        each.stop()
 
 
 @pytest.fixture(scope="module", params=SERVERS)
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Server:
     """One of the servers, for a module's tests; SQLite not where a module says that other tests do it."""
     if request.param == "sqlite" and not getattr(request.module, "ON_SQLITE", True):
         pytest.skip("other tests hold these lines on SQLite")
-    yield from started(request.param)
+    return servers(request.param)
+
+
+@pytest.fixture
+def url(servers: Callable[[str], Server]) -> Iterator[Callable[[str], str]]:
+    """The URL of an empty database of a kind; SQLite's is a file in the app's folder."""
+    used: list[Server] = []
+
+    def empty(kind: str) -> str:
+        used.append(servers(kind))
+        return used[-1].url()
+
+    yield empty
+    for each in used:
+        each.empty()
 
 
 @pytest.fixture
 def on(server: Server, shop: Callable[..., Shop]) -> Iterator[Callable[..., Shop]]:
-    """As `shop`, on a server, with fresh tables."""
+    """As `shop`, on a server, with fresh tables; `databases` names more than the default one."""
     made: list[Shop] = []
 
-    def make(*args: Any, **keys: Any) -> Shop:
-        made.append(shop(*args, **{**keys, "app_json": {**server.app_json(), **keys.get("app_json", {})}}))
+    def make(*args: Any, databases: Sequence[str] = (), **keys: Any) -> Shop:
+        made.append(shop(*args, **{**keys, "app_json": {**server.app_json(*databases), **keys.get("app_json", {})}}))
         return made[-1]
 
     yield make

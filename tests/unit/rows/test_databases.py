@@ -558,7 +558,8 @@ class Lead(SQLModel, table=True):
 
 
 def test_two_databases_each_with_its_ledger(on: Make) -> None:
-    s = on(more={"models/Lead": model_of(LEAD, database="crm"), "tasks/Call": rows_task("day", model="models.Lead")})
+    more = {"models/Lead": model_of(LEAD, database="crm"), "tasks/Call": rows_task("day", model="models.Lead")}
+    s = on(more=more, databases=["crm"])
     s.save(id=1, at=TEN)
     add(s, 2, TEN)
     s.save("models.Lead", id=1, day=date(2026, 3, 3))
@@ -574,7 +575,8 @@ def test_two_databases_each_with_its_ledger(on: Make) -> None:
 
 
 def test_a_database_that_does_not_answer_keeps_no_other_from_working(on: Make, server: Server) -> None:
-    s = on(more={"models/Lead": model_of(LEAD, database="crm"), "tasks/Call": rows_task("day", model="models.Lead")})
+    more = {"models/Lead": model_of(LEAD, database="crm"), "tasks/Call": rows_task("day", model="models.Lead")}
+    s = on(more=more, databases=["crm"])
     add(s, 1, TEN)
     s.app.engine("crm").dispose()
     url = {

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 import pytest
-from shop import Shop, utc
-from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.rows import handover, ledger
@@ -31,38 +27,19 @@ def _many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "FEW", 0)
 
 
-SERVERS = {
-    "postgresql": "postgresql+psycopg://postgres@127.0.0.1:5432/",
-    "mariadb": "mysql+pymysql://root@127.0.0.1:3306/",
-}
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a business database that is thrown away."""
-    if request.param == "sqlite":
-        yield "sqlite:///test.db"
-        return
-    name, url = f"jittask_handover_{os.getpid()}", SERVERS[request.param]
-    server = create_engine(
-        url + ("postgres" if request.param == "postgresql" else ""), isolation_level="AUTOCOMMIT", poolclass=NullPool
-    )
-    try:
-        with server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    except SQLAlchemyError as error:
-        pytest.skip(f"no {request.param}: {error}")
-    yield url + name
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name}" + (" WITH (FORCE)" if "postgres" in url else "")))
+@pytest.fixture(params=SERVERS)
+def database(request: pytest.FixtureRequest, url: Callable[[str], str]) -> str:
+    """The URL of an empty business database."""
+    return url(request.param)
 
 
 def asked(s: Shop, instant: str) -> list[str]:
-    """What one sync asks of Prefect about runs."""
+    """What one sync asks of Prefect about runs, before the one question for those that nobody ends."""
     s.api.calls.clear()
     s.sync(instant)
-    return [call for call in s.api.calls if call not in ("deployments", "named")]
+    *calls, last = [call for call in s.api.calls if call not in ("deployments", "named")]
+    assert last == "runs"
+    return calls
 
 
 def runs(s: Shop, *states: str) -> list[dict[str, Any]]:

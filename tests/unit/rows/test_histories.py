@@ -202,9 +202,8 @@ EFFECT = (
 
 
 @pytest.mark.parametrize(("database", "seed"), [("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgresql", 4)])
-def test_nothing_is_lost_or_done_twice(shop: Make, seed: int, database: str, request: pytest.FixtureRequest) -> None:
-    url = {"database": request.getfixturevalue("postgres")} if database == "postgresql" else {}
-    s = shop(inner=EFFECT, filter="Q('status','=','open')", app_json=url)
+def test_nothing_is_lost_or_done_twice(shop: Make, seed: int, database: str, url: Callable[[str], str]) -> None:
+    s = shop(inner=EFFECT, filter="Q('status','=','open')", app_json={"database": url(database)})
     s.raw("CREATE TABLE log (id INTEGER, at VARCHAR(40))")
     s.now = START
     world = World(s, seed, 4)

@@ -44,10 +44,9 @@ def told(s: Shop) -> str | None:
     ],
 )
 def test_the_statement_makes_it(
-    shop: Make, database: str, field: str, repeat: str, sqlite: str, postgresql: str, request: pytest.FixtureRequest
+    shop: Make, database: str, field: str, repeat: str, sqlite: str, postgresql: str, url: Callable[[str], str]
 ) -> None:
-    url = {"app_json": {"database": request.getfixturevalue("postgres")}} if database == "postgresql" else {}
-    s = shop(field, repeat={"repeatType": repeat}, **url)
+    s = shop(field, repeat={"repeatType": repeat}, app_json={"database": url(database)})
     statement = told(s)
     assert statement == (sqlite if database == "sqlite" else postgresql)
     s.raw(statement.replace(":", "\\:"))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any
 
 import pytest
-from shop import MODEL, Shop, model_of, rows_task, utc
-from sqlalchemy import create_engine, insert, text
+from shop import MODEL, SERVERS, Shop, model_of, rows_task, utc
+from sqlalchemy import insert, text
 
 from jittask_prefect.rows import planning, scan
 
 Make = Callable[..., Shop]
-DATABASES = ["sqlite", "postgresql", "mariadb"]
 TEN = datetime(2026, 3, 2, 10)
 KEYS = {
     "text": ("key: str = Field(primary_key=True)", {"key": " it's 合同 {{x}} \\ \" "}),
@@ -25,36 +23,15 @@ KEYS = {
 
 
 @pytest.fixture
-def on(shop: Make, request: pytest.FixtureRequest) -> Iterator[Callable[..., Shop]]:
+def on(shop: Make, url: Callable[[str], str]) -> Callable[..., Shop]:
     """Make an app in a database of a kind; its first sync, which looks at all rows, is done."""
 
     def make(database: str, field: str = "at", **keys: Any) -> Shop:
-        url = {} if database == "sqlite" else {"database": request.getfixturevalue(database)}
-        s = shop(field, app_json=url, **keys)
+        s = shop(field, app_json={"database": url(database)}, **keys)
         s.sync()
         return s
 
-    yield make
-
-
-@pytest.fixture
-def postgresql(postgres: str) -> str:
-    return postgres
-
-
-@pytest.fixture
-def mariadb() -> Iterator[str]:
-    name = f"jittask_looks_{os.getpid()}"
-    server = create_engine("mysql+pymysql://root@127.0.0.1:3306/test", isolation_level="AUTOCOMMIT")
-    try:
-        with server.connect() as connection:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-            connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-    except Exception as error:  # noqa: BLE001  no server, no driver
-        pytest.skip(f"no MariaDB: {error}")
-    yield f"mysql+pymysql://root@127.0.0.1:3306/{name}?charset=utf8mb4"
-    with server.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name}"))
+    return make
 
 
 @pytest.fixture
@@ -78,7 +55,7 @@ def read(s: Shop, looked: list[str], instant: str | None = None) -> list[str]:
     return sorted(looked)
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", SERVERS)
 @pytest.mark.parametrize("field", ["at", "moment", "day"])
 def test_a_row_is_read_once_for_each_date_that_it_has(
     on: Callable[..., Shop], looked: list[str], database: str, field: str
@@ -99,7 +76,7 @@ def test_a_row_is_read_once_for_each_date_that_it_has(
     assert read(s, looked) == []
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", SERVERS)
 def test_many_rows_of_one_window_are_all_planned(
     on: Callable[..., Shop], looked: list[str], monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
@@ -114,7 +91,7 @@ def test_many_rows_of_one_window_are_all_planned(
     assert read(s, looked, "2026-03-02 08:02") == []
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", SERVERS)
 @pytest.mark.parametrize("kind", KEYS)
 def test_keys_of_any_kind(on: Callable[..., Shop], looked: list[str], database: str, kind: str) -> None:
     column, values = KEYS[kind]
@@ -127,7 +104,7 @@ def test_keys_of_any_kind(on: Callable[..., Shop], looked: list[str], database: 
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", SERVERS)
 def test_a_repeat_is_read_when_it_comes_within_the_horizon(
     on: Callable[..., Shop], looked: list[str], database: str
 ) -> None:
@@ -144,7 +121,7 @@ def test_a_repeat_is_read_when_it_comes_within_the_horizon(
     assert read(s, looked, "2026-03-03 09:31") == ["1", "2"]
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", SERVERS)
 @pytest.mark.parametrize("kind", ["year", "month"])
 def test_years_and_months_are_asked_for_by_the_day(
     on: Callable[..., Shop], looked: list[str], database: str, kind: str
@@ -159,7 +136,7 @@ def test_years_and_months_are_asked_for_by_the_day(
     assert s.tasks() == ["1 03-02 16:00 #1 pending", "2 03-03 02:00 #1 pending"]
 
 
-@pytest.mark.parametrize("database", DATABASES)
+@pytest.mark.parametrize("database", SERVERS)
 def test_a_changed_end_is_a_changed_row(on: Callable[..., Shop], looked: list[str], database: str) -> None:
     s = on(database, repeat={"repeatType": "hour"}, endTimeType=2, endField="until")
     s.save(id=1, at=datetime(2026, 3, 2, 7), until=date(2026, 3, 2))

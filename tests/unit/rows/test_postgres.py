@@ -17,8 +17,9 @@ TEN = datetime(2026, 3, 2, 10)
 
 
 @pytest.fixture
-def pg(shop: Make, postgres: str) -> Make:
-    return lambda *args, **keys: shop(*args, **{**keys, "app_json": {**keys.get("app_json", {}), "database": postgres}})
+def pg(shop: Make, url: Callable[[str], str]) -> Make:
+    database = {"database": url("postgresql")}
+    return lambda *args, **keys: shop(*args, **{**keys, "app_json": {**keys.get("app_json", {}), **database}})
 
 
 def insert(s: Shop, key: int, at: str) -> None:

@@ -21,11 +21,9 @@ TEN, ELEVEN, NOON = (datetime(2026, 3, 2, hour) for hour in (10, 11, 12))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def bills(request: pytest.FixtureRequest, shop: Make) -> Make:
-    if request.param == "sqlite":
-        return shop
-    url = request.getfixturevalue("postgres")
-    return lambda *args, **keys: shop(*args, **{**keys, "app_json": {"database": url}})
+def bills(request: pytest.FixtureRequest, shop: Make, url: Callable[[str], str]) -> Make:
+    database = url(request.param)
+    return lambda *args, **keys: shop(*args, **{**keys, "app_json": {"database": database}})
 
 
 def row(key: int | None = None, at: datetime | None = TEN, **more: Any) -> dict[str, Any]:

@@ -3,4 +3,4 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rows"))
 
-from shop import postgres, shop  # noqa: F401  fixtures
+from shop import servers, shop, url  # noqa: F401  fixtures

@@ -1,0 +1,83 @@
+"""Flow runs that stay in Prefect's Cancelling: nobody is there to end them, so the sync does.
+
+Cancelling is a proposal to the process that executes. Where there is none (a worker had taken the run and not begun it,
+or died), a self-hosted server leaves the run as it is; a process that starts on such a run finds it so, and goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select
+
+from ..elements.app import App
+from ..errors import PrefectApiError
+from ..prefect_api import PAGE, Api
+from . import ledger
+from .ending import ending_of, settle, since
+from .ledger import Entry, entries
+from .plan import Report
+
+PATIENCE = timedelta(seconds=15)  # what a living process and its worker may take to end a run
+CANCELLED = "ended: cancelled in Prefect"
+
+
+def end_cancelling(app: App, database: str, api: Api, names: list[str], now: datetime, report: Report) -> list[Entry]:
+    """Set runs Cancelled that have been Cancelling for more than 15 s and that no living worker executes.
+
+    One question, for a page of 200 runs; what is beyond is the next sync's.
+
+    Args:
+        app: The app.
+        database: The database that has the templates' ledger.
+        api: Prefect.
+        names: The templates whose runs are looked at.
+        now: The present instant.
+        report: Where the number of ended runs and what Prefect refused is noted.
+
+    Returns:
+        The waiting tasks that were closed, since their run was cancelled before they began.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached.
+    """
+    found = api.runs(
+        limit=PAGE,
+        sort="EXPECTED_START_TIME_ASC",
+        deployments={"name": {"any_": names}},
+        flow_runs={"state": {"type": {"any_": ["CANCELLING"]}}},
+    )
+    left = {run["id"]: run for run in found if now - since(run) > PATIENCE}
+    if not left:
+        return []
+    mine = or_(entries.c.flow_run_id.in_(left), entries.c.task_id.in_(left))
+    with app.engine(database).connect() as connection:
+        tasks = [ledger.to_entry(record) for record in connection.execute(select(entries).where(mine))]
+    of = {(task.flow_run_id or task.task_id): task for task in tasks}
+    closed = []
+    for run in left.values():
+        task = of.get(run["id"])
+        if task is not None and task.status == "executing" and task.lease_until and task.lease_until >= now:
+            continue
+        cancelled = _cancelled(run, task)
+        # The ledger first: a process that comes up at this very moment finds its task ended.
+        if task is not None and task.status == "pending" and (ending := ending_of(cancelled)) is not None:
+            with app.engine(database).begin() as connection:
+                if settle(connection, task.task_id, cancelled, ending, now):
+                    closed.append(task)
+        try:
+            api.set_state(run["id"], "CANCELLED", message=cancelled["state"]["message"], force=True)
+        except PrefectApiError as error:
+            api.ping()  # raises where it is not this run that is refused
+            report.problems.append(f"run {run['name']}: {error}")
+        else:
+            report.ended += 1
+    return closed
+
+
+def _cancelled(run: Mapping[str, Any], task: Entry | None) -> dict[str, Any]:
+    """The run as it will be: with the reason that it was cancelled for, else the one that its task ended for."""
+    said = (run.get("state") or {}).get("message") or (task.message if task else "") or CANCELLED
+    return {**run, "state_type": "CANCELLED", "state": {"type": "CANCELLED", "message": said}}
