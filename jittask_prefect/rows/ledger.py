@@ -410,7 +410,7 @@ def with_open(connection: Connection, template: str, after: str, most: int) -> l
 # What planning reads of an entry; a model's instance would take ten times as long to make.
 _Planned = namedtuple(
     "_Planned",
-    "task_id template row_key nominal generation anchor start_value end_value due status outcome message",
+    "task_id template row_key nominal generation anchor start_value end_value due status outcome message flow_run_id",
 )
 
 
