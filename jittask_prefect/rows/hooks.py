@@ -219,6 +219,7 @@ class _Apart:
     def __init__(self, connection: Connection) -> None:
         self._needed, self._open = connection.dialect.name == "postgresql", False
         self._raw = connection.connection
+        self._cursor: Any = None
         at_once = None if connection.dialect.is_async else getattr(self._raw.driver_connection, "pipeline", None)
         self._trip: Callable[[], AbstractContextManager[Any]] = at_once or nullcontext  # psycopg: one round trip
 
@@ -254,9 +255,8 @@ class _Apart:
             self._say("RELEASE SAVEPOINT jittask")
 
     def _say(self, statement: str) -> None:
-        cursor = self._raw.cursor()
-        cursor.execute(statement)
-        cursor.close()
+        self._cursor = self._cursor or self._raw.cursor()
+        self._cursor.execute(statement)
 
 
 # Flushes

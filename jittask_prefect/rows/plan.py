@@ -166,8 +166,9 @@ def plan_row(
         generation = fresh if again or (nominal, base) in taken else base
         task_id = identity(app, template, row, nominal, generation)
         text = why or reason + (f"; moved by {o.moved}" if o.moved else "")
-        made = Action(action, template, row, task_id, o.due, text, o.nominal, anchor, generation, closes)
-        actions.append(replace(made, missed=why is not None, dates=dates))
+        actions.append(
+            Action(action, template, row, task_id, o.due, text, o.nominal, anchor, generation, closes, bool(why), dates)
+        )
 
     for o in occurrences:
         same = next((e for e in current if e.nominal == _utc(o.nominal)), None)
