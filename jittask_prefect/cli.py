@@ -286,6 +286,30 @@ def up(
 
 
 @cli.command()
+def worker(
+    pool: Annotated[str, typer.Option("--pool", help="The work pool; made where it is missing.")] = "jittask",
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="How many runs at a time at most; 8 where absent.")
+    ] = None,
+) -> None:
+    """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
+    from . import compile
+    from .prefect_api import connect
+    from .processes import worker_command
+
+    api = connect(_app().path)
+    kind = api.ensure_pool(pool, compile.POOL_KIND)
+    if kind != compile.POOL_KIND:
+        raise ArgumentError(
+            f"the work pool {pool!r} is of type {kind}; allowed: {compile.POOL_KIND}. `prefect worker start --pool "
+            f"{pool}` runs a worker of that type"
+        )
+    os.environ["PREFECT_API_URL"] = api.url
+    command = worker_command(pool, kind, limit=limit)
+    os.execv(command[0], command)  # this process becomes the worker: signals need nobody who hands them on
+
+
+@cli.command()
 def run(
     task: str,
     row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,

@@ -20,7 +20,7 @@ from .schedule import rules, slots
 from .schedule.words import describe
 
 POOL = "jittask"
-POOL_KIND = "process"
+POOL_KIND = "jittask"
 SYNC = "jittask.sync"
 FLOW_FILE = "jittask_flows.py"
 FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""

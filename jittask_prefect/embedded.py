@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.metadata
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -41,10 +39,14 @@ from .processes import (
     WorkerInfo,
     alive,
     forget_info,
+    free_port,
     kill,
     open_log,
+    prefect_command,
+    prefect_version,
     read_info,
     start_of,
+    worker_command,
     write_info,
 )
 
@@ -119,7 +121,7 @@ class Embedded:
         A state file whose process is gone is removed.
         """
         info, _ = read_info(self._server_file, ServerInfo)
-        return info if info and info.version == _prefect_version() and _answers(info) else None
+        return info if info and info.version == prefect_version() and _answers(info) else None
 
     def ensure(self, timeout: float = 90) -> tuple[ServerInfo, bool]:
         """Find the server of this home or start it.
@@ -136,7 +138,7 @@ class Embedded:
         with self._locked(timeout):
             info, owner = read_info(self._server_file, ServerInfo)
             if info:
-                if info.version == _prefect_version() and _await_answer(info, time.monotonic() + timeout):
+                if info.version == prefect_version() and _await_answer(info, time.monotonic() + timeout):
                     if not alive(*owner):
                         write_info(self._server_file, info)
                         self._server = info
@@ -165,7 +167,7 @@ class Embedded:
         with self._locked(30):
             info, owner = read_info(self._worker_file, WorkerInfo)
             if info:
-                if (info.url, info.pool, info.version) == (url, pool, _prefect_version()):
+                if (info.url, info.pool, info.version) == (url, pool, prefect_version()):
                     if not alive(*owner):
                         write_info(self._worker_file, info)
                         self._worker = info
@@ -175,7 +177,14 @@ class Embedded:
             return self._start_worker(url, pool, cwd, env, worker_type)[1], True
 
     def start_worker(
-        self, url: str, pool: str, *, cwd: Path, env: Mapping[str, str] | None = None, worker_type: str = "process"
+        self,
+        url: str,
+        pool: str,
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        worker_type: str = "process",
+        limit: int | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a worker without looking for one; `ensure_worker` looks first.
 
@@ -185,18 +194,25 @@ class Embedded:
             cwd: Where it runs.
             env: What is added to `environment(url, home)`.
             worker_type: The worker's type, which is the pool's.
+            limit: How many runs at a time at most.
         """
-        return self._start_worker(url, pool, cwd, env, worker_type)[0]
+        return self._start_worker(url, pool, cwd, env, worker_type, limit)[0]
 
     def _start_worker(
-        self, url: str, pool: str, cwd: Path, env: Mapping[str, str] | None, worker_type: str
+        self,
+        url: str,
+        pool: str,
+        cwd: Path,
+        env: Mapping[str, str] | None,
+        worker_type: str,
+        limit: int | None = None,
     ) -> tuple[subprocess.Popen[bytes], WorkerInfo]:
         place = zlib.crc32(os.fsencode(self.home))
         name = f"jittask-{re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname())}-{place:08x}"
-        command = _prefect("worker", "start", "--pool", pool, "--type", worker_type, "--name", name)
+        command = worker_command(pool, worker_type, name=name, limit=limit)
         marked = environment(url, self.home) | dict(env or {}) | {WORKER_MARK: str(self.home)}
         process = self._spawn(command, self.worker_log, cwd=cwd, env=marked)
-        info = WorkerInfo(process.pid, start_of(process.pid), url, pool, str(self.home), _prefect_version())
+        info = WorkerInfo(process.pid, start_of(process.pid), url, pool, str(self.home), prefect_version())
         self._worker = info
         write_info(self._worker_file, info)
         return process, info
@@ -207,7 +223,7 @@ class Embedded:
         A state file whose process is gone is removed.
         """
         info, _ = read_info(self._worker_file, WorkerInfo)
-        fits = info and info.version == _prefect_version() and url in (None, info.url) and pool in (None, info.pool)
+        fits = info and info.version == prefect_version() and url in (None, info.url) and pool in (None, info.pool)
         return info if fits else None
 
     def owned(self) -> list[str]:
@@ -265,14 +281,14 @@ class Embedded:
     def _start_server(self, timeout: float) -> ServerInfo:
         base = environment(None, self.home) | {SERVER_MARK: str(self.home), "PREFECT_SERVER_API_HOST": HOST}
         base.pop("PREFECT_SERVER_API_BASE_PATH", None)
-        command = _prefect("server", "start")
+        command = prefect_command("server", "start")
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            port = _free_port()
+            port = free_port()
             own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api"}
             begun = time.monotonic()
             # In its home: a prefect.toml or .env of the user's folder is not meant for this server.
             process = self._spawn(command, self.server_log, cwd=self.home, env=base | own)
-            info = ServerInfo(process.pid, start_of(process.pid), port, str(self.home), _prefect_version())
+            info = ServerInfo(process.pid, start_of(process.pid), port, str(self.home), prefect_version())
             try:
                 write_info(self._server_file, info)  # before it answers: killed meanwhile, the next `up` must find it
                 if _await_answer(info, begun + timeout, process):
@@ -393,21 +409,6 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 # --- the server's side
-
-
-def _prefect(*arguments: str) -> list[str]:
-    # -P: the folder it runs in is the user's, and a file of his may be called like a module.
-    return [sys.executable, "-P", "-m", "prefect", "--no-prompt", *arguments]
-
-
-def _prefect_version() -> str:
-    return importlib.metadata.version("prefect")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 def _await_answer(info: ServerInfo, deadline: float, child: subprocess.Popen[bytes] | None = None) -> bool:

@@ -42,8 +42,8 @@ class Api(Protocol):
     def ping(self) -> None:
         """Raise PrefectApiError where the server does not answer."""
 
-    def ensure_pool(self, name: str, kind: str) -> bool:
-        """Make the work pool where it is missing; whether it was made."""
+    def ensure_pool(self, name: str, kind: str) -> str:
+        """Make the work pool where it is missing; the type that it has, which nobody can change."""
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
         """The deployments that carry a tag, by name."""
@@ -170,9 +170,9 @@ class PrefectApi:
     def ping(self) -> None:
         self._call("GET", "/health", timeout=PING_TIMEOUT)
 
-    def ensure_pool(self, name: str, kind: str) -> bool:
-        if self._call("GET", f"/work_pools/{name}", missing_ok=True) is not None:
-            return False
+    def ensure_pool(self, name: str, kind: str) -> str:
+        if (there := self._call("GET", f"/work_pools/{name}", missing_ok=True)) is not None:
+            return str(there["type"])
         template = _base_job_template(kind)
         with self._errors("POST /work_pools/"):
             try:
@@ -180,9 +180,10 @@ class PrefectApi:
                     "POST", "/work_pools/", json={"name": name, "type": kind, "base_job_template": template}
                 )
             except httpx.HTTPStatusError as error:
-                if error.response.status_code != 409:  # somebody was faster
-                    raise
-        return True
+                if error.response.status_code == 409:  # somebody was faster
+                    return self.ensure_pool(name, kind)
+                raise
+        return kind
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
         return self._deployments({"tags": {"all_": [tag]}})

@@ -6,10 +6,13 @@ Linux reads `/proc`; elsewhere `ps` is asked. Both identify a process by pid and
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -164,6 +167,40 @@ def kill(pid: int, number: signal.Signals) -> None:
     """Send a signal; a process that is gone, or not ours, is left."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
+
+
+# --- what starts Prefect's own
+
+
+def prefect_version() -> str:
+    """The version that is installed; nothing of Prefect is imported for it."""
+    return importlib.metadata.version("prefect")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def prefect_command(*arguments: str) -> list[str]:
+    """What runs Prefect's command line in this Python."""
+    # -P: the folder it runs in is the user's, and a file of his may be called like a module.
+    return [sys.executable, "-P", "-m", "prefect", "--no-prompt", *arguments]
+
+
+def worker_command(pool: str, worker_type: str, *, name: str | None = None, limit: int | None = None) -> list[str]:
+    """What starts a worker.
+
+    Args:
+        pool: The work pool's name.
+        worker_type: The worker's type, which is the pool's.
+        name: The worker's name; one that Prefect makes where absent.
+        limit: How many runs at a time at most; the type's own default where absent.
+    """
+    more = [*(["--name", name] if name else []), *(["--limit", str(limit)] if limit else [])]
+    return prefect_command("worker", "start", "--pool", pool, "--type", worker_type, *more)
 
 
 # --- state files and logs

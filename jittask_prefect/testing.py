@@ -102,9 +102,9 @@ class FakePrefect:
     def ping(self) -> None:
         self._called("ping")
 
-    def ensure_pool(self, name: str, kind: str) -> bool:
+    def ensure_pool(self, name: str, kind: str) -> str:
         self._called("ensure_pool")
-        return False
+        return kind
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
         self._called("deployments")

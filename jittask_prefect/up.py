@@ -134,11 +134,15 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
         refresh_settings()
         say.step(f"Prefect server {'started' if ours else 'found'} at {url}")
     api = PrefectApi(url)
-    api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    kind = api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    if kind != compile.POOL_KIND:
+        # Made by an earlier version; Prefect changes no pool's type, and deleting it is not ours to do.
+        say.warn(f"the work pool {compile.POOL!r} is of type {kind}: each run starts a Python of its own, in seconds;")
+        say.warn(f"`prefect work-pool delete {compile.POOL}` before `jittask up` makes one of type {compile.POOL_KIND}")
     from .running.flows import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
-    _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app))
+    _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app), worker_type=kind)
     say.step(f"worker {'started' if ours else 'found'}")
     done = rollout.deploy(app, api, clock.now())
     say.step(f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were")

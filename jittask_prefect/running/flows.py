@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -20,6 +21,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run as runtime
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 
@@ -29,10 +31,10 @@ from ..prefect_api import Api, connect
 from ..rows import ledger, sync
 from ..rows.ledger import entries
 from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
+from .wire import CANCELLED
 
 SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
-CANCELLED = "ended: cancelled in Prefect"
 DIED = "error: worker died"
 LATE_SECONDS = 30.0
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
@@ -87,6 +89,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         log_prints=True,
         validate_parameters=False,
         persist_result=False,
+        result_storage=_storage(),
         on_cancellation=[_on_end(app, "forced", CANCELLED)],
         on_crashed=[_on_end(app, "died", DIED)],
     )
@@ -225,7 +228,17 @@ def _sync_flow(app: App) -> AnyFlow:
         due = context.flow_run.expected_start_time if context and context.flow_run else None
         return f"sync · {(due or clock.now()).astimezone(app.zone):%Y-%m-%d %H:%M}"
 
-    return flow(name=SYNC, flow_run_name=name, validate_parameters=False, persist_result=False)(jittask_sync)
+    options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": _storage()}
+    return flow(name=SYNC, flow_run_name=name, **options)(jittask_sync)
+
+
+def _storage() -> Path | None:
+    """Where results would lie. We keep none; unsaid, each run asks the server, with two clients of its own.
+
+    Tasks of Prefect's that a function calls and that keep results follow a storage block of the settings.
+    """
+    results = get_current_settings().results
+    return None if results.default_storage_block else results.local_storage_path
 
 
 def drop_late_syncs(app: App, api: Api, now: datetime) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import json
 import logging
+import os
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +34,12 @@ def task_of(
 
 def call(template: Meta, task: Task) -> Any:
     """Call a Type's `handle`, and wait for what an async function gives."""
-    task.result = _awaited(template.handle(task))
+    process = os.getpid()
+    try:
+        task.result = _awaited(template.handle(task))
+    finally:
+        if os.getpid() != process:
+            os._exit(0)  # a copy that the function forked: the task is its parent's, and so are the connections
     return task.result
 
 

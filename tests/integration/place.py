@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from sqlalchemy import text
 
 from jittask_prefect import App, clock, compile, rollout
@@ -200,14 +201,30 @@ class Place:
 
 
 @contextmanager
-def worker(home: Path, cwd: Path) -> Iterator[Embedded]:
-    """A real process worker that asks every second, in a folder that is not the app's."""
+def worker(home: Path, cwd: Path, *, limit: int | None = None) -> Iterator[Embedded]:
+    """A real worker of the pool, which asks every second, in a folder that is not the app's."""
     here = Embedded(home)
-    here.start_worker(os.environ["PREFECT_API_URL"], compile.POOL, cwd=cwd, env={"PREFECT_WORKER_QUERY_SECONDS": "1"})
+    here.start_worker(
+        os.environ["PREFECT_API_URL"],
+        compile.POOL,
+        cwd=cwd,
+        env={"PREFECT_WORKER_QUERY_SECONDS": "1"},
+        worker_type=compile.POOL_KIND,
+        limit=limit,
+    )
     try:
         yield here
     finally:
         here.stop()
+
+
+@contextmanager
+def process_pool() -> Iterator[None]:
+    """Deployments and workers of a pool of Prefect's own type `process` meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile, "POOL", "stock")
+        patch.setattr(compile, "POOL_KIND", "process")
+        yield
 
 
 def iso(text_: str) -> datetime:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from place import Place, model, rows, until, worker
+from place import Place, model, process_pool, rows, until, worker
 
 from jittask_prefect import clock
 from jittask_prefect.embedded import WORKER_MARK, Embedded, ServerInfo
@@ -51,8 +51,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
         "tasks/CrashAgain": again,
     }
     made = Place.build(tmp_path_factory.mktemp("crash") / "app", elements, name="crashing")
-    made.deploy()
-    yield made
+    with process_pool():  # Prefect's own worker runs the same deployments; test_worker.py has ours
+        made.deploy()
+        yield made
     made.remove()
 
 

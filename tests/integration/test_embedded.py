@@ -87,8 +87,8 @@ def test_a_server_that_another_up_answers_for_is_used_and_left_alone(warm: Path)
 def test_a_port_that_another_server_took_meanwhile_is_tried_no_more(
     warm: Path, prefect_server: ServerInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = iter([prefect_server.port, module._free_port()])
-    monkeypatch.setattr(module, "_free_port", lambda: next(ports))
+    ports = iter([prefect_server.port, module.free_port()])
+    monkeypatch.setattr(module, "free_port", lambda: next(ports))
     here = Embedded(warm)
     try:
         server, mine = here.ensure()
@@ -138,7 +138,7 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
     ids=["dead", "reused pid", "wrong type", "key missing", "no JSON"],
 )
 def test_a_stale_state_file_is_ignored_and_removed(tmp_path: Path, change: dict[str, Any] | None) -> None:
-    state = asdict(ServerInfo(os.getpid(), table.start_of(os.getpid()), 1, str(tmp_path), module._prefect_version()))
+    state = asdict(ServerInfo(os.getpid(), table.start_of(os.getpid()), 1, str(tmp_path), module.prefect_version()))
     state |= (change or {}) | {"owner": [1, 1.0]}
     text = json.dumps({key: value for key, value in state.items() if value is not ...}) if change else "{"
     (tmp_path / "server.json").write_text(text)
@@ -206,7 +206,7 @@ def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(tmp_pa
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('deaf', 'w'); time.sleep(300)"
     here = Embedded(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_prefect", lambda *_: [sys.executable, "-c", script])
+        patch.setattr(module, "worker_command", lambda *_, **__: [sys.executable, "-c", script])
         for grace, interrupted in ((10.0, True), (0.3, False)):
             patch.setattr(module, "GRACE", grace)
             here.start_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
@@ -227,7 +227,7 @@ def test_children_of_a_worker_that_was_killed_end_with_the_next_stop(tmp_path: P
     sleep = [sys.executable, "-c", "import time; time.sleep(300)"]
     script = f"import subprocess; subprocess.Popen({sleep}, start_new_session=True)"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_prefect", lambda *_: [sys.executable, "-c", script])
+        patch.setattr(module, "worker_command", lambda *_, **__: [sys.executable, "-c", script])
         process = here.start_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
     process.wait()
     assert here.worker_running() is None
@@ -242,7 +242,7 @@ def test_a_worker_for_another_server_is_replaced_where_its_up_is_gone_and_refuse
     tmp_path: Path,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, Embedded(tmp_path) as here:
-        patch.setattr(module, "_prefect", lambda *_: [sys.executable, "-c", "import time; time.sleep(300)"])
+        patch.setattr(module, "worker_command", lambda *_, **__: [sys.executable, "-c", "import time; time.sleep(300)"])
         old, _ = here.ensure_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
         other = Embedded(tmp_path)
         with pytest.raises(PrefectApiError, match="stop that one first"):

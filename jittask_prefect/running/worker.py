@@ -1,0 +1,416 @@
+"""The warm worker, a Prefect worker type: flow runs in child processes that have imported everything beforehand.
+
+`children.py` keeps the processes, `child.py` is what runs in one, `wire.py` what they say to each other. This module
+is what Prefect loads by its entry point, also in the server: it imports nothing of an app, nor does this process ever
+run an app's code. Read against Prefect 3.8.8: `prefect/workers/base.py`, `prefect/flow_engine.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import anyio
+import anyio.abc
+import httpx
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import InfrastructureNotFound, ObjectNotFound, PrefectException
+from prefect.logging.handlers import APILogHandler, APILogWorker
+from prefect.settings import get_current_settings
+from prefect.states import Cancelled
+from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+from pydantic import SecretStr
+
+from .. import clock
+from ..errors import ArgumentError, JittaskError
+from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Code, Died
+from .wire import CANCELLED
+
+WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
+KNOWN_SECONDS = 5.0  # that a deployment's entrypoint and job variables are remembered
+LIMIT = 8  # runs at a time, where nobody says otherwise
+# On a server with SQLite, several runs that begin and end beside each other are slower than one after the other. One
+# that has been at it for a while hardly asks the server for anything, and must not keep the others waiting.
+SQLITE_PACE, PACE = 1, 2
+BRIEF_SECONDS, ANSWERS = 3.0, 10  # and that many answers of the server longer: a slow one is asked for less
+DIRECTORY = "prefect.deployments.steps.set_working_directory"
+
+
+class JittaskJobConfiguration(BaseJobConfiguration):
+    """What a run needs: the flow file, the function, the working directory; no job variable changes anything."""
+
+    file: str = ""
+    function: str = ""
+    directory: str = ""
+
+    @classmethod
+    def of(cls, flow_run: FlowRun, deployment: Any, template: dict[str, Any]) -> JittaskJobConfiguration:
+        """What a flow run's deployment says.
+
+        Args:
+            flow_run: The run.
+            deployment: Its deployment, as the client gives it.
+            template: The work pool's base job template.
+
+        Raises:
+            ArgumentError: The deployment asks for what a jittask pool does not do.
+        """
+        asked = {**template.get("job_configuration", {}), **(deployment.job_variables or {})}
+        asked |= flow_run.job_variables or {}
+        if refused := sorted(name for name, value in asked.items() if value):
+            raise ArgumentError(
+                f"job variables {', '.join(refused)} of deployment {deployment.name}: a pool of type jittask takes "
+                "none, since its processes run before a flow run is known; remove them, or use a pool of type process"
+            )
+        steps = [(name, step) for each in deployment.pull_steps or [] for name, step in each.items()]
+        if other := [name for name, _ in steps if name != DIRECTORY]:
+            raise ArgumentError(
+                f"pull step {', '.join(other)} of deployment {deployment.name}; allowed in a pool of type jittask: "
+                f"{DIRECTORY}, since the app stays where it is"
+            )
+        path, _, function = (deployment.entrypoint or "").rpartition(":")
+        if not path:
+            raise ArgumentError(
+                f"entrypoint {deployment.entrypoint!r} of deployment {deployment.name}; allowed in a pool of type "
+                "jittask: FILE.py:FLOW"
+            )
+        directory = Path(steps[-1][1]["directory"] if steps else deployment.path or ".").absolute()
+        return cls(file=os.path.normpath(directory / path), function=function, directory=str(directory))
+
+    @property
+    def code(self) -> Code:
+        """What a child has to load."""
+        return Code(self.file, self.directory)
+
+    def job(self, flow_run: FlowRun, state: State[Any] | None = None) -> dict[str, Any]:
+        """The message for the child: run this, or call the hooks of the state that the run has ended in."""
+        job = {"run": flow_run.model_dump(mode="json"), "function": self.function, **vars(self.code)}
+        return job if state is None else job | {"state": state.model_dump(mode="json", exclude={"data"})}
+
+
+class JittaskWorkerResult(BaseWorkerResult):
+    """How a run's process ended: 0 where the run ended by itself."""
+
+
+class Slot:
+    """A flow run that is this worker's: how it is configured, the child that runs it, and the reason it is to end."""
+
+    def __init__(self, flow_run: FlowRun) -> None:
+        self.flow_run = flow_run
+        self.child: Child | None = None
+        self.ends: str | None = None
+        self.since = asyncio.get_running_loop().time()
+        self.over = anyio.Event()
+
+
+class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWorkerResult]):
+    """Runs flow runs in warm child processes, one at a time each."""
+
+    type = "jittask"
+    job_configuration = JittaskJobConfiguration
+    _description = (
+        "Execute flow runs of a jittask app in processes that are warm: Prefect and the app are loaded beforehand."
+    )
+    _display_name = "jittask"
+
+    _children: Children
+
+    @classmethod
+    def get_default_base_job_template(cls) -> dict[str, Any]:
+        """No variables: the server checks them for each run that it makes, which costs more than the run."""
+        # The server refuses an empty job configuration.
+        return {"job_configuration": {"labels": {}}, "variables": {"type": "object", "properties": {}}}
+
+    async def setup(self) -> None:
+        """Connect, and have the first child on its way."""
+        self._limit = self._limit or LIMIT
+        self._pace = pace()
+        self._slots: dict[UUID, Slot] = {}
+        self._waiting: list[tuple[datetime, FlowRun]] = []
+        self._polling = anyio.Lock()
+        self._asked = self._answers = 0.0  # when it was asked for runs, and how long it took
+        self._known: dict[UUID, tuple[float, Any]] = {}
+        self._news = anyio.Event()
+        self._loops: list[anyio.CancelScope] = []
+        self._children = Children(self._limit, self._logger, APILogWorker.instance().send)
+        await super().setup()
+        self._children.code = await self._code_of_pool()
+        self._children.keep_warm()
+        assert self._runs_task_group is not None
+        self._runs_task_group.start_soon(self._until_teardown, self._watch)
+        self._runs_task_group.start_soon(self._until_teardown, self._keep_time)
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """End the children, what runs as Crashed, and disconnect."""
+        for scope in self._loops:
+            scope.cancel()
+        self.is_setup = False
+        with anyio.CancelScope(shield=True):
+            await self._children.stop()
+            with anyio.move_on_after(STOP_SECONDS):  # what the server is still to be told of them
+                for slot in list(self._slots.values()):
+                    await slot.over.wait()
+            await APILogHandler.aflush()
+        await super().teardown(*exc_info)
+
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Ask for runs where a child is free, and begin those that are due; Prefect calls this every few seconds."""
+        self._last_polled_time = clock.now()
+        if self._has_successfully_synced and self._free():
+            await self._ask()
+            self._begin()
+        return [slot.flow_run for slot in self._slots.values()]
+
+    def _free(self) -> bool:
+        """Whether another run may begin."""
+        assert self._limit is not None
+        since = asyncio.get_running_loop().time() - BRIEF_SECONDS - ANSWERS * self._answers
+        brief = [slot for slot in self._slots.values() if slot.since > since]
+        return self.is_setup and len(self._slots) < self._limit and len(brief) < self._pace
+
+    async def _ask(self) -> None:
+        """Learn which runs are due, or will be soon. None is taken yet: another worker may have them."""
+        async with self._polling:
+            self._asked = asyncio.get_running_loop().time()
+            found = [entry.flow_run for entry in await self._get_scheduled_flow_runs()]
+            self._answers = asyncio.get_running_loop().time() - self._asked
+            self._waiting = [
+                (run.next_scheduled_start_time or run.expected_start_time or clock.now(), run)
+                for run in found
+                if run.id not in self._slots
+            ]
+            self._news.set()
+
+    def _begin(self) -> None:
+        """Begin what is due as far as children are free."""
+        now = clock.now()
+        for entry in list(self._waiting):
+            due, run = entry
+            if not self._free():
+                return
+            if due > now:
+                continue
+            self._waiting.remove(entry)
+            self._slots[run.id] = Slot(run)
+            self.limiter.acquire_on_behalf_of_nowait(run.id)
+            assert self._runs_task_group is not None
+            self._runs_task_group.start_soon(self._one, self._slots[run.id])
+
+    async def _keep_time(self) -> None:
+        """Begin what was early when it becomes due; each second, what others were too brief for."""
+        while True:
+            self._news = anyio.Event()
+            wait = min(((due - clock.now()).total_seconds() for due, _ in self._waiting), default=WATCH_SECONDS)
+            with anyio.move_on_after(min(max(wait, 0.0), WATCH_SECONDS) if self._free() else WATCH_SECONDS):
+                await self._news.wait()
+            self._begin()
+
+    async def _one(self, slot: Slot) -> None:
+        """A flow run from being due to its end, and then the next one at once."""
+        flow_run = slot.flow_run
+        try:
+            configuration = await self._configuration(flow_run)
+            slot.child = await self._children.acquire(configuration.code)
+            # Only now: nobody else takes a run that is Pending, and a child can begin it at once. What was known of it
+            # may be old, and the server lets a run that another worker completed meanwhile become Pending again.
+            flow_run = await self.client.read_flow_run(flow_run.id)
+            if flow_run.state is not None and flow_run.state.is_scheduled():
+                slot.flow_run = flow_run
+                if await self._propose_pending_state(flow_run):
+                    await self.run(flow_run, configuration)
+        except ArgumentError as error:
+            await self._propose_crashed_state(flow_run, str(error))
+        except ObjectNotFound:
+            self._logger.debug("Flow run %s is gone with its deployment", flow_run.id)
+        except JittaskError as error:
+            self._logger.error("Flow run %s is not begun: %s", flow_run.id, error)
+            await anyio.sleep(AGAIN_SECONDS)
+        except Exception:
+            # The server does not answer, or answers what nobody expects: no reason to end all other runs.
+            self._logger.exception("Flow run %s: the worker could not see to it", flow_run.id)
+            await anyio.sleep(AGAIN_SECONDS)
+        finally:
+            if slot.child is not None:
+                self._children.release(slot.child)
+            del self._slots[flow_run.id]
+            self._release_limit_slot(flow_run.id)
+            slot.over.set()
+        if self.is_setup:
+            await self._again()
+
+    async def _again(self) -> None:
+        """A child is free: not on Prefect's clock, but now."""
+        age = asyncio.get_running_loop().time() - self._asked
+        try:
+            if not self._waiting or age > get_current_settings().worker.query_seconds:
+                await self._ask()
+        except (httpx.HTTPError, PrefectException) as error:
+            self._logger.debug("Not asked for runs: %s", error)  # Prefect's own loop asks again, and counts failures
+        self._begin()
+
+    async def _configuration(self, flow_run: FlowRun) -> JittaskJobConfiguration:
+        if flow_run.deployment_id is None:
+            raise ArgumentError("a flow run without a deployment; a pool of type jittask runs deployments only")
+        now = asyncio.get_running_loop().time()
+        since, deployment = self._known.get(flow_run.deployment_id, (0.0, None))
+        if deployment is None or now - since > KNOWN_SECONDS:
+            deployment = await self.client.read_deployment(flow_run.deployment_id)
+            self._known[flow_run.deployment_id] = now, deployment
+        return JittaskJobConfiguration.of(flow_run, deployment, self.work_pool.base_job_template)
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: JittaskJobConfiguration,
+        task_status: anyio.abc.TaskStatus[int] | None = None,
+    ) -> JittaskWorkerResult:
+        """Have a child run it, and see to its end where the child did not live to it.
+
+        Args:
+            flow_run: A run that is Pending.
+            configuration: From its deployment.
+            task_status: Told the child's pid.
+        """
+        slot = self._slots[flow_run.id]
+        while True:
+            slot.child = child = slot.child or await self._children.acquire(configuration.code)
+            if task_status is not None:
+                task_status.started(child.pid)
+            self._logger.info("Flow run %s (%s) runs in child %s", flow_run.id, flow_run.name, child.pid)
+            try:
+                answer = await child.do(configuration.job(flow_run))
+            except Died as died:
+                slot.child = None
+                await self._died(slot, configuration, died)
+                return JittaskWorkerResult(identifier=str(child.pid), status_code=died.code or 1)
+            slot.child = None
+            if stale := answer.get("stale"):
+                self._children.release(child, stale)
+                continue
+            child.runs += 1
+            self._children.release(child, answer.get("leave"))
+            if failed := answer.get("failed"):
+                await self._propose_crashed_state(flow_run, failed)
+                await self._call_hooks(slot, configuration)
+            return JittaskWorkerResult(identifier=str(child.pid), status_code=1 if failed else 0)
+
+    async def _died(self, slot: Slot, configuration: JittaskJobConfiguration, died: Died) -> None:
+        """The process of a run is gone: because it was to end, or by itself."""
+        flow_run = slot.flow_run
+        found = await self.client.read_flow_run(flow_run.id)
+        kind = found.state.type if found.state else None
+        if slot.ends is not None or kind is StateType.CANCELLING:
+            message = slot.ends or (found.state.message if found.state else None) or CANCELLED
+            self._logger.info("Flow run %s is ended: %s", flow_run.id, message)
+            await self.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
+        elif found.state is None or not found.state.is_final():
+            self._logger.warning("Flow run %s: its process ended with %s", flow_run.id, died)
+            await self._propose_crashed_state(flow_run, f"the process of this run ended with {died}")
+        await self._call_hooks(slot, configuration)
+
+    async def _call_hooks(self, slot: Slot, configuration: JittaskJobConfiguration) -> None:
+        """Have a child call the flow's hooks for a run that was cancelled or has crashed; user code never runs here."""
+        found = await self.client.read_flow_run(slot.flow_run.id)
+        if found.state is None or not (found.state.is_cancelled() or found.state.is_crashed()) or not self.is_setup:
+            return
+        child = await self._children.acquire(configuration.code)
+        try:
+            answer = await child.do(configuration.job(found, found.state))
+            if "stale" in answer:
+                self._children.release(child, answer["stale"])
+                child = await self._children.acquire(configuration.code)
+                answer = await child.do(configuration.job(found, found.state))
+            if failed := answer.get("failed"):
+                self._logger.error("Flow run %s: no hooks: %s", found.id, failed)
+        except Died as died:
+            self._logger.error("Flow run %s: the process of its hooks ended with %s", found.id, died)
+        finally:
+            self._children.release(child)
+
+    async def kill_infrastructure(
+        self, infrastructure_pid: str, configuration: JittaskJobConfiguration, grace_seconds: int = 30
+    ) -> None:
+        """Kill a child of this worker with what it started, at once.
+
+        Args:
+            infrastructure_pid: Its pid.
+            configuration: Not looked at.
+            grace_seconds: Not waited for: a warm process that is told to end would crash its run.
+
+        Raises:
+            InfrastructureNotFound: It is no child of this worker.
+        """
+        child = self._children.of(int(infrastructure_pid)) if infrastructure_pid.isdigit() else None
+        if child is None:
+            raise InfrastructureNotFound(f"no child of worker {self.name!r} has the pid {infrastructure_pid}")
+        child.kill()
+
+    async def _until_teardown(self, loop: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as scope:
+            self._loops.append(scope)
+            await loop()
+
+    async def _watch(self) -> None:
+        """Kill what somebody cancels; end children that have nothing to do."""
+        while True:
+            await anyio.sleep(WATCH_SECONDS)
+            self._children.trim()
+            if not self._slots:
+                continue
+            where = FlowRunFilter(
+                id=FlowRunFilterId(any_=list(self._slots)),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+            )
+            try:
+                found = await self.client.read_flow_runs(flow_run_filter=where)
+            except (httpx.HTTPError, PrefectException) as error:
+                self._logger.warning("Not known whether a run is to end: %s", error)
+                continue
+            for flow_run in found:
+                slot = self._slots.get(flow_run.id)
+                if slot is not None and slot.child is not None:
+                    slot.ends = (flow_run.state.message if flow_run.state else None) or CANCELLED
+                    slot.child.kill()
+
+    async def _code_of_pool(self) -> Code | None:
+        """What a child may load before its first job: the flow file of one of the pool's deployments."""
+        where = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
+        try:
+            for deployment in await self.client.read_deployments(work_pool_filter=where, limit=5):
+                named = FlowRun.model_construct(job_variables=None)
+                code = JittaskJobConfiguration.of(named, deployment, {}).code
+                if Path(code.file).is_file():
+                    return code
+        except (httpx.HTTPError, PrefectException, ArgumentError) as error:
+            self._logger.debug("Nothing is loaded beforehand: %s", error)
+        return None
+
+
+def pace() -> int:
+    """How many runs the server bears that begin and end beside each other, which depends on its database.
+
+    No server says which database it has (`/admin/settings` hides the address). One on this machine has the one that
+    the settings here name, or else SQLite.
+    """
+    settings = get_current_settings()
+    url = settings.server.database.connection_url
+    named = url.get_secret_value() if isinstance(url, SecretStr) else str(url or "")
+    local = urlsplit(settings.api.url or "").hostname in ("127.0.0.1", "localhost", "::1")
+    return SQLITE_PACE if local and "postgresql" not in named else PACE
+
+
+__all__ = ["JittaskJobConfiguration", "JittaskWorker", "JittaskWorkerResult"]

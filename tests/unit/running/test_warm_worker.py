@@ -1,0 +1,131 @@
+"""What the warm worker decides without a server: what it refuses, what it loads, what its children put back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+from prefect.workers.base import BaseWorker
+
+from jittask_prefect.errors import ArgumentError
+from jittask_prefect.running import child, wire
+from jittask_prefect.running.worker import JittaskJobConfiguration, JittaskWorker, pace
+
+STEP = "prefect.deployments.steps.set_working_directory"
+
+
+def configured(**deployment: Any) -> JittaskJobConfiguration:
+    plain: dict[str, Any] = {
+        "name": "tasks.Daily",
+        "job_variables": {},
+        "pull_steps": [{STEP: {"directory": "/srv/shop"}}],
+        "entrypoint": "flows/jittask_flows.py:NormalType",
+        "path": None,
+    }
+    flow_run = FlowRun.model_construct(job_variables=deployment.pop("of_the_run", None))
+    template = JittaskWorker.get_default_base_job_template()
+    return JittaskJobConfiguration.of(flow_run, SimpleNamespace(**plain | deployment), template)
+
+
+def test_prefect_knows_the_type_by_its_entry_point() -> None:
+    assert BaseWorker.get_worker_class_from_type("jittask") is JittaskWorker
+    assert JittaskWorker.get_default_base_job_template()["variables"] == {"type": "object", "properties": {}}
+
+
+def test_a_deployment_says_what_a_child_loads() -> None:
+    made = configured()
+    assert (made.file, made.function) == ("/srv/shop/flows/jittask_flows.py", "NormalType")
+    assert (made.code.file, made.code.directory) == (made.file, "/srv/shop")
+
+
+def test_an_empty_job_variable_is_none() -> None:
+    assert configured(job_variables={"env": {}}).function == "NormalType"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "said"),
+    [
+        ({"job_variables": {"env": {"A": "b"}}}, "job variables env of deployment tasks.Daily"),
+        ({"of_the_run": {"command": "echo", "env": {"A": "b"}}}, "job variables command, env of"),
+        ({"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]}, "pull step prefect.deployments.steps.git_cl"),
+        ({"entrypoint": "shop.flows.NormalType"}, "allowed in a pool of type jittask: FILE.py:FLOW"),
+    ],
+)
+def test_what_the_pool_cannot_do_is_refused(deployment: dict[str, Any], said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        configured(**deployment)
+
+
+@pytest.mark.parametrize(
+    ("api", "database", "runs"),
+    [
+        ("http://127.0.0.1:4200/api", "", 1),
+        ("http://127.0.0.1:4200/api", "sqlite+aiosqlite:////srv/prefect.db", 1),
+        ("http://127.0.0.1:4200/api", "postgresql+asyncpg://prefect@127.0.0.1/prefect", 2),
+        ("https://prefect.example.com/api", "", 2),
+    ],
+)
+def test_the_pace_follows_the_servers_database(api: str, database: str, runs: int) -> None:
+    with temporary_settings({PREFECT_API_URL: api, PREFECT_SERVER_DATABASE_CONNECTION_URL: database or None}):
+        assert pace() == runs
+
+
+def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
+    ours, its = socket.socketpair()
+    pipe = wire.Pipe(its)
+    ours.sendall(wire.line({"run": "数据 \n"}) + wire.line({"run": 2}))
+    messages = pipe.messages()
+    assert [next(messages), next(messages)] == [{"run": "数据 \n"}, {"run": 2}]
+    pipe.send({"ready": 1})
+    assert ours.recv(100) == b'{"ready": 1}\n'
+    ours.close()
+    assert list(messages) == []
+    with pytest.raises(OSError):
+        for _ in range(2):
+            pipe.send({"log": "nobody reads this"})
+
+
+def test_a_closed_pipe_is_not_written_to_by_its_number() -> None:
+    ours, its = socket.socketpair()
+    pipe = wire.Pipe(its)
+    threading.Thread(target=lambda: list(pipe.messages()), daemon=True).start()
+    pipe.close()
+    with pytest.raises(OSError):
+        pipe.send({"log": "a copy of the process"})
+    ours.close()
+
+
+def test_what_a_run_left_otherwise_is_put_back(tmp_path: Path) -> None:
+    folder, output, handler = os.getcwd(), sys.stdout, signal.getsignal(signal.SIGUSR1)
+    with child.restored():
+        os.chdir(tmp_path)
+        os.environ["JITTASK_LEFT"] = "x"
+        os.environ.pop("PATH")
+        sys.stdout = sys.stderr
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    assert (os.getcwd(), sys.stdout, signal.getsignal(signal.SIGUSR1)) == (folder, output, handler)
+    assert "JITTASK_LEFT" not in os.environ and "PATH" in os.environ
+
+
+def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
+    task = tmp_path / "tasks" / "Daily"
+    task.mkdir(parents=True)
+    flows = tmp_path / "jittask_flows.py"
+    for file in (flows, tmp_path / "app.json", task / "e.json", task / "inner.py", task / "notes.txt"):
+        file.write_text("")
+    ours = {name for name in child.stamps(str(flows)) if name.startswith(str(tmp_path))}
+    assert ours == {str(flows), *map(str, (tmp_path / "app.json", task / "e.json", task / "inner.py"))}
+    assert not [name for name in child.stamps(str(flows)) if "site-packages" in name]
+    before = child.stamps(str(flows))
+    os.utime(task / "inner.py", ns=(1, 1))
+    after = child.stamps(str(flows))
+    assert {name for name in after if after[name] != before[name]} == {str(task / "inner.py")}
