@@ -26,6 +26,7 @@ os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
 TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 LIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 PAGE = 200  # the server's limit
+BY_HAND = "ended: cancelled in Prefect"  # what is said of a run whose canceller gave no reason
 # Prefect's client by itself: 60 s for an answer, and five more attempts after 2, 4, 8, 16 and 32 s; a server that hangs
 # would hold a sync for seven minutes. So: 30 s, and two more attempts: 100 s in all, 17 s where it answers 503, 8 s
 # where nobody answers.
@@ -102,6 +103,12 @@ class Api(Protocol):
 
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         """The log lines of a flow run."""
+
+    def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+        """Keep a table as an artifact of a flow run."""
+
+    def table(self, run_id: str) -> list[dict[str, Any]]:
+        """The rows of a flow run's table; none where it has none."""
 
 
 class PrefectApi:
@@ -307,6 +314,16 @@ class PrefectApi:
         body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
         found: list[dict[str, Any]] = self._call("POST", "/logs/filter", json=body)
         return found
+
+    def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+        data = json.dumps([dict(row) for row in rows], ensure_ascii=False)
+        body = {"key": key, "type": "table", "data": data, "description": description, "flow_run_id": run_id}
+        self._call("POST", "/artifacts/", json=body)
+
+    def table(self, run_id: str) -> list[dict[str, Any]]:
+        body = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["table"]}}, "limit": 1}
+        found: list[dict[str, Any]] = self._call("POST", "/artifacts/filter", json=body)
+        return [row for artifact in found for row in json.loads(artifact["data"])]
 
 
 def _base_job_template(kind: str) -> dict[str, Any]:

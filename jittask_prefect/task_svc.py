@@ -33,6 +33,9 @@ END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace
 Result = dict[str, Any]
 
 
+FORCED = "ended: forced end"
+
+
 class TaskSvc(NormalService):
     """The task service (`services.TaskSvc`).
 
@@ -161,6 +164,8 @@ class TaskSvc(NormalService):
         if found is None:
             return self._end_unclaimed(taskId, now)
         database, entry = found
+        if entry.batch is not None and taskId == entry.flow_run_id:
+            return self._end_batch(database, taskId)
         before = "overdue" if entry.status == "pending" and entry.due < now else entry.status
         if entry.status in ledger.FINAL:
             return {"taskId": taskId, "previousStatus": before, "status": entry.status, "changed": False}
@@ -171,11 +176,11 @@ class TaskSvc(NormalService):
                 connection,
                 entry.task_id,
                 outcome="forced",
-                message="ended: forced end",
+                message=FORCED,
                 now=clock.now(),
                 within=ledger.OPEN,
             )
-        if entry.status == "executing":
+        if entry.status == "executing" and (changed or entry.batch is None):
             self._await_gone(entry)
         ended = ledger_entry(self.app, database, entry.task_id)
         # The process may have been faster: told to end by Prefect, it has written so itself.
@@ -185,6 +190,31 @@ class TaskSvc(NormalService):
             next_of_row(self.app, database, entry, clock.now())
             self._hand_over(database)
         return {"taskId": taskId, "previousStatus": before, "status": ended.status, "changed": changed}
+
+    def _end_batch(self, database: str, run_id: str) -> Result:
+        """End what is open of a batch's rows, and its flow run."""
+        with self.app.engine(database).connect() as connection:
+            rows = [e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN]
+        at_work = [e for e in rows if e.status == "executing"]
+        if rows:
+            self.api.set_state(run_id, "CANCELLING", message=FORCED)
+        changed = []
+        for entry in rows:
+            with self.app.engine(database).begin() as connection:
+                within = ledger.OPEN
+                if ledger.close(
+                    connection, entry.task_id, outcome="forced", message=FORCED, now=clock.now(), within=within
+                ):
+                    changed.append(entry)
+        for entry in at_work:
+            self._await_gone(entry)
+        for entry in rows:
+            if after_return(self.app, database, entry.task_id):
+                next_of_row(self.app, database, entry, clock.now())
+        if rows:
+            self._hand_over(database)
+        before = "executing" if at_work else "pending" if rows else "ended"
+        return {"taskId": run_id, "previousStatus": before, "status": "ended", "changed": bool(changed)}
 
     def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
         """End a run that the template's own schedule made and that has not begun."""
@@ -199,7 +229,7 @@ class TaskSvc(NormalService):
         due = datetime.fromisoformat(run["expected_start_time"])
         entry = Entry(
             task_id=task_id, template=str(name), due=due, created=now, status="ended", outcome="forced",
-            message="ended: forced end", finished=now, flow_run_id=task_id, dirty=True,
+            message=FORCED, finished=now, flow_run_id=task_id, dirty=True,
         )  # fmt: skip
         with self.app.engine().begin() as connection:
             ledger.require(connection, "the app's database")
@@ -214,8 +244,9 @@ class TaskSvc(NormalService):
         return {"taskId": task_id, "previousStatus": before, "status": "ended", "changed": True}
 
     def _stop(self, entry: Entry) -> None:
-        if entry.flow_run_id:
-            self.api.set_state(entry.flow_run_id, "CANCELLING", message="ended: forced end")
+        # In a batch the process notices by itself: the flow run is not this row's alone.
+        if entry.flow_run_id and entry.batch is None:
+            self.api.set_state(entry.flow_run_id, "CANCELLING", message=FORCED)
 
     def _await_gone(self, entry: Entry) -> None:
         """Wait until the process is gone: it watches for its end itself, and the worker kills it."""
@@ -227,8 +258,13 @@ class TaskSvc(NormalService):
             here = _process(entry)
             if (run is None or run.get("state_type") in TERMINAL) and here is not True:
                 return
+            if entry.batch is not None:
+                if here is False or (here is None and _lease_over(entry)):
+                    return
+                time.sleep(0.2)
+                continue
             if here is False or (here is None and _lease_over(entry)):
-                self.api.set_state(entry.flow_run_id, "CANCELLED", message="ended: forced end", force=True)
+                self.api.set_state(entry.flow_run_id, "CANCELLED", message=FORCED, force=True)
                 return
             if (
                 entry.owner is None
@@ -236,7 +272,7 @@ class TaskSvc(NormalService):
                 and run.get("state_type") in ("SCHEDULED", "PENDING", "CANCELLING")
             ):
                 # Never begun, and the ledger lets nobody begin it.
-                self.api.set_state(entry.flow_run_id, "CANCELLED", message="ended: forced end", force=True)
+                self.api.set_state(entry.flow_run_id, "CANCELLED", message=FORCED, force=True)
                 return
             time.sleep(0.2)
         raise JittaskError(

@@ -27,6 +27,7 @@ from .errors import PrefectApiError
 from .prefect_api import TERMINAL
 from .rows import sync
 from .rows.tables import upgrade
+from .running.batch import execute_batch, record_batch
 from .running.execute import Outcome, Run, execute
 from .task_svc import TaskSvc
 from .wiring import App
@@ -91,6 +92,7 @@ class FakePrefect:
         self.calls: list[str] = []
         self.all_deployments: dict[str, dict[str, Any]] = {}
         self.all_runs: dict[str, dict[str, Any]] = {}
+        self.tables: dict[str, list[dict[str, Any]]] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
 
@@ -225,6 +227,14 @@ class FakePrefect:
         self._called("logs")
         return []
 
+    def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+        self._called("put_table")
+        self.tables[run_id] = [dict(row) for row in rows]
+
+    def table(self, run_id: str) -> list[dict[str, Any]]:
+        self._called("table")
+        return self.tables.get(run_id, [])
+
     def serve(self, app: App) -> None:
         """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""
         use_app(app)
@@ -260,12 +270,21 @@ class FakePrefect:
             this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
             self._state(run, "RUNNING")
             run["start_time"] = now.isoformat()
-            outcome = execute(app, run["parameters"]["template"], run["parameters"].get("taskId"), this, lambda: now)
-            kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
-            self._state(run, kind, None, outcome.message)
+            outcomes += self._execute(app, run, this, now)
             run["end_time"] = now.isoformat()
-            outcomes.append(outcome)
         return outcomes
+
+    def _execute(self, app: App, run: dict[str, Any], this: Run, now: datetime) -> list[Outcome]:
+        parameters = run["parameters"]
+        if due := parameters.get("due"):
+            ended = execute_batch(app, parameters["template"], datetime.fromisoformat(due), this, lambda: now)
+            record_batch(self, run["id"], ended)
+            self._state(run, "FAILED" if ended.failed else "COMPLETED", None, str(ended))
+            return [outcome for _, outcome in ended.tasks]
+        outcome = execute(app, parameters["template"], parameters.get("taskId"), this, lambda: now)
+        kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+        self._state(run, kind, None, outcome.message)
+        return [outcome]
 
 
 def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 from . import children
 from .children import Context, Op
-from .failpoints import EXECUTION, STOPS, SYNC
+from .failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
 from .oracle import KINDS, RETRIES, Effect, Key, Oracle, Row, dues
 from .shop import ZONE, Clock
 
@@ -49,8 +49,8 @@ class Campaign:
         self.engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30} if "sqlite" in url else {})
         self.random = random.Random(seed)
         self.oracle = Oracle()
-        self.points = [p for p in SYNC if p not in without]
-        self.deaths = [p for p in EXECUTION if p not in without]
+        self.points = [p for p in {**SYNC, **BATCH_SYNC} if p not in without]
+        self.deaths = [p for p in {**EXECUTION, **BATCH_EXECUTION} if p not in without]
         self.kills: Counter[str] = Counter()
         self.count: Counter[str] = Counter()
         self.took: Counter[str] = Counter()
@@ -334,8 +334,10 @@ class Campaign:
         tasks = {t.task_id: t for t in self._tasks() if t.status == "pending"}
         self.random.shuffle(runs)
         for number, run in enumerate(runs[:5]):
-            task = tasks.get(run["parameters"]["taskId"])
+            task = tasks.get(run["parameters"].get("taskId"))
             if task is None:
+                if "due" in run["parameters"]:
+                    self._meddle_with_batch(run["id"], number)
                 continue
             log = self.oracle.rows[int(task.row_key)].log
             if number == 0:
@@ -354,6 +356,13 @@ class Campaign:
                 log.append(f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} crashed")
                 self.count["crashed"] += 1
 
+    def _meddle_with_batch(self, run_id: str, number: int) -> None:
+        if number % 2:
+            self.api.delete_run(run_id)
+        else:
+            self.api.set_state(run_id, "CRASHED")
+        self.count["batches deleted" if number % 2 else "batches crashed"] += 1
+
     def slow(self) -> None:
         """A forced end of a function that is at work: its process must be gone, and nothing of it stay."""
         key, values = self._new("once")
@@ -367,7 +376,7 @@ class Campaign:
         if task is None:
             return
         runs = children.due_runs(self.api, self.ids, self.clock.now())
-        run = next((r for r in runs if r["parameters"]["taskId"] == task.task_id), None)
+        run = next((r for r in runs if r["parameters"].get("taskId") == task.task_id), None)
         if run is None:
             return
         worker = self.start(children.one_run, run)

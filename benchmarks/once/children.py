@@ -18,8 +18,9 @@ from sqlmodel import Session
 
 from jittask_prefect import App, clock
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.rows import hooks, nudge, sync
-from jittask_prefect.running.execute import Run, after_return, execute, me, next_of_row
+from jittask_prefect.rows import hooks, ledger, nudge, sync
+from jittask_prefect.running.batch import execute_batch, record_batch
+from jittask_prefect.running.execute import Outcome, Run, after_return, execute, me, next_of_row
 from jittask_prefect.task_svc import TaskSvc
 
 from . import failpoints
@@ -102,8 +103,11 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
     app, api = context.app, context.api
     if context.announced:
         api.set_state(run["id"], "RUNNING", force=True)  # by the server's own clock it is years early
-    task = run["parameters"]["taskId"]
     this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
+    if "due" in run["parameters"]:
+        one_batch(context, run, this)
+        return
+    task = run["parameters"]["taskId"]
     context.note("begin", task, time.monotonic_ns())
     outcome = execute(app, run["parameters"]["template"], task, this, clock.now, lost=lambda: os._exit(0))
     if "no longer this worker's" not in outcome.message:
@@ -112,6 +116,33 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
     if outcome.outcome == "failed":
         context.note("exception", "task", outcome.message, "")
     api.set_state(run["id"], kind, message=outcome.message, force=True)
+
+
+def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
+    """The flow run of a batch: a row has begun when it is claimed, though its function comes a commit later."""
+    real = ledger.claim
+
+    def claim(connection: Any, task: str, *args: Any, **keys: Any) -> bool:
+        claimed = real(connection, task, *args, **keys)
+        if claimed:
+            context.note("begin", task, time.monotonic_ns())
+        return claimed
+
+    def told(entry: ledger.Entry, outcome: Outcome) -> None:
+        if "no longer this worker's" not in outcome.message:
+            context.note("end", entry.task_id, outcome.status)
+        if outcome.outcome == "failed":
+            context.note("exception", "task", outcome.message, "")
+
+    ledger.claim = claim
+    try:
+        name, due = run["parameters"]["template"], datetime.fromisoformat(run["parameters"]["due"])
+        lost = lambda: os._exit(0)  # noqa: E731
+        ended = execute_batch(context.app, name, due, this, clock.now, lost=lost, told=told)
+    finally:
+        ledger.claim = real
+    record_batch(context.api, run["id"], ended)
+    context.api.set_state(run["id"], "FAILED" if ended.failed else "COMPLETED", message=str(ended), force=True)
 
 
 def executor(

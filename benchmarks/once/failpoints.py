@@ -50,6 +50,15 @@ EXECUTION = {
     "before-return": ("running.execute:after_return", "before"),
     "before-state": ("api:set_state", "before"),
 }
+BATCH_SYNC = {
+    "between-batch-and-mark": ("rows.batches:handed_over", "before"),
+    "after-batch-mark": ("rows.batches:handed_over", "after"),
+}
+BATCH_EXECUTION = {
+    "before-table": ("api:put_table", "before"),
+    "after-table": ("api:put_table", "after"),
+}
+EVERY = {**SYNC, **EXECUTION, **BATCH_SYNC, **BATCH_EXECUTION}
 STOPS = (
     "after-plan",
     "before-recover",
@@ -78,7 +87,7 @@ def _holder(target: str, api: Any) -> tuple[Any, str]:
 def absent(api: Any) -> list[str]:
     """The failpoints whose function the package does not have any more: this table is to be brought up to date."""
     missing = []
-    for name, (target, _) in {**SYNC, **EXECUTION}.items():
+    for name, (target, _) in EVERY.items():
         try:
             _holder(target, api)
         except (AttributeError, ImportError):
@@ -88,7 +97,7 @@ def absent(api: Any) -> list[str]:
 
 def arm(name: str, nth: int, api: Any, what: int = signal.SIGKILL) -> None:
     """Have this process killed (or stopped) at a failpoint's n-th call (from 1)."""
-    target, when = {**SYNC, **EXECUTION}[name]
+    target, when = EVERY[name]
     left = [nth + SKIP.get(name, 0)]
 
     def die() -> None:

@@ -89,14 +89,19 @@ def elements() -> dict[str, Any]:
         "tasks/Office": _task(
             "office",
             {"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "day"}, "skipHoliday": 1, "workdaysOnly": 1},
+            dispatch="batch",
         ),
         "tasks/Every": _task(
             "every",
             {"repeat": {"repeatType": "hour", "period": 2}},
             missed={"policy": "all", "lookback": 60 * 86400},
+            dispatch="batch",
         ),
         "tasks/Daily": _task(
-            "daily", {"repeat": {"repeatType": "day"}}, missed={"policy": "latest", "lookback": 2 * 86400}
+            "daily",
+            {"repeat": {"repeatType": "day"}},
+            missed={"policy": "latest", "lookback": 2 * 86400},
+            dispatch="batch",
         ),
     }
 
@@ -175,6 +180,8 @@ class Memory:
             "count_runs",
             "set_state",
             "delete_run",
+            "put_table",
+            "table",
         ):
             setattr(self, name, self._method(name))
 

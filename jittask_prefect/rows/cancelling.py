@@ -6,7 +6,7 @@ or died), a self-hosted server leaves the run as it is; a process that starts on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,14 +14,13 @@ from sqlalchemy import or_, select
 
 from ..elements.app import App
 from ..errors import PrefectApiError
-from ..prefect_api import PAGE, Api
+from ..prefect_api import BY_HAND, PAGE, Api
 from . import ledger
 from .ending import ending_of, settle, since
 from .ledger import Entry, entries
 from .plan import Report
 
 PATIENCE = timedelta(seconds=15)  # what a living process and its worker may take to end a run
-CANCELLED = "ended: cancelled in Prefect"
 
 
 def end_cancelling(app: App, database: str, api: Api, names: list[str], now: datetime, report: Report) -> list[Entry]:
@@ -55,18 +54,17 @@ def end_cancelling(app: App, database: str, api: Api, names: list[str], now: dat
     mine = or_(entries.c.flow_run_id.in_(left), entries.c.task_id.in_(left))
     with app.engine(database).connect() as connection:
         tasks = [ledger.to_entry(record) for record in connection.execute(select(entries).where(mine))]
-    of = {(task.flow_run_id or task.task_id): task for task in tasks}
     closed = []
     for run in left.values():
-        task = of.get(run["id"])
-        if task is not None and task.status == "executing" and task.lease_until and task.lease_until >= now:
+        of = [task for task in tasks if run["id"] in (task.flow_run_id, task.task_id)]  # several where it is a batch
+        if any(task.status == "executing" and task.lease_until and task.lease_until >= now for task in of):
             continue
-        cancelled = _cancelled(run, task)
-        # The ledger first: a process that comes up at this very moment finds its task ended.
-        if task is not None and task.status == "pending" and (ending := ending_of(cancelled)) is not None:
+        cancelled = _cancelled(run, of)
+        # The ledger first: a process that comes up at this very moment finds its tasks ended.
+        if (ending := ending_of(cancelled)) is not None:
             with app.engine(database).begin() as connection:
-                if settle(connection, task.task_id, cancelled, ending, now):
-                    closed.append(task)
+                waiting = [task for task in of if task.status == "pending"]
+                closed += [t for t in waiting if settle(connection, t.task_id, cancelled, ending, now)]
         try:
             api.set_state(run["id"], "CANCELLED", message=cancelled["state"]["message"], force=True)
         except PrefectApiError as error:
@@ -77,7 +75,8 @@ def end_cancelling(app: App, database: str, api: Api, names: list[str], now: dat
     return closed
 
 
-def _cancelled(run: Mapping[str, Any], task: Entry | None) -> dict[str, Any]:
+def _cancelled(run: Mapping[str, Any], of: Sequence[Entry]) -> dict[str, Any]:
     """The run as it will be: with the reason that it was cancelled for, else the one that its task ended for."""
-    said = (run.get("state") or {}).get("message") or (task.message if task else "") or CANCELLED
+    told = of[0].message if len(of) == 1 else ""
+    said = (run.get("state") or {}).get("message") or told or BY_HAND
     return {**run, "state_type": "CANCELLED", "state": {"type": "CANCELLED", "message": said}}

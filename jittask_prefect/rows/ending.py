@@ -12,14 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
+from ..prefect_api import BY_HAND
 from . import ledger
 from .ledger import entries
 
 TO_BEGIN = timedelta(minutes=3)  # what a run takes at most from Pending to its claim
 # How a cancelled run says that a person ended it; what else begins with our words the ledger ended by itself.
-_FORCED = ("ended: forced end", "ended: cancelled in Prefect", "ended: the execution is no longer")
+_FORCED = ("ended: forced end", BY_HAND, "ended: the execution is no longer")
 _OWN = ("superseded:", "missed:", "not run:", "ended:")
-_RESTORED = "according to Prefect; the ledger is older than that"
+RESTORED = "according to Prefect; the ledger is older than that"
 
 
 def came_to_nothing(run: Mapping[str, Any] | None) -> bool:
@@ -53,10 +54,10 @@ def ending_of(run: Mapping[str, Any]) -> tuple[str, str, str] | None:
     kind, said, ran = run.get("state_type"), _said(run), bool(run.get("start_time"))
     if kind == "COMPLETED":
         # One that ran was done, by a ledger that is an older copy now; a person can only mark it.
-        return ("completed", "completed", f"done {_RESTORED}") if ran else _forced("marked as completed")
+        return ("completed", "completed", f"done {RESTORED}") if ran else _forced("marked as completed")
     if kind == "FAILED" and ran and said.startswith("error:"):
         timeout = run.get("state_name") == "TimedOut"
-        return "error", "timeout" if timeout else "failed", f"{said} ({_RESTORED})"
+        return "error", "timeout" if timeout else "failed", f"{said} ({RESTORED})"
     if kind == "CANCELLED" and not came_to_nothing(run):
         return _forced("cancelled")
     return None

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, func, literal, or_, select, tuple_, update
@@ -18,7 +19,7 @@ from ..elements.app import DEFAULT, App
 from ..elements.types import DateFieldType
 from ..errors import JittaskError, PrefectApiError
 from ..prefect_api import LIVE, PAGE, TERMINAL, Api
-from . import ledger
+from . import batches, ledger
 from .ending import came_to_nothing, ending_of, never_begun, settle
 from .ledger import Entry, entries
 from .plan import Report
@@ -45,8 +46,14 @@ def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, 
     Raises:
         PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps what is left.
     """
-    todo = or_(entries.c.status != "pending", entries.c.due <= now + timedelta(hours=app.cfg.horizon))
-    work: _Work | None = None
+    limit = now + timedelta(hours=app.cfg.horizon)
+    todo = or_(entries.c.status != "pending", entries.c.due <= limit)
+    with app.engine(database).connect() as connection:
+        together = batches.groups(app, connection, limit)
+    work: _Work | None = _Work(app, database, api, now, report, keep) if together else None
+    for group in together:
+        assert work is not None
+        work.share(group)
     for chunk in _chunks(app, database, CHUNK, entries.c.dirty.is_(True), todo, entries.c.status != "executing"):
         work = work or _Work(app, database, api, now, report, keep)
         work.do([ledger.to_entry(record) for record in chunk])
@@ -85,6 +92,39 @@ class _Work:
         self.made: list[tuple[Entry, str]] = []
         self.ended: list[Entry] = []
 
+    def share(self, group: batches.Group) -> None:
+        """Hand over tasks that are due together, in batches."""
+        if (deployment := self._deployment(group.template)) is None:
+            return
+        engine = self.app.engine(self.database)
+        with engine.connect() as connection:
+            shares = list(batches.shares(connection, group))
+        for share in shares:
+            self.keep()
+            run_id = share.run_id or self._tried(group.template, partial(self._make_batch, deployment, group, share))
+            if run_id is None:
+                continue
+            for dead in share.before - {run_id}:
+                said = "its worker died: the rows that are left go on in another run"
+                self._tried(group.template, partial(end_run, self.api, dead, said, "CRASHED"))
+            with engine.begin() as connection:
+                batches.handed_over(connection, share, run_id)
+
+    def _make_batch(self, deployment: Mapping[str, Any], group: batches.Group, share: batches.Share) -> str:
+        while True:
+            run = self.api.create_run(
+                deployment["id"],
+                key=batches.key(self.app, group, share.batch),
+                name=batch_name(self.app, group, share.batch),
+                due=group.due,
+                tags=[group.template],
+                parameters={"template": group.template, "due": group.due.isoformat()},
+            )
+            if run.get("state_type") not in TERMINAL and run["id"] not in share.before:
+                self.report.created += 1
+                return str(run["id"])
+            share.batch += 1  # what stands under this key is spent
+
     def do(self, chunk: Sequence[Entry]) -> None:
         unrecorded = self._unrecorded([e for e in chunk if e.status != "pending" and not e.flow_run_id])
         try:
@@ -117,14 +157,19 @@ class _Work:
             found |= {run["idempotency_key"]: run["id"] for run in runs}
         return found
 
-    def _make(self, entry: Entry) -> None:
-        deployment = self.deployments.get(entry.template)
+    def _deployment(self, template: str) -> Mapping[str, Any] | None:
+        deployment = self.deployments.get(template)
         if deployment is None:
-            self.waiting[entry.template] = "no deployment of that name; run `jittask deploy`"
-            return
-        if not _works(self.app, entry.template):
+            self.waiting[template] = "no deployment of that name; run `jittask deploy`"
+        elif not _works(self.app, template):
             # Its runs would fail and be made again, every minute.
-            self.waiting[entry.template] = "its tasks wait until it loads; `jittask check` says what is wrong"
+            self.waiting[template] = "its tasks wait until it loads; `jittask check` says what is wrong"
+            return None
+        return deployment
+
+    def _make(self, entry: Entry) -> None:
+        deployment = self._deployment(entry.template)
+        if deployment is None:
             return
 
         def make() -> dict[str, Any]:
@@ -139,7 +184,7 @@ class _Work:
                 parameters={"template": entry.template, "taskId": entry.task_id},
             )
 
-        while (run := self._tried(entry, make)) is not None and came_to_nothing(run):
+        while (run := self._tried(f"{entry.template}, row {entry.row_key}", make)) is not None and came_to_nothing(run):
             entry.flow_run_id = run["id"]  # what stands under this key is spent: on to the next key
         if run is None:
             return
@@ -155,12 +200,16 @@ class _Work:
         # Cancelling asks a process to end. One that never began the task, and cannot any more, does not answer.
         asked = "CANCELLING" if entry.started else "CANCELLED"
         kind = asked if entry.status == "ended" else "CRASHED"
-        ended = self._tried(entry, lambda: end_run(self.api, run_id, entry.message, kind)) if run_id else False
+        who = f"{entry.template}, row {entry.row_key}"
+        if entry.batch is not None and entry.status == "ended":
+            ended: bool | None = False  # the others of its batch go on
+        else:
+            ended = self._tried(who, lambda: end_run(self.api, run_id, entry.message, kind)) if run_id else False
         if ended is not None:
             self.report.ended += ended
             self.ended.append(entry)
 
-    def _tried(self, entry: Entry, call: Callable[[], T]) -> T | None:
+    def _tried(self, what: str, call: Callable[[], T]) -> T | None:
         """What a call gives; None where it is this run that is refused, and the others go on."""
         begun = time.monotonic()
         try:
@@ -172,7 +221,7 @@ class _Work:
                 raise
             self.refused += 1
             if self.refused <= PROBLEMS:
-                self.report.problems.append(f"{entry.template}, row {entry.row_key}: {error}")
+                self.report.problems.append(f"{what}: {error}")
             return None
 
     def _record(self) -> None:
@@ -184,6 +233,10 @@ class _Work:
             mine = (entries.c.task_id.in_([e.task_id for e in ended]), entries.c.status.in_(ledger.FINAL))
             with self.app.engine(self.database).begin() as connection:
                 connection.execute(update(entries).where(*mine).values(dirty=False))
+                runs = {e.flow_run_id for e in ended if e.batch is not None and e.flow_run_id}
+                empty = batches.empty(connection, sorted(runs))
+            for run_id in empty:
+                self._tried(run_id, partial(drop_run, self.api, run_id, "superseded: none of its rows is due any more"))
 
 
 def _works(app: App, template: str) -> bool:
@@ -208,6 +261,13 @@ def end_run(api: Api, run_id: str, message: str, kind: str) -> bool:
         return False
     api.set_state(run_id, kind, message=message)
     return True
+
+
+def drop_run(api: Api, run_id: str, message: str) -> None:
+    """Cancel a flow run that has not begun."""
+    run = api.run(run_id)
+    if run is not None and run.get("state_type") == "SCHEDULED":
+        api.set_state(run_id, "CANCELLING", message=message)
 
 
 def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> None:
@@ -315,12 +375,16 @@ def templates_in(app: App, database: str) -> list[str]:
 def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
     """The least and the most runs that Prefect may have: without, and with, those that change just now."""
     count = select(func.count()).select_from(entries).where(entries.c.due >= limit)
+    own = count.where(entries.c.batch.is_(None))
+    runs = select(func.count(entries.c.flow_run_id.distinct())).where(entries.c.due >= limit)
+    shared = runs.where(entries.c.batch.is_not(None), entries.c.status == "pending", entries.c.dirty.is_(False))
     with app.engine(database).connect() as connection:
-        waiting = connection.execute(count.where(entries.c.status == "pending")).scalar_one()
+        waiting = connection.execute(own.where(entries.c.status == "pending")).scalar_one()
         dirty = connection.execute(count.where(entries.c.dirty.is_(True))).scalar_one()
-        new = connection.execute(count.where(entries.c.dirty.is_(True), entries.c.status == "pending")).scalar_one()
+        new = connection.execute(own.where(entries.c.dirty.is_(True), entries.c.status == "pending")).scalar_one()
         begun = connection.execute(count.where(entries.c.status == "executing")).scalar_one()
-    return waiting - new, waiting - new + dirty + begun
+        least = waiting - new + connection.execute(shared).scalar_one()
+    return least, least + dirty + begun
 
 
 def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: datetime, keep: Keep) -> list[Entry]:
@@ -328,9 +392,13 @@ def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: dateti
     closed = []
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
-        runs = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": [e.flow_run_id for e in part]}})}
-        spent = [e for e in part if came_to_nothing(run := runs.get(e.flow_run_id)) or never_begun(run, e.due, now)]
-        endings = [(e, ending) for e in part if (run := runs.get(e.flow_run_id)) and (ending := ending_of(run))]
+        ids = sorted({e.flow_run_id for e in part})
+        runs = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
+        batched = [e for e in part if e.batch is not None]
+        own = [e for e in part if e.batch is None]
+        spent, endings = _of_batches(app, database, api, batched, runs, now)
+        spent += [e for e in own if came_to_nothing(run := runs.get(e.flow_run_id)) or never_begun(run, e.due, now)]
+        endings += [(e, ending) for e in own if (run := runs.get(e.flow_run_id)) and (ending := ending_of(run))]
         if spent or endings:
             with app.engine(database).begin() as connection:
                 for record in spent:
@@ -342,6 +410,24 @@ def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: dateti
                         closed.append(ledger.to_entry(record))
         keep()
     return closed
+
+
+def _of_batches(
+    app: App, database: str, api: Api, waiting: Sequence[Any], runs: Mapping[str, Mapping[str, Any]], now: datetime
+) -> tuple[list[Any], list[tuple[Any, batches.Ending]]]:
+    """Of tasks in batches, those that need another flow run, and those that have ended."""
+    spent, endings = [], []
+    for run_id in {e.flow_run_id for e in waiting}:
+        mine, run = [e for e in waiting if e.flow_run_id == run_id], runs.get(run_id)
+        with app.engine(database).connect() as connection:
+            found = batches.fate(connection, run, mine[0].due, now)
+        results = batches.results_of(api.table(run_id)) if found is True and run else {}
+        for entry in mine:
+            if (ending := results.get(entry.task_id) or found) is True:
+                spent.append(entry)
+            elif isinstance(ending, tuple):
+                endings.append((entry, ending))
+    return spent, endings
 
 
 def recover(app: App, database: str, now: datetime) -> list[Entry]:
@@ -396,6 +482,13 @@ def run_name(app: App, entry: Entry) -> str:
         zone = None
     what = (entry.model or entry.template).partition(".")[2]
     return plain(f"{what} {entry.row_key}".strip()) + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+
+
+def batch_name(app: App, group: batches.Group, number: int) -> str:
+    """A batch's name: template, due time in its zone, and from the second one on its number."""
+    template = app.template(group.template)
+    more = f" ({number})" if number > 1 else ""
+    return plain(template.title) + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
 
 
 def run_tags(entry: Entry) -> list[str]:

@@ -28,7 +28,9 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     insert,
+    literal,
     or_,
     select,
     update,
@@ -44,7 +46,7 @@ from ..elements.q_bind import unpadded
 from ..errors import LedgerError
 from .prepared import Prepared, prepared
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
 OPEN = ("pending", "executing")
 MYSQL_DUPLICATE, MYSQL_DEADLOCK = 1062, 1213
@@ -94,6 +96,7 @@ class Entry(_Own, table=True):
         start_value: The row's `startField` as the database held it when the task was planned; null where the row is to
             be looked at again. A row whose dates stand here needs no planning.
         end_value: Its `endField` likewise.
+        batch: Its batch's number among those of its template and due time; null where it has a flow run of its own.
         outcome: How it ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         dirty: Prefect does not reflect this row yet.
         owner: Who executes it, as `host:pid:token`.
@@ -126,6 +129,7 @@ class Entry(_Own, table=True):
     outcome: str | None = Field(default=None, sa_type=String(12))
     message: str = Field(default="", sa_type=Text)
     flow_run_id: str | None = Field(default=None, sa_type=String(36), index=True)
+    batch: int | None = None
     dirty: bool = True
     owner: str | None = Field(default=None, sa_type=String(200))
     lease_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
@@ -162,6 +166,8 @@ def upgrade(connection: Connection) -> bool:
         return False
     if found == "1":
         _from_version_1(connection)
+    if found in ("1", "2"):
+        connection.exec_driver_sql("ALTER TABLE jittask_ledger ADD COLUMN batch INTEGER")
     _Own.metadata.create_all(connection)
     if connection.dialect.name in ("mysql", "mariadb"):
         # Names and keys differ in case, accents and spaces at the end, whatever the database's own collation says.
@@ -427,6 +433,12 @@ def find(connection: Connection, task_id: str) -> Entry | None:
     return None if record is None else to_entry(record)
 
 
+def of_run(connection: Connection, run_id: str) -> list[Entry]:
+    """The entries of a flow run: one, or those of a batch."""
+    found = connection.execute(select(entries).where(entries.c.flow_run_id == run_id).order_by(entries.c.task_id))
+    return [to_entry(record) for record in found]
+
+
 def close(
     connection: Connection,
     task_id: str,
@@ -484,36 +496,84 @@ def _mark() -> Any:
     return statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
 
 
-def claim(connection: Connection, task_id: str, owner: str, run_id: str, now: datetime, seconds: float) -> bool:
+def claim(
+    connection: Connection,
+    task_id: str,
+    owner: str,
+    run_id: str,
+    now: datetime,
+    seconds: float,
+    *,
+    in_batch: bool = False,
+    wait: bool = True,
+) -> bool:
     """Begin a task, in a flow run: the fence that lets one execution through.
 
-    A pending task may begin; so may one whose worker died before (`died` is set by whoever takes over), and a failed
-    one that is tried again. Completed and ended ones never begin again, whatever Prefect's state says.
+    A pending task may begin; so may one whose worker died before (`died` is set by whoever takes over), and, in a flow
+    run of its own, a failed one that is tried again. Completed and ended ones never begin again, whatever Prefect's
+    state says.
+
+    Args:
+        connection: In a transaction.
+        task_id: The task.
+        owner: Who executes it.
+        run_id: The flow run.
+        now: The present instant.
+        seconds: How long the claim holds without renewal.
+        in_batch: The flow run is a batch's.
+        wait: Wait for whoever has the entry locked; else it is as if it could not be claimed.
     """
-    changed = connection.execute(
-        update(entries)
-        .where(entries.c.task_id == task_id, entries.c.status.in_(("pending", "error")))
-        .values(
-            status="executing",
-            owner=owner,
-            flow_run_id=run_id,
-            lease_until=now + timedelta(seconds=seconds),
-            attempt=entries.c.attempt + 1,
-            started=now,
-            finished=None,
-            outcome=None,
-            message="",
-            returned=False,
-        )
+    kind = connection.dialect.name
+    if not wait and kind in ("mysql", "mariadb"):
+        free = select(entries.c.task_id).where(entries.c.task_id == task_id).with_for_update(skip_locked=True)
+        if connection.execute(free).first() is None:
+            return False
+    skip = not wait and kind == "postgresql"
+    statement = prepared(connection, ("claim", in_batch, skip), partial(_claim, in_batch, skip))
+    until = now + timedelta(seconds=seconds)
+    cursor = statement.run(
+        connection, [{"task": task_id, "by": owner, "run": run_id, "now": now, "until": until, "id": task_id}]
     )
-    return bool(changed.rowcount)
+    begun = bool(cursor.rowcount)
+    cursor.close()
+    return begun
 
 
-def renew(connection: Connection, task_id: str, owner: str, now: datetime, seconds: float) -> bool:
-    """Say that the execution lives; False: it was ended, or taken over, and must stop."""
-    mine = and_(entries.c.task_id == task_id, entries.c.owner == owner, entries.c.status == "executing")
-    changed = connection.execute(update(entries).where(mine).values(lease_until=now + timedelta(seconds=seconds)))
-    return bool(changed.rowcount)
+def _claim(in_batch: bool, skip_locked: bool) -> Any:
+    may = entries.c.status.in_([literal("pending", String)] if in_batch else [literal(s) for s in ("pending", "error")])
+    mine = [entries.c.task_id == bindparam("task"), may]
+    if skip_locked:
+        other = entries.alias()
+        free = select(other.c.task_id).where(other.c.task_id == bindparam("id")).with_for_update(skip_locked=True)
+        mine.append(entries.c.task_id.in_(free.scalar_subquery()))
+    values: dict[str, Any] = {
+        "status": "executing",
+        "owner": bindparam("by"),
+        "flow_run_id": bindparam("run"),
+        "lease_until": bindparam("until"),
+        "attempt": entries.c.attempt + 1,
+        "started": bindparam("now"),
+        "finished": None,
+        "outcome": None,
+        "message": "",
+        "returned": False,
+    }
+    if in_batch:
+        values["batch"] = func.coalesce(entries.c.batch, 0)
+    return update(entries).where(*mine).values(**values)
+
+
+def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> None:
+    """Say that the owner's executions live."""
+    mine = and_(entries.c.status == "executing", entries.c.owner == owner)
+    connection.execute(update(entries).where(mine).values(lease_until=now + timedelta(seconds=seconds)))
+
+
+def owner_of(connection: Connection, task_id: str) -> str | None:
+    """Who executes a task; None where nobody does: it was ended."""
+    mine = and_(entries.c.task_id == task_id, entries.c.status == "executing")
+    found = connection.execute(select(entries.c.owner).where(mine)).scalar()
+    return None if found is None else str(found)
 
 
 def finish(
@@ -526,24 +586,37 @@ def finish(
     message: str,
     result: Any,
     now: datetime,
+    returned: bool = False,
 ) -> bool:
     """Record the end of an execution; False: it is no longer this owner's, and nothing of it may commit."""
-    mine = and_(entries.c.task_id == task_id, entries.c.owner == owner, entries.c.status == "executing")
-    changed = connection.execute(
-        update(entries)
-        .where(mine)
-        .values(
-            status=status,
-            outcome=outcome,
-            message=message,
-            result=None if result is None else to_json(result),
-            finished=now,
-            owner=None,
-            lease_until=None,
-            dirty=False,
-        )
-    )
-    return bool(changed.rowcount)
+    values = {
+        "state": status,
+        "how": outcome,
+        "said": message,
+        "gave": None if result is None else to_json(result),
+        "now": now,
+        "told": returned,
+    }
+    cursor = prepared(connection, "finish", _finish).run(connection, [{"task": task_id, "by": owner, **values}])
+    mine = bool(cursor.rowcount)
+    cursor.close()
+    return mine
+
+
+def _finish() -> Any:
+    mine = (entries.c.task_id == bindparam("task"), entries.c.owner == bindparam("by"))
+    values: dict[str, Any] = {
+        "status": bindparam("state"),
+        "outcome": bindparam("how"),
+        "message": bindparam("said"),
+        "result": bindparam("gave"),
+        "finished": bindparam("now"),
+        "owner": None,
+        "lease_until": None,
+        "dirty": False,
+        "returned": bindparam("told"),
+    }
+    return update(entries).where(*mine, entries.c.status == "executing").values(**values)
 
 
 def take_return(connection: Connection, task_id: str) -> bool:

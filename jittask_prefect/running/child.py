@@ -157,8 +157,11 @@ class Child:
 
 async def _run(flow: Flow[..., Any], flow_run: FlowRun) -> str | None:
     """Run it; what went wrong outside of it."""
+    # Of a deployment's run Prefect watches, by a websocket of its own, whether somebody suspends it: half of what a
+    # short run takes, and a task is never suspended. The run is read again when it begins, with its deployment.
+    unwatched = flow_run.model_copy(update={"deployment_id": None})
     try:
-        begun: Any = run_flow(flow, flow_run=flow_run, return_type="state")  # a coroutine: the flow is async
+        begun: Any = run_flow(flow, flow_run=unwatched, return_type="state")  # a coroutine: the flow is async
         await begun
     except (Abort, Pause) as told:
         flow_run_logger(flow_run).info("not run: %s", told)

@@ -13,10 +13,9 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, and_, update
+from sqlalchemy import Connection, update
 
 from ..elements.app import _ROW_SESSION, DEFAULT, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
@@ -24,10 +23,10 @@ from ..errors import JittaskError, UnknownTask
 from ..rows import ledger, scan
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
-from .lease import LEASE_SECONDS, Clock, kept, me
+from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
 
-__all__ = ["Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
+__all__ = ["Attempt", "Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
 
 EARLY_SECONDS = 15.0  # the worker's prefetch and some; what is earlier somebody started by hand
 log = logging.getLogger("jittask")
@@ -118,8 +117,9 @@ def execute(
                 f"not run: the task is {status}" + (f" ({found.message})" if found and found.message else ""),
             )
         entry = ledger.find(connection, entry.task_id) or entry
-    with kept(app, database, entry.task_id, owner, clock, lost) as settling:
-        outcome = _attempts(app, database, template, entry, owner, clock, sleep, settling)
+    with kept(app, database, owner, clock, lost) as hold:
+        hold.on(entry.task_id)
+        outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold)
     after_return(app, database, entry.task_id)
     if outcome.status == "error":
         next_of_row(app, database, entry, clock())
@@ -171,35 +171,36 @@ def _attempts(
     owner: str,
     clock: Clock,
     sleep: Callable[[float], None],
-    settling: threading.Event,
+    hold: Hold,
 ) -> Outcome:
-    cfg = template.cfg
-    mine = and_(entries.c.task_id == entry.task_id, entries.c.owner == owner, entries.c.status == "executing")
-    for attempt in count(entry.attempt):
-        worker = _Worker(app, database, template, entry, owner, clock, settling)
-        outcome = worker.run(cfg.timeout)
+    while True:
+        attempt = Attempt(app, database, template, entry, owner, clock, hold)
+        outcome = attempt.run()
         if outcome is None:
             return TAKEN
         if outcome.status != "error":
             return outcome
-        if attempt > cfg.retries:
-            settling.set()
-            with app.engine(database).begin() as connection:
-                return outcome if worker.finish(connection, outcome) else TAKEN
-        settling.clear()
-        log.warning(
-            "%s: attempt %d failed (%s); again in %g s", template.fullName, attempt, outcome.message, cfg.retryDelay
-        )
-        sleep(cfg.retryDelay)
-        with app.engine(database).begin() as connection:
-            if not connection.execute(update(entries).where(mine).values(attempt=attempt + 1)).rowcount:
-                return TAKEN
-        entry.attempt = attempt + 1
-    raise AssertionError("unreachable")
+        if not attempt.again(outcome):
+            return outcome if attempt.failed(outcome) else TAKEN
+        sleep(template.cfg.retryDelay)
+        if not attempt.next():
+            return TAKEN
 
 
-class _Worker:
-    """One attempt, in a thread of its own so that it can be waited for with a time limit."""
+class Attempt:
+    """One attempt, in a thread of its own so that it can be waited for with a time limit.
+
+    Args:
+        app: The app.
+        database: Where the task's entry is.
+        template: The template.
+        entry: The task, claimed.
+        owner: Who has claimed it.
+        clock: Gives the present instant.
+        hold: Is told before the task is ended.
+        also: Called with the connection of the commit that ends a row's task.
+        bind: The connection for a row's session, which nobody else uses meanwhile; absent one of the pool's.
+    """
 
     def __init__(
         self,
@@ -209,18 +210,21 @@ class _Worker:
         entry: Entry,
         owner: str,
         clock: Clock,
-        settling: threading.Event,
+        hold: Hold,
+        also: Callable[[Connection], None] | None = None,
+        bind: Connection | None = None,
     ) -> None:
         self.app, self.database, self.template, self.entry = app, database, template, entry
-        self.owner, self.clock, self.settling = owner, clock, settling
+        self.owner, self.clock, self.hold, self.also = owner, clock, hold, also
+        self.bind = bind
         self.outcome: Outcome | None = None
         self.session: RowSession | None = None
         self.gate = threading.Lock()
         self.given_up = self.settled = False
 
-    def run(self, timeout: float) -> Outcome | None:
+    def run(self) -> Outcome | None:
         """The outcome; None where the execution was taken away meanwhile."""
-        context = copy_context()
+        context, timeout = copy_context(), self.template.cfg.timeout
         thread = threading.Thread(
             target=context.run, args=(self._target,), name=f"jittask {self.entry.task_id}", daemon=True
         )
@@ -235,13 +239,42 @@ class _Worker:
             thread.join()
         return self.outcome
 
+    def again(self, outcome: Outcome) -> bool:
+        """Whether a failed attempt is to be followed by another."""
+        if self.entry.attempt > self.template.cfg.retries:
+            return False
+        self.hold.settling.clear()
+        delay = self.template.cfg.retryDelay
+        said = (self.template.fullName, self.entry.attempt, outcome.message, delay)
+        log.warning("%s: attempt %d failed (%s); again in %g s", *said)
+        return True
+
+    def next(self) -> bool:
+        """Count one attempt more; False: the task is no longer this execution's."""
+        mine = (entries.c.task_id == self.entry.task_id, entries.c.owner == self.owner, entries.c.status == "executing")
+        with self.app.engine(self.database).begin() as connection:
+            if not connection.execute(update(entries).where(*mine).values(attempt=self.entry.attempt + 1)).rowcount:
+                return False
+        self.entry.attempt += 1
+        return True
+
+    def failed(self, outcome: Outcome) -> bool:
+        """Record that the last attempt failed; False: the task is no longer this execution's."""
+        self.hold.settling.set()
+        with self.app.engine(self.database).begin() as connection:
+            if not self.finish(connection, outcome):
+                return False
+            if self.also is not None:
+                self.also(connection)
+        return True
+
     @contextmanager
     def _settle(self) -> Iterator[None]:
         """Where the end of the task is written and committed: entered before the time is up, or not at all."""
         with self.gate:
             if self.given_up:
                 raise RefusedError
-            self.settling.set()
+            self.hold.settling.set()
             yield
             self.settled = True
 
@@ -278,6 +311,7 @@ class _Worker:
             message=outcome.message,
             result=outcome.result,
             now=self.clock(),
+            returned=type(self.template).afterReturn is Meta.afterReturn,
         )
 
     def _task(self, row: Any = None) -> Task:
@@ -321,7 +355,7 @@ class _Worker:
     def _row(self) -> Outcome:
         template, entry = self.template, self.entry
         assert isinstance(template, DateFieldType)
-        with RowSession(self.app.engine(self.database), expire_on_commit=False) as session:
+        with RowSession(self.bind or self.app.engine(self.database), expire_on_commit=False) as session:
             self.session = session
             token, moved = _ROW_SESSION.set(session), False
             try:
@@ -339,7 +373,11 @@ class _Worker:
                     raise RefusedError
                 if outcome.outcome == "superseded":
                     ledger.look_again(session.connection(), [(template.fullName, entry.row_key)])
-                plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
+                if moved or template.timer.cfg.repeat.repeat_type != "normal":
+                    # A date that the function itself has changed its save has planned.
+                    plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
+                if self.also is not None:
+                    self.also(session.connection())
                 session.finish()
         return outcome
 

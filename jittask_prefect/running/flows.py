@@ -13,10 +13,11 @@ import os
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogHandler
@@ -27,11 +28,11 @@ from sqlalchemy import update
 
 from .. import clock, rolling
 from ..elements.app import _LOG, App, use_app
-from ..prefect_api import Api, connect
+from ..prefect_api import BY_HAND, Api, connect
 from ..rows import ledger, sync
-from ..rows.ledger import entries
+from ..rows.ledger import Entry, entries
+from .batch import execute_batch, record_batch
 from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
-from .wire import CANCELLED
 
 SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
@@ -60,8 +61,8 @@ class _ToRun(logging.Handler):
 
 
 def _type_flow(app: App, name: str) -> AnyFlow:
-    async def run(template: str, taskId: str | None = None) -> State[Any]:
-        """Run one task of a template of this Type."""
+    async def run(template: str, taskId: str | None = None, due: str | None = None) -> State[Any]:
+        """Run one task of a template of this Type, or a batch: those of its rows that are due at an instant."""
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
         of = context.flow_run
@@ -69,6 +70,8 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
+            if due is not None:
+                return await asyncio.to_thread(_run_batch, app, template, datetime.fromisoformat(due), this)
             outcome = await asyncio.to_thread(
                 execute, app, template, taskId, this, clock.now, lost=lambda: _leave(_say_ended, app, this.id)
             )
@@ -90,10 +93,30 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         validate_parameters=False,
         persist_result=False,
         result_storage=_storage(),
-        on_cancellation=[_on_end(app, "forced", CANCELLED)],
+        on_cancellation=[_on_end(app, "forced", BY_HAND)],
         on_crashed=[_on_end(app, "died", DIED)],
     )
     return made(run)
+
+
+def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
+    every = app.template(template).cfg.rowRuns == "all"
+
+    def told(entry: Entry, outcome: Outcome) -> None:
+        if every or outcome.status == "error":
+            name = sync.plain(f"{(entry.model or template).partition('.')[2]} {entry.row_key}")
+            _row.with_options(task_run_name=name)(outcome, return_state=True)
+
+    lost = partial(_leave, _say_row_ended, app, this.id)
+    ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told)
+    record_batch(connect(app.path), this.id, ended)
+    return Failed(message=str(ended)) if ended.failed else Completed(message=str(ended))
+
+
+@task(name="row", persist_result=False)
+def _row(outcome: Outcome) -> State[Any]:
+    """A row of a batch, as the UI shows it; its record is the ledger's."""
+    return state_of(outcome)
 
 
 def state_of(outcome: Outcome) -> State[Any]:
@@ -149,12 +172,19 @@ def _say_ended(app: App, run_id: str) -> None:
     connect(app.path).set_state(run_id, "CANCELLED", message=message or TAKEN.message, force=True)
 
 
+def _say_row_ended(app: App, run_id: str) -> None:
+    """A row of a batch was ended while it was at work: the others go on in another run."""
+    message = "a row of it was ended while it was at work: the others go on in another run"
+    connect(app.path).set_state(run_id, "CRASHED", message=message, force=True)
+    record_end(app, run_id, "died", DIED, clock.now())
+
+
 def _say_terminated(app: App, run_id: str) -> None:
     """The process was told to end: by a Cancel, or because the worker ends."""
     api = connect(app.path)
     state = (api.run(run_id) or {}).get("state") or {}
     if state.get("type") in ("CANCELLING", "CANCELLED"):
-        kind, outcome, message = "CANCELLED", "forced", state.get("message") or CANCELLED
+        kind, outcome, message = "CANCELLED", "forced", state.get("message") or BY_HAND
     else:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
@@ -171,22 +201,32 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
     return hook
 
 
-def record_end(app: App, task_id: str, outcome: str, message: str, now: datetime) -> None:
-    """Record in the ledger that an execution was ended from outside, then `afterReturn` and the next occurrence.
+def record_end(app: App, run_id: str, outcome: str, message: str, now: datetime) -> None:
+    """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
-    A task whose worker died, and which has retries left, begins again instead.
+    A task whose worker died, and which has retries left, begins again instead; so do the rows of a batch that were not
+    begun.
     """
-    found = locate(app, task_id)
-    if found is None:
-        return
-    database, entry = found
+    for database in app.databases():
+        with app.engine(database).begin() as connection:
+            found = ledger.of_run(connection, run_id)
+            if outcome == "died":
+                waits = (entries.c.flow_run_id == run_id, entries.c.status == "pending", entries.c.batch.is_not(None))
+                connection.execute(update(entries).where(*waits).values(dirty=True))
+        for entry in found:
+            _record_end(app, database, entry, outcome, message, now)
+
+
+def _record_end(app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime) -> None:
     if outcome == "died":
         retries = app.template(entry.template).cfg.retries
         with app.engine(database).begin() as connection:
             again = update(entries).where(
                 entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.attempt <= retries
             )
-            values = {"status": "pending", "owner": None, "lease_until": None, "flow_run_id": None, "dirty": True}
+            values = {"status": "pending", "owner": None, "lease_until": None, "dirty": True}
+            if entry.batch is None:
+                values["flow_run_id"] = None
             if connection.execute(again.values(**values)).rowcount:
                 return
     status = "error" if outcome == "died" else "ended"

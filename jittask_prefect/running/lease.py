@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..elements.app import App
 from ..rows import ledger
-from ..rows.ledger import entries
 
 LEASE_SECONDS = 25.0
 LOOK_SECONDS = 1.0
@@ -30,52 +28,64 @@ def me() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
 
 
+class Hold:
+    """What an owner executes just now.
+
+    Attributes:
+        task_id: The task.
+        settling: Set before the execution ends the task itself: from then on it is not lost.
+    """
+
+    def __init__(self) -> None:
+        self.task_id: str | None = None
+        self.settling = threading.Event()
+
+    def on(self, task_id: str) -> None:
+        """Go on to a task."""
+        self.settling.clear()
+        self.task_id = task_id
+
+
 @contextmanager
-def kept(
-    app: App, database: str, task_id: str, owner: str, clock: Clock, lost: Callable[[], None] | None
-) -> Iterator[threading.Event]:
-    """Renew the lease while the execution runs, and notice when it was ended.
+def kept(app: App, database: str, owner: str, clock: Clock, lost: Callable[[], None] | None) -> Iterator[Hold]:
+    """Renew the leases of an owner while it executes, and notice when what it is at was ended.
 
     Args:
         app: The app.
-        database: Where the task's entry is.
-        task_id: The task.
+        database: Where the tasks' entries are.
         owner: Who executes.
         clock: Gives the present instant.
         lost: Called, from another thread, when the task is no longer this owner's.
-
-    Returns:
-        The event that the execution sets before it ends the task itself: from then on nothing is lost.
     """
-    stop, settling = threading.Event(), threading.Event()
+    stop, hold = threading.Event(), Hold()
 
     def keep() -> None:
         renewed = clock()
         while not stop.wait(LOOK_SECONDS):
+            task_id = hold.task_id
+            if task_id is None:
+                continue
             try:
                 if (clock() - renewed).total_seconds() >= RENEW_SECONDS:
                     with app.engine(database).begin() as connection:
-                        mine = ledger.renew(connection, task_id, owner, clock(), LEASE_SECONDS)
+                        ledger.renew(connection, owner, clock(), LEASE_SECONDS)
                     renewed = clock()
-                else:
-                    with app.engine(database).connect() as connection:
-                        query = select(entries.c.owner).where(
-                            entries.c.task_id == task_id, entries.c.status == "executing"
-                        )
-                        mine = connection.execute(query).scalar() == owner
+                with app.engine(database).connect() as connection:
+                    mine = ledger.owner_of(connection, task_id) == owner
             except SQLAlchemyError as error:
                 # SQLite: the function's own transaction holds the lock, which also keeps everybody else out.
                 lite = app.engine(database).dialect.name == "sqlite"
                 mine = lite or (clock() - renewed).total_seconds() < LEASE_SECONDS
                 log.debug("lease of %s not renewed: %s", task_id, error)
-            if not mine and not stop.is_set() and not settling.is_set() and lost is not None:
+            gone_on = stop.is_set() or hold.settling.is_set() or hold.task_id != task_id
+            if not mine and not gone_on and lost is not None:
                 lost()
                 return
 
     thread = threading.Thread(target=keep, name="jittask-lease", daemon=True)
     thread.start()
     try:
-        yield settling
+        yield hold
     finally:
         stop.set()
         thread.join(timeout=2)

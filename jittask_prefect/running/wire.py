@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-CANCELLED = "ended: cancelled in Prefect"  # what is said where whoever cancelled gave no reason
 LIMIT = 64_000_000  # bytes of one message: parameters are 512 KiB at most, a log line 1 MB
 
 

@@ -37,8 +37,8 @@ from pydantic import SecretStr
 
 from .. import clock
 from ..errors import ArgumentError, JittaskError
+from ..prefect_api import BY_HAND
 from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Code, Died
-from .wire import CANCELLED
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 KNOWN_SECONDS = 5.0  # that a deployment's entrypoint and job variables are remembered
@@ -314,7 +314,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         found = await self.client.read_flow_run(flow_run.id)
         kind = found.state.type if found.state else None
         if slot.ends is not None or kind is StateType.CANCELLING:
-            message = slot.ends or (found.state.message if found.state else None) or CANCELLED
+            message = slot.ends or (found.state.message if found.state else None) or BY_HAND
             self._logger.info("Flow run %s is ended: %s", flow_run.id, message)
             await self.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
         elif found.state is None or not found.state.is_final():
@@ -383,7 +383,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             for flow_run in found:
                 slot = self._slots.get(flow_run.id)
                 if slot is not None and slot.child is not None:
-                    slot.ends = (flow_run.state.message if flow_run.state else None) or CANCELLED
+                    slot.ends = (flow_run.state.message if flow_run.state else None) or BY_HAND
                     slot.child.kill()
 
     async def _code_of_pool(self) -> Code | None:

@@ -55,6 +55,20 @@ def customFunc(hours=5):
 """
 
 
+# Each row leaves a line when it begins; `wait` goes on when the test lets it, `bad` fails.
+MANY = """
+import os, time
+def customFunc(row):
+    row.done += 1
+    with open(app.path / "many.txt", "a") as file:
+        file.write(f"{row.id} {os.getpid()}\\n")
+    while row.status == "wait" and not (app.path / "go").exists():
+        time.sleep(0.05)
+    if row.status == "bad":
+        raise ValueError(f"row {row.id} is bad")
+"""
+
+
 def own_type(name: str, base: str) -> dict[str, object]:
     return {"e.json": {"type": "tasks.Meta", "title": name}, "type.py": TYPE.format(name=name, base=base)}
 
@@ -94,6 +108,8 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
             "WorkItem", SLEEPS, filter="Q(status='sleeps')", repeat={"repeatType": "day", "period": 1}
         ),
         "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
+        "models/WorkMany": model("WorkMany"),
+        "tasks/WorkBatch": rows("WorkMany", MANY, title="Many"),
     }
     for name, kind in (
         ("WorkOwn", "tasks.WorkType"),

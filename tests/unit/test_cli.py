@@ -446,7 +446,7 @@ def test_a_ledger_of_an_older_version_is_a_sentence(jittask: Jittask, contracts:
     assert (done.code, done.out) == (1, "")
     said = " ".join(done.err.split())
     assert said.startswith("LedgerError: database ")
-    assert said.endswith("has ledger tables of version 1, not 2: run `jittask db upgrade`")
+    assert said.endswith("has ledger tables of version 1, not 3: run `jittask db upgrade`")
 
 
 def test_a_database_that_cannot_be_opened_is_a_sentence(jittask: Jittask, shop: Path) -> None:

@@ -355,7 +355,7 @@ def test_no_tables(shop: Make) -> None:
 def test_records_of_tables_of_another_version(shop: Make) -> None:
     s = shop()
     s.raw("UPDATE jittask_state SET value = '1' WHERE name = 'schema'")
-    with pytest.raises(LedgerError, match="version 1, not 2: run `jittask db upgrade`"):
+    with pytest.raises(LedgerError, match="version 1, not 3: run `jittask db upgrade`"):
         records(s.app, s.api, s.now)
 
 

@@ -225,7 +225,8 @@ def test_a_worker_that_died_with_retries_left(shop: Make) -> None:
     assert first["state_type"] == "CRASHED"  # not left as running for ever
     assert [o.status for o in s.work()] == ["completed"]
     with s.app.engine().begin() as connection:  # the dead one was only slow
-        assert not ledger.renew(connection, task.task_id, "dead", s.now, 25)
+        ledger.renew(connection, "dead", s.now, 25)
+        assert ledger.owner_of(connection, task.task_id) is None
         assert not ledger.finish(
             connection, task.task_id, "dead", status="completed", outcome="completed", message="", result=1, now=s.now
         )
@@ -514,14 +515,14 @@ def test_the_watch_over_a_lease_is_off_once_the_task_is_done(shop: Make, monkeyp
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.001)
     s, task = due_row(shop)
     lost: list[bool] = []
-    real = execution._Worker.run
+    real = execution.Attempt.run
 
-    def lingering(self: Any, timeout: float) -> Any:
-        outcome = real(self, timeout)
+    def lingering(self: Any) -> Any:
+        outcome = real(self)
         threading.Event().wait(0.05)  # the completion is committed, and the watch still looks
         return outcome
 
-    monkeypatch.setattr(execution._Worker, "run", lingering)
+    monkeypatch.setattr(execution.Attempt, "run", lingering)
     now = s.now
     run = Run("run", task.due)
     assert (

@@ -1,0 +1,160 @@
+"""Rows of one template that are due at one instant share flow runs: batches of at most 500.
+
+A batch's flow run names template and instant only. A row joins by being written down for a batch that has not begun,
+and leaves by its task's end; neither needs a call to Prefect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
+
+from ..elements.app import App
+from ..elements.types import DateFieldType
+from . import ledger
+from .ending import RESTORED, came_to_nothing, ending_of, never_begun
+from .ledger import entries
+
+MOST = 500  # rows of one flow run
+AUTO = 20  # rows from which on they share one, where `dispatch` is auto
+QUIET = timedelta(seconds=25)  # a batch of which no row is at work for so long has no process any more
+_GROUPS = 100
+Ending = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks of one template and instant that are to be handed over together."""
+
+    template: str
+    due: datetime
+
+
+def groups(app: App, connection: Connection, limit: datetime) -> list[Group]:
+    """Which tasks that are due up to an instant, and are to be handed over, belong into batches."""
+    auto, always = _dispatched(app, "auto"), _dispatched(app, "batch")
+    new = (entries.c.dirty.is_(True), entries.c.status == "pending", entries.c.due <= limit)
+    query = select(entries.c.template, entries.c.due, func.count(), func.count(entries.c.batch))
+    query = query.where(*new, entries.c.template.in_([*auto, *always])).group_by(entries.c.template, entries.c.due)
+    found: list[Group] = []
+    few: list[Group] = []
+    for template, due, waiting, batched in connection.execute(query):
+        ours = template in always or waiting >= AUTO or batched
+        (found if ours else few).append(Group(template, due))
+    for start in range(0, len(few), _GROUPS):
+        some = few[start : start + _GROUPS]
+        same = tuple_(entries.c.template, entries.c.due).in_([(g.template, g.due) for g in some])
+        waits = (entries.c.batch.is_not(None), entries.c.status == "pending")
+        joined = select(entries.c.template, entries.c.due).where(same, *waits).distinct()
+        found += [Group(*record) for record in connection.execute(joined)]
+    return sorted(found, key=lambda g: (g.due, g.template))
+
+
+def _dispatched(app: App, how: str) -> list[str]:
+    return [t.fullName for t in app.templates() if isinstance(t, DateFieldType) and t.cfg.dispatch == how]
+
+
+@dataclass
+class Share:
+    """Some tasks of a group, and the batch that takes them: an existing flow run, or the number of a new one."""
+
+    batch: int
+    run_id: str | None
+    tasks: list[str]
+    before: set[str]
+
+
+def shares(connection: Connection, group: Group) -> Iterator[Share]:
+    """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones."""
+    of = (entries.c.template == group.template, entries.c.due == group.due)
+    clean = case((entries.c.dirty.is_(False) & (entries.c.status == "pending"), 1), else_=0)
+    begun = case((entries.c.status.in_(("executing", "completed", "error")), 1), else_=0)
+    query = select(entries.c.batch, entries.c.flow_run_id, func.sum(clean), func.sum(begun))
+    query = query.where(*of, entries.c.batch.is_not(None)).group_by(entries.c.batch, entries.c.flow_run_id)
+    batches = connection.execute(query.order_by(entries.c.batch)).all()
+    new = (entries.c.dirty.is_(True), entries.c.status == "pending")
+    waiting = connection.execute(
+        select(entries.c.task_id, entries.c.flow_run_id).where(*of, *new).order_by(entries.c.row_key)
+    ).all()
+    for number, run_id, there, at_work in batches:
+        if run_id and there and not at_work and there < MOST and waiting:
+            room = MOST - int(there)  # MariaDB sums decimals
+            part, waiting = waiting[:room], waiting[room:]
+            yield _share(number, run_id, part)
+    taken = {number for number, _, there, at_work in batches if there or at_work}
+    free = (number for number in count(1) if number not in taken)
+    for left in range(-(-len(waiting) // MOST), 0, -1):
+        size = -(-len(waiting) // left)
+        yield _share(next(free), None, waiting[:size])
+        waiting = waiting[size:]
+
+
+def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:
+    return Share(number, run_id, [r.task_id for r in part], {r.flow_run_id for r in part if r.flow_run_id})
+
+
+def handed_over(connection: Connection, share: Share, run_id: str) -> None:
+    """Write down which batch the tasks are in; one that was closed meanwhile stays as it is."""
+    mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
+    values = {"batch": share.batch, "flow_run_id": run_id, "dirty": False}
+    connection.execute(update(entries).where(*mine).values(**values), [{"task": task} for task in share.tasks])
+
+
+def key(app: App, group: Group, number: int) -> str:
+    """The idempotency key of a batch's flow run."""
+    return ledger.identity(app.name, group.template, "", group.due, number)
+
+
+def empty(connection: Connection, runs: Sequence[str]) -> list[str]:
+    """Those of some batches' flow runs that no open task is left for."""
+    open_ = (entries.c.flow_run_id.in_(runs), entries.c.status.in_(ledger.OPEN))
+    left = set(connection.execute(select(entries.c.flow_run_id).where(*open_).distinct()).scalars())
+    return [run for run in runs if run not in left]
+
+
+def fate(connection: Connection, run: Mapping[str, Any] | None, due: datetime, now: datetime) -> Ending | bool | None:
+    """What a batch's flow run means for a task of it that still waits.
+
+    Args:
+        connection: To the ledger.
+        run: The flow run; None where it is gone.
+        due: When it is due.
+        now: The present instant.
+
+    Returns:
+        True: the task needs another flow run. An ending: the task has ended. None: it is to wait.
+    """
+    if run is None or came_to_nothing(run):
+        return True
+    kind = run.get("state_type")
+    if kind in ("COMPLETED", "FAILED") and run.get("start_time"):
+        return True  # it joined too late; or the ledger is an older copy, and the run's results say what was done
+    if kind == "RUNNING":
+        last = _last_sign(connection, run["id"])
+        return (last is not None and now - last > QUIET) or (last is None and never_begun(run, due, now)) or None
+    return ending_of(run) or never_begun(run, due, now) or None
+
+
+def _last_sign(connection: Connection, run_id: str) -> datetime | None:
+    """When a batch was last at work; now and later while one of its rows is."""
+    mine = entries.c.flow_run_id == run_id
+    ends = select(func.max(entries.c.finished)).where(mine, entries.c.outcome != "died")  # a sync writes that
+    leases = select(func.max(entries.c.lease_until)).where(mine, entries.c.status == "executing")
+    signs = [connection.execute(query).scalar() for query in (ends, leases)]
+    return max((sign for sign in signs if sign is not None), default=None)
+
+
+def results_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Ending]:
+    """The endings that a batch's artifact has, by task id."""
+    found = {}
+    for row in rows:
+        status, outcome = str(row.get("status")), str(row.get("outcome"))
+        if status in ledger.FINAL:
+            said = str(row.get("reason") or "done")
+            found[str(row.get("taskId"))] = (status, outcome, f"{said} ({RESTORED})")
+    return found

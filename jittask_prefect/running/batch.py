@@ -1,0 +1,213 @@
+"""Many rows in one flow run: each is claimed, run, committed and recorded by itself.
+
+The commit that ends one row's task claims the next one's, so that a row costs one commit. Which rows there are the
+ledger says when the flow run begins, and again before it ends: those handed over to it, and those of its template and
+instant that nobody has handed over yet.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, or_, select
+
+from ..elements.app import App
+from ..elements.types import DateFieldType, Meta
+from ..errors import PrefectApiError
+from ..prefect_api import Api
+from ..rows import ledger
+from ..rows.batches import MOST
+from ..rows.ledger import Entry, entries
+from .execute import EARLY_SECONDS, TAKEN, Attempt, Outcome, Run
+from .lease import LEASE_SECONDS, Clock, Hold, kept, me
+from .task import after_return, next_of_row
+
+log = logging.getLogger("jittask")
+TRIES = 3  # rows that a commit tries to claim
+Told = Callable[[Entry, Outcome], None]
+
+
+@dataclass
+class Ended:
+    """What became of a batch: each task with its outcome, in the order in which they ended."""
+
+    tasks: list[tuple[Entry, Outcome]] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[tuple[Entry, Outcome]]:
+        """Those whose function failed."""
+        return [(entry, outcome) for entry, outcome in self.tasks if outcome.status == "error"]
+
+    def __str__(self) -> str:
+        counts = {
+            "done": sum(o.status == "completed" for _, o in self.tasks),
+            "failed": len(self.failed),
+            "not run": sum(o.status == "ended" for _, o in self.tasks),
+        }
+        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing left to do"
+        return f"{len(self.tasks)} rows: {said}" if len(self.tasks) != 1 else f"1 row: {said}"
+
+
+def execute_batch(
+    app: App,
+    name: str,
+    due: datetime,
+    run: Run,
+    clock: Clock,
+    *,
+    lost: Callable[[], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    told: Told | None = None,
+) -> Ended:
+    """Run the tasks of a template that are due at one instant, at most 500, each at most once.
+
+    Args:
+        app: The app.
+        name: The template's full name.
+        due: The instant; aware.
+        run: The flow run.
+        clock: Gives the present instant.
+        lost: Called from another thread when the row that is at work was ended: it must end the process.
+        sleep: Waits for the due time where the run began a moment early, and before a row is tried again; in seconds.
+        told: Called after each row.
+    """
+    template = app.template(name)
+    if not isinstance(template, DateFieldType):
+        raise TypeError(f"{name} is no task of rows")
+    database = app.database_of(template.model_name)
+    early = (due - clock()).total_seconds()
+    if 0 < early <= EARLY_SECONDS:
+        sleep(early)
+    owner = me()
+    with kept(app, database, owner, clock, lost) as hold:
+        return _Batch(app, database, template, due, run, owner, clock, hold).work(sleep, told)
+
+
+def record_batch(api: Api, run_id: str, ended: Ended) -> None:
+    """Keep what became of a batch's rows as a table of its flow run, the failed ones first.
+
+    The ledger is the record of each row; should it come back from an older copy, this says what was done.
+    """
+    rows = [
+        {"row": e.row_key, "status": o.status, "outcome": o.outcome, "reason": o.message, "taskId": e.task_id}
+        for e, o in [*ended.failed, *((e, o) for e, o in ended.tasks if o.status != "error")]
+    ]
+    if not rows:
+        return
+    try:
+        api.put_table(run_id, f"rows-{run_id}", rows, str(ended))
+    except PrefectApiError as error:
+        log.warning("the table of the batch's rows could not be kept: %s", error)
+
+
+class _Batch:
+    def __init__(
+        self,
+        app: App,
+        database: str,
+        template: DateFieldType,
+        due: datetime,
+        run: Run,
+        owner: str,
+        clock: Clock,
+        hold: Hold,
+    ) -> None:
+        self.app, self.database, self.template, self.due = app, database, template, due
+        self.run, self.owner, self.clock, self.hold = run, owner, clock, hold
+        self.waiting: deque[Entry] = deque()
+        self.again: deque[tuple[datetime, Attempt]] = deque()
+        self.claimed: Entry | None = None
+        self.connection: Connection | None = None  # of the rows' sessions: to ask a pool for each costs a round trip
+        self.ended = Ended()
+
+    def work(self, sleep: Callable[[float], None], told: Told | None) -> Ended:
+        while (attempt := self._next(sleep)) is not None:
+            self.hold.on(attempt.entry.task_id)
+            outcome = attempt.run()
+            if outcome is None or outcome.status == "error":
+                self._let_go(attempt)
+            if outcome is not None and outcome.status == "error":
+                if attempt.again(outcome):
+                    self.again.append((self.clock() + timedelta(seconds=self.template.cfg.retryDelay), attempt))
+                    continue
+                if not attempt.failed(outcome):
+                    outcome = None
+            self._returned(attempt.entry, outcome)
+            self.ended.tasks.append((attempt.entry, outcome or TAKEN))
+            if told is not None:
+                told(*self.ended.tasks[-1])
+        self.hold.task_id = None
+        self._let_go()
+        return self.ended
+
+    def _let_go(self, attempt: Attempt | None = None) -> None:
+        """Have another connection from now on; one that a function still uses which was given up is left to it."""
+        connection, self.connection = self.connection, None
+        if connection is not None and not (attempt and attempt.given_up):
+            connection.close()
+
+    def _returned(self, entry: Entry, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
+        if type(self.template).afterReturn is not Meta.afterReturn:
+            after_return(self.app, self.database, entry.task_id)
+        if outcome.status == "error":
+            next_of_row(self.app, self.database, entry, self.clock())
+
+    def _next(self, sleep: Callable[[float], None]) -> Attempt | None:
+        """The next attempt: of the row that the last commit has claimed, of another, or of one that failed before."""
+        entry, self.claimed = self.claimed, None
+        if entry is None:
+            with self.app.engine(self.database).begin() as connection:
+                entry = self._claim(connection)
+        if entry is not None:
+            return self._attempt(entry)
+        while self.again:
+            at, failed = self.again.popleft()
+            sleep(max(0.0, (at - self.clock()).total_seconds()))
+            if failed.next():
+                return self._attempt(failed.entry)
+            self.ended.tasks.append((failed.entry, TAKEN))
+        return None
+
+    def _attempt(self, entry: Entry) -> Attempt:
+        self.connection = self.connection or self.app.engine(self.database).connect()
+        of = (self.app, self.database, self.template, entry, self.owner, self.clock, self.hold)
+        return Attempt(*of, self._claim_next, self.connection)
+
+    def _claim_next(self, connection: Connection) -> None:
+        """Claim another row in a commit that is about to be; should it fail, this is undone with it."""
+        self.claimed = self._claim(connection, wait=False)
+
+    def _claim(self, connection: Connection, *, wait: bool = True) -> Entry | None:
+        """Claim one of the waiting rows; in a commit, one that somebody else has locked is left for later."""
+        if not self.waiting:
+            self._look(connection)
+        for _ in range(len(self.waiting) if wait else min(len(self.waiting), TRIES)):
+            entry, now = self.waiting.popleft(), self.clock()
+            run, seconds = self.run.id, LEASE_SECONDS
+            if ledger.claim(connection, entry.task_id, self.owner, run, now, seconds, in_batch=True, wait=wait):
+                entry.attempt += 1
+                entry.flow_run_id = self.run.id
+                return entry
+            if not wait:
+                self.waiting.append(entry)
+        return None
+
+    def _look(self, connection: Connection) -> None:
+        """Which rows wait. Those of other batches are left to them."""
+        room = MOST - len(self.ended.tasks) - len(self.again)
+        mine = or_(entries.c.flow_run_id == self.run.id, entries.c.flow_run_id.is_(None))
+        query = select(entries).where(
+            entries.c.template == self.template.fullName,
+            entries.c.due == self.due,
+            entries.c.status == "pending",
+            mine,
+        )
+        found = connection.execute(query.order_by(entries.c.row_key).limit(max(0, room)))
+        self.waiting.extend(ledger.to_entry(record) for record in found)

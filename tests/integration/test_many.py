@@ -1,0 +1,114 @@
+"""Batches on a real worker: what the UI shows, a row that is ended while it is at work, a process that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from place import Place, until
+from sqlmodel import Session
+
+from jittask_prefect.rows import ledger
+
+NAME = "tasks.WorkBatch"
+
+
+@pytest.fixture
+def due(work: Place) -> Callable[..., datetime]:
+    """Save rows that are due at one instant, which is now; some of them of another status."""
+
+    def make(count: int, **statuses: int) -> datetime:
+        for file in ("many.txt", "go"):
+            (work.app.path / file).unlink(missing_ok=True)
+        at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=1)
+        kinds = [kind for kind, number in statuses.items() for _ in range(number)]
+        kinds += ["active"] * (count - len(kinds))
+        with Session(work.app.engine()) as session:
+            session.add_all([work.app.getElement("models.WorkMany")(at=at, status=kind) for kind in kinds])
+            session.commit()
+        work.sync()
+        return at.replace(tzinfo=UTC)
+
+    return make
+
+
+def of(work: Place, at: datetime) -> list[ledger.Entry]:
+    return [entry for entry in work.entries(NAME) if entry.due == at]
+
+
+def over(work: Place, at: datetime, seconds: float = 90) -> list[ledger.Entry]:
+    """The entries once all have ended."""
+
+    def ended() -> list[ledger.Entry]:
+        found = of(work, at)
+        return found if all(e.status in ledger.FINAL for e in found) else []
+
+    return until(ended, seconds, what=str(Counter(e.status for e in of(work, at))))
+
+
+def begun(work: Place) -> list[tuple[str, int]]:
+    """Which rows began, each in which process."""
+    file = work.app.path / "many.txt"
+    lines = file.read_text().split("\n") if file.exists() else []
+    return [(row, int(pid)) for row, _, pid in (line.partition(" ") for line in lines if line)]
+
+
+def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(work: Place, due: Callable[..., datetime]) -> None:
+    at = due(25, bad=1)
+    entries = over(work, at)
+    assert Counter(e.outcome for e in entries) == {"completed": 24, "failed": 1}
+    assert len({pid for _, pid in begun(work)}) == 1
+    [run_id] = {e.flow_run_id for e in entries}
+    assert run_id
+    state = work.state(run_id, "Failed")
+    assert state["message"] == "25 rows: 24 done, 1 failed"
+    run = work.api.run(run_id)
+    assert run and set(run["parameters"]) == {"template", "due"} and run["name"].startswith("Many · ")
+    [bad] = [e for e in entries if e.outcome == "failed"]
+    table = work.api.table(run_id)
+    assert table[0] == {
+        "row": bad.row_key, "status": "error", "outcome": "failed", "taskId": bad.task_id,
+        "reason": f"error: ValueError: row {bad.row_key} is bad",
+    }  # fmt: skip
+    assert len(table) == 25
+
+    def shown() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = work.api._call(
+            "POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}
+        )
+        return found
+
+    [one] = until(shown)
+    assert (one["name"], one["state_type"]) == (f"WorkMany {bad.row_key}", "FAILED")
+
+
+def test_a_row_is_ended_while_it_is_at_work_and_the_others_go_on(work: Place, due: Callable[..., datetime]) -> None:
+    at = due(22, wait=1)
+    [waits] = until(lambda: [e for e in of(work, at) if e.status == "executing"], 60)
+    [(_, pid)] = until(lambda: [b for b in begun(work) if b[0] == waits.row_key], 30)
+    answer = work.svc.forcedEnd(waits.task_id)
+    assert answer == {"taskId": waits.task_id, "previousStatus": "executing", "status": "ended", "changed": True}
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    work.sync()
+    entries = over(work, at)
+    assert Counter(e.outcome for e in entries) == {"completed": 21, "forced": 1}
+    assert len(begun(work)) == 22
+
+
+def test_a_killed_batch_goes_on_with_what_was_not_begun(work: Place, due: Callable[..., datetime]) -> None:
+    at = due(22, wait=22)
+    [(row, pid)] = until(lambda: begun(work), 60)
+    os.kill(pid, signal.SIGKILL)
+    (work.app.path / "go").touch()
+    until(lambda: [e for e in of(work, at) if e.outcome == "died"], 90)
+    work.sync()
+    entries = over(work, at)
+    assert Counter(e.outcome for e in entries) == {"completed": 21, "died": 1}
+    assert [e.row_key for e in entries if e.outcome == "died"] == [row]
+    assert max(Counter(key for key, _ in begun(work)).values()) == 1

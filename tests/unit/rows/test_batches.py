@@ -1,0 +1,349 @@
+"""Rows that are due together share a flow run: dispatch, joining, leaving, failures, deaths; on all three servers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from shop import Shop, utc
+
+from jittask_prefect.rows import batches
+
+Make = Callable[..., Shop]
+TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
+FAIL = """
+import os
+def customFunc(row):
+    row.count += 1
+    if row.status == "bad":
+        raise ValueError(f"row {row.id} is bad")
+    return row.id
+"""
+
+
+def fill(s: Shop, keys: range, at: datetime = TEN, **fields: Any) -> None:
+    cls = s.element("models.Bill")
+    with s.session() as session:
+        session.add_all([cls(id=key, at=at, **fields) for key in keys])
+        session.commit()
+
+
+def runs(s: Shop) -> list[tuple[str, dict[str, str], str]]:
+    return [(r["name"], r["parameters"], r["state_type"]) for r in s.api.all_runs.values() if "due" in r["parameters"]]
+
+
+def names(s: Shop) -> list[str]:
+    return [name for name, _, _ in runs(s)]
+
+
+def outcomes(s: Shop) -> Counter[str]:
+    return Counter(e.outcome or e.status for e in s.entries())
+
+
+@pytest.mark.parametrize(
+    ("dispatch", "rows", "shared", "own"),
+    [
+        ("auto", 19, 0, 19), ("auto", 20, 1, 0), ("auto", 500, 1, 0), ("auto", 501, 2, 0), ("auto", 1000, 2, 0),
+        ("batch", 1, 1, 0), ("batch", 40, 1, 0), ("row", 40, 0, 40), (None, 20, 1, 0),
+    ],
+)  # fmt: skip
+def test_dispatch(shop: Make, dispatch: str | None, rows: int, shared: int, own: int) -> None:
+    s = shop(**({"dispatch": dispatch} if dispatch else {}))
+    fill(s, range(1, rows + 1))
+    s.sync()
+    assert len(runs(s)) == shared
+    assert len([r for r in s.api.all_runs.values() if "taskId" in r["parameters"]]) == own
+    assert s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"completed": rows}
+    assert [s.row_count(key) for key in {1, (rows + 1) // 2, rows}] == [1] * len({1, (rows + 1) // 2, rows})
+    s.sync()
+    assert {state for _, _, state in runs(s)} <= {"COMPLETED"}
+
+
+def test_a_batch_names_template_and_instant_only(on: Make) -> None:
+    s = on(title="Remind")
+    fill(s, range(1, 601))
+    s.sync()
+    parameters = {"template": "tasks.Task", "due": "2026-03-02T10:00:00+00:00"}
+    assert [(n, p) for n, p, _ in runs(s)] == [
+        ("Remind · 2026-03-02 10:00", parameters), ("Remind · 2026-03-02 10:00 (2)", parameters)
+    ]  # fmt: skip
+    assert Counter(e.batch for e in s.entries()) == {1: 300, 2: 300}
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"completed": 600}
+    assert s.did() == []
+    # each instant has its own
+    fill(s, range(1000, 1030), ELEVEN)
+    s.sync()
+    assert names(s)[2:] == ["Remind · 2026-03-02 11:00"]
+
+
+def test_a_row_that_joins_leaves_or_moves_needs_no_call(on: Make) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    calls = len(s.api.all_runs)
+    s.save(id=100, at=TEN)
+    s.save(id=1, at=None)
+    s.drop(2)
+    s.sync()
+    assert len(s.api.all_runs) == calls and [state for *_, state in runs(s)] == ["SCHEDULED"]
+    s.save(id=3, at=ELEVEN)  # has a run of its own: too few are due then
+    s.sync()
+    assert len(s.api.all_runs) == calls + 1
+    s.raw("UPDATE bill SET at = NULL WHERE id = 4")  # nobody saw it
+    fill(s, range(200, 201))  # joins, and no sync was since
+    s.work("2026-03-02 10:00")
+    assert [s.row_count(k) for k in (5, 100, 200, 1, 3, 4)] == [1, 1, 1, 0, 0, 0]
+    assert [(e.outcome, e.message) for e in s.entries(row_key="4")] == [
+        ("superseded", "superseded: the row has no date, or the filter is not met")
+    ]
+    s.sync()
+    assert [e.row_key for e in s.entries(status="pending")] == ["3"]
+    assert s.did() == []
+
+
+def test_a_batch_that_all_rows_have_left(on: Make) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    for key in range(1, 31):
+        s.drop(key)
+    s.sync()
+    [(_, _, state)] = runs(s)
+    assert state == "CANCELLED"
+    fill(s, range(1, 31))
+    s.sync()
+    assert [state for *_, state in runs(s)] == ["CANCELLED", "SCHEDULED"]
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"superseded": 30, "completed": 30}
+
+
+def test_a_row_that_fails_touches_no_other(on: Make) -> None:
+    s = on("at", inner=FAIL)
+    fill(s, range(1, 31))
+    for key in (7, 8):
+        s.save(id=key, status="bad")
+    s.sync()
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"completed": 28, "failed": 2}
+    assert [s.row_count(k) for k in (6, 7, 8, 9)] == [1, 0, 0, 1]
+    [run] = s.api.all_runs.values()
+    assert (run["state_type"], run["state"]["message"]) == ("FAILED", "30 rows: 28 done, 2 failed")
+    table = s.api.tables[run["id"]]
+    assert [(r["row"], r["status"], r["reason"]) for r in table[:3]] == [
+        ("7", "error", "error: ValueError: row 7 is bad"), ("8", "error", "error: ValueError: row 8 is bad"),
+        ("1", "completed", ""),
+    ]  # fmt: skip
+    assert len(table) == 30
+    assert s.did() == []
+
+
+def test_retries_come_after_the_others(on: Make) -> None:
+    flaky = "tries = {}\ndef customFunc(row):\n    tries[row.id] = tries.get(row.id, 0) + 1\n    row.count += 1\n"
+    flaky += (
+        "    if row.id == 1 and tries[1] < 3: raise ValueError('again')\n    if row.id == 2: raise ValueError('no')\n"
+    )
+    s = on("at", inner=flaky, retries=2, retryDelay=0)
+    fill(s, range(1, 26))
+    s.sync()
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"completed": 24, "failed": 1}
+    assert [(e.row_key, e.attempt) for e in s.entries() if e.attempt > 1] == [("1", 3), ("2", 3)]
+    table = s.api.tables[next(iter(s.api.all_runs))]
+    assert [r["row"] for r in table][-1] == "1"
+
+
+def test_a_cancelled_run_ends_its_rows_and_a_deleted_one_is_made_again(on: Make) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.api.delete_run(run)
+    s.sync()
+    [again] = s.api.all_runs
+    assert again != run
+    s.api.set_state(again, "CANCELLING")
+    s.sync()
+    assert outcomes(s) == {"forced": 30}
+    s.work("2026-03-02 10:00")
+    assert len(s.api.all_runs) == 1 and s.row_count(5) == 0
+
+
+def test_forced_end_of_a_row_and_of_a_batch(on: Make) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    s.api.serve(s.app)
+    service = s.element("services.TaskSvc")
+    [five] = s.entries(row_key="5")
+    assert service.forcedEnd(five.task_id)["changed"] is True
+    [(_, _, state)] = runs(s)
+    assert state == "SCHEDULED"
+    assert service.forcedEnd(five.flow_run_id) == {
+        "taskId": five.flow_run_id, "previousStatus": "pending", "status": "ended", "changed": True
+    }  # fmt: skip
+    assert outcomes(s) == {"forced": 30}
+    assert service.forcedEnd(five.flow_run_id)["changed"] is False
+    assert [state for *_, state in runs(s)] == ["CANCELLED"]
+
+
+def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
+    from jittask_prefect.rows import ledger
+
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.at("2026-03-02 10:00")
+    begun = s.entries()[:2]
+    with s.app.engine().begin() as connection:  # one was done, one is at work, and then the process is gone
+        for entry in begun:
+            assert ledger.claim(connection, entry.task_id, "dead:1:x", run, s.now, 25, in_batch=True)
+        done = {"status": "completed", "outcome": "completed", "message": "", "result": None}
+        assert ledger.finish(connection, begun[0].task_id, "dead:1:x", now=s.now, **done)
+    s.api._state(s.api.all_runs[run], "RUNNING")
+    s.api.all_runs[run]["state"]["timestamp"] = s.now.isoformat()
+    s.sync("2026-03-02 10:00:20")  # its lease holds
+    assert [state for *_, state in runs(s)] == ["RUNNING"]
+    s.sync("2026-03-02 10:00:30")
+    assert [state for *_, state in runs(s)] == ["CRASHED", "SCHEDULED"]
+    s.work("2026-03-02 10:00:31")
+    assert outcomes(s) == {"completed": 29, "died": 1}
+    assert s.did() == []
+
+
+def test_retries_left_when_it_died(on: Make) -> None:
+    from jittask_prefect.rows import ledger
+
+    s = on(retries=1)
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.at("2026-03-02 10:00")
+    with s.app.engine().begin() as connection:
+        assert ledger.claim(connection, s.entries()[3].task_id, "dead:1:x", run, s.now, 25, in_batch=True)
+    s.api._state(s.api.all_runs[run], "CRASHED")
+    s.sync("2026-03-02 10:00:40")
+    s.work("2026-03-02 10:01:20")
+    assert outcomes(s) == {"completed": 30}
+    assert sorted(e.attempt for e in s.entries())[-2:] == [1, 2]
+
+
+def test_an_older_copy_of_the_ledger_repeats_nothing(on: Make) -> None:
+    s = on("at", inner=FAIL)
+    fill(s, range(1, 31))
+    s.save(id=9, status="bad")
+    s.sync()
+    s.work("2026-03-02 10:00")
+    s.raw("UPDATE jittask_ledger SET status = 'pending', outcome = NULL, finished = NULL, returned = :no", no=False)
+    s.sync("2026-03-02 10:10")
+    s.work("2026-03-02 10:11")
+    assert [s.row_count(k) for k in (1, 9, 29)] == [1, 0, 1]
+    assert outcomes(s) == {"completed": 29, "failed": 1}
+    assert "according to Prefect" in s.entries()[0].message
+
+
+def test_a_row_that_joins_a_batch_that_is_over(on: Make) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.work("2026-03-02 10:00")
+    s.save(id=100, at=TEN)  # due at once: within the look-back
+    s.raw(
+        "UPDATE jittask_ledger SET flow_run_id = :run, batch = 1, dirty = :no WHERE row_key = '100'", run=run, no=False
+    )
+    s.sync("2026-03-02 10:00:30")
+    s.work("2026-03-02 10:00:31")
+    assert s.row_count(100) == 1 and outcomes(s) == {"completed": 31}
+
+
+def test_two_batches_share_nothing(on: Make) -> None:
+    # one flow run does the other's rows neither before nor after it
+    from jittask_prefect.running.batch import execute_batch
+    from jittask_prefect.running.execute import Run
+
+    s = on()
+    fill(s, range(1, 601))
+    s.sync()
+    first, second = s.api.all_runs
+    s.at("2026-03-02 10:00")
+    due = utc("2026-03-02 10:00")
+    ended = execute_batch(s.app, "tasks.Task", due, Run(second, due), lambda: s.now)
+    assert (len(ended.tasks), str(ended)) == (300, "300 rows: 300 done")
+    again = execute_batch(s.app, "tasks.Task", due, Run(second, due), lambda: s.now)
+    assert str(again) == "0 rows: nothing left to do"
+    assert len(execute_batch(s.app, "tasks.Task", due, Run(first, due), lambda: s.now).tasks) == 300
+    assert outcomes(s) == {"completed": 600}
+
+
+def test_never_early(on: Make) -> None:
+    from jittask_prefect.running.batch import execute_batch
+    from jittask_prefect.running.execute import Run
+
+    s = on()
+    fill(s, range(1, 21))
+    s.sync()
+    slept: list[float] = []
+    s.at("2026-03-02 09:59:58")
+    due = utc("2026-03-02 10:00")
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        s.at("2026-03-02 10:00")
+
+    execute_batch(s.app, "tasks.Task", due, Run(next(iter(s.api.all_runs)), due), lambda: s.now, sleep=sleep)
+    assert slept == [2.0]
+
+
+def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    # more runs than are asked for by id: a batch counts as one
+    from jittask_prefect.rows import handover
+
+    monkeypatch.setattr(handover, "FEW", 3)
+    s = on()
+    fill(s, range(1, 101), ELEVEN)
+    fill(s, range(200, 205), TEN)
+    s.sync()
+    asked: list[int] = []
+    real = s.api.runs
+
+    def counting(**filters: Any) -> Any:
+        if ids := filters.get("flow_runs", {}).get("id", {}).get("any_", []):
+            asked.append(len(ids))
+        return real(**filters)
+
+    monkeypatch.setattr(s.api, "runs", counting)
+    s.sync("2026-03-02 08:01")
+    assert asked == []
+    [batch] = [i for i, r in s.api.all_runs.items() if "due" in r["parameters"]]
+    s.api.delete_run(batch)
+    s.sync("2026-03-02 08:02")
+    assert asked and names(s) == ["Task · 2026-03-02 11:00"]
+
+
+def test_groups_of_a_few(on: Make) -> None:
+    s = on()
+    with s.app.engine().connect() as connection:
+        assert batches.groups(s.app, connection, utc("2026-03-03 10:00")) == []
+    fill(s, range(1, 6))
+    fill(s, range(10, 40), ELEVEN)
+    with s.app.engine().connect() as connection:
+        found = batches.groups(s.app, connection, utc("2026-03-03 10:00"))
+    assert found == [batches.Group("tasks.Task", utc("2026-03-02 11:00"))]
+
+
+def test_a_row_that_takes_too_long(on: Make) -> None:
+    slow = "import threading\nGO = threading.Event()\ndef customFunc(row):\n    row.count += 1\n"
+    s = on("at", inner=slow + "    if row.status == 'slow':\n        GO.wait(20)\n", timeout=0.5)
+    fill(s, range(1, 26))
+    s.save(id=3, status="slow")
+    s.sync()
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"completed": 24, "timeout": 1}
+    s.app.module("tasks.Task", "inner").GO.set()
+    assert [s.row_count(k) for k in (2, 3, 4)] == [1, 0, 1]
