@@ -99,7 +99,7 @@ class Databases:
     def session(self, database: str = DEFAULT) -> Iterator[Session]:
         """A database session; inside a row task, the row's own (then `commit` waits for the task's completion)."""
         current = ROW_SESSION.get()
-        if current is not None and current.get_bind() is self.engine(database):
+        if current is not None and current.get_bind().engine is self.engine(database):
             yield current
             return
         with Session(self.engine(database)) as session:

@@ -347,3 +347,16 @@ def test_a_row_that_takes_too_long(on: Make) -> None:
     assert outcomes(s) == {"completed": 24, "timeout": 1}
     s.app.module("tasks.Task", "inner").GO.set()
     assert [s.row_count(k) for k in (2, 3, 4)] == [1, 0, 1]
+
+
+def test_what_a_function_does_in_its_session_commits_with_its_row(on: Make) -> None:
+    inner = "from sqlalchemy import text\ndef customFunc(row):\n    with app.session() as session:\n"
+    inner += "        session.execute(text(f'UPDATE bill SET count = count + 1 WHERE id = {row.id + 1000}'))\n"
+    inner += "    if row.status == 'bad':\n        raise ValueError('bad')\n"
+    s = on("at", inner=inner)
+    fill(s, range(1, 26))
+    fill(s, range(1001, 1026), datetime(2030, 1, 1))
+    s.save(id=7, status="bad")
+    s.sync()
+    s.work("2026-03-02 10:00")
+    assert [s.row_count(1000 + key) for key in (1, 6, 7, 8, 25)] == [1, 1, 0, 1, 1]
