@@ -19,7 +19,7 @@ from sqlalchemy import Connection, and_, or_, select
 from .elements.app import DEFAULT, App, check_rows
 from .elements.types import DateFieldType, Meta
 from .errors import JittaskError
-from .rows import ledger
+from .rows import ledger, watermarks
 from .rows.ledger import Entry, entries
 from .rows.plan import plan_row
 from .rows.planning import fingerprint, snapshot
@@ -138,7 +138,7 @@ def ledger_until(connection: Connection, template: DateFieldType, now: datetime)
         return None
     if not ledger.there(connection):
         return now
-    memory = ledger.memories(connection).get(template.fullName)
+    memory = watermarks.memories(connection).get(template.fullName)
     if memory is None or memory.upto is None or memory.config != fingerprint(template):
         return now
     return max(now, memory.upto)

@@ -20,6 +20,7 @@ from .elements.q_tree import tests_of
 from .elements.types import DateFieldType, Meta
 from .errors import ArgumentError, ConfigError, JittaskError, UnknownElement
 from .rows import ledger
+from .rows.keys import key_of, key_text, key_value, python_type
 from .rows.ledger import Entry, entries
 from .rows.plan import Action, plan_row
 from .schedule.series import Explained, Occurrence, Series
@@ -155,12 +156,12 @@ def view(app: App, model_name: str, text: str, now: datetime, count: int, past: 
         except ValueError as error:  # what SQLite holds as text in a date column, say
             raise JittaskError(f"{model_name} {text}: the row cannot be read: {error}") from error
         # The key as the row has it: a database may find `abc` by `ABC`.
-        key = text if row is None else ledger.key_of(row, dialect)
+        key = text if row is None else key_of(row, dialect)
         found = _found(session, model_name, key)
         if row is None and not found:
             columns = sa_inspect(model).primary_key
             some = session.execute(select(*columns).limit(5))
-            keys = ", ".join(ledger.key_text(columns, tuple(r), dialect) for r in some) or "none"
+            keys = ", ".join(key_text(columns, tuple(r), dialect) for r in some) or "none"
             raise ArgumentError(
                 f"{model_name} has no row {key!r}, and the ledger no task of one; some rows that it has: {keys}"
             )
@@ -188,14 +189,14 @@ def _model(app: App, name: str) -> type[Any]:
 def _key(name: str, model: type[Any], text: str, dialect: str) -> tuple[tuple[Any, ...], str]:
     """The values of a key, and its text as the ledger writes it, also of a row that is gone."""
     try:
-        values = ledger.key_value(model, text)
-        return values, ledger.key_text(sa_inspect(model).primary_key, values, dialect)
+        values = key_value(model, text)
+        return values, key_text(sa_inspect(model).primary_key, values, dialect)
     except (ValueError, TypeError, ArithmeticError):
         raise _no_key(name, model, text) from None
 
 
 def _no_key(name: str, model: type[Any], text: str) -> ArgumentError:
-    columns = [f"{c.key} ({ledger.python_type(c.type).__name__})" for c in sa_inspect(model).primary_key]
+    columns = [f"{c.key} ({python_type(c.type).__name__})" for c in sa_inspect(model).primary_key]
     allowed = columns[0] if len(columns) == 1 else f"a JSON list [{', '.join(columns)}]"
     return ArgumentError(f"{text!r} is no key of {name}; allowed: {allowed}")
 

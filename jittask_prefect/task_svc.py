@@ -24,6 +24,8 @@ from .elements.types import NormalService, check_arguments
 from .errors import ArgumentError, JittaskError, UnknownTask
 from .prefect_api import TERMINAL, Api, connect
 from .rows import hooks, ledger, sync
+from .rows.ending import FORCED
+from .rows.keys import key_of
 from .rows.ledger import Entry, entries
 from .rows.nudge import nudge
 from .rows.plan import Action
@@ -31,9 +33,6 @@ from .running.execute import after_return, locate, next_of_row
 
 END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
 Result = dict[str, Any]
-
-
-FORCED = "ended: forced end"
 
 
 class TaskSvc(NormalService):
@@ -198,14 +197,9 @@ class TaskSvc(NormalService):
         at_work = [e for e in rows if e.status == "executing"]
         if rows:
             self.api.set_state(run_id, "CANCELLING", message=FORCED)
-        changed = []
-        for entry in rows:
-            with self.app.engine(database).begin() as connection:
-                within = ledger.OPEN
-                if ledger.close(
-                    connection, entry.task_id, outcome="forced", message=FORCED, now=clock.now(), within=within
-                ):
-                    changed.append(entry)
+        about: dict[str, Any] = {"outcome": "forced", "message": FORCED, "now": clock.now(), "within": ledger.OPEN}
+        with self.app.engine(database).begin() as connection:
+            changed = [entry for entry in rows if ledger.close(connection, entry.task_id, **about)]
         for entry in at_work:
             self._await_gone(entry)
         for entry in rows:
@@ -323,7 +317,7 @@ class TaskSvc(NormalService):
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
-            key = ledger.key_of(row, connection.dialect.name)
+            key = key_of(row, connection.dialect.name)
             actions = hooks.delete_row(self.app, connection, key, model, clock.now())
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 

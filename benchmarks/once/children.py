@@ -18,7 +18,7 @@ from sqlmodel import Session
 
 from jittask_prefect import App, clock
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.rows import hooks, ledger, nudge, sync
+from jittask_prefect.rows import claims, hooks, ledger, nudge, sync
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.execute import Outcome, Run, after_return, execute, me, next_of_row
 from jittask_prefect.task_svc import TaskSvc
@@ -120,7 +120,7 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
 
 def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
     """The flow run of a batch: a row has begun when it is claimed, though its function comes a commit later."""
-    real = ledger.claim
+    real = claims.claim
 
     def claim(connection: Any, task: str, *args: Any, **keys: Any) -> bool:
         claimed = real(connection, task, *args, **keys)
@@ -134,13 +134,13 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
         if outcome.outcome == "failed":
             context.note("exception", "task", outcome.message, "")
 
-    ledger.claim = claim
+    claims.claim = claim
     try:
         name, due = run["parameters"]["template"], datetime.fromisoformat(run["parameters"]["due"])
         lost = lambda: os._exit(0)  # noqa: E731
         ended = execute_batch(context.app, name, due, this, clock.now, lost=lost, told=told)
     finally:
-        ledger.claim = real
+        claims.claim = real
     record_batch(context.api, run["id"], ended)
     context.api.set_state(run["id"], "FAILED" if ended.failed else "COMPLETED", message=str(ended), force=True)
 

@@ -18,7 +18,7 @@ SYNC = {
     "after-lease": ("rows.sync:ledger.require", "before"),  # the second one: the lease is committed, nothing is planned
     "after-plan": ("rows.sync:apply_all", "before"),
     "after-apply": ("rows.sync:apply_all", "after"),
-    "after-memory": ("rows.ledger:remember", "after"),
+    "after-memory": ("rows.watermarks:remember", "after"),
     "before-close": ("rows.ledger:supersede", "before"),
     "after-close": ("rows.ledger:supersede", "after"),
     "before-insert": ("rows.ledger:insert_all", "before"),
@@ -38,13 +38,13 @@ SYNC = {
     "after-free": ("rows.ledger:free_lease", "after"),
 }
 EXECUTION = {
-    "before-claim": ("rows.ledger:claim", "before"),
-    "uncommitted-claim": ("rows.ledger:claim", "after"),
+    "before-claim": ("rows.claims:claim", "before"),
+    "uncommitted-claim": ("rows.claims:claim", "after"),
     "after-claim": ("running.execute:kept", "before"),
     "before-function": ("running.execute:call", "before"),
     "after-function": ("running.execute:call", "after"),
-    "before-finish": ("rows.ledger:finish", "before"),
-    "after-finish": ("rows.ledger:finish", "after"),
+    "before-finish": ("rows.claims:finish", "before"),
+    "after-finish": ("rows.claims:finish", "after"),
     "before-commit": ("running.execute:RowSession.finish", "before"),
     "after-commit": ("running.execute:RowSession.finish", "after"),
     "before-return": ("running.execute:after_return", "before"),

@@ -18,7 +18,8 @@ from .ledger import entries
 
 TO_BEGIN = timedelta(minutes=3)  # what a run takes at most from Pending to its claim
 # How a cancelled run says that a person ended it; what else begins with our words the ledger ended by itself.
-_FORCED = ("ended: forced end", BY_HAND, "ended: the execution is no longer")
+FORCED = "ended: forced end"
+_FORCED = (FORCED, BY_HAND, "ended: the execution is no longer")
 _OWN = ("superseded:", "missed:", "not run:", "ended:")
 RESTORED = "according to Prefect; the ledger is older than that"
 

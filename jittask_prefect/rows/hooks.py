@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +23,8 @@ from ..elements.app import App, owner_of
 from ..elements.types import DateFieldType
 from ..errors import JittaskError
 from . import ledger, spelled, statements
+from .apart import Apart
+from .keys import key_of
 from .plan import NOT_MET, Action, look_back, plan_row, wanted
 from .scan import CHUNK
 from .sync import apply_all
@@ -73,7 +74,7 @@ def save_row(
     Returns:
         The actions, `skip` ones (nothing to do) among them.
     """
-    key = ledger.key_of(row, connection.dialect.name)
+    key = key_of(row, connection.dialect.name)
     actions: list[Action] = []
     for template in app.row_templates(model):
         try:
@@ -101,7 +102,7 @@ def _save(
 ) -> list[Action]:
     """Plan some rows (None: gone) by one look at the ledger, and write what changed."""
     unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
-    with _Apart(connection) as apart:
+    with Apart(connection) as apart:
         found = ledger.of_rows(connection, [t.fullName for t in templates], list(rows), apart.first())
         actions: list[Action] = []
         for key, row in rows.items():
@@ -208,57 +209,6 @@ def _warn(model: str, error: Exception) -> None:
     log.warning("%s: the row's tasks could not be planned: %s: %s", model, type(error).__name__, error)
 
 
-class _Apart:
-    """What the package does in the caller's transaction, of which an error must not take the transaction with it.
-
-    On PostgreSQL a statement that fails does, unless it stands in a savepoint. Not elsewhere: on SQLite a savepoint
-    that comes first would be the transaction, and commit when it is released. SQLAlchemy's own savepoint costs as much
-    as planning does.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._needed, self._open = connection.dialect.name == "postgresql", False
-        self._raw = connection.connection
-        self._cursor: Any = None
-        at_once = None if connection.dialect.is_async else getattr(self._raw.driver_connection, "pipeline", None)
-        self._trip: Callable[[], AbstractContextManager[Any]] = at_once or nullcontext  # psycopg: one round trip
-
-    def __enter__(self) -> _Apart:
-        return self
-
-    @contextmanager
-    def first(self) -> Iterator[None]:
-        """The first statements; their answers are there after it."""
-        if not self._needed:
-            yield
-            return
-        with self._trip():
-            self._say("SAVEPOINT jittask")
-            self._open = True
-            yield
-
-    @contextmanager
-    def last(self) -> Iterator[None]:
-        """The last statements, whose answers nobody reads."""
-        if not self._open:
-            yield
-            return
-        with self._trip():
-            yield
-            self._say("RELEASE SAVEPOINT jittask")
-        self._open = False
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._open:
-            if kind is not None:
-                self._say("ROLLBACK TO SAVEPOINT jittask")
-            self._say("RELEASE SAVEPOINT jittask")
-
-    def _say(self, statement: str) -> None:
-        self._cursor = self._cursor or self._raw.cursor()
-        self._cursor.execute(statement)
-
-
 # Flushes
 
 
@@ -322,7 +272,7 @@ def _flushed_of(
         if not (new or related or changed & fields):
             continue
         try:
-            key = ledger.key_of(row, dialect)
+            key = key_of(row, dialect)
         except ValueError as error:
             _warn(model, error)
             continue
@@ -387,12 +337,13 @@ def _before_commit(session: Session) -> None:
         try:
             connection = session.connection(bind_arguments={"mapper": sa_inspect(app.getElement(model))})
             if _has_ledger(connection):
-                with _Apart(connection) as apart:
+                with Apart(connection) as apart:
                     with apart.first():
-                        pass
-                    done = statements.follow(app, connection, model, app.row_templates(model), touched, clock.now())
-                    if sum(a.action != "skip" for actions in done for a in actions):
-                        session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
+                        pass  # the savepoint only
+                    followed = statements.follow(app, connection, model, app.row_templates(model), touched, clock.now())
+                    changed = [a for actions in followed for a in actions if a.action != "skip"]
+                if changed:
+                    session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
         except Exception as error:
             if ledger.took_the_transaction(error):
                 raise

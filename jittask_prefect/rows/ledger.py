@@ -7,15 +7,11 @@ All instants are stored in UTC. Functions take a connection and never commit: th
 
 from __future__ import annotations
 
-import enum
-import json
 import uuid
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -28,9 +24,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     insert,
-    literal,
     or_,
     select,
     update,
@@ -39,10 +33,9 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.types import DateTime, String, Text, TypeDecorator, TypeEngine
+from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 from sqlmodel import Field, SQLModel
 
-from ..elements.q_bind import unpadded
 from ..errors import LedgerError
 from .prepared import Prepared, prepared
 
@@ -159,42 +152,6 @@ states: Any = State.__table__  # type: ignore[attr-defined]
 # Tables
 
 
-def upgrade(connection: Connection) -> bool:
-    """Make the tables where they are missing, or bring older ones to this version; whether anything was done."""
-    found = version(connection)
-    if found == SCHEMA_VERSION:
-        return False
-    if found == "1":
-        _from_version_1(connection)
-    if found in ("1", "2"):
-        connection.exec_driver_sql("ALTER TABLE jittask_ledger ADD COLUMN batch INTEGER")
-    _Own.metadata.create_all(connection)
-    if connection.dialect.name in ("mysql", "mariadb"):
-        # Names and keys differ in case, accents and spaces at the end, whatever the database's own collation says.
-        exact = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
-        for table in (entries, states):
-            connection.exec_driver_sql(f"ALTER TABLE {table.name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}")
-    put(connection, "schema", SCHEMA_VERSION)
-    return True
-
-
-def _from_version_1(connection: Connection) -> None:
-    """Add what version 2 has: which dates a row was planned from. All rows are looked at once more."""
-    kind = Stored().dialect_impl(connection.dialect).compile(connection.dialect)
-    for name in ("start_value", "end_value"):
-        connection.exec_driver_sql(f"ALTER TABLE jittask_ledger ADD COLUMN {name} {kind}")
-    for index in entries.indexes:
-        if index.name in ("ix_jittask_ledger_open", "ix_jittask_ledger_planned"):
-            index.drop(connection, checkfirst=True)
-            index.create(connection)
-    for name, mark in starting_with(connection, "watermark:").items():
-        template = name.removeprefix("watermark:")
-        floor, config = get(connection, f"floor:{template}"), get(connection, f"config:{template}")
-        remember(connection, template, Memory(datetime.fromisoformat(mark), None, _instant(floor), config))
-    for prefix in ("watermark:", "floor:", "config:"):
-        connection.execute(delete(states).where(states.c.name.startswith(prefix, autoescape=True)))
-
-
 def version(connection: Connection) -> str | None:
     """The version of the tables, None where there are none."""
     if not sa_inspect(connection).has_table("jittask_state"):
@@ -275,45 +232,6 @@ def free_lease(connection: Connection, name: str, owner: str) -> None:
     connection.execute(
         update(states).where(states.c.name == name, states.c.value == owner).values(value="", until=None)
     )
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What the last sync of a date-field template left.
-
-    Attributes:
-        mark: When it was.
-        upto: Until when all that was due then has been planned; None where all rows are to be looked at.
-        floor: The instant before which no sync looks: the template was enabled, or edited, then.
-        config: What the template was then (`fingerprint`).
-    """
-
-    mark: datetime
-    upto: datetime | None
-    floor: datetime | None
-    config: str | None
-
-
-def remember(connection: Connection, template: str, memory: Memory | None) -> None:
-    """Keep the memory of a template; None forgets it."""
-    if memory is None:
-        return put(connection, f"rows:{template}", None)
-    times = [at and at.astimezone(UTC).isoformat() for at in (memory.mark, memory.upto, memory.floor)]
-    return put(connection, f"rows:{template}", json.dumps([*times, memory.config]))
-
-
-def memories(connection: Connection) -> dict[str, Memory]:
-    """What is remembered, by template."""
-    found = {}
-    for name, text in starting_with(connection, "rows:").items():
-        mark, upto, floor, config = json.loads(text)
-        memory = Memory(datetime.fromisoformat(mark), _instant(upto), _instant(floor), config)
-        found[name.removeprefix("rows:")] = memory
-    return found
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
 
 
 # Entries
@@ -494,243 +412,3 @@ def mark(connection: Connection, tasks: Sequence[tuple[str, datetime | None, dat
 def _mark() -> Any:
     statement = update(entries).where(entries.c.task_id == bindparam("task"))
     return statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
-
-
-def claim(
-    connection: Connection,
-    task_id: str,
-    owner: str,
-    run_id: str,
-    now: datetime,
-    seconds: float,
-    *,
-    in_batch: bool = False,
-    wait: bool = True,
-) -> bool:
-    """Begin a task, in a flow run: the fence that lets one execution through.
-
-    A pending task may begin; so may one whose worker died before (`died` is set by whoever takes over), and, in a flow
-    run of its own, a failed one that is tried again. Completed and ended ones never begin again, whatever Prefect's
-    state says.
-
-    Args:
-        connection: In a transaction.
-        task_id: The task.
-        owner: Who executes it.
-        run_id: The flow run.
-        now: The present instant.
-        seconds: How long the claim holds without renewal.
-        in_batch: The flow run is a batch's.
-        wait: Wait for whoever has the entry locked; else it is as if it could not be claimed.
-    """
-    kind = connection.dialect.name
-    if not wait and kind in ("mysql", "mariadb"):
-        free = select(entries.c.task_id).where(entries.c.task_id == task_id).with_for_update(skip_locked=True)
-        if connection.execute(free).first() is None:
-            return False
-    skip = not wait and kind == "postgresql"
-    statement = prepared(connection, ("claim", in_batch, skip), partial(_claim, in_batch, skip))
-    until = now + timedelta(seconds=seconds)
-    cursor = statement.run(
-        connection, [{"task": task_id, "by": owner, "run": run_id, "now": now, "until": until, "id": task_id}]
-    )
-    begun = bool(cursor.rowcount)
-    cursor.close()
-    return begun
-
-
-def _claim(in_batch: bool, skip_locked: bool) -> Any:
-    may = entries.c.status.in_([literal("pending", String)] if in_batch else [literal(s) for s in ("pending", "error")])
-    mine = [entries.c.task_id == bindparam("task"), may]
-    if skip_locked:
-        other = entries.alias()
-        free = select(other.c.task_id).where(other.c.task_id == bindparam("id")).with_for_update(skip_locked=True)
-        mine.append(entries.c.task_id.in_(free.scalar_subquery()))
-    values: dict[str, Any] = {
-        "status": "executing",
-        "owner": bindparam("by"),
-        "flow_run_id": bindparam("run"),
-        "lease_until": bindparam("until"),
-        "attempt": entries.c.attempt + 1,
-        "started": bindparam("now"),
-        "finished": None,
-        "outcome": None,
-        "message": "",
-        "returned": False,
-    }
-    if in_batch:
-        values["batch"] = func.coalesce(entries.c.batch, 0)
-    return update(entries).where(*mine).values(**values)
-
-
-def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> None:
-    """Say that the owner's executions live."""
-    mine = and_(entries.c.status == "executing", entries.c.owner == owner)
-    connection.execute(update(entries).where(mine).values(lease_until=now + timedelta(seconds=seconds)))
-
-
-def owner_of(connection: Connection, task_id: str) -> str | None:
-    """Who executes a task; None where nobody does: it was ended."""
-    mine = and_(entries.c.task_id == task_id, entries.c.status == "executing")
-    found = connection.execute(select(entries.c.owner).where(mine)).scalar()
-    return None if found is None else str(found)
-
-
-def finish(
-    connection: Connection,
-    task_id: str,
-    owner: str,
-    *,
-    status: str,
-    outcome: str,
-    message: str,
-    result: Any,
-    now: datetime,
-    returned: bool = False,
-) -> bool:
-    """Record the end of an execution; False: it is no longer this owner's, and nothing of it may commit."""
-    values = {
-        "state": status,
-        "how": outcome,
-        "said": message,
-        "gave": None if result is None else to_json(result),
-        "now": now,
-        "told": returned,
-    }
-    cursor = prepared(connection, "finish", _finish).run(connection, [{"task": task_id, "by": owner, **values}])
-    mine = bool(cursor.rowcount)
-    cursor.close()
-    return mine
-
-
-def _finish() -> Any:
-    mine = (entries.c.task_id == bindparam("task"), entries.c.owner == bindparam("by"))
-    values: dict[str, Any] = {
-        "status": bindparam("state"),
-        "outcome": bindparam("how"),
-        "message": bindparam("said"),
-        "result": bindparam("gave"),
-        "finished": bindparam("now"),
-        "owner": None,
-        "lease_until": None,
-        "dirty": False,
-        "returned": bindparam("told"),
-    }
-    return update(entries).where(*mine, entries.c.status == "executing").values(**values)
-
-
-def take_return(connection: Connection, task_id: str) -> bool:
-    """The right to call `afterReturn`, given once for each end of a task."""
-    once = and_(entries.c.task_id == task_id, entries.c.returned.is_(False), entries.c.status.in_(FINAL))
-    return bool(connection.execute(update(entries).where(once).values(returned=True)).rowcount)
-
-
-def unreturned(connection: Connection, before: datetime) -> list[Entry]:
-    """The tasks that ended before an instant and whose `afterReturn` nobody has called: who was to do it died."""
-    query = select(entries).where(entries.c.returned.is_(False), entries.c.finished < before)
-    return [to_entry(record) for record in connection.execute(query)]
-
-
-# Row keys and values as text
-
-
-def key_of(row: Any, dialect: str) -> str:
-    """A row's key as text; see `key_text`."""
-    mapper = sa_inspect(type(row))
-    values = [getattr(row, mapper.get_property_by_column(c).key) for c in mapper.primary_key]
-    return key_text(mapper.primary_key, values, dialect)
-
-
-def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
-    """The values of a row's key columns as text: the value itself, or a JSON list where there are several.
-
-    The text of a row is one, whether the values were assigned or come from the database: PostgreSQL fills up a CHAR
-    with spaces, MariaDB takes those at its end away. In SQLite such spaces tell keys apart.
-
-    Args:
-        columns: The model's key columns.
-        key: Their values.
-        dialect: The name of the database's kind.
-
-    Raises:
-        ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
-    """
-    values = [_plain(value) for value in key]
-    if dialect != "sqlite":
-        pairs = zip(columns, values, strict=True)
-        values = [unpadded(_bare(c.type), value) if isinstance(value, str) else value for c, value in pairs]
-    text = str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
-    if not 0 < len(text) <= 255:
-        raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
-    return text
-
-
-def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
-    """The key columns' values of a key text, as `Session.get` takes them.
-
-    Raises:
-        ValueError, LookupError: The text is no key of the model.
-    """
-    columns = sa_inspect(model).primary_key
-    texts: list[Any] = [text]
-    if len(columns) > 1:
-        texts = json.loads(text)
-        if not isinstance(texts, list) or len(texts) != len(columns):
-            raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(columns)} columns")
-    return tuple(_typed(value, python_type(column.type)) for value, column in zip(texts, columns, strict=True))
-
-
-def python_type(of: TypeEngine[Any]) -> type[Any]:
-    """The Python type of a column's values; a TypeDecorator (SQLModel's AutoString) is what it decorates."""
-    try:
-        return _bare(of).python_type
-    except NotImplementedError:
-        return object
-
-
-def _bare(of: TypeEngine[Any]) -> TypeEngine[Any]:
-    while isinstance(of, TypeDecorator):
-        of = of.impl_instance
-    return of
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return value.name  # as SQLAlchemy keeps it
-    if isinstance(value, Decimal):
-        return f"{value.normalize():f}"  # 1.5 and 1.50 are one number
-    return value if isinstance(value, (int, str)) and not isinstance(value, bool) else str(value)
-
-
-def _typed(value: Any, kind: type[Any]) -> Any:
-    if isinstance(value, kind):
-        return value
-    if issubclass(kind, enum.Enum):
-        return kind[str(value)]
-    if kind is bool:
-        return {"True": True, "False": False}[str(value)]
-    if issubclass(kind, (datetime, date)):
-        return kind.fromisoformat(str(value))
-    return kind(str(value)) if kind in (int, str, float, Decimal, uuid.UUID) else value
-
-
-def to_json(value: Any) -> str:
-    """A function's result as JSON text; what JSON cannot hold is kept as its `repr`."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except Exception:  # noqa: BLE001  a value's own `__str__` may raise anything, and the function has done its work
-        text = json.dumps(_repr(value), ensure_ascii=False)
-    text = as_text(text)
-    return text if len(text) <= 60000 else json.dumps(text[:1000] + "… (cut)", ensure_ascii=False)
-
-
-def as_text(text: str) -> str:
-    """A text as every database takes it: no NUL, no half of a surrogate pair."""
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode("utf-8")
-
-
-def _repr(value: Any) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001  as above
-        return f"<{type(value).__name__}>"

@@ -22,8 +22,8 @@ from ..elements.app import DEFAULT, App, check_rows
 from ..elements.types import DateFieldType, Meta
 from ..errors import ConfigError, JittaskError
 from ..schedule.timer import Occurrence, Series
-from . import ledger, spelled
-from .ledger import Memory, entries
+from . import ledger, spelled, watermarks
+from .ledger import entries
 from .plan import NOT_MET, Action, Report, look_back, plan_row, wanted
 from .scan import CHUNK, PIECE, Dated, Scan, Unreadable, Window
 
@@ -75,7 +75,7 @@ def pieces(
     try:
         with app.engine(database).connect() as connection:
             fresh = not ledger.there(connection)
-            known = {} if fresh else ledger.memories(connection)
+            known = {} if fresh else watermarks.memories(connection)
             orphans = [] if fresh else _orphans(app, connection, templates)
     except (SQLAlchemyError, ImportError, JittaskError) as error:
         if database == DEFAULT:
@@ -122,7 +122,7 @@ class Look:
         engine: Engine,
         now: datetime,
         since: datetime | None,
-        memory: Memory | None,
+        memory: watermarks.Memory | None,
         report: Report,
     ) -> None:
         self.app, self.template, self.now, self.report = app, template, now, report

@@ -20,7 +20,8 @@ from sqlmodel import Session
 from ..elements.q_bind import Column, Kind, column
 from ..elements.types import DateFieldType
 from ..schedule.reach import Reach
-from . import ledger, spelled
+from . import spelled
+from .keys import key_text, key_value
 from .ledger import entries
 
 PIECE = 20_000
@@ -144,7 +145,7 @@ class Scan:
         values = []
         for key in keys:
             try:
-                values.append(ledger.key_value(self.model, key))
+                values.append(key_value(self.model, key))
             except (ValueError, TypeError, ArithmeticError, LookupError):
                 continue  # no key of the model (any more): no row
         matching = and_(self._one_of(values), self._filter())
@@ -211,7 +212,7 @@ class Scan:
 
     def _key(self, values: Sequence[Any]) -> str:
         try:
-            return ledger.key_text(self.keys, values, self.dialect)
+            return key_text(self.keys, values, self.dialect)
         except ValueError:
             return _shown(values)
 
@@ -219,7 +220,7 @@ class Scan:
         count = len(self.keys)
         values = tuple(record[:count])
         try:
-            key = ledger.key_text(self.keys, values, self.dialect)
+            key = key_text(self.keys, values, self.dialect)
         except ValueError as error:
             return Unreadable(_shown(values), str(error))
         for date_, held in zip(record[count:], (self.start, self.end), strict=False):
@@ -263,7 +264,7 @@ def _shown(values: Sequence[Any]) -> str:
 def load(session: Session, template: DateFieldType, key: str) -> Any:
     """The row of a key, fresh from the database; None where there is none, or the key is none of the model's."""
     try:
-        value = ledger.key_value(template.model, key)
+        value = key_value(template.model, key)
     except (ValueError, TypeError, ArithmeticError, LookupError):
         return None
     return session.get(template.model, value, populate_existing=True)

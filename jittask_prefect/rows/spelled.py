@@ -17,7 +17,8 @@ from sqlalchemy.types import DateTime, TypeDecorator
 
 from ..elements.q_bind import Column, Kind
 from ..elements.types import DateFieldType
-from .ledger import Stored, python_type
+from .keys import python_type
+from .ledger import Stored
 
 Days = Collection[tuple[int, int]]
 FIRST_TEXT, LAST_TEXT = "0001-01-01", "9999-12-31T99"

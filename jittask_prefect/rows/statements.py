@@ -27,7 +27,8 @@ from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClau
 from ..elements.app import App
 from ..elements.registry import owners_of_table
 from ..elements.types import DateFieldType
-from . import ledger
+from . import watermarks
+from .keys import key_text
 from .plan import Action, Report
 from .planning import Look
 from .sync import apply_all
@@ -98,7 +99,7 @@ def follow(
         now: The present instant.
     """
     report = Report()
-    known = ledger.memories(connection)
+    known = watermarks.memories(connection)
     for template in templates:
         look = Look(app, template, connection.engine, now, None, known.get(template.fullName), report)
         for actions in look.of_statements(connection, sorted(touched.keys), new=touched.new):
@@ -135,7 +136,7 @@ def _keys(connection: Connection, statement: Update | Delete, keys: Sequence[Any
             query = query.where(statement.whereclause)
         named = [tuple(record) for each in params or [{}] for record in connection.execute(query, dict(each))]
     for key in named:
-        yield ledger.key_text(keys, key, connection.dialect.name)
+        yield key_text(keys, key, connection.dialect.name)
 
 
 def _named(statement: Update | Delete, keys: Sequence[Any], params: Params) -> list[tuple[Any, ...]] | None:

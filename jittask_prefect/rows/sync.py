@@ -18,12 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..elements.app import App
 from ..errors import JittaskError, LedgerError
 from ..prefect_api import Api
-from . import ledger
+from . import claims, ledger, watermarks
 from .cancelling import end_cancelling
-from .handover import Keep, app_tag, hand_over, plain, reconcile, recover, templates_in
-from .ledger import Entry, Memory, entries
+from .handover import Keep, app_tag, hand_over, plain
+from .ledger import Entry, entries
 from .plan import Action, Report
 from .planning import fingerprint, pieces, plan, templates_of
+from .reconcile import reconcile, recover, templates_in
 
 __all__ = ["Report", "app_tag", "fingerprint", "hand_over", "plain", "plan", "run"]
 
@@ -147,7 +148,7 @@ def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) 
     for database in app.databases():
         if database not in report.down:
             with app.engine(database).connect() as connection:
-                left = ledger.unreturned(connection, now - RETURN_AFTER)
+                left = claims.unreturned(connection, now - RETURN_AFTER)
             report.died += [(database, entry) for entry in [*left, *recover(app, database, now)]]
     for database in app.databases():
         if database not in report.down:
@@ -208,18 +209,18 @@ def _plan_and_apply(app: App, database: str, report: Report, now: datetime, sinc
     if database in report.down:
         return
     with engine.begin() as connection:
-        known = ledger.memories(connection)
+        known = watermarks.memories(connection)
         for template in templates_of(app, database, Report()):
             name, config, before = template.fullName, fingerprint(template), known.get(template.fullName)
             if name in report.failed:
                 continue
             if not template.enable:
                 if before is not None:
-                    ledger.remember(connection, name, None)
+                    watermarks.remember(connection, name, None)
                 continue
             if before is None or before.config != config:
                 floor = before.mark if before else since or now
             else:
                 floor = before.floor or before.mark
             upto = now + timedelta(hours=app.cfg.horizon)
-            ledger.remember(connection, name, Memory(now, upto, floor, config))
+            watermarks.remember(connection, name, watermarks.Memory(now, upto, floor, config))

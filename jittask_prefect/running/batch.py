@@ -20,7 +20,7 @@ from ..elements.app import App
 from ..elements.types import DateFieldType, Meta
 from ..errors import PrefectApiError
 from ..prefect_api import Api
-from ..rows import ledger
+from ..rows import claims, ledger
 from ..rows.batches import MOST
 from ..rows.ledger import Entry, entries
 from .execute import EARLY_SECONDS, TAKEN, Attempt, Outcome, Run
@@ -191,7 +191,7 @@ class _Batch:
         for _ in range(len(self.waiting) if wait else min(len(self.waiting), TRIES)):
             entry, now = self.waiting.popleft(), self.clock()
             run, seconds = self.run.id, LEASE_SECONDS
-            if ledger.claim(connection, entry.task_id, self.owner, run, now, seconds, in_batch=True, wait=wait):
+            if claims.claim(connection, entry.task_id, self.owner, run, now, seconds, in_batch=True, wait=wait):
                 entry.attempt += 1
                 entry.flow_run_id = self.run.id
                 return entry

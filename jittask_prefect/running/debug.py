@@ -11,7 +11,8 @@ from sqlmodel import select
 from ..elements.app import _ROW_SESSION, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import ArgumentError
-from ..rows import ledger, scan
+from ..rows import scan
+from ..rows.keys import key_of, to_json
 from .execute import call
 
 
@@ -33,7 +34,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
         row = scan.load(session, template, key)
         if row is None:
             some = session.exec(select(template.model).limit(5)).all()
-            keys = ", ".join(ledger.key_of(each, session.get_bind().dialect.name) for each in some) or "none"
+            keys = ", ".join(key_of(each, session.get_bind().dialect.name) for each in some) or "none"
             raise ArgumentError(f"{template.model_name} has no row {key!r}; some that it has: {keys}")
         session.expunge(row)
     return row
@@ -72,4 +73,4 @@ def run_here(app: App, name: str, key: str | None, now: datetime, *, dry: bool) 
                     session.finish()
             finally:
                 _ROW_SESSION.reset(token)
-    return {"fullName": name, "row": key, "result": json.loads(ledger.to_json(result)), "dry": dry}
+    return {"fullName": name, "row": key, "result": json.loads(to_json(result)), "dry": dry}

@@ -20,7 +20,8 @@ from sqlalchemy import Connection, update
 from ..elements.app import _ROW_SESSION, DEFAULT, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError, UnknownTask
-from ..rows import ledger, scan
+from ..rows import claims, ledger, scan
+from ..rows.keys import as_text
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
@@ -108,7 +109,7 @@ def execute(
     if 0 < early <= EARLY_SECONDS:
         sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
     with app.engine(database).begin() as connection:
-        if not ledger.claim(connection, entry.task_id, owner, run.id, clock(), LEASE_SECONDS):
+        if not claims.claim(connection, entry.task_id, owner, run.id, clock(), LEASE_SECONDS):
             found = ledger.find(connection, entry.task_id)
             status = found.status if found else "gone"
             return Outcome(
@@ -302,7 +303,7 @@ class Attempt:
 
     def finish(self, connection: Connection, outcome: Outcome) -> bool:
         """Write how the task ended; False: it is no longer this execution's."""
-        return ledger.finish(
+        return claims.finish(
             connection,
             self.entry.task_id,
             self.owner,
@@ -397,6 +398,6 @@ class Attempt:
 
 def _said(error: BaseException) -> str:
     try:
-        return ledger.as_text(str(error))
+        return as_text(str(error))
     except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
         return "(its message cannot be shown)"

@@ -30,6 +30,7 @@ from .. import clock, rolling
 from ..elements.app import _LOG, App, use_app
 from ..prefect_api import BY_HAND, Api, connect
 from ..rows import ledger, sync
+from ..rows.keys import to_json
 from ..rows.ledger import Entry, entries
 from .batch import execute_batch, record_batch
 from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
@@ -82,7 +83,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         finally:
             _LOG.reset(token)
         if outcome.result is not None:
-            logger.info("result: %s", ledger.to_json(outcome.result))
+            logger.info("result: %s", to_json(outcome.result))
         return state_of(outcome)
 
     run.__name__ = run.__qualname__ = name.partition(".")[2]
@@ -122,7 +123,7 @@ def _row(outcome: Outcome) -> State[Any]:
 def state_of(outcome: Outcome) -> State[Any]:
     """The flow run's final state for an outcome."""
     if outcome.status == "completed":
-        text = "" if outcome.result is None else ledger.to_json(outcome.result)
+        text = "" if outcome.result is None else to_json(outcome.result)
         return Completed(message=text[:1000] or None)
     if outcome.status == "error":
         name = "TimedOut" if outcome.outcome == "timeout" else "Failed"

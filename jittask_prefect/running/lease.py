@@ -14,7 +14,7 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..elements.app import App
-from ..rows import ledger
+from ..rows import claims
 
 LEASE_SECONDS = 25.0
 LOOK_SECONDS = 1.0
@@ -68,10 +68,10 @@ def kept(app: App, database: str, owner: str, clock: Clock, lost: Callable[[], N
             try:
                 if (clock() - renewed).total_seconds() >= RENEW_SECONDS:
                     with app.engine(database).begin() as connection:
-                        ledger.renew(connection, owner, clock(), LEASE_SECONDS)
+                        claims.renew(connection, owner, clock(), LEASE_SECONDS)
                     renewed = clock()
                 with app.engine(database).connect() as connection:
-                    mine = ledger.owner_of(connection, task_id) == owner
+                    mine = claims.owner_of(connection, task_id) == owner
             except SQLAlchemyError as error:
                 # SQLite: the function's own transaction holds the lock, which also keeps everybody else out.
                 lite = app.engine(database).dialect.name == "sqlite"

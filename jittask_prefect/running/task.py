@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..elements.app import App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError
-from ..rows import hooks, ledger, scan
+from ..rows import claims, hooks, ledger, scan
 from ..rows.ledger import Entry
 from ..rows.plan import Action
 
@@ -56,7 +56,7 @@ def _awaited(result: Any) -> Any:
 def after_return(app: App, database: str, task_id: str) -> bool:
     """Call the Type's `afterReturn` once for a task that has ended; whether this call did."""
     with app.engine(database).begin() as connection:
-        if not ledger.take_return(connection, task_id):
+        if not claims.take_return(connection, task_id):
             return False
         entry = ledger.find(connection, task_id)
     assert entry is not None

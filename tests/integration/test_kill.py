@@ -18,7 +18,7 @@ from sqlalchemy import text
 from jittask_prefect import App, clock
 from jittask_prefect.embedded import ServerInfo
 from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.rows import hooks, ledger, sync
+from jittask_prefect.rows import claims, hooks, sync
 from jittask_prefect.running.execute import Run, execute, me
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -92,7 +92,7 @@ def prepare(place: Place, base: int) -> None:
     place.api.delete_run(str(runs[deleted].flow_run_id))
     place.api.set_state(str(runs[cancelled].flow_run_id), "CANCELLING")
     with place.app.engine().begin() as connection:  # a worker that died
-        ledger.claim(connection, runs[dead].task_id, "somewhere:1:x", str(runs[dead].flow_run_id), early, 25)
+        claims.claim(connection, runs[dead].task_id, "somewhere:1:x", str(runs[dead].flow_run_id), early, 25)
     place.sql(
         "INSERT INTO killitem (id, at, status, done) VALUES (:id, '2037-03-16 08:10:00.000000', 'active', 0)",
         id=base + 5,

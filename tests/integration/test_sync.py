@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from jittask_prefect import clock
 from jittask_prefect.embedded import ServerInfo
-from jittask_prefect.rows import ledger
+from jittask_prefect.rows import claims, ledger
 
 NAME = "tasks.SyncReminder"
 INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
@@ -228,7 +228,7 @@ def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_worke
     (_, left), (row, alive) = taken(place), taken(place)
     [entry] = place.entries(NAME, row)
     with place.app.engine().begin() as connection:
-        assert ledger.claim(connection, entry.task_id, "somebody", alive, clock.now(), 60)
+        assert claims.claim(connection, entry.task_id, "somebody", alive, clock.now(), 60)
     for run in (left, alive):
         assert place.api.set_state(run, "CANCELLING", message="superseded: by hand") == "CANCELLING"
     report = place.sync(later(20))

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from jittask_prefect import App, clock, outlook
-from jittask_prefect.rows import ledger, scan
+from jittask_prefect.rows import scan, watermarks
 from jittask_prefect.rows.ledger import entries
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
@@ -215,8 +215,8 @@ def test_before_any_sync_and_after_an_edit_the_rows_answer_from_now_on(app: App,
     assert pending(app, "tasks.Remind") == [("1", "09-29 09:00")]
     prefect.sync(app, NOW)
     with app.engine().begin() as connection:
-        memory = ledger.memories(connection)["tasks.Remind"]
-        ledger.remember(connection, "tasks.Remind", replace(memory, config="another"))
+        memory = watermarks.memories(connection)["tasks.Remind"]
+        watermarks.remember(connection, "tasks.Remind", replace(memory, config="another"))
     raw(app, insert(table(app)).values(id=2, endDate=date(2026, 10, 5), status="active"))
     raw(app, insert(table(app)).values(id=3, endDate=date(2026, 10, 7), status="active"))
     # Row 2 is due this very moment, so it is not to come.

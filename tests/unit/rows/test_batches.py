@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from shop import Shop, utc
 
-from jittask_prefect.rows import batches
+from jittask_prefect.rows import batches, claims
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -192,7 +192,6 @@ def test_forced_end_of_a_row_and_of_a_batch(on: Make) -> None:
 
 
 def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
-    from jittask_prefect.rows import ledger
 
     s = on()
     fill(s, range(1, 31))
@@ -202,9 +201,9 @@ def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
     begun = s.entries()[:2]
     with s.app.engine().begin() as connection:  # one was done, one is at work, and then the process is gone
         for entry in begun:
-            assert ledger.claim(connection, entry.task_id, "dead:1:x", run, s.now, 25, in_batch=True)
+            assert claims.claim(connection, entry.task_id, "dead:1:x", run, s.now, 25, in_batch=True)
         done = {"status": "completed", "outcome": "completed", "message": "", "result": None}
-        assert ledger.finish(connection, begun[0].task_id, "dead:1:x", now=s.now, **done)
+        assert claims.finish(connection, begun[0].task_id, "dead:1:x", now=s.now, **done)
     s.api._state(s.api.all_runs[run], "RUNNING")
     s.api.all_runs[run]["state"]["timestamp"] = s.now.isoformat()
     s.sync("2026-03-02 10:00:20")  # its lease holds
@@ -217,7 +216,6 @@ def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
 
 
 def test_retries_left_when_it_died(on: Make) -> None:
-    from jittask_prefect.rows import ledger
 
     s = on(retries=1)
     fill(s, range(1, 31))
@@ -225,7 +223,7 @@ def test_retries_left_when_it_died(on: Make) -> None:
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
     with s.app.engine().begin() as connection:
-        assert ledger.claim(connection, s.entries()[3].task_id, "dead:1:x", run, s.now, 25, in_batch=True)
+        assert claims.claim(connection, s.entries()[3].task_id, "dead:1:x", run, s.now, 25, in_batch=True)
     s.api._state(s.api.all_runs[run], "CRASHED")
     s.sync("2026-03-02 10:00:40")
     s.work("2026-03-02 10:01:20")
@@ -302,9 +300,9 @@ def test_never_early(on: Make) -> None:
 
 def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     # more runs than are asked for by id: a batch counts as one
-    from jittask_prefect.rows import handover
+    from jittask_prefect.rows import reconcile
 
-    monkeypatch.setattr(handover, "FEW", 3)
+    monkeypatch.setattr(reconcile, "FEW", 3)
     s = on()
     fill(s, range(1, 101), ELEVEN)
     fill(s, range(200, 205), TEN)

@@ -188,6 +188,7 @@ def test_a_touched_row_of_which_raw_sql_moved_the_date(on: Callable[..., Shop], 
 
 def test_a_ledger_of_version_1_is_brought_up(on: Callable[..., Shop], looked: list[str]) -> None:
     from jittask_prefect.rows import ledger
+    from jittask_prefect.rows.tables import upgrade_ledger
 
     s = on("sqlite")
     s.save(id=1, at=TEN)
@@ -203,8 +204,8 @@ def test_a_ledger_of_version_1_is_brought_up(on: Callable[..., Shop], looked: li
         s.sync()
     s.raw("INSERT INTO bill (id, status, count, at) VALUES (2, 'open', 0, '2026-03-02 07:59:30.000000')")
     with s.app.engine().begin() as connection:
-        assert ledger.upgrade(connection)
-        assert not ledger.upgrade(connection)
+        assert upgrade_ledger(connection)
+        assert not upgrade_ledger(connection)
     assert read(s, looked) == ["1", "2"]
     assert s.tasks() == ["2 03-02 07:59 #1 pending", "1 03-02 10:00 #1 pending"]
     assert read(s, looked) == []
@@ -212,6 +213,7 @@ def test_a_ledger_of_version_1_is_brought_up(on: Callable[..., Shop], looked: li
 
 def test_a_ledger_of_version_2_is_brought_up(on: Callable[..., Shop], looked: list[str]) -> None:
     from jittask_prefect.rows import ledger
+    from jittask_prefect.rows.tables import upgrade_ledger
 
     s = on("sqlite")
     s.save(id=1, at=TEN)
@@ -219,7 +221,7 @@ def test_a_ledger_of_version_2_is_brought_up(on: Callable[..., Shop], looked: li
     with s.app.engine().begin() as connection:
         connection.execute(text("ALTER TABLE jittask_ledger DROP COLUMN batch"))
         ledger.put(connection, "schema", "2")
-        assert ledger.upgrade(connection)
-        assert not ledger.upgrade(connection)
+        assert upgrade_ledger(connection)
+        assert not upgrade_ledger(connection)
     assert read(s, looked) == []
     assert s.tasks() == ["1 03-02 10:00 #1 pending"]

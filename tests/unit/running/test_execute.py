@@ -13,7 +13,7 @@ from shop import COUNT, Shop, rows_task, utc
 from sqlalchemy import text, update
 
 from jittask_prefect.errors import PrefectApiError, UnknownTask
-from jittask_prefect.rows import ledger
+from jittask_prefect.rows import claims, ledger
 from jittask_prefect.rows.ledger import Entry, entries
 from jittask_prefect.running import execute as execution
 from jittask_prefect.running.execute import Run, after_return, execute, next_of_row
@@ -54,7 +54,7 @@ def test_two_executions_of_one_task(shop: Make) -> None:
 def test_a_second_execution_while_the_first_is_at_work(shop: Make) -> None:
     s, task = due_row(shop)
     with s.app.engine().begin() as connection:
-        assert ledger.claim(connection, task.task_id, "somebody", "run", s.now, 25)
+        assert claims.claim(connection, task.task_id, "somebody", "run", s.now, 25)
     assert s.run(task).message == "not run: the task is executing"
     assert s.row(1).count == 0
 
@@ -211,7 +211,7 @@ def test_a_timeout_with_a_retry_and_the_first_attempt_comes_back(shop: Make) -> 
 def dead(s: Shop, task: Entry) -> datetime:
     """A worker claims the task and dies; the instant at which its lease is over."""
     with s.app.engine().begin() as connection:
-        assert ledger.claim(connection, task.task_id, "dead", str(task.flow_run_id), s.now, 25)
+        assert claims.claim(connection, task.task_id, "dead", str(task.flow_run_id), s.now, 25)
     return s.now + timedelta(seconds=26)
 
 
@@ -225,9 +225,9 @@ def test_a_worker_that_died_with_retries_left(shop: Make) -> None:
     assert first["state_type"] == "CRASHED"  # not left as running for ever
     assert [o.status for o in s.work()] == ["completed"]
     with s.app.engine().begin() as connection:  # the dead one was only slow
-        ledger.renew(connection, "dead", s.now, 25)
-        assert ledger.owner_of(connection, task.task_id) is None
-        assert not ledger.finish(
+        claims.renew(connection, "dead", s.now, 25)
+        assert claims.owner_of(connection, task.task_id) is None
+        assert not claims.finish(
             connection, task.task_id, "dead", status="completed", outcome="completed", message="", result=1, now=s.now
         )
     assert (s.row(1).count, s.entries()[0].attempt) == (1, 2)

@@ -1,0 +1,217 @@
+"""Prefect → ledger: what happened to flow runs is taken up, and executions whose worker died are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select, update
+
+from ..elements.app import DEFAULT, App
+from ..elements.types import DateFieldType
+from ..errors import JittaskError
+from ..prefect_api import LIVE, PAGE, Api
+from . import batches, ledger
+from .ending import came_to_nothing, ending_of, never_begun, settle
+from .handover import Keep, chunks
+from .ledger import Entry, entries
+
+FEW = PAGE  # runs that are all asked for at each sync
+NEAR = timedelta(minutes=15)
+NEAR_AT_ONCE = 2000  # runs that one sync asks for by id; where more are due, the next sync asks for the next
+FAR_AT_ONCE = 5000
+GAP = timedelta(minutes=5)  # since the last sync: one of the databases may be an older copy, and the numbers agree
+AGAIN = timedelta(hours=1)  # a difference that stays is looked into again
+FAR, NEXT = "handover:far", "handover:next"  # names in jittask_state
+log = logging.getLogger("jittask")
+
+
+def reconcile(app: App, database: str, api: Api, now: datetime, keep: Keep) -> list[Entry]:
+    """Take up what happened in Prefect: a cancelled run closes its task, a deleted or crashed one is made again.
+
+    Up to 200 runs are asked for by id. Of more, those that are due within a quarter of an hour, or past, are, 2,000 at
+    once; of all others only the number is. Where Prefect has as many as the ledger, none was cancelled or deleted;
+    where it has not, all are asked for by id, once for each difference that is found and once an hour while it stays;
+    so they are where no sync was for five minutes.
+
+    Returns:
+        The tasks that were closed.
+    """
+    limit = now + NEAR
+    waiting = (entries.c.status == "pending", entries.c.dirty.is_(False), entries.c.flow_run_id.is_not(None))
+    with app.engine(database).connect() as connection:
+        known, place = ledger.get(connection, FAR), ledger.get(connection, NEXT)
+    closed: list[Entry] = []
+    near: Sequence[Any] = next(chunks(app, database, FEW + 1, *waiting), [])
+    if len(near) > FEW:
+        start = _place(place) if place else None
+        near = next(chunks(app, database, NEAR_AT_ONCE, *waiting, entries.c.due < limit, start=start), [])
+    closed += _look(app, database, api, near, now, keep)
+    more = f"{near[-1].due.isoformat()} {near[-1].task_id}" if len(near) == NEAR_AT_ONCE else None
+
+    difference, looked, seen = _far(known)
+    found = _difference(app, database, api, limit)
+    if found != difference or abs(now - seen) > GAP or (found and now - looked >= AGAIN):
+        for chunk in chunks(app, database, FAR_AT_ONCE, *waiting, entries.c.due >= limit):
+            closed += _look(app, database, api, chunk, now, keep)
+        if found > 0:
+            _look_back(app, database, api, limit, keep)
+        found, looked = _difference(app, database, api, limit), now
+    with app.engine(database).begin() as connection:
+        ledger.put(connection, FAR, f"{found} {looked.isoformat()} {now.isoformat()}")
+        if more != place:
+            ledger.put(connection, NEXT, more)
+    return closed
+
+
+def _place(text: str) -> tuple[datetime, str]:
+    due, _, task_id = text.partition(" ")
+    return datetime.fromisoformat(due), task_id
+
+
+def _far(known: str | None) -> tuple[int, datetime, datetime]:
+    """The difference that the last sync left, when it was looked into, and when the last sync was."""
+    if known is None:
+        return 0, datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)
+    found, looked, seen = known.split(" ")
+    return int(found), datetime.fromisoformat(looked), datetime.fromisoformat(seen)
+
+
+def _difference(app: App, database: str, api: Api, limit: datetime) -> int:
+    """How many runs Prefect has more than the ledger (fewer: negative) of those due from an instant on."""
+    before = _expected(app, database, limit)
+    there = api.count_runs(**_live(app, database, limit))
+    least, most = before
+    if not least <= there <= most:
+        # What others made or cancelled since the first look at the ledger may be counted or not.
+        after = _expected(app, database, limit)
+        least, most = min(least, after[0]), max(most, after[1])
+    return min(there - least, 0) or max(there - most, 0)
+
+
+def _live(app: App, database: str, limit: datetime) -> dict[str, Any]:
+    """The filter for the runs that are due from an instant on, and that we made."""
+    return {
+        "deployments": {"name": {"any_": templates_in(app, database)}},
+        "flow_runs": {
+            "state": {"type": {"any_": list(LIVE)}},
+            "expected_start_time": {"after_": limit.isoformat()},
+            "created_by": {"is_null_": True},  # a schedule's own runs name their deployment there
+        },
+    }
+
+
+def _look_back(app: App, database: str, api: Api, limit: datetime, keep: Keep) -> None:
+    """Find the runs that wait for tasks that are ended, as in an older copy of Prefect: they are cancelled again."""
+    offset = 0
+    while page := api.runs(limit=PAGE, offset=offset, sort="ID_DESC", **_live(app, database, limit)):
+        mine = (entries.c.flow_run_id.in_([run["id"] for run in page]), entries.c.status == "ended")
+        with app.engine(database).begin() as connection:
+            connection.execute(update(entries).where(*mine).values(dirty=True))
+        offset += len(page)
+        keep()
+
+
+def templates_in(app: App, database: str) -> list[str]:
+    """The templates whose tasks stand in a database's ledger; scheduled ones' in the default one."""
+    rows = {t.fullName: app.database_of(t.model_name) for t in app.templates() if isinstance(t, DateFieldType)}
+    return [name for name in app.names("tasks") if rows.get(name, DEFAULT) == database]
+
+
+def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
+    """The least and the most runs that Prefect may have: without, and with, those that change just now."""
+    count = select(func.count()).select_from(entries).where(entries.c.due >= limit)
+    own = count.where(entries.c.batch.is_(None))
+    runs = select(func.count(entries.c.flow_run_id.distinct())).where(entries.c.due >= limit)
+    shared = runs.where(entries.c.batch.is_not(None), entries.c.status == "pending", entries.c.dirty.is_(False))
+    with app.engine(database).connect() as connection:
+        waiting = connection.execute(own.where(entries.c.status == "pending")).scalar_one()
+        dirty = connection.execute(count.where(entries.c.dirty.is_(True))).scalar_one()
+        new = connection.execute(own.where(entries.c.dirty.is_(True), entries.c.status == "pending")).scalar_one()
+        begun = connection.execute(count.where(entries.c.status == "executing")).scalar_one()
+        least = waiting - new + connection.execute(shared).scalar_one()
+    return least, least + dirty + begun
+
+
+def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: datetime, keep: Keep) -> list[Entry]:
+    """Ask for the runs of some tasks by id, and take up what became of them; the tasks that were closed."""
+    closed = []
+    for first in range(0, len(waiting), PAGE):
+        part = waiting[first : first + PAGE]
+        ids = sorted({e.flow_run_id for e in part})
+        runs = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
+        batched = [e for e in part if e.batch is not None]
+        own = [e for e in part if e.batch is None]
+        spent, endings = _of_batches(app, database, api, batched, runs, now)
+        spent += [e for e in own if came_to_nothing(run := runs.get(e.flow_run_id)) or never_begun(run, e.due, now)]
+        endings += [(e, ending) for e in own if (run := runs.get(e.flow_run_id)) and (ending := ending_of(run))]
+        if spent or endings:
+            with app.engine(database).begin() as connection:
+                for record in spent:
+                    same = (entries.c.task_id == record.task_id, entries.c.flow_run_id == record.flow_run_id)
+                    again = update(entries).where(*same, entries.c.status == "pending")
+                    connection.execute(again.values(dirty=True))
+                for record, ending in endings:
+                    if settle(connection, record.task_id, runs[record.flow_run_id], ending, now):
+                        closed.append(ledger.to_entry(record))
+        keep()
+    return closed
+
+
+def _of_batches(
+    app: App, database: str, api: Api, waiting: Sequence[Any], runs: Mapping[str, Mapping[str, Any]], now: datetime
+) -> tuple[list[Any], list[tuple[Any, batches.Ending]]]:
+    """Of tasks in batches, those that need another flow run, and those that have ended."""
+    spent, endings = [], []
+    for run_id in {e.flow_run_id for e in waiting}:
+        mine, run = [e for e in waiting if e.flow_run_id == run_id], runs.get(run_id)
+        with app.engine(database).connect() as connection:
+            found = batches.fate(connection, run, mine[0].due, now)
+        results = batches.results_of(api.table(run_id)) if found is True and run else {}
+        for entry in mine:
+            if (ending := results.get(entry.task_id) or found) is True:
+                spent.append(entry)
+            elif isinstance(ending, tuple):
+                endings.append((entry, ending))
+    return spent, endings
+
+
+def recover(app: App, database: str, now: datetime) -> list[Entry]:
+    """Executions whose lease ran out: their worker died. With retries left they begin again, else they are errors.
+
+    Returns:
+        Those that ended as errors.
+    """
+    query = select(entries).where(entries.c.status == "executing", entries.c.lease_until < now)
+    ended = []
+    with app.engine(database).begin() as connection:
+        for record in connection.execute(query).all():
+            entry = ledger.to_entry(record)
+            mine = (entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.owner == entry.owner)
+            retries = _retries(app, entry)
+            if entry.attempt <= retries:
+                # The flow run's id stays until the next one is made: the dead one is marked as crashed then.
+                again = {"status": "pending", "owner": None, "lease_until": None, "dirty": True}
+                connection.execute(update(entries).where(*mine).values(**again))
+                log.warning("%s %s: its worker died; it is tried again", entry.template, entry.task_id)
+                continue
+            died = {
+                "status": "error",
+                "outcome": "died",
+                "message": "error: worker died",
+                "finished": now,
+                "owner": None,
+                "dirty": True,
+            }
+            if connection.execute(update(entries).where(*mine).values(**died)).rowcount:
+                ended.append(entry)
+    return ended
+
+
+def _retries(app: App, entry: Entry) -> int:
+    try:
+        return app.template(entry.template).cfg.retries
+    except JittaskError:
+        return 0
