@@ -261,8 +261,9 @@ def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) ->
     # A Type that answers otherwise at every sync is due all the same: what it said stands until it has come.
     roll(place)
     said = slots(place, name)["s1"]["schedule"]["rrule"]
-    assert roll(place, clock.now() + 5 * MINUTE) == [] and slots(place, name)["s1"]["schedule"]["rrule"] == said
-    assert roll(place, clock.now() + 11 * MINUTE)[-1:] == [f"{name} renewed: schedules"]
+    told = f"{name} renewed: schedules"  # others may be renewed too, by what time of day it is
+    assert told not in roll(place, clock.now() + 5 * MINUTE) and slots(place, name)["s1"]["schedule"]["rrule"] == said
+    assert told in roll(place, clock.now() + 11 * MINUTE)
 
 
 def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
