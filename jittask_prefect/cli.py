@@ -289,7 +289,10 @@ def up(
 def worker(
     pool: Annotated[str, typer.Option("--pool", help="The work pool; made where it is missing.")] = "jittask",
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="How many runs at a time at most; 8 where absent.")
+        int | None,
+        typer.Option(
+            "--limit", min=1, help="How many tasks at a time at most; maxConcurrency of app.json where absent."
+        ),
     ] = None,
 ) -> None:
     """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
@@ -297,7 +300,8 @@ def worker(
     from .prefect_api import connect
     from .processes import worker_command
 
-    api = connect(_app().path)
+    app = _app()
+    api = connect(app.path)
     kind = api.ensure_pool(pool, compile.POOL_KIND)
     if kind != compile.POOL_KIND:
         raise ArgumentError(
@@ -305,7 +309,7 @@ def worker(
             f"{pool}` runs a worker of that type"
         )
     os.environ["PREFECT_API_URL"] = api.url
-    command = worker_command(pool, kind, limit=limit)
+    command = worker_command(pool, kind, limit=limit or app.cfg.maxConcurrency)
     os.execv(command[0], command)  # this process becomes the worker: signals need nobody who hands them on
 
 

@@ -154,7 +154,14 @@ class Embedded:
             return self._server, True
 
     def ensure_worker(
-        self, url: str, pool: str, *, cwd: Path, env: Mapping[str, str] | None = None, worker_type: str = "process"
+        self,
+        url: str,
+        pool: str,
+        *,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        worker_type: str = "process",
+        limit: int | None = None,
     ) -> tuple[WorkerInfo, bool]:
         """Find the worker of this home for `url` and `pool`, or start it; arguments as in `start_worker`.
 
@@ -174,7 +181,7 @@ class Embedded:
                     return info, False
                 self._refuse_foreign(info, owner, f"worker (pid {info.pid}, pool {info.pool!r} of {info.url})")
                 self._end(WORKER_MARK, info)
-            return self._start_worker(url, pool, cwd, env, worker_type)[1], True
+            return self._start_worker(url, pool, cwd, env, worker_type, limit)[1], True
 
     def start_worker(
         self,

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,9 +26,9 @@ from .rows.keys import key_of
 from .rows.ledger import Entry, entries
 from .rows.nudge import nudge
 from .rows.plan import Action
+from .running import forced
 from .running.execute import after_return, locate, next_of_row
 
-END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
 Result = dict[str, Any]
 
 
@@ -168,27 +165,8 @@ class TaskSvc(NormalService):
         before = "overdue" if entry.status == "pending" and entry.due < now else entry.status
         if entry.status in ledger.FINAL:
             return {"taskId": taskId, "previousStatus": before, "status": entry.status, "changed": False}
-        if entry.status == "executing":
-            self._stop(entry)
-        with self.app.engine(database).begin() as connection:
-            changed = ledger.close(
-                connection,
-                entry.task_id,
-                outcome="forced",
-                message=FORCED,
-                now=clock.now(),
-                within=ledger.OPEN,
-            )
-        if entry.status == "executing" and (changed or entry.batch is None):
-            self._await_gone(entry)
-        ended = ledger_entry(self.app, database, entry.task_id)
-        # The process may have been faster: told to end by Prefect, it has written so itself.
-        changed = changed or (entry.status == "executing" and ended.outcome == "forced")
-        if changed:
-            after_return(self.app, database, entry.task_id)
-            next_of_row(self.app, database, entry, clock.now())
-            self._hand_over(database)
-        return {"taskId": taskId, "previousStatus": before, "status": ended.status, "changed": changed}
+        status, changed = forced.end(self.app, self.api, database, entry, FORCED, clock.now)
+        return {"taskId": taskId, "previousStatus": before, "status": status, "changed": changed}
 
     def _end_batch(self, database: str, run_id: str) -> Result:
         """End what is open of a batch's rows, and its flow run."""
@@ -201,7 +179,7 @@ class TaskSvc(NormalService):
         with self.app.engine(database).begin() as connection:
             changed = [entry for entry in rows if ledger.close(connection, entry.task_id, **about)]
         for entry in at_work:
-            self._await_gone(entry)
+            forced.await_gone(self.api, entry, FORCED, clock.now)
         for entry in rows:
             if after_return(self.app, database, entry.task_id):
                 next_of_row(self.app, database, entry, clock.now())
@@ -231,47 +209,11 @@ class TaskSvc(NormalService):
         if not fresh:
             return self.forcedEnd(task_id)
         self.api.set_state(task_id, "CANCELLING", message=entry.message)
-        self._await_gone(entry)
+        forced.await_gone(self.api, entry, FORCED, clock.now)
         with self.app.engine().begin() as connection:
             connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
         after_return(self.app, "", task_id)
         return {"taskId": task_id, "previousStatus": before, "status": "ended", "changed": True}
-
-    def _stop(self, entry: Entry) -> None:
-        # In a batch the process notices by itself: the flow run is not this row's alone.
-        if entry.flow_run_id and entry.batch is None:
-            self.api.set_state(entry.flow_run_id, "CANCELLING", message=FORCED)
-
-    def _await_gone(self, entry: Entry) -> None:
-        """Wait until the process is gone: it watches for its end itself, and the worker kills it."""
-        if not entry.flow_run_id:
-            return
-        deadline = time.monotonic() + END_SECONDS
-        while time.monotonic() < deadline:
-            run = self.api.run(entry.flow_run_id)
-            here = _process(entry)
-            if (run is None or run.get("state_type") in TERMINAL) and here is not True:
-                return
-            if entry.batch is not None:
-                if here is False or (here is None and _lease_over(entry)):
-                    return
-                time.sleep(0.2)
-                continue
-            if here is False or (here is None and _lease_over(entry)):
-                self.api.set_state(entry.flow_run_id, "CANCELLED", message=FORCED, force=True)
-                return
-            if (
-                entry.owner is None
-                and run is not None
-                and run.get("state_type") in ("SCHEDULED", "PENDING", "CANCELLING")
-            ):
-                # Never begun, and the ledger lets nobody begin it.
-                self.api.set_state(entry.flow_run_id, "CANCELLED", message=FORCED, force=True)
-                return
-            time.sleep(0.2)
-        raise JittaskError(
-            f"task {entry.task_id} is ended, but its process ({entry.owner}) was still there after {END_SECONDS:g} s"
-        )
 
     def _hand_over(self, database: str) -> None:
         sync.hand_over(self.app, database, self.api, clock.now(), sync.Report())
@@ -380,41 +322,3 @@ class TaskSvc(NormalService):
             ledger.require(connection, database or "the app's database")
             yield connection
         nudge(self.app, database)
-
-
-def ledger_entry(app: App, database: str, task_id: str) -> Entry:
-    """A ledger entry that is known to exist."""
-    with app.engine(database).connect() as connection:
-        found = ledger.find(connection, task_id)
-    if found is None:
-        raise UnknownTask(f"there is no such task: {task_id!r}")
-    return found
-
-
-def _process(entry: Entry) -> bool | None:
-    """Whether the process that executes is there: None where it is on another host, or none is known."""
-    host, _, rest = (entry.owner or "").partition(":")
-    if host != socket.gethostname():
-        return None
-    pid = int(rest.partition(":")[0])
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _zombie(pid)
-
-
-def _zombie(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def _lease_over(entry: Entry) -> bool:
-    return entry.owner is not None and entry.lease_until is not None and entry.lease_until < clock.now()

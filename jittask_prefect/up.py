@@ -142,7 +142,8 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
     from .running.flows import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
-    _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app), worker_type=kind)
+    most = app.cfg.maxConcurrency if kind == compile.POOL_KIND else None  # Prefect's own asks less often with a limit
+    _, ours = embedded.ensure_worker(url, compile.POOL, cwd=compile.root_of(app), worker_type=kind, limit=most)
     say.step(f"worker {'started' if ours else 'found'}")
     done = rollout.deploy(app, api, clock.now())
     say.step(f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were")

@@ -163,6 +163,10 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
                 for key in _ROW_KEYS
                 if raw.get(key) not in (None, "")
             )
+        if cfg and cfg.dispatch == "batch" and cfg.concurrency and cfg.concurrency.overlap != "queue":
+            overlap = f"{cfg.concurrency.overlap} with dispatch batch"
+            allowed = "queue, or dispatch row: the rows of a batch run one after the other"
+            problems.append(Problem("", "concurrency.overlap", overlap, allowed))
         if isinstance(raw.get("timerCfg"), Mapping):
             try:
                 timer = read_timer(raw["timerCfg"], rows=rows, key="timerCfg")

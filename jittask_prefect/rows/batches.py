@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
 
 from ..elements.app import App
 from ..elements.types import DateFieldType
-from . import ledger
+from . import ledger, limits
 from .ending import RESTORED, came_to_nothing, ending_of, never_begun
 from .ledger import entries
 
@@ -38,7 +38,7 @@ class Group:
 def groups(app: App, connection: Connection, limit: datetime) -> list[Group]:
     """Which tasks that are due up to an instant, and are to be handed over, belong into batches."""
     auto, always = _dispatched(app, "auto"), _dispatched(app, "batch")
-    new = (entries.c.dirty.is_(True), entries.c.status == "pending", entries.c.due <= limit)
+    new = (entries.c.dirty.is_(True), entries.c.status == "pending", entries.c.due <= limit, limits.not_in_line)
     query = select(entries.c.template, entries.c.due, func.count(), func.count(entries.c.batch))
     query = query.where(*new, entries.c.template.in_([*auto, *always])).group_by(entries.c.template, entries.c.due)
     found: list[Group] = []
@@ -56,17 +56,28 @@ def groups(app: App, connection: Connection, limit: datetime) -> list[Group]:
 
 
 def _dispatched(app: App, how: str) -> list[str]:
-    return [t.fullName for t in app.templates() if isinstance(t, DateFieldType) and t.cfg.dispatch == how]
+    # What is skipped or replaced has a flow run of its own.
+    of = [t for t in app.templates() if isinstance(t, DateFieldType) and t.cfg.dispatch == how]
+    return [t.fullName for t in of if t.cfg.concurrency is None or t.cfg.concurrency.overlap == "queue"]
 
 
 @dataclass
 class Share:
-    """Some tasks of a group, and the batch that takes them: an existing flow run, or the number of a new one."""
+    """Some tasks of a group, and the batch that takes them: an existing flow run, or the number of a new one.
+
+    Attributes:
+        batch: The number.
+        run_id: The flow run, where there is one.
+        tasks: The tasks' ids.
+        before: The flow runs that they had before.
+        dead: Those of them whose worker died; the others gave up by themselves.
+    """
 
     batch: int
     run_id: str | None
     tasks: list[str]
     before: set[str]
+    dead: set[str]
 
 
 def shares(connection: Connection, group: Group) -> Iterator[Share]:
@@ -77,10 +88,9 @@ def shares(connection: Connection, group: Group) -> Iterator[Share]:
     query = select(entries.c.batch, entries.c.flow_run_id, func.sum(clean), func.sum(begun))
     query = query.where(*of, entries.c.batch.is_not(None)).group_by(entries.c.batch, entries.c.flow_run_id)
     batches = connection.execute(query.order_by(entries.c.batch)).all()
-    new = (entries.c.dirty.is_(True), entries.c.status == "pending")
-    waiting = connection.execute(
-        select(entries.c.task_id, entries.c.flow_run_id).where(*of, *new).order_by(entries.c.row_key)
-    ).all()
+    new = (entries.c.dirty.is_(True), entries.c.status == "pending", limits.not_in_line)
+    columns = (entries.c.task_id, entries.c.flow_run_id, entries.c.outcome)
+    waiting = connection.execute(select(*columns).where(*of, *new).order_by(entries.c.row_key)).all()
     for number, run_id, there, at_work in batches:
         if run_id and there and not at_work and there < MOST and waiting:
             room = MOST - int(there)  # MariaDB sums decimals
@@ -95,13 +105,15 @@ def shares(connection: Connection, group: Group) -> Iterator[Share]:
 
 
 def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:
-    return Share(number, run_id, [r.task_id for r in part], {r.flow_run_id for r in part if r.flow_run_id})
+    before = {r.flow_run_id for r in part if r.flow_run_id}
+    gave_up = {r.flow_run_id for r in part if r.outcome == limits.NEXT}
+    return Share(number, run_id, [r.task_id for r in part], before, before - gave_up)
 
 
 def handed_over(connection: Connection, share: Share, run_id: str) -> None:
     """Write down which batch the tasks are in; one that was closed meanwhile stays as it is."""
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    values = {"batch": share.batch, "flow_run_id": run_id, "dirty": False}
+    values = {"batch": share.batch, "flow_run_id": run_id, "dirty": False, "outcome": None}
     connection.execute(update(entries).where(*mine).values(**values), [{"task": task} for task in share.tasks])
 
 

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import bindparam, literal, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, literal, or_, select, tuple_, update
 
 from ..elements.app import App
 from ..errors import JittaskError, PrefectApiError
 from ..prefect_api import PAGE, TERMINAL, Api
-from . import batches, ledger
+from . import batches, ledger, limits
 from .ending import came_to_nothing, ending_of, settle
 from .ledger import Entry, entries
 from .plan import Report
@@ -39,7 +39,8 @@ def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, 
         PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps what is left.
     """
     limit = now + timedelta(hours=app.cfg.horizon)
-    todo = or_(entries.c.status != "pending", entries.c.due <= limit)
+    todo = and_(or_(entries.c.status != "pending", entries.c.due <= limit), limits.not_in_line)
+    limits.let_through(app, database, now)
     with app.engine(database).connect() as connection:
         together = batches.groups(app, connection, limit)
     work: _Work | None = _Work(app, database, api, now, report, keep) if together else None
@@ -94,7 +95,7 @@ class _Work:
             run_id = share.run_id or self._tried(group.template, partial(self._make_batch, deployment, group, share))
             if run_id is None:
                 continue
-            for dead in share.before - {run_id}:
+            for dead in share.dead - {run_id}:
                 said = "its worker died: the rows that are left go on in another run"
                 self._tried(group.template, partial(end_run, self.api, dead, said, "CRASHED"))
             with engine.begin() as connection:
@@ -163,7 +164,7 @@ class _Work:
             return
 
         def make() -> dict[str, Any]:
-            if entry.flow_run_id:
+            if entry.flow_run_id and entry.outcome != limits.NEXT:
                 end_run(self.api, entry.flow_run_id, "its worker died: the task is tried again", "CRASHED")
             return self.api.create_run(
                 deployment["id"],
@@ -267,7 +268,8 @@ def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> 
     with app.engine(database).begin() as connection:
         connection.execute(update(entries).where(*mine).values(flow_run_id=bindparam("run")), of)
         # A task that was closed meanwhile stays dirty: its run is cancelled next.
-        connection.execute(update(entries).where(*mine, entries.c.status == "pending").values(dirty=False), of)
+        waits = (*mine, entries.c.status == "pending")
+        connection.execute(update(entries).where(*waits).values(dirty=False, outcome=None), of)
 
 
 def app_tag(app: App) -> str:

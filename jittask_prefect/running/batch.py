@@ -20,10 +20,10 @@ from ..elements.app import App
 from ..elements.types import DateFieldType, Meta
 from ..errors import PrefectApiError
 from ..prefect_api import Api
-from ..rows import claims, ledger
+from ..rows import claims, ledger, limits
 from ..rows.batches import MOST
 from ..rows.ledger import Entry, entries
-from .execute import EARLY_SECONDS, TAKEN, Attempt, Outcome, Run
+from .execute import EARLY_SECONDS, LOOK_SECONDS, TAKEN, WAIT_SECONDS, Attempt, Outcome, Run
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, next_of_row
 
@@ -34,9 +34,15 @@ Told = Callable[[Entry, Outcome], None]
 
 @dataclass
 class Ended:
-    """What became of a batch: each task with its outcome, in the order in which they ended."""
+    """What became of a batch: each task with its outcome, in the order in which they ended.
+
+    Attributes:
+        tasks: Them.
+        queued: Why the others wait for a slot, in another flow run; empty where none does.
+    """
 
     tasks: list[tuple[Entry, Outcome]] = field(default_factory=list)
+    queued: str = ""
 
     @property
     def failed(self) -> list[tuple[Entry, Outcome]]:
@@ -49,7 +55,10 @@ class Ended:
             "failed": len(self.failed),
             "not run": sum(o.status == "ended" for _, o in self.tasks),
         }
+        if self.queued and not self.tasks:
+            return f"not run: queued: {self.queued}"
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing left to do"
+        said += f"; the others are queued: {self.queued}" if self.queued else ""
         return f"{len(self.tasks)} rows: {said}" if len(self.tasks) != 1 else f"1 row: {said}"
 
 
@@ -163,8 +172,7 @@ class _Batch:
         """The next attempt: of the row that the last commit has claimed, of another, or of one that failed before."""
         entry, self.claimed = self.claimed, None
         if entry is None:
-            with self.app.engine(self.database).begin() as connection:
-                entry = self._claim(connection)
+            entry = self._begin(sleep)
         if entry is not None:
             return self._attempt(entry)
         while self.again:
@@ -173,6 +181,28 @@ class _Batch:
             if failed.next():
                 return self._attempt(failed.entry)
             self.ended.tasks.append((failed.entry, TAKEN))
+        return None
+
+    def _begin(self, sleep: Callable[[float], None]) -> Entry | None:
+        """Claim a row where the commit of another could not, once there is a slot for the batch."""
+        waited = 0.0
+        while True:
+            with self.app.engine(self.database).begin() as connection:
+                entry = self._claim(connection)
+                full = entry and limits.full(connection, self.app, self.template, entry, self.clock())
+                if not full:
+                    return entry
+                connection.rollback()
+            self.waiting.clear()
+            if waited >= WAIT_SECONDS or self.again:
+                break
+            sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
+        if not self.again:  # these have a slot
+            with self.app.engine(self.database).begin() as connection:
+                ours = (entries.c.template == self.template.fullName, entries.c.due == self.due)
+                if limits.queue(connection, full, *ours, entries.c.flow_run_id == self.run.id):
+                    self.ended.queued = full.reason
         return None
 
     def _attempt(self, entry: Entry) -> Attempt:

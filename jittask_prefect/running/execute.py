@@ -20,7 +20,8 @@ from sqlalchemy import Connection, update
 from ..elements.app import _ROW_SESSION, DEFAULT, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError, UnknownTask
-from ..rows import claims, ledger, scan
+from ..rows import claims, ledger, limits, scan
+from ..rows.ending import FORCED
 from ..rows.keys import as_text
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
@@ -29,6 +30,7 @@ from .task import after_return, call, next_of_row, plan_next, task_of
 
 __all__ = ["Attempt", "Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
 
+WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2  # for a slot, before a flow run is given up; between two looks
 EARLY_SECONDS = 15.0  # the worker's prefetch and some; what is earlier somebody started by hand
 log = logging.getLogger("jittask")
 
@@ -52,6 +54,7 @@ class Outcome:
     result: Any = None
 
 
+REPLACED = f"{FORCED}: a later execution replaces it"
 TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
 
 
@@ -87,6 +90,7 @@ def execute(
     *,
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    end: Callable[[str], object] | None = None,
 ) -> Outcome:
     """Run one task, at most once for its identity.
 
@@ -97,7 +101,9 @@ def execute(
         run: The flow run.
         clock: Gives the present instant.
         lost: Called from another thread when the execution was ended or taken over: it must end the process.
-        sleep: Waits between retries, and for the due time where the run began a moment early; in seconds.
+        sleep: Waits between retries, for a slot, and for the due time where the run began a moment early; in seconds.
+        end: Ends another execution that this one replaces, by its task id, and returns once its process is gone; absent
+            it is ended in the ledger, which its process looks at each second.
 
     Returns:
         How it ended. A function's failure is an outcome, never an exception.
@@ -108,16 +114,10 @@ def execute(
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
         sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
-    with app.engine(database).begin() as connection:
-        if not claims.claim(connection, entry.task_id, owner, run.id, clock(), LEASE_SECONDS):
-            found = ledger.find(connection, entry.task_id)
-            status = found.status if found else "gone"
-            return Outcome(
-                "ended",
-                "skipped",
-                f"not run: the task is {status}" + (f" ({found.message})" if found and found.message else ""),
-            )
-        entry = ledger.find(connection, entry.task_id) or entry
+    begun = _begin(app, database, template, entry, owner, run, clock, sleep, end)
+    if isinstance(begun, Outcome):
+        return begun
+    entry = begun
     with kept(app, database, owner, clock, lost) as hold:
         hold.on(entry.task_id)
         outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold)
@@ -162,6 +162,58 @@ def _entry(app: App, template: Meta, task_id: str | None, run: Run, now: datetim
             twin["message"] = "not run: another run has this occurrence"
             ledger.insert_once(connection, entries, twin)
     return DEFAULT, entry
+
+
+def _begin(
+    app: App,
+    database: str,
+    template: Meta,
+    entry: Entry,
+    owner: str,
+    run: Run,
+    clock: Clock,
+    sleep: Callable[[float], None],
+    end: Callable[[str], object] | None,
+) -> Entry | Outcome:
+    """Claim the task, once there is a slot for it; or why it is not run."""
+    task_id, engine, waited = entry.task_id, app.engine(database), 0.0
+    while True:
+        with engine.begin() as connection:
+            if not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
+                return _not_run(ledger.find(connection, task_id))
+            full = limits.full(connection, app, template, entry, clock())
+            if full is None:
+                return ledger.find(connection, task_id) or entry
+            connection.rollback()
+        if full.overlap == "replace":
+            for other in full.oldest:
+                end(other) if end else _end(app, database, other, clock())
+        elif full.overlap == "skip" or waited >= WAIT_SECONDS:
+            break
+        else:
+            sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
+    with engine.begin() as connection:
+        if full.overlap == "queue" and limits.queue(connection, full, entries.c.task_id == task_id):
+            return Outcome("ended", "skipped", f"not run: queued: {full.reason}")
+        why = f"not run: {full.reason}"
+        if ledger.close(connection, task_id, outcome="skipped", message=why, now=clock()):
+            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
+    if after_return(app, database, task_id):
+        next_of_row(app, database, entry, clock())
+    return Outcome("ended", "skipped", why)
+
+
+def _not_run(found: Entry | None) -> Outcome:
+    status = found.status if found else "gone"
+    message = f" ({found.message})" if found and found.message else ""
+    return Outcome("ended", "skipped", f"not run: the task is {status}{message}")
+
+
+def _end(app: App, database: str, task_id: str, now: datetime) -> None:
+    with app.engine(database).begin() as connection:
+        ledger.close(connection, task_id, outcome="forced", message=REPLACED, now=now, within=ledger.OPEN)
+    after_return(app, database, task_id)
 
 
 def _attempts(

@@ -25,15 +25,21 @@ from prefect.runtime import flow_run as runtime
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
 
 from .. import clock, rolling
-from ..elements.app import _LOG, App, use_app
+from ..elements.app import _LOG, DEFAULT, App, use_app
+from ..elements.types import DateFieldType
+from ..errors import PrefectApiError
 from ..prefect_api import BY_HAND, Api, connect
-from ..rows import ledger, sync
+from ..rows import ledger, limits, sync
+from ..rows.handover import hand_over
 from ..rows.keys import to_json
 from ..rows.ledger import Entry, entries
+from ..rows.plan import Report
+from . import forced
 from .batch import execute_batch, record_batch
-from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
+from .execute import REPLACED, TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
 
 SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
@@ -73,9 +79,9 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         try:
             if due is not None:
                 return await asyncio.to_thread(_run_batch, app, template, datetime.fromisoformat(due), this)
-            outcome = await asyncio.to_thread(
-                execute, app, template, taskId, this, clock.now, lost=lambda: _leave(_say_ended, app, this.id)
-            )
+            lost, end = partial(_leave, _say_ended, app, this.id), partial(_replace, app)
+            outcome = await asyncio.to_thread(execute, app, template, taskId, this, clock.now, lost=lost, end=end)
+            await asyncio.to_thread(_make_way, app, template)
         except asyncio.CancelledError:
             # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
             _leave(_say_terminated, app, this.id)
@@ -111,7 +117,30 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
     lost = partial(_leave, _say_row_ended, app, this.id)
     ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told)
     record_batch(connect(app.path), this.id, ended)
+    _make_way(app, template)
+    if ended.queued and not ended.tasks:
+        return Cancelled(message=str(ended))
     return Failed(message=str(ended)) if ended.failed else Completed(message=str(ended))
+
+
+def _replace(app: App, task_id: str) -> None:
+    """End the execution that another one of its template replaces."""
+    found = locate(app, task_id)
+    if found is not None and found[1].status in ledger.OPEN:
+        forced.end(app, connect(app.path), *found, REPLACED, clock.now)
+
+
+def _make_way(app: App, template: str) -> None:
+    """After an execution: those that wait for its slot are handed over."""
+    of = app.template(template)
+    database = app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
+    try:
+        with app.engine(database).connect() as connection:
+            if not limits.waiting(connection, clock.now()):
+                return
+        hand_over(app, database, connect(app.path), clock.now(), Report())
+    except (PrefectApiError, SQLAlchemyError) as error:
+        log.warning("what waits for a slot is left to the next sync: %s", error)
 
 
 @task(name="row", persist_result=False)

@@ -42,7 +42,8 @@ from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Code, Died
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 KNOWN_SECONDS = 5.0  # that a deployment's entrypoint and job variables are remembered
-LIMIT = 8  # runs at a time, where nobody says otherwise
+LIMIT = 8  # runs at a time, where nobody says otherwise; the sync has a place beside them
+SYNC = ":jittask_sync"  # how its entrypoint ends
 # On a server with SQLite, several runs that begin and end beside each other are slower than one after the other. One
 # that has been at it for a while hardly asks the server for anything, and must not keep the others waiting.
 SQLITE_PACE, PACE = 1, 2
@@ -137,13 +138,14 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
 
     async def setup(self) -> None:
         """Connect, and have the first child on its way."""
-        self._limit = self._limit or LIMIT
+        self._limit = (self._limit or LIMIT) + 1
         self._pace = pace()
         self._slots: dict[UUID, Slot] = {}
         self._waiting: list[tuple[datetime, FlowRun]] = []
         self._polling = anyio.Lock()
         self._asked = self._answers = 0.0  # when it was asked for runs, and how long it took
         self._known: dict[UUID, tuple[float, Any]] = {}
+        self._syncs: dict[UUID | None, bool] = {None: False}
         self._news = anyio.Event()
         self._loops: list[anyio.CancelScope] = []
         self._children = Children(self._limit, self._logger, APILogWorker.instance().send)
@@ -176,11 +178,14 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         return [slot.flow_run for slot in self._slots.values()]
 
     def _free(self) -> bool:
-        """Whether another run may begin."""
+        """Whether another run may begin; the last place is the sync's, without which nothing is recovered."""
         assert self._limit is not None
         since = asyncio.get_running_loop().time() - BRIEF_SECONDS - ANSWERS * self._answers
         brief = [slot for slot in self._slots.values() if slot.since > since]
         return self.is_setup and len(self._slots) < self._limit and len(brief) < self._pace
+
+    def _tasks(self) -> int:
+        return sum(not self._syncs[slot.flow_run.deployment_id] for slot in self._slots.values())
 
     async def _ask(self) -> None:
         """Learn which runs are due, or will be soon. None is taken yet: another worker may have them."""
@@ -188,6 +193,8 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             self._asked = asyncio.get_running_loop().time()
             found = [entry.flow_run for entry in await self._get_scheduled_flow_runs()]
             self._answers = asyncio.get_running_loop().time() - self._asked
+            for deployment_id in {run.deployment_id for run in found if run.deployment_id} - set(self._syncs):
+                self._syncs[deployment_id] = await self._is_sync(deployment_id)
             self._waiting = [
                 (run.next_scheduled_start_time or run.expected_start_time or clock.now(), run)
                 for run in found
@@ -197,12 +204,13 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
 
     def _begin(self) -> None:
         """Begin what is due as far as children are free."""
+        assert self._limit is not None
         now = clock.now()
         for entry in list(self._waiting):
             due, run = entry
             if not self._free():
                 return
-            if due > now:
+            if due > now or (self._tasks() >= self._limit - 1 and not self._syncs[run.deployment_id]):
                 continue
             self._waiting.remove(entry)
             self._slots[run.id] = Slot(run)
@@ -265,12 +273,22 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
     async def _configuration(self, flow_run: FlowRun) -> JittaskJobConfiguration:
         if flow_run.deployment_id is None:
             raise ArgumentError("a flow run without a deployment; a pool of type jittask runs deployments only")
-        now = asyncio.get_running_loop().time()
-        since, deployment = self._known.get(flow_run.deployment_id, (0.0, None))
-        if deployment is None or now - since > KNOWN_SECONDS:
-            deployment = await self.client.read_deployment(flow_run.deployment_id)
-            self._known[flow_run.deployment_id] = now, deployment
+        deployment = await self._deployment(flow_run.deployment_id)
         return JittaskJobConfiguration.of(flow_run, deployment, self.work_pool.base_job_template)
+
+    async def _is_sync(self, deployment_id: UUID) -> bool:
+        try:
+            return ((await self._deployment(deployment_id)).entrypoint or "").endswith(SYNC)
+        except ObjectNotFound:
+            return False  # gone, and its runs with it
+
+    async def _deployment(self, deployment_id: UUID) -> Any:
+        now = asyncio.get_running_loop().time()
+        since, deployment = self._known.get(deployment_id, (0.0, None))
+        if deployment is None or now - since > KNOWN_SECONDS:
+            deployment = await self.client.read_deployment(deployment_id)
+            self._known[deployment_id] = now, deployment
+        return deployment
 
     async def run(
         self,
