@@ -155,7 +155,7 @@ class TaskSvc(NormalService):
             UnknownTask: There is no such task.
             PrefectApiError: Prefect cannot be reached, or the process did not end in time.
         """
-        found = locate(self.app, text("taskId", taskId))
+        found = self._find(text("taskId", taskId))
         now = clock.now()
         if found is None:
             return self._end_unclaimed(taskId, now)
@@ -167,6 +167,14 @@ class TaskSvc(NormalService):
             return {"taskId": taskId, "previousStatus": before, "status": entry.status, "changed": False}
         status, changed = forced.end(self.app, self.api, database, entry, FORCED, clock.now)
         return {"taskId": taskId, "previousStatus": before, "status": status, "changed": changed}
+
+    def _find(self, task_id: str) -> tuple[str, Entry] | None:
+        found = locate(self.app, task_id)
+        if found is None and is_uuid(task_id):
+            # A flow run that a task had before: it was given up, or its worker died.
+            of = ((self.api.run(task_id) or {}).get("parameters") or {}).get("taskId")
+            found = locate(self.app, of) if isinstance(of, str) else None
+        return found
 
     def _end_batch(self, database: str, run_id: str) -> Result:
         """End what is open of a batch's rows, and its flow run."""

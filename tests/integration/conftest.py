@@ -68,6 +68,19 @@ def customFunc(row):
         raise ValueError(f"row {row.id} is bad")
 """
 
+# Says when it begins and ends, which it does when the test lets it.
+LIMITED = """
+import os, time
+def customFunc(name="limited"):
+    def say(what):
+        with open(app.path / "limited.txt", "a") as file:
+            file.write(f"{what} {name} {os.getpid()}\\n")
+    say("begin")
+    while not (app.path / f"end-{name}").exists():
+        time.sleep(0.05)
+    say("end")
+"""
+
 
 def own_type(name: str, base: str) -> dict[str, object]:
     return {"e.json": {"type": "tasks.Meta", "title": name}, "type.py": TYPE.format(name=name, base=base)}
@@ -110,6 +123,10 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
         "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
         "models/WorkMany": model("WorkMany"),
         "tasks/WorkBatch": rows("WorkMany", MANY, title="Many"),
+        **{
+            f"tasks/Work{overlap.title()}": scheduled(LIMITED, concurrency={"limit": 1, "overlap": overlap})
+            for overlap in ("queue", "skip", "replace")
+        },
     }
     for name, kind in (
         ("WorkOwn", "tasks.WorkType"),
