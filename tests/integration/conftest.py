@@ -123,6 +123,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
         "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
         "models/WorkMany": model("WorkMany"),
         "tasks/WorkBatch": rows("WorkMany", MANY, title="Many"),
+        "tasks/WorkMany": scheduled(LIMITED),
         **{
             f"tasks/Work{overlap.title()}": scheduled(LIMITED, concurrency={"limit": 1, "overlap": overlap})
             for overlap in ("queue", "skip", "replace")

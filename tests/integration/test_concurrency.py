@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import sqlite3
+import time
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from place import Place, until
 
 from jittask_prefect import clock
+from jittask_prefect.embedded import ServerInfo
 
 
 def said(work: Place) -> list[str]:
@@ -78,3 +84,52 @@ def test_replace_begins_when_the_other_process_is_gone(work: Place) -> None:
     let_end(work, "r2")
     assert work.ended(second).status == "completed"
     assert said(work) == ["begin r1", "begin r2", "end r2"]
+
+
+@pytest.fixture
+def twelve(work: Place) -> list[str]:
+    """Tasks that are due in two seconds and end as soon as they have begun."""
+    due, names = clock.now() + timedelta(seconds=2), [f"p{number}" for number in range(12)]
+    for name in names:
+        let_end(work, name)
+        work.svc.createTimerTask("tasks.WorkMany", due, "customFunc", "tasks.NormalType", {"name": name})
+    return names
+
+
+def at_work(work: Place) -> int:
+    return len(work.runs("tasks.WorkMany", "PENDING", "RUNNING"))
+
+
+def each_once(work: Place, names: list[str]) -> None:
+    until(lambda: sorted(said(work)) == sorted(f"{what} {name}" for name in names for what in ("begin", "end")), 90)
+    assert {e.status for e in work.entries("tasks.WorkMany")} == {"completed"}
+
+
+def test_a_database_that_stands_still_piles_nothing_up(work: Place, twelve: list[str]) -> None:
+    most = 0
+    with closing(sqlite3.connect(str(work.app.engine().url.database))) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        until(lambda: at_work(work) >= 2, 60)
+        deadline = time.monotonic() + 8
+        while time.monotonic() < deadline:
+            most = max(most, at_work(work))
+            time.sleep(0.2)
+        connection.rollback()
+    assert 2 <= most <= 8, "the app's maxConcurrency"
+    each_once(work, twelve)
+
+
+def test_a_server_that_answers_slowly_piles_nothing_up(
+    work: Place, twelve: list[str], prefect_server: ServerInfo
+) -> None:
+    most = 0
+    for _ in range(3):
+        os.kill(prefect_server.pid, signal.SIGSTOP)
+        try:
+            time.sleep(3)  # so long an answer takes
+        finally:
+            os.kill(prefect_server.pid, signal.SIGCONT)
+        most = max(most, at_work(work))
+        time.sleep(0.5)
+    assert most <= 2, "what begins beside another is not hurried"
+    each_once(work, twelve)
