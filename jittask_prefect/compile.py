@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from .dialogs.forms import DIALOGS
 from .elements.app import App
 from .elements.check import of_template
 from .elements.types import DateFieldType, Meta
@@ -97,7 +98,9 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
             log.error("%s is left out: %s: %s", template.fullName, type(error).__name__, error)
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
     sync |= {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([EVERY_MINUTE])}
-    return [*found, sync]
+    by_hand: dict[str, Any] = {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([])}
+    dialogs = [_entry(app, dialog.name, dialog.function, dialog.about, []) | by_hand for dialog in DIALOGS]
+    return [*found, sync, *dialogs]
 
 
 def sound(app: App) -> list[Meta]:

@@ -110,6 +110,9 @@ class Api(Protocol):
     def table(self, run_id: str) -> list[dict[str, Any]]:
         """The rows of a flow run's table; none where it has none."""
 
+    def put_page(self, key: str, text: str, description: str, run_id: str | None = None) -> None:
+        """Keep a page in Markdown as an artifact, the newest of its key."""
+
 
 class PrefectApi:
     """The API of a Prefect server.
@@ -318,6 +321,10 @@ class PrefectApi:
     def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
         data = json.dumps([dict(row) for row in rows], ensure_ascii=False)
         body = {"key": key, "type": "table", "data": data, "description": description, "flow_run_id": run_id}
+        self._call("POST", "/artifacts/", json=body)
+
+    def put_page(self, key: str, text: str, description: str, run_id: str | None = None) -> None:
+        body = {"key": key, "type": "markdown", "data": text, "description": description, "flow_run_id": run_id}
         self._call("POST", "/artifacts/", json=body)
 
     def table(self, run_id: str) -> list[dict[str, Any]]:

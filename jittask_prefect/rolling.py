@@ -18,11 +18,12 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from . import compile
+from .dialogs.forms import DIALOGS
 from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .errors import ConfigError, PrefectApiError
 from .prefect_api import Api
-from .rollout import KEPT, Deployment, bring, deploy, digest, of_file, of_server, present
+from .rollout import KEPT, Deployment, bring, deploy, digest, fill_forms, of_file, of_server, present
 from .rows import ledger
 from .rows.ledger import entries
 from .rows.sync import app_tag, fingerprint
@@ -77,7 +78,7 @@ class _Look:
     Args:
         entry: As it is to be.
         found: As it is.
-        template: None for the sync itself.
+        template: None for the sync itself and the dialogs.
         known: What is to be remembered of it.
         word: What a change of it is called.
         again: Whether its future runs are to be made again, whatever differs.
@@ -127,7 +128,8 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
         except PrefectApiError as error:
             api.ping()  # raises where it is not this deployment that is refused
             changes.append(Change(name, "refused", str(error)))
-    tasks = {*app.names("tasks"), compile.SYNC}
+    fill_forms(app, api, there, now)
+    tasks = {*app.names("tasks"), compile.SYNC, *(dialog.name for dialog in DIALOGS)}
     for name in (set(known) - set(left)) & tasks:  # refused, or a slip in its files: looked at later, from then on
         left[name] = replace(known[name], upto=known[name].upto or mark)
     with app.engine().begin() as connection:
@@ -138,7 +140,7 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
 def _look(
     app: App, entry: Deployment, found: Deployment, before: _Known | None, mark: datetime, now: datetime, *, gone: bool
 ) -> _Look:
-    template = None if entry["name"] == compile.SYNC else app.template(entry["name"])
+    template = app.template(entry["name"]) if entry["name"] in app.names("tasks") else None
     timer = fingerprint(template) if template and template.enable else ""
     same = before is not None and before.timer == timer
     since = before.since if before is not None and same else now

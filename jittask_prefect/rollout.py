@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from . import compile
+from .dialogs.forms import DIALOGS, schemas
 from .elements.app import App
 from .errors import ConfigError, PrefectApiError, Problem
 from .prefect_api import Api
@@ -74,6 +75,7 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Coll
         bring(api, wanted[name], there[name], root)
         if not wanted[name]["paused"]:  # filling does not ask whether it is
             api.fill_schedule(there[name]["id"], now)
+    fill_forms(app, api, there, now)
     if only is not None:
         return done
     broken = set(app.names("tasks")) - set(wanted)  # its folder is there: a slip in it must not cost its runs
@@ -84,6 +86,22 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Coll
         else:
             done.leftover.append(name)
     return done
+
+
+def fill_forms(app: App, api: Api, there: Mapping[str, Any], now: datetime) -> None:
+    """Give the dialogs' forms their titles, and what the app has now in the drop-downs.
+
+    `prefect deploy` makes a form from the flow's signature only.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        there: The deployments on the server.
+        now: The present instant.
+    """
+    for name, wanted in schemas(app, now).items() if any(dialog.name in there for dialog in DIALOGS) else ():
+        if name in there and there[name].get("parameter_openapi_schema") != wanted:
+            api.change_deployment(there[name]["id"], {"parameter_openapi_schema": wanted})
 
 
 def _deploy_new(

@@ -17,6 +17,8 @@ from .elements.config import machine_zone, safe_text
 from .elements.q_bind import Kind, column
 from .errors import ArgumentError, ConfigError, Problem
 
+RESERVED = ("Meta", "NormalType", "DateFieldType")  # names of Types, which a task would stand in front of
+
 
 def english_name(title: str, taken: Collection[str] = ()) -> str:
     """An element name for a title in any language, e.g. 合同到期提醒 → HeTongDaoQiTiXing.
@@ -107,8 +109,7 @@ def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
         raise ConfigError(Problem("", "title", repr(title), "one line of 1 to 200 characters"))
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
-    reserved = ("Meta", "NormalType", "DateFieldType")  # names of Types, which a task would stand in front of
-    folder = tasks / english_name(title, [*reserved, *(p.name for p in tasks.iterdir())])
+    folder = tasks / english_name(title, [*RESERVED, *(p.name for p in tasks.iterdir())])
     folder.mkdir()
     (folder / "inner.py").write_text(code, encoding="utf-8")
     _json(folder / "e.json", config)

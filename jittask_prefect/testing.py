@@ -93,6 +93,7 @@ class FakePrefect:
         self.all_deployments: dict[str, dict[str, Any]] = {}
         self.all_runs: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, list[dict[str, Any]]] = {}
+        self.pages: dict[str, str] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
 
@@ -230,6 +231,9 @@ class FakePrefect:
     def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
         self._called("put_table")
         self.tables[run_id] = [dict(row) for row in rows]
+
+    def put_page(self, key: str, text: str, description: str, run_id: str | None = None) -> None:
+        self.pages[key] = text
 
     def table(self, run_id: str) -> list[dict[str, Any]]:
         self._called("table")

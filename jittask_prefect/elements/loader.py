@@ -103,6 +103,13 @@ class Loader(Databases, Calendars):
                     self._loading.pop()
             return self._elements[name]
 
+    def forget(self, name: str) -> None:
+        """Load a task template anew at its next use: its files have changed."""
+        with LOCK:
+            self._elements.pop(name, None)
+            for known in [key for key in self._modules if key[0] == name]:
+                del self._modules[known]
+
     def _itself(self, name: str) -> Any:
         """What an element gets that asks for its own name while it loads: the built-in one that it shadows."""
         if name in _BUILT_IN:

@@ -28,6 +28,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from .. import clock, rolling
+from ..dialogs import flows as dialogs
 from ..elements.app import _LOG, DEFAULT, App, use_app
 from ..elements.types import DateFieldType
 from ..errors import PrefectApiError
@@ -56,7 +57,7 @@ def flows_of(app: App) -> dict[str, AnyFlow]:
     if not any(isinstance(handler, _ToRun) for handler in log.handlers):
         log.addHandler(_ToRun())
     found = {name.partition(".")[2]: _type_flow(app, name) for name in app.types()}
-    return {**found, SYNC_NAME: _sync_flow(app)}
+    return {**found, SYNC_NAME: _sync_flow(app), **dialogs.flows_of(app, _storage())}
 
 
 class _ToRun(logging.Handler):

@@ -129,6 +129,11 @@ def _bare(code: str) -> Any:
     return holidays.country_holidays(code, expand=False)
 
 
+def codes() -> list[str]:
+    """The codes of all countries that have a calendar."""
+    return sorted(holidays.list_supported_countries(include_aliases=False))
+
+
 @lru_cache(maxsize=1)
 def _countries() -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = holidays.list_supported_countries(include_aliases=True)

@@ -27,13 +27,29 @@ MAY: dict[str, set[str]] = {
     "running/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*"},
     "running/flows": {
         *BASE,
-        *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rolling"),
+        *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rolling", "dialogs/flows"),
     },
+    "dialogs/*": {"errors", "shape", "schedule/*", "elements/*", "rows/*", "dialogs/*"},
+    "dialogs/submit": {
+        *(
+            "errors",
+            "schedule/*",
+            "elements/*",
+            "prefect_api",
+            "rows/*",
+            "running/*",
+            "dialogs/*",
+            "compile",
+            "rollout",
+        ),
+        *("outlook", "scaffold", "task_svc"),
+    },
+    "dialogs/flows": {*BASE, "elements/*", "prefect_api", "dialogs/*"},
     "doctor": {"errors", "elements/*", "prefect_api", "rows/*", "compile", "rollout", "rolling"},
     "arguments": {"errors", "schedule/*", "elements/*"},
-    "compile": {"errors", "schedule/*", "elements/*", "rows/*"},
-    "rollout": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "compile"},
-    "rolling": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "compile", "rollout"},
+    "compile": {"errors", "schedule/*", "elements/*", "rows/*", "dialogs/forms"},
+    "rollout": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "compile", "dialogs/forms"},
+    "rolling": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "compile", "rollout", "dialogs/forms"},
     "outlook": {"errors", "schedule/*", "elements/*", "rows/*"},
     "row_view": {"errors", "schedule/*", "elements/*", "rows/*", "outlook", "show"},
     "report": {"schedule/*", "elements/*", "rows/*", "outlook", "row_view"},
@@ -78,13 +94,22 @@ READS_THE_CLOCK = {
     "up",
     "running/flows",
     "running/worker",
+    "dialogs/flows",
     "rows/hooks",
     "rows/nudge",
     "schedule/timer",
     "elements/types",
 }
-CALLS_PREFECT = {"prefect_api", "running/flows", "running/worker", "running/children", "running/child", "embedded"}
-PREFECT_FIRST = {"running/flows", "running/worker", "running/child"}
+CALLS_PREFECT = {
+    "prefect_api",
+    "dialogs/flows",
+    "running/flows",
+    "running/worker",
+    "running/children",
+    "running/child",
+    "embedded",
+}
+PREFECT_FIRST = {"dialogs/flows", "running/flows", "running/worker", "running/child"}
 
 FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
 FILES = {name: p for name, p in FILES.items() if not name.endswith("/__init__")}

@@ -1,0 +1,78 @@
+"""The dialogs as flows: what a form says is done, or the run fails with the reason, and nothing is written."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
+
+from .. import clock
+from ..elements.app import App
+from ..errors import ConfigError, JittaskError
+from ..prefect_api import connect
+from .fields import signed
+from .forms import DIALOGS, Dialog, form
+from .submit import submit
+
+
+def flows_of(app: App, storage: Path | None) -> dict[str, Any]:
+    """The dialogs' flows, by the name that an entrypoint uses.
+
+    Args:
+        app: The app.
+        storage: Where results would lie.
+    """
+    return {dialog.function: _flow(app, dialog, storage) for dialog in DIALOGS}
+
+
+def _flow(app: App, dialog: Dialog, storage: Path | None) -> Any:
+    async def run(**said: Any) -> Any:
+        logger = get_run_logger()
+        context = FlowRunContext.get()
+        run_id = str(context.flow_run.id) if context and context.flow_run else ""
+        try:
+            done = await asyncio.to_thread(_submit, app, dialog.name, said, run_id)
+        except ConfigError as error:
+            for problem in error.problems:
+                logger.error("%s", problem)
+            return Failed(message=f"refused: {error}"[:2000])
+        except JittaskError as error:
+            logger.error("%s", error)
+            return Failed(message=f"refused: {error}"[:2000])
+        logger.info("%s", done)
+        return Completed(message=done)
+
+    run.__name__ = run.__qualname__ = dialog.function
+    run.__doc__ = dialog.about
+    fields: Callable[..., Any] = signed(run, form(app, dialog.name, None))
+    options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": storage}
+    return flow(name=dialog.name, **options)(fields)
+
+
+def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> str:
+    api = connect(app.path)
+    with _one_at_a_time(app.path):
+        done = submit(app, api, dialog, said, clock.now())
+    if done.page:
+        key = "dialog-" + done.name.replace(".", "-").replace("_", "-").lower() if done.name else "dialog"
+        api.put_page(key, done.page, done.said, run_id or None)
+    return done.said
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Two forms that are submitted at once would write one prefect.yaml."""
+    (folder / ".jittask").mkdir(exist_ok=True)
+    with (folder / ".jittask" / "dialog.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+__all__ = ["flows_of"]

@@ -1,0 +1,222 @@
+"""What a submitted form does. Each returns what was done, and a page in Markdown that shows it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from urllib.parse import quote
+
+from .. import outlook, rollout
+from ..elements.app import App
+from ..elements.types import DateFieldType, Meta
+from ..errors import ConfigError, Problem
+from ..outlook import Nearest
+from ..prefect_api import Api
+from ..rows.sync import app_tag
+from ..running.debug import run_here
+from ..scaffold import RESERVED, english_name
+from ..schedule.words import describe
+from ..task_svc import TaskSvc
+from . import folder
+from .fields import Field
+from .forms import EDIT, END, NEW_DATE_FIELD, NEW_SCHEDULED, RUN_NOW, TASK_ID, form, types_of
+from .values import checked, config_of, form_of, in_the_form
+
+SHOWN = 10  # occurrences of a preview
+AHEAD, SOON = timedelta(days=400), timedelta(days=31)  # looked ahead: of a schedule, of rows
+DUE = "%a %Y-%m-%d %H:%M"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a dialog did.
+
+    Attributes:
+        said: In a sentence, for the run's state.
+        page: In Markdown; empty where there is nothing to show.
+        name: The task's full name, for the page's key.
+    """
+
+    said: str
+    page: str = ""
+    name: str = ""
+
+
+def submit(app: App, api: Api, dialog: str, said: Mapping[str, Any], now: datetime) -> Done:
+    """Do what a form says.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        dialog: The dialog's name.
+        said: What was filled in.
+        now: The present instant.
+
+    Raises:
+        JittaskError: With everything that is wrong; nothing is written then.
+    """
+    fields = form(app, dialog, now)
+    if dialog in (EDIT, RUN_NOW, END):
+        fields = [_any(field) if field.name == "task" else field for field in fields]
+    filled = checked({name: value for name, value in said.items() if value is not None}, fields)
+    if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
+        return _new(app, api, filled, fields, now, rows=dialog == NEW_DATE_FIELD)
+    if dialog == EDIT:
+        return _edit(app, api, filled, fields, now)
+    if dialog == END:
+        return _end(app, api, filled)
+    assert dialog == RUN_NOW
+    return _run(app, api, filled, now)
+
+
+def _any(field: Field) -> Field:
+    """The drop-down may be a minute old: what it does not have is looked for."""
+    return Field(field.name, field.title, {"type": "string", "maxLength": 400}, field.about, field.required)
+
+
+def _new(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: datetime, *, rows: bool) -> Done:
+    tasks = app.path / "tasks"
+    there = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
+    name = filled.get("name") or english_name(filled["title"], [*RESERVED, *there])
+    if name in RESERVED:
+        raise folder.taken(name)
+    with _told(fields):
+        said = config_of(filled, types_of(app, rows=rows), rows=rows)
+        code = _code(said.code, rows) or (folder.OF_ROWS if rows else folder.SCHEDULED)
+        if said.config.get("funcType") == "Global":
+            code = said.code or ""
+        folder.create(app, name, said.config, code)
+    full_name = f"tasks.{name}"
+    rollout.deploy(app, api, now, only=[full_name])
+    return Done(f"{full_name} is made and deployed", _page(app, api, full_name, now), full_name)
+
+
+def _edit(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: datetime) -> Done:
+    template = app.template(filled.pop("task"))
+    rows = isinstance(template, DateFieldType)
+    with _told(fields):
+        said = config_of(filled, template.taskType, rows=rows)
+        code = _code(said.code, rows)
+        inner = app.path / template.fullName.replace(".", "/") / "inner.py"
+        if code is None and said.config.get("funcType") != "Global" and not inner.exists():
+            code = folder.OF_ROWS if rows else folder.SCHEDULED
+        folder.change(app, template.fullName, said.config, code)
+    rollout.deploy(app, api, now, only=[template.fullName])
+    name = template.fullName
+    return Done(f"{name} is changed and deployed", _page(app, api, name, now), name)
+
+
+def _end(app: App, api: Api, filled: Mapping[str, Any]) -> Done:
+    given = [name for name in ("task", "taskId") if name in filled]
+    if len(given) != 1:
+        raise ConfigError(Problem("", "Task", "both" if given else "nothing", "a task, or the id of one"))
+    task_id = str(filled[given[0]]).rpartition(TASK_ID)[2]
+    answer = TaskSvc(app, api).forcedEnd(task_id)
+    return Done(f"{task_id} was {answer['previousStatus']} and is {answer['status']}")
+
+
+def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
+    template = app.template(filled["task"])
+    if isinstance(template, DateFieldType):
+        if "argDict" in filled:
+            raise ConfigError(Problem("", "Arguments", filled["argDict"], "nothing: the function gets the row"))
+        answer = run_here(app, template.fullName, filled.get("row"), now, dry=False)
+        return Done(f"{template.fullName}, row {answer['row']}: {json.dumps(answer['result'], ensure_ascii=False)}")
+    if "row" in filled:
+        raise ConfigError(Problem("", "Row", filled["row"], f"nothing: {template.fullName} is a scheduled task"))
+    try:
+        arguments = json.loads(filled["argDict"]) if "argDict" in filled else dict(template.cfg.argDict)
+    except ValueError as error:
+        raise ConfigError(Problem("", "Arguments", filled["argDict"], f"JSON ({error})")) from None
+    func = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
+    made = TaskSvc(app, api).createTimerTask(template.fullName, now, func, template.taskType, arguments)
+    return Done(f"{template.fullName} begins as flow run {made['taskId']}", f"[Its flow run]({made['url']})\n")
+
+
+@contextmanager
+def _told(fields: list[Field]) -> Iterator[None]:
+    """Say of the form's fields what is wrong with the files that it makes."""
+    try:
+        yield
+    except ConfigError as error:
+        raise in_the_form(error, fields) from None
+
+
+def _code(code: str | None, rows: bool) -> str | None:
+    """An inner.py from a form, which the app allows; it is looked at, and never run here.
+
+    Raises:
+        ConfigError: It is no Python, or has no customFunc.
+    """
+    if code is None:
+        return None
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(Problem("", "code", str(error), "Python")) from None
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    if not any(isinstance(node, functions) and node.name == "customFunc" for node in tree.body):
+        needed = "def customFunc(rowData)" if rows else "def customFunc()"
+        raise ConfigError(Problem("", "code", "no customFunc", needed))
+    return code if code.endswith("\n") else code + "\n"
+
+
+# Pages
+
+
+def _page(app: App, api: Api, name: str, now: datetime) -> str:
+    """A preview of a task: its rule, its next occurrences, and links to change it and to look at it."""
+    template = app.template(name)
+    lines = [f"## {plain(template.title)}", "", f"`{name}`: {describe(template.timer)}", ""]
+    if isinstance(template, DateFieldType):
+        first = Nearest(SHOWN)
+        outlook.of_rows(app, template, now, now + SOON, now, first)
+        lines += ["| due | row | moved |", "|---|---|---|"]
+        lines += [
+            f"| {item.due:{DUE}} | {plain(str(item.row))} | {plain(item.moved or '')} |" for item in first.found()
+        ]
+        lines += [] if first.found() else [f"| none within {SOON.days} days, as the rows are now | | |"]
+    else:
+        lines += ["| due | moved from | because |", "|---|---|---|"]
+        found = [e for e in islice(template.explained(now, now + AHEAD), 3 * SHOWN) if e.due is not None][:SHOWN]
+        for each in found:
+            moved = f"{each.moved_from:%a %Y-%m-%d}" if each.moved_from else ""
+            lines.append(f"| {each.due:{DUE}} | {moved} | {plain(each.because or each.note)} |")
+        lines += [] if found else [f"| none within {AHEAD.days} days | | |"]
+    lines.append("")
+    there = api.deployments(app_tag(app))
+    if own := there.get(name):
+        lines.append(f"- [The task]({ui(api)}/deployments/deployment/{own['id']})")
+    if (editor := there.get(EDIT)) is not None:
+        lines.append(f"- [Edit it]({edit_link(ui(api), editor['id'], template)})")
+    return "\n".join(lines) + "\n"
+
+
+def ui(api: Api) -> str:
+    """Where the UI is, version 2."""
+    return api.ui_url if "prefect.cloud" in api.ui_url else f"{api.ui_url.removesuffix('/v2')}/v2"
+
+
+def edit_link(base: str, deployment_id: str, template: Meta) -> str:
+    """The address of the form for editing a task, filled in with what the task is.
+
+    Args:
+        base: Where the UI is.
+        deployment_id: Of the dialog.
+        template: The task.
+    """
+    filled = quote(json.dumps({"task": template.fullName, **form_of(template)}, ensure_ascii=False), safe="")
+    return f"{base}/deployments/deployment/{deployment_id}/run?parameters={filled}"
+
+
+def plain(text: str) -> str:
+    """A text as it stands in a page: what Markdown or HTML would read as its own is shown as it is."""
+    for mark in ("\\", "`", "*", "_", "[", "]", "<", ">", "|", "#", "!"):
+        text = text.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])
+    return " ".join(text.split())
