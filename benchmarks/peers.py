@@ -5,7 +5,8 @@ database (`JITTASK_BENCH_POSTGRES`), and take turns. The jobs wait before the fi
 first row to the last, by the database's clock, so that no start of a process counts. Only the workers whose turn it is
 run. Ours are rows that are due at one instant: each is claimed, read and checked again, run and completed, its effect
 in one commit with its completion, on a real Prefect server with the warm worker, as `jittask up` has both (without
-the sync of the minute, which happens or not in one turn in ten).
+the sync of the minute, which happens or not in one turn in ten). The server has SQLite, and one batch after the other
+runs; with `--database postgresql` both at once, each in a process of its own.
 
 Procrastinate has async tasks, in one process and in two: the better one counts. Celery has Redis
 (`JITTASK_BENCH_REDIS`), two processes, and acknowledges before it runs, as it does where nobody says otherwise. Neither
@@ -14,6 +15,7 @@ reads anything for a job; their log says warnings only. `pip install '.[bench]'`
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import os
 import signal
@@ -28,8 +30,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from batches import database
-from measure import line, scale
+from batches import SERVER, database
+from create_rate import DATABASE, postgres
+from measure import line
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlmodel import Session
 
@@ -120,7 +123,7 @@ def workers(count: int, *command: str, env: Mapping[str, str], log: Path) -> Ite
 # Whose turn it is
 
 
-def ours(app: App, home: Path) -> Turn:
+def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
     """Rows that are due at one instant, in batches, by the warm worker."""
     peer: Any = app.getElement("models.Peer")
 
@@ -128,6 +131,7 @@ def ours(app: App, home: Path) -> Turn:
         with app.engine().begin() as connection:
             for table in ("peer", "jittask_ledger"):
                 connection.execute(text(f"DELETE FROM {table}"))
+        os.environ.update(server)
         with Embedded(home) as here:
             url = here.ensure()[0].url
             os.environ["PREFECT_API_URL"] = url
@@ -219,16 +223,21 @@ def bare(engine: Engine) -> Turn:
     return turn
 
 
-def measure(home: Path, keys: dict[str, str], share: float) -> None:
+def measure(home: Path, keys: dict[str, str], share: float, server: Mapping[str, str]) -> None:
     engine = create_engine(keys["database"])
     with engine.begin() as connection:
         connection.execute(text(EFFECT))
     plain = make_url(keys["database"]).set(drivername="postgresql").render_as_string(hide_password=False)
-    env = {"PEERS_DATABASE": plain, "PEERS_BROKER": REDIS, "PEERS_PREFIX": PREFIX, "PEERS_CONCURRENCY": "10"}
+    env = {
+        "PEERS_DATABASE": plain,
+        "PEERS_BROKER": REDIS,
+        "PEERS_PREFIX": PREFIX,
+        "PEERS_CONCURRENCY": str(CONCURRENCY),
+    }
     app = build_app(home / "app", ELEMENTS, name="peers", **keys)
     log = home / "peers.log"
     tasks = f"async tasks, concurrency {CONCURRENCY}"
-    turns: dict[str, Turn] = {"bare commits": bare(engine), "ours": ours(app, home / "ours")}
+    turns: dict[str, Turn] = {"bare commits": bare(engine), "ours": ours(app, home / "ours", server)}
     for processes, said in ((1, "1 process"), (2, "2 processes")):
         with left_out("procrastinate") as version:
             turns[f"Procrastinate {version}, {tasks}, {said}"] = procrastinate(engine, env, log, processes)
@@ -239,7 +248,7 @@ def measure(home: Path, keys: dict[str, str], share: float) -> None:
     for number in range(max(1, round(5 * share))):
         for name in list(turns) if number % 2 == 0 else reversed(turns):
             rates[name].append(spans(engine, count, turns[name]))
-    tell(rates, count)
+    tell(rates, count, "PostgreSQL" if server else "SQLite")
     app.close()
     engine.dispose()
 
@@ -253,11 +262,11 @@ def left_out(package: str) -> Iterator[str]:
         line(f"{package} is left out: {error}", 0, "turns", "pip install '.[bench]'")
 
 
-def tell(rates: Mapping[str, list[float]], count: int) -> None:
+def tell(rates: Mapping[str, list[float]], count: int, where: str) -> None:
     median = {name: statistics.median(found) for name, found in rates.items()}
     mine, commits = median["ours"], median["bare commits"]
     more = {"turns": len(rates["ours"]), "worst": min(rates["ours"]), "bare_commits_per_second": commits}
-    line(f"{count} rows in batches, PostgreSQL", mine, "rows a second", "400 rows a second", **more)
+    line(f"{count} rows in batches, PostgreSQL, server on {where}", mine, "rows a second", "400 rows a second", **more)
     for package in ("Procrastinate", "Celery"):
         of = [name for name in rates if name.startswith(package)]
         if not of:
@@ -266,19 +275,25 @@ def tell(rates: Mapping[str, list[float]], count: int) -> None:
         ratio = statistics.median(o / t for o, t in zip(rates["ours"], rates[best], strict=True))
         more = {"ours_per_second": mine, "theirs_per_second": median[best]}
         more |= {f"not_chosen: {name}": median[name] for name in of if name != best}
-        line(f"{count} jobs, each with its own commit", ratio, "times the rate", best, **more)
+        line(f"{count} jobs, each with its own commit, server on {where}", ratio, "times the rate", best, **more)
 
 
 def main() -> None:
-    share = scale(__doc__ or "")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder:
         home = Path(folder)
         os.environ.update(environment(None, home))
         with database() as (kind, keys):
             if kind != "PostgreSQL":
                 line("jobs with commits of their own are left out", 0, "turns", "a PostgreSQL server")
-                return
-            measure(home, keys, share)
+            elif asked.database == "sqlite":
+                measure(home, keys, asked.scale, {})
+            else:
+                with postgres(SERVER) as url:
+                    measure(home, keys, asked.scale, {DATABASE: url})
 
 
 if __name__ == "__main__":
