@@ -249,7 +249,7 @@ def tell(due: dict[str, dict[str, float]], begun: dict[str, float], where: str) 
         early += sum(seconds < 0 for seconds in waited)
         p50, p95 = (waited[max(0, math.ceil(len(waited) * part) - 1)] for part in (0.5, 0.95))
         more = {"floor_seconds": floor[kind], "over_floor": p95 - floor[kind], "p50_seconds": p50,
-                "max_seconds": waited[-1], "tasks": len(waited)}  # fmt: skip
+                "max_seconds": waited[-1], "tasks": len(waited), "load": os.getloadavg()[0]}  # fmt: skip
         on_minute = [begun[name] - at for name, at in of.items() if at % 60 == 0]
         if on_minute:
             more["max_beside_a_sync"] = max(on_minute)

@@ -48,7 +48,7 @@ SYNC = "jittask.sync"
 FOLDER = Path(__file__).parent / "queues"
 REDIS = os.environ.get("JITTASK_BENCH_REDIS", "redis://127.0.0.1:6379/0")
 PREFIX = f"jittask-peers-{os.getpid()}:"
-CONCURRENCY = 10  # of Procrastinate, in each process; 5 and 20 are no faster
+CONCURRENCY = 10  # of Procrastinate, in each process
 DUE_IN = 15.0  # seconds: the worker is warm by then, and has known the runs for a while
 MODEL = """
 from pydantic import NaiveDatetime
@@ -129,8 +129,7 @@ def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
 
     def turn(count: int) -> None:
         with app.engine().begin() as connection:
-            for table in ("peer", "jittask_ledger"):
-                connection.execute(text(f"DELETE FROM {table}"))
+            connection.execute(text("TRUNCATE peer, jittask_ledger"))
         os.environ.update(server)
         with Embedded(home) as here:
             url = here.ensure()[0].url
@@ -244,11 +243,12 @@ def measure(home: Path, keys: dict[str, str], share: float, server: Mapping[str,
     with left_out("celery") as version:
         turns[f"Celery {version} on Redis, prefork, 2 processes, acknowledged early"] = celery(engine, env, log)
     rates: dict[str, list[float]] = {name: [] for name in turns}
+    load = os.getloadavg()[0]
     count = max(20, round(1000 * min(1.0, share)))
     for number in range(max(1, round(5 * share))):
         for name in list(turns) if number % 2 == 0 else reversed(turns):
             rates[name].append(spans(engine, count, turns[name]))
-    tell(rates, count, "PostgreSQL" if server else "SQLite")
+    tell(rates, count, "PostgreSQL" if server else "SQLite", load)
     app.close()
     engine.dispose()
 
@@ -262,10 +262,11 @@ def left_out(package: str) -> Iterator[str]:
         line(f"{package} is left out: {error}", 0, "turns", "pip install '.[bench]'")
 
 
-def tell(rates: Mapping[str, list[float]], count: int, where: str) -> None:
+def tell(rates: Mapping[str, list[float]], count: int, where: str, load: float) -> None:
     median = {name: statistics.median(found) for name, found in rates.items()}
     mine, commits = median["ours"], median["bare commits"]
-    more = {"turns": len(rates["ours"]), "worst": min(rates["ours"]), "bare_commits_per_second": commits}
+    more = {"turns": len(rates["ours"]), "worst": min(rates["ours"]), "bare_commits_per_second": commits,
+            "load_before": load}  # fmt: skip
     line(f"{count} rows in batches, PostgreSQL, server on {where}", mine, "rows a second", "400 rows a second", **more)
     for package in ("Procrastinate", "Celery"):
         of = [name for name in rates if name.startswith(package)]
