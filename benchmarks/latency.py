@@ -191,7 +191,7 @@ def measure(home: Path, rounds: int, idle_seconds: float, where: str) -> None:
         if idle_seconds:
             time.sleep(30)  # the start is over
             idle(here, idle_seconds, where)
-        first = math.ceil(time.time() + 2 * APART + LOOKS_AHEAD)
+        first = math.ceil(time.time() + 2 * APART + (LOOKS_AHEAD if rounds > 1 else 0))
         every = timedelta(seconds=4 * APART)
         dates = [datetime.fromtimestamp(first, UTC) + number * every for number in range(rounds)]
         (app.path / "tasks/SoonPlain/e.json").write_text(json.dumps(task(dates)))
