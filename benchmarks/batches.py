@@ -49,13 +49,14 @@ ELEMENTS = {
     "models/Many": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
     "tasks/ManyReminder": {"e.json": TASK, "inner.py": "def customFunc(row):\n    row.done += 1\n"},
 }
-SERVER = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
+SERVER = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
 
 
 @contextmanager
 def database() -> Iterator[tuple[str, dict[str, str]]]:
     """What it is, and the key of app.json that leads to it."""
-    admin = create_engine(SERVER, isolation_level="AUTOCOMMIT")
+    # One address for all benchmarks: Prefect's server wants asyncpg.
+    admin = create_engine(SERVER.replace("+asyncpg", "+psycopg") + "postgres", isolation_level="AUTOCOMMIT")
     name = f"jittask_batches_{os.getpid()}"
     try:
         with admin.connect() as connection:

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
         of = context.flow_run
-        this = Run(str(of.id), of.expected_start_time or clock.now(), of.auto_scheduled)
+        this = Run(str(of.id), _due(of), of.auto_scheduled)
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
@@ -105,6 +105,12 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         on_crashed=[_on_end(app, "died", DIED)],
     )
     return made(run)
+
+
+def _due(of: FlowRun) -> datetime:
+    """When a run was to start. Before Python 3.13 Prefect gives pendulum's, which has no zone once days are added."""
+    at = of.expected_start_time
+    return datetime.fromisoformat(at.isoformat()).astimezone(UTC) if at else clock.now()
 
 
 def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
@@ -170,7 +176,7 @@ def _run_name(app: App) -> Callable[[], str]:
         template = runtime.parameters.get("template")
         if of is None or not of.auto_scheduled or template not in app.names("tasks"):
             return str(runtime.name)
-        due = of.expected_start_time or clock.now()
+        due = _due(of)
         return (
             sync.plain(app.template(template).title)
             + f" · {due.astimezone(app.template(template).timer.zone):%Y-%m-%d %H:%M}"

@@ -67,6 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
         "tasks/WarmChanges": scheduled(CHANGES),
         "tasks/WarmLooks": scheduled(LOOKS),
         "tasks/WarmRow": rows("WarmItem"),
+        "tasks/WarmDates": scheduled(PID),
     }
     for name in ("WarmExits", "WarmDeaf"):
         elements[f"tasks/{name}"]["e.json"]["type"] = "tasks.WarmType"  # type: ignore[index]
@@ -120,6 +121,23 @@ def test_one_process_does_several_runs_one_after_the_other(place: Place, warm: E
     runs = [place.api.run(task) for task in tasks]
     spans = sorted((r["start_time"], r["end_time"]) for r in runs if r)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_a_run_that_the_schedule_made_has_its_occurrence(place: Place, warm: Embedded) -> None:
+    at = clock.now().replace(microsecond=0) + timedelta(seconds=5)
+    dates = {"repeatType": "custom", "dates": [f"{at:%Y-%m-%d %H:%M:%S}"]}
+    place.change("tasks/WarmDates", timerCfg={"startTime": "2000-01-01 00:00:00", "repeat": dates})
+    place.deploy()
+
+    def made() -> list[dict[str, Any]]:
+        return [run for run in place.runs("tasks.WarmDates") if iso(run["expected_start_time"]) == at]
+
+    [run] = until(made, 10)
+    assert run["auto_scheduled"]
+    place.state(run["id"], "Completed")
+    entry = place.entry(run["id"])
+    assert (entry.nominal, entry.due, entry.status) == (at, at, "completed")
+    assert entry.started is not None and entry.started >= at
 
 
 def test_a_run_leaves_no_working_directory_and_no_environment_behind(place: Place, warm: Embedded) -> None:
