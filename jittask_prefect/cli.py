@@ -512,6 +512,31 @@ def records(
     out.print(table if found else "no records")
 
 
+@cli.command()
+def notify(
+    block: Annotated[str | None, typer.Argument(help="A notification block of the server, as TYPE/NAME.")] = None,
+    failed: Annotated[bool, typer.Option(help="Of tasks that failed.")] = True,
+    overdue: Annotated[bool, typer.Option(help="Of tasks that are overdue.")] = True,
+    off: Annotated[bool, typer.Option("--off", help="Take the notices away.")] = False,
+) -> None:
+    """Have Prefect tell of failed and overdue tasks, through a notification block; without one list those there are."""
+    from . import notices
+    from .prefect_api import PrefectApi, address
+
+    app = _app()
+    api = PrefectApi(address(app.path))
+    if off:
+        out.print("\n".join(f"{name}: off" for name in notices.silence(app, api)) or "there were none")
+        return
+    if block is None:
+        known = sorted(api.notification_blocks())
+        out.print("\n".join(known) or f"{api.url} has no notification block; Prefect's page Blocks makes one")
+        return
+    kinds = tuple(kind for kind, wanted in (("failed", failed), ("overdue", overdue)) if wanted)
+    for name in notices.notify(app, api, block, kinds):
+        out.print(f"{name}: through {block}", markup=False)
+
+
 @db.command("upgrade")
 def db_upgrade(
     models: Annotated[bool, typer.Option("--models", help="Also make missing tables of the app's models.")] = False,

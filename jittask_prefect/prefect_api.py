@@ -332,6 +332,34 @@ class PrefectApi:
         found: list[dict[str, Any]] = self._call("POST", "/artifacts/filter", json=body)
         return [row for artifact in found for row in json.loads(artifact["data"])]
 
+    # Notices
+
+    def notification_blocks(self) -> dict[str, str]:
+        """The ids of the blocks that can notify, by `TYPE/NAME`."""
+        body = {"block_schemas": {"block_capabilities": {"all_": ["notify"]}}, "limit": PAGE}
+        found = self._call("POST", "/block_documents/filter", json=body)
+        return {f"{block['block_type']['slug']}/{block['name']}": block["id"] for block in found}
+
+    def keep_automation(self, body: Mapping[str, Any]) -> None:
+        """Make an automation, or change the one of its name."""
+        there = self._automations(body["name"])
+        if not there:
+            self._call("POST", "/automations/", json=dict(body))
+        for automation in there:
+            self._call("PUT", f"/automations/{automation['id']}", json=dict(body))
+
+    def drop_automation(self, name: str) -> bool:
+        """Delete the automation of a name; whether there was one."""
+        there = self._automations(name)
+        for automation in there:
+            self._call("DELETE", f"/automations/{automation['id']}")
+        return bool(there)
+
+    def _automations(self, name: str) -> list[dict[str, Any]]:
+        body = {"automations": {"name": {"any_": [name]}}}
+        found: list[dict[str, Any]] = self._call("POST", "/automations/filter", json=body)
+        return found
+
 
 def _base_job_template(kind: str) -> dict[str, Any]:
     from prefect.workers.base import BaseWorker

@@ -1,0 +1,162 @@
+"""The dialogs and the notices on a real server with a real worker: submitted as the UI submits, and what becomes of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from place import Place, until
+
+from jittask_prefect import clock
+from jittask_prefect.dialogs import forms
+from jittask_prefect.errors import PrefectApiError
+
+
+def submit(work: Place, dialog: str, form: dict[str, Any]) -> str:
+    """Submit a form as the UI does: the server checks it by its schema; the flow run's id."""
+    found = work.deployments()[dialog]["id"]
+    body = {"parameters": form, "state": {"type": "SCHEDULED"}}
+
+    def post() -> str | None:
+        try:
+            return str(work.api._call("POST", f"/deployments/{found}/create_flow_run", json=body)["id"])
+        except PrefectApiError as error:
+            if "503" in str(error):  # a server on SQLite that is busy
+                return None
+            raise
+
+    return until(post, 30)  # type: ignore[return-value]
+
+
+def done(work: Place, run_id: str) -> dict[str, Any]:
+    return work.state(run_id, "Completed", "Failed", "Crashed", seconds=90)
+
+
+def page(work: Place, key: str) -> str:
+    found = work.api._call("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}})
+    return str(found[-1]["data"])
+
+
+def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
+    form = {
+        "title": "从表单来的任务",
+        "startField": "WorkItem.at",
+        "filter": "Q(status='formed')",
+        "when": "On the date",
+    }
+    run_id = submit(work, forms.NEW_DATE_FIELD, form)
+    name = "tasks.CongBiaoDanLaiDeRenWu"
+    assert done(work, run_id)["message"] == f"{name} is made and deployed"
+    assert (work.app.path / name.replace(".", "/") / "e.json").exists()
+    assert name in work.deployments()
+    assert f"`{name}`" in page(work, "dialog-tasks-congbiaodanlaiderenwu")
+    work.save("WorkItem", at=datetime.now() - timedelta(seconds=1), status="formed")
+    work.sync()
+    [entry] = work.entries(name)
+    assert work.ended(entry.task_id, 90).status == "completed"
+
+    # Its own form, with another filter; the child that ran it before has old code and is replaced.
+    edited = {"task": name, "title": "Edited", "startField": "WorkItem.at", "filter": "Q(status='never')"}
+    assert done(work, submit(work, forms.EDIT, edited))["message"] == f"{name} is changed and deployed"
+    assert json.loads((work.app.path / name.replace(".", "/") / "e.json").read_text())["filter"] == "Q(status='never')"
+    assert "Edited" in work.deployments()[name]["description"]
+
+
+def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(work: Place) -> None:
+    before = sorted(place.name for place in (work.app.path / "tasks").iterdir())
+    run_id = submit(work, forms.NEW_SCHEDULED, {"title": "<b>x</b>", "startDate": "2026-01-01", "cron": "{{ 1 }}"})
+    state = done(work, run_id)
+    assert state["name"] == "Failed" and "Name: found" in state["message"] and "Custom: cron" in state["message"]
+    said = until(lambda: [line["message"] for line in work.api.logs(run_id) if "allowed:" in line["message"]])
+    assert len(said) == 2
+    assert sorted(place.name for place in (work.app.path / "tasks").iterdir()) == before
+
+
+def test_the_server_refuses_what_the_schema_does_not_take(work: Place) -> None:
+    for form in ({"title": "No start"}, {"title": "x", "startDate": "2026-01-01", "repeat": "Sometimes"}):
+        with pytest.raises(PrefectApiError, match="409"):
+            submit(work, forms.NEW_SCHEDULED, form)
+
+
+def test_of_two_who_make_one_name_one_is_told(work: Place) -> None:
+    form = {"title": "One of two", "name": "OneOfTwo", "startDate": "2026-01-01"}
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda _: submit(work, forms.NEW_SCHEDULED, form), range(2)))
+    states = sorted(done(work, run)["message"] for run in runs)
+    assert states[0].startswith("refused: English name: found") or states[0].startswith("refused: name")
+    assert states[1] == "tasks.OneOfTwo is made and deployed"
+
+
+def test_run_now_and_end(work: Place) -> None:
+    assert done(work, submit(work, forms.RUN_NOW, {"task": "tasks.WorkAdd", "argDict": '{"amount": 7}'}))["name"] == (
+        "Completed"
+    )
+    until(lambda: [r for r in work.svc.getTaskRecords("tasks.WorkAdd") if r["result"] == {"sum": 7}], 60)
+    row = work.save("WorkItem", at=datetime.now() + timedelta(hours=3), status="later")
+    work.sync()
+    [entry] = work.entries("tasks.WorkLater", row.id)
+    ended = done(work, submit(work, forms.END, {"taskId": entry.task_id}))
+    assert ended["message"] == f"{entry.task_id} was pending and is ended"
+    assert work.entry(entry.task_id).outcome == "forced"
+
+
+class Inbox:
+    """A web server that keeps what is posted to it."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        got = self.got
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                got.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def inbox() -> Iterator[Inbox]:
+    made = Inbox()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def test_a_failed_task_is_told_of(work: Place, inbox: Inbox) -> None:
+    kind = work.api._call("GET", "/block_types/slug/custom-webhook")
+    schemas = work.api._call(
+        "POST", "/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
+    )
+    data = {
+        "name": "ops",
+        "url": f"http://127.0.0.1:{inbox.server.server_port}/",
+        "method": "POST",
+        "json_data": {"text": "{{body}}", "about": "{{subject}}"},
+    }
+    about = {"name": "ops", "block_type_id": kind["id"], "block_schema_id": schemas[0]["id"], "data": data}
+    work.api._call("POST", "/block_documents/", json=about)
+    assert "custom-webhook/ops" in work.jittask("notify").stdout
+    for _ in range(2):
+        made = work.jittask("notify", "custom-webhook/ops")
+        assert made.stdout.splitlines() == [
+            "jittask working: failed: through custom-webhook/ops",
+            "jittask working: overdue: through custom-webhook/ops",
+        ], made.stderr
+    work.svc.createTimerTask("tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType")
+    [told] = until(lambda: [text for text in inbox.got if "no such customer" in text], 90)
+    assert "is Failed: error: ValueError: no such customer" in told and "a task failed" in told
+    refused = work.jittask("notify", "slack-webhook/nobody")
+    assert refused.returncode == 1 and "custom-webhook/ops" in refused.stderr
+    assert "jittask working: failed: off" in work.jittask("notify", "--off").stdout
+    assert work.jittask("notify", "--off").stdout.strip() == "there were none"
