@@ -67,7 +67,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
         of = context.flow_run
-        this = Run(str(of.id), of.expected_start_time or clock.now(), of.auto_scheduled)
+        this = Run(str(of.id), _due(of), of.auto_scheduled)
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
@@ -98,6 +98,12 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         on_crashed=[_on_end(app, "died", DIED)],
     )
     return made(run)
+
+
+def _due(of: FlowRun) -> datetime:
+    """When a flow run was to start, as a plain datetime: Prefect's own (pendulum's) in UTC loses its zone in a sum."""
+    due = of.expected_start_time
+    return datetime.fromisoformat(due.isoformat()) if due else clock.now()
 
 
 def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
@@ -140,10 +146,9 @@ def _run_name(app: App) -> Callable[[], str]:
         template = runtime.parameters.get("template")
         if of is None or not of.auto_scheduled or template not in app.names("tasks"):
             return str(runtime.name)
-        due = of.expected_start_time or clock.now()
         return (
             sync.plain(app.template(template).title)
-            + f" · {due.astimezone(app.template(template).timer.zone):%Y-%m-%d %H:%M}"
+            + f" · {_due(of).astimezone(app.template(template).timer.zone):%Y-%m-%d %H:%M}"
         )
 
     return name
@@ -266,8 +271,8 @@ def _sync_flow(app: App) -> AnyFlow:
 
     def name() -> str:
         context = FlowRunContext.get()
-        due = context.flow_run.expected_start_time if context and context.flow_run else None
-        return f"sync · {(due or clock.now()).astimezone(app.zone):%Y-%m-%d %H:%M}"
+        due = _due(context.flow_run) if context and context.flow_run else clock.now()
+        return f"sync · {due.astimezone(app.zone):%Y-%m-%d %H:%M}"
 
     options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": _storage()}
     return flow(name=SYNC, flow_run_name=name, **options)(jittask_sync)
