@@ -24,6 +24,7 @@ from ..rows import claims, ledger, scan
 from ..rows.keys import as_text
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
+from ..rows.stuck import entry_of
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
 
@@ -134,20 +135,7 @@ def _entry(app: App, template: Meta, task_id: str | None, run: Run, now: datetim
         if found is None:
             raise UnknownTask(f"there is no task {task_id!r} in the ledger")
         return found
-    nominal = None
-    if run.auto:
-        series = template.series()
-        occurrence = series.contains(run.due) if series else None
-        nominal = occurrence.nominal if occurrence else run.due
-    entry = Entry(
-        task_id=run.id,
-        template=template.fullName,
-        nominal=nominal,
-        due=run.due,
-        created=now,
-        flow_run_id=run.id,
-        dirty=False,
-    )
+    entry = entry_of(template, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
         ledger.require(connection, "the app's database")
         if not ledger.insert_once(connection, entries, entry.model_dump()) and ledger.find(connection, run.id) is None:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,14 +30,14 @@ from .. import clock, rolling
 from ..elements.app import _LOG, App, use_app
 from ..prefect_api import BY_HAND, Api, connect
 from ..rows import ledger, sync
+from ..rows.ending import DIED
 from ..rows.keys import to_json
 from ..rows.ledger import Entry, entries
+from ..rows.stuck import SYNC, enter
 from .batch import execute_batch, record_batch
 from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
 
-SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
-DIED = "error: worker died"
 LATE_SECONDS = 30.0
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
@@ -188,13 +188,14 @@ def _say_row_ended(app: App, run_id: str) -> None:
 def _say_terminated(app: App, run_id: str) -> None:
     """The process was told to end: by a Cancel, or because the worker ends."""
     api = connect(app.path)
-    state = (api.run(run_id) or {}).get("state") or {}
+    run = api.run(run_id) or {}
+    state = run.get("state") or {}
     if state.get("type") in ("CANCELLING", "CANCELLED"):
         kind, outcome, message = "CANCELLED", "forced", state.get("message") or BY_HAND
     else:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
-    record_end(app, run_id, outcome, message, clock.now())
+    record_end(app, run_id, outcome, message, clock.now(), run)
 
 
 def _on_end(app: App, outcome: str, message: str) -> Any:
@@ -202,25 +203,31 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
 
     def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         # By the run, not the task: a task that was taken up again belongs to another run by now.
-        record_end(app, str(flow_run.id), outcome, message, clock.now())
+        record_end(app, str(flow_run.id), outcome, message, clock.now(), flow_run.model_dump(mode="json"))
 
     return hook
 
 
-def record_end(app: App, run_id: str, outcome: str, message: str, now: datetime) -> None:
+def record_end(
+    app: App, run_id: str, outcome: str, message: str, now: datetime, run: Mapping[str, Any] | None = None
+) -> None:
     """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
     A task whose worker died, and which has retries left, begins again instead; so do the rows of a batch that were not
-    begun.
+    begun, and the run of a schedule (`run`, as Prefect has it) that the ledger does not know yet.
     """
+    unknown = True
     for database in app.databases():
         with app.engine(database).begin() as connection:
             found = ledger.of_run(connection, run_id)
+            unknown = unknown and not found
             if outcome == "died":
                 waits = (entries.c.flow_run_id == run_id, entries.c.status == "pending", entries.c.batch.is_not(None))
                 connection.execute(update(entries).where(*waits).values(dirty=True))
         for entry in found:
             _record_end(app, database, entry, outcome, message, now)
+    if unknown and run and outcome == "died":
+        enter(app, run, now)
 
 
 def _record_end(app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime) -> None:
