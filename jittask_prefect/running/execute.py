@@ -27,6 +27,7 @@ from ..rows.plan import NOT_MET, stands
 from ..rows.stuck import entry_of
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
+from .turn import Turn
 
 __all__ = ["Attempt", "Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
 
@@ -45,12 +46,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an execution ended: `completed`, `error` or `ended`, with the reason and the function's result."""
+    """How an execution ended: `completed`, `error` or `ended`, with the reason and the function's result.
+
+    Or it has not begun, `pending`: it is to come again at `until`.
+    """
 
     status: str
     outcome: str
     message: str
     result: Any = None
+    until: datetime | None = None
 
 
 TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
@@ -88,6 +93,7 @@ def execute(
     *,
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    turn: Turn | None = None,
 ) -> Outcome:
     """Run one task, at most once for its identity.
 
@@ -99,6 +105,7 @@ def execute(
         clock: Gives the present instant.
         lost: Called from another thread when the execution was ended or taken over: it must end the process.
         sleep: Waits between retries, and for the due time where the run began a moment early; in seconds.
+        turn: Asked before the task is claimed, with its database: until when it has to wait for others.
 
     Returns:
         How it ended. A function's failure is an outcome, never an exception.
@@ -109,6 +116,8 @@ def execute(
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
         sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
+    if turn is not None and entry.status == "pending" and (wait := turn(database, template, entry)):
+        return Outcome("pending", "waiting", wait.message, until=wait.until)
     with app.engine(database).begin() as connection:
         if not claims.claim(connection, entry.task_id, owner, run.id, clock(), LEASE_SECONDS):
             found = ledger.find(connection, entry.task_id)

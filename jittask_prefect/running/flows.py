@@ -23,11 +23,12 @@ from prefect.context import FlowRunContext
 from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run as runtime
 from prefect.settings import get_current_settings
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Failed, Scheduled
 from sqlalchemy import update
 
 from .. import clock, rolling
 from ..elements.app import _LOG, App, use_app
+from ..elements.types import DateFieldType, Meta
 from ..prefect_api import BY_HAND, Api, connect
 from ..rows import ledger, sync
 from ..rows.ending import DIED
@@ -36,6 +37,7 @@ from ..rows.ledger import Entry, entries
 from ..rows.stuck import SYNC, enter
 from .batch import execute_batch, record_batch
 from .execute import TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
+from .turn import Wait, of_batch, of_task, wait_for
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
@@ -74,7 +76,14 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             if due is not None:
                 return await asyncio.to_thread(_run_batch, app, template, datetime.fromisoformat(due), this)
             outcome = await asyncio.to_thread(
-                execute, app, template, taskId, this, clock.now, lost=lambda: _leave(_say_ended, app, this.id)
+                execute,
+                app,
+                template,
+                taskId,
+                this,
+                clock.now,
+                lost=lambda: _leave(_say_ended, app, this.id),
+                turn=partial(_turn, app),
             )
         except asyncio.CancelledError:
             # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
@@ -106,8 +115,18 @@ def _due(of: FlowRun) -> datetime:
     return datetime.fromisoformat(due.isoformat()) if due else clock.now()
 
 
+def _turn(app: App, database: str, template: Meta, entry: Entry) -> Wait | None:
+    before = of_task(app, database, partial(connect, app.path), template, entry)
+    return wait_for(template, entry.due, before, clock.now)
+
+
 def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
-    every = app.template(template).cfg.rowRuns == "all"
+    of = app.template(template)
+    every = of.cfg.rowRuns == "all"
+    if isinstance(of, DateFieldType):
+        before = of_batch(app, app.database_of(of.model_name), of, due)
+        if (wait := wait_for(of, due, before, clock.now)) is not None:
+            return _waiting(wait.until, wait.message)
 
     def told(entry: Entry, outcome: Outcome) -> None:
         if every or outcome.status == "error":
@@ -127,14 +146,20 @@ def _row(outcome: Outcome) -> State[Any]:
 
 
 def state_of(outcome: Outcome) -> State[Any]:
-    """The flow run's final state for an outcome."""
+    """The flow run's state for an outcome: a final one, but where it has to wait."""
     if outcome.status == "completed":
         text = "" if outcome.result is None else to_json(outcome.result)
         return Completed(message=text[:1000] or None)
     if outcome.status == "error":
         name = "TimedOut" if outcome.outcome == "timeout" else "Failed"
         return Failed(name=name, message=outcome.message)
+    if outcome.until is not None:
+        return _waiting(outcome.until, outcome.message)
     return Cancelled(message=outcome.message)
+
+
+def _waiting(until: datetime, message: str) -> State[Any]:
+    return Scheduled(scheduled_time=until, name="Waiting", message=message)
 
 
 def _run_name(app: App) -> Callable[[], str]:
