@@ -32,7 +32,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from prefect.utilities.importtools import load_script_as_module
 
-from . import wire
+from . import leaks, wire
 
 RUNS = 500  # flow runs of one process: whatever leaks ends with it
 GROWTH = 200_000_000  # bytes that it may grow by after its first run
@@ -150,6 +150,8 @@ class Child:
             return f"a run left the thread {left[0]!r}"
         if _has_children():
             return "a run left processes"
+        if leaks.there():
+            return "a run left database connections open"
         size = memory()
         self.size = self.size or size
         return f"it has grown by {(size - self.size) // 1_000_000} MB" if size - self.size > GROWTH else None

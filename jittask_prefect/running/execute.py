@@ -25,6 +25,7 @@ from ..rows.keys import as_text
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
 from ..rows.stuck import entry_of
+from . import leaks
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
 from .turn import Turn
@@ -232,7 +233,7 @@ class Attempt:
             with self.gate:
                 self.given_up = not self.settled
             if self.given_up:
-                self._roll_back()
+                self._roll_back(thread.ident)
                 return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
             thread.join()
         return self.outcome
@@ -276,16 +277,15 @@ class Attempt:
             yield
             self.settled = True
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, thread: int | None) -> None:
         """Take the database away from a function that does not return, so that nothing of it commits or locks."""
-        if self.session is None:
-            return
         try:
-            raw: Any = self.session.connection().connection.driver_connection
-            # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
-            for name in ("interrupt", "cancel"):
-                getattr(raw, name, lambda: None)()
-            raw.rollback()
+            row: Any = self.session and self.session.connection().connection.driver_connection
+            for raw in {id(one): one for one in (row, *leaks.of_thread(thread)) if one is not None}.values():
+                # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
+                for name in ("interrupt", "cancel"):
+                    getattr(raw, name, lambda: None)()
+                raw.rollback()
         except Exception as error:  # noqa: BLE001  drivers have errors of their own, and the function is at work meanwhile
             log.warning("the transaction of %s could not be rolled back: %s", self.entry.task_id, error)
 
