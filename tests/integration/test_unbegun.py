@@ -75,7 +75,7 @@ def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused
         for pid in set(processes) - {parent.pid}:
             os.kill(pid, signal.SIGSTOP)
         place.api.fill_schedule(place.deployments()[HOURLY]["id"], clock.now() - timedelta(hours=1), until=clock.now())
-        [old] = until(lambda: place.runs(HOURLY, "PENDING"), 30)
+        [old] = until(lambda: place.runs(HOURLY, "PENDING"), 60)
         os.kill(parent.pid, signal.SIGSTOP)
         try:
             later(place, 15)
@@ -103,7 +103,7 @@ def test_a_row_whose_run_had_begun_and_was_not_claimed(place: Place) -> None:
         later(place, 0)
         with place.app.engine().connect() as connection:
             connection.execute(text("BEGIN IMMEDIATE"))  # nobody can claim
-            until(lambda: place.runs(ROW, "RUNNING"), 30)
+            until(lambda: place.runs(ROW, "RUNNING"), 60)
             while found := family(here):
                 for pid in found:
                     os.kill(pid, signal.SIGKILL)
