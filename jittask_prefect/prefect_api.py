@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import httpx
 
@@ -45,6 +46,9 @@ class Api(Protocol):
 
     def ensure_pool(self, name: str, kind: str) -> str:
         """Make the work pool where it is missing; the type that it has, which nobody can change."""
+
+    def pool_kind(self, name: str) -> str | None:
+        """The type of a work pool; None where there is none of that name."""
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
         """The deployments that carry a tag, by name."""
@@ -194,6 +198,10 @@ class PrefectApi:
                     return self.ensure_pool(name, kind)
                 raise
         return kind
+
+    def pool_kind(self, name: str) -> str | None:
+        found = self._call("GET", f"/work_pools/{quote(name, safe='')}", missing_ok=True)
+        return None if found is None else str(found["type"])
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
         return self._deployments({"tags": {"all_": [tag]}})

@@ -92,6 +92,7 @@ class FakePrefect:
         self.calls: list[str] = []
         self.all_deployments: dict[str, dict[str, Any]] = {}
         self.all_runs: dict[str, dict[str, Any]] = {}
+        self.pools: dict[str, str] = {}
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.pages: dict[str, str] = {}
         self._by_key: dict[tuple[str, str], str] = {}
@@ -107,7 +108,12 @@ class FakePrefect:
 
     def ensure_pool(self, name: str, kind: str) -> str:
         self._called("ensure_pool")
+        self.pools[name] = kind
         return kind
+
+    def pool_kind(self, name: str) -> str | None:
+        self._called("pool_kind")
+        return self.pools.get(name)
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
         self._called("deployments")
@@ -175,6 +181,7 @@ class FakePrefect:
             "id": str(uuid.uuid4()),
             "name": name,
             "deployment_id": deployment_id,
+            "work_pool_name": deployment.get("work_pool_name"),
             "idempotency_key": key,
             "tags": [*deployment["tags"], *tags],
             "parameters": dict(parameters),

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
 from ..elements.app import App
 from ..elements.types import DateFieldType
 from . import ledger, limits
-from .ending import RESTORED, came_to_nothing, ending_of, never_begun
+from .ending import RESTORED, Patience, came_to_nothing, ending_of, never_begun
 from .ledger import entries
 
 MOST = 500  # rows of one flow run
@@ -129,7 +129,9 @@ def empty(connection: Connection, runs: Sequence[str]) -> list[str]:
     return [run for run in runs if run not in left]
 
 
-def fate(connection: Connection, run: Mapping[str, Any] | None, due: datetime, now: datetime) -> Ending | bool | None:
+def fate(
+    connection: Connection, run: Mapping[str, Any] | None, due: datetime, now: datetime, patience: Patience
+) -> Ending | bool | None:
     """What a batch's flow run means for a task of it that still waits.
 
     Args:
@@ -137,6 +139,7 @@ def fate(connection: Connection, run: Mapping[str, Any] | None, due: datetime, n
         run: The flow run; None where it is gone.
         due: When it is due.
         now: The present instant.
+        patience: How long a run may take to begin.
 
     Returns:
         True: the task needs another flow run. An ending: the task has ended. None: it is to wait.
@@ -148,8 +151,10 @@ def fate(connection: Connection, run: Mapping[str, Any] | None, due: datetime, n
         return True  # it joined too late; or the ledger is an older copy, and the run's results say what was done
     if kind == "RUNNING":
         last = _last_sign(connection, run["id"])
-        return (last is not None and now - last > QUIET) or (last is None and never_begun(run, due, now)) or None
-    return ending_of(run) or never_begun(run, due, now) or None
+        return (
+            (last is not None and now - last > QUIET) or (last is None and never_begun(run, due, now, patience)) or None
+        )
+    return ending_of(run) or never_begun(run, due, now, patience) or None
 
 
 def _last_sign(connection: Connection, run_id: str) -> datetime | None:

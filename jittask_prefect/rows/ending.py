@@ -12,11 +12,15 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from ..prefect_api import BY_HAND
+from ..prefect_api import BY_HAND, Api
 from . import ledger
 from .ledger import entries
 
-TO_BEGIN = timedelta(minutes=3)  # what a run takes at most from Pending to its claim
+# What a run takes at most from Pending to its claim: where its process, or container, is started only then; and in a
+# pool of ours, whose worker has a process ready beforehand. With a sync each minute the latter is taken up in 80 s.
+TO_BEGIN, TO_BEGIN_WARM = timedelta(minutes=3), timedelta(seconds=20)
+WARM = "jittask"  # the type of a work pool of ours
+DIED = "error: worker died"
 # How a cancelled run says that a person ended it; what else begins with our words the ledger ended by itself.
 FORCED = "ended: forced end"
 _FORCED = (FORCED, BY_HAND, "ended: the execution is no longer")
@@ -35,14 +39,35 @@ def came_to_nothing(run: Mapping[str, Any] | None) -> bool:
     return kind == "CRASHED" or (kind == "FAILED" and ending_of(run) is None)
 
 
-def never_begun(run: Mapping[str, Any] | None, due: datetime, now: datetime) -> bool:
+class Patience:
+    """How long a run may take to begin: by the type of its work pool, which is asked for once, where it matters.
+
+    Args:
+        api: Prefect.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._kinds: dict[str, str | None] = {}
+
+    def over(self, run: Mapping[str, Any], waited: timedelta) -> bool:
+        """Whether a run that has waited so long will not begin any more."""
+        if waited <= TO_BEGIN_WARM or waited > TO_BEGIN:
+            return waited > TO_BEGIN
+        pool = run.get("work_pool_name")
+        if pool and pool not in self._kinds:
+            self._kinds[pool] = self._api.pool_kind(pool)
+        return bool(pool) and self._kinds[str(pool)] == WARM
+
+
+def never_begun(run: Mapping[str, Any] | None, due: datetime, now: datetime, patience: Patience) -> bool:
     """Whether the worker of a waiting task's run died before it claimed the task: another run is made.
 
     One that is only slow is refused: the claim lets one execution through.
     """
     if run is None or run.get("state_type") not in ("PENDING", "RUNNING"):
         return False
-    return now - max(due, since(run)) > TO_BEGIN
+    return patience.over(run, now - max(due, since(run)))
 
 
 def since(run: Mapping[str, Any]) -> datetime:

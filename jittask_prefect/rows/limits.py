@@ -23,6 +23,19 @@ from . import ledger
 from .ledger import Entry, entries, states
 
 QUEUED = "queued"  # the outcome of a pending task that waits for a slot
+_earlier = entries.alias()
+_first = or_(
+    entries.c.nominal.is_(None),
+    ~select(_earlier.c.task_id)
+    .where(
+        _earlier.c.template == entries.c.template,
+        _earlier.c.row_key == entries.c.row_key,
+        _earlier.c.due < entries.c.due,
+        _earlier.c.nominal.is_not(None),
+        _earlier.c.status.in_(ledger.OPEN),
+    )
+    .exists(),
+)  # no earlier occurrence of the same row, or schedule, is open
 NEXT = "next"  # of one whose turn it is, until it has another flow run
 HELD_SECONDS = 60.0  # that a place is held for a task that was let through
 _TURN = "turn"
@@ -99,7 +112,7 @@ def let_through(app: App, database: str, now: datetime) -> None:
         taken: dict[str, int] = defaultdict(int)
         for owner in _owners(connection, now):
             taken[owner.template] += 1
-        ours = (in_line, entries.c.due <= now)
+        ours = (in_line, entries.c.due <= now, _first)
         oldest = select(entries.c.template).where(*ours).group_by(entries.c.template).order_by(func.min(entries.c.due))
         for template in connection.execute(oldest).scalars().all():
             free = app.cfg.maxConcurrency - sum(taken.values())
@@ -110,10 +123,12 @@ def let_through(app: App, database: str, now: datetime) -> None:
             order = which.group_by(entries.c.due, alone).order_by(entries.c.due, alone).limit(max(0, free))
             for due, task in connection.execute(order).all():
                 one = entries.c.task_id == task if task else and_(entries.c.due == due, entries.c.batch.is_not(None))
+                mine = select(entries.c.task_id).where(*ours, entries.c.template == template, one)
+                ids = connection.execute(mine).scalars().all()
                 place = {"owner": _PLACE + (task or f"{template} {due.isoformat()}"), "message": "", "outcome": NEXT}
                 until = now + timedelta(seconds=HELD_SECONDS)
-                mine = update(entries).where(*ours, entries.c.template == template, one)
-                connection.execute(mine.values(**place, lease_until=until))
+                held = update(entries).where(entries.c.task_id.in_(ids))
+                connection.execute(held.values(**place, lease_until=until))
                 taken[template] += 1
 
 

@@ -14,7 +14,7 @@ from ..elements.types import DateFieldType
 from ..errors import JittaskError
 from ..prefect_api import LIVE, PAGE, Api
 from . import batches, ledger
-from .ending import came_to_nothing, ending_of, never_begun, settle
+from .ending import DIED, Patience, came_to_nothing, ending_of, never_begun, settle
 from .handover import Keep, chunks
 from .ledger import Entry, entries
 
@@ -137,15 +137,17 @@ def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
 
 def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: datetime, keep: Keep) -> list[Entry]:
     """Ask for the runs of some tasks by id, and take up what became of them; the tasks that were closed."""
-    closed = []
+    closed, patience = [], Patience(api)
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
         ids = sorted({e.flow_run_id for e in part})
         runs = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
         batched = [e for e in part if e.batch is not None]
         own = [e for e in part if e.batch is None]
-        spent, endings = _of_batches(app, database, api, batched, runs, now)
-        spent += [e for e in own if came_to_nothing(run := runs.get(e.flow_run_id)) or never_begun(run, e.due, now)]
+        spent, endings = _of_batches(app, database, api, batched, runs, now, patience)
+        spent += [
+            e for e in own if came_to_nothing(run := runs.get(e.flow_run_id)) or never_begun(run, e.due, now, patience)
+        ]
         endings += [(e, ending) for e in own if (run := runs.get(e.flow_run_id)) and (ending := ending_of(run))]
         if spent or endings:
             with app.engine(database).begin() as connection:
@@ -161,14 +163,20 @@ def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: dateti
 
 
 def _of_batches(
-    app: App, database: str, api: Api, waiting: Sequence[Any], runs: Mapping[str, Mapping[str, Any]], now: datetime
+    app: App,
+    database: str,
+    api: Api,
+    waiting: Sequence[Any],
+    runs: Mapping[str, Mapping[str, Any]],
+    now: datetime,
+    patience: Patience,
 ) -> tuple[list[Any], list[tuple[Any, batches.Ending]]]:
     """Of tasks in batches, those that need another flow run, and those that have ended."""
     spent, endings = [], []
     for run_id in {e.flow_run_id for e in waiting}:
         mine, run = [e for e in waiting if e.flow_run_id == run_id], runs.get(run_id)
         with app.engine(database).connect() as connection:
-            found = batches.fate(connection, run, mine[0].due, now)
+            found = batches.fate(connection, run, mine[0].due, now, patience)
         results = batches.results_of(api.table(run_id)) if found is True and run else {}
         for entry in mine:
             if (ending := results.get(entry.task_id) or found) is True:
@@ -200,7 +208,7 @@ def recover(app: App, database: str, now: datetime) -> list[Entry]:
             died = {
                 "status": "error",
                 "outcome": "died",
-                "message": "error: worker died",
+                "message": DIED,
                 "finished": now,
                 "owner": None,
                 "dirty": True,

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..elements.app import App
+from ..elements.app import DEFAULT, App
 from ..errors import JittaskError, LedgerError
 from ..prefect_api import Api
 from . import claims, ledger, watermarks
@@ -25,6 +25,7 @@ from .ledger import Entry, entries
 from .plan import Action, Report
 from .planning import fingerprint, pieces, plan, templates_of
 from .reconcile import reconcile, recover, templates_in
+from .stuck import scheduled, take_up
 
 __all__ = ["Report", "app_tag", "fingerprint", "hand_over", "plain", "plan", "run"]
 
@@ -154,6 +155,8 @@ def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) 
         if database not in report.down:
             keep()
             report.died += [(database, entry) for entry in reconcile(app, database, api, now, keep)]
+            if database == DEFAULT:
+                take_up(app, api, scheduled(app), now)
             hand_over(app, database, api, now, report, keep)
             ended = end_cancelling(app, database, api, templates_in(app, database), now, report)
             report.died += [(database, entry) for entry in ended]

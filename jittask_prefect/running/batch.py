@@ -23,9 +23,12 @@ from ..prefect_api import Api
 from ..rows import claims, ledger, limits
 from ..rows.batches import MOST
 from ..rows.ledger import Entry, entries
-from .execute import EARLY_SECONDS, LOOK_SECONDS, TAKEN, WAIT_SECONDS, Attempt, Outcome, Run
+from ..rows.limits import Full
+from .begin import LOOK_SECONDS, TAKEN, WAIT_SECONDS, Outcome, Run
+from .execute import EARLY_SECONDS, Attempt
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, next_of_row
+from .turn import Wait
 
 log = logging.getLogger("jittask")
 TRIES = 3  # rows that a commit tries to claim
@@ -72,6 +75,7 @@ def execute_batch(
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     told: Told | None = None,
+    turn: Callable[[], Wait | None] | None = None,
 ) -> Ended:
     """Run the tasks of a template that are due at one instant, at most 500, each at most once.
 
@@ -84,6 +88,7 @@ def execute_batch(
         lost: Called from another thread when the row that is at work was ended: it must end the process.
         sleep: Waits for the due time where the run began a moment early, and before a row is tried again; in seconds.
         told: Called after each row.
+        turn: Asked before the first row: whether earlier occurrences of the rows come first.
     """
     template = app.template(name)
     if not isinstance(template, DateFieldType):
@@ -94,7 +99,7 @@ def execute_batch(
         sleep(early)
     owner = me()
     with kept(app, database, owner, clock, lost) as hold:
-        return _Batch(app, database, template, due, run, owner, clock, hold).work(sleep, told)
+        return _Batch(app, database, template, due, run, owner, clock, hold, turn).work(sleep, told)
 
 
 def record_batch(api: Api, run_id: str, ended: Ended) -> None:
@@ -125,9 +130,11 @@ class _Batch:
         owner: str,
         clock: Clock,
         hold: Hold,
+        turn: Callable[[], Wait | None] | None,
     ) -> None:
         self.app, self.database, self.template, self.due = app, database, template, due
         self.run, self.owner, self.clock, self.hold = run, owner, clock, hold
+        self.turn = turn
         self.waiting: deque[Entry] = deque()
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
@@ -187,14 +194,17 @@ class _Batch:
         """Claim a row where the commit of another could not, once there is a slot for the batch."""
         waited = 0.0
         while True:
-            with self.app.engine(self.database).begin() as connection:
-                entry = self._claim(connection)
-                full = entry and limits.full(connection, self.app, self.template, entry, self.clock())
-                if not full:
-                    return entry
-                connection.rollback()
-            self.waiting.clear()
-            if waited >= WAIT_SECONDS or self.again:
+            wait = self.turn() if self.turn and not self.ended.tasks and not self.again else None
+            full = Full("queue", wait.reason) if wait else None
+            if full is None:
+                with self.app.engine(self.database).begin() as connection:
+                    entry = self._claim(connection)
+                    full = limits.full(connection, self.app, self.template, entry, self.clock()) if entry else None
+                    if full is None:
+                        return entry
+                    connection.rollback()
+                self.waiting.clear()
+            if waited >= WAIT_SECONDS or self.again or (wait and wait.long):
                 break
             sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -32,10 +33,11 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from prefect.utilities.importtools import load_script_as_module
 
-from . import wire
+from . import leaks, wire
 
 RUNS = 500  # flow runs of one process: whatever leaks ends with it
 GROWTH = 200_000_000  # bytes that it may grow by after its first run
+LOGGED, LINE = 20_000_000, 200  # bytes of one run's log that are kept, and what a line counts beside its text
 POOL_THREADS = "jittask-pool"
 # Threads that stay with reason: ours, and Prefect's services, which one run starts for all.
 STAYING = ("jittask-", "AnyIO worker", "GlobalEventLoop", "RunSyncEventLoop", "EventsWorker")
@@ -55,7 +57,7 @@ class Child:
         self.file: str | None = None
         self.flows: dict[str, Flow[..., Any]] = {}
         self.watched: dict[str, int] = {}
-        self.runs = self.size = 0
+        self.runs = self.size = self.logged = 0
 
     async def serve(self, file: str | None, directory: str | None) -> None:
         """Answer jobs until the pipe ends, which ends the process.
@@ -68,7 +70,7 @@ class Child:
         loop.set_default_executor(ThreadPoolExecutor(4, thread_name_prefix=POOL_THREADS))
         jobs: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         threading.Thread(target=self._read, args=(loop, jobs), name="jittask-pipe", daemon=True).start()
-        set_api_log_sink(lambda line: self.pipe.send({"log": line}))
+        set_api_log_sink(self._log)
         heartbeat = PREFECT_FLOWS_HEARTBEAT_FREQUENCY
         own = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
         # The worker sees itself when a child dies; a heartbeat costs a thread and an event for each run.
@@ -84,6 +86,14 @@ class Child:
                     # A task has a context of its own: nothing of one run is seen by the next.
                     answer = await asyncio.create_task(self._do(job))
                     self.pipe.send({"answer": answer})
+
+    def _log(self, line: dict[str, Any]) -> None:
+        """Send a line for the API: of a run that says too much, once it has, only warnings, and those up to as much."""
+        before, self.logged = self.logged, self.logged + LINE + len(str(line.get("message")))
+        if self.logged <= LOGGED or (line.get("level", 0) >= logging.WARNING and self.logged <= 2 * LOGGED):
+            self.pipe.send({"log": line})
+        elif before <= LOGGED:
+            self.pipe.send({"log": {**line, "message": f"more than {LOGGED // 1_000_000} MB: the rest is not kept"}})
 
     def _read(self, loop: asyncio.AbstractEventLoop, jobs: asyncio.Queue[dict[str, Any]]) -> None:
         for job in self.pipe.messages():
@@ -103,7 +113,7 @@ class Child:
             if "state" in job:
                 await call_hooks(flow, flow_run, State.model_validate(job["state"]))
                 return {"leave": None}
-            known = set(threading.enumerate())
+            known, self.logged = set(threading.enumerate()), 0
             failed = await _run(flow, flow_run)
         self.runs += 1
         return {"failed": failed, "leave": self._leave(known)}
@@ -150,6 +160,8 @@ class Child:
             return f"a run left the thread {left[0]!r}"
         if _has_children():
             return "a run left processes"
+        if leaks.there():
+            return "a run left database connections open"
         size = memory()
         self.size = self.size or size
         return f"it has grown by {(size - self.size) // 1_000_000} MB" if size - self.size > GROWTH else None

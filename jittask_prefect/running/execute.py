@@ -11,51 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, update
 
-from ..elements.app import _ROW_SESSION, DEFAULT, App, RowSession
+from ..elements.app import _ROW_SESSION, App, RowSession
 from ..elements.types import DateFieldType, Meta, Task
-from ..errors import JittaskError, UnknownTask
-from ..rows import claims, ledger, limits, scan
-from ..rows.ending import FORCED
+from ..errors import JittaskError
+from ..rows import claims, ledger, scan
 from ..rows.keys import as_text
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
-from .lease import LEASE_SECONDS, Clock, Hold, kept, me
+from . import leaks
+from .begin import TAKEN, Outcome, Run, begin, entered, locate
+from .lease import Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
+from .turn import Turn
 
 __all__ = ["Attempt", "Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
 
-WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2  # for a slot, before a flow run is given up; between two looks
 EARLY_SECONDS = 15.0  # the worker's prefetch and some; what is earlier somebody started by hand
 log = logging.getLogger("jittask")
-
-
-@dataclass(frozen=True)
-class Run:
-    """The flow run that executes; `due` is when it was to start, `auto` that its schedule made it."""
-
-    id: str
-    due: datetime
-    auto: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an execution ended: `completed`, `error` or `ended`, with the reason and the function's result."""
-
-    status: str
-    outcome: str
-    message: str
-    result: Any = None
-
-
-REPLACED = f"{FORCED}: a later execution replaces it"
-TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
 
 
 class RefusedError(JittaskError):
@@ -70,17 +47,6 @@ class Ended(Exception):
         self.outcome, self.message, self.moved = outcome, message, moved
 
 
-def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
-    """The database and the entry of a task id, or of a flow run's id, in any database of the app."""
-    for database in app.databases():
-        with app.engine(database).connect() as connection:
-            ledger.require(connection, database or "the app's database")
-            entry = ledger.find(connection, task_id)
-        if entry is not None:
-            return database, entry
-    return None
-
-
 def execute(
     app: App,
     name: str,
@@ -91,6 +57,7 @@ def execute(
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     end: Callable[[str], object] | None = None,
+    turn: Turn | None = None,
 ) -> Outcome:
     """Run one task, at most once for its identity.
 
@@ -104,17 +71,18 @@ def execute(
         sleep: Waits between retries, for a slot, and for the due time where the run began a moment early; in seconds.
         end: Ends another execution that this one replaces, by its task id, and returns once its process is gone; absent
             it is ended in the ledger, which its process looks at each second.
+        turn: Asked before the task is claimed, with its database: whether it has to wait for others.
 
     Returns:
         How it ended. A function's failure is an outcome, never an exception.
     """
     owner = me()
     template = app.template(name)
-    database, entry = _entry(app, template, task_id, run, clock())
+    database, entry = entered(app, template, task_id, run, clock())
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
         sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
-    begun = _begin(app, database, template, entry, owner, run, clock, sleep, end)
+    begun = begin(app, database, template, entry, owner, run, clock, sleep, end, turn)
     if isinstance(begun, Outcome):
         return begun
     entry = begun
@@ -125,95 +93,6 @@ def execute(
     if outcome.status == "error":
         next_of_row(app, database, entry, clock())
     return outcome
-
-
-def _entry(app: App, template: Meta, task_id: str | None, run: Run, now: datetime) -> tuple[str, Entry]:
-    """The ledger entry of the execution; one is made for a run of the schedule, or of a person."""
-    if task_id is not None:
-        found = locate(app, task_id)
-        if found is None:
-            raise UnknownTask(f"there is no task {task_id!r} in the ledger")
-        return found
-    nominal = None
-    if run.auto:
-        series = template.series()
-        occurrence = series.contains(run.due) if series else None
-        nominal = occurrence.nominal if occurrence else run.due
-    entry = Entry(
-        task_id=run.id,
-        template=template.fullName,
-        nominal=nominal,
-        due=run.due,
-        created=now,
-        flow_run_id=run.id,
-        dirty=False,
-    )
-    with app.engine().begin() as connection:
-        ledger.require(connection, "the app's database")
-        if not ledger.insert_once(connection, entries, entry.model_dump()) and ledger.find(connection, run.id) is None:
-            # The unique identity is taken: another run has this occurrence. It stands in the records, apart.
-            twin = entry.model_dump() | {
-                "nominal": None,
-                "status": "ended",
-                "outcome": "skipped",
-                "returned": True,
-                "finished": now,
-            }
-            twin["message"] = "not run: another run has this occurrence"
-            ledger.insert_once(connection, entries, twin)
-    return DEFAULT, entry
-
-
-def _begin(
-    app: App,
-    database: str,
-    template: Meta,
-    entry: Entry,
-    owner: str,
-    run: Run,
-    clock: Clock,
-    sleep: Callable[[float], None],
-    end: Callable[[str], object] | None,
-) -> Entry | Outcome:
-    """Claim the task, once there is a slot for it; or why it is not run."""
-    task_id, engine, waited = entry.task_id, app.engine(database), 0.0
-    while True:
-        with engine.begin() as connection:
-            if not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
-                return _not_run(ledger.find(connection, task_id))
-            full = limits.full(connection, app, template, entry, clock())
-            if full is None:
-                return ledger.find(connection, task_id) or entry
-            connection.rollback()
-        if full.overlap == "replace":
-            for other in full.oldest:
-                end(other) if end else _end(app, database, other, clock())
-        elif full.overlap == "skip" or waited >= WAIT_SECONDS:
-            break
-        else:
-            sleep(LOOK_SECONDS)
-            waited += LOOK_SECONDS
-    with engine.begin() as connection:
-        if full.overlap == "queue" and limits.queue(connection, full, entries.c.task_id == task_id):
-            return Outcome("ended", "skipped", f"not run: queued: {full.reason}")
-        why = f"not run: {full.reason}"
-        if ledger.close(connection, task_id, outcome="skipped", message=why, now=clock()):
-            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
-    if after_return(app, database, task_id):
-        next_of_row(app, database, entry, clock())
-    return Outcome("ended", "skipped", why)
-
-
-def _not_run(found: Entry | None) -> Outcome:
-    status = found.status if found else "gone"
-    message = f" ({found.message})" if found and found.message else ""
-    return Outcome("ended", "skipped", f"not run: the task is {status}{message}")
-
-
-def _end(app: App, database: str, task_id: str, now: datetime) -> None:
-    with app.engine(database).begin() as connection:
-        ledger.close(connection, task_id, outcome="forced", message=REPLACED, now=now, within=ledger.OPEN)
-    after_return(app, database, task_id)
 
 
 def _attempts(
@@ -287,7 +166,7 @@ class Attempt:
             with self.gate:
                 self.given_up = not self.settled
             if self.given_up:
-                self._roll_back()
+                self._roll_back(thread.ident)
                 return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
             thread.join()
         return self.outcome
@@ -331,16 +210,15 @@ class Attempt:
             yield
             self.settled = True
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, thread: int | None) -> None:
         """Take the database away from a function that does not return, so that nothing of it commits or locks."""
-        if self.session is None:
-            return
         try:
-            raw: Any = self.session.connection().connection.driver_connection
-            # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
-            for name in ("interrupt", "cancel"):
-                getattr(raw, name, lambda: None)()
-            raw.rollback()
+            row: Any = self.session and self.session.connection().connection.driver_connection
+            for raw in {id(one): one for one in (row, *leaks.of_thread(thread)) if one is not None}.values():
+                # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
+                for name in ("interrupt", "cancel"):
+                    getattr(raw, name, lambda: None)()
+                raw.rollback()
         except Exception as error:  # noqa: BLE001  drivers have errors of their own, and the function is at work meanwhile
             log.warning("the transaction of %s could not be rolled back: %s", self.entry.task_id, error)
 

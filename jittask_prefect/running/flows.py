@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,21 +30,24 @@ from sqlalchemy.exc import SQLAlchemyError
 from .. import clock, rolling
 from ..dialogs import flows as dialogs
 from ..elements.app import _LOG, DEFAULT, App, use_app
-from ..elements.types import DateFieldType
+from ..elements.types import DateFieldType, Meta
 from ..errors import PrefectApiError
 from ..prefect_api import BY_HAND, Api, connect
 from ..rows import ledger, limits, sync
+from ..rows.ending import DIED
 from ..rows.handover import hand_over
 from ..rows.keys import to_json
 from ..rows.ledger import Entry, entries
 from ..rows.plan import Report
+from ..rows.stuck import SYNC, enter
 from . import forced
 from .batch import execute_batch, record_batch
-from .execute import REPLACED, TAKEN, Outcome, Run, after_return, execute, locate, me, next_of_row
+from .begin import REPLACED, TAKEN, Outcome, Run
+from .execute import execute, locate, me
+from .task import after_return, next_of_row
+from .turn import Wait, look, of_batch, of_task
 
-SYNC = "jittask.sync"
 SYNC_NAME = "jittask_sync"
-DIED = "error: worker died"
 LATE_SECONDS = 30.0
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
@@ -81,7 +84,9 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             if due is not None:
                 return await asyncio.to_thread(_run_batch, app, template, datetime.fromisoformat(due), this)
             lost, end = partial(_leave, _say_ended, app, this.id), partial(_replace, app)
-            outcome = await asyncio.to_thread(execute, app, template, taskId, this, clock.now, lost=lost, end=end)
+            outcome = await asyncio.to_thread(
+                execute, app, template, taskId, this, clock.now, lost=lost, end=end, turn=partial(_turn, app)
+            )
             await asyncio.to_thread(_make_way, app, template)
         except asyncio.CancelledError:
             # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
@@ -113,8 +118,20 @@ def _due(of: FlowRun) -> datetime:
     return datetime.fromisoformat(at.isoformat()).astimezone(UTC) if at else clock.now()
 
 
+def _turn(app: App, database: str, template: Meta, entry: Entry) -> Wait | None:
+    before = of_task(app, database, partial(connect, app.path), template, entry)
+    return look(template, entry.due, before, clock.now())
+
+
+def _turn_of_batch(app: App, name: str, due: datetime) -> Wait | None:
+    template = app.template(name)
+    database = app.database_of(template.model_name) if isinstance(template, DateFieldType) else DEFAULT
+    return look(template, due, of_batch(app, database, template, due), clock.now())
+
+
 def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
-    every = app.template(template).cfg.rowRuns == "all"
+    of = app.template(template)
+    every = of.cfg.rowRuns == "all"
 
     def told(entry: Entry, outcome: Outcome) -> None:
         if every or outcome.status == "error":
@@ -122,7 +139,8 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
             _row.with_options(task_run_name=name)(outcome, return_state=True)
 
     lost = partial(_leave, _say_row_ended, app, this.id)
-    ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told)
+    turn = partial(_turn_of_batch, app, template, due)
+    ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told, turn=turn)
     record_batch(connect(app.path), this.id, ended)
     _make_way(app, template)
     if ended.queued and not ended.tasks:
@@ -176,10 +194,9 @@ def _run_name(app: App) -> Callable[[], str]:
         template = runtime.parameters.get("template")
         if of is None or not of.auto_scheduled or template not in app.names("tasks"):
             return str(runtime.name)
-        due = _due(of)
         return (
             sync.plain(app.template(template).title)
-            + f" · {due.astimezone(app.template(template).timer.zone):%Y-%m-%d %H:%M}"
+            + f" · {_due(of).astimezone(app.template(template).timer.zone):%Y-%m-%d %H:%M}"
         )
 
     return name
@@ -219,13 +236,14 @@ def _say_row_ended(app: App, run_id: str) -> None:
 def _say_terminated(app: App, run_id: str) -> None:
     """The process was told to end: by a Cancel, or because the worker ends."""
     api = connect(app.path)
-    state = (api.run(run_id) or {}).get("state") or {}
+    run = api.run(run_id) or {}
+    state = run.get("state") or {}
     if state.get("type") in ("CANCELLING", "CANCELLED"):
         kind, outcome, message = "CANCELLED", "forced", state.get("message") or BY_HAND
     else:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
-    record_end(app, run_id, outcome, message, clock.now())
+    record_end(app, run_id, outcome, message, clock.now(), run)
 
 
 def _on_end(app: App, outcome: str, message: str) -> Any:
@@ -233,25 +251,31 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
 
     def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         # By the run, not the task: a task that was taken up again belongs to another run by now.
-        record_end(app, str(flow_run.id), outcome, message, clock.now())
+        record_end(app, str(flow_run.id), outcome, message, clock.now(), flow_run.model_dump(mode="json"))
 
     return hook
 
 
-def record_end(app: App, run_id: str, outcome: str, message: str, now: datetime) -> None:
+def record_end(
+    app: App, run_id: str, outcome: str, message: str, now: datetime, run: Mapping[str, Any] | None = None
+) -> None:
     """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
     A task whose worker died, and which has retries left, begins again instead; so do the rows of a batch that were not
-    begun.
+    begun, and the run of a schedule (`run`, as Prefect has it) that the ledger does not know yet.
     """
+    unknown = True
     for database in app.databases():
         with app.engine(database).begin() as connection:
             found = ledger.of_run(connection, run_id)
+            unknown = unknown and not found
             if outcome == "died":
                 waits = (entries.c.flow_run_id == run_id, entries.c.status == "pending", entries.c.batch.is_not(None))
                 connection.execute(update(entries).where(*waits).values(dirty=True))
         for entry in found:
             _record_end(app, database, entry, outcome, message, now)
+    if unknown and run and outcome == "died":
+        enter(app, run, now)
 
 
 def _record_end(app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime) -> None:
@@ -302,8 +326,8 @@ def _sync_flow(app: App) -> AnyFlow:
 
     def name() -> str:
         context = FlowRunContext.get()
-        due = context.flow_run.expected_start_time if context and context.flow_run else None
-        return f"sync · {(due or clock.now()).astimezone(app.zone):%Y-%m-%d %H:%M}"
+        due = _due(context.flow_run) if context and context.flow_run else clock.now()
+        return f"sync · {due.astimezone(app.zone):%Y-%m-%d %H:%M}"
 
     options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": _storage()}
     return flow(name=SYNC, flow_run_name=name, **options)(jittask_sync)

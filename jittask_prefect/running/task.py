@@ -7,6 +7,7 @@ import inspect
 import json
 import logging
 import os
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..errors import JittaskError
 from ..rows import claims, hooks, ledger, scan
 from ..rows.ledger import Entry
 from ..rows.plan import Action
+from . import leaks
 
 log = logging.getLogger("jittask")
 
@@ -33,10 +35,19 @@ def task_of(
 
 
 def call(template: Meta, task: Task) -> Any:
-    """Call a Type's `handle`, and wait for what an async function gives."""
-    process = os.getpid()
+    """Call a Type's `handle`, and wait for what an async function gives.
+
+    Raises:
+        LeftOpenError: It left a transaction open, on a connection of its own.
+    """
+    process, before = os.getpid(), leaks.there()
     try:
         task.result = _awaited(template.handle(task))
+        leaks.close(before)
+    except BaseException:
+        with suppress(leaks.LeftOpenError):  # what it raised is the reason
+            leaks.close(before)
+        raise
     finally:
         if os.getpid() != process:
             os._exit(0)  # a copy that the function forked: the task is its parent's, and so are the connections

@@ -1,4 +1,4 @@
-"""The dialogs and the notices on a real server with a real worker: submitted as the UI submits, and what becomes of it."""
+"""The dialogs and the notices on a real server: submitted as the UI submits, and what becomes of it."""
 
 from __future__ import annotations
 

@@ -34,11 +34,11 @@ def database(request: pytest.FixtureRequest, url: Callable[[str], str]) -> str:
 
 
 def asked(s: Shop, instant: str) -> list[str]:
-    """What one sync asks of Prefect about runs, before the one question for those that nobody ends."""
+    """What one sync asks of Prefect about runs, before the two questions for those that nobody begins, or ends."""
     s.api.calls.clear()
     s.sync(instant)
-    *calls, last = [call for call in s.api.calls if call not in ("deployments", "named")]
-    assert last == "runs"
+    *calls, begins, ends = [call for call in s.api.calls if call not in ("deployments", "named")]
+    assert begins == ends == "runs"
     return calls
 
 

@@ -1,0 +1,124 @@
+"""Runs of schedules whose process died before the ledger knew of them: they get an entry, and so another run.
+
+A run that a schedule made stands in the ledger from its claim on. Where worker or machine die between Prefect's Pending
+and the claim, the run stays as it is for ever, on a self-hosted server. Where its process alone died it is Crashed, and
+the hook of that enters it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import or_, select
+
+from ..elements.app import App
+from ..elements.types import DateFieldType, Meta
+from ..errors import JittaskError
+from ..prefect_api import PAGE, Api
+from . import ledger
+from .ending import DIED, Patience, never_begun, since
+from .ledger import Entry, entries
+
+SYNC = "jittask.sync"
+SYNC_LEFT = timedelta(minutes=15)  # a sync that began so long ago, and has not the lease, has died
+log = logging.getLogger("jittask")
+
+
+def entry_of(template: Meta, run_id: str, due: datetime, auto: bool, now: datetime) -> Entry:
+    """The ledger entry of a scheduled template's run.
+
+    Args:
+        template: The template.
+        run_id: The run.
+        due: When it was to start.
+        auto: A schedule made it: it stands for an occurrence, and no other run does.
+        now: The present instant.
+    """
+    nominal = None
+    if auto:
+        series = template.series()
+        occurrence = series.contains(due) if series else None
+        nominal = occurrence.nominal if occurrence else due
+    return Entry(
+        task_id=run_id, template=template.fullName, nominal=nominal, due=due, created=now, flow_run_id=run_id,
+        dirty=False,
+    )  # fmt: skip
+
+
+def scheduled(app: App) -> list[str]:
+    """The names of the scheduled templates."""
+    return [template.fullName for template in app.templates() if not isinstance(template, DateFieldType)]
+
+
+def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
+    """Enter the runs that nobody will begin, so that the hand-over makes another run of each.
+
+    One that is only slow is refused: the claim lets one execution through. Syncs that stayed are marked as crashed: the
+    next one does their work.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        names: The scheduled templates.
+        now: The present instant.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached.
+    """
+    found = api.runs(
+        limit=PAGE,
+        sort="EXPECTED_START_TIME_ASC",
+        deployments={"name": {"any_": [*names, SYNC]}},
+        flow_runs={"state": {"type": {"any_": ["PENDING", "RUNNING"]}}},
+    )
+    patience = Patience(api)
+    left = [run for run in found if _left(run, now, patience)]
+    if not left:
+        return
+    ids = [run["id"] for run in left]
+    query = select(entries.c.task_id, entries.c.flow_run_id)
+    query = query.where(or_(entries.c.task_id.in_(ids), entries.c.flow_run_id.in_(ids)))
+    with app.engine().connect() as connection:
+        known = {value for record in connection.execute(query) for value in record}
+    for run in left:
+        if run["id"] not in known and "taskId" not in (run.get("parameters") or {}) and not enter(app, run, now):
+            api.set_state(run["id"], "CRASHED", message=DIED, force=True)
+
+
+def _left(run: Mapping[str, Any], now: datetime, patience: Patience) -> bool:
+    if (run.get("parameters") or {}).get("template"):
+        return never_begun(run, _due(run), now, patience)
+    return now - since(run) > SYNC_LEFT
+
+
+def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
+    """Write down a run whose process died as a task that is to get another one.
+
+    Args:
+        app: The app.
+        run: The run, which no entry has.
+        now: The present instant.
+
+    Returns:
+        False where it is no scheduled task's, or its occurrence has another run.
+    """
+    about = run.get("parameters") or {}
+    if not about.get("template") or "due" in about or "taskId" in about:
+        return False
+    try:
+        template = app.template(about["template"])
+    except JittaskError:
+        return True  # another sync finds it again, once it loads
+    entry = entry_of(template, run["id"], _due(run), bool(run.get("auto_scheduled")), now)
+    with app.engine().begin() as connection:
+        if not ledger.insert_once(connection, entries, entry.model_dump() | {"dirty": True}):
+            return False
+    log.warning("%s, due %s: its worker died before it began; it gets another run", template.fullName, entry.due)
+    return True
+
+
+def _due(run: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(run["expected_start_time"])

@@ -1,0 +1,158 @@
+"""How an execution begins: its entry, its turn, its claim and its slot; or why it is not run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import update
+
+from ..elements.app import DEFAULT, App
+from ..elements.types import Meta
+from ..errors import UnknownTask
+from ..rows import claims, ledger, limits
+from ..rows.ending import FORCED
+from ..rows.ledger import Entry, entries
+from ..rows.limits import Full
+from ..rows.stuck import entry_of
+from .lease import LEASE_SECONDS, Clock
+from .task import after_return, next_of_row
+from .turn import Turn
+
+WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2  # for a slot, before a flow run is given up; between two looks
+
+
+@dataclass(frozen=True)
+class Run:
+    """The flow run that executes; `due` is when it was to start, `auto` that its schedule made it."""
+
+    id: str
+    due: datetime
+    auto: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an execution ended: `completed`, `error` or `ended`, with the reason and the function's result."""
+
+    status: str
+    outcome: str
+    message: str
+    result: Any = None
+
+
+REPLACED = f"{FORCED}: a later execution replaces it"
+TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
+
+
+def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
+    """The database and the entry of a task id, or of a flow run's id, in any database of the app."""
+    for database in app.databases():
+        with app.engine(database).connect() as connection:
+            ledger.require(connection, database or "the app's database")
+            entry = ledger.find(connection, task_id)
+        if entry is not None:
+            return database, entry
+    return None
+
+
+def entered(app: App, template: Meta, task_id: str | None, run: Run, now: datetime) -> tuple[str, Entry]:
+    """The database and the ledger entry of an execution; one is made for a run of the schedule, or of a person.
+
+    Raises:
+        UnknownTask: There is no entry of that id.
+    """
+    if task_id is not None:
+        found = locate(app, task_id)
+        if found is None:
+            raise UnknownTask(f"there is no task {task_id!r} in the ledger")
+        return found
+    entry = entry_of(template, run.id, run.due, run.auto, now)
+    with app.engine().begin() as connection:
+        ledger.require(connection, "the app's database")
+        if not ledger.insert_once(connection, entries, entry.model_dump()) and ledger.find(connection, run.id) is None:
+            # The unique identity is taken: another run has this occurrence. It stands in the records, apart.
+            twin = entry.model_dump() | {
+                "nominal": None,
+                "status": "ended",
+                "outcome": "skipped",
+                "returned": True,
+                "finished": now,
+            }
+            twin["message"] = "not run: another run has this occurrence"
+            ledger.insert_once(connection, entries, twin)
+    return DEFAULT, entry
+
+
+def begin(
+    app: App,
+    database: str,
+    template: Meta,
+    entry: Entry,
+    owner: str,
+    run: Run,
+    clock: Clock,
+    sleep: Callable[[float], None],
+    end: Callable[[str], object] | None,
+    turn: Turn | None,
+) -> Entry | Outcome:
+    """Claim a task, once it is its turn and there is a slot for it.
+
+    Args:
+        app: The app.
+        database: Where the task's entry is.
+        template: The template.
+        entry: The task.
+        owner: Who executes it.
+        run: The flow run.
+        clock: Gives the present instant.
+        sleep: Waits; in seconds.
+        end: Ends another execution, by its task id; absent it is ended in the ledger.
+        turn: Says whether others come first.
+
+    Returns:
+        The task, claimed; or how it ended without being run, `queued` in the reason where it is run later.
+    """
+    task_id, engine, waited = entry.task_id, app.engine(database), 0.0
+    while True:
+        wait = turn(database, template, entry) if turn is not None and entry.status == "pending" else None
+        full = Full("queue", wait.reason) if wait else None
+        if full is None:
+            with engine.begin() as connection:
+                if not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
+                    return _not_run(ledger.find(connection, task_id))
+                full = limits.full(connection, app, template, entry, clock())
+                if full is None:
+                    return ledger.find(connection, task_id) or entry
+                connection.rollback()
+        if full.overlap == "replace":
+            for other in full.oldest:
+                end(other) if end else _end(app, database, other, clock())
+        elif full.overlap == "skip" or waited >= WAIT_SECONDS or (wait and wait.long):
+            break
+        else:
+            sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
+    with engine.begin() as connection:
+        if full.overlap == "queue" and limits.queue(connection, full, entries.c.task_id == task_id):
+            return Outcome("ended", "skipped", f"not run: queued: {full.reason}")
+        why = f"not run: {full.reason}"
+        if ledger.close(connection, task_id, outcome="skipped", message=why, now=clock()):
+            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
+    if after_return(app, database, task_id):
+        next_of_row(app, database, entry, clock())
+    return Outcome("ended", "skipped", why)
+
+
+def _not_run(found: Entry | None) -> Outcome:
+    status = found.status if found else "gone"
+    message = f" ({found.message})" if found and found.message else ""
+    return Outcome("ended", "skipped", f"not run: the task is {status}{message}")
+
+
+def _end(app: App, database: str, task_id: str, now: datetime) -> None:
+    with app.engine(database).begin() as connection:
+        ledger.close(connection, task_id, outcome="forced", message=REPLACED, now=now, within=ledger.OPEN)
+    after_return(app, database, task_id)

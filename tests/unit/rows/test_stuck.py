@@ -1,0 +1,140 @@
+"""Runs whose worker died before the claim: who gets another one, and when; `now` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from shop import Shop, model_of, rows_task, utc
+
+from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.flows import record_end
+
+Make = Callable[..., Shop]
+TEN = datetime(2026, 3, 2, 10)
+DUE = utc("2026-03-02 10:00")
+DAILY = {
+    "e.json": {
+        "type": "tasks.NormalType", "title": "Daily",
+        "timerCfg": {"startTime": "2026-03-01 10:00:00", "repeat": {"repeatType": "day"}},
+    },
+    "inner.py": "RUNS = []\ndef customFunc():\n    RUNS.append(1)\n    return len(RUNS)\n",
+}  # fmt: skip
+
+
+@pytest.fixture
+def s(shop: Make) -> Shop:
+    """A scheduled task, one of rows, and one whose rows share runs; a row of each is due at ten."""
+    batch = rows_task("at", dispatch="batch", filter="Q('status','=','batch')")
+    own = rows_task("at", filter="Q('status','=','open')")
+    made = shop(elements={"models/Bill": model_of(), "tasks/Task": own, "tasks/Batch": batch, "tasks/Daily": DAILY})
+    made.save(id=1, at=TEN)
+    made.save(id=2, at=TEN, status="batch")
+    made.sync("2026-03-02 09:59")
+    made.at("2026-03-02 10:00")
+    return made
+
+
+def taken(s: Shop, run: dict[str, Any], state: str = "PENDING") -> None:
+    """A worker takes a run at ten, and dies."""
+    s.api._state(run, state)
+    run["state"]["timestamp"] = DUE.isoformat()
+
+
+def auto(s: Shop, name: str = "tasks.Daily", run_id: str = "auto", due: datetime = DUE) -> dict[str, Any]:
+    """A run that a schedule has made."""
+    about = {"template": name} if name != "jittask.sync" else {}
+    deployment = s.api.all_deployments[name]["id"]
+    run = s.api.create_run(deployment, key=run_id, name=run_id, due=due, tags=[], parameters=about)
+    run["auto_scheduled"] = True
+    return run
+
+
+def live(s: Shop) -> list[tuple[str, str]]:
+    """The runs of tasks, each with its state."""
+    return sorted((str(r["parameters"].get("template")), r["state_type"]) for r in s.api.all_runs.values())
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+@pytest.mark.parametrize(("kind", "seconds"), [("jittask", 20), ("process", 180), ("kubernetes", 180)])
+def test_another_run_once_the_pool_would_have_begun_it(s: Shop, kind: str, seconds: int, state: str) -> None:
+    s.api.pools["jittask"] = kind
+    auto(s)
+    for run in list(s.api.all_runs.values()):
+        taken(s, run, state)
+    names = ["tasks.Batch", "tasks.Daily", "tasks.Task"]
+    s.now = DUE + timedelta(seconds=seconds)
+    s.sync()
+    assert live(s) == [(name, state) for name in names]
+    s.now += timedelta(seconds=1)
+    s.sync()
+    assert live(s) == [(name, state) for name in names for state in ("CRASHED", "SCHEDULED")]
+    assert [o.status for o in s.work()] == ["completed"] * 3
+    assert sorted(e.outcome or e.status for e in s.entries()) == ["completed"] * 3
+    s.sync()
+    assert len(s.api.all_runs) == 6
+
+
+def test_the_pool_is_asked_for_only_where_a_run_has_not_begun(s: Shop) -> None:
+    s.sync("2026-03-02 10:01")
+    assert "pool_kind" not in s.api.calls
+
+
+def test_the_one_that_was_only_slow_and_the_other_do_it_once(s: Shop) -> None:
+    run = auto(s)
+    taken(s, run)
+    s.sync("2026-03-02 10:00:30")
+    now = s.now
+    slow = execute(s.app, "tasks.Daily", None, Run(run["id"], DUE, True), lambda: now)
+    assert slow.status == "completed"
+    assert [o.message for o in s.work() if o.outcome == "skipped"] == ["not run: the task is completed"]
+    assert s.app.module("tasks.Daily", "inner").RUNS == [1]
+
+
+def test_the_other_has_done_it_when_the_slow_one_comes(s: Shop) -> None:
+    run = auto(s)
+    taken(s, run)
+    s.sync("2026-03-02 10:00:30")
+    s.work()
+    now = s.now
+    slow = execute(s.app, "tasks.Daily", None, Run(run["id"], DUE, True), lambda: now)
+    assert (slow.status, slow.message) == ("ended", "not run: the task is completed")
+    assert s.app.module("tasks.Daily", "inner").RUNS == [1]
+
+
+def test_a_run_whose_occurrence_was_done_by_another_is_only_marked(s: Shop) -> None:
+    taken(s, auto(s))
+    now = s.now
+    assert execute(s.app, "tasks.Daily", None, Run("twin", DUE, True), lambda: now).status == "completed"
+    s.sync("2026-03-02 10:00:30")
+    assert [state for name, state in live(s) if name == "tasks.Daily"] == ["CRASHED"]
+
+
+def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) -> None:
+    run = auto(s)
+    s.api._state(run, "CRASHED", None, "the process of this run ended with signal SIGKILL")
+    for _ in range(2):
+        record_end(s.app, run["id"], "died", "error: worker died", s.now, run)
+    s.sync("2026-03-02 10:00:01")
+    assert [state for name, state in live(s) if name == "tasks.Daily"] == ["CRASHED", "SCHEDULED"]
+    s.work()
+    assert s.app.module("tasks.Daily", "inner").RUNS == [1]
+
+
+def test_a_template_that_does_not_load_keeps_its_run_until_it_does(s: Shop) -> None:
+    run = auto(s)
+    taken(s, run)
+    template, s.app.template = s.app.template, lambda name: template(name + "Gone")  # type: ignore[method-assign]
+    s.sync("2026-03-02 10:00:30")
+    assert run["state_type"] == "PENDING"
+
+
+def test_a_sync_that_stayed_is_marked(s: Shop) -> None:
+    run = auto(s, "jittask.sync", "sync")
+    taken(s, run, "RUNNING")
+    s.sync("2026-03-02 10:14")
+    assert run["state_type"] == "RUNNING"  # it may be this very one, which was kept waiting
+    s.sync("2026-03-02 10:16")
+    assert run["state_type"] == "CRASHED"
