@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
+import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +17,9 @@ from sqlalchemy.orm import Session
 from . import clock, records
 from .arguments import arguments as arguments_of
 from .arguments import differs, instant, is_uuid, row_of, text
-from .elements.app import App
+from .elements.app import DEFAULT, App
 from .elements.types import NormalService, check_arguments
-from .errors import ArgumentError, JittaskError, UnknownTask
+from .errors import ArgumentError, JittaskError, PrefectApiError, UnknownTask
 from .prefect_api import TERMINAL, Api, connect
 from .rows import hooks, ledger, sync
 from .rows.ending import FORCED
@@ -29,10 +27,11 @@ from .rows.keys import key_of
 from .rows.ledger import Entry, entries
 from .rows.nudge import nudge
 from .rows.plan import Action
+from .running import stop
 from .running.execute import after_return, locate, next_of_row
 
-END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
 Result = dict[str, Any]
+log = logging.getLogger("jittask")
 
 
 class TaskSvc(NormalService):
@@ -156,7 +155,9 @@ class TaskSvc(NormalService):
 
         Raises:
             UnknownTask: There is no such task.
-            PrefectApiError: Prefect cannot be reached, or the process did not end in time.
+            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. All
+                others the ledger ends; the next sync tells Prefect.
+            JittaskError: The process did not end in time.
         """
         found = locate(self.app, text("taskId", taskId))
         now = clock.now()
@@ -168,26 +169,21 @@ class TaskSvc(NormalService):
         before = "overdue" if entry.status == "pending" and entry.due < now else entry.status
         if entry.status in ledger.FINAL:
             return {"taskId": taskId, "previousStatus": before, "status": entry.status, "changed": False}
-        if entry.status == "executing":
-            self._stop(entry)
-        with self.app.engine(database).begin() as connection:
-            changed = ledger.close(
-                connection,
-                entry.task_id,
-                outcome="forced",
-                message=FORCED,
-                now=clock.now(),
-                within=ledger.OPEN,
-            )
+        away = False
+        if entry.status == "executing" and entry.flow_run_id and entry.batch is None:
+            # In a batch the process notices by itself: the flow run is not this row's alone.
+            away = not stop.ask(self.api, entry.flow_run_id)
+        changed = bool(stop.close(self.app, database, [entry], clock.now))
         if entry.status == "executing" and (changed or entry.batch is None):
-            self._await_gone(entry)
+            stop.await_gone(self.app, database, self.api, entry, clock.now, closed=changed, away=away)
         ended = ledger_entry(self.app, database, entry.task_id)
         # The process may have been faster: told to end by Prefect, it has written so itself.
         changed = changed or (entry.status == "executing" and ended.outcome == "forced")
         if changed:
             after_return(self.app, database, entry.task_id)
             next_of_row(self.app, database, entry, clock.now())
-            self._hand_over(database)
+            if not away:
+                self._hand_over(database)
         return {"taskId": taskId, "previousStatus": before, "status": ended.status, "changed": changed}
 
     def _end_batch(self, database: str, run_id: str) -> Result:
@@ -195,17 +191,14 @@ class TaskSvc(NormalService):
         with self.app.engine(database).connect() as connection:
             rows = [e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN]
         at_work = [e for e in rows if e.status == "executing"]
-        if rows:
-            self.api.set_state(run_id, "CANCELLING", message=FORCED)
-        about: dict[str, Any] = {"outcome": "forced", "message": FORCED, "now": clock.now(), "within": ledger.OPEN}
-        with self.app.engine(database).begin() as connection:
-            changed = [entry for entry in rows if ledger.close(connection, entry.task_id, **about)]
+        away = bool(rows) and not stop.ask(self.api, run_id)
+        changed = stop.close(self.app, database, rows, clock.now)
         for entry in at_work:
-            self._await_gone(entry)
+            stop.await_gone(self.app, database, self.api, entry, clock.now, closed=entry in changed, away=away)
         for entry in rows:
             if after_return(self.app, database, entry.task_id):
                 next_of_row(self.app, database, entry, clock.now())
-        if rows:
+        if rows and not away:
             self._hand_over(database)
         before = "executing" if at_work else "pending" if rows else "ended"
         return {"taskId": run_id, "previousStatus": before, "status": "ended", "changed": bool(changed)}
@@ -230,51 +223,18 @@ class TaskSvc(NormalService):
             fresh = ledger.insert_once(connection, entries, entry.model_dump())
         if not fresh:
             return self.forcedEnd(task_id)
-        self.api.set_state(task_id, "CANCELLING", message=entry.message)
-        self._await_gone(entry)
+        stop.ask(self.api, task_id)
+        stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now)
         with self.app.engine().begin() as connection:
             connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
         after_return(self.app, "", task_id)
         return {"taskId": task_id, "previousStatus": before, "status": "ended", "changed": True}
 
-    def _stop(self, entry: Entry) -> None:
-        # In a batch the process notices by itself: the flow run is not this row's alone.
-        if entry.flow_run_id and entry.batch is None:
-            self.api.set_state(entry.flow_run_id, "CANCELLING", message=FORCED)
-
-    def _await_gone(self, entry: Entry) -> None:
-        """Wait until the process is gone: it watches for its end itself, and the worker kills it."""
-        if not entry.flow_run_id:
-            return
-        deadline = time.monotonic() + END_SECONDS
-        while time.monotonic() < deadline:
-            run = self.api.run(entry.flow_run_id)
-            here = _process(entry)
-            if (run is None or run.get("state_type") in TERMINAL) and here is not True:
-                return
-            if entry.batch is not None:
-                if here is False or (here is None and _lease_over(entry)):
-                    return
-                time.sleep(0.2)
-                continue
-            if here is False or (here is None and _lease_over(entry)):
-                self.api.set_state(entry.flow_run_id, "CANCELLED", message=FORCED, force=True)
-                return
-            if (
-                entry.owner is None
-                and run is not None
-                and run.get("state_type") in ("SCHEDULED", "PENDING", "CANCELLING")
-            ):
-                # Never begun, and the ledger lets nobody begin it.
-                self.api.set_state(entry.flow_run_id, "CANCELLED", message=FORCED, force=True)
-                return
-            time.sleep(0.2)
-        raise JittaskError(
-            f"task {entry.task_id} is ended, but its process ({entry.owner}) was still there after {END_SECONDS:g} s"
-        )
-
     def _hand_over(self, database: str) -> None:
-        sync.hand_over(self.app, database, self.api, clock.now(), sync.Report())
+        try:
+            sync.hand_over(self.app, database, self.api, clock.now(), sync.Report())
+        except PrefectApiError as error:
+            log.warning("left to the next sync: %s", error)
 
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
         """Bring a saved row's tasks to what the row is now.
@@ -389,32 +349,3 @@ def ledger_entry(app: App, database: str, task_id: str) -> Entry:
     if found is None:
         raise UnknownTask(f"there is no such task: {task_id!r}")
     return found
-
-
-def _process(entry: Entry) -> bool | None:
-    """Whether the process that executes is there: None where it is on another host, or none is known."""
-    host, _, rest = (entry.owner or "").partition(":")
-    if host != socket.gethostname():
-        return None
-    pid = int(rest.partition(":")[0])
-    if pid == os.getpid():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _zombie(pid)
-
-
-def _zombie(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):
-        return False
-
-
-def _lease_over(entry: Entry) -> bool:
-    return entry.owner is not None and entry.lease_until is not None and entry.lease_until < clock.now()
