@@ -30,7 +30,7 @@ from jittask_prefect.embedded import environment
 
 ENDS = 1000
 SERVER = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
-OTHERS = ("after_return", "on_cancellation", "next_occurrence", "begun_twice", "open_runs", "errors")
+OTHERS = ("after_return", "on_cancellation", "next_occurrence", "begun_twice", "open_runs", "ended_as_died", "errors")
 KILLED = {"child": "child", "worker": "worker parent", "server": "server"}
 
 

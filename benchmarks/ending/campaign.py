@@ -22,7 +22,9 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api import TERMINAL
 from jittask_prefect.rows import ledger
 from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect.rows.sync import RETURN_AFTER
 
+from . import server
 from .ground import Ground, until
 from .shop import AGAIN, BATCH, EVERY, MADE, ROW, WAYS
 from .signs import Signs
@@ -260,7 +262,7 @@ class Campaign:
         again = self._bystander() if not (self.lite and what == "server") else None
         for target in made:
             self._run_of(target)
-        self.kills[what] += self.ground.kill_workers() if what == "worker" else self.ground.kill_server()
+        self.kills[what] += self.ground.kill_workers() if what == "worker" else server.kill(self.ground.server)
         with ThreadPoolExecutor(PHASE) as pool:
             list(pool.map(self._guarded(self.end), made))
         if again is not None:
@@ -268,7 +270,7 @@ class Campaign:
         if what == "worker":
             self.ground.restart_workers()
         else:
-            self.ground.restart_server()
+            server.restart(self.ground.server, self.ground.port)
         self.targets += made
 
     def child(self) -> None:
@@ -329,6 +331,10 @@ class Campaign:
         def over() -> bool:
             self.ground.sync(ahead=CANCELLING_SECONDS)  # what is left in Cancelling is looked at after a while
             found = [self.entry(task) for task in tasks]
+            returned = self.signs.counts("returned")
+            if any(entry is not None and not returned[task] for task, entry in zip(tasks, found, strict=True)):
+                self.ground.sync(ahead=RETURN_AFTER.total_seconds() + 1)  # who was to call afterReturn died
+                return False
             if any(entry is not None and entry.status in ledger.OPEN for entry in found):
                 return False
             return not self.open_runs()

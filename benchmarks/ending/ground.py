@@ -12,11 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect import clock, compile, embedded, rollout
-from jittask_prefect.embedded import SERVER_MARK, Embedded
+from jittask_prefect import clock, compile, rollout
+from jittask_prefect.embedded import Embedded
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api import PrefectApi, refresh_settings
-from jittask_prefect.processes import Family
 from jittask_prefect.rows import handover
 from jittask_prefect.running.flows import SYNC, run_sync
 from jittask_prefect.task_svc import TaskSvc
@@ -80,23 +79,6 @@ class Ground:
         for worker in self.workers:
             worker.stop()
             self.start_worker(worker)
-
-    def kill_server(self) -> int:
-        """Kill the server with all its processes; how many servers."""
-        info = self.server.find()
-        if info is None:
-            return 0
-        for one in Family([info.pid], f"{SERVER_MARK}={self.server.home}").members():
-            os.kill(one.pid, signal.SIGKILL)
-        return 1
-
-    def restart_server(self) -> None:
-        """Start the server where it was: the workers know no other."""
-        real, embedded.free_port = embedded.free_port, lambda: self.port
-        try:
-            self.server.ensure()
-        finally:
-            embedded.free_port = real
 
     def sync(self, ahead: float = 0.0) -> None:
         """One sync, as the flow does it each minute; `ahead` as it will be so many seconds from now."""

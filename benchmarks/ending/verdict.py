@@ -78,6 +78,8 @@ def _task(campaign: Campaign, verdict: Verdict, target: Target, place: int, task
             verdict.fail(killed, "Ghost", f"{about}: completed though {target.answer}")
     elif status == "error" and killed == "worker":
         pass
+    elif status == "error" and meant and entry is not None and entry.outcome == "died":
+        verdict.fail(killed, "ended_as_died", f"{about}: {entry.message}")
     else:
         said = entry.message if entry else ""
         verdict.fail(killed, "Lost", f"{about}: {status}, {said}, begun {len(sign.begun)} times, {effects} effects")
