@@ -174,11 +174,14 @@ class TaskSvc(NormalService):
             # In a batch the process notices by itself: the flow run is not this row's alone.
             away = not stop.ask(self.api, entry.flow_run_id)
         changed = bool(stop.close(self.app, database, [entry], clock.now))
-        if entry.status == "executing" and (changed or entry.batch is None):
-            stop.await_gone(self.app, database, self.api, entry, clock.now, closed=changed, away=away)
         ended = ledger_entry(self.app, database, entry.task_id)
-        # The process may have been faster: told to end by Prefect, it has written so itself.
-        changed = changed or (entry.status == "executing" and ended.outcome == "forced")
+        if ended.status in ledger.OPEN:  # it began, or begins again, just now
+            return self.forcedEnd(taskId)
+        # The process may have been faster: told to end by Prefect, it has written so itself. Or its function had
+        # returned, and it lives on.
+        if entry.status == "executing" and ended.outcome == "forced":
+            stop.await_gone(self.app, database, self.api, entry, clock.now, closed=changed, away=away)
+            changed = True
         if changed:
             after_return(self.app, database, entry.task_id)
             next_of_row(self.app, database, entry, clock.now())
@@ -200,6 +203,8 @@ class TaskSvc(NormalService):
                 next_of_row(self.app, database, entry, clock.now())
         if rows and not away:
             self._hand_over(database)
+        if any(ledger_entry(self.app, database, entry.task_id).status in ledger.OPEN for entry in rows):  # as above
+            return self._end_batch(database, run_id) | {"previousStatus": "executing", "changed": True}
         before = "executing" if at_work else "pending" if rows else "ended"
         return {"taskId": run_id, "previousStatus": before, "status": "ended", "changed": bool(changed)}
 

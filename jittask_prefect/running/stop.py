@@ -14,9 +14,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,27 +44,31 @@ log = logging.getLogger("jittask")
 
 def ask(api: Api, run_id: str) -> bool:
     """Have Prefect propose the end of a run; whether it answered in time. Where it does not, the ledger is enough."""
-    answered: list[str] = []
+    return _answer(lambda: api.set_state(run_id, "CANCELLING", message=FORCED))[1]
+
+
+def _answer(call: Callable[[], Any]) -> tuple[Any, bool]:
+    """What Prefect answers, and whether it did so in time: its client tries again for longer than an end may take."""
+    answered: list[Any] = []
 
     def work() -> None:
         try:
-            answered.append(api.set_state(run_id, "CANCELLING", message=FORCED))
+            answered.append(call())
         except PrefectApiError as error:
-            log.warning("Prefect is not told yet of the end of run %s: %s", run_id, error)
+            log.warning("a task's end is left to the ledger: %s", error)
 
-    # The client tries again for longer than an end may take.
     thread = threading.Thread(target=copy_context().run, args=(work,), name="jittask-ask", daemon=True)
     thread.start()
     thread.join(ASK_SECONDS)
-    return bool(answered)
+    return (answered[0], True) if answered else (None, False)
 
 
 def close(app: App, database: str, tasks: Sequence[Entry], clock: Clock) -> list[Entry]:
-    """Close tasks in the ledger, in one commit; those that were open."""
+    """Close tasks in the ledger, in one commit; those that were as they are given: one may have begun meanwhile."""
 
     def work(connection: Connection) -> list[Entry]:
-        about: dict[str, Any] = {"outcome": "forced", "message": FORCED, "within": ledger.OPEN, "now": clock()}
-        return [task for task in tasks if ledger.close(connection, task.task_id, **about)]
+        about: dict[str, Any] = {"outcome": "forced", "message": FORCED, "now": clock()}
+        return [task for task in tasks if ledger.close(connection, task.task_id, within=(task.status,), **about)]
 
     engine = app.engine(database)
     executing = [task for task in tasks if task.status == "executing"]
@@ -107,9 +112,10 @@ def await_gone(
         return
     begun = time.monotonic()
     while (passed := time.monotonic() - begun) < END_SECONDS:
-        run, away = _look(api, entry.flow_run_id, away)
         here = at_work(entry)
-        if not away and here is not True and (run is None or run.get("state_type") in TERMINAL):
+        run, known = (None, False) if away else _answer(partial(api.run, entry.flow_run_id))
+        away = away or (not known and here is not None)
+        if known and here is not True and (run is None or run.get("state_type") in TERMINAL):
             return
         if here is True:
             if _went_on(app, database, entry, run):
@@ -124,17 +130,6 @@ def await_gone(
     raise JittaskError(
         f"task {entry.task_id} is ended, but its process ({entry.owner}) was still there after {END_SECONDS:g} s"
     )
-
-
-def _look(api: Api, run_id: str, away: bool) -> tuple[Any, bool]:
-    """A run, and whether Prefect is away: then it is not asked again."""
-    if away:
-        return None, True
-    try:
-        return api.run(run_id), False
-    except PrefectApiError as error:
-        log.warning("not known what Prefect has of run %s: %s", run_id, error)
-        return None, True
 
 
 def _cancelled(api: Api, run_id: str) -> None:
