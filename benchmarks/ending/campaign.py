@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlmodel import Session
@@ -312,10 +313,15 @@ class Campaign:
         while done < count and time.monotonic() - begun < 60 * minutes:
             share = min(count - done, 5 * small if count < 50 else 10 * small)
             alive = share - 2 * small
-            self.alive(range(done, done + alive))
-            self.killed(range(done + alive, done + alive + small), "worker")
-            self.child()
-            self.killed(range(done + alive + small, done + share), "server")
+            phases: list[Callable[[], None]] = [
+                partial(self.alive, range(done, done + alive)),
+                partial(self.killed, range(done + alive, done + alive + small), "worker"),
+                self.child,
+                partial(self.killed, range(done + alive + small, done + share), "server"),
+            ]
+            for phase in phases:
+                if time.monotonic() - begun < 60 * minutes:
+                    phase()
             done += share
             print(f"{done} ends, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
         self._stop.set()
