@@ -337,11 +337,11 @@ class Campaign:
         def over() -> bool:
             self.ground.sync(ahead=CANCELLING_SECONDS)  # what is left in Cancelling is looked at after a while
             found = [self.entry(task) for task in tasks]
+            if any(entry is not None and entry.status in ledger.OPEN for entry in found):
+                return False
             returned = self.signs.counts("returned")
             if any(entry is not None and not returned[task] for task, entry in zip(tasks, found, strict=True)):
                 self.ground.sync(ahead=RETURN_AFTER.total_seconds() + 1)  # who was to call afterReturn died
-                return False
-            if any(entry is not None and entry.status in ledger.OPEN for entry in found):
                 return False
             return not self.open_runs()
 
