@@ -15,10 +15,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measure import line
+from ending.server import kill, restart
+from measure import kill_matrix, line
 from once import failpoints
 from once.campaign import BEGIN, Campaign
 from once.children import Context
@@ -54,20 +56,21 @@ def database(kind: str, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def prefect(kind: str) -> Iterator[tuple[Any, Any]]:
-    """Two clients of a Prefect server that has the app's deployments, or of one in memory; the second is unused."""
+def prefect(kind: str) -> Iterator[tuple[Any, Any, Any]]:
+    """Two clients of a Prefect server that has the app's deployments, or of one in memory, the second of them unused;
+    and what kills the server and starts it again."""
     if kind == "memory":
         with Manager() as manager:
             shared = manager.Shared()  # type: ignore[attr-defined]
             for name in TEMPLATES:
                 shared.add(name)
-            yield Memory(shared), Memory(shared)
+            yield Memory(shared), Memory(shared), None
         return
     with Embedded(HOME / "server") as embedded:
         server, _ = embedded.ensure()
         deploy_to(server.url, TEMPLATES)
         api = PrefectApi(server.url)
-        yield api, PrefectApi(server.url)
+        yield api, PrefectApi(server.url), (partial(kill, embedded), partial(restart, embedded, server.port))
         remove_from(server.url, [d["id"] for d in api.deployments("app:campaign").values()])
 
 
@@ -76,7 +79,7 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
     share, seed, without = chosen.scale, chosen.seed, frozenset(chosen.without)
     folder = HOME / kind
     folder.mkdir()
-    with database(kind, folder) as url, prefect(server) as (api, fresh):
+    with database(kind, folder) as url, prefect(server) as (api, fresh, kills):
         app = build_app(folder / "app", elements(), **app_json(url, CLOSED))
         if problems := app.check():
             raise SystemExit("\n".join(map(str, problems)))
@@ -94,6 +97,7 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
             seed,
             rows,
             without,
+            kills,
         )
         begun = time.monotonic()
         run.begin()
@@ -131,6 +135,7 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
             **run.oracle.count, effects=len(run.oracle.effects), errors=len(run.errors), steps=run.steps, seed=seed,
             prefect=server, seconds=round(time.monotonic() - begun), kills=killed, absent=failpoints.absent(api),
         )  # fmt: skip
+        print(kill_matrix(f"Kill matrix, exactly once, {kind}", run.matrix()), file=sys.stderr, flush=True)
         return wrong == 0 and not run.errors
 
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 def scale(text: str) -> float:
@@ -32,3 +32,10 @@ def line(name: str, figure: float, unit: str, against: str, **more: object) -> N
     print(
         json.dumps({"name": name, "figure": round(figure, 3), "unit": unit, "against": against, **rounded}), flush=True
     )
+
+
+def kill_matrix(title: str, rows: Iterable[tuple[object, ...]]) -> str:
+    """A Markdown table: what was killed, where, how often, and what came of it."""
+    head = ("Killed", "Where", "Times", "Lost", "Dup", "Stale", "Ghost")
+    lines = [head, ("---",) * 2 + ("---:",) * 5, *rows]
+    return "\n".join([f"**{title}**", "", *("| " + " | ".join(map(str, one)) + " |" for one in lines)])

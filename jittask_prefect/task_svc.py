@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +17,9 @@ from sqlalchemy.orm import Session
 from . import clock, records
 from .arguments import arguments as arguments_of
 from .arguments import differs, instant, is_uuid, row_of, text
-from .elements.app import App
+from .elements.app import DEFAULT, App
 from .elements.types import NormalService, check_arguments
-from .errors import ArgumentError, JittaskError, UnknownTask
+from .errors import ArgumentError, JittaskError, PrefectApiError, UnknownTask
 from .prefect_api import TERMINAL, Api, connect
 from .rows import hooks, ledger, sync
 from .rows.ending import FORCED
@@ -26,10 +27,11 @@ from .rows.keys import key_of
 from .rows.ledger import Entry, entries
 from .rows.nudge import nudge
 from .rows.plan import Action
-from .running import forced
+from .running import forced, stop
 from .running.execute import after_return, locate, next_of_row
 
 Result = dict[str, Any]
+log = logging.getLogger("jittask")
 
 
 class TaskSvc(NormalService):
@@ -153,7 +155,9 @@ class TaskSvc(NormalService):
 
         Raises:
             UnknownTask: There is no such task.
-            PrefectApiError: Prefect cannot be reached, or the process did not end in time.
+            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. All
+                others the ledger ends; the next sync tells Prefect.
+            JittaskError: The process did not end in time.
         """
         found = self._find(text("taskId", taskId))
         now = clock.now()
@@ -181,18 +185,19 @@ class TaskSvc(NormalService):
         with self.app.engine(database).connect() as connection:
             rows = [e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN]
         at_work = [e for e in rows if e.status == "executing"]
-        if rows:
-            self.api.set_state(run_id, "CANCELLING", message=FORCED)
-        about: dict[str, Any] = {"outcome": "forced", "message": FORCED, "now": clock.now(), "within": ledger.OPEN}
-        with self.app.engine(database).begin() as connection:
-            changed = [entry for entry in rows if ledger.close(connection, entry.task_id, **about)]
+        away = bool(rows) and not stop.ask(self.api, run_id)
+        changed = stop.close(self.app, database, rows, FORCED, clock.now)
         for entry in at_work:
-            forced.await_gone(self.api, entry, FORCED, clock.now)
+            stop.await_gone(self.app, database, self.api, entry, clock.now, closed=entry in changed, away=away)
         for entry in rows:
             if after_return(self.app, database, entry.task_id):
                 next_of_row(self.app, database, entry, clock.now())
-        if rows:
+        if rows and not away:
             self._hand_over(database)
+        with self.app.engine(database).connect() as connection:
+            left = [e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN]
+        if {e.task_id for e in left} & {e.task_id for e in rows}:  # one began, or begins again, just now
+            return self._end_batch(database, run_id) | {"previousStatus": "executing", "changed": True}
         before = "executing" if at_work else "pending" if rows else "ended"
         return {"taskId": run_id, "previousStatus": before, "status": "ended", "changed": bool(changed)}
 
@@ -216,15 +221,18 @@ class TaskSvc(NormalService):
             fresh = ledger.insert_once(connection, entries, entry.model_dump())
         if not fresh:
             return self.forcedEnd(task_id)
-        self.api.set_state(task_id, "CANCELLING", message=entry.message)
-        forced.await_gone(self.api, entry, FORCED, clock.now)
+        stop.ask(self.api, task_id)
+        stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now)
         with self.app.engine().begin() as connection:
             connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
         after_return(self.app, "", task_id)
         return {"taskId": task_id, "previousStatus": before, "status": "ended", "changed": True}
 
     def _hand_over(self, database: str) -> None:
-        sync.hand_over(self.app, database, self.api, clock.now(), sync.Report())
+        try:
+            sync.hand_over(self.app, database, self.api, clock.now(), sync.Report())
+        except PrefectApiError as error:
+            log.warning("left to the next sync: %s", error)
 
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
         """Bring a saved row's tasks to what the row is now.

@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +19,7 @@ from sqlalchemy import NullPool, create_engine, text
 from . import children
 from .children import Context, Op
 from .failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
-from .oracle import KINDS, RETRIES, Effect, Key, Oracle, Row, dues
+from .oracle import COUNTERS, KINDS, RETRIES, Effect, Key, Oracle, Row, dues
 from .shop import ZONE, Clock
 
 FORK = multiprocessing.get_context("fork")
@@ -40,10 +40,19 @@ class Campaign:
         seed: Of everything but the moments of random kills.
         rows: How many rows there are at a time.
         without: Failpoints to leave out.
+        server: Kills the Prefect server, and starts it again; absent where it cannot be killed.
     """
 
     def __init__(
-        self, context: Context, api: Any, clock: Clock, url: str, seed: int, rows: int, without: frozenset[str]
+        self,
+        context: Context,
+        api: Any,
+        clock: Clock,
+        url: str,
+        seed: int,
+        rows: int,
+        without: frozenset[str],
+        server: tuple[Callable[[], int], Callable[[], None]] | None = None,
     ) -> None:
         self.context, self.api, self.clock, self.size = context, api, clock, rows
         self.engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30} if "sqlite" in url else {})
@@ -52,6 +61,9 @@ class Campaign:
         self.points = [p for p in {**SYNC, **BATCH_SYNC} if p not in without]
         self.deaths = [p for p in {**EXECUTION, **BATCH_EXECUTION} if p not in without]
         self.kills: Counter[str] = Counter()
+        self.server = server
+        self.beside: defaultdict[str, Counter[str]] = defaultdict(Counter)  # what was found after which kills
+        self._before: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self.count: Counter[str] = Counter()
         self.took: Counter[str] = Counter()
         self.events: list[str] = []
@@ -248,6 +260,8 @@ class Campaign:
                 self.wait(*process)
         if r.random() < 0.4:
             self._meddle()
+        if self.server and self.steps % 16 == 8:
+            self._server_killed(*self.server)
         if self.steps % 4 == 0:
             self.settle()
 
@@ -300,6 +314,16 @@ class Campaign:
         if first.exitcode is None:
             os.kill(first.pid, signal.SIGCONT)
         self.wait(first, "sync", "stopped")
+
+    def _server_killed(self, kill: Callable[[], int], restart: Callable[[], None]) -> None:
+        """The Prefect server is killed beside a sync and two workers."""
+        running = [(self.start(children.one_sync), "sync")]
+        running += [(self.start(children.executor, self.ids, part, 2), "executor") for part in range(2)]
+        time.sleep(self.random.uniform(0, 0.8))
+        self.kills["server:random"] += kill()
+        for process, kind in running:
+            self.wait(process, kind, "server killed")
+        restart()
 
     def _tasks(self) -> list[Any]:
         with self.engine.connect() as connection:
@@ -445,6 +469,25 @@ class Campaign:
                 self.oracle.closed.setdefault(key, time.monotonic_ns())
             del self._cancelled[key]
         self.oracle.settle(until)
+        self._blame()
+
+    def _blame(self) -> None:
+        """Count what was found beside each kill since the last time, of which one is to blame."""
+        kills, count = self._before
+        self._before = self.kills.copy(), self.oracle.count.copy()
+        if found := self.oracle.count - count:
+            for name in (self.kills - kills) or {"nothing:": 0}:
+                self.beside[name].update(found)
+
+    def matrix(self) -> list[tuple[object, ...]]:
+        """What was killed, where, how often, and what was found after it."""
+        rows: list[tuple[object, ...]] = []
+        for name in sorted(self.kills | self.beside):
+            what, _, where = name.partition(":")
+            counts = self.beside.get(name, Counter())
+            of = {"executor": "child"}.get(what, what)
+            rows.append((of, where, self.kills[name], *(counts[counter] for counter in COUNTERS)))
+        return rows
 
     def _journal(self) -> None:
         with self.context.journal.open() as file:

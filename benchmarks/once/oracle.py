@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 FOREVER = 2**63 - 1
+COUNTERS = ("Lost", "Dup", "Stale", "Ghost")
 MARGIN = timedelta(hours=3)  # a change is seen by the next sync that lives; on the edge of `lookback` either is right
 CLOSED = ("2037-03-18", "2037-03-20/2037-03-20")
 _CLOSED = (date(2037, 3, 18), date(2037, 3, 20))  # a Wednesday and a Friday
@@ -107,7 +108,7 @@ class Oracle:
         self.ended: dict[str, int] = {}  # the same, by task
         self.free: set[Key] = set()  # may or may not run: cancelled in Prefect, or its worker died too often
         self.expected: set[Key] = set()
-        self.count: Counter[str] = Counter(Lost=0, Dup=0, Stale=0, Ghost=0)
+        self.count: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.found: list[tuple[str, int, str]] = []
 
     def change(self, key: int, begin: int, end: int, now: datetime, what: str, **new: Any) -> None:

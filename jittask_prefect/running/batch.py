@@ -177,6 +177,7 @@ class _Batch:
 
     def _next(self, sleep: Callable[[float], None]) -> Attempt | None:
         """The next attempt: of the row that the last commit has claimed, of another, or of one that failed before."""
+        self.hold.off()
         entry, self.claimed = self.claimed, None
         if entry is None:
             entry = self._begin(sleep)

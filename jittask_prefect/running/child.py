@@ -1,14 +1,15 @@
 """What a child of the warm worker does: one flow run after the other, in one process and one event loop.
 
-Started by `children.py` as `python -m jittask_prefect.running.child FD PARENT [FILE DIRECTORY]`, in a session of its
-own. It reads jobs from the pipe and answers them; log lines for the API go up the pipe too, so that they arrive even
-where this process dies. It ends itself, with all that it started, when the pipe or the parent is gone.
+Started by `children.py` as `python -m jittask_prefect.running.child FD END PARENT [FILE DIRECTORY]`, in a session of
+its own. It reads jobs from the pipe and answers them; log lines for the API go up the pipe too, so that they arrive
+even where this process dies. It ends itself, with all that it started, when the pipe or the parent is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import fcntl
 import logging
 import os
 import resource
@@ -255,23 +256,34 @@ def leave_for_certain() -> None:
     os._exit(1)
 
 
-def die_with(parent: int) -> None:
+def die_with(parent: int, end: int) -> None:
     """End with the parent, also while C code holds the interpreter's lock and no thread can look at the pipe.
 
-    Only Linux can do this (prctl(2), PR_SET_PDEATHSIG); elsewhere such a process ends once its C code returns.
+    Only Linux can do this; elsewhere such a process ends once its C code returns. The end of a pipe to which nothing is
+    written is a signal to the process group, so that what was started here ends too (fcntl(2), F_SETSIG). That of
+    prctl(2), PR_SET_PDEATHSIG, is for this process alone, and would come first.
+
+    Args:
+        parent: The parent's pid.
+        end: The pipe's reading end.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+        try:
+            fcntl.fcntl(end, fcntl.F_SETOWN, -os.getpgrp())
+            fcntl.fcntl(end, fcntl.F_SETSIG, signal.SIGKILL)
+            fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) | os.O_ASYNC)
+        except OSError:
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:
         leave_for_certain()
 
 
 def main(arguments: list[str]) -> None:
     """The process."""
-    die_with(int(arguments[1]))
+    die_with(int(arguments[2]), int(arguments[1]))
     pipe = wire.Pipe(socket.socket(fileno=int(arguments[0])))
     os.register_at_fork(after_in_child=pipe.close)  # a copy of this process is not the parent's child
-    file, directory = arguments[2:4] if len(arguments) > 2 else (None, None)
+    file, directory = arguments[3:5] if len(arguments) > 3 else (None, None)
     asyncio.run(Child(pipe).serve(file, directory))
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,17 +97,18 @@ class Child:
 
     async def _live(self) -> None:
         ours, its = socket.socketpair()
+        end, life = os.pipe()  # nothing is ever written: it ends with this process
         code = 1
         try:
-            arguments = [str(its.fileno()), str(os.getpid())]
+            arguments = [str(its.fileno()), str(end), str(os.getpid())]
             if self.code is not None:
                 arguments += [self.code.file, self.code.directory]
-            with its:
+            with its, closing(end):
                 # -P: a file of the user's folder may be called like a module.
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-P", "-m", "jittask_prefect.running.child", *arguments),
                     stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=[its.fileno()],
+                    pass_fds=[its.fileno(), end],
                     start_new_session=True,
                     env=environment(),
                 )
@@ -121,6 +122,7 @@ class Child:
             reading.cancel()
             self._writer.close()
         finally:
+            os.close(life)
             self.ended.set_result(code)
             if not self.ready.done():
                 self.ready.set_exception(Died(code))
@@ -136,6 +138,15 @@ class Child:
                     self.ready.set_result(None)
                 elif self._answer is not None and not self._answer.done():
                     self._answer.set_result(message["answer"])
+
+
+@contextlib.contextmanager
+def closing(end: int) -> Iterator[None]:
+    """Close a file descriptor after use."""
+    try:
+        yield
+    finally:
+        os.close(end)
 
 
 class Children:

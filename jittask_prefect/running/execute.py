@@ -89,6 +89,7 @@ def execute(
     with kept(app, database, owner, clock, lost) as hold:
         hold.on(entry.task_id)
         outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold)
+        hold.off()
     after_return(app, database, entry.task_id)
     if outcome.status == "error":
         next_of_row(app, database, entry, clock())

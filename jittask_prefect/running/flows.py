@@ -227,7 +227,10 @@ def _say_ended(app: App, run_id: str) -> None:
 
 
 def _say_row_ended(app: App, run_id: str) -> None:
-    """A row of a batch was ended while it was at work: the others go on in another run."""
+    """A row of a batch was ended while it was at work: the others go on in another run, unless all were ended."""
+    if ((connect(app.path).run(run_id) or {}).get("state") or {}).get("type") in ("CANCELLING", "CANCELLED"):
+        _say_terminated(app, run_id)
+        return
     message = "a row of it was ended while it was at work: the others go on in another run"
     connect(app.path).set_state(run_id, "CRASHED", message=message, force=True)
     record_end(app, run_id, "died", DIED, clock.now())

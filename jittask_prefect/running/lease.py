@@ -34,11 +34,23 @@ class Hold:
     Attributes:
         task_id: The task.
         settling: Set before the execution ends the task itself: from then on it is not lost.
+        lost: The task is no longer the owner's, and the process is about to end.
     """
 
     def __init__(self) -> None:
         self.task_id: str | None = None
         self.settling = threading.Event()
+        self.lost = False
+        self.gate = threading.Lock()
+        self.left = threading.Event()
+
+    def off(self) -> None:
+        """Leave a task; does not return while the process is about to end: nothing else may begin in it."""
+        with self.gate:
+            if not self.lost:
+                self.task_id = None
+                return
+        self.left.wait()
 
     def on(self, task_id: str) -> None:
         """Go on to a task."""
@@ -77,9 +89,14 @@ def kept(app: App, database: str, owner: str, clock: Clock, lost: Callable[[], N
                 lite = app.engine(database).dialect.name == "sqlite"
                 mine = lite or (clock() - renewed).total_seconds() < LEASE_SECONDS
                 log.debug("lease of %s not renewed: %s", task_id, error)
-            gone_on = stop.is_set() or hold.settling.is_set() or hold.task_id != task_id
-            if not mine and not gone_on and lost is not None:
-                lost()
+            with hold.gate:
+                gone_on = stop.is_set() or hold.settling.is_set() or hold.task_id != task_id
+                hold.lost = not mine and not gone_on and lost is not None
+            if hold.lost and lost is not None:
+                try:
+                    lost()
+                finally:
+                    hold.left.set()
                 return
 
     thread = threading.Thread(target=keep, name="jittask-lease", daemon=True)

@@ -47,6 +47,7 @@ SYNC = ":jittask_sync"  # how its entrypoint ends
 # On a server with SQLite, several runs that begin and end beside each other are slower than one after the other. One
 # that has been at it for a while hardly asks the server for anything, and must not keep the others waiting.
 SQLITE_PACE, PACE = 1, 2
+AWAY_SECONDS = 120.0  # that a server is waited for which is to be told of a run's end
 BRIEF_SECONDS, ANSWERS = 3.0, 10  # and that many answers of the server longer: a slow one is asked for less
 DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
@@ -327,7 +328,21 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             return JittaskWorkerResult(identifier=str(child.pid), status_code=1 if failed else 0)
 
     async def _died(self, slot: Slot, configuration: JittaskJobConfiguration, died: Died) -> None:
-        """The process of a run is gone: because it was to end, or by itself."""
+        """The process of a run is gone: because it was to end, or by itself. A server that is away is waited for."""
+        until = asyncio.get_running_loop().time() + AWAY_SECONDS
+        while True:
+            try:
+                await self._tell_end(slot, died)
+                break
+            except (httpx.HTTPError, PrefectException) as error:
+                away = not isinstance(error, ObjectNotFound) and self.is_setup
+                if not away or asyncio.get_running_loop().time() > until:
+                    raise
+                self._logger.warning("Flow run %s: its end could not be told yet: %s", slot.flow_run.id, error)
+                await anyio.sleep(AGAIN_SECONDS)
+        await self._call_hooks(slot, configuration)
+
+    async def _tell_end(self, slot: Slot, died: Died) -> None:
         flow_run = slot.flow_run
         found = await self.client.read_flow_run(flow_run.id)
         kind = found.state.type if found.state else None
@@ -338,7 +353,6 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         elif found.state is None or not found.state.is_final():
             self._logger.warning("Flow run %s: its process ended with %s", flow_run.id, died)
             await self._propose_crashed_state(flow_run, f"the process of this run ended with {died}")
-        await self._call_hooks(slot, configuration)
 
     async def _call_hooks(self, slot: Slot, configuration: JittaskJobConfiguration) -> None:
         """Have a child call the flow's hooks for a run that was cancelled or has crashed; user code never runs here."""

@@ -55,15 +55,18 @@ def customFunc(hours=5):
 """
 
 
-# Each row leaves a line when it begins; `wait` goes on when the test lets it, `bad` fails.
+# Each row leaves a line when it begins; `wait` goes on when the test lets it, `held` keeps the interpreter's lock in C
+# code, `bad` fails.
 MANY = """
-import os, time
+import ctypes, os, time
 def customFunc(row):
     row.done += 1
     with open(app.path / "many.txt", "a") as file:
         file.write(f"{row.id} {os.getpid()}\\n")
     while row.status == "wait" and not (app.path / "go").exists():
         time.sleep(0.05)
+    if row.status == "held":
+        ctypes.PyDLL(None).sleep(60)
     if row.status == "bad":
         raise ValueError(f"row {row.id} is bad")
 """

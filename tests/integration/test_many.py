@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,21 @@ def test_a_row_is_ended_while_it_is_at_work_and_the_others_go_on(work: Place, du
     entries = over(work, at)
     assert Counter(e.outcome for e in entries) == {"completed": 21, "forced": 1}
     assert len(begun(work)) == 22
+
+
+def test_a_row_that_no_thread_can_end_is_ended(work: Place, due: Callable[..., datetime]) -> None:
+    at = due(3, held=1)
+    [held] = until(lambda: [e for e in of(work, at) if e.status == "executing" and e.row_key in dict(begun(work))], 60)
+    until(lambda: len(begun(work)) == 1 or [e for e in of(work, at) if e.status == "completed"], 10)
+    pid = dict(begun(work))[held.row_key]
+    began = time.monotonic()
+    assert work.svc.forcedEnd(held.task_id)["changed"] is True
+    took = time.monotonic() - began
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert took < 5
+    work.sync()
+    assert Counter(e.outcome for e in over(work, at)) == {"completed": 2, "forced": 1}
 
 
 def test_a_killed_batch_goes_on_with_what_was_not_begun(work: Place, due: Callable[..., datetime]) -> None:

@@ -34,6 +34,10 @@ STAYS = HERE + (
     "def customFunc():\n    copy = os.fork()\n    if not copy:\n        time.sleep(60)\n"
     "    (app.path / 'stays').write_text(str(copy))\n    return os.getpid()\n"
 )
+STARTS = HERE + (
+    "import subprocess\ndef customFunc():\n    started = subprocess.Popen(['sleep', '60'])\n"
+    "    (app.path / 'started').write_text(str(started.pid))\n    started.wait()\n"
+)
 TYPE = """
 from jittask_prefect import NormalType
 class WarmType(NormalType):
@@ -55,6 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
         "tasks/WarmDeaf": scheduled(DEAF),
         "tasks/WarmForks": scheduled(FORKS),
         "tasks/WarmStays": scheduled(STAYS),
+        "tasks/WarmStarts": scheduled(STARTS),
         "tasks/WarmThread": scheduled(
             HERE + "def customFunc():\n    threading.Thread(target=time.sleep, args=(30,), name='left').start()\n"
             "    return os.getpid()\n"
@@ -250,11 +255,13 @@ def test_a_worker_that_is_killed_leaves_no_process(place: Place, warm: Embedded)
     (place.app.path / "deaf").unlink()
     with worker(home / ".jittask", cwd=home) as here:
         ask(place, "WarmDeaf")
+        ask(place, "WarmStarts")
         running = here.worker_running()
-        pid = written(place, "deaf")
+        pid, started = written(place, "deaf"), written(place, "started")
         assert running
         os.kill(running.pid, signal.SIGKILL)
         until(lambda: gone(pid), 10, what="its child is gone, in C code too")
+        until(lambda: gone(started), 10, what="and so is what a child had started")
 
 
 def test_a_long_task_keeps_nobody_waiting_and_a_worker_that_ends_says_so(place: Place, warm: Embedded) -> None:

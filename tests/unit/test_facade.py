@@ -292,6 +292,18 @@ def test_a_pending_timer_task_is_ended_and_never_runs(svc: Any, app: App, prefec
     assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "ended", "status": "ended", "changed": False}
 
 
+def test_a_task_is_ended_while_prefect_is_away_which_the_next_sync_tells_it(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
+    task = svc.createTimerTask("tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {})["taskId"]
+    prefect.down = True
+    assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "pending", "status": "ended", "changed": True}
+    prefect.down = False
+    assert prefect.all_runs[task]["state_type"] == "SCHEDULED"
+    prefect.sync(app, NOW)
+    assert prefect.all_runs[task]["state_type"] == "CANCELLED"
+
+
 def test_an_overdue_task(svc: Any) -> None:
     task = svc.createTimerTask("tasks.Daily", "2026-03-02 08:00:00", "customFunc", "tasks.NormalType", {})["taskId"]
     assert svc.forcedEnd(task)["previousStatus"] == "overdue"

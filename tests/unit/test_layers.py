@@ -25,6 +25,7 @@ MAY: dict[str, set[str]] = {
     "prefect_api": {"errors", "embedded"},
     "rows/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*"},
     "running/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*"},
+    "running/stop": {*BASE, "elements/*", "prefect_api", "processes", "rows/*", "running/*"},
     "running/flows": {
         *BASE,
         *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rolling", "dialogs/flows"),

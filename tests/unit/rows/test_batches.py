@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 from shop import Shop, utc
 
-from jittask_prefect.rows import batches, claims
+from jittask_prefect.rows import batches, claims, ledger
+from jittask_prefect.running.batch import execute_batch
+from jittask_prefect.running.execute import Run
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -189,6 +192,41 @@ def test_forced_end_of_a_row_and_of_a_batch(on: Make) -> None:
     assert outcomes(s) == {"forced": 30}
     assert service.forcedEnd(five.flow_run_id)["changed"] is False
     assert [state for *_, state in runs(s)] == ["CANCELLED"]
+
+
+def test_a_process_that_is_about_to_end_begins_no_other_row(on: Make) -> None:
+    inner = (
+        "import threading\nBEGUN, FIRST, SECOND, GO = [], *(threading.Event() for _ in range(3))\n"
+        "def customFunc(row):\n    BEGUN.append(str(row.id))\n    (SECOND if FIRST.is_set() else FIRST).set()\n"
+        "    GO.wait(20)\n"
+    )
+    s = on(inner=inner, dispatch="batch")
+    fill(s, range(1, 4))
+    s.sync()
+    s.at("2026-03-02 10:00")
+    [run] = s.api.all_runs
+    of = s.app.module("tasks.Task", "inner")
+    begun: list[list[str]] = []
+
+    def lost() -> None:
+        of.GO.set()  # the function returns while the process says that it leaves
+        of.SECOND.wait(0.5)
+        begun.append(list(of.BEGUN))
+
+    def end() -> None:
+        assert of.FIRST.wait(20)
+        with s.app.engine().begin() as connection:
+            [first] = [e for e in s.entries() if e.row_key == of.BEGUN[0]]
+            about = {"outcome": "forced", "message": "", "within": ("executing",)}
+            assert ledger.close(connection, first.task_id, now=s.now, **about)
+
+    ender = threading.Thread(target=end)
+    ender.start()
+    due, name = utc("2026-03-02 10:00"), s.entries()[0].template
+    execute_batch(s.app, name, due, Run(run, due), lambda: s.now, lost=lost)
+    ender.join()
+    assert [len(rows) for rows in begun] == [1]
+    assert outcomes(s) == {"forced": 1, "completed": 2}
 
 
 def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:

@@ -1,0 +1,117 @@
+"""Signs of life: what functions write, and whether their processes are there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jittask_prefect.processes import alive, start_of
+
+LOOK_SECONDS = 0.03
+
+
+@dataclass
+class Sign:
+    """What is known of a task's function, in ns of the machine's monotonic clock."""
+
+    begun: list[int] = field(default_factory=list)
+    last: int = 0
+    effects: list[int] = field(default_factory=list)
+    pids: set[int] = field(default_factory=set)  # of processes that it has not left by itself
+    begun_in: list[int] = field(default_factory=list)
+
+
+class Signs:
+    """Reads the file of beats, and looks at processes, in a thread of its own.
+
+    Args:
+        folder: Where the functions leave their files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._place = 0
+        self._tasks: defaultdict[str, Sign] = defaultdict(Sign)
+        self._alive: dict[int, float] = {}
+        self._gone: dict[int, int] = {}
+        self.lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="signs", daemon=True)
+
+    def __enter__(self) -> Signs:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def of(self, task: str) -> Sign:
+        """A copy of what is known of a task."""
+        with self.lock:
+            found = self._tasks[task]
+            return Sign(list(found.begun), found.last, list(found.effects), set(found.pids), list(found.begun_in))
+
+    def at_work(self, task: str) -> bool:
+        """Whether a process is there that has begun the task and not left it."""
+        return any(pid in self._alive for pid in self.of(task).pids)
+
+    def last(self, task: str) -> int:
+        """The last sign of life: a beat, or a process that had not left the task."""
+        sign = self.of(task)
+        now = time.monotonic_ns()
+        return max([sign.last, *(self._gone.get(pid, now) for pid in sign.pids)])
+
+    def counts(self, file: str) -> Counter[str]:
+        """How many lines of a file begin with each word."""
+        path = self._folder / file
+        lines = path.read_text().splitlines() if path.exists() else []
+        return Counter(line.split(" ", 1)[0] for line in lines)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            self._read()
+            now = time.monotonic_ns()
+            for pid, started in list(self._alive.items()):
+                if not alive(pid, started):
+                    with self.lock:
+                        self._gone[pid] = now
+                        del self._alive[pid]
+
+    def _read(self) -> None:
+        path = self._folder / "beats"
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            file.seek(self._place)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._place += len(whole)
+        with self.lock:
+            for line in whole.decode().splitlines():
+                task, what, moment, pid = line.split()
+                self._take(self._tasks[task], what, int(moment), int(pid))
+
+    def _take(self, sign: Sign, what: str, moment: int, pid: int) -> None:
+        sign.last = max(sign.last, moment)
+        if what == "begin":
+            sign.begun.append(moment)
+            sign.begun_in.append(pid)
+            self._add(sign, pid)
+        elif what == "effect":
+            sign.effects.append(moment)
+        elif what == "left":
+            sign.pids.discard(pid)
+        elif what.startswith("started:"):
+            self._add(sign, int(what.partition(":")[2]))
+
+    def _add(self, sign: Sign, pid: int) -> None:
+        sign.pids.add(pid)
+        self._gone.pop(pid, None)
+        if pid not in self._alive and (started := start_of(pid)):
+            self._alive[pid] = started
+        elif pid not in self._alive:
+            self._gone[pid] = sign.last
