@@ -288,11 +288,23 @@ class TaskSvc(NormalService):
         limit: int = 200,
         offset: int = 0,
     ) -> list[Result]:
-        """Execution records, newest due time first; arguments as in the contract, all optional.
+        """Execution records, newest due time first.
 
         With an `endTime` beyond the horizon, the tasks of rows that are due there are among the pending ones: planned
         from the rows as they are now, each with the taskId that it will have if nothing changes, and without a url.
         Without an `endTime` nothing bounds what is to come: the records are what the ledger and Prefect hold.
+
+        Args:
+            fullName: Of one template only.
+            status: Of one status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
+            startTime: Due then or later; text or a naive datetime in the zone of the task, else of the app.
+            endTime: Due earlier.
+            limit: How many at most.
+            offset: How many of the newest to pass over.
+
+        Returns:
+            A list of `{taskId, fullName, title, status, dueTime, startTime, endTime, duration, lateness, row, result,
+            message, url}`; times as ISO 8601, duration and lateness in seconds, `row` is its key as text.
 
         Raises:
             UnknownElement: There is no such template.

@@ -23,7 +23,7 @@ WARM = "jittask"  # the type of a work pool of ours
 DIED = "error: worker died"
 # How a cancelled run says that a person ended it; what else begins with our words the ledger ended by itself.
 FORCED = "ended: forced end"
-_FORCED = (FORCED, BY_HAND, "ended: the execution is no longer")
+_FORCED = (FORCED, BY_HAND)
 _OWN = ("superseded:", "missed:", "not run:", "ended:")
 RESTORED = "according to Prefect; the ledger is older than that"
 

@@ -73,7 +73,7 @@ class Stored(TypeDecorator[datetime]):
 
 
 class _Own(SQLModel):
-    """Tables apart from the app's own metadata, so that nobody's migrations see them."""
+    """Tables apart from the app's own metadata: no `create_all` of theirs makes them (Alembic: `docs/existing.md`)."""
 
     metadata: ClassVar[MetaData] = MetaData()
 

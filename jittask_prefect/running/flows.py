@@ -220,8 +220,11 @@ def _leave(say: Callable[[App, str], None], app: App, run_id: str) -> None:
 
 
 def _say_ended(app: App, run_id: str) -> None:
-    """The ledger has ended the task, so Prefect's run ends too."""
+    """The ledger has ended the task, so Prefect's run ends too; or another execution has taken it over."""
     found = locate(app, run_id)
+    if found is not None and found[1].status in ledger.OPEN:
+        connect(app.path).set_state(run_id, "CRASHED", message=DIED, force=True)
+        return
     message = found[1].message if found else ""
     connect(app.path).set_state(run_id, "CANCELLED", message=message or TAKEN.message, force=True)
 

@@ -14,6 +14,7 @@ from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.rows import handover, ledger, reconcile
+from jittask_prefect.running.begin import TAKEN
 
 Make = Callable[..., Shop]
 FAR = datetime(2026, 3, 2, 20)  # the shop's clock shows 08:00
@@ -81,6 +82,18 @@ def test_cancelled_marked_and_deleted_runs_are_found_by_the_next_sync(shop: Make
     [third] = s.entries(row_key="3")
     assert third.flow_run_id not in (of["3"], None) and not third.dirty
     assert s.entries(row_key="4")[0].flow_run_id == of["4"] and len(runs(s, "SCHEDULED")) == 2
+
+
+def test_a_run_whose_process_was_refused_is_no_persons_cancel(shop: Make) -> None:
+    """A process that stood still lost its lease to another; what it says when it wakes is not the end of the task."""
+    s = shop()
+    s.save(id=1, at=NEAR)
+    s.sync()
+    [entry] = s.entries()
+    s.api.set_state(str(entry.flow_run_id), "CANCELLED", message=TAKEN.message)
+    s.sync("2026-03-02 08:01")
+    [again] = s.entries()
+    assert again.status == "pending" and again.flow_run_id != entry.flow_run_id
 
 
 def test_a_run_that_the_ledger_does_not_know_is_looked_for_once_and_then_once_an_hour(shop: Make) -> None:
