@@ -54,7 +54,9 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(place:
     assert file.read_text() == text, said
     wanted = {d["name"]: d for d in yaml.safe_load(text)["deployments"]}
     there = place.deployments()
-    assert set(there) == set(wanted) == {"tasks.DeployTuesdays", "tasks.DeployOff", "tasks.DeployMany", "jittask.sync"}
+    dialogs = {"new-scheduled-task", "new-date-field-task", "edit-task", "end-task", "run-task-now"}
+    own = {"tasks.DeployTuesdays", "tasks.DeployOff", "tasks.DeployMany", "jittask.sync"}
+    assert set(there) == set(wanted) == own | {f"jittask.{name}" for name in dialogs}
     assert [n for n in wanted if rollout.differences(wanted[n], there[n], compile.root_of(place.app))] == []
     assert there["tasks.DeployOff"]["paused"] and not there["tasks.DeployTuesdays"]["paused"]
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], "what `prefect deploy` made is what `jittask deploy` wants"

@@ -15,6 +15,10 @@ from jittask_prefect import App, ConfigError, PrefectApiError, compile, rollout
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
+DIALOGS = [
+    f"jittask.{name}" for name in ("new-scheduled-task", "new-date-field-task", "edit-task", "end-task", "run-task-now")
+]
+ENTRYPOINTS = {name: "jittask_flows.py:" + name.replace(".", "_").replace("-", "_") for name in DIALOGS}
 DAILY: dict[str, Any] = {
     "type": "tasks.NormalType",
     "title": "Daily",
@@ -23,6 +27,7 @@ DAILY: dict[str, Any] = {
 MODEL = """
 from datetime import date
 from sqlmodel import Field, SQLModel
+
 
 
 class Contract(SQLModel, table=True):
@@ -111,18 +116,20 @@ def test_a_file_of_this_month_is_not_made_anew_for_another_day(app: App) -> None
 
 def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
     made = by_name(compile.text(app, NOW))
-    assert list(made) == ["tasks.Daily", "tasks.Monthly", "tasks.Remind", "jittask.sync"]
+    assert list(made) == ["tasks.Daily", "tasks.Monthly", "tasks.Remind", "jittask.sync", *DIALOGS]
     assert {n: d["entrypoint"] for n, d in made.items()} == {
         "tasks.Daily": "jittask_flows.py:NormalType",
         "tasks.Monthly": "jittask_flows.py:Audited",
         "tasks.Remind": "jittask_flows.py:DateFieldType",
         "jittask.sync": "jittask_flows.py:jittask_sync",
+        **ENTRYPOINTS,
     }
     assert {n: d["paused"] for n, d in made.items()} == {
         "tasks.Daily": False,
         "tasks.Monthly": True,  # enable 0
         "tasks.Remind": False,
         "jittask.sync": False,
+        **dict.fromkeys(DIALOGS, False),
     }
     assert made["tasks.Daily"]["tags"] == ["app:shop", "tasks.NormalType", "tasks.Daily", "nightly", "夜间"]
     assert made["tasks.Daily"]["parameters"] == {"template": "tasks.Daily"}
@@ -174,11 +181,12 @@ def test_entrypoints_resolve_where_the_file_stands(app: App, monkeypatch: pytest
         "jittask_flows.py:DateFieldType": "tasks.DateFieldType",
         "jittask_flows.py:Audited": "tasks.Audited",
         "jittask_flows.py:jittask_sync": "jittask.sync",
+        **{entrypoint: name for name, entrypoint in ENTRYPOINTS.items()},
     }
 
 
 def test_a_broken_template_is_left_out_and_the_others_are_there(app: App) -> None:
-    others = ["tasks.Monthly", "tasks.Remind", "jittask.sync"]
+    others = ["tasks.Monthly", "tasks.Remind", "jittask.sync", *DIALOGS]
     assert list(by_name(compile.text(change(app, "Daily", enable="yes"), NOW))) == others
 
 
@@ -186,7 +194,7 @@ def test_a_template_whose_function_or_field_is_none_is_left_out_too(app: App) ->
     (app.path / "tasks/Daily/inner.py").write_text("raise SystemExit\n", encoding="utf-8")
     timer = {"startField": "{{ $HOME }}", "repeat": {"repeatType": "normal"}}
     text = compile.text(change(app, "Remind", timerCfg=timer), NOW)
-    assert list(by_name(text)) == ["tasks.Monthly", "jittask.sync"]
+    assert list(by_name(text)) == ["tasks.Monthly", "jittask.sync", *DIALOGS]
     assert "HOME" not in text
 
 
@@ -210,7 +218,7 @@ def test_our_file_in_the_folder_above_stays_there(app: App) -> None:
 
 # --- deploy ----------------------------------------------------------------------------------------------------------
 
-ALL = ["jittask.sync", "tasks.Daily", "tasks.Monthly", "tasks.Remind"]
+ALL = [*sorted(DIALOGS), "jittask.sync", "tasks.Daily", "tasks.Monthly", "tasks.Remind"]
 
 
 def test_a_deploy_touches_only_what_changed(app: App) -> None:
@@ -220,7 +228,7 @@ def test_a_deploy_touches_only_what_changed(app: App) -> None:
     again = deploy(App(app.path), prefect, NOW + timedelta(hours=3))
     assert (again.changed, sorted(again.unchanged)) == ([], ALL)
     third = deploy(change(app, "Daily", title="Every day"), prefect, NOW)
-    assert (third.changed, len(third.unchanged)) == (["tasks.Daily"], 3)
+    assert (third.changed, len(third.unchanged)) == (["tasks.Daily"], len(ALL) - 1)
 
 
 @pytest.mark.parametrize(

@@ -375,7 +375,7 @@ def test_groups_of_a_few(on: Make) -> None:
 
 def test_a_row_that_takes_too_long(on: Make) -> None:
     slow = "import threading\nGO = threading.Event()\ndef customFunc(row):\n    row.count += 1\n"
-    s = on("at", inner=slow + "    if row.status == 'slow':\n        GO.wait(20)\n", timeout=0.5)
+    s = on("at", inner=slow + "    if row.status == 'slow':\n        GO.wait(20)\n", timeout=2)
     fill(s, range(1, 26))
     s.save(id=3, status="slow")
     s.sync()
