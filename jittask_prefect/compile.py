@@ -98,7 +98,7 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
             log.error("%s is left out: %s: %s", template.fullName, type(error).__name__, error)
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
     sync |= {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([EVERY_MINUTE])}
-    by_hand: dict[str, Any] = {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([])}
+    by_hand: dict[str, Any] = {"parameters": {}, "paused": False, "schedules": []}
     dialogs = [_entry(app, dialog.name, dialog.function, dialog.about, []) | by_hand for dialog in DIALOGS]
     return [*found, sync, *dialogs]
 

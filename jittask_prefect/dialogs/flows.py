@@ -11,12 +11,14 @@ from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run as runtime
 from prefect.states import Completed, Failed
 
 from .. import clock
 from ..elements.app import App
 from ..errors import ConfigError, JittaskError
 from ..prefect_api import connect
+from ..rows.handover import plain
 from .fields import signed
 from .forms import DIALOGS, Dialog, form
 from .submit import submit
@@ -53,7 +55,14 @@ def _flow(app: App, dialog: Dialog, storage: Path | None) -> Any:
     run.__doc__ = dialog.about
     fields: Callable[..., Any] = signed(run, form(app, dialog.name, None))
     options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": storage}
-    return flow(name=dialog.name, **options)(fields)
+    return flow(name=dialog.name, flow_run_name=lambda: _name(dialog), **options)(fields)
+
+
+def _name(dialog: Dialog) -> str:
+    """A flow run's name, instead of the random one that the UI proposes: what it was about."""
+    about = runtime.parameters.get("title") or runtime.parameters.get("task") or runtime.parameters.get("taskId") or ""
+    what = dialog.name.partition(".")[2].replace("-", " ")
+    return plain(f"{what} · {about}" if isinstance(about, str) and about else what)
 
 
 def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> str:

@@ -45,7 +45,7 @@ MAY: dict[str, set[str]] = {
         ),
         *("outlook", "scaffold", "task_svc"),
     },
-    "dialogs/flows": {*BASE, "elements/*", "prefect_api", "dialogs/*"},
+    "dialogs/flows": {*BASE, "elements/*", "prefect_api", "rows/handover", "dialogs/*"},
     "doctor": {"errors", "elements/*", "prefect_api", "rows/*", "compile", "rollout", "rolling"},
     "arguments": {"errors", "schedule/*", "elements/*"},
     "compile": {"errors", "schedule/*", "elements/*", "rows/*", "dialogs/forms"},

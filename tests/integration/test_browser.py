@@ -1,0 +1,182 @@
+"""What a person does in the Prefect UI, in headless Chromium: fill in a dialog, follow a task, end another.
+
+The guide's pictures come from here: `JITTASK_SCREENSHOTS=docs/images pytest -n 0 tests/integration/test_browser.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from place import SCRIPTS, until
+from sqlmodel import Session
+
+from jittask_prefect import App
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+NAME = "tasks.CallTheCustomer"
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+
+
+class Shop:
+    """The demo shop as `jittask up` runs it, in a folder of its own."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.url, self.app = url, App(folder)
+
+    def appointment(self, key: int, due: timedelta) -> None:
+        """An appointment an hour after the instant that its call is due."""
+        now = datetime.now(ZoneInfo(self.app.timezone)).replace(tzinfo=None, microsecond=0)
+        with Session(self.app.engine()) as session:
+            model = self.app.getElement("models.Appointment")
+            row = session.get(model, key)
+            if row is None:
+                row = model(id=key, customer="Li Wei", phone="+86 10 5555", subject="Fitting", startsAt=now)
+                session.add(row)
+            row.startsAt = now + due + timedelta(hours=1)
+            session.commit()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("browser") / "shop"
+    shutil.copytree(ROOT / "flows", folder, ignore=shutil.ignore_patterns(".jittask", "*.db*", "__pycache__"))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {"JITTASK_APP": str(folder)}
+    log = folder.parent / "up.log"
+    with log.open("w") as output:
+        process = subprocess.Popen([SCRIPTS / "jittask", "up"], env=env, cwd=folder, stdout=output, stderr=output)
+    try:
+        found = until(lambda: re.search(r"is up: (\S+)", log.read_text()), 180, what="up: " + log.read_text())
+        yield Shop(folder, found[1])  # type: ignore[index]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+class Browser:
+    """A page of the UI, and what hands and eyes do there."""
+
+    def __init__(self, page: playwright.Page, shop: Shop) -> None:
+        self.page, self.base = page, f"{shop.url}/v2"
+
+    def goto(self, path: str) -> None:
+        self.page.goto(self.base + path)
+
+    def shot(self, name: str) -> None:
+        """Keep a picture, where one is asked for."""
+        if folder := os.environ.get("JITTASK_SCREENSHOTS"):
+            self.page.wait_for_timeout(500)
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
+
+    def sees(self, text: str, seconds: float = 60) -> playwright.Locator:
+        found = self.page.get_by_text(text).first
+        found.wait_for(timeout=seconds * 1000)
+        return found
+
+    def dialog(self, name: str) -> None:
+        """Open a dialog's form, by way of the list of deployments."""
+        self.goto("/deployments")
+        self.page.get_by_role("link", name=name).first.click()
+        self.page.get_by_role("button", name="Run").first.click()
+        self.page.get_by_role("menuitem", name="Custom run").click()
+        self.page.get_by_role("heading", name="Parameters").wait_for()
+
+    def field(self, title: str) -> playwright.Locator:
+        label = self.page.locator("label").filter(has_text=re.compile(rf"^{re.escape(title)}( \(Optional\))?$"))
+        return self.page.locator(f'[id="{label.get_attribute("for")}"]')
+
+    def choose(self, title: str, option: str) -> None:
+        self.field(title).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+        self.page.get_by_role("listbox").wait_for(state="hidden")
+
+    def submit(self) -> None:
+        """Submit, and follow the run to its page."""
+        self.page.get_by_role("button", name="Submit").click()
+        self.page.get_by_role("link", name="View run").or_(self.page.get_by_text("View run")).first.click()
+        self.page.wait_for_url("**/runs/flow-run/**")
+
+
+@pytest.fixture
+def browser(shop: Shop) -> Iterator[Browser]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(30_000)
+        yield Browser(page, shop)
+        chromium.close()
+
+
+def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None:
+    # Fill in the dialog.
+    browser.dialog("jittask.new-date-field-task")
+    browser.field("Name").fill("Call the customer")
+    browser.choose("Model and date field", "Appointment.startsAt")
+    browser.choose("Due", "Before")
+    browser.field("How long before or after").fill("1")
+    browser.choose("Unit", "hours")
+    browser.shot("dialog")
+    browser.submit()
+    browser.sees(f"{NAME} is made and deployed", 90)
+    assert (shop.app.path / "tasks/CallTheCustomer/e.json").exists()
+
+    # The task is among the deployments.
+    browser.goto("/deployments")
+    browser.page.get_by_role("link", name=NAME).first.click()
+    browser.page.get_by_role("tab", name="Description").click()
+    browser.sees("1 hour before")
+    browser.shot("task")
+
+    # A row changes; its run is pending under its name, then runs, and is among the completed ones.
+    shop.appointment(501, timedelta(minutes=30))
+    shop.appointment(501, timedelta(seconds=40))
+    shop.appointment(502, timedelta(minutes=30))
+    browser.goto(f"/runs?tags={NAME}&state=Scheduled&sort=START_TIME_ASC")
+    browser.sees("Appointment 501 · ", 90)
+    browser.sees("Appointment 502 · ", 90)
+    browser.shot("pending")
+    done = f"/runs?tags={NAME}&state=Completed"
+
+    def completed() -> bool:
+        browser.goto(done)
+        browser.page.wait_for_load_state("networkidle")
+        return browser.page.get_by_text("Appointment 501 · ").count() > 0
+
+    until(completed, 120, every=2)
+    browser.shot("completed")
+
+    # End another: by the id in the address of its run.
+    browser.goto(f"/runs?tags={NAME}&state=Scheduled&sort=START_TIME_ASC")
+    browser.sees("Appointment 502 · ").click()
+    browser.page.wait_for_url("**/runs/flow-run/**")
+    run_id = re.search(r"flow-run/([0-9a-f-]{36})", browser.page.url)
+    assert run_id
+    browser.dialog("jittask.end-task")
+    browser.field("or its id").fill(run_id[1])
+    browser.shot("end")
+    browser.submit()
+    browser.sees("was pending and is ended", 90)
+    browser.goto(f"/runs/flow-run/{run_id[1]}")
+    browser.sees("Cancelled")
+    browser.shot("ended")
+
+
+def test_what_does_not_fit_is_said_in_the_form(browser: Browser) -> None:
+    browser.dialog("jittask.new-scheduled-task")
+    browser.field("English name").fill("1 not a name")
+    browser.page.get_by_role("button", name="Submit").click()
+    browser.sees("is a required property")
+    browser.sees("does not match")
+    browser.shot("refused")
