@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import and_, not_, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import outlook
+from . import links, outlook
 from .elements.app import App
 from .elements.types import DateFieldType
 from .errors import ArgumentError, JittaskError
@@ -278,11 +278,8 @@ def _about(app: App, name: str) -> tuple[ZoneInfo, str]:
 
 
 def run_url(api: Api, run_id: str | None) -> str | None:
-    """Where the UI shows a flow run: in V2, which a server has under /v2 and Prefect Cloud under no name of its own."""
-    if not run_id:
-        return None
-    base = api.ui_url if "prefect.cloud" in api.ui_url else f"{api.ui_url.removesuffix('/v2')}/v2"
-    return f"{base}/runs/flow-run/{run_id}"
+    """Where the UI shows a flow run."""
+    return links.run(run_id, links.base(api.ui_url)) if run_id else None
 
 
 def _instant(text: str | None) -> datetime | None:
