@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -166,17 +168,60 @@ def records(
     status: Annotated[str | None, typer.Option(help="pending, executing, overdue, completed, error or ended.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Due then or later.")] = None,
     stop: Annotated[str | None, typer.Option("--to", help="Due earlier; beyond the horizon too.")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 200,
+    row: Annotated[str | None, typer.Option("--row", help="Only those of the row with this key.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 200,
+    offset: Annotated[int, typer.Option(min=0, help="How many to leave out first: the pages before.")] = 0,
     as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    open_: Annotated[bool, typer.Option("--open", help="Open Prefect's UI at them, and print the link.")] = False,
 ) -> None:
     """List execution records, newest due time first.
 
     With --to beyond the horizon, what is pending there is planned from the rows as they are now.
     """
-    found = the_app().getElement("services.TaskSvc").getTaskRecords(task, status, start, stop, limit)
+    from . import records as engine
+    from .arguments import instant
+    from .prefect_api import connect
+
+    app = the_app()
+    api = connect(app.path)
+    of = app.template(task) if task else None
+    begin, end = (instant(text, of or app) if text else None for text in (start, stop))
+    if open_:
+        _open(engine.link(app, api, task, row, status, begin, end))
+        return
+    found = engine.records(
+        app, api, clock.now(), name=task, row=row, status=status, start=begin, end=end,
+        limit=limit, offset=offset,
+    )  # fmt: skip
     if as_json:
         print_json(found)
-        return
+    elif as_csv:
+        _print_csv(found, engine.FIELDS)
+    else:
+        _print_records(found)
+    if len(found) == limit:
+        err.print(f"[dim]These are {limit}; --offset {offset + limit} shows the next ones.[/]")
+
+
+def _open(link: str) -> None:
+    import webbrowser
+
+    print(link)
+    if not webbrowser.open(link):
+        err.print("[yellow]No browser could be started.[/]")
+
+
+def _print_csv(found: list[dict[str, Any]], fields: Sequence[str]) -> None:
+    """Records as CSV with a line of names; a result as JSON."""
+    lines = csv.DictWriter(sys.stdout, fields, lineterminator="\n")
+    lines.writeheader()
+    for item in found:
+        result = "" if item["result"] is None else json.dumps(item["result"], ensure_ascii=False)
+        lines.writerow({**item, "result": result})
+
+
+def _print_records(found: list[dict[str, Any]]) -> None:
     table = Table(box=None)
     for name in ("due", "status", "taskId"):
         table.add_column(name, no_wrap=True, overflow="fold")  # what one reads exactly, or copies, is never cut

@@ -40,6 +40,7 @@ def runs(
     tag: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    named: str | None = None,
     at: str = ROOT,
 ) -> str:
     """The Runs page, the next ones first for what is to come, else the newest.
@@ -49,6 +50,7 @@ def runs(
         tag: A template's full name, or a row's tag (`rows.handover.run_tags`).
         start: Only those that are due then or later; aware.
         end: Only those that are due earlier; aware.
+        named: Only those whose name has this in it: for a row whose key has a comma, which a tag in a link cannot have.
         at: The UI's address (`base`); relative to the host where absent.
     """
     asked = []
@@ -56,6 +58,8 @@ def runs(
         asked.append(("state", ",".join(STATES[status])))
     if tag is not None:
         asked.append(("tags", tag))
+    if named is not None:
+        asked.append(("flow-run-search", named))
     if start is not None or end is not None:
         asked.append(("start", _zulu(start or EARLIEST)))
         asked.append(("end", _zulu((end - MILLISECOND) if end else LATEST)))

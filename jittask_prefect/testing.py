@@ -295,11 +295,13 @@ def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:
 def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     due = datetime.fromisoformat(run["expected_start_time"])
     window = wanted.get("expected_start_time", {})
+    begun = wanted.get("start_time", {}).get("is_null_")
     return (
         run["id"] in wanted.get("id", {}).get("any_", [run["id"]])
         and run["idempotency_key"] in wanted.get("idempotency_key", {}).get("any_", [run["idempotency_key"]])
         and run["deployment_id"] in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
         and run["state_type"] in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
+        and begun in (None, run["start_time"] is None)
         and ("after_" not in window or due >= datetime.fromisoformat(window["after_"]))
         and ("before_" not in window or due <= datetime.fromisoformat(window["before_"]))
     )
