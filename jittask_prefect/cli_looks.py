@@ -235,5 +235,29 @@ def _print_records(found: list[dict[str, Any]]) -> None:
     out.print(table if found else "no records")
 
 
-COMMANDS = (preview, calendar, pending, row, records)
+def stats(
+    task: Annotated[str | None, typer.Argument(help="All of them where absent.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Due then or later; 30 days where absent.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", help="Due earlier; the end of today where absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count tasks by status and day, say how long and how late they ran, and why they failed. Needs no server.
+
+    What waits of a schedule is in Prefect alone until it begins: `jittask records TASK --status pending`.
+    """
+    from . import report
+    from . import stats as engine
+    from .arguments import instant
+
+    app, now, found = the_app(), clock.now(), []
+    for template in [app.template(task)] if task else app.templates():
+        begin, end = (instant(text, template) if text else None for text in (start, stop))
+        found.append(engine.of_template(app, template, engine.span(template, now, begin, end), now))
+    if as_json:
+        print_json([of.as_dict() for of in found])
+        return
+    print_lines(report.stats(found) if not task else report.stats_of(found[0]))
+
+
+COMMANDS = (preview, calendar, pending, row, records, stats)
 """In the order of `jittask --help`."""

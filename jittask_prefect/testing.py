@@ -93,6 +93,7 @@ class FakePrefect:
         self.all_deployments: dict[str, dict[str, Any]] = {}
         self.all_runs: dict[str, dict[str, Any]] = {}
         self.tables: dict[str, list[dict[str, Any]]] = {}
+        self.pages: dict[str, str] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
 
@@ -234,6 +235,15 @@ class FakePrefect:
     def table(self, run_id: str) -> list[dict[str, Any]]:
         self._called("table")
         return self.tables.get(run_id, [])
+
+    def put_markdown(self, key: str, text: str, description: str, known: str | None = None) -> str:
+        self._called("put_markdown")
+        self.pages[key] = text
+        return known or str(uuid.uuid5(uuid.NAMESPACE_OID, key))
+
+    def drop_artifact(self, artifact_id: str) -> None:
+        self._called("drop_artifact")
+        self.pages = {k: t for k, t in self.pages.items() if str(uuid.uuid5(uuid.NAMESPACE_OID, k)) != artifact_id}
 
     def serve(self, app: App) -> None:
         """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""

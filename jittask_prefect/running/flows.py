@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from .. import clock, rolling
+from .. import clock, rolling, statistics
 from ..elements.app import _LOG, DEFAULT, App, use_app
 from ..elements.types import DateFieldType
 from ..errors import PrefectApiError
@@ -336,5 +336,6 @@ def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Rep
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)
         report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
+        statistics.keep(app, api, clock.now())
 
     return sync.run(app, api, now, me(), since=since, clock=clock.now, after=after)
