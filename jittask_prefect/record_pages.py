@@ -24,7 +24,9 @@ EARLY = timedelta(hours=1)  # a run that has begun is not due later than that
 SHORT, TICK = timedelta(seconds=1), timedelta(microseconds=1)
 FEW = 20  # are fetched, whatever the ledger counts: some of the ledger's may have been deleted in Prefect
 IDS = 500
+SPARE = 200  # how many more keys before a page are asked for, so that most pages need not ask again
 Key = tuple[datetime, str]
+"""Due time and task id."""
 Run = Mapping[str, Any]
 
 
@@ -45,42 +47,27 @@ class LedgerPart:
             with app.engine(database).connect() as connection:
                 if ledger.there(connection):
                     self._databases.append(database)
-        self._keys: list[tuple[Key, str]] | None = None  # of several databases: no other way to count in the order
+        self._keys: list[tuple[Key, str]] | None = None
 
-    def edge(self) -> datetime | None:
-        """The due time at the last position; None where there are fewer."""
+    def keys(self, first: int) -> list[tuple[Key, str]]:
+        """The keys from a position on up to the last one, each with its database."""
         if len(self._databases) > 1:
-            keys = self._merged()
-            return keys[-1][0][0] if len(keys) == self._most else None
-        for database in self._databases:
-            query = select(entries.c.due).where(*self._where).order_by(*_ORDER).offset(self._most - 1).limit(1)
-            with self._app.engine(database).connect() as connection:
-                found: datetime | None = connection.execute(query).scalar()
-                return found
-        return None
+            if self._keys is None:  # there is no other way to count in the order of several
+                parts = [self._asked(database, 0) for database in self._databases]
+                self._keys = list(islice(merge(*parts, reverse=True), self._most))
+            return self._keys[first:]
+        return [key for database in self._databases for key in self._asked(database, first)]
 
-    def between(self, first: int) -> list[tuple[Key, Entry]]:
-        """The entries from a position on up to the last one."""
-        if len(self._databases) > 1:
-            return list(self._of_keys(self._merged()[first:]))
-        found = []
-        for database in self._databases:
-            query = select(entries).where(*self._where).order_by(*_ORDER).offset(first).limit(self._most - first)
-            with self._app.engine(database).connect() as connection:
-                found = [ledger.to_entry(record) for record in connection.execute(query)]
-        return [((entry.due, entry.task_id), entry) for entry in found]
+    def _asked(self, database: str, first: int) -> list[tuple[Key, str]]:
+        # Keys alone: to sort whole entries takes several times as long.
+        query = select(entries.c.due, entries.c.task_id).where(*self._where).order_by(*_ORDER)
+        with self._app.engine(database).connect() as connection:
+            found = connection.execute(query.offset(first).limit(self._most - first))
+            return [((r.due, r.task_id), database) for r in found]
 
-    def _merged(self) -> list[tuple[Key, str]]:
-        if self._keys is None:
-            query = select(entries.c.due, entries.c.task_id).where(*self._where).order_by(*_ORDER).limit(self._most)
-            parts = []
-            for database in self._databases:
-                with self._app.engine(database).connect() as connection:
-                    parts.append([((r.due, r.task_id), database) for r in connection.execute(query)])
-            self._keys = list(islice(merge(*parts, reverse=True), self._most))
-        return self._keys
-
-    def _of_keys(self, keys: Sequence[tuple[Key, str]]) -> Iterator[tuple[Key, Entry]]:
+    def entries(self, keys: Sequence[tuple[Key, str]]) -> dict[Key, Entry]:
+        """The entries of some keys."""
+        found: dict[Key, Entry] = {}
         for database in self._databases:
             ids = [task_id for (_, task_id), of in keys if of == database]
             with self._app.engine(database).connect() as connection:
@@ -88,7 +75,8 @@ class LedgerPart:
                     mine = entries.c.task_id.in_(ids[start : start + IDS])
                     for record in connection.execute(select(entries).where(mine)):
                         entry = ledger.to_entry(record)
-                        yield (entry.due, entry.task_id), entry
+                        found[entry.due, entry.task_id] = entry
+        return found
 
 
 _ORDER = (entries.c.due.desc(), entries.c.task_id.desc())

@@ -19,7 +19,7 @@ from .elements.types import DateFieldType
 from .errors import ArgumentError, JittaskError
 from .outlook import Nearest, Pending
 from .prefect_api import Api
-from .record_pages import Key, LedgerPart, RunsPart
+from .record_pages import SPARE, Key, LedgerPart, RunsPart
 from .rows.handover import app_tag, run_of, run_tags
 from .rows.ledger import Entry, entries
 
@@ -105,7 +105,10 @@ def records(
     asked, window = _Asked(name, row, status, start, end), offset + limit
     coming, borders = _beyond(app, now, asked, window)
     of_ledger = LedgerPart(app, _databases(app, name), _where(asked, now, borders), window)
-    edge = of_ledger.edge()  # what is due earlier stands behind this page
+    start_at = max(0, offset - SPARE)
+    keys = of_ledger.keys(start_at)
+    # What is due earlier than the last one stands behind this page.
+    edge = keys[-1][0][0] if start_at + len(keys) == window else None
     rest = [
         ((item.due.astimezone(UTC), str(item.task_id)), _of_pending(app, api, item, now))
         for item in coming
@@ -115,10 +118,16 @@ def records(
     rest += _of_runs(app, api, now, asked, edge, window)
     # At most so many of the ledger's stand behind their own position: nothing before that need be read.
     first = max(0, offset - len(rest))
-    found: list[tuple[Key, Entry | Record]] = [*rest, *of_ledger.between(first)]
+    keys = keys[first - start_at :] if first >= start_at else of_ledger.keys(first)
+    found: list[tuple[Key, str | Record]] = [*rest, *keys]
     found.sort(key=lambda pair: pair[0], reverse=True)
-    page = [item for _, item in found[offset - first : window - first]]
-    return [of_entry(app, api, item, now) if isinstance(item, Entry) else item for item in page]
+    page = found[offset - first : window - first]
+    known = of_ledger.entries([(key, item) for key, item in page if isinstance(item, str)])
+    return [
+        of_entry(app, api, known[key], now) if isinstance(item, str) else item
+        for key, item in page
+        if key in known or not isinstance(item, str)  # it may have been planned anew meanwhile
+    ]
 
 
 def _databases(app: App, name: str | None) -> list[str]:
