@@ -76,7 +76,7 @@ def _by_day(days: Mapping[date, Mapping[str, int]]) -> Iterator[str]:
         yield _text(left - 6, y + 4, f"{most * part // 2:,}", anchor="end", fill=FAINT)
     if not shown:
         yield _text(
-            (left + right) / 2, (top + bottom) / 2, "no tasks were due in this time", anchor="middle", fill=FAINT
+            (left + right) / 2, (top + bottom) / 2 - 10, "no tasks were due in this time", anchor="middle", fill=FAINT
         )
     wide = (right - left) / max(1, len(days))
     every = -(-len(days) // 10)  # ten dates at most, so that none runs into the next one

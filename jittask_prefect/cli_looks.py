@@ -188,7 +188,7 @@ def records(
     of = app.template(task) if task else None
     begin, end = (instant(text, of or app) if text else None for text in (start, stop))
     if open_:
-        _open(engine.link(app, api, task, row, status, begin, end))
+        _open(engine.link(app, api, clock.now(), name=task, row=row, status=status, start=begin, end=end))
         return
     found = engine.records(
         app, api, clock.now(), name=task, row=row, status=status, start=begin, end=end,

@@ -28,6 +28,7 @@ FIELDS = (
     "taskId", "fullName", "title", "status", "dueTime", "startTime", "endTime", "duration", "lateness", "row", "result",
     "message", "url",
 )  # fmt: skip
+YEAR = timedelta(days=366)
 Record = dict[str, Any]
 log = logging.getLogger("jittask")
 
@@ -295,11 +296,13 @@ def run_url(api: Api, run_id: str | None) -> str | None:
 def link(
     app: App,
     api: Api,
-    name: str | None,
-    row: str | None,
-    status: str | None,
-    start: datetime | None,
-    end: datetime | None,
+    now: datetime,
+    *,
+    name: str | None = None,
+    row: str | None = None,
+    status: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
 ) -> str:
     """Where the UI shows the flow runs of the records that are asked for (`records`); rows of a batch share theirs.
 
@@ -315,6 +318,8 @@ def link(
             raise ArgumentError(f"row {row!r}; allowed: with the name of a date-field task")
         *_, mine = run_tags(template.fullName, template.model_name, row)
         tag, named = (tag, run_of(template.model_name, row)) if "," in mine else (mine, None)
+    if start is not None and end is None:
+        end = max(start, now) + YEAR  # the page's chart shows the whole range
     return links.runs(status, tag=tag, start=start, end=end, named=named, at=links.base(api.ui_url))
 
 

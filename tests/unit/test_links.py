@@ -11,6 +11,7 @@ from jittask_prefect import compile, links, markup, records
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.testing import FakePrefect, build_app
 
+NOW = datetime(2026, 9, 14, 3, tzinfo=UTC)
 SHANGHAI = timezone(timedelta(hours=8))
 MODEL = """
 from datetime import date
@@ -100,7 +101,7 @@ def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(tmp_path:
     app, api = build_app(tmp_path / "app", ELEMENTS, ready=False), FakePrefect()
 
     def link(name: str | None, row: str | None = None, status: str | None = None) -> str:
-        return records.link(app, api, name, row, status, None, None).partition("?")[2]
+        return records.link(app, api, NOW, name=name, row=row, status=status).partition("?")[2]
 
     assert link(None) == "tags=app:test&sort=START_TIME_DESC"
     assert link("tasks.Daily", None, "error") == "state=Failed,Crashed,TimedOut&tags=tasks.Daily&sort=START_TIME_DESC"
@@ -108,6 +109,8 @@ def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(tmp_path:
     assert link("tasks.Collect", '["a", 1]') == (
         "tags=tasks.Collect&flow-run-search=Bill%20%5B%22a%22,%201%5D&sort=START_TIME_DESC"
     )
+    since = records.link(app, api, NOW, start=NOW).partition("?")[2]
+    assert since.partition("&")[2] == "start=2026-09-14T03:00:00.000Z&end=2027-09-15T02:59:59.999Z&sort=START_TIME_DESC"
     with pytest.raises(ArgumentError, match="date-field task"):
         link("tasks.Daily", "17")
     with pytest.raises(ArgumentError, match="allowed: pending"):
