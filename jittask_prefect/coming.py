@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import islice
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
 
 from . import outlook
 from .charts import Cell
@@ -121,12 +121,14 @@ def _of_rows(app: App, template: DateFieldType, now: datetime, end: datetime, fo
     check_rows(template)
     engine = app.engine(app.database_of(template.model_name))
     condition = Scan(template, now, engine.dialect.name).condition((now - outlook.TICK, end - outlook.TICK))
-    with engine.connect() as connection:
-        counted = select(func.count()).select_from(template.model).where(condition) if condition is not None else None
-        number = int(connection.execute(counted).scalar() or 0) if counted is not None else 0
-    if number > ROWS:
-        found.note = f"{number:,} rows have dates in these months: `jittask pending {template.fullName} --until DATE`."
-        return
+    if condition is not None:
+        some = select(literal(1)).select_from(template.model).where(condition).limit(ROWS + 1).subquery()
+        with engine.connect() as connection:
+            number = int(connection.execute(select(func.count()).select_from(some)).scalar() or 0)
+        if number > ROWS:
+            until = f"`jittask pending {template.fullName} --until {found.last}`"
+            found.note = f"More than {ROWS:,} rows have dates in these months: {until}."
+            return
     kept = outlook.pending(app, template, end, now, MOST + 1)
     tasks = [task for task in kept.found() if task.due >= now]
     _draw([One(t.due, t.nominal, t.moved or "", t.row) for t in tasks[:MOST]], found)

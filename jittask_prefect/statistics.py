@@ -74,18 +74,18 @@ def keep(app: App, api: Api, now: datetime) -> list[str]:
     known = {name.removeprefix(PREFIX): page for name, page in known.items()}
     ended = _ended(app, datetime.fromisoformat(mark)) if mark else set[str]()
     left = {name: replace(page, stale=page.stale or (name in ended)) for name, page in known.items()}
-    written = _write(app, api, now, left)
-    for name in set(known) - set(app.names("tasks")):  # its template is gone
-        try:
+    written: list[str] = []
+    try:
+        _write(app, api, now, left, written)
+        for name in set(known) - set(app.names("tasks")):  # its template is gone
             api.drop_artifact(left[name].id)
             del left[name]
-        except PrefectApiError as error:
-            log.warning("%s: its statistics stay: %s", name, error)
-    with app.engine().begin() as connection:
-        for name in set(known) | set(left):
-            if known.get(name) != (page := left.get(name)):
-                ledger.put(connection, PREFIX + name, json.dumps(asdict(page)) if page else None)
-        ledger.put(connection, MARK, now.isoformat())
+    finally:  # what is written stays written, where Prefect fails in between
+        with app.engine().begin() as connection:
+            for name in set(known) | set(left):
+                if known.get(name) != (page := left.get(name)):
+                    ledger.put(connection, PREFIX + name, json.dumps(asdict(page)) if page else None)
+            ledger.put(connection, MARK, now.isoformat())
     return written
 
 
@@ -105,9 +105,9 @@ def _ended(app: App, since: datetime) -> set[str]:
     return found
 
 
-def _write(app: App, api: Api, now: datetime, left: dict[str, _Page]) -> list[str]:
-    """Write some pages, the oldest first."""
-    begun, written = time.monotonic(), list[str]()
+def _write(app: App, api: Api, now: datetime, left: dict[str, _Page], written: list[str]) -> None:
+    """Write some pages, the oldest first, and note them in `left` and `written`."""
+    begun = time.monotonic()
     for template in sorted(app.templates(), key=lambda t: left[t.fullName].at if t.fullName in left else ""):
         name, page = template.fullName, left.get(template.fullName)
         day, of = now.astimezone(template.timer.zone).date().isoformat(), fingerprint(template)
@@ -125,7 +125,6 @@ def _write(app: App, api: Api, now: datetime, left: dict[str, _Page]) -> list[st
             log.warning("%s: its statistics are not written: %s: %s", name, type(error).__name__, error)
         left[name] = _Page(made, day, now.isoformat(), of)
         written.append(name)
-    return written
 
 
 def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> str:
@@ -184,7 +183,7 @@ def page(template: Meta, numbers: Stats, next_: Coming, now: datetime) -> list[s
     lines += ["### What comes next", "", describe(template.timer), ""]
     grid = charts.months(list(next_.days.values()), now.astimezone(zone).date())
     lines += [f"![What comes next]({charts.data_uri(grid)})", ""]
-    lines += [md(next_.note), ""] if next_.note else []
+    lines += [next_.note, ""] if next_.note else []
     if next_.moves:
         lines += ["**Moved or left out**", "", *_moves(next_.moves), ""]
     if next_.next:

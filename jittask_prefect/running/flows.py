@@ -336,6 +336,9 @@ def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Rep
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)
         report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
-        statistics.keep(app, api, clock.now())
+        try:
+            statistics.keep(app, api, clock.now())
+        except PrefectApiError as error:  # the sync has done its work
+            log.warning("the pages of statistics are left to the next sync: %s", error)
 
     return sync.run(app, api, now, me(), since=since, clock=clock.now, after=after)

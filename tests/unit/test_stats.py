@@ -18,7 +18,7 @@ from sqlalchemy import insert
 
 from jittask_prefect import App, charts, coming, links, report, statistics, stats
 from jittask_prefect.charts import Cell
-from jittask_prefect.errors import ArgumentError
+from jittask_prefect.errors import ArgumentError, PrefectApiError
 from jittask_prefect.rows.ledger import Entry, entries
 from jittask_prefect.stats import Spread
 from jittask_prefect.testing import FakePrefect, build_app
@@ -260,6 +260,36 @@ def test_rows_come_next_as_they_are_now(app: App) -> None:
     eighth = found.days[date(2026, 10, 8)]
     assert (eighth.here, eighth.moved) == ("2×", True)
     assert found.days[date(2026, 10, 2)].away == (date(2026, 10, 8),)
+
+
+def test_of_too_many_rows_it_is_only_said_that_there_are(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coming, "ROWS", 2)
+    with app.session("") as session:
+        bill = app.getElement("models.Bill")
+        session.add_all([bill(id=n, at=date(2026, 9, 21)) for n in (1, 2, 3)])
+        session.commit()
+    found = coming.coming(app, app.template("tasks.Collect"), NOW)
+    assert found.note.startswith(
+        "More than 2 rows have dates in these months: `jittask pending tasks.Collect --until 2026-10-31`"
+    )
+    assert not any(cell.here for cell in found.days.values())
+
+
+def test_what_is_written_stays_written_where_prefect_fails_in_between(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, put = FakePrefect(), statistics.put
+
+    def failing(app_: App, api_: FakePrefect, template: Any, *about: Any) -> str:
+        api.down = template.fullName == "tasks.Often"
+        return put(app_, api_, template, *about)
+
+    monkeypatch.setattr(statistics, "put", failing)
+    with pytest.raises(PrefectApiError):
+        statistics.keep(app, api, NOW)
+    api.down = False
+    monkeypatch.setattr(statistics, "put", put)
+    assert statistics.keep(app, api, NOW + timedelta(minutes=1)) == ["tasks.Often", "tasks.Weekly"]
 
 
 def test_the_grid_is_sound_svg() -> None:
