@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from . import __version__, clock
-from .errors import ArgumentError, ConfigError, InvalidTime, JittaskError
+from .cli_base import Json, Now, an_instant, err, out, print_json, print_lines, say_left_out, the_app
+from .cli_looks import COMMANDS
+from .errors import ArgumentError, ConfigError, JittaskError
 
 cli = typer.Typer(
     name="jittask",
@@ -28,15 +27,6 @@ cli = typer.Typer(
 )
 db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
 cli.add_typer(db, name="db")
-# A file or a pipe has no edge at which to break lines.
-_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
-out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Now = Annotated[
-    str | None, typer.Option("--now", help="The instant to work as of, ISO 8601; the present where absent.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class Kind(StrEnum):
@@ -83,50 +73,6 @@ def _database_said(error: Exception) -> str:
     return f"{origin}; `jittask db upgrade --models` makes missing tables"
 
 
-def _app() -> Any:
-    from .wiring import app
-
-    return app
-
-
-def _instant(text: str | None, *, name: str = "--now") -> datetime:
-    if text is None:
-        return clock.now()
-    from .arguments import instant
-
-    try:
-        return instant(text, _app())
-    except InvalidTime as error:
-        raise InvalidTime(f"{name}: {error}") from None
-
-
-def _until(text: str, of: Any) -> datetime:
-    """The last instant that is meant: a date without a time is that whole day."""
-    from .arguments import instant
-    from .schedule.instants import TICK, day_after
-
-    try:
-        at = instant(text, of)
-        zone = of.timer.zone
-        return day_after(at.astimezone(zone).date(), zone) - TICK if len(text.strip()) == 10 else at
-    except (InvalidTime, OverflowError) as error:
-        raise InvalidTime(f"--until: {error}") from None
-
-
-def _say_left_out(app: Any) -> None:
-    for problem in app.check():
-        err.print(f"[yellow]problem:[/] {escape(str(problem))}")
-
-
-def _print_lines(lines: Iterable[str]) -> None:
-    for line in lines:
-        out.print(line, markup=False, emoji=False)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
-
-
 @cli.command()
 def version() -> None:
     """Print the version."""
@@ -157,7 +103,7 @@ def new(
     """Make the folder of a task; its English name comes from the title."""
     from . import scaffold
 
-    app = _app()
+    app = the_app()
     if kind is Kind.scheduled:
         if model or field:
             raise ArgumentError("--model and --field belong to a date-field task")
@@ -172,7 +118,7 @@ def new(
 @cli.command()
 def check() -> None:
     """Report every mistake of every file; exit 1 where there is one."""
-    app = _app()
+    app = the_app()
     problems = app.check()
     for problem in problems:
         print(problem)
@@ -191,7 +137,7 @@ def doctor() -> None:
 
     marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "wrong": "[red]wrong[/]"}
     states = []
-    for found in findings(_app(), clock.now()):
+    for found in findings(the_app(), clock.now()):
         states.append(found.state)
         out.print(f"{marks[found.state]} {found.about}: {escape(found.text)}")
     if "wrong" in states:
@@ -208,9 +154,9 @@ def compile_(
     """Write prefect.yaml."""
     from . import compile
 
-    app = _app()
-    _say_left_out(app)
-    written = compile.write(app, _instant(now) if now else compile.instant_of(app, clock.now()), file)
+    app = the_app()
+    say_left_out(app)
+    written = compile.write(app, an_instant(now) if now else compile.instant_of(app, clock.now()), file)
     out.print(f"{escape(str(written))}: {len(compile.sound(app))} tasks and the sync")
 
 
@@ -222,8 +168,8 @@ def deploy(
     from . import rollout
     from .prefect_api import connect
 
-    app = _app()
-    _say_left_out(app)
+    app = the_app()
+    say_left_out(app)
     done = rollout.deploy(app, connect(app.path), clock.now(), prune=prune)
     for word, names in (("deployed", done.changed), ("unchanged", done.unchanged), ("removed", done.removed)):
         if names:
@@ -249,15 +195,15 @@ def sync(
     from .rows import sync as engine
     from .running.flows import run_sync
 
-    app, at = _app(), _instant(now)
-    start = _instant(since, name="--since") if since else None
+    app, at = the_app(), an_instant(now)
+    start = an_instant(since, name="--since") if since else None
     report = engine.plan(app, at, start) if dry_run else run_sync(app, at, start)
     if report is None:
         raise JittaskError("another sync is at work; it holds the lease for a minute at most")
     if as_json:
-        _print_json([action.as_dict() for action in report.actions])
+        print_json([action.as_dict() for action in report.actions])
     else:
-        _print_lines(told.plan(report.actions, {t.fullName: t.timer.zone for t in app.templates()}))
+        print_lines(told.plan(report.actions, {t.fullName: t.timer.zone for t in app.templates()}))
     for problem in report.problems:
         err.print(f"[yellow]problem:[/] {escape(problem)}")
     for line in report.deployments:
@@ -282,7 +228,7 @@ def up(
     """Start what is missing (server, work pool, deployments, worker), and show what happens until Ctrl-C."""
     from .up import up as run_up
 
-    raise typer.Exit(run_up(_app(), check=once))
+    raise typer.Exit(run_up(the_app(), check=once))
 
 
 @cli.command()
@@ -300,7 +246,7 @@ def worker(
     from .prefect_api import connect
     from .processes import worker_command
 
-    app = _app()
+    app = the_app()
     api = connect(app.path)
     kind = api.ensure_pool(pool, compile.POOL_KIND)
     if kind != compile.POOL_KIND:
@@ -309,6 +255,7 @@ def worker(
             f"{pool}` runs a worker of that type"
         )
     os.environ["PREFECT_API_URL"] = api.url
+    os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")  # Prefect's own: 10
     command = worker_command(pool, kind, limit=limit or app.cfg.maxConcurrency)
     os.execv(command[0], command)  # this process becomes the worker: signals need nobody who hands them on
 
@@ -325,191 +272,17 @@ def run(
     from .running.debug import run_here
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    _print_json(run_here(_app(), task, row, clock.now(), dry=dry))
+    print_json(run_here(the_app(), task, row, clock.now(), dry=dry))
 
 
 @cli.command()
 def end(task_id: str) -> None:
     """End a task: a pending one never runs, an executing one's process is gone."""
-    _print_json(_app().getElement("services.TaskSvc").forcedEnd(task_id))
+    print_json(the_app().getElement("services.TaskSvc").forcedEnd(task_id))
 
 
-@cli.command()
-def preview(
-    task: str,
-    row: Annotated[str | None, typer.Option("--row", help="The row's key, for a date-field task.")] = None,
-    after: Annotated[str | None, typer.Option(help="Start of the window, included; now where absent.")] = None,
-    before: Annotated[str | None, typer.Option(help="End of the window, excluded; ten years on where absent.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many that take place, at most.")] = 20,
-    as_json: Json = False,
-    ics: Annotated[
-        Path | None, typer.Option("--ics", help="Write an iCalendar of them, for Outlook, Google and others.")
-    ] = None,
-) -> None:
-    """List a task's occurrences, and how each came to be."""
-    from . import show
-    from .running.debug import load_row
-    from .schedule.words import describe
-
-    app = _app()
-    template = app.template(task)
-    start = _instant(after, name="--after")
-    stop = _instant(before, name="--before") if before else start + timedelta(days=3653)
-    zone = template.timer.zone
-    window = f"from {start.astimezone(zone):%Y-%m-%d %H:%M} to {stop.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
-    if stop <= start:
-        raise ArgumentError(f"a window {window}; allowed: --before later than --after, or than now without it")
-    found = list(show.take(template.explained(start, stop, load_row(app, template, row)), count))
-    if ics is not None:
-        name = task if row is None else f"{task} {row}"
-        _write(ics, show.ics(found, name, template.title, describe(template.timer), clock.now()))
-    if as_json:
-        _print_json([e.as_dict() for e in found])
-    if ics is None and not as_json:
-        out.print(f"[bold]{escape(template.title)}[/] ({task}): {escape(describe(template.timer))}")
-        if found and found[0].origin:
-            out.print(f"From {escape(found[0].origin)}:")
-        out.print(show.preview(show.lines(found)) if found else f"nothing {window}")
-    known = template.timer.calendar.reliable_until if template.timer.calendar else None
-    if known is not None and any(item.nominal.date() > known for item in found):
-        for warning in app.warnings(clock.now(), [template]):
-            err.print(f"[yellow]warning:[/] {escape(warning)}")
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Write a file, or to standard output where it is named `-`."""
-    if str(file) == "-":
-        sys.stdout.buffer.write(content)
-        return
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise ArgumentError(f"{file} cannot be written: {error.strerror}") from None
-    count = content.count(b"BEGIN:VEVENT")
-    err.print(f"{escape(str(file))}: {count} event{'s' if count != 1 else ''}")
-
-
-@cli.command()
-def calendar(
-    country: Annotated[str, typer.Argument(help="A country code (CN, DE-BY), or a calendar of app.json.")],
-    year: Annotated[int, typer.Argument(min=1, max=9999)],
-    as_json: Json = False,
-) -> None:
-    """Print a year of a calendar as a grid: holidays, make-up days, weekends."""
-    from . import show
-
-    found = _calendar(country)
-    days = show.year(found, year)
-    if as_json:
-        _print_json(show.as_json(found, days))
-        return
-    rule = " (block: contiguous)" if found.block == "contiguous" else ""
-    out.print(f"[bold]{escape(found.label)} {year}[/]{rule}")
-    for line in show.grid(days, out.width):
-        out.print(line)
-    for sentence in show.legend(days):
-        out.print(sentence)
-    known = found.reliable_until
-    if known is not None and year not in found.known_years:
-        span = f"{found.known_years.start} to {found.known_years.stop - 1}"
-        err.print(f"[yellow]warning:[/] holidays of {escape(found.label)} are known from {span} only")
-    elif known is not None and year > known.year:
-        said = f"holidays of {found.label} are published until {known}; what lies beyond is a forecast"
-        err.print(f"[yellow]warning:[/] {escape(said)}")
-
-
-def _calendar(name: str) -> Any:
-    """A calendar of the app, where there is one, or of a country; `DE-BY` is a subdivision."""
-    from .schedule.calendar import Calendar, CalendarCfg
-    from .wiring import in_an_app
-
-    if in_an_app() and name in _app().calendars():
-        return _app().calendar(name)
-    code, _, subdiv = name.partition("-")
-    return Calendar(CalendarCfg(country=code, subdiv=subdiv or None))
-
-
-@cli.command()
-def pending(
-    task: str,
-    until: Annotated[
-        str | None, typer.Option("--until", help="Up to then, included; the end of the horizon where absent.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many at most, the first ones.")] = 200,
-    as_json: Json = False,
-) -> None:
-    """List what is pending of a task up to a date; beyond the horizon as the rows are now. Needs no server."""
-    from . import outlook, report
-
-    app, now = _app(), clock.now()
-    template = app.template(task)
-    last = _until(until, template) if until else now + timedelta(hours=app.cfg.horizon)
-    if last < now:
-        raise ArgumentError(f"--until {until}; allowed: a time that is not past")
-    found = outlook.pending(app, template, last + outlook.TICK, now, limit + 1)
-    tasks = found.found()[:limit]
-    if as_json:
-        _print_json([item.as_dict(now) for item in tasks])
-    else:
-        _print_lines(report.pending(tasks, now) if tasks else [])
-        shown = report.when(last.astimezone(template.timer.zone))
-        out.print(f"Pending until {shown}: {len(tasks) or 'none'}.")
-    if tasks and all(item.task_id is None for item in tasks):
-        err.print(f"Prefect names a run when it makes it: `jittask records {task} --status pending` shows the ids.")
-    if len(found.found()) > limit:
-        err.print(f"[yellow]There are more than {limit}; --limit shows more.[/]")
-    if not template.enable:
-        err.print(f"[yellow]{task} is disabled (`enable` is 0): it makes no tasks of its own.[/]")
-    for problem in found.problems:
-        err.print(f"[yellow]problem:[/] {escape(problem)}")
-
-
-@cli.command()
-def row(
-    model: Annotated[str, typer.Argument(help="The model's full name, e.g. models.Contract.")],
-    key: Annotated[str, typer.Argument(help="The row's key; one of several columns as a JSON list.")],
-    count: Annotated[int, typer.Option(min=1, help="How many to come of each task, at most.")] = 5,
-    past: Annotated[int, typer.Option(min=0, help="How many in the past of each task, at most; the newest.")] = 100,
-    as_json: Json = False,
-) -> None:
-    """Show every task of a row, past and to come, and why each is when it is. Needs no server."""
-    from . import report, row_view
-
-    found = row_view.view(_app(), model, key, clock.now(), count, past)
-    if as_json:
-        _print_json(found.as_dict())
-    else:
-        _print_lines(report.row(found))
-
-
-@cli.command()
-def records(
-    task: Annotated[str | None, typer.Argument()] = None,
-    status: Annotated[str | None, typer.Option(help="pending, executing, overdue, completed, error or ended.")] = None,
-    start: Annotated[str | None, typer.Option("--from", help="Due then or later.")] = None,
-    stop: Annotated[str | None, typer.Option("--to", help="Due earlier; beyond the horizon too.")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 200,
-    as_json: Json = False,
-) -> None:
-    """List execution records, newest due time first.
-
-    With --to beyond the horizon, what is pending there is planned from the rows as they are now.
-    """
-    found = _app().getElement("services.TaskSvc").getTaskRecords(task, status, start, stop, limit)
-    if as_json:
-        _print_json(found)
-        return
-    table = Table(box=None)
-    for name in ("due", "status", "taskId"):
-        table.add_column(name, no_wrap=True, overflow="fold")  # what one reads exactly, or copies, is never cut
-    for name in ("task", "row", "result"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for item in found:
-        said = item["message"] if item["result"] is None else json.dumps(item["result"], ensure_ascii=False)
-        due = f"{datetime.fromisoformat(item['dueTime']):%Y-%m-%d %H:%M}"
-        about = (item["title"], item["row"] or "", " ".join(said.split()))
-        table.add_row(due, item["status"], item["taskId"], *map(escape, about))
-    out.print(table if found else "no records")
+for look in COMMANDS:
+    cli.command()(look)
 
 
 @cli.command()
@@ -523,7 +296,7 @@ def notify(
     from . import notices
     from .prefect_api import PrefectApi, address
 
-    app = _app()
+    app = the_app()
     api = PrefectApi(address(app.path))
     if off:
         out.print("\n".join(f"{name}: off" for name in notices.silence(app, api)) or "there were none")
@@ -544,7 +317,7 @@ def db_upgrade(
     """Make or migrate the ledger's tables in each database of the app."""
     from .rows.tables import upgrade
 
-    made = upgrade(_app(), models=models)
+    made = upgrade(the_app(), models=models)
     out.print("\n".join(made) or "the tables are current")
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
+from . import links
 from .dialogs.forms import DIALOGS
 from .elements.app import App
 from .elements.check import of_template
 from .elements.types import DateFieldType, Meta
 from .errors import ConfigError, Problem
+from .markup import md
 from .rows.sync import app_tag
 from .schedule import rules, slots
 from .schedule.words import describe
@@ -169,9 +171,9 @@ def _schedules(template: Meta, now: datetime, said: datetime | None) -> list[dic
 
 
 def description(template: Meta) -> str:
-    """A deployment's description in Markdown: the title, the rule in words, what is called, and the filter."""
+    """A deployment's description in Markdown: the title, the rule in words, what is called, the filter, and links."""
     cfg = template.cfg
-    lines = [f"**{template.title}**", "", describe(template.timer)]
+    lines = [f"**{md(template.title)}**", "", describe(template.timer)]
     if isinstance(template, DateFieldType):
         lines[2] = f"One task for each `{template.model_name}`: {lines[2][:1].lower()}{lines[2][1:]}"
         if cfg.filter and not any(mark in cfg.filter for mark in ("{{", "}}", "__prefect_kind", "`", "\n")):
@@ -182,6 +184,7 @@ def description(template: Meta) -> str:
         lines += ["", "Disabled."]
     if cfg.description:
         lines += ["", cfg.description]
+    lines += ["", links.markdown(template.fullName, template.app.names("tasks"))]
     return "\n".join(lines)
 
 

@@ -69,16 +69,19 @@ class Pending:
 
 @dataclass
 class Nearest:
-    """The first so many tasks by due time, or the last, in whatever order they are found."""
+    """The first so many tasks by due time, or the last, however they are found; of one row where it is named."""
 
     most: int
     last: bool = False
+    row: str | None = None
     problems: list[str] = field(default_factory=list)
     _heap: list[tuple[tuple[Any, ...], Pending]] = field(default_factory=list)
     _number: Iterator[int] = field(default_factory=count)
 
     def add(self, item: Pending) -> None:
         """Keep a task, and drop the one that is then one too many."""
+        if self.row is not None and item.row != self.row:
+            return
         at = item.due.astimezone(UTC).timestamp()
         # Of those due at one instant the records show the greater ids first; a list of what comes, those read first.
         rank = (at, item.task_id or "", next(self._number)) if self.last else (-at, -next(self._number))

@@ -114,8 +114,13 @@ class Api(Protocol):
     def table(self, run_id: str) -> list[dict[str, Any]]:
         """The rows of a flow run's table; none where it has none."""
 
-    def put_page(self, key: str, text: str, description: str, run_id: str | None = None) -> None:
-        """Keep a page in Markdown as an artifact, the newest of its key."""
+    def put_markdown(
+        self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None
+    ) -> str:
+        """Keep a Markdown page as an artifact, of a run or of none: in place where its id is known; its id."""
+
+    def drop_artifact(self, artifact_id: str) -> None:
+        """Delete an artifact."""
 
 
 class PrefectApi:
@@ -331,14 +336,26 @@ class PrefectApi:
         body = {"key": key, "type": "table", "data": data, "description": description, "flow_run_id": run_id}
         self._call("POST", "/artifacts/", json=body)
 
-    def put_page(self, key: str, text: str, description: str, run_id: str | None = None) -> None:
-        body = {"key": key, "type": "markdown", "data": text, "description": description, "flow_run_id": run_id}
-        self._call("POST", "/artifacts/", json=body)
-
     def table(self, run_id: str) -> list[dict[str, Any]]:
         body = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["table"]}}, "limit": 1}
         found: list[dict[str, Any]] = self._call("POST", "/artifacts/filter", json=body)
         return [row for artifact in found for row in json.loads(artifact["data"])]
+
+    def put_markdown(
+        self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None
+    ) -> str:
+        body = {"data": text, "description": description}
+        if known and self._call("GET", f"/artifacts/{known}", missing_ok=True):
+            self._call("PATCH", f"/artifacts/{known}", json=body)
+            return known
+        return str(
+            self._call("POST", "/artifacts/", json={**body, "key": key, "type": "markdown", "flow_run_id": run_id})[
+                "id"
+            ]
+        )
+
+    def drop_artifact(self, artifact_id: str) -> None:
+        self._call("DELETE", f"/artifacts/{artifact_id}", missing_ok=True)
 
     # Notices
 

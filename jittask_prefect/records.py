@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import and_, not_, or_, select
+from sqlalchemy import and_, not_, or_
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import outlook
-from .elements.app import App
+from . import links, outlook
+from .elements.app import DEFAULT, App
 from .elements.types import DateFieldType
 from .errors import ArgumentError, JittaskError
 from .outlook import Nearest, Pending
 from .prefect_api import Api
-from .rows import ledger
+from .record_pages import SPARE, Key, LedgerPart, RunsPart
+from .rows.handover import app_tag, run_of, run_tags
 from .rows.ledger import Entry, entries
-from .rows.sync import app_tag
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
+FIELDS = (
+    "taskId", "fullName", "title", "status", "dueTime", "startTime", "endTime", "duration", "lateness", "row", "result",
+    "message", "url",
+)  # fmt: skip
+YEAR = timedelta(days=366)
 Record = dict[str, Any]
 log = logging.getLogger("jittask")
 
@@ -46,12 +52,24 @@ def status_of_run(run: Mapping[str, Any], now: datetime) -> str:
     return "overdue" if status == "pending" and (name == "Late" or (due is not None and due < now)) else status
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What records are asked for; all that is absent is any."""
+
+    name: str | None
+    row: str | None
+    status: str | None
+    start: datetime | None
+    end: datetime | None
+
+
 def records(
     app: App,
     api: Api,
     now: datetime,
     *,
     name: str | None = None,
+    row: str | None = None,
     status: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
@@ -68,6 +86,7 @@ def records(
         api: Prefect, which knows the runs that schedules made.
         now: The present instant.
         name: Only this template's.
+        row: Only those of the row with this key, as text.
         status: Only those of this status.
         start: Only those due then or later.
         end: Only those due earlier.
@@ -78,44 +97,65 @@ def records(
         ArgumentError: The status is none of `STATUSES`, or limit or offset is no count.
         PrefectApiError: Prefect cannot be reached.
     """
-    if status is not None and status not in STATUSES:
-        raise ArgumentError(f"status {status!r}; allowed: {', '.join(STATUSES)}")
+    _check_status(status)
     for what, value in (("limit", limit), ("offset", offset)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
             raise ArgumentError(f"{what} {value!r}; allowed: a whole number of 0 or more")
-    window = offset + limit
-    coming, borders = _beyond(app, now, name, status, start, end, window)
-    kept = [_of_pending(app, api, item, now) for item in coming]
-    kept += _of_ledger(app, api, now, name, status, start, end, window, borders)
-    kept = list({r["taskId"]: r for r in kept}.values())
-    kept += _of_runs(app, api, now, name, status, start, end, window, {r["taskId"] for r in kept})
-    kept.sort(key=lambda r: (_instant(r["dueTime"]) or now, r["taskId"]), reverse=True)
-    return kept[offset:window]
+    if not limit:
+        return []
+    asked, window = _Asked(name, row, status, start, end), offset + limit
+    coming, borders = _beyond(app, now, asked, window)
+    of_ledger = LedgerPart(app, _databases(app, name), _where(asked, now, borders), window)
+    start_at = max(0, offset - SPARE)
+    keys = of_ledger.keys(start_at)
+    # What is due earlier than the last one stands behind this page.
+    edge = keys[-1][0][0] if start_at + len(keys) == window else None
+    rest = [
+        ((item.due.astimezone(UTC), str(item.task_id)), _of_pending(app, api, item, now))
+        for item in coming
+        # One whose entry is due within the horizon, and other than the row says now, is shown as the ledger has it.
+        if item.entry is None or item.entry.due > borders[item.template]
+    ]
+    rest += _of_runs(app, api, now, asked, edge, window)
+    # At most so many of the ledger's stand behind their own position: nothing before that need be read.
+    first = max(0, offset - len(rest))
+    keys = keys[first - start_at :] if first >= start_at else of_ledger.keys(first)
+    found: list[tuple[Key, str | Record]] = [*rest, *keys]
+    found.sort(key=lambda pair: pair[0], reverse=True)
+    page = found[offset - first : window - first]
+    known = of_ledger.entries([(key, item) for key, item in page if isinstance(item, str)])
+    return [
+        of_entry(app, api, known[key], now) if isinstance(item, str) else item
+        for key, item in page
+        if key in known or not isinstance(item, str)  # it may have been planned anew meanwhile
+    ]
 
 
-def _beyond(
-    app: App,
-    now: datetime,
-    name: str | None,
-    status: str | None,
-    start: datetime | None,
-    end: datetime | None,
-    most: int,
-) -> tuple[list[Pending], dict[str, datetime]]:
+def _databases(app: App, name: str | None) -> list[str]:
+    """Where there can be entries of a template: executions outside the schedule are in the default one."""
+    template = app.template(name) if name is not None else None
+    if template is None:
+        return list(app.databases())
+    of = app.database_of(template.model_name) if isinstance(template, DateFieldType) else DEFAULT
+    return list(dict.fromkeys([DEFAULT, of]))
+
+
+def _beyond(app: App, now: datetime, asked: _Asked, most: int) -> tuple[list[Pending], dict[str, datetime]]:
     """The pending tasks of rows beyond the horizon, and of each template that was asked where that begins."""
     borders: dict[str, datetime] = {}
-    kept = Nearest(most, last=True)
-    if end is None or end <= now + timedelta(hours=app.cfg.horizon) or status not in (None, "pending"):
+    kept = Nearest(most, last=True, row=asked.row)
+    end = asked.end
+    if end is None or end <= now + timedelta(hours=app.cfg.horizon) or asked.status not in (None, "pending"):
         return [], borders
     for template in app.templates():
-        if not isinstance(template, DateFieldType) or name not in (None, template.fullName):
+        if not isinstance(template, DateFieldType) or asked.name not in (None, template.fullName):
             continue
         try:
             with app.engine(app.database_of(template.model_name)).connect() as connection:
                 border = outlook.ledger_until(connection, template, now)
             if border is not None:
                 after = border + outlook.TICK
-                outlook.of_rows(app, template, max(after, start or after), end, now, kept)
+                outlook.of_rows(app, template, max(after, asked.start or after), end, now, kept)
                 borders[template.fullName] = border
         except (JittaskError, SQLAlchemyError) as error:
             # One template that cannot be planned keeps no other from being shown.
@@ -125,93 +165,64 @@ def _beyond(
     return kept.found(), borders
 
 
-def _of_ledger(
-    app: App,
-    api: Api,
-    now: datetime,
-    name: str | None,
-    status: str | None,
-    start: datetime | None,
-    end: datetime | None,
-    most: int,
-    borders: Mapping[str, datetime],
-) -> list[Record]:
+def _where(asked: _Asked, now: datetime, borders: Mapping[str, datetime]) -> list[Any]:
+    """The conditions on the ledger's entries."""
     where = []
     if borders:  # beyond them the rows have answered
         beyond = or_(*(and_(entries.c.template == n, entries.c.due > at) for n, at in borders.items()))
         where.append(not_(and_(beyond, entries.c.row_key != "", entries.c.status == "pending")))
-    if name is not None:
-        where.append(entries.c.template == name)
-    if start is not None:
-        where.append(entries.c.due >= start)
-    if end is not None:
-        where.append(entries.c.due < end)
-    if status == "overdue":
+    if asked.name is not None:
+        where.append(entries.c.template == asked.name)
+    if asked.row is not None:
+        where.append(entries.c.row_key == asked.row)
+    if asked.start is not None:
+        where.append(entries.c.due >= asked.start)
+    if asked.end is not None:
+        where.append(entries.c.due < asked.end)
+    if asked.status == "overdue":
         where += [entries.c.status == "pending", entries.c.due < now]
-    elif status == "pending":
+    elif asked.status == "pending":
         where += [entries.c.status == "pending", entries.c.due >= now]
-    elif status is not None:
-        where.append(entries.c.status == status)
-    found: list[Record] = []
-    for database in app.databases():
-        with app.engine(database).connect() as connection:
-            if not ledger.there(connection):
-                continue
-            query = select(entries).where(*where).order_by(entries.c.due.desc(), entries.c.task_id.desc()).limit(most)
-            found += [of_entry(app, api, ledger.to_entry(r), now) for r in connection.execute(query)]
-    return found
+    elif asked.status is not None:
+        where.append(entries.c.status == asked.status)
+    return where
 
 
 def _of_runs(
-    app: App,
-    api: Api,
-    now: datetime,
-    name: str | None,
-    status: str | None,
-    start: datetime | None,
-    end: datetime | None,
-    most: int,
-    known: Iterable[str],
-) -> list[Record]:
-    """Runs of scheduled templates that the ledger does not know: not begun, or ended before they began."""
-    templates = {
-        t.fullName: t for t in app.templates() if not isinstance(t, DateFieldType) and name in (None, t.fullName)
-    }
-    by_id = {d["id"]: n for n, d in api.deployments(app_tag(app)).items() if n in templates}
-    if not by_id or not most:
+    app: App, api: Api, now: datetime, asked: _Asked, edge: datetime | None, most: int
+) -> list[tuple[Key, Record]]:
+    """Runs of scheduled templates that the ledger does not know: not begun, or ended before they began.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        now: The present instant.
+        asked: What is asked for.
+        edge: None of those that are due earlier is.
+        most: How many at most.
+    """
+    if asked.row is not None:
         return []
-    runs: dict[str, Any] = {"deployment_id": {"any_": list(by_id)}}
-    states = [k for k, v in _BY_STATE.items() if status is None or v == ("pending" if status == "overdue" else status)]
-    runs["state"] = {"type": {"any_": states}}
-    due: dict[str, str] = {}
-    if start is not None:
-        due["after_"] = start.astimezone(UTC).isoformat()
-    if end is not None:
-        due["before_"] = end.astimezone(UTC).isoformat()
-    if due:
-        runs["expected_start_time"] = due
-    seen = set(known)
+    names = {t.fullName for t in app.templates() if not isinstance(t, DateFieldType)}
+    names &= {asked.name} if asked.name is not None else names
+    by_id = {d["id"]: n for n, d in api.deployments(app_tag(app)).items() if n in names}
+    if not by_id:
+        return []
+    low, high, kind = asked.start, asked.end, asked.status
+    if kind == "pending":
+        low = max(low or now, now)
+    elif kind == "overdue":
+        high, kind = min(high or now, now), "pending"
+    low = max(filter(None, [low, edge]), default=None)
+    states = [state for state, status in _BY_STATE.items() if kind in (None, status)]
     found = []
-    for run in api.runs(flow_runs=runs, limit=most + len(seen)):
+    for run in RunsPart(app, api, by_id, states, low, high).newest(most, now):
         record = _of_run(app, api, run, by_id[run["deployment_id"]], now)
-        instant = _instant(run["expected_start_time"])
-        outside = end is not None and instant is not None and instant >= end
-        if run["id"] not in seen and not outside and status in (None, record["status"]):
-            found.append(record)
-    return _not_in_ledger(app, found)
-
-
-def _not_in_ledger(app: App, found: list[Record]) -> list[Record]:
-    """Without those whose ledger entry, of another status, is the truth about them."""
-    ids = [r["taskId"] for r in found]
-    with app.engine().connect() as connection:
-        if not ledger.there(connection):
-            return found
-        known: set[str] = set()
-        for part in range(0, len(ids), 500):
-            query = select(entries.c.flow_run_id).where(entries.c.flow_run_id.in_(ids[part : part + 500]))
-            known |= {str(i) for i in connection.execute(query).scalars()}
-    return [r for r in found if r["taskId"] not in known]
+        instant = _instant(run["expected_start_time"]) or now
+        outside = asked.end is not None and instant >= asked.end
+        if not outside and asked.status in (None, record["status"]):
+            found.append(((instant, str(run["id"])), record))
+    return found
 
 
 def of_entry(app: App, api: Api, entry: Entry, now: datetime) -> Record:
@@ -278,11 +289,43 @@ def _about(app: App, name: str) -> tuple[ZoneInfo, str]:
 
 
 def run_url(api: Api, run_id: str | None) -> str | None:
-    """Where the UI shows a flow run: in V2, which a server has under /v2 and Prefect Cloud under no name of its own."""
-    if not run_id:
-        return None
-    base = api.ui_url if "prefect.cloud" in api.ui_url else f"{api.ui_url.removesuffix('/v2')}/v2"
-    return f"{base}/runs/flow-run/{run_id}"
+    """Where the UI shows a flow run."""
+    return links.run(run_id, links.base(api.ui_url)) if run_id else None
+
+
+def link(
+    app: App,
+    api: Api,
+    now: datetime,
+    *,
+    name: str | None = None,
+    row: str | None = None,
+    status: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> str:
+    """Where the UI shows the flow runs of the records that are asked for (`records`); rows of a batch share theirs.
+
+    Raises:
+        UnknownElement: There is no such template.
+        ArgumentError: The status is none of `STATUSES`, or a row is named and no date-field task.
+    """
+    _check_status(status)
+    tag, named = app_tag(app) if name is None else name, None
+    if row is not None:
+        template = app.template(name) if name else None
+        if not isinstance(template, DateFieldType):
+            raise ArgumentError(f"row {row!r}; allowed: with the name of a date-field task")
+        *_, mine = run_tags(template.fullName, template.model_name, row)
+        tag, named = (tag, run_of(template.model_name, row)) if "," in mine else (mine, None)
+    if start is not None and end is None:
+        end = max(start, now) + YEAR  # the page's chart shows the whole range
+    return links.runs(status, tag=tag, start=start, end=end, named=named, at=links.base(api.ui_url))
+
+
+def _check_status(status: str | None) -> None:
+    if status is not None and status not in STATUSES:
+        raise ArgumentError(f"status {status!r}; allowed: {', '.join(STATUSES)}")
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from .outlook import Pending
 from .row_view import Line, Part, RowView
 from .rows.plan import Action
+from .stats import STATUSES, Spread, Stats, seconds
 
 DUE, STATUS = 24, 10
 """How wide `Thu 2026-10-08 09:00 CST` and the longest status are."""
@@ -162,3 +163,38 @@ def _counts(actions: Sequence[Action], words: Mapping[str, str]) -> str:
 
 def _word(action: Action) -> str:
     return "missed" if action.missed else action.action
+
+
+# stats
+
+
+def stats(found: Sequence[Stats]) -> Iterator[str]:
+    """A line for each template: how many of each status, how long and how late they were."""
+    head = ("task", *STATUSES, "took (half, 95 %, longest)", "late (half, 95 %, longest)")
+    rows = [
+        (of.template, *(str(of.counts[s]) for s in STATUSES), _spread(of.duration), _spread(of.lateness))
+        for of in found
+    ]
+    yield from columns([head, *rows], 40)
+
+
+def stats_of(found: Stats) -> Iterator[str]:
+    """Paragraphs about one template: in all, why tasks failed, by day."""
+    yield f"{found.template} ({found.title}), due {when(found.start)} to {when(found.end)}"
+    yield ", ".join(f"{found.counts[s]} {s}" for s in STATUSES)
+    for what, spread in (("took", found.duration), ("late", found.lateness)):
+        if spread is not None:
+            half, most, longest = map(seconds, (spread.p50, spread.p95, spread.max))
+            yield f"{what}: half within {half}, 95 % within {most}, longest {longest}; {spread.runs} runs measured"
+    if found.reasons:
+        rows = [(str(r.count), r.status, f"{r.last:%Y-%m-%d}" if r.last else "", plain(r.said)) for r in found.reasons]
+        yield ""
+        yield from columns([("tasks", "status", "last due", "reason"), *rows])
+    days = [(f"{day:%a %Y-%m-%d}", *(str(number[s]) for s in STATUSES)) for day, number in found.days.items() if number]
+    if days:
+        yield ""
+        yield from columns([("day", *STATUSES), *days])
+
+
+def _spread(found: Spread | None) -> str:
+    return ", ".join(map(seconds, (found.p50, found.p95, found.max))) if found else "-"

@@ -239,12 +239,20 @@ class FakePrefect:
         self._called("put_table")
         self.tables[run_id] = [dict(row) for row in rows]
 
-    def put_page(self, key: str, text: str, description: str, run_id: str | None = None) -> None:
-        self.pages[key] = text
-
     def table(self, run_id: str) -> list[dict[str, Any]]:
         self._called("table")
         return self.tables.get(run_id, [])
+
+    def put_markdown(
+        self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None
+    ) -> str:
+        self._called("put_markdown")
+        self.pages[key] = text
+        return known or str(uuid.uuid5(uuid.NAMESPACE_OID, key))
+
+    def drop_artifact(self, artifact_id: str) -> None:
+        self._called("drop_artifact")
+        self.pages = {k: t for k, t in self.pages.items() if str(uuid.uuid5(uuid.NAMESPACE_OID, k)) != artifact_id}
 
     def serve(self, app: App) -> None:
         """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""
@@ -306,11 +314,13 @@ def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:
 def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     due = datetime.fromisoformat(run["expected_start_time"])
     window = wanted.get("expected_start_time", {})
+    begun = wanted.get("start_time", {}).get("is_null_")
     return (
         run["id"] in wanted.get("id", {}).get("any_", [run["id"]])
         and run["idempotency_key"] in wanted.get("idempotency_key", {}).get("any_", [run["idempotency_key"]])
         and run["deployment_id"] in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
         and run["state_type"] in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
+        and begun in (None, run["start_time"] is None)
         and ("after_" not in window or due >= datetime.fromisoformat(window["after_"]))
         and ("before_" not in window or due <= datetime.fromisoformat(window["before_"]))
     )

@@ -71,7 +71,7 @@ def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> str:
         done = submit(app, api, dialog, said, clock.now())
     if done.page:
         key = "dialog-" + done.name.replace(".", "-").replace("_", "-").lower() if done.name else "dialog"
-        api.put_page(key, done.page, done.said, run_id or None)
+        api.put_markdown(key, done.page, done.said, run_id=run_id or None)
     return done.said
 
 

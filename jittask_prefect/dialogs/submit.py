@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
-from urllib.parse import quote
 
-from .. import outlook, rollout
+from .. import links, outlook, rollout
 from ..elements.app import App
-from ..elements.types import DateFieldType, Meta
+from ..elements.types import DateFieldType
 from ..errors import ConfigError, Problem
+from ..markup import md
 from ..outlook import Nearest
 from ..prefect_api import Api
 from ..rows.sync import app_tag
@@ -26,7 +26,7 @@ from ..task_svc import TaskSvc
 from . import folder
 from .fields import Field
 from .forms import EDIT, END, NEW_DATE_FIELD, NEW_SCHEDULED, RUN_NOW, TASK_ID, form, types_of
-from .values import checked, config_of, form_of, in_the_form
+from .values import checked, config_of, edit_link, in_the_form
 
 SHOWN = 10  # occurrences of a preview
 AHEAD, SOON = timedelta(days=400), timedelta(days=31)  # looked ahead: of a schedule, of rows
@@ -173,50 +173,24 @@ def _code(code: str | None, rows: bool) -> str | None:
 def _page(app: App, api: Api, name: str, now: datetime) -> str:
     """A preview of a task: its rule, its next occurrences, and links to change it and to look at it."""
     template = app.template(name)
-    lines = [f"## {plain(template.title)}", "", f"`{name}`: {describe(template.timer)}", ""]
+    lines = [f"## {md(template.title)}", "", f"`{name}`: {describe(template.timer)}", ""]
     if isinstance(template, DateFieldType):
         first = Nearest(SHOWN)
         outlook.of_rows(app, template, now, now + SOON, now, first)
         lines += ["| due | row | moved |", "|---|---|---|"]
-        lines += [
-            f"| {item.due:{DUE}} | {plain(str(item.row))} | {plain(item.moved or '')} |" for item in first.found()
-        ]
+        lines += [f"| {item.due:{DUE}} | {md(str(item.row))} | {md(item.moved or '')} |" for item in first.found()]
         lines += [] if first.found() else [f"| none within {SOON.days} days, as the rows are now | | |"]
     else:
         lines += ["| due | moved from | because |", "|---|---|---|"]
         found = [e for e in islice(template.explained(now, now + AHEAD), 3 * SHOWN) if e.due is not None][:SHOWN]
         for each in found:
             moved = f"{each.moved_from:%a %Y-%m-%d}" if each.moved_from else ""
-            lines.append(f"| {each.due:{DUE}} | {moved} | {plain(each.because or each.note)} |")
+            lines.append(f"| {each.due:{DUE}} | {moved} | {md(each.because or each.note)} |")
         lines += [] if found else [f"| none within {AHEAD.days} days | | |"]
     lines.append("")
     there = api.deployments(app_tag(app))
     if own := there.get(name):
-        lines.append(f"- [The task]({ui(api)}/deployments/deployment/{own['id']})")
+        lines.append(f"- [The task]({links.base(api.ui_url)}/deployments/deployment/{own['id']})")
     if (editor := there.get(EDIT)) is not None:
-        lines.append(f"- [Edit it]({edit_link(ui(api), editor['id'], template)})")
+        lines.append(f"- [Edit it]({edit_link(links.base(api.ui_url), editor['id'], template)})")
     return "\n".join(lines) + "\n"
-
-
-def ui(api: Api) -> str:
-    """Where the UI is, version 2."""
-    return api.ui_url if "prefect.cloud" in api.ui_url else f"{api.ui_url.removesuffix('/v2')}/v2"
-
-
-def edit_link(base: str, deployment_id: str, template: Meta) -> str:
-    """The address of the form for editing a task, filled in with what the task is.
-
-    Args:
-        base: Where the UI is.
-        deployment_id: Of the dialog.
-        template: The task.
-    """
-    filled = quote(json.dumps({"task": template.fullName, **form_of(template)}, ensure_ascii=False), safe="")
-    return f"{base}/deployments/deployment/{deployment_id}/run?parameters={filled}"
-
-
-def plain(text: str) -> str:
-    """A text as it stands in a page: what Markdown or HTML would read as its own is shown as it is."""
-    for mark in ("\\", "`", "*", "_", "[", "]", "<", ">", "|", "#", "!"):
-        text = text.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])
-    return " ".join(text.split())

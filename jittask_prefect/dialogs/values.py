@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
+from urllib.parse import quote
 
 from ..elements.config import safe_text
 from ..elements.types import DateFieldType, Meta
@@ -15,7 +16,7 @@ from ..errors import ConfigError, Problem
 from ..schedule.spec import Offset
 from ..shape import shown
 from . import words
-from .fields import LINE, TEXT, Field
+from .fields import LINE, Field
 
 HTML = re.compile(r"<[A-Za-z/!?]")
 PLACES = {
@@ -372,4 +373,13 @@ def in_the_form(error: ConfigError, fields: Sequence[Field]) -> ConfigError:
     return ConfigError(found)
 
 
-__all__ = ["TEXT", "Form", "Said", "checked", "config_of", "form_of", "in_the_form"]
+def edit_link(base: str, deployment_id: str, template: Meta) -> str:
+    """The address of the form for editing a task, filled in with what the task is.
+
+    Args:
+        base: Where the UI is.
+        deployment_id: Of the dialog.
+        template: The task.
+    """
+    filled = quote(json.dumps({"task": template.fullName, **form_of(template)}, ensure_ascii=False), safe="")
+    return f"{base}/deployments/deployment/{deployment_id}/run?parameters={filled}"

@@ -171,7 +171,7 @@ class _Work:
                 key=_key(entry),
                 name=run_name(self.app, entry),
                 due=entry.due,
-                tags=run_tags(entry),
+                tags=run_tags(entry.template, entry.model, entry.row_key),
                 parameters={"template": entry.template, "taskId": entry.task_id},
             )
 
@@ -283,8 +283,12 @@ def run_name(app: App, entry: Entry) -> str:
         zone: Any = app.template(entry.template).timer.zone
     except JittaskError:
         zone = None
-    what = (entry.model or entry.template).partition(".")[2]
-    return plain(f"{what} {entry.row_key}".strip()) + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+    return run_of(entry.model or entry.template, entry.row_key) + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+
+
+def run_of(model: str, key: str) -> str:
+    """What the name of a row's flow run begins with, e.g. `Contract 42`."""
+    return plain(f"{model.partition('.')[2]} {key}".strip())
 
 
 def batch_name(app: App, group: batches.Group, number: int) -> str:
@@ -294,9 +298,9 @@ def batch_name(app: App, group: batches.Group, number: int) -> str:
     return plain(template.title) + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
 
 
-def run_tags(entry: Entry) -> list[str]:
+def run_tags(template: str, model: str | None, key: str) -> list[str]:
     """A flow run's tags: template, model, and row."""
-    return [entry.template, *([entry.model, plain(f"{entry.model}:{entry.row_key}")] if entry.model else [])]
+    return [template, *([model, plain(f"{model}:{key}")] if model else [])]
 
 
 def plain(text: str) -> str:

@@ -27,7 +27,7 @@ from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from .. import clock, rolling
+from .. import clock, rolling, statistics
 from ..dialogs import flows as dialogs
 from ..elements.app import _LOG, DEFAULT, App, use_app
 from ..elements.types import DateFieldType, Meta
@@ -373,5 +373,9 @@ def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Rep
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)
         report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
+        try:
+            statistics.keep(app, api, clock.now())
+        except PrefectApiError as error:  # the sync has done its work
+            log.warning("the pages of statistics are left to the next sync: %s", error)
 
     return sync.run(app, api, now, me(), since=since, clock=clock.now, after=after)

@@ -1,0 +1,71 @@
+"""What the commands share: where they print, options that several have, the app and the instants that they name."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from . import clock
+from .errors import InvalidTime
+
+# A file or a pipe has no edge at which to break lines.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Now = Annotated[
+    str | None, typer.Option("--now", help="The instant to work as of, ISO 8601; the present where absent.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def the_app() -> Any:
+    from .wiring import app
+
+    return app
+
+
+def an_instant(text: str | None, *, name: str = "--now") -> datetime:
+    if text is None:
+        return clock.now()
+    from .arguments import instant
+
+    try:
+        return instant(text, the_app())
+    except InvalidTime as error:
+        raise InvalidTime(f"{name}: {error}") from None
+
+
+def last_meant(text: str, of: Any) -> datetime:
+    """The last instant that is meant: a date without a time is that whole day."""
+    from .arguments import instant
+    from .schedule.instants import TICK, day_after
+
+    try:
+        at = instant(text, of)
+        zone = of.timer.zone
+        return day_after(at.astimezone(zone).date(), zone) - TICK if len(text.strip()) == 10 else at
+    except (InvalidTime, OverflowError) as error:
+        raise InvalidTime(f"--until: {error}") from None
+
+
+def say_left_out(app: Any) -> None:
+    for problem in app.check():
+        err.print(f"[yellow]problem:[/] {escape(str(problem))}")
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        out.print(line, markup=False, emoji=False)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
