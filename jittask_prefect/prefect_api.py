@@ -59,6 +59,9 @@ class Api(Protocol):
     def deploy(self, file: Path, names: Sequence[str]) -> None:
         """`prefect deploy` of some of a prefect.yaml's deployments."""
 
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
+        """Make a deployment of a flow, or change the one of its name, from the fields that the API takes."""
+
     def delete_deployment(self, deployment_id: str) -> None:
         """Delete a deployment with its runs."""
 
@@ -228,6 +231,10 @@ class PrefectApi:
             seen += len(page)
             if len(page) < PAGE:
                 return found
+
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
+        found = self._call("POST", "/flows/", json={"name": flow})
+        self._call("POST", "/deployments/", json={**body, "flow_id": found["id"]})
 
     def deploy(self, file: Path, names: Sequence[str]) -> None:
         chosen = [part for name in names for part in ("--name", name)]

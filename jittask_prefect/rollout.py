@@ -73,7 +73,7 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Coll
     there = _deploy_new(app, api, file, {name: wanted[name] for name in done.changed}, there)
     for name in done.changed:
         bring(api, wanted[name], there[name], root)
-        if not wanted[name]["paused"]:  # filling does not ask whether it is
+        if wanted[name]["schedules"] and not wanted[name]["paused"]:  # filling does not ask whether it is
             api.fill_schedule(there[name]["id"], now)
     fill_forms(app, api, there, now)
     if only is not None:
@@ -111,7 +111,11 @@ def _deploy_new(
     new = [name for name, e in wanted.items() if name not in there or e["entrypoint"] != there[name].get("entrypoint")]
     if not new:
         return dict(there)
-    api.deploy(file, new)
+    dialogs = {dialog.name for dialog in DIALOGS}
+    if rest := [name for name in new if name not in dialogs]:
+        api.deploy(file, rest)
+    for name in dialogs & set(new):  # without a schedule there is nothing that only `prefect deploy` does
+        api.make_deployment(name, {**of_file(wanted[name], file.parent), "name": name})
     found = {**there, **api.deployments(app_tag(app))}  # those whose tag was taken away are found by name only
     if missing := [name for name in new if name not in found]:
         raise PrefectApiError(f"`prefect deploy` left out {', '.join(missing)}")

@@ -138,6 +138,11 @@ class FakePrefect:
                 "schedules": [_as_api(slot) for slot in entry["schedules"]],
             }
 
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
+        self._called("make_deployment")
+        known: dict[str, Any] = self.all_deployments.get(body["name"], {})
+        self.all_deployments[body["name"]] = {**body, "id": known.get("id") or str(uuid.uuid4())}
+
     def delete_deployment(self, deployment_id: str) -> None:
         self._called("delete_deployment")
         self.all_deployments = {n: d for n, d in self.all_deployments.items() if d["id"] != deployment_id}

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -81,9 +82,15 @@ class Browser:
             self.page.screenshot(path=Path(folder) / f"{name}.png")
 
     def sees(self, text: str, seconds: float = 60) -> playwright.Locator:
-        found = self.page.get_by_text(text).first
-        found.wait_for(timeout=seconds * 1000)
-        return found
+        """Wait until a text is there; the page is loaded again now and then, as it does not follow everything."""
+        found, deadline = self.page.get_by_text(text).first, time.monotonic() + seconds
+        while True:
+            try:
+                found.wait_for(timeout=5_000)
+                return found
+            except playwright.TimeoutError:
+                assert time.monotonic() < deadline, f"{text!r} is not on {self.page.url}"
+                self.page.reload()
 
     def dialog(self, name: str) -> None:
         """Open a dialog's form, by way of the list of deployments."""
@@ -177,6 +184,6 @@ def test_what_does_not_fit_is_said_in_the_form(browser: Browser) -> None:
     browser.dialog("jittask.new-scheduled-task")
     browser.field("English name").fill("1 not a name")
     browser.page.get_by_role("button", name="Submit").click()
-    browser.sees("is a required property")
-    browser.sees("does not match")
+    for said in ("is a required property", "does not match"):
+        browser.page.get_by_text(said).first.wait_for()
     browser.shot("refused")
