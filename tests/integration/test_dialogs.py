@@ -73,7 +73,8 @@ def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(work: Place
     run_id = submit(work, forms.NEW_SCHEDULED, {"title": "<b>x</b>", "startDate": "2026-01-01", "cron": "{{ 1 }}"})
     state = done(work, run_id)
     assert state["name"] == "Failed" and "Name: found" in state["message"] and "Custom: cron" in state["message"]
-    said = until(lambda: [line["message"] for line in work.api.logs(run_id) if "allowed:" in line["message"]])
+    starts = ("Name: found", "Custom: cron: found")
+    said = until(lambda: [log["message"] for log in work.api.logs(run_id) if log["message"].startswith(starts)])
     assert len(said) == 2
     assert sorted(place.name for place in (work.app.path / "tasks").iterdir()) == before
 
