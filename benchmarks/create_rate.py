@@ -69,7 +69,7 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
         body: dict[str, Any] = {
             "name": handover.run_name(app, entry),
             "idempotency_key": f"bare-{entry.task_id}",
-            "tags": handover.run_tags(entry),
+            "tags": handover.run_tags(entry.template, entry.model, entry.row_key),
             "parameters": {"template": NAME, "taskId": entry.task_id},
             "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": entry.due.isoformat()}},
             "enforce_parameter_schema": False,

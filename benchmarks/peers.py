@@ -257,9 +257,9 @@ def measure(home: Path, keys: dict[str, str], share: float, server: Mapping[str,
     mine = ours(app, home / "ours", server) if share >= 0.1 else here_and_now(app)
     turns: dict[str, Turn] = {"bare commits": bare(engine), "ours": mine}
     for processes, said in ((1, "1 process"), (2, "2 processes")):
-        with left_out("procrastinate") as version:
+        if version := installed("procrastinate"):
             turns[f"Procrastinate {version}, {tasks}, {said}"] = procrastinate(engine, env, log, processes)
-    with left_out("celery") as version:
+    if version := installed("celery"):
         turns[f"Celery {version} on Redis, prefork, 2 processes, acknowledged early"] = celery(engine, env, log)
     rates: dict[str, list[float]] = {name: [] for name in turns}
     load = os.getloadavg()[0]
@@ -273,13 +273,13 @@ def measure(home: Path, keys: dict[str, str], share: float, server: Mapping[str,
     engine.dispose()
 
 
-@contextmanager
-def left_out(package: str) -> Iterator[str]:
-    """The version of a package; where it is missing, its turn is."""
+def installed(package: str) -> str:
+    """The version of a package; empty where it is missing, and then its turn is left out."""
     try:
-        yield importlib.metadata.version(package)
-    except ImportError as error:
-        line(f"{package} is left out: {error}", 0, "turns", "pip install '.[bench]'")
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        line(f"{package} is left out", 0, "turns", "pip install '.[bench]'")
+        return ""
 
 
 def tell(rates: Mapping[str, list[float]], count: int, where: str, load: float) -> None:

@@ -76,7 +76,7 @@ def due_rows(app: App, api: PrefectApi, deployment: str, count: int) -> list[str
 def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
     """Make a task's flow run; on SQLite a server that works may say 503, and is asked again by the same key."""
     parameters = {"template": NAME, "taskId": entry.task_id}
-    name, tags = handover.run_name(app, entry), handover.run_tags(entry)
+    name, tags = handover.run_name(app, entry), handover.run_tags(entry.template, entry.model, entry.row_key)
     for attempt in range(5):
         try:
             made = api.create_run(

@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from jittask_prefect import App, clock, compile, rollout
 from jittask_prefect.embedded import Embedded
+from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api import PrefectApi
 from jittask_prefect.rows import ledger, sync
 from jittask_prefect.rows.ledger import Entry
@@ -194,9 +195,17 @@ class Place:
         )
 
     def remove(self) -> None:
-        """Delete the deployments, so that the next app may have their names."""
-        for found in self.deployments().values():
-            self.api.delete_deployment(found["id"])
+        """Delete the deployments, so that the next app may have their names: a busy server may refuse for a while."""
+
+        def gone() -> bool:
+            try:
+                for found in self.deployments().values():
+                    self.api.delete_deployment(found["id"])
+                return not self.deployments()
+            except PrefectApiError:
+                return False
+
+        until(gone, 120, every=1, what="the deployments are not deleted")
         self.app.close()
 
 

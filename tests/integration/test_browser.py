@@ -110,9 +110,16 @@ class Browser:
         self.page.get_by_role("listbox").wait_for(state="hidden")
 
     def submit(self) -> None:
-        """Submit, and follow the run to its page."""
-        self.page.get_by_role("button", name="Submit").click()
-        self.page.get_by_role("link", name="View run").or_(self.page.get_by_text("View run")).first.click()
+        """Submit, as often as a busy server refuses, and follow the run to its page."""
+        form = self.page.url
+        for _ in range(6):
+            self.page.get_by_role("button", name="Submit").click()
+            try:
+                self.page.wait_for_url(lambda url: url != form, timeout=10_000)
+                break
+            except playwright.TimeoutError:
+                continue
+        self.page.locator('a[href*="/runs/flow-run/"]').first.click()
         self.page.wait_for_url("**/runs/flow-run/**")
 
 
