@@ -19,6 +19,12 @@ from jittask_prefect.embedded import Embedded, ServerInfo, environment
 from jittask_prefect.prefect_api import refresh_settings
 
 INTEGRATION = "tests/integration/"
+# Those that share one worker, or have one of a kind; and those that share no server either.
+ONE_WORKER = tuple(
+    f"/test_{name}.py"
+    for name in ("concurrency", "dialogs", "end", "execution", "many", "worker", "unbegun", "crash", "embedded")
+)
+OWN_SERVER = ("/test_auth.py", "/test_browser.py", "/test_up.py")
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -43,17 +49,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
-class _Halves(LoadScopeScheduling):
-    """Two processes share the suite: one has the integration tests and their server, the other module after module."""
+class _Shares(LoadScopeScheduling):
+    """Three processes share the suite: two have half of the integration tests each, which wait most of the time, and a
+    server of their own; the third takes module after module, and the others do when they have done theirs.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
-        return INTEGRATION if module.startswith(INTEGRATION) else module
+        if not module.startswith(INTEGRATION) or module.endswith(OWN_SERVER):
+            return module
+        return INTEGRATION + ("one" if module.endswith(ONE_WORKER) else "many")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    return _Halves(config, log)
+    return _Shares(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
