@@ -18,6 +18,8 @@ from .elements.q_bind import Kind, column
 from .errors import ArgumentError, ConfigError, Problem
 
 RESERVED = ("Meta", "NormalType", "DateFieldType")  # names of Types, which a task would stand in front of
+SCHEDULED = 'def customFunc():\n    log.info("it is time")\n    return "done"\n'
+OF_ROWS = 'def customFunc(rowData):\n    log.info("due: %s", rowData)\n    return "done"\n'
 
 
 def english_name(title: str, taken: Collection[str] = ()) -> str:
@@ -53,7 +55,7 @@ def new_scheduled(app: App, title: str, now: datetime) -> Path:
         "title": title,
         "timerCfg": {"startTime": start, "repeat": {"repeatType": "day", "period": 1}, "skipHoliday": 0},
     }
-    return _write(app, title, config, 'def customFunc():\n    log.info("it is time")\n    return "done"\n')
+    return _write(app, title, config, SCHEDULED)
 
 
 def new_date_field(app: App, title: str, model: str | None = None, field: str | None = None) -> Path:
@@ -68,7 +70,7 @@ def new_date_field(app: App, title: str, model: str | None = None, field: str | 
     Raises:
         ArgumentError: There is no such model or field.
     """
-    dates = {name: _dates(cls) for name, cls in app.models().items()}
+    dates = {name: date_fields(cls) for name, cls in app.models().items()}
     usable = {name: fields for name, fields in dates.items() if fields}
     if model is None:
         if not usable:
@@ -92,10 +94,11 @@ def new_date_field(app: App, title: str, model: str | None = None, field: str | 
             "skipHoliday": 0,
         },
     }
-    return _write(app, title, config, 'def customFunc(rowData):\n    log.info("due: %s", rowData)\n    return "done"\n')
+    return _write(app, title, config, OF_ROWS)
 
 
-def _dates(model: Any) -> list[str]:
+def date_fields(model: Any) -> list[str]:
+    """The names of a model's date and datetime columns."""
     names = sa_inspect(model).column_attrs.keys()
     return [name for name in names if column(model, name).kind in (Kind.DATE, Kind.DATETIME)]
 

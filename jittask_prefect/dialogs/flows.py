@@ -82,6 +82,3 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     with (folder / ".jittask" / "dialog.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-__all__ = ["flows_of"]

@@ -15,9 +15,6 @@ from ..elements.app import App
 from ..elements.check import of_template
 from ..errors import ConfigError, Problem
 
-SCHEDULED = 'def customFunc():\n    log.info("it is time")\n    return "done"\n'
-OF_ROWS = 'def customFunc(rowData):\n    log.info("due: %s", rowData)\n    return "done"\n'
-
 
 def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
     """Make the folder of a new task; of two that make the same, one does.
@@ -46,8 +43,9 @@ def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
             raise taken(name) from None
         try:
             _sound(app, f"tasks.{name}")
-        except ConfigError:
+        except BaseException:  # a Type of the app's own may raise anything
             shutil.rmtree(folder)
+            app.forget(f"tasks.{name}")
             raise
         return folder
     finally:
@@ -69,7 +67,6 @@ def change(app: App, full_name: str, config: dict[str, Any], code: str | None) -
     before = {file: file.read_bytes() if file.exists() else None for file in (folder / "e.json", folder / "inner.py")}
     with _undone(before, app, full_name):
         _write(folder, config, code)
-        app.forget(full_name)
         _sound(app, full_name)
 
 
@@ -102,11 +99,5 @@ def _replace(file: Path, content: bytes) -> None:
 
 def _sound(app: App, full_name: str) -> None:
     app.forget(full_name)
-    try:
-        problems = of_template(app.template(full_name))
-    except ConfigError:
-        app.forget(full_name)
-        raise
-    if problems:
-        app.forget(full_name)
+    if problems := of_template(app.template(full_name)):
         raise ConfigError(problems)

@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 from zoneinfo import available_timezones
 
-from sqlalchemy import inspect as sa_inspect
 from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..elements.app import App
 from ..elements.loader import TASK_TYPES
-from ..elements.q_bind import Kind, column
 from ..elements.types import DateFieldType, Meta, NormalService
 from ..errors import JittaskError
 from ..rows import ledger
 from ..rows.handover import run_name
 from ..rows.ledger import entries
+from ..scaffold import date_fields
 from ..schedule import country
 from . import words
 from .fields import (
@@ -289,12 +288,8 @@ def _zones() -> Sequence[str]:
 
 def _date_fields(app: App) -> list[str]:
     """The date and datetime columns of the app's models, as `Contract.endDate`."""
-    found = []
-    for name, model in app.models().items():
-        for field in cast(Any, sa_inspect(model)).column_attrs.keys():  # noqa: SIM118  no dict
-            if column(model, field).kind in (Kind.DATE, Kind.DATETIME):
-                found.append(f"{name.partition('.')[2]}.{field}")
-    return found
+    models = app.models().items()
+    return [f"{name.partition('.')[2]}.{field}" for name, model in models for field in date_fields(model)]
 
 
 def _functions(app: App, rows: bool | None) -> list[str]:

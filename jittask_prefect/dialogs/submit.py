@@ -20,7 +20,7 @@ from ..outlook import Nearest
 from ..prefect_api import Api
 from ..rows.sync import app_tag
 from ..running.debug import run_here
-from ..scaffold import RESERVED, english_name
+from ..scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
 from ..schedule.words import describe
 from ..task_svc import TaskSvc
 from . import folder
@@ -88,7 +88,7 @@ def _new(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: d
         raise folder.taken(name)
     with _told(fields):
         said = config_of(filled, types_of(app, rows=rows), rows=rows)
-        code = _code(said.code, rows) or (folder.OF_ROWS if rows else folder.SCHEDULED)
+        code = _code(said.code, rows) or (OF_ROWS if rows else SCHEDULED)
         if said.config.get("funcType") == "Global":
             code = said.code or ""
         folder.create(app, name, said.config, code)
@@ -105,7 +105,7 @@ def _edit(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: 
         code = _code(said.code, rows)
         inner = app.path / template.fullName.replace(".", "/") / "inner.py"
         if code is None and said.config.get("funcType") != "Global" and not inner.exists():
-            code = folder.OF_ROWS if rows else folder.SCHEDULED
+            code = OF_ROWS if rows else SCHEDULED
         folder.change(app, template.fullName, said.config, code)
     rollout.deploy(app, api, now, only=[template.fullName])
     name = template.fullName

@@ -43,9 +43,5 @@ INNER = "customFunc of its inner.py"
 
 
 def meant(words: Mapping[Any, str], said: str) -> Any:
-    """The value that a word stands for.
-
-    Raises:
-        KeyError: None.
-    """
+    """The value that one of the words stands for."""
     return {word: value for value, word in words.items()}[said]

@@ -30,7 +30,7 @@ MAY: dict[str, set[str]] = {
         *BASE,
         *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rolling", "dialogs/flows", "statistics"),
     },
-    "dialogs/*": {"errors", "shape", "schedule/*", "elements/*", "rows/*", "dialogs/*"},
+    "dialogs/*": {"errors", "shape", "schedule/*", "elements/*", "rows/*", "dialogs/*", "scaffold"},
     "dialogs/submit": {
         *(
             "errors",

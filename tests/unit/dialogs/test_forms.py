@@ -20,6 +20,7 @@ from jittask_prefect.dialogs.submit import edit_link, submit
 from jittask_prefect.dialogs.values import checked, config_of, form_of
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.errors import ConfigError, UnknownElement
+from jittask_prefect.scaffold import SCHEDULED as SCHEDULED_CODE
 
 Make = Callable[..., Shop]
 NOW = utc("2026-03-02 08:00")
@@ -373,7 +374,7 @@ def test_of_two_who_take_one_name_one_is_told(shop: Make) -> None:
     def create() -> None:
         start.wait()
         try:
-            made.append(folder.create(s.app, "Same", said, folder.SCHEDULED))
+            made.append(folder.create(s.app, "Same", said, SCHEDULED_CODE))
         except ConfigError as error:
             told.append(str(error))
 
