@@ -60,12 +60,9 @@ class Peer(SQLModel, table=True):
     at: NaiveDatetime | None = None
 """
 INNER = """
-from sqlalchemy import text
-
 def customFunc(row):
     with app.session() as session:
-        session.execute(text("INSERT INTO effect (job) VALUES (:job)"), {"job": row.id})
-        session.commit()
+        session.connection().exec_driver_sql("INSERT INTO effect (job) VALUES (%s)", (row.id,))
 """
 TASK = {"type": "tasks.DateFieldType", "title": "Peer", "modelPath": "models.Peer", "timerCfg": {"startField": "at"}}
 ELEMENTS: Any = {

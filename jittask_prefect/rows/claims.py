@@ -5,11 +5,26 @@ Each is one conditional update, which lets one through. Functions take a connect
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, literal, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from .keys import to_json
 from .ledger import FINAL, Entry, entries, to_entry
@@ -25,7 +40,6 @@ def claim(
     seconds: float,
     *,
     in_batch: bool = False,
-    wait: bool = True,
 ) -> bool:
     """Begin a task, in a flow run: the fence that lets one execution through.
 
@@ -41,31 +55,22 @@ def claim(
         now: The present instant.
         seconds: How long the claim holds without renewal.
         in_batch: The flow run is a batch's.
-        wait: Wait for whoever has the entry locked; else it is as if it could not be claimed.
     """
-    kind = connection.dialect.name
-    if not wait and kind in ("mysql", "mariadb"):
-        free = select(entries.c.task_id).where(entries.c.task_id == task_id).with_for_update(skip_locked=True)
-        if connection.execute(free).first() is None:
-            return False
-    skip = not wait and kind == "postgresql"
-    statement = prepared(connection, ("claim", in_batch, skip), partial(_claim, in_batch, skip))
     until = now + timedelta(seconds=seconds)
-    cursor = statement.run(
-        connection, [{"task": task_id, "by": owner, "run": run_id, "now": now, "until": until, "id": task_id}]
-    )
+    given = {"task": task_id, "by": owner, "run": run_id, "now": now, "until": until}
+    cursor = prepared(connection, ("claim", in_batch), partial(_claim, in_batch)).run(connection, [given])
     begun = bool(cursor.rowcount)
     cursor.close()
     return begun
 
 
-def _claim(in_batch: bool, skip_locked: bool) -> Any:
+def _claim(in_batch: bool) -> Any:
     may = ("pending",) if in_batch else ("pending", "error")
     mine = [entries.c.task_id == bindparam("task"), entries.c.status.in_([literal(status) for status in may])]
-    if skip_locked:
-        other = entries.alias()
-        free = select(other.c.task_id).where(other.c.task_id == bindparam("id")).with_for_update(skip_locked=True)
-        mine.append(entries.c.task_id.in_(free.scalar_subquery()))
+    return update(entries).where(*mine).values(**_begun(in_batch))
+
+
+def _begun(in_batch: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         "status": "executing",
         "owner": bindparam("by"),
@@ -80,7 +85,7 @@ def _claim(in_batch: bool, skip_locked: bool) -> Any:
     }
     if in_batch:
         values["batch"] = func.coalesce(entries.c.batch, 0)
-    return update(entries).where(*mine).values(**values)
+    return values
 
 
 def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> None:
@@ -107,9 +112,26 @@ def finish(
     result: Any,
     now: datetime,
     returned: bool = False,
+    following: Following | None = None,
 ) -> bool:
-    """Record the end of an execution; False: it is no longer this owner's, and nothing of it may commit."""
-    values = {
+    """Record the end of an execution; False: it is no longer this owner's, and nothing of it may commit.
+
+    Args:
+        connection: In a transaction.
+        task_id: The task.
+        owner: Who executed it.
+        status: Its new status.
+        outcome: How it ended.
+        message: Why.
+        result: What the function returned.
+        now: The present instant.
+        returned: `afterReturn` has nothing to do.
+        following: A task of a batch that the owner is to go on with: claimed by the same statement, where it is to be
+            had without waiting.
+    """
+    given = {
+        "task": task_id,
+        "by": owner,
         "state": status,
         "how": outcome,
         "said": message,
@@ -117,15 +139,79 @@ def finish(
         "now": now,
         "told": returned,
     }
-    cursor = prepared(connection, "finish", _finish).run(connection, [{"task": task_id, "by": owner, **values}])
-    mine = bool(cursor.rowcount)
+    if following is None or not _free(connection, following.task_id):
+        cursor = prepared(connection, "finish", _finish).run(connection, [given])
+        mine = bool(cursor.rowcount)
+        cursor.close()
+        return mine
+    given |= {"next": following.task_id, "run": following.run_id, "until": now + timedelta(seconds=following.seconds)}
+    cursor = prepared(connection, "both", partial(_both, connection.dialect.name)).run(connection, [given])
+    changed = cursor.rowcount
     cursor.close()
-    return mine
+    if changed == 1:  # one of the two: the other is somebody else's
+        following.claimed = owner_of(connection, following.task_id) == owner
+        return not following.claimed
+    following.claimed = changed == 2
+    return following.claimed
+
+
+@dataclass
+class Following:
+    """The task that an owner goes on with: which, in which flow run, its lease in seconds, whether it was claimed."""
+
+    task_id: str
+    run_id: str
+    seconds: float
+    claimed: bool = False
 
 
 def _finish() -> Any:
+    return update(entries).where(_executed()).values(**_ended())
+
+
+def _both(dialect: str) -> Any:
+    """End one task and begin another: what half of the work of a row in a batch is, should it be two statements."""
+    ended, begun = _ended(), _begun(in_batch=True)
+    waits = [entries.c.task_id == bindparam("next"), entries.c.status == literal("pending")]
+    if dialect == "postgresql":
+        other = entries.alias()
+        free = select(other.c.task_id).where(other.c.task_id == bindparam("next")).with_for_update(skip_locked=True)
+        waits.append(entries.c.task_id == free.scalar_subquery())
+    values = {
+        name: case((entries.c.task_id == bindparam("task"), _of(name, ended)), else_=_of(name, begun))
+        for name in {**ended, **begun}
+    }
+    some = entries.c.task_id.in_([bindparam("task"), bindparam("next")])  # for the planner
+    return update(entries).where(some, or_(_executed(), and_(*waits))).values(**values)
+
+
+def _of(name: str, values: dict[str, Any]) -> Any:
+    column = entries.c[name]
+    value = values.get(name, column)
+    if isinstance(value, BindParameter):
+        return bindparam(value.key, type_=column.type)
+    if isinstance(value, str):
+        return literal_column(f"'{value}'")  # written out: one parameter less for each
+    if value is None or value is False:
+        return null() if value is None else false()
+    return value
+
+
+def _free(connection: Connection, task_id: str) -> bool:
+    """Whether nobody has an entry locked, where an UPDATE cannot say itself that it does not wait."""
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return True
+    free = select(entries.c.task_id).where(entries.c.task_id == task_id).with_for_update(skip_locked=True)
+    return connection.execute(free).first() is not None
+
+
+def _executed() -> Any:
     mine = (entries.c.task_id == bindparam("task"), entries.c.owner == bindparam("by"))
-    values: dict[str, Any] = {
+    return and_(*mine, entries.c.status == literal("executing"))
+
+
+def _ended() -> dict[str, Any]:
+    return {
         "status": bindparam("state"),
         "outcome": bindparam("how"),
         "message": bindparam("said"),
@@ -136,7 +222,6 @@ def _finish() -> Any:
         "dirty": False,
         "returned": bindparam("told"),
     }
-    return update(entries).where(*mine, entries.c.status == "executing").values(**values)
 
 
 def take_return(connection: Connection, task_id: str) -> bool:

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..elements.q_bind import unpadded
+
+_kinds: WeakKeyDictionary[type[Any], tuple[type[Any], ...]] = WeakKeyDictionary()
 
 
 def key_of(row: Any, dialect: str) -> str:
@@ -53,13 +56,15 @@ def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
     Raises:
         ValueError, LookupError: The text is no key of the model.
     """
-    columns = sa_inspect(model).primary_key
+    if model not in _kinds:
+        _kinds[model] = tuple(python_type(column.type) for column in sa_inspect(model).primary_key)
+    kinds = _kinds[model]
     texts: list[Any] = [text]
-    if len(columns) > 1:
+    if len(kinds) > 1:
         texts = json.loads(text)
-        if not isinstance(texts, list) or len(texts) != len(columns):
-            raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(columns)} columns")
-    return tuple(_typed(value, python_type(column.type)) for value, column in zip(texts, columns, strict=True))
+        if not isinstance(texts, list) or len(texts) != len(kinds):
+            raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(kinds)} columns")
+    return tuple(_typed(value, kind) for value, kind in zip(texts, kinds, strict=True))
 
 
 def python_type(of: TypeEngine[Any]) -> type[Any]:

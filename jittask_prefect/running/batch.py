@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, or_, select
 
@@ -26,12 +27,12 @@ from ..rows.ledger import Entry, entries
 from ..rows.limits import Full
 from .begin import LOOK_SECONDS, TAKEN, WAIT_SECONDS, Outcome, Run
 from .execute import EARLY_SECONDS, Attempt
+from .lane import Lane
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
 from .task import after_return, next_of_row
 from .turn import Wait
 
 log = logging.getLogger("jittask")
-TRIES = 3  # rows that a commit tries to claim
 Told = Callable[[Entry, Outcome], None]
 
 
@@ -98,8 +99,8 @@ def execute_batch(
     if 0 < early <= EARLY_SECONDS:
         sleep(early)
     owner = me()
-    with kept(app, database, owner, clock, lost) as hold:
-        return _Batch(app, database, template, due, run, owner, clock, hold, turn).work(sleep, told)
+    with kept(app, database, owner, clock, lost) as hold, Lane() as lane:
+        return _Batch(app, database, template, due, run, owner, clock, hold, lane, turn).work(sleep, told)
 
 
 def record_batch(api: Api, run_id: str, ended: Ended) -> None:
@@ -130,11 +131,12 @@ class _Batch:
         owner: str,
         clock: Clock,
         hold: Hold,
+        lane: Lane,
         turn: Callable[[], Wait | None] | None,
     ) -> None:
         self.app, self.database, self.template, self.due = app, database, template, due
         self.run, self.owner, self.clock, self.hold = run, owner, clock, hold
-        self.turn = turn
+        self.lane, self.turn = lane, turn
         self.waiting: deque[Entry] = deque()
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
@@ -218,26 +220,40 @@ class _Batch:
 
     def _attempt(self, entry: Entry) -> Attempt:
         self.connection = self.connection or self.app.engine(self.database).connect()
-        of = (self.app, self.database, self.template, entry, self.owner, self.clock, self.hold)
-        return Attempt(*of, self._claim_next, self.connection)
+        of = (self.app, self.database, self.template, entry, self.owner, self.clock, self.hold, self.lane)
+        return Attempt(*of, self._finish, self.connection)
 
-    def _claim_next(self, connection: Connection) -> None:
-        """Claim another row in a commit that is about to be; should it fail, this is undone with it."""
-        self.claimed = self._claim(connection, wait=False)
-
-    def _claim(self, connection: Connection, *, wait: bool = True) -> Entry | None:
-        """Claim one of the waiting rows; in a commit, one that somebody else has locked is left for later."""
+    def _finish(self, connection: Connection, task_id: str, owner: str, **how: Any) -> bool:
+        """End a task, and claim another row in the same commit; should it fail, this is undone with it."""
         if not self.waiting:
             self._look(connection)
-        for _ in range(len(self.waiting) if wait else min(len(self.waiting), TRIES)):
-            entry, now = self.waiting.popleft(), self.clock()
-            run, seconds = self.run.id, LEASE_SECONDS
-            if claims.claim(connection, entry.task_id, self.owner, run, now, seconds, in_batch=True, wait=wait):
-                entry.attempt += 1
-                entry.flow_run_id = self.run.id
-                return entry
-            if not wait:
+        entry = next(iter(self.waiting), None)
+        if entry is None:
+            return claims.finish(connection, task_id, owner, **how)
+        following = claims.Following(entry.task_id, self.run.id, LEASE_SECONDS)
+        mine = claims.finish(connection, task_id, owner, following=following, **how)
+        if mine:
+            self.waiting.popleft()
+            if following.claimed:
+                self.claimed = self._ours(entry)
+            else:
                 self.waiting.append(entry)
+        return mine
+
+    def _ours(self, entry: Entry) -> Entry:
+        entry.attempt += 1
+        entry.flow_run_id = self.run.id
+        return entry
+
+    def _claim(self, connection: Connection) -> Entry | None:
+        """Claim one of the waiting rows."""
+        if not self.waiting:
+            self._look(connection)
+        while self.waiting:
+            entry = self.waiting.popleft()
+            run, now = self.run.id, self.clock()
+            if claims.claim(connection, entry.task_id, self.owner, run, now, LEASE_SECONDS, in_batch=True):
+                return self._ours(entry)
         return None
 
     def _look(self, connection: Connection) -> None:

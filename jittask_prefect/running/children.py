@@ -167,9 +167,9 @@ class Children:
         self._failed = 0  # how many in a row did not get ready
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def keep_warm(self) -> None:
-        """Have one child that is ready, or on its way to be, where there is room for one."""
-        if not self._stopping and not self._idle and len(self._all) < self.limit:
+    def keep_warm(self, count: int = 1) -> None:
+        """Have so many children that are ready, or on their way to be, as far as there is room for them."""
+        while not self._stopping and len(self._idle) < count and len(self._all) < self.limit:
             self._idle.append(self._start(self.code))
 
     async def acquire(self, code: Code) -> Child:

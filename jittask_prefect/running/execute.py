@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +24,7 @@ from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
 from . import leaks
 from .begin import TAKEN, Outcome, Run, begin, entered, locate
+from .lane import Lane
 from .lease import Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
 from .turn import Turn
@@ -33,6 +33,7 @@ __all__ = ["Attempt", "Outcome", "Run", "after_return", "call", "execute", "loca
 
 EARLY_SECONDS = 15.0  # the worker's prefetch and some; what is earlier somebody started by hand
 log = logging.getLogger("jittask")
+Finish = Callable[..., bool]
 
 
 class RefusedError(JittaskError):
@@ -86,9 +87,9 @@ def execute(
     if isinstance(begun, Outcome):
         return begun
     entry = begun
-    with kept(app, database, owner, clock, lost) as hold:
+    with kept(app, database, owner, clock, lost) as hold, Lane() as lane:
         hold.on(entry.task_id)
-        outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold)
+        outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold, lane)
         hold.off()
     after_return(app, database, entry.task_id)
     if outcome.status == "error":
@@ -105,9 +106,10 @@ def _attempts(
     clock: Clock,
     sleep: Callable[[float], None],
     hold: Hold,
+    lane: Lane,
 ) -> Outcome:
     while True:
-        attempt = Attempt(app, database, template, entry, owner, clock, hold)
+        attempt = Attempt(app, database, template, entry, owner, clock, hold, lane)
         outcome = attempt.run()
         if outcome is None:
             return TAKEN
@@ -121,7 +123,7 @@ def _attempts(
 
 
 class Attempt:
-    """One attempt, in a thread of its own so that it can be waited for with a time limit.
+    """One attempt, in another thread so that it can be waited for with a time limit.
 
     Args:
         app: The app.
@@ -131,7 +133,8 @@ class Attempt:
         owner: Who has claimed it.
         clock: Gives the present instant.
         hold: Is told before the task is ended.
-        also: Called with the connection of the commit that ends a row's task.
+        lane: The thread.
+        finish: Records the end of the task, as `claims.finish` does.
         bind: The connection for a row's session, which nobody else uses meanwhile; absent one of the pool's.
     """
 
@@ -144,12 +147,13 @@ class Attempt:
         owner: str,
         clock: Clock,
         hold: Hold,
-        also: Callable[[Connection], None] | None = None,
+        lane: Lane,
+        finish: Finish = claims.finish,
         bind: Connection | None = None,
     ) -> None:
         self.app, self.database, self.template, self.entry = app, database, template, entry
-        self.owner, self.clock, self.hold, self.also = owner, clock, hold, also
-        self.bind = bind
+        self.owner, self.clock, self.hold, self._finish = owner, clock, hold, finish
+        self.lane, self.bind = lane, bind
         self.outcome: Outcome | None = None
         self.session: RowSession | None = None
         self.gate = threading.Lock()
@@ -157,19 +161,16 @@ class Attempt:
 
     def run(self) -> Outcome | None:
         """The outcome; None where the execution was taken away meanwhile."""
-        context, timeout = copy_context(), self.template.cfg.timeout
-        thread = threading.Thread(
-            target=context.run, args=(self._target,), name=f"jittask {self.entry.task_id}", daemon=True
-        )
-        thread.start()
-        thread.join(timeout)
-        if thread.is_alive():
+        timeout = self.template.cfg.timeout
+        done = self.lane.start(self._target, f"jittask {self.entry.task_id}")
+        if not done.wait(timeout):
             with self.gate:
                 self.given_up = not self.settled
             if self.given_up:
-                self._roll_back(thread.ident)
+                self._roll_back(self.lane.ident)
+                self.lane.leave()
                 return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
-            thread.join()
+            done.wait()
         return self.outcome
 
     def again(self, outcome: Outcome) -> bool:
@@ -195,11 +196,7 @@ class Attempt:
         """Record that the last attempt failed; False: the task is no longer this execution's."""
         self.hold.settling.set()
         with self.app.engine(self.database).begin() as connection:
-            if not self.finish(connection, outcome):
-                return False
-            if self.also is not None:
-                self.also(connection)
-        return True
+            return self.finish(connection, outcome)
 
     @contextmanager
     def _settle(self) -> Iterator[None]:
@@ -234,7 +231,7 @@ class Attempt:
 
     def finish(self, connection: Connection, outcome: Outcome) -> bool:
         """Write how the task ended; False: it is no longer this execution's."""
-        return claims.finish(
+        return self._finish(
             connection,
             self.entry.task_id,
             self.owner,
@@ -308,8 +305,6 @@ class Attempt:
                 if moved or template.timer.cfg.repeat.repeat_type != "normal":
                     # A date that the function itself has changed its save has planned.
                     plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
-                if self.also is not None:
-                    self.also(session.connection())
                 session.finish()
         return outcome
 

@@ -201,6 +201,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
                 for run in found
                 if run.id not in self._slots
             ]
+            self._children.keep_warm(min(len(self._waiting), self._pace))  # before they are due
             self._news.set()
 
     def _begin(self) -> None:
