@@ -173,17 +173,20 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
     async def get_and_submit_flow_runs(self) -> list[FlowRun]:
         """Ask for runs where a child is free, and begin those that are due; Prefect calls this every few seconds."""
         self._last_polled_time = clock.now()
-        if self._has_successfully_synced and self._free():
+        if self._has_successfully_synced and self._room():
             await self._ask()
             self._begin()
         return [slot.flow_run for slot in self._slots.values()]
 
-    def _free(self) -> bool:
-        """Whether another run may begin; the last place is the sync's, without which nothing is recovered."""
+    def _room(self, run: FlowRun | None = None) -> bool:
+        """Whether a run may begin, or any at all; the last place is the sync's, without which nothing is recovered."""
         assert self._limit is not None
         since = asyncio.get_running_loop().time() - BRIEF_SECONDS - ANSWERS * self._answers
-        brief = [slot for slot in self._slots.values() if slot.since > since]
-        return self.is_setup and len(self._slots) < self._limit and len(brief) < self._pace
+        brief = sum(slot.since > since for slot in self._slots.values())
+        if run is not None and self._tasks() >= self._limit - 1 and not self._syncs[run.deployment_id]:
+            return False
+        pace = self._pace if run is not None and not _is_batch(run) else PACE
+        return self.is_setup and len(self._slots) < self._limit and brief < pace
 
     def _tasks(self) -> int:
         return sum(not self._syncs[slot.flow_run.deployment_id] for slot in self._slots.values())
@@ -201,18 +204,17 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
                 for run in found
                 if run.id not in self._slots
             ]
-            self._children.keep_warm(min(len(self._waiting), self._pace))  # before they are due
+            batches = sum(_is_batch(run) for _, run in self._waiting)
+            warm = max(min(len(self._waiting), self._pace), min(batches, PACE))
+            self._children.keep_warm(warm)  # before they are due
             self._news.set()
 
     def _begin(self) -> None:
         """Begin what is due as far as children are free."""
-        assert self._limit is not None
         now = clock.now()
         for entry in list(self._waiting):
             due, run = entry
-            if not self._free():
-                return
-            if due > now or (self._tasks() >= self._limit - 1 and not self._syncs[run.deployment_id]):
+            if due > now or not self._room(run):
                 continue
             self._waiting.remove(entry)
             self._slots[run.id] = Slot(run)
@@ -224,8 +226,9 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         """Begin what was early when it becomes due; each second, what others were too brief for."""
         while True:
             self._news = anyio.Event()
-            wait = min(((due - clock.now()).total_seconds() for due, _ in self._waiting), default=WATCH_SECONDS)
-            with anyio.move_on_after(min(max(wait, 0.0), WATCH_SECONDS) if self._free() else WATCH_SECONDS):
+            now = clock.now()
+            waits = [(due - now).total_seconds() for due, run in self._waiting if self._room(run)]
+            with anyio.move_on_after(min(max(min(waits, default=WATCH_SECONDS), 0.0), WATCH_SECONDS)):
                 await self._news.wait()
             self._begin()
 
@@ -431,6 +434,11 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         except (httpx.HTTPError, PrefectException, ArgumentError) as error:
             self._logger.debug("Nothing is loaded beforehand: %s", error)
         return None
+
+
+def _is_batch(run: FlowRun) -> bool:
+    """Whether a run is one of many rows, which asks the server for next to nothing while it is at work."""
+    return "due" in run.parameters
 
 
 def pace() -> int:

@@ -229,6 +229,69 @@ def test_a_process_that_is_about_to_end_begins_no_other_row(on: Make) -> None:
     assert outcomes(s) == {"forced": 1, "completed": 2}
 
 
+DONE: dict[str, Any] = {"status": "completed", "outcome": "completed", "message": "", "result": 7}
+
+
+def go_on(s: Shop, first: ledger.Entry, then: ledger.Entry, owner: str = "me") -> tuple[bool, bool]:
+    """End the first one's execution and begin the other's in one statement: whether each was to be had."""
+    following = claims.Following(then.task_id, "its run", 25)
+    with s.app.engine().begin() as connection:
+        mine = claims.finish(connection, first.task_id, owner, now=s.now, following=following, **DONE)
+    return mine, following.claimed
+
+
+def two(on: Make) -> tuple[Shop, ledger.Entry, ledger.Entry]:
+    """Two rows that are due, the first of them at work."""
+    s = on(dispatch="batch")
+    fill(s, range(1, 3))
+    s.sync()
+    s.at("2026-03-02 10:00")
+    first, then = s.entries()
+    with s.app.engine().begin() as connection:
+        assert claims.claim(connection, first.task_id, "me", "its run", s.now, 25, in_batch=True)
+    return s, first, then
+
+
+def test_one_statement_ends_a_row_and_begins_another(on: Make) -> None:
+    s, first, then = two(on)
+    assert go_on(s, first, then) == (True, True)
+    done, at_work = s.entries()
+    assert (done.status, done.outcome, done.result, done.finished, done.owner) == (
+        "completed", "completed", "7", s.now, None
+    )  # fmt: skip
+    assert (done.attempt, done.flow_run_id, done.started) == (1, "its run", s.now)
+    assert (at_work.status, at_work.owner, at_work.attempt, at_work.flow_run_id) == ("executing", "me", 1, "its run")
+    assert (at_work.started, at_work.finished, at_work.outcome, at_work.batch) == (s.now, None, None, 1)
+    assert at_work.lease_until == utc("2026-03-02 10:00:25")
+
+
+def test_the_other_row_is_no_longer_to_be_had(on: Make) -> None:
+    s, first, then = two(on)
+    with s.app.engine().begin() as connection:
+        assert ledger.close(connection, then.task_id, outcome="forced", message="", now=s.now)
+    assert go_on(s, first, then) == (True, False)
+    assert [(e.status, e.attempt) for e in s.entries()] == [("completed", 1), ("ended", 0)]
+
+
+def test_an_execution_that_was_ended_begins_nothing_either(on: Make) -> None:
+    s, first, then = two(on)
+    assert go_on(s, first, then, owner="somebody else")[0] is False  # and who asks rolls back
+    with s.app.engine().begin() as connection:
+        assert ledger.close(connection, then.task_id, outcome="forced", message="", now=s.now, within=ledger.OPEN)
+    assert go_on(s, first, then, owner="somebody else") == (False, False)
+    assert s.entries()[0].status == "executing"
+
+
+def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
+    s, first, then = two(on)
+    if s.app.engine().dialect.name == "sqlite":
+        pytest.skip("SQLite locks no rows")
+    mine = ledger.entries.c.task_id == then.task_id
+    with s.app.engine().begin() as connection:
+        connection.execute(ledger.entries.update().where(mine).values(message="locked"))
+        assert go_on(s, first, then) == (True, False)
+
+
 def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
 
     s = on()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun
@@ -129,3 +131,40 @@ def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
     os.utime(task / "inner.py", ns=(1, 1))
     after = child.stamps(str(flows))
     assert {name for name in after if after[name] != before[name]} == {str(task / "inner.py")}
+
+
+def room(at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: float = 0) -> bool:
+    """Whether a run may begin beside others that began so many seconds ago; each is a `row`, a `batch` or a `sync`."""
+
+    def flow_run(kind: str) -> FlowRun:
+        parameters = {"template": "tasks.Task", "due" if kind == "batch" else "taskId": "x"}
+        return FlowRun.model_construct(parameters=parameters, deployment_id=UUID(int=2 if kind == "sync" else 1))
+
+    async def asked() -> bool:
+        worker = JittaskWorker.__new__(JittaskWorker)
+        since = asyncio.get_running_loop().time() - ago
+        slots = {uuid4(): SimpleNamespace(flow_run=flow_run(kind), since=since) for kind in at_work}
+        worker.__dict__ |= {"_limit": limit + 1, "_pace": pace, "_slots": slots, "_answers": 0.0, "is_setup": True}
+        worker.__dict__ |= {"_syncs": {UUID(int=1): False, UUID(int=2): True}}
+        return worker._room(flow_run(asks))
+
+    return asyncio.run(asked())
+
+
+@pytest.mark.parametrize(
+    ("at_work", "asks", "more", "may"),
+    [
+        ([], "row", {}, True),
+        (["row"], "row", {}, False),  # on SQLite one after the other
+        (["row"], "row", {"pace": 2}, True),
+        (["row"], "row", {"ago": 4}, True),  # that one asks the server for nothing any more
+        (["batch"], "batch", {}, True),  # a batch never does
+        (["batch", "batch"], "batch", {}, False),  # but there are two cores
+        (["batch", "batch"], "batch", {"ago": 4}, True),
+        (["row", "row"], "row", {"ago": 4, "limit": 2}, False),
+        (["row", "row"], "sync", {"ago": 4, "limit": 2}, True),  # its own place
+        (["row", "row", "sync"], "sync", {"ago": 4, "limit": 2}, False),
+    ],
+)
+def test_which_run_may_begin_beside_others(at_work: list[str], asks: str, more: dict[str, Any], may: bool) -> None:
+    assert room(at_work, asks, **more) is may
