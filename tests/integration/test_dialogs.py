@@ -134,7 +134,21 @@ def inbox() -> Iterator[Inbox]:
     made.server.server_close()
 
 
-def test_a_failed_task_is_told_of(work: Place, inbox: Inbox) -> None:
+def overdue(work: Place, inbox: Inbox) -> str:
+    """What is told of a task that no worker takes: its pool has none."""
+    work.api.ensure_pool("nobody", "process")
+    deployment = work.deployments()["tasks.WorkFails"]
+    work.api.change_deployment(deployment["id"], {"work_pool_name": "nobody"})
+    try:
+        task = work.svc.createTimerTask("tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType")
+        [told] = until(lambda: [text for text in inbox.got if "is Late" in text], 90)
+        work.svc.forcedEnd(task["taskId"])
+    finally:
+        work.api.change_deployment(deployment["id"], {"work_pool_name": deployment["work_pool_name"]})
+    return told
+
+
+def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> None:
     kind = work.api._call("GET", "/block_types/slug/custom-webhook")
     schemas = work.api._call(
         "POST", "/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
@@ -157,6 +171,8 @@ def test_a_failed_task_is_told_of(work: Place, inbox: Inbox) -> None:
     work.svc.createTimerTask("tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType")
     [told] = until(lambda: [text for text in inbox.got if "no such customer" in text], 90)
     assert "is Failed: error: ValueError: no such customer" in told and "a task failed" in told
+    told = overdue(work, inbox)
+    assert "of tasks.WorkFails is Late" in told and "a task is overdue" in told and "/runs/flow-run/" in told
     refused = work.jittask("notify", "slack-webhook/nobody")
     assert refused.returncode == 1 and "custom-webhook/ops" in refused.stderr
     assert "jittask working: failed: off" in work.jittask("notify", "--off").stdout
