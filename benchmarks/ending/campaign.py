@@ -206,6 +206,8 @@ class Campaign:
         """End a target, and wait until nothing of it lives."""
         run_id = self._run_of(target)
         target.at_work = self.signs.at_work(target.tasks[0])
+        if target.means == "run" and not run_id:  # Prefect has refused it so far
+            target.means = "facade"
         task = run_id if target.means == "run" and run_id else target.tasks[0]
         target.asked = time.monotonic_ns()
         try:

@@ -149,6 +149,9 @@ class _Batch:
             outcome = attempt.run()
             if outcome is None or outcome.status == "error":
                 self._let_go(attempt)
+                if self.claimed is not None:  # in a commit that failed: nobody has it
+                    self.claimed = None
+                    self.waiting.clear()  # they are read again
             if outcome is not None and outcome.status == "error":
                 if attempt.again(outcome):
                     self.again.append((self.clock() + timedelta(seconds=self.template.cfg.retryDelay), attempt))

@@ -292,6 +292,35 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
         assert go_on(s, first, then) == (True, False)
 
 
+SPOILED = """
+from sqlalchemy import event
+SEEN = []
+
+def boom(session):
+    raise ValueError("the commit fails")
+
+def customFunc(row):
+    SEEN.append(row.id)
+    row.count += 1
+    if SEEN == [1]:
+        with app.session() as session:
+            event.listen(session, "before_commit", boom)
+"""
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_commit_that_fails_has_claimed_nothing(on: Make, retries: int) -> None:
+    s = on(inner=SPOILED, retries=retries, retryDelay=0, dispatch="batch")
+    fill(s, range(1, 4))
+    s.sync()
+    s.work("2026-03-02 10:00")
+    assert [1, 2, 3, 1][: 3 + retries] == s.app.module("tasks.Task", "inner").SEEN
+    assert [(e.outcome, e.attempt) for e in s.entries()] == [
+        ("completed", 2) if retries else ("failed", 1), ("completed", 1), ("completed", 1)
+    ]  # fmt: skip
+    assert [s.row_count(key) for key in (1, 2, 3)] == [retries, 1, 1]
+
+
 def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
 
     s = on()
