@@ -11,8 +11,9 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -40,6 +41,7 @@ from ..errors import ArgumentError, JittaskError
 from ..prefect_api import BY_HAND
 from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Code, Died
 
+T = TypeVar("T")
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 KNOWN_SECONDS = 5.0  # that a deployment's entrypoint and job variables are remembered
 LIMIT = 8  # runs at a time, where nobody says otherwise; the sync has a place beside them
@@ -327,24 +329,28 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             child.runs += 1
             self._children.release(child, answer.get("leave"))
             if failed := answer.get("failed"):
-                await self._propose_crashed_state(flow_run, failed)
+                crashed = partial(self._propose_crashed_state, flow_run, str(failed))
+                await self._patiently(flow_run.id, crashed)
                 await self._call_hooks(slot, configuration)
             return JittaskWorkerResult(identifier=str(child.pid), status_code=1 if failed else 0)
 
     async def _died(self, slot: Slot, configuration: JittaskJobConfiguration, died: Died) -> None:
-        """The process of a run is gone: because it was to end, or by itself. A server that is away is waited for."""
+        """The process of a run is gone: because it was to end, or by itself."""
+        await self._patiently(slot.flow_run.id, lambda: self._tell_end(slot, died))
+        await self._call_hooks(slot, configuration)
+
+    async def _patiently(self, run_id: UUID, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the server answers about a run's end; one that is away is waited for."""
         until = asyncio.get_running_loop().time() + AWAY_SECONDS
         while True:
             try:
-                await self._tell_end(slot, died)
-                break
+                return await ask()
             except (httpx.HTTPError, PrefectException) as error:
                 away = not isinstance(error, ObjectNotFound) and self.is_setup
                 if not away or asyncio.get_running_loop().time() > until:
                     raise
-                self._logger.warning("Flow run %s: its end could not be told yet: %s", slot.flow_run.id, error)
+                self._logger.warning("Flow run %s: its end could not be told yet: %s", run_id, error)
                 await anyio.sleep(AGAIN_SECONDS)
-        await self._call_hooks(slot, configuration)
 
     async def _tell_end(self, slot: Slot, died: Died) -> None:
         flow_run = slot.flow_run
@@ -360,7 +366,8 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
 
     async def _call_hooks(self, slot: Slot, configuration: JittaskJobConfiguration) -> None:
         """Have a child call the flow's hooks for a run that was cancelled or has crashed; user code never runs here."""
-        found = await self.client.read_flow_run(slot.flow_run.id)
+        run_id = slot.flow_run.id
+        found = await self._patiently(run_id, lambda: self.client.read_flow_run(run_id))
         if found.state is None or not (found.state.is_cancelled() or found.state.is_crashed()) or not self.is_setup:
             return
         child = await self._children.acquire(configuration.code)

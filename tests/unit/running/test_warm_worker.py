@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -13,9 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+from prefect.states import Cancelled
 from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
@@ -168,3 +171,36 @@ def room(at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: floa
 )
 def test_which_run_may_begin_beside_others(at_work: list[str], asks: str, more: dict[str, Any], may: bool) -> None:
     assert room(at_work, asks, **more) is may
+
+
+def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jittask_prefect.running.worker.AGAIN_SECONDS", 0)
+    found = FlowRun.model_construct(id=uuid4(), state=Cancelled(), job_variables=None)
+    asked: list[UUID] = []
+    jobs: list[dict[str, Any]] = []
+
+    async def read(run_id: UUID) -> FlowRun:
+        asked.append(run_id)
+        if len(asked) < 3:
+            raise httpx.ReadTimeout("timed out")
+        return found
+
+    async def acquire(_code: object) -> Any:
+        return SimpleNamespace(do=do)
+
+    async def do(job: dict[str, Any]) -> dict[str, Any]:
+        jobs.append(job)
+        return {}
+
+    async def hooks() -> None:
+        worker = JittaskWorker.__new__(JittaskWorker)
+        children = SimpleNamespace(acquire=acquire, release=lambda child: None)
+        worker.__dict__ |= {"_client": SimpleNamespace(read_flow_run=read), "_children": children, "is_setup": True}
+        worker._logger = logging.getLogger("jittask")  # type: ignore[assignment]
+        await worker._call_hooks(SimpleNamespace(flow_run=found), configured())  # type: ignore[arg-type]
+
+    asyncio.run(hooks())
+    assert len(asked) == 3
+    assert [job["state"]["type"] for job in jobs] == ["CANCELLED"]
