@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.embedded import Embedded, ServerInfo, environment
@@ -35,6 +36,12 @@ for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CON
 for name in set(os.environ) - set(SETTINGS := environment(None, BASE / "client")):
     del os.environ[name]
 os.environ.update(SETTINGS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A slow machine gets more time."""
+    config.option.timeout = config.option.timeout or float(config.getini("timeout")) * PATIENCE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -208,7 +208,8 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             ]
             batches = sum(_is_batch(run) for _, run in self._waiting)
             warm = max(min(len(self._waiting), self._pace), min(batches, PACE))
-            self._children.keep_warm(warm)  # before they are due
+            if warm > 1:  # they begin beside each other, and one child is there
+                self._children.keep_warm(warm)
             self._news.set()
 
     def _begin(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from patience import PATIENCE
 from sqlalchemy import text
 
 from jittask_prefect import App, clock, compile, rollout
@@ -35,7 +36,8 @@ SCRIPTS = Path(sys.executable).parent
 
 
 def until(condition: Callable[[], T], seconds: float = 30, *, every: float = 0.1, what: str = "") -> T:
-    """The first true value of a condition; fails with `what` once the seconds are over."""
+    """The first true value of a condition; fails with `what` once the seconds are over, on a slow machine later."""
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
@@ -191,7 +193,7 @@ class Place:
             env=env,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=60 * PATIENCE,
         )
 
     def remove(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from patience import PATIENCE
 from place import SCRIPTS, until
 from sqlmodel import Session
 
@@ -83,7 +84,7 @@ class Browser:
 
     def sees(self, text: str, seconds: float = 60) -> playwright.Locator:
         """Wait until a text is there; the page is loaded again now and then, as it does not follow everything."""
-        found, deadline = self.page.get_by_text(text).first, time.monotonic() + seconds
+        found, deadline = self.page.get_by_text(text).first, time.monotonic() + seconds * PATIENCE
         while True:
             try:
                 found.wait_for(timeout=5_000)
@@ -115,7 +116,7 @@ class Browser:
         for _ in range(6):
             self.page.get_by_role("button", name="Submit").click()
             try:
-                self.page.wait_for_url(lambda url: url != form, timeout=10_000)
+                self.page.wait_for_url(lambda url: url != form, timeout=10_000 * PATIENCE)
                 break
             except playwright.TimeoutError:
                 continue
@@ -128,7 +129,7 @@ def browser(shop: Shop) -> Iterator[Browser]:
     with playwright.sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(30_000 * PATIENCE)
         yield Browser(page, shop)
         chromium.close()
 

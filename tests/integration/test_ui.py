@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from patience import PATIENCE
 from place import DAILY, Place, model, rows, scheduled
 
 from jittask_prefect import clock, links, statistics
@@ -159,7 +160,10 @@ def dom(place: Place, path: str, home: Path) -> str:
     ]
     url = place.api.url.removesuffix("/api") + path
     done = subprocess.run(
-        [CHROMIUM, *flags, f"--user-data-dir={home}", "--dump-dom", url], capture_output=True, text=True, timeout=90
+        [CHROMIUM, *flags, f"--user-data-dir={home}", "--dump-dom", url],
+        capture_output=True,
+        text=True,
+        timeout=90 * PATIENCE,
     )
     return done.stdout
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from place import SCRIPTS, until
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from jittask_prefect.processes import Family
 from jittask_prefect.up import view
 
 FLOWS = Path(__file__).parents[2] / "flows"
+SECONDS = 200 * PATIENCE
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Demo:
 
     def jittask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [SCRIPTS / "jittask", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=stranger(), capture_output=True, text=True, timeout=200)
+        return subprocess.run(command, cwd=self.folder, env=stranger(), capture_output=True, text=True, timeout=SECONDS)
 
     def left(self) -> list[int]:
         """What lives of this app: by session, parent and environment."""
@@ -114,7 +116,12 @@ def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(demo: 
 def test_where_no_task_works_up_says_so(demo: Demo, tmp_path: Path) -> None:
     (tmp_path / "app.json").write_text('{"name": "empty", "timezone": "UTC", "database": "sqlite:///x.db"}')
     done = subprocess.run(
-        [SCRIPTS / "jittask", "up", "--check"], cwd=tmp_path, env=stranger(), capture_output=True, text=True, timeout=30
+        [SCRIPTS / "jittask", "up", "--check"],
+        cwd=tmp_path,
+        env=stranger(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
     )
     assert done.returncode == 1 and "no task works" in done.stderr
     assert not (tmp_path / ".jittask" / "server.json").exists()
