@@ -292,6 +292,7 @@ class Embedded:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             port = free_port()
             own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api"}
+            own["PREFECT_UI_URL"] = f"http://{HOST}:{port}"  # of the links in notices
             begun = time.monotonic()
             # In its home: a prefect.toml or .env of the user's folder is not meant for this server.
             process = self._spawn(command, self.server_log, cwd=self.home, env=base | own)

@@ -16,8 +16,8 @@ EVENTS = {
 }
 """What there is a notice of, and the states of a flow run that it is about."""
 BODY = (
-    "{{ flow_run.name }} of {{ deployment.name }} is {{ flow_run.state.name }}: {{ flow_run.state.message }}\n"
-    "{{ flow_run|ui_url }}"
+    "{{ flow_run.name }} of {{ deployment.name }} is {{ flow_run.state.name }}"
+    "{% if flow_run.state.message %}: {{ flow_run.state.message }}{% endif %}\n{{ flow_run|ui_url or '' }}"
 )
 
 

@@ -153,20 +153,22 @@ def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> 
     schemas = work.api._call(
         "POST", "/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
     )
+    port = inbox.server.server_port
+    block = f"ops-{port}"  # another one where the test is run again
     data = {
-        "name": "ops",
-        "url": f"http://127.0.0.1:{inbox.server.server_port}/",
+        "name": block,
+        "url": f"http://127.0.0.1:{port}/",
         "method": "POST",
         "json_data": {"text": "{{body}}", "about": "{{subject}}"},
     }
-    about = {"name": "ops", "block_type_id": kind["id"], "block_schema_id": schemas[0]["id"], "data": data}
+    about = {"name": block, "block_type_id": kind["id"], "block_schema_id": schemas[0]["id"], "data": data}
     work.api._call("POST", "/block_documents/", json=about)
-    assert "custom-webhook/ops" in work.jittask("notify").stdout
+    assert f"custom-webhook/{block}" in work.jittask("notify").stdout
     for _ in range(2):
-        made = work.jittask("notify", "custom-webhook/ops")
+        made = work.jittask("notify", f"custom-webhook/{block}")
         assert made.stdout.splitlines() == [
-            "jittask working: failed: through custom-webhook/ops",
-            "jittask working: overdue: through custom-webhook/ops",
+            f"jittask working: failed: through custom-webhook/{block}",
+            f"jittask working: overdue: through custom-webhook/{block}",
         ], made.stderr
     work.svc.createTimerTask("tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType")
     [told] = until(lambda: [text for text in inbox.got if "no such customer" in text], 90)
@@ -174,6 +176,6 @@ def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> 
     told = overdue(work, inbox)
     assert "of tasks.WorkFails is Late" in told and "a task is overdue" in told and "/runs/flow-run/" in told
     refused = work.jittask("notify", "slack-webhook/nobody")
-    assert refused.returncode == 1 and "custom-webhook/ops" in refused.stderr
+    assert refused.returncode == 1 and f"custom-webhook/{block}" in refused.stderr
     assert "jittask working: failed: off" in work.jittask("notify", "--off").stdout
     assert work.jittask("notify", "--off").stdout.strip() == "there were none"
