@@ -83,7 +83,7 @@ class Dialog:
 DIALOGS = (
     Dialog(NEW_SCHEDULED, "**New scheduled task.** Its Run form makes a task that is due at times of its own."),
     Dialog(NEW_DATE_FIELD, "**New date field task.** Its Run form makes a task for each row, due by a date of it."),
-    Dialog(EDIT, "**Edit a task.** Open it with the link on its statistics page: then the form holds what the task has."),
+    Dialog(EDIT, "**Edit a task.** Open it with the link on its statistics page, which fills the form in."),
     Dialog(END, "**End a task.** A pending one never runs; of an executing one the process is gone."),
     Dialog(RUN_NOW, "**Run a task now**, outside its schedule."),
 )  # fmt: skip
