@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    exists,
     false,
     func,
     literal,
@@ -126,8 +127,8 @@ def finish(
         result: What the function returned.
         now: The present instant.
         returned: `afterReturn` has nothing to do.
-        following: A task of a batch that the owner is to go on with: claimed by the same statement, where it is to be
-            had without waiting.
+        following: A task of a batch that the owner is to go on with: claimed likewise, where it is to be had without
+            waiting; on PostgreSQL by the same statement.
     """
     given = {
         "task": task_id,
@@ -139,20 +140,21 @@ def finish(
         "now": now,
         "told": returned,
     }
-    if following is None or not _free(connection, following.task_id):
-        cursor = prepared(connection, "finish", _finish).run(connection, [given])
-        mine = bool(cursor.rowcount)
-        cursor.close()
-        return mine
-    given |= {"next": following.task_id, "run": following.run_id, "until": now + timedelta(seconds=following.seconds)}
-    cursor = prepared(connection, "both", partial(_both, connection.dialect.name)).run(connection, [given])
+    name, make = "finish", _finish
+    together = following is not None and connection.dialect.name == "postgresql"  # one round trip less
+    if following is not None and together:
+        until = now + timedelta(seconds=following.seconds)
+        given |= {"next": following.task_id, "run": following.run_id, "until": until}
+        name, make = "both", _both
+    cursor = prepared(connection, name, make).run(connection, [given])
     changed = cursor.rowcount
     cursor.close()
-    if changed == 1:  # one of the two: the other is somebody else's
-        following.claimed = owner_of(connection, following.task_id) == owner
-        return not following.claimed
-    following.claimed = changed == 2
-    return following.claimed
+    if following is not None and together:
+        following.claimed = changed == 2
+    elif following is not None and changed and _free(connection, following.task_id):
+        about = (following.task_id, owner, following.run_id, now, following.seconds)
+        following.claimed = claim(connection, *about, in_batch=True)
+    return bool(changed)
 
 
 @dataclass
@@ -169,14 +171,17 @@ def _finish() -> Any:
     return update(entries).where(_executed()).values(**_ended())
 
 
-def _both(dialect: str) -> Any:
-    """End one task and begin another: what half of the work of a row in a batch is, should it be two statements."""
+def _both() -> Any:
+    """End one task and begin another, unless the first is somebody else's.
+
+    The first is locked first, and the other is not waited for: who closes several tasks at once cannot be in the way.
+    """
     ended, begun = _ended(), _begun(in_batch=True)
     waits = [entries.c.task_id == bindparam("next"), entries.c.status == literal("pending")]
-    if dialect == "postgresql":
-        other = entries.alias()
-        free = select(other.c.task_id).where(other.c.task_id == bindparam("next")).with_for_update(skip_locked=True)
-        waits.append(entries.c.task_id == free.scalar_subquery())
+    first, other = entries.alias("mine"), entries.alias("other")
+    mine = select(first.c.task_id).where(_executed(first))
+    free = select(other.c.task_id).where(other.c.task_id == bindparam("next"), exists(mine.with_for_update()))
+    waits.append(entries.c.task_id == free.with_for_update(skip_locked=True).scalar_subquery())
     values = {
         name: case((entries.c.task_id == bindparam("task"), _of(name, ended)), else_=_of(name, begun))
         for name in {**ended, **begun}
@@ -198,16 +203,16 @@ def _of(name: str, values: dict[str, Any]) -> Any:
 
 
 def _free(connection: Connection, task_id: str) -> bool:
-    """Whether nobody has an entry locked, where an UPDATE cannot say itself that it does not wait."""
-    if connection.dialect.name not in ("mysql", "mariadb"):
+    """Whether nobody has an entry locked: MariaDB's UPDATE cannot say itself that it does not wait."""
+    if connection.dialect.name == "sqlite":
         return True
     free = select(entries.c.task_id).where(entries.c.task_id == task_id).with_for_update(skip_locked=True)
     return connection.execute(free).first() is not None
 
 
-def _executed() -> Any:
-    mine = (entries.c.task_id == bindparam("task"), entries.c.owner == bindparam("by"))
-    return and_(*mine, entries.c.status == literal("executing"))
+def _executed(of: Any = entries) -> Any:
+    mine = (of.c.task_id == bindparam("task"), of.c.owner == bindparam("by"))
+    return and_(*mine, of.c.status == literal("executing"))
 
 
 def _ended() -> dict[str, Any]:

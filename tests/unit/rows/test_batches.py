@@ -240,22 +240,23 @@ def go_on(s: Shop, first: ledger.Entry, then: ledger.Entry, owner: str = "me") -
     return mine, following.claimed
 
 
-def two(on: Make) -> tuple[Shop, ledger.Entry, ledger.Entry]:
-    """Two rows that are due, the first of them at work."""
+def two(on: Make, swapped: bool = False) -> tuple[Shop, ledger.Entry, ledger.Entry]:
+    """Two rows that are due, the first of them (`swapped`: the second) at work, and given first."""
     s = on(dispatch="batch")
     fill(s, range(1, 3))
     s.sync()
     s.at("2026-03-02 10:00")
-    first, then = s.entries()
+    first, then = reversed(s.entries()) if swapped else s.entries()
     with s.app.engine().begin() as connection:
         assert claims.claim(connection, first.task_id, "me", "its run", s.now, 25, in_batch=True)
     return s, first, then
 
 
-def test_one_statement_ends_a_row_and_begins_another(on: Make) -> None:
-    s, first, then = two(on)
+@pytest.mark.parametrize("swapped", [False, True])
+def test_one_statement_ends_a_row_and_begins_another(on: Make, swapped: bool) -> None:
+    s, first, then = two(on, swapped)
     assert go_on(s, first, then) == (True, True)
-    done, at_work = s.entries()
+    done, at_work = reversed(s.entries()) if swapped else s.entries()
     assert (done.status, done.outcome, done.result, done.finished, done.owner) == (
         "completed", "completed", "7", s.now, None
     )  # fmt: skip
@@ -275,11 +276,8 @@ def test_the_other_row_is_no_longer_to_be_had(on: Make) -> None:
 
 def test_an_execution_that_was_ended_begins_nothing_either(on: Make) -> None:
     s, first, then = two(on)
-    assert go_on(s, first, then, owner="somebody else")[0] is False  # and who asks rolls back
-    with s.app.engine().begin() as connection:
-        assert ledger.close(connection, then.task_id, outcome="forced", message="", now=s.now, within=ledger.OPEN)
     assert go_on(s, first, then, owner="somebody else") == (False, False)
-    assert s.entries()[0].status == "executing"
+    assert [(e.status, e.owner) for e in s.entries()] == [("executing", "me"), ("pending", None)]
 
 
 def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
@@ -290,6 +288,23 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
     with s.app.engine().begin() as connection:
         connection.execute(ledger.entries.update().where(mine).values(message="locked"))
         assert go_on(s, first, then) == (True, False)
+
+
+@pytest.mark.parametrize("swapped", [False, True])  # whichever the database comes to first
+def test_who_closes_both_rows_at_once_is_not_in_the_way(on: Make, swapped: bool) -> None:
+    s, first, then = two(on, swapped)
+    if s.app.engine().dialect.name == "sqlite":
+        pytest.skip("SQLite locks no rows")
+    got: list[tuple[bool, bool]] = []
+    other = threading.Thread(target=lambda: got.append(go_on(s, first, then)))
+    with s.app.engine().begin() as connection:
+        assert ledger.close(connection, first.task_id, outcome="forced", message="", now=s.now, within=("executing",))
+        other.start()
+        other.join(0.5)  # it waits for the first one
+        assert other.is_alive()
+        assert ledger.close(connection, then.task_id, outcome="forced", message="", now=s.now)  # a deadlock raises
+    other.join(30)
+    assert got == [(False, False)]
 
 
 SPOILED = """
