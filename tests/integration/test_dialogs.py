@@ -27,11 +27,11 @@ def submit(work: Place, dialog: str, form: dict[str, Any]) -> str:
         try:
             return str(work.api._call("POST", f"/deployments/{found}/create_flow_run", json=body)["id"])
         except PrefectApiError as error:
-            if "503" in str(error):  # a server on SQLite that is busy
+            if "503" in str(error):  # a server on SQLite that is busy, now and then for a minute
                 return None
             raise
 
-    return until(post, 30)  # type: ignore[return-value]
+    return until(post, 120)  # type: ignore[return-value]
 
 
 def done(work: Place, run_id: str) -> dict[str, Any]:

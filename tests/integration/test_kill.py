@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,7 @@ NAME = "tasks.KillReminder"
 NOW = iso("2037-03-16 08:00")
 LATER = NOW + timedelta(seconds=26)  # a dead process's leases have run out
 MUCH_LATER = NOW + timedelta(minutes=10)
+BASES = itertools.count(100, 10)  # a test that is run again has rows of its own
 # A process that has imported everything and forks: a kill costs no import of Prefect.
 SERVER = multiprocessing.get_context("forkserver")
 
@@ -134,7 +136,7 @@ def test_the_table_of_failpoints_is_of_this_package(place: Place) -> None:
 
 @pytest.mark.parametrize("point", [None, *SYNC])
 def test_a_sync_that_is_killed(place: Place, point: str | None) -> None:
-    base = 100 * ([None, *SYNC].index(point) + 1)
+    base = next(BASES)
     prepare(place, base)
     if point is not None:
         assert in_process(one_sync, place, NOW, point, 1) == -signal.SIGKILL
@@ -145,7 +147,7 @@ def test_a_sync_that_is_killed(place: Place, point: str | None) -> None:
 
 @pytest.mark.parametrize("point", [None, *EXECUTION])
 def test_an_execution_that_is_killed(place: Place, point: str | None) -> None:
-    key = 10_000 + 10 * ([None, *EXECUTION].index(point) + 1)
+    key = next(BASES)
     place.sql(
         "INSERT INTO killitem (id, at, status, done) VALUES (:id, '2037-03-16 08:00:00.000000', 'active', 0)", id=key
     )
