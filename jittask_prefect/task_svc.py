@@ -221,11 +221,11 @@ class TaskSvc(NormalService):
             fresh = ledger.insert_once(connection, entries, entry.model_dump())
         if not fresh:
             return self.forcedEnd(task_id)
-        stop.ask(self.api, task_id)
-        stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now)
-        with self.app.engine().begin() as connection:
-            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
-        after_return(self.app, "", task_id)
+        away = not stop.ask(self.api, task_id)
+        stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now, away=away)
+        if not away:
+            self._hand_over(DEFAULT)
+        after_return(self.app, DEFAULT, task_id)
         return {"taskId": task_id, "previousStatus": before, "status": "ended", "changed": True}
 
     def _hand_over(self, database: str) -> None:

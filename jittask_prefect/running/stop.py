@@ -123,7 +123,7 @@ def await_gone(
     while (passed := time.monotonic() - begun) < END_SECONDS:
         here = at_work(entry)
         run, known = (None, False) if away else _answer(partial(api.run, entry.flow_run_id))
-        away = away or (not known and here is not None)
+        away = away or (not known and (here is not None or entry.owner is None))
         if known and here is not True and (run is None or run.get("state_type") in TERMINAL):
             return
         if here is True:
@@ -136,9 +136,8 @@ def await_gone(
                 _cancelled(api, entry.flow_run_id, message)
             return
         time.sleep(0.2)
-    raise JittaskError(
-        f"task {entry.task_id} is ended, but its process ({entry.owner}) was still there after {END_SECONDS:g} s"
-    )
+    what = f"its process ({entry.owner})" if entry.owner else f"its flow run {entry.flow_run_id}"
+    raise JittaskError(f"task {entry.task_id} is ended, but {what} was still there after {END_SECONDS:g} s")
 
 
 def _cancelled(api: Api, run_id: str, message: str) -> None:
@@ -149,8 +148,8 @@ def _cancelled(api: Api, run_id: str, message: str) -> None:
 
 
 def _never_begun(entry: Entry, run: Any) -> bool:
-    """Whether nobody has begun it; the ledger lets nobody begin it any more."""
-    waits = run is not None and run.get("state_type") in ("SCHEDULED", "PENDING", "CANCELLING")
+    """Whether nobody has begun it, also as far as Prefect can tell; the ledger lets nobody begin it any more."""
+    waits = run is None or run.get("state_type") in ("SCHEDULED", "PENDING", "CANCELLING")
     return entry.batch is None and entry.owner is None and waits
 
 

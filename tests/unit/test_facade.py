@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,33 @@ def test_a_task_is_ended_while_prefect_is_away_which_the_next_sync_tells_it(
     assert prefect.all_runs[task]["state_type"] == "SCHEDULED"
     prefect.sync(app, NOW)
     assert prefect.all_runs[task]["state_type"] == "CANCELLED"
+
+
+def test_a_run_of_the_schedule_is_ended_though_prefect_answers_no_more(
+    svc: Any, app: App, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prefect.create_run(
+        prefect.all_deployments["tasks.Daily"]["id"],
+        key="of the schedule",
+        name="x",
+        due=NOW,
+        tags=[],
+        parameters={"template": "tasks.Daily"},
+    )["id"]
+
+    def silent(*_: object, **__: object) -> None:
+        prefect.down = True
+        raise PrefectApiError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prefect, "set_state", silent)
+        begun = time.monotonic()
+        assert svc.forcedEnd(run)["changed"] is True
+        assert time.monotonic() - begun < 10, "there is no process to be waited for"
+    prefect.down = False
+    assert prefect.all_runs[run]["state_type"] == "SCHEDULED"
+    prefect.sync(app, NOW)
+    assert prefect.all_runs[run]["state_type"] == "CANCELLED"
 
 
 def test_an_overdue_task(svc: Any) -> None:
