@@ -14,7 +14,18 @@ import typer
 from rich.markup import escape
 
 from . import __version__, clock
-from .cli_base import Json, Now, an_instant, err, out, print_json, print_lines, say_left_out, the_app
+from .cli_base import (
+    Json,
+    Now,
+    an_instant,
+    err,
+    heed_interrupts,
+    out,
+    print_json,
+    print_lines,
+    say_left_out,
+    the_app,
+)
 from .cli_looks import COMMANDS
 from .errors import ArgumentError, ConfigError, JittaskError
 
@@ -228,6 +239,7 @@ def up(
     """Start what is missing (server, work pool, deployments, worker), and show what happens until Ctrl-C."""
     from .up import up as run_up
 
+    heed_interrupts()
     raise typer.Exit(run_up(the_app(), check=once))
 
 
@@ -246,6 +258,7 @@ def worker(
     from .prefect_api import connect
     from .processes import worker_command
 
+    heed_interrupts()
     app = the_app()
     api = connect(app.path)
     kind = api.ensure_pool(pool, compile.POOL_KIND)

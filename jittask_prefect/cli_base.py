@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,6 +26,15 @@ Now = Annotated[
     str | None, typer.Option("--now", help="The instant to work as of, ISO 8601; the present where absent.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def heed_interrupts() -> None:
+    """Have an interrupt end this process and what it starts, also where a script's `&` had it ignored.
+
+    A worker of Prefect's that gets SIGTERM sends itself a SIGINT, and would otherwise never end.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def the_app() -> Any:

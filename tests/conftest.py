@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -40,7 +41,9 @@ os.environ.update(SETTINGS)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A slow machine gets more time."""
+    """A slow machine gets more time; and a suite in a script's background has SIGINT ignored, which tests send."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.option.timeout = config.option.timeout or float(config.getini("timeout")) * PATIENCE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 
 from ..shape import shown
@@ -76,9 +76,22 @@ class Cron:
         """The series of this expression from a start on."""
         return CronSeries(self, start, self.times)
 
+    @property
+    def parts(self) -> tuple[Cron, ...]:
+        """Expressions without *or* that say the same together; one that no date can match is left out."""
+        if not self.either:
+            return (self,)
+        by_number = replace(self, weekdays=frozenset(range(7)), either=False)
+        by_weekday = replace(self, days=frozenset(range(1, 32)), either=False)
+        return tuple(part for part in (by_number, by_weekday) if part._possible)
+
+    @property
+    def _possible(self) -> bool:
+        """Whether some date matches; the days of a month decide, since each falls on every weekday in some year."""
+        return any(n <= monthrange(2024, m)[1] for m in self.months for n in self.days)
+
     def _prove(self) -> None:
-        """Refuse what no date can match; the days of a month decide, since each falls on every weekday in some year."""
-        if not self.either and not any(n <= monthrange(2024, m)[1] for m in self.months for n in self.days):
+        if not self.either and not self._possible:
             raise ValueError("an expression that matches some day; this one never does")
 
 

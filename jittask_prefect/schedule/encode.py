@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 
 from .cron import Cron
 from .recur import midnight
-from .rrule import SECONDS, WEEKDAYS, RRule
+from .rrule import SECONDS, WEEKDAYS, RRule, RRuleSeries
 from .spec import Repeat
 
 DAY = timedelta(1)
@@ -23,11 +23,14 @@ class Base:
         aligned: From one of the rule's own times, the DTSTART at which its period begins; the time itself where the
             lines mean the same from any of their times on.
         per_day: How many candidates a day the server walks through.
+        on: Of a custom rule, for each line: whether it has times on a day. The server looks until the year 9999 for the
+            times of a line that has none.
     """
 
     lines: tuple[str, ...]
     per_day: float = 1.0
     aligned: Callable[[datetime], datetime] = lambda at: at
+    on: tuple[Callable[[date], bool], ...] = ()
 
 
 def base_of(repeat: Repeat, start: datetime) -> Base:
@@ -75,34 +78,45 @@ def _monthly(repeat: Repeat, start: datetime, every: str) -> list[str]:
 
 def _cron(text: str | None) -> Base:
     cron = Cron.read(text or "")
+    parts = cron.parts
+    return Base(tuple(map(_cron_line, parts)), len(cron.times), on=tuple(part.matches for part in parts))
+
+
+def _cron_line(cron: Cron) -> str:
     hours, minutes = (",".join(map(str, numbers)) for numbers in (cron.hours, cron.minutes))
-    clock = f";BYHOUR={hours};BYMINUTE={minutes};BYSECOND=0"
     months = f";BYMONTH={','.join(map(str, sorted(cron.months)))}" if len(cron.months) < 12 else ""
     by_number = f";BYMONTHDAY={','.join(map(str, sorted(cron.days)))}" if len(cron.days) < 31 else ""
     names = ",".join(WEEKDAYS[(n - 1) % 7] for n in sorted(cron.weekdays))
     by_weekday = f";BYDAY={names}" if len(cron.weekdays) < 7 else ""
-    head = f"RRULE:FREQ=DAILY{months}"
-    both = (by_number, by_weekday) if cron.either else (by_number + by_weekday,)
-    return Base(tuple(f"{head}{days}{clock}" for days in both), len(cron.times))
+    return f"RRULE:FREQ=DAILY{months}{by_number}{by_weekday};BYHOUR={hours};BYMINUTE={minutes};BYSECOND=0"
 
 
 def _rrule(rule: RRule, start: datetime) -> Base:
     """A custom rule with its defaults written out; weekdays with and without a number in lines of their own."""
     series = rule.at(start)
+    parts = _parts(series)
+    lines, on = tuple(_rrule_line(part.rule) for part in parts), tuple(part.on for part in parts)
     rule = series.rule
-    every = f";INTERVAL={rule.interval}" if rule.interval > 1 else ""
-    parts = "".join(f";{name}={','.join(map(str, sorted(numbers)))}" for name, numbers in sorted(rule.by.items()))
-    head = f"RRULE:FREQ={rule.freq}{every};WKST={WEEKDAYS[rule.week_start]}{parts}"
-    kinds = [sorted(pair for pair in rule.weekdays if bool(pair[0]) is numbered) for numbered in (False, True)]
-    lines = tuple(
-        f"{head};BYDAY={','.join(f'{number or str()}{WEEKDAYS[day]}' for number, day in pairs)}"
-        for pairs in kinds
-        if pairs
-    )
     if rule.freq == "WEEKLY" and rule.part("BYSETPOS"):
         # dateutil counts the positions of the first week from DTSTART on.
-        return Base(lines or (head,), _density(rule), lambda at: midnight(at.date()) - _into_week(rule, at) * DAY)
-    return Base(lines or (head,), _density(rule))
+        return Base(lines, _density(rule), lambda at: midnight(at.date()) - _into_week(rule, at) * DAY, on)
+    return Base(lines, _density(rule), on=on)
+
+
+def _parts(series: RRuleSeries) -> list[RRuleSeries]:
+    kinds = [frozenset(p for p in series.rule.weekdays if bool(p[0]) is numbered) for numbered in (False, True)]
+    if not all(kinds):
+        return [series]
+    both = [replace(series, rule=replace(series.rule, weekdays=pairs)) for pairs in kinds]
+    return [part for part in both if part.matches()]
+
+
+def _rrule_line(rule: RRule) -> str:
+    every = f";INTERVAL={rule.interval}" if rule.interval > 1 else ""
+    parts = "".join(f";{name}={','.join(map(str, sorted(numbers)))}" for name, numbers in sorted(rule.by.items()))
+    days = ",".join(f"{number or ''}{WEEKDAYS[day]}" for number, day in sorted(rule.weekdays))
+    by_weekday = f";BYDAY={days}" if days else ""
+    return f"RRULE:FREQ={rule.freq}{every};WKST={WEEKDAYS[rule.week_start]}{parts}{by_weekday}"
 
 
 def _into_week(rule: RRule, at: datetime) -> int:

@@ -165,6 +165,11 @@ class RRuleSeries:
             for clock in clocks
         )
 
+    def on(self, day: date) -> bool:
+        """Whether it has a time on a day."""
+        begin = datetime.combine(day, time())
+        return next(self.wall(begin, begin + timedelta(1)), None) is not None
+
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         # What a rule says in whole seconds lies between these; the fraction is put on top.
         low, high = max(low - self.fraction if low > self.start else low, self.start), high - self.fraction

@@ -220,7 +220,8 @@ def _fine_differences(timer: Timer, series: Series, base: Base, windows: list[_W
             hit = [day for day in days if day not in blocked and _any(cycle.wall(midnight(day), midnight(day) + DAY))]
             only = f";BYYEARDAY={span(sorted(day.timetuple().tm_yday for day in hit))}"
             # The rule's own BYYEARDAY gives way: the open days are among its days.
-            window.lines = [re.sub(";BYYEARDAY=[^;]*", "", line) + only for line in base.lines] if hit else []
+            some = [line for line, on in zip(base.lines, base.on, strict=True) if any(map(on, hit))]
+            window.lines = [re.sub(";BYYEARDAY=[^;]*", "", line) + only for line in some]
         for low, high in _gaps(zone, window.low, window.high):
             skipped = list(cycle.wall(low, high))
             taken = set(cycle.wall(high, high + (high - low)))

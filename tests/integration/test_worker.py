@@ -316,20 +316,25 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(place: Plac
 
 def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(place: Place, prefect_server: ServerInfo) -> None:
     env = {**os.environ, "JITTASK_APP": str(place.app.path)}
-    for command in (
-        ["jittask", "worker", "--pool", "another", "--limit", "2"],
-        ["prefect", "worker", "start", "--pool", "another"],
+    for before, command, end in (
+        # As a script starts it with `&`, which has SIGINT ignored, and a container's end.
+        ("trap '' INT; ", ["jittask", "worker", "--pool", "another", "--limit", "2"], signal.SIGTERM),
+        ("", ["prefect", "worker", "start", "--pool", "another"], signal.SIGINT),
     ):
         log = place.app.path.parent / f"{command[0]}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                [SCRIPTS / command[0], *command[1:]], env=env, stdout=output, stderr=output, start_new_session=True
+                ["sh", "-c", before + 'exec "$@"', "sh", str(SCRIPTS / command[0]), *command[1:]],
+                env=env,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         try:
             until(lambda log=log: "started!" in log.read_text(), 60, what=log.read_text())  # type: ignore[misc]
             assert place.api._call("GET", "/work_pools/another")["type"] == "jittask"
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(end)
             process.wait(30)
     place.api.ensure_pool("stock", "process")
     refused = place.jittask("worker", "--pool", "stock")
