@@ -61,11 +61,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 class _Shares(LoadScopeScheduling):
     """Three processes share the suite: two have half of the integration tests each, which wait most of the time, and a
-    server of their own; the third takes module after module, and the others do when they have done theirs.
+    server of their own; the third takes module after module, and the others do when they have done theirs. Each of the
+    benchmarks, which take long, counts as a module.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
+        if module.endswith("/test_benchmarks.py"):
+            return nodeid
         if not module.startswith(INTEGRATION) or module.endswith(OWN_SERVER):
             return module
         return INTEGRATION + ("one" if module.endswith(ONE_WORKER) else "many")

@@ -34,7 +34,7 @@ CARRIERS = {ROW: 4, BATCH: 3, MADE: 3, EVERY: 1}
 MOMENTS = {"before": 1, "waiting": 1, "claim": 2, "executing": 5, "late": 2}
 MEANS = {"facade": 6, "run": 1, "command": 1, "cancel": 3}
 TOGETHER = 10  # tasks that are made and ended beside each other
-PHASE = 4  # tasks that are at work when a worker or a server is killed
+PHASE = 8  # tasks that are at work when a worker or a server is killed
 SYNC_SECONDS = 10.0
 CANCELLING_SECONDS = 16.0
 LONG = 60.0  # seconds that functions go on for which are to be found at work
@@ -156,9 +156,10 @@ class Campaign:
 
         def look() -> dict[str, Any] | None:
             runs = self.ground.api.runs(flow_runs=of, sort="EXPECTED_START_TIME_ASC", limit=20)
-            ahead = clock.now() + timedelta(seconds=3 if target.moment != "waiting" else 70)
+            waits = target.moment == "waiting"
+            ahead = clock.now() + timedelta(seconds=70 if waits else 3)
             with self._lock:
-                for run in runs:
+                for run in reversed(runs) if waits else runs:  # the next ones are for those that are to run
                     if run["id"] not in self._taken and datetime.fromisoformat(run["expected_start_time"]) > ahead:
                         self._taken.add(run["id"])
                         return run
