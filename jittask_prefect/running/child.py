@@ -111,6 +111,9 @@ class Child:
                 flow = self._flow(job["file"], job["function"])
             except Exception as error:  # noqa: BLE001  an app's file may raise anything
                 return {"failed": f"the flow could not be loaded: {type(error).__name__}: {error}"}
+            if "ask" in job:
+                ended = getattr(flow, wire.ENDED, None)
+                return {"ended": await asyncio.to_thread(ended, str(flow_run.id)) if ended else None}
             if "state" in job:
                 await call_hooks(flow, flow_run, State.model_validate(job["state"]))
                 return {"leave": None}

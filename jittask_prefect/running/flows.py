@@ -40,7 +40,7 @@ from ..rows.keys import to_json
 from ..rows.ledger import Entry, entries
 from ..rows.plan import Report
 from ..rows.stuck import SYNC, enter
-from . import forced
+from . import forced, wire
 from .batch import execute_batch, record_batch
 from .begin import REPLACED, TAKEN, Outcome, Run
 from .execute import execute, locate, me
@@ -109,7 +109,9 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         on_cancellation=[_on_end(app, "forced", BY_HAND)],
         on_crashed=[_on_end(app, "died", DIED)],
     )
-    return made(run)
+    done = made(run)
+    setattr(done, wire.ENDED, partial(_ended, app))
+    return done
 
 
 def _due(of: FlowRun) -> datetime:
@@ -250,6 +252,19 @@ def _say_terminated(app: App, run_id: str) -> None:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
     record_end(app, run_id, outcome, message, clock.now(), run)
+
+
+def _ended(app: App, run_id: str) -> str | None:
+    """Why the ledger has ended what a flow run had to do; None where something of it is open, or nothing was ended."""
+    found: list[Entry] = []
+    try:
+        for database in app.databases():
+            with app.engine(database).connect() as connection:
+                found += ledger.of_run(connection, run_id)
+    except SQLAlchemyError as error:
+        log.warning("not known whether run %s was ended: %s", run_id, error)
+    messages = [entry.message for entry in found if entry.outcome == "forced"]
+    return messages[0] if messages and not any(entry.status in ledger.OPEN for entry in found) else None
 
 
 def _on_end(app: App, outcome: str, message: str) -> Any:

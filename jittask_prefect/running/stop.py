@@ -36,7 +36,7 @@ from .lease import Clock
 
 END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
 ASK_SECONDS = 2.0  # what Prefect has for an answer before the ledger goes first
-KILL_SECONDS = 2.5  # what a process and its worker have for the end before it is killed from here
+KILL_SECONDS = 1.5  # what a process and its worker have for the end before it is killed from here
 LOCKED_MS = 2000  # how long SQLite is waited for before the process that may have it locked is killed
 CHILD = b"jittask_prefect.running.child"
 log = logging.getLogger("jittask")

@@ -1,9 +1,10 @@
 """The pipe between the warm worker and a child: JSON, one message a line, both ways.
 
 Down: `{"run": <flow run>, "file", "function", "directory"}`, a job; with `"state"` too: the run has ended in it, its
-hooks are to be called. Up: `{"ready": pid}` once; `{"log": line}`, a line for the API; `{"answer": …}`, one for each
-job: `{"stale": why}`, nothing was begun and the process has to be replaced; `{"failed": why}`, the run could not end by
-itself; `{"leave": why}`, the job is done, and the process should run no other where it says why.
+hooks are to be called; with `"ask"`: whether its task has been ended. Up: `{"ready": pid}` once; `{"log": line}`, a
+line for the API; `{"answer": …}`, one for each job: `{"stale": why}`, nothing was begun and the process has to be
+replaced; `{"failed": why}`, the run could not end by itself; `{"ended": why}`, why the run's task has been ended, or
+null; `{"leave": why}`, the job is done, and the process should run no other where it says why.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+ENDED = "_jittask_ended"  # a flow's attribute, for `"ask"`: called with a flow run's id
 LIMIT = 64_000_000  # bytes of one message: parameters are 512 KiB at most, a log line 1 MB
 
 

@@ -337,7 +337,11 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
 
     async def _died(self, slot: Slot, configuration: JittaskJobConfiguration, died: Died) -> None:
         """The process of a run is gone: because it was to end, or by itself."""
-        await self._patiently(slot.flow_run.id, lambda: self._tell_end(slot, died))
+        ended = None
+        if slot.ends is None and self.is_setup:
+            answer = await self._told(slot, configuration, configuration.job(slot.flow_run) | {"ask": True})
+            ended = answer.get("ended")
+        await self._patiently(slot.flow_run.id, lambda: self._tell_end(slot, died, ended))
         await self._call_hooks(slot, configuration)
 
     async def _patiently(self, run_id: UUID, ask: Callable[[], Awaitable[T]]) -> T:
@@ -353,15 +357,18 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
                 self._logger.warning("Flow run %s: its end could not be told yet: %s", run_id, error)
                 await anyio.sleep(AGAIN_SECONDS)
 
-    async def _tell_end(self, slot: Slot, died: Died) -> None:
+    async def _tell_end(self, slot: Slot, died: Died, ended: str | None) -> None:
+        """Tell Prefect; `ended` is why the ledger has ended it, of which Prefect may not have heard."""
         flow_run = slot.flow_run
         found = await self.client.read_flow_run(flow_run.id)
         kind = found.state.type if found.state else None
-        if slot.ends is not None or kind is StateType.CANCELLING:
-            message = slot.ends or (found.state.message if found.state else None) or BY_HAND
+        final = found.state is not None and found.state.is_final()
+        if slot.ends is not None or kind is StateType.CANCELLING or (ended and not final):
+            said = found.state.message if found.state and kind is StateType.CANCELLING else None
+            message = slot.ends or said or ended or BY_HAND
             self._logger.info("Flow run %s is ended: %s", flow_run.id, message)
             await self.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
-        elif found.state is None or not found.state.is_final():
+        elif not final:
             self._logger.warning("Flow run %s: its process ended with %s", flow_run.id, died)
             await self._propose_crashed_state(flow_run, f"the process of this run ended with {died}")
 
@@ -369,21 +376,30 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         """Have a child call the flow's hooks for a run that was cancelled or has crashed; user code never runs here."""
         run_id = slot.flow_run.id
         found = await self._patiently(run_id, lambda: self.client.read_flow_run(run_id))
-        if found.state is None or not (found.state.is_cancelled() or found.state.is_crashed()) or not self.is_setup:
-            return
-        child = await self._children.acquire(configuration.code)
+        if found.state is not None and (found.state.is_cancelled() or found.state.is_crashed()) and self.is_setup:
+            await self._told(slot, configuration, configuration.job(found, found.state))
+
+    async def _told(self, slot: Slot, configuration: JittaskJobConfiguration, job: dict[str, Any]) -> dict[str, Any]:
+        """What a child answers that is to run nothing; empty where it cannot."""
+        child: Child | None = None
+        answer: dict[str, Any] = {}
         try:
-            answer = await child.do(configuration.job(found, found.state))
+            child = await self._children.acquire(configuration.code)
+            answer = await child.do(job)
             if "stale" in answer:
                 self._children.release(child, answer["stale"])
                 child = await self._children.acquire(configuration.code)
-                answer = await child.do(configuration.job(found, found.state))
+                answer = await child.do(job)
             if failed := answer.get("failed"):
-                self._logger.error("Flow run %s: no hooks: %s", found.id, failed)
+                self._logger.error("Flow run %s: its app cannot be asked: %s", slot.flow_run.id, failed)
         except Died as died:
-            self._logger.error("Flow run %s: the process of its hooks ended with %s", found.id, died)
+            self._logger.error("Flow run %s: the process that was asked ended with %s", slot.flow_run.id, died)
+        except JittaskError as error:
+            self._logger.error("Flow run %s: no process can be asked: %s", slot.flow_run.id, error)
         finally:
-            self._children.release(child)
+            if child is not None:
+                self._children.release(child)
+        return answer
 
     async def kill_infrastructure(
         self, infrastructure_pid: str, configuration: JittaskJobConfiguration, grace_seconds: int = 30

@@ -28,7 +28,10 @@ LOCKS = PID + (
     "def customFunc(row):\n    row.done += 1\n    with app.session() as s:\n        s.flush()\n"
     "    here(f'locking-{row.id}')\n    time.sleep(120)\n"
 )
-BUSY = PID + "def customFunc(name='busy'):\n    here(name)\n    while True:\n        pass\n"
+BUSY = PID + (
+    "import ctypes\ndef customFunc(name='busy', held=False):\n    here(name)\n"
+    "    while True:\n        ctypes.PyDLL(None).sleep(60) if held else None\n"
+)
 TRIES = """
 def customFunc():
     tries = app.path / "tries.txt"

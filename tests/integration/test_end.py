@@ -14,6 +14,7 @@ from place import Place, until
 from jittask_prefect import clock
 from jittask_prefect.compile import POOL
 from jittask_prefect.processes import process_of
+from jittask_prefect.running import stop
 
 FAST = 5.0  # seconds from forcedEnd to a process that is gone
 
@@ -136,6 +137,23 @@ def test_an_executing_task_that_holds_the_database_is_really_gone(work: Place) -
     print(f"forcedEnd of one that holds SQLite's lock → gone: {time.monotonic() - began:.2f} s")
     assert len(returned(work, entry.task_id)) == 1
     assert work.sql("SELECT done FROM workitem WHERE id = :id", id=row.id) == 0
+
+
+def test_one_in_c_code_is_ended_in_prefect_too_though_it_did_not_answer(
+    work: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed from here, before Prefect has heard of its end: not Crashed, and `on_cancellation` is what follows."""
+    (work.app.path / "held").unlink(missing_ok=True)
+    task_id = work.svc.createTimerTask(
+        "tasks.WorkBusy", clock.now(), "customFunc", "tasks.WorkType", {"name": "held", "held": True}
+    )["taskId"]
+    pid = pid_of(work, "held")
+    monkeypatch.setattr(stop, "ask", lambda *_: False)
+    assert work.svc.forcedEnd(task_id)["changed"] is True
+    assert gone(pid)
+    run = work.state(task_id, "Cancelled", "Crashed", seconds=20)
+    assert (run["name"], run["message"]) == ("Cancelled", "ended: forced end")
+    assert len(returned(work, task_id)) == 1
 
 
 def test_after_return_was_called_once_for_each(work: Place, executing: dict[str, tuple[str, int]]) -> None:
