@@ -75,7 +75,8 @@ def _task(campaign: Campaign, verdict: Verdict, target: Target, place: int, task
         if effects != 1:
             verdict.fail(killed, "Lost" if not effects else "Dup", f"{about}: completed with {effects} effects")
         finished = campaign.monotonic(entry.finished) if entry is not None and entry.finished else 0
-        after = place == 0 or finished > target.said  # another row of its run may have been done before
+        # Where a batch is ended, one of its rows may have been done before, and the answer is of the others.
+        after = not (target.whole and target.rows[1:]) or finished > target.said
         if meant and after and target.answer.get("changed") and target.means != "cancel":
             verdict.fail(killed, "Ghost", f"{about}: completed though {target.answer}")
     elif status == "error" and killed == "worker":
