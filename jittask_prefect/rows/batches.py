@@ -35,29 +35,36 @@ class Group:
     due: datetime
 
 
-def groups(app: App, connection: Connection, limit: datetime) -> list[Group]:
-    """Which tasks that are due up to an instant, and are to be handed over, belong into batches."""
-    auto, always = _dispatched(app, "auto"), _dispatched(app, "batch")
+def groups(app: App, connection: Connection, limit: datetime) -> tuple[list[Group], set[Group]]:
+    """Tasks that are due up to an instant and are to be handed over, by template and instant.
+
+    Returns:
+        Those that belong into batches, in the order of their instants; those that are too few for it.
+    """
+    always = dispatched(app, "batch")
     new = (entries.c.dirty.is_(True), entries.c.status == "pending", entries.c.due <= limit, limits.not_in_line)
     query = select(entries.c.template, entries.c.due, func.count(), func.count(entries.c.batch))
-    query = query.where(*new, entries.c.template.in_([*auto, *always])).group_by(entries.c.template, entries.c.due)
+    mine = entries.c.template.in_([*dispatched(app, "auto"), *always])
+    query = query.where(*new, mine).group_by(entries.c.template, entries.c.due)
     found: list[Group] = []
     few: list[Group] = []
     for template, due, waiting, batched in connection.execute(query):
         ours = template in always or waiting >= AUTO or batched
         (found if ours else few).append(Group(template, due))
+    joining: set[Group] = set()
     for start in range(0, len(few), _GROUPS):
         some = few[start : start + _GROUPS]
         same = tuple_(entries.c.template, entries.c.due).in_([(g.template, g.due) for g in some])
         waits = (entries.c.batch.is_not(None), entries.c.status == "pending")
         joined = select(entries.c.template, entries.c.due).where(same, *waits).distinct()
-        found += [Group(*record) for record in connection.execute(joined)]
-    return sorted(found, key=lambda g: (g.due, g.template))
+        joining |= {Group(*record) for record in connection.execute(joined)}
+    return sorted([*found, *joining], key=lambda g: (g.due, g.template)), set(few) - joining
 
 
-def _dispatched(app: App, how: str) -> list[str]:
+def dispatched(app: App, *how: str) -> list[str]:
+    """The templates whose tasks are handed over in one of these ways."""
     # What is skipped or replaced has a flow run of its own.
-    of = [t for t in app.templates() if isinstance(t, DateFieldType) and t.cfg.dispatch == how]
+    of = [t for t in app.templates() if isinstance(t, DateFieldType) and t.cfg.dispatch in how]
     return [t.fullName for t in of if t.cfg.concurrency is None or t.cfg.concurrency.overlap == "queue"]
 
 

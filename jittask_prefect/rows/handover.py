@@ -26,6 +26,7 @@ from .plan import Report
 BATCH = 20  # runs made before they are recorded together; what was made and not recorded is found again by its key
 CHUNK = 1000  # entries held in memory
 PATIENCE = 30.0  # seconds that failing calls may take in one hand-over; the rest is left to the next sync
+ROUNDS = 3  # of one hand-over, while rows come that share flow runs; the rest is left to the next one
 PROBLEMS = 100  # refused runs that one report names
 log = logging.getLogger("jittask")
 Keep = Callable[[], None]
@@ -41,15 +42,29 @@ def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, 
     limit = now + timedelta(hours=app.cfg.horizon)
     todo = and_(or_(entries.c.status != "pending", entries.c.due <= limit), limits.not_in_line)
     limits.let_through(app, database, now)
-    with app.engine(database).connect() as connection:
-        together = batches.groups(app, connection, limit)
-    work: _Work | None = _Work(app, database, api, now, report, keep) if together else None
-    for group in together:
-        assert work is not None
-        work.share(group)
-    for chunk in chunks(app, database, CHUNK, entries.c.dirty.is_(True), todo, entries.c.status != "executing"):
-        work = work or _Work(app, database, api, now, report, keep)
-        work.do([ledger.to_entry(record) for record in chunk])
+    work: _Work | None = None
+    for _ in range(ROUNDS):
+        with app.engine(database).connect() as connection:
+            together, few = batches.groups(app, connection, limit)
+        work = work or (_Work(app, database, api, now, report, keep) if together else None)
+        for group in together:
+            assert work is not None
+            work.share(group)
+        seen, late = few | set(together), False
+        shared = set(batches.dispatched(app, "auto", "batch"))
+        for chunk in chunks(app, database, CHUNK, entries.c.dirty.is_(True), todo, entries.c.status != "executing"):
+            mine = []
+            for entry in map(ledger.to_entry, chunk):
+                group = batches.Group(entry.template, entry.due)
+                if entry.status != "pending" or entry.template not in shared or group in few:
+                    mine.append(entry)
+                else:  # it came meanwhile, and is shared in the next round; or it could not be, until the next sync
+                    late = late or group not in seen
+            if mine:
+                work = work or _Work(app, database, api, now, report, keep)
+                work.do(mine)
+        if not late:
+            break
     if work is not None:
         work.tell()
 

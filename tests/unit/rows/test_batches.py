@@ -472,12 +472,32 @@ def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> N
 def test_groups_of_a_few(on: Make) -> None:
     s = on()
     with s.app.engine().connect() as connection:
-        assert batches.groups(s.app, connection, utc("2026-03-03 10:00")) == []
+        assert batches.groups(s.app, connection, utc("2026-03-03 10:00")) == ([], set())
     fill(s, range(1, 6))
     fill(s, range(10, 40), ELEVEN)
     with s.app.engine().connect() as connection:
         found = batches.groups(s.app, connection, utc("2026-03-03 10:00"))
-    assert found == [batches.Group("tasks.Task", utc("2026-03-02 11:00"))]
+    ten, eleven = (batches.Group("tasks.Task", utc(f"2026-03-02 {hour}:00")) for hour in (10, 11))
+    assert found == ([eleven], {ten})
+
+
+@pytest.mark.parametrize(("dispatch", "rows"), [("batch", 3), ("auto", 20)])
+def test_rows_that_are_saved_during_a_hand_over_share_a_run_too(
+    on: Make, monkeypatch: pytest.MonkeyPatch, dispatch: str, rows: int
+) -> None:
+    s = on(dispatch=dispatch)
+    real, saved = batches.groups, [range(1, rows + 1)]
+
+    def meanwhile(*args: Any) -> Any:
+        found = real(*args)
+        if saved:
+            fill(s, saved.pop())
+        return found
+
+    monkeypatch.setattr(batches, "groups", meanwhile)
+    s.sync()
+    assert names(s) == ["Task · 2026-03-02 10:00"] and len(s.api.all_runs) == 1
+    assert {(e.batch, e.dirty) for e in s.entries()} == {(1, False)}
 
 
 def test_a_row_that_takes_too_long(on: Make) -> None:
