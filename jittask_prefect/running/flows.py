@@ -314,10 +314,13 @@ def _record_end(app: App, database: str, entry: Entry, outcome: str, message: st
     status = "error" if outcome == "died" else "ended"
     within = ("executing",) if outcome == "died" else ("pending", "executing")
     with app.engine(database).begin() as connection:
-        if ledger.close(
-            connection, entry.task_id, outcome=outcome, message=message, now=now, status=status, within=within
-        ):
+        about: dict[str, Any] = {"outcome": outcome, "message": message, "now": now, "status": status}
+        closed = ledger.close(connection, entry.task_id, within=within, **about)
+        if closed:
             connection.execute(update(entries).where(entries.c.task_id == entry.task_id).values(dirty=False))
+        found = ledger.find(connection, entry.task_id)
+    if not closed and found is not None and found.status == "ended":
+        return  # who has ended it goes on with it, and may kill this process at any moment
     if after_return(app, database, entry.task_id):
         next_of_row(app, database, entry, now)
 

@@ -12,8 +12,10 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.rows import batches, claims, ledger
+from jittask_prefect.rows.ending import DIED
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run
+from jittask_prefect.running.flows import record_end
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -467,6 +469,21 @@ def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> N
     s.api.delete_run(batch)
     s.sync("2026-03-02 08:02")
     assert asked and names(s) == ["Task · 2026-03-02 11:00"]
+
+
+def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(on: Make) -> None:
+    s = on(dispatch="batch")
+    fill(s, range(1, 4))
+    s.sync()
+    first, *_ = s.entries()
+    with s.app.engine().begin() as connection:
+        assert claims.claim(connection, first.task_id, "me:1:x", str(first.flow_run_id), s.now, 25, in_batch=True)
+        about = {"outcome": "forced", "message": "ended: forced end", "now": s.now}
+        assert ledger.close(connection, first.task_id, within=("executing",), **about)
+    record_end(s.app, str(first.flow_run_id), "died", DIED, s.now)
+    [ended] = s.entries(row_key=first.row_key)
+    assert (ended.status, ended.returned) == ("ended", False)
+    assert [(e.status, e.dirty) for e in s.entries() if e.task_id != first.task_id] == [("pending", True)] * 2
 
 
 def test_groups_of_a_few(on: Make) -> None:
