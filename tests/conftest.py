@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from patience import PATIENCE
 from xdist.scheduler import LoadScopeScheduling
 
+from jittask_prefect.cli_base import heed_interrupts
 from jittask_prefect.embedded import Embedded, ServerInfo, environment
 from jittask_prefect.prefect_api import refresh_settings
 
@@ -42,8 +42,7 @@ os.environ.update(SETTINGS)
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """A slow machine gets more time; and a suite in a script's background has SIGINT ignored, which tests send."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    heed_interrupts()
     config.option.timeout = config.option.timeout or float(config.getini("timeout")) * PATIENCE
 
 

@@ -388,6 +388,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             answer = await child.do(job)
             if "stale" in answer:
                 self._children.release(child, answer["stale"])
+                child = None  # should no other start, this one is not to be given back again
                 child = await self._children.acquire(configuration.code)
                 answer = await child.do(job)
             if failed := answer.get("failed"):
