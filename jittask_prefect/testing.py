@@ -26,6 +26,7 @@ from .elements.app import use_app
 from .errors import PrefectApiError
 from .prefect_api import TERMINAL
 from .rows import sync
+from .rows.nudge import leave
 from .rows.tables import upgrade
 from .running.batch import execute_batch, record_batch
 from .running.execute import Outcome, Run, execute
@@ -262,6 +263,7 @@ class FakePrefect:
     def serve(self, app: App) -> None:
         """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""
         use_app(app)
+        leave(app)
         service = app.getElement("services.TaskSvc")
         if isinstance(service, TaskSvc):
             service.connect(self)

@@ -125,7 +125,7 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
     if url is None:
         os.environ.update(environment(None, embedded.home))  # Prefect reads its settings when it is imported
         say.step("Prefect server …")
-        warm = threading.Thread(target=_import_prefect, daemon=True)
+        warm = threading.Thread(target=_import_prefect)
         warm.start()  # beside the server, which needs as long as this
         server, ours = embedded.ensure()
         url = server.url

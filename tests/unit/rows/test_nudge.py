@@ -1,0 +1,67 @@
+"""The background hand-over: nobody waits for it, and nothing comes to harm where its process ends first."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from jittask_prefect.rows import nudge
+from jittask_prefect.testing import FakePrefect, build_app
+
+# A client that takes a second to be made, most of it in a function that Rust calls, as importing Prefect does.
+MAKES = """
+import threading, time
+from pydantic import TypeAdapter, BeforeValidator
+from typing import Annotated
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.rows import nudge
+
+begun = threading.Event()
+
+def busy(value):
+    begun.set()
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        pass
+    return value
+
+class Slow:
+    def __init__(self, url):
+        TypeAdapter(Annotated[int, BeforeValidator(busy)]).validate_python(1)
+        raise PrefectApiError("no server")
+
+nudge.PrefectApi = Slow
+class App:
+    path = __import__("pathlib").Path("nowhere")
+nudge.nudge(App(), "")
+begun.wait()
+"""
+FORKS = """
+import os
+pid = os.fork()
+if pid:
+    raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("then", ["", FORKS], ids=["ends", "forks"])
+def test_a_process_that_ends_while_a_client_is_made(then: str) -> None:
+    done = subprocess.run([sys.executable, "-c", MAKES + textwrap.dedent(then)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_nothing_of_a_tests_app_goes_to_the_server_that_the_settings_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, other = build_app(tmp_path / "app"), build_app(tmp_path / "other")
+    FakePrefect().serve(app)
+    asked: list[tuple[object, str]] = []
+    monkeypatch.setattr(nudge, "_queue", type("Queue", (), {"put": staticmethod(asked.append), "get": None})())
+    monkeypatch.setattr(nudge, "_work", lambda: None)
+    nudge.nudge(app, "")
+    nudge.nudge(other, "")
+    assert asked == [(other, "")]
