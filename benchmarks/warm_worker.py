@@ -51,7 +51,6 @@ ELEMENTS = {
 }
 POOLS = {"stock": "process", compile.POOL: compile.POOL_KIND}
 STOCK_LIMIT = 4
-SKIPPED = 4  # first runs of a turn
 
 
 def due_rows(app: App, api: PrefectApi, deployment: str, count: int) -> list[str]:
@@ -89,17 +88,17 @@ def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
     raise AssertionError("unreachable")
 
 
-def turn(app: App, api: PrefectApi, deployment: str, pool: str, count: int) -> float:
-    """Flow runs a second of one pool's worker."""
+def turn(app: App, api: PrefectApi, deployment: str, pool: str, count: int, skipped: int) -> float:
+    """Flow runs a second of one pool's worker, after the first few."""
     api.change_deployment(deployment, {"work_pool_name": pool})
-    runs = due_rows(app, api, deployment, count + SKIPPED)
+    runs = due_rows(app, api, deployment, count + skipped)
     where = {"id": {"any_": runs}, "state": {"type": {"any_": ["COMPLETED"]}}}
     deadline = time.monotonic() + 120 + 10 * count
     while api.count_runs(flow_runs=where) < len(runs):
         assert time.monotonic() < deadline, f"{pool}: {api.count_runs(flow_runs=where)} of {len(runs)} done"
         time.sleep(0.5)
     ends = sorted(datetime.fromisoformat(run["end_time"]) for run in api.runs(flow_runs=where))
-    return count / (ends[-1] - ends[SKIPPED - 1]).total_seconds()
+    return count / (ends[-1] - ends[skipped - 1]).total_seconds()
 
 
 def measure(home: Path, share: float, where: str) -> None:
@@ -117,10 +116,12 @@ def measure(home: Path, share: float, where: str) -> None:
         there.start_worker(url, "stock", cwd=home, env=asks, worker_type="process", limit=STOCK_LIMIT)
         here.start_worker(url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND)
         rates: dict[str, list[float]] = {pool: [] for pool in POOLS}
-        rounds, size = (3, {"stock": 12, compile.POOL: 60}) if share >= 1 else (1, dict.fromkeys(POOLS, 2))
+        rounds, skipped, size = 3, 4, {"stock": 12, compile.POOL: 60}
+        if share < 1:
+            rounds, skipped, size = 1, 1, dict.fromkeys(POOLS, 1)
         for _ in range(rounds):
             for pool in POOLS:
-                rates[pool].append(turn(app, api, found[NAME]["id"], pool, size[pool]))
+                rates[pool].append(turn(app, api, found[NAME]["id"], pool, size[pool], skipped))
         ratio = statistics.median(o / s for o, s in zip(rates[compile.POOL], rates["stock"], strict=True))
         figures = {f"{name}_per_second": statistics.median(rates[pool]) for name, pool in
                    (("stock", "stock"), ("ours", compile.POOL))}  # fmt: skip

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import pytest
 from patience import PATIENCE
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.testing.cli import CycloptsCliRunner
 from sqlalchemy import text
 
 from jittask_prefect import App, clock, compile, rollout
@@ -209,6 +211,17 @@ class Place:
 
         until(gone, 120, every=1, what="the deployments are not deleted")
         self.app.close()
+
+
+def deploy_here(api: PrefectApi, file: Path, names: Sequence[str]) -> None:
+    """Prefect's own command, as `PrefectApi.deploy` starts it, in this process."""
+    chosen = [part for name in names for part in ("--name", name)]
+    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: api.url}):
+        patch.chdir(file.parent)
+        patch.setenv("PWD", str(file.parent))
+        patch.setattr("prefect.logging.configuration.setup_logging", lambda: None)  # of this process
+        done = CycloptsCliRunner().invoke(["--no-prompt", "deploy", "--prefect-file", file.name, *chosen])
+    assert done.exit_code == 0, done.output
 
 
 @contextmanager

@@ -378,11 +378,14 @@ def test_every_comparison_of_every_field_agrees_on_each_database(loaded: Session
     pairs += [(">", "2.5"), ("<=", "-0.5"), ("range", "(-0.5, 2.5)")] if field.endswith("level") else []
     texts = [f"{no}Q({field!r}, {name!r}, {value})" for name, value in pairs for no in ("", "~")]
     rows = loaded.exec(select(Order).order_by(Order.id)).all()
+    if "__" in field:  # each comparison of a row loads its related rows anew
+        rows = rows[:20]
     for some in (texts[i : i + 60] for i in range(0, len(texts), 60)):
         filters = [parse(text) for text in some]
         query = (
             sa.select(*(one.condition(Order, NOW, ZONE).label(f"c{n}") for n, one in enumerate(filters)))
             .select_from(Order)
+            .where(Order.id <= rows[-1].id)
             .order_by(Order.id)
         )
         for row, found in zip(rows, loaded.execute(query), strict=True):
