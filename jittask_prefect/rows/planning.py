@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, Engine, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..elements.app import DEFAULT, App, check_rows
@@ -315,15 +315,23 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 def _orphans(app: App, connection: Connection, here: list[DateFieldType]) -> list[Action]:
     """Open tasks of templates that are gone, or whose rows are in another database now."""
     elsewhere = {t.fullName for t in app.templates()} - {t.fullName for t in here}
-    known = [name for name in app.names("tasks") if name not in elsewhere]
-    query = select(entries).where(
-        entries.c.status == "pending", entries.c.row_key != "", entries.c.template.not_in(known)
-    )
+    known = {name for name in app.names("tasks") if name not in elsewhere}
+    gone = [name for name in _templates(connection) if name not in known]
+    query = select(entries).where(entries.c.status == "pending", entries.c.row_key != "", entries.c.template.in_(gone))
     why = "the template was removed"
     return [
         Action("end", r.template, r.row_key, r.task_id, r.due, why, r.nominal, r.anchor, r.generation)
-        for r in connection.execute(query.limit(PIECE))
+        for r in (connection.execute(query.limit(PIECE)) if gone else ())
     ]
+
+
+def _templates(connection: Connection) -> Iterator[str]:
+    """The templates that the ledger names, each by a step into an index, however many entries it has."""
+    last = ""
+    while last is not None:
+        query = select(func.min(entries.c.template)).where(entries.c.template > last)
+        if (last := connection.execute(query).scalar_one()) is not None:
+            yield last
 
 
 def fingerprint(template: Meta) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, case, func, select, update
 
 from ..elements.app import DEFAULT, App
 from ..elements.types import DateFieldType
@@ -122,16 +122,15 @@ def templates_in(app: App, database: str) -> list[str]:
 
 def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
     """The least and the most runs that Prefect may have: without, and with, those that change just now."""
+    own, said = entries.c.batch.is_(None), entries.c.dirty.is_(False)
+    runs = select(
+        func.count(case((and_(own, said), 1))), func.count(case((and_(~own, said), entries.c.flow_run_id)).distinct())
+    ).where(entries.c.due >= limit, entries.c.status == "pending")
     count = select(func.count()).select_from(entries).where(entries.c.due >= limit)
-    own = count.where(entries.c.batch.is_(None))
-    runs = select(func.count(entries.c.flow_run_id.distinct())).where(entries.c.due >= limit)
-    shared = runs.where(entries.c.batch.is_not(None), entries.c.status == "pending", entries.c.dirty.is_(False))
     with app.engine(database).connect() as connection:
-        waiting = connection.execute(own.where(entries.c.status == "pending")).scalar_one()
+        least = sum(connection.execute(runs).one())
         dirty = connection.execute(count.where(entries.c.dirty.is_(True))).scalar_one()
-        new = connection.execute(own.where(entries.c.dirty.is_(True), entries.c.status == "pending")).scalar_one()
         begun = connection.execute(count.where(entries.c.status == "executing")).scalar_one()
-        least = waiting - new + connection.execute(shared).scalar_one()
     return least, least + dirty + begun
 
 
