@@ -360,6 +360,11 @@ class Campaign:
             found += self.ground.api.runs(flow_runs={"id": {"any_": known[start : start + 100]}})
         return [run["id"] for run in found if run["state_type"] not in TERMINAL]
 
+    def cancelling(self, target: Target) -> list[datetime]:
+        """When Prefect had a target's flow run as being cancelled."""
+        states = self.ground.api._call("GET", f"/flow_run_states/?flow_run_id={target.run_id}")
+        return [datetime.fromisoformat(state["timestamp"]) for state in states if state["type"] == "CANCELLING"]
+
     def monotonic(self, moment: datetime) -> int:
         """An instant on the machine's monotonic clock."""
         return time.monotonic_ns() - int((clock.now() - moment).total_seconds() * NS)

@@ -11,6 +11,9 @@ from pathlib import Path
 from jittask_prefect.processes import alive, start_of
 
 LOOK_SECONDS = 0.03
+Life = tuple[
+    int, float, int
+]  # a process' number, which another one has after half an hour, its start, and who began it
 
 
 @dataclass
@@ -20,7 +23,7 @@ class Sign:
     begun: list[int] = field(default_factory=list)
     last: int = 0
     effects: list[int] = field(default_factory=list)
-    pids: set[int] = field(default_factory=set)  # of processes that it has not left by itself
+    pids: set[Life] = field(default_factory=set)  # the processes that it has not left by itself
     begun_in: list[int] = field(default_factory=list)
 
 
@@ -35,8 +38,8 @@ class Signs:
         self._folder = folder
         self._place = 0
         self._tasks: defaultdict[str, Sign] = defaultdict(Sign)
-        self._alive: dict[int, float] = {}
-        self._gone: dict[int, int] = {}
+        self._alive: set[Life] = set()
+        self._gone: dict[Life, int] = {}
         self.lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="signs", daemon=True)
@@ -57,13 +60,13 @@ class Signs:
 
     def at_work(self, task: str) -> bool:
         """Whether a process is there that has begun the task and not left it."""
-        return any(pid in self._alive for pid in self.of(task).pids)
+        return any(life in self._alive for life in self.of(task).pids)
 
     def last(self, task: str) -> int:
         """The last sign of life: a beat, or a process that had not left the task."""
         sign = self.of(task)
         now = time.monotonic_ns()
-        return max([sign.last, *(self._gone.get(pid, now) for pid in sign.pids)])
+        return max([sign.last, *(self._gone.get(life, now) for life in sign.pids)])
 
     def counts(self, file: str) -> Counter[str]:
         """How many lines of a file begin with each word."""
@@ -75,11 +78,11 @@ class Signs:
         while not self._stop.wait(LOOK_SECONDS):
             self._read()
             now = time.monotonic_ns()
-            for pid, started in list(self._alive.items()):
-                if not alive(pid, started):
+            for life in list(self._alive):
+                if not alive(*life[:2]):
                     with self.lock:
-                        self._gone[pid] = now
-                        del self._alive[pid]
+                        self._gone[life] = now
+                        self._alive.discard(life)
 
     def _read(self) -> None:
         path = self._folder / "beats"
@@ -100,18 +103,19 @@ class Signs:
         if what == "begin":
             sign.begun.append(moment)
             sign.begun_in.append(pid)
-            self._add(sign, pid)
+            self._add(sign, pid, pid)
         elif what == "effect":
             sign.effects.append(moment)
         elif what == "left":
-            sign.pids.discard(pid)
+            sign.pids = {life for life in sign.pids if life[2] != pid}  # what it started has ended before
         elif what.startswith("started:"):
-            self._add(sign, int(what.partition(":")[2]))
+            self._add(sign, int(what.partition(":")[2]), pid)
 
-    def _add(self, sign: Sign, pid: int) -> None:
-        sign.pids.add(pid)
-        self._gone.pop(pid, None)
-        if pid not in self._alive and (started := start_of(pid)):
-            self._alive[pid] = started
-        elif pid not in self._alive:
-            self._gone[pid] = sign.last
+    def _add(self, sign: Sign, pid: int, by: int) -> None:
+        started = start_of(pid)
+        life = (pid, started or 0.0, by)
+        sign.pids.add(life)
+        if started:
+            self._alive.add(life)
+        else:
+            self._gone[life] = sign.last

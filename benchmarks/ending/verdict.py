@@ -111,8 +111,11 @@ def _gone(campaign: Campaign, verdict: Verdict, target: Target, task: str, about
 
 
 def _accepted(campaign: Campaign, target: Target, task: str) -> int:
-    """When the end was asked for; of the command, whose start takes longer than all else, when the ledger had it."""
+    """When the end was there: of a Cancel when Prefect had it, of the command, which is slow to start, the ledger."""
     entry = campaign.entry(task)
+    if target.means == "cancel":
+        taken = [campaign.monotonic(moment) for moment in campaign.cancelling(target)]
+        return max(target.asked, min(taken, default=0))
     if target.means != "command" or entry is None or entry.finished is None:
         return target.asked
     return max(target.asked, campaign.monotonic(entry.finished))

@@ -281,6 +281,9 @@ def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> 
     mine = (entries.c.task_id == bindparam("task"), entries.c.attempt == bindparam("tried"))
     of = [{"task": entry.task_id, "tried": entry.attempt, "run": run_id} for entry, run_id in made]
     with app.engine(database).begin() as connection:
+        for entry, run_id in made:
+            if entry.func_name is not None:
+                ledger.replace_run(connection, entry.task_id, run_id)
         connection.execute(update(entries).where(*mine).values(flow_run_id=bindparam("run")), of)
         # A task that was closed meanwhile stays dirty: its run is cancelled next.
         waits = (*mine, entries.c.status == "pending")

@@ -147,6 +147,7 @@ class State(_Own, table=True):
 
 
 entries: Any = Entry.__table__  # type: ignore[attr-defined]
+FORMER = "run:"  # and a flow run's id, in jittask_state: the task that had it
 states: Any = State.__table__  # type: ignore[attr-defined]
 
 
@@ -347,11 +348,23 @@ def to_entry(record: Any) -> Entry:
 
 
 def find(connection: Connection, task_id: str) -> Entry | None:
-    """The entry of a task id, or of a flow run's id."""
-    record = connection.execute(
-        select(entries).where(or_(entries.c.task_id == task_id, entries.c.flow_run_id == task_id))
-    ).first()
+    """The entry of a task id, or of a flow run's id; also of one that the task was made with and has no more."""
+    record = _of_id(connection, task_id)
+    if record is None and (first := get(connection, FORMER + task_id)) is not None:
+        record = _of_id(connection, first)
     return None if record is None else to_entry(record)
+
+
+def _of_id(connection: Connection, task_id: str) -> Any:
+    query = select(entries).where(or_(entries.c.task_id == task_id, entries.c.flow_run_id == task_id))
+    return connection.execute(query).first()
+
+
+def replace_run(connection: Connection, task_id: str, run_id: str) -> None:
+    """Note that a task that `createTimerTask` made gets another flow run: its caller knows it by the one before."""
+    before = connection.execute(select(entries.c.flow_run_id).where(entries.c.task_id == task_id)).scalar()
+    if before and before != run_id:
+        put(connection, FORMER + before, task_id)
 
 
 def of_run(connection: Connection, run_id: str) -> list[Entry]:

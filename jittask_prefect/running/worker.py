@@ -31,7 +31,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import InfrastructureNotFound, ObjectNotFound, PrefectException
 from prefect.logging.handlers import APILogHandler, APILogWorker
-from prefect.settings import get_current_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from prefect.states import Cancelled
 from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import SecretStr
@@ -427,6 +427,11 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
 
     async def _watch(self) -> None:
         """Kill what somebody cancels; end children that have nothing to do."""
+        # The client's further attempts, 2, 4, 8, 16 s after a 503, would keep it from looking once the server is well.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            await self._look_each_second()
+
+    async def _look_each_second(self) -> None:
         while True:
             await anyio.sleep(WATCH_SECONDS)
             self._children.trim()

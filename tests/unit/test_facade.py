@@ -305,6 +305,21 @@ def test_a_task_is_ended_while_prefect_is_away_which_the_next_sync_tells_it(
     assert prefect.all_runs[task]["state_type"] == "CANCELLED"
 
 
+def test_a_task_that_got_another_run_is_ended_by_its_first_id_while_prefect_is_away(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
+    task = svc.createTimerTask("tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {})["taskId"]
+    for _ in range(2):  # the run's worker died, twice
+        (waiting,) = [run["id"] for run in prefect.all_runs.values() if run["state_type"] == "SCHEDULED"]
+        prefect.set_state(waiting, "CRASHED")
+        prefect.sync(app, NOW)
+    prefect.down = True
+    assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "pending", "status": "ended", "changed": True}
+    prefect.down = False
+    prefect.sync(app, NOW)
+    assert {run["state_type"] for run in prefect.all_runs.values()} == {"CRASHED", "CANCELLED"}
+
+
 def test_a_run_of_the_schedule_is_ended_though_prefect_answers_no_more(
     svc: Any, app: App, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

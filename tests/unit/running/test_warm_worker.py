@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,14 +20,20 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_RETRY_JITTER_FACTOR,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
 from prefect.states import Cancelled
 from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.running import child, wire
-from jittask_prefect.running.worker import JittaskJobConfiguration, JittaskWorker, pace
+from jittask_prefect.running.worker import JittaskJobConfiguration, JittaskWorker, Slot, pace
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -204,3 +214,36 @@ def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_a
     asyncio.run(hooks())
     assert len(asked) == 3
     assert [job["state"]["type"] for job in jobs] == ["CANCELLED"]
+
+
+class Busy(BaseHTTPRequestHandler):
+    """A server that answers 503."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(time.monotonic())  # type: ignore[attr-defined]
+        self.send_error(503)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def test_a_busy_server_is_asked_again_soon_for_what_somebody_cancels() -> None:
+    """Prefect's client waits 2 s after a 503, and by itself 4, 8 and 16 s after further ones."""
+
+    async def watch(port: int) -> None:
+        worker = JittaskWorker.__new__(JittaskWorker)
+        worker._slots = {uuid4(): Slot(FlowRun.model_construct())}
+        worker._children = SimpleNamespace(trim=lambda: None)  # type: ignore[assignment]
+        worker._logger = logging.getLogger("test")  # type: ignore[assignment]
+        async with PrefectClient(f"http://127.0.0.1:{port}/api") as worker._client:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(worker._watch(), 9)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with temporary_settings({PREFECT_CLIENT_RETRY_JITTER_FACTOR: 0}):
+            asyncio.run(watch(server.server_port))
+        server.shutdown()
+        gaps = [after - before for before, after in pairwise(server.asked)]  # type: ignore[attr-defined]
+    assert gaps and max(gaps) < 3.8
