@@ -42,6 +42,7 @@ class RateItem(SQLModel, table=True):
 TASK = {
     "type": "tasks.DateFieldType",
     "title": "Rate",
+    "dispatch": "row",
     "modelPath": "models.RateItem",
     "timerCfg": {"startField": "at", "repeat": {"repeatType": "normal"}},
 }
