@@ -23,6 +23,7 @@ _queue: queue.SimpleQueue[tuple[App, str]] = queue.SimpleQueue()
 _thread: list[threading.Thread] = []
 _lock = threading.Lock()
 _making = threading.Lock()  # while a client is made
+_over = False
 _left: WeakSet[App] = WeakSet()
 
 
@@ -42,6 +43,8 @@ def _finish() -> None:
 
     Before Python 3.14 a daemon thread that is in Rust (pydantic) when its process ends aborts it: exit code 134.
     """
+    global _over
+    _over = True
     _making.acquire()
 
 
@@ -61,19 +64,25 @@ def leave(app: App) -> None:
 
 
 def _work() -> None:
+    try:  # Prefect imports these, which Python refuses once the main thread has ended
+        import concurrent.futures.process
+        import concurrent.futures.thread  # noqa: F401
+    except RuntimeError:
+        return
     apis: dict[str | None, Api] = {}
     while True:
         wanted = {_queue.get()}
         while not _queue.empty():
             wanted.add(_queue.get())
         for app, database in wanted:
-            url = address(app.path)
             try:
-                if url not in apis:
-                    with _making:
+                with _making:
+                    url = address(app.path)
+                    if url not in apis:
                         apis[url] = PrefectApi(url)
                 hand_over(app, database, apis[url], clock.now(), Report())
             except (JittaskError, OSError) as error:
                 log.debug("left to the next sync: %s", error)
             except Exception:
-                log.exception("hand-over failed; left to the next sync")
+                if not _over:  # else what it needs may be gone
+                    log.exception("hand-over failed; left to the next sync")
