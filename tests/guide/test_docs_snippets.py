@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from doc_pages import FENCE, INCLUDED, ROOT, Block, blocks, commands, expected, merged
 from prefect.settings import Settings
+from prefect.testing.cli import CycloptsCliRunner
 from typer.testing import CliRunner
 
 from jittask_prefect import App
@@ -137,8 +138,9 @@ def command(words: list[str]) -> bool:
 
 @cache
 def prefect(arguments: tuple[str, ...]) -> bool:
-    done = subprocess.run([sys.executable, "-m", "prefect", *arguments, "--help"], capture_output=True, timeout=120)
-    return done.returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prefect.logging.configuration.setup_logging", lambda: None)  # of this process
+        return CycloptsCliRunner().invoke([*arguments, "--help"]).exit_code == 0
 
 
 @cache
