@@ -175,7 +175,7 @@ class TaskSvc(NormalService):
     def _find(self, task_id: str) -> tuple[str, Entry] | None:
         found = locate(self.app, task_id)
         if found is None and is_uuid(task_id):
-            # A flow run that a task had before: it was given up, or its worker died.
+            # A flow run that a row's task had before: it was given up, or its worker died. The ledger has a made one's.
             of = ((self.api.run(task_id) or {}).get("parameters") or {}).get("taskId")
             found = locate(self.app, of) if isinstance(of, str) else None
         return found

@@ -11,9 +11,8 @@ from pathlib import Path
 from jittask_prefect.processes import alive, start_of
 
 LOOK_SECONDS = 0.03
-Life = tuple[
-    int, float, int
-]  # a process' number, which another one has after half an hour, its start, and who began it
+# A process' number, which another one has after half an hour, its start, and the process that began it for the task.
+Life = tuple[int, float, int]
 
 
 @dataclass
@@ -113,7 +112,7 @@ class Signs:
 
     def _add(self, sign: Sign, pid: int, by: int) -> None:
         started = start_of(pid)
-        life = (pid, started or 0.0, by)
+        life = (pid, started, by)
         sign.pids.add(life)
         if started:
             self._alive.add(life)
