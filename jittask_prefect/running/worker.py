@@ -1,18 +1,17 @@
 """The warm worker, a Prefect worker type: flow runs in child processes that have imported everything beforehand.
 
-`children.py` keeps the processes, `child.py` is what runs in one, `wire.py` what they say to each other. This module
-is what Prefect loads by its entry point, also in the server: it imports nothing of an app, nor does this process ever
-run an app's code. Read against Prefect 3.8.8: `prefect/workers/base.py`, `prefect/flow_engine.py`.
+`job.py` is what a run asks for, `children.py` keeps the processes, `child.py` is what runs in one, `wire.py` what they
+say to each other. This module is what Prefect loads by its entry point, also in the server: it imports nothing of an
+app, nor does this process ever run an app's code. Read against Prefect 3.8.8: `prefect/workers/base.py`,
+`prefect/flow_engine.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -25,21 +24,20 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import InfrastructureNotFound, ObjectNotFound, PrefectException
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from prefect.states import Cancelled
-from prefect.workers.base import BaseJobConfiguration, BaseVariables, BaseWorker, BaseWorkerResult
+from prefect.workers.base import BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import SecretStr
 
 from .. import clock
 from ..errors import ArgumentError, JittaskError
 from ..prefect_api import BY_HAND
-from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Code, Died
+from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Died
+from .job import JittaskJobConfiguration, code_of_pool
 
 T = TypeVar("T")
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
@@ -51,59 +49,6 @@ SYNC = ":jittask_sync"  # how its entrypoint ends
 SQLITE_PACE, PACE = 1, 2
 AWAY_SECONDS = 120.0  # that a server is waited for which is to be told of a run's end
 BRIEF_SECONDS, ANSWERS = 3.0, 10  # and that many answers of the server longer: a slow one is asked for less
-DIRECTORY = "prefect.deployments.steps.set_working_directory"
-
-
-class JittaskJobConfiguration(BaseJobConfiguration):
-    """What a run needs: the flow file, the function, the working directory; no job variable changes anything."""
-
-    file: str = ""
-    function: str = ""
-    directory: str = ""
-
-    @classmethod
-    def of(cls, flow_run: FlowRun, deployment: Any, template: dict[str, Any]) -> JittaskJobConfiguration:
-        """What a flow run's deployment says.
-
-        Args:
-            flow_run: The run.
-            deployment: Its deployment, as the client gives it.
-            template: The work pool's base job template.
-
-        Raises:
-            ArgumentError: The deployment asks for what a jittask pool does not do.
-        """
-        asked = {**template.get("job_configuration", {}), **(deployment.job_variables or {})}
-        asked |= flow_run.job_variables or {}
-        if refused := sorted(name for name, value in asked.items() if value):
-            raise ArgumentError(
-                f"job variables {', '.join(refused)} of deployment {deployment.name}: a pool of type jittask takes "
-                "none, since its processes run before a flow run is known; remove them, or use a pool of type process"
-            )
-        steps = [(name, step) for each in deployment.pull_steps or [] for name, step in each.items()]
-        if other := [name for name, _ in steps if name != DIRECTORY]:
-            raise ArgumentError(
-                f"pull step {', '.join(other)} of deployment {deployment.name}; allowed in a pool of type jittask: "
-                f"{DIRECTORY}, since the app stays where it is"
-            )
-        path, _, function = (deployment.entrypoint or "").rpartition(":")
-        if not path:
-            raise ArgumentError(
-                f"entrypoint {deployment.entrypoint!r} of deployment {deployment.name}; allowed in a pool of type "
-                "jittask: FILE.py:FLOW"
-            )
-        directory = Path(steps[-1][1]["directory"] if steps else deployment.path or ".").absolute()
-        return cls(file=os.path.normpath(directory / path), function=function, directory=str(directory))
-
-    @property
-    def code(self) -> Code:
-        """What a child has to load."""
-        return Code(self.file, self.directory)
-
-    def job(self, flow_run: FlowRun, state: State[Any] | None = None) -> dict[str, Any]:
-        """The message for the child: run this, or call the hooks of the state that the run has ended in."""
-        job = {"run": flow_run.model_dump(mode="json"), "function": self.function, **vars(self.code)}
-        return job if state is None else job | {"state": state.model_dump(mode="json", exclude={"data"})}
 
 
 class JittaskWorkerResult(BaseWorkerResult):
@@ -153,7 +98,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         self._loops: list[anyio.CancelScope] = []
         self._children = Children(self._limit, self._logger, APILogWorker.instance().send)
         await super().setup()
-        self._children.code = await self._code_of_pool()
+        self._children.code = await code_of_pool(self.client, self._work_pool_name, self._logger)
         self._children.keep_warm()
         assert self._runs_task_group is not None
         self._runs_task_group.start_soon(self._until_teardown, self._watch)
@@ -452,19 +397,6 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
                     slot.ends = (flow_run.state.message if flow_run.state else None) or BY_HAND
                     slot.child.kill()
 
-    async def _code_of_pool(self) -> Code | None:
-        """What a child may load before its first job: the flow file of one of the pool's deployments."""
-        where = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
-        try:
-            for deployment in await self.client.read_deployments(work_pool_filter=where, limit=5):
-                named = FlowRun.model_construct(job_variables=None)
-                code = JittaskJobConfiguration.of(named, deployment, {}).code
-                if Path(code.file).is_file():
-                    return code
-        except (httpx.HTTPError, PrefectException, ArgumentError) as error:
-            self._logger.debug("Nothing is loaded beforehand: %s", error)
-        return None
-
 
 def _is_batch(run: FlowRun) -> bool:
     """Whether a run is one of many rows, which asks the server for next to nothing while it is at work."""
@@ -484,4 +416,4 @@ def pace() -> int:
     return SQLITE_PACE if local and "postgresql" not in named else PACE
 
 
-__all__ = ["JittaskJobConfiguration", "JittaskWorker", "JittaskWorkerResult"]
+__all__ = ["JittaskWorker", "JittaskWorkerResult"]

@@ -109,12 +109,13 @@ CALLS_PREFECT = {
     "prefect_api",
     "dialogs/flows",
     "running/flows",
+    "running/job",
     "running/worker",
     "running/children",
     "running/child",
     "embedded",
 }
-PREFECT_FIRST = {"dialogs/flows", "running/flows", "running/worker", "running/child"}
+PREFECT_FIRST = {"dialogs/flows", "running/flows", "running/job", "running/worker", "running/child"}
 
 FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
 FILES = {name: p for name, p in FILES.items() if not name.endswith("/__init__")}

@@ -33,7 +33,8 @@ from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.running import child, wire
-from jittask_prefect.running.worker import JittaskJobConfiguration, JittaskWorker, Slot, pace
+from jittask_prefect.running.job import JittaskJobConfiguration
+from jittask_prefect.running.worker import JittaskWorker, Slot, pace
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
