@@ -53,12 +53,11 @@ def database(kind: str) -> Iterator[dict[str, Any]]:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-def tell(kind: str, campaign: Campaign, verdict: Verdict, seconds: float, seed: int) -> None:
+def tell(kind: str, campaign: Campaign, verdict: Verdict, **about: Any) -> None:
     """The lines, and the matrix."""
-    about = {"ends": len(campaign.targets), "seed": seed, "took_seconds": round(seconds)}
     ghosts = verdict.total("Ghost")
-    about |= {"statuses": dict(verdict.statuses), "kills": dict(campaign.kills)}  # type: ignore[dict-item]
-    line(f"Ghost, {kind}", ghosts, "differences", "0", **about)
+    about |= {"statuses": dict(verdict.statuses), "kills": dict(campaign.kills)}
+    line(f"Ghost, {kind}", ghosts, "differences", "0", ends=len(campaign.targets), **about)
     for counter in (*(c for c in COUNTERS if c != "Ghost"), *OTHERS):
         line(f"{counter}, {kind}", verdict.total(counter), "differences", "0")
     for killed, most in (("", ALIVE_SECONDS), ("worker", KILLED_SECONDS), ("server", KILLED_SECONDS)):
@@ -93,9 +92,11 @@ def main() -> None:
                 campaign = Campaign(ground, signs, asked.seed, lite=asked.database == "sqlite")
                 campaign.run(asked.number or int(ENDS * asked.scale), asked.minutes)
                 verdict = judge(campaign)
+                longest = round(signs.longest / 1e9, 2)
             for problem in [*campaign.problems[:20], *verdict.found[:40]]:
                 print(problem, file=sys.stderr, flush=True)
-            tell(asked.database, campaign, verdict, time.monotonic() - begun, asked.seed)
+            seconds = round(time.monotonic() - begun)
+            tell(asked.database, campaign, verdict, seed=asked.seed, took_seconds=seconds, between_looks=longest)
         finally:
             ground.close()
 

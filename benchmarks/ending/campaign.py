@@ -208,15 +208,13 @@ class Campaign:
         """End a target, and wait until nothing of it lives."""
         run_id = self._run_of(target)
         target.at_work = self.signs.at_work(target.tasks[0])
-        if target.means == "run" and not run_id:  # Prefect has refused it so far
+        if target.whole and not run_id:  # Prefect has not taken it so far
             target.means = "facade"
         task = run_id if target.means == "run" and run_id else target.tasks[0]
         target.asked = time.monotonic_ns()
         try:
             if target.means == "cancel":
-                if run_id is None:
-                    target.error = "it has no flow run to be cancelled"
-                    return
+                assert run_id is not None
                 target.answer = {
                     "changed": self.ground.api.set_state(run_id, "CANCELLING") in ("CANCELLING", "CANCELLED")
                 }

@@ -38,7 +38,8 @@ class Signs:
         self._place = 0
         self._tasks: defaultdict[str, Sign] = defaultdict(Sign)
         self._alive: set[Life] = set()
-        self._gone: dict[Life, int] = {}
+        self._seen: dict[Life, int] = {}  # when it was last found alive
+        self.longest = 0  # ns between two looks: no end is known more closely
         self.lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="signs", daemon=True)
@@ -64,8 +65,7 @@ class Signs:
     def last(self, task: str) -> int:
         """The last sign of life: a beat, or a process that had not left the task."""
         sign = self.of(task)
-        now = time.monotonic_ns()
-        return max([sign.last, *(self._gone.get(life, now) for life in sign.pids)])
+        return max([sign.last, *(self._seen[life] for life in sign.pids)])
 
     def counts(self, file: str) -> Counter[str]:
         """How many lines of a file begin with each word."""
@@ -74,13 +74,17 @@ class Signs:
         return Counter(line.split(" ", 1)[0] for line in lines)
 
     def _watch(self) -> None:
+        before = time.monotonic_ns()
         while not self._stop.wait(LOOK_SECONDS):
             self._read()
             now = time.monotonic_ns()
+            self.longest, before = max(self.longest, now - before), now
             for life in list(self._alive):
-                if not alive(*life[:2]):
-                    with self.lock:
-                        self._gone[life] = now
+                there = alive(*life[:2])
+                with self.lock:
+                    if there:
+                        self._seen[life] = now
+                    else:
                         self._alive.discard(life)
 
     def _read(self) -> None:
@@ -114,7 +118,6 @@ class Signs:
         started = start_of(pid)
         life = (pid, started, by)
         sign.pids.add(life)
+        self._seen.setdefault(life, sign.last)
         if started:
             self._alive.add(life)
-        else:
-            self._gone[life] = sign.last
