@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -193,7 +193,7 @@ class TaskSvc(NormalService):
             if after_return(self.app, database, entry.task_id):
                 next_of_row(self.app, database, entry, clock.now())
         if rows and not away:
-            self._hand_over(database)
+            self._hand_over(database, rows)
         with self.app.engine(database).connect() as connection:
             left = [e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN]
         if {e.task_id for e in left} & {e.task_id for e in rows}:  # one began, or begins again, just now
@@ -224,13 +224,14 @@ class TaskSvc(NormalService):
         away = not stop.ask(self.api, task_id)
         stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now, away=away)
         if not away:
-            self._hand_over(DEFAULT)
+            self._hand_over(DEFAULT, [entry])
         after_return(self.app, DEFAULT, task_id)
         return {"taskId": task_id, "previousStatus": before, "status": "ended", "changed": True}
 
-    def _hand_over(self, database: str) -> None:
+    def _hand_over(self, database: str, of: Sequence[Entry]) -> None:
+        rows = [(entry.template, entry.row_key) for entry in of]
         try:
-            sync.hand_over(self.app, database, self.api, clock.now(), sync.Report())
+            sync.hand_over(self.app, database, self.api, clock.now(), sync.Report(), rows=rows)
         except PrefectApiError as error:
             log.warning("left to the next sync: %s", error)
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, tuple_, update
 
 from ..elements.app import App
 from ..elements.types import DateFieldType
@@ -35,8 +35,16 @@ class Group:
     due: datetime
 
 
-def groups(app: App, connection: Connection, limit: datetime) -> tuple[list[Group], set[Group]]:
+def groups(
+    app: App, connection: Connection, limit: datetime, only: ColumnElement[bool] | None = None
+) -> tuple[list[Group], set[Group]]:
     """Tasks that are due up to an instant and are to be handed over, by template and instant.
+
+    Args:
+        app: The app.
+        connection: To the ledger.
+        limit: The instant.
+        only: Groups that have a task of which this is true.
 
     Returns:
         Those that belong into batches, in the order of their instants; those that are too few for it.
@@ -46,6 +54,12 @@ def groups(app: App, connection: Connection, limit: datetime) -> tuple[list[Grou
     query = select(entries.c.template, entries.c.due, func.count(), func.count(entries.c.batch))
     mine = entries.c.template.in_([*dispatched(app, "auto"), *always])
     query = query.where(*new, mine).group_by(entries.c.template, entries.c.due)
+    if only is not None:
+        place = (entries.c.template, entries.c.due)
+        asked = connection.execute(select(*place).where(*new, mine, only).distinct()).all()
+        if not asked:
+            return [], set()
+        query = query.where(tuple_(*place).in_([tuple(group) for group in asked]))
     found: list[Group] = []
     few: list[Group] = []
     for template, due, waiting, batched in connection.execute(query):

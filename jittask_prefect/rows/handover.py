@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
-from sqlalchemy import and_, bindparam, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, bindparam, literal, or_, select, tuple_, update
 
 from ..elements.app import App
 from ..errors import JittaskError, PrefectApiError
@@ -30,22 +30,45 @@ ROUNDS = 3  # of one hand-over, while rows come that share flow runs; the rest i
 PROBLEMS = 100  # refused runs that one report names
 log = logging.getLogger("jittask")
 Keep = Callable[[], None]
+Row = tuple[str, str]  # template and row key
 T = TypeVar("T")
 
 
-def hand_over(app: App, database: str, api: Api, now: datetime, report: Report, keep: Keep | None = None) -> None:
+def hand_over(
+    app: App,
+    database: str,
+    api: Api,
+    now: datetime,
+    report: Report,
+    keep: Keep | None = None,
+    rows: Collection[Row] | None = None,
+) -> None:
     """Bring Prefect to what the ledger says: make the runs that are missing, cancel those that are closed.
+
+    Args:
+        app: The app.
+        database: Whose ledger.
+        api: Prefect.
+        now: The present instant.
+        report: Takes what was done, and what was not.
+        keep: Called again and again; whoever has a lease renews it.
+        rows: Only what these rows' tasks need, and those that a free slot lets through: nobody waits here for what an
+            import has left.
 
     Raises:
         PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps what is left.
     """
     limit = now + timedelta(hours=app.cfg.horizon)
     todo = and_(or_(entries.c.status != "pending", entries.c.due <= limit), limits.not_in_line)
+    only: ColumnElement[bool] | None = None
+    if rows is not None:
+        only = or_(entries.c.outcome == limits.NEXT, tuple_(entries.c.template, entries.c.row_key).in_(rows))
+        todo = and_(todo, only)
     limits.let_through(app, database, now)
     work: _Work | None = None
     for _ in range(ROUNDS):
         with app.engine(database).connect() as connection:
-            together, few = batches.groups(app, connection, limit)
+            together, few = batches.groups(app, connection, limit, only)
         work = work or (_Work(app, database, api, now, report, keep) if together else None)
         for group in together:
             assert work is not None
@@ -92,11 +115,14 @@ class _Work:
     def __init__(self, app: App, database: str, api: Api, now: datetime, report: Report, keep: Keep | None) -> None:
         self.app, self.database, self.api, self.now, self.report = app, database, api, now, report
         self.keep = keep or (lambda: None)
-        self.deployments = api.deployments(app_tag(app))
         self.waiting: dict[str, str] = {}
         self.refused, self.failing = 0, 0.0
         self.made: list[tuple[Entry, str]] = []
         self.ended: list[Entry] = []
+
+    @cached_property
+    def deployments(self) -> Mapping[str, Mapping[str, Any]]:
+        return self.api.deployments(app_tag(self.app))
 
     def share(self, group: batches.Group) -> None:
         """Hand over tasks that are due together, in batches."""

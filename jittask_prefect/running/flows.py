@@ -165,7 +165,7 @@ def _make_way(app: App, template: str) -> None:
         with app.engine(database).connect() as connection:
             if not limits.waiting(connection, clock.now()):
                 return
-        hand_over(app, database, connect(app.path), clock.now(), Report())
+        hand_over(app, database, connect(app.path), clock.now(), Report(), rows=())
     except (PrefectApiError, SQLAlchemyError) as error:
         log.warning("what waits for a slot is left to the next sync: %s", error)
 

@@ -56,7 +56,7 @@ def end(app: App, api: Api, database: str, entry: Entry, message: str, clock: Cl
         next_of_row(app, database, entry, clock())
         if not away:
             try:
-                hand_over(app, database, api, clock(), Report())
+                hand_over(app, database, api, clock(), Report(), rows=[(entry.template, entry.row_key)])
             except PrefectApiError as error:
                 log.warning("left to the next sync: %s", error)
     return ended.status, changed

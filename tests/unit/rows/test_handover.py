@@ -240,6 +240,51 @@ def test_a_hand_over_whose_calls_keep_failing_gives_up(shop: Make, monkeypatch: 
     assert len(s.entries(dirty=True)) == 5
 
 
+# Of some rows only
+
+
+def by_row(s: Shop) -> dict[str, list[str]]:
+    """Of each row the tasks that Prefect has not been told of."""
+    return {key: [e.status for e in s.entries(dirty=True) if e.row_key == key] for key in ("1", "2", "3")}
+
+
+@pytest.mark.parametrize("dispatch", ["row", "auto", "batch"])
+def test_an_end_hands_over_what_concerns_its_row_and_not_what_others_left(
+    shop: Make, database: str, dispatch: str
+) -> None:
+    s = shop(app_json={"database": database}, dispatch=dispatch, repeat={"repeatType": "day"})
+    s.save(id=1, at=NEAR)
+    s.sync()
+    [first] = s.entries()
+    for key in (2, 3):  # no sync yet
+        s.save(id=key, at=NEAR)
+    assert by_row(s) == {"1": [], "2": ["pending"], "3": ["pending"]}
+    s.at("2026-03-02 08:11")  # the next occurrence is less than 24 hours away
+    assert s.element("services.TaskSvc").forcedEnd(first.task_id)["changed"] is True
+    assert by_row(s) == {"1": [], "2": ["pending"], "3": ["pending"]}
+    ended, following = sorted((e for e in s.entries() if e.row_key == "1"), key=lambda e: e.due)
+    assert ended.status == "ended" and (following.due, following.status) == (utc("2026-03-03 08:10"), "pending")
+    assert s.api.run(str(ended.flow_run_id))["state_type"] == "CANCELLED"
+    assert following.flow_run_id is not None and following.flow_run_id != ended.flow_run_id
+    s.sync("2026-03-02 08:12")
+    assert by_row(s) == {"1": [], "2": [], "3": []}
+
+
+def test_a_row_that_is_due_with_many_others_goes_with_them_into_a_batch(shop: Make) -> None:
+    s = shop(repeat={"repeatType": "day"})
+    s.save(id=1, at=NEAR)
+    s.sync()
+    [first] = s.entries()
+    s.at("2026-03-02 08:11")
+    for key in range(2, 40):  # they begin with its next occurrence
+        s.save(id=key, at=datetime(2026, 3, 3, 8, 10))
+    s.save(id=40, at=datetime(2026, 3, 3, 8, 5))
+    s.element("services.TaskSvc").forcedEnd(first.task_id)
+    assert [e.row_key for e in s.entries(dirty=True)] == ["40"]
+    assert {e.batch for e in s.entries() if e.due == utc("2026-03-03 08:10")} == {1}
+    assert len(runs(s, "SCHEDULED")) == 1
+
+
 # Older copies
 
 
