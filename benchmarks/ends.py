@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from create_rate import DATABASE, postgres
-from ending.campaign import Campaign
+from ending.campaign import NS, TOGETHER, Campaign
 from ending.ground import Ground
 from ending.signs import Signs
 from ending.verdict import ALIVE_SECONDS, COUNTERS, KILLED_SECONDS, Verdict, judge
@@ -27,6 +27,7 @@ from measure import kill_matrix, line
 from sqlalchemy import create_engine, text
 
 from jittask_prefect.embedded import environment
+from jittask_prefect.running.stop import END_SECONDS
 
 ENDS = 1000
 SERVER = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
@@ -66,6 +67,18 @@ def tell(kind: str, campaign: Campaign, verdict: Verdict, **about: Any) -> None:
             name = f"asked to the last sign of life, {f'{killed} killed' if killed else 'all alive'}, {kind}"
             p95 = took[max(0, int(len(took) * 0.95) - 1)]
             line(name, took[-1], "seconds", f"{most:g} seconds", p95=p95, median=statistics.median(took), of=len(took))
+    if answers := sorted((t.said - t.asked) / NS for t in campaign.targets if t.means == "facade" and not t.killed):
+        p95 = answers[max(0, int(len(answers) * 0.95) - 1)]
+        name = f"asked to the answer of forcedEnd, {TOGETHER} beside each other, {kind}"
+        line(
+            name,
+            answers[-1],
+            "seconds",
+            f"{END_SECONDS:g} seconds",
+            p95=p95,
+            median=statistics.median(answers),
+            of=len(answers),
+        )
     rows = []
     for what, name in KILLED.items():
         counts = verdict.counts.get(what, {})
@@ -84,6 +97,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder, database(asked.database) as keys:
         home = Path(folder)
+        (home / "client").mkdir()
         os.environ.update(environment(None, home / "client"))
         begun = time.monotonic()
         ground = Ground(home, keys)
