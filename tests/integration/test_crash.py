@@ -111,9 +111,10 @@ def test_the_worker_and_its_tasks_were_killed(place: Place, home: Path) -> None:
         again, task_again = begin(place, "again")
         for row in (once, again):
             pid(place, row)
+        before = clock.now()
         kill(here)
 
-    report = run_sync(place.app, clock.now())
+    report = run_sync(place.app, before)
     assert report and report.died == [], "their leases hold still"
     assert place.entry(task_once).status == place.entry(task_again).status == "executing"
 
