@@ -34,6 +34,7 @@ class Slow:
         threading._register_atexit(print)  # as some modules do when they are imported: refused by then
 
 nudge.PrefectApi = Slow
+nudge.hand_over = lambda *arguments: None  # a parent that waits for its child gets as far
 class App:
     path = __import__("pathlib").Path("nowhere")
 nudge.nudge(App(), "")
