@@ -106,11 +106,10 @@ def main() -> None:
                 campaign = Campaign(ground, signs, asked.seed, lite=asked.database == "sqlite")
                 campaign.run(asked.number or int(ENDS * asked.scale), asked.minutes)
                 verdict = judge(campaign)
-                longest = round(signs.longest / 1e9, 2)
             for problem in [*campaign.problems[:20], *verdict.found[:40]]:
                 print(problem, file=sys.stderr, flush=True)
-            seconds = round(time.monotonic() - begun)
-            tell(asked.database, campaign, verdict, seed=asked.seed, took_seconds=seconds, between_looks=longest)
+            about = {"seed": asked.seed, "took_seconds": round(time.monotonic() - begun)}
+            tell(asked.database, campaign, verdict, **about, between_looks=round(signs.longest / NS, 2))
         finally:
             ground.close()
 
