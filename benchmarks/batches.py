@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from measure import line, scale
+from measure import line, scale, workplace
 from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
@@ -153,8 +152,7 @@ def _open(app: App, mine: tuple[Any, ...]) -> int:
 
 def main() -> None:
     share = scale(__doc__ or "")
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder:
-        home = Path(folder)
+    with workplace() as home:
         os.environ.update(environment(None, home))
         with database() as (kind, keys):
             task = {**TASK, "retries": 1}

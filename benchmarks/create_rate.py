@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from measure import line, scale
+from measure import line, scale, workplace
 from sqlalchemy import create_engine, text
 
 from jittask_prefect import clock, rollout
@@ -126,16 +125,16 @@ def postgres(server: str) -> Iterator[str]:
 
 def main() -> None:
     share = scale(__doc__ or "")
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as home:
-        os.environ.update(environment(None, Path(home)))
-        with Embedded(Path(home) / "sqlite") as embedded:
-            measure(Path(home) / "one", embedded.ensure()[0].url, share, "SQLite")
+    with workplace() as home:
+        os.environ.update(environment(None, home))
+        with Embedded(home / "sqlite") as embedded:
+            measure(home / "one", embedded.ensure()[0].url, share, "SQLite")
         server = os.environ.get("JITTASK_BENCH_POSTGRES")
         if server and share >= 1:
             with postgres(server) as url:
                 os.environ[DATABASE] = url
-                with Embedded(Path(home) / "postgres") as embedded:
-                    measure(Path(home) / "two", embedded.ensure()[0].url, share, "PostgreSQL")
+                with Embedded(home / "postgres") as embedded:
+                    measure(home / "two", embedded.ensure()[0].url, share, "PostgreSQL")
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ import argparse
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from create_rate import DATABASE, postgres
@@ -23,7 +21,7 @@ from ending.campaign import NS, TOGETHER, Campaign
 from ending.ground import Ground
 from ending.signs import Signs
 from ending.verdict import ALIVE_SECONDS, COUNTERS, KILLED_SECONDS, Verdict, judge
-from measure import kill_matrix, line
+from measure import kill_matrix, line, workplace
 from sqlalchemy import create_engine, text
 
 from jittask_prefect.embedded import environment
@@ -95,8 +93,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="the longest that the campaign goes on")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder, database(asked.database) as keys:
-        home = Path(folder)
+    with workplace() as home, database(asked.database) as keys:
         (home / "client").mkdir()
         os.environ.update(environment(None, home / "client"))
         begun = time.monotonic()

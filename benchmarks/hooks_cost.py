@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from measure import line, scale
+from measure import line, scale, workplace
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
@@ -137,23 +136,23 @@ def main() -> None:
     share = scale(__doc__ or "")
     runs = max(5, int(400 * share))
     hooks._nudges.clear()
-    with tempfile.TemporaryDirectory() as folder:
+    with workplace() as folder:
         for templates in (1, 5):
-            costs(Path(folder) / f"lite{templates}", "", templates, runs)
+            costs(folder / f"lite{templates}", "", templates, runs)
         with suppress(OperationalError):  # no PostgreSQL here
             admin = create_engine(SERVER + "postgres", isolation_level="AUTOCOMMIT")
             with admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {NAME}"))
             try:
                 for templates in (1, 5):
-                    costs(Path(folder) / f"pg{templates}", SERVER + NAME, templates, runs)
+                    costs(folder / f"pg{templates}", SERVER + NAME, templates, runs)
                     with create_engine(SERVER + NAME).begin() as connection:
                         connection.execute(text("DROP TABLE bill, jittask_ledger, jittask_state"))
             finally:
                 with admin.connect() as connection:
                     connection.execute(text(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)"))
         if share >= 0.1:  # a server takes longer to start than all of the above
-            visible(Path(folder) / "visible", max(10, int(100 * share)))
+            visible(folder / "visible", max(10, int(100 * share)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from create_rate import DATABASE, postgres
-from measure import line
+from measure import line, workplace
 from sqlmodel import Session
 
 from jittask_prefect import clock, rollout
@@ -265,14 +264,14 @@ def main() -> None:
     asked = parser.parse_args()
     rounds = max(1, round(40 * asked.scale))
     idle_seconds = 120.0 if LINUX and asked.scale >= 0.1 else 0.0
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder:
+    with workplace() as folder:
         if asked.database == "sqlite":
-            measure(Path(folder), rounds, idle_seconds, "SQLite")
+            measure(folder, rounds, idle_seconds, "SQLite")
             return
         server = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
         with postgres(server) as url:
             os.environ[DATABASE] = url
-            measure(Path(folder), rounds, idle_seconds, "PostgreSQL")
+            measure(folder, rounds, idle_seconds, "PostgreSQL")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def scale(text: str) -> float:
@@ -14,6 +17,13 @@ def scale(text: str) -> float:
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
     return float(parser.parse_args().scale)
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A folder that goes with the run; what a process that is ending still writes there does not matter."""
+    with tempfile.TemporaryDirectory(prefix="jittask-bench-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def seconds(work: Callable[[], object], runs: int = 5) -> float:

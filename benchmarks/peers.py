@@ -22,7 +22,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from typing import Any
 
 from batches import SERVER, database
 from create_rate import DATABASE, postgres
-from measure import line
+from measure import line, workplace
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlmodel import Session
 
@@ -301,8 +300,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder:
-        home = Path(folder)
+    with workplace() as home:
         os.environ.update(environment(None, home))
         with database() as (kind, keys):
             if kind != "PostgreSQL":

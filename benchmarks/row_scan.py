@@ -10,7 +10,6 @@ import os
 import resource
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +51,7 @@ SPREAD = {
 @contextmanager
 def databases() -> Iterator[dict[str, str]]:
     """The URLs of an empty database of each kind that is there."""
-    with tempfile.TemporaryDirectory() as folder:
+    with measure.workplace() as folder:
         urls = {"SQLite": f"sqlite:///{folder}/rows.db"}
         name = f"jittask_bench_{os.getpid()}"
         server = create_engine("postgresql+psycopg://postgres@127.0.0.1:5432/test", isolation_level="AUTOCOMMIT")
@@ -146,8 +145,8 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
         "large_single": {},
         "large_yearly": {"repeat": {"repeatType": "year"}},
     }
-    with tempfile.TemporaryDirectory() as folder:
-        app = app_of(Path(folder) / "app", url, tables)
+    with measure.workplace() as folder:
+        app = app_of(folder / "app", url, tables)
         engine = app.engine()
         for table, count in (("small_single", small), ("large_single", large), ("large_yearly", large)):
             fill(engine, table, count, due, table.partition("_")[2])
@@ -201,8 +200,8 @@ class Quiet(FakePrefect):
 
 def quiet(kind: str, url: str, due: int) -> None:
     """A sync with nothing to do while many rows are due within the horizon, and what the first one takes of memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        app = app_of(Path(folder) / "app", url, {"busy_single": {}})
+    with measure.workplace() as folder:
+        app = app_of(folder / "app", url, {"busy_single": {}})
         engine = app.engine()
         fill(engine, "busy_single", 2 * due, due, "single")
         api = Quiet()

@@ -11,13 +11,12 @@ import os
 import random
 import signal
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from ending.ground import until
-from measure import line, scale
+from measure import line, scale, workplace
 from sqlmodel import Session
 
 from jittask_prefect import clock, compile, rollout
@@ -79,8 +78,7 @@ def make(app: App, api: PrefectApi, kind: str, name: str) -> None:
 
 def main() -> None:
     turns = max(1, round(TURNS * scale(__doc__ or "")))
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder:
-        home = Path(folder)
+    with workplace() as home:
         os.environ.update(environment(None, home / "client"))
         taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
         server, workers = Embedded(home / "server"), [Embedded(home / f"worker{number}") for number in range(2)]

@@ -11,14 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import time
 import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from create_rate import DATABASE, postgres
-from measure import line
+from measure import line, workplace
 
 from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import Embedded, environment
@@ -134,8 +133,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-") as folder:
-        home = Path(folder)
+    with workplace() as home:
         os.environ.update(environment(None, home))
         if asked.database == "sqlite":
             measure(home, asked.scale, "SQLite")

@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that asks for the server is marked `server`, and may be run a second time.
+    """A test that asks for the server is marked `server`; one that may have a server may be run a second time.
 
     Prefect's server on SQLite now and then stands still for its own busy_timeout of a minute, which no setting
     shortens; a rerun is counted in pytest's last line. What takes long comes first, so that the processes end together.
@@ -57,6 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
+        if INTEGRATION in item.nodeid or BENCHMARKS in item.nodeid:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-USUAL_SECONDS, AT_MOST = 0.06, 5.0
+USUAL_SECONDS = 0.06
+AT_LEAST, AT_MOST = 2.0, 5.0  # three processes share two cores, and a machine may slow down later on
 NAME = "JITTASK_TEST_PATIENCE"
 
 
@@ -13,7 +14,7 @@ def _measured() -> float:
     begun, total = time.perf_counter(), 0
     for number in range(1_000_000):
         total += number * number
-    return min(max((time.perf_counter() - begun) / USUAL_SECONDS, 1.0), AT_MOST)
+    return min(max((time.perf_counter() - begun) / USUAL_SECONDS, AT_LEAST), AT_MOST)
 
 
 # Once, by the process that starts the others: while they are at work all of them would be slow.

@@ -59,9 +59,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     log = folder.parent / "up.log"
     with log.open("w") as output:
         process = subprocess.Popen([SCRIPTS / "jittask", "up"], env=env, cwd=folder, stdout=output, stderr=output)
+
+    def up() -> re.Match[str] | None:
+        assert process.poll() is None, "`jittask up` has ended: " + log.read_text()
+        return re.search(r"is up: (\S+)", log.read_text())
+
     try:
-        found = until(lambda: re.search(r"is up: (\S+)", log.read_text()), 180, what="up: " + log.read_text())
-        yield Shop(folder, found[1])  # type: ignore[index]
+        found = until(up, 180, what=f"`jittask up` does not say that it is up, see {log}")
+        yield Shop(folder, found[1])
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
