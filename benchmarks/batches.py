@@ -25,7 +25,8 @@ from sqlmodel import Session
 
 from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.rows.ledger import entries
 from jittask_prefect.running.batch import execute_batch

@@ -21,7 +21,8 @@ from sqlalchemy import create_engine, text
 
 from jittask_prefect import clock, rollout
 from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.rows import handover, ledger
 from jittask_prefect.rows.ledger import Entry, entries
 from jittask_prefect.rows.plan import Report

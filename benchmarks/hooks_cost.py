@@ -21,7 +21,8 @@ from sqlmodel import Session
 
 from jittask_prefect import clock, rollout
 from jittask_prefect.embedded import Embedded
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.rows import hooks, nudge
 from jittask_prefect.testing import build_app
 

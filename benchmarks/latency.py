@@ -34,7 +34,8 @@ from sqlmodel import Session
 
 from jittask_prefect import clock, rollout
 from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.processes import LINUX, processes
 from jittask_prefect.testing import build_app
 from jittask_prefect.wiring import App

@@ -22,7 +22,8 @@ from measure import line, workplace
 from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import Embedded, environment
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.ledger import Entry, entries
 from jittask_prefect.testing import build_app

@@ -177,7 +177,7 @@ def deploy(
 ) -> None:
     """Compile, and bring the server's deployments to it; only what changed is touched."""
     from . import rollout
-    from .prefect_api import connect
+    from .prefect_server import connect
 
     app = the_app()
     say_left_out(app)
@@ -255,7 +255,7 @@ def worker(
 ) -> None:
     """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
     from . import compile
-    from .prefect_api import connect
+    from .prefect_server import connect
     from .processes import worker_command
 
     heed_interrupts()
@@ -307,7 +307,8 @@ def notify(
 ) -> None:
     """Have Prefect tell of failed and overdue tasks, through a notification block; without one list those there are."""
     from . import notices
-    from .prefect_api import PrefectApi, address
+    from .prefect_api import PrefectApi
+    from .prefect_server import address
 
     app = the_app()
     api = PrefectApi(address(app.path))

@@ -181,7 +181,7 @@ def records(
     """
     from . import records as engine
     from .arguments import instant
-    from .prefect_api import connect
+    from .prefect_server import connect
 
     app = the_app()
     api = connect(app.path)

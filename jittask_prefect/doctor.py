@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from . import compile
 from .elements.app import App
 from .errors import JittaskError, LedgerError
-from .prefect_api import connect
+from .prefect_server import connect
 from .rolling import last_rolled
 from .rollout import differences
 from .rows import indexes, ledger

@@ -123,7 +123,7 @@ class Embedded:
         info, _ = read_info(self._server_file, ServerInfo)
         return info if info and info.version == prefect_version() and _answers(info) else None
 
-    def ensure(self, timeout: float = 90) -> tuple[ServerInfo, bool]:
+    def ensure(self, timeout: float = 180) -> tuple[ServerInfo, bool]:
         """Find the server of this home or start it.
 
         Args:

@@ -20,7 +20,8 @@ from .arguments import differs, instant, is_uuid, row_of, text
 from .elements.app import DEFAULT, App
 from .elements.types import NormalService, check_arguments
 from .errors import ArgumentError, JittaskError, PrefectApiError, UnknownTask
-from .prefect_api import TERMINAL, Api, connect
+from .prefect_api import TERMINAL, Api
+from .prefect_server import connect
 from .rows import hooks, ledger, sync
 from .rows.ending import FORCED
 from .rows.keys import key_of

@@ -25,7 +25,8 @@ from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .embedded import Embedded, environment
 from .errors import JittaskError
-from .prefect_api import PrefectApi, configured_url, preload, refresh_settings
+from .prefect_api import PrefectApi, preload
+from .prefect_server import configured_url, refresh_settings
 from .rows.tables import upgrade
 from .task_svc import TaskSvc
 

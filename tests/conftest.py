@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli_base import heed_interrupts
 from jittask_prefect.embedded import Embedded, ServerInfo, environment
-from jittask_prefect.prefect_api import refresh_settings
+from jittask_prefect.prefect_server import refresh_settings
 
 INTEGRATION = "tests/integration/"
 # Those that share one worker, or have one of a kind; and those that share no server either.

@@ -15,7 +15,8 @@ from typing import Any
 from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import Embedded
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.rows import handover
 from jittask_prefect.running.flows import SYNC, run_sync
 from jittask_prefect.task_svc import TaskSvc

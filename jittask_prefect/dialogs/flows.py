@@ -17,7 +17,7 @@ from prefect.states import Completed, Failed
 from .. import clock
 from ..elements.app import App
 from ..errors import ConfigError, JittaskError
-from ..prefect_api import connect
+from ..prefect_server import connect
 from ..rows.handover import plain
 from .fields import signed
 from .forms import DIALOGS, Dialog, form

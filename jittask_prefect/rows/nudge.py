@@ -15,7 +15,8 @@ from weakref import WeakSet
 from .. import clock
 from ..elements.app import App
 from ..errors import JittaskError
-from ..prefect_api import Api, PrefectApi, address
+from ..prefect_api import Api, PrefectApi
+from ..prefect_server import address
 from .sync import Report, hand_over
 
 log = logging.getLogger("jittask")

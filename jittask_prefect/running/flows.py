@@ -32,7 +32,8 @@ from ..dialogs import flows as dialogs
 from ..elements.app import _LOG, DEFAULT, App, use_app
 from ..elements.types import DateFieldType, Meta
 from ..errors import PrefectApiError
-from ..prefect_api import BY_HAND, Api, connect
+from ..prefect_api import BY_HAND, Api
+from ..prefect_server import connect
 from ..rows import ledger, limits, sync
 from ..rows.ending import DIED
 from ..rows.handover import hand_over

@@ -10,7 +10,7 @@ from place import Place, scheduled, until, worker
 
 from jittask_prefect import clock
 from jittask_prefect.embedded import Embedded
-from jittask_prefect.prefect_api import refresh_settings
+from jittask_prefect.prefect_server import refresh_settings
 
 SECRET = "shop:a long secret"
 

@@ -14,7 +14,8 @@ from place import Place, iso, scheduled, until
 
 from jittask_prefect import clock, rolling
 from jittask_prefect.embedded import Embedded, ServerInfo
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.rows import ledger
 from jittask_prefect.rows.tables import upgrade
 from jittask_prefect.running.execute import Run, execute

@@ -22,7 +22,8 @@ from place import Place, model, rows
 from jittask_prefect import clock, prefect_api
 from jittask_prefect.embedded import Embedded, ServerInfo
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api import PrefectApi, refresh_settings
+from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_server import refresh_settings
 from jittask_prefect.running.execute import Outcome, Run, execute
 from jittask_prefect.testing import build_app
 

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "jittask_prefect"
 
 # Who → what of the package it may import. `x/*` is every module of a folder, the longest match counts.
 BASE = {"errors", "shape", "clock"}
+SERVER = {"prefect_api", "prefect_server"}
 MAY: dict[str, set[str]] = {
     "errors": set(),
     "clock": set(),
@@ -22,13 +23,16 @@ MAY: dict[str, set[str]] = {
     "elements/types": {*BASE, "schedule/*", "elements/*"},
     "processes": set(),
     "embedded": {"errors", "processes"},
-    "prefect_api": {"errors", "embedded"},
+    "prefect_api": {"errors"},
+    "prefect_server": {"embedded", "prefect_api"},
     "rows/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*"},
+    "rows/nudge": {*BASE, *SERVER, "elements/*", "rows/*"},
     "running/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*"},
     "running/stop": {*BASE, "elements/*", "prefect_api", "processes", "rows/*", "running/*"},
     "running/flows": {
+        *SERVER,
         *BASE,
-        *("schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "rolling", "dialogs/flows", "statistics"),
+        *("schedule/*", "elements/*", "rows/*", "running/*", "rolling", "dialogs/flows", "statistics"),
     },
     "dialogs/*": {"errors", "shape", "schedule/*", "elements/*", "rows/*", "dialogs/*", "scaffold"},
     "dialogs/submit": {
@@ -45,8 +49,8 @@ MAY: dict[str, set[str]] = {
         ),
         *("outlook", "scaffold", "task_svc", "links", "markup"),
     },
-    "dialogs/flows": {*BASE, "elements/*", "prefect_api", "rows/handover", "dialogs/*"},
-    "doctor": {"errors", "elements/*", "prefect_api", "rows/*", "compile", "rollout", "rolling"},
+    "dialogs/flows": {*SERVER, *BASE, "elements/*", "rows/handover", "dialogs/*"},
+    "doctor": {*SERVER, "errors", "elements/*", "rows/*", "compile", "rollout", "rolling"},
     "arguments": {"errors", "schedule/*", "elements/*"},
     "links": set(),
     "markup": set(),
@@ -68,23 +72,21 @@ MAY: dict[str, set[str]] = {
     },
     "scaffold": {"errors", "schedule/*", "elements/*"},
     "show": {"schedule/*"},
-    "task_svc": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*", "running/*", "records", "arguments"},
+    "task_svc": {*SERVER, *BASE, "schedule/*", "elements/*", "rows/*", "running/*", "records", "arguments"},
     "wiring": {"elements/*", "rows/*", "task_svc"},
     "testing": {*BASE, "elements/*", "prefect_api", "rows/*", "running/*", "rollout", "task_svc", "wiring"},
     "up": {
+        *SERVER,
         *BASE,
-        *("elements/*", "prefect_api", "rows/*", "running/*", "compile", "rollout", "records", "task_svc", "embedded"),
+        *("elements/*", "rows/*", "running/*", "compile", "rollout", "records", "task_svc", "embedded"),
     },
     "cli_base": {*BASE, "schedule/*", "wiring", "arguments"},
     "cli_looks": {
-        *(BASE | {"schedule/*", "prefect_api", "rows/*", "running/*", "show", "outlook", "row_view", "report"}),
+        *(BASE | SERVER | {"schedule/*", "rows/*", "running/*", "show", "outlook", "row_view", "report"}),
         *("wiring", "cli_base", "links", "records", "stats", "arguments"),
     },
     "cli": {
-        *(
-            BASE
-            | {"prefect_api", "rows/*", "running/*", "compile", "rollout", "doctor", "notices", "scaffold", "report"}
-        ),
+        *(BASE | SERVER | {"rows/*", "running/*", "compile", "rollout", "doctor", "notices", "scaffold", "report"}),
         *("wiring", "up", "processes", "cli_base", "cli_looks"),
     },
     # The root gives names to users, lazily; nothing in the package imports it, `cli` reads its version.
@@ -107,6 +109,7 @@ READS_THE_CLOCK = {
 }
 CALLS_PREFECT = {
     "prefect_api",
+    "prefect_server",
     "dialogs/flows",
     "running/flows",
     "running/job",
