@@ -7,12 +7,13 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, select, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from jittask_prefect import clock
@@ -227,6 +228,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object) -> Iterat
 SERVERS = ("sqlite", "postgresql", "mariadb")
 LEDGER = {"jittask_ledger", "jittask_state"}
 POSTGRES = os.environ.get("JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
+_NUMBERS = count()  # each folder of tests that asks has a fixture, and databases, of its own
 MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test")
 
 
@@ -254,7 +256,7 @@ class Server:
         if self._admin is None:
             return f"sqlite:///{part or 'test'}.db"
         if part not in self._engines:
-            name = f"jittask_lines_{os.getpid()}{part}"
+            name = f"jittask_lines_{os.getpid()}_{next(_NUMBERS)}{part}"
             with self._admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
                 if self.kind == "postgresql":  # what is thrown away need not outlive a power cut
@@ -305,7 +307,7 @@ def servers() -> Iterator[Callable[[str], Server]]:
             made = Server(kind)
             try:
                 made.start()
-            except (SQLAlchemyError, ImportError) as error:
+            except (OperationalError, ImportError) as error:
                 made.stop()
                 pytest.skip(f"no {kind}: {error}")
             running[kind] = made
