@@ -228,8 +228,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object) -> Iterat
 SERVERS = ("sqlite", "postgresql", "mariadb")
 LEDGER = {"jittask_ledger", "jittask_state"}
 POSTGRES = os.environ.get("JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
-_NUMBERS = count()  # each folder of tests that asks has a fixture, and databases, of its own
 MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test")
+_NUMBERS = count()  # each folder of tests that asks has a fixture, and databases, of its own
 
 
 class Server:
