@@ -23,7 +23,7 @@ from .rows.planning import templates_of
 from .rows.sync import app_tag
 
 PACKAGE = "jittask-prefect"
-BOUNDED = ("prefect", "sqlalchemy", "fastapi", "sqlmodel", "holidays")
+BOUNDED = ("prefect", "sqlalchemy", "sqlmodel", "holidays")
 """Packages whose other versions are known to break something; pyproject.toml says what."""
 LATE = timedelta(minutes=3)
 

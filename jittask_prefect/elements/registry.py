@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .app import App
 
 _MODELS: dict[type[Any], tuple[App, str]] = {}
+# SQLAlchemy has no public way to do so; 2.1 gave the function an underscore.
+_remove_class: Any = getattr(clsregistry, "_remove_class", None) or getattr(clsregistry, "remove_class")  # noqa: B009
 
 
 def register(model: type[Any], app: App, name: str) -> None:
@@ -69,4 +71,4 @@ def _unregister(model: type[Any]) -> None:
     """Take a class out of what relationships find by name."""
     registry = getattr(model, "_sa_registry", None)
     if registry is not None:
-        clsregistry.remove_class(model.__name__, model, registry._class_registry)
+        _remove_class(model.__name__, model, registry._class_registry)

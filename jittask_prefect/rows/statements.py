@@ -120,7 +120,8 @@ def _concerns(statement: Update, params: Params, cls: type[Any], templates: Sequ
         wanted |= {name, *(c.name for c in columns)}
     if any("." in name for template in templates for name in template.filter.fields):
         return True
-    values: Any = statement._ordered_values or statement._values or {}
+    # Up to SQLAlchemy 2.0 `ordered_values` has a list of its own; there is no public way to either.
+    values: Any = getattr(statement, "_ordered_values", None) or statement._values or {}
     names: set[str] = set().union(*params[:1])
     for column, _ in values.items() if isinstance(values, Mapping) else values:
         names.add(column if isinstance(column, str) else str(getattr(column, "key", None)))
