@@ -16,11 +16,11 @@ from ..errors import ConfigError, JittaskError, Problem, UnknownElement
 from . import check
 from .check import check_rows
 from .config import ModelCfg, read_app, read_json
-from .databases import DEFAULT, RowSession
-from .databases import ROW_SESSION as _ROW_SESSION
+from .databases import DEFAULT
 from .loader import LOCK, TASK_TYPES, Loader
 from .loader import LOG as _LOG
 from .registry import forget_all, owner_of
+from .row_session import ROW_SESSION as _ROW_SESSION
 from .types import DateFieldType, Meta
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "_LOG",
     "_ROW_SESSION",
     "App",
-    "RowSession",
     "check_rows",
     "current_app",
     "find_app",

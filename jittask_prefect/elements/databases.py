@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,10 @@ from sqlmodel import Session
 
 from ..errors import ConfigError, Problem
 from .config import AppCfg
+from .row_session import ROW_SESSION
 
 ENV_DATABASE = "JITTASK_DATABASE_URL"
 DEFAULT = ""  # the name under which app.json's `database` is kept
-
-
-class RowSession(Session):
-    """The session of a row's execution: element code that commits only flushes; the execution commits."""
-
-    def commit(self) -> None:
-        """Flush; the real commit comes with the task's completion."""
-        self.flush()
-
-    def finish(self) -> None:
-        """The real commit."""
-        super().commit()
-
-
-ROW_SESSION: ContextVar[RowSession | None] = ContextVar("jittask_row_session", default=None)
 
 
 class Databases:
@@ -97,7 +82,7 @@ class Databases:
 
     @contextmanager
     def session(self, database: str = DEFAULT) -> Iterator[Session]:
-        """A database session; inside a row task, the row's own (then `commit` waits for the task's completion)."""
+        """A database session; inside a row task, the row's own: what it commits holds with the task's completion."""
         current = ROW_SESSION.get()
         if current is not None and current.get_bind().engine is self.engine(database):
             yield current

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
 from .. import clock
 from ..elements.app import App, owner_of
+from ..elements.row_session import RowSession
 from ..elements.types import DateFieldType
 from ..errors import JittaskError
 from . import ledger, spelled, statements
@@ -357,7 +358,7 @@ def _before_execute(connection: Connection, statement: Any, many: Any, params: A
 
 
 def _after_rollback(session: Session) -> None:
-    for name in (_SAVED, _OWN, _CHANGED, statements.TOUCHED):
+    for name in (_SAVED, _OWN, statements.TOUCHED, *(() if _held(session) else (_CHANGED,))):
         session.info.pop(name, None)
 
 
@@ -366,9 +367,14 @@ def _after_soft_rollback(session: Session, _transaction: Any) -> None:
 
 
 def _after_commit(session: Session) -> None:
-    for app, database in session.info.pop(_CHANGED, ()):
+    for app, database in () if _held(session) else session.info.pop(_CHANGED, ()):
         for nudge in _nudges:
             nudge(app, database)
+
+
+def _held(session: Session) -> bool:
+    """Whether what the session commits waits for the completion of a row's task."""
+    return isinstance(session, RowSession) and not session.ending
 
 
 def _load_current() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, or_, select
 
 from ..elements.app import App
+from ..elements.row_session import RowTransaction
 from ..elements.types import DateFieldType, Meta
 from ..errors import PrefectApiError
 from ..prefect_api import Api
@@ -140,7 +141,7 @@ class _Batch:
         self.waiting: deque[Entry] = deque()
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
-        self.connection: Connection | None = None  # of the rows' sessions: to ask a pool for each costs a round trip
+        self.transaction: RowTransaction | None = None  # of the rows: to ask a pool for each costs a round trip
         self.ended = Ended()
 
     def work(self, sleep: Callable[[float], None], told: Told | None) -> Ended:
@@ -168,9 +169,9 @@ class _Batch:
 
     def _let_go(self, attempt: Attempt | None = None) -> None:
         """Have another connection from now on; one that a function still uses which was given up is left to it."""
-        connection, self.connection = self.connection, None
-        if connection is not None and not (attempt and attempt.given_up):
-            connection.close()
+        transaction, self.transaction = self.transaction, None
+        if transaction is not None and not (attempt and attempt.given_up):
+            transaction.close()
 
     def _returned(self, entry: Entry, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -222,9 +223,9 @@ class _Batch:
         return None
 
     def _attempt(self, entry: Entry) -> Attempt:
-        self.connection = self.connection or self.app.engine(self.database).connect()
+        self.transaction = self.transaction or RowTransaction(self.app.engine(self.database))
         of = (self.app, self.database, self.template, entry, self.owner, self.clock, self.hold, self.lane)
-        return Attempt(*of, self._finish, self.connection)
+        return Attempt(*of, self._finish, self.transaction)
 
     def _finish(self, connection: Connection, task_id: str, owner: str, **how: Any) -> bool:
         """End a task, and claim another row in the same commit; should it fail, this is undone with it."""

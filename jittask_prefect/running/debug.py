@@ -6,9 +6,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import select
+from sqlmodel import Session, select
 
-from ..elements.app import _ROW_SESSION, App, RowSession
+from ..elements.app import App
+from ..elements.row_session import row_session
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import ArgumentError
 from ..rows import scan
@@ -30,7 +31,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
         raise ArgumentError(
             f"{template.fullName} is a date-field task: name a row of {template.model_name} with --row KEY"
         )
-    with RowSession(app.engine(app.database_of(template.model_name))) as session:
+    with Session(app.engine(app.database_of(template.model_name))) as session:
         row = scan.load(session, template, key)
         if row is None:
             some = session.exec(select(template.model).limit(5)).all()
@@ -61,16 +62,10 @@ def run_here(app: App, name: str, key: str | None, now: datetime, *, dry: bool) 
             )
         result = call(template, task)
     else:
-        with RowSession(app.engine(app.database_of(template.model_name)), expire_on_commit=False) as session:
-            token = _ROW_SESSION.set(session)
-            try:
-                task.row = scan.load(session, template, str(key))
-                result = call(template, task)
-                session.flush()
-                if dry:
-                    session.rollback()
-                else:
-                    session.finish()
-            finally:
-                _ROW_SESSION.reset(token)
+        with row_session(app.engine(app.database_of(template.model_name))) as session:
+            task.row = scan.load(session, template, str(key))
+            result = call(template, task)
+            session.flush()
+            if not dry:
+                session.finish()
     return {"fullName": name, "row": key, "result": json.loads(to_json(result)), "dry": dry}

@@ -15,7 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from ..elements.app import _ROW_SESSION, App, RowSession
+from ..elements.app import App
+from ..elements.row_session import RowTransaction, row_session
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError
 from ..rows import claims, ledger, scan
@@ -135,7 +136,7 @@ class Attempt:
         hold: Is told before the task is ended.
         lane: The thread.
         finish: Records the end of the task, as `claims.finish` does.
-        bind: The connection for a row's session, which nobody else uses meanwhile; absent one of the pool's.
+        transaction: For a row's session, which nobody else uses meanwhile; absent one of its own.
     """
 
     def __init__(
@@ -149,13 +150,12 @@ class Attempt:
         hold: Hold,
         lane: Lane,
         finish: Finish = claims.finish,
-        bind: Connection | None = None,
+        transaction: RowTransaction | None = None,
     ) -> None:
         self.app, self.database, self.template, self.entry = app, database, template, entry
         self.owner, self.clock, self.hold, self._finish = owner, clock, hold, finish
-        self.lane, self.bind = lane, bind
+        self.lane, self.shared, self.transaction = lane, transaction, transaction
         self.outcome: Outcome | None = None
-        self.session: RowSession | None = None
         self.gate = threading.Lock()
         self.given_up = self.settled = False
 
@@ -167,6 +167,8 @@ class Attempt:
             with self.gate:
                 self.given_up = not self.settled
             if self.given_up:
+                if self.transaction is not None:
+                    self.transaction.given_up = True
                 self._roll_back(self.lane.ident)
                 self.lane.leave()
                 return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
@@ -211,7 +213,7 @@ class Attempt:
     def _roll_back(self, thread: int | None) -> None:
         """Take the database away from a function that does not return, so that nothing of it commits or locks."""
         try:
-            row: Any = self.session and self.session.connection().connection.driver_connection
+            row: Any = self.transaction and self.transaction.raw.driver_connection
             for raw in {id(one): one for one in (row, *leaks.of_thread(thread)) if one is not None}.values():
                 # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
                 for name in ("interrupt", "cancel"):
@@ -284,9 +286,9 @@ class Attempt:
     def _row(self) -> Outcome:
         template, entry = self.template, self.entry
         assert isinstance(template, DateFieldType)
-        with RowSession(self.bind or self.app.engine(self.database), expire_on_commit=False) as session:
-            self.session = session
-            token, moved = _ROW_SESSION.set(session), False
+        moved = False
+        with row_session(self.app.engine(self.database), self.shared) as session:
+            self.transaction = session.row_transaction
             try:
                 row = scan.load(session, template, entry.row_key)
                 self._recheck_row(template, row)
@@ -294,8 +296,6 @@ class Attempt:
             except Ended as end:
                 moved = end.moved
                 outcome = Outcome("ended", end.outcome, end.message)
-            finally:
-                _ROW_SESSION.reset(token)
             session.flush()
             with self._settle():
                 if not self.finish(session.connection(), outcome):

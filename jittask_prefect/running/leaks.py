@@ -86,6 +86,6 @@ def _busy(raw: Any) -> bool:
 def _of_row() -> Any:
     session = _ROW_SESSION.get(None)
     try:
-        return None if session is None else session.connection().connection.driver_connection
+        return None if session is None else session.row_transaction.raw.driver_connection
     except Exception:  # noqa: BLE001  a session that is to be rolled back anyway
         return None

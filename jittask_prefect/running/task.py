@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
-from ..elements.app import App, RowSession
+from ..elements.app import App
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError
 from ..rows import claims, hooks, ledger, scan
@@ -85,14 +86,14 @@ def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Ac
     template = app.template(entry.template)
     if not entry.row_key or not isinstance(template, DateFieldType):
         return []
-    with RowSession(app.engine(database)) as session:
+    with Session(app.engine(database)) as session:
         actions = plan_next(app, session, template, entry.row_key, now)
-        session.finish()
+        session.commit()
     return [a for a in actions if a.action != "skip"]
 
 
 def plan_next(
-    app: App, session: RowSession, template: DateFieldType, key: str, now: datetime, *, moved: bool = False
+    app: App, session: Session, template: DateFieldType, key: str, now: datetime, *, moved: bool = False
 ) -> list[Action]:
     """Plan what comes next for a row as the database has it, in the session's transaction."""
     try:

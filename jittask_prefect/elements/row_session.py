@@ -1,0 +1,291 @@
+"""The session of a row's execution: its commits hold together with the task's completion, or not at all.
+
+A row's function may have been written for an ordinary session. What it commits can be committed only with the task's
+completion, so `commit` sets a savepoint, the *point*: a later `rollback` or `close` goes back to the point, never
+behind it. A function that never commits costs no statement more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, TextClause, event
+from sqlalchemy.engine import NestedTransaction
+from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
+from sqlmodel import Session
+
+from ..errors import JittaskError
+
+POINT = "jittask_point"
+LOST = (
+    "the database gave the transaction of the row's task up after the function had committed: "
+    "what the function committed is lost, so the task cannot be completed"
+)
+GIVEN_UP = "the time of the row's task is over: its function has no database any more"
+TEXT = (
+    "{!r} as text ends the transaction of the row's task, which must commit with the task's completion: "
+    "use the session's commit() and rollback()"
+)
+OTHER = "{} of the row's connection takes it from the row's task: take a connection of your own from app.engine()"
+_ENDS = re.compile(r"\s*(commit|end|abort|begin|start\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b", re.IGNORECASE)
+
+
+ROW_SESSION: ContextVar[RowSession | None] = ContextVar("jittask_row_session", default=None)
+
+
+class RowSessionError(JittaskError):
+    """The row's session cannot do this."""
+
+
+class RowTransaction:
+    """The database connection and the transaction of a row's task; of one row after the other in a batch.
+
+    Attributes:
+        raw: The pool's connection.
+        committed: The function has committed: the point is there.
+        lost: What the function committed is gone, and the task must not complete.
+        given_up: The function did not return in time, and gets no statement through any more.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.raw: Any = engine.raw_connection()
+        self.committed = self.lost = self.given_up = False
+        self._ending = self._over = False
+
+    def begin(self) -> None:
+        """Another row's turn."""
+        self.committed = self.lost = self._ending = self._over = False
+
+    def connection(self) -> Connection:
+        """A connection for a session's transaction.
+
+        Raises:
+            RowSessionError: The database has gone, and what the function committed with it.
+        """
+        if not self.raw.is_valid:
+            if self.lost:
+                raise RowSessionError(LOST)
+            self.raw = self.engine.raw_connection()
+        return _Connection(self)
+
+    def commit(self) -> None:
+        """Set the point, or, where the task ends, commit."""
+        if self._ending:
+            if self.committed:
+                self._at_point("RELEASE SAVEPOINT")
+            if self.lost:
+                raise RowSessionError(LOST)
+            self.raw.commit()
+            self._over = True
+        elif self._busy():
+            if self.committed:
+                self._say(f"RELEASE SAVEPOINT {POINT}")
+            self._say(f"SAVEPOINT {POINT}")
+            self.committed = True
+
+    def rollback(self) -> None:
+        """Undo what was done since the point."""
+        if self.committed and not self.lost and self.raw.is_valid:
+            self._at_point("ROLLBACK TO SAVEPOINT")
+        elif self.raw.is_valid:
+            self.raw.rollback()
+
+    def invalidate(self, *how: Any, **more: Any) -> None:
+        """The connection is broken, or said to be."""
+        self.lost = self.lost or self.committed
+        self.raw.invalidate(*how, **more)
+
+    def savepoint(self) -> None:
+        """Make sure of a transaction: on SQLite a savepoint that comes first is one, and its release commits it."""
+        if not self._busy():
+            self._say("BEGIN")
+
+    def end(self) -> None:
+        """From here on a commit is the real one."""
+        self._ending = True
+
+    def undo(self) -> None:
+        """Undo everything, unless the real commit was done."""
+        if not self._over and self.raw.is_valid:
+            try:
+                self.raw.rollback()
+            except Exception as error:  # noqa: BLE001  drivers have errors of their own; without a connection all is undone
+                self.raw.invalidate(error)
+
+    def close(self) -> None:
+        """Give the connection back to its pool."""
+        self.raw.close()
+
+    def _busy(self) -> bool:
+        return self.engine.dialect.name != "sqlite" or bool(self.raw.driver_connection.in_transaction)
+
+    def _at_point(self, statement: str) -> None:
+        """Without a point the database has rolled all back: MariaDB after a deadlock, SQLite where the disk is full."""
+        try:
+            self._say(f"{statement} {POINT}")
+        except Exception as error:
+            self.lost = True
+            raise RowSessionError(LOST) from error
+
+    def _say(self, statement: str) -> None:
+        cursor = self.raw.cursor()
+        try:
+            cursor.execute(statement)
+        finally:
+            cursor.close()
+
+
+class _Driver:
+    """The driver's connection, and the pool's proxy of it, as a row's function gets hold of them."""
+
+    __slots__ = ("_of", "_real")
+
+    def __init__(self, of: RowTransaction, real: Any) -> None:
+        object.__setattr__(self, "_of", of)
+        object.__setattr__(self, "_real", real)
+
+    def cursor(self, *args: Any, **keys: Any) -> Any:
+        if self._of.given_up:
+            raise RowSessionError(GIVEN_UP)
+        return self._real.cursor(*args, **keys)
+
+    def commit(self) -> None:
+        self._of.commit()
+
+    def rollback(self) -> None:
+        self._of.rollback()
+
+    def close(self) -> None:
+        self._of.rollback()
+
+    def invalidate(self, *how: Any, **more: Any) -> None:
+        self._of.invalidate(*how, **more)
+
+    def detach(self) -> None:
+        raise RowSessionError(OTHER.format("detach()"))
+
+    def _close_special(self, **_how: Any) -> None:
+        """SQLAlchemy's `close` after a rollback."""
+
+    @property
+    def dbapi_connection(self) -> Any:
+        return _Driver(self._of, self._real.dbapi_connection)
+
+    @property
+    def driver_connection(self) -> Any:
+        return _Driver(self._of, self._real.driver_connection)
+
+    def __enter__(self) -> _Driver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.rollback()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._real, name, value)
+
+
+class _Connection(Connection):
+    def __init__(self, of: RowTransaction) -> None:
+        self._of = of
+        super().__init__(of.engine, connection=cast(Any, _Driver(of, of.raw)))
+
+    def commit(self) -> None:
+        """Set the point; the session's transaction goes on."""
+        self._of.commit()
+
+    def rollback(self) -> None:
+        """Go back to the point; the session's transaction goes on."""
+        self._of.rollback()
+
+    def begin_nested(self) -> NestedTransaction:
+        self._of.savepoint()
+        return super().begin_nested()
+
+    def execute(self, statement: Any, *args: Any, **keys: Any) -> Any:
+        if isinstance(statement, TextClause):
+            _no_end(statement.text)
+        return super().execute(statement, *args, **keys)
+
+    def exec_driver_sql(self, statement: str, *args: Any, **keys: Any) -> Any:
+        _no_end(statement)
+        return super().exec_driver_sql(statement, *args, **keys)
+
+
+def _no_end(statement: str) -> None:
+    if _ENDS.match(statement):
+        raise RowSessionError(TEXT.format(statement.strip()))
+
+
+class RowSession(Session):
+    """The session of a row's execution: what element code commits, the execution commits with the task's completion.
+
+    Args:
+        transaction: The row's; the session's own transactions are parts of it.
+    """
+
+    def __init__(self, transaction: RowTransaction) -> None:
+        self.row_transaction = transaction
+        self.ending = False
+        super().__init__(transaction.engine, expire_on_commit=False)
+
+    def begin(self, nested: bool = False) -> SessionTransaction:
+        """Begin a transaction; the one that reading the row began is no obstacle, and holds."""
+        now = self.get_transaction()
+        if not nested and now is not None and now.origin is SessionTransactionOrigin.AUTOBEGIN:
+            self.commit()
+        return super().begin(nested)
+
+    def finish(self) -> None:
+        """The real commit."""
+        self.row_transaction.end()
+        self.ending = True
+        super().commit()
+
+
+@contextmanager
+def row_session(engine: Engine, transaction: RowTransaction | None = None) -> Iterator[RowSession]:
+    """The session that `app.session()` gives inside; what `finish` has not committed is undone.
+
+    Args:
+        engine: The database's.
+        transaction: The batch's, which stays open; absent one of the row's own.
+    """
+    own = transaction or RowTransaction(engine)
+    own.begin()
+    try:
+        with RowSession(own) as session:
+            token = ROW_SESSION.set(session)
+            try:
+                yield session
+            finally:
+                ROW_SESSION.reset(token)
+    finally:
+        try:
+            own.undo()
+        finally:
+            if transaction is None or own.given_up:
+                own.close()
+
+
+def _after_transaction_create(session: RowSession, transaction: SessionTransaction) -> None:
+    if transaction.parent is None:
+        try:
+            session.connection(bind_arguments={"bind": session.row_transaction.connection()})
+        except BaseException:
+            transaction.close()  # else it would take an ordinary connection
+            raise
+
+
+event.listen(RowSession, "after_transaction_create", _after_transaction_create)
