@@ -165,7 +165,7 @@ class Loader(Databases, Calendars):
         found = self._class(name, "model", SQLModel)
         if sa_inspect(found, raiseerr=False) is None:
             raise ConfigError(Problem("", "model.py", f"class {found.__name__}", "a class with table=True"))
-        register(found, cast("App", self), name)
+        register(found, cast("App", self), name, own=found.__module__.startswith(f"{self._prefix}."))
         return found
 
     def _load_service(self, name: str, raw: Any, kind: str) -> Any:

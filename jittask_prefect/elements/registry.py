@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import clsregistry
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
 _MODELS: dict[type[Any], tuple[App, str]] = {}
 # SQLAlchemy has no public way to do so; 2.1 gave the function an underscore.
 _remove_class: Any = getattr(clsregistry, "_remove_class", None) or getattr(clsregistry, "remove_class")  # noqa: B009
+_OWN: WeakSet[type[Any]] = WeakSet()  # those that an element's file defines; others are the team's own
 
 
-def register(model: type[Any], app: App, name: str) -> None:
-    """Remember that a class is a model of an app, by its full name."""
+def register(model: type[Any], app: App, name: str, *, own: bool) -> None:
+    """Remember that a class is a model of an app.
+
+    Args:
+        model: The class.
+        app: The app.
+        name: The model's full name.
+        own: A file of the app's elements defines it; else it is imported from the team's own package.
+    """
     _MODELS[model] = (app, name)
+    if own:
+        _OWN.add(model)
 
 
 def owner_of(model: type[Any]) -> tuple[App, str] | None:
@@ -36,7 +47,7 @@ def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
 
 
 def forget_all(app: App) -> None:
-    """Give back the classes of an app's models."""
+    """Give back the classes of an app's models; those that it only imports stay as they are."""
     for model, (owner, _) in list(_MODELS.items()):
         if owner is app:
             _forget(model)
@@ -44,7 +55,8 @@ def forget_all(app: App) -> None:
 
 def evict_tables(app: App, module: str, message: str) -> bool:
     """Forget models of other apps whose table stands in the way of this app's; whether any was."""
-    stale = [m for m, (owner, _) in _MODELS.items() if owner is not app and f"'{m.__tablename__}'" in message]
+    others = [m for m, (owner, _) in _MODELS.items() if owner is not app and m in _OWN]
+    stale = [m for m in others if f"'{m.__tablename__}'" in message]
     for model in stale:
         _forget(model)
     if stale:  # the module's own classes are half made
@@ -61,6 +73,8 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
 
 def _forget(model: type[Any]) -> None:
     _MODELS.pop(model, None)
+    if model not in _OWN:
+        return
     table = getattr(model, "__table__", None)
     if table is not None:
         table.metadata.remove(table)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from app_files import APP, DAILY, MODEL, PLAIN, REMIND, only, write
-from sqlmodel import Session, select
+from sqlmodel import Session, SQLModel, select
 
 from jittask_prefect import App, DateFieldType, Meta, NormalService, NormalType, TaskSvc
 from jittask_prefect.errors import ConfigError
@@ -277,6 +277,36 @@ def test_a_model_of_the_team_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert app.check() == []
     assert app.getElement("models.Contract") is team_models.Contract
+
+
+def test_an_app_that_is_closed_leaves_the_team_s_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what an element's file defines is taken out of its metadata, and of what relationships find by name."""
+    (tmp_path / "lib" / "team_stays").mkdir(parents=True)
+    theirs = MODEL.replace('"contract"', '"team_stays"').replace("class Contract", "class TeamStays")
+    (tmp_path / "lib/team_stays/__init__.py").write_text(theirs)
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    import team_stays  # type: ignore[import-not-found]
+
+    imports = {
+        "models/TeamStays/e.json": {"type": "models.NormalType", "title": "Theirs"},
+        "models/TeamStays/model.py": "from team_stays import TeamStays\n",
+    }
+    app = write(tmp_path / "app", **imports)
+    mine = app.getElement("models.Contract")
+    assert app.getElement("models.TeamStays") is team_stays.TeamStays
+    app.close()
+    tables = SQLModel.metadata.tables
+    assert "team_stays" in tables and mine.__tablename__ not in tables
+    by_name = team_stays.TeamStays._sa_registry._class_registry
+    assert by_name["TeamStays"] is team_stays.TeamStays
+    # an app whose own model has that table's name does not take it away either
+    other = theirs.replace("class TeamStays", "class Contract")
+    again = write(tmp_path / "again", **{**imports, "models/Contract/model.py": other})
+    assert again.getElement("models.TeamStays") is team_stays.TeamStays
+    with pytest.raises(ConfigError, match="team_stays"):
+        again.getElement("models.Contract")
+    assert tables["team_stays"] is team_stays.TeamStays.__table__
+    again.close()
 
 
 @pytest.mark.parametrize(
