@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from packaging.requirements import Requirement
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 
 from . import compile
 from .elements.app import App
@@ -26,6 +26,15 @@ PACKAGE = "jittask-prefect"
 BOUNDED = ("prefect", "sqlalchemy", "sqlmodel", "holidays")
 """Packages whose other versions are known to break something; pyproject.toml says what."""
 LATE = timedelta(minutes=3)
+NEAR = (None, "", "localhost", "127.0.0.1", "::1")
+_LIBPQ = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60000}
+KEEP_ALIVE = {
+    "psycopg": _LIBPQ,
+    "psycopg2": _LIBPQ,
+    "pymysql": {"read_timeout": 3600, "write_timeout": 60},
+    "mysqldb": {"read_timeout": 3600, "write_timeout": 60},
+}
+"""By driver: the keys of a database URL that end a connection which answers nothing."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +95,23 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
             yield Finding("database", "wrong", f"{where}: {error}")
             continue
         yield Finding("database", "ok", f"{where}: the ledger's tables are current")
+        yield from _keep_alive(where, app.engine(database).url)
         yield from missing
         if not database and (mark is None or now - mark > LATE):
             since = "no sync has run yet" if mark is None else f"the last sync ran {mark:%Y-%m-%d %H:%M:%S} UTC"
             yield Finding("server", "warning", f"{since}: is a worker running? `jittask up`, or `prefect worker start`")
+
+
+def _keep_alive(where: str, url: URL) -> Iterator[Finding]:
+    """A connection that stays open and answers nothing keeps whoever waits for an answer waiting for ever."""
+    wanted = KEEP_ALIVE.get(url.get_driver_name())
+    if wanted is None or url.host in NEAR or set(url.query) & set(wanted):
+        return
+    example = "&".join(f"{name}={value}" for name, value in wanted.items())
+    told = (
+        f"{where}: nothing ends a connection that {url.host} keeps open and does not answer; add to its URL: ?{example}"
+    )
+    yield Finding("database", "warning", told)
 
 
 def _indexes(app: App, database: str, connection: Connection, now: datetime) -> Iterator[Finding]:

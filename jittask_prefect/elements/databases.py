@@ -34,6 +34,7 @@ class Databases:
         self.path = path
         self.cfg = cfg
         self._engines: dict[str, Engine] = {}
+        self._of_leases: dict[str, Engine] = {}
         self._engine_lock = threading.RLock()
 
     def databases(self) -> list[str]:
@@ -80,6 +81,21 @@ class Databases:
                 self._engines[database] = engine
             return self._engines[database]
 
+    def engine_of_leases(self, database: str = DEFAULT) -> Engine:
+        """An engine with connections of its own, made as those of `engine`, its listeners too; SQLite's is the same."""
+        with self._engine_lock:
+            engine = self.engine(database)
+            if engine.dialect.name == "sqlite":
+                return engine
+            if database not in self._of_leases:
+                self._of_leases[database] = Engine(
+                    engine.pool.recreate(),
+                    engine.dialect,
+                    engine.url,
+                    execution_options=engine.get_execution_options(),
+                )
+            return self._of_leases[database]
+
     @contextmanager
     def session(self, database: str = DEFAULT) -> Iterator[Session]:
         """A database session; inside a row task, the row's own: what it commits holds with the task's completion."""
@@ -93,9 +109,10 @@ class Databases:
     def dispose(self) -> None:
         """Close the connections."""
         with self._engine_lock:
-            for engine in self._engines.values():
-                engine.dispose()
-            self._engines.clear()
+            for engines in (self._of_leases, self._engines):
+                for engine in engines.values():
+                    engine.dispose()
+                engines.clear()
 
 
 def _wal(connection: Any, _record: Any) -> None:

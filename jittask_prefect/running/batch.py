@@ -100,7 +100,7 @@ def execute_batch(
     if 0 < early <= EARLY_SECONDS:
         sleep(early)
     owner = me()
-    with kept(app, database, owner, clock, lost) as hold, Lane() as lane:
+    with kept(app, database, owner, clock, lost, time.monotonic()) as hold, Lane() as lane:
         return _Batch(app, database, template, due, run, owner, clock, hold, lane, turn).work(sleep, told)
 
 
@@ -142,6 +142,7 @@ class _Batch:
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
         self.transaction: RowTransaction | None = None  # of the rows: to ask a pool for each costs a round trip
+        self.asked = 0.0  # when the last claim was asked for, in seconds of the monotonic clock
         self.ended = Ended()
 
     def work(self, sleep: Callable[[float], None], told: Told | None) -> Ended:
@@ -191,6 +192,7 @@ class _Batch:
             return self._attempt(entry)
         while self.again:
             at, failed = self.again.popleft()
+            self.hold.on(failed.entry.task_id)  # its lease is renewed meanwhile
             sleep(max(0.0, (at - self.clock()).total_seconds()))
             if failed.next():
                 return self._attempt(failed.entry)
@@ -234,6 +236,7 @@ class _Batch:
         entry = next(iter(self.waiting), None)
         if entry is None:
             return claims.finish(connection, task_id, owner, **how)
+        self.asked = time.monotonic()
         following = claims.Following(entry.task_id, self.run.id, LEASE_SECONDS)
         mine = claims.finish(connection, task_id, owner, following=following, **how)
         if mine:
@@ -245,6 +248,8 @@ class _Batch:
         return mine
 
     def _ours(self, entry: Entry) -> Entry:
+        if not self.again:  # their leases are older
+            self.hold.renewed = self.asked
         entry.attempt += 1
         entry.flow_run_id = self.run.id
         return entry
@@ -255,7 +260,7 @@ class _Batch:
             self._look(connection)
         while self.waiting:
             entry = self.waiting.popleft()
-            run, now = self.run.id, self.clock()
+            run, now, self.asked = self.run.id, self.clock(), time.monotonic()
             if claims.claim(connection, entry.task_id, self.owner, run, now, LEASE_SECONDS, in_batch=True):
                 return self._ours(entry)
         return None

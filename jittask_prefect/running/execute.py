@@ -84,11 +84,12 @@ def execute(
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
         sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
+    since = time.monotonic()
     begun = begin(app, database, template, entry, owner, run, clock, sleep, end, turn)
     if isinstance(begun, Outcome):
         return begun
     entry = begun
-    with kept(app, database, owner, clock, lost) as hold, Lane() as lane:
+    with kept(app, database, owner, clock, lost, since) as hold, Lane() as lane:
         hold.on(entry.task_id)
         outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold, lane)
         hold.off()

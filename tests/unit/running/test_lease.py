@@ -1,0 +1,102 @@
+"""A lease by way of a balancer that keeps connections open and answers nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import pytest
+from frozen import Balancer
+from shop import Shop
+
+from jittask_prefect.rows.ledger import Entry
+from jittask_prefect.running import lease
+from jittask_prefect.running.execute import Run, execute
+
+Make = Callable[..., Shop]
+TEN = datetime(2026, 3, 2, 10)
+AT_WORK = (
+    "import threading\nBEGUN, GO = threading.Event(), threading.Event()\n"
+    "def customFunc(row):\n    BEGUN.set()\n    GO.wait(30)\n    row.count += 1\n"
+)
+LEASE = 3.0
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease of three seconds, of which the last is for the process to leave."""
+    for name, seconds in {"LOOK": 0.1, "RENEW": 0.5, "ANSWER": 0.5, "HOLDS": 2.0, "LEASE": LEASE}.items():
+        monkeypatch.setattr(lease, f"{name}_SECONDS", seconds)
+
+
+@pytest.fixture
+def frozen(
+    shop: Make, url: Callable[[str], str], quick: None, request: pytest.FixtureRequest
+) -> Iterator[tuple[Shop, Entry, Balancer]]:
+    """A row's task that is due, by way of a balancer."""
+    balancer = Balancer(url(request.param))
+    s = shop(inner=AT_WORK, app_json={"database": balancer.url})
+    s.save(id=1, at=TEN)
+    s.sync("2026-03-02 10:00")
+    yield s, s.entries()[0], balancer
+    s.app.module("tasks.Task", "inner").GO.set()
+    balancer.close()
+
+
+def at_work(s: Shop, task: Entry, lost: Callable[[], None]) -> tuple[threading.Thread, Any]:
+    """The task at work in a thread, and its module."""
+    inner = s.app.module("tasks.Task", "inner")
+    run, now = Run("run", task.due), s.now
+    thread = threading.Thread(
+        target=lambda: execute(s.app, task.template, task.task_id, run, lambda: now, lost=lost), daemon=True
+    )
+    thread.start()
+    assert inner.BEGUN.wait(20)
+    return thread, inner
+
+
+@pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
+def test_a_frozen_database_ends_the_function_before_its_lease_is_over(frozen: tuple[Shop, Entry, Balancer]) -> None:
+    """Nobody may take a task for ended while its function works on: the process leaves first, by its own clock."""
+    s, task, balancer = frozen
+    left = threading.Event()
+    thread, inner = at_work(s, task, left.set)
+    balancer.freeze()
+    frozen_at = time.monotonic()
+    assert left.wait(20)
+    assert time.monotonic() - frozen_at < LEASE
+    inner.GO.set()
+    balancer.thaw()
+    thread.join(20)
+
+
+@pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
+def test_a_frozen_connection_is_replaced_by_another(frozen: tuple[Shop, Entry, Balancer]) -> None:
+    """Where the database answers others, the lease is renewed on another connection, and the function goes on."""
+    s, task, balancer = frozen
+    left, renewed = threading.Event(), threading.Event()
+    real = lease.claims.renew
+
+    def noted(*args: Any, **keys: Any) -> None:
+        real(*args, **keys)
+        renewed.set()
+
+    lease.claims.renew = noted
+    try:
+        thread, inner = at_work(s, task, left.set)
+        assert renewed.wait(20)
+        balancer.freeze(only_old=True)
+        frozen_at = time.monotonic()
+        while time.monotonic() - frozen_at < LEASE:
+            renewed.clear()
+            assert renewed.wait(LEASE), "the lease was not renewed"
+    finally:
+        lease.claims.renew = real
+    assert not left.is_set()
+    balancer.thaw()
+    inner.GO.set()
+    thread.join(20)
+    assert (s.entries()[0].status, s.row(1).count) == ("completed", 1)
