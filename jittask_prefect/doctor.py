@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from packaging.requirements import Requirement
 from sqlalchemy import URL, Connection
+from sqlalchemy import inspect as sa_inspect
 
 from . import compile
 from .elements.app import App
@@ -17,7 +18,7 @@ from .errors import JittaskError, LedgerError
 from .prefect_server import connect
 from .rolling import last_rolled
 from .rollout import differences
-from .rows import indexes, ledger
+from .rows import codes, hindrance, indexes, ledger, rights
 from .rows.plan import Report
 from .rows.planning import templates_of
 from .rows.sync import app_tag
@@ -87,12 +88,12 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
             with app.engine(database).connect() as connection:
                 ledger.require(connection, where)
                 mark = None if database else last_rolled(connection)
-                missing = list(_indexes(app, database, connection, now))
+                missing = [*_rights(app, database, connection, where), *_indexes(app, database, connection, now)]
         except LedgerError as error:
             yield Finding("database", "wrong", str(error))
             continue
         except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
-            yield Finding("database", "wrong", f"{where}: {error}")
+            yield Finding("database", "wrong", f"{where}: {_explained(app, database, error)}")
             continue
         yield Finding("database", "ok", f"{where}: the ledger's tables are current")
         yield from _keep_alive(where, app.engine(database).url)
@@ -112,6 +113,29 @@ def _keep_alive(where: str, url: URL) -> Iterator[Finding]:
         f"{where}: nothing ends a connection that {url.host} keeps open and does not answer; add to its URL: ?{example}"
     )
     yield Finding("database", "warning", told)
+
+
+def _explained(app: App, database: str, error: Exception) -> str:
+    """An error of a database; where a right is missing, which one."""
+    if codes.code(error) != codes.NO_RIGHT:
+        return str(error)
+    with app.engine(database).connect() as connection:
+        return hindrance.explained(connection, error)
+
+
+def _rights(app: App, database: str, connection: Connection, where: str) -> Iterator[Finding]:
+    """What the role of `app.json` may not do with the ledger's tables, and whether a sync may read the rows."""
+    if lacks := rights.sentence(connection, rights.SAVE):
+        yield Finding("database", "wrong", f"{where}: {lacks}")
+        return
+    quoted = connection.dialect.identifier_preparer.format_table
+    tables = {sa_inspect(template.model).local_table for template in templates_of(app, database, Report())}
+    there = {
+        quoted(t): ("SELECT",) for t in tables if connection.dialect.has_table(connection, t.name, schema=t.schema)
+    }
+    if lacks := rights.sentence(connection, {**rights.WORK, **dict(sorted(there.items()))}):
+        told = f"{where}: enough for a program that saves rows; for a worker, or a sync, {lacks}"
+        yield Finding("database", "warning", told)
 
 
 def _indexes(app: App, database: str, connection: Connection, now: datetime) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from .elements.types import NormalService, check_arguments
 from .errors import ArgumentError, JittaskError, PrefectApiError, UnknownTask
 from .prefect_api import TERMINAL, Api
 from .prefect_server import connect
-from .rows import hooks, ledger, sync
+from .rows import hindrance, hooks, ledger, sync
 from .rows.ending import FORCED
 from .rows.keys import key_of
 from .rows.ledger import Entry, entries
@@ -247,6 +247,7 @@ class TaskSvc(NormalService):
 
         Raises:
             ArgumentError: `rowObj` names no row of a model of the app.
+            LedgerError: The ledger cannot be read or written; the caller's transaction goes on.
         """
         model, row, session = row_of(self.app, rowObj, "postData", "prevData")
         before = rowObj.get("prevData")
@@ -274,6 +275,7 @@ class TaskSvc(NormalService):
 
         Raises:
             ArgumentError: `rowObj` names no row of a model of the app.
+            LedgerError: The ledger cannot be read or written; the caller's transaction goes on.
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
@@ -344,11 +346,11 @@ class TaskSvc(NormalService):
             if not session._flushing:  # in afterSave and afterDelete it is, and has nothing left to do
                 session.flush()
             connection = session.connection(bind_arguments={"mapper": sa_inspect(self.app.getElement(model))})
-            ledger.require(connection, "the row's database")
+            hindrance.require(connection, "the row's database")
             yield connection
             return
         database = self.app.database_of(model)
         with self.app.engine(database).begin() as connection:
-            ledger.require(connection, database or "the app's database")
+            hindrance.require(connection, database or "the app's database")
             yield connection
         nudge(self.app, database)

@@ -7,6 +7,34 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
+
+from ..errors import JittaskError
+from .codes import ABORTED, MYSQL_DEADLOCK, MYSQL_LOCK_WAIT, NO_SAVEPOINT, code
+from .prepared import wrapped
+
+
+class TransactionLost(JittaskError, PendingRollbackError):
+    """The database has undone the transaction: nothing of it is saved. Roll back, and try again."""
+
+
+def took_the_transaction(error: Exception) -> bool:
+    """Whether an error has undone the caller's transaction as well: the caller must be told."""
+    return isinstance(error, TransactionLost) or code(error) == MYSQL_DEADLOCK
+
+
+def in_autocommit(connection: Connection) -> bool:
+    """Whether there is no transaction, and so no savepoint: each statement commits (PostgreSQL, MariaDB)."""
+    if connection.dialect.name == "sqlite":
+        return False  # there a savepoint makes a transaction
+    driver = connection.connection.dbapi_connection
+    state = getattr(driver, "get_autocommit", None) or getattr(driver, "autocommit", False)
+    return bool(state() if callable(state) else state)
+
+
+def nested(connection: Connection) -> AbstractContextManager[Any]:
+    """SQLAlchemy's own savepoint, where there can be one."""
+    return nullcontext() if in_autocommit(connection) else connection.begin_nested()
 
 
 class Apart:
@@ -14,18 +42,30 @@ class Apart:
 
     On PostgreSQL a statement that fails does, unless it stands in a savepoint. Not elsewhere: on SQLite a savepoint
     that comes first would be the transaction, and commit when it is released. SQLAlchemy's own savepoint costs as much
-    as planning does.
+    as planning does. A connection in AUTOCOMMIT has no transaction, and needs none.
+
+    After an error the caller's transaction is as it was before, or `TransactionLost` is raised in its place: a COMMIT
+    of an aborted transaction would be a rollback without a word.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._needed, self._open = connection.dialect.name == "postgresql", False
-        self._raw = connection.connection
+        self._connection, self._raw = connection, connection.connection
+        driver, kind = self._raw.driver_connection, connection.dialect.name
+        self._needed = kind == "postgresql" and not in_autocommit(connection)
+        self._lite = kind == "sqlite" and getattr(driver, "in_transaction", False)
+        self._open = False
         self._cursor: Any = None
-        at_once = None if connection.dialect.is_async else getattr(self._raw.driver_connection, "pipeline", None)
+        at_once = None if connection.dialect.is_async else getattr(driver, "pipeline", None)
         self._trip: Callable[[], AbstractContextManager[Any]] = at_once or nullcontext  # psycopg: one round trip
 
     def __enter__(self) -> Apart:
         return self
+
+    def begin(self) -> None:
+        """Make the savepoint now: SQLAlchemy's own statements come first, which wait for their answers."""
+        if self._needed and not self._open:
+            self._say("SAVEPOINT jittask")
+            self._open = True
 
     @contextmanager
     def first(self) -> Iterator[None]:
@@ -33,9 +73,10 @@ class Apart:
         if not self._needed:
             yield
             return
-        with self._trip():
-            self._say("SAVEPOINT jittask")
-            self._open = True
+        with self._sent():
+            if not self._open:
+                self._say("SAVEPOINT jittask")
+                self._open = True
             yield
 
     @contextmanager
@@ -44,17 +85,66 @@ class Apart:
         if not self._open:
             yield
             return
-        with self._trip():
+        with self._sent():
             yield
             self._say("RELEASE SAVEPOINT jittask")
         self._open = False
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._open:
-            if kind is not None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if error is None and self._open:
+            try:
+                self._say("RELEASE SAVEPOINT jittask")
+                self._open = False
+            except Exception as late:
+                self._back(late)
+                raise
+        elif error is not None:
+            self._back(error)
+
+    def _back(self, error: BaseException) -> None:
+        """Make the caller's transaction what it was before."""
+        try:
+            if self._open:
+                self._open = False
                 self._say("ROLLBACK TO SAVEPOINT jittask")
-            self._say("RELEASE SAVEPOINT jittask")
+                self._say("RELEASE SAVEPOINT jittask")
+                return
+            lost = isinstance(error, DBAPIError) and code(error) != MYSQL_DEADLOCK and self._is_gone(error)
+        except Exception as failed:  # noqa: BLE001  whatever it is: the transaction is not what it was
+            if code(error) == ABORTED and code(failed) == NO_SAVEPOINT:
+                return  # the caller's own statement had aborted it: no savepoint could be made
+            raise TransactionLost(f"{TransactionLost.__doc__} {failed}") from error
+        if lost:
+            raise TransactionLost(f"{TransactionLost.__doc__} {error}") from error
+
+    def _is_gone(self, error: DBAPIError) -> bool:
+        """Whether the database has undone more than the statement that failed."""
+        dialect = self._connection.dialect
+        if dialect.name == "sqlite":  # a full disk
+            return self._lite and not self._raw.driver_connection.in_transaction  # type: ignore[union-attr]
+        if dialect.name not in ("mysql", "mariadb"):
+            return False
+        if getattr(dialect, "is_mariadb", False):
+            lost = "NOT @@autocommit AND NOT @@in_transaction"
+        else:
+            lost = f"@@innodb_rollback_on_timeout AND {code(error) == MYSQL_LOCK_WAIT}"
+        self._say(f"SELECT {lost}")
+        return bool(self._cursor.fetchone()[0])
+
+    @contextmanager
+    def _sent(self) -> Iterator[None]:
+        with self._as_sqlalchemy_says("SAVEPOINT jittask"), self._trip():
+            yield
 
     def _say(self, statement: str) -> None:
-        self._cursor = self._cursor or self._raw.cursor()
-        self._cursor.execute(statement)
+        with self._as_sqlalchemy_says(statement):
+            self._cursor = self._cursor or self._raw.cursor()
+            self._cursor.execute(statement)
+
+    @contextmanager
+    def _as_sqlalchemy_says(self, statement: str) -> Iterator[None]:
+        """A driver's own error, raised as SQLAlchemy raises it."""
+        try:
+            yield
+        except self._connection.dialect.loaded_dbapi.Error as error:
+            raise wrapped(self._connection, statement, error) from error

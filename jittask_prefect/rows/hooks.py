@@ -12,19 +12,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any
-from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
 from .. import clock
 from ..elements.app import App, owner_of
 from ..elements.row_session import RowSession
 from ..elements.types import DateFieldType
-from ..errors import JittaskError
-from . import ledger, spelled, statements
-from .apart import Apart
+from ..errors import JittaskError, LedgerError
+from . import codes, ledger, spelled, statements
+from .apart import Apart, took_the_transaction
+from .hindrance import explained, has_ledger, is_elsewhere, warn, warn_of_statement
 from .keys import key_of
 from .plan import NOT_MET, Action, look_back, plan_row, wanted
 from .scan import CHUNK
@@ -35,8 +36,6 @@ _CHANGED = "jittask_changed"
 _SAVED = "jittask_saved"
 _OWN = "jittask_own_change"
 _EVENTS: ContextVar[bool] = ContextVar("jittask_in_event", default=False)
-_with_ledger: WeakSet[Engine] = WeakSet()
-_warned: WeakSet[Engine] = WeakSet()
 
 Nudge = Callable[[App, str], None]
 Owner = tuple[type[Any], App, str]
@@ -74,22 +73,40 @@ def save_row(
 
     Returns:
         The actions, `skip` ones (nothing to do) among them.
+
+    Raises:
+        LedgerError: The ledger cannot be read or written, of some template at least; the transaction goes on.
     """
     key = key_of(row, connection.dialect.name)
     actions: list[Action] = []
+    failed: Exception | None = None
     for template in app.row_templates(model):
         try:
             actions += _save(app, connection, [template], {key: row}, model, now, {key} if moved else ())
         except Exception as error:
-            if ledger.took_the_transaction(error):
+            if took_the_transaction(error):
                 raise
-            _warn(template.fullName, error)
+            if codes.meets_all(error):
+                failed = failed or error
+            else:
+                warn(template.fullName, error, connection, now)
+    if failed is not None:
+        raise LedgerError(f"{model}: {explained(connection, failed)}") from failed
     return actions
 
 
 def delete_row(app: App, connection: Connection, key: str, model: str, now: datetime) -> list[Action]:
-    """End the open tasks of a row that is gone, in the caller's transaction."""
-    return _save(app, connection, app.row_templates(model), {key: None}, model, now, ())
+    """End the open tasks of a row that is gone, in the caller's transaction, which goes on whatever is raised.
+
+    Raises:
+        LedgerError: The ledger cannot be written.
+    """
+    try:
+        return _save(app, connection, app.row_templates(model), {key: None}, model, now, ())
+    except DBAPIError as error:
+        if took_the_transaction(error):
+            raise
+        raise LedgerError(f"{model}: {explained(connection, error)}") from error
 
 
 def _save(
@@ -104,6 +121,8 @@ def _save(
     """Plan some rows (None: gone) by one look at the ledger, and write what changed."""
     unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
     with Apart(connection) as apart:
+        if not has_ledger(connection, apart, now):
+            return []
         found = ledger.of_rows(connection, [t.fullName for t in templates], list(rows), apart.first())
         actions: list[Action] = []
         for key, row in rows.items():
@@ -193,21 +212,24 @@ def _follow(
     try:
         actions = _save(app, connection, templates, rows, model, now, moved)
     except Exception as error:
-        if ledger.took_the_transaction(error):
+        if took_the_transaction(error):
             raise
-        if len(rows) * len(templates) == 1:
-            _warn(model, error)
+        if codes.meets_all(error):
+            if len(templates) == 1 or codes.is_passing(error):
+                warn(model, error, connection, now)
+                return
+            parts = [dict(rows)]  # a filter of one template may follow a relationship to a table of others
+        elif len(rows) * len(templates) == 1:
+            warn(model, error, connection, now)
             return
-        for key, row in rows.items():  # the others go on
+        else:
+            parts = [{key: row} for key, row in rows.items()]  # the others go on
+        for part in parts:
             for template in templates:
-                _follow(session, connection, (app, model, [template]), {key: row}, now, moved)
+                _follow(session, connection, (app, model, [template]), part, now, moved)
         return
     if any(a.action != "skip" for a in actions):
         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
-
-
-def _warn(model: str, error: Exception) -> None:
-    log.warning("%s: the row's tasks could not be planned: %s: %s", model, type(error).__name__, error)
 
 
 # Flushes
@@ -242,9 +264,9 @@ def _flushed(session: Session, rows: list[tuple[Any, bool, set[str]]], now: date
         try:
             _flushed_of(session, cls, app, model, some, now, gone)
         except Exception as error:
-            if ledger.took_the_transaction(error):
+            if took_the_transaction(error):
                 raise
-            _warn(model, error)
+            warn(model, error, None, now)
 
 
 def _chunks(keys: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -275,7 +297,7 @@ def _flushed_of(
         try:
             key = key_of(row, dialect)
         except ValueError as error:
-            _warn(model, error)
+            warn(model, error, None, now)
             continue
         keys[key] = None if gone else row
         if new or changed & fields:
@@ -283,7 +305,7 @@ def _flushed_of(
     if not keys:
         return
     connection = session.connection(bind_arguments={"mapper": sa_inspect(cls)})
-    if _has_ledger(connection):
+    if not is_elsewhere(connection, cls, model, now):
         for part in _chunks(keys):
             _follow(session, connection, (app, model, templates), {k: keys[k] for k in part}, now, moved)
 
@@ -293,21 +315,6 @@ def _changed(row: Any) -> set[str]:
     state = sa_inspect(row)
     perhaps = set(state.mapper.attrs.keys()) - state.unmodified
     return {name for name in perhaps if state.attrs[name].history.has_changes()} | set(state.expired_attributes)
-
-
-def _has_ledger(connection: Connection) -> bool:
-    engine = connection.engine
-    if engine in _with_ledger:
-        return True
-    if ledger.version(connection) == ledger.SCHEMA_VERSION:
-        _with_ledger.add(engine)
-        return True
-    if engine not in _warned:
-        _warned.add(engine)
-        log.warning(
-            "%r has no ledger: run `jittask db upgrade`; until then rows are found by the sync only", engine.url
-        )
-    return False
 
 
 def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
@@ -335,26 +342,36 @@ def _after_begin(session: Session, _transaction: Any, connection: Connection) ->
 def _before_commit(session: Session) -> None:
     """What statements have changed is planned last, when it is certain what there is to plan."""
     for app, model, touched in statements.taken(session):
+        connection, now = None, clock.now()
         try:
-            connection = session.connection(bind_arguments={"mapper": sa_inspect(app.getElement(model))})
-            if _has_ledger(connection):
-                with Apart(connection) as apart:
-                    with apart.first():
-                        pass  # the savepoint only
-                    followed = statements.follow(app, connection, model, app.row_templates(model), touched, clock.now())
-                    changed = [a for actions in followed for a in actions if a.action != "skip"]
-                if changed:
-                    session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
+            cls = app.getElement(model)
+            connection = session.connection(bind_arguments={"mapper": sa_inspect(cls)})
+            if is_elsewhere(connection, cls, model, now):
+                continue
+            with Apart(connection) as apart:
+                apart.begin()
+                if not has_ledger(connection, apart, now):
+                    continue
+                followed = statements.follow(app, connection, model, app.row_templates(model), touched, now)
+                changed = [a for actions in followed for a in actions if a.action != "skip"]
+            if changed:
+                session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
         except Exception as error:
-            if ledger.took_the_transaction(error):
+            if took_the_transaction(error):
                 raise
-            _warn(model, error)
+            warn(model, error, connection, now)
 
 
 def _before_execute(connection: Connection, statement: Any, many: Any, params: Any, _options: Any) -> None:
-    if isinstance(statement, statements.KINDS):
-        _load_current()
+    if not isinstance(statement, statements.KINDS):
+        return
+    _load_current()
+    try:
         statements.note(connection, statement, many or ([params] if params else []))
+    except Exception as error:
+        if took_the_transaction(error):
+            raise
+        warn_of_statement(connection, statement.table, error, clock.now())
 
 
 def _after_rollback(session: Session) -> None:
@@ -369,7 +386,10 @@ def _after_soft_rollback(session: Session, _transaction: Any) -> None:
 def _after_commit(session: Session) -> None:
     for app, database in () if _held(session) else session.info.pop(_CHANGED, ()):
         for nudge in _nudges:
-            nudge(app, database)
+            try:
+                nudge(app, database)
+            except RuntimeError as error:  # no thread can be started: the row is saved, and the sync finds it
+                log.debug("left to the next sync: %s", error)
 
 
 def _held(session: Session) -> bool:
@@ -391,6 +411,8 @@ def _load_current() -> None:
         _resolvers[0]().models()
     except JittaskError as error:
         log.debug("no app to follow: %s", error)
+    except Exception:
+        log.exception("the app could not be loaded: saves are found by the sync only")
 
 
 _loaded: list[bool] = []

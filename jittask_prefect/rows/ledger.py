@@ -38,12 +38,12 @@ from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from ..errors import LedgerError
-from .prepared import Prepared, prepared
+from .prepared import Prepared, prepared, schema_of
 
 SCHEMA_VERSION = "3"
 NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
 OPEN = ("pending", "executing")
-MYSQL_DUPLICATE, MYSQL_DEADLOCK = 1062, 1213
+MYSQL_DUPLICATE = 1062
 FINAL = ("completed", "error", "ended")
 
 
@@ -156,7 +156,7 @@ states: Any = State.__table__  # type: ignore[attr-defined]
 
 def version(connection: Connection) -> str | None:
     """The version of the tables, None where there are none."""
-    if not sa_inspect(connection).has_table("jittask_state"):
+    if not sa_inspect(connection).has_table("jittask_state", schema=schema_of(connection)):
         return None
     return get(connection, "schema")
 
@@ -276,11 +276,6 @@ def _unless_there(connection: Connection, table: Any, values: Mapping[str, Any])
     columns = list(values)
     name = ("insert", table.name, *columns)
     return prepared(connection, name, lambda: kind.insert(table).on_conflict_do_nothing(), columns)
-
-
-def took_the_transaction(error: Exception) -> bool:
-    """Whether an error has undone the caller's transaction as well: a deadlock on MariaDB."""
-    return getattr(getattr(error, "orig", None), "args", ())[:1] == (MYSQL_DEADLOCK,)
 
 
 def of_rows(

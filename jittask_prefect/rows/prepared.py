@@ -24,10 +24,14 @@ class Prepared:
         statement: An INSERT, UPDATE, DELETE or SELECT.
         dialect: The database's.
         columns: The columns that an INSERT sets.
+        schema: Where its tables are; absent where the connection looks by itself.
     """
 
-    def __init__(self, statement: Any, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
-        compiled = statement.compile(dialect=dialect, column_keys=columns)
+    def __init__(
+        self, statement: Any, dialect: Dialect, columns: Sequence[str] | None = None, schema: str | None = None
+    ) -> None:
+        place = {"schema_translate_map": {None: schema}, "render_schema_translate": True} if schema else {}
+        compiled = statement.compile(dialect=dialect, column_keys=columns, **place)
         self.sql = str(compiled)
         self._fixed = dict(compiled.params)
         self._order: list[str] | None = compiled.positiontup
@@ -55,7 +59,7 @@ class Prepared:
                 for values in given:
                     cursor.execute(self.sql, values)
         except Exception as error:
-            raise _wrapped(connection, self.sql, error) from error
+            raise wrapped(connection, self.sql, error) from error
         return cursor
 
     def records(self, cursor: Any) -> Iterable[list[Any]]:
@@ -82,7 +86,8 @@ def _impl(of: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
     return of.dialect_impl(dialect)
 
 
-def _wrapped(connection: Connection, sql: str, error: Exception) -> BaseException:
+def wrapped(connection: Connection, sql: str, error: Exception) -> BaseException:
+    """A driver's own error as SQLAlchemy raises it."""
     dialect = connection.dialect
     return DBAPIError.instance(sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect)
 
@@ -90,11 +95,17 @@ def _wrapped(connection: Connection, sql: str, error: Exception) -> BaseExceptio
 _known: WeakKeyDictionary[Dialect, dict[Any, Prepared]] = WeakKeyDictionary()
 
 
+def schema_of(connection: Connection) -> str | None:
+    """Where tables without a schema of their own are for a connection, by its `schema_translate_map`."""
+    names = connection.get_execution_options().get("schema_translate_map")
+    return names.get(None) if names else None
+
+
 def prepared(
     connection: Connection, name: Any, make: Callable[[], Any], columns: Sequence[str] | None = None
 ) -> Prepared:
-    """The statement of a name, made and compiled once for each dialect."""
-    known = _known.setdefault(connection.dialect, {})
-    if name not in known:
-        known[name] = Prepared(make(), connection.dialect, columns)
-    return known[name]
+    """The statement of a name, made and compiled once for each dialect and schema."""
+    known, schema = _known.setdefault(connection.dialect, {}), schema_of(connection)
+    if (name, schema) not in known:
+        known[name, schema] = Prepared(make(), connection.dialect, columns, schema)
+    return known[name, schema]

@@ -22,6 +22,7 @@ from ..elements.q_bind import Column, Kind, column
 from ..elements.types import DateFieldType
 from ..schedule.reach import Reach
 from . import spelled
+from .apart import nested
 from .keys import key_text, key_value
 from .ledger import entries
 
@@ -171,11 +172,11 @@ class Scan:
     ) -> tuple[list[Dated | Unreadable], Sequence[Any] | None, int]:
         """The rows of a query, the last one's key, and their number."""
         try:
-            with connection.begin_nested():
+            with nested(connection):
                 records = connection.execute(query).all()
         except UNREADABLE:
             # Some row holds what is no date. Keys are read without it, and then the rows one by one where need be.
-            with connection.begin_nested():
+            with nested(connection):
                 keys = [tuple(record) for record in connection.execute(query.with_only_columns(*self.keys))]
             found: list[Dated | Unreadable] = []
             for start in range(0, len(keys), CHUNK):
@@ -186,7 +187,7 @@ class Scan:
 
     def _by_halves(self, connection: Connection, values: list[tuple[Any, ...]]) -> Iterator[Dated | Unreadable]:
         try:
-            with connection.begin_nested():
+            with nested(connection):
                 found = connection.execute(select(*self.columns).where(self._one_of(values))).all()
         except UNREADABLE as error:
             if len(values) == 1:

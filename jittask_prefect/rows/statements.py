@@ -28,6 +28,7 @@ from ..elements.app import App
 from ..elements.registry import owners_of_table
 from ..elements.types import DateFieldType
 from . import watermarks
+from .apart import Apart
 from .keys import key_text
 from .plan import Action, Report
 from .planning import Look
@@ -54,25 +55,22 @@ def began(session: Session, connection: Connection) -> None:
 
 
 def note(connection: Connection, statement: Insert | Update | Delete, params: Params) -> None:
-    """Remember what a statement is about to do; nothing of it may make the statement fail."""
+    """Remember what a statement is about to do; its caller sees to it that no error makes the statement fail."""
     found = _session_of.get(connection)
     session = found() if found is not None else None
     if session is None or FLUSHING in session.info:
         return
-    try:
-        table: Any = statement.table
-        for cls, app, model in owners_of_table(table):
-            templates = app.row_templates(model)
-            if not templates or (isinstance(statement, Update) and not _concerns(statement, params, cls, templates)):
-                continue
-            touched = session.info.setdefault(TOUCHED, {}).setdefault((app, model), Touched())
-            if not isinstance(statement, Delete):
-                touched.new = True
-            if not isinstance(statement, Insert):
-                keys = list(sa_inspect(cls).primary_key)
-                touched.keys.update(_keys(connection, statement, keys, params))
-    except Exception as error:  # noqa: BLE001  the sync finds the rows
-        log.warning("%s: the rows of a statement were not looked up: %s", getattr(statement, "table", ""), error)
+    table: Any = statement.table
+    for cls, app, model in owners_of_table(table):
+        templates = app.row_templates(model)
+        if not templates or (isinstance(statement, Update) and not _concerns(statement, params, cls, templates)):
+            continue
+        touched = session.info.setdefault(TOUCHED, {}).setdefault((app, model), Touched())
+        if not isinstance(statement, Delete):
+            touched.new = True
+        if not isinstance(statement, Insert):
+            with Apart(connection) as apart:
+                touched.keys.update(_keys(connection, statement, list(sa_inspect(cls).primary_key), params, apart))
 
 
 def taken(session: Session) -> list[tuple[App, str, Touched]]:
@@ -128,10 +126,13 @@ def _concerns(statement: Update, params: Params, cls: type[Any], templates: Sequ
     return not names or not wanted.isdisjoint(names)
 
 
-def _keys(connection: Connection, statement: Update | Delete, keys: Sequence[Any], params: Params) -> Iterator[str]:
+def _keys(
+    connection: Connection, statement: Update | Delete, keys: Sequence[Any], params: Params, apart: Apart
+) -> Iterator[str]:
     """The keys of the rows that an UPDATE or DELETE is about to touch."""
     named = _named(statement, keys, params)
     if named is None:
+        apart.begin()
         query = select(*keys)
         if statement.whereclause is not None:
             query = query.where(statement.whereclause)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from shop import MODEL, Server, Shop, model_of, rows_task
 
-from jittask_prefect.rows import hooks
+from jittask_prefect.rows import hindrance
 
 ON_SQLITE = False  # test_due, test_window, test_identity and test_hooks
 Make = Callable[..., Shop]
@@ -529,7 +529,7 @@ def test_without_tables_a_save_goes_on(on: Make) -> None:
     s = on()
     s.raw("DROP TABLE jittask_ledger")
     s.raw("DROP TABLE jittask_state")
-    hooks._with_ledger.clear()
+    hindrance.forget()
     s.save(id=1, at=TEN)
     assert s.row(1).at == TEN
 

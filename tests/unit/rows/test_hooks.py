@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session as PlainSession
 from sqlmodel import Session
 
-from jittask_prefect.rows import hooks
+from jittask_prefect.rows import hindrance, hooks
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -181,7 +181,7 @@ def test_without_tables_a_save_goes_on_and_says_so_once(shop: Make, caplog: pyte
     s = shop()
     s.raw("DROP TABLE jittask_ledger")
     s.raw("DROP TABLE jittask_state")
-    hooks._with_ledger.clear()
+    hindrance.forget()
     with caplog.at_level(logging.WARNING):
         s.save(id=1, at=TEN)
         s.save(id=2, at=TEN)

@@ -10,7 +10,7 @@ import pytest
 from shop import COUNT, GONE, Shop, model_of, rows_task, utc
 from sqlalchemy import text
 
-from jittask_prefect.rows import hooks, planning
+from jittask_prefect.rows import hindrance, planning
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -156,7 +156,7 @@ def test_without_tables_a_save_goes_on(pg: Make) -> None:
     s = pg()
     s.raw("DROP TABLE jittask_ledger")
     s.raw("DROP TABLE jittask_state")
-    hooks._with_ledger.clear()
+    hindrance.forget()
     s.save(id=1, at=TEN)
     assert s.row(1).at == TEN
 
