@@ -11,7 +11,8 @@ from sqlalchemy import inspect as sa_inspect
 
 from ..errors import ConfigError, JittaskError, Problem, UnknownElement
 from ..schedule import rules
-from ..schedule.moves import REACH
+from ..schedule.instants import EARLIEST
+from ..schedule.timer import Timer
 from .config import NAME, NAME_TEXT, TaskCfg, read_json
 from .q import parse
 from .q_bind import Kind, column
@@ -74,11 +75,22 @@ def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
     if cfg.holiday_policy != "next" and not template.timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
+    if cfg.rows and _never(template.timer, now):
+        yield "it is never due: holidays or weekends take away each occurrence of every row"
     series = template.timer.series() if cfg.start_time is not None else None
     if series is not None and cfg.start_time is not None and series.next(now) is None:
-        ever = series.next(cfg.start_time - timedelta(days=REACH)) is not None
+        ever = series.next(EARLIEST) is not None
         never = "it is never due: no occurrence lies between startTime and endTime, or holidays take away each"
         yield "it is over: its last occurrence lies in the past" if ever else never
+
+
+def _never(timer: Timer, now: datetime) -> bool:
+    """Whether rows of whatever date have no occurrence from now on, since each falls on a day that is left out."""
+    cfg, moves = timer.cfg, timer.moves
+    if not moves.active or (cfg.holiday_policy != "skip" and not timer.fine) or cfg.end_time is not None:
+        return False
+    rows = (timer.series(datetime(now.year, 1, 1, 9) - timedelta(days=n)) for n in range(31))
+    return all(series is None or series.next(now) is None for series in rows)
 
 
 def _element_folders(app: App) -> Iterator[tuple[str, Path]]:

@@ -57,8 +57,9 @@ def next_times(
         return [_one(timer.series(start, end), now) for start, end in pairs]
     after = bound(now, zone)
     today = after.astimezone(zone).date()
+    earlier = shifted(after, -3 * DAY).astimezone(zone).date()
     # Whoever began before this day has begun whatever a holiday can carry to yesterday or later.
-    reach = timer.moves.reach(today - 2 * DAY, today)[0] - DAY
+    reach = timer.moves.reach(earlier, today)[0]
     settled = datetime(reach.year, reach.month, reach.day)
     found: dict[int, _Found] = {}
     combine, times = datetime.combine, list[datetime | None]()

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import Problem
 from ..shape import shown
 from .cron import Cron
+from .encode import DENSEST, base_of
 from .recur import Elapsed, recurrence
 from .rrule import RRule
 from .spec import Offset, Repeat, TimerCfg
@@ -30,7 +31,9 @@ TAKES: Mapping[str, frozenset[str]] = {
 }
 CUSTOM = ("cron", "rrule", "dates")
 SOME_START = datetime(2024, 1, 1)
-"""From where a row's rule is tried out: the rows' own dates are not known yet."""
+"""From where a row's rule is counted: the rows' own dates are not known yet."""
+YEARS = {"month": 12, "week": 52, "day": 365, "hour": 365 * 24, "minute": 365 * 1440, "second": 365 * 86400}
+"""How many of a unit are a year."""
 
 
 def check(cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Bad, key: str) -> list[Problem]:
@@ -92,6 +95,10 @@ def _start_and_end(cfg: TimerCfg, raw: Mapping[Any, Any], rows: bool, bad: Bad, 
             say(name, shown(raw[name]), f"no such key with endTimeType {cfg.end_time_type}")
 
 
+def _moment(at: date) -> datetime:
+    return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day)
+
+
 def _ends_before(start: datetime, end: date) -> bool:
     return end < start if isinstance(end, datetime) else end < start.date()
 
@@ -109,6 +116,8 @@ def _offset(name: str, offset: Offset, bad: Bad, say: Say) -> None:
         say(f"{name}.offset", str(offset.offset), "0 or more: offsetType -1 says that it is before")
     if offset.offset_type == 0 and offset.offset and "offset_type" in given:
         say(f"{name}.offset", str(offset.offset), "0 or absent with offsetType 0 (on time)")
+    if abs(offset.amount) // YEARS.get(offset.unit, 1) > 9999:
+        say(f"{name}.offset", str(offset.offset), f"less than 9,999 years of offsetUnit {offset.unit}")
     if offset.time is not None and offset.fine:
         say(f"{name}.time", f"a time with offsetUnit {offset.unit}", "a time only with day, week, month or year")
 
@@ -179,15 +188,28 @@ def _month_or_year(repeat: Repeat, has: set[str], broken: set[str], say: Say) ->
 def _matches(cfg: TimerCfg, say: Say) -> None:
     """Refuse what has no occurrence at all, found by a search of bounded length."""
     repeat = cfg.repeat
-    start = cfg.start_time or SOME_START
-    if repeat.rrule is not None and not RRule.read(repeat.rrule).at(start).matches():
-        say("repeat.rrule", shown(repeat.rrule), "a rule that matches some day; this one never does")
+    start = cfg.start_time
+    if repeat.rrule is not None:
+        rule = RRule.read(repeat.rrule)
+        if not (rule.possible() if start is None else rule.at(start).matches()):
+            say("repeat.rrule", shown(repeat.rrule), "a rule that matches some day; this one never does")
+            return
+        # For a scheduled task `rules.check` says so.
+        if start is None and (per_day := base_of(repeat, SOME_START).per_day) > DENSEST:
+            say("repeat.rrule", f"{per_day:g} occurrences a day", f"at most {DENSEST}")
+    if start is None:
+        ends = cfg.end_time
+        if (
+            repeat.dates is not None
+            and ends is not None
+            and all(_ends_before(_moment(at), ends) for at in repeat.dates)
+        ):
+            say("repeat.dates", "no date up to endTime", f"at least one date up to {ends}")
         return
-    cycle = None if cfg.start_time is None else recurrence(repeat, start)
-    if cycle is None or isinstance(cycle, Elapsed):
+    cycle = recurrence(repeat, start)
+    if isinstance(cycle, Elapsed):
         return
-    # Every other rule has a time within some years, or none at all.
-    first = next(cycle.wall(start, datetime.max), None)
+    first = cycle.first(start)
     if repeat.dates is not None:
         if first is None or (cfg.end_time is not None and _ends_before(first, cfg.end_time)):
             say("repeat.dates", "no date within startTime and endTime", f"at least one date from {start} on")

@@ -22,6 +22,11 @@ FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("day of week", 0, 7, WEEKDAYS),
 )
 
+LONGEST = 1000
+"""Characters of an expression."""
+RAREST = 41
+"""Years within which each date and weekday that an expression names comes: February 29 on a Monday skips 2100."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cron:
@@ -47,6 +52,8 @@ class Cron:
         Raises:
             ValueError: The text says what is allowed.
         """
+        if len(text) > LONGEST:
+            raise ValueError(f"five fields of at most {LONGEST} characters, not {len(text)}")
         parts = text.split()
         if len(parts) != 5:
             what = "six fields are refused: seconds are not read the same everywhere" if len(parts) == 6 else ""
@@ -117,12 +124,29 @@ class CronSeries:
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
-        day, last = low.date(), high.date()
-        while day <= last:
+        for day in self._days(low.date(), high.date()):
+            for clock in self.times:
+                if low <= (at := datetime.combine(day, clock)) < high:
+                    yield at
+
+    def first(self, low: datetime) -> datetime | None:
+        low = max(low, self.start)
+        upto = date(min(low.year + RAREST, 9999), 12, 31)
+        times = (datetime.combine(day, clock) for day in self._days(low.date(), upto) for clock in self.times)
+        return next((at for at in times if at >= low), None)
+
+    def _days(self, low: date, high: date) -> Iterator[date]:
+        """The days that match, month by month."""
+        day = low
+        while day <= high:
+            if day.month not in self.cron.months:
+                month = day.year * 12 + day.month
+                if month // 12 > 9999:
+                    return
+                day = date(month // 12, month % 12 + 1, 1)
+                continue
             if self.cron.matches(day):
-                for clock in self.times:
-                    if low <= (at := datetime.combine(day, clock)) < high:
-                        yield at
+                yield day
             if day == date.max:
                 return
             day += timedelta(1)

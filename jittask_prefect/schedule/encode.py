@@ -8,10 +8,13 @@ from datetime import date, datetime, timedelta
 
 from .cron import Cron
 from .recur import midnight
-from .rrule import SECONDS, WEEKDAYS, RRule, RRuleSeries
+from .rrule import RRule, RRuleSeries
+from .rrule_text import SECONDS, WEEKDAYS
 from .spec import Repeat
 
 DAY = timedelta(1)
+DENSEST = 1440
+"""Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
 
 
 @dataclass(frozen=True, slots=True)

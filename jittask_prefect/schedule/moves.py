@@ -9,9 +9,6 @@ from functools import cached_property
 from .calendar import LAST_ORDINAL, Calendar, Days, seek
 from .spec import Policy
 
-REACH = 1000
-"""Days within which a working day must lie; else the occurrence is dropped (a calendar that is closed for years)."""
-
 WEEKEND = "weekend"
 
 
@@ -62,10 +59,23 @@ class Moves:
             return first, last
         low, high = first, last
         if self.policy != "previous":
-            low = self._seek(first, -1) or _shift(first, -REACH)
+            low = self._seek(first, -1) or date.min
         if self.policy != "next":
-            high = self._seek(last, 1) or _shift(last, REACH)
+            high = self._seek(last, 1) or date.max
         return low, high
+
+    def around(self, first: date, last: date) -> tuple[date, date]:
+        """The days between which whatever falls on, or is moved away from, `first`..`last` takes place."""
+        if not self.active or self.policy == "skip":
+            return first, last
+        return self._seek(first, -1) or date.min, self._seek(last, 1) or date.max
+
+    def open_after(self, day: date) -> date | None:
+        """The first day after a blocked `day` that is not blocked; None where there is none."""
+        for ordinal in range(day.toordinal() + 1, LAST_ORDINAL + 1):
+            if self.blocked(at := date.fromordinal(ordinal)) is None:
+                return at
+        return None
 
     @cached_property
     def _days(self) -> Days:
@@ -77,13 +87,6 @@ class Moves:
         return self._days.rests if self.holidays else self._days.weekends
 
     def _seek(self, day: date, step: int) -> date | None:
-        """The nearest working day after (step 1) or before (-1) `day`, at most REACH days away."""
-        ordinal = day.toordinal()
-        found = seek(self._days, self._off, ordinal, step)
-        return date.fromordinal(found) if found is not None and abs(found - ordinal) <= REACH else None
-
-
-def _shift(day: date, days: int) -> date:
-    """`day` moved by `days`, held within what a date can say."""
-    ordinal = min(max(day.toordinal() + days, 1), LAST_ORDINAL)
-    return date.fromordinal(ordinal)
+        """The nearest working day after (step 1) or before (-1) `day`."""
+        found = seek(self._days, self._off, day.toordinal(), step)
+        return None if found is None else date.fromordinal(found)

@@ -75,6 +75,8 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
     spans: tuple[tuple[Wall, Wall], ...] = ((None, highest),)
     if timer.fine:
         return Reach(spans, None, _end(timer, low))
+    if (anchors[-1][1] - anchors[0][0]).days > MANY_DAYS:
+        return Reach(spans, None, _end(timer, low))
     # Of a rule whose days the row's date does not decide, none may lie here.
     begun = [day for first, last in anchors for day in _days(first, last)]
     days = _starts(repeat, begun)
@@ -181,7 +183,7 @@ def _end(timer: Timer, low: datetime) -> Wall:
         return None
     first = timer.moves.reach(_wall(low, timer, -1).date(), _wall(low, timer, -1).date())[0]
     found = _undo(timer, cfg.end_offset, midnight(first), midnight(first))[0]
-    return None if found is None else found - 2 * DAY
+    return None if found is None or found - datetime.min <= 2 * DAY else found - 2 * DAY
 
 
 def _starts(repeat: Repeat, days: list[date]) -> frozenset[tuple[int, int]]:

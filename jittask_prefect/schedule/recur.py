@@ -10,6 +10,7 @@ from calendar import monthrange
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from math import lcm
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Recurrence(Protocol):
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         """The naive wall times n with low <= n < high, none before the start, in order."""
+
+    def first(self, low: datetime) -> datetime | None:
+        """The first wall time from `low` on; None where there is none. The search ends, whatever the cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,10 @@ class Listed:
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
         return (at for at in self.times if low <= at < high)
+
+    def first(self, low: datetime) -> datetime | None:
+        low = max(low, self.start)
+        return next((at for at in self.times if at >= low), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,15 @@ class Days:
                 at = datetime.combine(day, clock)
                 if low <= at < high:
                     yield at
+
+    def first(self, low: datetime) -> datetime | None:
+        low, clock = max(low, self.start), self.start.time()
+        upto = self._same_again(low.date())
+        return next((at for day in self.days(low.date(), upto) if (at := datetime.combine(day, clock)) >= low), None)
+
+    def _same_again(self, low: date) -> date:
+        """A day up to which the cycle has a day, if it has any from `low` on."""
+        return date.max
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +166,11 @@ class Monthly(Days):
     @property
     def pace(self) -> timedelta:
         return timedelta(min(31 * self.period, 1_000_000))
+
+    def _same_again(self, low: date) -> date:
+        # The calendar is the same again after 4,800 months.
+        months = low.year * 12 + low.month + lcm(self.period, 4800)
+        return date(months // 12, 1, 1) if months // 12 <= 9999 else date.max
 
     def days(self, low: date, high: date) -> Iterator[date]:
         first = self.start.year * 12 + self.start.month - 1
@@ -207,16 +229,19 @@ def recurrence(repeat: Repeat, start: datetime) -> Recurrence | Elapsed:
     return Monthly(start, period * 12, months, numbers, repeat.week, weekdays, keep)
 
 
-def phase(repeat: Repeat) -> Callable[[datetime], int] | None:
+def phase(repeat: Repeat, *, custom: bool = False) -> Callable[[datetime], int] | None:
     """Which starts share their days: two starts of one number have the same days from the later one on.
 
     Args:
         repeat: A validated repeat.
+        custom: Rules that name their days themselves count too: then all starts share them.
 
     Returns:
         From a start's wall time to that number; None for cycles that are not made of whole days.
     """
     kind, period = repeat.repeat_type, repeat.period
+    if custom and kind == "custom" and _names_days(repeat):
+        return lambda at: 0
     if kind == "day":
         return lambda at: at.toordinal() % period
     if kind == "week":
@@ -237,6 +262,13 @@ def phase(repeat: Repeat) -> Callable[[datetime], int] | None:
     if period == 1 and by_day:
         return (lambda at: at.month * 32 + at.day) if kind == "year" and by_month else (lambda at: at.day)
     return number
+
+
+def _names_days(repeat: Repeat) -> bool:
+    from .rrule import RRule
+
+    rule = RRule.read(repeat.rrule) if repeat.rrule is not None else None
+    return repeat.cron is not None or (rule is not None and rule.names_days)
 
 
 def _custom(repeat: Repeat, start: datetime) -> Recurrence:

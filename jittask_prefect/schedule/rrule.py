@@ -8,24 +8,25 @@ at every question. Where both answer, they answer alike (a test compares them); 
 from __future__ import annotations
 
 from calendar import isleap, monthrange
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
-from math import gcd
+from itertools import islice, repeat
+from math import gcd, lcm, prod
 
-from ..shape import shown
+from .rrule_text import FREQS, SECONDS, Numbers, read
 
-FREQS = ("SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
-SECONDS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600}
-WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
-PARTS = {
-    "BYMONTH": (1, 12, False), "BYWEEKNO": (1, 53, True), "BYYEARDAY": (1, 366, True), "BYMONTHDAY": (1, 31, True),
-    "BYHOUR": (0, 23, False), "BYMINUTE": (0, 59, False), "BYSECOND": (0, 59, False), "BYSETPOS": (1, 366, True),
-}  # fmt: skip
-DAYS_TRIED = 20_000
-"""Days and months looked at before a rule counts as one that never matches: 54 years of days, 500 of Februaries."""
+TRIES = 20_000
+"""Days, months and clock times looked at before a rule counts as one that never matches: 54 years of days."""
+MOST_CLOCKS = 10_000
+"""Clock times of a day that are read at all; a task may have 1,440."""
+CALENDAR = {"DAILY": 146_097, "WEEKLY": 20_871, "MONTHLY": 4800, "YEARLY": 400}
+"""Days, weeks, months and years after which the calendar is the same again: in 400 years."""
+MOST_DAYS = {"DAILY": 1, "WEEKLY": 7, "MONTHLY": 31, "YEARLY": 366}
 
-Numbers = frozenset[int]
+LAST_ORDINAL = date.max.toordinal()
+
 NONE: Numbers = frozenset()
 
 
@@ -49,31 +50,7 @@ class RRule:
         Raises:
             ValueError: The text says what is allowed.
         """
-        body = text.strip()
-        body = body[6:] if body.upper().startswith("RRULE:") else body
-        if "\n" in body or "DTSTART" in body.upper():
-            raise ValueError("one RRULE line without DTSTART: the rule starts at the start")
-        parts: dict[str, str] = {}
-        for item in body.split(";"):
-            name, equals, value = item.strip().upper().partition("=")
-            if not equals or not value or name in parts:
-                raise ValueError(f"NAME=VALUE parts joined by ';', each name once, not {shown(item)}")
-            parts[name] = value
-        for name in ("COUNT", "UNTIL"):
-            if name in parts:
-                raise ValueError(f"an RRULE without {name}: endTime says when it ends")
-        freq = parts.pop("FREQ", "")
-        if freq not in FREQS:
-            raise ValueError(f"FREQ= one of {', '.join(FREQS)}")
-        interval = _numbers("INTERVAL", parts.pop("INTERVAL", "1"), 1, 1_000_000, False)
-        start = parts.pop("WKST", "MO")
-        if start not in WEEKDAYS:
-            raise ValueError(f"WKST= one of {', '.join(WEEKDAYS)}")
-        weekdays = _weekdays(parts.pop("BYDAY")) if "BYDAY" in parts else frozenset()
-        if unknown := [name for name in parts if name not in PARTS]:
-            raise ValueError(f"the parts FREQ, INTERVAL, WKST, BYDAY, {', '.join(PARTS)}; not {unknown[0]}")
-        by = {name: _numbers(name, value, *PARTS[name]) for name, value in parts.items()}
-        rule = cls(freq, min(interval), WEEKDAYS.index(start), by, weekdays)
+        rule = cls(*read(text))
         rule._check()
         return rule
 
@@ -87,6 +64,22 @@ class RRule:
         """Whether it has several times on a day, which makes it finer than a day where no BYSETPOS picks among them."""
         clocks = [len(self.part(name)) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")]
         return self.finer or (max(clocks) > 1 and not self.part("BYSETPOS"))
+
+    @property
+    def names_days(self) -> bool:
+        """Whether every start has the same days, from the start on."""
+        days = self.by.keys() & {"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY"} or self.weekdays or self.freq == "DAILY"
+        return self.interval == 1 and not self.finer and bool(days)
+
+    @property
+    def clocks(self) -> int:
+        """How many clock times its BYHOUR, BYMINUTE and BYSECOND make together on a day, where they decide alone."""
+        return 0 if self.finer else prod(max(1, len(self.part(name))) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
+
+    def possible(self) -> bool:
+        """Whether some start has an occurrence: then a start at that time has one too, whatever the interval."""
+        hour, minute, second = (min(self.part(name), default=0) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
+        return replace(self, interval=1).at(datetime(2000, 1, 1, hour, minute, second)).matches()
 
     def part(self, name: str) -> Numbers:
         """The numbers of a BY part; empty where it is absent."""
@@ -127,6 +120,8 @@ class RRule:
             raise ValueError("BYMONTHDAY not with FREQ=WEEKLY")
         if self.part("BYSETPOS") and (self.finer or not (len(self.by) > 1 or self.weekdays)):
             raise ValueError("BYSETPOS only with FREQ=DAILY or longer, beside another BY part")
+        if self.clocks > MOST_CLOCKS:
+            raise ValueError(f"at most 1440 clock times a day (BYHOUR, BYMINUTE, BYSECOND), not {self.clocks}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +152,19 @@ class RRuleSeries:
 
     def matches(self) -> bool:
         """Whether the rule has any time at all, by a search of bounded length (RFC 5545 sets no bound)."""
-        if self.rule.finer and not self._reachable():
-            return False
-        return any(
-            datetime.combine(day, clock) >= self.start
-            for day, clocks in self._with_times(self._days(self.start.date(), date.max, budget=DAYS_TRIED))
-            for clock in clocks
-        )
+        return self.first(self.start) is not None
+
+    def first(self, low: datetime) -> datetime | None:
+        low = self._from(low)
+        if not self._reachable():
+            return None
+        tries: Iterator[object] = iter(range(TRIES))
+        days = self._days(low.date(), self._same_again(low.date()), tries)
+        for day, clocks in self._with_times(days, low, tries=tries):
+            for clock in clocks:
+                if (at := datetime.combine(day, clock)) >= low:
+                    return at + self.fraction
+        return None
 
     def on(self, day: date) -> bool:
         """Whether it has a time on a day."""
@@ -172,22 +173,29 @@ class RRuleSeries:
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         # What a rule says in whole seconds lies between these; the fraction is put on top.
-        low, high = max(low - self.fraction if low > self.start else low, self.start), high - self.fraction
+        low, high = self._from(low), high - self.fraction
         if high <= low:
             return
-        for day, clocks in self._with_times(self._days(low.date(), high.date()), low, high):
+        for day, clocks in self._with_times(self._days(low.date(), high.date(), repeat(None)), low, high):
             for clock in clocks:
                 if low <= (at := datetime.combine(day, clock)) < high:
                     yield at + self.fraction
 
+    def _from(self, low: datetime) -> datetime:
+        return low - self.fraction if low - self.start > self.fraction else self.start
+
     def _with_times(
-        self, days: Iterator[date], low: datetime = datetime.min, high: datetime = datetime.max
+        self,
+        days: Iterator[date],
+        low: datetime = datetime.min,
+        high: datetime = datetime.max,
+        tries: Iterator[object] = repeat(None),  # noqa: B008  it has no end and no state
     ) -> Iterator[tuple[date, Iterable[time]]]:
         """The days with their clock times; where the rule is finer than a day, at least those within low..high."""
         if self.rule.finer:
             for day in days:
                 begin = low.time() if day == low.date() else time.min
-                yield day, self._fine_times(day, begin, high.time() if day == high.date() else time.max)
+                yield day, self._fine_times(day, begin, high.time() if day == high.date() else time.max, tries)
             return
         times = [
             time(h, m, s) for h in self._part("BYHOUR") for m in self._part("BYMINUTE") for s in self._part("BYSECOND")
@@ -200,67 +208,78 @@ class RRuleSeries:
         for day in days:
             if not first <= day <= last:
                 first, last = self._period(day)
+                deque(islice(tries, (last - first).days // 4), maxlen=0)  # a period costs more than a day
                 chosen = self._chosen(first, last, times)
             yield day, chosen.get(day, [])
 
     def _part(self, name: str) -> list[int]:
         return sorted(self.rule.part(name))
 
-    def _days(self, low: date, high: date, budget: int | None = None) -> Iterator[date]:
-        """Days of the rule's periods that its day parts allow, before BYSETPOS; at most `budget` looked at."""
-        months = self.rule.part("BYMONTH")
-        day = low
-        while day <= high:
-            if budget is not None:
-                budget -= 1
-                if budget < 0:
-                    return
-            if months and day.month not in months:
-                following = _next_month(day)
-            else:
-                following = self._next_period(day)
-                if following is None:
-                    if self._allows(day):
-                        yield day
-                    following = day + timedelta(1) if day < date.max else None
-            if following is None:
-                return
-            day = following
+    def _same_again(self, low: date) -> date:
+        """The day from which on everything comes as it did since `low`; the calendar's last day where that is later."""
+        rule = self.rule
+        by_weekday = rule.finer or rule.freq in ("DAILY", "WEEKLY")
+        if not by_weekday or rule.by.keys() & {"BYMONTH", "BYMONTHDAY", "BYYEARDAY"}:
+            cycle = CALENDAR[rule.freq if rule.freq in CALENDAR else "DAILY"]
+        else:
+            cycle = 1 if rule.freq == "WEEKLY" else 7
+        if rule.finer:
+            return _later(low, lcm(self._step, cycle * 86400) // 86400) or date.max
+        return _later(low, lcm(rule.interval, cycle) * MOST_DAYS[rule.freq]) or date.max
 
-    def _next_period(self, day: date) -> date | None:
-        """None where `day` lies in a period of the rule, else the first day of the next such period."""
+    def _days(self, low: date, high: date, tries: Iterator[object]) -> Iterator[date]:
+        """Days of the rule's periods that its day parts allow, before BYSETPOS; at most so many tries are looked at."""
+        day: date | None = low
+        for _ in tries:
+            if day is None or day > high:
+                return
+            begin = self._in_period(day)
+            if begin == day:
+                if self._allows(day):
+                    yield day
+                begin = _later(day, 1)
+            day = begin
+
+    def _in_period(self, day: date) -> date | None:
+        """The first day from `day` on that lies in a month and may lie in a period of the rule; None: there is none."""
         rule, first = self.rule, self.start.date()
-        if rule.finer or rule.interval == 1:
-            return None
+        if (months := rule.part("BYMONTH")) and day.month not in months:
+            return _next_month(day)
+        if (numbers := rule.part("BYMONTHDAY")) and min(numbers) > 0 and day.day not in numbers:
+            number = min((n for n in numbers if n > day.day), default=32)
+            fits = number <= monthrange(day.year, day.month)[1]
+            return day.replace(day=number) if fits else _next_month(day)
+        if rule.finer:
+            return _later(day, self._behind(day) // 86400) if self._step > 86400 else day
+        if rule.interval == 1:
+            return day
         if rule.freq == "DAILY":
-            behind = -(day.toordinal() - first.toordinal()) % rule.interval
-            return _later(day, behind) if behind else None
+            return _later(day, -(day.toordinal() - first.toordinal()) % rule.interval)
         if rule.freq == "WEEKLY":
             begin = first.toordinal() - (first.weekday() - rule.week_start) % 7
             behind = -((day.toordinal() - begin) // 7) % rule.interval
-            return _later(day, behind * 7 - (day.toordinal() - begin) % 7) if behind else None
+            return _later(day, behind * 7 - (day.toordinal() - begin) % 7) if behind else day
         if rule.freq == "MONTHLY":
             behind = -((day.year - first.year) * 12 + day.month - first.month) % rule.interval
             month = day.year * 12 + day.month - 1 + behind
-            return (date(month // 12, month % 12 + 1, 1) if month // 12 <= 9999 else date.max) if behind else None
+            return day if not behind else date(month // 12, month % 12 + 1, 1) if month // 12 <= 9999 else None
         behind = -(day.year - first.year) % rule.interval
-        return (date(day.year + behind, 1, 1) if day.year + behind <= 9999 else date.max) if behind else None
+        return day if not behind else date(day.year + behind, 1, 1) if day.year + behind <= 9999 else None
 
     def _allows(self, day: date) -> bool:
         rule = self.rule
-        if (months := rule.part("BYMONTH")) and day.month not in months:
-            return False
         if numbers := rule.part("BYMONTHDAY"):
             length = monthrange(day.year, day.month)[1]
             if day.day not in numbers and day.day - length - 1 not in numbers:
                 return False
         if numbers := rule.part("BYYEARDAY"):
-            at = day.timetuple().tm_yday
-            if not numbers & {at, at - (366 if isleap(day.year) else 365) - 1}:
+            at = _day_of_year(day)
+            if at not in numbers and at - (366 if isleap(day.year) else 365) - 1 not in numbers:
                 return False
-        if (numbers := rule.part("BYWEEKNO")) and not numbers & _week_numbers(day, rule.week_start):
+        if rule.weekdays and not self._on_weekday(day):
             return False
-        return not rule.weekdays or self._on_weekday(day)
+        numbers = rule.part("BYWEEKNO")
+        return not numbers or not numbers.isdisjoint(_week_numbers(day, rule.week_start))
 
     def _on_weekday(self, day: date) -> bool:
         """Whether BYDAY allows the day: `MO`, or the n-th of the month, or of the year where no month is named."""
@@ -268,24 +287,20 @@ class RRuleSeries:
         if (0, weekday) in self.rule.weekdays:
             return True
         if self.rule.freq == "YEARLY" and not self.rule.part("BYMONTH"):
-            at, length = day.timetuple().tm_yday, 366 if isleap(day.year) else 365
+            at, length = _day_of_year(day), 366 if isleap(day.year) else 365
         else:
             at, length = day.day, monthrange(day.year, day.month)[1]
         nth, from_end = (at + 6) // 7, -((length - at) // 7 + 1)
         return bool({(nth, weekday), (from_end, weekday)} & self.rule.weekdays)
 
-    def _fine_times(self, day: date, begin: time, end: time) -> Iterator[time]:
+    def _fine_times(self, day: date, begin: time, end: time, tries: Iterator[object]) -> Iterator[time]:
         """The clock times of an allowed day, at least those within begin..end, of a rule finer than a day."""
         hours, minutes, seconds = (self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
-        unit = SECONDS[self.rule.freq]
-        step = unit * self.rule.interval
-        origin = self.start.replace(
-            minute=0 if unit == 3600 else self.start.minute, second=0 if unit > 1 else self.start.second
-        )
-        behind = int((origin - datetime.combine(day, time())).total_seconds()) % step
+        unit, step, behind = SECONDS[self.rule.freq], self._step, self._behind(day)
         # An hour early: BYMINUTE and BYSECOND put times after the step that they belong to.
         early = max(0, begin.hour - 1) * 3600
-        for at in range(behind + max(0, -((behind - early) // step)) * step, min(86400, end.hour * 3600 + 3600), step):
+        steps = range(behind + max(0, -((behind - early) // step)) * step, min(86400, end.hour * 3600 + 3600), step)
+        for at in self._steps(steps, tries):
             hour, minute = at // 3600, at // 60 % 60
             if (hours and hour not in hours) or (unit < 3600 and minutes and minute not in minutes):
                 continue
@@ -296,17 +311,40 @@ class RRuleSeries:
             within = sorted(minutes) if unit == 3600 else [minute]
             yield from (time(hour, m, s) for m in within for s in self._part("BYSECOND"))
 
+    @property
+    def _step(self) -> int:
+        """The seconds from one step of a rule finer than a day to the next."""
+        return SECONDS[self.rule.freq] * self.rule.interval
+
+    def _behind(self, day: date) -> int:
+        """The seconds from a day's beginning to the first step from there on."""
+        unit, start = SECONDS[self.rule.freq], self.start
+        origin = (start.hour * 3600 + start.minute * 60 + start.second) // unit * unit
+        return ((start.toordinal() - day.toordinal()) * 86400 + origin) % self._step
+
+    def _steps(self, steps: range, tries: Iterator[object]) -> Iterator[int]:
+        """The steps of a day, without many in hours and minutes that BYHOUR and BYMINUTE leave out."""
+        minutes = self._part("BYMINUTE") if self.rule.freq != "HOURLY" else []
+        hours = self._part("BYHOUR") or range(24)
+        size = 60 if minutes else 3600
+        if len(steps) <= len(hours) * len(minutes or (0,)) or not (minutes or self.rule.part("BYHOUR")):
+            yield from (at for at, _ in zip(steps, tries, strict=False))
+            return
+        parts = (h * 3600 + m * 60 for h in hours for m in minutes or (0,))
+        for part, _ in zip(parts, tries, strict=False):
+            begin = max(part + (steps.start - part) % steps.step, steps.start)
+            within = range(begin, min(part + size, steps.stop), steps.step)
+            yield from (at for at, _ in zip(within, tries, strict=False))
+
     def _chosen(self, first: date, last: date, times: list[time]) -> dict[date, list[time]]:
         """The times that BYSETPOS picks from those of the period first..last, by day."""
-        days = [
-            day for day in map(date.fromordinal, range(first.toordinal(), last.toordinal() + 1)) if self._allows(day)
-        ]
-        every = [(day, clock) for day in days for clock in times]
+        days = list(self._days(first, last, repeat(None)))
+        many = len(days) * len(times)
         chosen: dict[date, list[time]] = {}
-        for place in sorted({n - 1 if n > 0 else len(every) + n for n in self.rule.part("BYSETPOS")}):
-            if 0 <= place < len(every):
-                day, clock = every[place]
-                chosen.setdefault(day, []).append(clock)
+        for place in sorted({n - 1 if n > 0 else many + n for n in self.rule.part("BYSETPOS")}):
+            if 0 <= place < many:
+                number, clock = divmod(place, len(times))
+                chosen.setdefault(days[number], []).append(times[clock])
         return chosen
 
     def _period(self, day: date) -> tuple[date, date]:
@@ -315,23 +353,40 @@ class RRuleSeries:
             return day, day
         if freq == "WEEKLY":
             back = (day.weekday() - self.rule.week_start) % 7
-            return _later(day, -back), _later(day, 6 - back)
+            return _later(day, -back) or date.min, _later(day, 6 - back) or date.max
         if freq == "MONTHLY":
             return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
         return date(day.year, 1, 1), date(day.year, 12, 31)
 
     def _reachable(self) -> bool:
-        """Whether steps of the interval ever arrive at a clock time that BYHOUR, BYMINUTE and BYSECOND allow."""
+        """Whether BYSETPOS lies within a period, and steps of the interval ever arrive at an allowed clock time."""
+        if not self.rule.finer:
+            positions = self.rule.part("BYSETPOS")
+            return not positions or min(map(abs, positions)) <= self.rule.clocks * self._most_days()
         unit = SECONDS[self.rule.freq]
         phase = gcd(unit * self.rule.interval, 86400)
         hours, minutes, seconds = (self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
-        origin = (self.start.hour * 3600 + self.start.minute * 60 + self.start.second) // unit * unit
-        return any(
-            (h * 3600 + m * 60 + s - origin) % phase == 0
-            for h in hours or range(24)
-            for m in ((0,) if unit == 3600 else minutes or range(60))
-            for s in ((0,) if unit > 1 else seconds or range(60))
-        )
+        at = (self.start.hour * 3600 + self.start.minute * 60 + self.start.second) // unit * unit
+        # Which places of a step the clocks allow, part by part: at most as many as a step has seconds.
+        places = {(h * 3600 - at) % phase for h in hours or range(24)}
+        if unit < 3600:
+            places = {(place + m * 60) % phase for place in places for m in minutes or range(60)}
+        return not places.isdisjoint({-s % phase for s in (seconds or range(60) if unit == 1 else (0,))})
+
+    def _most_days(self) -> int:
+        """At most how many days of a period the day parts allow."""
+        rule = self.rule
+        most = len({day for _, day in rule.weekdays}) if rule.freq == "WEEKLY" else MOST_DAYS[rule.freq]
+        months = len(rule.part("BYMONTH"))
+        if rule.weekdays and rule.freq in ("MONTHLY", "YEARLY"):
+            plain, numbered = (5, 1) if rule.freq == "MONTHLY" else (53, months or 1)
+            most = min(most, sum(numbered if number else plain for number, _ in rule.weekdays))
+        if numbers := rule.part("BYMONTHDAY"):
+            months = months or 12
+            most = min(most, len(numbers) * (months if rule.freq == "YEARLY" else 1))
+        if numbers := rule.part("BYWEEKNO"):
+            most = min(most, 7 * len(numbers) + 6)  # the year's last days may lie in week 1 too
+        return min(most, len(rule.part("BYYEARDAY")) or most)
 
 
 def _week_numbers(day: date, start: int) -> set[int]:
@@ -340,9 +395,13 @@ def _week_numbers(day: date, start: int) -> set[int]:
     if not 1 <= middle <= date.max.toordinal():
         return set()
     at = date.fromordinal(middle)
-    number = (at.timetuple().tm_yday + 6) // 7
+    number = (_day_of_year(at) + 6) // 7
     days = 366 if isleap(at.year) else 365
-    return {number, number - (number + (days - at.timetuple().tm_yday) // 7) - 1}
+    return {number, number - (number + (days - _day_of_year(at)) // 7) - 1}
+
+
+def _day_of_year(day: date) -> int:
+    return day.toordinal() - date(day.year, 1, 1).toordinal() + 1
 
 
 def _next_month(day: date) -> date | None:
@@ -351,33 +410,7 @@ def _next_month(day: date) -> date | None:
     return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
-def _later(day: date, days: int) -> date:
-    try:
-        return day + timedelta(days)
-    except OverflowError:
-        return date.max if days > 0 else date.min
-
-
-def _numbers(name: str, text: str, low: int, high: int, signed: bool) -> Numbers:
-    found = set()
-    for item in text.split(","):
-        body = item[1:] if item[:1] in ("+", "-") else item
-        if not (body.isascii() and body.isdigit() and len(body) <= 8):
-            raise ValueError(f"{name}= whole numbers, not {shown(item)}")
-        number = int(item)
-        if not low <= (abs(number) if signed else number) <= high:
-            raise ValueError(f"{name}= {low} to {high}{' or the same from the end' if signed else ''}, not {item}")
-        found.add(number)
-    return frozenset(found)
-
-
-def _weekdays(text: str) -> frozenset[tuple[int, int]]:
-    found = set()
-    for item in text.split(","):
-        name, number = item[-2:], item[:-2]
-        if name not in WEEKDAYS:
-            raise ValueError(f"BYDAY= {', '.join(WEEKDAYS)}, with a number before it or not, not {shown(item)}")
-        if number and 0 in _numbers("BYDAY", number, 0, 53, True):
-            raise ValueError(f"BYDAY= a number from 1 or -1 on, not {shown(item)}")
-        found.add((int(number or 0), WEEKDAYS.index(name)))
-    return frozenset(found)
+def _later(day: date, days: int) -> date | None:
+    """Some days later; None where the calendar ends before."""
+    ordinal = day.toordinal() + days
+    return date.fromordinal(ordinal) if 1 <= ordinal <= LAST_ORDINAL else None

@@ -21,7 +21,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from ..errors import ConfigError, Problem
-from .encode import Base, base_of
+from .encode import DENSEST, Base, base_of
 from .instants import DAY, LATEST, TICK, resolve, shifted
 from .recur import Elapsed, midnight
 from .series import Series
@@ -31,8 +31,6 @@ from .timer import Timer
 
 log = logging.getLogger(__name__)
 
-DENSEST = 1440
-"""Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
 SPARSE, LISTED, AHEAD = 6, 60, timedelta(days=366 * 30)
 """A custom rule with fewer occurrences than SPARSE within the horizon is written out, up to LISTED of them within
 AHEAD: the server would walk from day to day in search of them."""
@@ -172,7 +170,7 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
     slots = []
     for window in windows:
         until = stop if window is windows[-1] else min(window.high - timedelta(seconds=1), stop or datetime.max)
-        start = next(cycle.wall(window.low, datetime.max), None) if window.lines else None
+        start = cycle.first(window.low) if window.lines else None
         if start is None or (until is not None and start > until):
             if window.extra:
                 slots.append(rule([], window.extra, [], zone.key, min(window.extra)))

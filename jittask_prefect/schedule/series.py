@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from .instants import DAY, LATEST, TICK, bound, day_after, resolve, shifted
-from .moves import REACH, Moves
+from .instants import DAY, LATEST, TICK, bound, day_after, near, resolve, shifted
+from .moves import Moves
 from .recur import Elapsed, Recurrence, midnight, recurrence
+from .search import ahead
 from .spec import Repeat
 
 FIRST_LOOK = timedelta(hours=1)
 WIDEST = timedelta(2000)
 DROPPED = "dropped"
-ENOUGH = 5000
-"""Nominal occurrences looked at in vain before `next` says that there is none."""
-YEARS_AHEAD = timedelta(days=366 * 30)
-"""And years looked at in vain, both of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +92,17 @@ class _Plan:
         return self.why is not None, self.nominal
 
 
+class Over(NamedTuple):
+    """What the rows of a timer know of each other: from when on holidays take away all that a phase still has."""
+
+    known: dict[int, datetime]
+    phase: int
+
+
 class Series:
     """The occurrences of one start; `Timer.series` makes it."""
 
-    __slots__ = ("_anchor", "_moves", "_start", "anchor", "cycle", "stop", "wall", "zone")
+    __slots__ = ("_anchor", "_moves", "_start", "anchor", "cycle", "over", "stop", "wall", "zone")
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class Series:
         self.cycle: Recurrence | Elapsed | None = None
         self.anchor: datetime = LATEST
         """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
+        self.over: Over | None = None
         if wall is not None and anchor is not None:
             self.cycle = recurrence(repeat, wall)
             try:
@@ -141,33 +146,35 @@ class Series:
             after: First instant, inclusive; aware, or naive in the task's zone.
             before: Last instant, exclusive; likewise.
         """
-        for low, high in self._windows(bound(after, self.zone), bound(before, self.zone)):
-            yield from map(self._occurrence, self._standing(self._plans(low, high), low, high))
+        low, high = max(bound(after, self.zone), self._first()), min(bound(before, self.zone), self._last())
+        while self.cycle is not None and low < high:
+            upto = min(shifted(low, DAY if self._fine else 400 * DAY), high)
+            found = self._standing(self._plans(low, upto), low, upto)
+            yield from map(self._occurrence, found)
+            low = upto if found else self._ahead(upto)
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first occurrence due after an instant; None where there is none."""
         cycle, last = self.cycle, self._last()
         if cycle is None:
             return None
-        low = max(bound(after, self.zone) + TICK, self._first())
+        begin = low = max(bound(after, self.zone) + TICK, self._first())
+        if self.over is not None and low >= self.over.known.get(self.over.phase, LATEST):
+            return None
         width = FIRST_LOOK if isinstance(cycle, Elapsed) or cycle.finer else cycle.pace
-        seen, begun = 0, low
         while low < last:
             high = min(shifted(low, width), last)
             if self._fine:
                 # Times of a fine cycle come in order but for a DST change: up to the first, all are looked at again.
                 for plan in self._plans(low, high):
-                    seen += 1
                     if plan.due is not None and low <= plan.due < high and not self._beyond(plan):
                         high = plan.due + TICK
                         break
-            plans = list(self._plans(low, high))
-            if found := self._standing(plans, low, high):
+            if found := self._standing(self._plans(low, high), low, high):
                 return self._occurrence(found[0])
-            seen += len(plans)
-            if seen > ENOUGH and high - begun > YEARS_AHEAD:
-                return None
-            low, width = high, max(width, min(width * 4, WIDEST))
+            low, width = self._ahead(high), max(width, min(width * 4, WIDEST))
+        if self.over is not None and self.stop is None and self._ahead(begin) >= LATEST:
+            self.over.known[self.over.phase] = begin
         return None
 
     def contains(self, due: datetime) -> Occurrence | None:
@@ -198,20 +205,22 @@ class Series:
         while low < high:
             upto = min(shifted(low, width), high)
             again: set[datetime] = set()
+            empty = True
             for plan, standing in self._explainable(low, upto):
+                empty = False
                 if plan.nominal >= upto or (plan.due is not None and plan.due >= upto):
                     again.add(plan.nominal)  # the next window sees it too
                 if plan.nominal not in told:
                     yield self._explained(plan, standing)
-            if upto >= LATEST:
-                return
-            low, told = upto, told | again
+            low, told = self._ahead(upto, left_out=True) if empty else upto, told | again
 
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
         """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
-        low, high = (shifted(bound(at, self.zone), days * DAY) for at, days in ((after, -REACH), (before, REACH)))
-        near = any(low <= wall <= high for wall in (self._start, self.stop) if wall is not None)
-        if near and self._moves.active and not self._fine:
+        ends = [bound(at, self.zone).astimezone(self.zone).date() for at in (after, before)]
+        first, last = self._moves.around(ends[0], ends[1])
+        low, high = near(first, -2), near(last, 2)
+        some = any(low <= wall <= high for wall in (self._start, self.stop) if wall is not None)
+        if some and self._moves.active and not self._fine:
             yield from (item for item in self.explained(after, before) if item.note.startswith(DROPPED))
 
     def _explainable(self, low: datetime, high: datetime) -> Iterator[tuple[_Plan, dict[datetime, _Plan]]]:
@@ -286,8 +295,10 @@ class Series:
         """No occurrence is due before this."""
         if self._anchor is None:
             return LATEST
-        back = self._moves.active and self._moves.policy in ("previous", "nearest")
-        return self._start or (shifted(self._anchor, -(REACH + 2) * DAY) if back else self._anchor)
+        if self._start or not self._moves.active or self._moves.policy not in ("previous", "nearest"):
+            return self._start or self._anchor
+        day = self._anchor.astimezone(self.zone).date()
+        return min(near(self._moves.around(day, day)[0], -2), self._anchor)
 
     def _last(self) -> datetime:
         """No occurrence is due from this on."""
@@ -295,20 +306,13 @@ class Series:
         if self.stop is not None:
             ends.append(shifted(self.stop, TICK))
         if self.cycle is not None and not isinstance(self.cycle, Elapsed) and self.cycle.last is not None:
-            ends.append(shifted(self.cycle.last.replace(tzinfo=UTC), (REACH + 4) * DAY))
+            day = self.cycle.last.date()
+            ends.append(near(self._moves.around(day, day)[1], 4))
         return min(ends)
 
-    def _windows(self, low: datetime, high: datetime) -> Iterator[tuple[datetime, datetime]]:
-        """[low, high), without what lies beyond the series, in pieces that are cheap to sort."""
-        if self.cycle is None:
-            return
-        low, high = max(low, self._first()), min(high, self._last())
-        while low < high:
-            upto = min(shifted(low, DAY if self._fine else 400 * DAY), high)
-            yield low, upto
-            if upto >= LATEST:
-                return
-            low = upto
+    def _ahead(self, at: datetime, left_out: bool = False) -> datetime:
+        assert self.cycle is not None and self._anchor is not None
+        return ahead(self.cycle, self._moves, self.zone, self._anchor, at, left_out)
 
     def _plans(self, low: datetime, high: datetime, nominal: bool = False) -> Iterator[_Plan]:
         """At least every plan due in [low, high); with `nominal`, or whose nominal time lies there."""

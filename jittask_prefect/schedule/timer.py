@@ -21,8 +21,9 @@ from .cron import Cron
 from .instants import EARLIEST, LATEST, day_after, in_utc
 from .moves import Moves
 from .reach import Reach, reach
+from .recur import phase
 from .rrule import RRule
-from .series import Explained, Occurrence, Series
+from .series import Explained, Occurrence, Over, Series
 from .spec import Offset, TimerCfg, read_timer, read_zone
 
 __all__ = ["Explained", "Occurrence", "Series", "Timer"]
@@ -68,6 +69,8 @@ class Timer:
             raise ConfigError(Problem("", "timerCfg.skipHoliday", "1 without a calendar", allowed))
         known = self.calendar or Calendar(CalendarCfg())
         self.moves = Moves(known, cfg.skip_holiday, cfg.workdays_only, cfg.holiday_policy)
+        self._over: dict[int, datetime] = {}
+        self._phase = phase(cfg.repeat, custom=True) if cfg.rows and self.moves.active else None
         self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
 
     def __repr__(self) -> str:
@@ -169,7 +172,10 @@ class Timer:
         if anchor is not None and not EARLIEST < anchor < LATEST:
             wall = anchor = None  # a date at the edge of the calendar, as databases hold for "never": never due
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
-        return Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop)
+        series = Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop)
+        if self._phase is not None and wall is not None:
+            series.over = Over(self._over, self._phase(wall))
+        return series
 
     def _stop(self, end: Field) -> datetime | None:
         """The last instant on which the series may have an occurrence, UTC; None without an end."""

@@ -116,6 +116,24 @@ def test_a_zone_that_is_named_is_not_warned_of(tmp_path: Path) -> None:
     assert write(tmp_path).warnings(datetime(2026, 1, 1, tzinfo=UTC)) == []
 
 
+def test_a_rule_of_rows_whose_every_occurrence_holidays_take_away_is_told(tmp_path: Path) -> None:
+    """A weekend's repeat of a task that keeps off weekends, and moves nothing: no row's date makes it due."""
+    timer: dict[str, Any] = {
+        "startField": "endDate",
+        "repeat": {"repeatType": "week", "weekday": [6, 7]},
+        "workdaysOnly": 1,
+    }
+    timer["calendar"] = "US"
+    never = "tasks.Remind: it is never due: holidays or weekends take away each occurrence of every row"
+    for policy, told in (("skip", [never]), ("next", [])):
+        app = write(
+            tmp_path / policy, **{"tasks/Remind/e.json": {**REMIND, "timerCfg": {**timer, "holidayPolicy": policy}}}
+        )
+        assert app.check() == []
+        said = app.warnings(datetime(2026, 1, 1, tzinfo=UTC))
+        assert [text for text in said if "never due" in text] == told
+
+
 def test_a_calendar_with_the_house_s_own_days(tmp_path: Path) -> None:
     app_json = {
         "name": "test",

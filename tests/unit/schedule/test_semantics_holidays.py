@@ -177,3 +177,24 @@ def test_beyond_the_published_years_it_goes_on_and_says_so() -> None:
     assert beyond.due is not None and re.fullmatch(r"holidays are not published beyond 20\d\d-12-31", beyond.note)
     (unknown,) = timer.explain(datetime(2150, 3, 1), datetime(2150, 3, 2))
     assert unknown.due is not None and unknown.note == "no holidays are known for this year"
+
+
+def test_a_closed_range_of_years_is_followed_to_its_end() -> None:
+    """Closed from Thursday, 2026-01-01 to Monday, 2029-12-31, which are 1,461 days."""
+    closed = {"closed": ["2026-01-01/2029-12-31"]}
+    year = {"repeatType": "year"}
+    assert days(year, "2024-03-05", "2026-01-01", "2030-02-01", closed) == ["01-01"]  # 2030: all four at once
+    assert days(year, "2024-03-05", "2024-01-01", "2026-01-02", closed, holidayPolicy="previous") == [
+        "03-05", "03-05", "12-31",
+    ]  # fmt: skip
+    cfg = {"startField": "at", "repeat": {"repeatType": "normal"}, "skipHoliday": 1}
+    for policy, due in (("next", date(2030, 1, 1)), ("previous", date(2025, 12, 31)), ("nearest", date(2030, 1, 1))):
+        timer = Timer(cfg | {"holidayPolicy": policy}, closed)
+        at = datetime(2028, 6, 1, 9)
+        series = timer.series(at)
+        assert series is not None
+        found = series.next(datetime(2025, 12, 1))
+        assert found is not None and found.due.date() == due
+        before, after = datetime.combine(due, datetime.min.time()), datetime.combine(due, datetime.max.time())
+        spans = timer.reach(before, after).spans
+        assert any((low or at) <= at <= (high or at) for low, high in spans), policy
