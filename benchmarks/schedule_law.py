@@ -18,13 +18,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "schedule"
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from test_rules import YEAR, fires
-from timer_cases import at_moment, custom_repeats, day_repeats, moments, step_repeats, timers
+from timer_cases import at_moment, custom_repeats, day_repeats, moments, step_repeats, timers, turning_repeats
 
 from jittask_prefect import ConfigError, Timer
 from jittask_prefect.schedule.rules import schedules
 from jittask_prefect.schedule.slots import LONGEST
 
-KINDS = {"days and longer": day_repeats(), "minutes and hours": step_repeats(), "cron and rrule": custom_repeats()}
+KINDS = {"days and longer": day_repeats(), "minutes and hours": step_repeats(), "cron and rrule": custom_repeats(),
+         "positions and weeks": turning_repeats()}  # fmt: skip
 DENSE = 40_000
 """Occurrences in 400 days beyond which 40 days stand for them: 19 µs each, twice."""
 

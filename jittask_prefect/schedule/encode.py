@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -13,6 +13,8 @@ from .rrule_text import SECONDS, WEEKDAYS
 from .spec import Repeat
 
 DAY = timedelta(1)
+MISREAD = {52, 53, -52, -53}
+"""Week numbers that dateutil, and so the server, reads wrong at the turn of a year (2022-01-01 is in week 52)."""
 DENSEST = 1440
 """Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
 
@@ -28,12 +30,18 @@ class Base:
         per_day: How many candidates a day the server walks through.
         on: Of a custom rule, for each line: whether it has times on a day. The server looks until the year 9999 for the
             times of a line that has none.
+        before: From an aligned DTSTART to the first time: what the lines say there, and the series does not.
+        beyond: Of a rule that the server misreads: each of its days is named up to the horizon, and these lines go on.
+        positions: It picks among the times of a period, so that naming its days does not do.
     """
 
     lines: tuple[str, ...]
     per_day: float = 1.0
     aligned: Callable[[datetime], datetime] = lambda at: at
     on: tuple[Callable[[date], bool], ...] = ()
+    before: Callable[[datetime, datetime], Iterable[datetime]] = lambda low, high: ()
+    beyond: tuple[str, ...] | None = None
+    positions: bool = False
 
 
 def base_of(repeat: Repeat, start: datetime) -> Base:
@@ -102,7 +110,18 @@ def _rrule(rule: RRule, start: datetime) -> Base:
     rule = series.rule
     if rule.freq == "WEEKLY" and rule.part("BYSETPOS"):
         # dateutil counts the positions of the first week from DTSTART on.
-        return Base(lines, _density(rule), lambda at: midnight(at.date()) - _into_week(rule, at) * DAY, on)
+        return Base(
+            lines,
+            _density(rule),
+            lambda at: midnight(at.date()) - _into_week(rule, at) * DAY,
+            on,
+            lambda low, high: replace(series, start=low).wall(low, high),
+        )
+    numbers = rule.part("BYWEEKNO")
+    if numbers & MISREAD:
+        sound = replace(series, rule=replace(rule, by={**rule.by, "BYWEEKNO": numbers - MISREAD}))
+        beyond = (_rrule_line(sound.rule),) if numbers - MISREAD and sound.matches() else ()
+        return Base(lines, _density(rule), on=on, beyond=beyond, positions=bool(rule.part("BYSETPOS")))
     return Base(lines, _density(rule), on=on)
 
 

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from ..errors import ConfigError, Problem
 from .encode import DENSEST, Base, base_of
 from .instants import DAY, LATEST, TICK, resolve, shifted
-from .recur import Elapsed, midnight
+from .recur import Elapsed, Recurrence, midnight
 from .series import Series
 from .slots import LONGEST, SLUGS, Slot, each_day, fixed_slots, on_server, quantum, rule, span, stamp
 from .steps import slots_of_steps
@@ -85,6 +85,8 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
     _density(base)
     if timer.cfg.repeat.repeat_type == "custom" and _few(series, begin, begin + horizon * DAY):
         return fixed_slots(_listed(timer, series, begin, shifted(begin, AHEAD), LISTED))
+    if base.positions:
+        return fixed_slots(_listed(timer, series, begin, shifted(begin, AHEAD)))
     while True:
         for count in range(1, len(SLUGS) + 1):
             slots = _calendrical(timer, series, base, begin, begin + horizon * DAY, count)
@@ -152,21 +154,24 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
     """The base rule in `count` windows, with what differs from the series taken out and added."""
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
-    picked = cycle.finer and timer.moves.active
+    picked = (cycle.finer and timer.moves.active) or base.beyond is not None
     if picked:
         count = max(count, 2)  # BYYEARDAY, see WINDOW
     first, last = (_wall(at, zone).date().toordinal() for at in (begin, end))
     edges = [midnight(date.fromordinal(first + (last - first) * n // count)) for n in range(count + 1)]
     windows = [_Window(low, high, list(base.lines)) for low, high in pairwise(edges)]
     stop = None if series.stop is None else _wall(series.stop, zone)
+    if picked:
+        _name_days(timer, cycle, base, windows)
     if cycle.finer:
-        _fine_differences(timer, series, base, windows)
+        _fine_differences(timer, series, windows)
         windows[0].low = max(windows[0].low, _wall(begin, zone))
     else:
         _differences(series, windows, zone, stop)
     astray = _astray(series, windows, zone)
     if picked:
-        windows.append(_Window(edges[-1], datetime.max, list(base.lines)))  # beyond the horizon the plain repeat
+        after = base.lines if base.beyond is None else base.beyond
+        windows.append(_Window(edges[-1], datetime.max, list(after)))  # beyond the horizon the plain repeat
     slots = []
     for window in windows:
         until = stop if window is windows[-1] else min(window.high - timedelta(seconds=1), stop or datetime.max)
@@ -175,8 +180,8 @@ def _calendrical(timer: Timer, series: Series, base: Base, begin: datetime, end:
             if window.extra:
                 slots.append(rule([], window.extra, [], zone.key, min(window.extra)))
             continue
-        start, true_start = max(series.wall, base.aligned(start)), start
-        early = set(cycle.wall(start, true_start))
+        start, true_start = base.aligned(start), start
+        early = set(base.before(start, true_start))
         lines = [f"{line};UNTIL={stamp(until)}" if until is not None else line for line in window.lines]
         slots.append(rule(lines, window.extra, window.without | early, zone.key, start))
     return [*slots, *(_dates(astray, zone) if astray else [])]
@@ -207,19 +212,29 @@ def _differences(series: Series, windows: list[_Window], zone: ZoneInfo, stop: d
         window.extra = {at for at in due - base if window.low <= at < window.high}
 
 
-def _fine_differences(timer: Timer, series: Series, base: Base, windows: list[_Window]) -> None:
-    """The open days by name, where some are not; and the times of DST gaps one by one."""
+def _name_days(timer: Timer, cycle: Recurrence, base: Base, windows: list[_Window]) -> None:
+    """The days that the rule has, and that are open where it is finer than a day, by their number in the year."""
+    for window in windows:
+        days = each_day(window.low.date(), window.high.date() - DAY)
+        closed = timer.moves.active and cycle.finer
+        hit = [
+            day
+            for day in days
+            if not (closed and timer.moves.blocked(day)) and _any(cycle.wall(midnight(day), midnight(day) + DAY))
+        ]
+        only = f";BYYEARDAY={span(sorted(day.timetuple().tm_yday for day in hit))}"
+        # The rule's own numbers of days and weeks give way: the named days are among them.
+        some = [line for line, on in zip(base.lines, base.on, strict=True) if any(map(on, hit))]
+        window.lines = [re.sub(";(BYYEARDAY|BYWEEKNO)=[^;]*", "", line) + only for line in some]
+
+
+def _fine_differences(timer: Timer, series: Series, windows: list[_Window]) -> None:
+    """The times of DST gaps one by one, where the days are open."""
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
     for window in windows:
-        days = list(each_day(window.low.date(), window.high.date() - DAY))
+        days = each_day(window.low.date(), window.high.date() - DAY)
         blocked = {day for day in days if timer.moves.active and timer.moves.blocked(day)}
-        if timer.moves.active:
-            hit = [day for day in days if day not in blocked and _any(cycle.wall(midnight(day), midnight(day) + DAY))]
-            only = f";BYYEARDAY={span(sorted(day.timetuple().tm_yday for day in hit))}"
-            # The rule's own BYYEARDAY gives way: the open days are among its days.
-            some = [line for line, on in zip(base.lines, base.on, strict=True) if any(map(on, hit))]
-            window.lines = [re.sub(";BYYEARDAY=[^;]*", "", line) + only for line in some]
         for low, high in _gaps(zone, window.low, window.high):
             skipped = list(cycle.wall(low, high))
             taken = set(cycle.wall(high, high + (high - low)))

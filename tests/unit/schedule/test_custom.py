@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -71,6 +71,48 @@ def test_rules_mean_what_they_mean_to_dateutil() -> None:
             theirs.append(at)
         assert list(series.wall(low, high)) == theirs, text
         compared += 1
+
+
+def weeks_by_hand(day: date, wkst: int) -> set[int]:
+    """The number of a day's week, from the first and from the last: week 1 is the one of January 4 (ISO 8601)."""
+
+    def begin(at: date) -> date:
+        return at - timedelta((at.weekday() - wkst) % 7)
+
+    year = next(y for y in (day.year + 1, day.year, day.year - 1) if begin(date(y, 1, 4)) <= day)
+    first, after = begin(date(year, 1, 4)), begin(date(year + 1, 1, 4))
+    number = (begin(day) - first).days // 7 + 1
+    return {number, number - (after - first).days // 7 - 1}
+
+
+def test_positions_of_weeks_and_numbers_of_weeks_are_those_counted_by_hand() -> None:
+    """BYSETPOS counts in the whole week, the start's own too; dateutil, as other tests use it, does not."""
+    pick = random.Random(11)
+    for _ in range(60):
+        wkst, interval = pick.randrange(7), pick.choice([1, 2, 3])
+        weekdays = sorted(pick.sample(range(7), pick.randint(1, 5)))
+        start = datetime(2020, 1, 1, 9) + timedelta(pick.randint(0, 2500))
+        end = start + timedelta(800)
+        days = [start.date() + timedelta(n) for n in range(801)]
+        names = ",".join(WEEKDAYS[n] for n in weekdays)
+        tail = f"INTERVAL={interval};WKST={WEEKDAYS[wkst]};BYDAY={names}"
+        place = pick.choice([1, 2, -1, -2])
+        own = start.date() - timedelta((start.weekday() - wkst) % 7)
+        expected = []
+        for monday in range(0, 810, 7 * interval):
+            week = [own + timedelta(monday + n) for n in range(7)]
+            found = [day for day in week if day.weekday() in weekdays]
+            at = place - 1 if place > 0 else len(found) + place
+            expected += found[at : at + 1] if at >= 0 else []
+        series = RRule.read(f"FREQ=WEEKLY;{tail};BYSETPOS={place}").at(start)
+        assert [at.date() for at in series.wall(start, end)] == [
+            day for day in expected if start.date() <= day < days[-1]
+        ]
+        number = pick.choice([1, 2, 20, 51, 52, 53, -1, -2, -51, -52, -53])
+        rule = RRule.read(f"FREQ=YEARLY;{tail};BYWEEKNO={number}")
+        by_hand = [day for day in days[:-1] if day.weekday() in weekdays and number in weeks_by_hand(day, wkst)]
+        by_hand = [day for day in by_hand if (day.year - start.year) % interval == 0]
+        assert [at.date() for at in rule.at(start).wall(start, end)] == by_hand, number
 
 
 def wall(rule: str, start: str, low: str, high: str) -> list[str]:

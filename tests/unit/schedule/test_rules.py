@@ -26,6 +26,7 @@ from timer_cases import (
     moments,
     step_repeats,
     timers,
+    turning_repeats,
 )
 
 from jittask_prefect.errors import ConfigError
@@ -127,6 +128,36 @@ def test_custom_rules(case: Case, days: int, moment: Moment) -> None:
     dense = sum(1 for _ in islice(series.between(begin, begin + timedelta(30)), 300)) == 300
     some = [(at, at + timedelta(2)) for at in (now, begin, *around_changes(timer, now)[:2])]
     check(timer, now, some if dense else [(now, now + YEAR)])
+
+
+@settings(relaxed, max_examples=25)
+@given(timers(turning_repeats()), st.integers(-30, 400))
+def test_positions_in_the_starts_own_week_and_weeks_at_the_turn_of_the_year(case: Case, days: int) -> None:
+    """The server counts a week's positions from DTSTART on, and misreads the weeks 52 and 53 of a year."""
+    timer = made(case)
+    now = datetime.fromisoformat(case[0]["startTime"]).replace(tzinfo=UTC) + timedelta(days)
+    check(timer, now, [(now, now + YEAR)])
+
+
+@pytest.mark.parametrize(
+    ("rule", "start", "expected"),
+    [
+        # Thursday: the first of Monday and Friday is the Monday, from the next week on.
+        ("FREQ=WEEKLY;BYDAY=MO,FR;BYSETPOS=1", "2026-10-01", ["10-05", "10-12"]),
+        ("FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,FR;BYSETPOS=2", "2026-10-01", ["10-02", "10-16"]),
+        ("FREQ=WEEKLY;WKST=SU;BYDAY=SU,TH,FR;BYSETPOS=-1", "2026-10-01", ["10-02", "10-09"]),
+        # ISO 8601: January 1, 2027 (a Friday) is in week 53 of 2026, and week 1 begins on the 4th.
+        ("FREQ=YEARLY;BYWEEKNO=53", "2026-12-30", ["12-30", "12-31", "01-01", "01-02", "01-03"]),
+        ("FREQ=YEARLY;BYWEEKNO=-53;BYDAY=MO", "2024-12-01", ["12-29"]),  # week 1 of 2026, which has 53
+        ("FREQ=YEARLY;BYWEEKNO=52;BYDAY=SA", "2026-12-01", ["12-26", "01-01"]),
+    ],
+)
+def test_the_first_times_of_such_rules(rule: str, start: str, expected: list[str]) -> None:
+    timer = Timer({"startTime": f"{start} 00:00:00", "repeat": {"repeatType": "custom", "rrule": rule}})
+    now = datetime.fromisoformat(start).replace(tzinfo=UTC) - timedelta(1)
+    found = list(islice(timer.occurrences(now, now + timedelta(2000)), len(expected)))
+    assert [f"{at:%m-%d}" for at in found] == expected
+    check(timer, now, [(now, now + YEAR)])
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ CRON = (
     ["*", "*", "2", "*/3", "6-8"],
     ["*", "*", "1-5", "5", "0", "sat"],
 )
+WEEKDAYS = ["MO", "TU", "WE", "TH", "FR", "SA", "SU"]
 PARTS = {
     "BYMONTH": ["2", "1,7", "3,6,9,12"],
     "BYMONTHDAY": ["1", "-1", "13,31", "29"],
@@ -88,6 +89,24 @@ def custom_repeats(draw: st.DrawFn) -> dict[str, Any]:
     for name in draw(st.lists(st.sampled_from(sorted(PARTS)), max_size=3, unique=True)):
         parts.append(f"{name}={draw(st.sampled_from(PARTS[name]))}")
     return {"repeatType": "custom", "rrule": ";".join(parts)}
+
+
+@st.composite
+def turning_repeats(draw: st.DrawFn) -> dict[str, Any]:
+    """What begins within a week or a year of the rule: positions in a week, weeks at the turn of the year."""
+    start = f";WKST={draw(st.sampled_from(WEEKDAYS))}"
+    hours = draw(st.sampled_from(["", ";BYHOUR=9", ";BYHOUR=2,9"]))
+    days = ",".join(draw(st.lists(st.sampled_from(WEEKDAYS), min_size=1, max_size=5, unique=True)))
+    interval = f";INTERVAL={draw(st.sampled_from([1, 1, 2, 3]))}"
+    if draw(st.booleans()):
+        positions = draw(st.sampled_from(["1", "-1", "2", "1,-1", "3,-2"]))
+        rule = f"FREQ=WEEKLY{interval}{start};BYDAY={days}{hours};BYSETPOS={positions}"
+    else:
+        weeks = draw(st.lists(st.sampled_from([1, 2, 20, 51, 52, 53, -1, -2, -51, -52, -53]), min_size=1, max_size=3, unique=True))  # noqa: E501  # fmt: skip
+        by_day = f";BYDAY={days}" if draw(st.booleans()) else ""
+        more = draw(st.sampled_from(["", "", ";BYMONTH=1,12", ";BYSETPOS=1,-1"]))
+        rule = f"FREQ=YEARLY{interval}{start};BYWEEKNO={','.join(map(str, weeks))}{by_day}{hours}{more}"
+    return {"repeatType": "custom", "rrule": rule}
 
 
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
