@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,7 @@ def automation(app: App, kind: str, block_id: str) -> dict[str, Any]:
     action = {
         "type": "send-notification",
         "block_document_id": block_id,
-        "subject": f"{app.title}: a task {'failed' if kind == 'failed' else 'is overdue'}",
+        "subject": f"{_literal(app.title)}: a task {'failed' if kind == 'failed' else 'is overdue'}",
         "body": BODY,
     }
     return {
@@ -90,6 +91,11 @@ def automation(app: App, kind: str, block_id: str) -> dict[str, Any]:
         "trigger": trigger,
         "actions": [action],
     }
+
+
+def _literal(text: str) -> str:
+    """A text in a template of Jinja's that stands for itself there."""
+    return re.sub(r"[{}]", lambda found: "{{ '" + found[0] + "' }}", text)
 
 
 def _name(app: App, kind: str) -> str:

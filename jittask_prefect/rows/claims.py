@@ -102,6 +102,14 @@ def owner_of(connection: Connection, task_id: str) -> str | None:
     return None if found is None else str(found)
 
 
+def give_back(connection: Connection, task_id: str, owner: str) -> bool:
+    """Have a task that was claimed and not begun wait again, in another flow run; whether it was the owner's."""
+    mine = and_(entries.c.task_id == task_id, entries.c.owner == owner, entries.c.status == "executing")
+    waits = {"status": "pending", "owner": None, "lease_until": None, "started": None, "dirty": True}
+    again = update(entries).where(mine).values(**waits, attempt=entries.c.attempt - 1)
+    return bool(connection.execute(again).rowcount)
+
+
 def finish(
     connection: Connection,
     task_id: str,

@@ -7,6 +7,7 @@ as handed over is handed over again.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -349,6 +350,5 @@ def run_tags(template: str, model: str | None, key: str) -> list[str]:
 
 def plain(text: str) -> str:
     """A text as Prefect takes it in names and tags: no `/ % & < >`, no placeholder, at most 120 characters."""
-    for bad, good in (("{{", "{ {"), ("}}", "} }"), ("__prefect_kind", "prefect_kind")):
-        text = text.replace(bad, good)
+    text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text).replace("__prefect_kind", "_ _prefect_kind")
     return "".join("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)[:120]

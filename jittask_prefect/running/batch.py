@@ -101,7 +101,12 @@ def execute_batch(
         sleep(early)
     owner = me()
     with kept(app, database, owner, clock, lost, time.monotonic()) as hold, Lane() as lane:
-        return _Batch(app, database, template, due, run, owner, clock, hold, lane, turn).work(sleep, told)
+        batch = _Batch(app, database, template, due, run, owner, clock, hold, lane, turn)
+        try:
+            return batch.work(sleep, told)
+        except BaseException:
+            batch.give_back()
+            raise
 
 
 def record_batch(api: Api, run_id: str, ended: Ended) -> None:
@@ -167,6 +172,12 @@ class _Batch:
         self.hold.task_id = None
         self._let_go()
         return self.ended
+
+    def give_back(self) -> None:
+        """Have the row that the last commit has claimed, and that nobody will begin now, wait again."""
+        if self.claimed is not None:
+            with self.app.engine(self.database).begin() as connection:
+                claims.give_back(connection, self.claimed.task_id, self.owner)
 
     def _let_go(self, attempt: Attempt | None = None) -> None:
         """Have another connection from now on; one that a function still uses which was given up is left to it."""

@@ -138,8 +138,11 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
 
     def told(entry: Entry, outcome: Outcome) -> None:
         if every or outcome.status == "error":
-            name = sync.plain(f"{(entry.model or template).partition('.')[2]} {entry.row_key}")
-            _row.with_options(task_run_name=name)(outcome, return_state=True)
+            name = f"{(entry.model or template).partition('.')[2]} {entry.row_key}"
+            try:
+                _row_named(name)(outcome, return_state=True)
+            except Exception as error:  # noqa: BLE001  of Prefect's engine; the ledger is the record, this only shows it
+                log.warning("%s has no task run: %s: %s", name, type(error).__name__, error)
 
     lost = partial(_leave, _say_row_ended, app, this.id)
     turn = partial(_turn_of_batch, app, template, due)
@@ -175,6 +178,12 @@ def _make_way(app: App, template: str) -> None:
 def _row(outcome: Outcome) -> State[Any]:
     """A row of a batch, as the UI shows it; its record is the ledger's."""
     return state_of(outcome)
+
+
+def _row_named(text: str) -> Any:
+    """The task `row` whose run gets this name: by a callable, for Prefect fills a text with the run's parameters."""
+    name = sync.plain(text)
+    return _row.with_options(task_run_name=lambda: name)
 
 
 def state_of(outcome: Outcome) -> State[Any]:

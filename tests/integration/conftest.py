@@ -111,6 +111,8 @@ def deploying(request: pytest.FixtureRequest) -> Iterator[None]:
 def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
     """An app whose templates are deployed, and a worker that executes them."""
     ended = "tasks.WorkRowsType"
+    named = model("WorkNamed")  # whose keys are texts
+    named["model.py"] = str(named["model.py"]).replace("id: int | None = Field(default=None, ", "id: str = Field(")
     elements = {
         "models/WorkItem": model("WorkItem"),
         "services/WorkSvc": {"e.json": {"type": "services.NormalType", "title": "Work"}, "service.py": SERVICE},
@@ -139,6 +141,8 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
         "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
         "models/WorkMany": model("WorkMany"),
         "tasks/WorkBatch": rows("WorkMany", MANY, title="Many"),
+        "models/WorkNamed": named,
+        "tasks/WorkNamed": rows("WorkNamed", MANY, dispatch="batch"),
         "tasks/WorkMany": scheduled(LIMITED),
         **{
             f"tasks/Work{overlap.title()}": scheduled(LIMITED, concurrency={"limit": 1, "overlap": overlap})

@@ -88,6 +88,32 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(work: Place, d
     assert (one["name"], one["state_type"]) == (f"WorkMany {bad.row_key}", "FAILED")
 
 
+def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
+    """A key with braces spoils no batch, and shows nothing of the worker's."""
+    keys = ["{", "{0}", "{outcome.__init__.__globals__[os].environ}", "plain"]
+    at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=1)
+    with Session(work.app.engine()) as session:
+        cls = work.app.getElement("models.WorkNamed")
+        session.add_all([cls(id=key, at=at, status="active" if key == "plain" else "bad") for key in keys])
+        session.commit()
+    work.sync()
+
+    def ended() -> dict[str, str | None]:
+        found = work.entries("tasks.WorkNamed")
+        return {e.row_key: e.outcome for e in found if all(e.status in ledger.FINAL for e in found)}
+
+    assert until(ended, 90) == {key: "completed" if key == "plain" else "failed" for key in keys}
+    [run_id] = {e.flow_run_id for e in work.entries("tasks.WorkNamed")}
+    assert work.state(str(run_id), "Failed")["message"] == "4 rows: 1 done, 3 failed"
+
+    def names() -> list[str]:
+        asked = {"flow_runs": {"id": {"any_": [run_id]}}}
+        found = [str(one["name"]) for one in work.api._call("POST", "/task_runs/filter", json=asked)]
+        return sorted(found) if len(found) == 3 else []
+
+    assert until(names) == sorted(f"WorkNamed {key}" for key in keys if key != "plain")
+
+
 def test_a_row_is_ended_while_it_is_at_work_and_the_others_go_on(work: Place, due: Callable[..., datetime]) -> None:
     at = due(22, wait=1)
     [waits] = until(lambda: [e for e in of(work, at) if e.status == "executing"], 60)

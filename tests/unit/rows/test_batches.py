@@ -338,6 +338,28 @@ def test_a_commit_that_fails_has_claimed_nothing(on: Make, retries: int) -> None
     assert [s.row_count(key) for key in (1, 2, 3)] == [retries, 1, 1]
 
 
+def test_a_row_that_was_claimed_and_not_begun_is_not_lost_with_its_batch(on: Make) -> None:
+    """The commit that ends a row claims the next; what ends the batch between them is no reason not to run that one."""
+    s = on(dispatch="batch")
+    fill(s, range(1, 4))
+    s.sync()
+    [run] = s.api.all_runs
+    s.at("2026-03-02 10:00")
+
+    def told(_entry: ledger.Entry, _outcome: object) -> None:
+        raise RuntimeError("no task run of that name")
+
+    with pytest.raises(RuntimeError):
+        execute_batch(s.app, "tasks.Task", utc("2026-03-02 10:00"), Run(run, s.now), lambda: s.now, told=told)
+    assert [(e.status, e.attempt, e.owner) for e in s.entries()] == [
+        ("completed", 1, None), ("pending", 0, None), ("pending", 0, None)
+    ]  # fmt: skip
+    s.api._state(s.api.all_runs[run], "FAILED")
+    s.sync("2026-03-02 10:01")
+    s.work("2026-03-02 10:01:01")
+    assert [s.row_count(key) for key in (1, 2, 3)] == [1, 1, 1]
+
+
 def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
 
     s = on()
