@@ -163,13 +163,13 @@ class Children:
         self.code: Code | None = None  # what new ones load beforehand
         self._idle: list[Child] = []
         self._all: set[Child] = set()
-        self._stopping = False
+        self._ending = self._stopping = False
         self._failed = 0  # how many in a row did not get ready
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keep_warm(self, count: int = 1) -> None:
         """Have so many children that are ready, or on their way to be, as far as there is room for them."""
-        while not self._stopping and len(self._idle) < count and len(self._all) < self.limit:
+        while not self._ending and len(self._idle) < count and len(self._all) < self.limit:
             self._idle.append(self._start(self.code))
 
     async def acquire(self, code: Code) -> Child:
@@ -237,14 +237,20 @@ class Children:
         """The living child of a pid."""
         return next((one for one in self._all if one.pid == pid and not one.ended.done()), None)
 
+    async def end_work(self) -> None:
+        """End what runs: it is told, and killed after a few seconds. From now on children only answer what is asked."""
+        self._ending = True
+        busy = [one for one in self._all if one not in self._idle]
+        for child in busy:
+            child.kill(signal.SIGTERM if child.ready.done() else signal.SIGKILL)
+        if busy:
+            await asyncio.wait({one.ended for one in busy}, timeout=STOP_SECONDS)
+        for child in busy:
+            await self.retire(child)
+
     async def stop(self) -> None:
-        """End all: what runs is told, and killed after a few seconds; what is idle at once."""
-        self._stopping = True
-        for child in self._all:
-            child.kill(signal.SIGKILL if child in self._idle or not child.ready.done() else signal.SIGTERM)
-        ended = {one.ended for one in self._all}
-        if ended:
-            await asyncio.wait(ended, timeout=STOP_SECONDS)
+        """End all children."""
+        self._ending = self._stopping = True
         for child in list(self._all):
             await self.retire(child)
         for task in self._tasks:
@@ -263,7 +269,7 @@ class Children:
         by_us = code == -signal.SIGKILL
         if child in self._idle:
             self._idle.remove(child)
-        if not by_us and not self._stopping:
+        if not by_us and not self._ending:
             self._log.warning("Child %s has ended with %s", child.pid, Died(code))
             self._failed = 0 if child.ready.exception() is None else self._failed + 1
             await asyncio.sleep(min(AGAIN_SECONDS * 2**self._failed, AGAIN_AT_MOST))

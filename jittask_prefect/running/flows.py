@@ -50,6 +50,7 @@ from .turn import Wait, look, of_batch, of_task
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
+_RUN = {"id", "parameters", "auto_scheduled", "expected_start_time"}  # what the ledger keeps of a run
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
@@ -218,17 +219,19 @@ def _leave(say: Callable[[App, str], None], app: App, run_id: str) -> None:
     """End this process, whatever the function does: say why, and wait for that no longer than a moment.
 
     What cannot be said here (the function's own transaction may lock the database) the worker's hooks or the next
-    sync find out.
+    sync find out: the exit code is 1 then.
     """
+    said = threading.Event()
 
     def last() -> None:
         say(app, run_id)
+        said.set()
         APILogHandler().flush()
 
     thread = threading.Thread(target=last, name="jittask-leave", daemon=True)
     thread.start()
     thread.join(LEAVE_SECONDS)
-    os._exit(0)
+    os._exit(0 if said.is_set() else 1)
 
 
 def _say_ended(app: App, run_id: str) -> None:
@@ -282,7 +285,8 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
 
     def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         # By the run, not the task: a task that was taken up again belongs to another run by now.
-        record_end(app, str(flow_run.id), outcome, message, clock.now(), flow_run.model_dump(mode="json"))
+        # Without the state: where the process was told to end, it holds an exception.
+        record_end(app, str(flow_run.id), outcome, message, clock.now(), flow_run.model_dump(mode="json", include=_RUN))
 
     return hook
 

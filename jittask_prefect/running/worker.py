@@ -29,14 +29,14 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import InfrastructureNotFound, ObjectNotFound, PrefectException
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Scheduled
 from prefect.workers.base import BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import SecretStr
 
 from .. import clock
 from ..errors import ArgumentError, JittaskError
 from ..prefect_api import BY_HAND
-from .children import AGAIN_SECONDS, STOP_SECONDS, Child, Children, Died
+from .children import AGAIN_SECONDS, Child, Children, Died
 from .job import JittaskJobConfiguration, code_of_pool
 
 T = TypeVar("T")
@@ -47,6 +47,8 @@ SYNC = ":jittask_sync"  # how its entrypoint ends
 # On a server with SQLite, several runs that begin and end beside each other are slower than one after the other. One
 # that has been at it for a while hardly asks the server for anything, and must not keep the others waiting.
 SQLITE_PACE, PACE = 1, 2
+PUT_BACK = "put back: its worker ended before it began"
+TELL_SECONDS = 20.0  # what a worker that ends takes at most to tell server and ledger of its runs' ends
 AWAY_SECONDS = 120.0  # that a server is waited for which is to be told of a run's end
 BRIEF_SECONDS, ANSWERS = 3.0, 10  # and that many answers of the server longer: a slow one is asked for less
 
@@ -105,15 +107,16 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         self._runs_task_group.start_soon(self._until_teardown, self._keep_time)
 
     async def teardown(self, *exc_info: Any) -> None:
-        """End the children, what runs as Crashed, and disconnect."""
+        """End what runs, as Crashed; what had not begun is put back for another worker. Then disconnect."""
         for scope in self._loops:
             scope.cancel()
         self.is_setup = False
         with anyio.CancelScope(shield=True):
-            await self._children.stop()
-            with anyio.move_on_after(STOP_SECONDS):  # what the server is still to be told of them
+            await self._children.end_work()
+            with anyio.move_on_after(TELL_SECONDS):  # what the server, and the ledger, are still to be told of them
                 for slot in list(self._slots.values()):
                     await slot.over.wait()
+            await self._children.stop()
             await APILogHandler.aflush()
         await super().teardown(*exc_info)
 
@@ -186,6 +189,8 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         try:
             configuration = await self._configuration(flow_run)
             slot.child = await self._children.acquire(configuration.code)
+            if not self.is_setup:
+                return
             # Only now: nobody else takes a run that is Pending, and a child can begin it at once. What was known of it
             # may be old, and the server lets a run that another worker completed meanwhile become Pending again.
             flow_run = await self.client.read_flow_run(flow_run.id)
@@ -258,7 +263,11 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         """
         slot = self._slots[flow_run.id]
         while True:
-            slot.child = child = slot.child or await self._children.acquire(configuration.code)
+            if not self.is_setup or (slot.child is None and not await self._have_child(slot, configuration)):
+                await self._put_back(flow_run)
+                return JittaskWorkerResult(identifier="", status_code=1)
+            child = slot.child
+            assert child is not None
             if task_status is not None:
                 task_status.started(child.pid)
             self._logger.info("Flow run %s (%s) runs in child %s", flow_run.id, flow_run.name, child.pid)
@@ -280,14 +289,32 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
                 await self._call_hooks(slot, configuration)
             return JittaskWorkerResult(identifier=str(child.pid), status_code=1 if failed else 0)
 
+    async def _have_child(self, slot: Slot, configuration: JittaskJobConfiguration) -> bool:
+        """Have a child for a run that is Pending; whether there is one."""
+        try:
+            slot.child = await self._children.acquire(configuration.code)
+        except JittaskError as error:
+            self._logger.error("Flow run %s is not begun: %s", slot.flow_run.id, error)
+            await anyio.sleep(AGAIN_SECONDS)
+        return slot.child is not None
+
+    async def _put_back(self, flow_run: FlowRun) -> None:
+        """Make a run that is Pending, and that nobody begins here, Scheduled again, for any worker."""
+        due = flow_run.next_scheduled_start_time or flow_run.expected_start_time or clock.now()
+        await self.client.set_flow_run_state(flow_run.id, Scheduled(scheduled_time=due, message=PUT_BACK))
+        self._logger.info("Flow run %s (%s) is put back: it had not begun", flow_run.id, flow_run.name)
+
     async def _died(self, slot: Slot, configuration: JittaskJobConfiguration, died: Died) -> None:
         """The process of a run is gone: because it was to end, or by itself."""
         ended = None
         if slot.ends is None and self.is_setup:
             answer = await self._told(slot, configuration, configuration.job(slot.flow_run) | {"ask": True})
             ended = answer.get("ended")
-        await self._patiently(slot.flow_run.id, lambda: self._tell_end(slot, died, ended))
-        await self._call_hooks(slot, configuration)
+        told = await self._patiently(slot.flow_run.id, lambda: self._tell_end(slot, died, ended))
+        if (
+            self.is_setup or not told or died.code
+        ):  # else it has told the ledger, too, and another process takes seconds
+            await self._call_hooks(slot, configuration)
 
     async def _patiently(self, run_id: UUID, ask: Callable[[], Awaitable[T]]) -> T:
         """What the server answers about a run's end; one that is away is waited for."""
@@ -302,8 +329,11 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
                 self._logger.warning("Flow run %s: its end could not be told yet: %s", run_id, error)
                 await anyio.sleep(AGAIN_SECONDS)
 
-    async def _tell_end(self, slot: Slot, died: Died, ended: str | None) -> None:
-        """Tell Prefect; `ended` is why the ledger has ended it, of which Prefect may not have heard."""
+    async def _tell_end(self, slot: Slot, died: Died, ended: str | None) -> bool:
+        """Tell Prefect; whether the process itself had done so.
+
+        `ended` is why the ledger has ended the run's task, of which Prefect may not have heard.
+        """
         flow_run = slot.flow_run
         found = await self.client.read_flow_run(flow_run.id)
         kind = found.state.type if found.state else None
@@ -313,15 +343,18 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             message = slot.ends or said or ended or BY_HAND
             self._logger.info("Flow run %s is ended: %s", flow_run.id, message)
             await self.client.set_flow_run_state(flow_run.id, Cancelled(message=message), force=True)
+        elif kind is StateType.PENDING and not self.is_setup:
+            await self._put_back(flow_run)
         elif not final:
             self._logger.warning("Flow run %s: its process ended with %s", flow_run.id, died)
             await self._propose_crashed_state(flow_run, f"the process of this run ended with {died}")
+        return final
 
     async def _call_hooks(self, slot: Slot, configuration: JittaskJobConfiguration) -> None:
         """Have a child call the flow's hooks for a run that was cancelled or has crashed; user code never runs here."""
         run_id = slot.flow_run.id
         found = await self._patiently(run_id, lambda: self.client.read_flow_run(run_id))
-        if found.state is not None and (found.state.is_cancelled() or found.state.is_crashed()) and self.is_setup:
+        if found.state is not None and (found.state.is_cancelled() or found.state.is_crashed()):
             await self._told(slot, configuration, configuration.job(found, found.state))
 
     async def _told(self, slot: Slot, configuration: JittaskJobConfiguration, job: dict[str, Any]) -> dict[str, Any]:

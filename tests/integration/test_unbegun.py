@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from patience import PATIENCE
@@ -15,7 +16,7 @@ from sqlalchemy import text
 
 from jittask_prefect import clock
 from jittask_prefect.embedded import WORKER_MARK, Embedded, ServerInfo
-from jittask_prefect.processes import Family
+from jittask_prefect.processes import Family, process_of
 
 HOURLY, ROW = "tasks.UnbegunHourly", "tasks.UnbegunRow"
 INNER = """
@@ -92,6 +93,53 @@ def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused
                 os.kill(pid, signal.SIGCONT)
         assert place.state(old["id"], "Cancelled")["message"] == "not run: the task is completed"
     assert begun(place) == ["hourly"]
+
+
+def due_now(place: Place) -> str:
+    """A run that is due and that the ledger does not know, like a schedule's; its id."""
+    found = place.deployments()["tasks.UnbegunWarm"]["id"]
+    about = {"key": str(uuid4()), "name": "unknown", "tags": [], "parameters": {"template": "tasks.UnbegunWarm"}}
+    return str(place.api.create_run(found, due=clock.now(), **about)["id"])
+
+
+def test_a_worker_that_is_stopped_puts_back_what_it_had_taken_and_not_begun(place: Place) -> None:
+    """A normal stop loses no scheduled run: Pending becomes Scheduled again, and the next worker runs it."""
+    home = place.app.path.parent
+    with worker(home / ".stopped", cwd=home, limit=1) as stopped:
+        processes = warm(place, stopped)
+        parent = stopped.worker_running()
+        assert parent and len(processes) == 2
+        for pid in set(processes) - {parent.pid}:
+            os.kill(pid, signal.SIGSTOP)
+        run = due_now(place)
+        place.state(run, "Pending", seconds=60)
+        os.kill(parent.pid, signal.SIGTERM)
+        until(lambda: (found := process_of(parent.pid)) is None or found.dead, 30, what="the worker's end")
+        state = (place.api.run(run) or {})["state"]
+        assert (state["type"], state["message"]) == ("SCHEDULED", "put back: its worker ended before it began")
+    with worker(home / ".jittask", cwd=home, limit=1):
+        place.state(run, "Completed", seconds=60)
+        assert place.ended(run).status == "completed"
+
+
+def test_a_run_that_was_running_and_not_claimed_when_its_worker_was_stopped(place: Place) -> None:
+    """What the process could not tell the ledger in time, the worker has another process tell."""
+    home = place.app.path.parent
+    with worker(home / ".stopped", cwd=home, limit=1) as stopped:
+        processes = warm(place, stopped)
+        parent = stopped.worker_running()
+        assert parent
+        [child] = set(processes) - {parent.pid}
+        with place.app.engine().connect() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))  # nobody can claim
+            run = due_now(place)
+            place.state(run, "Running", seconds=60)
+            os.kill(parent.pid, signal.SIGTERM)
+            place.state(run, "Crashed", seconds=30)
+            until(lambda: child not in family(stopped), 30)
+        until(lambda: (found := process_of(parent.pid)) is None or found.dead, 30, what="the worker's end")
+    entry = place.entry(run)
+    assert (entry.status, entry.dirty) == ("pending", True)  # the next sync makes another run of it
 
 
 def test_a_row_whose_run_had_begun_and_was_not_claimed(place: Place) -> None:

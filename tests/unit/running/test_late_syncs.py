@@ -1,11 +1,17 @@
-"""After a time without a worker many syncs wait; one does the work of all."""
+"""What the flows do about runs that others left: late syncs, and a run whose process was told to end."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
-from jittask_prefect.running.flows import drop_late_syncs
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Crashed
+
+from jittask_prefect.rows import ledger
+from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.running.flows import drop_late_syncs, flows_of
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -40,3 +46,21 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
     assert {prefect.all_runs[r]["state_type"] for r in late} == {"CANCELLED"}
     assert {prefect.all_runs[r]["state_type"] for r in (present, coming, daily)} == {"SCHEDULED"}
     assert drop_late_syncs(app, prefect, NOW) == 0
+
+
+def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(tmp_path: Path) -> None:
+    """Prefect's engine gives the hook a state that holds an exception, which is no JSON."""
+    app = build_app(
+        tmp_path / "app", {"tasks/Daily": {"e.json": DAILY, "inner.py": "def customFunc():\n    return 1\n"}}
+    )
+    upgrade(app)
+    flow = flows_of(app)["NormalType"]
+    state = Crashed(message="Execution was aborted by a termination signal.", data=KeyboardInterrupt())
+    run = FlowRun(
+        id=uuid4(), flow_id=uuid4(), state=state, expected_start_time=NOW, parameters={"template": "tasks.Daily"}
+    )
+    [hook] = flow.on_crashed_hooks
+    hook(flow, run, state)
+    with app.engine().connect() as connection:
+        entry = ledger.find(connection, str(run.id))
+    assert entry is not None and (entry.status, entry.dirty, entry.due) == ("pending", True, NOW)
