@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import httpx
 
+from .answers import AUTOMATION, BLOCK, DEPLOYMENT, LOG, MADE, POOL, RUN, SET, TABLE, Check, anything, each, number, one
 from .errors import PrefectApiError
 
 # Without a URL the client would silently start a hidden server of its own.
@@ -160,7 +161,7 @@ class PrefectApi:
             self._client = get_client(sync_client=True)
             self.ui_url = str(get_current_settings().ui_url or self.url.removesuffix("/api"))
 
-    def _call(self, method: Any, path: str, *, missing_ok: bool = False, **kwargs: Any) -> Any:
+    def _call(self, method: Any, path: str, gives: Check = anything, *, missing_ok: bool = False, **kwargs: Any) -> Any:
         with self._errors(f"{method} {path}"):
             try:
                 response = self._client.request(method, path, **kwargs)  # type: ignore[arg-type]
@@ -168,7 +169,10 @@ class PrefectApi:
                 if missing_ok and error.response.status_code == 404:
                     return None
                 raise
-            return response.json() if response.content else None
+            found = response.json() if response.content else None
+            if wrong := gives(found):
+                raise ValueError(wrong)
+            return found
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -180,9 +184,16 @@ class PrefectApi:
             with SettingsContext(profile=get_settings_context().profile, settings=self._settings):
                 yield
         except httpx.HTTPStatusError as error:
-            code, text = error.response.status_code, error.response.text[:400]
+            code, text = error.response.status_code, " ".join(error.response.text.split())[:400]
             raise PrefectApiError(f"{what}: the Prefect server at {self.url} answered {code}: {text}") from error
-        except (httpx.HTTPError, PrefectException, RuntimeError, OSError, json.JSONDecodeError) as error:
+        except (ValueError, TypeError, LookupError, RecursionError) as error:
+            # Of JSON, of the check, or of pydantic in Prefect's client.
+            said = next(iter(str(error).splitlines()), "")[:200]
+            raise PrefectApiError(
+                f"{what}: the server at {self.url} answered with something else than Prefect's API does ({said}); "
+                "PREFECT_API_URL must name one, e.g. http://127.0.0.1:4200/api"
+            ) from error
+        except (httpx.HTTPError, PrefectException, RuntimeError, OSError) as error:
             raise PrefectApiError(
                 f"{what}: no answer from the Prefect server at {self.url} ({type(error).__name__}: {error}); "
                 "is it running? `jittask up` starts one, PREFECT_API_URL names another"
@@ -192,7 +203,7 @@ class PrefectApi:
         self._call("GET", "/health", timeout=PING_TIMEOUT)
 
     def ensure_pool(self, name: str, kind: str) -> str:
-        if (there := self._call("GET", f"/work_pools/{name}", missing_ok=True)) is not None:
+        if (there := self._call("GET", f"/work_pools/{name}", one(POOL), missing_ok=True)) is not None:
             return str(there["type"])
         template = _base_job_template(kind)
         with self._errors("POST /work_pools/"):
@@ -207,7 +218,7 @@ class PrefectApi:
         return kind
 
     def pool_kind(self, name: str) -> str | None:
-        found = self._call("GET", f"/work_pools/{quote(name, safe='')}", missing_ok=True)
+        found = self._call("GET", f"/work_pools/{quote(name, safe='')}", one(POOL), missing_ok=True)
         return None if found is None else str(found["type"])
 
     def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
@@ -221,18 +232,18 @@ class PrefectApi:
         seen = 0
         while True:
             body = {"deployments": where, "limit": PAGE, "offset": seen}
-            page = self._call("POST", "/deployments/filter", json=body)
+            page = self._call("POST", "/deployments/filter", each(DEPLOYMENT), json=body)
             # A name stands for one deployment of each flow; the youngest counts.
-            for one in sorted(page, key=lambda d: str(d.get("created"))):
-                known = found.get(one["name"])
-                if known is None or str(known.get("created")) <= str(one.get("created")):
-                    found[one["name"]] = one
+            for entry in sorted(page, key=lambda d: str(d.get("created"))):
+                known = found.get(entry["name"])
+                if known is None or str(known.get("created")) <= str(entry.get("created")):
+                    found[entry["name"]] = entry
             seen += len(page)
             if len(page) < PAGE:
                 return found
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        found = self._call("POST", "/flows/", json={"name": flow})
+        found = self._call("POST", "/flows/", one(MADE), json={"name": flow})
         self._call("POST", "/deployments/", json={**body, "flow_id": found["id"]})
 
     def deploy(self, file: Path, names: Sequence[str]) -> None:
@@ -290,11 +301,11 @@ class PrefectApi:
             "state": state,
         }
         body["enforce_parameter_schema"] = False  # it costs more than the run itself, and the parameters are ours
-        found: dict[str, Any] = self._call("POST", f"/deployments/{deployment_id}/create_flow_run", json=body)
+        found: dict[str, Any] = self._call("POST", f"/deployments/{deployment_id}/create_flow_run", one(RUN), json=body)
         return found
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self._call("GET", f"/flow_runs/{run_id}", missing_ok=True)
+        found: dict[str, Any] | None = self._call("GET", f"/flow_runs/{run_id}", one(RUN), missing_ok=True)
         return found
 
     def runs(
@@ -304,25 +315,24 @@ class PrefectApi:
         while limit is None or len(found) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
             body = {**filters, "sort": sort, "limit": size, "offset": offset + len(found)}
-            page = self._call("POST", "/flow_runs/filter", json=body)
+            page = self._call("POST", "/flow_runs/filter", each(RUN), json=body)
             found += page
             if len(page) < size:
                 break
         return found
 
     def count_runs(self, **filters: Any) -> int:
-        return int(self._call("POST", "/flow_runs/count", json=filters))
+        return int(self._call("POST", "/flow_runs/count", number, json=filters))
 
     def set_state(
         self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
     ) -> str:
         state = {"type": kind, "name": name, "message": message}
-        answer = self._call(
-            "POST", f"/flow_runs/{run_id}/set_state", missing_ok=True, json={"state": state, "force": force}
-        )
+        body = {"state": state, "force": force}
+        answer = self._call("POST", f"/flow_runs/{run_id}/set_state", one(SET), missing_ok=True, json=body)
         if answer is None:
             return "MISSING"
-        if answer.get("status") == "ACCEPT":
+        if answer["status"] == "ACCEPT" and answer["state"]:
             return str(answer["state"]["type"])
         found = self.run(run_id)
         there = (found or {}).get("state") or {"type": "MISSING"}
@@ -334,7 +344,7 @@ class PrefectApi:
 
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         body = {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
-        found: list[dict[str, Any]] = self._call("POST", "/logs/filter", json=body)
+        found: list[dict[str, Any]] = self._call("POST", "/logs/filter", each(LOG), json=body)
         return found
 
     def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
@@ -344,7 +354,7 @@ class PrefectApi:
 
     def table(self, run_id: str) -> list[dict[str, Any]]:
         body = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["table"]}}, "limit": 1}
-        found: list[dict[str, Any]] = self._call("POST", "/artifacts/filter", json=body)
+        found: list[dict[str, Any]] = self._call("POST", "/artifacts/filter", each(TABLE), json=body)
         return [row for artifact in found for row in json.loads(artifact["data"])]
 
     def put_markdown(
@@ -355,9 +365,12 @@ class PrefectApi:
             self._call("PATCH", f"/artifacts/{known}", json=body)
             return known
         return str(
-            self._call("POST", "/artifacts/", json={**body, "key": key, "type": "markdown", "flow_run_id": run_id})[
-                "id"
-            ]
+            self._call(
+                "POST",
+                "/artifacts/",
+                one(MADE),
+                json={**body, "key": key, "type": "markdown", "flow_run_id": run_id},
+            )["id"]
         )
 
     def drop_artifact(self, artifact_id: str) -> None:
@@ -368,7 +381,7 @@ class PrefectApi:
     def notification_blocks(self) -> dict[str, str]:
         """The ids of the blocks that can notify, by `TYPE/NAME`."""
         body = {"block_schemas": {"block_capabilities": {"all_": ["notify"]}}, "limit": PAGE}
-        found = self._call("POST", "/block_documents/filter", json=body)
+        found = self._call("POST", "/block_documents/filter", each(BLOCK), json=body)
         return {f"{block['block_type']['slug']}/{block['name']}": block["id"] for block in found}
 
     def keep_automation(self, body: Mapping[str, Any]) -> None:
@@ -388,7 +401,7 @@ class PrefectApi:
 
     def _automations(self, name: str) -> list[dict[str, Any]]:
         body = {"automations": {"name": {"any_": [name]}}}
-        found: list[dict[str, Any]] = self._call("POST", "/automations/filter", json=body)
+        found: list[dict[str, Any]] = self._call("POST", "/automations/filter", each(AUTOMATION), json=body)
         return found
 
 

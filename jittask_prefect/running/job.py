@@ -7,14 +7,13 @@ from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any
 
-import httpx
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import PrefectException
 from prefect.workers.base import BaseJobConfiguration
 
 from ..errors import ArgumentError
+from .away import UNANSWERED
 from .children import Code
 
 DIRECTORY = "prefect.deployments.steps.set_working_directory"
@@ -90,6 +89,6 @@ async def code_of_pool(client: PrefectClient, pool: str, logger: Logger | Logger
             code = JittaskJobConfiguration.of(named, deployment, {}).code
             if Path(code.file).is_file():
                 return code
-    except (httpx.HTTPError, PrefectException, ArgumentError) as error:
+    except (*UNANSWERED, ArgumentError) as error:
         logger.debug("Nothing is loaded beforehand: %s", error)
     return None

@@ -11,31 +11,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import anyio
 import anyio.abc
-import httpx
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.exceptions import InfrastructureNotFound, ObjectNotFound, PrefectException
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
-from prefect.states import Cancelled, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
 from prefect.workers.base import BaseVariables, BaseWorker, BaseWorkerResult
 from pydantic import SecretStr
 
 from .. import clock
 from ..errors import ArgumentError, JittaskError
 from ..prefect_api import BY_HAND
+from .away import UNANSWERED, Away, refused, sentence
 from .children import AGAIN_SECONDS, Child, Children, Died
 from .job import JittaskJobConfiguration, code_of_pool
 
@@ -49,7 +48,7 @@ SYNC = ":jittask_sync"  # how its entrypoint ends
 SQLITE_PACE, PACE = 1, 2
 PUT_BACK = "put back: its worker ended before it began"
 TELL_SECONDS = 20.0  # what a worker that ends takes at most to tell server and ledger of its runs' ends
-AWAY_SECONDS = 120.0  # that a server is waited for which is to be told of a run's end
+AWAY_SECONDS = 120.0  # that a run's end is told again while the server answers everything else
 BRIEF_SECONDS, ANSWERS = 3.0, 10  # and that many answers of the server longer: a slow one is asked for less
 
 
@@ -97,6 +96,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         self._known: dict[UUID, tuple[float, Any]] = {}
         self._syncs: dict[UUID | None, bool] = {None: False}
         self._news = anyio.Event()
+        self._away = Away(self._logger)
         self._loops: list[anyio.CancelScope] = []
         self._children = Children(self._limit, self._logger, APILogWorker.instance().send)
         await super().setup()
@@ -124,9 +124,21 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         """Ask for runs where a child is free, and begin those that are due; Prefect calls this every few seconds."""
         self._last_polled_time = clock.now()
         if self._has_successfully_synced and self._room():
-            await self._ask()
-            self._begin()
+            try:
+                await self._ask()
+            except UNANSWERED as error:  # Prefect's loop would end the worker after a few of them
+                self._away.note(error)
+            else:
+                self._away.over()
+                self._begin()
         return [slot.flow_run for slot in self._slots.values()]
+
+    async def sync_with_backend(self) -> None:
+        """Tell the server that this worker lives, and learn what its pool is; Prefect calls this twice a minute."""
+        try:
+            await super().sync_with_backend()
+        except UNANSWERED as error:
+            self._away.note(error)
 
     def _room(self, run: FlowRun | None = None) -> bool:
         """Whether a run may begin, or any at all; the last place is the sync's, without which nothing is recovered."""
@@ -187,26 +199,21 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         """A flow run from being due to its end, and then the next one at once."""
         flow_run = slot.flow_run
         try:
-            configuration = await self._configuration(flow_run)
-            slot.child = await self._children.acquire(configuration.code)
-            if not self.is_setup:
-                return
-            # Only now: nobody else takes a run that is Pending, and a child can begin it at once. What was known of it
-            # may be old, and the server lets a run that another worker completed meanwhile become Pending again.
-            flow_run = await self.client.read_flow_run(flow_run.id)
-            if flow_run.state is not None and flow_run.state.is_scheduled():
-                slot.flow_run = flow_run
-                if await self._propose_pending_state(flow_run):
-                    await self.run(flow_run, configuration)
-        except ArgumentError as error:
-            await self._propose_crashed_state(flow_run, str(error))
+            try:
+                configuration = await self._configuration(flow_run)
+            except ArgumentError as error:
+                await self._crash(flow_run, str(error))
+            else:
+                await self._take(slot, configuration)
         except ObjectNotFound:
             self._logger.debug("Flow run %s is gone with its deployment", flow_run.id)
         except JittaskError as error:
             self._logger.error("Flow run %s is not begun: %s", flow_run.id, error)
             await anyio.sleep(AGAIN_SECONDS)
-        except Exception:
-            # The server does not answer, or answers what nobody expects: no reason to end all other runs.
+        except UNANSWERED as error:
+            self._away.note(error)
+            await anyio.sleep(AGAIN_SECONDS)
+        except Exception:  # no reason to end all other runs
             self._logger.exception("Flow run %s: the worker could not see to it", flow_run.id)
             await anyio.sleep(AGAIN_SECONDS)
         finally:
@@ -218,14 +225,27 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         if self.is_setup:
             await self._again()
 
+    async def _take(self, slot: Slot, configuration: JittaskJobConfiguration) -> None:
+        """Make a run Pending, which is this worker's then, and run it."""
+        slot.child = await self._children.acquire(configuration.code)
+        if not self.is_setup:
+            return
+        # Only now: nobody else takes a run that is Pending, and a child can begin it at once. What was known of it
+        # may be old, and the server lets a run that another worker completed meanwhile become Pending again.
+        flow_run = await self.client.read_flow_run(slot.flow_run.id)
+        if flow_run.state is not None and flow_run.state.is_scheduled():
+            slot.flow_run = flow_run
+            if await self._propose_pending_state(flow_run):
+                await self.run(flow_run, configuration)
+
     async def _again(self) -> None:
         """A child is free: not on Prefect's clock, but now."""
         age = asyncio.get_running_loop().time() - self._asked
         try:
             if not self._waiting or age > get_current_settings().worker.query_seconds:
                 await self._ask()
-        except (httpx.HTTPError, PrefectException) as error:
-            self._logger.debug("Not asked for runs: %s", error)  # Prefect's own loop asks again, and counts failures
+        except UNANSWERED as error:
+            self._away.note(error)
         self._begin()
 
     async def _configuration(self, flow_run: FlowRun) -> JittaskJobConfiguration:
@@ -264,7 +284,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
         slot = self._slots[flow_run.id]
         while True:
             if not self.is_setup or (slot.child is None and not await self._have_child(slot, configuration)):
-                await self._put_back(flow_run)
+                await self._patiently(flow_run.id, lambda: self._put_back(flow_run))
                 return JittaskWorkerResult(identifier="", status_code=1)
             child = slot.child
             assert child is not None
@@ -284,8 +304,7 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             child.runs += 1
             self._children.release(child, answer.get("leave"))
             if failed := answer.get("failed"):
-                crashed = partial(self._propose_crashed_state, flow_run, str(failed))
-                await self._patiently(flow_run.id, crashed)
+                await self._crash(flow_run, str(failed))
                 await self._call_hooks(slot, configuration)
             return JittaskWorkerResult(identifier=str(child.pid), status_code=1 if failed else 0)
 
@@ -317,17 +336,27 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             await self._call_hooks(slot, configuration)
 
     async def _patiently(self, run_id: UUID, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the server answers about a run's end; one that is away is waited for."""
-        until = asyncio.get_running_loop().time() + AWAY_SECONDS
+        """What the server answers about a run's end; one that is away is waited for, however long that takes.
+
+        Where it answers everything else, a run that it has no answer for keeps its place for two minutes at most.
+        """
+        begun, said = asyncio.get_running_loop().time(), False
         while True:
             try:
                 return await ask()
-            except (httpx.HTTPError, PrefectException) as error:
-                away = not isinstance(error, ObjectNotFound) and self.is_setup
-                if not away or asyncio.get_running_loop().time() > until:
+            except UNANSWERED as error:
+                over = self._away.since is None and asyncio.get_running_loop().time() - begun > AWAY_SECONDS
+                if refused(error) or not self.is_setup or over:
                     raise
-                self._logger.warning("Flow run %s: its end could not be told yet: %s", run_id, error)
+                if not said:
+                    self._logger.warning("Flow run %s: its end could not be told yet (%s)", run_id, sentence(error))
+                said = True
                 await anyio.sleep(AGAIN_SECONDS)
+
+    async def _crash(self, flow_run: FlowRun, message: str) -> None:
+        """Tell Prefect that a run crashed, unless it has ended. Prefect's own way to do this gives up at once."""
+        crashed: State[Any] = Crashed(message=message)
+        await self._patiently(flow_run.id, lambda: self.client.set_flow_run_state(flow_run.id, crashed))
 
     async def _tell_end(self, slot: Slot, died: Died, ended: str | None) -> bool:
         """Tell Prefect; whether the process itself had done so.
@@ -347,7 +376,8 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             await self._put_back(flow_run)
         elif not final:
             self._logger.warning("Flow run %s: its process ended with %s", flow_run.id, died)
-            await self._propose_crashed_state(flow_run, f"the process of this run ended with {died}")
+            crashed: State[Any] = Crashed(message=f"the process of this run ended with {died}")
+            await self.client.set_flow_run_state(flow_run.id, crashed)
         return final
 
     async def _call_hooks(self, slot: Slot, configuration: JittaskJobConfiguration) -> None:
@@ -421,9 +451,10 @@ class JittaskWorker(BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWo
             )
             try:
                 found = await self.client.read_flow_runs(flow_run_filter=where)
-            except (httpx.HTTPError, PrefectException) as error:
-                self._logger.warning("Not known whether a run is to end: %s", error)
+            except UNANSWERED as error:
+                self._away.note(error)
                 continue
+            self._away.over()
             for flow_run in found:
                 slot = self._slots.get(flow_run.id)
                 if slot is not None and slot.child is not None:

@@ -23,7 +23,8 @@ MAY: dict[str, set[str]] = {
     "elements/types": {*BASE, "schedule/*", "elements/*"},
     "processes": set(),
     "embedded": {"errors", "processes"},
-    "prefect_api": {"errors"},
+    "answers": set(),
+    "prefect_api": {"errors", "answers"},
     "prefect_server": {"embedded", "prefect_api"},
     "rows/*": {*BASE, "schedule/*", "elements/*", "prefect_api", "rows/*"},
     "rows/nudge": {*BASE, *SERVER, "elements/*", "rows/*"},
@@ -111,6 +112,7 @@ CALLS_PREFECT = {
     "prefect_api",
     "prefect_server",
     "dialogs/flows",
+    "running/away",
     "running/flows",
     "running/job",
     "running/worker",
@@ -118,7 +120,7 @@ CALLS_PREFECT = {
     "running/child",
     "embedded",
 }
-PREFECT_FIRST = {"dialogs/flows", "running/flows", "running/job", "running/worker", "running/child"}
+PREFECT_FIRST = {"dialogs/flows", "running/away", "running/flows", "running/job", "running/worker", "running/child"}
 
 FILES = {p.relative_to(PACKAGE).with_suffix("").as_posix(): p for p in sorted(PACKAGE.rglob("*.py"))}
 FILES = {name: p for name, p in FILES.items() if not name.endswith("/__init__")}

@@ -33,6 +33,7 @@ from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.running import child, wire
+from jittask_prefect.running.away import Away
 from jittask_prefect.running.job import JittaskJobConfiguration
 from jittask_prefect.running.worker import JittaskWorker, Slot, pace
 
@@ -210,6 +211,7 @@ def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_a
         children = SimpleNamespace(acquire=acquire, release=lambda child: None)
         worker.__dict__ |= {"_client": SimpleNamespace(read_flow_run=read), "_children": children, "is_setup": True}
         worker._logger = logging.getLogger("jittask")  # type: ignore[assignment]
+        worker._away = Away(logging.getLogger("jittask"))
         await worker._call_hooks(SimpleNamespace(flow_run=found), configured())  # type: ignore[arg-type]
 
     asyncio.run(hooks())
@@ -236,6 +238,7 @@ def test_a_busy_server_is_asked_again_soon_for_what_somebody_cancels() -> None:
         worker._slots = {uuid4(): Slot(FlowRun.model_construct())}
         worker._children = SimpleNamespace(trim=lambda: None)  # type: ignore[assignment]
         worker._logger = logging.getLogger("test")  # type: ignore[assignment]
+        worker._away = Away(logging.getLogger("test"))
         async with PrefectClient(f"http://127.0.0.1:{port}/api") as worker._client:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(worker._watch(), 9)
