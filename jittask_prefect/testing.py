@@ -28,6 +28,7 @@ from .prefect_api import TERMINAL
 from .rows import sync
 from .rows.nudge import leave
 from .rows.tables import upgrade
+from .running.asked import Asked, Refusals, asked
 from .running.batch import execute_batch, record_batch
 from .running.execute import Outcome, Run, execute
 from .task_svc import TaskSvc
@@ -302,12 +303,21 @@ class FakePrefect:
 
     def _execute(self, app: App, run: dict[str, Any], this: Run, now: datetime) -> list[Outcome]:
         parameters = run["parameters"]
-        if due := parameters.get("due"):
-            ended = execute_batch(app, parameters["template"], datetime.fromisoformat(due), this, lambda: now)
+        try:
+            of = asked(app, *(parameters.get(name) for name in ("template", "taskId", "due")))
+            return self._do(app, run, of, this, now)
+        except Refusals as error:
+            self._state(run, "FAILED", None, f"not run: {error}")
+            return []
+
+    def _do(self, app: App, run: dict[str, Any], of: Asked, this: Run, now: datetime) -> list[Outcome]:
+        name = of.template.fullName
+        if of.due is not None:
+            ended = execute_batch(app, name, of.due, this, lambda: now)
             record_batch(self, run["id"], ended)
             self._state(run, "FAILED" if ended.failed else "COMPLETED", None, str(ended))
             return [outcome for _, outcome in ended.tasks]
-        outcome = execute(app, parameters["template"], parameters.get("taskId"), this, lambda: now)
+        outcome = execute(app, name, of.task_id, this, lambda: now)
         kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
         self._state(run, kind, None, outcome.message)
         return [outcome]

@@ -106,12 +106,14 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
         False where it is no scheduled task's, or its occurrence has another run.
     """
     about = run.get("parameters") or {}
-    if not about.get("template") or "due" in about or "taskId" in about:
+    if not about.get("template") or set(about) != {"template"}:
         return False
     try:
         template = app.template(about["template"])
     except JittaskError:
         return True  # another sync finds it again, once it loads
+    if isinstance(template, DateFieldType):
+        return False  # a person's run that names no row
     entry = entry_of(template, run["id"], _due(run), bool(run.get("auto_scheduled")), now)
     with app.engine().begin() as connection:
         if not ledger.insert_once(connection, entries, entry.model_dump() | {"dirty": True}):

@@ -11,12 +11,12 @@ from sqlalchemy import update
 
 from ..elements.app import DEFAULT, App
 from ..elements.types import Meta
-from ..errors import UnknownTask
 from ..rows import claims, ledger, limits
 from ..rows.ending import FORCED
 from ..rows.ledger import Entry, entries
 from ..rows.limits import Full
 from ..rows.stuck import entry_of
+from .asked import belongs
 from .lease import LEASE_SECONDS, Clock
 from .task import after_return, next_of_row
 from .turn import Turn
@@ -62,13 +62,11 @@ def entered(app: App, template: Meta, task_id: str | None, run: Run, now: dateti
     """The database and the ledger entry of an execution; one is made for a run of the schedule, or of a person.
 
     Raises:
-        UnknownTask: There is no entry of that id.
+        UnknownTask: There is no entry of that id, or it is not this template's.
     """
     if task_id is not None:
-        found = locate(app, task_id)
-        if found is None:
-            raise UnknownTask(f"there is no task {task_id!r} in the ledger")
-        return found
+        database, found = locate(app, task_id) or (DEFAULT, None)
+        return database, belongs(template, task_id, found)
     entry = entry_of(template, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
         ledger.require(connection, "the app's database")

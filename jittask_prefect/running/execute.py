@@ -24,6 +24,7 @@ from ..rows.keys import as_text
 from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
 from . import leaks
+from .asked import asked
 from .begin import TAKEN, Outcome, Run, begin, entered, locate
 from .lane import Lane
 from .lease import Clock, Hold, kept, me
@@ -77,9 +78,13 @@ def execute(
 
     Returns:
         How it ended. A function's failure is an outcome, never an exception.
+
+    Raises:
+        ArgumentError: A task of rows, and no task id.
+        UnknownTask: There is no task of that id, or it is another template's: nothing runs.
     """
     owner = me()
-    template = app.template(name)
+    template = asked(app, name, task_id).template
     database, entry = entered(app, template, task_id, run, clock())
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:

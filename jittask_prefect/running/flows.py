@@ -42,6 +42,7 @@ from ..rows.ledger import Entry, entries
 from ..rows.plan import Report
 from ..rows.stuck import SYNC, enter
 from . import forced, wire
+from .asked import Refusals, asked
 from .batch import execute_batch, record_batch
 from .begin import REPLACED, TAKEN, Outcome, Run
 from .execute import execute, locate, me
@@ -74,7 +75,7 @@ class _ToRun(logging.Handler):
 
 
 def _type_flow(app: App, name: str) -> AnyFlow:
-    async def run(template: str, taskId: str | None = None, due: str | None = None) -> State[Any]:
+    async def run(template: str = "", taskId: str | None = None, due: str | None = None) -> State[Any]:
         """Run one task of a template of this Type, or a batch: those of its rows that are due at an instant."""
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
@@ -83,13 +84,17 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
-            if due is not None:
-                return await asyncio.to_thread(_run_batch, app, template, datetime.fromisoformat(due), this)
+            of_what = await asyncio.to_thread(asked, app, template, taskId, due)
+            if of_what.due is not None:
+                return await asyncio.to_thread(_run_batch, app, template, of_what.due, this)
             lost, end = partial(_leave, _say_ended, app, this.id), partial(_replace, app)
             outcome = await asyncio.to_thread(
                 execute, app, template, taskId, this, clock.now, lost=lost, end=end, turn=partial(_turn, app)
             )
             await asyncio.to_thread(_make_way, app, template)
+        except Refusals as error:
+            logger.error("not run: %s", error)
+            return Failed(message=f"not run: {error}")
         except asyncio.CancelledError:
             # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
             _leave(_say_terminated, app, this.id)

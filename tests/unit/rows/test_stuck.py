@@ -123,6 +123,18 @@ def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) ->
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 
+def test_a_run_of_rows_that_named_none_gets_no_other(s: Shop) -> None:
+    run = s.api.create_run(
+        s.api.all_deployments["tasks.Daily"]["id"], key="by hand", name="", due=DUE, tags=[],
+        parameters={"template": "tasks.Task"},
+    )  # fmt: skip
+    taken(s, run)
+    before = s.tasks()
+    s.sync("2026-03-02 10:00:30")
+    record_end(s.app, run["id"], "died", "error: worker died", s.now, run)
+    assert run["state_type"] == "CRASHED" and s.tasks() == before
+
+
 def test_a_template_that_does_not_load_keeps_its_run_until_it_does(s: Shop) -> None:
     run = auto(s)
     taken(s, run)
