@@ -24,12 +24,13 @@ import yaml
 from . import clock, rollout
 from .elements.app import use_app
 from .errors import PrefectApiError
-from .prefect_api import TERMINAL
+from .prefect_api import OWN, TERMINAL
 from .rows import sync
 from .rows.nudge import leave
 from .rows.tables import upgrade
 from .running.asked import Asked, Refusals, asked
 from .running.batch import execute_batch, record_batch
+from .running.begin import by_itself
 from .running.execute import Outcome, Run, execute
 from .task_svc import TaskSvc
 from .wiring import App
@@ -238,6 +239,11 @@ class FakePrefect:
         self._state(run, "CANCELLED" if at_once else kind, name, message)
         return str(run["state_type"])
 
+    def mark(self, run_id: str, why: str) -> None:
+        self._called("mark")
+        if (run := self.all_runs.get(run_id)) is not None:
+            run["labels"] = {**run.get("labels", {}), OWN: why}
+
     def logs(self, run_id: str) -> list[dict[str, Any]]:
         self._called("logs")
         return []
@@ -307,6 +313,7 @@ class FakePrefect:
             of = asked(app, *(parameters.get(name) for name in ("template", "taskId", "due")))
             return self._do(app, run, of, this, now)
         except Refusals as error:
+            self.mark(run["id"], "refused")
             self._state(run, "FAILED", None, f"not run: {error}")
             return []
 
@@ -319,6 +326,8 @@ class FakePrefect:
             return [outcome for _, outcome in ended.tasks]
         outcome = execute(app, name, of.task_id, this, lambda: now)
         kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+        if why := by_itself(outcome):
+            self.mark(run["id"], why)
         self._state(run, kind, None, outcome.message)
         return [outcome]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from ..prefect_api import BY_HAND, Api
+from ..prefect_api import OWN, Api
 from . import ledger
 from .ledger import entries
 
@@ -21,10 +21,7 @@ from .ledger import entries
 TO_BEGIN, TO_BEGIN_WARM = timedelta(minutes=3), timedelta(seconds=20)
 WARM = "jittask"  # the type of a work pool of ours
 DIED = "error: worker died"
-# How a cancelled run says that a person ended it; what else begins with our words the ledger ended by itself.
 FORCED = "ended: forced end"
-_FORCED = (FORCED, BY_HAND)
-_OWN = ("superseded:", "missed:", "not run:", "ended:")
 RESTORED = "according to Prefect; the ledger is older than that"
 
 
@@ -32,11 +29,18 @@ def came_to_nothing(run: Mapping[str, Any] | None) -> bool:
     """Whether a waiting task's run is gone, or ended without the task: another one is made."""
     if run is None:
         return True
-    kind, said = run.get("state_type"), _said(run)
+    kind = run.get("state_type")
     if kind == "CANCELLED":
-        # The ledger had ended the task by itself, and is an older copy now.
-        return said.startswith(_OWN) and not said.startswith(_FORCED)
+        return by_itself(run)
     return kind == "CRASHED" or (kind == "FAILED" and ending_of(run) is None)
+
+
+def by_itself(run: Mapping[str, Any]) -> bool:
+    """Whether the run was ended, or gave up, by our own doing: where its task waits, the ledger is an older copy.
+
+    A label says so. The reason does not: whoever cancels a run may write whatever they like.
+    """
+    return OWN in (run.get("labels") or {})
 
 
 class Patience:
@@ -81,7 +85,7 @@ def ending_of(run: Mapping[str, Any]) -> tuple[str, str, str] | None:
     if kind == "COMPLETED":
         # One that ran was done, by a ledger that is an older copy now; a person can only mark it.
         return ("completed", "completed", f"done {RESTORED}") if ran else _forced("marked as completed")
-    if kind == "FAILED" and ran and said.startswith("error:"):
+    if kind == "FAILED" and ran and not by_itself(run):
         timeout = run.get("state_name") == "TimedOut"
         return "error", "timeout" if timeout else "failed", f"{said} ({RESTORED})"
     if kind == "CANCELLED" and not came_to_nothing(run):

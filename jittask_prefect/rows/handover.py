@@ -20,7 +20,7 @@ from ..elements.app import App
 from ..errors import JittaskError, PrefectApiError
 from ..prefect_api import PAGE, TERMINAL, Api
 from . import batches, ledger, limits
-from .ending import came_to_nothing, ending_of, settle
+from .ending import by_itself, came_to_nothing, ending_of, settle
 from .ledger import Entry, entries
 from .plan import Report
 
@@ -132,6 +132,9 @@ class _Work:
         engine = self.app.engine(self.database)
         with engine.connect() as connection:
             shares = list(batches.shares(connection, group))
+        if self._close_cancelled({run for share in shares for run in share.dead}):
+            with engine.connect() as connection:
+                shares = list(batches.shares(connection, group))
         for share in shares:
             self.keep()
             run_id = share.run_id or self._tried(group.template, partial(self._make_batch, deployment, group, share))
@@ -142,6 +145,19 @@ class _Work:
                 self._tried(group.template, partial(end_run, self.api, dead, said, "CRASHED"))
             with engine.begin() as connection:
                 batches.handed_over(connection, share, run_id)
+
+    def _close_cancelled(self, runs: set[str]) -> bool:
+        """Close what waits of batches that somebody cancelled and whose worker died then; whether there was any."""
+        closed = []
+        for run_id in sorted(runs):
+            run = self._tried(run_id, partial(cancelled_by_hand, self.api, run_id))
+            if run is None or (ending := ending_of(run)) is None:
+                continue
+            with self.app.engine(self.database).begin() as connection:
+                tasks = ledger.of_run(connection, run_id)
+                closed += [e for e in tasks if settle(connection, e.task_id, run, ending, self.now)]
+        self.report.died += [(self.database, entry) for entry in closed]
+        return bool(closed)
 
     def _make_batch(self, deployment: Mapping[str, Any], group: batches.Group, share: batches.Share) -> str:
         while True:
@@ -207,6 +223,8 @@ class _Work:
 
         def make() -> dict[str, Any]:
             if entry.flow_run_id and entry.outcome != limits.NEXT:
+                if cancelled := cancelled_by_hand(self.api, entry.flow_run_id):
+                    return cancelled
                 end_run(self.api, entry.flow_run_id, "its worker died: the task is tried again", "CRASHED")
             return self.api.create_run(
                 deployment["id"],
@@ -233,11 +251,12 @@ class _Work:
         # Cancelling asks a process to end. One that never began the task, and cannot any more, does not answer.
         asked = "CANCELLING" if entry.started else "CANCELLED"
         kind = asked if entry.status == "ended" else "CRASHED"
+        own = entry.outcome if entry.status == "ended" and entry.outcome != "forced" else None
         who = f"{entry.template}, row {entry.row_key}"
         if entry.batch is not None and entry.status == "ended":
             ended: bool | None = False  # the others of its batch go on
         else:
-            ended = self._tried(who, lambda: end_run(self.api, run_id, entry.message, kind)) if run_id else False
+            ended = self._tried(who, lambda: end_run(self.api, run_id, entry.message, kind, own)) if run_id else False
         if ended is not None:
             self.report.ended += ended
             self.ended.append(entry)
@@ -287,19 +306,30 @@ def _key(entry: Entry) -> str:
     )
 
 
-def end_run(api: Api, run_id: str, message: str, kind: str) -> bool:
-    """Propose the end of a flow run that has not ended; whether there was one to end."""
+def end_run(api: Api, run_id: str, message: str, kind: str, own: str | None = None) -> bool:
+    """Propose the end of a flow run that has not ended, with why the ledger ends it itself; whether there was one."""
     run = api.run(run_id)
     if run is None or run.get("state_type") in TERMINAL:
         return False
+    if own is not None:
+        api.mark(run_id, own)
     api.set_state(run_id, kind, message=message)
     return True
+
+
+def cancelled_by_hand(api: Api, run_id: str) -> dict[str, Any] | None:
+    """A run that somebody has cancelled, as it is or will be; None for any other."""
+    run = api.run(run_id)
+    if run is None or run.get("state_type") not in ("CANCELLING", "CANCELLED") or by_itself(run):
+        return None
+    return {**run, "state_type": "CANCELLED"}
 
 
 def drop_run(api: Api, run_id: str, message: str) -> None:
     """Cancel a flow run that has not begun."""
     run = api.run(run_id)
     if run is not None and run.get("state_type") == "SCHEDULED":
+        api.mark(run_id, "superseded")
         api.set_state(run_id, "CANCELLING", message=message)
 
 

@@ -47,6 +47,13 @@ REPLACED = f"{FORCED}: a later execution replaces it"
 TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
 
 
+def by_itself(outcome: Outcome) -> str | None:
+    """Why a flow run ends by itself without the function, for its label; None where the function ran, or was ended."""
+    if outcome == TAKEN:
+        return "taken"
+    return outcome.outcome if outcome.status == "ended" and outcome.outcome != "forced" else None
+
+
 def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
     """The database and the entry of a task id, or of a flow run's id, in any database of the app."""
     for database in app.databases():

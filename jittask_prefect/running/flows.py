@@ -44,7 +44,7 @@ from ..rows.stuck import SYNC, enter
 from . import forced, wire
 from .asked import Refusals, asked
 from .batch import execute_batch, record_batch
-from .begin import REPLACED, TAKEN, Outcome, Run
+from .begin import REPLACED, TAKEN, Outcome, Run, by_itself
 from .execute import execute, locate, me
 from .task import after_return, next_of_row
 from .turn import Wait, look, of_batch, of_task
@@ -94,7 +94,11 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             await asyncio.to_thread(_make_way, app, template)
         except Refusals as error:
             logger.error("not run: %s", error)
+            await asyncio.to_thread(_mark, app, this.id, "refused")
             return Failed(message=f"not run: {error}")
+        except Exception:
+            await asyncio.to_thread(_mark, app, this.id, "exception")  # of ours: the function's own is an outcome
+            raise
         except asyncio.CancelledError:
             # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
             _leave(_say_terminated, app, this.id)
@@ -103,6 +107,8 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             _LOG.reset(token)
         if outcome.result is not None:
             logger.info("result: %s", to_json(outcome.result))
+        if why := by_itself(outcome):
+            await asyncio.to_thread(_mark, app, this.id, why)
         return state_of(outcome)
 
     run.__name__ = run.__qualname__ = name.partition(".")[2]
@@ -119,6 +125,14 @@ def _type_flow(app: App, name: str) -> AnyFlow:
     done = made(run)
     setattr(done, wire.ENDED, partial(_ended, app))
     return done
+
+
+def _mark(app: App, run_id: str, why: str) -> None:
+    """Label this run: it ends by itself, no person ends it, which an older copy of the ledger has to know."""
+    try:
+        connect(app.path).mark(run_id, why)
+    except PrefectApiError as error:
+        log.warning("run %s is not labelled as %s: %s", run_id, why, error)
 
 
 def _due(of: FlowRun) -> datetime:
@@ -156,6 +170,7 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
     record_batch(connect(app.path), this.id, ended)
     _make_way(app, template)
     if ended.queued and not ended.tasks:
+        _mark(app, this.id, "queued")
         return Cancelled(message=str(ended))
     return Failed(message=str(ended)) if ended.failed else Completed(message=str(ended))
 
@@ -246,7 +261,10 @@ def _say_ended(app: App, run_id: str) -> None:
         connect(app.path).set_state(run_id, "CRASHED", message=DIED, force=True)
         return
     message = found[1].message if found else ""
-    connect(app.path).set_state(run_id, "CANCELLED", message=message or TAKEN.message, force=True)
+    api = connect(app.path)
+    if not message:
+        api.mark(run_id, "taken")
+    api.set_state(run_id, "CANCELLED", message=message or TAKEN.message, force=True)
 
 
 def _say_row_ended(app: App, run_id: str) -> None:

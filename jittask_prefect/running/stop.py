@@ -29,9 +29,8 @@ from ..errors import JittaskError, PrefectApiError
 from ..prefect_api import TERMINAL, Api
 from ..processes import process_of
 from ..rows import ledger
-from ..rows.ending import FORCED
+from ..rows.ending import FORCED, by_itself
 from ..rows.ledger import Entry, entries
-from .begin import TAKEN
 from .lease import Clock
 
 END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
@@ -156,10 +155,9 @@ def _never_begun(entry: Entry, run: Any) -> bool:
 def _went_on(app: App, database: str, entry: Entry, run: Any) -> bool:
     """Whether the function returned by itself, at the last moment, and its process lives on: it is a warm one."""
     if run is not None and run.get("state_type") in TERMINAL:
-        said = (run.get("state") or {}).get("message") or ""
         kind = run["state_type"]
-        # Cancelled in other words, or Crashed: what a process says that is about to leave.
-        return kind in ("COMPLETED", "FAILED") or (kind == "CANCELLED" and said == TAKEN.message)
+        # Cancelled by others, or Crashed: what a process says that is about to leave.
+        return kind in ("COMPLETED", "FAILED") or (kind == "CANCELLED" and by_itself(run))
     if entry.batch is None:
         return False
     later = (entries.c.flow_run_id == entry.flow_run_id, entries.c.task_id != entry.task_id)
