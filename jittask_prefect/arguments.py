@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import inspect as sa_inspect
@@ -16,8 +16,12 @@ from sqlalchemy.orm import Session, object_session
 from .elements.app import App, owner_of
 from .elements.types import Meta
 from .errors import ArgumentError, InvalidTime
-from .schedule.instants import resolve
+from .schedule.instants import EARLIEST, LATEST, resolve
+from .shape import mended, shown
+from .texts import has_controls
 
+MOST_BYTES = 60_000
+"""MariaDB's TEXT holds 65,535 bytes."""
 # A year alone, a week or a time without its date are ISO 8601 too, and surely a slip.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
 
@@ -42,27 +46,38 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
         raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime")
     zone = of.timer.zone if isinstance(of, Meta) else of.zone
     try:
-        return found if found.tzinfo else resolve(found, zone)
+        at = found.astimezone(UTC) if found.tzinfo else resolve(found, zone)
+        if EARLIEST <= at <= LATEST:
+            return found if found.tzinfo else at
     except OverflowError:
-        raise InvalidTime(f"{value!r} is out of range") from None
+        pass
+    allowed = f"{EARLIEST.date()} to {LATEST.date()}, which each zone can show"
+    raise InvalidTime(f"{value!r} is out of range; allowed: {allowed}")
 
 
 def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
     if argDict is not None and not isinstance(argDict, Mapping):
         raise ArgumentError(f"argDict {type(argDict).__name__}; allowed: a dict of keyword arguments")
     found = dict(argDict or {})
-    try:
-        json.dumps(found)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"argDict holds what JSON cannot: {error}") from None
     if not all(isinstance(k, str) for k in found):
         raise ArgumentError("argDict: its keys are names of arguments")
+    problems = mended(found, "argDict")[1]
+    if problems:
+        raise ArgumentError("\n".join(map(str, problems)))
+    try:
+        text = json.dumps(found, ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"argDict holds what JSON cannot: {error}") from None
+    if (size := len(text.encode())) > MOST_BYTES:
+        raise ArgumentError(f"argDict of {size:,} bytes as JSON; allowed: at most {MOST_BYTES:,}. Pass a key instead")
     return found
 
 
 def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ArgumentError(f"{name} {value!r}; allowed: a text")
+        raise ArgumentError(f"{name} {shown(value)}; allowed: a text")
+    if len(value) > 255 or has_controls(value):
+        raise ArgumentError(f"{name} {shown(value)}; allowed: a text of at most 255 characters, none of control")
     return value
 
 
@@ -119,6 +134,13 @@ def row_of(app: App, rowObj: Mapping[str, Any], first: str, second: str) -> tupl
     if not isinstance(data, Mapping):
         return str(model), data, object_session(data)
     return str(model), _built(app, str(model), data), None
+
+
+def in_a_session(values: Iterable[Any]) -> bool:
+    """Whether one of some values is a `rowObj` with a row that is in a session."""
+    sides = [side for value in values if isinstance(value, Mapping) for side in value.values()]
+    states = [sa_inspect(side, raiseerr=False) for side in sides if not isinstance(side, type)]
+    return any(getattr(state, "session", None) is not None for state in states)
 
 
 def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:

@@ -23,11 +23,13 @@ from .cli_base import (
     out,
     print_json,
     print_lines,
+    say,
     say_left_out,
     the_app,
 )
 from .cli_looks import COMMANDS
 from .errors import ArgumentError, ConfigError, JittaskError
+from .terminal import prepare
 
 cli = typer.Typer(
     name="jittask",
@@ -49,6 +51,7 @@ class Kind(StrEnum):
 
 def main() -> None:
     """Run the command; an error of ours is a sentence, not a traceback."""
+    prepare()
     try:
         code = cli(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -132,7 +135,7 @@ def check() -> None:
     app = the_app()
     problems = app.check()
     for problem in problems:
-        print(problem)
+        say(problem)
     for warning in app.warnings(clock.now()):
         err.print(f"[yellow]warning:[/] {escape(warning)}")
     if problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -11,16 +10,18 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from . import clock
 from .errors import InvalidTime
+from .terminal import Terminal, print_json, say
+
+__all__ = ["print_json", "say"]  # of `terminal`
 
 # A file or a pipe has no edge at which to break lines.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
-out = Console(highlight=False, soft_wrap=True, width=_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Terminal(highlight=False, soft_wrap=True, width=_WIDTH)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 Now = Annotated[
     str | None, typer.Option("--now", help="The instant to work as of, ISO 8601; the present where absent.")
@@ -75,7 +76,3 @@ def say_left_out(app: Any) -> None:
 def print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         out.print(line, markup=False, emoji=False)
-
-
-def print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2, default=str))

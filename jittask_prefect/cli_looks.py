@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import clock
-from .cli_base import Json, an_instant, err, last_meant, out, print_json, print_lines, the_app
+from .cli_base import Json, an_instant, err, last_meant, out, print_json, print_lines, say, the_app
 from .errors import ArgumentError
+from .texts import cell
 
 
 def preview(
@@ -33,12 +34,13 @@ def preview(
     """List a task's occurrences, and how each came to be."""
     from . import show
     from .running.debug import load_row
+    from .schedule.instants import shifted
     from .schedule.words import describe
 
     app = the_app()
     template = app.template(task)
     start = an_instant(after, name="--after")
-    stop = an_instant(before, name="--before") if before else start + timedelta(days=3653)
+    stop = an_instant(before, name="--before") if before else shifted(start, timedelta(days=3653))
     zone = template.timer.zone
     window = f"from {start.astimezone(zone):%Y-%m-%d %H:%M} to {stop.astimezone(zone):%Y-%m-%d %H:%M} ({zone.key})"
     if stop <= start:
@@ -207,18 +209,18 @@ def records(
 def _open(link: str) -> None:
     import webbrowser
 
-    print(link)
+    say(link)
     if not webbrowser.open(link):
         err.print("[yellow]No browser could be started.[/]")
 
 
 def _print_csv(found: list[dict[str, Any]], fields: Sequence[str]) -> None:
-    """Records as CSV with a line of names; a result as JSON."""
+    """Records as CSV with a line of names; a result as JSON; no text is a formula to a spreadsheet."""
     lines = csv.DictWriter(sys.stdout, fields, lineterminator="\n")
     lines.writeheader()
     for item in found:
         result = "" if item["result"] is None else json.dumps(item["result"], ensure_ascii=False)
-        lines.writerow({**item, "result": result})
+        lines.writerow({name: cell(value) for name, value in {**item, "result": result}.items()})
 
 
 def _print_records(found: list[dict[str, Any]]) -> None:

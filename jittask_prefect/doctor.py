@@ -14,7 +14,7 @@ from sqlalchemy import inspect as sa_inspect
 
 from . import compile
 from .elements.app import App
-from .errors import JittaskError, LedgerError
+from .errors import JittaskError
 from .prefect_server import connect
 from .rolling import last_rolled
 from .rollout import differences
@@ -89,7 +89,7 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
                 ledger.require(connection, where)
                 mark = None if database else last_rolled(connection)
                 missing = [*_rights(app, database, connection, where), *_indexes(app, database, connection, now)]
-        except LedgerError as error:
+        except JittaskError as error:
             yield Finding("database", "wrong", str(error))
             continue
         except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind

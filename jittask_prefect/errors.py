@@ -17,14 +17,16 @@ The docstring of a class is its message where none is given.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from .texts import visible
 
 
 class JittaskError(Exception):
     """jittask-prefect cannot do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(visible(message or (type(self).__doc__ or "").strip()))
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,10 @@ class Problem:
     key: str
     found: str
     allowed: str
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # they quote files, which may hold anything
+            object.__setattr__(self, each.name, visible(getattr(self, each.name)))
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.file, self.key) if part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from .outlook import Nearest, Pending
 from .prefect_api import Api
 from .record_pages import SPARE, Key, LedgerPart, RunsPart
 from .rows.handover import app_tag, run_of, run_tags
+from .rows.keys import from_json
 from .rows.ledger import Entry, entries
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
@@ -232,7 +232,7 @@ def of_entry(app: App, api: Api, entry: Entry, now: datetime) -> Record:
     shown = entry.flow_run_id if not entry.row_key and entry.flow_run_id else entry.task_id
     return _record(
         zone, now, shown, entry.template, title, status, entry.due, entry.started, entry.finished,
-        entry.row_key or None, None if entry.result is None else json.loads(entry.result), entry.message,
+        entry.row_key or None, None if entry.result is None else from_json(entry.result), entry.message,
         run_url(api, entry.flow_run_id),
     )  # fmt: skip
 

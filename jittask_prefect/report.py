@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from .outlook import Pending
 from .row_view import Line, Part, RowView
+from .rows.keys import from_json
 from .rows.plan import Action
 from .stats import STATUSES, Spread, Stats, seconds
 
@@ -118,7 +119,7 @@ def _line(line: Line) -> Iterator[str]:
         why.insert(0, text)
     entry = line.entry
     if entry is not None and entry.result is not None and line.status == "completed":
-        said = " ".join(json.dumps(json.loads(entry.result), ensure_ascii=False).split())
+        said = " ".join(json.dumps(from_json(entry.result), ensure_ascii=False).split())
         why.append(f"result {said if len(said) <= SAID else said[: SAID - 1] + '…'}")
     yield f"  {when(line.due):{DUE}}  {line.status:{STATUS}}  {'; '.join(' '.join(w.split()) for w in why)}".rstrip()
     about = [f"task {line.task_id}"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +19,7 @@ from .elements.q_tree import tests_of
 from .elements.types import DateFieldType, Meta
 from .errors import ArgumentError, ConfigError, JittaskError, UnknownElement
 from .rows import ledger
-from .rows.keys import key_of, key_text, key_value, python_type
+from .rows.keys import from_json, key_of, key_text, key_value, python_type
 from .rows.ledger import Entry, entries
 from .rows.plan import Action, plan_row
 from .schedule.series import Explained, Occurrence, Series
@@ -66,7 +65,7 @@ class Line:
             "inLedger": entry is not None,
             "outcome": entry.outcome if entry else None,
             "message": entry.message if entry else "",
-            "result": json.loads(entry.result) if entry and entry.result is not None else None,
+            "result": from_json(entry.result) if entry and entry.result is not None else None,
             "generation": entry.generation if entry else None,
             "startTime": _iso(entry.started, zone) if entry else None,
             "endTime": _iso(entry.finished, zone) if entry else None,

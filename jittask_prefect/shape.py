@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import ConfigError, Problem
+from .texts import has_halves
+
+DEEPEST = 50
+"""How deep objects and lists may lie in each other."""
 
 
 class Shape(BaseModel):
@@ -32,10 +37,51 @@ class Shape(BaseModel):
         """
         if not isinstance(raw, Mapping):
             raise ConfigError(Problem("", key, shown(raw), "an object"))
+        sound, problems = mended(raw, key)
+        told = {p.key for p in problems}
         try:
-            return cls.model_validate(dict(raw))
+            found = cls.model_validate(sound)
         except ValidationError as error:
-            raise ConfigError(problems_of(error, cls, key)) from None
+            problems += [p for p in problems_of(error, cls, key) if p.key not in told]
+        if problems:
+            raise ConfigError(problems)
+        return found
+
+
+def mended(raw: Any, key: str = "") -> tuple[Any, list[Problem]]:
+    """Parsed JSON without what no database, no server and no writer of JSON takes, and a problem for each of these.
+
+    Args:
+        raw: The value.
+        key: The path to it within its file, for messages.
+
+    Returns:
+        The value, changed where there are problems only; and the problems.
+    """
+    problems: list[Problem] = []
+    return _mended(raw, key, 1, problems), problems
+
+
+def _mended(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
+    if isinstance(value, Mapping | list | tuple) and depth > DEEPEST:
+        problems.append(Problem("", path, f"more than {DEEPEST} levels", f"JSON of at most {DEEPEST} levels"))
+        return None
+    if isinstance(value, Mapping):
+        found = {}
+        for name, inner in value.items():
+            if isinstance(name, str) and has_halves(name):
+                problems.append(Problem("", path, f"the key {shown(name)}", "a key without half a surrogate pair"))
+                continue
+            found[name] = _mended(inner, f"{path}.{name}" if path else str(name), depth + 1, problems)
+        return found
+    if isinstance(value, list | tuple):
+        return type(value)(_mended(inner, f"{path}.{n}", depth + 1, problems) for n, inner in enumerate(value))
+    if isinstance(value, str) and has_halves(value):
+        problems.append(Problem("", path, shown(value), "a text without half a surrogate pair"))
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(Problem("", path, shown(value), "a finite number"))
+    return value
 
 
 MOST = 50
@@ -45,11 +91,14 @@ MOST = 50
 def shown(value: object) -> str:
     """A value as a message shows it: JSON, shortened."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError):
+            text = repr(value)
     except RecursionError:
         text = f"a {type(value).__name__} that is nested too deeply"
+    except ValueError:
+        text = f"a {type(value).__name__} of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "…"
 
 
@@ -74,7 +123,7 @@ def problems_of(error: ValidationError, shape: type[BaseModel], key: str = "") -
 
 def _without_tags(loc: tuple[int | str, ...]) -> list[int | str]:
     """The path without the names that pydantic adds for the branches of a union."""
-    tags = ("list[", "constrained-", "function-", "literal[", "tuple[", "dict[", "union[")
+    tags = ("[key]", "list[", "constrained-", "function-", "literal[", "tuple[", "dict[", "union[")
     plain = {"int", "str", "float", "bool", "date", "datetime"}
     return [part for part in loc if not (isinstance(part, str) and (part.startswith(tags) or part in plain))]
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, delete, update
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from . import clock, records
 from .arguments import arguments as arguments_of
-from .arguments import differs, instant, is_uuid, row_of, text
+from .arguments import differs, in_a_session, instant, is_uuid, row_of, text
 from .elements.app import DEFAULT, App
 from .elements.types import NormalService, check_arguments
 from .errors import ArgumentError, JittaskError, PrefectApiError, UnknownTask
@@ -32,7 +34,30 @@ from .running import forced, stop
 from .running.execute import after_return, locate, next_of_row
 
 Result = dict[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
 log = logging.getLogger("jittask")
+
+
+def _in_sentences(method: Callable[P, R]) -> Callable[P, R]:
+    """Whatever happens within, the caller meets a `JittaskError`, with the error itself as its cause.
+
+    Only what a database says in the caller's own session comes as it is: its transaction is the caller's to try again.
+    """
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except JittaskError:
+            raise
+        except Exception as error:
+            if isinstance(error, SQLAlchemyError) and in_a_session([*args, *kwargs.values()]):
+                raise
+            said = getattr(error, "orig", None) or error
+            raise JittaskError(f"{method.__name__} failed: {type(said).__name__}: {said}") from error
+
+    return call
 
 
 class TaskSvc(NormalService):
@@ -58,6 +83,7 @@ class TaskSvc(NormalService):
         """Talk to this Prefect from now on."""
         self._api = api
 
+    @_in_sentences
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
         """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
         if not isinstance(queryStr, str):
@@ -75,6 +101,7 @@ class TaskSvc(NormalService):
             if wanted in t.title.casefold() or wanted in t.fullName.casefold()
         ]
 
+    @_in_sentences
     def createTimerTask(
         self,
         fullName: str,
@@ -145,6 +172,7 @@ class TaskSvc(NormalService):
             "url": records.run_url(api, run["id"]),
         }
 
+    @_in_sentences
     def forcedEnd(self, taskId: str) -> Result:
         """End one task: a pending one never runs, an executing one's process is gone when this returns.
 
@@ -236,6 +264,7 @@ class TaskSvc(NormalService):
         except PrefectApiError as error:
             log.warning("left to the next sync: %s", error)
 
+    @_in_sentences
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
         """Bring a saved row's tasks to what the row is now.
 
@@ -264,6 +293,7 @@ class TaskSvc(NormalService):
             "tasks": [self._shown(a) for a in actions],
         }
 
+    @_in_sentences
     def deleteDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
         """End the open tasks of a row that was deleted.
 
@@ -283,6 +313,7 @@ class TaskSvc(NormalService):
             actions = hooks.delete_row(self.app, connection, key, model, clock.now())
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
+    @_in_sentences
     def getTaskRecords(
         self,
         fullName: str | None = None,

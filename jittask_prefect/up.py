@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import threading
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from .prefect_api import PrefectApi, preload
 from .prefect_server import configured_url, refresh_settings
 from .rows.tables import upgrade
 from .task_svc import TaskSvc
+from .terminal import Terminal, print_json
 
 CHECK_SECONDS = 180.0
 STARTS_WITHIN = 15.0  # what a worker takes to begin a run: nothing is wrong yet
@@ -53,7 +53,7 @@ def up(app: App, *, check: bool = False) -> int:
     Returns:
         The exit code.
     """
-    say = Progress(Console(stderr=check, highlight=False))
+    say = Progress(Terminal(stderr=check, highlight=False))
     for problem in app.check():
         say.warn(f"left out: {problem}")
     if not app.templates():
@@ -260,7 +260,7 @@ def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Progress) -> int:
             say.fail(f"failed: {'; '.join(reasons)}")
             return 1
         if all(r.get("status") == "completed" for r in states.values()):
-            print(json.dumps(list(found.values()), ensure_ascii=False, indent=2), file=sys.stdout, flush=True)
+            print_json(list(found.values()))
             both = "a scheduled and a date-field task have completed"
             say.step(f"[bold green]{both if len(states) > 1 else 'completed'}[/]")
             return 0

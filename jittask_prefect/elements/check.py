@@ -36,7 +36,9 @@ def problems(app: App) -> list[Problem]:
             found.append(Problem("app.json", key, p.found, p.allowed))
     for folder, place in _element_folders(app):
         where = f"{folder}/{place.name}/e.json"
-        if not (place / "e.json").is_file():
+        if (place / "e.json").is_dir():
+            found.append(Problem(where, "", "a folder", "a JSON file beside the element's code"))
+        elif not (place / "e.json").is_file():
             if any((place / name).is_file() for name in _CODE):
                 found.append(Problem(where, "", "no such file", "a JSON file beside the element's code"))
         elif not NAME.fullmatch(place.name):

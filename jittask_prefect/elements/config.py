@@ -15,11 +15,16 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from ..errors import ConfigError, Problem
 from ..schedule.calendar import CalendarCfg
 from ..schedule.spec import TimerCfg, read_timer
-from ..shape import Shape, shown
+from ..shape import Shape, mended, shown
+from ..texts import has_controls
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
 _HOSTILE = ("{{", "}}", "__prefect_kind")
+MOST_SECONDS = 36525 * 86400
+"""A hundred years: no time that is counted from today leaves what clocks, threads and databases know."""
+MOST_AT_ONCE = 1_000_000
+"""The largest number of executions that a limit may name."""
 
 
 def _path(text: str, parts: int, example: str) -> str:
@@ -29,11 +34,18 @@ def _path(text: str, parts: int, example: str) -> str:
     return text
 
 
+def _clean(text: str) -> str:
+    if has_controls(text):
+        raise ValueError("a text without control characters")
+    return text
+
+
 def safe_text(text: str) -> str:
-    """Refuse what Prefect would resolve or hydrate: placeholders and `__prefect_kind`.
+    """Refuse control characters, and what Prefect would resolve or hydrate: placeholders and `__prefect_kind`.
 
     Source: prefect `deployments/base.py` resolves `{{ … }}` in deployments, `_internal/schemas` hydrates parameters.
     """
+    _clean(text)
     for mark in _HOSTILE:
         if mark in text:
             raise ValueError(f"a text without {mark}, which Prefect would resolve")
@@ -41,10 +53,9 @@ def safe_text(text: str) -> str:
 
 
 def _display(text: str) -> str:
-    safe_text(text)
-    if not text.strip() or len(text) > 200 or any(ord(c) < 32 for c in text):
-        raise ValueError("one line of 1 to 200 characters")
-    return text
+    if not text.strip() or len(text) > 200 or any(ord(c) < 32 for c in text) or has_controls(text):
+        raise ValueError("one line of 1 to 200 characters, without control characters")
+    return safe_text(text)
 
 
 def _tag(text: str) -> str:
@@ -65,7 +76,8 @@ Tag = Annotated[str, AfterValidator(_tag)]
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
 ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
 FuncPath = Annotated[str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
+AtOnce = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
 
 
 class Missed(Shape):
@@ -79,7 +91,7 @@ class Missed(Shape):
 class Concurrency(Shape):
     """How many executions of a template may run at one time."""
 
-    limit: Annotated[int, Field(ge=1)]
+    limit: AtOnce
     overlap: Literal["queue", "skip", "replace"] = "queue"
 
 
@@ -92,7 +104,7 @@ class TaskCfg(Shape):
     funcType: Literal["Inner", "Global"] = "Inner"
     func: FuncPath | None = None
     modelPath: ModelPath | None = None
-    filter: str = ""
+    filter: Annotated[str, AfterValidator(_clean)] = ""
     timerCfg: dict[str, Any]
     timeout: Annotated[Seconds, Field(gt=0)] = 43200
     retries: Annotated[int, Field(ge=0, le=100)] = 0
@@ -146,13 +158,14 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
     Raises:
         ConfigError: With every problem of the file, those of `timerCfg` among them.
     """
-    problems: list[Problem] = []
+    raw, problems = mended(raw)
+    told = {p.key for p in problems}
     cfg: TaskCfg | None = None
     timer: TimerCfg | None = None
     try:
         cfg = TaskCfg.read(raw)
     except ConfigError as error:
-        problems.extend(error.problems)
+        problems.extend(p for p in error.problems if p.key not in told)
     if isinstance(raw, Mapping):
         problems.extend(_function_problems(raw))
         if rows and not raw.get("modelPath"):
@@ -171,7 +184,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
             try:
                 timer = read_timer(raw["timerCfg"], rows=rows, key="timerCfg")
             except ConfigError as error:
-                problems.extend(error.problems)
+                problems.extend(p for p in error.problems if p.key not in told)
     if problems or cfg is None or timer is None:
         raise ConfigError(problems)
     return cfg, timer
@@ -208,9 +221,9 @@ class AppCfg(Shape):
     title: Display | None = None
     timezone: Annotated[str, AfterValidator(lambda t: _zone(t))] | None = None
     database: str = "sqlite:///app.db"
-    databases: dict[str, str] = Field(default_factory=dict)
+    databases: dict[Display, str] = Field(default_factory=dict)
     horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
-    maxConcurrency: Annotated[int, Field(ge=1)] = 8
+    maxConcurrency: AtOnce = 8
     allowCodeFromForms: bool = False
     calendar: str | None = None
     calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -236,13 +249,14 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
     Raises:
         ConfigError: With every problem of the file.
     """
-    problems: list[Problem] = []
+    raw, problems = mended(raw)
+    told = {p.key for p in problems}
     cfg: AppCfg | None = None
     calendars: dict[str, CalendarCfg] = {}
     try:
         cfg = AppCfg.read(raw)
     except ConfigError as error:
-        problems.extend(error.problems)
+        problems.extend(p for p in error.problems if p.key not in told)
     named = raw.get("calendars") if isinstance(raw, Mapping) else None
     for name, value in (named or {}).items() if isinstance(named, Mapping) else ():
         try:

@@ -179,7 +179,7 @@ class Loader(Databases, Calendars):
         try:
             instance: Any = found(self) if isinstance(built_in, type) and issubclass(found, built_in) else found()
             instance.app = self
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._broken(name, "service", error) from error
         return instance
 
@@ -195,7 +195,7 @@ class Loader(Databases, Calendars):
             made: Meta = type_(cast("App", self), name, raw, cfg, timer)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 Problem("", "type", f"{kind}, which fails: {_said(error)}", "a Type that works")
             ) from error
@@ -297,4 +297,7 @@ class Loader(Databases, Calendars):
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
+        return type(error).__name__

@@ -19,6 +19,8 @@ MAX_LIST = 1_000
 MAX_NODES = 500
 """SQLite refuses expressions deeper than 1,000, and a chain of ANDs is as deep as it is long."""
 MAX_HOPS = 8
+MAX_DIGITS = 38
+"""What the databases' decimals hold; a number of thousands of digits Python itself refuses to write."""
 MAX_SHIFT_DAYS = 366_000
 """About 1,000 years: no moment near today can leave the years that every database knows."""
 
@@ -230,7 +232,11 @@ class _Reader:
 
     def _scalar(self, at: ast.expr) -> Scalar:
         match at:
-            case ast.Constant(value=None | bool() | int() | str() as value):
+            case ast.Constant(value=None | bool() | str() as value):
+                return value
+            case ast.Constant(value=int(value)):
+                if value >= 10**MAX_DIGITS:
+                    raise refuse(self._source(at), f"a number of at most {MAX_DIGITS} digits")
                 return value
             case ast.Constant(value=float(value)) if math.isfinite(value):
                 return value

@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import clock
 from ..errors import ArgumentError, ConfigError, Problem, SignatureError, UnknownElement
+from ..schedule.instants import bound
 from ..schedule.timer import Explained, Series, Timer
 from ..schedule.words import origin
 from .config import NAME, TaskCfg
@@ -120,7 +121,7 @@ class Meta:
 
     def local(self, instant: datetime) -> datetime:
         """An instant made aware: a naive one is wall-clock time in the task's zone."""
-        return instant if instant.tzinfo else instant.replace(tzinfo=self.timer.zone).astimezone(UTC)
+        return instant if instant.tzinfo else bound(instant, self.timer.zone)
 
     def getFunc(self, task: Task | None = None) -> Function:
         """The function that an execution calls.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 import json
+import math
+import re
 import uuid
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -16,6 +18,9 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..elements.q_bind import unpadded
 
+MOST_BYTES = 60_000
+MOST_DIGITS = 255
+_NO_NUMBER = re.compile(r"NaN|Infinity")
 _kinds: WeakKeyDictionary[type[Any], tuple[type[Any], ...]] = WeakKeyDictionary()
 
 
@@ -44,10 +49,17 @@ def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
     if dialect != "sqlite":
         pairs = zip(columns, values, strict=True)
         values = [unpadded(_bare(c.type), value) if isinstance(value, str) else value for c, value in pairs]
-    text = str(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+    text = _text(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     if not 0 < len(text) <= 255:
         raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
     return text
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        raise ValueError("a row key of thousands of digits; 1 to 255 characters are allowed") from None
 
 
 def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
@@ -61,10 +73,13 @@ def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
     kinds = _kinds[model]
     texts: list[Any] = [text]
     if len(kinds) > 1:
-        texts = json.loads(text)
+        try:
+            texts = json.loads(text)
+        except RecursionError:
+            raise ValueError(f"no key of {model.__name__}: nested too deeply") from None
         if not isinstance(texts, list) or len(texts) != len(kinds):
             raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(kinds)} columns")
-    return tuple(_typed(value, kind) for value, kind in zip(texts, kinds, strict=True))
+    return tuple(_held(_typed(value, kind)) for value, kind in zip(texts, kinds, strict=True))
 
 
 def python_type(of: TypeEngine[Any]) -> type[Any]:
@@ -101,14 +116,45 @@ def _typed(value: Any, kind: type[Any]) -> Any:
     return kind(str(value)) if kind in (int, str, float, Decimal, uuid.UUID) else value
 
 
+def _held(value: Any) -> Any:
+    """A key's value as databases hold it.
+
+    Raises:
+        ValueError: None of them does: a whole number of more than 64 bits, NaN, NUL, half a surrogate pair.
+    """
+    match value:
+        case int():
+            fits = -(2**63) <= value < 2**63
+        case float():
+            fits = math.isfinite(value)
+        case Decimal():
+            fits = value.is_finite() and -MOST_DIGITS <= value.adjusted() < MOST_DIGITS
+        case _:
+            fits = not isinstance(value, str) or as_text(value) == value
+    if not fits:
+        raise ValueError("a value that no database holds")
+    return value
+
+
 def to_json(value: Any) -> str:
-    """A function's result as JSON text; what JSON cannot hold is kept as its `repr`."""
+    """A function's result as JSON text; what JSON cannot hold is kept as its `repr`, NaN and infinity as their names.
+
+    No other place writes results, and `from_json` reads them.
+    """
     try:
         text = json.dumps(value, ensure_ascii=False, default=str)
+        if _NO_NUMBER.search(text):
+            text = json.dumps(from_json(text), ensure_ascii=False, allow_nan=False)
     except Exception:  # noqa: BLE001  a value's own `__str__` may raise anything, and the function has done its work
         text = json.dumps(_repr(value), ensure_ascii=False)
     text = as_text(text)
-    return text if len(text) <= 60000 else json.dumps(text[:1000] + "… (cut)", ensure_ascii=False)
+    # In bytes: MariaDB's TEXT holds 65,535 of them.
+    return text if len(text.encode()) <= MOST_BYTES else json.dumps(text[:1000] + "… (cut)", ensure_ascii=False)
+
+
+def from_json(text: str) -> Any:
+    """A result as the ledger has it; NaN and infinity, which earlier versions wrote, are their names."""
+    return json.loads(text, parse_constant=str)
 
 
 def as_text(text: str) -> str:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..elements.app import DEFAULT, App
-from ..errors import JittaskError, LedgerError
+from ..errors import JittaskError
 from ..prefect_api import Api
 from . import claims, ledger, watermarks
 from .cancelling import end_cancelling
@@ -192,7 +192,7 @@ def _ready(app: App, database: str, report: Report) -> bool:
         try:
             with app.engine(database).connect() as connection:
                 ledger.require(connection, f"database {database}" if database else "the app's database")
-        except LedgerError as error:
+        except JittaskError as error:
             report.down.add(database)
             report.problems.append(str(error))
         except SQLAlchemyError as error:

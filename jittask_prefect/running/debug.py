@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +12,7 @@ from ..elements.row_session import row_session
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import ArgumentError
 from ..rows import scan
-from ..rows.keys import key_of, to_json
+from ..rows.keys import from_json, key_of, to_json
 from .execute import call
 
 
@@ -68,4 +67,4 @@ def run_here(app: App, name: str, key: str | None, now: datetime, *, dry: bool) 
             session.flush()
             if not dry:
                 session.finish()
-    return {"fullName": name, "row": key, "result": json.loads(to_json(result)), "dry": dry}
+    return {"fullName": name, "row": key, "result": from_json(to_json(result)), "dry": dry}

@@ -18,6 +18,7 @@ from ..elements.app import App
 from ..elements.types import DateFieldType, Meta, Task
 from ..errors import JittaskError
 from ..rows import claims, hooks, ledger, scan
+from ..rows.keys import from_json
 from ..rows.ledger import Entry
 from ..rows.plan import Action
 from . import leaks
@@ -72,7 +73,7 @@ def after_return(app: App, database: str, task_id: str) -> bool:
             return False
         entry = ledger.find(connection, task_id)
     assert entry is not None
-    result = json.loads(entry.result) if entry.result is not None else entry.message or None
+    result = from_json(entry.result) if entry.result is not None else entry.message or None
     try:
         template = app.template(entry.template)
         _awaited(template.afterReturn(task_of(app, template, entry, None, entry.status, result)))  # type: ignore[func-returns-value]

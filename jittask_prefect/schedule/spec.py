@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..errors import ConfigError, Problem
-from ..shape import Shape, problems_of, shown
+from ..shape import Shape, mended, problems_of, shown
 
 Unit = Literal["second", "minute", "hour", "day", "week", "month", "year"]
 Policy = Literal["next", "previous", "nearest", "skip"]
@@ -304,8 +304,8 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
 
     if not isinstance(raw, Mapping):
         raise ConfigError(Problem("", key, shown(raw), "an object"))
-    data = _without_nulls(raw)
-    problems: list[Problem] = []
+    sound, problems = mended(raw, key)
+    data = _without_nulls(sound)
     bad: set[tuple[str, ...]] = set()
     while True:
         try:
@@ -313,9 +313,11 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
             break
         except ValidationError as error:
             problems += [p for p in problems_of(error, TimerCfg, key) if p.key not in {q.key for q in problems}]
-            for loc in {_named(item["loc"]) for item in error.errors(include_url=False)}:
-                bad.add(_drop(data, loc))
-    problems += check(cfg, raw, rows=rows, bad=frozenset(bad), key=key)
+            dropped = {_drop(data, loc) for loc in {_named(item["loc"]) for item in error.errors(include_url=False)}}
+            if dropped == {()}:  # nothing is left to be checked without it
+                raise ConfigError(problems) from None
+            bad |= dropped
+    problems += check(cfg, sound, rows=rows, bad=frozenset(bad), key=key)
     if problems:
         raise ConfigError(problems)
     form = cfg.dump()

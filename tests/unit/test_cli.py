@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -497,3 +498,57 @@ def test_help_lists_the_commands_of_the_contract(jittask: Jittask) -> None:
         "db",
     ):
         assert re.search(rf"\b{name}\b", said), name
+
+
+# Bad input
+
+
+def test_a_bad_element_keeps_no_command_from_working(jittask: Jittask, shop: Path) -> None:
+    """Half a surrogate pair, a number of thousands of digits, a limit beyond all clocks: told, and the rest works."""
+    e_json = json.loads((shop / "tasks/ContractReminder/e.json").read_text(encoding="utf-8"))
+    hexed = {**e_json, "filter": f"Q(reminders=0x{'f' * 3900})"}
+    for name, content in {
+        "Half": {**e_json, "title": "\ud800"},
+        "Hex": hexed,
+        "Long": {**e_json, "timeout": 1e10},
+    }.items():
+        shutil.copytree(shop / "tasks/ContractReminder", shop / "tasks" / name)
+        (shop / "tasks" / name / "e.json").write_text(json.dumps(content), encoding="utf-8")
+    add_contract(shop, customer="a", endDate=date(2026, 3, 9))
+    checked = jittask("check")
+    assert checked.code == 1
+    assert sorted(line.split(":")[0] for line in checked.out.splitlines()) == [
+        "tasks/Half/e.json",
+        "tasks/Hex/e.json",
+        "tasks/Long/e.json",
+    ]
+    assert jittask("compile").code == 0
+    assert "tasks.ContractReminder" in (shop / "prefect.yaml").read_text(encoding="utf-8")
+    assert "ContractReminder" in jittask("sync", "--dry-run").out
+    assert "3 mistakes" in jittask("doctor").out
+    for look in ("preview", "pending", "stats"):
+        assert jittask(look, "tasks.DailyReport").code == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "row models.Contract {nines}", "row models.Contract \x00", "row models.Contract \ud800", "row \ud800 1",
+        "preview tasks.ContractReminder --row {nines}", "preview tasks.\x1b[31m",
+        "run tasks.ContractReminder --row {nines}",
+        "preview tasks.DailyReport --after 9999-12-31", "preview tasks.DailyReport --after 0001-01-01T00:00:00+14:00",
+        "preview tasks.DailyReport --before 9999-12-31", "pending tasks.DailyReport --until 9999-12-31",
+        "pending tasks.DailyReport --until {nines}", "stats --from 0001-01-01", "stats --to 9999-12-31", "end \ud800",
+        "end \x00", "end {nines}", "calendar \ud800 2026", "calendar CN 9999", "sync --dry-run --now 9999-12-31",
+        "sync --dry-run --now 0001-01-01", "sync --dry-run --since 0001-01-03", "compile --now 9999-12-29",
+        "compile --now 0001-01-03", "row models.Contract [[[[[[", "records --row {nines}",
+        "preview tasks.DailyReport --after 9999-12-29",
+        "new scheduled \ud800", "new scheduled \x1b[31m",
+    ],
+)  # fmt: skip
+def test_what_a_command_is_given_is_answered_in_a_sentence(jittask: Jittask, shop: Path, line: str) -> None:
+    """Numbers of 400 digits, NUL, half a surrogate pair, the ends of the calendar."""
+    done = jittask(*(word.replace("{nines}", "9" * 400) for word in line.split(" ")))
+    (done.out + done.err).encode()
+    assert done.code in (0, 1)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.out + done.err)

@@ -11,15 +11,17 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "jittask_prefect"
 
 # Who → what of the package it may import. `x/*` is every module of a folder, the longest match counts.
-BASE = {"errors", "shape", "clock"}
+BASE = {"errors", "shape", "clock", "texts"}
 SERVER = {"prefect_api", "prefect_server"}
 MAY: dict[str, set[str]] = {
-    "errors": set(),
+    "texts": set(),
+    "terminal": {"texts"},
+    "errors": {"texts"},
     "clock": set(),
-    "shape": {"errors"},
+    "shape": {"errors", "texts"},
     "schedule/*": {"errors", "shape", "schedule/*"},
     "schedule/timer": {"errors", "shape", "schedule/*", "clock"},
-    "elements/*": {"errors", "shape", "schedule/*", "elements/*"},
+    "elements/*": {"errors", "shape", "texts", "schedule/*", "elements/*"},
     "elements/types": {*BASE, "schedule/*", "elements/*"},
     "processes": set(),
     "embedded": {"errors", "processes"},
@@ -52,7 +54,7 @@ MAY: dict[str, set[str]] = {
     },
     "dialogs/flows": {*BASE, "prefect_server", "elements/*", "rows/handover", "dialogs/*"},
     "doctor": {"errors", "elements/*", "prefect_server", "rows/*", "compile", "rollout", "rolling"},
-    "arguments": {"errors", "schedule/*", "elements/*"},
+    "arguments": {"errors", "shape", "texts", "schedule/*", "elements/*"},
     "links": set(),
     "markup": set(),
     "compile": {"errors", "schedule/*", "elements/*", "rows/*", "links", "markup", "dialogs/forms"},
@@ -80,15 +82,16 @@ MAY: dict[str, set[str]] = {
         *BASE,
         *SERVER,
         *("elements/*", "rows/*", "running/*", "compile", "rollout", "records", "task_svc", "embedded"),
+        "terminal",
     },
-    "cli_base": {*BASE, "schedule/*", "wiring", "arguments"},
+    "cli_base": {*BASE, "schedule/*", "wiring", "arguments", "terminal"},
     "cli_looks": {
         *(BASE | {"schedule/*", "prefect_server", "rows/*", "running/*", "show", "outlook", "row_view", "report"}),
         *("wiring", "cli_base", "links", "records", "stats", "arguments"),
     },
     "cli": {
         *(BASE | SERVER | {"rows/*", "running/*", "compile", "rollout", "doctor", "notices", "scaffold", "report"}),
-        *("wiring", "up", "processes", "cli_base", "cli_looks"),
+        *("wiring", "up", "processes", "cli_base", "cli_looks", "terminal"),
     },
     # The root gives names to users, lazily; nothing in the package imports it, `cli` reads its version.
     "__init__": {"errors", "schedule/*", "elements/*", "task_svc", "wiring"},
