@@ -27,7 +27,7 @@ from . import codes, ledger, spelled, statements
 from .apart import Apart, took_the_transaction
 from .hindrance import explained, has_ledger, is_elsewhere, warn, warn_of_statement
 from .keys import key_of
-from .plan import NOT_MET, Action, look_back, plan_row, wanted
+from .plan import NOT_MET, Action, plan_row, since_moved, wanted
 from .scan import CHUNK
 from .sync import apply_all
 
@@ -178,8 +178,8 @@ def _plan(
     if series is None:
         return plan_row(app.name, name, key, None, (), found, now, missed, gone=gone)
     horizon = now + timedelta(hours=app.cfg.horizon)
-    begin = look_back(series, timer.cfg.repeat.repeat_type != "normal", now, missed) if moved else now
-    due = wanted(series, begin, horizon)
+    repeats = timer.cfg.repeat.repeat_type != "normal"
+    due = since_moved(series, repeats, now, missed, horizon) if moved else wanted(series, now, horizon)
     if not any(o.due > now for o in due):
         later = series.next(horizon)
         due += [later] if later else []

@@ -97,12 +97,17 @@ def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence
     return list(series.between(after + tick, before + tick))
 
 
-def look_back(series: Series, repeats: bool, now: datetime, missed: Missed) -> datetime:
-    """Where the window begins for a row whose date moved: due at once, or (a single date) recorded as missed."""
+def since_moved(series: Series, repeats: bool, now: datetime, missed: Missed, before: datetime) -> list[Occurrence]:
+    """The occurrences up to an instant of a row whose date moved: what is past is due at once, or recorded as missed.
+
+    A single date is found however long ago it is due; of a series what is due within `lookback`, and what a holiday
+    move has carried out of it from a later day.
+    """
+    if not repeats:
+        only = series.only()
+        return [only] if only is not None and only.due <= before else []
     start = now - timedelta(seconds=missed.lookback, microseconds=1)  # the window is open at its start
-    if repeats or series.anchor >= start:
-        return start
-    return series.anchor - timedelta(days=40)  # a holiday moves a date by less
+    return [*series.carried(start), *wanted(series, start, before)]
 
 
 def stands(entry: Entry, series: Series) -> bool:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,8 +24,8 @@ from ..errors import ConfigError, JittaskError
 from ..schedule.timer import Occurrence, Series
 from . import ledger, spelled, watermarks
 from .ledger import entries
-from .plan import NOT_MET, Action, Report, look_back, plan_row, wanted
-from .scan import CHUNK, PIECE, Dated, Scan, Unreadable, Window
+from .plan import NOT_MET, Action, Report, plan_row, since_moved, wanted
+from .scan import CHUNK, PIECE, TICK, Dated, Scan, Unreadable, Window
 
 OVERLAP = timedelta(minutes=10)  # at least: a transaction that was open during the last sync commits an earlier date
 MOST_PROBLEMS = 20
@@ -146,6 +146,16 @@ class Look:
         overlap = max(OVERLAP, timedelta(seconds=self.missed.lookback))
         return max(memory.mark - overlap, memory.mark if self.changed else memory.floor or memory.mark), end
 
+    @property
+    def _scanned(self) -> Window:
+        """The window, and before it what a holiday move may have carried there from a day that lies in it."""
+        after, end = self.window
+        if self.since is not None or self.memory is None:
+            return self.window
+        carried = self.template.timer.moves.carried_from(after.astimezone(UTC), self.template.timer.zone)
+        least = max(carried - TICK, self.memory.floor or self.memory.mark)
+        return (least if carried < after else after), end
+
     def pieces(self, fresh: bool, everything: bool) -> Iterator[list[Action]]:
         if not self.template.enable:
             if not fresh:
@@ -176,8 +186,8 @@ class Look:
         self.known = self.now  # what is due in the past is so from now on
         for start in range(0, len(keys), CHUNK):
             yield self._planned(connection, self._of_keys(connection, keys[start : start + CHUNK]), fresh=False)
-        condition, last = self.scan.condition(self.window) if new else None, None
-        unplanned = self.scan.unplanned(self.window)
+        condition, last = self.scan.condition(self._scanned) if new else None, None
+        unplanned = self.scan.unplanned(self._scanned)
         while condition is not None and unplanned is not None:
             found, last = self.scan.rows(connection, condition & unplanned, last)
             yield self._planned(connection, found, fresh=False)
@@ -194,8 +204,8 @@ class Look:
         """Which rows are looked at."""
         memory, scan = self.memory, self.scan
         if all_rows or self.since or memory is None or memory.upto is None or self.changed or self.now < memory.mark:
-            return scan.condition(self.window)
-        after, end = self.window
+            return scan.condition(self._scanned)
+        after, end = self._scanned
         repeats = self.template.timer.cfg.repeat.repeat_type != "normal"
         planned = (after, memory.upto if repeats else end)
         found = []
@@ -259,13 +269,21 @@ class Look:
         # A series that goes on is not made good for the past; a single date that an edit moved there is a moved date.
         single = self.template.timer.cfg.repeat.repeat_type == "normal"
         moved = self.changed and single and any(e.status == "pending" for e in found)
-        after = look_back(series, False, self.now, self.missed) if series and moved else self.window[0]
-        due = wanted(series, after, self.window[1]) if series else []
+        due = self._due(series, moved) if series else []
         for item in series.dropped(self.known, self.now) if series and self.known else ():
             log.warning("%s, row %s: %s %s", self.name, row.key, f"{item.nominal:%Y-%m-%d %H:%M}", item.note)
         if not due and not found:
             return []
         return self._plan(row.key, row, due, found, series=series, known=self.now if moved else self.known)
+
+    def _due(self, series: Series, moved: bool) -> list[Occurrence]:
+        """Those of a row's occurrences that are looked at."""
+        after, end = self.window
+        if moved:
+            return since_moved(series, False, self.now, self.missed, end)
+        least = self._scanned[0]
+        carried = [o for o in series.carried(after) if o.due > least] if least < after else []
+        return [*carried, *wanted(series, after, end)]
 
     def _plan(
         self,

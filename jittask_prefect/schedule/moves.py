@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
+from zoneinfo import ZoneInfo
 
 from .calendar import LAST_ORDINAL, Calendar, Days, seek
+from .instants import bound
 from .spec import Policy
 
 WEEKEND = "weekend"
@@ -76,6 +78,24 @@ class Moves:
             if self.blocked(at := date.fromordinal(ordinal)) is None:
                 return at
         return None
+
+    def carries_to(self, day: date) -> date:
+        """The earliest day to which `previous` carries an occurrence of `day`, or of a later one."""
+        ordinal = day.toordinal() + 1
+        found = seek(self._days, self._off, ordinal, -1)  # `day` itself, where it is a working day
+        return date.min if found is None else date.fromordinal(found)
+
+    def carried_from(self, at: datetime, zone: ZoneInfo) -> datetime:
+        """The earliest instant at which an occurrence whose nominal time comes after `at` can be due; `at` for none.
+
+        Args:
+            at: The instant, UTC.
+            zone: The task's zone.
+        """
+        if not self.active or self.policy not in ("previous", "nearest"):
+            return at
+        day = self.carries_to(at.astimezone(zone).date())
+        return min(at, bound(datetime(day.year, day.month, day.day), zone))
 
     @cached_property
     def _days(self) -> Days:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from .instants import DAY, LATEST, TICK, bound, day_after, near, resolve, shifted
+from .instants import DAY, EARLIEST, LATEST, TICK, bound, day_after, near, resolve, shifted
 from .moves import Moves
 from .recur import Elapsed, Recurrence, midnight, recurrence
 from .search import ahead
@@ -181,6 +181,22 @@ class Series:
         """The occurrence that is due exactly then; None where there is none."""
         at = bound(due, self.zone)
         return next(self.between(at, at + TICK), None)
+
+    def carried(self, at: datetime) -> list[Occurrence]:
+        """The occurrences whose nominal time comes after an instant, and that a holiday move has carried before it.
+
+        Args:
+            at: The instant, aware; an occurrence due then counts as carried.
+        """
+        if self._fine:
+            return []
+        at = bound(at, self.zone)
+        low = self._moves.carried_from(at, self.zone)
+        return [found for found in self.between(low, at + TICK) if found.nominal > at] if low < at else []
+
+    def only(self) -> Occurrence | None:
+        """The occurrence of a series that does not repeat, wherever a holiday move puts it; None without one."""
+        return next(self.between(EARLIEST, LATEST), None)
 
     def explain(self, after: datetime, before: datetime) -> list[Explained]:
         """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why.
