@@ -22,7 +22,7 @@ from .rows import ledger
 from .rows.keys import from_json, key_of, key_text, key_value, python_type
 from .rows.ledger import Entry, entries
 from .rows.plan import Action, plan_row
-from .schedule.moves import REACH
+from .schedule.instants import EARLIEST
 from .schedule.series import Explained, Occurrence, Series
 from .schedule.words import describe, origin
 
@@ -302,7 +302,7 @@ def _shown(value: object) -> str:
 def _end(series: Series, coming: list[Explained], now: datetime) -> str:
     if any(item.due is not None for item in coming):
         return ""
-    last = outlook.latest(series, series.anchor - timedelta(days=REACH + 2), now, 1)
+    last = outlook.latest(series, EARLIEST, now, 1)
     return f"nothing more is due; the last was {last[0].due:%a %Y-%m-%d %H:%M %Z}" if last else "nothing is due"
 
 
@@ -321,6 +321,8 @@ def _line(
     why = []
     if series is not None and entry.anchor is not None and entry.anchor != _utc(series.anchor):
         why.append(f"from another date of the row: then {entry.anchor.astimezone(zone):%Y-%m-%d %H:%M} was the start")
+    elif entry.anchor is None and entry.nominal is not None:
+        why.append("of an earlier row of this key")
     why += [text for text in (note, entry.message) if text]
     if entry.status == "pending":
         if then is not None and then.action == "end":

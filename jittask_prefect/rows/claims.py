@@ -28,7 +28,8 @@ from sqlalchemy import (
 )
 
 from .keys import to_json
-from .ledger import FINAL, Entry, entries, to_entry
+from .ledger import FINAL, OPEN, Entry, close, entries, to_entry
+from .plan import DONE
 from .prepared import prepared
 
 
@@ -87,6 +88,57 @@ def _begun(in_batch: bool) -> dict[str, Any]:
     if in_batch:
         values["batch"] = func.coalesce(entries.c.batch, 0)
     return values
+
+
+def twin(connection: Connection, entry: Entry, now: datetime) -> str | None:
+    """Whether another task of the same row and instant stands in the way of one that waits; asked before its claim.
+
+    Two series of a row, that of its former date and the present one, may meet in an instant. One of them is run: a
+    task of an earlier generation that has not begun is closed here, and the other cannot claim it any more.
+
+    Args:
+        connection: In the transaction of the claim.
+        entry: The task; only one of a later generation than the first can have a twin that it has to ask for.
+        now: The present instant.
+
+    Returns:
+        `done`: the other was completed, and this one is closed. `busy`: the other is at work. None: nothing does.
+    """
+    if not entry.row_key or entry.generation < 2:
+        return None
+    query = select(entries.c.task_id, entries.c.status, entries.c.generation).where(
+        entries.c.template == entry.template,
+        entries.c.row_key == entry.row_key,
+        entries.c.due == entry.due,
+        entries.c.task_id != entry.task_id,
+        entries.c.anchor.is_not(None),
+        entries.c.status.in_((*OPEN, "completed")),
+    )
+    if connection.dialect.name != "sqlite":
+        query = query.with_for_update()
+    others = connection.execute(query).all()
+    if any(other.status == "completed" for other in others):
+        close(connection, entry.task_id, outcome="superseded", message=f"superseded: {DONE}", now=now)
+        return "done"
+    for other in others:
+        if other.status == "pending" and other.generation > entry.generation:
+            continue  # it asks for this one
+        why = "superseded: a later task of the row, due at the same instant, is run"
+        if not close(connection, other.task_id, outcome="superseded", message=why, now=now):
+            return "busy"
+    return None
+
+
+def has_twin() -> Any:
+    """Of an entry in a query: whether `twin` is to be asked."""
+    other = entries.alias("twin")
+    same = [other.c[name] == entries.c[name] for name in ("template", "row_key", "due")]
+    alive = (
+        other.c.task_id != entries.c.task_id,
+        other.c.anchor.is_not(None),
+        other.c.status.in_((*OPEN, "completed")),
+    )
+    return and_(entries.c.generation > 1, exists().where(*same, *alive))
 
 
 def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> None:

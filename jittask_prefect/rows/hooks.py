@@ -23,7 +23,7 @@ from ..elements.app import App, owner_of
 from ..elements.row_session import RowSession
 from ..elements.types import DateFieldType
 from ..errors import JittaskError, LedgerError
-from . import codes, ledger, spelled, statements
+from . import codes, ledger, scan, spelled, statements
 from .apart import Apart, took_the_transaction
 from .hindrance import explained, has_ledger, is_elsewhere, warn, warn_of_statement
 from .keys import key_of
@@ -101,8 +101,15 @@ def delete_row(app: App, connection: Connection, key: str, model: str, now: date
     Raises:
         LedgerError: The ledger cannot be written.
     """
+    templates = app.row_templates(model)
+    if not templates:
+        return []
     try:
-        return _save(app, connection, app.row_templates(model), {key: None}, model, now, ())
+        with Apart(connection) as apart:
+            apart.begin()
+            # Who says so before the row is deleted is right to be, but may be wrong: the key's life goes on until it is.
+            over = scan.gone(connection, app.getElement(model), [key])
+        return _save(app, connection, templates, {key: None}, model, now, (), over)
     except DBAPIError as error:
         if took_the_transaction(error):
             raise
@@ -117,24 +124,33 @@ def _save(
     model: str,
     now: datetime,
     moved: Collection[str],
+    over: Collection[str] = (),
 ) -> list[Action]:
-    """Plan some rows (None: gone) by one look at the ledger, and write what changed."""
+    """Plan some rows (None: gone) by one look at the ledger, and write what changed.
+
+    `over` names the keys whose former row is gone: it was deleted, or another row has been inserted.
+    """
     unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
     with Apart(connection) as apart:
         if not has_ledger(connection, apart, now):
             return []
         found = ledger.of_rows(connection, [t.fullName for t in templates], list(rows), apart.first())
         actions: list[Action] = []
+        ended = [at for at, of in found.items() if at[1] in over and any(e.anchor is not None for e in of)]
+        for at in ended:
+            found[at] = ledger.of_former_life(found[at])
         for key, row in rows.items():
             for template in templates if key not in unsure else ():
                 entries_of = found[template.fullName, key]
                 actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
         stored: list[Action] = []
         if unsure:
+            ledger.end_lives(connection, ended)
             for done in statements.follow(app, connection, model, templates, statements.Touched(keys=unsure), now):
                 stored += done
-        if any(a.action != "skip" or a.dates is not None for a in actions):
+        if ended or any(a.action != "skip" or a.dates is not None for a in actions):
             with apart.last():
+                ledger.end_lives(connection, ended if not unsure else ())
                 apply_all(connection, actions, model, now)
     actions += stored
     return actions
@@ -206,11 +222,12 @@ def _follow(
     rows: Mapping[str, Any],
     now: datetime,
     moved: Collection[str],
+    over: Collection[str],
 ) -> None:
     """Bring the tasks of rows to what the rows are now; nothing of it may make the caller's statement fail."""
     app, model, templates = of
     try:
-        actions = _save(app, connection, templates, rows, model, now, moved)
+        actions = _save(app, connection, templates, rows, model, now, moved, over)
     except Exception as error:
         if took_the_transaction(error):
             raise
@@ -226,7 +243,7 @@ def _follow(
             parts = [{key: row} for key, row in rows.items()]  # the others go on
         for part in parts:
             for template in templates:
-                _follow(session, connection, (app, model, [template]), part, now, moved)
+                _follow(session, connection, (app, model, [template]), part, now, moved, over)
         return
     if any(a.action != "skip" for a in actions):
         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
@@ -290,6 +307,8 @@ def _flushed_of(
     related = any("." in name for t in templates for name in t.filter.fields)
     keys: dict[str, Any] = {}
     moved: set[str] = set()
+    over: set[str] = set()
+    named = {sa_inspect(cls).get_property_by_column(c).key for c in sa_inspect(cls).primary_key}
     dialect = session.get_bind(sa_inspect(cls)).dialect.name
     for row, new, changed in rows:
         if not (new or related or changed & fields):
@@ -302,12 +321,14 @@ def _flushed_of(
         keys[key] = None if gone else row
         if new or changed & fields:
             moved.add(key)
+        if new or changed & named:
+            over.add(key)
     if not keys:
         return
     connection = session.connection(bind_arguments={"mapper": sa_inspect(cls)})
     if not is_elsewhere(connection, cls, model, now):
         for part in _chunks(keys):
-            _follow(session, connection, (app, model, templates), {k: keys[k] for k in part}, now, moved)
+            _follow(session, connection, (app, model, templates), {k: keys[k] for k in part}, now, moved, over)
 
 
 def _changed(row: Any) -> set[str]:

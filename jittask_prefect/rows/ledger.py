@@ -86,7 +86,8 @@ class Entry(_Own, table=True):
         task_id: UUIDv5 of the identity; for an execution of a scheduled task its flow run's id.
         row_key: The row's key as text; empty for scheduled tasks.
         nominal: The occurrence before the holiday move; null for executions outside the schedule.
-        anchor: Start of the row's series (its date with the offset): tells a changed date from a repeated save.
+        anchor: Start of the row's series (its date with the offset): tells a changed date from a repeated save. Null
+            once the row is gone: a row that is inserted with its key later has a past of its own.
         start_value: The row's `startField` as the database held it when the task was planned; null where the row is to
             be looked at again. A row whose dates stand here needs no planning.
         end_value: Its `endField` likewise.
@@ -411,6 +412,23 @@ def look_again(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
 def _look_again() -> Any:
     mine = (entries.c.template == bindparam("of"), entries.c.row_key == bindparam("row"))
     return update(entries).where(*mine, entries.c.start_value.is_not(None)).values(start_value=None)
+
+
+def end_lives(connection: Connection, rows: Sequence[tuple[str, str]]) -> None:
+    """Note that rows, each with a template, are gone: what was done for them binds no other row of their keys."""
+    if rows:
+        of = [{"of": template, "row": key} for template, key in rows]
+        prepared(connection, "end lives", _end_lives).run(connection, of).close()
+
+
+def _end_lives() -> Any:
+    mine = (entries.c.template == bindparam("of"), entries.c.row_key == bindparam("row"))
+    return update(entries).where(*mine, entries.c.anchor.is_not(None)).values(anchor=None, start_value=None)
+
+
+def of_former_life(found: Sequence[Entry]) -> list[Entry]:
+    """What `end_lives` makes of entries that `of_rows` has read."""
+    return [cast(Entry, cast(_Planned, entry)._replace(anchor=None, start_value=None)) for entry in found]
 
 
 def mark(connection: Connection, tasks: Sequence[tuple[str, datetime | None, datetime | None]]) -> None:

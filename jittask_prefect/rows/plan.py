@@ -9,9 +9,10 @@ from itertools import takewhile
 
 from ..elements.config import Missed
 from ..schedule.timer import Occurrence, Series
-from .ledger import Entry, identity
+from .ledger import OPEN, Entry, identity
 
 MOST = 10_000
+DONE = "another task of the row, due at the same instant, was done"
 NOT_MET = "the row has no date, or the filter is not met"
 
 
@@ -29,6 +30,7 @@ class Action:
         missed: The task is recorded as missed instead of being run.
         dates: The row's dates that it was planned from, as the ledger keeps them; for `skip` where it has others.
         again: Other tasks of the row say from which dates they were planned, and that must not count any more.
+        gone: The row is known to be gone: what its tasks did binds no later row of that key.
     """
 
     action: str
@@ -44,6 +46,7 @@ class Action:
     missed: bool = False
     dates: Dates | None = None
     again: bool = False
+    gone: bool = False
 
     def as_dict(self) -> dict[str, str]:
         """The action as `jittask sync --json` prints it."""
@@ -162,13 +165,17 @@ def plan_row(
     fresh = by_age[0].generation + 1 if by_age else 1
     base = current[0].generation if current else fresh
     taken = {(e.nominal, e.generation) for e in entries}
+    living = [e for e in entries if e.anchor is not None]
+    done = {e.due: e for e in living if e.status == "completed"}
+    busy = {e.due for e in living if e.status in OPEN}
     late = _late(occurrences, now, missed, known)
     actions: list[Action] = []
     kept: set[str] = set()
 
     def make(o: Occurrence, action: str, reason: str, closes: tuple[str, ...] = (), again: bool = False) -> None:
         why, nominal = late.get(_utc(o.due)), _utc(o.nominal)
-        generation = fresh if again or (nominal, base) in taken else base
+        # Two tasks of one instant differ in their generation: the later one asks for the other before it begins.
+        generation = fresh if again or (nominal, base) in taken or _utc(o.due) in busy else base
         task_id = identity(app, template, row, nominal, generation)
         text = why or reason + (f"; moved by {o.moved}" if o.moved else "")
         actions.append(
@@ -177,6 +184,8 @@ def plan_row(
 
     for o in occurrences:
         same = next((e for e in current if e.nominal == _utc(o.nominal)), None)
+        if _utc(o.due) in done:
+            same = done[_utc(o.due)]
         if same is None:
             make(o, "create", "due within the horizon" if o.due > now else "already due")
         elif same.status == "pending" and same.due != _utc(o.due):
@@ -189,10 +198,14 @@ def plan_row(
             kept.add(same.task_id)
             known_by = None if dates == (same.start_value, same.end_value) else dates
             actions.append(replace(about("skip", same, _reason(same)), dates=known_by))
-    stale = [e for e in waiting if e.task_id not in kept and not (e in current and stands(e, series))]
+    twice = [e for e in waiting if e.due in done]
+    stale = [
+        e for e in waiting if e.task_id not in kept and e not in twice and not (e in current and stands(e, series))
+    ]
     left = sorted(stale, key=lambda e: e.due)
     actions = [_paired(a, left) for a in actions]
     actions += [about("end", e, "no longer an occurrence of the row") for e in left]
+    actions += [about("end", e, DONE) for e in twice]
     return _forgetting(sorted(actions, key=lambda a: a.due), entries)
 
 

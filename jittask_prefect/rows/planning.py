@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
@@ -22,7 +22,7 @@ from ..elements.app import DEFAULT, App, check_rows
 from ..elements.types import DateFieldType, Meta
 from ..errors import ConfigError, JittaskError
 from ..schedule.timer import Occurrence, Series
-from . import ledger, spelled, watermarks
+from . import ledger, scan, spelled, watermarks
 from .ledger import entries
 from .plan import NOT_MET, Action, Report, plan_row, since_moved, wanted
 from .scan import CHUNK, PIECE, TICK, Dated, Scan, Unreadable, Window
@@ -185,7 +185,9 @@ class Look:
             return  # the next sync ends what is open
         self.known = self.now  # what is due in the past is so from now on
         for start in range(0, len(keys), CHUNK):
-            yield self._planned(connection, self._of_keys(connection, keys[start : start + CHUNK]), fresh=False)
+            rows = self._of_keys(connection, keys[start : start + CHUNK])
+            yield self._planned(connection, rows, fresh=False)
+            ledger.end_lives(connection, [(self.name, key) for key in self._gone(connection, rows)])
         condition, last = self.scan.condition(self._scanned) if new else None, None
         unplanned = self.scan.unplanned(self._scanned)
         while condition is not None and unplanned is not None:
@@ -200,19 +202,24 @@ class Look:
         there = {row.key for row in rows}
         return rows + [Dated(key, None, None) for key in keys if key not in there]
 
+    def _gone(self, connection: Connection, rows: Sequence[Dated | Unreadable]) -> list[str]:
+        """Those of some rows that are not in the table any more."""
+        absent = [row.key for row in rows if isinstance(row, Dated) and row.start is None]
+        return scan.gone(connection, self.template.model, absent) if absent else []
+
     def _condition(self, all_rows: bool) -> ColumnElement[bool] | None:
         """Which rows are looked at."""
-        memory, scan = self.memory, self.scan
+        memory, of = self.memory, self.scan
         if all_rows or self.since or memory is None or memory.upto is None or self.changed or self.now < memory.mark:
-            return scan.condition(self._scanned)
+            return of.condition(self._scanned)
         after, end = self._scanned
         repeats = self.template.timer.cfg.repeat.repeat_type != "normal"
         planned = (after, memory.upto if repeats else end)
         found = []
-        if (condition := scan.condition(planned)) is not None:
-            new = scan.unplanned(planned)
+        if (condition := of.condition(planned)) is not None:
+            new = of.unplanned(planned)
             found.append(condition if new is None else condition & new)
-        if repeats and (condition := scan.condition((memory.upto, end))) is not None:
+        if repeats and (condition := of.condition((memory.upto, end))) is not None:
             found.append(condition)
         return or_(*found) if found else None
 
@@ -237,7 +244,11 @@ class Look:
             with snapshot(self.engine) as connection:
                 keys = ledger.with_open(connection, self.name, last, CHUNK)
                 others = [key for key in keys if key not in self.seen]
-                actions = self._planned(connection, self._of_keys(connection, others), fresh=False)
+                rows = self._of_keys(connection, others)
+                gone = self._gone(connection, rows)
+                actions = [
+                    replace(action, gone=action.row in gone) for action in self._planned(connection, rows, fresh=False)
+                ]
             yield actions
             if len(keys) < CHUNK:
                 return

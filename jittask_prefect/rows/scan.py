@@ -277,3 +277,19 @@ def load(session: Session, template: DateFieldType, key: str) -> Any:
         _by_key[template.model] = select(template.model).where(*mine).execution_options(populate_existing=True)
     found = session.execute(_by_key[template.model], {f"key_{place}": value for place, value in enumerate(values)})
     return found.unique().scalar_one_or_none()
+
+
+def gone(connection: Connection, model: type[Any], keys: Sequence[str]) -> list[str]:
+    """Those of some keys of which a model's table has no row, whatever a filter says; none that cannot be read."""
+    columns = list(sa_inspect(model).primary_key)
+    values = {}
+    for key in keys:
+        try:
+            values[key] = key_value(model, key)
+        except (ValueError, TypeError, ArithmeticError, LookupError):
+            continue
+    chosen = tuple_(*columns).in_([tuple(value) for value in values.values()])
+    query = select(*columns).where(chosen if len(columns) > 1 else columns[0].in_([v[0] for v in values.values()]))
+    found = connection.execute(query) if values else ()
+    there = {key_text(columns, tuple(record), connection.dialect.name) for record in found}
+    return [key for key in values if key not in there]

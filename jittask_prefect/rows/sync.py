@@ -75,6 +75,7 @@ def apply_all(connection: Connection, actions: Sequence[Action], model: str, now
     """Write actions into the ledger; a second time changes nothing."""
     closed: list[tuple[str, str]] = []
     again: dict[tuple[str, str], None] = {}
+    gone: dict[tuple[str, str], None] = {}
     for action in actions:
         if action.action == "end":
             closed.append((action.task_id, f"ended: {action.reason}"))
@@ -82,8 +83,11 @@ def apply_all(connection: Connection, actions: Sequence[Action], model: str, now
             closed += [(old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}") for old in action.closes]
         if action.again:
             again[action.template, action.row] = None
+        if action.gone:
+            gone[action.template, action.row] = None
     ledger.supersede(connection, closed, now)
     ledger.look_again(connection, list(again))
+    ledger.end_lives(connection, list(gone))
     # Only now: what is written of a row here stands for its present dates.
     made = [values_of(action, model, now) for action in actions if action.action in ("create", "reschedule")]
     ledger.insert_all(connection, entries, made)

@@ -26,6 +26,7 @@ from ..rows import claims, ledger, limits
 from ..rows.batches import MOST
 from ..rows.ledger import Entry, entries
 from ..rows.limits import Full
+from ..rows.plan import DONE
 from .begin import LOOK_SECONDS, TAKEN, WAIT_SECONDS, Outcome, Run
 from .execute import EARLY_SECONDS, Attempt
 from .lane import Lane
@@ -144,6 +145,7 @@ class _Batch:
         self.run, self.owner, self.clock, self.hold = run, owner, clock, hold
         self.lane, self.turn = lane, turn
         self.waiting: deque[Entry] = deque()
+        self.twins: set[str] = set()  # those that have to ask for another task of their row and instant
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
         self.transaction: RowTransaction | None = None  # of the rows: to ask a pool for each costs a round trip
@@ -213,16 +215,20 @@ class _Batch:
     def _begin(self, sleep: Callable[[float], None]) -> Entry | None:
         """Claim a row where the commit of another could not, once there is a slot for the batch."""
         waited = 0.0
+        done: list[Entry] = []
         while True:
             wait = self.turn() if self.turn and not self.ended.tasks and not self.again else None
             full = Full("queue", wait.reason) if wait else None
             if full is None:
                 with self.app.engine(self.database).begin() as connection:
-                    entry = self._claim(connection)
+                    entry = self._claim(connection, done)
                     full = limits.full(connection, self.app, self.template, entry, self.clock()) if entry else None
-                    if full is None:
-                        return entry
-                    connection.rollback()
+                    if full is not None:
+                        connection.rollback()
+                if full is None:
+                    self._done_already(done)
+                    return entry
+                done.clear()
                 self.waiting.clear()
             if waited >= WAIT_SECONDS or self.again or (wait and wait.long):
                 break
@@ -235,6 +241,12 @@ class _Batch:
                     self.ended.queued = full.reason
         return None
 
+    def _done_already(self, done: list[Entry]) -> None:
+        """Take up rows that another task has done for the same instant."""
+        for entry in done:
+            self.ended.tasks.append((entry, Outcome("ended", "superseded", f"superseded: {DONE}")))
+            next_of_row(self.app, self.database, entry, self.clock())
+
     def _attempt(self, entry: Entry) -> Attempt:
         self.transaction = self.transaction or RowTransaction(self.app.engine(self.database))
         of = (self.app, self.database, self.template, entry, self.owner, self.clock, self.hold, self.lane)
@@ -245,7 +257,7 @@ class _Batch:
         if not self.waiting:
             self._look(connection)
         entry = next(iter(self.waiting), None)
-        if entry is None:
+        if entry is None or entry.task_id in self.twins:
             return claims.finish(connection, task_id, owner, **how)
         self.asked = time.monotonic()
         following = claims.Following(entry.task_id, self.run.id, LEASE_SECONDS)
@@ -265,13 +277,16 @@ class _Batch:
         entry.flow_run_id = self.run.id
         return entry
 
-    def _claim(self, connection: Connection) -> Entry | None:
-        """Claim one of the waiting rows."""
+    def _claim(self, connection: Connection, done: list[Entry]) -> Entry | None:
+        """Claim one of the waiting rows; those that another task has done for the same instant are noted in `done`."""
         if not self.waiting:
             self._look(connection)
         while self.waiting:
             entry = self.waiting.popleft()
             run, now, self.asked = self.run.id, self.clock(), time.monotonic()
+            if entry.task_id in self.twins and (twin := claims.twin(connection, entry, now)) is not None:
+                done += [entry] if twin == "done" else []
+                continue  # one whose twin is at work gets another flow run
             if claims.claim(connection, entry.task_id, self.owner, run, now, LEASE_SECONDS, in_batch=True):
                 return self._ours(entry)
         return None
@@ -282,11 +297,14 @@ class _Batch:
         mine = entries.c.flow_run_id == self.run.id
         if (self.due - self.clock()).total_seconds() <= EARLY_SECONDS:  # whoever names another instant has no rows
             mine = or_(mine, entries.c.flow_run_id.is_(None))
-        query = select(entries).where(
+        query = select(entries, claims.has_twin().label("asks")).where(
             entries.c.template == self.template.fullName,
             entries.c.due == self.due,
             entries.c.status == "pending",
             mine,
         )
         found = connection.execute(query.order_by(entries.c.row_key).limit(max(0, room)))
-        self.waiting.extend(ledger.to_entry(record) for record in found)
+        for entry in map(ledger.to_entry, found):
+            if entry.__dict__.pop("asks"):
+                self.twins.add(entry.task_id)
+            self.waiting.append(entry)

@@ -15,6 +15,7 @@ from ..rows import claims, ledger, limits
 from ..rows.ending import FORCED
 from ..rows.ledger import Entry, entries
 from ..rows.limits import Full
+from ..rows.plan import DONE
 from ..rows.stuck import entry_of
 from .asked import belongs
 from .lease import LEASE_SECONDS, Clock
@@ -121,14 +122,19 @@ def begin(
         The task, claimed; or how it ended without being run, `queued` in the reason where it is run later.
     """
     task_id, engine, waited = entry.task_id, app.engine(database), 0.0
+    twin: str | None = None
     while True:
         wait = turn(database, template, entry) if turn is not None and entry.status == "pending" else None
         full = Full("queue", wait.reason) if wait else None
         if full is None:
             with engine.begin() as connection:
-                if not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
+                if entry.status == "pending" and (twin := claims.twin(connection, entry, clock())) == "done":
+                    break
+                if twin == "busy":
+                    full = Full("queue", "another task of the row, due at the same instant, is at work")
+                elif not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
                     return _not_run(ledger.find(connection, task_id))
-                full = limits.full(connection, app, template, entry, clock())
+                full = full or limits.full(connection, app, template, entry, clock())
                 if full is None:
                     return ledger.find(connection, task_id) or entry
                 connection.rollback()
@@ -140,6 +146,11 @@ def begin(
         else:
             sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
+    if twin == "done" or full is None:
+        with engine.begin() as connection:  # its flow run is this one, and ends now
+            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
+        next_of_row(app, database, entry, clock())
+        return Outcome("ended", "superseded", f"superseded: {DONE}")
     with engine.begin() as connection:
         if full.overlap == "queue" and limits.queue(connection, full, entries.c.task_id == task_id):
             return Outcome("ended", "skipped", f"not run: queued: {full.reason}")

@@ -292,7 +292,7 @@ class Attempt:
     def _row(self) -> Outcome:
         template, entry = self.template, self.entry
         assert isinstance(template, DateFieldType)
-        moved = False
+        moved, row = False, None
         with row_session(self.app.engine(self.database), self.shared) as session:
             self.transaction = session.row_transaction
             try:
@@ -307,7 +307,9 @@ class Attempt:
                 if not self.finish(session.connection(), outcome):
                     raise RefusedError
                 if outcome.outcome == "superseded":
-                    ledger.look_again(session.connection(), [(template.fullName, entry.row_key)])
+                    of = self.app.row_templates(template.model_name) if row is None else [template]
+                    rows = [(each.fullName, entry.row_key) for each in of]
+                    (ledger.end_lives if row is None else ledger.look_again)(session.connection(), rows)
                 if moved or template.timer.cfg.repeat.repeat_type != "normal":
                     # A date that the function itself has changed its save has planned.
                     plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
