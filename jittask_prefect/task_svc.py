@@ -47,12 +47,13 @@ def _in_sentences(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        callers = in_a_session([*args, *kwargs.values()])  # a failed flush takes the row out of it
         try:
             return method(*args, **kwargs)
         except JittaskError:
             raise
         except Exception as error:
-            if isinstance(error, SQLAlchemyError) and in_a_session([*args, *kwargs.values()]):
+            if callers and isinstance(error, SQLAlchemyError):
                 raise
             said = getattr(error, "orig", None) or error
             raise JittaskError(f"{method.__name__} failed: {type(said).__name__}: {said}") from error

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
 from jittask_prefect import (
@@ -673,3 +674,66 @@ def test_an_example_of_the_seed_runs_word_for_word(
             s.delete(row)
             s.commit()
         assert [e.status for e in ledger(seed)] == ["ended", "ended"]
+
+
+DEEP: Any = {}
+for _ in range(3000):
+    DEEP = {"a": DEEP}
+NINES = int("9" * 400)
+CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "half a pair in argDict": ("createTimerTask", {"argDict": {"since": "\ud800"}}),
+    "half a pair in a name": ("createTimerTask", {"argDict": {"\ud800": 1}}),
+    "NaN in argDict": ("createTimerTask", {"argDict": {"since": [float("nan")]}}),
+    "deep argDict": ("createTimerTask", {"argDict": {"since": DEEP}}),
+    "argDict of megabytes": ("createTimerTask", {"argDict": {"since": "日" * 30_000}}),
+    "NUL in funcName": ("createTimerTask", {"funcName": "extra\0"}),
+    "half a pair in funcName": ("createTimerTask", {"funcName": "services.\ud800.x"}),
+    "half a pair in fullName": ("createTimerTask", {"fullName": "tasks.\ud800"}),
+    "the first day": ("createTimerTask", {"startTime": "0001-01-01 00:00:00"}),
+    "the last instant": ("createTimerTask", {"startTime": datetime.max.replace(tzinfo=UTC)}),
+    "taskId of half a pair": ("forcedEnd", {"taskId": "\ud800"}),
+    "taskId of NUL": ("forcedEnd", {"taskId": "\0"}),
+    "taskId of 400 digits": ("forcedEnd", {"taskId": "9" * 400}),
+    "a key of 400 digits": ("saveDateFieldTask", {"rowObj": {"postData": {"model": "models.Contract", "id": NINES}}}),
+    "a date of 400 digits": (
+        "deleteDateFieldTask",
+        {"rowObj": {"prevData": {"model": "models.Contract", "id": NINES}}},
+    ),
+    "a field of no text": ("saveDateFieldTask", {"rowObj": {"postData": {"model": "models.Contract", 5: 1}}}),
+    "status of half a pair": ("getTaskRecords", {"status": "\ud800"}),
+    "limit of 400 digits": ("getTaskRecords", {"limit": NINES}),
+    "offset of 400 digits": ("getTaskRecords", {"offset": NINES}),
+    "startTime of half a pair": ("getTaskRecords", {"startTime": "\ud800"}),
+    "endTime at the last instant": ("getTaskRecords", {"endTime": datetime.max}),
+}
+
+
+@pytest.mark.parametrize("method, given", CALLS.values(), ids=CALLS)
+def test_nothing_but_an_error_of_ours_leaves_the_facade(svc: Any, app: App, method: str, given: dict[str, Any]) -> None:
+    """Whatever is passed, the answer is a `JittaskError` that UTF-8 can hold, and the ledger is as before."""
+    usual: dict[str, Any] = {}
+    if method == "createTimerTask":
+        usual = {"fullName": "tasks.Daily", "startTime": NOW, "funcName": "extra", "taskType": "tasks.NormalType"}
+        usual["argDict"] = {"since": 1}
+    with pytest.raises(JittaskError) as error:
+        getattr(svc, method)(**usual | given)
+    str(error.value).encode()
+    assert ledger(app) == []
+
+
+def test_a_database_that_fails_is_told_in_a_sentence(svc: Any, app: App) -> None:
+    with app.engine().begin() as connection:
+        connection.exec_driver_sql("DROP TABLE contract")
+    with pytest.raises(JittaskError, match="saveDateFieldTask failed: OperationalError: no such table: contract"):
+        svc.saveDateFieldTask({"postData": {"model": "models.Contract", "id": 1}})
+
+
+def test_what_a_database_says_in_the_caller_s_own_session_stays_what_it_is(svc: Any, app: App) -> None:
+    """The transaction is the caller's, who may try a deadlock again by its class."""
+    with app.engine().begin() as connection:
+        connection.exec_driver_sql("DROP TABLE contract")
+    with Session(app.engine()) as session:
+        row = app.getElement("models.Contract")(id=1)
+        session.add(row)
+        with pytest.raises(OperationalError):
+            svc.saveDateFieldTask({"postData": row})
