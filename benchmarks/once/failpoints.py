@@ -45,8 +45,8 @@ EXECUTION = {
     "after-function": ("running.execute:call", "after"),
     "before-finish": ("running.execute:Attempt.finish", "before"),
     "after-finish": ("running.execute:Attempt.finish", "after"),
-    "before-commit": ("running.execute:RowSession.finish", "before"),
-    "after-commit": ("running.execute:RowSession.finish", "after"),
+    "before-commit": ("elements.row_session:RowSession.finish", "before"),
+    "after-commit": ("elements.row_session:RowSession.finish", "after"),
     "before-return": ("running.execute:after_return", "before"),
     "before-state": ("api:set_state", "before"),
 }

@@ -14,6 +14,7 @@ from shop import Shop
 
 from jittask_prefect.rows.ledger import Entry
 from jittask_prefect.running import lease
+from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, execute
 
 Make = Callable[..., Shop]
@@ -100,3 +101,33 @@ def test_a_frozen_connection_is_replaced_by_another(frozen: tuple[Shop, Entry, B
     inner.GO.set()
     thread.join(20)
     assert (s.entries()[0].status, s.row(1).count) == ("completed", 1)
+
+
+@pytest.mark.parametrize("dispatch", ["row", "batch"])
+def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
+    shop: Make, url: Callable[[str], str], quick: None, monkeypatch: pytest.MonkeyPatch, dispatch: str
+) -> None:
+    """The lease is renewed while `retryDelay` passes, in a batch too, where no row is at work meanwhile."""
+    renewed = threading.Event()
+    real = lease.claims.renew
+
+    def noted(*args: Any, **keys: Any) -> None:
+        real(*args, **keys)
+        renewed.set()
+
+    def sleep(seconds: float) -> None:
+        renewed.clear()
+        assert seconds == 60 and renewed.wait(20)
+
+    monkeypatch.setattr(lease.claims, "renew", noted)
+    inner = "TRIES = []\ndef customFunc(row):\n    TRIES.append(1)\n    if len(TRIES) == 1: raise ValueError\n"
+    s = shop(inner=inner, app_json={"database": url("postgresql")}, retries=1, retryDelay=60, dispatch=dispatch)
+    s.save(id=1, at=TEN)
+    s.sync("2026-03-02 10:00")
+    [task] = s.entries()
+    run, now = Run(str(task.flow_run_id), task.due), s.now
+    if dispatch == "row":
+        execute(s.app, task.template, task.task_id, run, lambda: now, sleep=sleep)
+    else:
+        execute_batch(s.app, task.template, task.due, run, lambda: now, sleep=sleep)
+    assert s.entries()[0].status == "completed"
