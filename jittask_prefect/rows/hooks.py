@@ -107,7 +107,7 @@ def delete_row(app: App, connection: Connection, key: str, model: str, now: date
     try:
         with Apart(connection) as apart:
             apart.begin()
-            # Who says so before the row is deleted is right to be, but may be wrong: the key's life goes on until it is.
+            # The caller may delete the row after this call: the key's life goes on as long as the row is there.
             over = scan.gone(connection, app.getElement(model), [key])
         return _save(app, connection, templates, {key: None}, model, now, (), over)
     except DBAPIError as error:
