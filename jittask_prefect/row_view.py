@@ -189,7 +189,7 @@ def _model(app: App, name: str) -> type[Any]:
 def _key(name: str, model: type[Any], text: str, dialect: str) -> tuple[tuple[Any, ...], str]:
     """The values of a key, and its text as the ledger writes it, also of a row that is gone."""
     try:
-        values = key_value(model, text)
+        values = key_value(model, text, dialect)
         return values, key_text(sa_inspect(model).primary_key, values, dialect)
     except (ValueError, TypeError, ArithmeticError):
         raise _no_key(name, model, text) from None

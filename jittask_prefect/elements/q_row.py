@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.orm import RelationshipProperty, object_session
+from sqlalchemy.orm import RelationshipProperty, object_session, with_parent
 from sqlalchemy.orm.interfaces import RelationshipDirection
 
 from .q_bind import Check, Column, Kind, date_of, instant_of, member, to_many, unpadded, wall_of
@@ -79,11 +79,28 @@ def _across(
 
 
 def _related(row: Any, hop: RelationshipProperty[Any]) -> list[Any]:
-    related = getattr(row, hop.key)
+    related = _found(row, hop)
     if hop.direction is not RelationshipDirection.MANYTOONE or hop.secondary is not None:
         return [related] if related is not None and not hop.uselist else list(related or [])
     related = _by_key(row, hop, related)
     return [] if related is None else [related]
+
+
+def _found(row: Any, hop: RelationshipProperty[Any]) -> Any:
+    """What a row holds across a relationship, also where it is declared (`lazy`), or was loaded, never to be read."""
+    if hop.lazy not in ("noload", "write_only", "dynamic") or sa.inspect(row).attrs[hop.key].history.has_changes():
+        try:
+            return getattr(row, hop.key)
+        except sa.exc.InvalidRequestError:  # raiseload
+            if object_session(row) is None:
+                raise
+    session = object_session(row)
+    if session is None:
+        return None
+    mine = with_parent(row, getattr(type(row), hop.key))
+    with session.no_autoflush:
+        found = session.scalars(sa.select(hop.mapper.class_).where(mine)).unique().all()
+    return found if hop.uselist else next(iter(found), None)
 
 
 def _by_key(row: Any, hop: RelationshipProperty[Any], related: Any) -> Any:

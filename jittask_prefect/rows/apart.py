@@ -133,18 +133,16 @@ class Apart:
 
     @contextmanager
     def _sent(self) -> Iterator[None]:
-        with self._as_sqlalchemy_says("SAVEPOINT jittask"), self._trip():
-            yield
+        """In one round trip; a driver's own error is raised as SQLAlchemy raises it."""
+        try:
+            with self._trip():
+                yield
+        except self._connection.dialect.loaded_dbapi.Error as error:
+            raise wrapped(self._connection, "SAVEPOINT jittask", error) from error
 
     def _say(self, statement: str) -> None:
-        with self._as_sqlalchemy_says(statement):
-            self._cursor = self._cursor or self._raw.cursor()
-            self._cursor.execute(statement)
-
-    @contextmanager
-    def _as_sqlalchemy_says(self, statement: str) -> Iterator[None]:
-        """A driver's own error, raised as SQLAlchemy raises it."""
+        self._cursor = self._cursor or self._raw.cursor()
         try:
-            yield
+            self._cursor.execute(statement)
         except self._connection.dialect.loaded_dbapi.Error as error:
             raise wrapped(self._connection, statement, error) from error

@@ -8,20 +8,29 @@ import math
 import re
 import uuid
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any
+from functools import cache
+from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
+from sqlalchemy import BINARY, URL, Dialect, Interval
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from ..elements.q_bind import unpadded
+from ..errors import JittaskError
 
 MOST_BYTES = 60_000
 MOST_DIGITS = 255
 _NO_NUMBER = re.compile(r"NaN|Infinity")
-_kinds: WeakKeyDictionary[type[Any], tuple[type[Any], ...]] = WeakKeyDictionary()
+_EXACT = (bool, int, str, uuid.UUID, date, datetime)
+"""Types whose values are read back from their text as they were, whatever the value."""
+_codecs: WeakKeyDictionary[Any, dict[str, _Codec]] = WeakKeyDictionary()
+
+
+class NoKey(JittaskError, ValueError):
+    """The text is no key of the model."""
 
 
 def key_of(row: Any, dialect: str) -> str:
@@ -34,8 +43,9 @@ def key_of(row: Any, dialect: str) -> str:
 def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
     """The values of a row's key columns as text: the value itself, or a JSON list where there are several.
 
-    The text of a row is one, whether the values were assigned or come from the database: PostgreSQL fills up a CHAR
-    with spaces, MariaDB takes those at its end away. In SQLite such spaces tell keys apart.
+    The text is that of the value which the database holds, not of what a TypeDecorator makes of it. The text of a row
+    is one, whether the values were assigned or come from the database: PostgreSQL fills up a CHAR with spaces, MariaDB
+    takes those at its end away. In SQLite such spaces tell keys apart.
 
     Args:
         columns: The model's key columns.
@@ -43,12 +53,9 @@ def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
         dialect: The name of the database's kind.
 
     Raises:
-        ValueError: The text is empty, or longer than the 255 characters that the ledger keeps.
+        ValueError: The text is empty, longer than the 255 characters that the ledger keeps, or not to be read back.
     """
-    values = [_plain(value) for value in key]
-    if dialect != "sqlite":
-        pairs = zip(columns, values, strict=True)
-        values = [unpadded(_bare(c.type), value) if isinstance(value, str) else value for c, value in pairs]
+    values = [_codec(column, dialect).plain(value) for column, value in zip(columns, key, strict=True)]
     text = _text(values[0]) if len(values) == 1 else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     if not 0 < len(text) <= 255:
         raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
@@ -62,38 +69,113 @@ def _text(value: Any) -> str:
         raise ValueError("a row key of thousands of digits; 1 to 255 characters are allowed") from None
 
 
-def key_value(model: type[Any], text: str) -> tuple[Any, ...]:
+def key_value(model: type[Any], text: str, dialect: str) -> tuple[Any, ...]:
     """The key columns' values of a key text, as `Session.get` takes them.
 
     Raises:
-        ValueError, LookupError: The text is no key of the model.
+        NoKey: The text is no key of the model, or its type cannot read it.
     """
-    if model not in _kinds:
-        _kinds[model] = tuple(python_type(column.type) for column in sa_inspect(model).primary_key)
-    kinds = _kinds[model]
-    texts: list[Any] = [text]
-    if len(kinds) > 1:
+    columns = sa_inspect(model).primary_key
+    try:
+        texts: list[Any] = [text] if len(columns) == 1 else json.loads(text)
+        if not isinstance(texts, list) or len(texts) != len(columns):
+            raise ValueError(f"it has {len(columns)} columns")
+        parts = zip(columns, texts, strict=True)
+        return tuple(_held(_codec(column, dialect).value(part)) for column, part in parts)
+    except Exception as error:  # a TypeDecorator's own code may raise anything
+        raise NoKey(f"{text!r} is no key of {model.__name__}: {error}") from error
+
+
+class _Codec:
+    """A key column's values as plain ones, which JSON holds, and back.
+
+    Args:
+        of: The column's type.
+        dialect: The name of the database's kind.
+    """
+
+    def __init__(self, of: TypeEngine[Any], dialect: str) -> None:
+        self.dialect = _dialect(dialect)
+        of, self.decorators = of.dialect_impl(self.dialect), []
+        while _decorates(of):
+            self.decorators.append(of)
+            of = of.impl_instance
+        self.of = of
+        self.kind = python_type(of)
+        self.own = self.kind is object  # a type of the team's own, which only its processors know
+        changes = [d for d in self.decorators if _overrides(d, "process_bind_param")]
+        self.exact = not changes and self.kind in _EXACT
+
+    def plain(self, value: Any) -> Any:
+        if self.exact:
+            return value if type(value) is int else _plain(self._stored(value))
         try:
-            texts = json.loads(text)
-        except RecursionError:
-            raise ValueError(f"no key of {model.__name__}: nested too deeply") from None
-        if not isinstance(texts, list) or len(texts) != len(kinds):
-            raise ValueError(f"{text!r} is no key of {model.__name__}: it has {len(kinds)} columns")
-    return tuple(_held(_typed(value, kind)) for value, kind in zip(texts, kinds, strict=True))
+            found = _plain(self._stored(value))
+            back = _plain(self._stored(self.value(found)))
+        except Exception as error:
+            raise ValueError(f"the key {value!r} cannot be kept as text: {error}") from error
+        if back != found:
+            raise ValueError(f"the key {value!r} cannot be read back from {found!r}")
+        return found
+
+    def value(self, plain: Any) -> Any:
+        found = _typed(plain, self.kind)
+        if self.own and (reads := self.of.result_processor(self.dialect, None)):
+            found = reads(found)
+        for decorator in reversed(self.decorators):
+            if _overrides(decorator, "process_result_value"):
+                found = decorator.process_result_value(found, self.dialect)
+        return found
+
+    def _stored(self, value: Any) -> Any:
+        """A value as the database holds it."""
+        for decorator in self.decorators:
+            if _overrides(decorator, "process_bind_param"):
+                value = decorator.process_bind_param(value, self.dialect)
+        if self.own and (writes := self.of.bind_processor(self.dialect)):
+            value = writes(value)
+        if isinstance(value, (bytearray, memoryview)):
+            value = bytes(value)
+        name = self.dialect.name
+        if isinstance(value, str) and name != "sqlite":
+            return unpadded(self.of, value)
+        if isinstance(value, bytes) and name in ("mysql", "mariadb") and isinstance(self.of, BINARY):
+            return value.ljust(self.of.length or 0, b"\0")
+        if isinstance(value, datetime) and value.tzinfo is not None:
+            # A column without a zone drops it; PostgreSQL gives an instant in the zone of its session.
+            keeps = name == "postgresql" or self.decorators
+            return value.astimezone(UTC) if keeps else value.replace(tzinfo=None)
+        return value
+
+
+def _codec(column: Any, dialect: str) -> _Codec:
+    known = _codecs.setdefault(column, {})
+    if dialect not in known:
+        known[dialect] = _Codec(column.type, dialect)
+    return known[dialect]
+
+
+@cache
+def _dialect(name: str) -> Dialect:
+    return URL.create(name).get_dialect()()
+
+
+def _overrides(decorator: TypeDecorator[Any], method: str) -> bool:
+    return getattr(type(decorator), method) is not getattr(TypeDecorator, method)
+
+
+def _decorates(of: TypeEngine[Any]) -> TypeGuard[TypeDecorator[Any]]:
+    return isinstance(of, TypeDecorator) and not isinstance(of, Interval)  # which is one of SQLAlchemy's own
 
 
 def python_type(of: TypeEngine[Any]) -> type[Any]:
     """The Python type of a column's values; a TypeDecorator (SQLModel's AutoString) is what it decorates."""
+    while _decorates(of):
+        of = of.impl_instance
     try:
-        return _bare(of).python_type
+        return of.python_type
     except NotImplementedError:
         return object
-
-
-def _bare(of: TypeEngine[Any]) -> TypeEngine[Any]:
-    while isinstance(of, TypeDecorator):
-        of = of.impl_instance
-    return of
 
 
 def _plain(value: Any) -> Any:
@@ -101,6 +183,10 @@ def _plain(value: Any) -> Any:
         return value.name  # as SQLAlchemy keeps it
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"  # 1.5 and 1.50 are one number
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, timedelta):
+        return str(value // timedelta(microseconds=1))
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else str(value)
 
 
@@ -111,7 +197,11 @@ def _typed(value: Any, kind: type[Any]) -> Any:
         return kind[str(value)]
     if kind is bool:
         return {"True": True, "False": False}[str(value)]
-    if issubclass(kind, (datetime, date)):
+    if kind is bytes:
+        return bytes.fromhex(str(value))
+    if kind is timedelta:
+        return timedelta(microseconds=int(value))
+    if issubclass(kind, (datetime, date, time)):
         return kind.fromisoformat(str(value))
     return kind(str(value)) if kind in (int, str, float, Decimal, uuid.UUID) else value
 

@@ -23,7 +23,7 @@ from ..elements.types import DateFieldType
 from ..schedule.reach import Reach
 from . import spelled
 from .apart import nested
-from .keys import key_text, key_value
+from .keys import NoKey, key_text, key_value
 from .ledger import entries
 
 PIECE = 20_000
@@ -145,14 +145,14 @@ class Scan:
 
     def of_keys(self, connection: Connection, keys: Sequence[str]) -> list[Dated | Unreadable]:
         """Those of some rows that are there and meet the filter."""
-        values = []
+        values, unread = [], []
         for key in keys:
             try:
-                values.append(key_value(self.model, key))
-            except (ValueError, TypeError, ArithmeticError, LookupError):
-                continue  # no key of the model (any more): no row
+                values.append(key_value(self.model, key, self.dialect))
+            except NoKey as error:  # not known to be gone
+                unread.append(Unreadable(key, str(error)))
         matching = and_(self._one_of(values), self._filter())
-        return self._read(connection, self.query(matching, most=max(1, len(keys))))[0]
+        return [*unread, *self._read(connection, self.query(matching, most=max(1, len(keys))))[0]]
 
     def _filter(self) -> ColumnElement[bool]:
         return self.template.filter.condition(self.model, self.now, self.template.timer.zone)
@@ -265,11 +265,12 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 def load(session: Session, template: DateFieldType, key: str) -> Any:
-    """The row of a key, fresh from the database; None where there is none, or the key is none of the model's."""
-    try:
-        values = key_value(template.model, key)
-    except (ValueError, TypeError, ArithmeticError, LookupError):
-        return None
+    """The row of a key, fresh from the database; None where there is none.
+
+    Raises:
+        NoKey: The key is none of the model's, or its type cannot read it: whether there is a row is not known.
+    """
+    values = key_value(template.model, key, session.get_bind().dialect.name)
     # Not `session.get`, which makes this statement anew each time: twice the work for each row of a batch.
     if template.model not in _by_key:
         columns = sa_inspect(template.model).primary_key
@@ -285,8 +286,8 @@ def gone(connection: Connection, model: type[Any], keys: Sequence[str]) -> list[
     values = {}
     for key in keys:
         try:
-            values[key] = key_value(model, key)
-        except (ValueError, TypeError, ArithmeticError, LookupError):
+            values[key] = key_value(model, key, connection.dialect.name)
+        except NoKey:
             continue
     chosen = tuple_(*columns).in_([tuple(value) for value in values.values()])
     query = select(*columns).where(chosen if len(columns) > 1 else columns[0].in_([v[0] for v in values.values()]))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -408,3 +409,20 @@ def test_a_full_disk_that_takes_the_transaction(shop: Make) -> None:
     assert found == set(range(1, 60)) - refused
     s.sync("2026-03-02 08:01")
     assert {int(e.row_key) for e in s.entries(status="pending")} == found
+
+
+def test_an_ordinary_save_makes_two_round_trips_more(bills: Shop, tmp_path: Path) -> None:
+    """Savepoint and look in the first, what is written and the release in the second."""
+    cls, trips = bills.element("models.Bill"), []
+    with engine_of(bills) as engine:
+        for key in (30, 31, 32):  # the first one looks for the ledger
+            with Session(engine) as session, (tmp_path / "trace").open("w+") as out:
+                driver = session.connection().connection.driver_connection
+                assert driver is not None
+                driver.pgconn.trace(out.fileno())
+                session.add(cls(id=key, at=TEN))
+                session.commit()
+                driver.pgconn.untrace()
+                sent = [line.split("\t") for line in (tmp_path / "trace").read_text().splitlines()]
+            trips.append(sum("F" in part[1:2] and part[3] in ("Sync", "Query") for part in sent))
+    assert trips[1:] == [5, 5]  # BEGIN, INSERT, the hook's two, COMMIT

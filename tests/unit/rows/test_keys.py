@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +29,8 @@ class Size(enum.Enum):
 # texts that MariaDB tells apart as the others do: case, accents, spaces at the end
 EXACT = sa.String(255).with_variant(sa.String(255, collation="utf8mb4_nopad_bin"), "mysql", "mariadb")
 
+"""
+BILL = """
 class Bill(SQLModel, table=True):
     at: NaiveDatetime | None = None
     count: int = 0
@@ -44,7 +46,13 @@ KEYS = [
 
 
 def keyed(on: Make, columns: str, **keys: Any) -> Shop:
-    return on(elements={"models/Bill": model_of(HEAD + columns), "tasks/Task": rows_task("at")}, **keys)
+    return on(
+        elements={
+            "models/Bill": model_of(HEAD + (columns if "class Bill" in columns else BILL + columns)),
+            "tasks/Task": rows_task("at"),
+        },
+        **keys,
+    )
 
 
 def save(s: Shop, *rows: dict[str, Any]) -> None:
@@ -155,6 +163,128 @@ def test_any_type(on: Make, columns: str, row: dict[str, Any], key: str | None) 
     assert s.did("2026-03-02 08:01") == []
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
     assert counts(s) == [1]
+
+
+OWN = """
+class HashId(sa.types.TypeDecorator):
+    # a public text for a number
+    impl, cache_ok = sa.Integer, True
+    def process_bind_param(self, value, dialect):
+        return None if value is None else int(value.removeprefix("bill-"), 36)
+    def process_result_value(self, value, dialect):
+        return None if value is None else f"bill-{value:x}" if value < 10 else f"bill-{HEX(value)}"
+
+def HEX(value):
+    digits = ""
+    while value:
+        value, last = divmod(value, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[last] + digits
+    return digits
+
+class Folded(sa.types.TypeDecorator):
+    # upper case for the program, lower case in the database
+    impl, cache_ok = EXACT, True
+    def process_bind_param(self, value, dialect):
+        return value.lower()
+    def process_result_value(self, value, dialect):
+        return value.upper()
+
+class Guid(sa.types.TypeDecorator):
+    # SQLAlchemy's own recipe
+    impl, cache_ok = sa.CHAR(32), True
+    def process_bind_param(self, value, dialect):
+        return value.hex
+    def process_result_value(self, value, dialect):
+        return uuid.UUID(value)
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+class Spot(sa.types.TypeDecorator):
+    impl, cache_ok = sa.LargeBinary().with_variant(sa.BINARY(4), "mysql", "mariadb"), True
+    def process_bind_param(self, value, dialect):
+        return value.x.to_bytes(4, "big")
+    def process_result_value(self, value, dialect):
+        return Point(int.from_bytes(value, "big"))
+
+BYTES = sa.LargeBinary().with_variant(sa.VARBINARY(16), "mysql", "mariadb")
+FIXED = sa.LargeBinary().with_variant(sa.BINARY(16), "mysql", "mariadb")
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "key"),
+    [
+        ("HashId", "bill-zz", "1295"),
+        ("Folded", "ABC", "abc"),
+        ("Guid", UUID, UUID.hex),
+        ("Spot", 258, "00000102"),
+        ("BYTES", b"\x00\xffab", "00ff6162"),
+        ("FIXED", UUID.bytes, UUID.hex),
+        ("sa.Time", time(3, 4, 5), "03:04:05"),
+        ("sa.Interval", timedelta(days=1, seconds=2), "86402000000"),
+        ("sa.Double", 0.1, "0.1"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_key_that_python_and_the_database_write_differently(on: Make, kind: str, value: Any, key: str) -> None:
+    """The ledger has the database's value, and finds the row by it: hook, sync, statement and run."""
+    declared = f"    id: object = Field(primary_key=True, sa_type={kind}{NO_SERIAL if kind == 'sa.Double' else ''})\n"
+    declared += "    model_config = {'arbitrary_types_allowed': True}\n"
+    s = keyed(on, OWN + "\n" + BILL + declared)
+    if kind == "Spot":
+        value = s.app.module("models.Bill", "model").Point(value)
+    save(s, {"id": value})
+    assert s.tasks() == [f"{key} 03-02 10:00 #1 pending"]
+    s.raw("DELETE FROM jittask_ledger")
+    assert s.sync().problems == []
+    assert s.tasks() == [f"{key} 03-02 10:00 #1 pending"]
+    cls = s.element("models.Bill")
+    with s.session() as session:
+        session.execute(update(cls).where(cls.id == value).values(at=datetime(2026, 3, 2, 11)))
+        session.commit()
+    assert s.tasks(status="pending") == [f"{key} 03-02 11:00 #2 pending"]
+    assert s.did("2026-03-02 08:01") == []
+    assert [o.status for o in s.work("2026-03-02 11:00")] == ["completed"]
+    assert counts(s) == [1]
+    with s.session() as session:
+        session.get_one(cls, value).at = datetime(2026, 3, 2, 12)
+        session.commit()
+        session.delete(session.get_one(cls, value))
+        session.commit()
+    assert s.tasks(status="pending") == []
+
+
+BROKEN = """
+class Sealed(sa.types.TypeDecorator):
+    # reads nothing while its secret is missing
+    impl, cache_ok = sa.Integer, True
+    def process_result_value(self, value, dialect):
+        if not KEY:
+            raise RuntimeError("no secret")
+        return value
+
+KEY = ["secret"]
+"""
+
+
+def test_a_key_that_cannot_be_read_is_not_gone(on: Make) -> None:
+    """Only what is known to be gone ends: the task waits, the sync says why, and a run is an error."""
+    s = keyed(on, BROKEN + "\n" + BILL + f"    id: int = Field(primary_key=True, sa_type=Sealed{NO_SERIAL})\n")
+    save(s, {"id": 7})
+    s.sync()
+    key = s.app.module("models.Bill", "model").KEY
+    key.clear()
+    s.config(timerCfg={"startField": "at", "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"}})
+    s.app.module("models.Bill", "model").KEY.clear()
+    report = s.sync("2026-03-02 08:01")
+    assert any("no secret" in problem for problem in report.problems)
+    assert s.tasks() == ["7 03-02 10:00 #1 pending"]
+    [outcome] = s.work("2026-03-02 10:00")
+    assert outcome.status == "error" and "no secret" in outcome.message
+    s.app.module("models.Bill", "model").KEY.append("secret")
+    assert s.did("2026-03-02 10:01") == ["create 7 03-02 11:00"]
 
 
 def test_a_key_that_is_too_long_is_reported_and_the_others_go_on(on: Make) -> None:
