@@ -14,6 +14,7 @@ from sqlalchemy import types as sa_types
 from sqlalchemy.orm import Session, object_session
 
 from .elements.app import App, owner_of
+from .elements.q_bind import columns
 from .elements.types import Meta
 from .errors import ArgumentError, InvalidTime
 from .schedule.instants import EARLIEST, LATEST, resolve
@@ -103,9 +104,9 @@ def differs(before: Any, row: Any) -> bool:
     if before is row:
         return True
     if isinstance(before, Mapping):
-        columns = sa_inspect(type(row)).column_attrs
-        return any(getattr(row, k) != _value(columns[k].columns[0], k, v) for k, v in before.items() if k in columns)
-    return any(getattr(before, k, None) != getattr(row, k, None) for k in sa_inspect(type(row)).column_attrs.keys())  # noqa: SIM118
+        known = columns(sa_inspect(type(row)))
+        return any(getattr(row, k) != _value(known[k].columns[0], k, v) for k, v in before.items() if k in known)
+    return any(getattr(before, k, None) != getattr(row, k, None) for k in columns(sa_inspect(type(row))))
 
 
 def row_of(app: App, rowObj: Mapping[str, Any], first: str, second: str) -> tuple[str, Any, Session | None]:
@@ -148,18 +149,17 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
     cls = app.getElement(model)
     mapper = sa_inspect(cls)
     fields = {k: v for k, v in data.items() if k != "model" or v != model}
-    unknown = sorted(set(fields) - set(mapper.column_attrs.keys()))
-    if unknown:
-        raise ArgumentError(
-            f"{model} has no field {', '.join(unknown)}; it has {', '.join(mapper.column_attrs.keys())}"
-        )
+    known = columns(mapper)
+    fields = {k: v for k, v in fields.items() if k in known or k not in mapper.column_attrs}
+    if unknown := sorted(set(fields) - set(known)):
+        raise ArgumentError(f"{model} has no field {', '.join(unknown)}; it has {', '.join(known)}")
     keys = [mapper.get_property_by_column(c).key for c in mapper.primary_key]
     if any(fields.get(k) is None for k in keys):
         raise ArgumentError(f"a row of {model} is named by {', '.join(keys)}; found {', '.join(fields) or 'nothing'}")
-    values = {k: _value(mapper.column_attrs[k].columns[0], k, v) for k, v in fields.items()}
+    values = {k: _value(known[k].columns[0], k, v) for k, v in fields.items()}
     with Session(app.engine(app.database_of(model))) as session:
         there = session.get(cls, tuple(values[k] for k in keys))
-        stored = {k: getattr(there, k) for k in mapper.column_attrs.keys()} if there is not None else {}  # noqa: SIM118
+        stored = {k: getattr(there, k) for k in known} if there is not None else {}
     return cls(**{**stored, **values})
 
 

@@ -130,7 +130,9 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
             changes.append(Change(name, "refused", str(error)))
     fill_forms(app, api, there, now)
     tasks = {*app.names("tasks"), compile.SYNC, *(dialog.name for dialog in DIALOGS)}
-    for name in (set(known) - set(left)) & tasks:  # refused, or a slip in its files: looked at later, from then on
+    for name in [
+        n for n in set(known) - set(left) if n in tasks or not app.gone(n)
+    ]:  # refused, or a slip in its files: looked at later, from then on
         left[name] = replace(known[name], upto=known[name].upto or mark)
     with app.engine().begin() as connection:
         _remember(connection, now, known, left)

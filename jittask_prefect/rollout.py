@@ -78,8 +78,8 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Coll
     fill_forms(app, api, there, now)
     if only is not None:
         return done
-    broken = set(app.names("tasks")) - set(wanted)  # its folder is there: a slip in it must not cost its runs
-    for name in sorted(set(there) - set(wanted) - broken):
+    # A broken one's folder is there: a slip in it must not cost its runs.
+    for name in sorted(name for name in set(there) - set(wanted) if not name.startswith("tasks.") or app.gone(name)):
         if prune:
             api.delete_deployment(there[name]["id"])
             done.removed.append(name)

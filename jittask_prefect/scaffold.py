@@ -14,7 +14,7 @@ from sqlalchemy import inspect as sa_inspect
 
 from .elements.app import App
 from .elements.config import machine_zone, safe_text
-from .elements.q_bind import Kind, column
+from .elements.q_bind import Kind, column, columns
 from .errors import ArgumentError, ConfigError, Problem
 
 RESERVED = ("Meta", "NormalType", "DateFieldType")  # names of Types, which a task would stand in front of
@@ -99,8 +99,7 @@ def new_date_field(app: App, title: str, model: str | None = None, field: str | 
 
 def date_fields(model: Any) -> list[str]:
     """The names of a model's date and datetime columns."""
-    names = sa_inspect(model).column_attrs.keys()
-    return [name for name in names if column(model, name).kind in (Kind.DATE, Kind.DATETIME)]
+    return [name for name in columns(sa_inspect(model)) if column(model, name).kind in (Kind.DATE, Kind.DATETIME)]
 
 
 def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:

@@ -80,7 +80,7 @@ def keep(app: App, api: Api, now: datetime) -> list[str]:
     written: list[str] = []
     try:
         _write(app, api, now, left, written)
-        for name in set(known) - set(app.names("tasks")):  # its template is gone
+        for name in filter(app.gone, known):
             api.drop_artifact(left[name].id)
             del left[name]
     finally:  # what is written stays written, where Prefect fails in between

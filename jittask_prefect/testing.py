@@ -318,11 +318,14 @@ class FakePrefect:
             return []
 
     def _do(self, app: App, run: dict[str, Any], of: Asked, this: Run, now: datetime) -> list[Outcome]:
-        name = of.template.fullName
+        name = str(run["parameters"]["template"])
         if of.due is not None:
             ended = execute_batch(app, name, of.due, this, lambda: now)
             record_batch(self, run["id"], ended)
-            self._state(run, "FAILED" if ended.failed else "COMPLETED", None, str(ended))
+            if ended.broken:
+                self.mark(run["id"], "broken")
+            kind = "CANCELLED" if ended.broken else "FAILED" if ended.failed else "COMPLETED"
+            self._state(run, kind, None, str(ended))
             return [outcome for _, outcome in ended.tasks]
         outcome = execute(app, name, of.task_id, this, lambda: now)
         kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]

@@ -107,6 +107,28 @@ class App(Loader):
             raise UnknownElement(f"{name!r} is no task template of {self.name}; its templates are {known}")
         return element
 
+    def broken(self, name: str, func: str | None = None) -> str | None:
+        """Why no task of a template can run: it, its model, its fields or its function cannot be read.
+
+        Args:
+            name: The template's full name.
+            func: The function, where it is not the template's own.
+
+        Returns:
+            The reason; None where nothing is in the way. Such tasks wait: they are not ended.
+        """
+        try:
+            template = self.template(name)
+            if isinstance(template, DateFieldType):
+                check_rows(template)
+            if func is not None:
+                template.function(func)
+            elif type(template).handle in (Meta.handle, DateFieldType.handle):
+                template.getFunc()
+        except JittaskError as error:
+            return str(error)
+        return None
+
     def types(self) -> dict[str, type[Meta]]:
         """The task Types: the built-in ones (or what shadows them) and the app's own that work."""
         found: dict[str, type[Meta]] = {}

@@ -15,7 +15,7 @@ from ..schedule.instants import EARLIEST
 from ..schedule.timer import Timer
 from .config import NAME, NAME_TEXT, TaskCfg, read_json
 from .q import parse
-from .q_bind import Kind, column
+from .q_bind import Kind, column, columns
 from .types import DateFieldType, Meta
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _check_fields(app: App, name: str, fields: Mapping[str, str | None], filter_
     if name not in app.names("models"):
         raise ConfigError(Problem("", "modelPath", name, f"a model of the app: {', '.join(app.names('models'))}"))
     found = []
-    kinds = {name: column(model, name).kind for name in sa_inspect(model).column_attrs.keys()}  # noqa: SIM118  no dict
+    kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
     dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
     for key, field in fields.items():
         if field is not None and field not in dates:

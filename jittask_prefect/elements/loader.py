@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 import threading
 import traceback
@@ -78,6 +79,22 @@ class Loader(Databases, Calendars):
             return []
         found = (p.name for p in base.iterdir() if (p / "e.json").is_file())
         return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
+
+    def gone(self, name: str) -> bool:
+        """Whether an element is known to be gone: its folder is not there, or has neither e.json nor code.
+
+        What cannot be read is not known to be gone: it is broken, and what depends on it waits.
+        """
+        if not NAME.fullmatch(name.partition(".")[2]):
+            return True
+        try:
+            os.stat(self.path / "app.json")
+            with os.scandir(self.path / name.replace(".", "/")) as found:
+                return not any(file.name == "e.json" or file.name.endswith(".py") for file in found)
+        except FileNotFoundError:
+            return (self.path / "app.json").exists()
+        except OSError:
+            return False
 
     def getElement(self, name: str) -> Any:
         """An element by its full name.

@@ -137,6 +137,11 @@ def column(model: type, name: str) -> Column:
     return _column([name], sa.inspect(model))
 
 
+def columns(mapper: Mapper[Any]) -> dict[str, ColumnProperty[Any]]:
+    """What a mapper maps to columns of a table, by field; a `column_property` of an expression is none of it."""
+    return {key: prop for key, prop in mapper.column_attrs.items() if isinstance(prop.columns[0], sa.Column)}
+
+
 def _column(path: Sequence[str], mapper: Mapper[Any]) -> Column:
     shown = f"the field {'.'.join(path)!r}"
     hops: list[RelationshipProperty[Any]] = []
@@ -147,10 +152,10 @@ def _column(path: Sequence[str], mapper: Mapper[Any]) -> Column:
             raise refuse(f"{shown}: {name!r}", f"a relationship of {mapper.class_.__name__}: {names}")
         hops.append(hop)
         mapper = hop.mapper
-    columns = {key: prop for key, prop in mapper.column_attrs.items() if isinstance(prop.columns[0], sa.Column)}
-    prop: ColumnProperty[Any] | None = columns.get(path[-1])
+    known = columns(mapper)
+    prop = known.get(path[-1])
     if prop is None:
-        raise refuse(shown, f"a mapped column of {mapper.class_.__name__}: {_names(columns)}")
+        raise refuse(shown, f"a mapped column of {mapper.class_.__name__}: {_names(known)}")
     return Column(tuple(hops), prop.key, *_plain(prop.columns[0].type))
 
 

@@ -117,6 +117,7 @@ class _Work:
         self.app, self.database, self.api, self.now, self.report = app, database, api, now, report
         self.keep = keep or (lambda: None)
         self.waiting: dict[str, str] = {}
+        self._broken: dict[tuple[str, str | None], str | None] = {}
         self.refused, self.failing = 0, 0.0
         self.made: list[tuple[Entry, str]] = []
         self.ended: list[Entry] = []
@@ -206,18 +207,20 @@ class _Work:
             found |= {run["idempotency_key"]: run["id"] for run in runs}
         return found
 
-    def _deployment(self, template: str) -> Mapping[str, Any] | None:
+    def _deployment(self, template: str, func: str | None = None) -> Mapping[str, Any] | None:
         deployment = self.deployments.get(template)
+        if (template, func) not in self._broken:
+            self._broken[template, func] = self.app.broken(template, func)
         if deployment is None:
             self.waiting[template] = "no deployment of that name; run `jittask deploy`"
-        elif not _works(self.app, template):
+        elif self._broken[template, func] is not None:
             # Its runs would fail and be made again, every minute.
             self.waiting[template] = "its tasks wait until it loads; `jittask check` says what is wrong"
             return None
         return deployment
 
     def _make(self, entry: Entry) -> None:
-        deployment = self._deployment(entry.template)
+        deployment = self._deployment(entry.template, entry.func_name)
         if deployment is None:
             return
 
@@ -289,14 +292,6 @@ class _Work:
                 empty = batches.empty(connection, sorted(runs))
             for run_id in empty:
                 self._tried(run_id, partial(drop_run, self.api, run_id, "superseded: none of its rows is due any more"))
-
-
-def _works(app: App, template: str) -> bool:
-    try:
-        app.template(template)
-    except JittaskError:
-        return False
-    return True
 
 
 def _key(entry: Entry) -> str:

@@ -76,7 +76,7 @@ def pieces(
         with app.engine(database).connect() as connection:
             fresh = not ledger.there(connection)
             known = {} if fresh else watermarks.memories(connection)
-            orphans = [] if fresh else _orphans(app, connection, templates)
+            orphans = [] if fresh else _orphans(app, database, connection, templates, report)
     except (SQLAlchemyError, ImportError, JittaskError) as error:
         if database == DEFAULT:
             raise
@@ -341,17 +341,39 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _orphans(app: App, connection: Connection, here: list[DateFieldType]) -> list[Action]:
-    """Open tasks of templates that are gone, or whose rows are in another database now."""
-    elsewhere = {t.fullName for t in app.templates()} - {t.fullName for t in here}
-    known = {name for name in app.names("tasks") if name not in elsewhere}
-    gone = [name for name in _templates(connection) if name not in known]
-    query = select(entries).where(entries.c.status == "pending", entries.c.row_key != "", entries.c.template.in_(gone))
-    why = "the template was removed"
+def _orphans(
+    app: App, database: str, connection: Connection, here: list[DateFieldType], report: Report
+) -> list[Action]:
+    """Open tasks of templates that are known to be gone, or to have their rows elsewhere.
+
+    Those of a template that cannot be read wait until it can; the report says so.
+    """
+    mine = {t.fullName for t in here}
+    ended = {name: why for name in _templates(connection) if name not in mine and (why := _ended(app, database, name))}
+    waits = (entries.c.status == "pending", entries.c.row_key != "")
+    query = select(entries).where(*waits, entries.c.template.in_(ended))
+    if broken := [name for name in _templates(connection) if name not in mine and name not in ended]:
+        count = select(entries.c.template, func.count()).where(*waits, entries.c.template.in_(broken))
+        for name, number in connection.execute(count.group_by(entries.c.template)):
+            why = app.broken(name)
+            if why is not None:
+                report.problems.append(f"{name} is broken, and {number} open tasks wait until it is mended: {why}")
     return [
-        Action("end", r.template, r.row_key, r.task_id, r.due, why, r.nominal, r.anchor, r.generation)
-        for r in (connection.execute(query.limit(PIECE)) if gone else ())
+        Action("end", r.template, r.row_key, r.task_id, r.due, ended[r.template], r.nominal, r.anchor, r.generation)
+        for r in (connection.execute(query.limit(PIECE)) if ended else ())
     ]
+
+
+def _ended(app: App, database: str, name: str) -> str | None:
+    """Why the open tasks of a template, whose rows are not planned here, end; None where that is not known."""
+    try:
+        template = app.template(name)
+        if isinstance(template, DateFieldType) and app.database_of(template.model_name) == database:
+            return None  # its model or its filter is broken
+    except JittaskError:
+        return "the template was removed" if app.gone(name) else None
+    rows = isinstance(template, DateFieldType)
+    return "the template's rows are in another database now" if rows else "the template is of no rows any more"
 
 
 def _templates(connection: Connection) -> Iterator[str]:

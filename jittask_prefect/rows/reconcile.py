@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import and_, case, func, select, update
 
 from ..elements.app import DEFAULT, App
 from ..elements.types import DateFieldType
-from ..errors import JittaskError
+from ..errors import ConfigError, JittaskError
 from ..prefect_api import LIVE, PAGE, Api
 from . import batches, ledger
 from .ending import DIED, Patience, came_to_nothing, ending_of, never_begun, settle
@@ -116,7 +117,11 @@ def _look_back(app: App, database: str, api: Api, limit: datetime, keep: Keep) -
 
 def templates_in(app: App, database: str) -> list[str]:
     """The templates whose tasks stand in a database's ledger; scheduled ones' in the default one."""
-    rows = {t.fullName: app.database_of(t.model_name) for t in app.templates() if isinstance(t, DateFieldType)}
+    rows = {}
+    for template in app.templates():
+        if isinstance(template, DateFieldType):
+            with suppress(ConfigError):  # its model is broken
+                rows[template.fullName] = app.database_of(template.model_name)
     return [name for name in app.names("tasks") if rows.get(name, DEFAULT) == database]
 
 
@@ -198,6 +203,8 @@ def recover(app: App, database: str, now: datetime) -> list[Entry]:
             entry = ledger.to_entry(record)
             mine = (entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.owner == entry.owner)
             retries = _retries(app, entry)
+            if retries is None:
+                continue
             if entry.attempt <= retries:
                 # The flow run's id stays until the next one is made: the dead one is marked as crashed then.
                 again = {"status": "pending", "owner": None, "lease_until": None, "dirty": True}
@@ -217,8 +224,9 @@ def recover(app: App, database: str, now: datetime) -> list[Entry]:
     return ended
 
 
-def _retries(app: App, entry: Entry) -> int:
+def _retries(app: App, entry: Entry) -> int | None:
+    """How often a task is tried again; None where its template cannot be read just now."""
     try:
         return app.template(entry.template).cfg.retries
     except JittaskError:
-        return 0
+        return 0 if app.gone(entry.template) else None

@@ -217,6 +217,9 @@ def _plan_and_apply(app: App, database: str, report: Report, now: datetime, sinc
         return
     with engine.begin() as connection:
         known = watermarks.memories(connection)
+        for name in known:
+            if app.gone(name):  # one that is made by this name later is enabled anew
+                watermarks.remember(connection, name, None)
         for template in templates_of(app, database, Report()):
             name, config, before = template.fullName, fingerprint(template), known.get(template.fullName)
             if name in report.failed:

@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from ..elements.app import App
 from ..elements.types import DateFieldType, Meta
-from ..errors import ArgumentError, UnknownElement, UnknownTask
+from ..errors import ArgumentError, JittaskError, UnknownElement, UnknownTask
 from ..rows.keys import as_text
 from ..rows.ledger import Entry
 from ..shape import shown
@@ -20,9 +20,12 @@ Refusals = (ArgumentError, UnknownElement, UnknownTask)
 
 @dataclass(frozen=True)
 class Asked:
-    """A task of a template by its id, a batch by its instant (UTC), or, with neither, a run of a scheduled task."""
+    """A task of a template by its id, a batch by its instant (UTC), or, with neither, a run of a scheduled task.
 
-    template: Meta
+    The template is None where it is there and does not load: its tasks wait.
+    """
+
+    template: Meta | None
     task_id: str | None = None
     due: datetime | None = None
 
@@ -39,11 +42,10 @@ def asked(app: App, template: object, task_id: object = None, due: object = None
     Raises:
         ArgumentError: A parameter is missing, or is not what it has to be.
         UnknownElement: There is no such template.
-        ConfigError: The template has mistakes.
     """
     if not isinstance(template, str) or len(template) > LONGEST:
         raise ArgumentError(f"template {_told(template)}; allowed: the full name of a task, e.g. tasks.DailyReport")
-    of = app.template(template)
+    of = _template(app, template)
     rows = isinstance(of, DateFieldType)
     if task_id is not None and not _is_id(task_id):
         raise ArgumentError(f"taskId {_told(task_id)}; allowed: the id of a task of {template}")
@@ -54,10 +56,19 @@ def asked(app: App, template: object, task_id: object = None, due: object = None
                 f"`jittask pending {template}` lists, or use the dialog jittask.run-task-now with the row's key"
             )
         return Asked(of, task_id)
-    if not rows or task_id is not None:
-        why = f"{template} is no task of rows" if not rows else "there is a taskId as well"
+    if task_id is not None or (of is not None and not rows):
+        why = f"{template} is no task of rows" if of is not None and not rows else "there is a taskId as well"
         raise ArgumentError(f"due {_told(due)}, but {why}; allowed: `due` of a task of rows, and no `taskId`")
     return Asked(of, None, _instant(due))
+
+
+def _template(app: App, name: str) -> Meta | None:
+    try:
+        return app.template(name)
+    except JittaskError:
+        if not name.startswith("tasks.") or app.gone(name):
+            raise
+        return None
 
 
 def _told(value: object) -> str:

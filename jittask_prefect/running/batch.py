@@ -27,7 +27,7 @@ from ..rows.batches import MOST
 from ..rows.ledger import Entry, entries
 from ..rows.limits import Full
 from ..rows.plan import DONE
-from .begin import LOOK_SECONDS, TAKEN, WAIT_SECONDS, Outcome, Run
+from .begin import LOOK_SECONDS, TAKEN, WAIT_SECONDS, Outcome, Run, broken
 from .execute import EARLY_SECONDS, Attempt
 from .lane import Lane
 from .lease import LEASE_SECONDS, Clock, Hold, kept, me
@@ -45,10 +45,12 @@ class Ended:
     Attributes:
         tasks: Them.
         queued: Why the others wait for a slot, in another flow run; empty where none does.
+        broken: Why none was begun, where something of the template cannot be read.
     """
 
     tasks: list[tuple[Entry, Outcome]] = field(default_factory=list)
     queued: str = ""
+    broken: str = ""
 
     @property
     def failed(self) -> list[tuple[Entry, Outcome]]:
@@ -56,6 +58,8 @@ class Ended:
         return [(entry, outcome) for entry, outcome in self.tasks if outcome.status == "error"]
 
     def __str__(self) -> str:
+        if self.broken:
+            return self.broken
         counts = {
             "done": sum(o.status == "completed" for _, o in self.tasks),
             "failed": len(self.failed),
@@ -93,6 +97,8 @@ def execute_batch(
         told: Called after each row.
         turn: Asked before the first row: whether earlier occurrences of the rows come first.
     """
+    if (why := app.broken(name)) is not None and not app.gone(name):
+        return Ended(broken=broken(name, why))
     template = app.template(name)
     if not isinstance(template, DateFieldType):
         raise TypeError(f"{name} is no task of rows")

@@ -11,6 +11,7 @@ from sqlalchemy import update
 
 from ..elements.app import DEFAULT, App
 from ..elements.types import Meta
+from ..errors import JittaskError
 from ..rows import claims, ledger, limits
 from ..rows.ending import FORCED
 from ..rows.ledger import Entry, entries
@@ -66,14 +67,24 @@ def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
     return None
 
 
-def entered(app: App, template: Meta, task_id: str | None, run: Run, now: datetime) -> tuple[str, Entry]:
+def entered(
+    app: App, template: Meta, task_id: str | None, known: tuple[str, Entry] | None, run: Run, now: datetime
+) -> tuple[str, Entry]:
     """The database and the ledger entry of an execution; one is made for a run of the schedule, or of a person.
+
+    Args:
+        app: The app.
+        template: The template.
+        task_id: The id that the run names; absent for a run of the schedule, or of a person.
+        known: Database and entry of that id, where there are such.
+        run: The flow run.
+        now: The present instant.
 
     Raises:
         UnknownTask: There is no entry of that id, or it is not this template's.
     """
     if task_id is not None:
-        database, found = locate(app, task_id) or (DEFAULT, None)
+        database, found = known or (DEFAULT, None)
         return database, belongs(template, task_id, found)
     entry = entry_of(template, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
@@ -90,6 +101,33 @@ def entered(app: App, template: Meta, task_id: str | None, run: Run, now: dateti
             twin["message"] = "not run: another run has this occurrence"
             ledger.insert_once(connection, entries, twin)
     return DEFAULT, entry
+
+
+def put_off(app: App, name: str, task_id: str | None, run: Run, now: datetime, why: str) -> Outcome:
+    """Have a task wait whose template, model or function cannot be read: it gets another flow run once it can.
+
+    Args:
+        app: The app.
+        name: The template's full name.
+        task_id: The ledger entry; absent for a run that the template's own schedule, or a person, made.
+        run: The flow run; that of a schedule is entered, a person's is not.
+        now: The present instant.
+        why: What is broken.
+    """
+    if task_id is None and run.auto:
+        try:
+            entry = entry_of(app.template(name), run.id, run.due, True, now)
+        except JittaskError:
+            entry = Entry(task_id=run.id, template=name, nominal=run.due, due=run.due, created=now, flow_run_id=run.id)
+        with app.engine().begin() as connection:
+            ledger.require(connection, "the app's database")
+            ledger.insert_once(connection, entries, entry.model_dump() | {"dirty": True})
+    return Outcome("ended", "skipped", broken(name, why))
+
+
+def broken(name: str, why: str) -> str:
+    """Why a flow run does nothing; another flow run follows it."""
+    return f"not run: {name} is broken, its tasks wait until it is mended (`jittask check`): {why}"
 
 
 def begin(

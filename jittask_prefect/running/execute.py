@@ -25,7 +25,7 @@ from ..rows.ledger import Entry, entries
 from ..rows.plan import NOT_MET, stands
 from . import leaks
 from .asked import asked
-from .begin import TAKEN, Outcome, Run, begin, entered, locate
+from .begin import TAKEN, Outcome, Run, begin, entered, locate, put_off
 from .lane import Lane
 from .lease import Clock, Hold, kept, me
 from .task import after_return, call, next_of_row, plan_next, task_of
@@ -85,7 +85,11 @@ def execute(
     """
     owner = me()
     template = asked(app, name, task_id).template
-    database, entry = entered(app, template, task_id, run, clock())
+    known = locate(app, task_id) if task_id is not None else None
+    why = app.broken(name, known[1].func_name if known else None)
+    if template is None or why is not None:
+        return put_off(app, name, task_id, run, clock(), why or "it does not load")
+    database, entry = entered(app, template, task_id, known, run, clock())
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
         sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early

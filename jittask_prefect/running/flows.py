@@ -31,7 +31,7 @@ from .. import clock, rolling, statistics
 from ..dialogs import flows as dialogs
 from ..elements.app import _LOG, DEFAULT, App, use_app
 from ..elements.types import DateFieldType, Meta
-from ..errors import PrefectApiError
+from ..errors import JittaskError, PrefectApiError
 from ..prefect_api import BY_HAND, Api
 from ..prefect_server import connect
 from ..rows import ledger, limits, sync
@@ -153,8 +153,10 @@ def _turn_of_batch(app: App, name: str, due: datetime) -> Wait | None:
 
 
 def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
-    of = app.template(template)
-    every = of.cfg.rowRuns == "all"
+    try:
+        every = app.template(template).cfg.rowRuns == "all"
+    except JittaskError:
+        every = False  # it does not load: its rows wait
 
     def told(entry: Entry, outcome: Outcome) -> None:
         if every or outcome.status == "error":
@@ -169,8 +171,8 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
     ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told, turn=turn)
     record_batch(connect(app.path), this.id, ended)
     _make_way(app, template)
-    if ended.queued and not ended.tasks:
-        _mark(app, this.id, "queued")
+    if ended.broken or (ended.queued and not ended.tasks):
+        _mark(app, this.id, "broken" if ended.broken else "queued")
         return Cancelled(message=str(ended))
     return Failed(message=str(ended)) if ended.failed else Completed(message=str(ended))
 
@@ -184,14 +186,14 @@ def _replace(app: App, task_id: str) -> None:
 
 def _make_way(app: App, template: str) -> None:
     """After an execution: those that wait for its slot are handed over."""
-    of = app.template(template)
-    database = app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
     try:
+        of = app.template(template)
+        database = app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
         with app.engine(database).connect() as connection:
             if not limits.waiting(connection, clock.now()):
                 return
         hand_over(app, database, connect(app.path), clock.now(), Report(), rows=())
-    except (PrefectApiError, SQLAlchemyError) as error:
+    except (JittaskError, SQLAlchemyError) as error:
         log.warning("what waits for a slot is left to the next sync: %s", error)
 
 
@@ -338,7 +340,10 @@ def record_end(
 
 def _record_end(app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime) -> None:
     if outcome == "died":
-        retries = app.template(entry.template).cfg.retries
+        try:
+            retries = app.template(entry.template).cfg.retries
+        except JittaskError:
+            return  # a sync does it once the template loads
         with app.engine(database).begin() as connection:
             again = update(entries).where(
                 entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.attempt <= retries

@@ -72,7 +72,10 @@ def after_return(app: App, database: str, task_id: str) -> bool:
         if not claims.take_return(connection, task_id):
             return False
         entry = ledger.find(connection, task_id)
-    assert entry is not None
+        assert entry is not None
+        if _unreadable(app, entry.template):
+            connection.rollback()  # a later sync calls it
+            return False
     result = from_json(entry.result) if entry.result is not None else entry.message or None
     try:
         template = app.template(entry.template)
@@ -82,9 +85,21 @@ def after_return(app: App, database: str, task_id: str) -> bool:
     return True
 
 
+def _unreadable(app: App, name: str) -> bool:
+    """Whether a template is there and does not load."""
+    try:
+        app.template(name)
+    except JittaskError:
+        return not app.gone(name)
+    return False
+
+
 def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Action]:
     """Plan what comes next for the row of a task that did not complete."""
-    template = app.template(entry.template)
+    try:
+        template = app.template(entry.template)
+    except JittaskError:
+        return []  # gone; or broken, and planned by the sync once it is mended
     if not entry.row_key or not isinstance(template, DateFieldType):
         return []
     with Session(app.engine(database)) as session:
