@@ -220,7 +220,7 @@ def sync(
         print_lines(told.plan(report.actions, {t.fullName: t.timer.zone for t in app.templates()}))
     for problem in report.problems:
         err.print(f"[yellow]problem:[/] {escape(problem)}")
-    for line in report.deployments:
+    for line in [*report.calendars, *report.deployments]:
         err.print(escape(line))
     if as_json:
         return

@@ -26,7 +26,7 @@ from .prefect_api import Api
 from .rollout import KEPT, Deployment, bring, deploy, digest, fill_forms, of_file, of_server, present
 from .rows import ledger
 from .rows.ledger import entries
-from .rows.sync import app_tag, fingerprint
+from .rows.sync import app_tag, fingerprint, rule_of
 from .schedule.instants import TICK
 
 MOST = 1000
@@ -144,7 +144,8 @@ def _look(
 ) -> _Look:
     template = app.template(entry["name"]) if entry["name"] in app.names("tasks") else None
     timer = fingerprint(template) if template and template.enable else ""
-    same = before is not None and before.timer == timer
+    # Other days of a calendar make other schedules, and no other template: what was due before stays due.
+    same = before is not None and rule_of(before.timer) == rule_of(timer)
     since = before.since if before is not None and same else now
     following = None
     if template is not None and compile.decides_itself(template):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -74,6 +74,7 @@ class Report:
         ended: Flow runs that were cancelled because their task is closed.
         died: Tasks that ended outside an execution (its worker died, or somebody cancelled the run in Prefect), with
             their database: `afterReturn` is still to be called.
+        calendars: Where the days of a calendar are others than at the last sync, and what that changed; sentences.
         deployments: What was renewed, restored or made good of deployments, a sentence each.
     """
 
@@ -85,6 +86,7 @@ class Report:
     created: int = 0
     ended: int = 0
     died: list[tuple[str, Entry]] = field(default_factory=list)
+    calendars: list[str] = field(default_factory=list)
     deployments: list[str] = field(default_factory=list)
 
     def note(self, actions: Sequence[Action]) -> None:
@@ -168,7 +170,15 @@ def plan_row(
     living = [e for e in entries if e.anchor is not None]
     done = {e.due: e for e in living if e.status == "completed"}
     busy = {e.due for e in living if e.status in OPEN}
-    late = _late(occurrences, now, missed, known)
+    # A task keeps its nominal time: where another calendar puts that elsewhere, also out of the window, the task moves.
+    there = {_utc(o.nominal) for o in occurrences}
+    moved = [
+        o for e in waiting
+        if e in current and e.nominal is not None and e.nominal not in there and not stands(e, series)
+        and (o := series.of(e.nominal)) is not None
+    ]  # fmt: skip
+    occurrences = sorted([*occurrences, *moved], key=lambda o: o.due)
+    late = _late(occurrences, now, missed, known, {_utc(o.due) for o in moved})
     actions: list[Action] = []
     kept: set[str] = set()
 
@@ -226,11 +236,15 @@ def _utc(instant: datetime) -> datetime:
 
 
 def _late(
-    occurrences: Sequence[Occurrence], now: datetime, missed: Missed, known: datetime | None
+    occurrences: Sequence[Occurrence],
+    now: datetime,
+    missed: Missed,
+    known: datetime | None,
+    moved: Collection[datetime],
 ) -> dict[datetime, str]:
     """Which due times (UTC) are not to run, with the reason: the template's `missed`."""
     dues = [_utc(o.due) for o in occurrences if o.due <= now]
-    new = {due for due in dues if known is not None and due <= known}
+    new = {due for due in dues if due in moved or (known is not None and due <= known)}
     reasons = {}
     for due in dues:
         age = (now - due).total_seconds()

@@ -87,8 +87,16 @@ def pieces(
         memory = known.get(template.fullName)
         try:
             one = Look(app, template, app.engine(database), now, since, memory, report)
+            moved: set[str] = set()
             for actions in one.pieces(fresh, everything):
+                moved.update(a.row for a in actions if one.other_days and a.action in ("reschedule", "end"))
                 yield Piece(template.fullName, template.model_name, actions)
+            if one.other_days:
+                of = template.timer.moves.calendar.label
+                said = (
+                    f"the tasks of {len(moved)} rows are planned anew" if moved else "no task is due otherwise by that"
+                )
+                report.calendars.append(f"{template.fullName}: the days of the calendar {of} have changed; {said}")
         except Exception as error:  # noqa: BLE001  whatever a driver or a model makes of a row
             report.failed.add(template.fullName)
             report.problems.append(f"{template.fullName}: {type(error).__name__}: {error}")
@@ -130,11 +138,19 @@ class Look:
         self.engine = engine
         self.scan = Scan(template, now, engine.dialect.name)
         self.memory, self.since = memory, since
-        self.changed = memory is not None and memory.config != fingerprint(template)
+        present = fingerprint(template)
+        self.edited = memory is not None and rule_of(memory.config) != rule_of(present)
+        self.changed = memory is not None and memory.config != present
         self.known = None if since or memory is None else memory.mark
         self.window = self._window()
         self.seen: set[str] = set()
         self.told: set[str] = set()
+
+    @property
+    def other_days(self) -> bool:
+        """Whether it is known that only the days of the calendar differ from those of the last sync."""
+        before = self.memory.config if self.memory is not None else None
+        return self.changed and not self.edited and before != rule_of(before) and self.template.enable
 
     def _window(self) -> Window:
         """As far back as a moved date counts, but neither before the template was enabled nor before it was edited."""
@@ -153,7 +169,8 @@ class Look:
         if self.since is not None or self.memory is None:
             return self.window
         carried = self.template.timer.moves.carried_from(after.astimezone(UTC), self.template.timer.zone)
-        least = max(carried - TICK, self.memory.floor or self.memory.mark)
+        floor = self.memory.mark if self.edited else self.memory.floor or self.memory.mark
+        least = max(carried - TICK, floor)
         return (least if carried < after else after), end
 
     def pieces(self, fresh: bool, everything: bool) -> Iterator[list[Action]]:
@@ -385,8 +402,17 @@ def _templates(connection: Connection) -> Iterator[str]:
             yield last
 
 
+def rule_of(config: str | None) -> str | None:
+    """The part of a fingerprint that says what is written in the app, without the days of the calendar."""
+    return config and config.partition("-")[0]
+
+
 def fingerprint(template: Meta) -> str:
-    """What of a template decides when its tasks are due, as a short text that changes with it."""
+    """What of a template decides when its tasks are due, as a short text that changes with it.
+
+    Two parts: what e.json and app.json say; and, behind `-`, the days of the calendar that it heeds, which a release of
+    `holidays` may change.
+    """
     cfg, calendar = template.cfg, template.timer.calendar
     about = [
         cfg.timerCfg,
@@ -395,4 +421,5 @@ def fingerprint(template: Meta) -> str:
         str(template.timer.zone),
         calendar.cfg.model_dump(mode="json") if calendar else None,
     ]
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    rule = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return f"{rule}-{template.timer.moves.digest}" if template.timer.moves.active else rule

@@ -23,11 +23,11 @@ from .cancelling import end_cancelling
 from .handover import Keep, app_tag, hand_over, plain
 from .ledger import Entry, entries
 from .plan import Action, Report
-from .planning import fingerprint, pieces, plan, templates_of
+from .planning import fingerprint, pieces, plan, rule_of, templates_of
 from .reconcile import reconcile, recover, templates_in
 from .stuck import scheduled, take_up
 
-__all__ = ["Report", "app_tag", "fingerprint", "hand_over", "plain", "plan", "run"]
+__all__ = ["Report", "app_tag", "fingerprint", "hand_over", "plain", "plan", "rule_of", "run"]
 
 BATCH = 1000
 LEASE_SECONDS = 25.0  # with a sync every minute, a dead one's work is taken up within 85 s
@@ -228,7 +228,7 @@ def _plan_and_apply(app: App, database: str, report: Report, now: datetime, sinc
                 if before is not None:
                     watermarks.remember(connection, name, None)
                 continue
-            if before is None or before.config != config:
+            if before is None or rule_of(before.config) != rule_of(config):
                 floor = before.mark if before else since or now
             else:
                 floor = before.floor or before.mark

@@ -381,7 +381,7 @@ def _sync_flow(app: App) -> AnyFlow:
             return Completed(message="another sync is at work")
         for problem in report.problems:
             logger.warning(problem)
-        for line in report.deployments:
+        for line in [*report.calendars, *report.deployments]:
             logger.warning(line)
         changed = [a.as_dict() for a in report.actions if a.action != "skip"]
         if changed:

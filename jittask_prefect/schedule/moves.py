@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
@@ -78,6 +80,18 @@ class Moves:
             if self.blocked(at := date.fromordinal(ordinal)) is None:
                 return at
         return None
+
+    @cached_property
+    def digest(self) -> str:
+        """A short text that changes with the days that decide here: which are blocked, and which are worked.
+
+        All days of the calendar's table count, so that the text stays the same as time goes on; names do not.
+        """
+        days = self._days
+        blocked = array("l", sorted(days.names)).tobytes() if self.holidays else b""
+        weekends = days.weekends if self.weekends else b""
+        text = b"|".join([str(days.first).encode(), self._off, weekends, blocked])
+        return hashlib.sha256(text).hexdigest()[:8]
 
     def carries_to(self, day: date) -> date:
         """The earliest day to which `previous` carries an occurrence of `day`, or of a later one."""

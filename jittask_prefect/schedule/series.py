@@ -194,6 +194,14 @@ class Series:
         low = self._moves.carried_from(at, self.zone)
         return [found for found in self.between(low, at + TICK) if found.nominal > at] if low < at else []
 
+    def of(self, nominal: datetime) -> Occurrence | None:
+        """The occurrence of a nominal time, wherever a holiday move puts it; None where there is none."""
+        at = bound(nominal, self.zone)
+        for plan, standing in self._explainable(at, at + TICK):
+            if plan.nominal == at and plan.due in standing and standing[plan.due].nominal == at:
+                return self._occurrence(plan)
+        return None
+
     def only(self) -> Occurrence | None:
         """The occurrence of a series that does not repeat, wherever a holiday move puts it; None without one."""
         return next(self.between(EARLIEST, LATEST), None)
