@@ -55,7 +55,7 @@ class _Known:
     """What the last sync left of a deployment.
 
     Args:
-        timer: The template's fingerprint; empty while it is disabled.
+        timer: The rule in the template's fingerprint; empty while it is disabled.
         since: When a sync first saw it so: nothing earlier is ever made good.
         state: The digest of what was on the server.
         updated: When the server last changed it; empty where we did.
@@ -143,9 +143,9 @@ def _look(
     app: App, entry: Deployment, found: Deployment, before: _Known | None, mark: datetime, now: datetime, *, gone: bool
 ) -> _Look:
     template = app.template(entry["name"]) if entry["name"] in app.names("tasks") else None
-    timer = fingerprint(template) if template and template.enable else ""
     # Other days of a calendar make other schedules, and no other template: what was due before stays due.
-    same = before is not None and rule_of(before.timer) == rule_of(timer)
+    timer = rule_of(fingerprint(template)) if template and template.enable else ""
+    same = before is not None and before.timer == timer
     since = before.since if before is not None and same else now
     following = None
     if template is not None and compile.decides_itself(template):

@@ -104,6 +104,8 @@ class Oracle:
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
         self.effects: dict[Key, Effect] = {}
+        # What was done at an instant is not done again, also where the row's date has gone away and come back.
+        self.done: dict[tuple[str, int, datetime], Effect] = {}
         self.closed: dict[Key, int] = {}  # forced ends: when each was confirmed
         self.ended: dict[str, int] = {}  # the same, by task
         self.free: set[Key] = set()  # may or may not run: cancelled in Prefect, or its worker died too often
@@ -137,11 +139,7 @@ class Oracle:
         span = row.now
         if not span.valid or span.at is None:
             return True
-        return all(
-            (name, row.id, span.version, due) in self.effects
-            for name in KINDS[row.kind]
-            for due in dues(name, span.at, now)
-        )
+        return all((name, row.id, due) in self.done for name in KINDS[row.kind] for due in dues(name, span.at, now))
 
     def key_of(self, template: str, key: int, due: datetime) -> Key | None:
         """The occurrence of a row's present date that is due at an instant."""
@@ -173,10 +171,11 @@ class Oracle:
             return
         if all(self._due(effect.template, s, effect.due) is False for s in held):
             self.fail("Stale", effect.row, f"{about}: was missed, and ran")
-        if key in self.effects:
-            self.fail("Dup", effect.row, f"{about}: had an effect already, of task {self.effects[key].task_id}")
+        instant = (effect.template, effect.row, effect.due)
+        if instant in self.done:
+            self.fail("Dup", effect.row, f"{about}: had an effect already, of task {self.done[instant].task_id}")
             return
-        self.effects[key] = effect
+        self.effects[key] = self.done[instant] = effect
         if effect.task_id in self.ended:
             self.fail("Ghost", effect.row, f"{about}: ended by force, and has an effect")
         elif effect.began > self.closed.get(key, FOREVER):
@@ -205,5 +204,5 @@ class Oracle:
                         continue
                     if self._due(template, span, due):
                         self.expected.add(key)
-                        if key not in self.effects:
+                        if (template, row.id, due) not in self.done:
                             self.fail("Lost", row.id, f"{template} row {row.id}, date {span.at}, due {due}")

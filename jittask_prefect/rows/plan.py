@@ -177,7 +177,8 @@ def plan_row(
         if e in current and e.nominal is not None and e.nominal not in there and not stands(e, series)
         and (o := series.of(e.nominal)) is not None
     ]  # fmt: skip
-    occurrences = sorted([*occurrences, *moved], key=lambda o: o.due)
+    if moved:
+        occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     late = _late(occurrences, now, missed, known, {_utc(o.due) for o in moved})
     actions: list[Action] = []
     kept: set[str] = set()

@@ -150,7 +150,7 @@ class Look:
     def other_days(self) -> bool:
         """Whether it is known that only the days of the calendar differ from those of the last sync."""
         before = self.memory.config if self.memory is not None else None
-        return self.changed and not self.edited and before != rule_of(before) and self.template.enable
+        return bool(self.changed and not self.edited and before != rule_of(before) and self.template.enable)
 
     def _window(self) -> Window:
         """As far back as a moved date counts, but neither before the template was enabled nor before it was edited."""
@@ -402,9 +402,9 @@ def _templates(connection: Connection) -> Iterator[str]:
             yield last
 
 
-def rule_of(config: str | None) -> str | None:
+def rule_of(config: str | None) -> str:
     """The part of a fingerprint that says what is written in the app, without the days of the calendar."""
-    return config and config.partition("-")[0]
+    return (config or "").partition("-")[0]
 
 
 def fingerprint(template: Meta) -> str:

@@ -229,10 +229,11 @@ def _run_name(app: App) -> Callable[[], str]:
         template = runtime.parameters.get("template")
         if of is None or not of.auto_scheduled or template not in app.names("tasks"):
             return str(runtime.name)
-        return (
-            sync.plain(app.template(template).title)
-            + f" · {_due(of).astimezone(app.template(template).timer.zone):%Y-%m-%d %H:%M}"
-        )
+        try:
+            named = app.template(template)
+        except JittaskError:
+            return str(runtime.name)  # it does not load: the flow says so
+        return sync.plain(named.title) + f" · {_due(of).astimezone(named.timer.zone):%Y-%m-%d %H:%M}"
 
     return name
 

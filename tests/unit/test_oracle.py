@@ -83,15 +83,29 @@ def test_dup() -> None:
     assert counted(oracle) == {"Dup": 1}
 
 
-def test_a_date_that_comes_back_is_due_again() -> None:
+def test_a_date_that_comes_back_was_done() -> None:
+    """What was done at an instant is not done again, whatever the row's date was in between."""
     oracle = told()
     oracle.effect(effect("a"), TEN)
+    oracle.effect(effect("z", template="tasks.Before"), TEN)
+    oracle.change(1, 200, 210, TEN, "orm", at=NOON)
+    oracle.change(1, 300, 310, TEN, "orm", at=NINE)
+    oracle.settle(TEN)
+    assert counted(oracle) == {}
+    oracle.effect(effect("b", 400, 390), TEN)
+    assert counted(oracle) == {"Dup": 1}
+
+
+def test_a_date_that_comes_back_undone_is_due_again() -> None:
+    """Nothing was done before the date went away: it is expected once."""
+    oracle = told()
+    oracle.effect(effect("z", template="tasks.Before"), TEN)
     oracle.change(1, 200, 210, TEN, "orm", at=NOON)
     oracle.change(1, 300, 310, TEN, "orm", at=NINE)
     oracle.effect(effect("b", 400, 390), TEN)
     assert counted(oracle) == {}
-    oracle.effect(effect("c", 500, 490), TEN)
-    assert counted(oracle) == {"Dup": 1}
+    oracle.settle(TEN)
+    assert counted(oracle) == {}
 
 
 @pytest.mark.parametrize(
