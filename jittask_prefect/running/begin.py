@@ -109,12 +109,12 @@ def put_off(app: App, name: str, task_id: str | None, run: Run, now: datetime, w
     Args:
         app: The app.
         name: The template's full name.
-        task_id: The ledger entry; absent for a run that the template's own schedule, or a person, made.
-        run: The flow run; that of a schedule is entered, a person's is not.
+        task_id: The ledger entry; absent for a run that the template's own schedule made: that is entered.
+        run: The flow run.
         now: The present instant.
         why: What is broken.
     """
-    if task_id is None and run.auto:
+    if task_id is None:
         try:
             entry = entry_of(app.template(name), run.id, run.due, True, now)
         except JittaskError:

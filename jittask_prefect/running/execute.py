@@ -86,9 +86,11 @@ def execute(
     owner = me()
     template = asked(app, name, task_id).template
     known = locate(app, task_id) if task_id is not None else None
-    why = app.broken(name, known[1].func_name if known else None)
-    if template is None or why is not None:
-        return put_off(app, name, task_id, run, clock(), why or "it does not load")
+    if task_id is not None or run.auto:  # a person who asks for a run is told at once, by its error
+        why = app.broken(name, known[1].func_name if known else None)
+        if why is not None:
+            return put_off(app, name, task_id, run, clock(), why)
+    template = template or app.template(name)
     database, entry = entered(app, template, task_id, known, run, clock())
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
