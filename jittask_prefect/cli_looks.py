@@ -94,6 +94,8 @@ def calendar(
         out.print(line)
     for sentence in show.legend(days):
         out.print(sentence)
+    for sentence in found.left_out(year):
+        err.print(f"[yellow]note:[/] {escape(sentence)}")
     known = found.reliable_until
     if known is not None and year not in found.known_years:
         span = f"{found.known_years.start} to {found.known_years.stop - 1}"
@@ -105,13 +107,12 @@ def calendar(
 
 def _calendar(name: str) -> Any:
     """A calendar of the app, where there is one, or of a country; `DE-BY` is a subdivision."""
-    from .schedule.calendar import Calendar, CalendarCfg
+    from .schedule.calendar import Calendar
     from .wiring import in_an_app
 
     if in_an_app() and name in the_app().calendars():
         return the_app().calendar(name)
-    code, _, subdiv = name.partition("-")
-    return Calendar(CalendarCfg(country=code, subdiv=subdiv or None))
+    return Calendar.of(name)
 
 
 def pending(

@@ -28,7 +28,7 @@ class Calendars:
         return list(dict.fromkeys(name for name in (self._usual, *self._calendar_cfgs) if name is not None))
 
     def calendar(self, name: str | None) -> Calendar | None:
-        """A calendar by its name in app.json, or by a country code.
+        """A calendar by its name in app.json, or by a country code (`DE`, or `DE-BY`).
 
         Raises:
             ConfigError: There is neither.
@@ -45,14 +45,10 @@ class Calendars:
                 else:
                     try:
                         self._calendars[name] = Calendar.of(name)  # type: ignore[assignment]
-                    except ConfigError:
+                    except ConfigError as error:
                         known = ", ".join(sorted(self._calendar_cfgs)) or "none"
-                        raise ConfigError(
-                            Problem(
-                                "",
-                                "timerCfg.calendar",
-                                repr(name),
-                                f"a calendar of app.json ({known}) or a country code",
-                            )
-                        ) from None
+                        allowed = f"a calendar of app.json ({known}) or a country code such as DE or DE-BY"
+                        if error.problems[0].key.endswith("subdiv"):
+                            allowed += f"; of {name.partition('-')[0]}: {error.problems[0].allowed}"
+                        raise ConfigError(Problem("", "timerCfg.calendar", repr(name), allowed)) from None
             return self._calendars[name]

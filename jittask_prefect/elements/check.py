@@ -65,6 +65,9 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         found += [f"{name}/ is not read; elements are in {', '.join(FOLDERS)}" for name in unread]
     for template in app.templates() if templates is None else templates:
         found += [f"{template.fullName}: {what}" for what in _of_timer(template, now)]
+        calendar = template.timer.calendar
+        if calendar is not None and template.timer.cfg.skip_holiday:
+            found += [what for what in calendar.left_out(now.year) if what not in found]
     return found
 
 

@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field
 
 from ..errors import ConfigError, Problem
 from ..shape import Shape, shown
-from .country import Country, Listing, known_years, listing, problems, reliable_until
+from .country import Country, Listing, known_years, left_out, listing, problems, reliable_until
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
@@ -28,6 +28,8 @@ FIRST_YEAR, LAST_YEAR = 1950, 2100
 EDGE = 4 * 7
 """Ordinary days at both ends of a table: the search for a working day ends there at the latest."""
 SATURDAY_AND_SUNDAY = (5, 6)
+MOST_DAYS = 40_000
+"""Closed or open days that a calendar may name."""
 LAST_ORDINAL = date.max.toordinal()
 CLOSED = "closed"
 NOBODY = Listing({}, frozenset(), frozenset(), {}, frozenset())
@@ -50,6 +52,8 @@ def _ranges(value: object) -> object:
         if (days[1] - days[0]).days > 3660:
             raise ValueError(f"a range of at most ten years, not {shown(item)}")
         found.append(days)
+    if (together := sum((last - first).days + 1 for first, last in found)) > MOST_DAYS:
+        raise ValueError(f"at most {MOST_DAYS} days in all, not {together}")
     return tuple(found)
 
 
@@ -61,7 +65,7 @@ def _tuple(value: object) -> object:
 
 
 class CalendarCfg(Shape):
-    """A calendar as app.json writes it."""
+    """A calendar as app.json writes it; a country may be `DE-BY`, which is `DE` with the subdivision `BY`."""
 
     country: str | None = None
     subdiv: str | None = None
@@ -109,6 +113,7 @@ class Calendar:
     """
 
     def __init__(self, cfg: CalendarCfg, key: str = "calendar") -> None:
+        cfg = _divided(cfg, key)
         _check(cfg, key)
         self.cfg = cfg
         self.block: Block = cfg.block or ("contiguous" if cfg.country in ("CN", "CHN") else "listed")
@@ -118,7 +123,8 @@ class Calendar:
         """The calendar of whatever names one.
 
         Args:
-            source: None, a Calendar, a CalendarCfg, a mapping as in app.json, or a country code.
+            source: None, a Calendar, a CalendarCfg, a mapping as in app.json, or a country code, with a subdivision
+                (`DE-BY`) or without.
             key: Path of it in its file, for messages.
 
         Raises:
@@ -187,6 +193,28 @@ class Calendar:
         """The last day for which the country's holidays are published rather than reckoned; None without a country."""
         return reliable_until(self.cfg.country) if self.cfg.country else None
 
+    def left_out(self, year: int) -> list[str]:
+        """What many have off in a year and this calendar has not, since nobody chose a subdivision or a category.
+
+        Returns:
+            A sentence for each choice, with examples; none where all is chosen, or nothing is left out.
+        """
+        code, said = self.cfg.country, []
+        if code is None or year not in self.known_years:
+            return []
+        if self.cfg.subdiv is None:
+            for found in left_out(code, False, year):
+                choices = ", ".join(f"{code}-{name}" for name in found.choices)
+                said.append(f"{code} alone leaves out {_examples(found.days)}; choose one of {choices}")
+        if self.cfg.categories is None:
+            for found in left_out(code, True, year):
+                name = found.choices[0]
+                said.append(
+                    f"{code} leaves out the category {name}: {_examples(found.days)}; "
+                    f'"categories": ["public", "{name}"] has both'
+                )
+        return said
+
 
 def seek(days: Days, off: bytes, ordinal: int, step: int) -> int | None:
     """The nearest day after (step 1) or before (-1) an ordinal that is 0 in `off`; None where time ends first.
@@ -204,6 +232,22 @@ def seek(days: Days, off: bytes, ordinal: int, step: int) -> int | None:
         found = week + 7 * step
     at = ordinal + found - place
     return at if 1 <= at <= LAST_ORDINAL else None
+
+
+def _examples(days: Mapping[date, str]) -> str:
+    some = [f"{name} ({day})" for day, name in sorted(days.items())[:3]]
+    more = f" and {len(days) - 3} more" if len(days) > 3 else ""
+    return ", ".join(some) + more
+
+
+def _divided(cfg: CalendarCfg, key: str) -> CalendarCfg:
+    """`DE-BY` as country and subdivision."""
+    code, dash, subdiv = (cfg.country or "").partition("-")
+    if not dash:
+        return cfg
+    if cfg.subdiv is not None:
+        raise ConfigError(Problem("", f"{key}.subdiv", shown(cfg.subdiv), f"none beside the country {cfg.country}"))
+    return cfg.model_copy(update={"country": code, "subdiv": subdiv})
 
 
 def _date(ordinal: int | None) -> date | None:

@@ -61,7 +61,7 @@ def problems(country: Country, key: str) -> list[Problem]:
     entity = _bare(country.code)
     found = []
     subdivs = sorted({*entity.subdivisions, *entity.subdivisions_aliases})
-    if country.subdiv and country.subdiv not in subdivs:
+    if country.subdiv is not None and country.subdiv not in subdivs:
         allowed = ", ".join(subdivs) or f"none: {country.code} has no subdivisions"
         found.append(Problem("", f"{key}.subdiv", shown(country.subdiv), allowed))
     if unknown := [name for name in country.categories or () if name not in entity.supported_categories]:
@@ -149,19 +149,23 @@ def known_years(code: str) -> tuple[int, int]:
 def reliable_until(code: str) -> date:
     """The last day up to which a country's holidays are known rather than reckoned.
 
-    Where make-up days are decreed each year (CN: the State Council's notice) that is the last year with a published
-    substitution; where the moon decides, the last year that is no estimate (1999 where all are); else the end of the
-    library's range.
+    Where make-up days, or other days, are decreed each year (CN: the State Council's notice; AR and TH: bridge days)
+    that is the last year with such a decree; where the moon decides, the last year that is no estimate (1999 where all
+    are); where the library reckons the moon exactly and waits for no announcement (HK, VN), the last of RECENT; else
+    the end of the library's range.
     """
     entity = _bare(code)
-    decreed = set()
+    decreed, given = set(), set()
     for name in dir(entity):  # the library copies a country's tables onto its objects
         table = getattr(entity, name, None) if name.startswith("special_") else None
         if isinstance(table, dict):
             decreed |= {year for year, entries in table.items() if _substitutes(entries)}
+            given |= set(table) if name == "special_public_holidays" else set()
     last = int(entity.end_year)
     if len(decreed.intersection(RECENT)) >= 5:
         return date(min(last, max(decreed)), 12, 31)
+    if len(given.intersection(RECENT)) >= 6:
+        last = min(last, max(given))
     label = getattr(entity, "estimated_label", None)
     if label:
         marked = _with_estimates(entity, list(range(max(entity.start_year, 2000), last + 1)))
@@ -169,8 +173,31 @@ def reliable_until(code: str) -> date:
         guessed = {day.year for day, name in marked.items() if mark in name}
         if guessed and max(guessed) >= RECENT.stop:
             # Past the last estimate the library knows nothing at all, which is no better.
-            last = max((year for year in range(2000, max(guessed)) if year not in guessed), default=1999)
-    return date(last, 12, 31)
+            return date(max((year for year in range(2000, max(guessed)) if year not in guessed), default=1999), 12, 31)
+    return date(_last_confirmed(code, last), 12, 31)
+
+
+def _last_confirmed(code: str, last: int) -> int:
+    """The year before the first one to come in which the library reckons a day without saying so in its name."""
+    found: list[date] = []
+    with LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        entity: Any = holidays.country_holidays(code)
+        adds = getattr(entity, "_add_eastern_calendar_holiday", None)
+        if adds is None:
+            return last
+
+        def add(name: str, reckoned: tuple[date | None, bool], **more: Any) -> Any:
+            if reckoned[1] and reckoned[0] is not None:
+                found.append(reckoned[0])
+            return adds(name, reckoned, **more)
+
+        entity._add_eastern_calendar_holiday = add
+        for year in range(RECENT.stop, last + 1):
+            entity.get(date(year, 1, 1))
+            if found:
+                return year - 1
+    return last
 
 
 def _with_estimates(entity: Any, years: list[int]) -> Any:
@@ -189,3 +216,59 @@ def _substitutes(entries: Any) -> bool:
         return False
     items = entries if isinstance(entries[0], tuple) else (entries,)
     return any(len(item) >= 4 and all(isinstance(part, int) for part in item[:4]) for item in items)
+
+
+# What is there to choose
+
+OFFICES = ("bank", "government", "optional")
+"""Categories of days on which offices are closed; others are observed at work, or by a few."""
+
+
+class LeftOut(NamedTuple):
+    """Days of a year on which most are off, and which a calendar does not have for want of a choice.
+
+    Args:
+        choices: The subdivisions, or the one category, to choose.
+        days: The days with their names.
+    """
+
+    choices: tuple[str, ...]
+    days: Mapping[date, str]
+
+
+@lru_cache(maxsize=256)
+def left_out(code: str, category: bool, year: int) -> tuple[LeftOut, ...]:
+    """What a country's calendar leaves out of a year where nothing is chosen.
+
+    Args:
+        code: The country.
+        category: Whether categories can be chosen; else subdivisions.
+        year: The year.
+
+    Returns:
+        For subdivisions one, with the days that half of them or more have; for categories one each.
+    """
+    bare = _bare(code)
+    known = listing(Country(code), year, year).holidays
+    if category:
+        names = [name for name in OFFICES if name in bare.supported_categories and name != bare.default_category]
+        each = [(name, listing(Country(code, None, (name,)), year, year).holidays) for name in names]
+        return tuple(
+            LeftOut((name,), more)
+            for name, days in each
+            if (more := {day: text for day, text in days.items() if day not in known and not _off(bare, day)})
+        )
+    subdivs = tuple(bare.subdivisions)
+    count: dict[date, int] = {}
+    called: dict[date, str] = {}
+    for subdiv in subdivs:
+        for day, text in listing(Country(code, subdiv), year, year).holidays.items():
+            if day not in known and not _off(bare, day):
+                count[day] = count.get(day, 0) + 1
+                called.setdefault(day, text)
+    common = {day: called[day] for day in sorted(count) if 2 * count[day] >= len(subdivs)}
+    return (LeftOut(subdivs, common),) if common else ()
+
+
+def _off(entity: Any, day: date) -> bool:
+    return bool(entity.is_weekend(day))

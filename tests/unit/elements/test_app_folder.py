@@ -134,6 +134,29 @@ def test_a_rule_of_rows_whose_every_occurrence_holidays_take_away_is_told(tmp_pa
         assert [text for text in said if "never due" in text] == told
 
 
+def test_a_subdivision_is_a_calendar_of_the_app_of_a_task_and_of_a_name(tmp_path: Path) -> None:
+    app_json = {"name": "test", "timezone": "UTC", "calendar": "DE-BY", "calendars": {"shop": {"country": "GB-ENG"}}}
+    files = {
+        f"tasks/{name}/e.json": patched(DAILY, {"timerCfg.skipHoliday": 1, "timerCfg.calendar": calendar})
+        for name, calendar in (("Daily", None), ("Shop", "shop"), ("West", "US-CA"), ("Wrong", "DE-XX"))
+    }
+    inner = {name.replace("e.json", "inner.py"): PLAIN["tasks/Daily/inner.py"] for name in files}
+    app = write(tmp_path, **{"app.json": app_json, **files, **inner})
+    (problem,) = app.check()
+    assert problem.file == "tasks/Wrong/e.json" and "DE-BY" in problem.allowed and "BY" in problem.allowed
+    labels = [app.template(f"tasks.{name}").timer.calendar for name in ("Daily", "Shop", "West")]
+    assert [found.label for found in labels if found] == ["DE-BY", "GB-ENG", "US-CA"]
+
+
+def test_bank_holidays_that_a_countrys_calendar_leaves_out_are_told_once(tmp_path: Path) -> None:
+    app_json = {"name": "test", "timezone": "UTC", "calendar": "GB"}
+    files = {f"tasks/{name}/e.json": patched(DAILY, {"timerCfg.skipHoliday": 1}) for name in ("Daily", "Other")}
+    inner = {name.replace("e.json", "inner.py"): PLAIN["tasks/Daily/inner.py"] for name in files}
+    app = write(tmp_path, **{"app.json": app_json, **files, **inner})
+    (said,) = [text for text in app.warnings(datetime(2026, 1, 1, tzinfo=UTC)) if "leaves out" in text]
+    assert "Easter Monday (2026-04-06)" in said and "GB-ENG" in said
+
+
 def test_a_calendar_with_the_house_s_own_days(tmp_path: Path) -> None:
     app_json = {
         "name": "test",

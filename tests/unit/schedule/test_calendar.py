@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import holidays
 import pytest
 
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.schedule.timer import Timer
 
 
 def calendar(source: Any) -> Calendar:
@@ -96,6 +98,10 @@ def test_categories_and_subdivisions() -> None:
         ({"country": "US", "block": "round"}, "calendar.block", "contiguous"),
         ({"country": "US", "colsed": []}, "calendar.colsed", "closed"),
         ({"country": "US", "closed": ["2026-12-26/2026-12-24"]}, "calendar.closed", "ends on or after"),
+        ("DE-XX", "calendar.subdiv", "BY"),
+        ("GB-", "calendar.subdiv", "ENG"),
+        ({"country": "DE-BY", "subdiv": "BE"}, "calendar.subdiv", "none beside"),
+        ({"closed": ["2026-01-01/2035-12-31"] * 11}, "calendar.closed", "40000 days"),
         ({"country": "US", "closed": ["2026-02-30"]}, "calendar.closed", "yyyy-MM-dd"),
         ({"country": "US", "closed": "2026-02-03"}, "calendar.closed", "list"),
         ({"country": "US", "closed": ["2026-02-03"], "open": ["2026-02-03"]}, "calendar.open", "not in closed"),
@@ -129,3 +135,61 @@ def test_countries_where_the_moon_decides_are_reliable_while_the_dates_are_known
     until = calendar("SA").reliable_until
     assert until is not None and date(2025, 1, 1) < until < date(2035, 1, 1)
     assert calendar("US").reliable_until == date(2100, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("code", "day", "elsewhere"),
+    [
+        ("DE-BY", date(2026, 1, 6), "DE-HH"),  # Epiphany
+        ("GB-ENG", date(2026, 8, 31), "GB-SCT"),  # Late Summer Bank Holiday
+        ("US-CA", date(2026, 3, 31), "US-NY"),  # Cesar Chavez Day
+    ],
+)
+def test_a_country_with_a_subdivision_is_a_calendar_wherever_a_country_is(code: str, day: date, elsewhere: str) -> None:
+    country, subdiv = code.split("-")
+    for source in (code, {"country": code}, {"country": country, "subdiv": subdiv}):
+        assert calendar(source).is_holiday(day) and calendar(source).label == code
+    assert not calendar(elsewhere).is_holiday(day)
+    cfg = {"startTime": f"{day} 09:00:00", "repeat": {"repeatType": "normal"}, "skipHoliday": 1, "calendar": code}
+    for timer in (Timer(cfg), Timer(cfg, calendar=code)):
+        assert timer.nextTime(datetime(2026, 1, 1)) == datetime(
+            day.year, day.month, day.day, 9, tzinfo=UTC
+        ) + timedelta(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "named"),
+    [
+        ("GB", ["Easter Monday (2026-04-06)", "Late Summer Bank Holiday (2026-08-31)", "GB-ENG"]),
+        ("HK", ["Good Friday (2026-04-03)", "optional"]),
+        ("BR", ["Carnival (2026-02-16)", "optional"]),
+        ("CH", ["Good Friday (2026-04-03)", "CH-ZH"]),
+    ],
+)
+def test_what_most_have_off_and_nobody_chose_is_named(source: str, named: list[str]) -> None:
+    said = " ".join(calendar(source).left_out(2026))
+    assert [name for name in named if name not in said] == []
+
+
+@pytest.mark.parametrize(
+    "source", ["CN", "US", "DE", "FR", "GB-ENG", {"country": "HK", "categories": ["public"]}, {"closed": []}], ids=str
+)
+def test_a_calendar_that_leaves_out_nothing_common_or_was_chosen_is_left_in_peace(source: Any) -> None:
+    assert calendar(source).left_out(2026) == []
+
+
+@pytest.mark.parametrize("code", ["AR", "TH", "VN", "HK", "KR"])
+def test_a_country_is_reliable_while_nothing_is_reckoned(code: str) -> None:
+    """AR and TH decree bridge days each year, VN and HK announce what the moon decides; the library knows 2026."""
+    assert calendar(code).reliable_until == date(2026, 12, 31)
+
+
+def test_no_country_is_reliable_beyond_a_year_with_an_estimate_in_its_name() -> None:
+    """A few of those that the library marks: what it names "(estimated)" lies beyond the reliable year."""
+    for code in ("TR", "ID", "MY", "SG", "AE"):
+        until = calendar(code).reliable_until
+        assert until is not None
+        first = holidays.country_holidays(code, years=until.year, language="en_US")
+        after = holidays.country_holidays(code, years=until.year + 1, language="en_US")
+        assert not any("estimated" in name for name in first.values()), code
+        assert any("estimated" in name for name in after.values()), code
