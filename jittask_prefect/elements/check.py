@@ -80,6 +80,12 @@ def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
     if cfg.holiday_policy != "next" and not template.timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
+    if (back := rules.repeated(template.timer, now)) is not None:
+        clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {template.timer.zone.key}"
+        yield (
+            f"its times of the hour that comes twice run once, the first time: {clock}; "
+            "repeatType minute or hour counts elapsed time"
+        )
     if cfg.rows and _never(template.timer, now):
         yield "it is never due: holidays or weekends take away each occurrence of every row"
     series = template.timer.series() if cfg.start_time is not None else None

@@ -22,6 +22,8 @@ FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("day of week", 0, 7, WEEKDAYS),
 )
 
+FEW_TIMES, FEW_DAYS = 24, 10
+"""Up to so many times on up to so many days of a month, a holiday moves them together; of others it drops them."""
 LONGEST = 1000
 """Characters of an expression."""
 RAREST = 41
@@ -32,7 +34,7 @@ RAREST = 41
 class Cron:
     """The values that each field of a cron expression allows.
 
-    Day of month and day of week are joined by *or* where neither is written `*`, as in crontab(5) and in Prefect.
+    Day of month and day of week are joined by *or* where neither begins with `*`, as in crontab(5): `*/2` is *and*.
     """
 
     minutes: tuple[int, ...]
@@ -62,10 +64,16 @@ class Cron:
         minutes, hours, days, months, weekdays = values
         cron = cls(
             tuple(sorted(minutes)), tuple(sorted(hours)), days, months, frozenset(n % 7 for n in weekdays),
-            not {parts[2], parts[4]} & {"*", "*/1"},
+            not (parts[2].startswith("*") or parts[4].startswith("*")),
         )  # fmt: skip
         cron._prove()
         return cron
+
+    @property
+    def several(self) -> bool:
+        """Whether it has several times on a day and is finer than a day: a few times on days of the month are not."""
+        count = len(self.hours) * len(self.minutes)
+        return count > 1 and (count > FEW_TIMES or self.either or len(self.days) > FEW_DAYS)
 
     @property
     def times(self) -> tuple[time, ...]:
@@ -112,7 +120,7 @@ class CronSeries:
 
     @property
     def finer(self) -> bool:
-        return len(self.times) > 1
+        return self.cron.several
 
     @property
     def last(self) -> datetime | None:

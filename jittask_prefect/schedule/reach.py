@@ -230,8 +230,10 @@ def _before_offset(days: frozenset[tuple[int, int]], offset: Offset | None) -> f
     for ordinal in range(start, start + 4 * 366):
         at = date.fromordinal(ordinal)
         for there in _after_offset(at, offset):
-            if not days.isdisjoint({(0, there.day), (there.month, there.day), (there.month, 0)}):
-                found.add((0 if any_month else at.month, at.day))
+            # An offset of months that meets a shorter month: the series counts from the row's own day.
+            for number in {there.day, at.day} if long == 0 else {there.day}:
+                if not days.isdisjoint({(0, number), (there.month, number), (there.month, 0)}):
+                    found.add((0 if any_month else at.month, at.day))
     return frozenset(found)
 
 

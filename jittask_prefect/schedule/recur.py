@@ -198,12 +198,13 @@ class Monthly(Days):
         return [date(year, month, n) for n in sorted(set(wanted)) if 1 <= n <= length]
 
 
-def recurrence(repeat: Repeat, start: datetime) -> Recurrence | Elapsed:
+def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Recurrence | Elapsed:
     """The cycle of a repeat that begins at a start.
 
     Args:
         repeat: A validated repeat.
         start: The start's wall time, naive; what the repeat leaves open is taken from it.
+        day: The day of the month that the start stands for, where its month was too short for it.
 
     Returns:
         The cycle; `Elapsed` for minute and hour.
@@ -221,7 +222,7 @@ def recurrence(repeat: Repeat, start: datetime) -> Recurrence | Elapsed:
     weekdays = tuple(sorted(set(repeat.weekday or (start.isoweekday(),))))
     if kind == "week":
         return Weekly(start, period, weekdays)
-    numbers = tuple(sorted(set(repeat.day or (start.day,))))
+    numbers = tuple(sorted(set(repeat.day or (day or start.day,))))
     keep = repeat.month_end == "last"
     if kind == "month":
         return Monthly(start, period, None, numbers, repeat.week, weekdays, keep)

@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timedelta
 from itertools import islice, repeat
 from math import gcd, lcm, prod
 
+from .cron import FEW_DAYS, FEW_TIMES
 from .rrule_text import FREQS, SECONDS, Numbers, read
 
 TRIES = 20_000
@@ -61,9 +62,11 @@ class RRule:
 
     @property
     def several(self) -> bool:
-        """Whether it has several times on a day, which makes it finer than a day where no BYSETPOS picks among them."""
-        clocks = [len(self.part(name)) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")]
-        return self.finer or (max(clocks) > 1 and not self.part("BYSETPOS"))
+        """Whether it has several times on a day that no BYSETPOS picks among, and is finer than a day (see Cron)."""
+        if self.finer or self.clocks == 1 or self.part("BYSETPOS"):
+            return self.finer
+        daily = self.freq in ("DAILY", "WEEKLY") and not 0 < len(self.part("BYMONTHDAY")) <= FEW_DAYS
+        return daily or self.clocks > FEW_TIMES
 
     @property
     def names_days(self) -> bool:

@@ -104,6 +104,33 @@ def _few(series: Series, begin: datetime, end: datetime) -> bool:
     return len(list(islice(series.between(begin, end), SPARSE))) < SPARSE
 
 
+def repeated(timer: Timer, now: datetime) -> datetime | None:
+    """When clocks next go back over times of a custom rule finer than a day, which come once then.
+
+    Args:
+        timer: Of a scheduled task or of rows.
+        now: The present instant, aware.
+
+    Returns:
+        The instant of the change, aware, within 400 days; None where there is none, or the rule is not so fine.
+    """
+    if timer.cfg.repeat.repeat_type != "custom" or not timer.fine:
+        return None
+    zone = timer.zone
+    wall = _wall(now, zone)
+    series = timer.series(wall - 400 * DAY) if timer.cfg.rows else timer.series()
+    cycle = series.cycle if series is not None else None
+    if series is None or cycle is None or isinstance(cycle, Elapsed):
+        return None
+    for at, before, after in _changes(zone, wall, wall + 400 * DAY):
+        over = at + timedelta(1) > (series.stop or LATEST)
+        if after < before and not over:
+            begin = (at + after).replace(tzinfo=None)
+            if _any(cycle.wall(begin, begin + (before - after))):
+                return at.astimezone(zone)
+    return None
+
+
 def once(instant: datetime, zone: str) -> list[Slot]:
     """Four slots that fire at one instant.
 

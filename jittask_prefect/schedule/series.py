@@ -113,6 +113,7 @@ class Series:
         anchor: datetime | None,
         start: datetime | None,
         stop: datetime | None,
+        day: int | None = None,
     ) -> None:
         self.zone = zone
         self._moves = moves
@@ -125,7 +126,7 @@ class Series:
         """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
         self.over: Over | None = None
         if wall is not None and anchor is not None:
-            self.cycle = recurrence(repeat, wall)
+            self.cycle = recurrence(repeat, wall, day)
             try:
                 self.anchor = anchor.astimezone(zone)
             except OverflowError:

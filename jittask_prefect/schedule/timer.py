@@ -83,7 +83,7 @@ class Timer:
         if repeat.repeat_type in ("minute", "hour"):
             return True
         if repeat.cron is not None:
-            return len(Cron.read(repeat.cron).times) > 1
+            return Cron.read(repeat.cron).several
         return repeat.rrule is not None and RRule.read(repeat.rrule).several
 
     def series(self, start: Field = None, end: Field = None) -> Series | None:
@@ -172,10 +172,25 @@ class Timer:
         if anchor is not None and not EARLIEST < anchor < LATEST:
             wall = anchor = None  # a date at the edge of the calendar, as databases hold for "never": never due
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
-        series = Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop)
-        if self._phase is not None and wall is not None:
+        meant = None if wall is None or start is None else self._meant(start, wall)
+        series = Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, meant)
+        if self._phase is not None and wall is not None and meant is None:
             series.over = Over(self._over, self._phase(wall))
         return series
+
+    def _meant(self, start: date, wall: datetime) -> int | None:
+        """The day of the month that a row's series counts from, where an offset of months met a shorter month.
+
+        31 January with an offset of a month is due on 28 February; monthly from there, the next is 31 March.
+        """
+        repeat, offset = self.cfg.repeat, self.cfg.start_offset
+        if offset is None or offset.unit not in ("month", "year") or repeat.repeat_type not in ("month", "year"):
+            return None
+        if repeat.month_end == "skip" or wall.day < 28:
+            return None
+        if isinstance(start, datetime) and start.tzinfo is not None:
+            start = start.astimezone(self.zone)
+        return start.day if start.day > wall.day else None
 
     def _stop(self, end: Field) -> datetime | None:
         """The last instant on which the series may have an occurrence, UTC; None without an end."""
@@ -201,7 +216,8 @@ class Timer:
     def wall(self, value: date) -> datetime | None:
         """The wall time, naive, at which the series of a row's `startField` value begins, where that needs no instant.
 
-        None for an aware value, for an offset of elapsed time, and at the calendar's ends.
+        None for an aware value, for an offset of elapsed time or one that met a shorter month, and at the calendar's
+        ends.
         """
         offset = self.cfg.start_offset
         if isinstance(value, datetime):
@@ -218,6 +234,8 @@ class Timer:
             except OverflowError:
                 return None
             at = at if offset.time is None else datetime.combine(at, offset.time)
+            if self._meant(value, at) is not None:
+                return None
         return at if 1 < at.year < 9999 else None
 
     def from_wall(self, wall: datetime) -> Series:

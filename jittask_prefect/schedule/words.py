@@ -51,8 +51,16 @@ def origin(timer: Timer, value: date) -> str:
         English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
     """
     field, offset = str(timer.cfg.start_field), timer.cfg.start_offset
-    text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({_moment(value)})", 1)
+    text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({_told(timer, value)})", 1)
     return text if offset is not None and offset.amount else text.removeprefix("at ").removeprefix("on ")
+
+
+def _told(timer: Timer, value: date) -> str:
+    """A row's value: an instant as the clock of the task's zone shows it, with the zone."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return _moment(value)
+    local = value.astimezone(timer.zone)
+    return f"{_moment(local)} {timer.zone.key}"
 
 
 def _scheduled(timer: Timer) -> str:

@@ -134,6 +134,20 @@ def test_a_rule_of_rows_whose_every_occurrence_holidays_take_away_is_told(tmp_pa
         assert [text for text in said if "never due" in text] == told
 
 
+def test_a_custom_rule_in_the_hour_that_comes_twice_is_told(tmp_path: Path) -> None:
+    """Berlin's clocks go back from 03:00 to 02:00 on 2026-10-25; crontab would run every quarter of an hour twice."""
+    said = {}
+    for cron in ("*/15 * * * *", "0 9,18 * * *"):
+        timer = {"repeat": {"repeatType": "custom", "cron": cron}, "timezone": "Europe/Berlin"}
+        e_json = {**DAILY, "timerCfg": {**DAILY["timerCfg"], **timer}}
+        app = write(tmp_path / cron.split()[1], **{"tasks/Daily/e.json": e_json})
+        assert app.check() == []
+        said[cron] = [text for text in app.warnings(datetime(2026, 6, 1, tzinfo=UTC)) if "twice" in text]
+    assert said.pop("0 9,18 * * *") == []
+    ((warning,),) = said.values()
+    assert "2026-10-25 02:00" in warning and "Europe/Berlin" in warning
+
+
 def test_a_subdivision_is_a_calendar_of_the_app_of_a_task_and_of_a_name(tmp_path: Path) -> None:
     app_json = {"name": "test", "timezone": "UTC", "calendar": "DE-BY", "calendars": {"shop": {"country": "GB-ENG"}}}
     files = {

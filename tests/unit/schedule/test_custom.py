@@ -183,6 +183,11 @@ def test_what_is_no_rule_is_refused(rule: str, allowed: str) -> None:
         # Only * leaves a field out (crontab(5)): the 1st to 31st, or a Monday.
         ("0 9 1-31 * 1", ["03-01 09:00", "03-02 09:00", "03-03 09:00"]),
         ("0 9 2/2 * *", ["03-02 09:00"]),
+        # A field that begins with * leaves *and* (crontab(5)): odd days that are Tuesdays; from 2/2 on *or*.
+        ("0 9 */2 * 2", ["03-03 09:00"]),
+        ("0 9 */2 * 1", []),
+        ("0 9 3 * */2", ["03-03 09:00"]),  # a Tuesday, of Sunday 0, Tuesday 2, Thursday 4 and Saturday 6
+        ("0 9 1-31/2 * 1", ["03-01 09:00", "03-02 09:00", "03-03 09:00"]),
     ],
 )
 def test_cron_fields(cron: str, expected: list[str]) -> None:
@@ -231,3 +236,14 @@ def test_several_times_on_a_day_are_finer_than_a_day_in_cron_and_rrule_alike() -
         cfg = {"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "custom", **rule}, "skipHoliday": 1}
         found = Timer(cfg, "US").occurrences(datetime(2026, 12, 18), datetime(2027, 1, 9))
         assert [f"{at:%m-%d %H}" for at in found] == ["12-18 09", "12-18 17", "01-08 09", "01-08 17"]
+
+
+@pytest.mark.parametrize(
+    "rule", [{"cron": "0 9,17 1 * *"}, {"rrule": "FREQ=MONTHLY;BYMONTHDAY=1;BYHOUR=9,17;BYMINUTE=0"}], ids=str
+)
+def test_two_times_on_a_day_of_the_month_move_together_and_keep_their_month(rule: dict[str, str]) -> None:
+    """January 1, 2027 is a holiday in the US (a Friday), and nothing else of that month would run."""
+    cfg = {"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "custom", **rule}, "skipHoliday": 1}
+    found = Timer(cfg, "US").occurrences(datetime(2026, 12, 1), datetime(2027, 2, 2))
+    expected = ["12-01 09", "12-01 17", "01-04 09", "01-04 17", "02-01 09", "02-01 17"]
+    assert [f"{at:%m-%d %H}" for at in found] == expected

@@ -164,3 +164,38 @@ def test_what_has_rows_is_asked_through_series() -> None:
         row.nextTime(BEGIN)
     with pytest.raises(ArgumentError):
         Timer({"startTime": "2026-01-01 00:00:00"}).series(date(2026, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("start", "repeat", "offset", "expected"),
+    [
+        (date(2026, 1, 31), {"repeatType": "month"}, {"offsetType": 0}, ["01-31", "02-28", "03-31", "04-30"]),
+        (date(2026, 1, 31), {"repeatType": "month"}, after(1, "month"), ["02-28", "03-31", "04-30", "05-31"]),
+        (date(2026, 4, 30), {"repeatType": "month"}, before(2, "month"), ["02-28", "03-30", "04-30", "05-30"]),
+        (date(2026, 1, 31), {"repeatType": "month"}, before(1, "day"), ["01-30", "02-28", "03-30", "04-30"]),
+        (date(2024, 2, 29), {"repeatType": "year"}, after(1, "year"), ["02-28", "02-28", "02-28", "02-29"]),
+        (date(2026, 1, 31), {"repeatType": "month", "day": [15]}, after(1, "month"),
+         ["03-15", "04-15", "05-15", "06-15"]),
+        (date(2026, 1, 31), {"repeatType": "month", "monthEnd": "skip"}, after(1, "month"),
+         ["02-28", "03-28", "04-28", "05-28"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_day_of_the_month_counts_from_the_rows_own_date_without_drift(
+    start: date, repeat: dict[str, Any], offset: dict[str, Any], expected: list[str]
+) -> None:
+    """Where an offset of months meets a shorter month, the row's day stands for it again in the next longer one."""
+    timer = Timer({"startField": "due", "startOffset": offset, "repeat": repeat})
+    found = timer.series(start)
+    assert found is not None
+    at, one_by_one = BEGIN.replace(tzinfo=UTC), list[datetime]()
+    for _ in expected:
+        coming = found.next(at)
+        assert coming is not None and timer.next_times([start], at) == [coming.due]
+        at = coming.due
+        one_by_one.append(at)
+        reach = timer.reach(at, at + timedelta(1), whole_days=True)
+        wall = datetime.combine(start, datetime.min.time())
+        assert any((low or wall) <= wall <= (high or wall) for low, high in reach.spans)
+        assert reach.days is None or not reach.days.isdisjoint({(0, start.day), (start.month, start.day)})
+    assert [f"{at:%m-%d}" for at in one_by_one] == expected
