@@ -18,6 +18,7 @@ import socket
 import sys
 import sysconfig
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -97,9 +98,14 @@ class Child:
             self.pipe.send({"log": {**line, "message": f"more than {LOGGED // 1_000_000} MB: the rest is not kept"}})
 
     def _read(self, loop: asyncio.AbstractEventLoop, jobs: asyncio.Queue[dict[str, Any]]) -> None:
-        for job in self.pipe.messages():
-            loop.call_soon_threadsafe(jobs.put_nowait, job)
-        leave_for_certain()
+        try:
+            for job in self.pipe.messages():
+                if "ping" in job:
+                    self.pipe.send({"pong": True})
+                else:
+                    loop.call_soon_threadsafe(jobs.put_nowait, job)
+        finally:  # the parent is gone, or what the function did to the pipe or the loop leaves nobody to answer
+            leave_for_certain()
 
     async def _do(self, job: dict[str, Any]) -> dict[str, Any]:
         flow_run = FlowRun.model_validate(job["run"])
@@ -287,7 +293,19 @@ def main(arguments: list[str]) -> None:
     pipe = wire.Pipe(socket.socket(fileno=int(arguments[0])))
     os.register_at_fork(after_in_child=pipe.close)  # a copy of this process is not the parent's child
     file, directory = arguments[3:5] if len(arguments) > 3 else (None, None)
-    asyncio.run(Child(pipe).serve(file, directory))
+    try:
+        asyncio.run(_serve(Child(pipe), file, directory))
+    finally:
+        os._exit(1)  # the loop is broken; threads and exit handlers of a function's would hold the process
+
+
+async def _serve(child: Child, file: str | None, directory: str | None) -> None:
+    try:
+        await child.serve(file, directory)
+    except BaseException:  # noqa: BLE001  whatever it is, the process ends
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # not by the loop's own end, which waits for a function's threads
 
 
 if __name__ == "__main__":

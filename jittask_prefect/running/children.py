@@ -22,6 +22,10 @@ from . import wire
 AGAIN_SECONDS, AGAIN_AT_MOST = 1.0, 30.0
 IDLE_SECONDS = 300.0  # after which a child that nothing was left for ends; one stays
 STOP_SECONDS = 5.0  # what runs have to say that they were ended
+# Each child answers a ping. One that does not for as long as a lease holds has lost its claims: it is stopped, C code
+# keeps its interpreter's lock, or it has closed its end of the pipe, which a reader that waits does not notice.
+PING_SECONDS, PINGS = 5.0, 5
+CLOSE_SECONDS = 2.0  # what a process takes at most to end once its pipe has
 DRAIN_SECONDS = 2.0  # what a dead child's last lines take at most
 Log = logging.Logger | logging.LoggerAdapter[Any]
 
@@ -66,6 +70,8 @@ class Child:
         self.pid = 0
         self.runs = 0
         self.since = loop.time()  # when it was used last
+        self._heard = True
+        self.lost = ""  # why it was killed, where that was for its silence
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._task = asyncio.create_task(self._live())
 
@@ -115,7 +121,17 @@ class Child:
             self.pid = process.pid
             reader, self._writer = await asyncio.open_connection(sock=ours, limit=wire.LIMIT)
             reading = asyncio.create_task(self._read(reader))
-            code = await process.wait()
+            waiting = asyncio.create_task(process.wait())
+            asking = asyncio.create_task(self._ask())
+            await asyncio.wait({reading, waiting, asking}, return_when=asyncio.FIRST_COMPLETED)
+            asking.cancel()
+            await asyncio.wait({waiting}, timeout=CLOSE_SECONDS)
+            if not waiting.done():
+                error = reading.exception() if reading.done() else None
+                said = f"it said what nobody expects: {error}" if error else "its end of the pipe is closed"
+                self.lost = said if reading.done() else f"it did not answer for {PINGS * PING_SECONDS:g} s"
+                self.kill()
+            code = await waiting
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)  # what it forked
             await asyncio.wait({reading}, timeout=DRAIN_SECONDS)
@@ -128,16 +144,27 @@ class Child:
                 self.ready.set_exception(Died(code))
                 self.ready.exception()  # looked at, should nobody wait for it
 
+    async def _ask(self) -> None:
+        """Ask again and again whether the process lives; returns when it has not answered for too long."""
+        await asyncio.wait({self.ready})
+        unanswered = 0
+        while unanswered < PINGS:
+            self._heard = False
+            self._writer.write(wire.line({"ping": True}))
+            await asyncio.sleep(PING_SECONDS)
+            unanswered = 0 if self._heard else unanswered + 1
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         with contextlib.suppress(ConnectionError):
             async for text in reader:
                 message = json.loads(text)
+                self._heard = True
                 if "log" in message:
                     self._send_log(message["log"])
                 elif "ready" in message:
                     self.ready.set_result(None)
-                elif self._answer is not None and not self._answer.done():
-                    self._answer.set_result(message["answer"])
+                elif "pong" not in message and self._answer is not None and not self._answer.done():
+                    self._answer.set_result(dict(message["answer"]))
 
 
 @contextlib.contextmanager
@@ -266,11 +293,11 @@ class Children:
         """Once a child has ended: forget it, and have another one ready."""
         code = await asyncio.shield(child.ended)
         self._all.discard(child)
-        by_us = code == -signal.SIGKILL
+        by_us = code == -signal.SIGKILL and not child.lost
         if child in self._idle:
             self._idle.remove(child)
         if not by_us and not self._ending:
-            self._log.warning("Child %s has ended with %s", child.pid, Died(code))
+            self._log.warning("Child %s has ended with %s%s", child.pid, Died(code), child.lost and f": {child.lost}")
             self._failed = 0 if child.ready.exception() is None else self._failed + 1
             await asyncio.sleep(min(AGAIN_SECONDS * 2**self._failed, AGAIN_AT_MOST))
         self.keep_warm()

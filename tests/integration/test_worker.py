@@ -56,6 +56,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
         "tasks/WarmType": {"e.json": {"type": "tasks.Meta", "title": "Warm"}, "type.py": TYPE},
         "tasks/WarmPid": scheduled(PID),
         "tasks/WarmExits": scheduled("import os\ndef customFunc():\n    os._exit(3)\n"),
+        "tasks/WarmCloses": scheduled(
+            "import os, time\ndef customFunc():\n    os.closerange(3, 200)\n    time.sleep(90)\n"
+        ),
         "tasks/WarmDeaf": scheduled(DEAF),
         "tasks/WarmForks": scheduled(FORKS),
         "tasks/WarmStays": scheduled(STAYS),
@@ -159,6 +162,13 @@ def test_a_function_that_exits_is_an_error_and_the_next_task_runs(place: Place, 
     result(place, after)
     returned = place.app.path / "returned.txt"
     until(lambda: returned.exists() and f"{task} error" in returned.read_text().splitlines(), 10)
+
+
+def test_a_function_that_closes_what_its_process_lives_by_is_an_error(place: Place, warm: Embedded) -> None:
+    """The worker notices within 30 s, both records end, and the place is free."""
+    task, after = ask(place, "WarmCloses"), ask(place, "WarmPid")
+    assert (place.ended(task, 40).status, place.state(task, "Crashed")["type"]) == ("error", "CRASHED")
+    result(place, after)
 
 
 def test_a_copy_that_a_function_forks_does_not_go_on_as_the_task(place: Place, warm: Embedded) -> None:
