@@ -35,7 +35,7 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, get_current_settings, temporary_settings
 from prefect.utilities.importtools import load_script_as_module
 
-from . import leaks, wire
+from . import leaks, traces, wire
 
 RUNS = 500  # flow runs of one process: whatever leaks ends with it
 GROWTH = 200_000_000  # bytes that it may grow by after its first run
@@ -124,9 +124,10 @@ class Child:
                 await call_hooks(flow, flow_run, State.model_validate(job["state"]))
                 return {"leave": None}
             known, self.logged = set(threading.enumerate()), 0
+            before = traces.traces()
             failed = await _run(flow, flow_run)
         self.runs += 1
-        return {"failed": failed, "leave": self._leave(known)}
+        return {"failed": failed, "leave": self._leave(known) or traces.changed(before)}
 
     def _flow(self, file: str, function: str) -> Flow[..., Any]:
         if self.file is None:

@@ -67,6 +67,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
             HERE + "def customFunc():\n    threading.Thread(target=time.sleep, args=(30,), name='left').start()\n"
             "    return os.getpid()\n"
         ),
+        "tasks/WarmUmask": scheduled("import os\ndef customFunc():\n    os.umask(0)\n    return os.getpid()\n"),
         "tasks/WarmPrints": scheduled(
             "def customFunc():\n    for _ in range(50):\n        print('x' * 100_000)\n    print('the last line')\n"
         ),
@@ -187,6 +188,14 @@ def test_a_process_with_a_leftover_thread_is_replaced(place: Place, warm: Embedd
     assert result(place, ask(place, "WarmPid")) != left
     until(lambda: gone(int(left)), 5)
     assert "a run left the thread 'left'" in warm.worker_log.read_text()
+
+
+def test_a_process_that_a_task_has_changed_is_replaced(place: Place, warm: Embedded) -> None:
+    """What is not put back after a task (a umask, a time zone, a locale, …) does not reach the next."""
+    changed = result(place, ask(place, "WarmUmask"))
+    assert result(place, ask(place, "WarmPid")) != changed
+    assert f"Child {changed} is replaced after" in warm.worker_log.read_text()
+    assert "a run changed the umask" in warm.worker_log.read_text()
 
 
 def test_all_that_a_function_prints_arrives(place: Place, warm: Embedded) -> None:
