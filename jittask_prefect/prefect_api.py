@@ -119,7 +119,7 @@ class Api(Protocol):
         """Keep a table as an artifact of a flow run."""
 
     def table(self, run_id: str) -> list[dict[str, Any]]:
-        """The rows of a flow run's table; none where it has none."""
+        """The rows of a flow run's tables, the newest last; none where it has none."""
 
     def put_markdown(
         self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None
@@ -360,9 +360,10 @@ class PrefectApi:
         self._call("POST", "/artifacts/", json=body)
 
     def table(self, run_id: str) -> list[dict[str, Any]]:
-        body = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["table"]}}, "limit": 1}
+        which = {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["table"]}}
+        body = {"artifacts": which, "limit": PAGE, "sort": "CREATED_DESC"}
         found: list[dict[str, Any]] = self._call("POST", "/artifacts/filter", each(TABLE), json=body)
-        return [row for artifact in found for row in json.loads(artifact["data"])]
+        return [row for artifact in reversed(found) for row in json.loads(artifact["data"])]
 
     def put_markdown(
         self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None

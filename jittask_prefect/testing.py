@@ -250,7 +250,7 @@ class FakePrefect:
 
     def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
         self._called("put_table")
-        self.tables[run_id] = [dict(row) for row in rows]
+        self.tables[run_id] = [*self.tables.get(run_id, []), *map(dict, rows)]
 
     def table(self, run_id: str) -> list[dict[str, Any]]:
         self._called("table")
@@ -322,9 +322,9 @@ class FakePrefect:
         if of.due is not None:
             ended = execute_batch(app, name, of.due, this, lambda: now)
             record_batch(self, run["id"], ended)
-            if ended.broken:
-                self.mark(run["id"], "broken")
-            kind = "CANCELLED" if ended.broken else "FAILED" if ended.failed else "COMPLETED"
+            kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
+            if kind == "CANCELLED":
+                self.mark(run["id"], "broken" if ended.broken else "skipped")
             self._state(run, kind, None, str(ended))
             return [outcome for _, outcome in ended.tasks]
         outcome = execute(app, name, of.task_id, this, lambda: now)

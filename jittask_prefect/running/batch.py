@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from ..elements.app import App
 from ..elements.row_session import RowTransaction
@@ -46,16 +46,25 @@ class Ended:
         tasks: Them.
         queued: Why the others wait for a slot, in another flow run; empty where none does.
         broken: Why none was begun, where something of the template cannot be read.
+        before: Where nothing was left to do, how many rows this flow run has had, by their status.
     """
 
     tasks: list[tuple[Entry, Outcome]] = field(default_factory=list)
     queued: str = ""
     broken: str = ""
+    before: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def failed(self) -> list[tuple[Entry, Outcome]]:
         """Those whose function failed."""
         return [(entry, outcome) for entry, outcome in self.tasks if outcome.status == "error"]
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing that keeps the flow run from being completed."""
+        return not (self.failed or self.broken) and (
+            bool(self.tasks) or not (self.queued or self.before.keys() == {"ended"})
+        )
 
     def __str__(self) -> str:
         if self.broken:
@@ -67,6 +76,9 @@ class Ended:
         }
         if self.queued and not self.tasks:
             return f"not run: queued: {self.queued}"
+        if self.before and not self.tasks:
+            rows = ", ".join(f"{number} {status}" for status, number in sorted(self.before.items()))
+            return f"{'nothing ran' if self.done else 'not run'}: the rows of this run have ended before: {rows}"
         said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing left to do"
         said += f"; the others are queued: {self.queued}" if self.queued else ""
         return f"{len(self.tasks)} rows: {said}" if len(self.tasks) != 1 else f"1 row: {said}"
@@ -154,6 +166,7 @@ class _Batch:
         self.twins: set[str] = set()  # those that have to ask for another task of their row and instant
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
+        self.begun = False
         self.transaction: RowTransaction | None = None  # of the rows: to ask a pool for each costs a round trip
         self.asked = 0.0  # when the last claim was asked for, in seconds of the monotonic clock
         self.ended = Ended()
@@ -179,6 +192,8 @@ class _Batch:
                 told(*self.ended.tasks[-1])
         self.hold.task_id = None
         self._let_go()
+        if not self.ended.tasks and not self.ended.queued:
+            self.ended.before = self._before()
         return self.ended
 
     def give_back(self) -> None:
@@ -186,6 +201,21 @@ class _Batch:
         if self.claimed is not None:
             with self.app.engine(self.database).begin() as connection:
                 claims.give_back(connection, self.claimed.task_id, self.owner)
+
+    def _before(self) -> dict[str, int]:
+        """What became of the rows of this flow run: somebody tries it again, and nothing had failed."""
+        query = select(entries.c.status, func.count()).where(*self._mine()).group_by(entries.c.status)
+        with self.app.engine(self.database).connect() as connection:
+            return {status: number for status, number in connection.execute(query)}
+
+    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+        ours = (entries.c.template == self.template.fullName, entries.c.due == self.due)
+        return (*ours, entries.c.flow_run_id == self.run.id)
+
+    def _put_back(self, connection: Connection) -> None:
+        """Have the rows that failed in this flow run wait again: somebody has pressed Retry."""
+        values = {"status": "pending", "outcome": None, "message": "", "finished": None, "dirty": False}
+        connection.execute(update(entries).where(*self._mine(), entries.c.status == "error").values(**values))
 
     def _let_go(self, attempt: Attempt | None = None) -> None:
         """Have another connection from now on; one that a function still uses which was given up is left to it."""
@@ -232,6 +262,7 @@ class _Batch:
                     if full is not None:
                         connection.rollback()
                 if full is None:
+                    self.begun = True
                     self._done_already(done)
                     return entry
                 done.clear()
@@ -242,8 +273,9 @@ class _Batch:
             waited += LOOK_SECONDS
         if not self.again:  # these have a slot
             with self.app.engine(self.database).begin() as connection:
-                ours = (entries.c.template == self.template.fullName, entries.c.due == self.due)
-                if limits.queue(connection, full, *ours, entries.c.flow_run_id == self.run.id):
+                if not self.begun:
+                    self._put_back(connection)
+                if limits.queue(connection, full, *self._mine()):
                     self.ended.queued = full.reason
         return None
 
@@ -300,13 +332,16 @@ class _Batch:
     def _look(self, connection: Connection) -> None:
         """Which rows wait. Those of other batches are left to them."""
         room = MOST - len(self.ended.tasks) - len(self.again)
-        mine = entries.c.flow_run_id == self.run.id
+        mine: ColumnElement[bool] = entries.c.flow_run_id == self.run.id
+        status: ColumnElement[bool] = entries.c.status == "pending"
+        if not self.begun:  # what failed in this run before, and nothing that fails in it now
+            status = or_(status, and_(entries.c.status == "error", mine))
         if (self.due - self.clock()).total_seconds() <= EARLY_SECONDS:  # whoever names another instant has no rows
             mine = or_(mine, entries.c.flow_run_id.is_(None))
         query = select(entries, claims.has_twin().label("asks")).where(
             entries.c.template == self.template.fullName,
             entries.c.due == self.due,
-            entries.c.status == "pending",
+            status,
             mine,
         )
         found = connection.execute(query.order_by(entries.c.row_key).limit(max(0, room)))
@@ -314,3 +349,5 @@ class _Batch:
             if entry.__dict__.pop("asks"):
                 self.twins.add(entry.task_id)
             self.waiting.append(entry)
+        if any(entry.status == "error" for entry in self.waiting):
+            self._put_back(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -171,7 +172,7 @@ def begin(
                 if twin == "busy":
                     full = Full("queue", "another task of the row, due at the same instant, is at work")
                 elif not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
-                    return _not_run(ledger.find(connection, task_id))
+                    return _not_run(ledger.find(connection, task_id), run.id)
                 full = full or limits.full(connection, app, template, entry, clock())
                 if full is None:
                     return ledger.find(connection, task_id) or entry
@@ -200,9 +201,13 @@ def begin(
     return Outcome("ended", "skipped", why)
 
 
-def _not_run(found: Entry | None) -> Outcome:
+def _not_run(found: Entry | None, run_id: str) -> Outcome:
+    """Why a task is not claimed; the flow run that has completed it is Completed again (Retry in the UI)."""
     status = found.status if found else "gone"
     message = f" ({found.message})" if found and found.message else ""
+    if found and found.status == "completed" and found.flow_run_id == run_id:
+        result = None if found.result is None else json.loads(found.result)
+        return Outcome("completed", "skipped", "nothing ran: this run has completed the task before", result)
     return Outcome("ended", "skipped", f"not run: the task is {status}{message}")
 
 

@@ -105,6 +105,8 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             raise
         finally:
             _LOG.reset(token)
+        if outcome.outcome == "skipped":
+            logger.warning(outcome.message)
         if outcome.result is not None:
             logger.info("result: %s", to_json(outcome.result))
         if why := by_itself(outcome):
@@ -171,10 +173,14 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
     ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told, turn=turn)
     record_batch(connect(app.path), this.id, ended)
     _make_way(app, template)
-    if ended.broken or (ended.queued and not ended.tasks):
-        _mark(app, this.id, "broken" if ended.broken else "queued")
-        return Cancelled(message=str(ended))
-    return Failed(message=str(ended)) if ended.failed else Completed(message=str(ended))
+    if not ended.tasks:
+        log.warning(str(ended))
+    if ended.failed:
+        return Failed(message=str(ended))
+    if ended.done:
+        return Completed(message=str(ended))
+    _mark(app, this.id, "broken" if ended.broken else "queued" if ended.queued else "skipped")
+    return Cancelled(message=str(ended))
 
 
 def _replace(app: App, task_id: str) -> None:

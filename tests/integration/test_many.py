@@ -87,6 +87,14 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(work: Place, d
     [one] = until(shown)
     assert (one["name"], one["state_type"]) == (f"WorkMany {bad.row_key}", "FAILED")
 
+    # Retry in the UI, once the row is mended: that row and no other; a second time nothing.
+    work.sql("UPDATE workmany SET status = 'active' WHERE id = :id", id=bad.row_key)
+    for said in ("1 row: 1 done", "nothing ran: the rows of this run have ended before: 25 completed"):
+        work.api.set_state(run_id, "SCHEDULED", name="AwaitingRetry", force=True)
+        assert work.state(run_id, "Completed", "Failed", "Cancelled", "Crashed", seconds=60)["message"] == said
+    assert Counter(Counter(row for row, _ in begun(work)).values()) == {1: 24, 2: 1}
+    assert {e.outcome for e in of(work, at)} == {"completed"} and len(work.api.table(run_id)) == 26
+
 
 def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
     """A key with braces spoils no batch, and shows nothing of the worker's."""

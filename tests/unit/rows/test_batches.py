@@ -443,7 +443,7 @@ def test_two_batches_share_nothing(on: Make) -> None:
     ended = execute_batch(s.app, "tasks.Task", due, Run(second, due), lambda: s.now)
     assert (len(ended.tasks), str(ended)) == (300, "300 rows: 300 done")
     again = execute_batch(s.app, "tasks.Task", due, Run(second, due), lambda: s.now)
-    assert str(again) == "0 rows: nothing left to do"
+    assert str(again) == "nothing ran: the rows of this run have ended before: 300 completed"
     assert len(execute_batch(s.app, "tasks.Task", due, Run(first, due), lambda: s.now).tasks) == 300
     assert outcomes(s) == {"completed": 600}
 

@@ -276,7 +276,7 @@ def test_completed_is_never_tried_again_and_failed_is(shop: Make) -> None:
     s.api.set_state(run, "SCHEDULED", force=True)  # Retry in the UI
     assert [o.status for o in s.work()] == ["completed"]
     s.api.set_state(run, "SCHEDULED", force=True)
-    assert [(o.status, o.outcome) for o in s.work()] == [("ended", "skipped")]
+    assert [(o.status, o.outcome) for o in s.work()] == [("completed", "skipped")]
     assert s.row(1).count == 1 and s.tasks() == ["1 03-02 10:00 #1 completed"]
 
 
