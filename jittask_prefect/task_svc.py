@@ -235,7 +235,7 @@ class TaskSvc(NormalService):
         """End a run that the template's own schedule made and that has not begun."""
         run = self.api.run(task_id) if is_uuid(task_id) else None
         name = (run.get("parameters") or {}).get("template") if run else None
-        if run is None or name not in self.app.names("tasks"):
+        if run is None or name not in self.app.names("tasks") or sync.app_tag(self.app) not in run["tags"]:
             raise UnknownTask(f"there is no such task: {task_id!r}")
         before = records.status_of_run(run, now)
         if run.get("state_type") in TERMINAL:

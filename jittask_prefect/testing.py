@@ -220,8 +220,10 @@ class FakePrefect:
         return len(self._chosen(**filters))
 
     def _chosen(self, **filters: Any) -> list[dict[str, Any]]:
-        names = filters.get("deployments", {}).get("name", {}).get("any_")
-        of = {d["id"] for n, d in self.all_deployments.items() if names is None or n in names}
+        which = filters.get("deployments", {})
+        names, tags = which.get("name", {}).get("any_"), set(which.get("tags", {}).get("all_", ()))
+        all_ = self.all_deployments.values()
+        of = {d["id"] for d in all_ if names is None or (d["name"] in names and tags <= set(d["tags"]))}
         runs = [r for r in self.all_runs.values() if names is None or r["deployment_id"] in of]
         return [r for r in runs if _matches(r, filters.get("flow_runs", {}))]
 
@@ -287,6 +289,7 @@ class FakePrefect:
         self._by_key = {k: i for k, i in self._by_key.items() if i != run["id"]}
 
     def _state(self, run: dict[str, Any], kind: str, name: str | None = None, message: str = "") -> None:
+        run["end_time"] = clock.now().isoformat() if kind in TERMINAL else None
         run |= {"state_type": kind, "state_name": name or kind.title(), "state": {"type": kind, "message": message}}
 
     def due(self, now: datetime) -> Iterator[dict[str, Any]]:
@@ -340,16 +343,22 @@ def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:
     return {"slug": slot["slug"], "active": slot["active"], "schedule": {k: slot[k] for k in kinds if k in slot}}
 
 
+def _ended(run: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(run["end_time"]) if run["end_time"] else datetime.min.replace(tzinfo=UTC)
+
+
 def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     due = datetime.fromisoformat(run["expected_start_time"])
     window = wanted.get("expected_start_time", {})
     begun = wanted.get("start_time", {}).get("is_null_")
+    after = wanted.get("end_time", {}).get("after_")
     return (
         run["id"] in wanted.get("id", {}).get("any_", [run["id"]])
         and run["idempotency_key"] in wanted.get("idempotency_key", {}).get("any_", [run["idempotency_key"]])
         and run["deployment_id"] in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
         and run["state_type"] in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
         and begun in (None, run["start_time"] is None)
+        and (after is None or _ended(run) >= datetime.fromisoformat(after))
         and ("after_" not in window or due >= datetime.fromisoformat(window["after_"]))
         and ("before_" not in window or due <= datetime.fromisoformat(window["before_"]))
     )

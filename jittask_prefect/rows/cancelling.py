@@ -17,6 +17,7 @@ from ..errors import PrefectApiError
 from ..prefect_api import BY_HAND, PAGE, Api
 from . import ledger
 from .ending import ending_of, settle, since
+from .handover import deployments_of
 from .ledger import Entry, entries
 from .plan import Report
 
@@ -45,7 +46,7 @@ def end_cancelling(app: App, database: str, api: Api, names: list[str], now: dat
     found = api.runs(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
-        deployments={"name": {"any_": names}},
+        deployments=deployments_of(app, names),
         flow_runs={"state": {"type": {"any_": ["CANCELLING"]}}},
     )
     left = {run["id"]: run for run in found if now - since(run) > PATIENCE}

@@ -143,6 +143,7 @@ class _Work:
                 continue
             for dead in share.dead - {run_id}:
                 said = "its worker died: the rows that are left go on in another run"
+                self._tried(group.template, partial(self.api.mark, dead, "died"))
                 self._tried(group.template, partial(end_run, self.api, dead, said, "CRASHED"))
             with engine.begin() as connection:
                 batches.handed_over(connection, share, run_id)
@@ -345,6 +346,11 @@ def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> 
 def app_tag(app: App) -> str:
     """The tag that every deployment of the app carries."""
     return f"app:{app.name}"
+
+
+def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
+    """The API's filter for the app's own deployments of some names: another app may have the same names."""
+    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app)]}}
 
 
 def run_name(app: App, entry: Entry) -> str:

@@ -16,7 +16,7 @@ from ..errors import ConfigError, JittaskError
 from ..prefect_api import LIVE, PAGE, Api
 from . import batches, ledger
 from .ending import DIED, Patience, came_to_nothing, ending_of, never_begun, settle
-from .handover import Keep, chunks
+from .handover import Keep, chunks, deployments_of
 from .ledger import Entry, entries
 
 FEW = PAGE  # runs that are all asked for at each sync
@@ -95,7 +95,7 @@ def _difference(app: App, database: str, api: Api, limit: datetime) -> int:
 def _live(app: App, database: str, limit: datetime) -> dict[str, Any]:
     """The filter for the runs that are due from an instant on, and that we made."""
     return {
-        "deployments": {"name": {"any_": templates_in(app, database)}},
+        "deployments": deployments_of(app, templates_in(app, database)),
         "flow_runs": {
             "state": {"type": {"any_": list(LIVE)}},
             "expected_start_time": {"after_": limit.isoformat()},

@@ -20,6 +20,7 @@ from ..errors import JittaskError
 from ..prefect_api import PAGE, Api
 from . import ledger
 from .ending import DIED, Patience, never_begun, since
+from .handover import deployments_of
 from .ledger import Entry, entries
 
 SYNC = "jittask.sync"
@@ -71,7 +72,7 @@ def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
     found = api.runs(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
-        deployments={"name": {"any_": [*names, SYNC]}},
+        deployments=deployments_of(app, [*names, SYNC]),
         flow_runs={"state": {"type": {"any_": ["PENDING", "RUNNING"]}}},
     )
     patience = Patience(api)

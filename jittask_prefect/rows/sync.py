@@ -19,6 +19,7 @@ from ..elements.app import DEFAULT, App
 from ..errors import JittaskError
 from ..prefect_api import Api
 from . import claims, ledger, watermarks
+from .agree import agree
 from .cancelling import end_cancelling
 from .handover import Keep, app_tag, hand_over, plain
 from .ledger import Entry, entries
@@ -164,6 +165,7 @@ def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) 
             hand_over(app, database, api, now, report, keep)
             ended = end_cancelling(app, database, api, templates_in(app, database), now, report)
             report.died += [(database, entry) for entry in ended]
+    agree(app, api, now, report)
     return report
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from ..elements.app import App
 from ..elements.types import Meta
 from ..prefect_api import PAGE, Api
+from ..rows.handover import deployments_of
 from ..rows.ledger import OPEN, Entry, entries
 
 WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
@@ -96,7 +97,7 @@ def _not_entered(app: App, api: Api, template: Meta, entry: Entry) -> Before:
     runs = api.runs(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
-        deployments={"name": {"any_": [template.fullName]}},
+        deployments=deployments_of(app, [template.fullName]),
         flow_runs={"state": {"type": {"any_": list(WAITING)}}, "expected_start_time": {"before_": until}},
     )
     made = {run["id"]: datetime.fromisoformat(run["expected_start_time"]) for run in runs if run.get("auto_scheduled")}
