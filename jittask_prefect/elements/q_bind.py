@@ -352,5 +352,11 @@ def _shifts(moment: Moment) -> tuple[relativedelta, timedelta]:
 
 
 def _real(moment: datetime) -> datetime:
-    """A wall-clock time that a zone leaves out, moved forward by the gap (RFC 5545 §3.3.5)."""
-    return moment.astimezone(UTC).astimezone(moment.tzinfo)
+    """A wall-clock time that a zone leaves out, moved forward by the gap (RFC 5545 §3.3.5).
+
+    On the calendar's first and last day a zone's instant may lie outside of what a datetime can say: then the very end.
+    """
+    try:
+        return moment.astimezone(UTC).astimezone(moment.tzinfo)
+    except OverflowError:
+        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)

@@ -14,8 +14,10 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 # A real Prefect server is started for the report; here the processes share one in memory.
 MORE = {"exactly_once": ["--prefect", "memory"]}
 # `latency` waits for the clock on a machine that has nothing else to do, which the suite's never is; `take_up`
-# waits for minutes to pass.
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("measure", "latency", "take_up"))
+# waits for minutes to pass; `bad_input` has its share in the tests of `elements`.
+NAMES = sorted(
+    path.stem for path in FOLDER.glob("*.py") if path.stem not in ("measure", "latency", "take_up", "bad_input")
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

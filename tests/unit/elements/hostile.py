@@ -57,6 +57,26 @@ WORDS = (
 )
 
 
+LIMITS = (
+    *("0", "-1", "2.5", "1e308", "5e-324", "9223372036854775807", "-9223372036854775808", "9223372036854775808"),
+    *("1" + "0" * 37, "9" * 39, "'1E+37'", "'1E-38'", "'NaN'", "'sNaN'", "'" + "9" * 38 + "." + "9" * 30 + "'"),
+    *("True", "None", "''", "'%'", r"'\\'", r"'\''", r"'\x00'", r"'\x01'", r"'\ud800'", "'😀'", r"'\uffff'", "'a '"),
+    *("'" + "x" * 3_000 + "'", "'low'", "'00000000-0000-0000-0000-000000000001'", "'23:59:59'", "'24:00'"),
+    *("'0001-01-01'", "'0999-12-31'", "'1969-12-31 23:59:59'", "'2038-01-20'", "'9999-12-31 23:59:59'"),
+    *("Q.today(years=1000)", "Q.today(years=-1000)", "Q.now(seconds=31622400000)", "Q.now(days=-366000)"),
+)
+"""Values at the limits of one database or another."""
+
+
+def random_comparison(chance: random.Random, model: type[Any]) -> str:
+    """A comparison of a column of a model with a value, most often one that fits its operator's form."""
+    column, operator = chance.choice(list(model.__table__.columns.keys())), chance.choice(OPERATORS)  # type: ignore[attr-defined]
+    value = chance.choice(LIMITS)
+    if operator in ("in", "nin", "likeany", "range"):
+        value = f"[{value}, {chance.choice(LIMITS)}]"
+    return f"Q('{column}', '{operator}', {value})"
+
+
 def raw(base: dict[str, Any], path: str, text: str) -> str:
     """The JSON of a base with raw text as the value of a dotted key."""
     return json.dumps(patched(base, {path: "@@@"})).replace('"@@@"', text)
@@ -127,4 +147,4 @@ def look(app: App) -> list[Problem]:
     return found
 
 
-__all__ = ["NOW", "PLAIN", "loaded", "look", "random_app", "random_filter", "random_task", "raw"]
+__all__ = ["NOW", "PLAIN", "loaded", "look", "random_app", "random_comparison", "random_filter", "random_task", "raw"]

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
+from hostile import random_comparison
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import registry
@@ -466,6 +467,33 @@ def test_operators_in_both_spellings(session: Session) -> None:
         assert both(session, f"Q({field}__{WORD.get(operator, operator)}={value})") == wanted, (field, operator, value)
         assert both(session, f"Q({field!r}, {WORD.get(operator, operator)!r}, {value})") == wanted
         assert both(session, f"~~Q({field!r}, {operator!r}, {value})") == wanted
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_the_ends_of_the_calendar_in_columns_of_instants(session: Session, zone: str) -> None:
+    """Each instant that a column can hold lies after the first day and before the last one, in every zone."""
+    add(session, Order(utc=NOW, aware=NOW, at=NOW.replace(tzinfo=None), due=NOW.date()))
+    for column in ("utc", "aware", "at", "due"):
+        text = f"Q('{column}', 'range', ['0001-01-01 00:00:00', '9999-12-31 23:59:59'])"
+        assert len(both(session, text, zone=ZoneInfo(zone))) == 1
+        assert len(both(session, f"~{text}", zone=ZoneInfo(zone))) == 0
+
+
+def test_what_compiles_runs_on_every_database(session: Session) -> None:
+    """A value that fits its column by its words is one that each driver and each database takes; others are refused.
+
+    `benchmarks/bad_input.py` puts together more of them.
+    """
+    add(session, Order(level=1, text="a", price=Decimal("1.5"), score=1.1, active=True, due=NOW.date(), at=NOW))
+    chance, ran = random.Random(14), 0
+    for text in (random_comparison(chance, Order) for _ in range(300)):
+        try:
+            parse(text).check(Order)
+        except FilterError:
+            continue
+        both(session, text)
+        ran += 1
+    assert ran > 25
 
 
 def test_connectives(session: Session) -> None:
