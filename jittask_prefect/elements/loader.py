@@ -22,6 +22,7 @@ from ..errors import ConfigError, Problem, UnknownElement
 from ..schedule.calendar import CalendarCfg
 from ..schedule.timer import Timer
 from ..shape import shown
+from . import own
 from .calendars import Calendars
 from .config import NAME, NAME_TEXT, AppCfg, ModelCfg, ServiceCfg, TypeCfg, machine_zone, read_json, read_task
 from .databases import Databases
@@ -304,12 +305,12 @@ class Loader(Databases, Calendars):
         if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
             raise UnknownElement(f"{name!r} is no service function; allowed: services.X.method")
         service = self.getElement(".".join(parts[:2]))
-        found = None if parts[2].startswith("_") else getattr(service, parts[2], None)
-        if not callable(found):
-            known = ", ".join(
-                n for n in dir(type(service)) if not n.startswith("_") and callable(getattr(service, n, None))
+        found = own.method(service, parts[2], self.path)
+        if found is None:
+            known = ", ".join(own.methods(service, self.path)) or "none"
+            raise UnknownElement(
+                f"{parts[0]}.{parts[1]} has no function {parts[2]!r} that the app defines; it has {known}"
             )
-            raise UnknownElement(f"{parts[0]}.{parts[1]} has no function {parts[2]!r}; it has {known or 'none'}")
         return found  # type: ignore[no-any-return]
 
 

@@ -19,6 +19,7 @@ from ..schedule.instants import bound
 from ..schedule.timer import Explained, Series, Timer
 from ..schedule.words import origin
 from .config import NAME, TaskCfg
+from .own import defined_by
 from .q import Filter
 from .q_bind import Column, Kind, column
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .app import App
 
 Function = Callable[..., Any]
+CUSTOM = "customFunc"
 
 
 @dataclass
@@ -131,7 +133,7 @@ class Meta:
         """
         name = task.funcName if task is not None else None
         if name is None:
-            name = self.cfg.func if self.cfg.funcType == "Global" else "customFunc"
+            name = self.cfg.func if self.cfg.funcType == "Global" else CUSTOM
         return self.function(str(name))
 
     def function(self, name: str) -> Function:
@@ -142,14 +144,21 @@ class Meta:
         """
         if name.startswith("services."):
             return self.app.service_function(name)
-        found = getattr(self.inner, name, None) if NAME.fullmatch(name) and not name.startswith("__") else None
-        if not inspect.isfunction(found):
-            known = ", ".join(sorted(n for n, f in vars(self.inner).items() if inspect.isfunction(f))) or "none"
+        names = vars(self.inner)
+        found: Any = names.get(name)
+        if not self._callable(name, found):
+            known = ", ".join(sorted(n for n, f in names.items() if self._callable(n, f))) or "none"
             raise UnknownElement(
                 f"{self.fullName}: no function {name!r}; its inner.py has {known}; "
                 "a service function is written services.X.method"
             )
-        return found
+        return found  # type: ignore[no-any-return]
+
+    def _callable(self, name: str, found: object) -> bool:
+        """Whether a task may call this of its inner.py; `customFunc` may be an import: its name is all it says."""
+        if name == CUSTOM:
+            return inspect.isfunction(found)
+        return bool(NAME.fullmatch(name)) and not name.startswith("_") and defined_by(found, self.app.path)
 
     def handle(self, task: Task) -> Any:
         """Run one execution; a Type may override it. What it returns is the task's result."""
@@ -239,7 +248,11 @@ class DateFieldType(Meta):
 
     def _stored(self, row: Any, field: str) -> Any:
         """A field's value as the database keeps it, whatever was assigned: else a save and a sync would differ."""
-        value = getattr(row, field)
+        try:
+            value = getattr(row, field)
+        except AttributeError:
+            self.held(field)  # says which columns there are
+            raise
         if not isinstance(value, date):
             return value
         held = self.held(field)
