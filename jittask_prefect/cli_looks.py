@@ -17,7 +17,7 @@ from rich.table import Table
 from . import clock
 from .cli_base import Json, an_instant, err, last_meant, out, print_json, print_lines, say, the_app
 from .errors import ArgumentError
-from .texts import cell
+from .texts import cell, visible
 
 
 def preview(
@@ -48,7 +48,7 @@ def preview(
     found = list(show.take(template.explained(start, stop, load_row(app, template, row)), count))
     if ics is not None:
         name = task if row is None else f"{task} {row}"
-        _write(ics, show.ics(found, name, template.title, describe(template.timer), clock.now()))
+        _write(ics, show.ics(found, visible(name), visible(template.title), describe(template.timer), clock.now()))
     if as_json:
         print_json([e.as_dict() for e in found])
     if ics is None and not as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from datetime import datetime, timedelta
 from packaging.requirements import Requirement
 from sqlalchemy import URL, Connection
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from . import compile
 from .elements.app import App
@@ -67,6 +70,7 @@ def findings(app: App, now: datetime) -> Iterator[Finding]:
         yield Finding("app", "ok", f"{app.path}: {len(app.templates())} tasks")
     for text in app.warnings(now):
         yield Finding("app", "warning", text)
+    yield from _secrets(app)
     yield from _databases(app, now)
     yield from _server(app, now)
 
@@ -79,6 +83,30 @@ def _versions() -> Iterator[Finding]:
             yield Finding("versions", "wrong", f"{name} {there}; allowed: {wanted}: `pip install '{name}{wanted}'`")
     told = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in BOUNDED)
     yield Finding("versions", "ok", f"Python {sys.version.split()[0]}, {told}")
+
+
+def _secrets(app: App) -> Iterator[Finding]:
+    """A password in app.json is for the user alone that runs the app."""
+    try:
+        mode = (app.path / "app.json").stat().st_mode & 0o777
+    except OSError as error:
+        yield Finding("app", "wrong", f"app.json: {error.strerror}")
+        return
+    named = {"database": app.cfg.database, **{f"databases.{name}": url for name, url in app.cfg.databases.items()}}
+    holding = [key for key, url in named.items() if _has_password(url)]
+    if holding and mode & 0o077 and os.name == "posix":
+        told = f"app.json ({mode:o}) may be read by others, and {', '.join(holding)} holds a password: "
+        yield Finding(
+            "app", "warning", f"{told}`chmod 600 {app.path / 'app.json'}`, or name it in JITTASK_DATABASE_URL"
+        )
+
+
+def _has_password(text: str) -> bool:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):  # `check` says so; what is no URL may hold one all the same
+        return "@" in text
+    return url.password is not None or any("pass" in key.lower() for key in url.query)
 
 
 def _databases(app: App, now: datetime) -> Iterator[Finding]:

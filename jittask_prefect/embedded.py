@@ -337,7 +337,8 @@ class Embedded:
 
     def _make_home(self) -> None:
         if not self.home.exists():
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, exist_ok=True)  # logs and the server's database show what tasks do
             (self.home / ".gitignore").write_text("*\n")
         (self.home / "prefect").mkdir(exist_ok=True)
 

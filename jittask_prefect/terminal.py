@@ -10,12 +10,17 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from .texts import visible, visible_json
 
 
 class Terminal(Console):
     """A console that shows control characters instead of passing them on; its own colours it still writes."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """A text of markup as rich has it; here, so that columns are as wide as what is shown."""
+        return super().render_str(visible(text), **how)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The parts of something to be printed; all that is printed comes through here."""

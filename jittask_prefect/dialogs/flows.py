@@ -78,7 +78,7 @@ def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> str:
 @contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Two forms that are submitted at once would write one prefect.yaml."""
-    (folder / ".jittask").mkdir(exist_ok=True)
+    (folder / ".jittask").mkdir(mode=0o700, exist_ok=True)
     with (folder / ".jittask" / "dialog.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

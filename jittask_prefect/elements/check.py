@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.engine import make_url
 
 from ..errors import ConfigError, JittaskError, Problem, UnknownElement
 from ..schedule import rules
@@ -68,6 +69,8 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         calendar = template.timer.calendar
         if calendar is not None and template.timer.cfg.skip_holiday:
             found += [what for what in calendar.left_out(now.year) if what not in found]
+        if isinstance(template, DateFieldType):
+            found += [f"{template.fullName}: {what}" for what in _of_columns(template)]
     return found
 
 
@@ -102,6 +105,33 @@ def _never(timer: Timer, now: datetime) -> bool:
         return False
     rows = (timer.series(datetime(now.year, 1, 1, 9) - timedelta(days=n)) for n in range(31))
     return all(series is None or series.next(now) is None for series in rows)
+
+
+def _of_columns(template: DateFieldType) -> Iterator[str]:
+    """What the columns of a template that loads do of themselves, or cannot keep."""
+    app, cfg, name = template.app, template.timer.cfg, template.model_name
+    try:
+        check_rows(template)
+        kind = make_url(app.database_url(app.database_of(name))).get_backend_name()
+    except ConfigError:
+        return  # `problems` says so
+    start = sa_inspect(template.model).column_attrs[str(cfg.start_field)].columns[0]
+    of_database = str(getattr(start.server_default, "arg", "")).upper()
+    if start.onupdate is not None or start.server_onupdate is not None or "ON UPDATE" in of_database:
+        yield (
+            f"each save of a row changes {name}.{cfg.start_field} (onupdate), so a task whose function changes its row "
+            "is due again and again; take a date that nothing but your own code sets"
+        )
+    fields = [cfg.start_field, cfg.end_field if cfg.end_time_type == 2 else None]
+    held = [*(template.held(field) for field in fields if field), *template.filter.columns(template.model)]
+    if kind == "postgresql":
+        return
+    for key in dict.fromkeys(each.key for each in held if each.aware and not each.utc):
+        yield (
+            f"{key} is DateTime(timezone=True), and {kind} keeps no zone: a time that was saved with one is read as a "
+            f"time of {template.timer.zone.key}, hours early or late; take SQLModel's UTCDateTime, which keeps UTC, "
+            "DateTime() with times of that zone, or PostgreSQL"
+        )
 
 
 def _element_folders(app: App) -> Iterator[tuple[str, Path]]:

@@ -21,6 +21,7 @@ Rules that both follow:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -28,7 +29,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import ColumnElement
 
 from . import q_row, q_sql
-from .q_bind import bind
+from .q_bind import Check, Column, bind
 from .q_tree import And, Moment, Node, Not, Or, Test, read, tests_of
 
 __all__ = ["And", "Filter", "Moment", "Node", "Not", "Or", "Test", "parse"]
@@ -80,10 +81,29 @@ class Filter:
         """
         return q_row.truth(self._for(type(row)), row, now, zone) is True
 
+    def columns(self, model: type) -> list[Column]:
+        """The columns that are compared, of the model and of related ones.
+
+        Raises:
+            FilterError: As `check` does.
+        """
+        return [part.column for part in _checks(self._for(model))]
+
     def _for(self, model: type) -> Node:
         if model not in self._bound:
             self._bound[model] = bind(self.tree, model)
         return self._bound[model]
+
+
+def _checks(node: Node) -> Iterator[Check]:
+    match node:
+        case Check():
+            yield node
+        case Not(part):
+            yield from _checks(part)
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _checks(part)
 
 
 def parse(text: str | None) -> Filter:

@@ -62,9 +62,9 @@ class Ended:
     @property
     def done(self) -> bool:
         """Whether there is nothing that keeps the flow run from being completed."""
-        return not (self.failed or self.broken) and (
-            bool(self.tasks) or not (self.queued or self.before.keys() == {"ended"})
-        )
+        if self.failed or self.broken:
+            return False
+        return bool(self.tasks) or not (self.queued or self.before.keys() == {"ended"})
 
     def __str__(self) -> str:
         if self.broken:

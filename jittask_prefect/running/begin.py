@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from ..elements.types import Meta
 from ..errors import JittaskError
 from ..rows import claims, ledger, limits
 from ..rows.ending import FORCED
+from ..rows.keys import from_json
 from ..rows.ledger import Entry, entries
 from ..rows.limits import Full
 from ..rows.plan import DONE
@@ -206,7 +206,7 @@ def _not_run(found: Entry | None, run_id: str) -> Outcome:
     status = found.status if found else "gone"
     message = f" ({found.message})" if found and found.message else ""
     if found and found.status == "completed" and found.flow_run_id == run_id:
-        result = None if found.result is None else json.loads(found.result)
+        result = None if found.result is None else from_json(found.result)
         return Outcome("completed", "skipped", "nothing ran: this run has completed the task before", result)
     return Outcome("ended", "skipped", f"not run: the task is {status}{message}")
 
