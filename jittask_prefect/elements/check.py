@@ -14,7 +14,7 @@ from ..errors import ConfigError, JittaskError, Problem, UnknownElement
 from ..schedule import rules
 from ..schedule.instants import EARLIEST
 from ..schedule.timer import Timer
-from .config import NAME, NAME_TEXT, TaskCfg, read_json
+from .config import NAME, NAME_TEXT, TaskCfg, folders, is_file, read_json
 from .q import parse
 from .q_bind import Kind, column, columns
 from .types import DateFieldType, Meta
@@ -35,17 +35,19 @@ def problems(app: App) -> list[Problem]:
         for p in _caught("app.json", lambda c=calendar: app.calendar(c)):
             key = "calendar" if p.key == "timerCfg.calendar" else p.key
             found.append(Problem("app.json", key, p.found, p.allowed))
-    for folder, place in _element_folders(app):
+    places: list[tuple[str, Path]] = []
+    for folder in FOLDERS:
+        found += _caught("", lambda f=folder: places.extend((f, p) for p in folders(app.path / f, f)))
+    for folder, place in places:
         where = f"{folder}/{place.name}/e.json"
-        if (place / "e.json").is_dir():
-            found.append(Problem(where, "", "a folder", "a JSON file beside the element's code"))
-        elif not (place / "e.json").is_file():
-            if any((place / name).is_file() for name in _CODE):
-                found.append(Problem(where, "", "no such file", "a JSON file beside the element's code"))
-        elif not NAME.fullmatch(place.name):
-            found.append(Problem(where, "folder name", place.name, NAME_TEXT))
-        else:
+        if is_file(place / "e.json") and NAME.fullmatch(place.name):
             found += _caught(where, lambda n=f"{folder}.{place.name}": _element(app, n))
+        elif is_file(place / "e.json"):
+            found.append(Problem(where, "folder name", place.name, NAME_TEXT))
+        elif (place / "e.json").is_dir():
+            found.append(Problem(where, "", "a folder", "a JSON file beside the element's code"))
+        elif any(is_file(place / name) for name in _CODE):
+            found.append(Problem(where, "", "no such file", "a JSON file beside the element's code"))
     return found
 
 
@@ -132,12 +134,6 @@ def _of_columns(template: DateFieldType) -> Iterator[str]:
             f"time of {template.timer.zone.key}, hours early or late; take SQLModel's UTCDateTime, which keeps UTC, "
             "DateTime() with times of that zone, or PostgreSQL"
         )
-
-
-def _element_folders(app: App) -> Iterator[tuple[str, Path]]:
-    for folder in FOLDERS:
-        if (app.path / folder).is_dir():
-            yield from ((folder, p) for p in sorted((app.path / folder).iterdir()) if p.is_dir())
 
 
 def _caught(where: str, action: Any) -> list[Problem]:

@@ -273,6 +273,30 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
     return cfg, calendars
 
 
+def folders(path: Path, name: str) -> list[Path]:
+    """The folders in a folder, sorted; none where there is none.
+
+    Args:
+        path: The folder.
+        name: How messages call it, relative to the app folder.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
+    try:
+        return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    except OSError as error:
+        raise ConfigError(Problem(name, "", error.strerror or str(error), "a folder that can be read")) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; what may not be looked at counts as one, and reading it says why it cannot be."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
+
+
 def read_json(path: Path, name: str) -> Any:
     """The JSON of one file.
 

@@ -24,7 +24,19 @@ from ..schedule.timer import Timer
 from ..shape import shown
 from . import own
 from .calendars import Calendars
-from .config import NAME, NAME_TEXT, AppCfg, ModelCfg, ServiceCfg, TypeCfg, machine_zone, read_json, read_task
+from .config import (
+    NAME,
+    NAME_TEXT,
+    AppCfg,
+    ModelCfg,
+    ServiceCfg,
+    TypeCfg,
+    folders,
+    is_file,
+    machine_zone,
+    read_json,
+    read_task,
+)
 from .databases import Databases
 from .registry import evict_tables, register
 from .types import DateFieldType, Meta, NormalService, NormalType
@@ -75,10 +87,7 @@ class Loader(Databases, Calendars):
 
     def names(self, folder: str) -> list[str]:
         """The full names of the elements in one folder (`tasks`, `models`, `services`), sorted."""
-        base = self.path / folder
-        if not base.is_dir():
-            return []
-        found = (p.name for p in base.iterdir() if (p / "e.json").is_file())
+        found = (p.name for p in folders(self.path / folder, folder) if is_file(p / "e.json"))
         return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
 
     def gone(self, name: str) -> bool:
@@ -140,7 +149,7 @@ class Loader(Databases, Calendars):
         folder, _, short = name.partition(".") if isinstance(name, str) else ("", "", "")
         if not (NAME.fullmatch(folder) and NAME.fullmatch(short)):
             raise UnknownElement(f"{name!r} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}")
-        if not (self.path / folder / short / "e.json").is_file():
+        if not is_file(self.path / folder / short / "e.json"):
             if name in _BUILT_IN:
                 return _BUILT_IN[name]
             if name in self.builtins:
@@ -262,7 +271,7 @@ class Loader(Databases, Calendars):
     def _exec(self, name: str, stem: str) -> ModuleType:
         where = f"{name.replace('.', '/')}/{stem}.py"
         file = self.path / where
-        if not file.is_file():
+        if not is_file(file):
             raise ConfigError(Problem(where, "", "no such file", "a Python file beside e.json"))
         known = f"{self._prefix}.{name}.{stem}"
         for last in (False, True):

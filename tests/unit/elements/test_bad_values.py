@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from app_files import APP, DAILY, REMIND, only, patched, write
+from app_files import APP, DAILY, PLAIN, REMIND, only, patched, write
 from hostile import NOW, loaded, look, random_app, random_task, raw
 
 from jittask_prefect import App, ConfigError, JittaskError
 from jittask_prefect.rows.keys import from_json, key_value, to_json
 
+CODE = ("e.json", "inner.py")
 HALF = r'"a\ud800b"'
 WHOLE = "half a surrogate pair"
 TASK: dict[str, tuple[str, str, str, str]] = {
@@ -167,6 +171,44 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "other" / "app.json").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"app\.json"):
         App(tmp_path / "other")
+
+
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """A user who is not root, for whom modes count."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_files_and_folders_that_may_not_be_read(request: pytest.FixtureRequest) -> None:
+    """Each is a mistake of its own element, or of its folder; the others work."""
+    with tempfile.TemporaryDirectory(prefix="jittask-unread-") as place:  # pytest's own folders are root's alone
+        os.chmod(place, 0o755)
+        files = {f"tasks/{n}/{f}": PLAIN[f"tasks/Daily/{f}"] for n in ("NoJson", "NoCode", "NoDir") for f in CODE}
+        write(Path(place), **files).close()
+        closed = ("tasks/NoJson/e.json", "tasks/NoCode/inner.py", "tasks/NoDir", "services")
+        for name in closed:
+            os.chmod(Path(place) / name, 0)
+        request.getfixturevalue("nobody")
+        app = App(place)
+        assert {(p.file, p.found.split(":")[-1].strip()) for p in app.check()} == {
+            ("services", "Permission denied"),
+            ("tasks/NoJson/e.json", "Permission denied"),
+            ("tasks/NoCode/inner.py", f"'{place}/tasks/NoCode/inner.py'"),
+            ("tasks/NoDir/e.json", "Permission denied"),
+        }
+        assert {"tasks.Daily", "tasks.Remind"} <= {t.fullName for t in app.templates()}
+        with pytest.raises(ConfigError, match="Permission denied"):
+            app.getElement("tasks.NoDir")
+        with pytest.raises(ConfigError, match="Permission denied"):
+            app.getElement("services.NoticeSvc")
+        os.seteuid(0) if os.getuid() == 0 else [os.chmod(Path(place) / name, 0o755) for name in closed]
 
 
 def test_random_files(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ class Contract(SQLModel, table=True):
 SQLITE, MARIADB, POSTGRES = "sqlite:///test.db", "mysql+pymysql://u@h/d", "postgresql+psycopg://u@h/d"
 ZONED = [
     "tasks.Remind: zoned is DateTime(timezone=True), and {kind} keeps no zone: a time that was saved with one is read "
-    "as a time of Asia/Shanghai, hours early or late; take SQLModel's UTCDateTime, which keeps UTC, DateTime() with times "
-    "of that zone, or PostgreSQL"
+    "as a time of Asia/Shanghai, hours early or late; take SQLModel's UTCDateTime, which keeps UTC, DateTime() with "
+    "times of that zone, or PostgreSQL"
 ]
 
 
