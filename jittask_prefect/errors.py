@@ -3,6 +3,7 @@
 JittaskError
 ├── ConfigError        an e.json, app.json or timer that cannot work; lists every problem
 │   ├── FilterError    a Q expression that cannot work
+│   ├── OutdatedForm   a form for editing that was made from an earlier state of the task
 │   └── SignatureError a function whose parameters do not fit the task
 ├── UnknownElement     no element of that name in the app
 ├── UnknownTask        no task of that id
@@ -70,6 +71,18 @@ class FilterError(ConfigError):
 
 class SignatureError(ConfigError):
     """The function does not take what the task passes to it."""
+
+
+class OutdatedForm(ConfigError):
+    """The task has changed since the form was made.
+
+    Attributes:
+        page: The difference, and a link to a fresh form, in Markdown.
+    """
+
+    def __init__(self, problems: Iterable[Problem] | Problem, page: str = "") -> None:
+        super().__init__(problems)
+        self.page = page
 
 
 class UnknownElement(JittaskError, LookupError):

@@ -102,6 +102,15 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
+def seen(value: object) -> str:
+    """A value of a Python caller as a message shows it: as Python writes it, shortened, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  an int of 5,000 digits, a list in itself, a class of the caller's own
+        text = f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
 def problems_of(error: ValidationError, shape: type[BaseModel], key: str = "") -> list[Problem]:
     """Pydantic's errors as problems, one for each key."""
     found: dict[str, Problem] = {}

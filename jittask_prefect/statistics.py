@@ -6,6 +6,7 @@ know of them stands in `jittask_state`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -18,8 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import charts, compile, links, stats
 from .coming import Coming, One, coming
+from .dialogs.edit import edit_link
 from .dialogs.forms import EDIT
-from .dialogs.values import edit_link
+from .dialogs.versions import remember, version_of
 from .elements.app import App
 from .elements.types import DateFieldType, Meta
 from .errors import PrefectApiError
@@ -50,7 +52,7 @@ class _Page:
         id: The artifact's.
         day: What day it was written, in the template's zone.
         at: When.
-        of: The template's fingerprint then.
+        of: What was read of the template then: all of its e.json, and its calendar.
         stale: Whether tasks ended since.
     """
 
@@ -109,11 +111,18 @@ def _ended(app: App, since: datetime) -> set[str]:
 
 
 def _write(app: App, api: Api, now: datetime, left: dict[str, _Page], written: list[str]) -> None:
-    """Write some pages, the oldest first, and note them in `left` and `written`."""
+    """Write some pages, those of changed templates first, then the oldest, and note them in `left` and `written`."""
+    states = {template.fullName: _state(template) for template in app.templates()}
     begun = time.monotonic()
-    for template in sorted(app.templates(), key=lambda t: left[t.fullName].at if t.fullName in left else ""):
+
+    def turn(template: Meta) -> tuple[bool, str]:
+        page = left.get(template.fullName)
+        # What a page says, and what its link fills in, is wrong until it follows its template.
+        return (page.of == states[template.fullName], page.at) if page else (True, "")
+
+    for template in sorted(app.templates(), key=turn):
         name, page = template.fullName, left.get(template.fullName)
-        day, of = now.astimezone(template.timer.zone).date().isoformat(), fingerprint(template)
+        day, of = now.astimezone(template.timer.zone).date().isoformat(), states[name]
         same = page is not None and (page.day, page.of) == (day, of)
         if page and same and not (page.stale and now - datetime.fromisoformat(page.at) >= PAUSE):
             continue
@@ -128,6 +137,10 @@ def _write(app: App, api: Api, now: datetime, left: dict[str, _Page], written: l
             log.warning("%s: its statistics are not written: %s: %s", name, type(error).__name__, error)
         left[name] = _Page(made, day, now.isoformat(), of)
         written.append(name)
+
+
+def _state(template: Meta) -> str:
+    return hashlib.sha256(f"{fingerprint(template)} {version_of(template)}".encode()).hexdigest()[:16]
 
 
 def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> str:
@@ -145,6 +158,7 @@ def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> s
     key, text = links.key(template.fullName, app.names("tasks")), cut("\n".join(page(template, numbers, next_, now)))
     editor = api.deployments(app_tag(app)).get(EDIT)
     edit = edit_link(links.ROOT, editor["id"], template) if editor else ""
+    remember(template)
     made = api.put_markdown(key, text, summary(numbers, known, edit), known or None)
     if made != known:  # the page by key shows the summary, so that leads to the artifact
         api.put_markdown(key, text, summary(numbers, made, edit), made)

@@ -98,6 +98,7 @@ class FakePrefect:
         self.pools: dict[str, str] = {}
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.pages: dict[str, str] = {}
+        self.summaries: dict[str, str] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
 
@@ -262,7 +263,7 @@ class FakePrefect:
         self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None
     ) -> str:
         self._called("put_markdown")
-        self.pages[key] = text
+        self.pages[key], self.summaries[key] = text, description
         return known or str(uuid.uuid5(uuid.NAMESPACE_OID, key))
 
     def drop_artifact(self, artifact_id: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,13 @@ from prefect.states import Completed, Failed
 
 from .. import clock
 from ..elements.app import App
-from ..errors import ConfigError, JittaskError
+from ..errors import ConfigError, JittaskError, OutdatedForm
+from ..prefect_api import Api
 from ..prefect_server import connect
 from ..rows.handover import plain
 from .fields import signed
 from .forms import DIALOGS, Dialog, form
-from .submit import submit
+from .submit import Done, submit
 
 
 def flows_of(app: App, storage: Path | None) -> dict[str, Any]:
@@ -48,8 +50,11 @@ def _flow(app: App, dialog: Dialog, storage: Path | None) -> Any:
         except JittaskError as error:
             logger.error("%s", error)
             return Failed(message=f"refused: {error}"[:2000])
-        logger.info("%s", done)
-        return Completed(message=done)
+        if done.failed:
+            logger.error("%s", done.said)
+            return Failed(message=done.said[:2000])
+        logger.info("%s", done.said)
+        return Completed(message=done.said)
 
     run.__name__ = run.__qualname__ = dialog.function
     run.__doc__ = dialog.about
@@ -65,14 +70,22 @@ def _name(dialog: Dialog) -> str:
     return plain(f"{what} · {about}" if isinstance(about, str) and about else what)
 
 
-def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> str:
+def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> Done:
     api = connect(app.path)
-    with _one_at_a_time(app.path):
-        done = submit(app, api, dialog, said, clock.now())
+    try:
+        with _one_at_a_time(app.path):
+            done = submit(app, api, dialog, said, clock.now())
+    except OutdatedForm as error:
+        _show(api, str(said.get("task")), error.page, "An outdated form", run_id)
+        raise
     if done.page:
-        key = "dialog-" + done.name.replace(".", "-").replace("_", "-").lower() if done.name else "dialog"
-        api.put_markdown(key, done.page, done.said, run_id=run_id or None)
-    return done.said
+        _show(api, done.name, done.page, done.said, run_id)
+    return done
+
+
+def _show(api: Api, name: str, page: str, said: str, run_id: str) -> None:
+    key = "dialog-" + re.sub("[^a-z0-9]+", "-", name.lower()) if name else "dialog"
+    api.put_markdown(key, page, said, run_id=run_id or None)
 
 
 @contextmanager

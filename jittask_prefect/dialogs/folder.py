@@ -13,6 +13,8 @@ from typing import Any
 
 from ..elements.app import App
 from ..elements.check import of_template
+from ..elements.config import read_json
+from ..elements.types import Meta
 from ..errors import ConfigError, Problem
 
 
@@ -32,24 +34,16 @@ def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
     tasks.mkdir(exist_ok=True)
     if any(place.name.casefold() == name.casefold() for place in tasks.iterdir()):
         raise taken(name)
-    spare = Path(tempfile.mkdtemp(prefix=".new-", dir=tasks))  # no element's name: nobody reads it
-    try:
+    with _spare(tasks) as spare:
         _write(spare, config, code)
+        _sound(app, f"tasks.{name}", config, spare / "inner.py" if code else None)
         spare.chmod(0o755)
         folder = tasks / name
         try:
             spare.rename(folder)  # fails where a folder with anything in it has the name
         except OSError:
             raise taken(name) from None
-        try:
-            _sound(app, f"tasks.{name}")
-        except BaseException:  # a Type of the app's own may raise anything
-            shutil.rmtree(folder)
-            app.forget(f"tasks.{name}")
-            raise
         return folder
-    finally:
-        shutil.rmtree(spare, ignore_errors=True)
 
 
 def taken(name: str) -> ConfigError:
@@ -57,31 +51,49 @@ def taken(name: str) -> ConfigError:
     return ConfigError(Problem("", "name", name, "a name that no other element of tasks/ has"))
 
 
-def change(app: App, full_name: str, config: dict[str, Any], code: str | None) -> None:
+def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -> None:
     """Write a task's e.json anew, and its inner.py where one is given.
 
+    Args:
+        app: The app.
+        template: The task as the form was compared with it.
+        config: The e.json.
+        code: The inner.py; None: it stays.
+
     Raises:
-        ConfigError: The task would not work; its files are as they were then.
+        ConfigError: The task would not work, or its e.json was changed at this moment; its files are as they were then.
     """
-    folder = app.path / full_name.replace(".", "/")
-    before = {file: file.read_bytes() if file.exists() else None for file in (folder / "e.json", folder / "inner.py")}
-    with _undone(before, app, full_name):
+    name = template.fullName
+    folder = app.path / name.replace(".", "/")
+    with _spare(app.path / "tasks") as spare:
+        _write(spare, config, code or "")
+        _sound(app, name, config, spare / "inner.py" if code else None)
+    where = f"{name.replace('.', '/')}/e.json"
+    if read_json(app.path / where, where) != template.config:
+        changed = f"{name}, whose e.json somebody changed just now"
+        raise ConfigError(Problem("", "Task", changed, "a form that is filled in anew"))
+    before = (folder / "inner.py").read_bytes() if code and (folder / "inner.py").exists() else None
+    try:
         _write(folder, config, code)
-        _sound(app, full_name)
+    except ConfigError:
+        if before is not None:
+            _replace(folder / "inner.py", before)
+        raise
+    finally:
+        app.forget(name)
 
 
 @contextmanager
-def _undone(before: dict[Path, bytes | None], app: App, full_name: str) -> Iterator[None]:
+def _spare(tasks: Path) -> Iterator[Path]:
+    """A folder that no element's name is like: nobody reads what is tried out there."""
     try:
-        yield
-    except BaseException:
-        for file, content in before.items():
-            if content is None:
-                file.unlink(missing_ok=True)
-            else:
-                _replace(file, content)
-        app.forget(full_name)
-        raise
+        spare = Path(tempfile.mkdtemp(prefix=".new-", dir=tasks))
+    except OSError as error:
+        raise _failed(tasks, error) from None
+    try:
+        yield spare
+    finally:
+        shutil.rmtree(spare, ignore_errors=True)
 
 
 def _write(folder: Path, config: dict[str, Any], code: str | None) -> None:
@@ -92,12 +104,35 @@ def _write(folder: Path, config: dict[str, Any], code: str | None) -> None:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    spare = file.with_name(f".{file.name}.{os.getpid()}")
-    spare.write_bytes(content)
-    spare.replace(file)
+    """A file with other content, whole or not at all, with its mode; a link goes on to lead to it.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    file = file.resolve()
+    spare = file.with_name(f".{file.name}.new-{os.getpid()}")
+    try:
+        with spare.open("wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        if file.exists():
+            shutil.copymode(file, spare)
+        spare.replace(file)
+    except OSError as error:
+        raise _failed(file, error) from None
+    finally:
+        spare.unlink(missing_ok=True)
 
 
-def _sound(app: App, full_name: str) -> None:
-    app.forget(full_name)
-    if problems := of_template(app.template(full_name)):
+def _failed(file: Path, error: OSError) -> ConfigError:
+    return ConfigError(Problem("", str(file), str(error), "a place that can be written"))
+
+
+def _sound(app: App, full_name: str, config: dict[str, Any], inner: Path | None) -> None:
+    """Whether a task would work, before it is there for anybody."""
+    with app.candidate(full_name, config, inner) as template:
+        problems = of_template(template)
+    shutil.rmtree(inner.with_name("__pycache__") if inner else "", ignore_errors=True)
+    if problems:
         raise ConfigError(problems)

@@ -59,6 +59,25 @@ FIRST = (
     *("endDate", "endTime", "repeat", "period", "weekdays", "days", "months", "skipHoliday", "func", "enable"),
 )
 """What most people fill in; the rest follows."""
+CLEARED = (
+    *(
+        "endDate",
+        "endTime",
+        "endField",
+        "atTime",
+        "endAtTime",
+        "filter",
+        "period",
+        "weekdays",
+        "days",
+        "week",
+        "months",
+    ),
+    *("monthEnd", "cron", "rrule", "dates", "holidayPolicy", "calendar", "timezone", "argDict", "missed", "grace"),
+    *("lookback", "retries", "retryDelay", "timeout", "limit", "overlap", "tags", "description", "dispatch", "rowRuns"),
+)
+"""What a task need not have: an edit may take it away."""
+VERSION = "^[0-9a-f]{16}$"
 SHOWN = 100  # of the tasks that may be ended
 
 
@@ -83,7 +102,11 @@ class Dialog:
 DIALOGS = (
     Dialog(NEW_SCHEDULED, "**New scheduled task.** Its Run form makes a task that is due at times of its own."),
     Dialog(NEW_DATE_FIELD, "**New date field task.** Its Run form makes a task for each row, due by a date of it."),
-    Dialog(EDIT, "**Edit a task.** Open it with the link on its statistics page, which fills the form in."),
+    Dialog(
+        EDIT,
+        "**Edit a task.** Open it with the link on its statistics page, which fills the form in. A field that stays "
+        "empty leaves what the task has; *Clear* takes it away.",
+    ),
     Dialog(END, "**End a task.** A pending one never runs; of an executing one the process is gone."),
     Dialog(RUN_NOW, "**Run a task now**, outside its schedule."),
 )  # fmt: skip
@@ -117,8 +140,14 @@ def _fields(app: App, name: str, now: datetime | None) -> list[Field]:
     tasks = [template.fullName for template in live.templates]
     if name == EDIT:
         every = [*live.scheduled(new=False), *live.rows(), *live.often(), *live.function(rows=None), *_running()]
-        own = list({field.name: _optional(field) for field in [*every, *_of_rows(), *_code(app)]}.values())
-        return [choice("task", "Task", tasks, required=True), _title(), *own]
+        own = list({field.name: _optional(field) for field in [_title(), *every, *_of_rows(), *_code(app)]}.values())
+        titles = [field.title for field in own if field.name in CLEARED]
+        return [
+            choice("task", "Task", tasks, "A field that stays empty leaves what the task has", required=True),
+            *own,
+            choices("clear", "Clear", titles, "What to take away; the field itself stays as it is, or empty"),
+            line("version", "Version", "Of the task, as the link filled the form in", pattern=VERSION),
+        ]
     if name == END:
         return [
             choice("task", "Task", live.open(), "What is executing, overdue, or next"),
@@ -273,7 +302,9 @@ def _code(app: App) -> list[Field]:
 
 
 def _optional(field: Field) -> Field:
-    """In the form for editing nothing is filled in by default: empty means that the task has no such thing."""
+    """In the form for editing nothing is filled in by default: empty means unchanged. A switch cannot be empty."""
+    if field.schema["type"] == "boolean":
+        return choice(field.name, field.title, list(words.SWITCH.values()), field.about)
     return Field(field.name, field.title, field.schema, field.about)
 
 

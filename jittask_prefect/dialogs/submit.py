@@ -13,8 +13,8 @@ from typing import Any
 
 from .. import links, outlook, rollout
 from ..elements.app import App
-from ..elements.types import DateFieldType
-from ..errors import ConfigError, Problem
+from ..elements.types import DateFieldType, Meta
+from ..errors import ConfigError, JittaskError, PrefectApiError, Problem
 from ..markup import md
 from ..outlook import Nearest
 from ..prefect_api import Api
@@ -22,11 +22,14 @@ from ..rows.sync import app_tag
 from ..running.debug import run_here
 from ..scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
 from ..schedule.words import describe
+from ..shape import shown
 from ..task_svc import TaskSvc
 from . import folder
+from .edit import differing, edit_link, edited, ended, shown_form
 from .fields import Field
 from .forms import EDIT, END, NEW_DATE_FIELD, NEW_SCHEDULED, RUN_NOW, TASK_ID, form, types_of
-from .values import checked, config_of, edit_link, in_the_form
+from .values import arguments, checked, config_of, in_the_form
+from .versions import outdated, remember, version_of
 
 SHOWN = 10  # occurrences of a preview
 AHEAD, SOON = timedelta(days=400), timedelta(days=31)  # looked ahead: of a schedule, of rows
@@ -41,11 +44,13 @@ class Done:
         said: In a sentence, for the run's state.
         page: In Markdown; empty where there is nothing to show.
         name: The task's full name, for the page's key.
+        failed: Whether a part of it is left to do, as `said` tells.
     """
 
     said: str
     page: str = ""
     name: str = ""
+    failed: bool = False
 
 
 def submit(app: App, api: Api, dialog: str, said: Mapping[str, Any], now: datetime) -> Done:
@@ -60,15 +65,16 @@ def submit(app: App, api: Api, dialog: str, said: Mapping[str, Any], now: dateti
 
     Raises:
         JittaskError: With everything that is wrong; nothing is written then.
+        OutdatedForm: A form for editing was made from another state of the task; its page leads to a fresh form.
     """
     fields = form(app, dialog, now)
     if dialog in (EDIT, RUN_NOW, END):
         fields = [_any(field) if field.name == "task" else field for field in fields]
+    if dialog == EDIT:
+        return _edit(app, api, said, fields, now)
     filled = checked({name: value for name, value in said.items() if value is not None}, fields)
     if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
         return _new(app, api, filled, fields, now, rows=dialog == NEW_DATE_FIELD)
-    if dialog == EDIT:
-        return _edit(app, api, filled, fields, now)
     if dialog == END:
         return _end(app, api, filled)
     assert dialog == RUN_NOW
@@ -91,25 +97,63 @@ def _new(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: d
         code = _code(said.code, rows) or (OF_ROWS if rows else SCHEDULED)
         if said.config.get("funcType") == "Global":
             code = said.code or ""
+        if "name" not in filled:
+            _not_twice(app, said.config)
         folder.create(app, name, said.config, code)
-    full_name = f"tasks.{name}"
-    rollout.deploy(app, api, now, only=[full_name])
-    return Done(f"{full_name} is made and deployed", _page(app, api, full_name, now), full_name)
+    return _deployed(app, api, f"tasks.{name}", "made", now)
 
 
-def _edit(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: datetime) -> Done:
-    template = app.template(filled.pop("task"))
-    rows = isinstance(template, DateFieldType)
+def _not_twice(app: App, config: Mapping[str, Any]) -> None:
+    """Refuse a form that was submitted twice: two tasks would do each thing twice."""
+    for template in app.templates():
+        if template.config == config:
+            allowed = "another name, or an English name, for a second task that does the same"
+            raise ConfigError(Problem("", "title", f"all that {template.fullName} has", allowed))
+
+
+def _edit(app: App, api: Api, said: Mapping[str, Any], fields: list[Field], now: datetime) -> Done:
+    about = checked({name: said[name] for name in ("task", "version") if said.get(name) is not None}, fields)
+    template = _now(app, about["task"])
+    name, rows = template.fullName, isinstance(template, DateFieldType)
+    differs = differing(template, said, fields)
+    if not differs:
+        return Done(f"{name} is already what the form says: nothing is written", _page(app, api, name, now), name)
+    if about.get("version", version_of(template)) != version_of(template):
+        link = _link(app, api, template, api.deployments(app_tag(app)))
+        raise outdated(template, about["version"], differs, shown_form(template), link)
     with _told(fields):
-        said = config_of(filled, template.taskType, rows=rows)
-        code = _code(said.code, rows)
-        inner = app.path / template.fullName.replace(".", "/") / "inner.py"
-        if code is None and said.config.get("funcType") != "Global" and not inner.exists():
+        edit = edited(template, said, fields)
+        code = _code(edit.code, rows)
+        inner = app.path / name.replace(".", "/") / "inner.py"
+        if code is None and edit.config.get("funcType") != "Global" and not inner.exists():
             code = OF_ROWS if rows else SCHEDULED
-        folder.change(app, template.fullName, said.config, code)
-    rollout.deploy(app, api, now, only=[template.fullName])
-    name = template.fullName
-    return Done(f"{name} is changed and deployed", _page(app, api, name, now), name)
+        folder.change(app, template, edit.config, code)
+    told = f": {', '.join(edit.changed)}"
+    if edit.empty and "version" in about:  # a form that showed them: somebody may have meant to take them away
+        told += f"; left as it was, for its field is empty: {', '.join(edit.empty)}"
+    return _deployed(app, api, name, "changed", now, told)
+
+
+def _now(app: App, name: str) -> Meta:
+    """A task as its files are now, whatever this process has read of them before."""
+    try:
+        app.template(name)
+        app.forget(name)
+        return app.template(name)
+    except ConfigError as error:
+        allowed = "a task that works; nothing is written over its files"
+        broken = Problem("", "Task", f"{name}, whose files are broken", allowed)
+        raise ConfigError([*error.problems, broken]) from None
+
+
+def _deployed(app: App, api: Api, name: str, done: str, now: datetime, about: str = "") -> Done:
+    """Deploy a task whose files are written: from here on nothing is refused any more."""
+    try:
+        rollout.deploy(app, api, now, only=[name])
+    except JittaskError as error:
+        left = "`jittask deploy` does it" if done == "made" else "the next sync does it"
+        return Done(f"{name} is {done}, and not deployed: {error}; {left}", "", name, failed=True)
+    return Done(f"{name} is {done} and deployed{about}", _page(app, api, name, now), name)
 
 
 def _end(app: App, api: Api, filled: Mapping[str, Any]) -> Done:
@@ -122,7 +166,7 @@ def _end(app: App, api: Api, filled: Mapping[str, Any]) -> Done:
 
 
 def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
-    template = app.template(filled["task"])
+    template = _now(app, filled["task"])
     if isinstance(template, DateFieldType):
         if "argDict" in filled:
             raise ConfigError(Problem("", "Arguments", filled["argDict"], "nothing: the function gets the row"))
@@ -131,11 +175,11 @@ def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
     if "row" in filled:
         raise ConfigError(Problem("", "Row", filled["row"], f"nothing: {template.fullName} is a scheduled task"))
     try:
-        arguments = json.loads(filled["argDict"]) if "argDict" in filled else dict(template.cfg.argDict)
+        given = arguments(filled["argDict"]) if "argDict" in filled else dict(template.cfg.argDict)
     except ValueError as error:
-        raise ConfigError(Problem("", "Arguments", filled["argDict"], f"JSON ({error})")) from None
+        raise ConfigError(Problem("", "Arguments", shown(filled["argDict"]), str(error))) from None
     func = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
-    made = TaskSvc(app, api).createTimerTask(template.fullName, now, func, template.taskType, arguments)
+    made = TaskSvc(app, api).createTimerTask(template.fullName, now, func, template.taskType, given)
     return Done(f"{template.fullName} begins as flow run {made['taskId']}", f"[Its flow run]({made['url']})\n")
 
 
@@ -158,13 +202,14 @@ def _code(code: str | None, rows: bool) -> str | None:
         return None
     try:
         tree = ast.parse(code)
-    except (SyntaxError, ValueError) as error:
-        raise ConfigError(Problem("", "code", str(error), "Python")) from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        said = str(error).encode(errors="backslashreplace").decode() or type(error).__name__
+        raise ConfigError(Problem("", "code", said, "Python")) from None
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     if not any(isinstance(node, functions) and node.name == "customFunc" for node in tree.body):
         needed = "def customFunc(rowData)" if rows else "def customFunc()"
         raise ConfigError(Problem("", "code", "no customFunc", needed))
-    return code if code.endswith("\n") else code + "\n"
+    return ended(code)
 
 
 # Pages
@@ -173,6 +218,33 @@ def _code(code: str | None, rows: bool) -> str | None:
 def _page(app: App, api: Api, name: str, now: datetime) -> str:
     """A preview of a task: its rule, its next occurrences, and links to change it and to look at it."""
     template = app.template(name)
+    try:
+        lines = _preview(app, template, now)
+    except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
+        lines = [f"## {md(template.title)}", "", f"No preview: {md(f'{type(error).__name__}: {error}')}"]
+    lines.append("")
+    try:
+        there = api.deployments(app_tag(app))
+    except PrefectApiError:  # the task stands; the page has no links
+        there = {}
+    if own := there.get(name):
+        lines.append(f"- [The task]({links.base(api.ui_url)}/deployments/deployment/{own['id']})")
+    if link := _link(app, api, template, there):
+        lines.append(f"- [Edit it]({link})")
+    return "\n".join(lines) + "\n"
+
+
+def _link(app: App, api: Api, template: Meta, there: Mapping[str, Any]) -> str:
+    """The address of the form that shows a task as it is; empty where there is no such dialog."""
+    editor = there.get(EDIT)
+    if editor is None:
+        return ""
+    remember(template)
+    return edit_link(links.base(api.ui_url), editor["id"], template)
+
+
+def _preview(app: App, template: Meta, now: datetime) -> list[str]:
+    name = template.fullName
     lines = [f"## {md(template.title)}", "", f"`{name}`: {describe(template.timer)}", ""]
     if isinstance(template, DateFieldType):
         first = Nearest(SHOWN)
@@ -187,10 +259,4 @@ def _page(app: App, api: Api, name: str, now: datetime) -> str:
             moved = f"{each.moved_from:%a %Y-%m-%d}" if each.moved_from else ""
             lines.append(f"| {each.due:{DUE}} | {moved} | {md(each.because or each.note)} |")
         lines += [] if found else [f"| none within {AHEAD.days} days | | |"]
-    lines.append("")
-    there = api.deployments(app_tag(app))
-    if own := there.get(name):
-        lines.append(f"- [The task]({links.base(api.ui_url)}/deployments/deployment/{own['id']})")
-    if (editor := there.get(EDIT)) is not None:
-        lines.append(f"- [Edit it]({edit_link(links.base(api.ui_url), editor['id'], template)})")
-    return "\n".join(lines) + "\n"
+    return lines

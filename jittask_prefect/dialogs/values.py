@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
-from urllib.parse import quote
 
-from ..elements.config import safe_text
+from ..elements.config import parse_json, safe_text
 from ..elements.types import DateFieldType, Meta
 from ..errors import ConfigError, Problem
 from ..schedule.spec import Offset
@@ -19,6 +18,9 @@ from . import words
 from .fields import LINE, Field
 
 HTML = re.compile(r"<[A-Za-z/!?]")
+UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+MOST = 10_000_000_000
+"""The largest number of a form; 300 years in seconds."""
 PLACES = {
     "startTime": "startDate", "startField": "startField", "startOffset.time": "atTime", "startOffset": "offset",
     "endTime": "endDate", "endField": "endField", "endOffset.time": "endAtTime", "endOffset": "endOffset",
@@ -83,8 +85,8 @@ def _value(schema: Mapping[str, Any], value: Any, name: str) -> Any:
         return value
     if kind in ("integer", "number"):
         fits = isinstance(value, int if kind == "integer" else (int, float)) and not isinstance(value, bool)
-        if not fits or value < schema.get("minimum", value):
-            raise ValueError(f"a number of {schema.get('minimum', 0)} or more")
+        if not (fits and schema.get("minimum", 0) <= value <= MOST):
+            raise ValueError(f"a number of {schema.get('minimum', 0)} or more, up to {MOST}")
         return value
     if not isinstance(value, str):
         raise ValueError("a text")
@@ -98,6 +100,8 @@ def _text(schema: Mapping[str, Any], value: str, name: str) -> str:
     if name == "code":
         return value
     safe_text(value)
+    if UNSEEN.search(value):
+        raise ValueError("a text without control characters and halves of characters")
     if "enum" in schema:
         if value not in schema["enum"]:
             raise ValueError("one of the drop-down's")
@@ -265,14 +269,25 @@ class _Reader:
         if "argDict" not in self.filled:
             return None
         try:
-            found = json.loads(self.filled["argDict"])
+            return arguments(self.filled["argDict"]) or None
         except ValueError as error:
-            self.wrong("argDict", f"JSON ({error})")
+            self.wrong("argDict", str(error))
             return None
-        if not isinstance(found, dict):
-            self.wrong("argDict", 'a JSON object, like {"region": "north"}')
-            return None
-        return found or None
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """Keyword arguments as a form has them.
+
+    Raises:
+        ValueError: It is no JSON object; the text says what is allowed.
+    """
+    try:
+        found = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError('a JSON object, like {"region": "north"}')
+    return found
 
 
 def form_of(template: Meta) -> dict[str, Any]:
@@ -325,7 +340,7 @@ def form_of(template: Meta) -> dict[str, Any]:
         "tags": list(cfg.tags),
         "description": cfg.description,
     }
-    if cfg.argDict:
+    if cfg.argDict and not template.rows:
         form["argDict"] = json.dumps(cfg.argDict, ensure_ascii=False)
     return {name: value for name, value in form.items() if value not in (None, "", [])}
 
@@ -371,15 +386,3 @@ def in_the_form(error: ConfigError, fields: Sequence[Field]) -> ConfigError:
         place = next((PLACES[k] for k in PLACES if key == k or key.startswith((f"{k}.", f"{k}["))), key)
         found.append(Problem("", titles.get(place, problem.key), problem.found, problem.allowed))
     return ConfigError(found)
-
-
-def edit_link(base: str, deployment_id: str, template: Meta) -> str:
-    """The address of the form for editing a task, filled in with what the task is.
-
-    Args:
-        base: Where the UI is.
-        deployment_id: Of the dialog.
-        template: The task.
-    """
-    filled = quote(json.dumps({"task": template.fullName, **form_of(template)}, ensure_ascii=False), safe="")
-    return f"{base}/deployments/deployment/{deployment_id}/run?parameters={filled}"

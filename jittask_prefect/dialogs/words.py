@@ -39,6 +39,7 @@ MISSED = {"latest": "Run the latest", "all": "Run all, in order", "none": "Run n
 DISPATCH = {"auto": "Together from 20 rows on", "row": "A flow run for each row", "batch": "Always together"}
 ROW_RUNS = {"failed": "Failed ones", "all": "All"}
 OVERLAP = {"queue": "Wait", "skip": "Not run", "replace": "End the earlier one"}
+SWITCH = {True: "On", False: "Off"}
 INNER = "customFunc of its inner.py"
 
 

@@ -308,7 +308,7 @@ def read_json(path: Path, name: str) -> Any:
         ConfigError: It is missing, is not UTF-8, is not JSON, or names a key twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_such_number)
+        return parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(Problem(name, "", "no such file", "a JSON file")) from None
     except json.JSONDecodeError as error:
@@ -324,6 +324,16 @@ def read_json(path: Path, name: str) -> Any:
         raise ConfigError(Problem(name, "", error.strerror or str(error), "a file that can be read")) from None
     except ValueError as error:  # NaN, or a number of thousands of digits
         raise ConfigError(Problem(name, "", str(error), "valid JSON")) from None
+
+
+def parse_json(text: str) -> Any:
+    """JSON without what other readers refuse or read otherwise.
+
+    Raises:
+        ValueError: It is no JSON, has NaN or infinity in it, or names a key twice.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_such_number)
 
 
 class _TwiceError(ValueError):

@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from sqlmodel import SQLModel
 from ..errors import ConfigError, Problem, UnknownElement
 from ..schedule.calendar import CalendarCfg
 from ..schedule.timer import Timer
-from ..shape import shown
+from ..shape import seen, shown
 from . import own
 from .calendars import Calendars
 from .config import (
@@ -137,6 +138,27 @@ class Loader(Databases, Calendars):
             for known in [key for key in self._modules if key[0] == name]:
                 del self._modules[known]
 
+    @contextmanager
+    def candidate(self, name: str, raw: Mapping[str, Any], inner: Path | None = None) -> Iterator[Meta]:
+        """A task template as another e.json would make it: to look at, before anything is written.
+
+        Args:
+            name: Its full name.
+            raw: The e.json.
+            inner: A file that stands for its inner.py; its own where absent.
+
+        Raises:
+            ConfigError: The e.json, the Type or the file does not work.
+        """
+        with LOCK:
+            self.forget(name)
+            try:
+                if inner is not None:
+                    self._modules[name, "inner"] = self._exec(name, "inner", inner)
+                yield self._load_task(name, raw, str(raw.get("type")))
+            finally:
+                self.forget(name)
+
     def _itself(self, name: str) -> Any:
         """What an element gets that asks for its own name while it loads: the built-in one that it shadows."""
         if name in _BUILT_IN:
@@ -148,13 +170,13 @@ class Loader(Databases, Calendars):
     def _load(self, name: str) -> Any:
         folder, _, short = name.partition(".") if isinstance(name, str) else ("", "", "")
         if not (NAME.fullmatch(folder) and NAME.fullmatch(short)):
-            raise UnknownElement(f"{name!r} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}")
+            raise UnknownElement(f"{seen(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}")
         if not is_file(self.path / folder / short / "e.json"):
             if name in _BUILT_IN:
                 return _BUILT_IN[name]
             if name in self.builtins:
                 return self.builtins[name](self)
-            raise UnknownElement(f"{name!r} is no element of {self.name}; {self._alike(folder)}")
+            raise UnknownElement(f"{seen(name)} is no element of {self.name}; {self._alike(folder)}")
         where = f"{folder}/{short}/e.json"
         try:
             raw = read_json(self.path / where, where)
@@ -268,9 +290,9 @@ class Loader(Databases, Calendars):
                 self._modules[name, stem] = self._exec(name, stem)
             return self._modules[name, stem]
 
-    def _exec(self, name: str, stem: str) -> ModuleType:
+    def _exec(self, name: str, stem: str, file: Path | None = None) -> ModuleType:
         where = f"{name.replace('.', '/')}/{stem}.py"
-        file = self.path / where
+        file = file or self.path / where
         if not is_file(file):
             raise ConfigError(Problem(where, "", "no such file", "a Python file beside e.json"))
         known = f"{self._prefix}.{name}.{stem}"
@@ -312,13 +334,13 @@ class Loader(Databases, Calendars):
         """
         parts = name.split(".")
         if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
-            raise UnknownElement(f"{name!r} is no service function; allowed: services.X.method")
+            raise UnknownElement(f"{seen(name)} is no service function; allowed: services.X.method")
         service = self.getElement(".".join(parts[:2]))
         found = own.method(service, parts[2], self.path)
         if found is None:
             known = ", ".join(own.methods(service, self.path)) or "none"
             raise UnknownElement(
-                f"{parts[0]}.{parts[1]} has no function {parts[2]!r} that the app defines; it has {known}"
+                f"{parts[0]}.{parts[1]} has no function {seen(parts[2])} that the app defines; it has {known}"
             )
         return found  # type: ignore[no-any-return]
 

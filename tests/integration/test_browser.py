@@ -5,6 +5,7 @@ The guide's pictures come from here: `JITTASK_SCREENSHOTS=docs/images pytest -n 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -191,6 +192,29 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
     browser.goto(f"/runs/flow-run/{run_id[1]}")
     browser.sees("Cancelled")
     browser.shot("ended")
+
+
+def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> None:
+    """Opened from its page it is filled in; opened by hand it claims nothing; an emptied field changes nothing."""
+    name, file = "tasks.AppointmentReminder", shop.app.path / "tasks/AppointmentReminder/e.json"
+    before = json.loads(file.read_text())
+    browser.dialog("jittask.edit-task")
+    assert browser.page.get_by_role("switch").count() == browser.page.get_by_role("checkbox").count() == 0
+    browser.shot("edit-blank")
+    browser.goto("/artifacts/key/stats-tasks-appointmentreminder")
+    browser.sees("Edit the task", 120).click()
+    browser.page.get_by_role("heading", name="Parameters").wait_for()
+    assert browser.field("Name").input_value() == before["title"]
+    assert "On" in browser.field("Enabled").inner_text()
+    browser.shot("edit")
+    browser.field("Name").fill("Remind by phone")
+    browser.field("Filter").fill("")
+    browser.choose("Enabled", "Off")
+    browser.shot("edited")
+    browser.submit()
+    browser.sees(f"{name} is changed and deployed: Name, Enabled; left as it was, for its field is empty: Filter", 90)
+    browser.shot("edit-done")
+    assert json.loads(file.read_text()) == {**before, "title": "Remind by phone", "enable": 0}
 
 
 def test_what_does_not_fit_is_said_in_the_form(browser: Browser) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from place import Place, until
@@ -63,9 +64,39 @@ def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
 
     # Its own form, with another filter; the child that ran it before has old code and is replaced.
     edited = {"task": name, "title": "Edited", "startField": "WorkItem.at", "filter": "Q(status='never')"}
-    assert done(work, submit(work, forms.EDIT, edited))["message"] == f"{name} is changed and deployed"
+    changed = f"{name} is changed and deployed: Name, Filter"
+    assert done(work, submit(work, forms.EDIT, edited))["message"] == changed
     assert json.loads((work.app.path / name.replace(".", "/") / "e.json").read_text())["filter"] == "Q(status='never')"
     assert "Edited" in work.deployments()[name]["description"]
+
+
+def linked(page: str) -> dict[str, Any]:
+    """The form that the last link of a page opens."""
+    [parameters] = parse_qs(urlsplit(page.rpartition("](")[2].partition(")")[0]).query)["parameters"]
+    found: dict[str, Any] = json.loads(parameters)
+    return found
+
+
+def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
+    """*Copy to new run* has the parameters of a form that was made before somebody disabled the task."""
+    name, key = "tasks.CopiedForm", "dialog-tasks-copiedform"
+    made = {"title": "Copied", "name": "CopiedForm", "startDate": "2026-01-01", "repeat": "Yearly"}
+    assert done(work, submit(work, forms.NEW_SCHEDULED, made))["name"] == "Completed"
+    first = {**linked(page(work, key)), "title": "Second"}
+    assert done(work, submit(work, forms.EDIT, first))["message"] == f"{name} is changed and deployed: Name"
+    off = {**linked(page(work, key)), "enable": "Off", "title": "Third"}
+    assert done(work, submit(work, forms.EDIT, off))["message"] == f"{name} is changed and deployed: Name, Enabled"
+    file = work.app.path / name.replace(".", "/") / "e.json"
+    before = file.read_bytes()
+    copied = done(work, submit(work, forms.EDIT, first))
+    assert copied["name"] == "Failed"
+    assert 'title: found a form made from "Copied"; allowed: a form made from "Third"' in copied["message"]
+    assert "enable: found a form made from nothing; allowed: a form made from 0" in copied["message"]
+    assert file.read_bytes() == before and work.deployments()[name]["paused"]
+    fresh = linked(page(work, key))
+    assert (fresh["title"], fresh["enable"]) == ("Third", "Off")
+    with pytest.raises(PrefectApiError, match="answered 409"):  # a Quick run has no parameters
+        submit(work, forms.EDIT, {})
 
 
 def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(work: Place) -> None:

@@ -38,9 +38,11 @@ MAY: dict[str, set[str]] = {
         *("schedule/*", "elements/*", "rows/*", "running/*", "rolling", "dialogs/flows", "statistics"),
     },
     "dialogs/*": {"errors", "shape", "schedule/*", "elements/*", "rows/*", "dialogs/*", "scaffold"},
+    "dialogs/versions": {"errors", "shape", "elements/*", "markup"},
     "dialogs/submit": {
         *(
             "errors",
+            "shape",
             "schedule/*",
             "elements/*",
             "prefect_api",
@@ -52,7 +54,7 @@ MAY: dict[str, set[str]] = {
         ),
         *("outlook", "scaffold", "task_svc", "links", "markup"),
     },
-    "dialogs/flows": {*BASE, "prefect_server", "elements/*", "rows/handover", "dialogs/*"},
+    "dialogs/flows": {*BASE, *SERVER, "elements/*", "rows/handover", "dialogs/*"},
     "doctor": {"errors", "elements/*", "prefect_server", "rows/*", "compile", "rollout", "rolling"},
     "arguments": {"errors", "shape", "texts", "schedule/*", "elements/*"},
     "links": set(),
@@ -64,7 +66,11 @@ MAY: dict[str, set[str]] = {
     "outlook": {"errors", "schedule/*", "elements/*", "rows/*"},
     "row_view": {"errors", "schedule/*", "elements/*", "rows/*", "outlook", "show"},
     "report": {"schedule/*", "elements/*", "rows/*", "outlook", "row_view", "stats"},
-    "records": {"errors", "schedule/*", "elements/*", "prefect_api", "rows/*", "outlook", "links", "record_pages"},
+    "records": {
+        "errors",
+        "shape",
+        *("schedule/*", "elements/*", "prefect_api", "rows/*", "outlook", "links", "record_pages"),
+    },
     "record_pages": {"elements/*", "prefect_api", "rows/*"},
     "stats": {"errors", "schedule/*", "elements/*", "rows/*"},
     "charts": {"schedule/*", "stats", "markup"},

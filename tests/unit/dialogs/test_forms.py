@@ -16,7 +16,7 @@ from shop import COUNT, Shop, model_of, utc
 
 from jittask_prefect.dialogs import folder, forms, words
 from jittask_prefect.dialogs.fields import schema
-from jittask_prefect.dialogs.submit import edit_link, submit
+from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.dialogs.values import checked, config_of, form_of
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.errors import ConfigError, UnknownElement
@@ -235,7 +235,7 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
 
     roll(s.app, s.api, s.now)
     found = s.api.deployments("app:test")[name]["parameter_openapi_schema"]
-    assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found["required"] == ["task", "title"]
+    assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found["required"] == ["task"]
 
 
 # What is made
@@ -263,25 +263,13 @@ def test_a_preview_shows_what_a_holiday_moved(shop: Make) -> None:
 
 def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> None:
     s = shop(inner=COUNT, startOffset={"offsetType": 1, "offset": 2, "offsetUnit": "day"}, filter="Q(status='active')")
-    form = {"task": "tasks.Task", **form_of(s.app.template("tasks.Task"))}
-    form |= {"title": "Other", "offset": 3}
-    del form["filter"]
+    form = {"task": "tasks.Task", "title": "Other", "offset": 3, "clear": ["Filter"]}
     done = submit(s.app, s.api, forms.EDIT, form, s.now)
-    assert done.said == "tasks.Task is changed and deployed"
+    assert done.said == "tasks.Task is changed and deployed: Name, How long before or after, Filter"
     after = s.app.template("tasks.Task")
     assert (after.title, after.timer.cfg.start_offset.amount, after.cfg.filter) == ("Other", 3, "")  # type: ignore[union-attr]
     assert (s.folder / "tasks/Task/inner.py").read_text() == COUNT
     assert "3 days after" in s.api.deployments("app:test")["tasks.Task"]["description"]
-
-
-def test_the_edit_link_holds_the_whole_form(shop: Make) -> None:
-    from urllib.parse import parse_qs, urlsplit
-
-    template = shop(filter="Q(status='a&b=c')").app.template("tasks.Task")
-    link = urlsplit(edit_link("http://ui/v2", "an-id", template))
-    assert link.path == "/v2/deployments/deployment/an-id/run"
-    [parameters] = parse_qs(link.query)["parameters"]
-    assert json.loads(parameters) == {"task": "tasks.Task", **form_of(template)}
 
 
 def test_a_task_runs_now(shop: Make) -> None:
