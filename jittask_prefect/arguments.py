@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy import types as sa_types
+from sqlalchemy.exc import OperationalError, StatementError
 from sqlalchemy.orm import Session, object_session
 
 from .elements.app import App, owner_of
@@ -18,13 +19,16 @@ from .elements.q_bind import columns
 from .elements.types import Meta
 from .errors import ArgumentError, InvalidTime
 from .schedule.instants import EARLIEST, LATEST, resolve
-from .shape import mended, shown
+from .shape import mended, seen
 from .texts import has_controls
 
 MOST_BYTES = 60_000
 """MariaDB's TEXT holds 65,535 bytes."""
 # A year alone, a week or a time without its date are ISO 8601 too, and surely a slip.
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""What no database takes: NUL, and halves of characters."""
 
 
 def instant(value: str | datetime, of: Meta | App) -> datetime:
@@ -42,18 +46,18 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
         try:
             found = datetime.fromisoformat(value.strip() if _TIME.fullmatch(value.strip()) else "")
         except ValueError:
-            raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601") from None
+            raise InvalidTime(f"{seen(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601") from None
     if not isinstance(found, datetime):
-        raise InvalidTime(f"{value!r} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime")
+        raise InvalidTime(f"{seen(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime")
     zone = of.timer.zone if isinstance(of, Meta) else of.zone
     try:
         at = found.astimezone(UTC) if found.tzinfo else resolve(found, zone)
         if EARLIEST <= at <= LATEST:
             return found if found.tzinfo else at
-    except OverflowError:
+    except (OverflowError, ValueError):
         pass
     allowed = f"{EARLIEST.date()} to {LATEST.date()}, which each zone can show"
-    raise InvalidTime(f"{value!r} is out of range; allowed: {allowed}")
+    raise InvalidTime(f"{seen(value)} is out of range; allowed: {allowed}")
 
 
 def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -76,9 +80,16 @@ def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ArgumentError(f"{name} {shown(value)}; allowed: a text")
+        raise ArgumentError(f"{name} {seen(value)}; allowed: a text")
     if len(value) > 255 or has_controls(value):
-        raise ArgumentError(f"{name} {shown(value)}; allowed: a text of at most 255 characters, none of control")
+        raise ArgumentError(f"{name} {seen(value)}; allowed: a text of at most 255 characters, none of control")
+    return value
+
+
+def storable(name: str, value: str) -> str:
+    """A text that every database takes, whatever else is in it."""
+    if not value or UNSTORABLE.search(value):
+        raise ArgumentError(f"{name} {seen(value)}; allowed: a text without NUL and half a surrogate pair")
     return value
 
 
@@ -90,13 +101,16 @@ def _model_of(data: Any) -> str | None:
 def _value(column: Any, key: str, value: Any) -> Any:
     """A dict's value as the column's type: dates may come as text."""
     type_ = getattr(column.type, "impl_instance", column.type)  # SQLModel wraps the database's own type
-    if isinstance(value, str) and isinstance(type_, (sa_types.Date, sa_types.DateTime)):
+    if value is not None and isinstance(type_, (sa_types.Date, sa_types.DateTime)):
         kind = datetime if isinstance(type_, sa_types.DateTime) else date
         try:
-            return kind.fromisoformat(value.strip())
+            found = kind.fromisoformat(value.strip()) if isinstance(value, str) else value
         except ValueError:
-            raise InvalidTime(f"{key} {value!r}; allowed: ISO 8601") from None
-    return value
+            found = None
+        if not isinstance(found, date):
+            raise InvalidTime(f"{key} {seen(value)}; allowed: ISO 8601, or a {kind.__name__}")
+        return found
+    return storable(key, value) if isinstance(value, str) and value else value
 
 
 def differs(before: Any, row: Any) -> bool:
@@ -133,6 +147,8 @@ def row_of(app: App, rowObj: Mapping[str, Any], first: str, second: str) -> tupl
             f"rowObj.{first} is {type(data).__name__}, of no model of the app; a dict needs the key `model`"
         )
     if not isinstance(data, Mapping):
+        if _model_of(data) is None:
+            raise ArgumentError(f"rowObj.{first} is {seen(data)}; allowed: a model instance, or a dict of its fields")
         return str(model), data, object_session(data)
     return str(model), _built(app, str(model), data), None
 
@@ -151,14 +167,21 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
     fields = {k: v for k, v in data.items() if k != "model" or v != model}
     known = columns(mapper)
     fields = {k: v for k, v in fields.items() if k in known or k not in mapper.column_attrs}
-    if unknown := sorted(set(fields) - set(known)):
-        raise ArgumentError(f"{model} has no field {', '.join(unknown)}; it has {', '.join(known)}")
+    if unknown := [name for name in fields if name not in known]:
+        raise ArgumentError(f"{model} has no field {', '.join(map(seen, unknown[:5]))}; it has {', '.join(known)}")
     keys = [mapper.get_property_by_column(c).key for c in mapper.primary_key]
     if any(fields.get(k) is None for k in keys):
         raise ArgumentError(f"a row of {model} is named by {', '.join(keys)}; found {', '.join(fields) or 'nothing'}")
     values = {k: _value(known[k].columns[0], k, v) for k, v in fields.items()}
     with Session(app.engine(app.database_of(model))) as session:
-        there = session.get(cls, tuple(values[k] for k in keys))
+        try:
+            there = session.get(cls, tuple(values[k] for k in keys))
+        except (TypeError, ValueError, OverflowError, StatementError) as error:
+            if isinstance(error, OperationalError) or getattr(error, "connection_invalidated", False):
+                raise
+            said = ", ".join(f"{k} {seen(values[k])}" for k in keys)
+            why = str(getattr(error, "orig", None) or error)[:200]  # not the statement, which may not be shown
+            raise ArgumentError(f"{model} has no row with {said}: {why}") from None
         stored = {k: getattr(there, k) for k in known} if there is not None else {}
     return cls(**{**stored, **values})
 

@@ -22,6 +22,7 @@ from .record_pages import SPARE, Key, LedgerPart, RunsPart
 from .rows.handover import app_tag, run_of, run_tags
 from .rows.keys import from_json
 from .rows.ledger import Entry, entries
+from .shape import seen
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
 FIELDS = (
@@ -29,6 +30,8 @@ FIELDS = (
     "message", "url",
 )  # fmt: skip
 YEAR = timedelta(days=366)
+MOST = 1_000_000_000
+"""The largest limit or offset: a database takes no number of any length."""
 Record = dict[str, Any]
 log = logging.getLogger("jittask")
 
@@ -99,8 +102,8 @@ def records(
     """
     _check_status(status)
     for what, value in (("limit", limit), ("offset", offset)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ArgumentError(f"{what} {value!r}; allowed: a whole number of 0 or more")
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
+            raise ArgumentError(f"{what} {seen(value)}; allowed: a whole number from 0 to {MOST:,}")
     if not limit:
         return []
     asked, window = _Asked(name, row, status, start, end), offset + limit
@@ -315,7 +318,7 @@ def link(
     if row is not None:
         template = app.template(name) if name else None
         if not isinstance(template, DateFieldType):
-            raise ArgumentError(f"row {row!r}; allowed: with the name of a date-field task")
+            raise ArgumentError(f"row {seen(row)}; allowed: with the name of a date-field task")
         *_, mine = run_tags(template.fullName, template.model_name, row)
         tag, named = (tag, run_of(template.model_name, row)) if "," in mine else (mine, None)
     if start is not None and end is None:
@@ -325,7 +328,7 @@ def link(
 
 def _check_status(status: str | None) -> None:
     if status is not None and status not in STATUSES:
-        raise ArgumentError(f"status {status!r}; allowed: {', '.join(STATUSES)}")
+        raise ArgumentError(f"status {seen(status)}; allowed: {', '.join(STATUSES)}")
 
 
 def _instant(text: str | None) -> datetime | None:

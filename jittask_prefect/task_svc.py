@@ -13,12 +13,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, delete, update
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from . import clock, records
 from .arguments import arguments as arguments_of
-from .arguments import differs, in_a_session, instant, is_uuid, row_of, text
+from .arguments import differs, in_a_session, instant, is_uuid, row_of, storable, text
 from .elements.app import DEFAULT, App
 from .elements.types import NormalService, check_arguments
 from .errors import ArgumentError, JittaskError, PrefectApiError, UnknownTask
@@ -32,6 +32,7 @@ from .rows.nudge import nudge
 from .rows.plan import Action
 from .running import forced, stop
 from .running.execute import after_return, locate, next_of_row
+from .shape import seen
 
 Result = dict[str, Any]
 P = ParamSpec("P")
@@ -88,7 +89,7 @@ class TaskSvc(NormalService):
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
         """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
         if not isinstance(queryStr, str):
-            raise ArgumentError(f"queryStr {queryStr!r}; allowed: a text")
+            raise ArgumentError(f"queryStr {seen(queryStr)}; allowed: a text")
         wanted = queryStr.casefold()
         return [
             {
@@ -131,7 +132,7 @@ class TaskSvc(NormalService):
         """
         template = self.app.template(fullName)
         if taskType != template.taskType:
-            raise ArgumentError(f"taskType {taskType!r}; {fullName} is of type {template.taskType}")
+            raise ArgumentError(f"taskType {seen(taskType)}; {fullName} is of type {template.taskType}")
         due = instant(startTime, template)
         arguments = arguments_of(argDict)
         check_arguments(template.function(text("funcName", funcName)), arguments, funcName)
@@ -143,9 +144,12 @@ class TaskSvc(NormalService):
             task_id=str(uuid.uuid4()), template=fullName, due=due, created=now,
             func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
         )  # fmt: skip
-        with self.app.engine().begin() as connection:
-            ledger.require(connection, "the app's database")
-            ledger.insert_once(connection, entries, entry.model_dump())
+        try:
+            with self.app.engine().begin() as connection:
+                ledger.require(connection, "the app's database")
+                ledger.insert_once(connection, entries, entry.model_dump())
+        except DataError as error:
+            raise ArgumentError(f"the app's database does not take this task: {str(error.orig)[:200]}") from None
         mine = entries.c.task_id == entry.task_id
         try:
             run = api.create_run(
@@ -236,7 +240,7 @@ class TaskSvc(NormalService):
         run = self.api.run(task_id) if is_uuid(task_id) else None
         name = (run.get("parameters") or {}).get("template") if run else None
         if run is None or name not in self.app.names("tasks") or sync.app_tag(self.app) not in run["tags"]:
-            raise UnknownTask(f"there is no such task: {task_id!r}")
+            raise UnknownTask(f"there is no such task: {seen(task_id)}")
         before = records.status_of_run(run, now)
         if run.get("state_type") in TERMINAL:
             return {"taskId": task_id, "previousStatus": before, "status": before, "changed": False}
@@ -283,6 +287,7 @@ class TaskSvc(NormalService):
         before = rowObj.get("prevData")
         now = clock.now()
         with self._transaction(session, model) as connection:
+            _key(row, connection)
             moved = before is None or differs(before, row)
             actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
         counts = {kind: sum(a.action == kind for a in actions) for kind in ("create", "reschedule", "end", "skip")}
@@ -310,8 +315,7 @@ class TaskSvc(NormalService):
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
-            key = key_of(row, connection.dialect.name)
-            actions = hooks.delete_row(self.app, connection, key, model, clock.now())
+            actions = hooks.delete_row(self.app, connection, _key(row, connection), model, clock.now())
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
     @_in_sentences
@@ -348,15 +352,15 @@ class TaskSvc(NormalService):
             ArgumentError: The status is unknown, or limit or offset is no count.
             PrefectApiError: Prefect cannot be reached.
         """
-        template = self.app.template(fullName) if fullName else None
+        template = self.app.template(fullName) if fullName not in (None, "") else None
         return records.records(
             self.app,
             self.api,
             clock.now(),
             name=template.fullName if template else None,
-            status=status or None,
-            start=instant(startTime, template or self.app) if startTime else None,
-            end=instant(endTime, template or self.app) if endTime else None,
+            status=None if status == "" else status,
+            start=instant(startTime, template or self.app) if startTime not in (None, "") else None,
+            end=instant(endTime, template or self.app) if endTime not in (None, "") else None,
             limit=limit,
             offset=offset,
         )
@@ -386,3 +390,11 @@ class TaskSvc(NormalService):
             hindrance.require(connection, database or "the app's database")
             yield connection
         nudge(self.app, database)
+
+
+def _key(row: Any, connection: Connection) -> str:
+    """The row's key, before anything is written for it."""
+    try:
+        return storable("rowObj: a key", key_of(row, connection.dialect.name))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"rowObj: {str(error)[:200]}") from None

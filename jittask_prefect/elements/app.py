@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from sqlmodel import SQLModel
 
 from ..errors import ConfigError, JittaskError, Problem, UnknownElement
+from ..shape import seen
 from . import check
 from .check import check_rows
 from .config import ModelCfg, read_app, read_json
@@ -104,7 +105,7 @@ class App(Loader):
             element = None
         if not isinstance(element, Meta):
             known = ", ".join(t.fullName for t in self.templates()) or "none"
-            raise UnknownElement(f"{name!r} is no task template of {self.name}; its templates are {known}")
+            raise UnknownElement(f"{seen(name)} is no task template of {self.name}; its templates are {known}")
         return element
 
     def broken(self, name: str, func: str | None = None) -> str | None:

@@ -18,6 +18,7 @@ from ..errors import ArgumentError, ConfigError, Problem, SignatureError, Unknow
 from ..schedule.instants import bound
 from ..schedule.timer import Explained, Series, Timer
 from ..schedule.words import origin
+from ..shape import seen
 from .config import NAME, TaskCfg
 from .own import defined_by
 from .q import Filter
@@ -149,7 +150,7 @@ class Meta:
         if not self._callable(name, found):
             known = ", ".join(sorted(n for n, f in names.items() if self._callable(n, f))) or "none"
             raise UnknownElement(
-                f"{self.fullName}: no function {name!r}; its inner.py has {known}; "
+                f"{self.fullName}: no function {seen(name)}; its inner.py has {known}; "
                 "a service function is written services.X.method"
             )
         return found  # type: ignore[no-any-return]
