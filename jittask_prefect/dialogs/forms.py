@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,6 +79,8 @@ CLEARED = (
 )
 """What a task need not have: an edit may take it away."""
 VERSION = "^[0-9a-f]{16}$"
+_WHERE_EMPTY = re.compile(r"; (?:empty: .*|[^;]* where empty)$")
+"""What an empty field means for a new task; in the form for editing each means unchanged."""
 SHOWN = 100  # of the tasks that may be ended
 
 
@@ -303,9 +306,10 @@ def _code(app: App) -> list[Field]:
 
 def _optional(field: Field) -> Field:
     """In the form for editing nothing is filled in by default: empty means unchanged. A switch cannot be empty."""
+    about = _WHERE_EMPTY.sub("", field.about)
     if field.schema["type"] == "boolean":
-        return choice(field.name, field.title, list(words.SWITCH.values()), field.about)
-    return Field(field.name, field.title, field.schema, field.about)
+        return choice(field.name, field.title, list(words.SWITCH.values()), about)
+    return Field(field.name, field.title, field.schema, about)
 
 
 def _with(known: Iterable[str], used: Iterable[str | None]) -> list[str]:

@@ -226,6 +226,8 @@ def test_the_blank_form_claims_nothing(shop: Make) -> None:
     made = schema(forms.form(s.app, forms.EDIT, s.now))
     assert made["required"] == ["task"]
     assert not [n for n, f in made["properties"].items() if f["type"] == "boolean" or "default" in f]
+    told = {n: f["description"] for n, f in made["properties"].items() if "empty" in f.get("description", "")}
+    assert set(told) == {"task", "clear"}  # of no other field does empty mean something of its own
 
 
 def test_clearing_is_a_choice(shop: Make) -> None:
