@@ -16,6 +16,7 @@ from itertools import islice, repeat
 from math import gcd, lcm, prod
 
 from .cron import FEW_DAYS, FEW_TIMES
+from .day_numbers import day_of_year, later, next_month, week_numbers
 from .rrule_text import FREQS, SECONDS, Numbers, read
 
 TRIES = 20_000
@@ -25,8 +26,6 @@ MOST_CLOCKS = 10_000
 CALENDAR = {"DAILY": 146_097, "WEEKLY": 20_871, "MONTHLY": 4800, "YEARLY": 400}
 """Days, weeks, months and years after which the calendar is the same again: in 400 years."""
 MOST_DAYS = {"DAILY": 1, "WEEKLY": 7, "MONTHLY": 31, "YEARLY": 366}
-
-LAST_ORDINAL = date.max.toordinal()
 
 NONE: Numbers = frozenset()
 
@@ -192,7 +191,7 @@ class RRuleSeries:
         days: Iterator[date],
         low: datetime = datetime.min,
         high: datetime = datetime.max,
-        tries: Iterator[object] = repeat(None),  # noqa: B008  it has no end and no state
+        tries: Iterator[object] | None = None,
     ) -> Iterator[tuple[date, Iterable[time]]]:
         """The days with their clock times; where the rule is finer than a day, at least those within low..high."""
         if self.rule.finer:
@@ -211,7 +210,8 @@ class RRuleSeries:
         for day in days:
             if not first <= day <= last:
                 first, last = self._period(day)
-                deque(islice(tries, (last - first).days // 4), maxlen=0)  # a period costs more than a day
+                if tries is not None:
+                    deque(islice(tries, (last - first).days // 4), maxlen=0)  # a period costs more than a day
                 chosen = self._chosen(first, last, times)
             yield day, chosen.get(day, [])
 
@@ -227,8 +227,8 @@ class RRuleSeries:
         else:
             cycle = 1 if rule.freq == "WEEKLY" else 7
         if rule.finer:
-            return _later(low, lcm(self._step, cycle * 86400) // 86400) or date.max
-        return _later(low, lcm(rule.interval, cycle) * MOST_DAYS[rule.freq]) or date.max
+            return later(low, lcm(self._step, cycle * 86400) // 86400) or date.max
+        return later(low, lcm(rule.interval, cycle) * MOST_DAYS[rule.freq]) or date.max
 
     def _days(self, low: date, high: date, tries: Iterator[object]) -> Iterator[date]:
         """Days of the rule's periods that its day parts allow, before BYSETPOS; at most so many tries are looked at."""
@@ -240,28 +240,28 @@ class RRuleSeries:
             if begin == day:
                 if self._allows(day):
                     yield day
-                begin = _later(day, 1)
+                begin = later(day, 1)
             day = begin
 
     def _in_period(self, day: date) -> date | None:
         """The first day from `day` on that lies in a month and may lie in a period of the rule; None: there is none."""
         rule, first = self.rule, self.start.date()
         if (months := rule.part("BYMONTH")) and day.month not in months:
-            return _next_month(day)
+            return next_month(day)
         if (numbers := rule.part("BYMONTHDAY")) and min(numbers) > 0 and day.day not in numbers:
             number = min((n for n in numbers if n > day.day), default=32)
             fits = number <= monthrange(day.year, day.month)[1]
-            return day.replace(day=number) if fits else _next_month(day)
+            return day.replace(day=number) if fits else next_month(day)
         if rule.finer:
-            return _later(day, self._behind(day) // 86400) if self._step > 86400 else day
+            return later(day, self._behind(day) // 86400) if self._step > 86400 else day
         if rule.interval == 1:
             return day
         if rule.freq == "DAILY":
-            return _later(day, -(day.toordinal() - first.toordinal()) % rule.interval)
+            return later(day, -(day.toordinal() - first.toordinal()) % rule.interval)
         if rule.freq == "WEEKLY":
             begin = first.toordinal() - (first.weekday() - rule.week_start) % 7
             behind = -((day.toordinal() - begin) // 7) % rule.interval
-            return _later(day, behind * 7 - (day.toordinal() - begin) % 7) if behind else day
+            return later(day, behind * 7 - (day.toordinal() - begin) % 7) if behind else day
         if rule.freq == "MONTHLY":
             behind = -((day.year - first.year) * 12 + day.month - first.month) % rule.interval
             month = day.year * 12 + day.month - 1 + behind
@@ -276,13 +276,13 @@ class RRuleSeries:
             if day.day not in numbers and day.day - length - 1 not in numbers:
                 return False
         if numbers := rule.part("BYYEARDAY"):
-            at = _day_of_year(day)
+            at = day_of_year(day)
             if at not in numbers and at - (366 if isleap(day.year) else 365) - 1 not in numbers:
                 return False
         if rule.weekdays and not self._on_weekday(day):
             return False
         numbers = rule.part("BYWEEKNO")
-        return not numbers or not numbers.isdisjoint(_week_numbers(day, rule.week_start))
+        return not numbers or not numbers.isdisjoint(week_numbers(day, rule.week_start))
 
     def _on_weekday(self, day: date) -> bool:
         """Whether BYDAY allows the day: `MO`, or the n-th of the month, or of the year where no month is named."""
@@ -290,13 +290,13 @@ class RRuleSeries:
         if (0, weekday) in self.rule.weekdays:
             return True
         if self.rule.freq == "YEARLY" and not self.rule.part("BYMONTH"):
-            at, length = _day_of_year(day), 366 if isleap(day.year) else 365
+            at, length = day_of_year(day), 366 if isleap(day.year) else 365
         else:
             at, length = day.day, monthrange(day.year, day.month)[1]
         nth, from_end = (at + 6) // 7, -((length - at) // 7 + 1)
         return bool({(nth, weekday), (from_end, weekday)} & self.rule.weekdays)
 
-    def _fine_times(self, day: date, begin: time, end: time, tries: Iterator[object]) -> Iterator[time]:
+    def _fine_times(self, day: date, begin: time, end: time, tries: Iterator[object] | None) -> Iterator[time]:
         """The clock times of an allowed day, at least those within begin..end, of a rule finer than a day."""
         hours, minutes, seconds = (self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
         unit, step, behind = SECONDS[self.rule.freq], self._step, self._behind(day)
@@ -325,19 +325,19 @@ class RRuleSeries:
         origin = (start.hour * 3600 + start.minute * 60 + start.second) // unit * unit
         return ((start.toordinal() - day.toordinal()) * 86400 + origin) % self._step
 
-    def _steps(self, steps: range, tries: Iterator[object]) -> Iterator[int]:
+    def _steps(self, steps: range, tries: Iterator[object] | None) -> Iterable[int]:
         """The steps of a day, without many in hours and minutes that BYHOUR and BYMINUTE leave out."""
         minutes = self._part("BYMINUTE") if self.rule.freq != "HOURLY" else []
         hours = self._part("BYHOUR") or range(24)
-        size = 60 if minutes else 3600
+        counted = repeat(None) if tries is None else tries
         if len(steps) <= len(hours) * len(minutes or (0,)) or not (minutes or self.rule.part("BYHOUR")):
-            yield from (at for at, _ in zip(steps, tries, strict=False))
-            return
+            return steps if tries is None else (at for at, _ in zip(steps, counted, strict=False))
         parts = (h * 3600 + m * 60 for h in hours for m in minutes or (0,))
-        for part, _ in zip(parts, tries, strict=False):
-            begin = max(part + (steps.start - part) % steps.step, steps.start)
-            within = range(begin, min(part + size, steps.stop), steps.step)
-            yield from (at for at, _ in zip(within, tries, strict=False))
+        return (
+            at
+            for part, _ in zip(parts, counted, strict=False)
+            for at, _ in zip(_within(steps, part, 60 if minutes else 3600), counted, strict=False)
+        )
 
     def _chosen(self, first: date, last: date, times: list[time]) -> dict[date, list[time]]:
         """The times that BYSETPOS picks from those of the period first..last, by day."""
@@ -356,7 +356,7 @@ class RRuleSeries:
             return day, day
         if freq == "WEEKLY":
             back = (day.weekday() - self.rule.week_start) % 7
-            return _later(day, -back) or date.min, _later(day, 6 - back) or date.max
+            return later(day, -back) or date.min, later(day, 6 - back) or date.max
         if freq == "MONTHLY":
             return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
         return date(day.year, 1, 1), date(day.year, 12, 31)
@@ -392,28 +392,7 @@ class RRuleSeries:
         return min(most, len(rule.part("BYYEARDAY")) or most)
 
 
-def _week_numbers(day: date, start: int) -> set[int]:
-    """The number of `day`'s week, from the year's first and its last; a week belongs to the year of its fourth day."""
-    middle = day.toordinal() - (day.weekday() - start) % 7 + 3
-    if not 1 <= middle <= date.max.toordinal():
-        return set()
-    at = date.fromordinal(middle)
-    number = (_day_of_year(at) + 6) // 7
-    days = 366 if isleap(at.year) else 365
-    return {number, number - (number + (days - _day_of_year(at)) // 7) - 1}
-
-
-def _day_of_year(day: date) -> int:
-    return day.toordinal() - date(day.year, 1, 1).toordinal() + 1
-
-
-def _next_month(day: date) -> date | None:
-    if (day.year, day.month) == (9999, 12):
-        return None
-    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
-
-
-def _later(day: date, days: int) -> date | None:
-    """Some days later; None where the calendar ends before."""
-    ordinal = day.toordinal() + days
-    return date.fromordinal(ordinal) if 1 <= ordinal <= LAST_ORDINAL else None
+def _within(steps: range, begin: int, size: int) -> range:
+    """The steps from `begin` on, of so many seconds."""
+    first = max(begin + (steps.start - begin) % steps.step, steps.start)
+    return range(first, min(begin + size, steps.stop), steps.step)

@@ -260,13 +260,12 @@ def _fine_differences(timer: Timer, series: Series, windows: list[_Window]) -> N
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
     for window in windows:
-        days = each_day(window.low.date(), window.high.date() - DAY)
-        blocked = {day for day in days if timer.moves.active and timer.moves.blocked(day)}
         for low, high in _gaps(zone, window.low, window.high):
             skipped = list(cycle.wall(low, high))
             taken = set(cycle.wall(high, high + (high - low)))
             window.without.update(skipped)
-            landed = {at + (high - low) for at in skipped if at.date() not in blocked}
+            moves = timer.moves
+            landed = {at + (high - low) for at in skipped if not (moves.active and moves.blocked(at.date()))}
             window.extra |= landed - taken
     if series.stop is not None:
         stop = series.stop

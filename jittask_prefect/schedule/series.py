@@ -16,6 +16,8 @@ from .spec import Repeat
 
 FIRST_LOOK = timedelta(hours=1)
 WIDEST = timedelta(2000)
+NEARBY = 3
+"""Empty windows, each four times as wide, before a search asks where it may go on."""
 DROPPED = "dropped"
 
 
@@ -163,6 +165,7 @@ class Series:
         if self.over is not None and low >= self.over.known.get(self.over.phase, LATEST):
             return None
         width = FIRST_LOOK if isinstance(cycle, Elapsed) or cycle.finer else cycle.pace
+        empty = 0
         while low < last:
             high = min(shifted(low, width), last)
             if self._fine:
@@ -173,7 +176,9 @@ class Series:
                         break
             if found := self._standing(self._plans(low, high), low, high):
                 return self._occurrence(found[0])
-            low, width = self._ahead(high), max(width, min(width * 4, WIDEST))
+            empty += 1
+            low = self._ahead(high) if empty > NEARBY else high
+            width = max(width, min(width * 4, WIDEST))
         if self.over is not None and self.stop is None and self._ahead(begin) >= LATEST:
             self.over.known[self.over.phase] = begin
         return None
