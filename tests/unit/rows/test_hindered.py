@@ -386,31 +386,6 @@ def test_the_facade_says_what_it_lacks_and_leaves_the_session_usable(bills: Shop
     assert svc.saveDateFieldTask({"postData": {"model": "models.Bill", "id": 1, "at": "2026-03-02 10:00"}})["tasks"]
 
 
-def test_a_full_disk_that_takes_the_transaction(shop: Make) -> None:
-    """SQLite may undo the whole transaction then: its owner is told, or the row is saved."""
-    s = shop()
-    s.save(id=1, at=TEN)
-    engine = create_engine(s.app.database_url())
-    cls = s.element("models.Bill")
-    refused: set[int] = set()
-    with Session(engine) as session:
-        pages = session.execute(text("PRAGMA page_count")).scalar_one()
-        session.execute(text(f"PRAGMA max_page_count = {pages}"))
-        for key in range(2, 60):
-            try:
-                session.add(cls(id=key, at=TEN))
-                session.commit()
-            except SQLAlchemyError:
-                session.rollback()
-                refused.add(key)
-    engine.dispose()
-    with s.app.engine().connect() as connection:
-        found = set(connection.execute(text("SELECT id FROM bill")).scalars())
-    assert found == set(range(1, 60)) - refused
-    s.sync("2026-03-02 08:01")
-    assert {int(e.row_key) for e in s.entries(status="pending")} == found
-
-
 def test_an_ordinary_save_makes_two_round_trips_more(bills: Shop, tmp_path: Path) -> None:
     """Savepoint and look in the first, what is written and the release in the second."""
     cls, trips = bills.element("models.Bill"), []

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from shop import Server, Shop
-from sqlalchemy import Connection, event, update
+from sqlalchemy import Connection, create_engine, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
 
 from jittask_prefect.rows.ledger import entries
 
@@ -228,3 +229,28 @@ def test_many_rows_of_one_flush(on: Make) -> None:
     assert sorted(e.row_key for e in s.entries(outcome="superseded")) == ["1", "350", "700"]
     assert sorted(e.row_key for e in s.entries(generation=2)) == ["1", "350", "700"]
     assert s.did() == []
+
+
+def test_a_full_disk_that_takes_the_transaction(shop: Make) -> None:
+    """SQLite may undo the whole transaction then: its owner is told, or the row is saved."""
+    s = shop()
+    s.save(id=1, at=TEN)
+    engine = create_engine(s.app.database_url())
+    cls = s.element("models.Bill")
+    refused: set[int] = set()
+    with Session(engine) as session:
+        pages = session.execute(text("PRAGMA page_count")).scalar_one()
+        session.execute(text(f"PRAGMA max_page_count = {pages}"))
+        for key in range(2, 60):
+            try:
+                session.add(cls(id=key, at=TEN))
+                session.commit()
+            except SQLAlchemyError:
+                session.rollback()
+                refused.add(key)
+    engine.dispose()
+    with s.app.engine().connect() as connection:
+        found = set(connection.execute(text("SELECT id FROM bill")).scalars())
+    assert found == set(range(1, 60)) - refused
+    s.sync("2026-03-02 08:01")
+    assert {int(e.row_key) for e in s.entries(status="pending")} == found
