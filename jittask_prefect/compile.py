@@ -25,6 +25,8 @@ from .schedule.words import describe
 POOL = "jittask"
 POOL_KIND = "jittask"
 SYNC = "jittask.sync"
+QUEUE = "first"
+"""The pool's work queue for the sync and the dialogs: they are quick, and come before all that is overdue."""
 FLOW_FILE = "jittask_flows.py"
 FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""
 
@@ -99,8 +101,9 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
         except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything
             log.error("%s is left out: %s: %s", template.fullName, type(error).__name__, error)
     sync = _entry(app, SYNC, "jittask_sync", "Brings rows and flow runs together, every minute, one at a time.", [])
-    sync |= {"parameters": {}, "paused": False, "schedules": slots.fixed_slots([EVERY_MINUTE])}
-    by_hand: dict[str, Any] = {"parameters": {}, "paused": False, "schedules": []}
+    first = {"work_pool": {"name": POOL, "work_queue_name": QUEUE}, "parameters": {}, "paused": False}
+    sync |= {**first, "schedules": slots.fixed_slots([EVERY_MINUTE])}
+    by_hand: dict[str, Any] = {**first, "schedules": []}
     dialogs = [_entry(app, dialog.name, dialog.function, dialog.about, []) | by_hand for dialog in DIALOGS]
     return [*found, sync, *dialogs]
 

@@ -48,6 +48,9 @@ class Api(Protocol):
     def ensure_pool(self, name: str, kind: str) -> str:
         """Make the work pool where it is missing; the type that it has, which nobody can change."""
 
+    def ensure_queue(self, pool: str, name: str) -> None:
+        """Make a work queue of a pool the first one: its runs are begun before those of all others."""
+
     def pool_kind(self, name: str) -> str | None:
         """The type of a work pool; None where there is none of that name."""
 
@@ -220,6 +223,14 @@ class PrefectApi:
                     return self.ensure_pool(name, kind)
                 raise
         return kind
+
+    def ensure_queue(self, pool: str, name: str) -> None:
+        queues = f"/work_pools/{quote(pool, safe='')}/queues"
+        there = self._call("GET", f"{queues}/{quote(name, safe='')}", missing_ok=True)
+        if there is None:
+            self._call("POST", f"{queues}/", json={"name": name, "priority": 1})
+        elif there["priority"] != 1:
+            self._call("PATCH", f"{queues}/{quote(name, safe='')}", json={"priority": 1})
 
     def pool_kind(self, name: str) -> str | None:
         found = self._call("GET", f"/work_pools/{quote(name, safe='')}", one(POOL), missing_ok=True)

@@ -129,6 +129,7 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
             api.ping()  # raises where it is not this deployment that is refused
             changes.append(Change(name, "refused", str(error)))
     fill_forms(app, api, there, now)
+    _keep_queue(api, there.get(compile.SYNC))
     tasks = {*app.names("tasks"), compile.SYNC, *(dialog.name for dialog in DIALOGS)}
     for name in [
         n for n in set(known) - set(left) if n in tasks or not app.gone(n)
@@ -211,6 +212,13 @@ def _restored(
             api.ping()
             changes.append(Change(name, "not restored", str(error)))
     return ({**there, **api.deployments(app_tag(app))} if changes else there), changes
+
+
+def _keep_queue(api: Api, sync: Deployment | None) -> None:
+    """Keep the sync's queue in front: `prefect deploy` makes a queue that is missing as the last one."""
+    pool = sync.get("work_pool_name") if sync is not None else None
+    if sync is not None and pool and sync.get("work_queue_name") == compile.QUEUE:
+        api.ensure_queue(pool, compile.QUEUE)
 
 
 def _due(template: Meta, after: datetime, now: datetime) -> list[datetime]:

@@ -26,7 +26,8 @@ from .rows.sync import app_tag
 from .schedule.slots import SLUGS
 
 FIELDS = (
-    "description", "tags", "entrypoint", "parameters", "paused", "work_pool_name", "pull_steps", "schedules",
+    "description", "tags", "entrypoint", "parameters", "paused", "work_pool_name", "work_queue_name", "pull_steps",
+    "schedules",
 )  # fmt: skip
 OUTER = ("slug", "active", "parameters")
 KEPT = ("description", "tags", "parameters", "paused", "schedules")
@@ -64,6 +65,7 @@ def deploy(app: App, api: Api, now: datetime, *, prune: bool = False, only: Coll
     written = {d["name"]: d for d in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]}
     wanted = {d["name"]: d for d in compile.deployments(app, now) if only is None or d["name"] in only}
     api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    api.ensure_queue(compile.POOL, compile.QUEUE)
     there = present(app, api, wanted)
     root, done = compile.root_of(app), Deployed()
     for name, entry in wanted.items():
@@ -160,13 +162,16 @@ def differences(wanted: Deployment, there: Deployment, root: Path) -> list[str]:
 
 def of_file(entry: Deployment, root: Path) -> dict[str, Any]:
     """The fields of a deployment as prefect.yaml has them, comparable with `of_server`."""
+    pool = entry["work_pool"]
     return {
         "description": entry["description"].strip(),
         "tags": sorted(entry["tags"]),
         "entrypoint": entry["entrypoint"],
         "parameters": entry["parameters"],
         "paused": entry["paused"],
-        "work_pool_name": entry["work_pool"]["name"],
+        "work_pool_name": pool["name"],
+        # Where none is named, the queue is the team's to choose.
+        **({"work_queue_name": pool["work_queue_name"]} if "work_queue_name" in pool else {}),
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(root)}}],
         "schedules": sorted(_slot(slot) for slot in entry["schedules"]),
     }
@@ -217,6 +222,8 @@ def bring(api: Api, wanted: Deployment, there: Deployment, root: Path, only: Ite
     names = [name for name in differences(wanted, there, root) if name in only]
     want, have = of_file(wanted, root), of_server(there)
     body = {name: want[name] for name in names if name != "schedules"}
+    if "work_queue_name" in names:  # alone the server would look for a queue of no pool
+        body.setdefault("work_pool_name", there.get("work_pool_name"))
     if "schedules" in names:
         for slot in there.get("schedules") or []:
             if slot.get("slug") is None or (slot["active"] and slot["slug"] not in SLUGS):

@@ -115,6 +115,9 @@ class FakePrefect:
         self.pools[name] = kind
         return kind
 
+    def ensure_queue(self, pool: str, name: str) -> None:
+        self._called("ensure_queue")
+
     def pool_kind(self, name: str) -> str | None:
         self._called("pool_kind")
         return self.pools.get(name)
@@ -138,6 +141,7 @@ class FakePrefect:
                 **entry,
                 "id": known.get("id") or str(uuid.uuid4()),
                 "work_pool_name": entry["work_pool"]["name"],
+                "work_queue_name": entry["work_pool"].get("work_queue_name", "default"),
                 "pull_steps": [{"prefect.deployments.steps.set_working_directory": directory}],
                 "schedules": [_as_api(slot) for slot in entry["schedules"]],
             }

@@ -42,7 +42,7 @@ T = TypeVar("T")
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 KNOWN_SECONDS = 5.0  # that a deployment's entrypoint and job variables are remembered
 LIMIT = 8  # runs at a time, where nobody says otherwise; the sync has a place beside them
-SYNC = ":jittask_sync"  # how its entrypoint ends
+SYNC = (":jittask_sync", ":jittask_end_task")  # how an entrypoint ends that has a place beside the tasks
 # On a server with SQLite, several runs that begin and end beside each other are slower than one after the other. One
 # that has been at it for a while hardly asks the server for anything, and must not keep the others waiting.
 SQLITE_PACE, PACE = 1, 2

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
-from place import SCRIPTS, Place, iso, scheduled
+from place import SCRIPTS, Place, deploy_here, iso, scheduled
 
 from jittask_prefect import clock, compile, rollout
 from jittask_prefect.embedded import ServerInfo
@@ -60,6 +60,31 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(place:
     assert [n for n in wanted if rollout.differences(wanted[n], there[n], compile.root_of(place.app))] == []
     assert there["tasks.DeployOff"]["paused"] and not there["tasks.DeployTuesdays"]["paused"]
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], "what `prefect deploy` made is what `jittask deploy` wants"
+
+
+def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -> None:
+    """`prefect deploy` makes the sync's work queue as the last one; the first sync makes it the first one."""
+    now = clock.now().replace(second=0, microsecond=0)
+    place.change("tasks/DeployMany", timerCfg={"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "minute"}})
+    place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    file = compile.write(place.app, now)
+    deploy_here(place.api, file, [entry["name"] for entry in yaml.safe_load(file.read_text())["deployments"]])
+    there = place.deployments()
+    queues = {name: found["work_queue_name"] for name, found in there.items()}
+    assert {name for name, queue in queues.items() if queue == compile.QUEUE} == {
+        name for name in there if name.startswith("jittask.")
+    }
+    place.sync()
+    overdue, late = there["tasks.DeployMany"]["id"], now - timedelta(minutes=220)
+    place.api.fill_schedule(overdue, late, until=now - timedelta(minutes=5))
+    place.api.fill_schedule(there[compile.SYNC]["id"], now, until=now)
+    due = place.api._call(
+        "POST",
+        f"/work_pools/{compile.POOL}/get_scheduled_flow_runs",
+        json={"scheduled_before": clock.now().isoformat()},
+    )
+    assert len(due) == 200 and sum(each["flow_run"]["deployment_id"] == overdue for each in due) > 190
+    assert due[0]["flow_run"]["deployment_id"] == there[compile.SYNC]["id"]
 
 
 def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(place: Place) -> None:

@@ -331,7 +331,7 @@ def test_older_copies_of_either_database(tmp_path: Path, monkeypatch: pytest.Mon
         assert {f"2 {due[7]:%H:%M}", f"4 {due[4]:%H:%M}", f"5 {due[5]:%H:%M}"} <= set(found(place, "SCHEDULED"))
         assert found(place, "CANCELLED") == [f"2 {due[2]:%H:%M}", f"3 {due[3]:%H:%M}"]
         [again] = [r for r in place.runs(NAME, "SCHEDULED") if r["name"].startswith("WorldItem 1 ")]
-        assert ran_run(place, again["id"], one.task_id, later).message == "not run: the task is completed"
+        assert ran_run(place, again["id"], one.task_id, later).outcome == "skipped"
         assert (tmp_path / "app" / "done").read_text() == "1 9 "
         place.app.close()
     refresh_settings()
