@@ -30,7 +30,7 @@ from .rows.nudge import leave
 from .rows.tables import upgrade
 from .running.asked import Asked, Refusals, asked
 from .running.batch import execute_batch, record_batch
-from .running.begin import by_itself
+from .running.begin import label_of
 from .running.execute import Outcome, Run, execute
 from .task_svc import TaskSvc
 from .wiring import App
@@ -337,7 +337,7 @@ class FakePrefect:
             return [outcome for _, outcome in ended.tasks]
         outcome = execute(app, name, of.task_id, this, lambda: now)
         kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
-        if why := by_itself(outcome):
+        if why := label_of(outcome):
             self.mark(run["id"], why)
         self._state(run, kind, None, outcome.message)
         return [outcome]

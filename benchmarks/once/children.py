@@ -20,7 +20,7 @@ from jittask_prefect import App, clock
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.rows import claims, hooks, ledger, nudge, sync
 from jittask_prefect.running.batch import execute_batch, record_batch
-from jittask_prefect.running.begin import by_itself
+from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, after_return, execute, me, next_of_row
 from jittask_prefect.task_svc import TaskSvc
 
@@ -116,7 +116,7 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
     kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
     if outcome.outcome == "failed":
         context.note("exception", "task", outcome.message, "")
-    if why := by_itself(outcome):
+    if why := label_of(outcome):
         api.mark(run["id"], why)
     api.set_state(run["id"], kind, message=outcome.message, force=True)
 

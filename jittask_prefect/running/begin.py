@@ -50,7 +50,7 @@ REPLACED = f"{FORCED}: a later execution replaces it"
 TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
 
 
-def by_itself(outcome: Outcome) -> str | None:
+def label_of(outcome: Outcome) -> str | None:
     """Why a flow run ends by itself without the function, for its label; None where the function ran, or was ended."""
     if outcome == TAKEN:
         return "taken"

@@ -44,7 +44,7 @@ from ..rows.stuck import SYNC, enter
 from . import forced, wire
 from .asked import Refusals, asked
 from .batch import execute_batch, record_batch
-from .begin import REPLACED, TAKEN, Outcome, Run, by_itself
+from .begin import REPLACED, TAKEN, Outcome, Run, label_of
 from .execute import execute, locate, me
 from .task import after_return, next_of_row
 from .turn import Wait, look, of_batch, of_task
@@ -109,7 +109,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             logger.warning(outcome.message)
         if outcome.result is not None:
             logger.info("result: %s", to_json(outcome.result))
-        if why := by_itself(outcome):
+        if why := label_of(outcome):
             await asyncio.to_thread(_mark, app, this.id, why)
         return state_of(outcome)
 

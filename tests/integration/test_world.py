@@ -24,7 +24,7 @@ from jittask_prefect.embedded import Embedded, ServerInfo
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api import PrefectApi
 from jittask_prefect.prefect_server import refresh_settings
-from jittask_prefect.running.begin import by_itself
+from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, execute
 from jittask_prefect.testing import build_app
 
@@ -262,7 +262,7 @@ def ran_run(place: Place, run_id: str, task_id: str, at: datetime) -> Outcome:
     place.api.set_state(run_id, "RUNNING", force=True)
     outcome = execute(place.app, NAME, task_id, Run(run_id, at), lambda: at)
     kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
-    if why := by_itself(outcome):
+    if why := label_of(outcome):
         place.api.mark(run_id, why)
     place.api.set_state(run_id, kind, message=outcome.message, force=True)
     return outcome

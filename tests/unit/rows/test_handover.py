@@ -14,7 +14,7 @@ from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.rows import handover, ledger, reconcile
-from jittask_prefect.running.begin import TAKEN, by_itself
+from jittask_prefect.running.begin import TAKEN, label_of
 
 Make = Callable[..., Shop]
 FAR = datetime(2026, 3, 2, 20)  # the shop's clock shows 08:00
@@ -91,7 +91,7 @@ def test_a_run_whose_process_was_refused_is_no_persons_cancel(shop: Make) -> Non
     s.save(id=1, at=NEAR)
     s.sync()
     [entry] = s.entries()
-    s.api.mark(str(entry.flow_run_id), str(by_itself(TAKEN)))
+    s.api.mark(str(entry.flow_run_id), str(label_of(TAKEN)))
     s.api.set_state(str(entry.flow_run_id), "CANCELLED", message=TAKEN.message)
     s.sync("2026-03-02 08:01")
     [again] = s.entries()
