@@ -270,7 +270,7 @@ def test_a_result_of_an_earlier_version_is_read() -> None:
 @pytest.mark.parametrize("key", ["9" * 400, "9" * 5000, "9223372036854775808", "1.5", "\ud800", ""], ids=range(6))
 def test_a_key_that_no_database_holds(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError):
-        key_value(write(tmp_path).getElement("models.Contract"), key)
+        key_value(write(tmp_path).getElement("models.Contract"), key, "sqlite")
 
 
 # Times
