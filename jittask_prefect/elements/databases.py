@@ -137,7 +137,8 @@ class Databases:
         """A database session; inside a row task, the row's own: what it commits holds with the task's completion."""
         current = ROW_SESSION.get()
         if current is not None and current.get_bind().engine is self.engine(database):
-            yield current
+            with current.block():
+                yield current
             return
         with Session(self.engine(database)) as session:
             yield session

@@ -47,6 +47,7 @@ class RowTransaction:
     Attributes:
         raw: The pool's connection.
         committed: The function has committed: the point is there.
+        written: Something was written since the last commit or rollback.
         lost: What the function committed is gone, and the task must not complete.
         given_up: The function did not return in time, and gets no statement through any more.
     """
@@ -54,12 +55,12 @@ class RowTransaction:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.raw: Any = engine.raw_connection()
-        self.committed = self.lost = self.given_up = False
+        self.committed = self.written = self.lost = self.given_up = False
         self._ending = self._over = False
 
     def begin(self) -> None:
         """Another row's turn."""
-        self.committed = self.lost = self._ending = self._over = False
+        self.committed = self.written = self.lost = self._ending = self._over = False
 
     def connection(self) -> Connection:
         """A connection for a session's transaction.
@@ -75,6 +76,7 @@ class RowTransaction:
 
     def commit(self) -> None:
         """Set the point, or, where the task ends, commit."""
+        self.written = False
         if self._ending:
             if self.committed:
                 self._at_point("RELEASE SAVEPOINT")
@@ -90,6 +92,7 @@ class RowTransaction:
 
     def rollback(self) -> None:
         """Undo what was done since the point."""
+        self.written = False
         if self.committed and not self.lost and self.raw.is_valid:
             self._at_point("ROLLBACK TO SAVEPOINT")
         elif self.raw.is_valid:
@@ -216,10 +219,12 @@ class _Connection(Connection):
     def execute(self, statement: Any, *args: Any, **keys: Any) -> Any:
         if isinstance(statement, TextClause):
             _no_end(statement.text)
+        self._of.written = self._of.written or not getattr(statement, "is_select", False)
         return super().execute(statement, *args, **keys)
 
     def exec_driver_sql(self, statement: str, *args: Any, **keys: Any) -> Any:
         _no_end(statement)
+        self._of.written = True
         return super().exec_driver_sql(statement, *args, **keys)
 
 
@@ -246,6 +251,22 @@ class RowSession(Session):
         if not nested and now is not None and now.origin is SessionTransactionOrigin.AUTOBEGIN:
             self.commit()
         return super().begin(nested)
+
+    @contextmanager
+    def block(self) -> Iterator[None]:
+        """A `with app.session()` of the function: an error that leaves the block undoes the block since its last commit.
+
+        Uncommitted changes from before the block stay; only with such changes the block needs a savepoint.
+        """
+        before = self.row_transaction.written or bool(self.new or self.dirty or self.deleted)
+        savepoint = self.begin_nested() if before else None
+        try:
+            yield
+        except BaseException:
+            (savepoint if savepoint is not None and savepoint.is_active else self).rollback()
+            raise
+        if savepoint is not None and savepoint.is_active:
+            savepoint.commit()
 
     def finish(self) -> None:
         """The real commit."""

@@ -102,6 +102,32 @@ def test_a_function_written_for_an_ordinary_session(shop: Make, url: Url, kind: 
         assert bills(s, key) == expected[key], steps[key]
 
 
+@pytest.mark.parametrize("kind", SERVERS)
+def test_an_error_that_leaves_a_block_undoes_the_block(shop: Make, url: Url, kind: str) -> None:
+    """And nothing that was written before the block or committed in it, when the function catches the error."""
+
+    def work(row: Any, _: Any, app: Any) -> None:
+        if row.id > 1:
+            row.count = 7
+        with suppress(KeyError), app.session() as s:
+            s.add(type(row)(id=1000 * row.id + 1, status="first"))
+            if row.id == 3:
+                s.commit()
+            s.add(type(row)(id=1000 * row.id + 2, status="second"))
+            s.flush()
+            if row.id < 4:
+                raise KeyError
+
+    s = due(shop, url(kind), work, 4)
+    assert [o.status for o in s.work()] == ["completed"] * 4
+    assert [[(status, count) for _, status, count in bills(s, key)] for key in range(1, 5)] == [
+        [("open", 0)],
+        [("open", 7)],
+        [("open", 7), ("first", 0)],
+        [("open", 7), ("first", 0), ("second", 0)],
+    ]
+
+
 # What an ordinary session shares with nobody
 
 
