@@ -254,7 +254,7 @@ class RowSession(Session):
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """A `with app.session()` of the function: an error that leaves the block undoes the block since its last commit.
+        """A `with app.session()` of the function: an error that leaves the block undoes it since its last commit.
 
         Uncommitted changes from before the block stay; only with such changes the block needs a savepoint.
         """
