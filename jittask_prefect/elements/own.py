@@ -46,7 +46,8 @@ def method(service: object, name: str, folder: Path) -> Any:
     """
     if name.startswith("_"):
         return None
-    found = inspect.getattr_static(service, name, None)
+    # What a test puts in the place of a method, on the instance, is called as the method is.
+    found = inspect.getattr_static(type(service), name, None) or inspect.getattr_static(service, name, None)
     return getattr(service, name) if defined_by(found, folder, _home(type(service))) else None
 
 

@@ -151,6 +151,11 @@ def test_what_a_service_inherits_or_holds_is_no_service_function(app: App, name:
     assert app.getElement("services.OwnSvc").opened == []
 
 
+def test_a_method_that_a_test_replaces_is_called(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.getElement("services.OwnSvc"), "send", dict)
+    assert app.service_function("services.OwnSvc.send")() == {}
+
+
 def test_a_service_whose_class_is_the_team_s(app: App) -> None:
     """An element's module may import its class: then that class's own methods are the app's."""
     assert app.service_function("services.TeamSvc.send")() == "team"
