@@ -145,7 +145,10 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
     finally:
         claims.claim = real
     record_batch(context.api, run["id"], ended)
-    context.api.set_state(run["id"], "FAILED" if ended.failed else "COMPLETED", message=str(ended), force=True)
+    kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
+    if kind == "CANCELLED":
+        context.api.mark(run["id"], "skipped")
+    context.api.set_state(run["id"], kind, message=str(ended), force=True)
 
 
 def executor(

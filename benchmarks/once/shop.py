@@ -179,6 +179,7 @@ class Memory:
             "runs",
             "count_runs",
             "set_state",
+            "mark",
             "delete_run",
             "put_table",
             "table",
