@@ -19,7 +19,7 @@ from measure import line, scale, workplace
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "elements"))
 
 import sqlalchemy as sa
-from hostile import loaded, look, random_app, random_comparison, random_filter, random_task
+from bad_files import loaded, look, random_app, random_comparison, random_filter, random_task
 from sqlmodel import Session, select
 from test_q import Base, Order
 

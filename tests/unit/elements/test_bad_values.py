@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from app_files import APP, DAILY, PLAIN, REMIND, only, patched, write
-from hostile import NOW, loaded, look, random_app, random_task, raw
+from bad_files import NOW, loaded, look, random_app, random_task, raw
 
 from jittask_prefect import App, ConfigError, JittaskError
 from jittask_prefect.rows.keys import from_json, key_value, to_json
