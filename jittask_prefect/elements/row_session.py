@@ -31,7 +31,11 @@ TEXT = (
     "use the session's commit() and rollback()"
 )
 OTHER = "{} of the row's connection takes it from the row's task: take a connection of your own from app.engine()"
-_ENDS = re.compile(r"\s*(commit|end|abort|begin|start\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b", re.IGNORECASE)
+_ENDS = re.compile(
+    r"(commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b", re.IGNORECASE
+)
+# Quoted texts and names, and comments: nothing in them is a statement. PostgreSQL's bodies in dollars too.
+_NO_WORDS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 ROW_SESSION: ContextVar[RowSession | None] = ContextVar("jittask_row_session", default=None)
@@ -172,6 +176,10 @@ class _Driver:
     def detach(self) -> None:
         raise RowSessionError(OTHER.format("detach()"))
 
+    def executescript(self, script: str) -> None:
+        """sqlite3 commits before a script, whatever stands in it."""
+        raise RowSessionError(TEXT.format("executescript()"))
+
     def _close_special(self, **_how: Any) -> None:
         """SQLAlchemy's `close` after a rollback."""
 
@@ -228,9 +236,10 @@ class _Connection(Connection):
         return super().exec_driver_sql(statement, *args, **keys)
 
 
-def _no_end(statement: str) -> None:
-    if _ENDS.match(statement):
-        raise RowSessionError(TEXT.format(statement.strip()))
+def _no_end(text: str) -> None:
+    """Refuse a text in which a statement ends the transaction."""
+    if any(_ENDS.match(statement.strip()) for statement in _NO_WORDS.sub(" ", text).split(";")):
+        raise RowSessionError(TEXT.format(text.strip()[:200]))
 
 
 class RowSession(Session):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,6 +13,8 @@ from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from ..errors import JittaskError
 from .codes import ABORTED, MYSQL_DEADLOCK, MYSQL_LOCK_WAIT, NO_SAVEPOINT, code
 from .prepared import wrapped
+
+_ROLLBACKS = count()
 
 
 class TransactionLost(JittaskError, PendingRollbackError):
@@ -57,6 +60,8 @@ class Apart:
         self._cursor: Any = None
         at_once = None if connection.dialect.is_async else getattr(driver, "pipeline", None)
         self._trip: Callable[[], AbstractContextManager[Any]] = at_once or nullcontext  # psycopg: one round trip
+        # In a pipeline that fails, psycopg takes for prepared what the server never saw.
+        self._how = {"prepare": False} if at_once else {}
 
     def __enter__(self) -> Apart:
         return self
@@ -106,7 +111,8 @@ class Apart:
         try:
             if self._open:
                 self._open = False
-                self._say("ROLLBACK TO SAVEPOINT jittask")
+                # A text that psycopg has not seen yet: only then it forgets all that it takes for prepared.
+                self._say(f"ROLLBACK TO SAVEPOINT jittask -- {next(_ROLLBACKS)}")
                 self._say("RELEASE SAVEPOINT jittask")
                 return
             lost = isinstance(error, DBAPIError) and code(error) != MYSQL_DEADLOCK and self._is_gone(error)
@@ -143,6 +149,6 @@ class Apart:
     def _say(self, statement: str) -> None:
         self._cursor = self._cursor or self._raw.cursor()
         try:
-            self._cursor.execute(statement)
+            self._cursor.execute(statement, **self._how)
         except self._connection.dialect.loaded_dbapi.Error as error:
             raise wrapped(self._connection, statement, error) from error

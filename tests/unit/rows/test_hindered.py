@@ -151,6 +151,26 @@ def test_a_role_without_a_right_loses_no_row(
     each_runs_once(bills)
 
 
+def test_a_hook_that_fails_at_any_age_of_a_connection(bills: Shop) -> None:
+    """psycopg prepares a statement at its sixth use, also in a pipeline of which the server sees the beginning only."""
+    cls = bills.element("models.Bill")
+    expected = dict.fromkeys(BEFORE, TEN)
+    for good in range(8):
+        with engine_of(bills, "-clock_timeout=20") as engine, engine_of(bills) as other, Session(engine) as session:
+            first = 100 * (good + 1)
+            for key in range(first, first + good + 4):
+                with other.connect() as locks:
+                    if key >= first + good:
+                        locks.execute(text("LOCK TABLE jittask_ledger IN SHARE MODE"))
+                    session.add(cls(id=key, at=ELEVEN))
+                    session.commit()
+                expected[key] = ELEVEN
+            session.add(cls(id=first + 50, at=ELEVEN))
+            session.commit()
+            expected[first + 50] = ELEVEN
+    assert stored(bills) == expected
+
+
 def test_the_right_to_delete_is_not_needed(bills: Shop, caplog: pytest.LogCaptureFixture) -> None:
     grants = ("GRANT SELECT, INSERT, UPDATE ON jittask_ledger", "GRANT SELECT ON jittask_state")
     with role(bills, *grants) as name, engine_of(bills, f"-crole={name}") as engine:

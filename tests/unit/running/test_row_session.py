@@ -172,7 +172,8 @@ def test_an_async_function_commits_and_closes(shop: Make, url: Url) -> None:
 @pytest.mark.parametrize("kind", SERVERS)
 def test_the_end_of_the_transaction_as_text_is_refused(shop: Make, url: Url, kind: str) -> None:
     """The task fails with a sentence that says what to use, and nothing of it is kept; savepoints are no end."""
-    said = ["COMMIT", " rollback", "START  TRANSACTION", "begin", "ROLLBACK TO SAVEPOINT mine"]
+    said = ["COMMIT", " rollback", "START  TRANSACTION", "begin", "/* by */ -- hand\nCOMMIT", "SELECT ';'; ROLLBACK"]
+    said += ["ROLLBACK /* COMMIT */ TO SAVEPOINT mine"]
 
     def work(row: Any, s: Any, app: Any) -> None:
         row.count = 7
@@ -184,8 +185,8 @@ def test_the_end_of_the_transaction_as_text_is_refused(shop: Make, url: Url, kin
     s.work()
     *refused, last = s.entries()
     assert all("use the session's commit() and rollback()" in entry.message for entry in refused)
-    assert [(last.status, b) for b in bills(s, 5)] == [("completed", (5, "open", 7))]
-    assert [bills(s, key) for key in range(1, 5)] == [[(key, "open", 0)] for key in range(1, 5)]
+    assert [(last.status, b) for b in bills(s, 7)] == [("completed", (7, "open", 7))]
+    assert [bills(s, key) for key in range(1, 7)] == [[(key, "open", 0)] for key in range(1, 7)]
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
