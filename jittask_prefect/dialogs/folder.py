@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,7 @@ def _replace(file: Path, content: bytes) -> None:
         ConfigError: It cannot be written.
     """
     file = file.resolve()
-    spare = file.with_name(f".{file.name}.new-{os.getpid()}")
+    spare = file.with_name(f".{file.name}.new-{os.getpid()}-{threading.get_ident()}")
     try:
         with spare.open("wb") as written:
             written.write(content)

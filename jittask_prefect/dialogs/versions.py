@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,10 @@ def remember(template: Meta) -> None:
         return
     known.pop(version, None)
     known[version] = _parts(template)
-    spare = file.with_name(f".{file.name}.{os.getpid()}")
+    spare = file.with_name(f".{file.name}.{os.getpid()}-{threading.get_ident()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.parent.mkdir(mode=0o700, exist_ok=True)
+        file.parent.mkdir(exist_ok=True)
         spare.write_text(json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8")
         spare.replace(file)
     except OSError as error:  # a folder that is only read: a refusal has less to say

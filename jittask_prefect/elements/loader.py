@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import InvalidRequestError
 from sqlmodel import SQLModel
 
-from ..errors import ConfigError, Problem, UnknownElement
+from ..errors import ConfigError, JittaskError, Problem, UnknownElement
 from ..schedule.calendar import CalendarCfg
 from ..schedule.timer import Timer
 from ..shape import seen, shown
@@ -39,7 +39,7 @@ from .config import (
     read_task,
 )
 from .databases import Databases
-from .registry import evict_tables, register
+from .registry import evict_tables, register, unsound
 from .types import DateFieldType, Meta, NormalService, NormalType
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class Loader(Databases, Calendars):
         self._prefix = modules
         self._elements: dict[str, Any] = {}
         self._loading: list[str] = []
+        self._related = False  # a model was loaded whose relationships are still to be looked at
+        self._unsound: dict[str, ConfigError] = {}  # models whose relationships lead nowhere
         self._modules: dict[tuple[str, str], ModuleType] = {}
 
     def names(self, folder: str) -> list[str]:
@@ -129,7 +131,26 @@ class Loader(Databases, Calendars):
                     self._elements[name] = self._load(name)
                 finally:
                     self._loading.pop()
+                if not self._loading and self._related:
+                    self._configure()
+                if name in self._unsound:
+                    raise self._unsound[name]
             return self._elements[name]
+
+    def _configure(self) -> None:
+        """Load all models, which relationships name, and take away those whose relationships lead nowhere."""
+        self._related = False
+        self._loading.append("")
+        try:
+            for name in self.names("models"):
+                with suppress(JittaskError):
+                    self.getElement(name)
+        finally:
+            self._loading.pop()
+            self._related = False
+        for name, error in unsound(cast("App", self)).items():
+            self._elements.pop(name, None)
+            self._unsound[name] = self._broken(name, "model", error)
 
     def forget(self, name: str) -> None:
         """Load a task template anew at its next use: its files have changed."""
@@ -205,6 +226,8 @@ class Loader(Databases, Calendars):
         return self._class(name, "type", base)
 
     def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
+        if name in self._unsound:
+            raise self._unsound[name]
         cfg = ModelCfg.read(raw)
         if cfg.type != "models.NormalType":
             raise ConfigError(Problem("", "type", cfg.type, "models.NormalType"))
@@ -214,7 +237,9 @@ class Loader(Databases, Calendars):
         found = self._class(name, "model", SQLModel)
         if sa_inspect(found, raiseerr=False) is None:
             raise ConfigError(Problem("", "model.py", f"class {found.__name__}", "a class with table=True"))
-        register(found, cast("App", self), name, own=found.__module__.startswith(f"{self._prefix}."))
+        own = found.__module__.startswith(f"{self._prefix}.")
+        register(found, cast("App", self), name, own=own)
+        self._related = self._related or (own and bool(found.__sqlmodel_relationships__))
         return found
 
     def _load_service(self, name: str, raw: Any, kind: str) -> Any:
@@ -228,7 +253,9 @@ class Loader(Databases, Calendars):
         try:
             instance: Any = found(self) if isinstance(built_in, type) and issubclass(found, built_in) else found()
             instance.app = self
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise self._broken(name, "service", error) from error
         return instance
 
@@ -244,7 +271,9 @@ class Loader(Databases, Calendars):
             made: Meta = type_(cast("App", self), name, raw, cfg, timer)
         except ConfigError:
             raise
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ConfigError(
                 Problem("", "type", f"{kind}, which fails: {_said(error)}", "a Type that works")
             ) from error
@@ -305,7 +334,10 @@ class Loader(Databases, Calendars):
             try:
                 spec.loader.exec_module(module)
                 return module
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                sys.modules.pop(known, None)
+                raise
+            except BaseException as error:  # SystemExit, asyncio's CancelledError, a skip of pytest's
                 sys.modules.pop(known, None)
                 again = (
                     not last

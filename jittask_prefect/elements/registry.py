@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import clsregistry
+from sqlalchemy.orm import class_mapper, clsregistry, configure_mappers
 from sqlmodel import SQLModel
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MODELS: dict[type[Any], tuple[App, str]] = {}
 # SQLAlchemy has no public way to do so; 2.1 gave the function an underscore.
 _remove_class: Any = getattr(clsregistry, "_remove_class", None) or getattr(clsregistry, "remove_class")  # noqa: B009
+_FAILED = "_configure_failed"  # of a mapper: why it could not be configured; there is no public name for it
 _OWN: WeakSet[type[Any]] = WeakSet()  # those that an element's file defines; others are the team's own
 
 
@@ -51,6 +52,30 @@ def forget_all(app: App) -> None:
     for model, (owner, _) in list(_MODELS.items()):
         if owner is app:
             _forget(model)
+
+
+def unsound(app: App) -> dict[str, Exception]:
+    """Configure SQLAlchemy's mappers, and take away the app's own models that fail: they would fail the others.
+
+    Returns:
+        By the full name of the model, why it cannot be configured.
+    """
+    found: dict[str, Exception] = {}
+    while True:
+        try:
+            configure_mappers()
+            return found
+        except Exception:  # noqa: BLE001  a lambda in a relationship may raise anything
+            own = [(m, name) for m, (owner, name) in _MODELS.items() if owner is app and m in _OWN]
+            failed = {m: (name, why) for m, name in own if (why := getattr(class_mapper(m, False), _FAILED, None))}
+            if not failed:
+                return found  # a class of the team's: whoever uses it is told by SQLAlchemy
+            for model, (name, why) in failed.items():
+                found[name] = why
+                manager, registry = class_mapper(model, False).class_manager, model._sa_registry
+                _forget(model)
+                registry._dispose_manager_and_mapper(manager)
+                registry._managers.pop(manager, None)
 
 
 def evict_tables(app: App, module: str, message: str) -> bool:

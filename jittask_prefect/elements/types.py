@@ -158,7 +158,7 @@ class Meta:
     def _callable(self, name: str, found: object) -> bool:
         """Whether a task may call this of its inner.py; `customFunc` may be an import: its name is all it says."""
         if name == CUSTOM:
-            return inspect.isfunction(found)
+            return callable(found) and not isinstance(found, type)
         return bool(NAME.fullmatch(name)) and not name.startswith("_") and defined_by(found, self.app.path)
 
     def handle(self, task: Task) -> Any:
@@ -178,7 +178,11 @@ class Meta:
         inner = self.cfg.funcType == "Inner"
         file, key = (f"{self.fullName.replace('.', '/')}/inner.py", "customFunc") if inner else ("", "func")
         try:
-            self._check_signature(self.getFunc(), key)
+            func = self.getFunc()
+            if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+                allowed = "a function without `yield`, which runs when it is called"
+                raise SignatureError(Problem("", key, f"{_shape(func)} with `yield`", allowed))
+            self._check_signature(func, key)
         except UnknownElement as error:
             found = "nothing" if inner else str(self.cfg.func)
             raise ConfigError(Problem(file, key, found, f"a function that is there ({error})")) from None
@@ -187,7 +191,7 @@ class Meta:
 
     def _check_signature(self, func: Function, key: str) -> None:
         try:
-            inspect.signature(func).bind(**self.cfg.argDict)
+            _signature(func, key).bind(**self.cfg.argDict)
         except TypeError as error:
             given = ", ".join(self.cfg.argDict) or "no argument"
             allowed = f"a function that can be called with {given}" + (" (argDict)" if self.cfg.argDict else "")
@@ -276,7 +280,7 @@ class DateFieldType(Meta):
         return self.getFunc(task)(task.row)
 
     def _check_signature(self, func: Function, key: str) -> None:
-        kinds = [p.kind for p in inspect.signature(func).parameters.values()]
+        kinds = [p.kind for p in _signature(func, key).parameters.values()]
         positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         if len(kinds) != 1 or kinds[0] not in positional:
             raise SignatureError(Problem("", key, _shape(func), "exactly one parameter, the row"))
@@ -299,11 +303,20 @@ def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> 
         ArgumentError: It cannot.
     """
     try:
-        inspect.signature(func).bind(**arguments)
+        _signature(func, name).bind(**arguments)
+    except SignatureError as error:
+        raise ArgumentError(str(error)) from None
     except TypeError as error:
         raise ArgumentError(
             f"{name} is {_shape(func)}; called with {', '.join(arguments) or 'no argument'}: {error}"
         ) from None
+
+
+def _signature(func: Function, key: str) -> inspect.Signature:
+    try:
+        return inspect.signature(func)
+    except (TypeError, ValueError) as error:  # `__wrapped__` in a circle, a `__signature__` that is none
+        raise SignatureError(Problem("", key, f"parameters that cannot be read: {error}", "a function")) from None
 
 
 def _shape(func: Function) -> str:

@@ -212,12 +212,12 @@ class _Work:
         deployment = self.deployments.get(template)
         if (template, func) not in self._broken:
             self._broken[template, func] = self.app.broken(template, func)
-        if deployment is None:
-            self.waiting[template] = "no deployment of that name; run `jittask deploy`"
-        elif self._broken[template, func] is not None:
+        if self._broken[template, func] is not None:
             # Its runs would fail and be made again, every minute.
             self.waiting[template] = "its tasks wait until it loads; `jittask check` says what is wrong"
             return None
+        if deployment is None:
+            self.waiting[template] = "no deployment of that name; run `jittask deploy`"
         return deployment
 
     def _make(self, entry: Entry) -> None:

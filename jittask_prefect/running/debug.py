@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, select
 
 from ..elements.app import App
 from ..elements.row_session import row_session
 from ..elements.types import DateFieldType, Meta, Task
-from ..errors import ArgumentError
+from ..errors import ArgumentError, JittaskError
 from ..rows import scan
 from ..rows.keys import from_json, key_of, to_json
 from .execute import call
@@ -52,7 +53,11 @@ def run_here(app: App, name: str, key: str | None, now: datetime, *, dry: bool) 
     """
     template = app.template(name)
     template.check_function()
-    load_row(app, template, key)
+    try:
+        load_row(app, template, key)
+    except DBAPIError as error:
+        more = "`jittask db upgrade --models` makes missing tables"
+        raise JittaskError(f"the row cannot be read: {error.orig}; {more}") from error
     task = Task("here", name, template.taskType, dict(template.cfg.argDict), now.astimezone(template.timer.zone))
     if not isinstance(template, DateFieldType):
         if dry:

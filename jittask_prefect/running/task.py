@@ -45,6 +45,7 @@ def call(template: Meta, task: Task) -> Any:
     process, before = os.getpid(), leaks.there()
     try:
         task.result = _awaited(template.handle(task))
+        _no_generator(task.result)
         leaks.close(before)
     except BaseException:
         with suppress(leaks.LeftOpenError):  # what it raised is the reason
@@ -54,6 +55,14 @@ def call(template: Meta, task: Task) -> Any:
         if os.getpid() != process:
             os._exit(0)  # a copy that the function forked: the task is its parent's, and so are the connections
     return task.result
+
+
+def _no_generator(result: object) -> None:
+    """Refuse what a function with `yield` gives: nothing of the function has run yet."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        code = result.gi_code if inspect.isgenerator(result) else result.ag_code
+        if code.co_name != "<genexpr>":
+            raise TypeError(f"{code.co_name} has `yield`, so nothing of it has run; take a function without")
 
 
 def _awaited(result: Any) -> Any:

@@ -345,6 +345,8 @@ BROKEN_CODE: dict[str, tuple[str, str]] = {
     "import": ("import no_such_module_of_mine\n", "no_such_module_of_mine"),
     "exit": ("raise SystemExit(3)\n", "SystemExit"),
     "division": ("\n\n1 / 0\n", "ZeroDivisionError"),
+    "cancelled": ("import asyncio\nraise asyncio.CancelledError\n", "CancelledError"),
+    "skipped": ("import pytest\npytest.importorskip('no_such_module_of_mine')\n", "Skipped"),
     "null byte": ("def customFunc(): ...\0\n", ""),
 }
 

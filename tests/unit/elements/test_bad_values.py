@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -297,6 +298,33 @@ def test_rows_at_the_ends_of_the_calendar_are_never_due(tmp_path: Path) -> None:
     remind, Contract = app.getElement("tasks.Remind"), app.getElement("models.Contract")
     for day in (datetime.min.date(), datetime.max.date()):
         assert list(remind.occurrences(datetime(1, 1, 1), datetime(9999, 12, 31), Contract(endDate=day))) == []
+
+
+def test_a_relationship_that_leads_nowhere(tmp_path: Path) -> None:
+    """SQLAlchemy configures all models at once: one that fails must not fail the others, whoever is loaded first."""
+    head = "from typing import Optional\nfrom sqlmodel import Field, Relationship, SQLModel\n"
+    lost = head + (
+        "class Lost(SQLModel, table=True):\n    id: int | None = Field(default=None, primary_key=True)\n"
+        "    there: 'Nowhere' = Relationship()\n"
+    )
+    near = head + (
+        "class Near(SQLModel, table=True):\n    id: int | None = Field(default=None, primary_key=True)\n"
+        "    far_id: int | None = Field(default=None, foreign_key='far.id')\n"
+        "    far: Optional['Far'] = Relationship()\n"
+    )
+    far = head + "class Far(SQLModel, table=True):\n    id: int | None = Field(default=None, primary_key=True)\n"
+    files: dict[str, Any] = {f"models/{n}/e.json": {"type": "models.NormalType"} for n in ("Lost", "Near", "Far")}
+    files |= {"models/Lost/model.py": lost, "models/Near/model.py": near, "models/Far/model.py": far}
+    for first in ("models.Contract", "models.Lost", "models.Near", "tasks.Remind"):
+        app = write(tmp_path / first, **files)
+        with contextlib.suppress(JittaskError):
+            app.getElement(first)
+        assert "Nowhere" in only(app.check()).found and only(app.check()).file == "models/Lost/model.py"
+        with pytest.raises(JittaskError, match="Nowhere"):
+            app.getElement("models.Lost")
+        near_by = app.getElement("models.Near")(id=1, far=app.getElement("models.Far")(id=2))
+        assert near_by.far.id == 2 and app.getElement("models.Contract")(id=3).id == 3
+        app.close()
 
 
 def test_only_errors_of_ours_leave_get_element(tmp_path: Path) -> None:

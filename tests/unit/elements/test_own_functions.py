@@ -51,6 +51,8 @@ class Klass:
 thing = Klass()
 bound = thing.__call__
 builtin = len
+printing = functools.partial(print)
+taken = functools.lru_cache(subprocess.run)
 circle = logged(mine)
 circle.__wrapped__ = circle
 """
@@ -114,9 +116,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 OWN = ("customFunc", "mine", "later", "short", "wrapped_by_a_library", "wrapped_by_the_app", "beside", "logged", "bare",
-       "wrapped_without_a_word", "named_like_run")  # fmt: skip
-OTHERS = ("run", "getcwd", "copied", "theirs", "forged", "imported_and_wrapped", "_hidden", "__dunder__", "partial",
-          "Klass", "thing", "bound", "builtin", "circle", "cached", "subprocess", "functools", "app", "log", "nothing",
+       "wrapped_without_a_word", "named_like_run", "partial", "thing", "bound", "cached")  # fmt: skip
+OTHERS = ("run", "getcwd", "copied", "theirs", "forged", "imported_and_wrapped", "_hidden", "__dunder__",
+          "Klass", "builtin", "circle", "printing", "taken", "subprocess", "functools", "app", "log", "nothing",
           "")  # fmt: skip
 
 
@@ -134,19 +136,22 @@ def test_what_the_app_imports_or_hides_is_no_function_of_a_task(app: App, name: 
     assert said == sorted(OWN)
 
 
-@pytest.mark.parametrize("name, gives", [("send", "sent"), ("still", "still"), ("of_class", "OwnSvc")])
+@pytest.mark.parametrize(
+    "name, gives",
+    [("send", "sent"), ("still", "still"), ("of_class", "OwnSvc"), ("inherited", None), ("partm", "sent")],
+)
 def test_a_method_that_the_service_defines(app: App, name: str, gives: str) -> None:
     assert app.service_function(f"services.OwnSvc.{name}")() == gives
 
 
 @pytest.mark.parametrize(
     "name",
-    ["inherited", "format", "vformat", "run", "call", "part", "partm", "prop", "kept", "Inner", "_hidden", "__init__",
+    ["format", "vformat", "run", "call", "part", "prop", "kept", "Inner", "_hidden", "__init__",
      "late", "app", "opened", "nothing"],
 )  # fmt: skip
 def test_what_a_service_inherits_or_holds_is_no_service_function(app: App, name: str) -> None:
     """Nor is a property even looked at: its getter would run."""
-    with pytest.raises(UnknownElement, match=r"it has of_class, send, still$"):
+    with pytest.raises(UnknownElement, match=r"it has inherited, of_class, partm, send, still$"):
         app.service_function(f"services.OwnSvc.{name}")
     assert app.getElement("services.OwnSvc").opened == []
 
@@ -187,6 +192,32 @@ def test_customFunc_may_be_an_import(tmp_path: Path) -> None:
         app = write(tmp_path / "app", **{"tasks/Daily/inner.py": "from jobs_of_the_team import customFunc\n"})
         assert app.check() == []
         assert app.template("tasks.Daily").getFunc()() == "team"
+
+
+WAYS = {
+    "a cache": "import functools\n@functools.lru_cache\ndef customFunc(): return 'done'\n",
+    "an object": "class Job:\n    def __call__(self): return 'done'\ncustomFunc = Job()\n",
+    "a part": "from functools import partial\ncustomFunc = partial(lambda said: said, 'done')\n",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_customFunc_may_be_any_callable(tmp_path: Path, way: str) -> None:
+    app = write(tmp_path, **{"tasks/Daily/inner.py": WAYS[way]})
+    assert app.check() == [] and app.template("tasks.Daily").getFunc()() == "done"
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_function_with_yield_is_a_mistake(tmp_path: Path, kind: str) -> None:
+    """Nothing of such a function runs when it is called."""
+    problem = only(write(tmp_path, **{"tasks/Daily/inner.py": f"{kind} customFunc():\n    yield 1\n"}).check())
+    assert (problem.key, problem.found) == ("customFunc", "customFunc() with `yield`")
+
+
+def test_parameters_that_cannot_be_read_are_a_mistake(tmp_path: Path) -> None:
+    inner = "def customFunc(): ...\ncustomFunc.__wrapped__ = customFunc\n"
+    problem = only(write(tmp_path, **{"tasks/Daily/inner.py": inner}).check())
+    assert problem.key == "customFunc" and "cannot be read" in problem.found
 
 
 def test_libraries_within_the_app_folder_are_none_of_the_app_s(tmp_path: Path) -> None:
