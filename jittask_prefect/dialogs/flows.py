@@ -25,6 +25,8 @@ from .fields import signed
 from .forms import DIALOGS, Dialog, form
 from .submit import Done, submit
 
+NAMES = tuple(dialog.name for dialog in DIALOGS)  # of their deployments
+
 
 def flows_of(app: App, storage: Path | None) -> dict[str, Any]:
     """The dialogs' flows, by the name that an entrypoint uses.

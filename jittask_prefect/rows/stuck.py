@@ -24,7 +24,8 @@ from .handover import deployments_of
 from .ledger import Entry, entries
 
 SYNC = "jittask.sync"
-SYNC_LEFT = timedelta(minutes=15)  # a sync that began so long ago, and has not the lease, has died
+# A sync that began so long ago, and has not the lease, has died; a dialog; a run that names no task.
+SYNC_LEFT, DIALOG_LEFT, OTHER_LEFT = timedelta(minutes=5), timedelta(minutes=10), timedelta(minutes=15)
 log = logging.getLogger("jittask")
 
 
@@ -57,8 +58,7 @@ def scheduled(app: App) -> list[str]:
 def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
     """Enter the runs that nobody will begin, so that the hand-over makes another run of each.
 
-    One that is only slow is refused: the claim lets one execution through. Syncs that stayed are marked as crashed: the
-    next one does their work.
+    One that is only slow is refused: the claim lets one execution through.
 
     Args:
         app: The app.
@@ -72,7 +72,7 @@ def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
     found = api.runs(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
-        deployments=deployments_of(app, [*names, SYNC]),
+        deployments=deployments_of(app, names),
         flow_runs={"state": {"type": {"any_": ["PENDING", "RUNNING"]}}},
     )
     patience = Patience(api)
@@ -92,7 +92,27 @@ def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
 def _left(run: Mapping[str, Any], now: datetime, patience: Patience) -> bool:
     if (run.get("parameters") or {}).get("template"):
         return never_begun(run, _due(run), now, patience)
-    return now - since(run) > SYNC_LEFT
+    return now - since(run) > OTHER_LEFT
+
+
+def end_left(app: App, api: Api, dialogs: Sequence[str], now: datetime, this: str | None) -> None:
+    """Set the syncs and dialogs Crashed whose worker died: the ledger has no entry of these.
+
+    Args:
+        app: The app; the caller holds the lease of its sync, so no other sync is at work.
+        api: Prefect.
+        dialogs: The deployments of the dialogs.
+        now: When the lease was taken: a sync that took it over since then began later.
+        this: The flow run of the sync that is at work; absent where a command does it.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached.
+    """
+    at_work = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    for names, left in (([SYNC], SYNC_LEFT), (dialogs, DIALOG_LEFT)):
+        for run in api.runs(deployments=deployments_of(app, names), flow_runs=at_work):
+            if run["id"] != this and now - since(run) > left:
+                api.set_state(run["id"], "CRASHED", message=DIED, force=True)
 
 
 def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:

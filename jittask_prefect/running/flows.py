@@ -40,7 +40,7 @@ from ..rows.handover import hand_over
 from ..rows.keys import to_json
 from ..rows.ledger import Entry, entries
 from ..rows.plan import Report
-from ..rows.stuck import SYNC, enter
+from ..rows.stuck import SYNC, end_left, enter
 from . import forced, wire
 from .asked import Refusals, asked
 from .batch import execute_batch, record_batch
@@ -381,7 +381,9 @@ def _sync_flow(app: App) -> AnyFlow:
         token = _LOG.set(logger)
         try:
             await asyncio.to_thread(drop_late_syncs, app, connect(app.path), clock.now())
-            report = await asyncio.to_thread(run_sync, app, clock.now())
+            context = FlowRunContext.get()
+            this = str(context.flow_run.id) if context and context.flow_run else None
+            report = await asyncio.to_thread(run_sync, app, clock.now(), this=this)
         finally:
             _LOG.reset(token)
         if report is None:
@@ -431,14 +433,25 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     return len(runs)
 
 
-def run_sync(app: App, now: datetime, since: datetime | None = None) -> sync.Report | None:
-    """One sync against the app's Prefect, with what follows for tasks whose worker died; then deployments roll on."""
+def run_sync(app: App, now: datetime, since: datetime | None = None, *, this: str | None = None) -> sync.Report | None:
+    """One sync against the app's Prefect, with what follows for tasks whose worker died; then deployments roll on.
+
+    Args:
+        app: The app.
+        now: The present instant.
+        since: Start of the window, instead of the last sync.
+        this: The flow run that does it.
+
+    Returns:
+        What was done; None where another sync is at work.
+    """
     api = connect(app.path)
 
     def after(report: sync.Report) -> None:
         for database, entry in report.died:
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)
+        end_left(app, api, dialogs.NAMES, now, this)
         report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
         try:
             statistics.keep(app, api, clock.now())

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, rows_task, utc
 
+from jittask_prefect.dialogs.flows import NAMES
+from jittask_prefect.rows.stuck import end_left
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.running.flows import record_end
 
@@ -143,10 +145,23 @@ def test_a_template_that_does_not_load_keeps_its_run_until_it_does(s: Shop) -> N
     assert run["state_type"] == "PENDING"
 
 
-def test_a_sync_that_stayed_is_marked(s: Shop) -> None:
-    run = auto(s, "jittask.sync", "sync")
-    taken(s, run, "RUNNING")
-    s.sync("2026-03-02 10:14")
-    assert run["state_type"] == "RUNNING"  # it may be this very one, which was kept waiting
-    s.sync("2026-03-02 10:16")
-    assert run["state_type"] == "CRASHED"
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLING"])
+@pytest.mark.parametrize(("name", "minutes"), [("jittask.sync", 5), ("jittask.edit-task", 10)])
+def test_a_sync_or_dialog_whose_worker_died_is_crashed(s: Shop, name: str, minutes: int, state: str) -> None:
+    run = auto(s, name)
+    taken(s, run, state)
+    end_left(s.app, s.api, NAMES, DUE + timedelta(minutes=minutes), None)
+    assert run["state_type"] == state
+    end_left(s.app, s.api, NAMES, DUE + timedelta(minutes=minutes, seconds=1), None)
+    assert (run["state_type"], run["state"]["message"]) == ("CRASHED", "error: worker died")
+
+
+def test_the_sync_at_work_and_what_no_worker_has_begun_or_has_ended_stay(s: Shop) -> None:
+    """It may be at work for long; runs of tasks are the ledger's."""
+    runs = {state: auto(s, "jittask.sync", state) for state in ("RUNNING", "SCHEDULED", "COMPLETED", "CANCELLED")}
+    for state, run in runs.items():
+        taken(s, run, state)
+    taken(s, task := auto(s), "RUNNING")
+    end_left(s.app, s.api, NAMES, DUE + timedelta(hours=1), runs["RUNNING"]["id"])
+    assert {state: run["state_type"] for state, run in runs.items()} == {state: state for state in runs}
+    assert task["state_type"] == "RUNNING"

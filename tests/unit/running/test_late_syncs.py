@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
 from jittask_prefect.rows import ledger
 from jittask_prefect.rows.tables import upgrade
-from jittask_prefect.running.flows import drop_late_syncs, flows_of
+from jittask_prefect.running import flows
+from jittask_prefect.running.flows import drop_late_syncs, flows_of, run_sync
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -46,6 +49,31 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
     assert {prefect.all_runs[r]["state_type"] for r in late} == {"CANCELLED"}
     assert {prefect.all_runs[r]["state_type"] for r in (present, coming, daily)} == {"SCHEDULED"}
     assert drop_late_syncs(app, prefect, NOW) == 0
+
+
+def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed sync, and a killed dialog, would be Running for ever; the sync that is at work now goes on."""
+    app = build_app(
+        tmp_path / "app", {"tasks/Daily": {"e.json": DAILY, "inner.py": "def customFunc():\n    return 1\n"}}
+    )
+    upgrade(app)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    monkeypatch.setattr(flows, "connect", lambda path: prefect)
+
+    def running(name: str, minutes: int) -> dict[str, Any]:
+        deployment, due = prefect.all_deployments[name]["id"], NOW - timedelta(minutes=minutes)
+        made = prefect.create_run(deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={})
+        prefect.set_state(made["id"], "RUNNING")
+        return made
+
+    dead = [running("jittask.sync", 6), running("jittask.edit-task", 11)]
+    alive = [running("jittask.sync", 4), running("jittask.edit-task", 9), this := running("jittask.sync", 30)]
+    assert run_sync(app, NOW, this=this["id"]) is not None
+    assert [run["state_type"] for run in dead] == ["CRASHED"] * 2
+    assert [run["state_type"] for run in alive] == ["RUNNING"] * 3
 
 
 def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(tmp_path: Path) -> None:
