@@ -202,10 +202,12 @@ def begin(
 
 
 def _not_run(found: Entry | None, run_id: str) -> Outcome:
-    """Why a task is not claimed; the flow run that has completed it is Completed again (Retry in the UI)."""
+    """Why a task is not claimed; where it is completed, so is each flow run of it (Retry in the UI)."""
     status = found.status if found else "gone"
     message = f" ({found.message})" if found and found.message else ""
-    if found and found.status == "completed" and found.flow_run_id == run_id:
+    if found and found.status == "completed":
+        if found.flow_run_id != run_id:
+            return Outcome("completed", "skipped", "nothing ran: the task was completed before")
         result = None if found.result is None else from_json(found.result)
         return Outcome("completed", "skipped", "nothing ran: this run has completed the task before", result)
     return Outcome("ended", "skipped", f"not run: the task is {status}{message}")

@@ -218,7 +218,8 @@ def _row_named(text: str) -> Any:
 def state_of(outcome: Outcome) -> State[Any]:
     """The flow run's final state for an outcome."""
     if outcome.status == "completed":
-        text = "" if outcome.result is None else to_json(outcome.result)
+        nothing_ran = outcome.message if outcome.outcome == "skipped" else ""
+        text = nothing_ran if outcome.result is None else to_json(outcome.result)
         return Completed(message=text[:1000] or None)
     if outcome.status == "error":
         name = "TimedOut" if outcome.outcome == "timeout" else "Failed"

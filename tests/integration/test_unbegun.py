@@ -91,7 +91,7 @@ def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused
         finally:
             for pid in processes:
                 os.kill(pid, signal.SIGCONT)
-        assert place.state(old["id"], "Cancelled")["message"] == "not run: the task is completed"
+        assert place.state(old["id"], "Completed")["message"] == "nothing ran: the task was completed before"
     assert begun(place) == ["hourly"]
 
 

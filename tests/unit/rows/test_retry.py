@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, utc
 
+from jittask_prefect.prefect_api import OWN
 from jittask_prefect.rows import claims
 from jittask_prefect.running.execute import Run, execute
 
@@ -124,6 +125,21 @@ def test_of_a_completed_row_nothing_and_its_run_stays_completed(shop: Make) -> N
         "type": "COMPLETED", "message": "nothing ran: this run has completed the task before",
     }  # fmt: skip
     assert s.entries() == before and s.row(1).count == 1
+
+
+def test_of_a_run_whose_task_another_run_has_completed_nothing_and_it_is_completed(shop: Make) -> None:
+    s = shop(inner=FAIL, dispatch="row")
+    s.save(id=1, at=TEN)
+    s.sync()
+    [run] = s.api.all_runs
+    [task] = s.entries()
+    s.now = utc("2026-03-02 10:00")
+    assert s.run(task, run_id="another").status == "completed"
+    found = retry(s, run)
+    assert calls(s) == [] and found["state"] == {
+        "type": "COMPLETED", "message": "nothing ran: the task was completed before",
+    }  # fmt: skip
+    assert OWN not in found.get("labels", {}) and s.row(1).count == 1
 
 
 def test_of_a_row_that_failed_its_task(shop: Make) -> None:

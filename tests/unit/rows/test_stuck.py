@@ -91,7 +91,7 @@ def test_the_one_that_was_only_slow_and_the_other_do_it_once(s: Shop) -> None:
     now = s.now
     slow = execute(s.app, "tasks.Daily", None, Run(run["id"], DUE, True), lambda: now)
     assert slow.status == "completed"
-    assert [o.message for o in s.work() if o.outcome == "skipped"] == ["not run: the task is completed"]
+    assert [o.message for o in s.work() if o.outcome == "skipped"] == ["nothing ran: the task was completed before"]
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 
@@ -102,7 +102,7 @@ def test_the_other_has_done_it_when_the_slow_one_comes(s: Shop) -> None:
     s.work()
     now = s.now
     slow = execute(s.app, "tasks.Daily", None, Run(run["id"], DUE, True), lambda: now)
-    assert (slow.status, slow.message) == ("ended", "not run: the task is completed")
+    assert (slow.status, slow.message) == ("completed", "nothing ran: the task was completed before")
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 

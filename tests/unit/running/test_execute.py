@@ -16,7 +16,9 @@ from jittask_prefect.errors import PrefectApiError, UnknownTask
 from jittask_prefect.rows import claims, ledger
 from jittask_prefect.rows.ledger import Entry, entries
 from jittask_prefect.running import execute as execution
+from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Run, after_return, execute, next_of_row
+from jittask_prefect.running.flows import state_of
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -47,7 +49,11 @@ def test_two_executions_of_one_task(shop: Make) -> None:
     s, task = due_row(shop)
     assert s.run(task).status == "completed"
     again = s.run(task, run_id="another")
-    assert (again.status, again.outcome, again.message) == ("ended", "skipped", "not run: the task is completed")
+    assert (again.status, again.outcome) == ("completed", "skipped")
+    assert again.message == "nothing ran: the task was completed before"
+    assert label_of(again) is None  # nothing ended it by itself
+    state = state_of(again)
+    assert (state.type.value, state.message) == ("COMPLETED", "nothing ran: the task was completed before")
     assert s.row(1).count == 1
 
 
