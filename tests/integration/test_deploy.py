@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -126,7 +127,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(place: Plac
     assert {n: d["updated"] for n, d in place.deployments().items()} == stamps
 
     place.change("tasks/DeployOff", enable=1)
-    (place.app.path / "tasks/DeployMany/e.json").unlink()
+    shutil.rmtree(place.app.path / "tasks/DeployMany")
     place.again()
     done = place.deploy(BEFORE_NATIONAL_DAY)
     assert (done.changed, done.removed, done.leftover) == (["tasks.DeployOff"], [], ["tasks.DeployMany"])
