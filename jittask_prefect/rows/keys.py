@@ -96,6 +96,9 @@ class _Codec:
 
     def __init__(self, of: TypeEngine[Any], dialect: str) -> None:
         self.dialect = _dialect(dialect)
+        self.bare = of  # as it was declared: a driver's own type of texts knows no padding
+        while _decorates(self.bare):
+            self.bare = self.bare.impl_instance
         of, self.decorators = of.dialect_impl(self.dialect), []
         while _decorates(of):
             self.decorators.append(of)
@@ -138,7 +141,7 @@ class _Codec:
             value = bytes(value)
         name = self.dialect.name
         if isinstance(value, str) and name != "sqlite":
-            return unpadded(self.of, value)
+            return unpadded(self.bare, value)
         if isinstance(value, bytes) and name in ("mysql", "mariadb") and isinstance(self.of, BINARY):
             return value.ljust(self.of.length or 0, b"\0")
         if isinstance(value, datetime) and value.tzinfo is not None:
