@@ -195,7 +195,8 @@ def _plain(column: Any, dialect: str) -> Any:
     if kind is uuid.UUID:
         if dialect in ("postgresql", "mariadb"):
             return cast(column, Text if dialect == "postgresql" else String(36))
-        text, parts = type_coerce(column, String), []
+        # MariaDB's own UUID has its dashes already (SQLAlchemy 2.1); elsewhere 32 digits are kept.
+        text, parts = func.replace(type_coerce(column, String), literal_column("'-'"), literal_column("''")), []
         for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12)):
             parts += [func.substr(text, start, length), literal_column("'-'")]
         return _joined(parts[:-1], dialect)
