@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,4 @@ def test_libraries_within_the_app_folder_are_none_of_the_app_s(tmp_path: Path) -
         app = write(tmp_path, **{"tasks/Daily/inner.py": inner})
         with pytest.raises(UnknownElement):
             app.template("tasks.Daily").function("inside")
+    sys.modules.pop("library_in_the_folder")  # other tests look at the modules of this process
