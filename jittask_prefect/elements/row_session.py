@@ -26,11 +26,13 @@ LOST = (
     "what the function committed is lost, so the task cannot be completed"
 )
 GIVEN_UP = "the time of the row's task is over: its function has no database any more"
-TEXT = (
-    "{!r} as text ends the transaction of the row's task, which must commit with the task's completion: "
+ENDS = (
+    "ends the transaction of the row's task, which must commit with the task's completion: "
     "use the session's commit() and rollback()"
 )
-OTHER = "{} of the row's connection takes it from the row's task: take a connection of your own from app.engine()"
+DETACHED = (
+    "detach() of the row's connection takes it from the row's task: take a connection of your own from app.engine()"
+)
 _ENDS = re.compile(
     r"(commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b", re.IGNORECASE
 )
@@ -174,11 +176,11 @@ class _Driver:
         self._of.invalidate(*how, **more)
 
     def detach(self) -> None:
-        raise RowSessionError(OTHER.format("detach()"))
+        raise RowSessionError(DETACHED)
 
     def executescript(self, script: str) -> None:
         """sqlite3 commits before a script, whatever stands in it."""
-        raise RowSessionError(TEXT.format("executescript()"))
+        raise RowSessionError(f"executescript() {ENDS}")
 
     def _close_special(self, **_how: Any) -> None:
         """SQLAlchemy's `close` after a rollback."""
@@ -239,7 +241,7 @@ class _Connection(Connection):
 def _no_end(text: str) -> None:
     """Refuse a text in which a statement ends the transaction."""
     if any(_ENDS.match(statement.strip()) for statement in _NO_WORDS.sub(" ", text).split(";")):
-        raise RowSessionError(TEXT.format(text.strip()[:200]))
+        raise RowSessionError(f"{text.strip()[:200]!r} as text {ENDS}")
 
 
 class RowSession(Session):

@@ -72,7 +72,7 @@ def _name(connection: Connection, table: str) -> str:
 
 def _may(connection: Connection, name: str, right: str, column: str) -> bool:
     try:
-        connection.execute(text(_TRIALS[right].format(table=name, column=column)))
+        connection.execute(text(_TRIALS[right].replace("{table}", name).replace("{column}", column)))
     except DBAPIError:
         return False
     finally:
