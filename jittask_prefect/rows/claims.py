@@ -154,6 +154,13 @@ def owner_of(connection: Connection, task_id: str) -> str | None:
     return None if found is None else str(found)
 
 
+def retry_batch(connection: Connection, template: str, due: datetime, run_id: str) -> None:
+    """Have the rows that failed in a batch's flow run wait again: somebody has pressed Retry."""
+    failed = (entries.c.template == template, entries.c.due == due, entries.c.flow_run_id == run_id)
+    values = {"status": "pending", "outcome": None, "message": "", "finished": None, "dirty": False}
+    connection.execute(update(entries).where(*failed, entries.c.status == "error").values(**values))
+
+
 def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     """Have a task that was claimed and not begun wait again, in another flow run; whether it was the owner's."""
     mine = and_(entries.c.task_id == task_id, entries.c.owner == owner, entries.c.status == "executing")

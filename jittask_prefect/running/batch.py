@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from ..elements.app import App
 from ..elements.row_session import RowTransaction
@@ -212,11 +212,6 @@ class _Batch:
         ours = (entries.c.template == self.template.fullName, entries.c.due == self.due)
         return (*ours, entries.c.flow_run_id == self.run.id)
 
-    def _put_back(self, connection: Connection) -> None:
-        """Have the rows that failed in this flow run wait again: somebody has pressed Retry."""
-        values = {"status": "pending", "outcome": None, "message": "", "finished": None, "dirty": False}
-        connection.execute(update(entries).where(*self._mine(), entries.c.status == "error").values(**values))
-
     def _let_go(self, attempt: Attempt | None = None) -> None:
         """Have another connection from now on; one that a function still uses which was given up is left to it."""
         transaction, self.transaction = self.transaction, None
@@ -274,7 +269,7 @@ class _Batch:
         if not self.again:  # these have a slot
             with self.app.engine(self.database).begin() as connection:
                 if not self.begun:
-                    self._put_back(connection)
+                    claims.retry_batch(connection, self.template.fullName, self.due, self.run.id)
                 if limits.queue(connection, full, *self._mine()):
                     self.ended.queued = full.reason
         return None
@@ -350,4 +345,4 @@ class _Batch:
                 self.twins.add(entry.task_id)
             self.waiting.append(entry)
         if any(entry.status == "error" for entry in self.waiting):
-            self._put_back(connection)
+            claims.retry_batch(connection, self.template.fullName, self.due, self.run.id)
