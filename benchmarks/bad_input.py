@@ -19,12 +19,19 @@ from measure import line, scale, workplace
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "elements"))
 
 import sqlalchemy as sa
-from bad_files import loaded, look, random_app, random_comparison, random_filter, random_task
+from bad_files import (
+    loaded,
+    look,
+    random_app,
+    random_comparison,
+    random_filter,
+    random_task,
+)
 from sqlmodel import Session, select
 from test_q import Base, Order
 
 from jittask_prefect import JittaskError
-from jittask_prefect.elements.q import parse
+from jittask_prefect.filters.expression import parse
 
 TOGETHER = 50
 NOW, ZONE = datetime(2026, 3, 10, 18, 30, tzinfo=UTC), ZoneInfo("Asia/Shanghai")
@@ -50,7 +57,11 @@ def main() -> None:
     with workplace() as folder:
 
         def tasks(chance: random.Random, n: int) -> None:
-            files = {f"tasks/Bad{i}/{f}": text for i in range(TOGETHER) for f, text in random_task(chance).items()}
+            files = {
+                f"tasks/Bad{i}/{f}": text
+                for i in range(TOGETHER)
+                for f, text in random_task(chance).items()
+            }
             app = loaded(folder / f"tasks{n}", **files)
             assert app is not None, "app.json is the plain one"
             look(app)
@@ -63,7 +74,9 @@ def main() -> None:
                 app.close()
 
         count = max(1, round(400 * share))
-        line("bad tasks", tried(count, tasks), "differences", "0", tasks=count * TOGETHER)
+        line(
+            "bad tasks", tried(count, tasks), "differences", "0", tasks=count * TOGETHER
+        )
         count = max(1, round(2000 * share))
         line("bad app.json", tried(count, apps), "differences", "0", files=count)
     engine = sa.create_engine("sqlite://")
@@ -73,13 +86,19 @@ def main() -> None:
 
         def texts(chance: random.Random, n: int) -> None:
             nonlocal ran
-            found = parse(random_filter(chance) if n % 2 else random_comparison(chance, Order))
+            found = parse(
+                random_filter(chance) if n % 2 else random_comparison(chance, Order)
+            )
             found.check(Order)
-            session.exec(select(Order.id).where(found.condition(Order, NOW, ZONE))).all()
+            session.exec(
+                select(Order.id).where(found.condition(Order, NOW, ZONE))
+            ).all()
             ran += 1
 
         count = max(1, round(50_000 * share))
-        line("bad filters", tried(count, texts), "differences", "0", texts=count, ran=ran)
+        line(
+            "bad filters", tried(count, texts), "differences", "0", texts=count, ran=ran
+        )
 
 
 if __name__ == "__main__":

@@ -23,16 +23,17 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect import clock, compile, rollout
-from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import handover, sync
-from jittask_prefect.rows.ledger import entries
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, me
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app
-from jittask_prefect.wiring import App
 
 NAME, SYNC = "tasks.ManyReminder", "jittask.sync"
 MODEL = """
@@ -44,19 +45,32 @@ class Many(SQLModel, table=True):
     at: NaiveDatetime | None = None
     done: int = 0
 """
-TASK = {"type": "tasks.DateFieldType", "title": "Many", "modelPath": "models.Many", "timerCfg": {"startField": "at"}}
+TASK = {
+    "type": "tasks.DateFieldType",
+    "title": "Many",
+    "modelPath": "models.Many",
+    "timerCfg": {"startField": "at"},
+}
 ELEMENTS = {
     "models/Many": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
-    "tasks/ManyReminder": {"e.json": TASK, "inner.py": "def customFunc(row):\n    row.done += 1\n"},
+    "tasks/ManyReminder": {
+        "e.json": TASK,
+        "inner.py": "def customFunc(row):\n    row.done += 1\n",
+    },
 }
-SERVER = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
+SERVER = os.environ.get(
+    "JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/"
+)
 
 
 @contextmanager
 def database() -> Iterator[tuple[str, dict[str, str]]]:
     """What it is, and the key of app.json that leads to it."""
     # One address for all benchmarks: Prefect's server wants asyncpg.
-    admin = create_engine(SERVER.replace("+asyncpg", "+psycopg") + "postgres", isolation_level="AUTOCOMMIT")
+    admin = create_engine(
+        SERVER.replace("+asyncpg", "+psycopg") + "postgres",
+        isolation_level="AUTOCOMMIT",
+    )
     name = f"jittask_batches_{os.getpid()}"
     try:
         with admin.connect() as connection:
@@ -65,7 +79,14 @@ def database() -> Iterator[tuple[str, dict[str, str]]]:
         yield "SQLite", {}
         return
     try:
-        yield "PostgreSQL", {"database": admin.url.set(database=name).render_as_string(hide_password=False)}
+        yield (
+            "PostgreSQL",
+            {
+                "database": admin.url.set(database=name).render_as_string(
+                    hide_password=False
+                )
+            },
+        )
     finally:
         with admin.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
@@ -76,7 +97,12 @@ def fill(app: App, count: int, seconds: float) -> datetime:
     at = (clock.now() + timedelta(seconds=seconds)).replace(microsecond=0)
     many: Any = app.getElement("models.Many")
     with Session(app.engine()) as session:
-        session.add_all([many(at=at.astimezone(app.zone).replace(tzinfo=None)) for _ in range(count)])
+        session.add_all(
+            [
+                many(at=at.astimezone(app.zone).replace(tzinfo=None))
+                for _ in range(count)
+            ]
+        )
         session.commit()
     return at
 
@@ -89,34 +115,53 @@ def rate(app: App, kind: str, share: float) -> None:
     for _ in range(max(1, int(7 * share))):
         due = fill(app, size, 2)
         api.sync(app, clock.now())
-        [run] = [r for r in api.all_runs.values() if datetime.fromisoformat(r["expected_start_time"]) == due]
+        [run] = [
+            r
+            for r in api.all_runs.values()
+            if datetime.fromisoformat(r["expected_start_time"]) == due
+        ]
         time.sleep(max(0.0, (due - clock.now()).total_seconds()))
         begun = time.perf_counter()
-        assert len(execute_batch(app, NAME, due, Run(run["id"], due), clock.now).tasks) == size
+        assert (
+            len(execute_batch(app, NAME, due, Run(run["id"], due), clock.now).tasks)
+            == size
+        )
         rows.append(size / (time.perf_counter() - begun))
         with app.engine().connect() as connection:
             begun = time.perf_counter()
             for key in range(1, size + 1):
-                connection.execute(text("UPDATE many SET done = done WHERE id = :key"), {"key": key})
+                connection.execute(
+                    text("UPDATE many SET done = done WHERE id = :key"), {"key": key}
+                )
                 connection.commit()
             bare.append(size / (time.perf_counter() - begun))
     ratio = statistics.median(b / r for r, b in zip(rows, bare, strict=True))
-    more = {"rows_per_second": statistics.median(rows), "commits_per_second": statistics.median(bare)}
+    more = {
+        "rows_per_second": statistics.median(rows),
+        "commits_per_second": statistics.median(bare),
+    }
     line(f"a row of a batch, {kind}", ratio, "bare commits", "4", **more)
 
 
 def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None:
     """Rows that are due at one instant, on a real server."""
-    with Embedded(home / ("killed" if kill else "ours")) as here, Embedded(home / "another") as other:
+    with (
+        Embedded(home / ("killed" if kill else "ours")) as here,
+        Embedded(home / "another") as other,
+    ):
         url = here.ensure()[0].url
         os.environ["PREFECT_API_URL"] = url
         refresh_settings()
         api = PrefectApi(url)
         api.ensure_pool(compile.POOL, compile.POOL_KIND)
         rollout.deploy(app, api, clock.now())
-        api.delete_deployment(api.deployments(handover.app_tag(app))[SYNC]["id"])  # a sync of ours, when it is time
+        api.delete_deployment(
+            api.deployments(handover.app_tag(app))[SYNC]["id"]
+        )  # a sync of ours, when it is time
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
-        worker = here.start_worker(url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND)
+        worker = here.start_worker(
+            url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
+        )
         due = fill(app, count, 20)
         sync.run(app, api, clock.now(), me(), clock=clock.now)
         mine = (entries.c.due == due, entries.c.template == NAME)
@@ -126,23 +171,46 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
                 raise SystemExit(f"{left} rows were not done within five minutes")
             if kill and not killed and left < count:
                 killed = True
-                os.kill(worker.pid, signal.SIGKILL)  # its children see that the pipe is gone
-                other.start_worker(url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND)
+                os.kill(
+                    worker.pid, signal.SIGKILL
+                )  # its children see that the pipe is gone
+                other.start_worker(
+                    url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
+                )
             if killed:  # as the flow `jittask.sync` does every minute
                 sync.run(app, api, clock.now(), me(), clock=clock.now)
             time.sleep(0.2)
         with app.engine().connect() as connection:
-            ends = sorted((r.finished - due).total_seconds() for r in connection.execute(select(entries).where(*mine)))
-            done = connection.execute(text("SELECT done, count(*) FROM many GROUP BY done")).all()
+            ends = sorted(
+                (r.finished - due).total_seconds()
+                for r in connection.execute(select(entries).where(*mine))
+            )
+            done = connection.execute(
+                text("SELECT done, count(*) FROM many GROUP BY done")
+            ).all()
         wrong = sum(number for times, number in done if times != 1)
         p95 = ends[max(0, int(len(ends) * 0.95) - 1)]
         if kill:
             line(
-                f"Lost and Dup of {count} rows, worker killed, {kind}", wrong, "differences", "0", last_seconds=ends[-1]
+                f"Lost and Dup of {count} rows, worker killed, {kind}",
+                wrong,
+                "differences",
+                "0",
+                last_seconds=ends[-1],
             )
         else:
-            more = {"median_seconds": statistics.median(ends), "last_seconds": ends[-1], "not_once": wrong}
-            line(f"{count} rows due at one instant: p95, {kind}", p95, "seconds", "5 seconds", **more)
+            more = {
+                "median_seconds": statistics.median(ends),
+                "last_seconds": ends[-1],
+                "not_once": wrong,
+            }
+            line(
+                f"{count} rows due at one instant: p95, {kind}",
+                p95,
+                "seconds",
+                "5 seconds",
+                **more,
+            )
 
 
 def _open(app: App, mine: tuple[Any, ...]) -> int:
@@ -157,7 +225,13 @@ def main() -> None:
         os.environ.update(environment(None, home))
         with database() as (kind, keys):
             task = {**TASK, "retries": 1}
-            elements: Any = {**ELEMENTS, "tasks/ManyReminder": {**ELEMENTS["tasks/ManyReminder"], "e.json": task}}
+            elements: Any = {
+                **ELEMENTS,
+                "tasks/ManyReminder": {
+                    **ELEMENTS["tasks/ManyReminder"],
+                    "e.json": task,
+                },
+            }
             app = build_app(home / "app", elements, name="many", **keys)
             rate(app, kind, share)
             if share >= 0.1:  # a server takes longer to start than all of the above

@@ -21,15 +21,29 @@ def day_by_day(country: str, days: list[date]) -> list[Any]:
 
 def main() -> None:
     runs = max(1, int(9 * scale(__doc__ or "")))
-    days = [date(FIRST, 1, 1) + timedelta(n) for n in range((date(LAST, 12, 31) - date(FIRST, 1, 1)).days + 1)]
-    for country, block in (("CN", "contiguous"), ("US", "listed"), ("SA", "listed"), ("DE", "listed")):
+    days = [
+        date(FIRST, 1, 1) + timedelta(n)
+        for n in range((date(LAST, 12, 31) - date(FIRST, 1, 1)).days + 1)
+    ]
+    for country, block in (
+        ("CN", "contiguous"),
+        ("US", "listed"),
+        ("SA", "listed"),
+        ("DE", "listed"),
+    ):
         cfg = CalendarCfg(country=country)
         table(cfg, block, FIRST, FIRST)  # the library's own modules are loaded
         ours = seconds(partial(table, cfg, block, FIRST, LAST), runs)
         whole = seconds(partial(table, cfg, block, 1950, 2100), runs)
         theirs = seconds(partial(day_by_day, country, days), min(runs, 3))
         more = {"milliseconds": ours * 1e3, "milliseconds_1950_to_2100": whole * 1e3}
-        line(f"calendar of 20 years, {country}", theirs / ours, "times", "the library, day by day", **more)
+        line(
+            f"calendar of 20 years, {country}",
+            theirs / ours,
+            "times",
+            "the library, day by day",
+            **more,
+        )
 
 
 if __name__ == "__main__":

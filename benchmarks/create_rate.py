@@ -19,15 +19,17 @@ from typing import Any
 from measure import line, scale, workplace
 from sqlalchemy import create_engine, text
 
-from jittask_prefect import clock, rollout
-from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
-from jittask_prefect.rows import handover, ledger
-from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect.deploying import rollout
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
-from jittask_prefect.wiring import App
 
 NAME = "tasks.RateReminder"
 DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -48,7 +50,10 @@ TASK = {
 }
 ELEMENTS = {
     "models/RateItem": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
-    "tasks/RateReminder": {"e.json": TASK, "inner.py": "def customFunc(row):\n    pass\n"},
+    "tasks/RateReminder": {
+        "e.json": TASK,
+        "inner.py": "def customFunc(row):\n    pass\n",
+    },
 }
 
 
@@ -72,10 +77,15 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
             "idempotency_key": f"bare-{entry.task_id}",
             "tags": handover.run_tags(entry.template, entry.model, entry.row_key),
             "parameters": {"template": NAME, "taskId": entry.task_id},
-            "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": entry.due.isoformat()}},
+            "state": {
+                "type": "SCHEDULED",
+                "state_details": {"scheduled_time": entry.due.isoformat()},
+            },
             "enforce_parameter_schema": False,
         }
-        api._client.request("POST", f"/deployments/{deployment}/create_flow_run", json=body).json()
+        api._client.request(
+            "POST", f"/deployments/{deployment}/create_flow_run", json=body
+        ).json()
 
 
 def measure(folder: Path, url: str, share: float, where: str) -> None:
@@ -104,9 +114,19 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
                 assert report.created == size and not report.problems, report
             if turn:
                 rates[side].append(size / (time.perf_counter() - begun))
-    ratio = statistics.median(o / b for o, b in zip(rates["ours"], rates["bare"], strict=True))
-    figures = {f"{side}_per_second": statistics.median(found) for side, found in rates.items()}
-    line(f"creating runs, server on {where}", ratio, "of the bare rate", "a bare loop of create_flow_run", **figures)
+    ratio = statistics.median(
+        o / b for o, b in zip(rates["ours"], rates["bare"], strict=True)
+    )
+    figures = {
+        f"{side}_per_second": statistics.median(found) for side, found in rates.items()
+    }
+    line(
+        f"creating runs, server on {where}",
+        ratio,
+        "of the bare rate",
+        "a bare loop of create_flow_run",
+        **figures,
+    )
     app.close()
 
 
@@ -114,7 +134,10 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
 def postgres(server: str) -> Iterator[str]:
     """A database for Prefect that is thrown away."""
     name = f"jittask_bench_{os.getpid()}"
-    admin = create_engine(server.replace("+asyncpg", "+psycopg") + "postgres", isolation_level="AUTOCOMMIT")
+    admin = create_engine(
+        server.replace("+asyncpg", "+psycopg") + "postgres",
+        isolation_level="AUTOCOMMIT",
+    )
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name}"))
     try:

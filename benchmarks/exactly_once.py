@@ -25,12 +25,22 @@ from once import failpoints
 from once.campaign import BEGIN, Campaign
 from once.children import Context
 from once.oracle import CLOSED, TEMPLATES
-from once.shop import COLUMNS, EFFECT, Clock, Manager, Memory, app_json, deploy_to, elements, remove_from
+from once.shop import (
+    COLUMNS,
+    EFFECT,
+    Clock,
+    Manager,
+    Memory,
+    app_json,
+    deploy_to,
+    elements,
+    remove_from,
+)
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from jittask_prefect.embedded import Embedded
-from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.testing import build_app
 
 HOME = Path(tempfile.mkdtemp(prefix="jittask-once-"))
@@ -70,8 +80,14 @@ def prefect(kind: str) -> Iterator[tuple[Any, Any, Any]]:
         server, _ = embedded.ensure()
         deploy_to(server.url, TEMPLATES)
         api = PrefectApi(server.url)
-        yield api, PrefectApi(server.url), (partial(kill, embedded), partial(restart, embedded, server.port))
-        remove_from(server.url, [d["id"] for d in api.deployments("app:campaign").values()])
+        yield (
+            api,
+            PrefectApi(server.url),
+            (partial(kill, embedded), partial(restart, embedded, server.port)),
+        )
+        remove_from(
+            server.url, [d["id"] for d in api.deployments("app:campaign").values()]
+        )
 
 
 def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
@@ -87,7 +103,9 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
             connection.execute(text(f"CREATE TABLE effect ({EFFECT[kind]}, {COLUMNS})"))
         app.dispose()  # each process has connections of its own
         clock = Clock(BEGIN)
-        context = Context(app, fresh, clock.now, folder / "journal", "before-claim" not in without)
+        context = Context(
+            app, fresh, clock.now, folder / "journal", "before-claim" not in without
+        )
         rows = 42 + int(198 * min(1.0, 5 * share))
         run = Campaign(
             context,
@@ -102,16 +120,18 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
         begun = time.monotonic()
         run.begin()
         steps = 60 + int(4000 * share)
-        while run.steps < steps and (len(run.oracle.expected) < OCCURRENCES * share or syncs(run) < KILLS * share):
+        while run.steps < steps and (
+            len(run.oracle.expected) < OCCURRENCES * share or syncs(run) < KILLS * share
+        ):
             if time.monotonic() - begun > 60 * chosen.minutes:
                 break
             run.step()
             if run.steps % 20 == 0:
-                so_far = (
-                    f"{len(run.oracle.expected)} expected, {syncs(run)} kills of the sync, {dict(run.oracle.count)}"
-                )
+                so_far = f"{len(run.oracle.expected)} expected, {syncs(run)} kills of the sync, {dict(run.oracle.count)}"
                 print(
-                    f"{kind} step {run.steps}, {time.monotonic() - begun:.0f} s: {so_far}", file=sys.stderr, flush=True
+                    f"{kind} step {run.steps}, {time.monotonic() - begun:.0f} s: {so_far}",
+                    file=sys.stderr,
+                    flush=True,
                 )
             if sum(run.oracle.count.values()) > 20:
                 break
@@ -135,20 +155,32 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
             **run.oracle.count, effects=len(run.oracle.effects), errors=len(run.errors), steps=run.steps, seed=seed,
             prefect=server, seconds=round(time.monotonic() - begun), kills=killed, absent=failpoints.absent(api),
         )  # fmt: skip
-        print(kill_matrix(f"Kill matrix, exactly once, {kind}", run.matrix()), file=sys.stderr, flush=True)
+        print(
+            kill_matrix(f"Kill matrix, exactly once, {kind}", run.matrix()),
+            file=sys.stderr,
+            flush=True,
+        )
         return wrong == 0 and not run.errors
 
 
 def alone() -> None:
     """None of the developer's own settings; Prefect reads them when it is imported, which nothing has done yet."""
     assert "prefect" not in sys.modules
-    os.environ |= {"PREFECT_HOME": str(HOME / "client"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
+    os.environ |= {
+        "PREFECT_HOME": str(HOME / "client"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+    }
     os.environ |= {
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "JITTASK_DATABASE_URL", "JITTASK_APP"):
+    for name in (
+        "PREFECT_API_URL",
+        "PREFECT_PROFILE",
+        "JITTASK_DATABASE_URL",
+        "JITTASK_APP",
+    ):
         os.environ.pop(name, None)
 
 
@@ -158,10 +190,20 @@ def syncs(run: Campaign) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole campaign, 1 where absent")
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], help="both where absent")
     parser.add_argument(
-        "--minutes", type=float, default=600, help="the longest that the campaign on a database goes on"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the whole campaign, 1 where absent",
+    )
+    parser.add_argument(
+        "--database", choices=["sqlite", "postgresql"], help="both where absent"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=600,
+        help="the longest that the campaign on a database goes on",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--prefect", choices=["server", "memory"], default="server")
@@ -178,7 +220,11 @@ def main() -> None:
         try:
             good &= campaign(kind, chosen.prefect, chosen)
         except SQLAlchemyError as error:
-            if chosen.database or kind == "sqlite" or "connection failed" not in str(error):
+            if (
+                chosen.database
+                or kind == "sqlite"
+                or "connection failed" not in str(error)
+            ):
                 raise
             print(f"no PostgreSQL: {error}", file=sys.stderr)
     shutil.rmtree(HOME, ignore_errors=True)

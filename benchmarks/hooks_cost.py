@@ -19,11 +19,12 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect import clock, rollout
-from jittask_prefect.embedded import Embedded
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
-from jittask_prefect.rows import hooks, nudge
+from jittask_prefect.deploying import rollout
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows import background_handover, hooks
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.testing import build_app
 
 MODEL = """
@@ -42,11 +43,24 @@ NAME = f"jittask_hooks_cost_{os.getpid()}"
 
 
 def elements(templates: int) -> dict[str, Any]:
-    found: dict[str, Any] = {"models/Bill": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL}}
+    found: dict[str, Any] = {
+        "models/Bill": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL}
+    }
     for number in range(templates):
-        timer = {"startField": "at", "startOffset": {"offsetType": -1, "offset": number, "offsetUnit": "day"}}
-        task = {"type": "tasks.DateFieldType", "title": f"T{number}", "modelPath": "models.Bill", "timerCfg": timer}
-        found[f"tasks/T{number}"] = {"e.json": task, "inner.py": "def customFunc(row):\n    pass\n"}
+        timer = {
+            "startField": "at",
+            "startOffset": {"offsetType": -1, "offset": number, "offsetUnit": "day"},
+        }
+        task = {
+            "type": "tasks.DateFieldType",
+            "title": f"T{number}",
+            "modelPath": "models.Bill",
+            "timerCfg": timer,
+        }
+        found[f"tasks/T{number}"] = {
+            "e.json": task,
+            "inner.py": "def customFunc(row):\n    pass\n",
+        }
     return found
 
 
@@ -59,14 +73,18 @@ def switch(on: bool) -> None:
 
 
 def costs(folder: Path, database: str, templates: int, runs: int) -> None:
-    app = build_app(folder, elements(templates), **({"database": database} if database else {}))
+    app = build_app(
+        folder, elements(templates), **({"database": database} if database else {})
+    )
     cls: Any = app.getElement("models.Bill")
     soon = clock.now().replace(tzinfo=None) + timedelta(days=30)
     number = iter(range(10**9))
     keys = iter(range(1, 10**9))
 
     def saving(change: Callable[[Session, Any], None]) -> float:
-        key = next(keys)  # each save has a row of its own: a ledger of one row's many moves is no fair one
+        key = next(
+            keys
+        )  # each save has a row of its own: a ledger of one row's many moves is no fair one
         with Session(app.engine()) as session:
             session.add(cls(id=key, at=soon))
             session.commit()
@@ -87,7 +105,11 @@ def costs(folder: Path, database: str, templates: int, runs: int) -> None:
         bill.count = next(number)
 
     kind = "PostgreSQL" if database else "SQLite"
-    for name, change in (("insert", add), ("update of the date", move), ("update of another field", other)):
+    for name, change in (
+        ("insert", add),
+        ("update of the date", move),
+        ("update of another field", other),
+    ):
         if database:  # what autovacuum does within a minute of a new table's first rows
             with app.engine().begin() as connection:
                 connection.execute(text("ANALYZE"))
@@ -101,8 +123,19 @@ def costs(folder: Path, database: str, templates: int, runs: int) -> None:
             if not on:
                 switch(True)
         with_, bare = (statistics.median(taken[on]) * 1e3 for on in (True, False))
-        more = {"with_ms": with_, "without_ms": bare, "templates": templates, "saves": runs}
-        line(f"hooks: {name}, {templates} templates, {kind}", with_ - bare, "milliseconds", "1 millisecond", **more)
+        more = {
+            "with_ms": with_,
+            "without_ms": bare,
+            "templates": templates,
+            "saves": runs,
+        }
+        line(
+            f"hooks: {name}, {templates} templates, {kind}",
+            with_ - bare,
+            "milliseconds",
+            "1 millisecond",
+            **more,
+        )
     app.close()
 
 
@@ -115,7 +148,7 @@ def visible(folder: Path, saves: int) -> None:
         api = PrefectApi(server.url)
         rollout.deploy(app, api, clock.now())
         cls: Any = app.getElement("models.Bill")
-        hooks._nudges[:] = [nudge.nudge]
+        hooks._nudges[:] = [background_handover.nudge]
         taken = []
         for _ in range(saves):
             due = datetime.now() + timedelta(hours=2)
@@ -148,10 +181,14 @@ def main() -> None:
                 for templates in (1, 5):
                     costs(folder / f"pg{templates}", SERVER + NAME, templates, runs)
                     with create_engine(SERVER + NAME).begin() as connection:
-                        connection.execute(text("DROP TABLE bill, jittask_ledger, jittask_state"))
+                        connection.execute(
+                            text("DROP TABLE bill, jittask_ledger, jittask_state")
+                        )
             finally:
                 with admin.connect() as connection:
-                    connection.execute(text(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)"))
+                    connection.execute(
+                        text(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
+                    )
         if share >= 0.1:  # a server takes longer to start than all of the above
             visible(folder / "visible", max(10, int(100 * share)))
 

@@ -26,9 +26,18 @@ def main() -> None:
             taken += tried(random.Random(number), LIMIT)
         except TooSlow:
             slow += 1
-            print(f"too slow: {number}: {some_timer(random.Random(number))}", file=sys.stderr)
+            print(
+                f"too slow: {number}: {some_timer(random.Random(number))}",
+                file=sys.stderr,
+            )
     more = {"timers": count, "refused": count - taken, "limit_seconds": LIMIT}
-    line("hostile timers within the limit", float(slow), "differences", "a limit of CPU time", **more)
+    line(
+        "hostile timers within the limit",
+        float(slow),
+        "differences",
+        "a limit of CPU time",
+        **more,
+    )
 
 
 if __name__ == "__main__":

@@ -32,13 +32,14 @@ from create_rate import DATABASE, postgres
 from measure import line, workplace
 from sqlmodel import Session
 
-from jittask_prefect import clock, rollout
-from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
-from jittask_prefect.processes import LINUX, processes
+from jittask_prefect.deploying import rollout
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.processes import LINUX, processes
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
-from jittask_prefect.wiring import App
 
 MODEL = """
 from pydantic import NaiveDatetime
@@ -56,7 +57,12 @@ def customFunc({takes}):
     with (app.path / "started.txt").open("a") as file:
         file.write(f"{{{name}}} {{at!r}}\\n")
 """
-ROWS = {"type": "tasks.DateFieldType", "title": "Row", "modelPath": "models.Soon", "timerCfg": {"startField": "at"}}
+ROWS = {
+    "type": "tasks.DateFieldType",
+    "title": "Row",
+    "modelPath": "models.Soon",
+    "timerCfg": {"startField": "at"},
+}
 KINDS = {
     "scheduled": "a scheduled task's own run",
     "row": "a row handed over beforehand",
@@ -73,14 +79,25 @@ def floors() -> dict[str, float]:
     """What a task waits for the worker's next look at most, by the settings that `jittask up` gives its worker."""
     env = environment(None, Path())
     longest = JITTER * float(env["PREFECT_WORKER_QUERY_SECONDS"])
-    beforehand = max(0.0, longest - int(float(env.get("PREFECT_WORKER_PREFETCH_SECONDS", LOOKS_AHEAD))))
-    return {"scheduled": beforehand, "row": beforehand, "saved": longest, "asked": longest}
+    beforehand = max(
+        0.0,
+        longest - int(float(env.get("PREFECT_WORKER_PREFETCH_SECONDS", LOOKS_AHEAD))),
+    )
+    return {
+        "scheduled": beforehand,
+        "row": beforehand,
+        "saved": longest,
+        "asked": longest,
+    }
 
 
 def task(dates: Sequence[datetime]) -> dict[str, Any]:
     """The e.json of a scheduled task that is due at these instants."""
     listed = [f"{at:%Y-%m-%d %H:%M:%S}" for at in dates]
-    timer = {"startTime": listed[0], "repeat": {"repeatType": "custom", "dates": listed}}
+    timer = {
+        "startTime": listed[0],
+        "repeat": {"repeatType": "custom", "dates": listed},
+    }
     return {"type": "tasks.NormalType", "title": "Plain", "timerCfg": timer}
 
 
@@ -92,7 +109,10 @@ def app_of(folder: Path) -> App:
             "e.json": task([datetime(2099, 1, 1)]),
             "inner.py": INNER.format(takes="name='scheduled'", name="name"),
         },
-        "tasks/SoonRow": {"e.json": ROWS, "inner.py": INNER.format(takes="row", name="row.name")},
+        "tasks/SoonRow": {
+            "e.json": ROWS,
+            "inner.py": INNER.format(takes="row", name="row.name"),
+        },
     }
     return build_app(folder, elements, name="soon")
 
@@ -100,14 +120,18 @@ def app_of(folder: Path) -> App:
 def ask(app: App, name: str, now: datetime) -> None:
     """Have the scheduled task's function run now."""
     svc: Any = app.getElement("services.TaskSvc")
-    svc.createTimerTask("tasks.SoonPlain", now, "customFunc", "tasks.NormalType", {"name": name})
+    svc.createTimerTask(
+        "tasks.SoonPlain", now, "customFunc", "tasks.NormalType", {"name": name}
+    )
 
 
 def save(app: App, *rows: tuple[str, datetime]) -> None:
     """Save rows as any program does that uses the models."""
     soon: Any = app.getElement("models.Soon")
     with Session(app.engine()) as session:
-        session.add_all([soon(name=name, at=at.replace(tzinfo=None)) for name, at in rows])
+        session.add_all(
+            [soon(name=name, at=at.replace(tzinfo=None)) for name, at in rows]
+        )
         session.commit()
 
 
@@ -118,13 +142,21 @@ def up(app: App) -> Iterator[Embedded]:
     with (app.path.parent / "up.log").open("wb") as log:
         command = [Path(sys.executable).parent / "jittask", "up"]
         process = subprocess.Popen(
-            command, cwd=app.path, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=app.path,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     here = Embedded(app.path / ".jittask")
     try:
         deadline = time.monotonic() + 120
         while b"first sync" not in (app.path.parent / "up.log").read_bytes():
-            assert process.poll() is None and time.monotonic() < deadline, (app.path.parent / "up.log").read_text()
+            assert process.poll() is None and time.monotonic() < deadline, (
+                app.path.parent / "up.log"
+            ).read_text()
             time.sleep(0.2)
         yield here
     finally:
@@ -152,7 +184,10 @@ def cpu(pid: int) -> float:
 def pss(pid: int) -> float:
     """Megabytes; what several processes share counts in parts."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(next(row.split()[1] for row in text.splitlines() if row.startswith("Pss:"))) / 1000
+    return (
+        int(next(row.split()[1] for row in text.splitlines() if row.startswith("Pss:")))
+        / 1000
+    )
 
 
 def idle(here: Embedded, seconds: float, where: str) -> None:
@@ -175,7 +210,13 @@ def idle(here: Embedded, seconds: float, where: str) -> None:
         **more,
     )
     more = {"worker_megabytes": megabytes[own], "processes": len(pids)}
-    line(f"idle worker: memory, server on {where}", sum(megabytes.values()), "MB (PSS)", "250 MB (PSS)", **more)
+    line(
+        f"idle worker: memory, server on {where}",
+        sum(megabytes.values()),
+        "MB (PSS)",
+        "250 MB (PSS)",
+        **more,
+    )
 
 
 # From due to started
@@ -193,7 +234,10 @@ def measure(home: Path, rounds: int, idle_seconds: float, where: str) -> None:
             idle(here, idle_seconds, where)
         first = math.ceil(time.time() + 2 * APART + (LOOKS_AHEAD if rounds > 1 else 0))
         every = timedelta(seconds=4 * APART)
-        dates = [datetime.fromtimestamp(first, UTC) + number * every for number in range(rounds)]
+        dates = [
+            datetime.fromtimestamp(first, UTC) + number * every
+            for number in range(rounds)
+        ]
         (app.path / "tasks/SoonPlain/e.json").write_text(json.dumps(task(dates)))
         app.close()
         app = App(app.path)
@@ -202,7 +246,9 @@ def measure(home: Path, rounds: int, idle_seconds: float, where: str) -> None:
         due = turns(app, dates)
         deadline = time.monotonic() + 60
         while len(begun := _begun(app, dates)) < 4 * rounds + 1:
-            assert time.monotonic() < deadline, f"{len(begun)} of {4 * rounds + 1} have begun"
+            assert time.monotonic() < deadline, (
+                f"{len(begun)} of {4 * rounds + 1} have begun"
+            )
             time.sleep(0.5)
     app.close()
     tell(due, begun, where)
@@ -210,9 +256,13 @@ def measure(home: Path, rounds: int, idle_seconds: float, where: str) -> None:
 
 def turns(app: App, dates: Sequence[datetime]) -> dict[str, dict[str, float]]:
     """Have tasks become due, from each date on one of each kind; when which one is due."""
-    beforehand = {f"row-{n}": at + timedelta(seconds=APART) for n, at in enumerate(dates)}
+    beforehand = {
+        f"row-{n}": at + timedelta(seconds=APART) for n, at in enumerate(dates)
+    }
     due: dict[str, dict[str, float]] = {kind: {} for kind in KINDS}
-    due["scheduled"] = {f"scheduled-{at.timestamp():.0f}": at.timestamp() for at in dates}
+    due["scheduled"] = {
+        f"scheduled-{at.timestamp():.0f}": at.timestamp() for at in dates
+    }
     due["row"] = {name: at.timestamp() for name, at in beforehand.items()}
     save(app, *beforehand.items())
     for number, at in enumerate(dates):
@@ -232,7 +282,9 @@ def turns(app: App, dates: Sequence[datetime]) -> dict[str, dict[str, float]]:
 def _begun(app: App, dates: Sequence[datetime]) -> dict[str, float]:
     """When which task began; one of the schedule is told by the date that is nearest."""
     file, found = app.path / "started.txt", {}
-    for name, text in (row.split() for row in file.read_text().splitlines()) if file.exists() else ():
+    for name, text in (
+        (row.split() for row in file.read_text().splitlines()) if file.exists() else ()
+    ):
         at = float(text)
         if name == "scheduled":
             name = f"scheduled-{min((d.timestamp() for d in dates), key=lambda d: abs(d - at)):.0f}"
@@ -247,21 +299,41 @@ def tell(due: dict[str, dict[str, float]], begun: dict[str, float], where: str) 
     for kind, of in due.items():
         waited = sorted(begun[name] - at for name, at in of.items())
         early += sum(seconds < 0 for seconds in waited)
-        p50, p95 = (waited[max(0, math.ceil(len(waited) * part) - 1)] for part in (0.5, 0.95))
+        p50, p95 = (
+            waited[max(0, math.ceil(len(waited) * part) - 1)] for part in (0.5, 0.95)
+        )
         more = {"floor_seconds": floor[kind], "over_floor": p95 - floor[kind], "p50_seconds": p50,
                 "max_seconds": waited[-1], "tasks": len(waited), "load": os.getloadavg()[0]}  # fmt: skip
         on_minute = [begun[name] - at for name, at in of.items() if at % 60 == 0]
         if on_minute:
             more["max_beside_a_sync"] = max(on_minute)
         against = f"{ALLOWED + floor[kind]:g} seconds: {ALLOWED:g} over the floor"
-        line(f"due to started: p95, {KINDS[kind]}, server on {where}", p95, "seconds", against, **more)
+        line(
+            f"due to started: p95, {KINDS[kind]}, server on {where}",
+            p95,
+            "seconds",
+            against,
+            **more,
+        )
     line("tasks that began before they were due", early, "differences", "0")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the whole measurement, 1 where absent",
+    )
+    parser.add_argument(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="the Prefect server's",
+    )
     asked = parser.parse_args()
     rounds = max(1, round(40 * asked.scale))
     idle_seconds = 120.0 if LINUX and asked.scale >= 0.1 else 0.0
@@ -269,7 +341,9 @@ def main() -> None:
         if asked.database == "sqlite":
             measure(folder, rounds, idle_seconds, "SQLite")
             return
-        server = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
+        server = os.environ.get(
+            "JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/"
+        )
         with postgres(server) as url:
             os.environ[DATABASE] = url
             measure(folder, rounds, idle_seconds, "PostgreSQL")

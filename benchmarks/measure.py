@@ -15,14 +15,21 @@ from pathlib import Path
 def scale(text: str) -> float:
     """How much of the whole measurement to run: 1 for the report, 0.01 in the test suite."""
     parser = argparse.ArgumentParser(description=text)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the whole measurement, 1 where absent",
+    )
     return float(parser.parse_args().scale)
 
 
 @contextmanager
 def workplace() -> Iterator[Path]:
     """A folder that goes with the run; what a process that is ending still writes there does not matter."""
-    with tempfile.TemporaryDirectory(prefix="jittask-bench-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="jittask-bench-", ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
 
 
@@ -38,9 +45,21 @@ def seconds(work: Callable[[], object], runs: int = 5) -> float:
 
 def line(name: str, figure: float, unit: str, against: str, **more: object) -> None:
     """Print one result; `figure` is a ratio, or says in `unit` what else."""
-    rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in more.items()}
+    rounded = {
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in more.items()
+    }
     print(
-        json.dumps({"name": name, "figure": round(figure, 3), "unit": unit, "against": against, **rounded}), flush=True
+        json.dumps(
+            {
+                "name": name,
+                "figure": round(figure, 3),
+                "unit": unit,
+                "against": against,
+                **rounded,
+            }
+        ),
+        flush=True,
     )
 
 
@@ -48,4 +67,10 @@ def kill_matrix(title: str, rows: Iterable[tuple[object, ...]]) -> str:
     """A Markdown table: what was killed, where, how often, and what came of it."""
     head = ("Killed", "Where", "Times", "Lost", "Dup", "Stale", "Ghost")
     lines = [head, ("---",) * 2 + ("---:",) * 5, *rows]
-    return "\n".join([f"**{title}**", "", *("| " + " | ".join(map(str, one)) + " |" for one in lines)])
+    return "\n".join(
+        [
+            f"**{title}**",
+            "",
+            *("| " + " | ".join(map(str, one)) + " |" for one in lines),
+        ]
+    )

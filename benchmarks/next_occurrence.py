@@ -21,19 +21,32 @@ ZONE = "Asia/Shanghai"
 
 def rows(number: int) -> list[datetime]:
     made = random.Random(7)
-    return [datetime(1990, 1, 1) + timedelta(minutes=made.randrange(36 * 365 * 1440)) for _ in range(number)]
+    return [
+        datetime(1990, 1, 1) + timedelta(minutes=made.randrange(36 * 365 * 1440))
+        for _ in range(number)
+    ]
 
 
 def many(share: float) -> None:
     starts = rows(max(1000, int(100_000 * share)))
     sample = starts[: max(20, int(1000 * share))]
     for kind, freq in (("year", YEARLY), ("month", MONTHLY)):
-        timer = Timer({"startField": "at", "repeat": {"repeatType": kind}, "skipHoliday": 1}, "CN", ZONE)
+        timer = Timer(
+            {"startField": "at", "repeat": {"repeatType": kind}, "skipHoliday": 1},
+            "CN",
+            ZONE,
+        )
         timer.next_times(starts[:1], NOW)  # the calendar's table is made once
         ours = seconds(partial(timer.next_times, starts, NOW)) / len(starts)
         theirs = seconds(partial(by_dateutil, freq, sample), 3) / len(sample)
         rate = {"per_second": round(1 / ours), "rows": len(starts)}
-        line(f"next of many rows, every {kind}, CN", theirs / ours, "times", "dateutil.rrule for each row", **rate)
+        line(
+            f"next of many rows, every {kind}, CN",
+            theirs / ours,
+            "times",
+            "dateutil.rrule for each row",
+            **rate,
+        )
 
 
 def by_dateutil(freq: int, starts: list[datetime]) -> None:
@@ -51,7 +64,13 @@ def since(share: float) -> None:
             timer.nextTime(NOW)
             taken.append(seconds(partial(each, timer, asked)) / len(asked))
         micro = {"microseconds": taken[0] * 1e6}
-        line(f"next after any instant, every {kind} since 1970", taken[0] / taken[1], "times", "since 2026", **micro)
+        line(
+            f"next after any instant, every {kind} since 1970",
+            taken[0] / taken[1],
+            "times",
+            "since 2026",
+            **micro,
+        )
 
 
 def each(timer: Timer, asked: list[datetime]) -> None:

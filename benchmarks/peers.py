@@ -35,15 +35,16 @@ from measure import line, workplace
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlmodel import Session
 
-from jittask_prefect import clock, compile, rollout
-from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, me
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app
-from jittask_prefect.wiring import App
 
 SYNC = "jittask.sync"
 FOLDER = Path(__file__).parent / "queues"
@@ -64,7 +65,12 @@ def customFunc(row):
     with app.session() as session:
         session.connection().exec_driver_sql("INSERT INTO effect (job) VALUES (%s)", (row.id,))
 """
-TASK = {"type": "tasks.DateFieldType", "title": "Peer", "modelPath": "models.Peer", "timerCfg": {"startField": "at"}}
+TASK = {
+    "type": "tasks.DateFieldType",
+    "title": "Peer",
+    "modelPath": "models.Peer",
+    "timerCfg": {"startField": "at"},
+}
 ELEMENTS: Any = {
     "models/Peer": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
     "tasks/PeerReminder": {"e.json": TASK, "inner.py": INNER},
@@ -80,7 +86,9 @@ def spans(engine: Engine, count: int, turn: Turn) -> float:
     turn(count)
     with engine.connect() as connection:
         seconds, jobs, rows = connection.execute(
-            text("SELECT extract(epoch FROM max(at) - min(at)), count(DISTINCT job), count(*) FROM effect")
+            text(
+                "SELECT extract(epoch FROM max(at) - min(at)), count(DISTINCT job), count(*) FROM effect"
+            )
         ).one()
     assert jobs == rows == count, f"{jobs} jobs of {count}, {rows} rows"
     return (count - 1) / float(seconds)
@@ -99,13 +107,20 @@ def await_effects(engine: Engine, count: int, what: str) -> None:
 
 
 @contextmanager
-def workers(count: int, *command: str, env: Mapping[str, str], log: Path) -> Iterator[None]:
+def workers(
+    count: int, *command: str, env: Mapping[str, str], log: Path
+) -> Iterator[None]:
     """Some processes of one command of this environment."""
     whole = [sys.executable, "-m", *command]
     with log.open("ab") as output:
         started = [
             subprocess.Popen(
-                whole, cwd=FOLDER, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                whole,
+                cwd=FOLDER,
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
             for _ in range(count)
         ]
@@ -136,11 +151,17 @@ def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
             api = PrefectApi(url)
             api.ensure_pool(compile.POOL, compile.POOL_KIND)
             rollout.deploy(app, api, clock.now())
-            api.delete_deployment(api.deployments(handover.app_tag(app))[SYNC]["id"])  # a sync of ours, beforehand
-            here.start_worker(url, compile.POOL, cwd=home, worker_type=compile.POOL_KIND)
+            api.delete_deployment(
+                api.deployments(handover.app_tag(app))[SYNC]["id"]
+            )  # a sync of ours, beforehand
+            here.start_worker(
+                url, compile.POOL, cwd=home, worker_type=compile.POOL_KIND
+            )
             at = (clock.now() + timedelta(seconds=DUE_IN)).replace(microsecond=0)
             with Session(app.engine()) as session:
-                session.add_all([peer(at=at.replace(tzinfo=None)) for _ in range(count)])
+                session.add_all(
+                    [peer(at=at.replace(tzinfo=None)) for _ in range(count)]
+                )
                 session.commit()
             sync.run(app, api, clock.now(), me(), clock=clock.now)
             assert clock.now() < at, "handing over took too long"
@@ -162,12 +183,21 @@ def here_and_now(app: App) -> Turn:
             session.commit()
         api.sync(app, at)
         [run] = api.all_runs
-        assert len(execute_batch(app, "tasks.PeerReminder", at, Run(run, at), clock.now).tasks) == count
+        assert (
+            len(
+                execute_batch(
+                    app, "tasks.PeerReminder", at, Run(run, at), clock.now
+                ).tasks
+            )
+            == count
+        )
 
     return turn
 
 
-def procrastinate(engine: Engine, env: Mapping[str, str], log: Path, processes: int) -> Turn:
+def procrastinate(
+    engine: Engine, env: Mapping[str, str], log: Path, processes: int
+) -> Turn:
     """The workers wait; the jobs arrive in one statement."""
     os.environ.update(env)
     sys.path.insert(0, str(FOLDER))
@@ -175,20 +205,35 @@ def procrastinate(engine: Engine, env: Mapping[str, str], log: Path, processes: 
     from by_procrastinate import procrastinate as queue
 
     with engine.connect() as connection:
-        there = connection.execute(text("SELECT to_regclass('procrastinate_jobs')")).scalar()
+        there = connection.execute(
+            text("SELECT to_regclass('procrastinate_jobs')")
+        ).scalar()
     if there is None:
         with queue.open():
             queue.schema_manager.apply_schema()
-    command = ("procrastinate", "--app", "by_procrastinate.procrastinate", "--log-level", "warning", "worker")
+    command = (
+        "procrastinate",
+        "--app",
+        "by_procrastinate.procrastinate",
+        "--log-level",
+        "warning",
+        "worker",
+    )
 
     def turn(count: int) -> None:
         with engine.begin() as connection:
-            connection.execute(text("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE"))
-        with workers(processes, *command, "--concurrency", str(CONCURRENCY), env=env, log=log):
+            connection.execute(
+                text("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+            )
+        with workers(
+            processes, *command, "--concurrency", str(CONCURRENCY), env=env, log=log
+        ):
             deadline = time.monotonic() + 60
             while True:
                 with engine.connect() as connection:
-                    waiting = connection.execute(text("SELECT count(*) FROM procrastinate_workers")).scalar_one()
+                    waiting = connection.execute(
+                        text("SELECT count(*) FROM procrastinate_workers")
+                    ).scalar_one()
                 if waiting == processes:
                     break
                 assert time.monotonic() < deadline, log.read_text()
@@ -208,8 +253,24 @@ def celery(engine: Engine, env: Mapping[str, str], log: Path) -> Turn:
     import redis
     from by_celery import job
 
-    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING")
-    command = ("celery", "-A", "by_celery", "worker", "--pool", "prefork", "--concurrency", "2", *quiet)
+    quiet = (
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
+        "--loglevel",
+        "WARNING",
+    )
+    command = (
+        "celery",
+        "-A",
+        "by_celery",
+        "worker",
+        "--pool",
+        "prefork",
+        "--concurrency",
+        "2",
+        *quiet,
+    )
 
     def turn(count: int) -> None:
         broker = redis.Redis.from_url(REDIS)
@@ -231,17 +292,25 @@ def bare(engine: Engine) -> Turn:
     def turn(count: int) -> None:
         with engine.connect() as connection:
             for number in range(count):
-                connection.execute(text("INSERT INTO effect (job) VALUES (:job)"), {"job": number})
+                connection.execute(
+                    text("INSERT INTO effect (job) VALUES (:job)"), {"job": number}
+                )
                 connection.commit()
 
     return turn
 
 
-def measure(home: Path, keys: dict[str, str], share: float, server: Mapping[str, str]) -> None:
+def measure(
+    home: Path, keys: dict[str, str], share: float, server: Mapping[str, str]
+) -> None:
     engine = create_engine(keys["database"])
     with engine.begin() as connection:
         connection.execute(text(EFFECT))
-    plain = make_url(keys["database"]).set(drivername="postgresql").render_as_string(hide_password=False)
+    plain = (
+        make_url(keys["database"])
+        .set(drivername="postgresql")
+        .render_as_string(hide_password=False)
+    )
     env = {
         "PEERS_DATABASE": plain,
         "PEERS_BROKER": REDIS,
@@ -255,16 +324,24 @@ def measure(home: Path, keys: dict[str, str], share: float, server: Mapping[str,
     turns: dict[str, Turn] = {"bare commits": bare(engine), "ours": mine}
     for processes, said in ((1, "1 process"), (2, "2 processes")):
         if version := installed("procrastinate"):
-            turns[f"Procrastinate {version}, {tasks}, {said}"] = procrastinate(engine, env, log, processes)
+            turns[f"Procrastinate {version}, {tasks}, {said}"] = procrastinate(
+                engine, env, log, processes
+            )
     if version := installed("celery"):
-        turns[f"Celery {version} on Redis, prefork, 2 processes, acknowledged early"] = celery(engine, env, log)
+        turns[
+            f"Celery {version} on Redis, prefork, 2 processes, acknowledged early"
+        ] = celery(engine, env, log)
     rates: dict[str, list[float]] = {name: [] for name in turns}
     load = os.getloadavg()[0]
     count = max(20, round(1000 * min(1.0, share)))
     for number in range(max(1, round(5 * share))):
         for name in list(turns) if number % 2 == 0 else reversed(turns):
             rates[name].append(spans(engine, count, turns[name]))
-    where = "no server" if share < 0.1 else f"server on {'PostgreSQL' if server else 'SQLite'}"
+    where = (
+        "no server"
+        if share < 0.1
+        else f"server on {'PostgreSQL' if server else 'SQLite'}"
+    )
     tell(rates, count, where, load)
     app.close()
     engine.dispose()
@@ -284,28 +361,59 @@ def tell(rates: Mapping[str, list[float]], count: int, where: str, load: float) 
     mine, commits = median["ours"], median["bare commits"]
     more = {"turns": len(rates["ours"]), "worst": min(rates["ours"]), "bare_commits_per_second": commits,
             "load_before": load}  # fmt: skip
-    line(f"{count} rows in batches, PostgreSQL, {where}", mine, "rows a second", "400 rows a second", **more)
+    line(
+        f"{count} rows in batches, PostgreSQL, {where}",
+        mine,
+        "rows a second",
+        "400 rows a second",
+        **more,
+    )
     for package in ("Procrastinate", "Celery"):
         of = [name for name in rates if name.startswith(package)]
         if not of:
             continue
         best = max(of, key=lambda name: median[name])
-        ratio = statistics.median(o / t for o, t in zip(rates["ours"], rates[best], strict=True))
+        ratio = statistics.median(
+            o / t for o, t in zip(rates["ours"], rates[best], strict=True)
+        )
         more = {"ours_per_second": mine, "theirs_per_second": median[best]}
         more |= {f"not_chosen: {name}": median[name] for name in of if name != best}
-        line(f"{count} jobs, each with its own commit, {where}", ratio, "times the rate", best, **more)
+        line(
+            f"{count} jobs, each with its own commit, {where}",
+            ratio,
+            "times the rate",
+            best,
+            **more,
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the whole measurement, 1 where absent",
+    )
+    parser.add_argument(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="the Prefect server's",
+    )
     asked = parser.parse_args()
     with workplace() as home:
         os.environ.update(environment(None, home))
         with database() as (kind, keys):
             if kind != "PostgreSQL":
-                line("jobs with commits of their own are left out", 0, "turns", "a PostgreSQL server")
+                line(
+                    "jobs with commits of their own are left out",
+                    0,
+                    "turns",
+                    "a PostgreSQL server",
+                )
             elif asked.database == "sqlite":
                 measure(home, keys, asked.scale, {})
             else:

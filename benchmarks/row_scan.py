@@ -54,7 +54,10 @@ def databases() -> Iterator[dict[str, str]]:
     with measure.workplace() as folder:
         urls = {"SQLite": f"sqlite:///{folder}/rows.db"}
         name = f"jittask_bench_{os.getpid()}"
-        server = create_engine("postgresql+psycopg://postgres@127.0.0.1:5432/test", isolation_level="AUTOCOMMIT")
+        server = create_engine(
+            "postgresql+psycopg://postgres@127.0.0.1:5432/test",
+            isolation_level="AUTOCOMMIT",
+        )
         try:
             with server.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
@@ -71,8 +74,14 @@ def databases() -> Iterator[dict[str, str]]:
 
 def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
     """Rows with their dates, an index on these, and what the database knows of both."""
-    base, first = int(NOW.timestamp()) + 60, int(datetime(2001, 1, 1, tzinfo=UTC).timestamp())
-    third = {f"y{y}": int(datetime(y, 3, 3, tzinfo=UTC).timestamp()) for y in (2002, 2008, 2013, 2019)}
+    base, first = (
+        int(NOW.timestamp()) + 60,
+        int(datetime(2001, 1, 1, tzinfo=UTC).timestamp()),
+    )
+    third = {
+        f"y{y}": int(datetime(y, 3, 3, tzinfo=UTC).timestamp())
+        for y in (2002, 2008, 2013, 2019)
+    }
     seconds = SPREAD[kind].format(due=due, base=base, first=first, **third)
     if engine.dialect.name == "sqlite":
         numbers = f"WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < {rows - 1})"
@@ -81,15 +90,19 @@ def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
         insert = f"INSERT INTO {table} (id, at, status, title) {source}"
     else:
         at = f"to_timestamp({seconds}) AT TIME ZONE 'UTC'"
-        source = (
-            f"SELECT n, {at}, 'open', 'a title of some length' FROM generate_series(CAST(0 AS bigint), {rows - 1}) n"
-        )
+        source = f"SELECT n, {at}, 'open', 'a title of some length' FROM generate_series(CAST(0 AS bigint), {rows - 1}) n"
         insert = f"INSERT INTO {table} (id, at, status, title) {source}"
     with engine.begin() as connection:
         connection.execute(text(insert))
         connection.execute(text(f"CREATE INDEX ix_{table} ON {table} (at)"))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("ANALYZE" if engine.dialect.name == "sqlite" else f"VACUUM ANALYZE {table}"))
+        connection.execute(
+            text(
+                "ANALYZE"
+                if engine.dialect.name == "sqlite"
+                else f"VACUUM ANALYZE {table}"
+            )
+        )
 
 
 def app_of(folder: Path, url: str, tables: dict[str, dict[str, Any]]) -> App:
@@ -98,11 +111,21 @@ def app_of(folder: Path, url: str, tables: dict[str, dict[str, Any]]) -> App:
     for table, keys in tables.items():
         name = table.title().replace("_", "")
         source = MODEL.format(name=name, table=table)
-        elements[f"models/{name}"] = {"e.json": {"type": "models.NormalType"}, "model.py": source}
-        e_json = {"type": "tasks.DateFieldType", "title": name, "modelPath": f"models.{name}"}
+        elements[f"models/{name}"] = {
+            "e.json": {"type": "models.NormalType"},
+            "model.py": source,
+        }
+        e_json = {
+            "type": "tasks.DateFieldType",
+            "title": name,
+            "modelPath": f"models.{name}",
+        }
         timer = {"startField": "at", "timezone": "UTC", **keys}
         inner = "def customFunc(row):\n    pass\n"
-        elements[f"tasks/{name}"] = {"e.json": {**e_json, "timerCfg": timer}, "inner.py": inner}
+        elements[f"tasks/{name}"] = {
+            "e.json": {**e_json, "timerCfg": timer},
+            "inner.py": inner,
+        }
     return build_app(folder, elements, database=url)
 
 
@@ -112,7 +135,9 @@ def taken(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def paired(ours: Callable[[], object], theirs: Callable[[], object], runs: int = 11) -> tuple[float, float]:
+def paired(
+    ours: Callable[[], object], theirs: Callable[[], object], runs: int = 11
+) -> tuple[float, float]:
     """The medians of two works done in turn."""
     both = [(taken(ours), taken(theirs)) for _ in range(runs)]
     return statistics.median(a for a, _ in both), statistics.median(b for _, b in both)
@@ -122,7 +147,9 @@ def planned(app: App, template: str, since: datetime = NOW) -> int:
     """Read and plan one template as a first sync does; how many tasks."""
     report = Report()
     made = 0
-    one = planning.Look(app, app.template(template), app.engine(), NOW, since, None, report)  # type: ignore[arg-type]
+    one = planning.Look(
+        app, app.template(template), app.engine(), NOW, since, None, report
+    )  # type: ignore[arg-type]
     for actions in one.pieces(False, False):
         made += len(actions)
     assert not report.problems, report.problems
@@ -148,13 +175,22 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
     with measure.workplace() as folder:
         app = app_of(folder / "app", url, tables)
         engine = app.engine()
-        for table, count in (("small_single", small), ("large_single", large), ("large_yearly", large)):
+        for table, count in (
+            ("small_single", small),
+            ("large_single", large),
+            ("large_yearly", large),
+        ):
             fill(engine, table, count, due, table.partition("_")[2])
         day = f"at > '{NOW:%Y-%m-%d %H:%M:%S.%f}' AND at <= '{NOW + timedelta(1):%Y-%m-%d %H:%M:%S.%f}'"
         query = bare(engine, f"SELECT id, at FROM large_single WHERE {day}")
-        assert planned(app, "tasks.LargeSingle") == due == planned(app, "tasks.SmallSingle")
+        assert (
+            planned(app, "tasks.LargeSingle")
+            == due
+            == planned(app, "tasks.SmallSingle")
+        )
         of_small, of_large = paired(
-            lambda: planned(app, "tasks.SmallSingle"), lambda: planned(app, "tasks.LargeSingle")
+            lambda: planned(app, "tasks.SmallSingle"),
+            lambda: planned(app, "tasks.LargeSingle"),
         )
         alone = statistics.median(taken(query) for _ in range(7))
         measure.line(
@@ -173,10 +209,15 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
             "the bare month-and-day query", seconds=ours, bare_query=theirs,
         )  # fmt: skip
         with engine.begin() as connection:
-            statement = indexes.missing(connection, app.template("tasks.LargeYearly"), NOW)  # type: ignore[arg-type]
+            statement = indexes.missing(
+                connection, app.template("tasks.LargeYearly"), NOW
+            )  # type: ignore[arg-type]
             assert statement is not None
             connection.execute(text(statement))
-            assert indexes.missing(connection, app.template("tasks.LargeYearly"), NOW) is None  # type: ignore[arg-type]
+            assert (
+                indexes.missing(connection, app.template("tasks.LargeYearly"), NOW)
+                is None
+            )  # type: ignore[arg-type]
         ours, theirs = paired(lambda: planned(app, "tasks.LargeYearly"), query)
         measure.line(
             f"{kind}: the same with the index that doctor proposes", ours / theirs, "times",
@@ -195,7 +236,10 @@ class Quiet(FakePrefect):
 
     def runs(self, **filters: Any) -> list[dict[str, Any]]:
         # All of them wait: none is in Cancelling, which a sync asks for without ids.
-        return [{"id": one, "state_type": "SCHEDULED"} for one in filters["flow_runs"].get("id", {"any_": []})["any_"]]
+        return [
+            {"id": one, "state_type": "SCHEDULED"}
+            for one in filters["flow_runs"].get("id", {"any_": []})["any_"]
+        ]
 
 
 def quiet(kind: str, url: str, due: int) -> None:
@@ -213,12 +257,27 @@ def quiet(kind: str, url: str, due: int) -> None:
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         assert report.changes == due and not report.problems, report.problems
         with engine.begin() as connection:
-            connection.execute(text("UPDATE jittask_ledger SET dirty = false, flow_run_id = task_id"))
-            far = connection.execute(text("SELECT count(*) FROM jittask_ledger WHERE due >= :at"), {"at": FAR})
+            connection.execute(
+                text("UPDATE jittask_ledger SET dirty = false, flow_run_id = task_id")
+            )
+            far = connection.execute(
+                text("SELECT count(*) FROM jittask_ledger WHERE due >= :at"),
+                {"at": FAR},
+            )
             api.handed_over = int(far.scalar_one())
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("ANALYZE" if kind == "SQLite" else "VACUUM ANALYZE jittask_ledger"))
-        measure.line(f"{kind}: memory of a first sync of {due} due rows", grown, "MB", "before it", seconds=first)
+        with engine.connect().execution_options(
+            isolation_level="AUTOCOMMIT"
+        ) as connection:
+            connection.execute(
+                text("ANALYZE" if kind == "SQLite" else "VACUUM ANALYZE jittask_ledger")
+            )
+        measure.line(
+            f"{kind}: memory of a first sync of {due} due rows",
+            grown,
+            "MB",
+            "before it",
+            seconds=first,
+        )
 
         at = [NOW]
 

@@ -18,11 +18,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "schedule"
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from test_rules import YEAR, fires
-from timer_cases import at_moment, custom_repeats, day_repeats, moments, step_repeats, timers, turning_repeats
+from timer_cases import (
+    at_moment,
+    custom_repeats,
+    day_repeats,
+    moments,
+    step_repeats,
+    timers,
+    turning_repeats,
+)
 
 from jittask_prefect import ConfigError, Timer
-from jittask_prefect.schedule.rules import schedules
-from jittask_prefect.schedule.slots import LONGEST
+from jittask_prefect.schedule.prefect_schedules import schedules
+from jittask_prefect.schedule.schedule_text import LONGEST
 
 KINDS = {"days and longer": day_repeats(), "minutes and hours": step_repeats(), "cron and rrule": custom_repeats(),
          "positions and weeks": turning_repeats()}  # fmt: skip
@@ -30,7 +38,9 @@ DENSE = 40_000
 """Occurrences in 400 days beyond which 40 days stand for them: 19 µs each, twice."""
 
 
-def campaign(repeats: st.SearchStrategy[dict[str, Any]], number: int, examples: int) -> dict[str, int]:
+def campaign(
+    repeats: st.SearchStrategy[dict[str, Any]], number: int, examples: int
+) -> dict[str, int]:
     """Random timers of one kind, and what became of them."""
     count = {"cases": 0, "refused": 0, "occurrences": 0, "differences": 0}
 
@@ -44,7 +54,9 @@ def campaign(repeats: st.SearchStrategy[dict[str, Any]], number: int, examples: 
     )
     @given(timers(repeats), st.integers(0, 2900), moments())
     def compare(case: Any, days: int, moment: Any) -> None:
-        now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
+        now = at_moment(
+            case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment
+        )
         try:
             timer = Timer(*case)
             slots = [slot for slot in schedules(timer, now) if slot["active"]]
@@ -52,7 +64,9 @@ def campaign(repeats: st.SearchStrategy[dict[str, Any]], number: int, examples: 
             count["refused"] += 1
             return
         assert all(len(slot.get("rrule", "")) <= LONGEST for slot in slots)
-        ours = [at.astimezone(UTC) for at in timer.occurrences(now, now + timedelta(40))]
+        ours = [
+            at.astimezone(UTC) for at in timer.occurrences(now, now + timedelta(40))
+        ]
         horizon = timedelta(40) if len(ours) > DENSE / 10 else YEAR
         if horizon == YEAR:
             ours = [at.astimezone(UTC) for at in timer.occurrences(now, now + YEAR)]
@@ -61,7 +75,10 @@ def campaign(repeats: st.SearchStrategy[dict[str, Any]], number: int, examples: 
         count["occurrences"] += len(ours)
         if ours != theirs:
             count["differences"] += 1
-            print(f"differs: {case} at {now}: {sorted(set(ours) ^ set(theirs))[:5]}", file=sys.stderr)
+            print(
+                f"differs: {case} at {now}: {sorted(set(ours) ^ set(theirs))[:5]}",
+                file=sys.stderr,
+            )
 
     compare()
     return count
@@ -72,7 +89,13 @@ def main() -> None:
     for number, (name, repeats) in enumerate(KINDS.items(), 1):
         count = campaign(repeats, number, max(5, int(1000 * share)))
         differences = float(count.pop("differences"))
-        line(f"compiled schedules, {name}", differences, "differences", "the server's own get_dates", **count)
+        line(
+            f"compiled schedules, {name}",
+            differences,
+            "differences",
+            "the server's own get_dates",
+            **count,
+        )
 
 
 if __name__ == "__main__":

@@ -19,14 +19,15 @@ from ending.ground import until
 from measure import line, scale, workplace
 from sqlmodel import Session
 
-from jittask_prefect import clock, compile, rollout
-from jittask_prefect.embedded import Embedded, environment
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
-from jittask_prefect.processes import process_of
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.processes import process_of
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.service import TaskSvc
+from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
-from jittask_prefect.wiring import App
 
 TURNS, ALLOWED, AT_MOST = 8, 90.0, 240.0
 KINDS = ("a row's", "a scheduled task's")
@@ -50,11 +51,19 @@ def customFunc({takes}):
     if first:
         time.sleep(600)
 """
-ROWS = {"type": "tasks.DateFieldType", "title": "Row", "modelPath": "models.Dying", "timerCfg": {"startField": "at"}}
+ROWS = {
+    "type": "tasks.DateFieldType",
+    "title": "Row",
+    "modelPath": "models.Dying",
+    "timerCfg": {"startField": "at"},
+}
 PLAIN = {
     "type": "tasks.NormalType",
     "title": "Plain",
-    "timerCfg": {"startTime": "2099-01-01 00:00:00", "repeat": {"repeatType": "normal"}},
+    "timerCfg": {
+        "startTime": "2099-01-01 00:00:00",
+        "repeat": {"repeatType": "normal"},
+    },
 }
 
 
@@ -69,7 +78,9 @@ def make(app: App, api: PrefectApi, kind: str, name: str) -> None:
     """A task that is due now."""
     now = clock.now()
     if kind == KINDS[1]:
-        TaskSvc(app, api).createTimerTask("tasks.DyingPlain", now, "customFunc", "tasks.NormalType", {"name": name})
+        TaskSvc(app, api).createTimerTask(
+            "tasks.DyingPlain", now, "customFunc", "tasks.NormalType", {"name": name}
+        )
         return
     dying: Any = app.getElement("models.Dying")
     with Session(app.engine()) as session:
@@ -82,13 +93,19 @@ def main() -> None:
     with workplace() as home:
         os.environ.update(environment(None, home / "client"))
         taken: dict[str, list[float]] = {kind: [] for kind in KINDS}
-        server, workers = Embedded(home / "server"), [Embedded(home / f"worker{number}") for number in range(2)]
+        server, workers = (
+            Embedded(home / "server"),
+            [Embedded(home / f"worker{number}") for number in range(2)],
+        )
         try:
             url = server.ensure()[0].url
             os.environ["PREFECT_API_URL"] = url
             refresh_settings()
             elements: Any = {
-                "models/Dying": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
+                "models/Dying": {
+                    "e.json": {"type": "models.NormalType"},
+                    "model.py": MODEL,
+                },
                 "tasks/DyingRow": {
                     "e.json": ROWS | {"retries": 1},
                     "inner.py": INNER.format(takes="row", name="row.name"),
@@ -107,7 +124,13 @@ def main() -> None:
                     if one.worker_running() is None:
                         one.stop()
                         env = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
-                        one.start_worker(url, compile.POOL, cwd=home, env=env, worker_type=compile.POOL_KIND)
+                        one.start_worker(
+                            url,
+                            compile.POOL,
+                            cwd=home,
+                            env=env,
+                            worker_type=compile.POOL_KIND,
+                        )
                 time.sleep(random.uniform(5, 65))  # any moment between two syncs
                 kind = KINDS[turn % len(KINDS)]
                 make(app, api, kind, str(turn))

@@ -19,15 +19,16 @@ from pathlib import Path
 from create_rate import DATABASE, postgres
 from measure import line, workplace
 
-from jittask_prefect import clock, compile, rollout
-from jittask_prefect.embedded import Embedded, environment
+from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import handover
-from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
-from jittask_prefect.wiring import App
 
 NAME, SYNC = "tasks.WarmReminder", "jittask.sync"
 MODEL = """
@@ -47,7 +48,10 @@ TASK = {
 }
 ELEMENTS = {
     "models/WarmItem": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
-    "tasks/WarmReminder": {"e.json": TASK, "inner.py": "def customFunc(row):\n    row.done += 1\n"},
+    "tasks/WarmReminder": {
+        "e.json": TASK,
+        "inner.py": "def customFunc(row):\n    row.done += 1\n",
+    },
 }
 POOLS = {"stock": "process", compile.POOL: compile.POOL_KIND}
 STOCK_LIMIT = 4
@@ -55,10 +59,14 @@ STOCK_LIMIT = 4
 
 def due_rows(app: App, api: PrefectApi, deployment: str, count: int) -> list[str]:
     """Rows that are all due at one instant, with their flow runs' ids."""
-    at = clock.now() + timedelta(seconds=3 + count // 8)  # later than the last one is made
+    at = clock.now() + timedelta(
+        seconds=3 + count // 8
+    )  # later than the last one is made
     item, runs = app.getElement("models.WarmItem"), []
     with app.engine().begin() as connection:
-        first = (connection.exec_driver_sql("SELECT max(id) FROM warmitem").scalar() or 0) + 1
+        first = (
+            connection.exec_driver_sql("SELECT max(id) FROM warmitem").scalar() or 0
+        ) + 1
         rows = [{"id": key, "at": at, "done": 0} for key in range(first, first + count)]
         made = [
             Entry(task_id=str(uuid.uuid4()), template=NAME, model="models.WarmItem", row_key=str(row["id"]), due=at,
@@ -75,11 +83,19 @@ def due_rows(app: App, api: PrefectApi, deployment: str, count: int) -> list[str
 def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
     """Make a task's flow run; on SQLite a server that works may say 503, and is asked again by the same key."""
     parameters = {"template": NAME, "taskId": entry.task_id}
-    name, tags = handover.run_name(app, entry), handover.run_tags(entry.template, entry.model, entry.row_key)
+    name, tags = (
+        handover.run_name(app, entry),
+        handover.run_tags(entry.template, entry.model, entry.row_key),
+    )
     for attempt in range(5):
         try:
             made = api.create_run(
-                deployment, key=entry.task_id, name=name, due=entry.due, tags=tags, parameters=parameters
+                deployment,
+                key=entry.task_id,
+                name=name,
+                due=entry.due,
+                tags=tags,
+                parameters=parameters,
             )
             return str(made["id"])
         except PrefectApiError:
@@ -88,16 +104,22 @@ def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
     raise AssertionError("unreachable")
 
 
-def turn(app: App, api: PrefectApi, deployment: str, pool: str, count: int, skipped: int) -> float:
+def turn(
+    app: App, api: PrefectApi, deployment: str, pool: str, count: int, skipped: int
+) -> float:
     """Flow runs a second of one pool's worker, after the first few."""
     api.change_deployment(deployment, {"work_pool_name": pool})
     runs = due_rows(app, api, deployment, count + skipped)
     where = {"id": {"any_": runs}, "state": {"type": {"any_": ["COMPLETED"]}}}
     deadline = time.monotonic() + 120 + 10 * count
     while api.count_runs(flow_runs=where) < len(runs):
-        assert time.monotonic() < deadline, f"{pool}: {api.count_runs(flow_runs=where)} of {len(runs)} done"
+        assert time.monotonic() < deadline, (
+            f"{pool}: {api.count_runs(flow_runs=where)} of {len(runs)} done"
+        )
         time.sleep(0.5)
-    ends = sorted(datetime.fromisoformat(run["end_time"]) for run in api.runs(flow_runs=where))
+    ends = sorted(
+        datetime.fromisoformat(run["end_time"]) for run in api.runs(flow_runs=where)
+    )
     return count / (ends[-1] - ends[skipped - 1]).total_seconds()
 
 
@@ -109,37 +131,65 @@ def measure(home: Path, share: float, where: str) -> None:
         app, api = build_app(home / "app", ELEMENTS, name="warm"), PrefectApi(url)
         rollout.deploy(app, api, clock.now())
         found = api.deployments(handover.app_tag(app))
-        api.delete_deployment(found[SYNC]["id"])  # the rows and runs here are made by hand
+        api.delete_deployment(
+            found[SYNC]["id"]
+        )  # the rows and runs here are made by hand
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         for pool, kind in POOLS.items():
             api.ensure_pool(pool, kind)
-        there.start_worker(url, "stock", cwd=home, env=asks, worker_type="process", limit=STOCK_LIMIT)
-        here.start_worker(url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND)
+        there.start_worker(
+            url, "stock", cwd=home, env=asks, worker_type="process", limit=STOCK_LIMIT
+        )
+        here.start_worker(
+            url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
+        )
         rates: dict[str, list[float]] = {pool: [] for pool in POOLS}
         rounds, skipped, size = 3, 4, {"stock": 12, compile.POOL: 60}
         if share < 1:
             rounds, skipped, size = 1, 1, dict.fromkeys(POOLS, 1)
         for _ in range(rounds):
             for pool in POOLS:
-                rates[pool].append(turn(app, api, found[NAME]["id"], pool, size[pool], skipped))
-        ratio = statistics.median(o / s for o, s in zip(rates[compile.POOL], rates["stock"], strict=True))
+                rates[pool].append(
+                    turn(app, api, found[NAME]["id"], pool, size[pool], skipped)
+                )
+        ratio = statistics.median(
+            o / s for o, s in zip(rates[compile.POOL], rates["stock"], strict=True)
+        )
         figures = {f"{name}_per_second": statistics.median(rates[pool]) for name, pool in
                    (("stock", "stock"), ("ours", compile.POOL))}  # fmt: skip
-        line(f"flow runs, server on {where}", ratio, "times the rate", "Prefect's process worker, limit 4", **figures)
+        line(
+            f"flow runs, server on {where}",
+            ratio,
+            "times the rate",
+            "Prefect's process worker, limit 4",
+            **figures,
+        )
         app.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")
-    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="share of the whole measurement, 1 where absent",
+    )
+    parser.add_argument(
+        "--database",
+        choices=("sqlite", "postgresql"),
+        default="sqlite",
+        help="the Prefect server's",
+    )
     asked = parser.parse_args()
     with workplace() as home:
         os.environ.update(environment(None, home))
         if asked.database == "sqlite":
             measure(home, asked.scale, "SQLite")
             return
-        server = os.environ.get("JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/")
+        server = os.environ.get(
+            "JITTASK_BENCH_POSTGRES", "postgresql+asyncpg://postgres@127.0.0.1:5432/"
+        )
         with postgres(server) as url:
             os.environ[DATABASE] = url
             measure(home, asked.scale, "PostgreSQL")

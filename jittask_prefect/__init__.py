@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
+from jittask_prefect.errors import (
     ArgumentError,
     ConfigError,
     FilterError,
@@ -22,10 +22,16 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from .elements.app import App
-    from .elements.types import DateFieldType, Meta, NormalService, NormalType, Task
-    from .schedule.timer import Timer
-    from .task_svc import TaskSvc
+    from jittask_prefect.elements.app import App
+    from jittask_prefect.elements.types import (
+        DateFieldType,
+        Meta,
+        NormalService,
+        NormalType,
+        Task,
+    )
+    from jittask_prefect.schedule.timer import Timer
+    from jittask_prefect.task_svc.service import TaskSvc
 
     app: App
 
@@ -60,9 +66,9 @@ _HOMES = {
     "NormalType": "elements.types",
     "Task": "elements.types",
     "Timer": "schedule.timer",
-    "App": "wiring",
-    "TaskSvc": "task_svc",
-    "app": "wiring",
+    "App": "task_svc.wiring",
+    "TaskSvc": "task_svc.service",
+    "app": "task_svc.wiring",
 }
 
 

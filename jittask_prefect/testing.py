@@ -21,25 +21,30 @@ from typing import Any
 
 import yaml
 
-from . import clock, rollout
-from .elements.app import use_app
-from .errors import PrefectApiError
-from .prefect_api import OWN, TERMINAL
-from .rows import sync
-from .rows.nudge import leave
-from .rows.tables import upgrade
-from .running.asked import Asked, Refusals, asked
-from .running.batch import execute_batch, record_batch
-from .running.begin import label_of
-from .running.execute import Outcome, Run, execute
-from .task_svc import TaskSvc
-from .wiring import App
+from jittask_prefect.deploying import rollout
+from jittask_prefect.elements.app import use_app
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.prefect_api.client import OWN, TERMINAL
+from jittask_prefect.rows import sync
+from jittask_prefect.rows.background_handover import leave
+from jittask_prefect.running.batch import execute_batch, record_batch
+from jittask_prefect.running.begin import label_of
+from jittask_prefect.running.execute import Outcome, Run, execute
+from jittask_prefect.running.parameters import Asked, Refusals, asked
+from jittask_prefect.schedule import clock
+from jittask_prefect.task_svc.service import TaskSvc
+from jittask_prefect.task_svc.wiring import App
 
 Element = Mapping[str, str | Mapping[str, Any]]
 
 
 def build_app(
-    folder: Path, elements: Mapping[str, Element] | None = None, *, ready: bool = True, **app_json: Any
+    folder: Path,
+    elements: Mapping[str, Element] | None = None,
+    *,
+    ready: bool = True,
+    **app_json: Any,
 ) -> App:
     """Write an app folder and load it.
 
@@ -51,11 +56,17 @@ def build_app(
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = {"name": "test", "timezone": "UTC", "database": "sqlite:///test.db"}
-    (folder / "app.json").write_text(json.dumps({**plain, **app_json}), encoding="utf-8")
+    (folder / "app.json").write_text(
+        json.dumps({**plain, **app_json}), encoding="utf-8"
+    )
     for place, files in (elements or {}).items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+            text = (
+                content
+                if isinstance(content, str)
+                else json.dumps(content, ensure_ascii=False)
+            )
             (folder / place / name).write_text(text, encoding="utf-8")
     app = App(folder)
     if ready:
@@ -105,7 +116,9 @@ class FakePrefect:
     def _called(self, name: str) -> None:
         self.calls.append(name)
         if self.down:
-            raise PrefectApiError(f"{name}: no answer from the Prefect server at {self.url}")
+            raise PrefectApiError(
+                f"{name}: no answer from the Prefect server at {self.url}"
+            )
 
     def ping(self) -> None:
         self._called("ping")
@@ -142,35 +155,55 @@ class FakePrefect:
                 "id": known.get("id") or str(uuid.uuid4()),
                 "work_pool_name": entry["work_pool"]["name"],
                 "work_queue_name": entry["work_pool"].get("work_queue_name", "default"),
-                "pull_steps": [{"prefect.deployments.steps.set_working_directory": directory}],
+                "pull_steps": [
+                    {"prefect.deployments.steps.set_working_directory": directory}
+                ],
                 "schedules": [_as_api(slot) for slot in entry["schedules"]],
             }
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
         self._called("make_deployment")
         known: dict[str, Any] = self.all_deployments.get(body["name"], {})
-        self.all_deployments[body["name"]] = {**body, "id": known.get("id") or str(uuid.uuid4())}
+        self.all_deployments[body["name"]] = {
+            **body,
+            "id": known.get("id") or str(uuid.uuid4()),
+        }
 
     def delete_deployment(self, deployment_id: str) -> None:
         self._called("delete_deployment")
-        self.all_deployments = {n: d for n, d in self.all_deployments.items() if d["id"] != deployment_id}
-        for run_id in [i for i, r in self.all_runs.items() if r["deployment_id"] == deployment_id]:
+        self.all_deployments = {
+            n: d for n, d in self.all_deployments.items() if d["id"] != deployment_id
+        }
+        for run_id in [
+            i for i, r in self.all_runs.items() if r["deployment_id"] == deployment_id
+        ]:
             self.delete_run(run_id)
 
     def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
         self._called("change_deployment")
-        found = next((d for d in self.all_deployments.values() if d["id"] == deployment_id), None)
+        found = next(
+            (d for d in self.all_deployments.values() if d["id"] == deployment_id), None
+        )
         if found is None:
             raise PrefectApiError(f"there is no deployment {deployment_id}")
-        slots = {slot["slug"]: slot for slot in found["schedules"]} | {s["slug"]: s for s in body.get("schedules", [])}
+        slots = {slot["slug"]: slot for slot in found["schedules"]} | {
+            s["slug"]: s for s in body.get("schedules", [])
+        }
         found |= {**body, "schedules": list(slots.values())}
 
-    def change_schedule(self, deployment_id: str, schedule_id: str, body: Mapping[str, Any]) -> None:
+    def change_schedule(
+        self, deployment_id: str, schedule_id: str, body: Mapping[str, Any]
+    ) -> None:
         self._called("change_schedule")
         for found in self.all_deployments.values():
-            found["schedules"] = [s | body if s.get("id") == schedule_id else s for s in found["schedules"]]
+            found["schedules"] = [
+                s | body if s.get("id") == schedule_id else s
+                for s in found["schedules"]
+            ]
 
-    def fill_schedule(self, deployment_id: str, start: datetime, until: datetime | None = None) -> None:
+    def fill_schedule(
+        self, deployment_id: str, start: datetime, until: datetime | None = None
+    ) -> None:
         self._called("fill_schedule")
 
     def create_run(
@@ -184,7 +217,9 @@ class FakePrefect:
         parameters: Mapping[str, Any],
     ) -> dict[str, Any]:
         self._called("create_run")
-        deployment = next((d for d in self.all_deployments.values() if d["id"] == deployment_id), None)
+        deployment = next(
+            (d for d in self.all_deployments.values() if d["id"] == deployment_id), None
+        )
         if deployment is None:
             raise PrefectApiError(f"there is no deployment {deployment_id}")
         flow = deployment["entrypoint"].rpartition(":")[2]
@@ -213,11 +248,18 @@ class FakePrefect:
         return self.all_runs.get(run_id)
 
     def runs(
-        self, *, limit: int | None = None, offset: int = 0, sort: str = "EXPECTED_START_TIME_DESC", **filters: Any
+        self,
+        *,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: str = "EXPECTED_START_TIME_DESC",
+        **filters: Any,
     ) -> list[dict[str, Any]]:
         self._called("runs")
         found = self._chosen(**filters)
-        found.sort(key=lambda r: r["expected_start_time"], reverse=sort.endswith("DESC"))
+        found.sort(
+            key=lambda r: r["expected_start_time"], reverse=sort.endswith("DESC")
+        )
         return found[offset:][:limit]
 
     def count_runs(self, **filters: Any) -> int:
@@ -226,14 +268,31 @@ class FakePrefect:
 
     def _chosen(self, **filters: Any) -> list[dict[str, Any]]:
         which = filters.get("deployments", {})
-        names, tags = which.get("name", {}).get("any_"), set(which.get("tags", {}).get("all_", ()))
+        names, tags = (
+            which.get("name", {}).get("any_"),
+            set(which.get("tags", {}).get("all_", ())),
+        )
         all_ = self.all_deployments.values()
-        of = {d["id"] for d in all_ if names is None or (d["name"] in names and tags <= set(d["tags"]))}
-        runs = [r for r in self.all_runs.values() if names is None or r["deployment_id"] in of]
+        of = {
+            d["id"]
+            for d in all_
+            if names is None or (d["name"] in names and tags <= set(d["tags"]))
+        }
+        runs = [
+            r
+            for r in self.all_runs.values()
+            if names is None or r["deployment_id"] in of
+        ]
         return [r for r in runs if _matches(r, filters.get("flow_runs", {}))]
 
     def set_state(
-        self, run_id: str, kind: str, *, name: str | None = None, message: str = "", force: bool = False
+        self,
+        run_id: str,
+        kind: str,
+        *,
+        name: str | None = None,
+        message: str = "",
+        force: bool = False,
     ) -> str:
         self._called("set_state")
         run = self.all_runs.get(run_id)
@@ -255,7 +314,9 @@ class FakePrefect:
         self._called("logs")
         return []
 
-    def put_table(self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    def put_table(
+        self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str
+    ) -> None:
         self._called("put_table")
         self.tables[run_id] = [*self.tables.get(run_id, []), *map(dict, rows)]
 
@@ -264,7 +325,12 @@ class FakePrefect:
         return self.tables.get(run_id, [])
 
     def put_markdown(
-        self, key: str, text: str, description: str, known: str | None = None, run_id: str | None = None
+        self,
+        key: str,
+        text: str,
+        description: str,
+        known: str | None = None,
+        run_id: str | None = None,
     ) -> str:
         self._called("put_markdown")
         self.pages[key], self.summaries[key] = text, description
@@ -272,7 +338,11 @@ class FakePrefect:
 
     def drop_artifact(self, artifact_id: str) -> None:
         self._called("drop_artifact")
-        self.pages = {k: t for k, t in self.pages.items() if str(uuid.uuid5(uuid.NAMESPACE_OID, k)) != artifact_id}
+        self.pages = {
+            k: t
+            for k, t in self.pages.items()
+            if str(uuid.uuid5(uuid.NAMESPACE_OID, k)) != artifact_id
+        }
 
     def serve(self, app: App) -> None:
         """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""
@@ -282,7 +352,9 @@ class FakePrefect:
         if isinstance(service, TaskSvc):
             service.connect(self)
 
-    def sync(self, app: App, now: datetime, since: datetime | None = None) -> sync.Report:
+    def sync(
+        self, app: App, now: datetime, since: datetime | None = None
+    ) -> sync.Report:
         """Bring rows and flow runs together once, as the flow `jittask.sync` does every minute."""
         report = sync.run(app, self, now, "test", since=since, clock=lambda: now)
         assert report is not None, "another sync holds the lease"
@@ -293,14 +365,22 @@ class FakePrefect:
         run = self.all_runs.pop(run_id)
         self._by_key = {k: i for k, i in self._by_key.items() if i != run["id"]}
 
-    def _state(self, run: dict[str, Any], kind: str, name: str | None = None, message: str = "") -> None:
+    def _state(
+        self, run: dict[str, Any], kind: str, name: str | None = None, message: str = ""
+    ) -> None:
         run["end_time"] = clock.now().isoformat() if kind in TERMINAL else None
-        run |= {"state_type": kind, "state_name": name or kind.title(), "state": {"type": kind, "message": message}}
+        run |= {
+            "state_type": kind,
+            "state_name": name or kind.title(),
+            "state": {"type": kind, "message": message},
+        }
 
     def due(self, now: datetime) -> Iterator[dict[str, Any]]:
         """The runs that a worker would take up at an instant, in the order of their due times."""
         waiting = [r for r in self.all_runs.values() if r["state_type"] == "SCHEDULED"]
-        for run in sorted(waiting, key=lambda r: (r["expected_start_time"], r["number"])):
+        for run in sorted(
+            waiting, key=lambda r: (r["expected_start_time"], r["number"])
+        ):
             if datetime.fromisoformat(run["expected_start_time"]) <= now:
                 yield run
 
@@ -315,28 +395,38 @@ class FakePrefect:
             run["end_time"] = now.isoformat()
         return outcomes
 
-    def _execute(self, app: App, run: dict[str, Any], this: Run, now: datetime) -> list[Outcome]:
+    def _execute(
+        self, app: App, run: dict[str, Any], this: Run, now: datetime
+    ) -> list[Outcome]:
         parameters = run["parameters"]
         try:
-            of = asked(app, *(parameters.get(name) for name in ("template", "taskId", "due")))
+            of = asked(
+                app, *(parameters.get(name) for name in ("template", "taskId", "due"))
+            )
             return self._do(app, run, of, this, now)
         except Refusals as error:
             self.mark(run["id"], "refused")
             self._state(run, "FAILED", None, f"not run: {error}")
             return []
 
-    def _do(self, app: App, run: dict[str, Any], of: Asked, this: Run, now: datetime) -> list[Outcome]:
+    def _do(
+        self, app: App, run: dict[str, Any], of: Asked, this: Run, now: datetime
+    ) -> list[Outcome]:
         name = str(run["parameters"]["template"])
         if of.due is not None:
             ended = execute_batch(app, name, of.due, this, lambda: now)
             record_batch(self, run["id"], ended)
-            kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
+            kind = (
+                "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
+            )
             if kind == "CANCELLED":
                 self.mark(run["id"], "broken" if ended.broken else "skipped")
             self._state(run, kind, None, str(ended))
             return [outcome for _, outcome in ended.tasks]
         outcome = execute(app, name, of.task_id, this, lambda: now)
-        kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+        kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
+            outcome.status
+        ]
         if why := label_of(outcome):
             self.mark(run["id"], why)
         self._state(run, kind, None, outcome.message)
@@ -345,11 +435,19 @@ class FakePrefect:
 
 def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:
     kinds = ("rrule", "interval", "anchor_date", "timezone")
-    return {"slug": slot["slug"], "active": slot["active"], "schedule": {k: slot[k] for k in kinds if k in slot}}
+    return {
+        "slug": slot["slug"],
+        "active": slot["active"],
+        "schedule": {k: slot[k] for k in kinds if k in slot},
+    }
 
 
 def _ended(run: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(run["end_time"]) if run["end_time"] else datetime.min.replace(tzinfo=UTC)
+    return (
+        datetime.fromisoformat(run["end_time"])
+        if run["end_time"]
+        else datetime.min.replace(tzinfo=UTC)
+    )
 
 
 def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -359,11 +457,16 @@ def _matches(run: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     after = wanted.get("end_time", {}).get("after_")
     return (
         run["id"] in wanted.get("id", {}).get("any_", [run["id"]])
-        and run["idempotency_key"] in wanted.get("idempotency_key", {}).get("any_", [run["idempotency_key"]])
-        and run["deployment_id"] in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
-        and run["state_type"] in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
+        and run["idempotency_key"]
+        in wanted.get("idempotency_key", {}).get("any_", [run["idempotency_key"]])
+        and run["deployment_id"]
+        in wanted.get("deployment_id", {}).get("any_", [run["deployment_id"]])
+        and run["state_type"]
+        in wanted.get("state", {}).get("type", {}).get("any_", [run["state_type"]])
         and begun in (None, run["start_time"] is None)
         and (after is None or _ended(run) >= datetime.fromisoformat(after))
         and ("after_" not in window or due >= datetime.fromisoformat(window["after_"]))
-        and ("before_" not in window or due <= datetime.fromisoformat(window["before_"]))
+        and (
+            "before_" not in window or due <= datetime.fromisoformat(window["before_"])
+        )
     )

@@ -16,24 +16,43 @@ import pytest
 from patience import PATIENCE
 from xdist.scheduler import LoadScopeScheduling
 
-from jittask_prefect.cli_base import heed_interrupts
-from jittask_prefect.embedded import Embedded, ServerInfo, environment
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.cli.common import heed_interrupts
+from jittask_prefect.server.embedded import Embedded, ServerInfo, environment
+from jittask_prefect.server.selection import refresh_settings
 
 INTEGRATION = "tests/integration/"
 # Those that share one worker, or have one of a kind; and those that share no server either.
 ONE_WORKER = tuple(
     f"/test_{name}.py"
-    for name in ("concurrency", "dialogs", "end", "execution", "many", "worker", "unbegun", "crash", "embedded")
+    for name in (
+        "concurrency",
+        "dialogs",
+        "end",
+        "execution",
+        "many",
+        "worker",
+        "unbegun",
+        "crash",
+        "embedded",
+    )
 )
 OWN_SERVER = ("/test_auth.py", "/test_browser.py", "/test_up.py")
 BENCHMARKS = "/test_benchmarks.py"
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
-for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_LOGGING_LEVEL"):
+for name in (
+    "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_LOGGING_LEVEL",
+):
     os.environ.pop(name, None)
-for name in ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL", "JITTASK_APP"):
+for name in (
+    "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+    "PREFECT_API_DATABASE_CONNECTION_URL",
+    "JITTASK_APP",
+):
     os.environ.pop(name, None)
 for name in set(os.environ) - set(SETTINGS := environment(None, BASE / "client")):
     del os.environ[name]
@@ -44,7 +63,9 @@ os.environ.update(SETTINGS)
 def pytest_configure(config: pytest.Config) -> None:
     """A slow machine gets more time; and a suite in a script's background has SIGINT ignored, which tests send."""
     heed_interrupts()
-    config.option.timeout = config.option.timeout or float(config.getini("timeout")) * PATIENCE
+    config.option.timeout = (
+        config.option.timeout or float(config.getini("timeout")) * PATIENCE
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,7 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Prefect's server on SQLite now and then stands still for its own busy_timeout of a minute, which no setting
     shortens; a rerun is counted in pytest's last line. What takes long comes first, so that the processes end together.
     """
-    items.sort(key=lambda item: (INTEGRATION not in item.nodeid, BENCHMARKS not in item.nodeid))
+    items.sort(
+        key=lambda item: (INTEGRATION not in item.nodeid, BENCHMARKS not in item.nodeid)
+    )
     for item in items:
         if "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
@@ -82,10 +105,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
     """What a test logs on purpose may hold half a pair of surrogates, which no process can tell another."""
     report = yield
-    report.sections = [(name, said.encode("utf-8", "backslashreplace").decode()) for name, said in report.sections]
+    report.sections = [
+        (name, said.encode("utf-8", "backslashreplace").decode())
+        for name, said in report.sections
+    ]
     return report
 
 

@@ -6,7 +6,10 @@ import os
 import time
 
 USUAL_SECONDS = 0.06
-AT_LEAST, AT_MOST = 2.0, 5.0  # three processes share two cores, and a machine may slow down later on
+AT_LEAST, AT_MOST = (
+    2.0,
+    5.0,
+)  # three processes share two cores, and a machine may slow down later on
 NAME = "JITTASK_TEST_PATIENCE"
 
 

@@ -18,12 +18,12 @@ from typing import Any
 
 from sqlmodel import Session
 
-from jittask_prefect import clock
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.prefect_api import TERMINAL
-from jittask_prefect.rows import ledger
-from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import TERMINAL
 from jittask_prefect.rows.sync import RETURN_AFTER
+from jittask_prefect.schedule import clock
 
 from . import server
 from .ground import Ground, until
@@ -52,7 +52,9 @@ class Target:
     means: str
     length: float
     killed: str = ""  # what was killed just before: `worker`, `server`
-    tasks: list[str] = field(default_factory=list)  # the first one is the one that is ended
+    tasks: list[str] = field(
+        default_factory=list
+    )  # the first one is the one that is ended
     rows: list[int] = field(default_factory=list)
     run_id: str | None = None
     due: datetime | None = None
@@ -85,7 +87,9 @@ class Campaign:
     def __init__(self, ground: Ground, signs: Signs, seed: int, *, lite: bool) -> None:
         self.ground, self.signs, self.seed, self.lite = ground, signs, seed, lite
         self.targets: list[Target] = []
-        self.again: dict[str, list[str]] = {}  # tasks whose child, worker or server was killed, and that nobody ended
+        self.again: dict[
+            str, list[str]
+        ] = {}  # tasks whose child, worker or server was killed, and that nobody ended
         self.kills: Counter[str] = Counter()
         self.problems: list[str] = []
         self._taken: set[str] = set()
@@ -108,8 +112,16 @@ class Campaign:
             means = "facade" if means == "run" else means
         if moment == "before":
             means, carrier = "facade", carrier if carrier in (ROW, BATCH) else ROW
-        length = {"late": chance.uniform(1, 3), "executing": LONG}.get(moment, chance.uniform(1, 4))
-        made = {"carrier": carrier, "way": chance.choice(WAYS), "moment": moment, "means": means, "length": length}
+        length = {"late": chance.uniform(1, 3), "executing": LONG}.get(
+            moment, chance.uniform(1, 4)
+        )
+        made = {
+            "carrier": carrier,
+            "way": chance.choice(WAYS),
+            "moment": moment,
+            "means": means,
+            "length": length,
+        }
         return Target(number, **(made | keys))
 
     def make(self, target: Target, lead: float) -> None:
@@ -117,7 +129,9 @@ class Campaign:
         target.due = clock.now() + timedelta(seconds=lead)
         if target.carrier == MADE:
             given = {"way": target.way, "length": target.length}
-            answer = self.ground.svc.createTimerTask(MADE, target.due, "customFunc", "tasks.EndsType", given)
+            answer = self.ground.svc.createTimerTask(
+                MADE, target.due, "customFunc", "tasks.EndsType", given
+            )
             target.tasks, target.run_id = [answer["taskId"]], answer["taskId"]
         elif target.carrier == EVERY:
             self._choose(target)
@@ -129,7 +143,10 @@ class Campaign:
     def _save(self, target: Target) -> list[int]:
         mark: Any = self.ground.app.getElement("models.Mark")
         assert target.due is not None
-        kind, at = target.carrier.removeprefix("tasks.Ends").lower(), target.due.replace(tzinfo=None)
+        kind, at = (
+            target.carrier.removeprefix("tasks.Ends").lower(),
+            target.due.replace(tzinfo=None),
+        )
         made = [mark(kind=kind, at=at, way=target.way, length=target.length)]
         if target.carrier == BATCH:
             made += [mark(kind=kind, at=at, way="sleep", length=0.2) for _ in range(2)]
@@ -141,10 +158,17 @@ class Campaign:
     def _of_rows(self, template: str, rows: list[int]) -> dict[int, Entry] | None:
         """The first entry of each row, once all are there."""
         keys = [str(row) for row in rows]
-        where = (entries.c.template == template, entries.c.row_key.in_(keys), entries.c.generation == 1)
+        where = (
+            entries.c.template == template,
+            entries.c.row_key.in_(keys),
+            entries.c.generation == 1,
+        )
         with self.ground.app.engine().connect() as connection:
             query = entries.select().where(*where).order_by(entries.c.due.desc())
-            found = {int(str(e.row_key)): e for e in map(ledger.to_entry, connection.execute(query))}
+            found = {
+                int(str(e.row_key)): e
+                for e in map(ledger.to_entry, connection.execute(query))
+            }
         return found if len(found) == len(rows) else None
 
     def _choose(self, target: Target) -> None:
@@ -155,12 +179,19 @@ class Campaign:
         }
 
         def look() -> dict[str, Any] | None:
-            runs = self.ground.api.runs(flow_runs=of, sort="EXPECTED_START_TIME_ASC", limit=20)
+            runs = self.ground.api.runs(
+                flow_runs=of, sort="EXPECTED_START_TIME_ASC", limit=20
+            )
             waits = target.moment == "waiting"
             ahead = clock.now() + timedelta(seconds=70 if waits else 3)
             with self._lock:
-                for run in reversed(runs) if waits else runs:  # the next ones are for those that are to run
-                    if run["id"] not in self._taken and datetime.fromisoformat(run["expected_start_time"]) > ahead:
+                for run in (
+                    reversed(runs) if waits else runs
+                ):  # the next ones are for those that are to run
+                    if (
+                        run["id"] not in self._taken
+                        and datetime.fromisoformat(run["expected_start_time"]) > ahead
+                    ):
                         self._taken.add(run["id"])
                         return run
             return None
@@ -178,7 +209,9 @@ class Campaign:
     def _run_of(self, target: Target) -> str | None:
         if target.run_id is None or target.carrier == BATCH:
             found = self.entry(target.tasks[0])
-            target.run_id = found.flow_run_id if found and found.flow_run_id else target.run_id
+            target.run_id = (
+                found.flow_run_id if found and found.flow_run_id else target.run_id
+            )
         return target.run_id
 
     # How it is ended
@@ -192,11 +225,19 @@ class Campaign:
         if target.whole or (target.moment == "waiting" and target.carrier != EVERY):
             until(lambda: self._run_of(target), 20, 0.1)
         if target.moment == "claim":
-            time.sleep(max(0.0, (target.due - clock.now()).total_seconds() + chance.uniform(-0.2, 1.5)))
+            time.sleep(
+                max(
+                    0.0,
+                    (target.due - clock.now()).total_seconds()
+                    + chance.uniform(-0.2, 1.5),
+                )
+            )
         elif target.moment in ("executing", "late"):
             self.begun(target, 120 if target.carrier != EVERY else 200)
             time.sleep(
-                chance.uniform(0, 2) if target.moment == "executing" else target.length + chance.uniform(-0.4, 0.3)
+                chance.uniform(0, 2)
+                if target.moment == "executing"
+                else target.length + chance.uniform(-0.4, 0.3)
             )
         self.end(target)
 
@@ -216,7 +257,8 @@ class Campaign:
             if target.means == "cancel":
                 assert run_id is not None
                 target.answer = {
-                    "changed": self.ground.api.set_state(run_id, "CANCELLING") in ("CANCELLING", "CANCELLED")
+                    "changed": self.ground.api.set_state(run_id, "CANCELLING")
+                    in ("CANCELLING", "CANCELLED")
                 }
             elif target.means == "command":
                 done = self.ground.command("end", task)
@@ -234,7 +276,9 @@ class Campaign:
             try:
                 work(target)
             except Exception as error:  # noqa: BLE001  as above
-                target.error = target.error or f"not ended: {type(error).__name__}: {error}"[:300]
+                target.error = (
+                    target.error or f"not ended: {type(error).__name__}: {error}"[:300]
+                )
                 self.problems.append(f"{target}: {target.error}")
 
         return call
@@ -250,14 +294,26 @@ class Campaign:
         """Ends of what is at work right after the workers, or the server, were killed."""
         carriers = (ROW, MADE, ROW, BATCH)
         made = [
-            self.target(number, carrier=carriers[place % len(carriers)], moment="executing", length=LONG, killed=what)
+            self.target(
+                number,
+                carrier=carriers[place % len(carriers)],
+                moment="executing",
+                length=LONG,
+                killed=what,
+            )
             for place, number in enumerate(numbers)
         ]
         for target in made:
-            target.means = "facade" if what == "server" and target.means in ("cancel", "run") else target.means
+            target.means = (
+                "facade"
+                if what == "server" and target.means in ("cancel", "run")
+                else target.means
+            )
         if self.lite and what == "server":
             made[0].way = "locks"
-        for target in sorted(made, key=lambda t: t.way == "locks"):  # it lets nobody else begin
+        for target in sorted(
+            made, key=lambda t: t.way == "locks"
+        ):  # it lets nobody else begin
             self._guarded(lambda t: self.make(t, 0.0))(target)
             if target.tasks:
                 self.begun(target, 90)
@@ -265,7 +321,11 @@ class Campaign:
         again = self._bystander() if not (self.lite and what == "server") else None
         for target in made:
             self._run_of(target)
-        self.kills[what] += self.ground.kill_workers() if what == "worker" else server.kill(self.ground.server)
+        self.kills[what] += (
+            self.ground.kill_workers()
+            if what == "worker"
+            else server.kill(self.ground.server)
+        )
         with ThreadPoolExecutor(PHASE) as pool:
             list(pool.map(self._guarded(self.end), made))
         if again is not None:
@@ -317,15 +377,23 @@ class Campaign:
             alive = share - 2 * small
             phases: list[Callable[[], None]] = [
                 partial(self.alive, range(done, done + alive)),
-                partial(self.killed, range(done + alive, done + alive + small), "worker"),
+                partial(
+                    self.killed, range(done + alive, done + alive + small), "worker"
+                ),
                 self.child,
-                partial(self.killed, range(done + alive + small, done + share), "server"),
+                partial(
+                    self.killed, range(done + alive + small, done + share), "server"
+                ),
             ]
             for phase in phases:
                 if time.monotonic() - begun < 60 * minutes:
                     phase()
             done += share
-            print(f"{done} ends, {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"{done} ends, {time.monotonic() - begun:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         self._stop.set()
         syncing.join()
         self.settle()
@@ -337,13 +405,22 @@ class Campaign:
         ]
 
         def over() -> bool:
-            self.ground.sync(ahead=CANCELLING_SECONDS)  # what is left in Cancelling is looked at after a while
+            self.ground.sync(
+                ahead=CANCELLING_SECONDS
+            )  # what is left in Cancelling is looked at after a while
             found = [self.entry(task) for task in tasks]
-            if any(entry is not None and entry.status in ledger.OPEN for entry in found):
+            if any(
+                entry is not None and entry.status in ledger.OPEN for entry in found
+            ):
                 return False
             returned = self.signs.counts("returned")
-            if any(entry is not None and not returned[task] for task, entry in zip(tasks, found, strict=True)):
-                self.ground.sync(ahead=RETURN_AFTER.total_seconds() + 1)  # who was to call afterReturn died
+            if any(
+                entry is not None and not returned[task]
+                for task, entry in zip(tasks, found, strict=True)
+            ):
+                self.ground.sync(
+                    ahead=RETURN_AFTER.total_seconds() + 1
+                )  # who was to call afterReturn died
                 return False
             return not self.open_runs()
 
@@ -351,17 +428,29 @@ class Campaign:
 
     def open_runs(self) -> list[str]:
         """The flow runs of ended tasks that have not ended."""
-        runs = {entry.flow_run_id for t in self.targets if (entry := self.entry(t.tasks[0])) and entry.flow_run_id}
+        runs = {
+            entry.flow_run_id
+            for t in self.targets
+            if (entry := self.entry(t.tasks[0])) and entry.flow_run_id
+        }
         known = sorted(runs)
         found: list[dict[str, Any]] = []
         for start in range(0, len(known), 100):
-            found += self.ground.api.runs(flow_runs={"id": {"any_": known[start : start + 100]}})
+            found += self.ground.api.runs(
+                flow_runs={"id": {"any_": known[start : start + 100]}}
+            )
         return [run["id"] for run in found if run["state_type"] not in TERMINAL]
 
     def cancelling(self, target: Target) -> list[datetime]:
         """When Prefect had a target's flow run as being cancelled."""
-        states = self.ground.api._call("GET", f"/flow_run_states/?flow_run_id={target.run_id}")
-        return [datetime.fromisoformat(state["timestamp"]) for state in states if state["type"] == "CANCELLING"]
+        states = self.ground.api._call(
+            "GET", f"/flow_run_states/?flow_run_id={target.run_id}"
+        )
+        return [
+            datetime.fromisoformat(state["timestamp"])
+            for state in states
+            if state["type"] == "CANCELLING"
+        ]
 
     def monotonic(self, moment: datetime) -> int:
         """An instant on the machine's monotonic clock."""

@@ -12,14 +12,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect import clock, compile, rollout
-from jittask_prefect.embedded import Embedded
+from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import handover
 from jittask_prefect.running.flows import SYNC, run_sync
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.testing import build_app
 
 from .shop import FLOWS, elements
@@ -53,7 +54,9 @@ class Ground:
         os.environ["PREFECT_API_URL"] = self.url
         refresh_settings()
         self.api = PrefectApi(self.url)
-        self.app = build_app(home / "app", elements(), name="ends", horizon=HORIZON, **keys)
+        self.app = build_app(
+            home / "app", elements(), name="ends", horizon=HORIZON, **keys
+        )
         if problems := self.app.check():
             raise SystemExit("\n".join(map(str, problems)))
         (home / "app" / compile.FLOW_FILE).write_text(FLOWS)
@@ -61,13 +64,21 @@ class Ground:
         self.api.ensure_pool(compile.POOL, compile.POOL_KIND)
         rollout.deploy(self.app, self.api, clock.now())
         self.deployments = self.api.deployments(handover.app_tag(self.app))
-        self.api.delete_deployment(self.deployments[SYNC]["id"])  # syncs of ours, when it is time
+        self.api.delete_deployment(
+            self.deployments[SYNC]["id"]
+        )  # syncs of ours, when it is time
         for worker in self.workers:
             self.start_worker(worker)
 
     def start_worker(self, worker: Embedded) -> None:
         env = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
-        worker.start_worker(self.url, compile.POOL, cwd=self.home, env=env, worker_type=compile.POOL_KIND)
+        worker.start_worker(
+            self.url,
+            compile.POOL,
+            cwd=self.home,
+            env=env,
+            worker_type=compile.POOL_KIND,
+        )
 
     def kill_workers(self) -> int:
         """Kill the workers' own processes; how many."""
@@ -93,7 +104,13 @@ class Ground:
         env = {**os.environ, "JITTASK_APP": str(self.app.path)}
         jittask = Path(sys.executable).parent / "jittask"
         return subprocess.run(
-            [jittask, *arguments], cwd=self.home, env=env, capture_output=True, text=True, timeout=120, check=False
+            [jittask, *arguments],
+            cwd=self.home,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     def close(self) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
-from jittask_prefect import embedded
-from jittask_prefect.embedded import SERVER_MARK, Embedded
-from jittask_prefect.processes import Family
+from jittask_prefect.server import embedded
+from jittask_prefect.server.embedded import SERVER_MARK, Embedded
+from jittask_prefect.server.processes import Family
 
 
 def kill(server: Embedded) -> int:

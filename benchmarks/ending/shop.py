@@ -161,10 +161,16 @@ def elements() -> dict[str, Any]:
             "e.json": {"type": "tasks.Meta", "title": name},
             "type.py": TYPE.format(name=name, base=base),
         }
-        for name, base in (("EndsType", "NormalType"), ("EndsRowsType", "DateFieldType"))
+        for name, base in (
+            ("EndsType", "NormalType"),
+            ("EndsRowsType", "DateFieldType"),
+        )
     }
     return {
-        "models/Mark": {"e.json": {"type": "models.NormalType", "title": "Mark"}, "model.py": MODEL},
+        "models/Mark": {
+            "e.json": {"type": "models.NormalType", "title": "Mark"},
+            "model.py": MODEL,
+        },
         **types,
         "tasks/EndsRow": _rows("row", dispatch="row"),
         "tasks/EndsBatch": _rows("batch", dispatch="batch"),

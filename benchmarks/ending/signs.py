@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jittask_prefect.processes import alive, start_of
+from jittask_prefect.server.processes import alive, start_of
 
 LOOK_SECONDS = 0.03
 # A process' number, which another one has after half an hour, its start, and the process that began it for the task.
@@ -22,7 +22,9 @@ class Sign:
     begun: list[int] = field(default_factory=list)
     last: int = 0
     effects: list[int] = field(default_factory=list)
-    pids: set[Life] = field(default_factory=set)  # the processes that it has not left by itself
+    pids: set[Life] = field(
+        default_factory=set
+    )  # the processes that it has not left by itself
     begun_in: list[int] = field(default_factory=list)
 
 
@@ -56,7 +58,13 @@ class Signs:
         """A copy of what is known of a task."""
         with self.lock:
             found = self._tasks[task]
-            return Sign(list(found.begun), found.last, list(found.effects), set(found.pids), list(found.begun_in))
+            return Sign(
+                list(found.begun),
+                found.last,
+                list(found.effects),
+                set(found.pids),
+                list(found.begun_in),
+            )
 
     def at_work(self, task: str) -> bool:
         """Whether a process is there that has begun the task and not left it."""
@@ -110,7 +118,9 @@ class Signs:
         elif what == "effect":
             sign.effects.append(moment)
         elif what == "left":
-            sign.pids = {life for life in sign.pids if life[2] != pid}  # what it started has ended before
+            sign.pids = {
+                life for life in sign.pids if life[2] != pid
+            }  # what it started has ended before
         elif what.startswith("started:"):
             self._add(sign, int(what.partition(":")[2]), pid)
 

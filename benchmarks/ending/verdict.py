@@ -36,7 +36,10 @@ class Verdict:
 def judge(campaign: Campaign) -> Verdict:
     """Look at all that was ended, after the campaign has settled."""
     verdict = Verdict()
-    returned, cancelled = campaign.signs.counts("returned"), campaign.signs.counts("cancelled")
+    returned, cancelled = (
+        campaign.signs.counts("returned"),
+        campaign.signs.counts("cancelled"),
+    )
     for target in campaign.targets:
         if target.error:
             verdict.fail(target.killed, "errors", f"{target}: {target.error}")
@@ -51,11 +54,20 @@ def judge(campaign: Campaign) -> Verdict:
     return verdict
 
 
-def _task(campaign: Campaign, verdict: Verdict, target: Target, place: int, task: str, returned: Counter[str]) -> None:
+def _task(
+    campaign: Campaign,
+    verdict: Verdict,
+    target: Target,
+    place: int,
+    task: str,
+    returned: Counter[str],
+) -> None:
     sign, entry, killed = campaign.signs.of(task), campaign.entry(task), target.killed
     about = f"{target}{f', row {place} beside it' if place else ''}"
     status = entry.status if entry else "no entry"
-    if entry is None and target.carrier == EVERY:  # its run was cancelled before anything of ours saw it
+    if (
+        entry is None and target.carrier == EVERY
+    ):  # its run was cancelled before anything of ours saw it
         status = "ended" if not sign.begun else "begun, and no entry"
     effects = len(sign.effects)
     if target.rows:
@@ -63,21 +75,38 @@ def _task(campaign: Campaign, verdict: Verdict, target: Target, place: int, task
         effects = _asked(campaign, "SELECT done FROM mark WHERE id = :row", row=row)
         following = _asked(campaign, PENDING, name=target.carrier, row=str(row))
         if following != 1:
-            verdict.fail(killed, "next_occurrence", f"{about}: {following} next occurrences")
+            verdict.fail(
+                killed, "next_occurrence", f"{about}: {following} next occurrences"
+            )
         assert target.due is not None
     meant = place == 0 or target.whole
     verdict.statuses[f"{status}{'' if place == 0 else ' beside'}"] += 1
     if status == "ended" and meant:
         _gone(campaign, verdict, target, task, about)
         if target.rows and effects:
-            verdict.fail(killed, "Ghost", f"{about}: is ended, and has {effects} effects")
+            verdict.fail(
+                killed, "Ghost", f"{about}: is ended, and has {effects} effects"
+            )
     elif status == "completed":
         if effects != 1:
-            verdict.fail(killed, "Lost" if not effects else "Dup", f"{about}: completed with {effects} effects")
-        finished = campaign.monotonic(entry.finished) if entry is not None and entry.finished else 0
+            verdict.fail(
+                killed,
+                "Lost" if not effects else "Dup",
+                f"{about}: completed with {effects} effects",
+            )
+        finished = (
+            campaign.monotonic(entry.finished)
+            if entry is not None and entry.finished
+            else 0
+        )
         # Where a batch is ended, one of its rows may have been done before, and the answer is of the others.
         after = not (target.whole and target.rows[1:]) or finished > target.said
-        if meant and after and target.answer.get("changed") and target.means != "cancel":
+        if (
+            meant
+            and after
+            and target.answer.get("changed")
+            and target.means != "cancel"
+        ):
             verdict.fail(killed, "Ghost", f"{about}: completed though {target.answer}")
     elif status == "error" and killed == "worker":
         pass
@@ -85,14 +114,24 @@ def _task(campaign: Campaign, verdict: Verdict, target: Target, place: int, task
         verdict.fail(killed, "ended_as_died", f"{about}: {entry.message}")
     else:
         said = entry.message if entry else ""
-        verdict.fail(killed, "Lost", f"{about}: {status}, {said}, begun {len(sign.begun)} times, {effects} effects")
+        verdict.fail(
+            killed,
+            "Lost",
+            f"{about}: {status}, {said}, begun {len(sign.begun)} times, {effects} effects",
+        )
     if len(sign.begun) > 1 and status != "error":
         verdict.fail(killed, "begun_twice", f"{about}: begun {len(sign.begun)} times")
     if entry is not None and returned[task] != 1:
-        verdict.fail(killed, "after_return", f"{about}: {status}, afterReturn called {returned[task]} times")
+        verdict.fail(
+            killed,
+            "after_return",
+            f"{about}: {status}, afterReturn called {returned[task]} times",
+        )
 
 
-def _gone(campaign: Campaign, verdict: Verdict, target: Target, task: str, about: str) -> None:
+def _gone(
+    campaign: Campaign, verdict: Verdict, target: Target, task: str, about: str
+) -> None:
     """Nothing of it lived longer than it may, nor after forcedEnd said that it was gone."""
     sign = campaign.signs.of(task)
     if not sign.begun:
@@ -101,11 +140,21 @@ def _gone(campaign: Campaign, verdict: Verdict, target: Target, task: str, about
     verdict.seconds.setdefault(target.killed, []).append(seconds)
     most = KILLED_SECONDS if target.killed else ALIVE_SECONDS
     if seconds > most:
-        verdict.fail(target.killed, "Ghost", f"{about}: a sign of life {seconds:.2f} s after its end was asked for")
-    promised = target.means != "cancel" and not target.error and target.answer.get("changed")
+        verdict.fail(
+            target.killed,
+            "Ghost",
+            f"{about}: a sign of life {seconds:.2f} s after its end was asked for",
+        )
+    promised = (
+        target.means != "cancel" and not target.error and target.answer.get("changed")
+    )
     late = (campaign.signs.last(task) - target.said) / NS
     if promised and late > 0.1:  # how often its process is looked at, and some
-        verdict.fail(target.killed, "Ghost", f"{about}: a sign of life {late:.2f} s after it was said to be gone")
+        verdict.fail(
+            target.killed,
+            "Ghost",
+            f"{about}: a sign of life {late:.2f} s after it was said to be gone",
+        )
     if promised and min(sign.begun) > target.said:
         verdict.fail(target.killed, "Ghost", f"{about}: it began after it was ended")
 
@@ -121,27 +170,44 @@ def _accepted(campaign: Campaign, target: Target, task: str) -> int:
     return max(target.asked, campaign.monotonic(entry.finished))
 
 
-def _hook(campaign: Campaign, verdict: Verdict, target: Target, cancelled: Counter[str]) -> None:
+def _hook(
+    campaign: Campaign, verdict: Verdict, target: Target, cancelled: Counter[str]
+) -> None:
     """on_cancellation: once where a run was ended that was at work; never twice."""
     entry = campaign.entry(target.tasks[0])
     run = (entry.flow_run_id if entry else None) or target.run_id
     times, sign = cancelled[run or ""], campaign.signs.of(target.tasks[0])
-    died = bool(sign.begun) and bool(sign.pids) and entry is not None and entry.status == "ended"
+    died = (
+        bool(sign.begun)
+        and bool(sign.pids)
+        and entry is not None
+        and entry.status == "ended"
+    )
     alone = target.carrier != BATCH or target.whole
     if times > 1 or (died and alone and not target.killed and times != 1):
-        verdict.fail(target.killed, "on_cancellation", f"{target}: on_cancellation called {times} times")
+        verdict.fail(
+            target.killed,
+            "on_cancellation",
+            f"{target}: on_cancellation called {times} times",
+        )
 
 
-def _beside(campaign: Campaign, verdict: Verdict, what: str, task: str, returned: Counter[str]) -> None:
+def _beside(
+    campaign: Campaign, verdict: Verdict, what: str, task: str, returned: Counter[str]
+) -> None:
     """A task that nobody ended, whose process was killed: it runs again, and has its effect once."""
     entry = campaign.entry(task)
     assert entry is not None
-    effects = _asked(campaign, "SELECT done FROM mark WHERE id = :row", row=int(str(entry.row_key)))
+    effects = _asked(
+        campaign, "SELECT done FROM mark WHERE id = :row", row=int(str(entry.row_key))
+    )
     about = f"{what} killed beside {task}: {entry.status}, {entry.message}, {effects} effects"
     if effects != 1 or entry.status != "completed":
         verdict.fail(what, "Dup" if effects > 1 else "Lost", about)
     if returned[task] != 1:
-        verdict.fail(what, "after_return", f"{about}, afterReturn called {returned[task]} times")
+        verdict.fail(
+            what, "after_return", f"{about}, afterReturn called {returned[task]} times"
+        )
 
 
 def _asked(campaign: Campaign, statement: str, **values: Any) -> int:

@@ -55,14 +55,20 @@ class Campaign:
         server: tuple[Callable[[], int], Callable[[], None]] | None = None,
     ) -> None:
         self.context, self.api, self.clock, self.size = context, api, clock, rows
-        self.engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30} if "sqlite" in url else {})
+        self.engine = create_engine(
+            url,
+            poolclass=NullPool,
+            connect_args={"timeout": 30} if "sqlite" in url else {},
+        )
         self.random = random.Random(seed)
         self.oracle = Oracle()
         self.points = [p for p in {**SYNC, **BATCH_SYNC} if p not in without]
         self.deaths = [p for p in {**EXECUTION, **BATCH_EXECUTION} if p not in without]
         self.kills: Counter[str] = Counter()
         self.server = server
-        self.beside: defaultdict[str, Counter[str]] = defaultdict(Counter)  # what was found after which kills
+        self.beside: defaultdict[str, Counter[str]] = defaultdict(
+            Counter
+        )  # what was found after which kills
         self._before: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         self.count: Counter[str] = Counter()
         self.took: Counter[str] = Counter()
@@ -82,7 +88,9 @@ class Campaign:
         process.start()
         return process
 
-    def wait(self, process: Any, kind: str, point: str = "", kill_within: float = 0) -> int:
+    def wait(
+        self, process: Any, kind: str, point: str = "", kill_within: float = 0
+    ) -> int:
         """Wait for a process, or kill it at a random moment; its exit code."""
         begun = time.monotonic()
         if kill_within:
@@ -138,9 +146,13 @@ class Campaign:
         self.keys += 1
         return self.keys, {"kind": kind, "at": self.date(kind), "status": "open"}
 
-    def _applied(self, way: str, key: int, values: dict[str, Any] | None, begin: int, end: int) -> None:
+    def _applied(
+        self, way: str, key: int, values: dict[str, Any] | None, begin: int, end: int
+    ) -> None:
         new: dict[str, Any] = (
-            {"gone": True} if values is None else {k: v for k, v in values.items() if k in ("kind", "at")}
+            {"gone": True}
+            if values is None
+            else {k: v for k, v in values.items() if k in ("kind", "at")}
         )
         if values and "status" in values:
             new["open"] = values["status"] == "open"
@@ -157,10 +169,21 @@ class Campaign:
         orm: list[Op] = []
         sql: list[tuple[int, dict[str, Any] | None]] = []
         # What is about to run, and is not to any more, unseen by hook and sync: only the look at the due moment helps.
-        soon = [row for row in rows if row.kind == "once" and row.now.valid and self._soon(row, now)]
+        soon = [
+            row
+            for row in rows
+            if row.kind == "once" and row.now.valid and self._soon(row, now)
+        ]
         for row in soon[: max(2, self.size // 40)]:
-            later = self.date("once").replace(day=now.day, hour=now.hour) + timedelta(hours=r.randint(5, 40))
-            sql.append((row.id, r.choice([{"at": later}, {"at": later}, {"status": "paid"}, None])))
+            later = self.date("once").replace(day=now.day, hour=now.hour) + timedelta(
+                hours=r.randint(5, 40)
+            )
+            sql.append(
+                (
+                    row.id,
+                    r.choice([{"at": later}, {"at": later}, {"status": "paid"}, None]),
+                )
+            )
         rows = [row for row in rows if row.id not in {key for key, _ in sql}]
         rows.sort(key=lambda row: not self.oracle.spent(row, now) or r.random() < 0.3)
         for row in rows[: max(10, self.size // 8)]:
@@ -173,25 +196,38 @@ class Campaign:
             elif what < 0.72:
                 changes = [{"at": None}]
             elif what < 0.82:
-                changes = [{"status": "paid"}, *([{"status": "open"}] if r.random() < 0.5 else [])]
+                changes = [
+                    {"status": "paid"},
+                    *([{"status": "open"}] if r.random() < 0.5 else []),
+                ]
             elif what < 0.9:
                 changes = [{"note": f"touched {self.dates}"}]
             else:
                 changes = [{"at": self.date(row.kind)}, {"at": at}]
             back = len(changes) == 2 and "at" in (changes[0] or {})
             # A date that is due and comes back by raw SQL is nothing that anybody could see.
-            if r.random() < 0.5 and not (back and at and at <= now + timedelta(hours=12)):
+            if r.random() < 0.5 and not (
+                back and at and at <= now + timedelta(hours=12)
+            ):
                 sql += [(row.id, change) for change in changes]
                 continue
             way = r.choice(["orm", "orm", "savepoint", "flushes"])
             if r.random() < 0.15:
-                orm.append({"way": "rollback", "rows": [(row.id, {"at": self.date(row.kind)})]})
+                orm.append(
+                    {"way": "rollback", "rows": [(row.id, {"at": self.date(row.kind)})]}
+                )
             orm += [{"way": way, "rows": [(row.id, change)]} for change in changes]
-        paid = [op for op in orm if op["rows"][0][1] == {"status": "paid"} and op["way"] == "orm"]
+        paid = [
+            op
+            for op in orm
+            if op["rows"][0][1] == {"status": "paid"} and op["way"] == "orm"
+        ]
         for op in paid:
             op |= {"way": "bulk", "values": {"status": "paid"}}
         for _ in range(max(0, self.size - len(rows) - len(soon))):
-            fresh = self._new(r.choice(["once", "once", "once", "office", "every", "daily"]))
+            fresh = self._new(
+                r.choice(["once", "once", "once", "office", "every", "daily"])
+            )
             if r.random() < 0.5:
                 sql.append(fresh)
             else:
@@ -201,8 +237,16 @@ class Campaign:
     def _soon(self, row: Row, now: datetime) -> bool:
         """Whether a row has become due in the last minutes, or will within two, and nothing has run yet."""
         assert row.now.at is not None
-        found = {(t, due) for t in KINDS[row.kind] for due in dues(t, row.now.at, now + timedelta(minutes=2))}
-        known = {(t, due) for t, due in found if (t, row.id, row.now.version, due) in self.oracle.effects}
+        found = {
+            (t, due)
+            for t in KINDS[row.kind]
+            for due in dues(t, row.now.at, now + timedelta(minutes=2))
+        }
+        known = {
+            (t, due)
+            for t, due in found
+            if (t, row.id, row.now.version, due) in self.oracle.effects
+        }
         return any(due > now - timedelta(minutes=10) for _, due in found - known)
 
     def saved(self, process: Any, ops: list[Op], begun: int) -> None:
@@ -223,7 +267,9 @@ class Campaign:
         return [tuple(line[1:]) for line in lines if line[0] == pid and line[1] == kind]
 
     def size_of_journal(self) -> int:
-        return self.context.journal.stat().st_size if self.context.journal.exists() else 0
+        return (
+            self.context.journal.stat().st_size if self.context.journal.exists() else 0
+        )
 
     # Steps
 
@@ -273,12 +319,21 @@ class Campaign:
             if how < 0.55:
                 point = self.random.choice(self.points)
                 nth = self.random.choice([1, 1, 1, 2, 3, 7])
-                found.append((self.start(children.one_sync, point, nth), "sync", point, 0.0))
+                found.append(
+                    (self.start(children.one_sync, point, nth), "sync", point, 0.0)
+                )
             elif how < 0.85:
                 found.append((self.start(children.one_sync), "sync", "random", 0.4))
             elif how < 0.95:
                 found.append(
-                    (self.start(children.one_sync, None, 1, self.random.randint(1, 10**6)), "sync", "lossy", 0.0)
+                    (
+                        self.start(
+                            children.one_sync, None, 1, self.random.randint(1, 10**6)
+                        ),
+                        "sync",
+                        "lossy",
+                        0.0,
+                    )
                 )
             else:
                 found.append((self.start(children.one_sync), "sync", "", 0.0))
@@ -294,15 +349,31 @@ class Campaign:
             if how < 0.45:
                 point = self.random.choice(self.deaths)
                 args = (*share, point, self.random.randint(1, 6))
-                found.append((self.start(children.executor, self.ids, *args), "executor", point, 0.0))
+                found.append(
+                    (
+                        self.start(children.executor, self.ids, *args),
+                        "executor",
+                        point,
+                        0.0,
+                    )
+                )
             else:
                 kill = 0.6 if how < 0.6 else 0.0
-                found.append((self.start(children.executor, self.ids, *share), "executor", "", kill))
+                found.append(
+                    (
+                        self.start(children.executor, self.ids, *share),
+                        "executor",
+                        "",
+                        kill,
+                    )
+                )
         return found
 
     def _stopped(self) -> None:
         """A sync that stands still while its lease runs out, another takes over, and then it goes on."""
-        first = self.start(children.one_sync, self.random.choice(STOPS), 1, 0, signal.SIGSTOP)
+        first = self.start(
+            children.one_sync, self.random.choice(STOPS), 1, 0, signal.SIGSTOP
+        )
         while first.exitcode is None and not _stopped(first.pid):
             first.join(0.01)
         if first.exitcode is None:
@@ -315,10 +386,15 @@ class Campaign:
             os.kill(first.pid, signal.SIGCONT)
         self.wait(first, "sync", "stopped")
 
-    def _server_killed(self, kill: Callable[[], int], restart: Callable[[], None]) -> None:
+    def _server_killed(
+        self, kill: Callable[[], int], restart: Callable[[], None]
+    ) -> None:
         """The Prefect server is killed beside a sync and two workers."""
         running = [(self.start(children.one_sync), "sync")]
-        running += [(self.start(children.executor, self.ids, part, 2), "executor") for part in range(2)]
+        running += [
+            (self.start(children.executor, self.ids, part, 2), "executor")
+            for part in range(2)
+        ]
         time.sleep(self.random.uniform(0, 0.8))
         self.kills["server:random"] += kill()
         for process, kind in running:
@@ -330,7 +406,11 @@ class Campaign:
             return list(connection.execute(text(OPEN)))
 
     def _key(self, task: Any) -> Key | None:
-        due = task.due if isinstance(task.due, datetime) else datetime.fromisoformat(task.due)
+        due = (
+            task.due
+            if isinstance(task.due, datetime)
+            else datetime.fromisoformat(task.due)
+        )
         return self.oracle.key_of(task.template, int(task.row_key), due + ZONE)
 
     def _force(self) -> None:
@@ -348,12 +428,17 @@ class Campaign:
                 self.oracle.ended[task] = moment
                 if key := known[task]:
                     self.oracle.closed[key] = moment
-                    self.oracle.rows[key[1]].log.append(f"{self.clock.local():%d %H:%M} forced end of {task}, {key}")
+                    self.oracle.rows[key[1]].log.append(
+                        f"{self.clock.local():%d %H:%M} forced end of {task}, {key}"
+                    )
 
     def _meddle(self) -> None:
         """Somebody works in the UI: runs are deleted, marked as crashed, cancelled."""
         api = self.api
-        where = {"deployment_id": {"any_": self.ids}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+        where = {
+            "deployment_id": {"any_": self.ids},
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+        }
         runs = api.runs(flow_runs=where, limit=50)
         tasks = {t.task_id: t for t in self._tasks() if t.status == "pending"}
         self.random.shuffle(runs)
@@ -369,15 +454,21 @@ class Campaign:
                 if key := self._key(task):
                     self._cancelled[key] = len(self.oracle.rows[key[1]].spans)
                     self.oracle.free.add(key)
-                log.append(f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} cancelled")
+                log.append(
+                    f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} cancelled"
+                )
                 self.count["cancelled"] += 1
             elif number < 3:
                 api.delete_run(run["id"])
-                log.append(f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} deleted")
+                log.append(
+                    f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} deleted"
+                )
                 self.count["deleted"] += 1
             else:
                 api.set_state(run["id"], "CRASHED")
-                log.append(f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} crashed")
+                log.append(
+                    f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} crashed"
+                )
                 self.count["crashed"] += 1
 
     def _meddle_with_batch(self, run_id: str, number: int) -> None:
@@ -400,7 +491,9 @@ class Campaign:
         if task is None:
             return
         runs = children.due_runs(self.api, self.ids, self.clock.now())
-        run = next((r for r in runs if r["parameters"].get("taskId") == task.task_id), None)
+        run = next(
+            (r for r in runs if r["parameters"].get("taskId") == task.task_id), None
+        )
         if run is None:
             return
         worker = self.start(children.one_run, run)
@@ -429,11 +522,17 @@ class Campaign:
         for round_ in range(12):
             self.clock.advance(seconds=LEASE)
             code = self.wait(self.start(children.one_sync), "sync", "settling")
-            running = [self.start(children.executor, self.ids, part, 2) for part in range(2)]
+            running = [
+                self.start(children.executor, self.ids, part, 2) for part in range(2)
+            ]
             for process in running:
                 if self.wait(process, "executor", "settling"):
                     self.errors.append("an executor failed")
-            if code == 0 and round_ > 1 and not children.due_runs(self.api, self.ids, self.clock.now()):
+            if (
+                code == 0
+                and round_ > 1
+                and not children.due_runs(self.api, self.ids, self.clock.now())
+            ):
                 break
         else:
             self.errors.append(f"{until}: not settled after 12 rounds")
@@ -443,20 +542,41 @@ class Campaign:
         self._journal()
         with self.engine.connect() as connection:
             there = {
-                r.id: (r.at, r.status == "open") for r in connection.execute(text("SELECT id, at, status FROM item"))
+                r.id: (r.at, r.status == "open")
+                for r in connection.execute(text("SELECT id, at, status FROM item"))
             }
             query = text("SELECT * FROM effect WHERE seq > :seen ORDER BY seq")
             effects = list(connection.execute(query, {"seen": self._seen}))
-            tasks = {t.task_id: t for t in connection.execute(text(OPEN.split(" WHERE ")[0]))} if self._open else {}
-        held = {k: (row.now.at, row.now.open) for k, row in self.oracle.rows.items() if not row.gone}
-        found = {k: (datetime.fromisoformat(at) if isinstance(at, str) else at, o) for k, (at, o) in there.items()}
+            tasks = (
+                {
+                    t.task_id: t
+                    for t in connection.execute(text(OPEN.split(" WHERE ")[0]))
+                }
+                if self._open
+                else {}
+            )
+        held = {
+            k: (row.now.at, row.now.open)
+            for k, row in self.oracle.rows.items()
+            if not row.gone
+        }
+        found = {
+            k: (datetime.fromisoformat(at) if isinstance(at, str) else at, o)
+            for k, (at, o) in there.items()
+        }
         if held != found:
-            raise AssertionError(f"the oracle's rows are not the database's: {set(held.items()) ^ set(found.items())}")
+            raise AssertionError(
+                f"the oracle's rows are not the database's: {set(held.items()) ^ set(found.items())}"
+            )
         for e in effects:
             self._seen = e.seq
-            moments = [ns for ns in self._begun.get((e.pid, e.task_id), []) if ns <= e.began]
+            moments = [
+                ns for ns in self._begun.get((e.pid, e.task_id), []) if ns <= e.began
+            ]
             at, due = datetime.fromisoformat(e.at), datetime.fromisoformat(e.due)
-            effect = Effect(e.task_id, e.template, e.row_id, at, due, e.began, max(moments))
+            effect = Effect(
+                e.task_id, e.template, e.row_id, at, due, e.began, max(moments)
+            )
             self.oracle.effect(effect, self.clock.local())
         for task, times in self._open.items():
             if task not in tasks or times <= RETRIES.get(tasks[task].template, 1):
@@ -486,7 +606,14 @@ class Campaign:
             what, _, where = name.partition(":")
             counts = self.beside.get(name, Counter())
             of = {"executor": "child"}.get(what, what)
-            rows.append((of, where, self.kills[name], *(counts[counter] for counter in COUNTERS)))
+            rows.append(
+                (
+                    of,
+                    where,
+                    self.kills[name],
+                    *(counts[counter] for counter in COUNTERS),
+                )
+            )
         return rows
 
     def _journal(self) -> None:
@@ -521,7 +648,9 @@ class Campaign:
             for r in found
             if r.status == "pending" and r.flow_run_id
         ]
-        effects = [f"{k} by {e.task_id}" for k, e in self.oracle.effects.items() if k[1] == row]
+        effects = [
+            f"{k} by {e.task_id}" for k, e in self.oracle.effects.items() if k[1] == row
+        ]
         parts = {
             "changes": known.log,
             "ledger": ledger,
@@ -529,7 +658,9 @@ class Campaign:
             "effects": effects,
             "last events": self.events[-60:],
         }
-        return "\n".join(f"{name}:\n  " + "\n  ".join(lines) for name, lines in parts.items())
+        return "\n".join(
+            f"{name}:\n  " + "\n  ".join(lines) for name, lines in parts.items()
+        )
 
 
 def _stopped(pid: int) -> bool:

@@ -16,17 +16,30 @@ from typing import Any
 from sqlalchemy import DateTime, bindparam, text, update
 from sqlmodel import Session
 
-from jittask_prefect import App, clock
+from jittask_prefect import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.rows import claims, hooks, ledger, nudge, sync
+from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.rows import background_handover, hooks, sync
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import label_of
-from jittask_prefect.running.execute import Outcome, Run, after_return, execute, me, next_of_row
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.running.execute import (
+    Outcome,
+    Run,
+    after_return,
+    execute,
+    me,
+    next_of_row,
+)
+from jittask_prefect.schedule import clock
+from jittask_prefect.task_svc.service import TaskSvc
 
 from . import failpoints
 
-BUSY, REFUSED, FAILED = 4, 5, 6  # exit codes: another sync has the lease; it lost its own, or Prefect; an exception
+BUSY, REFUSED, FAILED = (
+    4,
+    5,
+    6,
+)  # exit codes: another sync has the lease; it lost its own, or Prefect; an exception
 
 
 @dataclass
@@ -57,14 +70,21 @@ def run(context: Context, work: Any, *args: Any) -> None:
         code = REFUSED
     except BaseException as error:  # noqa: BLE001  the process ends here, whatever it was
         context.note(
-            "exception", work.__name__, f"{type(error).__name__}: {error}"[:300], traceback.format_exc()[-3000:]
+            "exception",
+            work.__name__,
+            f"{type(error).__name__}: {error}"[:300],
+            traceback.format_exc()[-3000:],
         )
         code = FAILED
     os._exit(code or 0)
 
 
 def one_sync(
-    context: Context, point: str | None = None, nth: int = 1, lossy: int = 0, what: int = signal.SIGKILL
+    context: Context,
+    point: str | None = None,
+    nth: int = 1,
+    lossy: int = 0,
+    what: int = signal.SIGKILL,
 ) -> int:
     """A sync as the flow `jittask.sync` does it, to be killed (or stopped) at a failpoint."""
     app, api = context.app, context.api
@@ -95,7 +115,9 @@ def due_runs(api: Any, ids: list[str], now: datetime) -> list[dict[str, Any]]:
         "state": {"type": {"any_": ["SCHEDULED"]}},
         "expected_start_time": {"before_": now.isoformat()},
     }
-    found: list[dict[str, Any]] = api.runs(flow_runs=where, sort="EXPECTED_START_TIME_ASC")
+    found: list[dict[str, Any]] = api.runs(
+        flow_runs=where, sort="EXPECTED_START_TIME_ASC"
+    )
     return found
 
 
@@ -103,17 +125,28 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
     """One flow run, as worker and flow do it: the state, the task, the state."""
     app, api = context.app, context.api
     if context.announced:
-        api.set_state(run["id"], "RUNNING", force=True)  # by the server's own clock it is years early
+        api.set_state(
+            run["id"], "RUNNING", force=True
+        )  # by the server's own clock it is years early
     this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
     if "due" in run["parameters"]:
         one_batch(context, run, this)
         return
     task = run["parameters"]["taskId"]
     context.note("begin", task, time.monotonic_ns())
-    outcome = execute(app, run["parameters"]["template"], task, this, clock.now, lost=lambda: os._exit(0))
+    outcome = execute(
+        app,
+        run["parameters"]["template"],
+        task,
+        this,
+        clock.now,
+        lost=lambda: os._exit(0),
+    )
     if "no longer this worker's" not in outcome.message:
         context.note("end", task, outcome.status)
-    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
+        outcome.status
+    ]
     if outcome.outcome == "failed":
         context.note("exception", "task", outcome.message, "")
     if why := label_of(outcome):
@@ -139,9 +172,14 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
 
     claims.claim = claim
     try:
-        name, due = run["parameters"]["template"], datetime.fromisoformat(run["parameters"]["due"])
+        name, due = (
+            run["parameters"]["template"],
+            datetime.fromisoformat(run["parameters"]["due"]),
+        )
         lost = lambda: os._exit(0)  # noqa: E731
-        ended = execute_batch(context.app, name, due, this, clock.now, lost=lost, told=told)
+        ended = execute_batch(
+            context.app, name, due, this, clock.now, lost=lost, told=told
+        )
     finally:
         claims.claim = real
     record_batch(context.api, run["id"], ended)
@@ -152,7 +190,12 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
 
 
 def executor(
-    context: Context, ids: list[str], part: int = 0, of: int = 1, point: str | None = None, nth: int = 1
+    context: Context,
+    ids: list[str],
+    part: int = 0,
+    of: int = 1,
+    point: str | None = None,
+    nth: int = 1,
 ) -> None:
     """A worker that takes up its share of what is due, to be killed at a failpoint."""
     if point:
@@ -179,15 +222,19 @@ Op = dict[str, Any]
 
 def saves(context: Context, ops: list[Op]) -> None:
     """Changes through the ORM: the hooks act, and the background thread hands over meanwhile."""
-    nudge.PrefectApi = lambda url: context.api  # type: ignore[attr-defined]
-    nudge.address = lambda home: None  # type: ignore[attr-defined]
+    background_handover.PrefectApi = lambda url: context.api  # type: ignore[attr-defined]
+    background_handover.address = lambda home: None  # type: ignore[attr-defined]
     app = context.app
     item = app.getElement("models.Item")
     for number, op in enumerate(ops):
         begin = time.monotonic_ns()
         with Session(app.engine()) as session:
             if op["way"] == "bulk":
-                session.execute(update(item).where(item.id.in_([key for key, _ in op["rows"]])).values(**op["values"]))
+                session.execute(
+                    update(item)
+                    .where(item.id.in_([key for key, _ in op["rows"]]))
+                    .values(**op["values"])
+                )
             for key, values in op["rows"] if op["way"] != "bulk" else []:
                 _save(session, item, key, values, op["way"])
             if op["way"] != "rollback":
@@ -197,7 +244,9 @@ def saves(context: Context, ops: list[Op]) -> None:
         time.sleep(0.05 * (len(ops) % 3))  # the thread is cut off where it stands
 
 
-def _save(session: Session, item: Any, key: int, values: dict[str, Any] | None, way: str) -> None:
+def _save(
+    session: Session, item: Any, key: int, values: dict[str, Any] | None, way: str
+) -> None:
     row = session.get(item, key)
     if values is None:
         session.delete(row)
@@ -227,15 +276,24 @@ def raw(engine: Any, key: int, values: dict[str, Any] | None) -> tuple[int, int]
         else:
             change, insert = _statements(values)
             if not connection.execute(change, {**values, "id": key}).rowcount:
-                connection.execute(insert, {"status": "open", "at": None, "note": "", **values, "id": key})
+                connection.execute(
+                    insert,
+                    {"status": "open", "at": None, "note": "", **values, "id": key},
+                )
     return begin, time.monotonic_ns()
 
 
 def _statements(values: dict[str, Any]) -> tuple[Any, Any]:
     def typed(statement: str, names: list[str]) -> Any:
         made = text(statement)
-        return made.bindparams(bindparam("at", type_=DateTime())) if "at" in names else made
+        return (
+            made.bindparams(bindparam("at", type_=DateTime()))
+            if "at" in names
+            else made
+        )
 
     sets = ", ".join(f"{name} = :{name}" for name in values)
     into = "INSERT INTO item (id, kind, status, at, note) VALUES (:id, :kind, :status, :at, :note)"
-    return typed(f"UPDATE item SET {sets} WHERE id = :id", list(values)), typed(into, ["at"])
+    return typed(f"UPDATE item SET {sets} WHERE id = :id", list(values)), typed(
+        into, ["at"]
+    )

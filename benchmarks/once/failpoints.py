@@ -14,17 +14,20 @@ from typing import Any
 from jittask_prefect.errors import PrefectApiError
 
 SYNC = {
-    "before-lease": ("rows.ledger:take_lease", "before"),
-    "after-lease": ("rows.sync:ledger.require", "before"),  # the second one: the lease is committed, nothing is planned
+    "before-lease": ("ledger.ledger:take_lease", "before"),
+    "after-lease": (
+        "rows.sync:ledger.require",
+        "before",
+    ),  # the second one: the lease is committed, nothing is planned
     "after-plan": ("rows.sync:apply_all", "before"),
     "after-apply": ("rows.sync:apply_all", "after"),
-    "after-memory": ("rows.watermarks:remember", "after"),
-    "before-close": ("rows.ledger:supersede", "before"),
-    "after-close": ("rows.ledger:supersede", "after"),
-    "before-insert": ("rows.ledger:insert_all", "before"),
-    "after-insert": ("rows.ledger:insert_all", "after"),
-    "before-watermark": ("rows.ledger:put", "before"),
-    "after-watermark": ("rows.ledger:put", "after"),
+    "after-memory": ("ledger.watermarks:remember", "after"),
+    "before-close": ("ledger.ledger:supersede", "before"),
+    "after-close": ("ledger.ledger:supersede", "after"),
+    "before-insert": ("ledger.ledger:insert_all", "before"),
+    "after-insert": ("ledger.ledger:insert_all", "after"),
+    "before-watermark": ("ledger.ledger:put", "before"),
+    "after-watermark": ("ledger.ledger:put", "after"),
     "before-recover": ("rows.sync:recover", "before"),
     "after-recover": ("rows.sync:recover", "after"),
     "after-reconcile": ("rows.sync:reconcile", "after"),
@@ -34,12 +37,12 @@ SYNC = {
     "after-create": ("api:create_run", "after"),
     "between-create-and-mark": ("rows.handover:_handed_over", "before"),
     "after-mark": ("rows.handover:_handed_over", "after"),
-    "before-free": ("rows.ledger:free_lease", "before"),
-    "after-free": ("rows.ledger:free_lease", "after"),
+    "before-free": ("ledger.ledger:free_lease", "before"),
+    "after-free": ("ledger.ledger:free_lease", "after"),
 }
 EXECUTION = {
-    "before-claim": ("rows.claims:claim", "before"),
-    "uncommitted-claim": ("rows.claims:claim", "after"),
+    "before-claim": ("ledger.claims:claim", "before"),
+    "uncommitted-claim": ("ledger.claims:claim", "after"),
     "after-claim": ("running.execute:kept", "before"),
     "before-function": ("running.execute:call", "before"),
     "after-function": ("running.execute:call", "after"),
@@ -76,7 +79,9 @@ SKIP = {"after-lease": 1}
 def _holder(target: str, api: Any) -> tuple[Any, str]:
     """The object whose attribute is the function, and the attribute's name."""
     module, _, path = target.partition(":")
-    holder = api if module == "api" else importlib.import_module(f"jittask_prefect.{module}")
+    holder = (
+        api if module == "api" else importlib.import_module(f"jittask_prefect.{module}")
+    )
     *outer, name = path.split(".")
     for part in outer:
         holder = getattr(holder, part)
@@ -132,6 +137,8 @@ def _wrap(target: str, api: Any, around: Callable[..., Any]) -> None:
     holder, name = _holder(target, api)
     real = getattr(holder, name)
     if isinstance(holder, type):
-        setattr(holder, name, lambda self, *args, **keys: around(real, self, *args, **keys))
+        setattr(
+            holder, name, lambda self, *args, **keys: around(real, self, *args, **keys)
+        )
     else:
         setattr(holder, name, lambda *args, **keys: around(real, *args, **keys))

@@ -15,7 +15,9 @@ from typing import Any
 
 FOREVER = 2**63 - 1
 COUNTERS = ("Lost", "Dup", "Stale", "Ghost")
-MARGIN = timedelta(hours=3)  # a change is seen by the next sync that lives; on the edge of `lookback` either is right
+MARGIN = timedelta(
+    hours=3
+)  # a change is seen by the next sync that lives; on the edge of `lookback` either is right
 CLOSED = ("2037-03-18", "2037-03-20/2037-03-20")
 _CLOSED = (date(2037, 3, 18), date(2037, 3, 20))  # a Wednesday and a Friday
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -44,7 +46,11 @@ def dues(template: str, at: datetime, until: datetime) -> Iterator[datetime]:
     """When a row of this date is due, up to an instant."""
     step = {"tasks.Every": 2 * HOUR, "tasks.Daily": DAY}.get(template)
     if step is None:
-        due = {"tasks.Once": at, "tasks.Before": at - 2 * HOUR, "tasks.Office": working(at + DAY)}[template]
+        due = {
+            "tasks.Once": at,
+            "tasks.Before": at - 2 * HOUR,
+            "tasks.Office": working(at + DAY),
+        }[template]
         if due <= until:
             yield due
         return
@@ -108,12 +114,16 @@ class Oracle:
         self.done: dict[tuple[str, int, datetime], Effect] = {}
         self.closed: dict[Key, int] = {}  # forced ends: when each was confirmed
         self.ended: dict[str, int] = {}  # the same, by task
-        self.free: set[Key] = set()  # may or may not run: cancelled in Prefect, or its worker died too often
+        self.free: set[Key] = (
+            set()
+        )  # may or may not run: cancelled in Prefect, or its worker died too often
         self.expected: set[Key] = set()
         self.count: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
         self.found: list[tuple[str, int, str]] = []
 
-    def change(self, key: int, begin: int, end: int, now: datetime, what: str, **new: Any) -> None:
+    def change(
+        self, key: int, begin: int, end: int, now: datetime, what: str, **new: Any
+    ) -> None:
         """A change that was committed between two moments; `gone` deletes the row."""
         row = self.rows.get(key)
         if row is None:
@@ -126,7 +136,9 @@ class Oracle:
         row.gone = bool(new.get("gone"))
         if row.gone:
             at, held = None, False
-        row.log.append(f"{now:%d %H:%M} {what}: at={at} open={held}{' gone' if row.gone else ''}")
+        row.log.append(
+            f"{now:%d %H:%M} {what}: at={at} open={held}{' gone' if row.gone else ''}"
+        )
         if before and (before.at, before.open) == (at, held):
             return
         version = before.version + (before.at != at) if before else 1
@@ -139,12 +151,20 @@ class Oracle:
         span = row.now
         if not span.valid or span.at is None:
             return True
-        return all((name, row.id, due) in self.done for name in KINDS[row.kind] for due in dues(name, span.at, now))
+        return all(
+            (name, row.id, due) in self.done
+            for name in KINDS[row.kind]
+            for due in dues(name, span.at, now)
+        )
 
     def key_of(self, template: str, key: int, due: datetime) -> Key | None:
         """The occurrence of a row's present date that is due at an instant."""
         row = self.rows.get(key)
-        if row is None or row.now.at is None or due not in dues(template, row.now.at, due):
+        if (
+            row is None
+            or row.now.at is None
+            or due not in dues(template, row.now.at, due)
+        ):
             return None
         return template, key, row.now.version, due
 
@@ -161,25 +181,45 @@ class Oracle:
         ]  # fmt: skip
         about = f"{effect.template} row {effect.row}, due {effect.due}, task {effect.task_id}"
         if not held:
-            self.fail("Stale", effect.row, f"{about}: it saw {effect.at}, which the row did not have then")
+            self.fail(
+                "Stale",
+                effect.row,
+                f"{about}: it saw {effect.at}, which the row did not have then",
+            )
             return
-        fresh = [s for s in held if (effect.template, effect.row, s.version, effect.due) not in self.effects]
+        fresh = [
+            s
+            for s in held
+            if (effect.template, effect.row, s.version, effect.due) not in self.effects
+        ]
         span = (fresh or held)[-1]
         key = (effect.template, effect.row, span.version, effect.due)
         if effect.due > now or effect.due not in dues(effect.template, effect.at, now):
-            self.fail("Stale", effect.row, f"{about}: no occurrence of {effect.at}, or not due yet")
+            self.fail(
+                "Stale",
+                effect.row,
+                f"{about}: no occurrence of {effect.at}, or not due yet",
+            )
             return
         if all(self._due(effect.template, s, effect.due) is False for s in held):
             self.fail("Stale", effect.row, f"{about}: was missed, and ran")
         instant = (effect.template, effect.row, effect.due)
         if instant in self.done:
-            self.fail("Dup", effect.row, f"{about}: had an effect already, of task {self.done[instant].task_id}")
+            self.fail(
+                "Dup",
+                effect.row,
+                f"{about}: had an effect already, of task {self.done[instant].task_id}",
+            )
             return
         self.effects[key] = self.done[instant] = effect
         if effect.task_id in self.ended:
-            self.fail("Ghost", effect.row, f"{about}: ended by force, and has an effect")
+            self.fail(
+                "Ghost", effect.row, f"{about}: ended by force, and has an effect"
+            )
         elif effect.began > self.closed.get(key, FOREVER):
-            self.fail("Ghost", effect.row, f"{about}: its occurrence had been ended by force")
+            self.fail(
+                "Ghost", effect.row, f"{about}: its occurrence had been ended by force"
+            )
 
     def _due(self, template: str, span: Span, due: datetime) -> bool | None:
         """Whether an occurrence of a row's state is to run; None where both are right."""
@@ -205,4 +245,8 @@ class Oracle:
                     if self._due(template, span, due):
                         self.expected.add(key)
                         if (template, row.id, due) not in self.done:
-                            self.fail("Lost", row.id, f"{template} row {row.id}, date {span.at}, due {due}")
+                            self.fail(
+                                "Lost",
+                                row.id,
+                                f"{template} row {row.id}, date {span.at}, due {due}",
+                            )

@@ -77,8 +77,14 @@ def _task(kind: str, timer: dict[str, Any], **keys: Any) -> dict[str, Any]:
 def elements() -> dict[str, Any]:
     """The app's elements; the oracle states by hand when each template is due."""
     return {
-        "models/Item": {"e.json": {"type": "models.NormalType", "title": "Item"}, "model.py": MODEL},
-        "tasks/LogType": {"e.json": {"type": "tasks.Meta", "title": "Log"}, "type.py": TYPE},
+        "models/Item": {
+            "e.json": {"type": "models.NormalType", "title": "Item"},
+            "model.py": MODEL,
+        },
+        "tasks/LogType": {
+            "e.json": {"type": "tasks.Meta", "title": "Log"},
+            "type.py": TYPE,
+        },
         "tasks/Once": _task("once", {}),
         "tasks/Before": _task(
             "once",
@@ -88,7 +94,11 @@ def elements() -> dict[str, Any]:
         ),
         "tasks/Office": _task(
             "office",
-            {"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "day"}, "skipHoliday": 1, "workdaysOnly": 1},
+            {
+                "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "day"},
+                "skipHoliday": 1,
+                "workdaysOnly": 1,
+            },
             dispatch="batch",
         ),
         "tasks/Every": _task(
@@ -123,7 +133,9 @@ class Clock:
         self.set(local)
 
     def set(self, local: datetime) -> None:
-        self._memory[:] = struct.pack("d", (local - ZONE).replace(tzinfo=UTC).timestamp())
+        self._memory[:] = struct.pack(
+            "d", (local - ZONE).replace(tzinfo=UTC).timestamp()
+        )
 
     def now(self) -> datetime:
         """The instant, aware."""
@@ -193,17 +205,28 @@ class Memory:
 def deploy_to(url: str, templates: Iterable[str]) -> None:
     """Deployments of the app's templates on a real server; what is of no use here (a worker's options) is left out."""
     with httpx.Client(base_url=url, timeout=60) as client:
-        _post(client, "/work_pools/", {"name": NAME, "type": "process", "base_job_template": {}})
+        _post(
+            client,
+            "/work_pools/",
+            {"name": NAME, "type": "process", "base_job_template": {}},
+        )
         flow = _post(client, "/flows/", {"name": "tasks.LogType"})
         for name in templates:
-            body = {"name": name, "flow_id": flow["id"], "work_pool_name": NAME, "tags": [f"app:{NAME}"]}
+            body = {
+                "name": name,
+                "flow_id": flow["id"],
+                "work_pool_name": NAME,
+                "tags": [f"app:{NAME}"],
+            }
             _post(client, "/deployments/", {**body, "enforce_parameter_schema": False})
 
 
 def _post(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
     for _ in range(20):
         answer = client.post(path, json=body)
-        if answer.status_code != 503:  # its SQLite is locked: it says so while it starts
+        if (
+            answer.status_code != 503
+        ):  # its SQLite is locked: it says so while it starts
             break
         time.sleep(0.5)
     if answer.status_code == 409:  # from the campaign before

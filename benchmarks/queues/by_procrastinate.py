@@ -9,14 +9,22 @@ from procrastinate import App, PsycopgConnector
 from psycopg_pool import AsyncConnectionPool
 
 JOBS = int(os.environ["PEERS_CONCURRENCY"])
-procrastinate = App(connector=PsycopgConnector(conninfo=os.environ["PEERS_DATABASE"], min_size=JOBS, max_size=JOBS + 2))
+procrastinate = App(
+    connector=PsycopgConnector(
+        conninfo=os.environ["PEERS_DATABASE"], min_size=JOBS, max_size=JOBS + 2
+    )
+)
 held: list[AsyncConnectionPool[psycopg.AsyncConnection]] = []
 
 
 async def pool() -> AsyncConnectionPool[psycopg.AsyncConnection]:
     """One pool for each process, as one would have it."""
     if not held:
-        held.append(AsyncConnectionPool(os.environ["PEERS_DATABASE"], min_size=JOBS, max_size=JOBS, open=False))
+        held.append(
+            AsyncConnectionPool(
+                os.environ["PEERS_DATABASE"], min_size=JOBS, max_size=JOBS, open=False
+            )
+        )
     await held[0].open()  # of one that is open: nothing
     return held[0]
 

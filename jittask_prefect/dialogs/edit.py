@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from ..elements.types import DateFieldType, Meta
-from ..errors import ConfigError, Problem
-from ..shape import shown
-from . import words
-from .fields import Field
-from .values import checked, config_of, form_of
-from .versions import version_of
+from jittask_prefect.dialogs import words
+from jittask_prefect.dialogs.fields import Field
+from jittask_prefect.dialogs.values import checked, config_of, form_of
+from jittask_prefect.dialogs.versions import version_of
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.validation import shown
 
 SWITCHES = ("enable", "skipHoliday", "workdaysOnly")
 USUAL: dict[str, Any] = {
@@ -44,7 +44,17 @@ WITH = {
     "limit": ("overlap",),
 }
 """What goes along with a field that is cleared."""
-OF_REPEAT = ("period", "weekdays", "week", "days", "months", "monthEnd", "cron", "rrule", "dates")
+OF_REPEAT = (
+    "period",
+    "weekdays",
+    "week",
+    "days",
+    "months",
+    "monthEnd",
+    "cron",
+    "rrule",
+    "dates",
+)
 TAKES = {
     "minute": ("period",),
     "hour": ("period",),
@@ -55,7 +65,10 @@ TAKES = {
     "custom": ("cron", "rrule", "dates"),
 }
 """What a repeat cycle takes."""
-TOGETHER = (("funcType", "func", "taskFunc"), ("endTimeType", "endTime", "endField", "endOffset"))
+TOGETHER = (
+    ("funcType", "func", "taskFunc"),
+    ("endTimeType", "endTime", "endField", "endOffset"),
+)
 """Keys of e.json that are written anew together: one alone may contradict the others."""
 INSIDE = ("timerCfg", "repeat", "missed", "concurrency")
 """Objects of e.json of which single keys are changed; of an offset's two spellings no key means the same."""
@@ -104,33 +117,70 @@ def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
         ConfigError: With every field that holds what it may not. What the form says as the task does is not looked at.
     """
     titles, said = {field.name: field.title for field in fields}, said_of(form)
-    filled = checked({"task": template.fullName, **differing(template, form, fields)}, fields)
+    filled = checked(
+        {"task": template.fullName, **differing(template, form, fields)}, fields
+    )
     code = filled.pop("code", None)
     mine, shows = form_of(template), shown_form(template)
-    new = {name: value for name, value in filled.items() if name not in APART and value != shows.get(name)}
-    gone = _cleared(filled.get("clear", ()), new, titles) | _dropped({**mine, **new}, new)
+    new = {
+        name: value
+        for name, value in filled.items()
+        if name not in APART and value != shows.get(name)
+    }
+    gone = _cleared(filled.get("clear", ()), new, titles) | _dropped(
+        {**mine, **new}, new
+    )
     after = {name: value for name, value in mine.items() if name not in gone}
-    after |= {name: value == words.SWITCH[True] if name in SWITCHES else value for name, value in new.items()}
+    after |= {
+        name: value == words.SWITCH[True] if name in SWITCHES else value
+        for name, value in new.items()
+    }
     config = deepcopy(template.config)
     kind, rows = template.taskType, isinstance(template, DateFieldType)
-    _carry(config, config_of(mine, kind, rows=rows).config, config_of(after, kind, rows=rows).config)
-    changed = [name for name in titles if name in new or (name in gone and name in mine)]
-    empty = [name for name in titles if name in mine and name not in said and name not in gone]
+    _carry(
+        config,
+        config_of(mine, kind, rows=rows).config,
+        config_of(after, kind, rows=rows).config,
+    )
+    changed = [
+        name for name in titles if name in new or (name in gone and name in mine)
+    ]
+    empty = [
+        name
+        for name in titles
+        if name in mine and name not in said and name not in gone
+    ]
     about = [titles["code"]] if code is not None else []
-    return Edit(config, code, [*(titles[name] for name in changed), *about], [titles[name] for name in empty])
+    return Edit(
+        config,
+        code,
+        [*(titles[name] for name in changed), *about],
+        [titles[name] for name in empty],
+    )
 
 
 def differing(template: Meta, form: Form, fields: Sequence[Field]) -> dict[str, Any]:
     """What a form says otherwise than the task is; nothing of it is looked at yet."""
     shows, mine = shown_form(template), form_of(template)
-    found = {name: value for name, value in said_of(form).items() if name not in APART and value != shows.get(name)}
+    found = {
+        name: value
+        for name, value in said_of(form).items()
+        if name not in APART and value != shows.get(name)
+    }
     if isinstance(code := found.get("code"), str):
         inner = template.app.path / template.fullName.replace(".", "/") / "inner.py"
-        if inner.is_file() and inner.read_bytes() == ended(code).encode(errors="replace"):
+        if inner.is_file() and inner.read_bytes() == ended(code).encode(
+            errors="replace"
+        ):
             del found["code"]
     if clear := form.get("clear"):
-        idle = {field.title for field in fields if field.name not in {*mine, *found}}  # there is nothing to take away
-        if not (isinstance(clear, list) and all(isinstance(title, str) and title in idle for title in clear)):
+        idle = {
+            field.title for field in fields if field.name not in {*mine, *found}
+        }  # there is nothing to take away
+        if not (
+            isinstance(clear, list)
+            and all(isinstance(title, str) and title in idle for title in clear)
+        ):
             found["clear"] = clear
     return found
 
@@ -142,7 +192,10 @@ def ended(code: str) -> str:
 
 def said_of(form: Form) -> dict[str, Any]:
     """What is filled in, a switch in words: older forms had on and off."""
-    filled = {name: value.strip() if isinstance(value, str) else value for name, value in form.items()}
+    filled = {
+        name: value.strip() if isinstance(value, str) else value
+        for name, value in form.items()
+    }
     return {
         name: _switched(value) if name in SWITCHES else value
         for name, value in filled.items()
@@ -158,11 +211,14 @@ def _cleared(clear: Iterable[str], new: Form, titles: Mapping[str, str]) -> set[
     names = {title: name for name, title in titles.items()}
     gone = {names[title] for title in clear}
     problems = [
-        Problem("", titles[name], shown(new[name]), "nothing, or no Clear for it") for name in sorted(gone & set(new))
+        Problem("", titles[name], shown(new[name]), "nothing, or no Clear for it")
+        for name in sorted(gone & set(new))
     ]
     if problems:
         raise ConfigError(problems)
-    return gone | {name for each in gone for name in WITH.get(each, ()) if name not in new}
+    return gone | {
+        name for each in gone for name in WITH.get(each, ()) if name not in new
+    }
 
 
 def _dropped(form: Form, new: Form) -> set[str]:
@@ -172,7 +228,10 @@ def _dropped(form: Form, new: Form) -> set[str]:
         takes = set(TAKES.get(words.meant(words.REPEAT, new["repeat"]), ()))
         takes -= {"weekdays"} if "week" in takes and "week" not in form else set()
         gone |= set(OF_REPEAT) - takes
-    for when, others in (("when", ("offset", "offsetUnit")), ("endWhen", ("endOffset", "endOffsetUnit"))):
+    for when, others in (
+        ("when", ("offset", "offsetUnit")),
+        ("endWhen", ("endOffset", "endOffsetUnit")),
+    ):
         if new.get(when) == words.WHEN[0]:
             gone |= set(others)
     return gone - set(new)
@@ -186,7 +245,12 @@ def _carry(config: dict[str, Any], before: Form, after: Form) -> None:
         old, new = before.get(name), after.get(name)
         if name not in after:
             config.pop(name, None)
-        elif name in INSIDE and isinstance(config.get(name), dict) and isinstance(old, dict) and isinstance(new, dict):
+        elif (
+            name in INSIDE
+            and isinstance(config.get(name), dict)
+            and isinstance(old, dict)
+            and isinstance(new, dict)
+        ):
             _carry(config[name], old, new)
         else:
             config[name] = new
@@ -202,9 +266,15 @@ def edit_link(base: str, deployment_id: str, template: Meta) -> str:
         deployment_id: Of the dialog.
         template: The task.
     """
-    form = {"task": template.fullName, **shown_form(template), "version": version_of(template)}
+    form = {
+        "task": template.fullName,
+        **shown_form(template),
+        "version": version_of(template),
+    }
     parts = {name: len(_quoted({name: value})) for name, value in form.items()}
-    for name in sorted(set(parts) - {"task", "version"}, key=lambda name: parts[name], reverse=True):
+    for name in sorted(
+        set(parts) - {"task", "version"}, key=lambda name: parts[name], reverse=True
+    ):
         if len(filled := _quoted(form)) <= LONGEST:
             break
         del form[name]

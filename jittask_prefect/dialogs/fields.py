@@ -48,7 +48,9 @@ class Field:
         return found
 
 
-def line(name: str, title: str, about: str = "", *, pattern: str | None = None, **more: Any) -> Field:
+def line(
+    name: str, title: str, about: str = "", *, pattern: str | None = None, **more: Any
+) -> Field:
     """A text of one line."""
     limits = {"maxLength": LINE} if pattern is None else {"pattern": pattern}
     return Field(name, title, {"type": "string", **limits}, about, **more)
@@ -61,7 +63,9 @@ def text(name: str, title: str, about: str = "", **more: Any) -> Field:
 
 def clock(name: str, title: str, about: str = "HH:mm", **more: Any) -> Field:
     """A clock time."""
-    return line(name, title, about, pattern=r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$", **more)
+    return line(
+        name, title, about, pattern=r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$", **more
+    )
 
 
 def day(name: str, title: str, about: str = "", **more: Any) -> Field:
@@ -69,7 +73,9 @@ def day(name: str, title: str, about: str = "", **more: Any) -> Field:
     return Field(name, title, {"type": "string", "format": "date"}, about, **more)
 
 
-def whole(name: str, title: str, about: str = "", *, low: int = 0, **more: Any) -> Field:
+def whole(
+    name: str, title: str, about: str = "", *, low: int = 0, **more: Any
+) -> Field:
     """A whole number."""
     return Field(name, title, {"type": "integer", "minimum": low}, about, **more)
 
@@ -84,12 +90,16 @@ def flag(name: str, title: str, about: str = "", **more: Any) -> Field:
     return Field(name, title, {"type": "boolean"}, about, **more)
 
 
-def choice(name: str, title: str, options: Sequence[str], about: str = "", **more: Any) -> Field:
+def choice(
+    name: str, title: str, options: Sequence[str], about: str = "", **more: Any
+) -> Field:
     """One of several, from a drop-down."""
     return Field(name, title, {"type": "string", "enum": list(options)}, about, **more)
 
 
-def choices(name: str, title: str, options: Sequence[str], about: str = "", **more: Any) -> Field:
+def choices(
+    name: str, title: str, options: Sequence[str], about: str = "", **more: Any
+) -> Field:
     """Some of several."""
     items = {"type": "string", "enum": list(options)}
     return Field(name, title, {"type": "array", "items": items}, about, **more)
@@ -97,12 +107,24 @@ def choices(name: str, title: str, options: Sequence[str], about: str = "", **mo
 
 def lines(name: str, title: str, about: str = "", **more: Any) -> Field:
     """Several texts of one line."""
-    return Field(name, title, {"type": "array", "items": {"type": "string", "maxLength": LINE}}, about, **more)
+    return Field(
+        name,
+        title,
+        {"type": "array", "items": {"type": "string", "maxLength": LINE}},
+        about,
+        **more,
+    )
 
 
 def json_text(name: str, title: str, about: str = "", **more: Any) -> Field:
     """JSON, with an editor."""
-    return Field(name, title, {"type": "string", "format": "json-string", "maxLength": TEXT}, about, **more)
+    return Field(
+        name,
+        title,
+        {"type": "string", "format": "json-string", "maxLength": TEXT},
+        about,
+        **more,
+    )
 
 
 def schema(fields: Sequence[Field]) -> dict[str, Any]:
@@ -110,7 +132,9 @@ def schema(fields: Sequence[Field]) -> dict[str, Any]:
     return {
         "title": "Parameters",
         "type": "object",
-        "properties": {field.name: field.as_property(number) for number, field in enumerate(fields)},
+        "properties": {
+            field.name: field.as_property(number) for number, field in enumerate(fields)
+        },
         "required": [field.name for field in fields if field.required],
         "definitions": {},
     }
@@ -125,5 +149,12 @@ def signed(function: Callable[..., Any], fields: Sequence[Field]) -> Callable[..
 def _parameter(field: Field) -> inspect.Parameter:
     kind = _PYTHON[field.schema["type"]]
     if field.required:
-        return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
-    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kind | None)
+        return inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, annotation=kind
+        )
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=field.default,
+        annotation=kind | None,
+    )

@@ -15,15 +15,15 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as runtime
 from prefect.states import Completed, Failed
 
-from .. import clock
-from ..elements.app import App
-from ..errors import ConfigError, JittaskError, OutdatedForm
-from ..prefect_api import Api
-from ..prefect_server import connect
-from ..rows.handover import plain
-from .fields import signed
-from .forms import DIALOGS, Dialog, form
-from .submit import Done, submit
+from jittask_prefect.dialogs.fields import signed
+from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form
+from jittask_prefect.dialogs.submit import Done, submit
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
+from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.rows.handover import plain
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.selection import connect
 
 NAMES = tuple(dialog.name for dialog in DIALOGS)  # of their deployments
 
@@ -61,13 +61,24 @@ def _flow(app: App, dialog: Dialog, storage: Path | None) -> Any:
     run.__name__ = run.__qualname__ = dialog.function
     run.__doc__ = dialog.about
     fields: Callable[..., Any] = signed(run, form(app, dialog.name, None))
-    options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": storage}
-    return flow(name=dialog.name, flow_run_name=lambda: _name(dialog), **options)(fields)
+    options: dict[str, Any] = {
+        "validate_parameters": False,
+        "persist_result": False,
+        "result_storage": storage,
+    }
+    return flow(name=dialog.name, flow_run_name=lambda: _name(dialog), **options)(
+        fields
+    )
 
 
 def _name(dialog: Dialog) -> str:
     """A flow run's name, instead of the random one that the UI proposes: what it was about."""
-    about = runtime.parameters.get("title") or runtime.parameters.get("task") or runtime.parameters.get("taskId") or ""
+    about = (
+        runtime.parameters.get("title")
+        or runtime.parameters.get("task")
+        or runtime.parameters.get("taskId")
+        or ""
+    )
     what = dialog.name.partition(".")[2].replace("-", " ")
     return plain(f"{what} · {about}" if isinstance(about, str) and about else what)
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..elements.app import App
-from ..elements.check import of_template
-from ..elements.config import read_json
-from ..elements.types import Meta
-from ..errors import ConfigError, Problem
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.check import of_template
+from jittask_prefect.elements.config import read_json
+from jittask_prefect.elements.types import Meta
+from jittask_prefect.errors import ConfigError, Problem
 
 
 def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
@@ -41,7 +41,9 @@ def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
         spare.chmod(0o755)
         folder = tasks / name
         try:
-            spare.rename(folder)  # fails where a folder with anything in it has the name
+            spare.rename(
+                folder
+            )  # fails where a folder with anything in it has the name
         except OSError:
             raise taken(name) from None
         return folder
@@ -49,7 +51,9 @@ def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
 
 def taken(name: str) -> ConfigError:
     """What is said where a name is in use."""
-    return ConfigError(Problem("", "name", name, "a name that no other element of tasks/ has"))
+    return ConfigError(
+        Problem("", "name", name, "a name that no other element of tasks/ has")
+    )
 
 
 def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -> None:
@@ -73,7 +77,11 @@ def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -
     if read_json(app.path / where, where) != template.config:
         changed = f"{name}, whose e.json somebody changed just now"
         raise ConfigError(Problem("", "Task", changed, "a form that is filled in anew"))
-    before = (folder / "inner.py").read_bytes() if code and (folder / "inner.py").exists() else None
+    before = (
+        (folder / "inner.py").read_bytes()
+        if code and (folder / "inner.py").exists()
+        else None
+    )
     try:
         _write(folder, config, code)
     except ConfigError:
@@ -101,7 +109,10 @@ def _write(folder: Path, config: dict[str, Any], code: str | None) -> None:
     if code:
         _replace(folder / "inner.py", code.encode())
     # Last: a folder without it is no element.
-    _replace(folder / "e.json", (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
+    _replace(
+        folder / "e.json",
+        (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode(),
+    )
 
 
 def _replace(file: Path, content: bytes) -> None:
@@ -127,10 +138,14 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _failed(file: Path, error: OSError) -> ConfigError:
-    return ConfigError(Problem("", str(file), str(error), "a place that can be written"))
+    return ConfigError(
+        Problem("", str(file), str(error), "a place that can be written")
+    )
 
 
-def _sound(app: App, full_name: str, config: dict[str, Any], inner: Path | None) -> None:
+def _sound(
+    app: App, full_name: str, config: dict[str, Any], inner: Path | None
+) -> None:
     """Whether a task would work, before it is there for anybody."""
     with app.candidate(full_name, config, inner) as template:
         problems = of_template(template)

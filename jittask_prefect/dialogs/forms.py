@@ -14,17 +14,8 @@ from zoneinfo import available_timezones
 from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..elements.app import App
-from ..elements.loader import TASK_TYPES
-from ..elements.types import DateFieldType, Meta, NormalService
-from ..errors import JittaskError
-from ..rows import ledger
-from ..rows.handover import run_name
-from ..rows.ledger import entries
-from ..scaffold import date_fields
-from ..schedule import country
-from . import words
-from .fields import (
+from jittask_prefect.dialogs import words
+from jittask_prefect.dialogs.fields import (
     Field,
     choice,
     choices,
@@ -39,8 +30,20 @@ from .fields import (
     text,
     whole,
 )
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.loader import TASK_TYPES
+from jittask_prefect.elements.scaffold import date_fields
+from jittask_prefect.elements.types import DateFieldType, Meta, NormalService
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.rows.handover import run_name
+from jittask_prefect.schedule import country
 
-NEW_SCHEDULED, NEW_DATE_FIELD = "jittask.new-scheduled-task", "jittask.new-date-field-task"
+NEW_SCHEDULED, NEW_DATE_FIELD = (
+    "jittask.new-scheduled-task",
+    "jittask.new-date-field-task",
+)
 EDIT, END, RUN_NOW = "jittask.edit-task", "jittask.end-task", "jittask.run-task-now"
 TASK_ID = " · "  # before the id, in the words for a task that may be ended
 FIRST = (
@@ -57,7 +60,18 @@ FIRST = (
         "startDate",
         "startTime",
     ),
-    *("endDate", "endTime", "repeat", "period", "weekdays", "days", "months", "skipHoliday", "func", "enable"),
+    *(
+        "endDate",
+        "endTime",
+        "repeat",
+        "period",
+        "weekdays",
+        "days",
+        "months",
+        "skipHoliday",
+        "func",
+        "enable",
+    ),
 )
 """What most people fill in; the rest follows."""
 CLEARED = (
@@ -74,8 +88,30 @@ CLEARED = (
         "week",
         "months",
     ),
-    *("monthEnd", "cron", "rrule", "dates", "holidayPolicy", "calendar", "timezone", "argDict", "missed", "grace"),
-    *("lookback", "retries", "retryDelay", "timeout", "limit", "overlap", "tags", "description", "dispatch", "rowRuns"),
+    *(
+        "monthEnd",
+        "cron",
+        "rrule",
+        "dates",
+        "holidayPolicy",
+        "calendar",
+        "timezone",
+        "argDict",
+        "missed",
+        "grace",
+    ),
+    *(
+        "lookback",
+        "retries",
+        "retryDelay",
+        "timeout",
+        "limit",
+        "overlap",
+        "tags",
+        "description",
+        "dispatch",
+        "rowRuns",
+    ),
 )
 """What a task need not have: an edit may take it away."""
 VERSION = "^[0-9a-f]{16}$"
@@ -123,7 +159,10 @@ def form(app: App, name: str, now: datetime | None) -> list[Field]:
         name: The dialog's name.
         now: The present instant; None: without what is in the drop-downs, which takes time to find.
     """
-    return sorted(_fields(app, name, now), key=lambda field: FIRST.index(field.name) if field.name in FIRST else 99)
+    return sorted(
+        _fields(app, name, now),
+        key=lambda field: FIRST.index(field.name) if field.name in FIRST else 99,
+    )
 
 
 def _fields(app: App, name: str, now: datetime | None) -> list[Field]:
@@ -138,28 +177,70 @@ def _fields(app: App, name: str, now: datetime | None) -> list[Field]:
             *_code(app),
         ]
     if name == NEW_DATE_FIELD:
-        fields = [*_named(), *live.rows(), *live.often(), *live.function(rows=True), *_running(), *_of_rows()]
+        fields = [
+            *_named(),
+            *live.rows(),
+            *live.often(),
+            *live.function(rows=True),
+            *_running(),
+            *_of_rows(),
+        ]
         return [*fields, *_code(app)]
     tasks = [template.fullName for template in live.templates]
     if name == EDIT:
-        every = [*live.scheduled(new=False), *live.rows(), *live.often(), *live.function(rows=None), *_running()]
-        own = list({field.name: _optional(field) for field in [_title(), *every, *_of_rows(), *_code(app)]}.values())
+        every = [
+            *live.scheduled(new=False),
+            *live.rows(),
+            *live.often(),
+            *live.function(rows=None),
+            *_running(),
+        ]
+        own = list(
+            {
+                field.name: _optional(field)
+                for field in [_title(), *every, *_of_rows(), *_code(app)]
+            }.values()
+        )
         titles = [field.title for field in own if field.name in CLEARED]
         return [
-            choice("task", "Task", tasks, "A field that stays empty leaves what the task has", required=True),
+            choice(
+                "task",
+                "Task",
+                tasks,
+                "A field that stays empty leaves what the task has",
+                required=True,
+            ),
             *own,
-            choices("clear", "Clear", titles, "What to take away; the field itself stays as it is, or empty"),
-            line("version", "Version", "Of the task, as the link filled the form in", pattern=VERSION),
+            choices(
+                "clear",
+                "Clear",
+                titles,
+                "What to take away; the field itself stays as it is, or empty",
+            ),
+            line(
+                "version",
+                "Version",
+                "Of the task, as the link filled the form in",
+                pattern=VERSION,
+            ),
         ]
     if name == END:
         return [
             choice("task", "Task", live.open(), "What is executing, overdue, or next"),
-            line("taskId", "or its id", "A task's, or a flow run's, from the address of its page"),
+            line(
+                "taskId",
+                "or its id",
+                "A task's, or a flow run's, from the address of its page",
+            ),
         ]
     return [
         choice("task", "Task", tasks, required=True),
         line("row", "Row", "The row's key, for a date field task"),
-        json_text("argDict", "Arguments", "Keyword arguments for the function of a scheduled task, as JSON"),
+        json_text(
+            "argDict",
+            "Arguments",
+            "Keyword arguments for the function of a scheduled task, as JSON",
+        ),
     ]
 
 
@@ -184,7 +265,9 @@ class _Live:
     def scheduled(self, *, new: bool) -> list[Field]:
         return [
             day("startDate", "Start", "The first day", required=new),
-            clock("startTime", "Start time", "HH:mm, in the task's zone", default="09:00"),
+            clock(
+                "startTime", "Start time", "HH:mm, in the task's zone", default="09:00"
+            ),
             day("endDate", "End", "The last day; without a time the whole day"),
             clock("endTime", "End time"),
         ]
@@ -250,26 +333,48 @@ class _Live:
                 if kind is not Meta and (rows is None or kind.rows == rows)
             ]
         )
-        called = (t.cfg.func for t in self.templates if rows is None or isinstance(t, DateFieldType) == rows)
+        called = (
+            t.cfg.func
+            for t in self.templates
+            if rows is None or isinstance(t, DateFieldType) == rows
+        )
         found = [
             choice(
                 "func",
                 "Function",
-                self.found(lambda: _with([words.INNER, *_functions(self.app, rows)], called)),
+                self.found(
+                    lambda: _with([words.INNER, *_functions(self.app, rows)], called)
+                ),
                 "What it calls: a function in its own folder, or a service's",
                 default=words.INNER,
             ),
-            choice("type", "Type", types, "A task Type of the app's own, or the built-in one"),
+            choice(
+                "type",
+                "Type",
+                types,
+                "A task Type of the app's own, or the built-in one",
+            ),
         ]
         if not rows:
-            found.append(json_text("argDict", "Arguments", "Keyword arguments for the function, as a JSON object"))
+            found.append(
+                json_text(
+                    "argDict",
+                    "Arguments",
+                    "Keyword arguments for the function, as a JSON object",
+                )
+            )
         return found
 
 
 def _named() -> list[Field]:
     return [
         _title(),
-        line("name", "English name", "Made from the name where empty", pattern="^[A-Za-z_][A-Za-z0-9_]{0,63}$"),
+        line(
+            "name",
+            "English name",
+            "Made from the name where empty",
+            pattern="^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        ),
     ]
 
 
@@ -280,13 +385,23 @@ def _title() -> Field:
 def _running() -> list[Field]:
     return [
         flag("enable", "Enabled", default=True),
-        choice("missed", "What was missed", list(words.MISSED.values()), "What no worker ran in time"),
+        choice(
+            "missed",
+            "What was missed",
+            list(words.MISSED.values()),
+            "What no worker ran in time",
+        ),
         seconds("grace", "On time up to", "Seconds; 60 where empty"),
         seconds("lookback", "Look back", "Seconds; a day where empty"),
         whole("retries", "Retries"),
         seconds("retryDelay", "Delay before a retry"),
         seconds("timeout", "Time limit", "Seconds; 12 hours where empty"),
-        whole("limit", "At a time", "How many executions at most; no limit where empty", low=1),
+        whole(
+            "limit",
+            "At a time",
+            "How many executions at most; no limit where empty",
+            low=1,
+        ),
         choice("overlap", "What is one too many", list(words.OVERLAP.values())),
         lines("tags", "Tags"),
         text("description", "Description", "Markdown, for the task's page"),
@@ -295,13 +410,22 @@ def _running() -> list[Field]:
 
 def _of_rows() -> list[Field]:
     return [
-        choice("dispatch", "Flow runs", list(words.DISPATCH.values()), "For rows that are due at one instant"),
+        choice(
+            "dispatch",
+            "Flow runs",
+            list(words.DISPATCH.values()),
+            "For rows that are due at one instant",
+        ),
         choice("rowRuns", "Rows shown as task runs", list(words.ROW_RUNS.values())),
     ]
 
 
 def _code(app: App) -> list[Field]:
-    return [text("code", "inner.py", "Python; replaces what is there")] if app.cfg.allowCodeFromForms else []
+    return (
+        [text("code", "inner.py", "Python; replaces what is there")]
+        if app.cfg.allowCodeFromForms
+        else []
+    )
 
 
 def _optional(field: Field) -> Field:
@@ -324,7 +448,11 @@ def _zones() -> Sequence[str]:
 def _date_fields(app: App) -> list[str]:
     """The date and datetime columns of the app's models, as `Contract.endDate`."""
     models = app.models().items()
-    return [f"{name.partition('.')[2]}.{field}" for name, model in models for field in date_fields(model)]
+    return [
+        f"{name.partition('.')[2]}.{field}"
+        for name, model in models
+        for field in date_fields(model)
+    ]
 
 
 def _functions(app: App, rows: bool | None) -> list[str]:
@@ -349,7 +477,10 @@ def _functions(app: App, rows: bool | None) -> list[str]:
 def _fits(function: Any, rows: bool) -> bool:
     parameters = inspect.signature(function).parameters.values()
     if rows:
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        positional = (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        )
         return len(parameters) == 1 and all(p.kind in positional for p in parameters)
     needed = [p for p in parameters if p.default is p.empty]
     return all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in needed)
@@ -358,19 +489,32 @@ def _fits(function: Any, rows: bool) -> bool:
 def _open(app: App, now: datetime) -> list[str]:
     """What may be ended, in words with the id at the end: what executes, what is overdue, what comes next."""
     open_ = or_(entries.c.status == "executing", entries.c.status == "pending")
-    query = select(entries).where(open_).order_by(entries.c.status, entries.c.due, entries.c.task_id).limit(SHOWN)
+    query = (
+        select(entries)
+        .where(open_)
+        .order_by(entries.c.status, entries.c.due, entries.c.task_id)
+        .limit(SHOWN)
+    )
     found = []
     for database in app.databases():
         try:
             with app.engine(database).connect() as connection:
                 if not ledger.there(connection):
                     continue
-                found += [ledger.to_entry(record) for record in connection.execute(query)]
+                found += [
+                    ledger.to_entry(record) for record in connection.execute(query)
+                ]
         except SQLAlchemyError:
             continue  # what stands in a database that is down cannot be ended now
     found.sort(key=lambda entry: (entry.status, entry.due))
-    status = {e.task_id: "overdue" if e.status == "pending" and e.due < now else e.status for e in found}
-    return [f"{run_name(app, e)} · {status[e.task_id]}{TASK_ID}{e.task_id}" for e in found[:SHOWN]]
+    status = {
+        e.task_id: "overdue" if e.status == "pending" and e.due < now else e.status
+        for e in found
+    }
+    return [
+        f"{run_name(app, e)} · {status[e.task_id]}{TASK_ID}{e.task_id}"
+        for e in found[:SHOWN]
+    ]
 
 
 def types_of(app: App, *, rows: bool) -> str:

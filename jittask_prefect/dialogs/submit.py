@@ -11,28 +11,42 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from .. import links, outlook, rollout
-from ..elements.app import App
-from ..elements.types import DateFieldType, Meta
-from ..errors import ConfigError, JittaskError, PrefectApiError, Problem
-from ..markup import md
-from ..outlook import Nearest
-from ..prefect_api import Api
-from ..rows.sync import app_tag
-from ..running.debug import run_here
-from ..scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
-from ..schedule.words import describe
-from ..shape import shown
-from ..task_svc import TaskSvc
-from . import folder
-from .edit import differing, edit_link, edited, ended, shown_form
-from .fields import Field
-from .forms import EDIT, END, NEW_DATE_FIELD, NEW_SCHEDULED, RUN_NOW, TASK_ID, form, types_of
-from .values import arguments, checked, config_of, in_the_form
-from .versions import outdated, remember, version_of
+from jittask_prefect.deploying import rollout
+from jittask_prefect.dialogs import folder
+from jittask_prefect.dialogs.edit import differing, edit_link, edited, ended, shown_form
+from jittask_prefect.dialogs.fields import Field
+from jittask_prefect.dialogs.forms import (
+    EDIT,
+    END,
+    NEW_DATE_FIELD,
+    NEW_SCHEDULED,
+    RUN_NOW,
+    TASK_ID,
+    form,
+    types_of,
+)
+from jittask_prefect.dialogs.values import arguments, checked, config_of, in_the_form
+from jittask_prefect.dialogs.versions import outdated, remember, version_of
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import ConfigError, JittaskError, PrefectApiError, Problem
+from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.markup import md
+from jittask_prefect.records import upcoming
+from jittask_prefect.records.upcoming import Nearest
+from jittask_prefect.rows.sync import app_tag
+from jittask_prefect.running.trial import run_here
+from jittask_prefect.schedule.words import describe
+from jittask_prefect.task_svc.service import TaskSvc
+from jittask_prefect.validation import shown
 
 SHOWN = 10  # occurrences of a preview
-AHEAD, SOON = timedelta(days=400), timedelta(days=31)  # looked ahead: of a schedule, of rows
+AHEAD, SOON = (
+    timedelta(days=400),
+    timedelta(days=31),
+)  # looked ahead: of a schedule, of rows
 DUE = "%a %Y-%m-%d %H:%M"
 
 
@@ -53,7 +67,9 @@ class Done:
     failed: bool = False
 
 
-def submit(app: App, api: Api, dialog: str, said: Mapping[str, Any], now: datetime) -> Done:
+def submit(
+    app: App, api: Api, dialog: str, said: Mapping[str, Any], now: datetime
+) -> Done:
     """Do what a form says.
 
     Args:
@@ -72,7 +88,9 @@ def submit(app: App, api: Api, dialog: str, said: Mapping[str, Any], now: dateti
         fields = [_any(field) if field.name == "task" else field for field in fields]
     if dialog == EDIT:
         return _edit(app, api, said, fields, now)
-    filled = checked({name: value for name, value in said.items() if value is not None}, fields)
+    filled = checked(
+        {name: value for name, value in said.items() if value is not None}, fields
+    )
     if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
         return _new(app, api, filled, fields, now, rows=dialog == NEW_DATE_FIELD)
     if dialog == END:
@@ -83,10 +101,24 @@ def submit(app: App, api: Api, dialog: str, said: Mapping[str, Any], now: dateti
 
 def _any(field: Field) -> Field:
     """The drop-down may be a minute old: what it does not have is looked for."""
-    return Field(field.name, field.title, {"type": "string", "maxLength": 400}, field.about, field.required)
+    return Field(
+        field.name,
+        field.title,
+        {"type": "string", "maxLength": 400},
+        field.about,
+        field.required,
+    )
 
 
-def _new(app: App, api: Api, filled: dict[str, Any], fields: list[Field], now: datetime, *, rows: bool) -> Done:
+def _new(
+    app: App,
+    api: Api,
+    filled: dict[str, Any],
+    fields: list[Field],
+    now: datetime,
+    *,
+    rows: bool,
+) -> Done:
     tasks = app.path / "tasks"
     there = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
     name = filled.get("name") or english_name(filled["title"], [*RESERVED, *there])
@@ -107,17 +139,34 @@ def _not_twice(app: App, config: Mapping[str, Any]) -> None:
     """Refuse a form that was submitted twice: two tasks would do each thing twice."""
     for template in app.templates():
         if template.config == config:
-            allowed = "another name, or an English name, for a second task that does the same"
-            raise ConfigError(Problem("", "title", f"all that {template.fullName} has", allowed))
+            allowed = (
+                "another name, or an English name, for a second task that does the same"
+            )
+            raise ConfigError(
+                Problem("", "title", f"all that {template.fullName} has", allowed)
+            )
 
 
-def _edit(app: App, api: Api, said: Mapping[str, Any], fields: list[Field], now: datetime) -> Done:
-    about = checked({name: said[name] for name in ("task", "version") if said.get(name) is not None}, fields)
+def _edit(
+    app: App, api: Api, said: Mapping[str, Any], fields: list[Field], now: datetime
+) -> Done:
+    about = checked(
+        {
+            name: said[name]
+            for name in ("task", "version")
+            if said.get(name) is not None
+        },
+        fields,
+    )
     template = _now(app, about["task"])
     name, rows = template.fullName, isinstance(template, DateFieldType)
     differs = differing(template, said, fields)
     if not differs:
-        return Done(f"{name} is already what the form says: nothing is written", _page(app, api, name, now), name)
+        return Done(
+            f"{name} is already what the form says: nothing is written",
+            _page(app, api, name, now),
+            name,
+        )
     if about.get("version", version_of(template)) != version_of(template):
         link = _link(app, api, template, api.deployments(app_tag(app)))
         raise outdated(template, about["version"], differs, shown_form(template), link)
@@ -125,11 +174,17 @@ def _edit(app: App, api: Api, said: Mapping[str, Any], fields: list[Field], now:
         edit = edited(template, said, fields)
         code = _code(edit.code, rows)
         inner = app.path / name.replace(".", "/") / "inner.py"
-        if code is None and edit.config.get("funcType") != "Global" and not inner.exists():
+        if (
+            code is None
+            and edit.config.get("funcType") != "Global"
+            and not inner.exists()
+        ):
             code = OF_ROWS if rows else SCHEDULED
         folder.change(app, template, edit.config, code)
     told = f": {', '.join(edit.changed)}"
-    if edit.empty and "version" in about:  # a form that showed them: somebody may have meant to take them away
+    if (
+        edit.empty and "version" in about
+    ):  # a form that showed them: somebody may have meant to take them away
         told += f"; left as it was, for its field is empty: {', '.join(edit.empty)}"
     return _deployed(app, api, name, "changed", now, told)
 
@@ -146,20 +201,33 @@ def _now(app: App, name: str) -> Meta:
         raise ConfigError([*error.problems, broken]) from None
 
 
-def _deployed(app: App, api: Api, name: str, done: str, now: datetime, about: str = "") -> Done:
+def _deployed(
+    app: App, api: Api, name: str, done: str, now: datetime, about: str = ""
+) -> Done:
     """Deploy a task whose files are written: from here on nothing is refused any more."""
     try:
         rollout.deploy(app, api, now, only=[name])
     except JittaskError as error:
         left = "`jittask deploy` does it" if done == "made" else "the next sync does it"
-        return Done(f"{name} is {done}, and not deployed: {error}; {left}", "", name, failed=True)
-    return Done(f"{name} is {done} and deployed{about}", _page(app, api, name, now), name)
+        return Done(
+            f"{name} is {done}, and not deployed: {error}; {left}",
+            "",
+            name,
+            failed=True,
+        )
+    return Done(
+        f"{name} is {done} and deployed{about}", _page(app, api, name, now), name
+    )
 
 
 def _end(app: App, api: Api, filled: Mapping[str, Any]) -> Done:
     given = [name for name in ("task", "taskId") if name in filled]
     if len(given) != 1:
-        raise ConfigError(Problem("", "Task", "both" if given else "nothing", "a task, or the id of one"))
+        raise ConfigError(
+            Problem(
+                "", "Task", "both" if given else "nothing", "a task, or the id of one"
+            )
+        )
     task_id = str(filled[given[0]]).rpartition(TASK_ID)[2]
     answer = TaskSvc(app, api).forcedEnd(task_id)
     return Done(f"{task_id} was {answer['previousStatus']} and is {answer['status']}")
@@ -169,18 +237,45 @@ def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
     template = _now(app, filled["task"])
     if isinstance(template, DateFieldType):
         if "argDict" in filled:
-            raise ConfigError(Problem("", "Arguments", filled["argDict"], "nothing: the function gets the row"))
+            raise ConfigError(
+                Problem(
+                    "",
+                    "Arguments",
+                    filled["argDict"],
+                    "nothing: the function gets the row",
+                )
+            )
         answer = run_here(app, template.fullName, filled.get("row"), now, dry=False)
-        return Done(f"{template.fullName}, row {answer['row']}: {json.dumps(answer['result'], ensure_ascii=False)}")
+        return Done(
+            f"{template.fullName}, row {answer['row']}: {json.dumps(answer['result'], ensure_ascii=False)}"
+        )
     if "row" in filled:
-        raise ConfigError(Problem("", "Row", filled["row"], f"nothing: {template.fullName} is a scheduled task"))
+        raise ConfigError(
+            Problem(
+                "",
+                "Row",
+                filled["row"],
+                f"nothing: {template.fullName} is a scheduled task",
+            )
+        )
     try:
-        given = arguments(filled["argDict"]) if "argDict" in filled else dict(template.cfg.argDict)
+        given = (
+            arguments(filled["argDict"])
+            if "argDict" in filled
+            else dict(template.cfg.argDict)
+        )
     except ValueError as error:
-        raise ConfigError(Problem("", "Arguments", shown(filled["argDict"]), str(error))) from None
+        raise ConfigError(
+            Problem("", "Arguments", shown(filled["argDict"]), str(error))
+        ) from None
     func = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
-    made = TaskSvc(app, api).createTimerTask(template.fullName, now, func, template.taskType, given)
-    return Done(f"{template.fullName} begins as flow run {made['taskId']}", f"[Its flow run]({made['url']})\n")
+    made = TaskSvc(app, api).createTimerTask(
+        template.fullName, now, func, template.taskType, given
+    )
+    return Done(
+        f"{template.fullName} begins as flow run {made['taskId']}",
+        f"[Its flow run]({made['url']})\n",
+    )
 
 
 @contextmanager
@@ -203,10 +298,15 @@ def _code(code: str | None, rows: bool) -> str | None:
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = str(error).encode(errors="backslashreplace").decode() or type(error).__name__
+        said = (
+            str(error).encode(errors="backslashreplace").decode()
+            or type(error).__name__
+        )
         raise ConfigError(Problem("", "code", said, "Python")) from None
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    if not any(isinstance(node, functions) and node.name == "customFunc" for node in tree.body):
+    if not any(
+        isinstance(node, functions) and node.name == "customFunc" for node in tree.body
+    ):
         needed = "def customFunc(rowData)" if rows else "def customFunc()"
         raise ConfigError(Problem("", "code", "no customFunc", needed))
     return ended(code)
@@ -221,14 +321,20 @@ def _page(app: App, api: Api, name: str, now: datetime) -> str:
     try:
         lines = _preview(app, template, now)
     except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
-        lines = [f"## {md(template.title)}", "", f"No preview: {md(f'{type(error).__name__}: {error}')}"]
+        lines = [
+            f"## {md(template.title)}",
+            "",
+            f"No preview: {md(f'{type(error).__name__}: {error}')}",
+        ]
     lines.append("")
     try:
         there = api.deployments(app_tag(app))
     except PrefectApiError:  # the task stands; the page has no links
         there = {}
     if own := there.get(name):
-        lines.append(f"- [The task]({links.base(api.ui_url)}/deployments/deployment/{own['id']})")
+        lines.append(
+            f"- [The task]({links.base(api.ui_url)}/deployments/deployment/{own['id']})"
+        )
     if link := _link(app, api, template, there):
         lines.append(f"- [Edit it]({link})")
     return "\n".join(lines) + "\n"
@@ -245,18 +351,36 @@ def _link(app: App, api: Api, template: Meta, there: Mapping[str, Any]) -> str:
 
 def _preview(app: App, template: Meta, now: datetime) -> list[str]:
     name = template.fullName
-    lines = [f"## {md(template.title)}", "", f"`{name}`: {describe(template.timer)}", ""]
+    lines = [
+        f"## {md(template.title)}",
+        "",
+        f"`{name}`: {describe(template.timer)}",
+        "",
+    ]
     if isinstance(template, DateFieldType):
         first = Nearest(SHOWN)
-        outlook.of_rows(app, template, now, now + SOON, now, first)
+        upcoming.of_rows(app, template, now, now + SOON, now, first)
         lines += ["| due | row | moved |", "|---|---|---|"]
-        lines += [f"| {item.due:{DUE}} | {md(str(item.row))} | {md(item.moved or '')} |" for item in first.found()]
-        lines += [] if first.found() else [f"| none within {SOON.days} days, as the rows are now | | |"]
+        lines += [
+            f"| {item.due:{DUE}} | {md(str(item.row))} | {md(item.moved or '')} |"
+            for item in first.found()
+        ]
+        lines += (
+            []
+            if first.found()
+            else [f"| none within {SOON.days} days, as the rows are now | | |"]
+        )
     else:
         lines += ["| due | moved from | because |", "|---|---|---|"]
-        found = [e for e in islice(template.explained(now, now + AHEAD), 3 * SHOWN) if e.due is not None][:SHOWN]
+        found = [
+            e
+            for e in islice(template.explained(now, now + AHEAD), 3 * SHOWN)
+            if e.due is not None
+        ][:SHOWN]
         for each in found:
             moved = f"{each.moved_from:%a %Y-%m-%d}" if each.moved_from else ""
-            lines.append(f"| {each.due:{DUE}} | {moved} | {md(each.because or each.note)} |")
+            lines.append(
+                f"| {each.due:{DUE}} | {moved} | {md(each.because or each.note)} |"
+            )
         lines += [] if found else [f"| none within {AHEAD.days} days | | |"]
     return lines

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
-from ..elements.config import parse_json, safe_text
-from ..elements.types import DateFieldType, Meta
-from ..errors import ConfigError, Problem
-from ..schedule.spec import Offset
-from ..shape import shown
-from . import words
-from .fields import LINE, Field
+from jittask_prefect.dialogs import words
+from jittask_prefect.dialogs.fields import LINE, Field
+from jittask_prefect.elements.config import parse_json, safe_text
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.schedule.spec import Offset
+from jittask_prefect.validation import shown
 
 HTML = re.compile(r"<[A-Za-z/!?]")
 UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -55,14 +55,23 @@ def checked(form: Form, fields: Sequence[Field]) -> dict[str, Any]:
     """
     known = {field.name: field for field in fields}
     problems = [
-        Problem("", name, "a value", "nothing: the form has no such field") for name in form if name not in known
+        Problem("", name, "a value", "nothing: the form has no such field")
+        for name in form
+        if name not in known
     ]
     found: dict[str, Any] = {}
     for field in fields:
         value = form.get(field.name)
-        if value is None or value == "" or value == [] or (isinstance(value, str) and not value.strip()):
+        if (
+            value is None
+            or value == ""
+            or value == []
+            or (isinstance(value, str) and not value.strip())
+        ):
             if field.required:
-                problems.append(Problem("", field.title, "nothing", "it must be filled in"))
+                problems.append(
+                    Problem("", field.title, "nothing", "it must be filled in")
+                )
             continue
         try:
             found[field.name] = _value(field.schema, value, field.name)
@@ -84,9 +93,13 @@ def _value(schema: Mapping[str, Any], value: Any, name: str) -> Any:
             raise ValueError("on or off")
         return value
     if kind in ("integer", "number"):
-        fits = isinstance(value, int if kind == "integer" else (int, float)) and not isinstance(value, bool)
+        fits = isinstance(
+            value, int if kind == "integer" else (int, float)
+        ) and not isinstance(value, bool)
         if not (fits and schema.get("minimum", 0) <= value <= MOST):
-            raise ValueError(f"a number of {schema.get('minimum', 0)} or more, up to {MOST}")
+            raise ValueError(
+                f"a number of {schema.get('minimum', 0)} or more, up to {MOST}"
+            )
         return value
     if not isinstance(value, str):
         raise ValueError("a text")
@@ -129,7 +142,10 @@ def config_of(filled: Form, kind: str, *, rows: bool) -> Said:
         ConfigError: What was filled in contradicts itself.
     """
     of = _Reader(filled)
-    config: dict[str, Any] = {"type": filled.get("type", kind), "title": filled["title"]}
+    config: dict[str, Any] = {
+        "type": filled.get("type", kind),
+        "title": filled["title"],
+    }
     if filled.get("enable") is False:
         config["enable"] = 0
     if (func := filled.get("func", words.INNER)) != words.INNER:
@@ -139,7 +155,10 @@ def config_of(filled: Form, kind: str, *, rows: bool) -> Said:
         config["modelPath"] = f"models.{model}" if model else ""
         if "filter" in filled:
             config["filter"] = filled["filter"]
-        config["timerCfg"] = {"startField": field, **of.offset("startOffset", "when", "offset", "offsetUnit", "atTime")}
+        config["timerCfg"] = {
+            "startField": field,
+            **of.offset("startOffset", "when", "offset", "offsetUnit", "atTime"),
+        }
         config["timerCfg"] |= of.end_of_rows(model)
     else:
         config["timerCfg"] = {"startTime": of.start(), **of.end()}
@@ -185,7 +204,9 @@ class _Reader:
             raise ConfigError(self.problems)
 
     def wrong(self, name: str, allowed: str) -> None:
-        self.problems.append(Problem("", name, shown(self.filled.get(name, "nothing")), allowed))
+        self.problems.append(
+            Problem("", name, shown(self.filled.get(name, "nothing")), allowed)
+        )
 
     def words(self, name: str, meaning: Mapping[Any, str]) -> Any:
         return words.meant(meaning, self.filled[name]) if name in self.filled else None
@@ -210,7 +231,9 @@ class _Reader:
 
     def end_of_rows(self, model: str) -> dict[str, Any]:
         fixed = self.end()
-        offset = self.offset("endOffset", "endWhen", "endOffset", "endOffsetUnit", "endAtTime")
+        offset = self.offset(
+            "endOffset", "endWhen", "endOffset", "endOffsetUnit", "endAtTime"
+        )
         if "endField" not in self.filled:
             for name in ("endWhen", "endOffset", "endOffsetUnit", "endAtTime"):
                 if name in self.filled:
@@ -223,10 +246,15 @@ class _Reader:
             self.wrong("endField", f"a field of the same model, {model}")
         return {"endTimeType": 2, "endField": field, **offset}
 
-    def offset(self, key: str, when: str, amount: str, unit: str, at: str) -> dict[str, Any]:
+    def offset(
+        self, key: str, when: str, amount: str, unit: str, at: str
+    ) -> dict[str, Any]:
         kind, size = self.words(when, words.WHEN) or 0, self.filled.get(amount, 0)
         if kind == 0 and size:
-            self.wrong(when, f"{words.WHEN[-1]} or {words.WHEN[1]}, with {size} {self.filled.get(unit, 'days')}")
+            self.wrong(
+                when,
+                f"{words.WHEN[-1]} or {words.WHEN[1]}, with {size} {self.filled.get(unit, 'days')}",
+            )
         if kind and not size:
             self.wrong(amount, f"a number above 0, with {words.WHEN[kind]}")
         found: dict[str, Any] = {"offsetType": kind}
@@ -238,7 +266,9 @@ class _Reader:
         return {key: found} if len(found) > 1 or kind else {}
 
     def repeat(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"repeatType": self.words("repeat", words.REPEAT) or "normal"}
+        found: dict[str, Any] = {
+            "repeatType": self.words("repeat", words.REPEAT) or "normal"
+        }
         if self.filled.get("period", 1) != 1:
             found["period"] = self.filled["period"]
         for key, name, meaning in (
@@ -256,14 +286,24 @@ class _Reader:
             if name in self.filled:
                 found[name] = self.filled[name]
         if "dates" in self.filled:
-            found["dates"] = [each.strip() for each in self.filled["dates"].splitlines() if each.strip()]
+            found["dates"] = [
+                each.strip()
+                for each in self.filled["dates"].splitlines()
+                if each.strip()
+            ]
         return found
 
     def holidays(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: 1 for name in ("skipHoliday", "workdaysOnly") if self.filled.get(name)}
+        found: dict[str, Any] = {
+            name: 1 for name in ("skipHoliday", "workdaysOnly") if self.filled.get(name)
+        }
         if (policy := self.words("holidayPolicy", words.HOLIDAY)) not in (None, "next"):
             found["holidayPolicy"] = policy
-        return found | {name: self.filled[name] for name in ("calendar", "timezone") if name in self.filled}
+        return found | {
+            name: self.filled[name]
+            for name in ("calendar", "timezone")
+            if name in self.filled
+        }
 
     def arguments(self) -> dict[str, Any] | None:
         if "argDict" not in self.filled:
@@ -301,20 +341,30 @@ def form_of(template: Meta) -> dict[str, Any]:
     if isinstance(template, DateFieldType):
         model = template.model_name.partition(".")[2]
         form["startField"] = f"{model}.{timer.start_field}"
-        form |= _offset_form(timer.start_offset, "when", "offset", "offsetUnit", "atTime")
+        form |= _offset_form(
+            timer.start_offset, "when", "offset", "offsetUnit", "atTime"
+        )
         form["filter"] = cfg.filter
         if timer.end_field is not None:
             form["endField"] = f"{model}.{timer.end_field}"
-            form |= _offset_form(timer.end_offset, "endWhen", "endOffset", "endOffsetUnit", "endAtTime")
+            form |= _offset_form(
+                timer.end_offset, "endWhen", "endOffset", "endOffsetUnit", "endAtTime"
+            )
         form |= {"dispatch": _unless("auto", cfg.dispatch, words.DISPATCH)}
         form |= {"rowRuns": _unless("failed", cfg.rowRuns, words.ROW_RUNS)}
     elif timer.start_time is not None:
-        form |= {"startDate": _day(timer.start_time), "startTime": _clock(timer.start_time.time())}
+        form |= {
+            "startDate": _day(timer.start_time),
+            "startTime": _clock(timer.start_time.time()),
+        }
     if timer.end_time is not None:
         form["endDate"] = _day(timer.end_time)
         if isinstance(timer.end_time, datetime):
             form["endTime"] = _clock(timer.end_time.time())
-    form |= {"repeat": words.REPEAT[repeat.repeat_type], "period": repeat.period if repeat.period != 1 else None}
+    form |= {
+        "repeat": words.REPEAT[repeat.repeat_type],
+        "period": repeat.period if repeat.period != 1 else None,
+    }
     form |= {
         "weekdays": [words.WEEKDAYS[n] for n in repeat.weekday or ()],
         "days": [words.DAYS[n] for n in repeat.day or ()],
@@ -336,7 +386,9 @@ def form_of(template: Meta) -> dict[str, Any]:
         "retryDelay": _other(0, cfg.retryDelay),
         "timeout": _other(43200, cfg.timeout),
         "limit": cfg.concurrency.limit if cfg.concurrency else None,
-        "overlap": _unless("queue", cfg.concurrency.overlap, words.OVERLAP) if cfg.concurrency else None,
+        "overlap": _unless("queue", cfg.concurrency.overlap, words.OVERLAP)
+        if cfg.concurrency
+        else None,
         "tags": list(cfg.tags),
         "description": cfg.description,
     }
@@ -345,7 +397,9 @@ def form_of(template: Meta) -> dict[str, Any]:
     return {name: value for name, value in form.items() if value not in (None, "", [])}
 
 
-def _offset_form(offset: Offset | None, when: str, amount: str, unit: str, at: str) -> dict[str, Any]:
+def _offset_form(
+    offset: Offset | None, when: str, amount: str, unit: str, at: str
+) -> dict[str, Any]:
     if offset is None:
         return {}
     form: dict[str, Any] = {}
@@ -374,7 +428,11 @@ def _clock(moment: time) -> str:
 
 
 def _moment(moment: date) -> str:
-    return f"{_day(moment)} {moment:%H:%M:%S}" if isinstance(moment, datetime) else _day(moment)
+    return (
+        f"{_day(moment)} {moment:%H:%M:%S}"
+        if isinstance(moment, datetime)
+        else _day(moment)
+    )
 
 
 def in_the_form(error: ConfigError, fields: Sequence[Field]) -> ConfigError:
@@ -383,6 +441,15 @@ def in_the_form(error: ConfigError, fields: Sequence[Field]) -> ConfigError:
     found = []
     for problem in error.problems:
         key = problem.key.removeprefix("timerCfg.")
-        place = next((PLACES[k] for k in PLACES if key == k or key.startswith((f"{k}.", f"{k}["))), key)
-        found.append(Problem("", titles.get(place, problem.key), problem.found, problem.allowed))
+        place = next(
+            (
+                PLACES[k]
+                for k in PLACES
+                if key == k or key.startswith((f"{k}.", f"{k}["))
+            ),
+            key,
+        )
+        found.append(
+            Problem("", titles.get(place, problem.key), problem.found, problem.allowed)
+        )
     return ConfigError(found)

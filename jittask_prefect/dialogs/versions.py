@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..elements.app import App
-from ..elements.types import Meta
-from ..errors import OutdatedForm, Problem
-from ..markup import md, table
-from ..shape import shown
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import Meta
+from jittask_prefect.errors import OutdatedForm, Problem
+from jittask_prefect.prefect_api.markup import md, table
+from jittask_prefect.validation import shown
 
 KEPT = 20
 """Versions of a task that are remembered: forms of older ones are refused as well, with less to say."""
@@ -42,14 +42,20 @@ def remember(template: Meta) -> None:
     try:
         file.parent.parent.mkdir(mode=0o700, exist_ok=True)
         file.parent.mkdir(exist_ok=True)
-        spare.write_text(json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8")
+        spare.write_text(
+            json.dumps(dict(list(known.items())[-KEPT:])), encoding="utf-8"
+        )
         spare.replace(file)
     except OSError as error:  # a folder that is only read: a refusal has less to say
         log.debug("%s: its version is not kept: %s", template.fullName, error)
 
 
 def outdated(
-    template: Meta, version: str, form: Mapping[str, Any], shows: Mapping[str, Any], link: str
+    template: Meta,
+    version: str,
+    form: Mapping[str, Any],
+    shows: Mapping[str, Any],
+    link: str,
 ) -> OutdatedForm:
     """The refusal of a form that was made from another version.
 
@@ -64,13 +70,38 @@ def outdated(
     then = _known(_file(template.app, name)).get(version)
     if then is not None:
         found = list(_differences(then, now))
-        problems = [Problem("", key, f"a form made from {old}", f"a form made from {new}") for key, old, new in found]
+        problems = [
+            Problem("", key, f"a form made from {old}", f"a form made from {new}")
+            for key, old, new in found
+        ]
     else:  # nobody remembers it: what the form says otherwise than the task does
-        found = [(key, shown(said), shown(shows[key]) if key in shows else NOTHING) for key, said in form.items()]
-        problems = [Problem("", key, said, f"{new}, which the task has now") for key, said, new in found]
-    fresh = "this run's Artifacts lead to a fresh one" if link else "its statistics page leads to a fresh one"
-    problems.append(Problem("", "Task", f"{name}, which has changed since the form was made", f"a fresh form; {fresh}"))
-    lines = [f"## {md(template.title)}", "", f"`{name}` has changed since the form was made. Nothing is written.", ""]
+        found = [
+            (key, shown(said), shown(shows[key]) if key in shows else NOTHING)
+            for key, said in form.items()
+        ]
+        problems = [
+            Problem("", key, said, f"{new}, which the task has now")
+            for key, said, new in found
+        ]
+    fresh = (
+        "this run's Artifacts lead to a fresh one"
+        if link
+        else "its statistics page leads to a fresh one"
+    )
+    problems.append(
+        Problem(
+            "",
+            "Task",
+            f"{name}, which has changed since the form was made",
+            f"a fresh form; {fresh}",
+        )
+    )
+    lines = [
+        f"## {md(template.title)}",
+        "",
+        f"`{name}` has changed since the form was made. Nothing is written.",
+        "",
+    ]
     lines += table(
         ("key", "then" if then is not None else "in the form", "now"),
         [(md(key), md(old), md(new)) for key, old, new in found],
@@ -89,7 +120,11 @@ def _differences(then: Parts, now: Parts) -> Iterator[tuple[str, str, str]]:
 def _parts(template: Meta) -> Parts:
     raw = template.config
     timer = raw.get("timerCfg")
-    found = {key: value for key, value in raw.items() if key != "timerCfg" or not isinstance(timer, dict)}
+    found = {
+        key: value
+        for key, value in raw.items()
+        if key != "timerCfg" or not isinstance(timer, dict)
+    }
     if isinstance(timer, dict):
         found |= {f"timerCfg.{key}": value for key, value in timer.items()}
     parts = {key: [_digest(value), shown(value)] for key, value in found.items()}
@@ -105,7 +140,9 @@ def _parts(template: Meta) -> Parts:
 
 
 def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
 
 
 def _file(app: App, name: str) -> Path:

@@ -18,7 +18,12 @@ REPEAT = {
     "year": "Yearly",
     "custom": "Custom",
 }
-WEEKDAYS = dict(enumerate(("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), 1))
+WEEKDAYS = dict(
+    enumerate(
+        ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+        1,
+    )
+)
 MONTHS = dict(
     enumerate(
         ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -36,7 +41,11 @@ HOLIDAY = {
     "skip": "Left out: the next cycle's stands",
 }
 MISSED = {"latest": "Run the latest", "all": "Run all, in order", "none": "Run none"}
-DISPATCH = {"auto": "Together from 20 rows on", "row": "A flow run for each row", "batch": "Always together"}
+DISPATCH = {
+    "auto": "Together from 20 rows on",
+    "row": "A flow run for each row",
+    "batch": "Always together",
+}
 ROW_RUNS = {"failed": "Failed ones", "all": "All"}
 OVERLAP = {"queue": "Wait", "skip": "Not run", "replace": "End the earlier one"}
 SWITCH = {True: "On", False: "Off"}

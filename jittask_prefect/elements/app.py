@@ -12,17 +12,17 @@ from zoneinfo import ZoneInfo
 
 from sqlmodel import SQLModel
 
-from ..errors import ConfigError, JittaskError, Problem, UnknownElement
-from ..shape import seen
-from . import check
-from .check import check_rows
-from .config import ModelCfg, read_app, read_json
-from .databases import DEFAULT
-from .loader import LOCK, TASK_TYPES, Loader
-from .loader import LOG as _LOG
-from .registry import forget_all, owner_of
-from .row_session import ROW_SESSION as _ROW_SESSION
-from .types import DateFieldType, Meta
+from jittask_prefect.elements import check
+from jittask_prefect.elements.check import check_rows
+from jittask_prefect.elements.config import ModelCfg, read_app, read_json
+from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.loader import LOCK, TASK_TYPES, Loader
+from jittask_prefect.elements.loader import LOG as _LOG
+from jittask_prefect.elements.registry import forget_all, owner_of
+from jittask_prefect.elements.row_session import ROW_SESSION as _ROW_SESSION
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.validation import seen
 
 __all__ = [
     "DEFAULT",
@@ -85,12 +85,17 @@ class App(Loader):
     def row_templates(self, model: str) -> list[DateFieldType]:
         """The date-field templates of a model; kept until a folder is added to, or taken from, `tasks`."""
         try:
-            stamp = os.stat(f"{self.path}/tasks").st_mtime_ns  # at every save, so the short way
+            stamp = os.stat(
+                f"{self.path}/tasks"
+            ).st_mtime_ns  # at every save, so the short way
         except FileNotFoundError:
             return []
         with LOCK:
             if self._row_templates is None or self._row_templates[0] != stamp:
-                self._row_templates = (stamp, [t for t in self.templates() if isinstance(t, DateFieldType)])
+                self._row_templates = (
+                    stamp,
+                    [t for t in self.templates() if isinstance(t, DateFieldType)],
+                )
             return [t for t in self._row_templates[1] if t.model_name == model]
 
     def template(self, name: str) -> Meta:
@@ -100,12 +105,18 @@ class App(Loader):
             UnknownElement: There is no such template.
         """
         try:
-            element = self.getElement(name) if isinstance(name, str) and name.startswith("tasks.") else None
+            element = (
+                self.getElement(name)
+                if isinstance(name, str) and name.startswith("tasks.")
+                else None
+            )
         except UnknownElement:
             element = None
         if not isinstance(element, Meta):
             known = ", ".join(t.fullName for t in self.templates()) or "none"
-            raise UnknownElement(f"{seen(name)} is no task template of {self.name}; its templates are {known}")
+            raise UnknownElement(
+                f"{seen(name)} is no task template of {self.name}; its templates are {known}"
+            )
         return element
 
     def broken(self, name: str, func: str | None = None) -> str | None:
@@ -161,7 +172,9 @@ class App(Loader):
         """The name of the database that holds a model's table."""
         if model not in self._databases_of:
             where = f"{model.replace('.', '/')}/e.json"
-            self._databases_of[model] = ModelCfg.read(read_json(self.path / where, where)).database or DEFAULT
+            self._databases_of[model] = (
+                ModelCfg.read(read_json(self.path / where, where)).database or DEFAULT
+            )
         return self._databases_of[model]
 
     def close(self) -> None:
@@ -191,7 +204,14 @@ def find_app() -> Path:
     if named:
         folder = _folder_of(Path(named))
         if not (folder / "app.json").is_file():
-            raise ConfigError(Problem(ENV_APP, "", f"{named}, where no app.json is", "an app folder, or its app.json"))
+            raise ConfigError(
+                Problem(
+                    ENV_APP,
+                    "",
+                    f"{named}, where no app.json is",
+                    "an app folder, or its app.json",
+                )
+            )
         return folder
     if (found := _nearest(Path.cwd())) is not None:
         return found
@@ -211,7 +231,11 @@ def in_an_app() -> bool:
 
 
 def _nearest(here: Path) -> Path | None:
-    folders = (candidate for folder in (here, *here.parents) for candidate in (folder, folder / "flows"))
+    folders = (
+        candidate
+        for folder in (here, *here.parents)
+        for candidate in (folder, folder / "flows")
+    )
     return next((folder for folder in folders if (folder / "app.json").is_file()), None)
 
 
@@ -220,7 +244,11 @@ def _folder_of(path: Path) -> Path:
     folder = path.resolve()
     if folder.name == "app.json" and not folder.is_dir():
         return folder.parent
-    return folder / "flows" if not (folder / "app.json").exists() and (folder / "flows/app.json").exists() else folder
+    return (
+        folder / "flows"
+        if not (folder / "app.json").exists() and (folder / "flows/app.json").exists()
+        else folder
+    )
 
 
 _APPS: dict[Path, App] = {}

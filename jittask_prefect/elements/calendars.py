@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from ..errors import ConfigError, Problem
-from ..schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 
 
 class Calendars:
@@ -25,7 +25,11 @@ class Calendars:
 
     def calendars(self) -> list[str]:
         """The names of the calendars that app.json names, and its default one."""
-        return list(dict.fromkeys(name for name in (self._usual, *self._calendar_cfgs) if name is not None))
+        return list(
+            dict.fromkeys(
+                name for name in (self._usual, *self._calendar_cfgs) if name is not None
+            )
+        )
 
     def calendar(self, name: str | None) -> Calendar | None:
         """A calendar by its name in app.json, or by a country code (`DE`, or `DE-BY`).
@@ -39,7 +43,9 @@ class Calendars:
             if name not in self._calendars:
                 if name in self._calendar_cfgs:
                     try:
-                        self._calendars[name] = Calendar(self._calendar_cfgs[name], f"calendars.{name}")
+                        self._calendars[name] = Calendar(
+                            self._calendar_cfgs[name], f"calendars.{name}"
+                        )
                     except ConfigError as error:
                         raise error.within("app.json") from None
                 else:
@@ -50,5 +56,7 @@ class Calendars:
                         allowed = f"a calendar of app.json ({known}) or a country code such as DE or DE-BY"
                         if error.problems[0].key.endswith("subdiv"):
                             allowed += f"; of {name.partition('-')[0]}: {error.problems[0].allowed}"
-                        raise ConfigError(Problem("", "timerCfg.calendar", repr(name), allowed)) from None
+                        raise ConfigError(
+                            Problem("", "timerCfg.calendar", repr(name), allowed)
+                        ) from None
             return self._calendars[name]

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
 
-from ..errors import ConfigError, JittaskError, Problem, UnknownElement
-from ..schedule import rules
-from ..schedule.instants import EARLIEST
-from ..schedule.timer import Timer
-from .config import NAME, NAME_TEXT, TaskCfg, folders, is_file, read_json
-from .q import parse
-from .q_bind import Kind, column, columns
-from .types import DateFieldType, Meta
+from jittask_prefect.elements.config import (
+    NAME,
+    NAME_TEXT,
+    TaskCfg,
+    folders,
+    is_file,
+    read_json,
+)
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.filters.expression import parse
+from jittask_prefect.schedule import prefect_schedules
+from jittask_prefect.schedule.instants import EARLIEST
+from jittask_prefect.schedule.timer import Timer
 
 if TYPE_CHECKING:
-    from .app import App
+    from jittask_prefect.elements.app import App
 
 FOLDERS = ("models", "services", "tasks")
 _CODE = ("inner.py", "model.py", "service.py", "type.py")
@@ -37,7 +44,9 @@ def problems(app: App) -> list[Problem]:
             found.append(Problem("app.json", key, p.found, p.allowed))
     places: list[tuple[str, Path]] = []
     for folder in FOLDERS:
-        found += _caught("", lambda f=folder: places.extend((f, p) for p in folders(app.path / f, f)))
+        found += _caught(
+            "", lambda f=folder: places.extend((f, p) for p in folders(app.path / f, f))
+        )
     for folder, place in places:
         where = f"{folder}/{place.name}/e.json"
         if is_file(place / "e.json") and NAME.fullmatch(place.name):
@@ -45,9 +54,15 @@ def problems(app: App) -> list[Problem]:
         elif is_file(place / "e.json"):
             found.append(Problem(where, "folder name", place.name, NAME_TEXT))
         elif (place / "e.json").is_dir():
-            found.append(Problem(where, "", "a folder", "a JSON file beside the element's code"))
+            found.append(
+                Problem(where, "", "a folder", "a JSON file beside the element's code")
+            )
         elif any(is_file(place / name) for name in _CODE):
-            found.append(Problem(where, "", "no such file", "a JSON file beside the element's code"))
+            found.append(
+                Problem(
+                    where, "", "no such file", "a JSON file beside the element's code"
+                )
+            )
     return found
 
 
@@ -62,10 +77,15 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
     found = []
     if templates is None:
         if app.cfg.timezone is None:
-            found.append(f"app.json: no timezone; the machine's is used: {app.timezone}")
+            found.append(
+                f"app.json: no timezone; the machine's is used: {app.timezone}"
+            )
         others = (p for p in app.path.iterdir() if p.is_dir() and p.name not in FOLDERS)
         unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
-        found += [f"{name}/ is not read; elements are in {', '.join(FOLDERS)}" for name in unread]
+        found += [
+            f"{name}/ is not read; elements are in {', '.join(FOLDERS)}"
+            for name in unread
+        ]
     for template in app.templates() if templates is None else templates:
         found += [f"{template.fullName}: {what}" for what in _of_timer(template, now)]
         calendar = template.timer.calendar
@@ -79,13 +99,17 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
 def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
     calendar, cfg = template.timer.calendar, template.timer.cfg
     until = calendar.reliable_until if calendar and cfg.skip_holiday else None
-    if until is not None and calendar is not None and until < (now + timedelta(days=400)).date():
+    if (
+        until is not None
+        and calendar is not None
+        and until < (now + timedelta(days=400)).date()
+    ):
         yield f"holidays of {calendar.label} are published until {until}; what lies beyond is a forecast"
     if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
     if cfg.holiday_policy != "next" and not template.timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
-    if (back := rules.repeated(template.timer, now)) is not None:
+    if (back := prefect_schedules.repeated(template.timer, now)) is not None:
         clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {template.timer.zone.key}"
         yield (
             f"its times of the hour that comes twice run once, the first time: {clock}; "
@@ -103,9 +127,15 @@ def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
 def _never(timer: Timer, now: datetime) -> bool:
     """Whether rows of whatever date have no occurrence from now on, since each falls on a day that is left out."""
     cfg, moves = timer.cfg, timer.moves
-    if not moves.active or (cfg.holiday_policy != "skip" and not timer.fine) or cfg.end_time is not None:
+    if (
+        not moves.active
+        or (cfg.holiday_policy != "skip" and not timer.fine)
+        or cfg.end_time is not None
+    ):
         return False
-    rows = (timer.series(datetime(now.year, 1, 1, 9) - timedelta(days=n)) for n in range(31))
+    rows = (
+        timer.series(datetime(now.year, 1, 1, 9) - timedelta(days=n)) for n in range(31)
+    )
     return all(series is None or series.next(now) is None for series in rows)
 
 
@@ -119,13 +149,20 @@ def _of_columns(template: DateFieldType) -> Iterator[str]:
         return  # `problems` says so
     start = sa_inspect(template.model).column_attrs[str(cfg.start_field)].columns[0]
     of_database = str(getattr(start.server_default, "arg", "")).upper()
-    if start.onupdate is not None or start.server_onupdate is not None or "ON UPDATE" in of_database:
+    if (
+        start.onupdate is not None
+        or start.server_onupdate is not None
+        or "ON UPDATE" in of_database
+    ):
         yield (
             f"each save of a row changes {name}.{cfg.start_field} (onupdate), so a task whose function changes its row "
             "is due again and again; take a date that nothing but your own code sets"
         )
     fields = [cfg.start_field, cfg.end_field if cfg.end_time_type == 2 else None]
-    held = [*(template.held(field) for field in fields if field), *template.filter.columns(template.model)]
+    held = [
+        *(template.held(field) for field in fields if field),
+        *template.filter.columns(template.model),
+    ]
     if kind == "postgresql":
         return
     for key in dict.fromkeys(each.key for each in held if each.aware and not each.utc):
@@ -149,7 +186,9 @@ def _element(app: App, name: str) -> None:
         element = app.getElement(name)
     except ConfigError as error:
         told = {p.key for p in error.problems}
-        raise ConfigError([*error.problems, *(p for p in _beside(app, name) if p.key not in told)]) from None
+        raise ConfigError(
+            [*error.problems, *(p for p in _beside(app, name) if p.key not in told)]
+        ) from None
     if isinstance(element, Meta) and (found := of_template(element)):
         raise ConfigError(found)
 
@@ -164,20 +203,31 @@ def _beside(app: App, name: str) -> list[Problem]:
         return []
     if not (isinstance(kind, type) and issubclass(kind, Meta)) or kind is Meta:
         return []
-    func, inner = raw.get("func", raw.get("taskFunc")), raw.get("funcType", "Inner") == "Inner"
+    func, inner = (
+        raw.get("func", raw.get("taskFunc")),
+        raw.get("funcType", "Inner") == "Inner",
+    )
     found: list[Problem] = []
     if inner or isinstance(func, str):
         stub = object.__new__(kind)
         stub.app, stub.fullName = app, name
         given = raw.get("argDict")
         about = {"funcType": "Inner" if inner else "Global", "func": func}
-        stub.cfg = TaskCfg.model_construct(**about, argDict=given if isinstance(given, dict) else {})
+        stub.cfg = TaskCfg.model_construct(
+            **about, argDict=given if isinstance(given, dict) else {}
+        )
         found += _caught("", stub.check_function)
     timer = raw.get("timerCfg")
     if kind.rows and isinstance(raw.get("modelPath"), str):
-        fields = {k: timer.get(k) for k in ("startField", "endField")} if isinstance(timer, dict) else {}
+        fields = (
+            {k: timer.get(k) for k in ("startField", "endField")}
+            if isinstance(timer, dict)
+            else {}
+        )
         named = {k: v for k, v in fields.items() if isinstance(v, str)}
-        found += _caught("", lambda: _check_fields(app, raw["modelPath"], named, raw.get("filter")))
+        found += _caught(
+            "", lambda: _check_fields(app, raw["modelPath"], named, raw.get("filter"))
+        )
     return found
 
 
@@ -187,7 +237,7 @@ def of_template(template: Meta) -> list[Problem]:
     if isinstance(template, DateFieldType):
         found += _caught("", lambda: check_rows(template))
     else:
-        found += _caught("", lambda: rules.check(template.timer))
+        found += _caught("", lambda: prefect_schedules.check(template.timer))
     return found
 
 
@@ -202,16 +252,34 @@ def check_rows(template: DateFieldType) -> None:
     _check_fields(template.app, template.model_name, fields, template.cfg.filter)
 
 
-def _check_fields(app: App, name: str, fields: Mapping[str, str | None], filter_: object) -> None:
+def _check_fields(
+    app: App, name: str, fields: Mapping[str, str | None], filter_: object
+) -> None:
     try:
         model = app.getElement(name)
     except UnknownElement:
         known = ", ".join(app.names("models")) or "the app has no models"
-        raise ConfigError(Problem("", "modelPath", name, f"a model of the app: {known}")) from None
+        raise ConfigError(
+            Problem("", "modelPath", name, f"a model of the app: {known}")
+        ) from None
     except ConfigError as error:
-        raise ConfigError(Problem("", "modelPath", f"{name}, which is broken: {error}", "a model that loads")) from None
+        raise ConfigError(
+            Problem(
+                "",
+                "modelPath",
+                f"{name}, which is broken: {error}",
+                "a model that loads",
+            )
+        ) from None
     if name not in app.names("models"):
-        raise ConfigError(Problem("", "modelPath", name, f"a model of the app: {', '.join(app.names('models'))}"))
+        raise ConfigError(
+            Problem(
+                "",
+                "modelPath",
+                name,
+                f"a model of the app: {', '.join(app.names('models'))}",
+            )
+        )
     found = []
     kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
     dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
@@ -219,7 +287,14 @@ def _check_fields(app: App, name: str, fields: Mapping[str, str | None], filter_
         if field is not None and field not in dates:
             named = f"{field}, which is no date" if field in kinds else str(field)
             allowed = ", ".join(dates) or "a model with a date or datetime column"
-            found.append(Problem("", f"timerCfg.{key}", named, f"a date or datetime column of {name}: {allowed}"))
+            found.append(
+                Problem(
+                    "",
+                    f"timerCfg.{key}",
+                    named,
+                    f"a date or datetime column of {name}: {allowed}",
+                )
+            )
     if isinstance(filter_, str):
         found += _caught("", lambda: parse(filter_).check(model))
     if found:

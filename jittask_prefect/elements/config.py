@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from ..errors import ConfigError, Problem
-from ..schedule.calendar import CalendarCfg
-from ..schedule.spec import TimerCfg, read_timer
-from ..shape import Shape, mended, shown
-from ..texts import has_controls
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors.printable import has_controls
+from jittask_prefect.schedule.calendar import CalendarCfg
+from jittask_prefect.schedule.spec import TimerCfg, read_timer
+from jittask_prefect.validation import Shape, mended, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
@@ -53,14 +53,21 @@ def safe_text(text: str) -> str:
 
 
 def _display(text: str) -> str:
-    if not text.strip() or len(text) > 200 or any(ord(c) < 32 for c in text) or has_controls(text):
+    if (
+        not text.strip()
+        or len(text) > 200
+        or any(ord(c) < 32 for c in text)
+        or has_controls(text)
+    ):
         raise ValueError("one line of 1 to 200 characters, without control characters")
     return safe_text(text)
 
 
 def _tag(text: str) -> str:
     if text.startswith("app:"):
-        raise ValueError("a tag that does not begin with app:, which says whose a deployment is")
+        raise ValueError(
+            "a tag that does not begin with app:, which says whose a deployment is"
+        )
     return _display(text)
 
 
@@ -75,7 +82,9 @@ Display = Annotated[str, AfterValidator(_display)]
 Tag = Annotated[str, AfterValidator(_tag)]
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
 ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
-FuncPath = Annotated[str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))]
+FuncPath = Annotated[
+    str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))
+]
 Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
 AtOnce = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
 
@@ -136,12 +145,33 @@ def _function_problems(raw: Mapping[str, Any]) -> list[Problem]:
     """What contradicts itself between `funcType`, `func` and its older spelling, `taskFunc`."""
     kind, new, old = raw.get("funcType", "Inner"), raw.get("func"), raw.get("taskFunc")
     if new is not None and old is not None and new != old:
-        return [Problem("", "taskFunc", shown(old), f"{shown(new)}, as in func, whose older spelling it is")]
+        return [
+            Problem(
+                "",
+                "taskFunc",
+                shown(old),
+                f"{shown(new)}, as in func, whose older spelling it is",
+            )
+        ]
     if kind == "Global" and new is None and old is None:
-        return [Problem("", "func", "nothing", "this key is required with funcType Global: services.X.method")]
+        return [
+            Problem(
+                "",
+                "func",
+                "nothing",
+                "this key is required with funcType Global: services.X.method",
+            )
+        ]
     if kind == "Inner" and (new is not None or old is not None):
         key = "taskFunc" if new is None else "func"
-        return [Problem("", key, shown(raw[key]), "nothing with funcType Inner; Global calls a service function")]
+        return [
+            Problem(
+                "",
+                key,
+                shown(raw[key]),
+                "nothing with funcType Inner; Global calls a service function",
+            )
+        ]
     return []
 
 
@@ -169,16 +199,35 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
     if isinstance(raw, Mapping):
         problems.extend(_function_problems(raw))
         if rows and not raw.get("modelPath"):
-            problems.append(Problem("", "modelPath", "nothing", "this key is required: a name like models.Contract"))
+            problems.append(
+                Problem(
+                    "",
+                    "modelPath",
+                    "nothing",
+                    "this key is required: a name like models.Contract",
+                )
+            )
         if not rows:
             problems.extend(
-                Problem("", key, shown(raw[key]), "nothing: this key is for date-field tasks")
+                Problem(
+                    "",
+                    key,
+                    shown(raw[key]),
+                    "nothing: this key is for date-field tasks",
+                )
                 for key in _ROW_KEYS
                 if raw.get(key) not in (None, "")
             )
-        if cfg and cfg.dispatch == "batch" and cfg.concurrency and cfg.concurrency.overlap != "queue":
+        if (
+            cfg
+            and cfg.dispatch == "batch"
+            and cfg.concurrency
+            and cfg.concurrency.overlap != "queue"
+        ):
             overlap = f"{cfg.concurrency.overlap} with dispatch batch"
-            allowed = "queue, or dispatch row: the rows of a batch run one after the other"
+            allowed = (
+                "queue, or dispatch row: the rows of a batch run one after the other"
+            )
             problems.append(Problem("", "concurrency.overlap", overlap, allowed))
         if isinstance(raw.get("timerCfg"), Mapping):
             try:
@@ -286,7 +335,9 @@ def folders(path: Path, name: str) -> list[Path]:
     try:
         return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
     except OSError as error:
-        raise ConfigError(Problem(name, "", error.strerror or str(error), "a folder that can be read")) from None
+        raise ConfigError(
+            Problem(name, "", error.strerror or str(error), "a folder that can be read")
+        ) from None
 
 
 def is_file(path: Path) -> bool:
@@ -315,13 +366,21 @@ def read_json(path: Path, name: str) -> Any:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise ConfigError(Problem(name, "", where, "valid JSON")) from None
     except UnicodeDecodeError as error:
-        raise ConfigError(Problem(name, "", f"byte {error.start} is not UTF-8", "UTF-8 text")) from None
+        raise ConfigError(
+            Problem(name, "", f"byte {error.start} is not UTF-8", "UTF-8 text")
+        ) from None
     except RecursionError:
-        raise ConfigError(Problem(name, "", "JSON nested too deeply", "valid JSON")) from None
+        raise ConfigError(
+            Problem(name, "", "JSON nested too deeply", "valid JSON")
+        ) from None
     except _TwiceError as error:
-        raise ConfigError(Problem(name, str(error), "the key twice", "each key once")) from None
+        raise ConfigError(
+            Problem(name, str(error), "the key twice", "each key once")
+        ) from None
     except OSError as error:
-        raise ConfigError(Problem(name, "", error.strerror or str(error), "a file that can be read")) from None
+        raise ConfigError(
+            Problem(name, "", error.strerror or str(error), "a file that can be read")
+        ) from None
     except ValueError as error:  # NaN, or a number of thousands of digits
         raise ConfigError(Problem(name, "", str(error), "valid JSON")) from None
 

@@ -14,10 +14,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlmodel import Session
 
-from ..errors import ConfigError, Problem
-from ..texts import has_controls
-from .config import AppCfg
-from .row_session import ROW_SESSION
+from jittask_prefect.elements.config import AppCfg
+from jittask_prefect.elements.row_session import ROW_SESSION
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors.printable import has_controls
 
 _WAIT = "sqlite, postgresql+psycopg or mysql+pymysql"
 ENV_DATABASE = "JITTASK_DATABASE_URL"
@@ -56,7 +56,14 @@ class Databases:
             text = from_environment
         elif database and database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
-            raise ConfigError(Problem("app.json", "databases", f"no {database!r}", f"a name of its databases: {known}"))
+            raise ConfigError(
+                Problem(
+                    "app.json",
+                    "databases",
+                    f"no {database!r}",
+                    f"a name of its databases: {known}",
+                )
+            )
         else:
             text = self.cfg.databases[database] if database else self.cfg.database
         allowed = "a database URL like sqlite:///shop.db or postgresql+psycopg://user@host/name"
@@ -66,15 +73,32 @@ class Databases:
                 raise ValueError
             url = make_url(text)
             dialect = url.get_dialect()
-            if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+            if url.get_backend_name() == "sqlite" and url.database not in (
+                None,
+                "",
+                ":memory:",
+            ):
                 url = url.set(database=str((self.path / str(url.database)).resolve()))
             dialect().create_connect_args(url)
         except (NoSuchModuleError, ImportError):
             raise ConfigError(Problem(*where, url.drivername, allowed)) from None
-        except (ArgumentError, ValueError, OSError, RuntimeError):  # a path may be of links in a circle
-            raise ConfigError(Problem(*where, "a text that is no URL", allowed)) from None
+        except (
+            ArgumentError,
+            ValueError,
+            OSError,
+            RuntimeError,
+        ):  # a path may be of links in a circle
+            raise ConfigError(
+                Problem(*where, "a text that is no URL", allowed)
+            ) from None
         if dialect.is_async:
-            raise ConfigError(Problem(*where, f"{url.drivername}, an async driver", f"a driver that waits: {_WAIT}"))
+            raise ConfigError(
+                Problem(
+                    *where,
+                    f"{url.drivername}, an async driver",
+                    f"a driver that waits: {_WAIT}",
+                )
+            )
         try:
             dialect.import_dbapi()
         except ImportError as error:
@@ -95,7 +119,11 @@ class Databases:
             if database not in self._engines:
                 url = self.database_url(database)
                 lite = url.startswith("sqlite")
-                engine = create_engine(url, connect_args={"timeout": 30} if lite else {}, pool_pre_ping=not lite)
+                engine = create_engine(
+                    url,
+                    connect_args={"timeout": 30} if lite else {},
+                    pool_pre_ping=not lite,
+                )
                 event.listen(engine, "do_connect", self._connector(database))
                 if lite:
                     event.listen(engine, "connect", _wal)
@@ -126,9 +154,13 @@ class Databases:
             except Exception as error:
                 if isinstance(error, dialect.loaded_dbapi.Error):
                     raise
-                told = f"a URL that its driver refuses ({type(error).__name__}: {error})"
+                told = (
+                    f"a URL that its driver refuses ({type(error).__name__}: {error})"
+                )
                 allowed = "a database URL whose parameters the driver knows"
-                raise ConfigError(Problem(*self._database_place(database), told, allowed)) from error
+                raise ConfigError(
+                    Problem(*self._database_place(database), told, allowed)
+                ) from error
 
         return connect
 

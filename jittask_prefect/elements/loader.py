@@ -19,13 +19,9 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import InvalidRequestError
 from sqlmodel import SQLModel
 
-from ..errors import ConfigError, JittaskError, Problem, UnknownElement
-from ..schedule.calendar import CalendarCfg
-from ..schedule.timer import Timer
-from ..shape import seen, shown
-from . import own
-from .calendars import Calendars
-from .config import (
+from jittask_prefect.elements import ownership
+from jittask_prefect.elements.calendars import Calendars
+from jittask_prefect.elements.config import (
     NAME,
     NAME_TEXT,
     AppCfg,
@@ -38,14 +34,26 @@ from .config import (
     read_json,
     read_task,
 )
-from .databases import Databases
-from .registry import evict_tables, register, unsound
-from .types import DateFieldType, Meta, NormalService, NormalType
+from jittask_prefect.elements.databases import Databases
+from jittask_prefect.elements.registry import evict_tables, register, unsound
+from jittask_prefect.elements.types import (
+    DateFieldType,
+    Meta,
+    NormalService,
+    NormalType,
+)
+from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.schedule.calendar import CalendarCfg
+from jittask_prefect.schedule.timer import Timer
+from jittask_prefect.validation import seen, shown
 
 if TYPE_CHECKING:
-    from .app import App
+    from jittask_prefect.elements.app import App
 
-TASK_TYPES: dict[str, type[Meta]] = {"tasks.NormalType": NormalType, "tasks.DateFieldType": DateFieldType}
+TASK_TYPES: dict[str, type[Meta]] = {
+    "tasks.NormalType": NormalType,
+    "tasks.DateFieldType": DateFieldType,
+}
 _BUILT_IN: dict[str, Any] = {
     **TASK_TYPES,
     "tasks.Meta": Meta,
@@ -76,7 +84,13 @@ class Loader(Databases, Calendars):
 
     builtins: ClassVar[dict[str, Callable[[Any], Any]]] = {}
 
-    def __init__(self, path: Path, cfg: AppCfg, calendars: Mapping[str, CalendarCfg], modules: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        cfg: AppCfg,
+        calendars: Mapping[str, CalendarCfg],
+        modules: str,
+    ) -> None:
         Databases.__init__(self, path, cfg)
         Calendars.__init__(self, cfg.calendar, calendars)
         self.name = cfg.name
@@ -84,13 +98,19 @@ class Loader(Databases, Calendars):
         self._prefix = modules
         self._elements: dict[str, Any] = {}
         self._loading: list[str] = []
-        self._related = False  # a model was loaded whose relationships are still to be looked at
-        self._unsound: dict[str, ConfigError] = {}  # models whose relationships lead nowhere
+        self._related = (
+            False  # a model was loaded whose relationships are still to be looked at
+        )
+        self._unsound: dict[
+            str, ConfigError
+        ] = {}  # models whose relationships lead nowhere
         self._modules: dict[tuple[str, str], ModuleType] = {}
 
     def names(self, folder: str) -> list[str]:
         """The full names of the elements in one folder (`tasks`, `models`, `services`), sorted."""
-        found = (p.name for p in folders(self.path / folder, folder) if is_file(p / "e.json"))
+        found = (
+            p.name for p in folders(self.path / folder, folder) if is_file(p / "e.json")
+        )
         return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
 
     def gone(self, name: str) -> bool:
@@ -103,7 +123,9 @@ class Loader(Databases, Calendars):
         try:
             os.stat(self.path / "app.json")
             with os.scandir(self.path / name.replace(".", "/")) as found:
-                return not any(file.name == "e.json" or file.name.endswith(".py") for file in found)
+                return not any(
+                    file.name == "e.json" or file.name.endswith(".py") for file in found
+                )
         except FileNotFoundError:
             return (self.path / "app.json").exists()
         except OSError:
@@ -160,7 +182,9 @@ class Loader(Databases, Calendars):
                 del self._modules[known]
 
     @contextmanager
-    def candidate(self, name: str, raw: Mapping[str, Any], inner: Path | None = None) -> Iterator[Meta]:
+    def candidate(
+        self, name: str, raw: Mapping[str, Any], inner: Path | None = None
+    ) -> Iterator[Meta]:
         """A task template as another e.json would make it: to look at, before anything is written.
 
         Args:
@@ -186,25 +210,43 @@ class Loader(Databases, Calendars):
             return _BUILT_IN[name]
         if name in self.builtins:
             return self.builtins[name](self)
-        raise ConfigError(Problem("", "", f"{name}, which needs itself to load", "no circle of elements"))
+        raise ConfigError(
+            Problem(
+                "", "", f"{name}, which needs itself to load", "no circle of elements"
+            )
+        )
 
     def _load(self, name: str) -> Any:
-        folder, _, short = name.partition(".") if isinstance(name, str) else ("", "", "")
+        folder, _, short = (
+            name.partition(".") if isinstance(name, str) else ("", "", "")
+        )
         if not (NAME.fullmatch(folder) and NAME.fullmatch(short)):
-            raise UnknownElement(f"{seen(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}")
+            raise UnknownElement(
+                f"{seen(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
+            )
         if not is_file(self.path / folder / short / "e.json"):
             if name in _BUILT_IN:
                 return _BUILT_IN[name]
             if name in self.builtins:
                 return self.builtins[name](self)
-            raise UnknownElement(f"{seen(name)} is no element of {self.name}; {self._alike(folder)}")
+            raise UnknownElement(
+                f"{seen(name)} is no element of {self.name}; {self._alike(folder)}"
+            )
         where = f"{folder}/{short}/e.json"
         try:
             raw = read_json(self.path / where, where)
             kind = raw.get("type") if isinstance(raw, Mapping) else None
             if not isinstance(kind, str):
-                found = shown(kind) if isinstance(raw, Mapping) and "type" in raw else "nothing"
-                raise ConfigError(Problem("", "type", found, "a Type's full name, like tasks.NormalType"))
+                found = (
+                    shown(kind)
+                    if isinstance(raw, Mapping) and "type" in raw
+                    else "nothing"
+                )
+                raise ConfigError(
+                    Problem(
+                        "", "type", found, "a Type's full name, like tasks.NormalType"
+                    )
+                )
             if kind.endswith(".Meta"):
                 return self._load_type(name, raw, kind)
             if folder == "models":
@@ -216,11 +258,15 @@ class Loader(Databases, Calendars):
             raise error.within(where) from None
 
     def _alike(self, folder: str) -> str:
-        return f"{folder} has " + (", ".join(n.partition(".")[2] for n in self.names(folder)) or "no elements")
+        return f"{folder} has " + (
+            ", ".join(n.partition(".")[2] for n in self.names(folder)) or "no elements"
+        )
 
     def _load_type(self, name: str, raw: Any, kind: str) -> type[Any]:
         TypeCfg.read(raw)
-        base: type[Any] = {"tasks.Meta": Meta, "services.Meta": NormalService}.get(kind, object)
+        base: type[Any] = {"tasks.Meta": Meta, "services.Meta": NormalService}.get(
+            kind, object
+        )
         if base is object:
             raise ConfigError(Problem("", "type", kind, "tasks.Meta or services.Meta"))
         return self._class(name, "type", base)
@@ -233,13 +279,26 @@ class Loader(Databases, Calendars):
             raise ConfigError(Problem("", "type", cfg.type, "models.NormalType"))
         if cfg.database is not None and cfg.database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
-            raise ConfigError(Problem("", "database", cfg.database, f"a name of app.json's databases: {known}"))
+            raise ConfigError(
+                Problem(
+                    "",
+                    "database",
+                    cfg.database,
+                    f"a name of app.json's databases: {known}",
+                )
+            )
         found = self._class(name, "model", SQLModel)
         if sa_inspect(found, raiseerr=False) is None:
-            raise ConfigError(Problem("", "model.py", f"class {found.__name__}", "a class with table=True"))
-        own = found.__module__.startswith(f"{self._prefix}.")
-        register(found, cast("App", self), name, own=own)
-        self._related = self._related or (own and bool(found.__sqlmodel_relationships__))
+            raise ConfigError(
+                Problem(
+                    "", "model.py", f"class {found.__name__}", "a class with table=True"
+                )
+            )
+        ownership = found.__module__.startswith(f"{self._prefix}.")
+        register(found, cast("App", self), name, own=ownership)
+        self._related = self._related or (
+            ownership and bool(found.__sqlmodel_relationships__)
+        )
         return found
 
     def _load_service(self, name: str, raw: Any, kind: str) -> Any:
@@ -248,10 +307,18 @@ class Loader(Databases, Calendars):
         found: Any = self._class(name, "service", NormalService)
         if not issubclass(found, base):
             # The service extends the package's own base, its Type in the app comes in between.
-            found = type(found.__name__, (found, base), {"__module__": found.__module__, "__doc__": found.__doc__})
+            found = type(
+                found.__name__,
+                (found, base),
+                {"__module__": found.__module__, "__doc__": found.__doc__},
+            )
         built_in = self.builtins.get(name)
         try:
-            instance: Any = found(self) if isinstance(built_in, type) and issubclass(found, built_in) else found()
+            instance: Any = (
+                found(self)
+                if isinstance(built_in, type) and issubclass(found, built_in)
+                else found()
+            )
             instance.app = self
         except KeyboardInterrupt:
             raise
@@ -261,12 +328,27 @@ class Loader(Databases, Calendars):
 
     def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
         if name in _BUILT_IN:
-            raise ConfigError(Problem("", "type", kind, f"tasks.Meta: only a Type may have the name {name}"))
+            raise ConfigError(
+                Problem(
+                    "",
+                    "type",
+                    kind,
+                    f"tasks.Meta: only a Type may have the name {name}",
+                )
+            )
         type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
         # What looks at no holiday works although the app's calendar is broken.
-        usual = self.cfg.calendar if timer_cfg.skip_holiday or timer_cfg.workdays_only else None
-        timer = Timer(timer_cfg, self.calendar(timer_cfg.calendar or usual), timer_cfg.timezone or self.timezone)
+        usual = (
+            self.cfg.calendar
+            if timer_cfg.skip_holiday or timer_cfg.workdays_only
+            else None
+        )
+        timer = Timer(
+            timer_cfg,
+            self.calendar(timer_cfg.calendar or usual),
+            timer_cfg.timezone or self.timezone,
+        )
         try:
             made: Meta = type_(cast("App", self), name, raw, cfg, timer)
         except ConfigError:
@@ -275,7 +357,12 @@ class Loader(Databases, Calendars):
             raise
         except BaseException as error:
             raise ConfigError(
-                Problem("", "type", f"{kind}, which fails: {_said(error)}", "a Type that works")
+                Problem(
+                    "",
+                    "type",
+                    f"{kind}, which fails: {_said(error)}",
+                    "a Type that works",
+                )
             ) from error
         return made
 
@@ -285,10 +372,23 @@ class Loader(Databases, Calendars):
         except UnknownElement:
             found = None
         except ConfigError as error:
-            raise ConfigError(Problem("", "type", f"{kind}, which is broken: {error}", usual)) from None
+            raise ConfigError(
+                Problem("", "type", f"{kind}, which is broken: {error}", usual)
+            ) from None
         if not (isinstance(found, type) and issubclass(found, base)) or found is Meta:
-            own = [n for n in self.names(usual.partition(".")[0]) if isinstance(self._elements.get(n), type)]
-            raise ConfigError(Problem("", "type", kind, ", ".join([usual, *own]) + ", or a Type of the app's own"))
+            ownership = [
+                n
+                for n in self.names(usual.partition(".")[0])
+                if isinstance(self._elements.get(n), type)
+            ]
+            raise ConfigError(
+                Problem(
+                    "",
+                    "type",
+                    kind,
+                    ", ".join([usual, *ownership]) + ", or a Type of the app's own",
+                )
+            )
         return found
 
     def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
@@ -298,10 +398,12 @@ class Loader(Databases, Calendars):
         classes = {
             n: c
             for n, c in vars(module).items()
-            if isinstance(c, type) and issubclass(c, base) and c not in (base, SQLModel, *TASK_TYPES.values())
+            if isinstance(c, type)
+            and issubclass(c, base)
+            and c not in (base, SQLModel, *TASK_TYPES.values())
         }
-        own = [c for c in classes.values() if c.__module__ == module.__name__]
-        found = classes.get(short) or (own[0] if len(own) == 1 else None)
+        ownership = [c for c in classes.values() if c.__module__ == module.__name__]
+        found = classes.get(short) or (ownership[0] if len(ownership) == 1 else None)
         if found is None:
             has = ", ".join(classes) or "no such class"
             allowed = f"class {short}, a subclass of {base.__name__}"
@@ -323,7 +425,9 @@ class Loader(Databases, Calendars):
         where = f"{name.replace('.', '/')}/{stem}.py"
         file = file or self.path / where
         if not is_file(file):
-            raise ConfigError(Problem(where, "", "no such file", "a Python file beside e.json"))
+            raise ConfigError(
+                Problem(where, "", "no such file", "a Python file beside e.json")
+            )
         known = f"{self._prefix}.{name}.{stem}"
         for last in (False, True):
             spec = importlib.util.spec_from_file_location(known, file)
@@ -337,7 +441,9 @@ class Loader(Databases, Calendars):
             except KeyboardInterrupt:
                 sys.modules.pop(known, None)
                 raise
-            except BaseException as error:  # SystemExit, asyncio's CancelledError, a skip of pytest's
+            except (
+                BaseException
+            ) as error:  # SystemExit, asyncio's CancelledError, a skip of pytest's
                 sys.modules.pop(known, None)
                 again = (
                     not last
@@ -351,9 +457,26 @@ class Loader(Databases, Calendars):
     def _broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
         """What an element's code raised, with the line of its file that did."""
         where = f"{name.replace('.', '/')}/{stem}.py"
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(self.path / where)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-        return ConfigError(Problem(where, f"line {line}" if line else "", _said(error), "a module that imports"))
+        lines = [
+            f.lineno
+            for f in traceback.extract_tb(error.__traceback__)
+            if f.filename == str(self.path / where)
+        ]
+        line = (
+            error.lineno
+            if isinstance(error, SyntaxError)
+            else lines[-1]
+            if lines
+            else None
+        )
+        return ConfigError(
+            Problem(
+                where,
+                f"line {line}" if line else "",
+                _said(error),
+                "a module that imports",
+            )
+        )
 
     def service_function(self, name: str) -> Callable[..., Any]:
         """A service function.
@@ -366,11 +489,13 @@ class Loader(Databases, Calendars):
         """
         parts = name.split(".")
         if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
-            raise UnknownElement(f"{seen(name)} is no service function; allowed: services.X.method")
+            raise UnknownElement(
+                f"{seen(name)} is no service function; allowed: services.X.method"
+            )
         service = self.getElement(".".join(parts[:2]))
-        found = own.method(service, parts[2], self.path)
+        found = ownership.method(service, parts[2], self.path)
         if found is None:
-            known = ", ".join(own.methods(service, self.path)) or "none"
+            known = ", ".join(ownership.methods(service, self.path)) or "none"
             raise UnknownElement(
                 f"{parts[0]}.{parts[1]} has no function {seen(parts[2])} that the app defines; it has {known}"
             )

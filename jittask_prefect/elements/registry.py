@@ -11,13 +11,17 @@ from sqlalchemy.orm import class_mapper, clsregistry, configure_mappers
 from sqlmodel import SQLModel
 
 if TYPE_CHECKING:
-    from .app import App
+    from jittask_prefect.elements.app import App
 
 _MODELS: dict[type[Any], tuple[App, str]] = {}
 # SQLAlchemy has no public way to do so; 2.1 gave the function an underscore.
-_remove_class: Any = getattr(clsregistry, "_remove_class", None) or getattr(clsregistry, "remove_class")  # noqa: B009
+_remove_class: Any = (
+    getattr(clsregistry, "_remove_class", None) or clsregistry.remove_class
+)
 _FAILED = "_configure_failed"  # of a mapper: why it could not be configured; there is no public name for it
-_OWN: WeakSet[type[Any]] = WeakSet()  # those that an element's file defines; others are the team's own
+_OWN: WeakSet[type[Any]] = (
+    WeakSet()
+)  # those that an element's file defines; others are the team's own
 
 
 def register(model: type[Any], app: App, name: str, *, own: bool) -> None:
@@ -44,7 +48,11 @@ def owner_of(model: type[Any]) -> tuple[App, str] | None:
 
 def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
     """The models of loaded apps that have a table for theirs, or as one of theirs (joined inheritance)."""
-    return [(m, app, name) for m, (app, name) in _MODELS.items() if table in sa_inspect(m).tables]
+    return [
+        (m, app, name)
+        for m, (app, name) in _MODELS.items()
+        if table in sa_inspect(m).tables
+    ]
 
 
 def forget_all(app: App) -> None:
@@ -66,13 +74,24 @@ def unsound(app: App) -> dict[str, Exception]:
             configure_mappers()
             return found
         except Exception:  # noqa: BLE001  a lambda in a relationship may raise anything
-            own = [(m, name) for m, (owner, name) in _MODELS.items() if owner is app and m in _OWN]
-            failed = {m: (name, why) for m, name in own if (why := getattr(class_mapper(m, False), _FAILED, None))}
+            own = [
+                (m, name)
+                for m, (owner, name) in _MODELS.items()
+                if owner is app and m in _OWN
+            ]
+            failed = {
+                m: (name, why)
+                for m, name in own
+                if (why := getattr(class_mapper(m, False), _FAILED, None))
+            }
             if not failed:
                 return found  # a class of the team's: whoever uses it is told by SQLAlchemy
             for model, (name, why) in failed.items():
                 found[name] = why
-                manager, registry = class_mapper(model, False).class_manager, model._sa_registry
+                manager, registry = (
+                    class_mapper(model, False).class_manager,
+                    model._sa_registry,
+                )
                 _forget(model)
                 registry._dispose_manager_and_mapper(manager)
                 registry._managers.pop(manager, None)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import NestedTransaction
 from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
 from sqlmodel import Session
 
-from ..errors import JittaskError
+from jittask_prefect.errors import JittaskError
 
 POINT = "jittask_point"
 LOST = (
@@ -30,17 +30,21 @@ ENDS = (
     "ends the transaction of the row's task, which must commit with the task's completion: "
     "use the session's commit() and rollback()"
 )
-DETACHED = (
-    "detach() of the row's connection takes it from the row's task: take a connection of your own from app.engine()"
-)
+DETACHED = "detach() of the row's connection takes it from the row's task: take a connection of your own from app.engine()"
 _ENDS = re.compile(
-    r"(commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b", re.IGNORECASE
+    r"(commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b",
+    re.IGNORECASE,
 )
 # Quoted texts and names, and comments: nothing in them is a statement. PostgreSQL's bodies in dollars too.
-_NO_WORDS = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_NO_WORDS = re.compile(
+    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/",
+    re.DOTALL,
+)
 
 
-ROW_SESSION: ContextVar[RowSession | None] = ContextVar("jittask_row_session", default=None)
+ROW_SESSION: ContextVar[RowSession | None] = ContextVar(
+    "jittask_row_session", default=None
+)
 
 
 class RowSessionError(JittaskError):
@@ -131,7 +135,9 @@ class RowTransaction:
         self.raw.close()
 
     def _busy(self) -> bool:
-        return self.engine.dialect.name != "sqlite" or bool(self.raw.driver_connection.in_transaction)
+        return self.engine.dialect.name != "sqlite" or bool(
+            self.raw.driver_connection.in_transaction
+        )
 
     def _at_point(self, statement: str) -> None:
         """Without a point the database has rolled all back: MariaDB after a deadlock, SQLite where the disk is full."""
@@ -229,7 +235,9 @@ class _Connection(Connection):
     def execute(self, statement: Any, *args: Any, **keys: Any) -> Any:
         if isinstance(statement, TextClause):
             _no_end(statement.text)
-        self._of.written = self._of.written or not getattr(statement, "is_select", False)
+        self._of.written = self._of.written or not getattr(
+            statement, "is_select", False
+        )
         return super().execute(statement, *args, **keys)
 
     def exec_driver_sql(self, statement: str, *args: Any, **keys: Any) -> Any:
@@ -240,7 +248,10 @@ class _Connection(Connection):
 
 def _no_end(text: str) -> None:
     """Refuse a text in which a statement ends the transaction."""
-    if any(_ENDS.match(statement.strip()) for statement in _NO_WORDS.sub(" ", text).split(";")):
+    if any(
+        _ENDS.match(statement.strip())
+        for statement in _NO_WORDS.sub(" ", text).split(";")
+    ):
         raise RowSessionError(f"{text.strip()[:200]!r} as text {ENDS}")
 
 
@@ -259,7 +270,11 @@ class RowSession(Session):
     def begin(self, nested: bool = False) -> SessionTransaction:
         """Begin a transaction; the one that reading the row began is no obstacle, and holds."""
         now = self.get_transaction()
-        if not nested and now is not None and now.origin is SessionTransactionOrigin.AUTOBEGIN:
+        if (
+            not nested
+            and now is not None
+            and now.origin is SessionTransactionOrigin.AUTOBEGIN
+        ):
             self.commit()
         return super().begin(nested)
 
@@ -269,12 +284,16 @@ class RowSession(Session):
 
         Uncommitted changes from before the block stay; only with such changes the block needs a savepoint.
         """
-        before = self.row_transaction.written or bool(self.new or self.dirty or self.deleted)
+        before = self.row_transaction.written or bool(
+            self.new or self.dirty or self.deleted
+        )
         savepoint = self.begin_nested() if before else None
         try:
             yield
         except BaseException:
-            (savepoint if savepoint is not None and savepoint.is_active else self).rollback()
+            (
+                savepoint if savepoint is not None and savepoint.is_active else self
+            ).rollback()
             raise
         if savepoint is not None and savepoint.is_active:
             savepoint.commit()
@@ -287,7 +306,9 @@ class RowSession(Session):
 
 
 @contextmanager
-def row_session(engine: Engine, transaction: RowTransaction | None = None) -> Iterator[RowSession]:
+def row_session(
+    engine: Engine, transaction: RowTransaction | None = None
+) -> Iterator[RowSession]:
     """The session that `app.session()` gives inside; what `finish` has not committed is undone.
 
     Args:
@@ -311,10 +332,14 @@ def row_session(engine: Engine, transaction: RowTransaction | None = None) -> It
                 own.close()
 
 
-def _after_transaction_create(session: RowSession, transaction: SessionTransaction) -> None:
+def _after_transaction_create(
+    session: RowSession, transaction: SessionTransaction
+) -> None:
     if transaction.parent is None:
         try:
-            session.connection(bind_arguments={"bind": session.row_transaction.connection()})
+            session.connection(
+                bind_arguments={"bind": session.row_transaction.connection()}
+            )
         except BaseException:
             transaction.close()  # else it would take an ordinary connection
             raise

@@ -13,19 +13,25 @@ from datetime import date, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .. import clock
-from ..errors import ArgumentError, ConfigError, Problem, SignatureError, UnknownElement
-from ..schedule.instants import bound
-from ..schedule.timer import Explained, Series, Timer
-from ..schedule.words import origin
-from ..shape import seen
-from .config import NAME, TaskCfg
-from .own import defined_by
-from .q import Filter
-from .q_bind import Column, Kind, column
+from jittask_prefect.elements.config import NAME, TaskCfg
+from jittask_prefect.elements.ownership import defined_by
+from jittask_prefect.errors import (
+    ArgumentError,
+    ConfigError,
+    Problem,
+    SignatureError,
+    UnknownElement,
+)
+from jittask_prefect.filters.binding import Column, Kind, column
+from jittask_prefect.filters.expression import Filter
+from jittask_prefect.schedule import clock
+from jittask_prefect.schedule.instants import bound
+from jittask_prefect.schedule.timer import Explained, Series, Timer
+from jittask_prefect.schedule.words import origin
+from jittask_prefect.validation import seen
 
 if TYPE_CHECKING:
-    from .app import App
+    from jittask_prefect.elements.app import App
 
 Function = Callable[..., Any]
 CUSTOM = "customFunc"
@@ -63,7 +69,14 @@ class Meta:
 
     rows = False
 
-    def __init__(self, app: App, fullName: str, config: Mapping[str, Any], cfg: TaskCfg, timer: Timer) -> None:
+    def __init__(
+        self,
+        app: App,
+        fullName: str,
+        config: Mapping[str, Any],
+        cfg: TaskCfg,
+        timer: Timer,
+    ) -> None:
         self.app = app
         self.fullName = fullName
         self.config: dict[str, Any] = dict(config)
@@ -85,7 +98,9 @@ class Meta:
         """The module of the template's inner.py, loaded at first use."""
         return self.app.module(self.fullName, "inner")
 
-    def occurrences(self, after: datetime, before: datetime, row: Any = None) -> Iterator[datetime]:
+    def occurrences(
+        self, after: datetime, before: datetime, row: Any = None
+    ) -> Iterator[datetime]:
         """When tasks of this template are due.
 
         Args:
@@ -101,16 +116,26 @@ class Meta:
             return iter(())
         return (o.due for o in series.between(self.local(after), self.local(before)))
 
-    def explain(self, after: datetime, before: datetime, row: Any = None) -> list[Explained]:
+    def explain(
+        self, after: datetime, before: datetime, row: Any = None
+    ) -> list[Explained]:
         """How each occurrence in the window came to be; arguments as for `occurrences`."""
         return list(self.explained(after, before, row))
 
-    def explained(self, after: datetime, before: datetime, row: Any = None) -> Iterator[Explained]:
+    def explained(
+        self, after: datetime, before: datetime, row: Any = None
+    ) -> Iterator[Explained]:
         """The same, one by one as they are found."""
         series = self.series(row)
-        return iter(()) if series is None else series.explained(self.local(after), self.local(before))
+        return (
+            iter(())
+            if series is None
+            else series.explained(self.local(after), self.local(before))
+        )
 
-    def getNextRunTime(self, task: Task | None = None, now: datetime | None = None) -> datetime | None:
+    def getNextRunTime(
+        self, task: Task | None = None, now: datetime | None = None
+    ) -> datetime | None:
         """The next due time after `now` (the present where absent); None where there is none."""
         series = self.series(task.row if task is not None else None)
         if series is None:
@@ -148,7 +173,10 @@ class Meta:
         names = vars(self.inner)
         found: Any = names.get(name)
         if not self._callable(name, found):
-            known = ", ".join(sorted(n for n, f in names.items() if self._callable(n, f))) or "none"
+            known = (
+                ", ".join(sorted(n for n, f in names.items() if self._callable(n, f)))
+                or "none"
+            )
             raise UnknownElement(
                 f"{self.fullName}: no function {seen(name)}; its inner.py has {known}; "
                 "a service function is written services.X.method"
@@ -159,7 +187,11 @@ class Meta:
         """Whether a task may call this of its inner.py; `customFunc` may be an import: its name is all it says."""
         if name == CUSTOM:
             return callable(found) and not isinstance(found, type)
-        return bool(NAME.fullmatch(name)) and not name.startswith("_") and defined_by(found, self.app.path)
+        return (
+            bool(NAME.fullmatch(name))
+            and not name.startswith("_")
+            and defined_by(found, self.app.path)
+        )
 
     def handle(self, task: Task) -> Any:
         """Run one execution; a Type may override it. What it returns is the task's result."""
@@ -176,16 +208,24 @@ class Meta:
             ConfigError: The function, its module or its service is missing or broken.
         """
         inner = self.cfg.funcType == "Inner"
-        file, key = (f"{self.fullName.replace('.', '/')}/inner.py", "customFunc") if inner else ("", "func")
+        file, key = (
+            (f"{self.fullName.replace('.', '/')}/inner.py", "customFunc")
+            if inner
+            else ("", "func")
+        )
         try:
             func = self.getFunc()
             if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
                 allowed = "a function without `yield`, which runs when it is called"
-                raise SignatureError(Problem("", key, f"{_shape(func)} with `yield`", allowed))
+                raise SignatureError(
+                    Problem("", key, f"{_shape(func)} with `yield`", allowed)
+                )
             self._check_signature(func, key)
         except UnknownElement as error:
             found = "nothing" if inner else str(self.cfg.func)
-            raise ConfigError(Problem(file, key, found, f"a function that is there ({error})")) from None
+            raise ConfigError(
+                Problem(file, key, found, f"a function that is there ({error})")
+            ) from None
         except SignatureError as error:
             raise error.within(file) from None
 
@@ -194,8 +234,12 @@ class Meta:
             _signature(func, key).bind(**self.cfg.argDict)
         except TypeError as error:
             given = ", ".join(self.cfg.argDict) or "no argument"
-            allowed = f"a function that can be called with {given}" + (" (argDict)" if self.cfg.argDict else "")
-            raise SignatureError(Problem("", key, f"{_shape(func)}: {error}", allowed)) from None
+            allowed = f"a function that can be called with {given}" + (
+                " (argDict)" if self.cfg.argDict else ""
+            )
+            raise SignatureError(
+                Problem("", key, f"{_shape(func)}: {error}", allowed)
+            ) from None
 
 
 class NormalType(Meta):
@@ -207,8 +251,15 @@ class DateFieldType(Meta):
 
     rows = True
 
-    def __init__(self, app: App, fullName: str, config: Mapping[str, Any], cfg: TaskCfg, timer: Timer) -> None:
-        from .q import parse
+    def __init__(
+        self,
+        app: App,
+        fullName: str,
+        config: Mapping[str, Any],
+        cfg: TaskCfg,
+        timer: Timer,
+    ) -> None:
+        from jittask_prefect.filters.expression import parse
 
         super().__init__(app, fullName, config, cfg, timer)
         self.model_name = str(cfg.modelPath)
@@ -220,15 +271,25 @@ class DateFieldType(Meta):
         """The fields that decide when, and whether, a row is due; of a related row the relationship."""
         cfg = self.timer.cfg
         names = {name.split(".")[0] for name in self.filter.fields}
-        return names | {str(cfg.start_field)} | ({cfg.end_field} if cfg.end_field else set())
+        return (
+            names
+            | {str(cfg.start_field)}
+            | ({cfg.end_field} if cfg.end_field else set())
+        )
 
     @property
     def model(self) -> type[Any]:
         """The model's class."""
-        found = self.app.getElement(self.model_name) if self.model_name.startswith("models.") else None
+        found = (
+            self.app.getElement(self.model_name)
+            if self.model_name.startswith("models.")
+            else None
+        )
         if not isinstance(found, type):
             known = ", ".join(self.app.names("models")) or "none"
-            raise UnknownElement(f"{self.model_name!r} is no model of {self.app.name}; its models are {known}")
+            raise UnknownElement(
+                f"{self.model_name!r} is no model of {self.app.name}; its models are {known}"
+            )
         return found
 
     def series(self, row: Any = None) -> Series | None:
@@ -238,17 +299,26 @@ class DateFieldType(Meta):
         start, end = self.dates(row)
         return self.timer.series(start, end) if start is not None else None
 
-    def explained(self, after: datetime, before: datetime, row: Any = None) -> Iterator[Explained]:
+    def explained(
+        self, after: datetime, before: datetime, row: Any = None
+    ) -> Iterator[Explained]:
         """How each occurrence of a row came to be, its date and the offset included."""
         start = self.dates(row)[0] if row is not None else None
         if start is not None:
             where = origin(self.timer, start)
-            yield from (replace(found, origin=where) for found in super().explained(after, before, row))
+            yield from (
+                replace(found, origin=where)
+                for found in super().explained(after, before, row)
+            )
 
     def dates(self, row: Any) -> tuple[date | None, date | None]:
         """The row's start and end field, as the timer takes them."""
         cfg = self.timer.cfg
-        end = self._stored(row, cfg.end_field) if cfg.end_field and cfg.end_time_type == 2 else None
+        end = (
+            self._stored(row, cfg.end_field)
+            if cfg.end_field and cfg.end_time_type == 2
+            else None
+        )
         return self._stored(row, str(cfg.start_field)), end
 
     def _stored(self, row: Any, field: str) -> Any:
@@ -262,7 +332,11 @@ class DateFieldType(Meta):
             return value
         held = self.held(field)
         if not isinstance(value, datetime):
-            return value if held.kind is Kind.DATE else datetime(value.year, value.month, value.day)
+            return (
+                value
+                if held.kind is Kind.DATE
+                else datetime(value.year, value.month, value.day)
+            )
         if held.kind is Kind.DATE:
             return value.date()
         return value if held.aware else value.replace(tzinfo=None)
@@ -281,9 +355,14 @@ class DateFieldType(Meta):
 
     def _check_signature(self, func: Function, key: str) -> None:
         kinds = [p.kind for p in _signature(func, key).parameters.values()]
-        positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        positional = (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        )
         if len(kinds) != 1 or kinds[0] not in positional:
-            raise SignatureError(Problem("", key, _shape(func), "exactly one parameter, the row"))
+            raise SignatureError(
+                Problem("", key, _shape(func), "exactly one parameter, the row")
+            )
 
 
 class NormalService:
@@ -315,8 +394,13 @@ def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> 
 def _signature(func: Function, key: str) -> inspect.Signature:
     try:
         return inspect.signature(func)
-    except (TypeError, ValueError) as error:  # `__wrapped__` in a circle, a `__signature__` that is none
-        raise SignatureError(Problem("", key, f"parameters that cannot be read: {error}", "a function")) from None
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # `__wrapped__` in a circle, a `__signature__` that is none
+        raise SignatureError(
+            Problem("", key, f"parameters that cannot be read: {error}", "a function")
+        ) from None
 
 
 def _shape(func: Function) -> str:

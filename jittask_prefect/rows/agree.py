@@ -16,18 +16,23 @@ from typing import Any
 
 from sqlalchemy import select
 
-from ..elements.app import App
-from ..errors import PrefectApiError
-from ..prefect_api import PAGE, Api
-from . import ledger
-from .ending import by_itself
-from .ending import since as since_of
-from .handover import deployments_of
-from .ledger import Entry, entries
-from .plan import Report
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ending import by_itself
+from jittask_prefect.ledger.ending import since as since_of
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import PAGE, Api
+from jittask_prefect.rows.handover import deployments_of
+from jittask_prefect.rows.plan import Report
 
-PATIENCE = timedelta(seconds=30)  # what a living process may take from its commit until Prefect has heard of it
-OVERLAP, FIRST = timedelta(minutes=2), timedelta(hours=1)  # before the last look; where there was none
+PATIENCE = timedelta(
+    seconds=30
+)  # what a living process may take from its commit until Prefect has heard of it
+OVERLAP, FIRST = (
+    timedelta(minutes=2),
+    timedelta(hours=1),
+)  # before the last look; where there was none
 AGREED = "agreed"  # name in jittask_state: until when ended runs were looked at
 
 
@@ -56,12 +61,19 @@ def verdict(tasks: Sequence[Entry]) -> Verdict | None:
         return None
     number = Counter(task.status for task in tasks)
     batch, one = any(task.batch is not None for task in tasks), tasks[0]
-    said = f"{len(tasks)} rows: " + ", ".join(f"{count} {status}" for status, count in sorted(number.items()))
+    said = f"{len(tasks)} rows: " + ", ".join(
+        f"{count} {status}" for status, count in sorted(number.items())
+    )
     message = said if batch else one.message
     if number["error"]:
-        died, timeout = (all(t.outcome == how for t in tasks if t.status == "error") for how in ("died", "timeout"))
+        died, timeout = (
+            all(t.outcome == how for t in tasks if t.status == "error")
+            for how in ("died", "timeout")
+        )
         name = "TimedOut" if timeout and not batch else None
-        return Verdict("CRASHED" if died else "FAILED", ("CRASHED", "FAILED"), message, name)
+        return Verdict(
+            "CRASHED" if died else "FAILED", ("CRASHED", "FAILED"), message, name
+        )
     if number["completed"]:
         return Verdict("COMPLETED", (), message if batch else _result(one))
     own = None if any(task.outcome == "forced" for task in tasks) else str(one.outcome)
@@ -69,7 +81,11 @@ def verdict(tasks: Sequence[Entry]) -> Verdict | None:
 
 
 def _result(task: Entry) -> str:
-    return "" if task.result is None else json.dumps(json.loads(task.result), ensure_ascii=False)[:1000]
+    return (
+        ""
+        if task.result is None
+        else json.dumps(json.loads(task.result), ensure_ascii=False)[:1000]
+    )
 
 
 def agree(app: App, api: Api, now: datetime, report: Report) -> None:
@@ -94,13 +110,19 @@ def agree(app: App, api: Api, now: datetime, report: Report) -> None:
         "start_time": {"is_null_": False},
         "end_time": {"after_": since.isoformat()},
     }
-    found = api.runs(limit=PAGE, sort="EXPECTED_START_TIME_ASC", deployments=ours, flow_runs=at_work)
+    found = api.runs(
+        limit=PAGE, sort="EXPECTED_START_TIME_ASC", deployments=ours, flow_runs=at_work
+    )
     found += api.runs(deployments=ours, flow_runs=ended)
     tasks = _tasks(app, [run["id"] for run in found], report)
     for run in found:
         of = tasks.get(run["id"], [])
         right = verdict(of)
-        if right is None or _handed_on(run) or run["state_type"] in (right.kind, *right.also):
+        if (
+            right is None
+            or _handed_on(run)
+            or run["state_type"] in (right.kind, *right.also)
+        ):
             continue
         # A run that somebody tries again is Running for a moment before the task is claimed.
         if now - max(since_of(run), *(task.finished or now for task in of)) > PATIENCE:
@@ -116,7 +138,9 @@ def _tasks(app: App, runs: Sequence[str], report: Report) -> Mapping[str, list[E
         if database in report.down:
             continue
         for start in range(0, len(runs), PAGE):
-            query = select(entries).where(entries.c.flow_run_id.in_(runs[start : start + PAGE]))
+            query = select(entries).where(
+                entries.c.flow_run_id.in_(runs[start : start + PAGE])
+            )
             with app.engine(database).connect() as connection:
                 for record in connection.execute(query):
                     found[record.flow_run_id].append(ledger.to_entry(record))
@@ -132,7 +156,9 @@ def _set(api: Api, run: Mapping[str, Any], right: Verdict, report: Report) -> No
     try:
         if right.own is not None:
             api.mark(run["id"], right.own)
-        api.set_state(run["id"], right.kind, name=right.name, message=right.message, force=True)
+        api.set_state(
+            run["id"], right.kind, name=right.name, message=right.message, force=True
+        )
     except PrefectApiError as error:
         api.ping()  # raises where it is not this run that is refused
         report.problems.append(f"run {run['name']}: {error}")

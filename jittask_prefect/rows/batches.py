@@ -12,17 +12,34 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
-from ..elements.app import App
-from ..elements.types import DateFieldType
-from . import ledger, limits
-from .ending import RESTORED, Patience, came_to_nothing, ending_of, never_begun
-from .ledger import entries
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.ledger import ledger, limits
+from jittask_prefect.ledger.ending import (
+    RESTORED,
+    Patience,
+    came_to_nothing,
+    ending_of,
+    never_begun,
+)
+from jittask_prefect.ledger.ledger import entries
 
 MOST = 500  # rows of one flow run
 AUTO = 20  # rows from which on they share one, where `dispatch` is auto
-QUIET = timedelta(seconds=25)  # a batch of which no row is at work for so long has no process any more
+QUIET = timedelta(
+    seconds=25
+)  # a batch of which no row is at work for so long has no process any more
 _GROUPS = 100
 Ending = tuple[str, str, str]
 
@@ -36,7 +53,10 @@ class Group:
 
 
 def groups(
-    app: App, connection: Connection, limit: datetime, only: ColumnElement[bool] | None = None
+    app: App,
+    connection: Connection,
+    limit: datetime,
+    only: ColumnElement[bool] | None = None,
 ) -> tuple[list[Group], set[Group]]:
     """Tasks that are due up to an instant and are to be handed over, by template and instant.
 
@@ -50,13 +70,22 @@ def groups(
         Those that belong into batches, in the order of their instants; those that are too few for it.
     """
     always = dispatched(app, "batch")
-    new = (entries.c.dirty.is_(True), entries.c.status == "pending", entries.c.due <= limit, limits.not_in_line)
-    query = select(entries.c.template, entries.c.due, func.count(), func.count(entries.c.batch))
+    new = (
+        entries.c.dirty.is_(True),
+        entries.c.status == "pending",
+        entries.c.due <= limit,
+        limits.not_in_line,
+    )
+    query = select(
+        entries.c.template, entries.c.due, func.count(), func.count(entries.c.batch)
+    )
     mine = entries.c.template.in_([*dispatched(app, "auto"), *always])
     query = query.where(*new, mine).group_by(entries.c.template, entries.c.due)
     if only is not None:
         place = (entries.c.template, entries.c.due)
-        asked = connection.execute(select(*place).where(*new, mine, only).distinct()).all()
+        asked = connection.execute(
+            select(*place).where(*new, mine, only).distinct()
+        ).all()
         if not asked:
             return [], set()
         query = query.where(tuple_(*place).in_([tuple(group) for group in asked]))
@@ -68,18 +97,32 @@ def groups(
     joining: set[Group] = set()
     for start in range(0, len(few), _GROUPS):
         some = few[start : start + _GROUPS]
-        same = tuple_(entries.c.template, entries.c.due).in_([(g.template, g.due) for g in some])
+        same = tuple_(entries.c.template, entries.c.due).in_(
+            [(g.template, g.due) for g in some]
+        )
         waits = (entries.c.batch.is_not(None), entries.c.status == "pending")
-        joined = select(entries.c.template, entries.c.due).where(same, *waits).distinct()
+        joined = (
+            select(entries.c.template, entries.c.due).where(same, *waits).distinct()
+        )
         joining |= {Group(*record) for record in connection.execute(joined)}
-    return sorted([*found, *joining], key=lambda g: (g.due, g.template)), set(few) - joining
+    return sorted([*found, *joining], key=lambda g: (g.due, g.template)), set(
+        few
+    ) - joining
 
 
 def dispatched(app: App, *how: str) -> list[str]:
     """The templates whose tasks are handed over in one of these ways."""
     # What is skipped or replaced has a flow run of its own.
-    of = [t for t in app.templates() if isinstance(t, DateFieldType) and t.cfg.dispatch in how]
-    return [t.fullName for t in of if t.cfg.concurrency is None or t.cfg.concurrency.overlap == "queue"]
+    of = [
+        t
+        for t in app.templates()
+        if isinstance(t, DateFieldType) and t.cfg.dispatch in how
+    ]
+    return [
+        t.fullName
+        for t in of
+        if t.cfg.concurrency is None or t.cfg.concurrency.overlap == "queue"
+    ]
 
 
 @dataclass
@@ -104,14 +147,24 @@ class Share:
 def shares(connection: Connection, group: Group) -> Iterator[Share]:
     """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones."""
     of = (entries.c.template == group.template, entries.c.due == group.due)
-    clean = case((entries.c.dirty.is_(False) & (entries.c.status == "pending"), 1), else_=0)
-    begun = case((entries.c.status.in_(("executing", "completed", "error")), 1), else_=0)
-    query = select(entries.c.batch, entries.c.flow_run_id, func.sum(clean), func.sum(begun))
-    query = query.where(*of, entries.c.batch.is_not(None)).group_by(entries.c.batch, entries.c.flow_run_id)
+    clean = case(
+        (entries.c.dirty.is_(False) & (entries.c.status == "pending"), 1), else_=0
+    )
+    begun = case(
+        (entries.c.status.in_(("executing", "completed", "error")), 1), else_=0
+    )
+    query = select(
+        entries.c.batch, entries.c.flow_run_id, func.sum(clean), func.sum(begun)
+    )
+    query = query.where(*of, entries.c.batch.is_not(None)).group_by(
+        entries.c.batch, entries.c.flow_run_id
+    )
     batches = connection.execute(query.order_by(entries.c.batch)).all()
     new = (entries.c.dirty.is_(True), entries.c.status == "pending", limits.not_in_line)
     columns = (entries.c.task_id, entries.c.flow_run_id, entries.c.outcome)
-    waiting = connection.execute(select(*columns).where(*of, *new).order_by(entries.c.row_key)).all()
+    waiting = connection.execute(
+        select(*columns).where(*of, *new).order_by(entries.c.row_key)
+    ).all()
     for number, run_id, there, at_work in batches:
         if run_id and there and not at_work and there < MOST and waiting:
             room = MOST - int(there)  # MariaDB sums decimals
@@ -134,8 +187,16 @@ def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:
 def handed_over(connection: Connection, share: Share, run_id: str) -> None:
     """Write down which batch the tasks are in; one that was closed meanwhile stays as it is."""
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    values = {"batch": share.batch, "flow_run_id": run_id, "dirty": False, "outcome": None}
-    connection.execute(update(entries).where(*mine).values(**values), [{"task": task} for task in share.tasks])
+    values = {
+        "batch": share.batch,
+        "flow_run_id": run_id,
+        "dirty": False,
+        "outcome": None,
+    }
+    connection.execute(
+        update(entries).where(*mine).values(**values),
+        [{"task": task} for task in share.tasks],
+    )
 
 
 def key(app: App, group: Group, number: int) -> str:
@@ -146,12 +207,20 @@ def key(app: App, group: Group, number: int) -> str:
 def empty(connection: Connection, runs: Sequence[str]) -> list[str]:
     """Those of some batches' flow runs that no open task is left for."""
     open_ = (entries.c.flow_run_id.in_(runs), entries.c.status.in_(ledger.OPEN))
-    left = set(connection.execute(select(entries.c.flow_run_id).where(*open_).distinct()).scalars())
+    left = set(
+        connection.execute(
+            select(entries.c.flow_run_id).where(*open_).distinct()
+        ).scalars()
+    )
     return [run for run in runs if run not in left]
 
 
 def fate(
-    connection: Connection, run: Mapping[str, Any] | None, due: datetime, now: datetime, patience: Patience
+    connection: Connection,
+    run: Mapping[str, Any] | None,
+    due: datetime,
+    now: datetime,
+    patience: Patience,
 ) -> Ending | bool | None:
     """What a batch's flow run means for a task of it that still waits.
 
@@ -173,7 +242,9 @@ def fate(
     if kind == "RUNNING":
         last = _last_sign(connection, run["id"])
         return (
-            (last is not None and now - last > QUIET) or (last is None and never_begun(run, due, now, patience)) or None
+            (last is not None and now - last > QUIET)
+            or (last is None and never_begun(run, due, now, patience))
+            or None
         )
     return ending_of(run) or never_begun(run, due, now, patience) or None
 
@@ -181,8 +252,12 @@ def fate(
 def _last_sign(connection: Connection, run_id: str) -> datetime | None:
     """When a batch was last at work; now and later while one of its rows is."""
     mine = entries.c.flow_run_id == run_id
-    ends = select(func.max(entries.c.finished)).where(mine, entries.c.outcome != "died")  # a sync writes that
-    leases = select(func.max(entries.c.lease_until)).where(mine, entries.c.status == "executing")
+    ends = select(func.max(entries.c.finished)).where(
+        mine, entries.c.outcome != "died"
+    )  # a sync writes that
+    leases = select(func.max(entries.c.lease_until)).where(
+        mine, entries.c.status == "executing"
+    )
     signs = [connection.execute(query).scalar() for query in (ends, leases)]
     return max((sign for sign in signs if sign is not None), default=None)
 

@@ -12,19 +12,23 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
-from ..elements.app import App
-from ..errors import PrefectApiError
-from ..prefect_api import BY_HAND, PAGE, Api
-from . import ledger
-from .ending import ending_of, settle, since
-from .handover import deployments_of
-from .ledger import Entry, entries
-from .plan import Report
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ending import ending_of, settle, since
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import BY_HAND, PAGE, Api
+from jittask_prefect.rows.handover import deployments_of
+from jittask_prefect.rows.plan import Report
 
-PATIENCE = timedelta(seconds=15)  # what a living process and its worker may take to end a run
+PATIENCE = timedelta(
+    seconds=15
+)  # what a living process and its worker may take to end a run
 
 
-def end_cancelling(app: App, database: str, api: Api, names: list[str], now: datetime, report: Report) -> list[Entry]:
+def end_cancelling(
+    app: App, database: str, api: Api, names: list[str], now: datetime, report: Report
+) -> list[Entry]:
     """Set runs Cancelled that have been Cancelling for more than 15 s and that no living worker executes.
 
     One question, for a page of 200 runs; what is beyond is the next sync's.
@@ -54,20 +58,37 @@ def end_cancelling(app: App, database: str, api: Api, names: list[str], now: dat
         return []
     mine = or_(entries.c.flow_run_id.in_(left), entries.c.task_id.in_(left))
     with app.engine(database).connect() as connection:
-        tasks = [ledger.to_entry(record) for record in connection.execute(select(entries).where(mine))]
+        tasks = [
+            ledger.to_entry(record)
+            for record in connection.execute(select(entries).where(mine))
+        ]
     closed = []
     for run in left.values():
-        of = [task for task in tasks if run["id"] in (task.flow_run_id, task.task_id)]  # several where it is a batch
-        if any(task.status == "executing" and task.lease_until and task.lease_until >= now for task in of):
+        of = [
+            task for task in tasks if run["id"] in (task.flow_run_id, task.task_id)
+        ]  # several where it is a batch
+        if any(
+            task.status == "executing" and task.lease_until and task.lease_until >= now
+            for task in of
+        ):
             continue
         cancelled = _cancelled(run, of)
         # The ledger first: a process that comes up at this very moment finds its tasks ended.
         if (ending := ending_of(cancelled)) is not None:
             with app.engine(database).begin() as connection:
                 waiting = [task for task in of if task.status == "pending"]
-                closed += [t for t in waiting if settle(connection, t.task_id, cancelled, ending, now)]
+                closed += [
+                    t
+                    for t in waiting
+                    if settle(connection, t.task_id, cancelled, ending, now)
+                ]
         try:
-            api.set_state(run["id"], "CANCELLED", message=cancelled["state"]["message"], force=True)
+            api.set_state(
+                run["id"],
+                "CANCELLED",
+                message=cancelled["state"]["message"],
+                force=True,
+            )
         except PrefectApiError as error:
             api.ping()  # raises where it is not this run that is refused
             report.problems.append(f"run {run['name']}: {error}")
@@ -80,4 +101,8 @@ def _cancelled(run: Mapping[str, Any], of: Sequence[Entry]) -> dict[str, Any]:
     """The run as it will be: with the reason that it was cancelled for, else the one that its task ended for."""
     told = of[0].message if len(of) == 1 else ""
     said = (run.get("state") or {}).get("message") or told or BY_HAND
-    return {**run, "state_type": "CANCELLED", "state": {"type": "CANCELLED", "message": said}}
+    return {
+        **run,
+        "state_type": "CANCELLED",
+        "state": {"type": "CANCELLED", "message": said},
+    }

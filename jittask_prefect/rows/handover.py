@@ -14,15 +14,25 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_, bindparam, literal, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
-from ..elements.app import App
-from ..errors import JittaskError, PrefectApiError
-from ..prefect_api import PAGE, TERMINAL, Api
-from . import batches, ledger, limits
-from .ending import by_itself, came_to_nothing, ending_of, settle
-from .ledger import Entry, entries
-from .plan import Report
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.ledger import ledger, limits
+from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of, settle
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import PAGE, TERMINAL, Api
+from jittask_prefect.rows import batches
+from jittask_prefect.rows.plan import Report
 
 BATCH = 20  # runs made before they are recorded together; what was made and not recorded is found again by its key
 CHUNK = 1000  # entries held in memory
@@ -60,27 +70,45 @@ def hand_over(
         PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps what is left.
     """
     limit = now + timedelta(hours=app.cfg.horizon)
-    todo = and_(or_(entries.c.status != "pending", entries.c.due <= limit), limits.not_in_line)
+    todo = and_(
+        or_(entries.c.status != "pending", entries.c.due <= limit), limits.not_in_line
+    )
     only: ColumnElement[bool] | None = None
     if rows is not None:
-        only = or_(entries.c.outcome == limits.NEXT, tuple_(entries.c.template, entries.c.row_key).in_(rows))
+        only = or_(
+            entries.c.outcome == limits.NEXT,
+            tuple_(entries.c.template, entries.c.row_key).in_(rows),
+        )
         todo = and_(todo, only)
     limits.let_through(app, database, now)
     work: _Work | None = None
     for _ in range(ROUNDS):
         with app.engine(database).connect() as connection:
             together, few = batches.groups(app, connection, limit, only)
-        work = work or (_Work(app, database, api, now, report, keep) if together else None)
+        work = work or (
+            _Work(app, database, api, now, report, keep) if together else None
+        )
         for group in together:
             assert work is not None
             work.share(group)
         seen, late = few | set(together), False
         shared = set(batches.dispatched(app, "auto", "batch"))
-        for chunk in chunks(app, database, CHUNK, entries.c.dirty.is_(True), todo, entries.c.status != "executing"):
+        for chunk in chunks(
+            app,
+            database,
+            CHUNK,
+            entries.c.dirty.is_(True),
+            todo,
+            entries.c.status != "executing",
+        ):
             mine = []
             for entry in map(ledger.to_entry, chunk):
                 group = batches.Group(entry.template, entry.due)
-                if entry.status != "pending" or entry.template not in shared or group in few:
+                if (
+                    entry.status != "pending"
+                    or entry.template not in shared
+                    or group in few
+                ):
                     mine.append(entry)
                 else:  # it came meanwhile, and is shared in the next round; or it could not be, until the next sync
                     late = late or group not in seen
@@ -93,13 +121,24 @@ def hand_over(
         work.tell()
 
 
-def chunks(app: App, database: str, size: int, *where: Any, start: tuple[datetime, str] | None = None) -> Iterator[Any]:
+def chunks(
+    app: App,
+    database: str,
+    size: int,
+    *where: Any,
+    start: tuple[datetime, str] | None = None,
+) -> Iterator[Any]:
     """Entries in the order of due time and id, some at a time; the database is free while these are worked on."""
     place = (entries.c.due, entries.c.task_id)
     while True:
         query = select(entries).where(*where).order_by(*place).limit(size)
         if start is not None:
-            at = tuple_(*(literal(value, column.type) for value, column in zip(start, place, strict=True)))
+            at = tuple_(
+                *(
+                    literal(value, column.type)
+                    for value, column in zip(start, place, strict=True)
+                )
+            )
             query = query.where(entries.c.due >= start[0], tuple_(*place) > at)
         with app.engine(database).connect() as connection:
             chunk = connection.execute(query).all()
@@ -113,8 +152,22 @@ def chunks(app: App, database: str, size: int, *where: Any, start: tuple[datetim
 class _Work:
     """One hand-over."""
 
-    def __init__(self, app: App, database: str, api: Api, now: datetime, report: Report, keep: Keep | None) -> None:
-        self.app, self.database, self.api, self.now, self.report = app, database, api, now, report
+    def __init__(
+        self,
+        app: App,
+        database: str,
+        api: Api,
+        now: datetime,
+        report: Report,
+        keep: Keep | None,
+    ) -> None:
+        self.app, self.database, self.api, self.now, self.report = (
+            app,
+            database,
+            api,
+            now,
+            report,
+        )
         self.keep = keep or (lambda: None)
         self.waiting: dict[str, str] = {}
         self._broken: dict[tuple[str, str | None], str | None] = {}
@@ -138,13 +191,17 @@ class _Work:
                 shares = list(batches.shares(connection, group))
         for share in shares:
             self.keep()
-            run_id = share.run_id or self._tried(group.template, partial(self._make_batch, deployment, group, share))
+            run_id = share.run_id or self._tried(
+                group.template, partial(self._make_batch, deployment, group, share)
+            )
             if run_id is None:
                 continue
             for dead in share.dead - {run_id}:
                 said = "its worker died: the rows that are left go on in another run"
                 self._tried(group.template, partial(self.api.mark, dead, "died"))
-                self._tried(group.template, partial(end_run, self.api, dead, said, "CRASHED"))
+                self._tried(
+                    group.template, partial(end_run, self.api, dead, said, "CRASHED")
+                )
             with engine.begin() as connection:
                 batches.handed_over(connection, share, run_id)
 
@@ -157,11 +214,17 @@ class _Work:
                 continue
             with self.app.engine(self.database).begin() as connection:
                 tasks = ledger.of_run(connection, run_id)
-                closed += [e for e in tasks if settle(connection, e.task_id, run, ending, self.now)]
+                closed += [
+                    e
+                    for e in tasks
+                    if settle(connection, e.task_id, run, ending, self.now)
+                ]
         self.report.died += [(self.database, entry) for entry in closed]
         return bool(closed)
 
-    def _make_batch(self, deployment: Mapping[str, Any], group: batches.Group, share: batches.Share) -> str:
+    def _make_batch(
+        self, deployment: Mapping[str, Any], group: batches.Group, share: batches.Share
+    ) -> str:
         while True:
             run = self.api.create_run(
                 deployment["id"],
@@ -177,7 +240,9 @@ class _Work:
             share.batch += 1  # what stands under this key is spent
 
     def do(self, chunk: Sequence[Entry]) -> None:
-        unrecorded = self._unrecorded([e for e in chunk if e.status != "pending" and not e.flow_run_id])
+        unrecorded = self._unrecorded(
+            [e for e in chunk if e.status != "pending" and not e.flow_run_id]
+        )
         try:
             for number, entry in enumerate(chunk):
                 if number % BATCH == BATCH - 1:
@@ -186,7 +251,9 @@ class _Work:
                     if entry.status == "pending":
                         self._make(entry)
                     else:
-                        self._end(entry, entry.flow_run_id or unrecorded.get(_key(entry)))
+                        self._end(
+                            entry, entry.flow_run_id or unrecorded.get(_key(entry))
+                        )
                 finally:
                     if len(self.made) + len(self.ended) >= BATCH:
                         self._record()
@@ -195,9 +262,13 @@ class _Work:
 
     def tell(self) -> None:
         """Report what waits, and for what."""
-        self.report.problems += [f"{name}: {what}" for name, what in sorted(self.waiting.items())]
+        self.report.problems += [
+            f"{name}: {what}" for name, what in sorted(self.waiting.items())
+        ]
         if self.refused > PROBLEMS:
-            self.report.problems.append(f"{self.refused - PROBLEMS} more runs that Prefect refused")
+            self.report.problems.append(
+                f"{self.refused - PROBLEMS} more runs that Prefect refused"
+            )
 
     def _unrecorded(self, closed: Sequence[Entry]) -> dict[str, str]:
         """The runs of closed tasks that were made by somebody who died before recording it, by key."""
@@ -208,13 +279,17 @@ class _Work:
             found |= {run["idempotency_key"]: run["id"] for run in runs}
         return found
 
-    def _deployment(self, template: str, func: str | None = None) -> Mapping[str, Any] | None:
+    def _deployment(
+        self, template: str, func: str | None = None
+    ) -> Mapping[str, Any] | None:
         deployment = self.deployments.get(template)
         if (template, func) not in self._broken:
             self._broken[template, func] = self.app.broken(template, func)
         if self._broken[template, func] is not None:
             # Its runs would fail and be made again, every minute.
-            self.waiting[template] = "its tasks wait until it loads; `jittask check` says what is wrong"
+            self.waiting[template] = (
+                "its tasks wait until it loads; `jittask check` says what is wrong"
+            )
             return None
         if deployment is None:
             self.waiting[template] = "no deployment of that name; run `jittask deploy`"
@@ -229,7 +304,12 @@ class _Work:
             if entry.flow_run_id and entry.outcome != limits.NEXT:
                 if cancelled := cancelled_by_hand(self.api, entry.flow_run_id):
                     return cancelled
-                end_run(self.api, entry.flow_run_id, "its worker died: the task is tried again", "CRASHED")
+                end_run(
+                    self.api,
+                    entry.flow_run_id,
+                    "its worker died: the task is tried again",
+                    "CRASHED",
+                )
             return self.api.create_run(
                 deployment["id"],
                 key=_key(entry),
@@ -239,8 +319,12 @@ class _Work:
                 parameters={"template": entry.template, "taskId": entry.task_id},
             )
 
-        while (run := self._tried(f"{entry.template}, row {entry.row_key}", make)) is not None and came_to_nothing(run):
-            entry.flow_run_id = run["id"]  # what stands under this key is spent: on to the next key
+        while (
+            run := self._tried(f"{entry.template}, row {entry.row_key}", make)
+        ) is not None and came_to_nothing(run):
+            entry.flow_run_id = run[
+                "id"
+            ]  # what stands under this key is spent: on to the next key
         if run is None:
             return
         if (ending := ending_of(run)) is None:
@@ -255,12 +339,22 @@ class _Work:
         # Cancelling asks a process to end. One that never began the task, and cannot any more, does not answer.
         asked = "CANCELLING" if entry.started else "CANCELLED"
         kind = asked if entry.status == "ended" else "CRASHED"
-        own = entry.outcome if entry.status == "ended" and entry.outcome != "forced" else None
+        own = (
+            entry.outcome
+            if entry.status == "ended" and entry.outcome != "forced"
+            else None
+        )
         who = f"{entry.template}, row {entry.row_key}"
         if entry.batch is not None and entry.status == "ended":
             ended: bool | None = False  # the others of its batch go on
         else:
-            ended = self._tried(who, lambda: end_run(self.api, run_id, entry.message, kind, own)) if run_id else False
+            ended = (
+                self._tried(
+                    who, lambda: end_run(self.api, run_id, entry.message, kind, own)
+                )
+                if run_id
+                else False
+            )
         if ended is not None:
             self.report.ended += ended
             self.ended.append(entry)
@@ -286,23 +380,44 @@ class _Work:
             _handed_over(self.app, self.database, made)
         if ended:
             # One that began again meanwhile (a failed task is tried again by hand) is not marked.
-            mine = (entries.c.task_id.in_([e.task_id for e in ended]), entries.c.status.in_(ledger.FINAL))
+            mine = (
+                entries.c.task_id.in_([e.task_id for e in ended]),
+                entries.c.status.in_(ledger.FINAL),
+            )
             with self.app.engine(self.database).begin() as connection:
                 connection.execute(update(entries).where(*mine).values(dirty=False))
-                runs = {e.flow_run_id for e in ended if e.batch is not None and e.flow_run_id}
+                runs = {
+                    e.flow_run_id
+                    for e in ended
+                    if e.batch is not None and e.flow_run_id
+                }
                 empty = batches.empty(connection, sorted(runs))
             for run_id in empty:
-                self._tried(run_id, partial(drop_run, self.api, run_id, "superseded: none of its rows is due any more"))
+                self._tried(
+                    run_id,
+                    partial(
+                        drop_run,
+                        self.api,
+                        run_id,
+                        "superseded: none of its rows is due any more",
+                    ),
+                )
 
 
 def _key(entry: Entry) -> str:
     """The idempotency key of a task's next flow run: another one after each run that came to nothing."""
     return "/".join(
-        [entry.task_id, *([str(entry.attempt)] if entry.attempt else []), *filter(None, [entry.flow_run_id])]
+        [
+            entry.task_id,
+            *([str(entry.attempt)] if entry.attempt else []),
+            *filter(None, [entry.flow_run_id]),
+        ]
     )
 
 
-def end_run(api: Api, run_id: str, message: str, kind: str, own: str | None = None) -> bool:
+def end_run(
+    api: Api, run_id: str, message: str, kind: str, own: str | None = None
+) -> bool:
     """Propose the end of a flow run that has not ended, with why the ledger ends it itself; whether there was one."""
     run = api.run(run_id)
     if run is None or run.get("state_type") in TERMINAL:
@@ -316,7 +431,11 @@ def end_run(api: Api, run_id: str, message: str, kind: str, own: str | None = No
 def cancelled_by_hand(api: Api, run_id: str) -> dict[str, Any] | None:
     """A run that somebody has cancelled, as it is or will be; None for any other."""
     run = api.run(run_id)
-    if run is None or run.get("state_type") not in ("CANCELLING", "CANCELLED") or by_itself(run):
+    if (
+        run is None
+        or run.get("state_type") not in ("CANCELLING", "CANCELLED")
+        or by_itself(run)
+    ):
         return None
     return {**run, "state_type": "CANCELLED"}
 
@@ -331,16 +450,26 @@ def drop_run(api: Api, run_id: str, message: str) -> None:
 
 def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> None:
     # Another attempt than ours has another run, and says so itself.
-    mine = (entries.c.task_id == bindparam("task"), entries.c.attempt == bindparam("tried"))
-    of = [{"task": entry.task_id, "tried": entry.attempt, "run": run_id} for entry, run_id in made]
+    mine = (
+        entries.c.task_id == bindparam("task"),
+        entries.c.attempt == bindparam("tried"),
+    )
+    of = [
+        {"task": entry.task_id, "tried": entry.attempt, "run": run_id}
+        for entry, run_id in made
+    ]
     with app.engine(database).begin() as connection:
         for entry, run_id in made:
             if entry.func_name is not None:
                 ledger.replace_run(connection, entry.task_id, run_id)
-        connection.execute(update(entries).where(*mine).values(flow_run_id=bindparam("run")), of)
+        connection.execute(
+            update(entries).where(*mine).values(flow_run_id=bindparam("run")), of
+        )
         # A task that was closed meanwhile stays dirty: its run is cancelled next.
         waits = (*mine, entries.c.status == "pending")
-        connection.execute(update(entries).where(*waits).values(dirty=False, outcome=None), of)
+        connection.execute(
+            update(entries).where(*waits).values(dirty=False, outcome=None), of
+        )
 
 
 def app_tag(app: App) -> str:
@@ -359,7 +488,10 @@ def run_name(app: App, entry: Entry) -> str:
         zone: Any = app.template(entry.template).timer.zone
     except JittaskError:
         zone = None
-    return run_of(entry.model or entry.template, entry.row_key) + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+    return (
+        run_of(entry.model or entry.template, entry.row_key)
+        + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+    )
 
 
 def run_of(model: str, key: str) -> str:
@@ -371,7 +503,10 @@ def batch_name(app: App, group: batches.Group, number: int) -> str:
     """A batch's name: template, due time in its zone, and from the second one on its number."""
     template = app.template(group.template)
     more = f" ({number})" if number > 1 else ""
-    return plain(template.title) + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
+    return (
+        plain(template.title)
+        + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
+    )
 
 
 def run_tags(template: str, model: str | None, key: str) -> list[str]:
@@ -381,5 +516,7 @@ def run_tags(template: str, model: str | None, key: str) -> list[str]:
 
 def plain(text: str) -> str:
     """A text as Prefect takes it in names and tags: no `/ % & < >`, no placeholder, at most 120 characters."""
-    text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text).replace("__prefect_kind", "_ _prefect_kind")
+    text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text).replace(
+        "__prefect_kind", "_ _prefect_kind"
+    )
     return "".join("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)[:120]

@@ -18,18 +18,25 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapper, Session, UOWTransaction
 
-from .. import clock
-from ..elements.app import App, owner_of
-from ..elements.row_session import RowSession
-from ..elements.types import DateFieldType
-from ..errors import JittaskError, LedgerError
-from . import codes, ledger, scan, spelled, statements
-from .apart import Apart, took_the_transaction
-from .hindrance import explained, has_ledger, is_elsewhere, warn, warn_of_statement
-from .keys import key_of
-from .plan import NOT_MET, Action, plan_row, since_moved, wanted
-from .scan import CHUNK
-from .sync import apply_all
+from jittask_prefect.elements.app import App, owner_of
+from jittask_prefect.elements.row_session import RowSession
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.errors import JittaskError, LedgerError
+from jittask_prefect.ledger import error_codes, ledger
+from jittask_prefect.ledger.hindrance import (
+    explained,
+    has_ledger,
+    is_elsewhere,
+    warn,
+    warn_of_statement,
+)
+from jittask_prefect.ledger.keys import key_of
+from jittask_prefect.ledger.savepoint import Apart, took_the_transaction
+from jittask_prefect.rows import bulk_statements, dialects, scan
+from jittask_prefect.rows.plan import NOT_MET, Action, plan_row, since_moved, wanted
+from jittask_prefect.rows.scan import CHUNK
+from jittask_prefect.rows.sync import apply_all
+from jittask_prefect.schedule import clock
 
 log = logging.getLogger("jittask")
 _CHANGED = "jittask_changed"
@@ -59,7 +66,13 @@ def install(resolve: Callable[[], App], nudge: Nudge) -> None:
 
 
 def save_row(
-    app: App, connection: Connection, row: Any, model: str, now: datetime, *, moved: bool = True
+    app: App,
+    connection: Connection,
+    row: Any,
+    model: str,
+    now: datetime,
+    *,
+    moved: bool = True,
 ) -> list[Action]:
     """Plan one row's tasks anew and write what changed into the ledger, in the caller's transaction.
 
@@ -82,11 +95,19 @@ def save_row(
     failed: Exception | None = None
     for template in app.row_templates(model):
         try:
-            actions += _save(app, connection, [template], {key: row}, model, now, {key} if moved else ())
+            actions += _save(
+                app,
+                connection,
+                [template],
+                {key: row},
+                model,
+                now,
+                {key} if moved else (),
+            )
         except Exception as error:
             if took_the_transaction(error):
                 raise
-            if codes.meets_all(error):
+            if error_codes.meets_all(error):
                 failed = failed or error
             else:
                 warn(template.fullName, error, connection, now)
@@ -95,7 +116,9 @@ def save_row(
     return actions
 
 
-def delete_row(app: App, connection: Connection, key: str, model: str, now: datetime) -> list[Action]:
+def delete_row(
+    app: App, connection: Connection, key: str, model: str, now: datetime
+) -> list[Action]:
     """End the open tasks of a row that is gone, in the caller's transaction, which goes on whatever is raised.
 
     Raises:
@@ -130,23 +153,49 @@ def _save(
 
     `over` names the keys whose former row is gone: it was deleted, or another row has been inserted.
     """
-    unsure = {key for key, row in rows.items() if row is not None and _unsure(row, templates, connection)}
+    unsure = {
+        key
+        for key, row in rows.items()
+        if row is not None and _unsure(row, templates, connection)
+    }
     with Apart(connection) as apart:
         if not has_ledger(connection, apart, now):
             return []
-        found = ledger.of_rows(connection, [t.fullName for t in templates], list(rows), apart.first())
+        found = ledger.of_rows(
+            connection, [t.fullName for t in templates], list(rows), apart.first()
+        )
         actions: list[Action] = []
-        ended = [at for at, of in found.items() if at[1] in over and any(e.anchor is not None for e in of)]
+        ended = [
+            at
+            for at, of in found.items()
+            if at[1] in over and any(e.anchor is not None for e in of)
+        ]
         for at in ended:
             found[at] = ledger.of_former_life(found[at])
         for key, row in rows.items():
             for template in templates if key not in unsure else ():
                 entries_of = found[template.fullName, key]
-                actions += _plan(app, template, row, key, entries_of, now, key in moved, connection.dialect.name)
+                actions += _plan(
+                    app,
+                    template,
+                    row,
+                    key,
+                    entries_of,
+                    now,
+                    key in moved,
+                    connection.dialect.name,
+                )
         stored: list[Action] = []
         if unsure:
             ledger.end_lives(connection, ended)
-            for done in statements.follow(app, connection, model, templates, statements.Touched(keys=unsure), now):
+            for done in bulk_statements.follow(
+                app,
+                connection,
+                model,
+                templates,
+                bulk_statements.Touched(keys=unsure),
+                now,
+            ):
                 stored += done
         if ended or any(a.action != "skip" or a.dates is not None for a in actions):
             with apart.last():
@@ -156,7 +205,9 @@ def _save(
     return actions
 
 
-def _unsure(row: Any, templates: Sequence[DateFieldType], connection: Connection) -> bool:
+def _unsure(
+    row: Any, templates: Sequence[DateFieldType], connection: Connection
+) -> bool:
     """Whether only the database knows what a column holds of a time: with a zone where it keeps none, or the reverse.
 
     PostgreSQL turns such a time by the zone of its session, others drop the zone, and a text of SQLite may have one.
@@ -166,7 +217,9 @@ def _unsure(row: Any, templates: Sequence[DateFieldType], connection: Connection
             value = row.__dict__.get(name)
             if isinstance(value, datetime):
                 held = template.held(name)
-                keeps = held.utc or (held.aware and connection.dialect.name == "postgresql")
+                keeps = held.utc or (
+                    held.aware and connection.dialect.name == "postgresql"
+                )
                 if (value.tzinfo is not None) is not keeps:
                     return True
     return False
@@ -188,27 +241,49 @@ def _plan(
         gone = "the row was deleted" if row is None else "disabled"
     elif template.filter.matches(row, now, timer.zone):
         start, end = template.dates(row)
-        start = spelled.kept(start, template.held(str(timer.cfg.start_field)), dialect)
-        end = spelled.kept(end, template.held(str(timer.cfg.end_field)), dialect) if end is not None else None
+        start = dialects.kept(start, template.held(str(timer.cfg.start_field)), dialect)
+        end = (
+            dialects.kept(end, template.held(str(timer.cfg.end_field)), dialect)
+            if end is not None
+            else None
+        )
         series = timer.series(start, end) if start is not None else None
     if series is None:
         return plan_row(app.name, name, key, None, (), found, now, missed, gone=gone)
     horizon = now + timedelta(hours=app.cfg.horizon)
     repeats = timer.cfg.repeat.repeat_type != "normal"
-    due = since_moved(series, repeats, now, missed, horizon) if moved else wanted(series, now, horizon)
+    due = (
+        since_moved(series, repeats, now, missed, horizon)
+        if moved
+        else wanted(series, now, horizon)
+    )
     if not any(o.due > now for o in due):
         later = series.next(horizon)
         due += [later] if later else []
     # What is not looked back at is left to the sync to look at once more.
-    dates = spelled.dates(template, start, end) if moved else None
-    return plan_row(app.name, name, key, series, due, found, now, missed, known=now if moved else None, dates=dates)
+    dates = dialects.dates(template, start, end) if moved else None
+    return plan_row(
+        app.name,
+        name,
+        key,
+        series,
+        due,
+        found,
+        now,
+        missed,
+        known=now if moved else None,
+        dates=dates,
+    )
 
 
 def _fields(mapper: Mapper[Any], templates: Sequence[DateFieldType]) -> set[str]:
     """The fields that decide about due times, and the foreign keys of the relationships that filters follow."""
     names: set[str] = set().union(*(template.fields for template in templates))
     for name in names & set(mapper.relationships.keys()):
-        names |= {mapper.get_property_by_column(c).key for c in mapper.relationships[name].local_columns}
+        names |= {
+            mapper.get_property_by_column(c).key
+            for c in mapper.relationships[name].local_columns
+        }
     return names
 
 
@@ -231,11 +306,13 @@ def _follow(
     except Exception as error:
         if took_the_transaction(error):
             raise
-        if codes.meets_all(error):
-            if len(templates) == 1 or codes.is_passing(error):
+        if error_codes.meets_all(error):
+            if len(templates) == 1 or error_codes.is_passing(error):
                 warn(model, error, connection, now)
                 return
-            parts = [dict(rows)]  # a filter of one template may follow a relationship to a table of others
+            parts = [
+                dict(rows)
+            ]  # a filter of one template may follow a relationship to a table of others
         elif len(rows) * len(templates) == 1:
             warn(model, error, connection, now)
             return
@@ -243,7 +320,15 @@ def _follow(
             parts = [{key: row} for key, row in rows.items()]  # the others go on
         for part in parts:
             for template in templates:
-                _follow(session, connection, (app, model, [template]), part, now, moved, over)
+                _follow(
+                    session,
+                    connection,
+                    (app, model, [template]),
+                    part,
+                    now,
+                    moved,
+                    over,
+                )
         return
     if any(a.action != "skip" for a in actions):
         session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
@@ -253,23 +338,30 @@ def _follow(
 
 
 def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
-    session.info[statements.FLUSHING] = True
+    session.info[bulk_statements.FLUSHING] = True
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
-    session.info.pop(statements.FLUSHING, None)
+    session.info.pop(bulk_statements.FLUSHING, None)
     _load_current()
     now = clock.now()
     # Deleted rows first: where a row takes the place of one with its key, the tasks of the new one stand.
     _flushed(session, [(row, True, set()) for row in session.deleted], now, gone=True)
-    saved: list[tuple[Any, bool, set[str]]] = [(row, True, set()) for row in session.new]
+    saved: list[tuple[Any, bool, set[str]]] = [
+        (row, True, set()) for row in session.new
+    ]
     for row in session.dirty:
         if owner_of(type(row)) is not None and (changed := _changed(row)):
             saved.append((row, False, changed))
     _flushed(session, saved, now)
 
 
-def _flushed(session: Session, rows: list[tuple[Any, bool, set[str]]], now: datetime, gone: bool = False) -> None:
+def _flushed(
+    session: Session,
+    rows: list[tuple[Any, bool, set[str]]],
+    now: datetime,
+    gone: bool = False,
+) -> None:
     """Follow rows, each with whether it is new (or gone), and the fields that the flush has written."""
     groups: dict[Owner, list[tuple[Any, bool, set[str]]]] = {}
     for row, new, changed in rows:
@@ -308,7 +400,10 @@ def _flushed_of(
     keys: dict[str, Any] = {}
     moved: set[str] = set()
     over: set[str] = set()
-    named = {sa_inspect(cls).get_property_by_column(c).key for c in sa_inspect(cls).primary_key}
+    named = {
+        sa_inspect(cls).get_property_by_column(c).key
+        for c in sa_inspect(cls).primary_key
+    }
     dialect = session.get_bind(sa_inspect(cls)).dialect.name
     for row, new, changed in rows:
         if not (new or related or changed & fields):
@@ -328,14 +423,24 @@ def _flushed_of(
     connection = session.connection(bind_arguments={"mapper": sa_inspect(cls)})
     if not is_elsewhere(connection, cls, model, now):
         for part in _chunks(keys):
-            _follow(session, connection, (app, model, templates), {k: keys[k] for k in part}, now, moved, over)
+            _follow(
+                session,
+                connection,
+                (app, model, templates),
+                {k: keys[k] for k in part},
+                now,
+                moved,
+                over,
+            )
 
 
 def _changed(row: Any) -> set[str]:
     """The fields that a flush has written, among them those that the database has set and that are still to be read."""
     state = sa_inspect(row)
     perhaps = set(state.mapper.attrs.keys()) - state.unmodified
-    return {name for name in perhaps if state.attrs[name].history.has_changes()} | set(state.expired_attributes)
+    return {name for name in perhaps if state.attrs[name].history.has_changes()} | set(
+        state.expired_attributes
+    )
 
 
 def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
@@ -351,18 +456,20 @@ def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
             if callable(method) and not any(row is each for each in own):
                 method()
                 if not gone and session.is_modified(row):
-                    session.info.setdefault(_OWN, []).append(row)  # its own change is no new event
+                    session.info.setdefault(_OWN, []).append(
+                        row
+                    )  # its own change is no new event
     finally:
         _EVENTS.reset(token)
 
 
 def _after_begin(session: Session, _transaction: Any, connection: Connection) -> None:
-    statements.began(session, connection)
+    bulk_statements.began(session, connection)
 
 
 def _before_commit(session: Session) -> None:
     """What statements have changed is planned last, when it is certain what there is to plan."""
-    for app, model, touched in statements.taken(session):
+    for app, model, touched in bulk_statements.taken(session):
         connection, now = None, clock.now()
         try:
             cls = app.getElement(model)
@@ -373,22 +480,32 @@ def _before_commit(session: Session) -> None:
                 apart.begin()
                 if not has_ledger(connection, apart, now):
                     continue
-                followed = statements.follow(app, connection, model, app.row_templates(model), touched, now)
-                changed = [a for actions in followed for a in actions if a.action != "skip"]
+                followed = bulk_statements.follow(
+                    app, connection, model, app.row_templates(model), touched, now
+                )
+                changed = [
+                    a for actions in followed for a in actions if a.action != "skip"
+                ]
             if changed:
-                session.info.setdefault(_CHANGED, set()).add((app, app.database_of(model)))
+                session.info.setdefault(_CHANGED, set()).add(
+                    (app, app.database_of(model))
+                )
         except Exception as error:
             if took_the_transaction(error):
                 raise
             warn(model, error, connection, now)
 
 
-def _before_execute(connection: Connection, statement: Any, many: Any, params: Any, _options: Any) -> None:
-    if not isinstance(statement, statements.KINDS):
+def _before_execute(
+    connection: Connection, statement: Any, many: Any, params: Any, _options: Any
+) -> None:
+    if not isinstance(statement, bulk_statements.KINDS):
         return
     _load_current()
     try:
-        statements.note(connection, statement, many or ([params] if params else []))
+        bulk_statements.note(
+            connection, statement, many or ([params] if params else [])
+        )
     except Exception as error:
         if took_the_transaction(error):
             raise
@@ -396,12 +513,17 @@ def _before_execute(connection: Connection, statement: Any, many: Any, params: A
 
 
 def _after_rollback(session: Session) -> None:
-    for name in (_SAVED, _OWN, statements.TOUCHED, *(() if _held(session) else (_CHANGED,))):
+    for name in (
+        _SAVED,
+        _OWN,
+        bulk_statements.TOUCHED,
+        *(() if _held(session) else (_CHANGED,)),
+    ):
         session.info.pop(name, None)
 
 
 def _after_soft_rollback(session: Session, _transaction: Any) -> None:
-    session.info.pop(statements.FLUSHING, None)  # a flush that failed
+    session.info.pop(bulk_statements.FLUSHING, None)  # a flush that failed
 
 
 def _after_commit(session: Session) -> None:

@@ -11,12 +11,14 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement, Executable, Select
 
-from ..elements.types import DateFieldType
-from . import spelled
-from .scan import Scan
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.rows import dialects
+from jittask_prefect.rows.scan import Scan
 
 
-def missing(connection: Connection, template: DateFieldType, now: datetime) -> str | None:
+def missing(
+    connection: Connection, template: DateFieldType, now: datetime
+) -> str | None:
     """The statement that makes the index by which a template's rows are found; None where there is one, or none helps.
 
     Args:
@@ -28,7 +30,11 @@ def missing(connection: Connection, template: DateFieldType, now: datetime) -> s
     scan = Scan(template, now, dialect)
     column = sa_inspect(scan.model).attrs[scan.start.key].columns[0]
     if template.timer.cfg.repeat.repeat_type == "normal":
-        return None if _leads(connection, column) else _statement(connection, column, column, "")
+        return (
+            None
+            if _leads(connection, column)
+            else _statement(connection, column, column, "")
+        )
     if dialect not in ("sqlite", "postgresql"):
         return None  # MariaDB takes an expression's index from 11.8 on, and then only by a column made for it
     for days in range(400):
@@ -36,11 +42,15 @@ def missing(connection: Connection, template: DateFieldType, now: datetime) -> s
         found = template.timer.reach(at, at + timedelta(1))
         if found.days:
             month, number = (any(pair[part] for pair in found.days) for part in (0, 1))
-            by_day = spelled.day_of(column, scan.start, dialect, month=month, number=number)
+            by_day = dialects.day_of(
+                column, scan.start, dialect, month=month, number=number
+            )
             condition = scan.condition((at, at + timedelta(1)))
             if condition is None or _finds_days(connection, scan.query(condition)):
                 return None
-            return _statement(connection, column, by_day, "_month_day" if month and number else "_day")
+            return _statement(
+                connection, column, by_day, "_month_day" if month and number else "_day"
+            )
     return None
 
 
@@ -48,10 +58,16 @@ def _leads(connection: Connection, column: Column[Any]) -> bool:
     """Whether some index begins with the column."""
     table, there = column.table, sa_inspect(connection)
     lists: list[Sequence[str | None]] = [
-        index["column_names"] for index in there.get_indexes(table.name, schema=table.schema)
+        index["column_names"]
+        for index in there.get_indexes(table.name, schema=table.schema)
     ]
-    lists += [unique["column_names"] for unique in there.get_unique_constraints(table.name, schema=table.schema)]
-    lists.append(there.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"])
+    lists += [
+        unique["column_names"]
+        for unique in there.get_unique_constraints(table.name, schema=table.schema)
+    ]
+    lists.append(
+        there.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]
+    )
     return any(columns and columns[0] == column.name for columns in lists)
 
 
@@ -67,9 +83,13 @@ def _finds_days(connection: Connection, query: Select[Any]) -> bool:
     return any("Cond:" in str(step[0]) and "date_part" in str(step[0]) for step in plan)
 
 
-def _statement(connection: Connection, column: Column[Any], expression: Any, what: str) -> str:
+def _statement(
+    connection: Connection, column: Column[Any], expression: Any, what: str
+) -> str:
     dialect, names = connection.dialect, connection.dialect.identifier_preparer
-    by = expression.compile(dialect=dialect, compile_kwargs={"include_table": False, "literal_binds": True})
+    by = expression.compile(
+        dialect=dialect, compile_kwargs={"include_table": False, "literal_binds": True}
+    )
     name = names.quote(f"ix_{column.table.name}_{column.name}{what}"[:60])
     return f"CREATE INDEX {name} ON {names.format_table(column.table)} ({f'({by})' if what else by})"
 

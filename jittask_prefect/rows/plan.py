@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
-from ..elements.config import Missed
-from ..schedule.timer import Occurrence, Series
-from .ledger import OPEN, Entry, identity
+from jittask_prefect.elements.config import Missed
+from jittask_prefect.ledger.ledger import OPEN, Entry, identity
+from jittask_prefect.schedule.timer import Occurrence, Series
 
 MOST = 10_000
 DONE = "another task of the row, due at the same instant, was done"
@@ -102,7 +102,9 @@ def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence
     return list(series.between(after + tick, before + tick))
 
 
-def since_moved(series: Series, repeats: bool, now: datetime, missed: Missed, before: datetime) -> list[Occurrence]:
+def since_moved(
+    series: Series, repeats: bool, now: datetime, missed: Missed, before: datetime
+) -> list[Occurrence]:
     """The occurrences up to an instant of a row whose date moved: what is past is due at once, or recorded as missed.
 
     A single date is found however long ago it is due; of a series what is due within `lookback`, and what a holiday
@@ -111,14 +113,20 @@ def since_moved(series: Series, repeats: bool, now: datetime, missed: Missed, be
     if not repeats:
         only = series.only()
         return [only] if only is not None and only.due <= before else []
-    start = now - timedelta(seconds=missed.lookback, microseconds=1)  # the window is open at its start
+    start = now - timedelta(
+        seconds=missed.lookback, microseconds=1
+    )  # the window is open at its start
     return [*series.carried(start), *wanted(series, start, before)]
 
 
 def stands(entry: Entry, series: Series) -> bool:
     """Whether a task is still one of the row's occurrences: due then, and of that nominal time."""
     found = series.contains(entry.due)
-    return found is not None and entry.nominal is not None and _utc(found.nominal) == _utc(entry.nominal)
+    return (
+        found is not None
+        and entry.nominal is not None
+        and _utc(found.nominal) == _utc(entry.nominal)
+    )
 
 
 def plan_row(
@@ -156,13 +164,25 @@ def plan_row(
     waiting = [e for e in entries if e.status == "pending"]
 
     def about(action: str, e: Entry, reason: str) -> Action:
-        return Action(action, template, row, e.task_id, e.due, reason, e.nominal, e.anchor, e.generation)
+        return Action(
+            action,
+            template,
+            row,
+            e.task_id,
+            e.due,
+            reason,
+            e.nominal,
+            e.anchor,
+            e.generation,
+        )
 
     if series is None:
         return _forgetting([about("end", e, gone) for e in waiting], entries)
     anchor = _utc(series.anchor)
     # Of two of one generation (a hook and a sync at one moment) the one of the row's present date counts as the later.
-    by_age = sorted(entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True)
+    by_age = sorted(
+        entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True
+    )
     current = list(takewhile(lambda e: e.anchor == anchor, by_age))
     fresh = by_age[0].generation + 1 if by_age else 1
     base = current[0].generation if current else fresh
@@ -183,14 +203,35 @@ def plan_row(
     actions: list[Action] = []
     kept: set[str] = set()
 
-    def make(o: Occurrence, action: str, reason: str, closes: tuple[str, ...] = (), again: bool = False) -> None:
+    def make(
+        o: Occurrence,
+        action: str,
+        reason: str,
+        closes: tuple[str, ...] = (),
+        again: bool = False,
+    ) -> None:
         why, nominal = late.get(_utc(o.due)), _utc(o.nominal)
         # Two tasks of one instant differ in their generation: the later one asks for the other before it begins.
-        generation = fresh if again or (nominal, base) in taken or _utc(o.due) in busy else base
+        generation = (
+            fresh if again or (nominal, base) in taken or _utc(o.due) in busy else base
+        )
         task_id = identity(app, template, row, nominal, generation)
         text = why or reason + (f"; moved by {o.moved}" if o.moved else "")
         actions.append(
-            Action(action, template, row, task_id, o.due, text, o.nominal, anchor, generation, closes, bool(why), dates)
+            Action(
+                action,
+                template,
+                row,
+                task_id,
+                o.due,
+                text,
+                o.nominal,
+                anchor,
+                generation,
+                closes,
+                bool(why),
+                dates,
+            )
         )
 
     for o in occurrences:
@@ -198,7 +239,9 @@ def plan_row(
         if _utc(o.due) in done:
             same = done[_utc(o.due)]
         if same is None:
-            make(o, "create", "due within the horizon" if o.due > now else "already due")
+            make(
+                o, "create", "due within the horizon" if o.due > now else "already due"
+            )
         elif same.status == "pending" and same.due != _utc(o.due):
             kept.add(same.task_id)
             make(o, "reschedule", _was(same, o.due), (same.task_id,), again=True)
@@ -211,7 +254,11 @@ def plan_row(
             actions.append(replace(about("skip", same, _reason(same)), dates=known_by))
     twice = [e for e in waiting if e.due in done]
     stale = [
-        e for e in waiting if e.task_id not in kept and e not in twice and not (e in current and stands(e, series))
+        e
+        for e in waiting
+        if e.task_id not in kept
+        and e not in twice
+        and not (e in current and stands(e, series))
     ]
     left = sorted(stale, key=lambda e: e.due)
     actions = [_paired(a, left) for a in actions]
@@ -222,12 +269,17 @@ def plan_row(
 
 def _forgetting(actions: list[Action], entries: Sequence[Entry]) -> list[Action]:
     """A row that comes back to a date it had is to be looked at, though tasks that are over were planned from it."""
-    closing = {a.task_id for a in actions if a.action == "end"}.union(*(a.closes for a in actions))
+    closing = {a.task_id for a in actions if a.action == "end"}.union(
+        *(a.closes for a in actions)
+    )
     if all(e.start_value is None or e.task_id in closing for e in entries):
         return actions
     new = ("create", "reschedule")
     return [
-        replace(a, again=True) if a.action == "end" or (a.action in new and a.generation > 1) else a for a in actions
+        replace(a, again=True)
+        if a.action == "end" or (a.action in new and a.generation > 1)
+        else a
+        for a in actions
     ]
 
 

@@ -18,16 +18,34 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, Engine, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..elements.app import DEFAULT, App, check_rows
-from ..elements.types import DateFieldType, Meta
-from ..errors import ConfigError, JittaskError
-from ..schedule.timer import Occurrence, Series
-from . import ledger, scan, spelled, watermarks
-from .ledger import entries
-from .plan import NOT_MET, Action, Report, plan_row, since_moved, wanted
-from .scan import CHUNK, PIECE, TICK, Dated, Scan, Unreadable, Window
+from jittask_prefect.elements.app import DEFAULT, App, check_rows
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import ConfigError, JittaskError
+from jittask_prefect.ledger import ledger, watermarks
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.rows import dialects, scan
+from jittask_prefect.rows.plan import (
+    NOT_MET,
+    Action,
+    Report,
+    plan_row,
+    since_moved,
+    wanted,
+)
+from jittask_prefect.rows.scan import (
+    CHUNK,
+    PIECE,
+    TICK,
+    Dated,
+    Scan,
+    Unreadable,
+    Window,
+)
+from jittask_prefect.schedule.timer import Occurrence, Series
 
-OVERLAP = timedelta(minutes=10)  # at least: a transaction that was open during the last sync commits an earlier date
+OVERLAP = timedelta(
+    minutes=10
+)  # at least: a transaction that was open during the last sync commits an earlier date
 MOST_PROBLEMS = 20
 log = logging.getLogger("jittask")
 
@@ -59,7 +77,13 @@ def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
 
 
 def pieces(
-    app: App, database: str, now: datetime, since: datetime | None, report: Report, *, everything: bool = False
+    app: App,
+    database: str,
+    now: datetime,
+    since: datetime | None,
+    report: Report,
+    *,
+    everything: bool = False,
 ) -> Iterator[Piece]:
     """The plan of one database, piece by piece; no transaction is open in between.
 
@@ -76,7 +100,9 @@ def pieces(
         with app.engine(database).connect() as connection:
             fresh = not ledger.there(connection)
             known = {} if fresh else watermarks.memories(connection)
-            orphans = [] if fresh else _orphans(app, database, connection, templates, report)
+            orphans = (
+                [] if fresh else _orphans(app, database, connection, templates, report)
+            )
     except (SQLAlchemyError, ImportError, JittaskError) as error:
         if database == DEFAULT:
             raise
@@ -89,17 +115,27 @@ def pieces(
             one = Look(app, template, app.engine(database), now, since, memory, report)
             moved: set[str] = set()
             for actions in one.pieces(fresh, everything):
-                moved.update(a.row for a in actions if one.other_days and a.action in ("reschedule", "end"))
+                moved.update(
+                    a.row
+                    for a in actions
+                    if one.other_days and a.action in ("reschedule", "end")
+                )
                 yield Piece(template.fullName, template.model_name, actions)
             if one.other_days:
                 of = template.timer.moves.calendar.label
                 said = (
-                    f"the tasks of {len(moved)} rows are planned anew" if moved else "no task is due otherwise by that"
+                    f"the tasks of {len(moved)} rows are planned anew"
+                    if moved
+                    else "no task is due otherwise by that"
                 )
-                report.calendars.append(f"{template.fullName}: the days of the calendar {of} have changed; {said}")
+                report.calendars.append(
+                    f"{template.fullName}: the days of the calendar {of} have changed; {said}"
+                )
         except Exception as error:  # noqa: BLE001  whatever a driver or a model makes of a row
             report.failed.add(template.fullName)
-            report.problems.append(f"{template.fullName}: {type(error).__name__}: {error}")
+            report.problems.append(
+                f"{template.fullName}: {type(error).__name__}: {error}"
+            )
     if orphans:
         yield Piece("", "", orphans)
 
@@ -150,7 +186,12 @@ class Look:
     def other_days(self) -> bool:
         """Whether it is known that only the days of the calendar differ from those of the last sync."""
         before = self.memory.config if self.memory is not None else None
-        return bool(self.changed and not self.edited and before != rule_of(before) and self.template.enable)
+        return bool(
+            self.changed
+            and not self.edited
+            and before != rule_of(before)
+            and self.template.enable
+        )
 
     def _window(self) -> Window:
         """As far back as a moved date counts, but neither before the template was enabled nor before it was edited."""
@@ -160,7 +201,10 @@ class Look:
         if memory is None:
             return self.now, end
         overlap = max(OVERLAP, timedelta(seconds=self.missed.lookback))
-        return max(memory.mark - overlap, memory.mark if self.changed else memory.floor or memory.mark), end
+        return max(
+            memory.mark - overlap,
+            memory.mark if self.changed else memory.floor or memory.mark,
+        ), end
 
     @property
     def _scanned(self) -> Window:
@@ -168,8 +212,12 @@ class Look:
         after, end = self.window
         if self.since is not None or self.memory is None:
             return self.window
-        carried = self.template.timer.moves.carried_from(after.astimezone(UTC), self.template.timer.zone)
-        floor = self.memory.mark if self.edited else self.memory.floor or self.memory.mark
+        carried = self.template.timer.moves.carried_from(
+            after.astimezone(UTC), self.template.timer.zone
+        )
+        floor = (
+            self.memory.mark if self.edited else self.memory.floor or self.memory.mark
+        )
         least = max(carried - TICK, floor)
         return (least if carried < after else after), end
 
@@ -190,7 +238,9 @@ class Look:
         if self.changed:
             yield from self._left()
 
-    def of_statements(self, connection: Connection, keys: Sequence[str], *, new: bool) -> Iterator[list[Action]]:
+    def of_statements(
+        self, connection: Connection, keys: Sequence[str], *, new: bool
+    ) -> Iterator[list[Action]]:
         """What follows for rows from statements of a transaction that is about to commit.
 
         Args:
@@ -204,7 +254,9 @@ class Look:
         for start in range(0, len(keys), CHUNK):
             rows = self._of_keys(connection, keys[start : start + CHUNK])
             yield self._planned(connection, rows, fresh=False)
-            ledger.end_lives(connection, [(self.name, key) for key in self._gone(connection, rows)])
+            ledger.end_lives(
+                connection, [(self.name, key) for key in self._gone(connection, rows)]
+            )
         condition, last = self.scan.condition(self._scanned) if new else None, None
         unplanned = self.scan.unplanned(self._scanned)
         while condition is not None and unplanned is not None:
@@ -213,21 +265,34 @@ class Look:
             if last is None:
                 break
 
-    def _of_keys(self, connection: Connection, keys: Sequence[str]) -> list[Dated | Unreadable]:
+    def _of_keys(
+        self, connection: Connection, keys: Sequence[str]
+    ) -> list[Dated | Unreadable]:
         """The rows of some keys; those that are gone, or do not meet the filter, without a date."""
         rows = self.scan.of_keys(connection, keys)
         there = {row.key for row in rows}
         return rows + [Dated(key, None, None) for key in keys if key not in there]
 
-    def _gone(self, connection: Connection, rows: Sequence[Dated | Unreadable]) -> list[str]:
+    def _gone(
+        self, connection: Connection, rows: Sequence[Dated | Unreadable]
+    ) -> list[str]:
         """Those of some rows that are not in the table any more."""
-        absent = [row.key for row in rows if isinstance(row, Dated) and row.start is None]
+        absent = [
+            row.key for row in rows if isinstance(row, Dated) and row.start is None
+        ]
         return scan.gone(connection, self.template.model, absent) if absent else []
 
     def _condition(self, all_rows: bool) -> ColumnElement[bool] | None:
         """Which rows are looked at."""
         memory, of = self.memory, self.scan
-        if all_rows or self.since or memory is None or memory.upto is None or self.changed or self.now < memory.mark:
+        if (
+            all_rows
+            or self.since
+            or memory is None
+            or memory.upto is None
+            or self.changed
+            or self.now < memory.mark
+        ):
             return of.condition(self._scanned)
         after, end = self._scanned
         repeats = self.template.timer.cfg.repeat.repeat_type != "normal"
@@ -248,7 +313,9 @@ class Look:
                 found = ledger.of_rows(connection, [self.name], keys)
             actions: list[Action] = []
             for key in keys:
-                actions += self._plan(key, None, (), found[self.name, key], gone="disabled")
+                actions += self._plan(
+                    key, None, (), found[self.name, key], gone="disabled"
+                )
             yield actions
             if len(keys) < CHUNK:
                 return
@@ -264,14 +331,17 @@ class Look:
                 rows = self._of_keys(connection, others)
                 gone = self._gone(connection, rows)
                 actions = [
-                    replace(action, gone=action.row in gone) for action in self._planned(connection, rows, fresh=False)
+                    replace(action, gone=action.row in gone)
+                    for action in self._planned(connection, rows, fresh=False)
                 ]
             yield actions
             if len(keys) < CHUNK:
                 return
             last = keys[-1]
 
-    def _planned(self, connection: Connection, rows: Sequence[Dated | Unreadable], fresh: bool) -> list[Action]:
+    def _planned(
+        self, connection: Connection, rows: Sequence[Dated | Unreadable], fresh: bool
+    ) -> list[Action]:
         """The actions for some rows."""
         actions: list[Action] = []
         for start in range(0, len(rows), CHUNK):
@@ -293,16 +363,35 @@ class Look:
         return actions
 
     def _row(self, row: Dated, found: Sequence[ledger.Entry]) -> list[Action]:
-        series = None if row.start is None else self.template.timer.series(row.start, row.end)
+        series = (
+            None
+            if row.start is None
+            else self.template.timer.series(row.start, row.end)
+        )
         # A series that goes on is not made good for the past; a single date that an edit moved there is a moved date.
         single = self.template.timer.cfg.repeat.repeat_type == "normal"
         moved = self.changed and single and any(e.status == "pending" for e in found)
         due = self._due(series, moved) if series else []
-        for item in series.dropped(self.known, self.now) if series and self.known else ():
-            log.warning("%s, row %s: %s %s", self.name, row.key, f"{item.nominal:%Y-%m-%d %H:%M}", item.note)
+        for item in (
+            series.dropped(self.known, self.now) if series and self.known else ()
+        ):
+            log.warning(
+                "%s, row %s: %s %s",
+                self.name,
+                row.key,
+                f"{item.nominal:%Y-%m-%d %H:%M}",
+                item.note,
+            )
         if not due and not found:
             return []
-        return self._plan(row.key, row, due, found, series=series, known=self.now if moved else self.known)
+        return self._plan(
+            row.key,
+            row,
+            due,
+            found,
+            series=series,
+            known=self.now if moved else self.known,
+        )
 
     def _due(self, series: Series, moved: bool) -> list[Occurrence]:
         """Those of a row's occurrences that are looked at."""
@@ -310,7 +399,9 @@ class Look:
         if moved:
             return since_moved(series, False, self.now, self.missed, end)
         least = self._scanned[0]
-        carried = [o for o in series.carried(after) if o.due > least] if least < after else []
+        carried = (
+            [o for o in series.carried(after) if o.due > least] if least < after else []
+        )
         return [*carried, *wanted(series, after, end)]
 
     def _plan(
@@ -324,10 +415,24 @@ class Look:
         known: datetime | None = None,
         gone: str = NOT_MET,
     ) -> list[Action]:
-        dates = None if row is None or series is None else spelled.dates(self.template, row.start, row.end)
+        dates = (
+            None
+            if row is None or series is None
+            else dialects.dates(self.template, row.start, row.end)
+        )
         name, missed = self.name, self.missed
         return plan_row(
-            self.app.name, name, key, series, due, found, self.now, missed, gone=gone, known=known, dates=dates
+            self.app.name,
+            name,
+            key,
+            series,
+            due,
+            found,
+            self.now,
+            missed,
+            gone=gone,
+            known=known,
+            dates=dates,
         )
 
     def _unsorted(self) -> None:
@@ -354,29 +459,57 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
         if engine.dialect.name == "postgresql":
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
         elif engine.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN")  # the driver itself begins with the first write only
+            connection.exec_driver_sql(
+                "BEGIN"
+            )  # the driver itself begins with the first write only
         yield connection
 
 
 def _orphans(
-    app: App, database: str, connection: Connection, here: list[DateFieldType], report: Report
+    app: App,
+    database: str,
+    connection: Connection,
+    here: list[DateFieldType],
+    report: Report,
 ) -> list[Action]:
     """Open tasks of templates that are known to be gone, or to have their rows elsewhere.
 
     Those of a template that cannot be read wait until it can; the report says so.
     """
     mine = {t.fullName for t in here}
-    ended = {name: why for name in _templates(connection) if name not in mine and (why := _ended(app, database, name))}
+    ended = {
+        name: why
+        for name in _templates(connection)
+        if name not in mine and (why := _ended(app, database, name))
+    }
     waits = (entries.c.status == "pending", entries.c.row_key != "")
     query = select(entries).where(*waits, entries.c.template.in_(ended))
-    if broken := [name for name in _templates(connection) if name not in mine and name not in ended]:
-        count = select(entries.c.template, func.count()).where(*waits, entries.c.template.in_(broken))
+    if broken := [
+        name
+        for name in _templates(connection)
+        if name not in mine and name not in ended
+    ]:
+        count = select(entries.c.template, func.count()).where(
+            *waits, entries.c.template.in_(broken)
+        )
         for name, number in connection.execute(count.group_by(entries.c.template)):
             why = app.broken(name)
             if why is not None:
-                report.problems.append(f"{name} is broken, and {number} open tasks wait until it is mended: {why}")
+                report.problems.append(
+                    f"{name} is broken, and {number} open tasks wait until it is mended: {why}"
+                )
     return [
-        Action("end", r.template, r.row_key, r.task_id, r.due, ended[r.template], r.nominal, r.anchor, r.generation)
+        Action(
+            "end",
+            r.template,
+            r.row_key,
+            r.task_id,
+            r.due,
+            ended[r.template],
+            r.nominal,
+            r.anchor,
+            r.generation,
+        )
         for r in (connection.execute(query.limit(PIECE)) if ended else ())
     ]
 
@@ -385,12 +518,19 @@ def _ended(app: App, database: str, name: str) -> str | None:
     """Why the open tasks of a template, whose rows are not planned here, end; None where that is not known."""
     try:
         template = app.template(name)
-        if isinstance(template, DateFieldType) and app.database_of(template.model_name) == database:
+        if (
+            isinstance(template, DateFieldType)
+            and app.database_of(template.model_name) == database
+        ):
             return None  # its model or its filter is broken
     except JittaskError:
         return "the template was removed" if app.gone(name) else None
     rows = isinstance(template, DateFieldType)
-    return "the template's rows are in another database now" if rows else "the template is of no rows any more"
+    return (
+        "the template's rows are in another database now"
+        if rows
+        else "the template is of no rows any more"
+    )
 
 
 def _templates(connection: Connection) -> Iterator[str]:
@@ -421,5 +561,9 @@ def fingerprint(template: Meta) -> str:
         str(template.timer.zone),
         calendar.cfg.model_dump(mode="json") if calendar else None,
     ]
-    rule = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    return f"{rule}-{template.timer.moves.digest}" if template.timer.moves.active else rule
+    rule = hashlib.sha256(
+        json.dumps(about, sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
+    return (
+        f"{rule}-{template.timer.moves.digest}" if template.timer.moves.active else rule
+    )

@@ -10,26 +10,38 @@ from typing import Any
 
 from sqlalchemy import and_, case, func, select, update
 
-from ..elements.app import DEFAULT, App
-from ..elements.types import DateFieldType
-from ..errors import ConfigError, JittaskError
-from ..prefect_api import LIVE, PAGE, Api
-from . import batches, ledger
-from .ending import DIED, Patience, came_to_nothing, ending_of, never_begun, settle
-from .handover import Keep, chunks, deployments_of
-from .ledger import Entry, entries
+from jittask_prefect.elements.app import DEFAULT, App
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.errors import ConfigError, JittaskError
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ending import (
+    DIED,
+    Patience,
+    came_to_nothing,
+    ending_of,
+    never_begun,
+    settle,
+)
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import LIVE, PAGE, Api
+from jittask_prefect.rows import batches
+from jittask_prefect.rows.handover import Keep, chunks, deployments_of
 
 FEW = PAGE  # runs that are all asked for at each sync
 NEAR = timedelta(minutes=15)
 NEAR_AT_ONCE = 2000  # runs that one sync asks for by id; where more are due, the next sync asks for the next
 FAR_AT_ONCE = 5000
-GAP = timedelta(minutes=5)  # since the last sync: one of the databases may be an older copy, and the numbers agree
+GAP = timedelta(
+    minutes=5
+)  # since the last sync: one of the databases may be an older copy, and the numbers agree
 AGAIN = timedelta(hours=1)  # a difference that stays is looked into again
 FAR, NEXT = "handover:far", "handover:next"  # names in jittask_state
 log = logging.getLogger("jittask")
 
 
-def reconcile(app: App, database: str, api: Api, now: datetime, keep: Keep) -> list[Entry]:
+def reconcile(
+    app: App, database: str, api: Api, now: datetime, keep: Keep
+) -> list[Entry]:
     """Take up what happened in Prefect: a cancelled run closes its task, a deleted or crashed one is made again.
 
     Up to 200 runs are asked for by id. Of more, those that are due within a quarter of an hour, or past, are, 2,000 at
@@ -41,21 +53,45 @@ def reconcile(app: App, database: str, api: Api, now: datetime, keep: Keep) -> l
         The tasks that were closed.
     """
     limit = now + NEAR
-    waiting = (entries.c.status == "pending", entries.c.dirty.is_(False), entries.c.flow_run_id.is_not(None))
+    waiting = (
+        entries.c.status == "pending",
+        entries.c.dirty.is_(False),
+        entries.c.flow_run_id.is_not(None),
+    )
     with app.engine(database).connect() as connection:
         known, place = ledger.get(connection, FAR), ledger.get(connection, NEXT)
     closed: list[Entry] = []
     near: Sequence[Any] = next(chunks(app, database, FEW + 1, *waiting), [])
     if len(near) > FEW:
         start = _place(place) if place else None
-        near = next(chunks(app, database, NEAR_AT_ONCE, *waiting, entries.c.due < limit, start=start), [])
+        near = next(
+            chunks(
+                app,
+                database,
+                NEAR_AT_ONCE,
+                *waiting,
+                entries.c.due < limit,
+                start=start,
+            ),
+            [],
+        )
     closed += _look(app, database, api, near, now, keep)
-    more = f"{near[-1].due.isoformat()} {near[-1].task_id}" if len(near) == NEAR_AT_ONCE else None
+    more = (
+        f"{near[-1].due.isoformat()} {near[-1].task_id}"
+        if len(near) == NEAR_AT_ONCE
+        else None
+    )
 
     difference, looked, seen = _far(known)
     found = _difference(app, database, api, limit)
-    if found != difference or abs(now - seen) > GAP or (found and now - looked >= AGAIN):
-        for chunk in chunks(app, database, FAR_AT_ONCE, *waiting, entries.c.due >= limit):
+    if (
+        found != difference
+        or abs(now - seen) > GAP
+        or (found and now - looked >= AGAIN)
+    ):
+        for chunk in chunks(
+            app, database, FAR_AT_ONCE, *waiting, entries.c.due >= limit
+        ):
             closed += _look(app, database, api, chunk, now, keep)
         if found > 0:
             _look_back(app, database, api, limit, keep)
@@ -99,7 +135,9 @@ def _live(app: App, database: str, limit: datetime) -> dict[str, Any]:
         "flow_runs": {
             "state": {"type": {"any_": list(LIVE)}},
             "expected_start_time": {"after_": limit.isoformat()},
-            "created_by": {"is_null_": True},  # a schedule's own runs name their deployment there
+            "created_by": {
+                "is_null_": True
+            },  # a schedule's own runs name their deployment there
         },
     }
 
@@ -107,8 +145,13 @@ def _live(app: App, database: str, limit: datetime) -> dict[str, Any]:
 def _look_back(app: App, database: str, api: Api, limit: datetime, keep: Keep) -> None:
     """Find the runs that wait for tasks that are ended, as in an older copy of Prefect: they are cancelled again."""
     offset = 0
-    while page := api.runs(limit=PAGE, offset=offset, sort="ID_DESC", **_live(app, database, limit)):
-        mine = (entries.c.flow_run_id.in_([run["id"] for run in page]), entries.c.status == "ended")
+    while page := api.runs(
+        limit=PAGE, offset=offset, sort="ID_DESC", **_live(app, database, limit)
+    ):
+        mine = (
+            entries.c.flow_run_id.in_([run["id"] for run in page]),
+            entries.c.status == "ended",
+        )
         with app.engine(database).begin() as connection:
             connection.execute(update(entries).where(*mine).values(dirty=True))
         offset += len(page)
@@ -129,17 +172,22 @@ def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
     """The least and the most runs that Prefect may have: without, and with, those that change just now."""
     own, said = entries.c.batch.is_(None), entries.c.dirty.is_(False)
     runs = select(
-        func.count(case((and_(own, said), 1))), func.count(case((and_(~own, said), entries.c.flow_run_id)).distinct())
+        func.count(case((and_(own, said), 1))),
+        func.count(case((and_(~own, said), entries.c.flow_run_id)).distinct()),
     ).where(entries.c.due >= limit, entries.c.status == "pending")
     count = select(func.count()).select_from(entries).where(entries.c.due >= limit)
     with app.engine(database).connect() as connection:
         least = sum(connection.execute(runs).one())
         dirty = connection.execute(count.where(entries.c.dirty.is_(True))).scalar_one()
-        begun = connection.execute(count.where(entries.c.status == "executing")).scalar_one()
+        begun = connection.execute(
+            count.where(entries.c.status == "executing")
+        ).scalar_one()
     return least, least + dirty + begun
 
 
-def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: datetime, keep: Keep) -> list[Entry]:
+def _look(
+    app: App, database: str, api: Api, waiting: Sequence[Any], now: datetime, keep: Keep
+) -> list[Entry]:
     """Ask for the runs of some tasks by id, and take up what became of them; the tasks that were closed."""
     closed, patience = [], Patience(api)
     for first in range(0, len(waiting), PAGE):
@@ -150,17 +198,33 @@ def _look(app: App, database: str, api: Api, waiting: Sequence[Any], now: dateti
         own = [e for e in part if e.batch is None]
         spent, endings = _of_batches(app, database, api, batched, runs, now, patience)
         spent += [
-            e for e in own if came_to_nothing(run := runs.get(e.flow_run_id)) or never_begun(run, e.due, now, patience)
+            e
+            for e in own
+            if came_to_nothing(run := runs.get(e.flow_run_id))
+            or never_begun(run, e.due, now, patience)
         ]
-        endings += [(e, ending) for e in own if (run := runs.get(e.flow_run_id)) and (ending := ending_of(run))]
+        endings += [
+            (e, ending)
+            for e in own
+            if (run := runs.get(e.flow_run_id)) and (ending := ending_of(run))
+        ]
         if spent or endings:
             with app.engine(database).begin() as connection:
                 for record in spent:
-                    same = (entries.c.task_id == record.task_id, entries.c.flow_run_id == record.flow_run_id)
+                    same = (
+                        entries.c.task_id == record.task_id,
+                        entries.c.flow_run_id == record.flow_run_id,
+                    )
                     again = update(entries).where(*same, entries.c.status == "pending")
                     connection.execute(again.values(dirty=True))
                 for record, ending in endings:
-                    if settle(connection, record.task_id, runs[record.flow_run_id], ending, now):
+                    if settle(
+                        connection,
+                        record.task_id,
+                        runs[record.flow_run_id],
+                        ending,
+                        now,
+                    ):
                         closed.append(ledger.to_entry(record))
         keep()
     return closed
@@ -196,20 +260,35 @@ def recover(app: App, database: str, now: datetime) -> list[Entry]:
     Returns:
         Those that ended as errors.
     """
-    query = select(entries).where(entries.c.status == "executing", entries.c.lease_until < now)
+    query = select(entries).where(
+        entries.c.status == "executing", entries.c.lease_until < now
+    )
     ended = []
     with app.engine(database).begin() as connection:
         for record in connection.execute(query).all():
             entry = ledger.to_entry(record)
-            mine = (entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.owner == entry.owner)
+            mine = (
+                entries.c.task_id == entry.task_id,
+                entries.c.status == "executing",
+                entries.c.owner == entry.owner,
+            )
             retries = _retries(app, entry)
             if retries is None:
                 continue
             if entry.attempt <= retries:
                 # The flow run's id stays until the next one is made: the dead one is marked as crashed then.
-                again = {"status": "pending", "owner": None, "lease_until": None, "dirty": True}
+                again = {
+                    "status": "pending",
+                    "owner": None,
+                    "lease_until": None,
+                    "dirty": True,
+                }
                 connection.execute(update(entries).where(*mine).values(**again))
-                log.warning("%s %s: its worker died; it is tried again", entry.template, entry.task_id)
+                log.warning(
+                    "%s %s: its worker died; it is tried again",
+                    entry.template,
+                    entry.task_id,
+                )
                 continue
             died = {
                 "status": "error",

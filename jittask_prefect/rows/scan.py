@@ -14,17 +14,26 @@ from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from sqlalchemy import ColumnElement, Connection, Select, and_, false, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    false,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy import inspect as sa_inspect
 from sqlmodel import Session
 
-from ..elements.q_bind import Column, Kind, column
-from ..elements.types import DateFieldType
-from ..schedule.reach import Reach
-from . import spelled
-from .apart import nested
-from .keys import NoKey, key_text, key_value
-from .ledger import entries
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.filters.binding import Column, Kind, column
+from jittask_prefect.ledger.keys import NoKey, key_text, key_value
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.savepoint import nested
+from jittask_prefect.rows import dialects
+from jittask_prefect.schedule.reach import Reach
 
 PIECE = 20_000
 """Rows that are read, planned and applied at once: what bounds the memory of a sync."""
@@ -71,14 +80,19 @@ class Scan:
         self.end = column(self.model, str(cfg.end_field)) if ends else None
         self.end_column: Any = getattr(self.model, str(cfg.end_field)) if ends else None
         dates = [self.start_column, *([self.end_column] if ends else [])]
-        self.columns = [*self.keys, *(c.label(f"jittask_date_{n}") for n, c in enumerate(dates))]
+        self.columns = [
+            *self.keys,
+            *(c.label(f"jittask_date_{n}") for n, c in enumerate(dates)),
+        ]
 
     # What is asked for
 
     def condition(self, window: Window) -> ColumnElement[bool] | None:
         """What a row must meet to be due in (after, before]; None where none can be."""
         after, before = window
-        found = self.template.timer.reach(after + TICK, before + TICK, whole_days=self.start.kind is Kind.DATE)
+        found = self.template.timer.reach(
+            after + TICK, before + TICK, whole_days=self.start.kind is Kind.DATE
+        )
         if not found.spans:
             return None
         return and_(self._on(found), self._filter())
@@ -90,20 +104,35 @@ class Scan:
             parts = [self.start_column.is_not(None)]
             if low is not None:
                 lower = bounded(self.start, low, zone, first=True)
-                parts.append(spelled.at_least(self.start_column, self.start, lower, self.dialect))
+                parts.append(
+                    dialects.at_least(
+                        self.start_column, self.start, lower, self.dialect
+                    )
+                )
             if high is not None:
-                upper = spelled.at_most(
-                    self.start_column, self.start, bounded(self.start, high, zone, first=False), self.dialect
+                upper = dialects.at_most(
+                    self.start_column,
+                    self.start,
+                    bounded(self.start, high, zone, first=False),
+                    self.dialect,
                 )
                 # Half a table is read faster in its own order than by way of an index.
-                parts.append(upper if low is not None else spelled.leaves_most_in(upper, self.dialect))
+                parts.append(
+                    upper
+                    if low is not None
+                    else dialects.leaves_most_in(upper, self.dialect)
+                )
             spans.append(and_(*parts))
         parts = [or_(*spans) if len(spans) > 1 else spans[0]]
         if found.days is not None:
-            parts.append(spelled.on_days(self.start_column, self.start, found.days, self.dialect))
+            parts.append(
+                dialects.on_days(
+                    self.start_column, self.start, found.days, self.dialect
+                )
+            )
         if found.end is not None and self.end is not None:
             least = bounded(self.end, found.end, zone, first=True)
-            bad = spelled.below_dates(self.end_column, self.dialect)
+            bad = dialects.below_dates(self.end_column, self.dialect)
             parts.append(or_(self.end_column.is_(None), self.end_column >= least, bad))
         return and_(*parts)
 
@@ -112,22 +141,37 @@ class Scan:
 
         None where the database cannot write the row's key as the ledger does: then all are looked at.
         """
-        key = spelled.key(self.keys, self.dialect)
+        key = dialects.key(self.keys, self.dialect)
         if key is None:
             return None
         parts = [
             entries.c.template == self.template.fullName,
             entries.c.row_key == key,
-            spelled.same_date(entries.c.start_value, self.start_column, self.start, self.dialect),
+            dialects.same_date(
+                entries.c.start_value, self.start_column, self.start, self.dialect
+            ),
         ]
         if self.end is not None:
-            parts.append(spelled.same_date(entries.c.end_value, self.end_column, self.end, self.dialect, null=True))
+            parts.append(
+                dialects.same_date(
+                    entries.c.end_value,
+                    self.end_column,
+                    self.end,
+                    self.dialect,
+                    null=True,
+                )
+            )
         if self.template.timer.cfg.repeat.repeat_type != "normal":
             parts += [entries.c.due > window[0], entries.c.due <= window[1]]
-        return ~select(sa.literal_column("1")).select_from(entries).where(*parts).exists()
+        return (
+            ~select(sa.literal_column("1")).select_from(entries).where(*parts).exists()
+        )
 
     def query(
-        self, condition: ColumnElement[bool], after: Sequence[Any] | None = None, most: int = PIECE
+        self,
+        condition: ColumnElement[bool],
+        after: Sequence[Any] | None = None,
+        most: int = PIECE,
     ) -> Select[Any]:
         """The rows that meet a condition, in the order of their keys, from behind a key on."""
         found = select(*self.columns).where(condition).order_by(*self.keys).limit(most)
@@ -136,14 +180,19 @@ class Scan:
     # Reading
 
     def rows(
-        self, connection: Connection, condition: ColumnElement[bool], after: Sequence[Any] | None
+        self,
+        connection: Connection,
+        condition: ColumnElement[bool],
+        after: Sequence[Any] | None,
     ) -> tuple[list[Dated | Unreadable], Sequence[Any] | None]:
         """At most PIECE rows that meet a condition, from behind a key on; and the last key where there may be more."""
         query = self.query(condition, after, PIECE)
         found, last, count = self._read(connection, query)
         return found, last if count == PIECE else None
 
-    def of_keys(self, connection: Connection, keys: Sequence[str]) -> list[Dated | Unreadable]:
+    def of_keys(
+        self, connection: Connection, keys: Sequence[str]
+    ) -> list[Dated | Unreadable]:
         """Those of some rows that are there and meet the filter."""
         values, unread = [], []
         for key in keys:
@@ -152,10 +201,15 @@ class Scan:
             except NoKey as error:  # not known to be gone
                 unread.append(Unreadable(key, str(error)))
         matching = and_(self._one_of(values), self._filter())
-        return [*unread, *self._read(connection, self.query(matching, most=max(1, len(keys))))[0]]
+        return [
+            *unread,
+            *self._read(connection, self.query(matching, most=max(1, len(keys))))[0],
+        ]
 
     def _filter(self) -> ColumnElement[bool]:
-        return self.template.filter.condition(self.model, self.now, self.template.timer.zone)
+        return self.template.filter.condition(
+            self.model, self.now, self.template.timer.zone
+        )
 
     def _one_of(self, values: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
         if not values:
@@ -177,22 +231,42 @@ class Scan:
         except UNREADABLE:
             # Some row holds what is no date. Keys are read without it, and then the rows one by one where need be.
             with nested(connection):
-                keys = [tuple(record) for record in connection.execute(query.with_only_columns(*self.keys))]
+                keys = [
+                    tuple(record)
+                    for record in connection.execute(
+                        query.with_only_columns(*self.keys)
+                    )
+                ]
             found: list[Dated | Unreadable] = []
             for start in range(0, len(keys), CHUNK):
                 found += self._by_halves(connection, keys[start : start + CHUNK])
             return found, keys[-1] if keys else None, len(keys)
         count = len(self.keys)
-        return [self._dated(r) for r in records], tuple(records[-1][:count]) if records else None, len(records)
+        return (
+            [self._dated(r) for r in records],
+            tuple(records[-1][:count]) if records else None,
+            len(records),
+        )
 
-    def _by_halves(self, connection: Connection, values: list[tuple[Any, ...]]) -> Iterator[Dated | Unreadable]:
+    def _by_halves(
+        self, connection: Connection, values: list[tuple[Any, ...]]
+    ) -> Iterator[Dated | Unreadable]:
         try:
             with nested(connection):
-                found = connection.execute(select(*self.columns).where(self._one_of(values))).all()
+                found = connection.execute(
+                    select(*self.columns).where(self._one_of(values))
+                ).all()
         except UNREADABLE as error:
             if len(values) == 1:
-                why = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-                yield Unreadable(self._key(values[0]), f"its date cannot be read: {type(error).__name__}: {why}")
+                why = (
+                    str(getattr(error, "orig", None) or error)
+                    .strip()
+                    .partition("\n")[0]
+                )
+                yield Unreadable(
+                    self._key(values[0]),
+                    f"its date cannot be read: {type(error).__name__}: {why}",
+                )
                 return
             half = len(values) // 2
             yield from self._by_halves(connection, values[:half])
@@ -206,12 +280,24 @@ class Scan:
         if self.dialect != "sqlite":
             return None
         field = self.start_column
-        return and_(or_(spelled.below_dates(field, self.dialect), spelled.above_dates(field)), self._filter())
+        return and_(
+            or_(dialects.below_dates(field, self.dialect), dialects.above_dates(field)),
+            self._filter(),
+        )
 
-    def texts(self, connection: Connection, condition: ColumnElement[bool], most: int) -> list[tuple[str, str]]:
+    def texts(
+        self, connection: Connection, condition: ColumnElement[bool], most: int
+    ) -> list[tuple[str, str]]:
         """The keys of some rows, and their date as it stands there."""
-        query = select(*self.keys, sa.type_coerce(self.start_column, sa.String)).where(condition).limit(most)
-        return [(_shown(tuple(record[:-1])), str(record[-1])) for record in connection.execute(query)]
+        query = (
+            select(*self.keys, sa.type_coerce(self.start_column, sa.String))
+            .where(condition)
+            .limit(most)
+        )
+        return [
+            (_shown(tuple(record[:-1])), str(record[-1]))
+            for record in connection.execute(query)
+        ]
 
     def _key(self, values: Sequence[Any]) -> str:
         try:
@@ -227,20 +313,42 @@ class Scan:
         except ValueError as error:
             return Unreadable(_shown(values), str(error))
         for date_, held in zip(record[count:], (self.start, self.end), strict=False):
-            if held is not None and not held.aware and getattr(date_, "tzinfo", None) is not None:
-                return Unreadable(key, f"{date_.isoformat(' ')} in {held.key}, a column of times without a zone")
-        return Dated(key, record[count], record[count + 1] if self.end is not None else None)
+            if (
+                held is not None
+                and not held.aware
+                and getattr(date_, "tzinfo", None) is not None
+            ):
+                return Unreadable(
+                    key,
+                    f"{date_.isoformat(' ')} in {held.key}, a column of times without a zone",
+                )
+        return Dated(
+            key, record[count], record[count + 1] if self.end is not None else None
+        )
 
 
 # What a driver, or SQLAlchemy's own reading of SQLite's texts, raises for what is no date.
-UNREADABLE = (ValueError, TypeError, OverflowError, AttributeError, sa.exc.DataError, sa.exc.StatementError)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    AttributeError,
+    sa.exc.DataError,
+    sa.exc.StatementError,
+)
 
 
-def bounded(held: Column, wall: datetime, zone: ZoneInfo, *, first: bool) -> date | datetime:
+def bounded(
+    held: Column, wall: datetime, zone: ZoneInfo, *, first: bool
+) -> date | datetime:
     """A wall time of the task's zone as a value of a column, as the first or the last of a range."""
     if held.kind is Kind.DATE:
         begun = wall.date()
-        return begun + timedelta(1) if first and wall.time() > wall.min.time() and begun < date.max else begun
+        return (
+            begun + timedelta(1)
+            if first and wall.time() > wall.min.time() and begun < date.max
+            else begun
+        )
     if not held.aware:
         return wall
     both = [wall.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
@@ -274,9 +382,19 @@ def load(session: Session, template: DateFieldType, key: str) -> Any:
     # Not `session.get`, which makes this statement anew each time: twice the work for each row of a batch.
     if template.model not in _by_key:
         columns = sa_inspect(template.model).primary_key
-        mine = [column == sa.bindparam(f"key_{place}", type_=column.type) for place, column in enumerate(columns)]
-        _by_key[template.model] = select(template.model).where(*mine).execution_options(populate_existing=True)
-    found = session.execute(_by_key[template.model], {f"key_{place}": value for place, value in enumerate(values)})
+        mine = [
+            column == sa.bindparam(f"key_{place}", type_=column.type)
+            for place, column in enumerate(columns)
+        ]
+        _by_key[template.model] = (
+            select(template.model)
+            .where(*mine)
+            .execution_options(populate_existing=True)
+        )
+    found = session.execute(
+        _by_key[template.model],
+        {f"key_{place}": value for place, value in enumerate(values)},
+    )
     return found.unique().scalar_one_or_none()
 
 
@@ -290,7 +408,11 @@ def gone(connection: Connection, model: type[Any], keys: Sequence[str]) -> list[
         except NoKey:
             continue
     chosen = tuple_(*columns).in_([tuple(value) for value in values.values()])
-    query = select(*columns).where(chosen if len(columns) > 1 else columns[0].in_([v[0] for v in values.values()]))
+    query = select(*columns).where(
+        chosen if len(columns) > 1 else columns[0].in_([v[0] for v in values.values()])
+    )
     found = connection.execute(query) if values else ()
-    there = {key_text(columns, tuple(record), connection.dialect.name) for record in found}
+    there = {
+        key_text(columns, tuple(record), connection.dialect.name) for record in found
+    }
     return [key for key in values if key not in there]

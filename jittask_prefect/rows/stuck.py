@@ -14,22 +14,28 @@ from typing import Any
 
 from sqlalchemy import or_, select
 
-from ..elements.app import App
-from ..elements.types import DateFieldType, Meta
-from ..errors import JittaskError
-from ..prefect_api import PAGE, Api
-from . import ledger
-from .ending import DIED, Patience, never_begun, since
-from .handover import deployments_of
-from .ledger import Entry, entries
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ending import DIED, Patience, never_begun, since
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import PAGE, Api
+from jittask_prefect.rows.handover import deployments_of
 
 SYNC = "jittask.sync"
 # A sync that began so long ago, and has not the lease, has died; a dialog; a run that names no task.
-SYNC_LEFT, DIALOG_LEFT, OTHER_LEFT = timedelta(minutes=5), timedelta(minutes=10), timedelta(minutes=15)
+SYNC_LEFT, DIALOG_LEFT, OTHER_LEFT = (
+    timedelta(minutes=5),
+    timedelta(minutes=10),
+    timedelta(minutes=15),
+)
 log = logging.getLogger("jittask")
 
 
-def entry_of(template: Meta, run_id: str, due: datetime, auto: bool, now: datetime) -> Entry:
+def entry_of(
+    template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
+) -> Entry:
     """The ledger entry of a scheduled template's run.
 
     Args:
@@ -52,7 +58,11 @@ def entry_of(template: Meta, run_id: str, due: datetime, auto: bool, now: dateti
 
 def scheduled(app: App) -> list[str]:
     """The names of the scheduled templates."""
-    return [template.fullName for template in app.templates() if not isinstance(template, DateFieldType)]
+    return [
+        template.fullName
+        for template in app.templates()
+        if not isinstance(template, DateFieldType)
+    ]
 
 
 def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
@@ -85,7 +95,11 @@ def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
     with app.engine().connect() as connection:
         known = {value for record in connection.execute(query) for value in record}
     for run in left:
-        if run["id"] not in known and "taskId" not in (run.get("parameters") or {}) and not enter(app, run, now):
+        if (
+            run["id"] not in known
+            and "taskId" not in (run.get("parameters") or {})
+            and not enter(app, run, now)
+        ):
             api.set_state(run["id"], "CRASHED", message=DIED, force=True)
 
 
@@ -95,7 +109,9 @@ def _left(run: Mapping[str, Any], now: datetime, patience: Patience) -> bool:
     return now - since(run) > OTHER_LEFT
 
 
-def end_left(app: App, api: Api, dialogs: Sequence[str], now: datetime, this: str | None) -> None:
+def end_left(
+    app: App, api: Api, dialogs: Sequence[str], now: datetime, this: str | None
+) -> None:
     """Set the syncs and dialogs Crashed whose worker died: the ledger has no entry of these.
 
     Args:
@@ -135,11 +151,19 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
         return True  # another sync finds it again, once it loads
     if isinstance(template, DateFieldType):
         return False  # a person's run that names no row
-    entry = entry_of(template, run["id"], _due(run), bool(run.get("auto_scheduled")), now)
+    entry = entry_of(
+        template, run["id"], _due(run), bool(run.get("auto_scheduled")), now
+    )
     with app.engine().begin() as connection:
-        if not ledger.insert_once(connection, entries, entry.model_dump() | {"dirty": True}):
+        if not ledger.insert_once(
+            connection, entries, entry.model_dump() | {"dirty": True}
+        ):
             return False
-    log.warning("%s, due %s: its worker died before it began; it gets another run", template.fullName, entry.due)
+    log.warning(
+        "%s, due %s: its worker died before it began; it gets another run",
+        template.fullName,
+        entry.due,
+    )
     return True
 
 

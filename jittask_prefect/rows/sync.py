@@ -15,23 +15,40 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..elements.app import DEFAULT, App
-from ..errors import JittaskError
-from ..prefect_api import Api
-from . import claims, ledger, watermarks
-from .agree import agree
-from .cancelling import end_cancelling
-from .handover import Keep, app_tag, hand_over, plain
-from .ledger import Entry, entries
-from .plan import Action, Report
-from .planning import fingerprint, pieces, plan, rule_of, templates_of
-from .reconcile import reconcile, recover, templates_in
-from .stuck import scheduled, take_up
+from jittask_prefect.elements.app import DEFAULT, App
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import claims, ledger, watermarks
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.rows.agree import agree
+from jittask_prefect.rows.cancelling import end_cancelling
+from jittask_prefect.rows.handover import Keep, app_tag, hand_over, plain
+from jittask_prefect.rows.plan import Action, Report
+from jittask_prefect.rows.planning import (
+    fingerprint,
+    pieces,
+    plan,
+    rule_of,
+    templates_of,
+)
+from jittask_prefect.rows.reconcile import reconcile, recover, templates_in
+from jittask_prefect.rows.stuck import scheduled, take_up
 
-__all__ = ["Report", "app_tag", "fingerprint", "hand_over", "plain", "plan", "rule_of", "run"]
+__all__ = [
+    "Report",
+    "app_tag",
+    "fingerprint",
+    "hand_over",
+    "plain",
+    "plan",
+    "rule_of",
+    "run",
+]
 
 BATCH = 1000
-LEASE_SECONDS = 25.0  # with a sync every minute, a dead one's work is taken up within 85 s
+LEASE_SECONDS = (
+    25.0  # with a sync every minute, a dead one's work is taken up within 85 s
+)
 RENEW_SECONDS = 5.0
 RETURN_AFTER = timedelta(minutes=1)
 log = logging.getLogger("jittask")
@@ -69,10 +86,16 @@ def values_of(action: Action, model: str, now: datetime) -> dict[str, Any]:
     return values
 
 
-_BLANK = {name: field.get_default() for name, field in Entry.model_fields.items() if not field.is_required()}
+_BLANK = {
+    name: field.get_default()
+    for name, field in Entry.model_fields.items()
+    if not field.is_required()
+}
 
 
-def apply_all(connection: Connection, actions: Sequence[Action], model: str, now: datetime) -> None:
+def apply_all(
+    connection: Connection, actions: Sequence[Action], model: str, now: datetime
+) -> None:
     """Write actions into the ledger; a second time changes nothing."""
     closed: list[tuple[str, str]] = []
     again: dict[tuple[str, str], None] = {}
@@ -81,7 +104,10 @@ def apply_all(connection: Connection, actions: Sequence[Action], model: str, now
         if action.action == "end":
             closed.append((action.task_id, f"ended: {action.reason}"))
         elif action.action in ("create", "reschedule"):
-            closed += [(old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}") for old in action.closes]
+            closed += [
+                (old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}")
+                for old in action.closes
+            ]
         if action.again:
             again[action.template, action.row] = None
         if action.gone:
@@ -90,9 +116,20 @@ def apply_all(connection: Connection, actions: Sequence[Action], model: str, now
     ledger.look_again(connection, list(again))
     ledger.end_lives(connection, list(gone))
     # Only now: what is written of a row here stands for its present dates.
-    made = [values_of(action, model, now) for action in actions if action.action in ("create", "reschedule")]
+    made = [
+        values_of(action, model, now)
+        for action in actions
+        if action.action in ("create", "reschedule")
+    ]
     ledger.insert_all(connection, entries, made)
-    ledger.mark(connection, [(a.task_id, *a.dates) for a in actions if a.action == "skip" and a.dates is not None])
+    ledger.mark(
+        connection,
+        [
+            (a.task_id, *a.dates)
+            for a in actions
+            if a.action == "skip" and a.dates is not None
+        ],
+    )
 
 
 def run(
@@ -145,7 +182,9 @@ def run(
             ledger.free_lease(connection, "sync", owner)
 
 
-def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) -> Report:
+def _run(
+    app: App, api: Api, now: datetime, since: datetime | None, keep: Keep
+) -> Report:
     report = Report()
     for database in app.databases():
         if _ready(app, database, report):
@@ -155,15 +194,21 @@ def _run(app: App, api: Api, now: datetime, since: datetime | None, keep: Keep) 
         if database not in report.down:
             with app.engine(database).connect() as connection:
                 left = claims.unreturned(connection, now - RETURN_AFTER)
-            report.died += [(database, entry) for entry in [*left, *recover(app, database, now)]]
+            report.died += [
+                (database, entry) for entry in [*left, *recover(app, database, now)]
+            ]
     for database in app.databases():
         if database not in report.down:
             keep()
-            report.died += [(database, entry) for entry in reconcile(app, database, api, now, keep)]
+            report.died += [
+                (database, entry) for entry in reconcile(app, database, api, now, keep)
+            ]
             if database == DEFAULT:
                 take_up(app, api, scheduled(app), now)
             hand_over(app, database, api, now, report, keep)
-            ended = end_cancelling(app, database, api, templates_in(app, database), now, report)
+            ended = end_cancelling(
+                app, database, api, templates_in(app, database), now, report
+            )
             report.died += [(database, entry) for entry in ended]
     agree(app, api, now, report)
     return report
@@ -178,7 +223,9 @@ def _renewed(app: App, owner: str, clock: Callable[[], datetime]) -> Iterator[No
         while not stop.wait(RENEW_SECONDS):
             try:
                 with app.engine().begin() as connection:
-                    if not ledger.take_lease(connection, "sync", owner, clock(), LEASE_SECONDS):
+                    if not ledger.take_lease(
+                        connection, "sync", owner, clock(), LEASE_SECONDS
+                    ):
                         return
             except SQLAlchemyError as error:
                 log.debug("the sync's lease was not renewed: %s", error)
@@ -197,7 +244,10 @@ def _ready(app: App, database: str, report: Report) -> bool:
     if database not in report.down:
         try:
             with app.engine(database).connect() as connection:
-                ledger.require(connection, f"database {database}" if database else "the app's database")
+                ledger.require(
+                    connection,
+                    f"database {database}" if database else "the app's database",
+                )
         except JittaskError as error:
             report.down.add(database)
             report.problems.append(str(error))
@@ -207,12 +257,21 @@ def _ready(app: App, database: str, report: Report) -> bool:
     return database not in report.down
 
 
-def _plan_and_apply(app: App, database: str, report: Report, now: datetime, since: datetime | None, keep: Keep) -> None:
+def _plan_and_apply(
+    app: App,
+    database: str,
+    report: Report,
+    now: datetime,
+    since: datetime | None,
+    keep: Keep,
+) -> None:
     engine = app.engine(database)
     for piece in pieces(app, database, now, since, report):
         for start in range(0, len(piece.actions), BATCH):
             with engine.begin() as connection:
-                apply_all(connection, piece.actions[start : start + BATCH], piece.model, now)
+                apply_all(
+                    connection, piece.actions[start : start + BATCH], piece.model, now
+                )
             keep()
         report.note(piece.actions)
     if database in report.down:
@@ -223,7 +282,11 @@ def _plan_and_apply(app: App, database: str, report: Report, now: datetime, sinc
             if app.gone(name):  # one that is made by this name later is enabled anew
                 watermarks.remember(connection, name, None)
         for template in templates_of(app, database, Report()):
-            name, config, before = template.fullName, fingerprint(template), known.get(template.fullName)
+            name, config, before = (
+                template.fullName,
+                fingerprint(template),
+                known.get(template.fullName),
+            )
             if name in report.failed:
                 continue
             if not template.enable:
@@ -235,4 +298,6 @@ def _plan_and_apply(app: App, database: str, report: Report, now: datetime, sinc
             else:
                 floor = before.floor or before.mark
             upto = now + timedelta(hours=app.cfg.horizon)
-            watermarks.remember(connection, name, watermarks.Memory(now, upto, floor, config))
+            watermarks.remember(
+                connection, name, watermarks.Memory(now, upto, floor, config)
+            )

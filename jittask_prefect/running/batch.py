@@ -17,22 +17,29 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from ..elements.app import App
-from ..elements.row_session import RowTransaction
-from ..elements.types import DateFieldType, Meta
-from ..errors import PrefectApiError
-from ..prefect_api import Api
-from ..rows import claims, ledger, limits
-from ..rows.batches import MOST
-from ..rows.ledger import Entry, entries
-from ..rows.limits import Full
-from ..rows.plan import DONE
-from .begin import LOOK_SECONDS, TAKEN, WAIT_SECONDS, Outcome, Run, broken
-from .execute import EARLY_SECONDS, Attempt
-from .lane import Lane
-from .lease import LEASE_SECONDS, Clock, Hold, kept, me
-from .task import after_return, next_of_row
-from .turn import Wait
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.row_session import RowTransaction
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import claims, ledger, limits
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.limits import Full
+from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.rows.batches import MOST
+from jittask_prefect.rows.plan import DONE
+from jittask_prefect.running.attempt_thread import Lane
+from jittask_prefect.running.begin import (
+    LOOK_SECONDS,
+    TAKEN,
+    WAIT_SECONDS,
+    Outcome,
+    Run,
+    broken,
+)
+from jittask_prefect.running.execute import EARLY_SECONDS, Attempt
+from jittask_prefect.running.lease import LEASE_SECONDS, Clock, Hold, kept, me
+from jittask_prefect.running.order import Wait
+from jittask_prefect.running.task import after_return, next_of_row
 
 log = logging.getLogger("jittask")
 Told = Callable[[Entry, Outcome], None]
@@ -57,7 +64,11 @@ class Ended:
     @property
     def failed(self) -> list[tuple[Entry, Outcome]]:
         """Those whose function failed."""
-        return [(entry, outcome) for entry, outcome in self.tasks if outcome.status == "error"]
+        return [
+            (entry, outcome)
+            for entry, outcome in self.tasks
+            if outcome.status == "error"
+        ]
 
     @property
     def done(self) -> bool:
@@ -77,11 +88,20 @@ class Ended:
         if self.queued and not self.tasks:
             return f"not run: queued: {self.queued}"
         if self.before and not self.tasks:
-            rows = ", ".join(f"{number} {status}" for status, number in sorted(self.before.items()))
+            rows = ", ".join(
+                f"{number} {status}" for status, number in sorted(self.before.items())
+            )
             return f"{'nothing ran' if self.done else 'not run'}: the rows of this run have ended before: {rows}"
-        said = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing left to do"
+        said = (
+            ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            or "nothing left to do"
+        )
         said += f"; the others are queued: {self.queued}" if self.queued else ""
-        return f"{len(self.tasks)} rows: {said}" if len(self.tasks) != 1 else f"1 row: {said}"
+        return (
+            f"{len(self.tasks)} rows: {said}"
+            if len(self.tasks) != 1
+            else f"1 row: {said}"
+        )
 
 
 def execute_batch(
@@ -119,8 +139,13 @@ def execute_batch(
     if 0 < early <= EARLY_SECONDS:
         sleep(early)
     owner = me()
-    with kept(app, database, owner, clock, lost, time.monotonic()) as hold, Lane() as lane:
-        batch = _Batch(app, database, template, due, run, owner, clock, hold, lane, turn)
+    with (
+        kept(app, database, owner, clock, lost, time.monotonic()) as hold,
+        Lane() as lane,
+    ):
+        batch = _Batch(
+            app, database, template, due, run, owner, clock, hold, lane, turn
+        )
         try:
             return batch.work(sleep, told)
         except BaseException:
@@ -134,8 +159,17 @@ def record_batch(api: Api, run_id: str, ended: Ended) -> None:
     The ledger is the record of each row; should it come back from an older copy, this says what was done.
     """
     rows = [
-        {"row": e.row_key, "status": o.status, "outcome": o.outcome, "reason": o.message, "taskId": e.task_id}
-        for e, o in [*ended.failed, *((e, o) for e, o in ended.tasks if o.status != "error")]
+        {
+            "row": e.row_key,
+            "status": o.status,
+            "outcome": o.outcome,
+            "reason": o.message,
+            "taskId": e.task_id,
+        }
+        for e, o in [
+            *ended.failed,
+            *((e, o) for e, o in ended.tasks if o.status != "error"),
+        ]
     ]
     if not rows:
         return
@@ -163,12 +197,18 @@ class _Batch:
         self.run, self.owner, self.clock, self.hold = run, owner, clock, hold
         self.lane, self.turn = lane, turn
         self.waiting: deque[Entry] = deque()
-        self.twins: set[str] = set()  # those that have to ask for another task of their row and instant
+        self.twins: set[str] = (
+            set()
+        )  # those that have to ask for another task of their row and instant
         self.again: deque[tuple[datetime, Attempt]] = deque()
         self.claimed: Entry | None = None
         self.begun = False
-        self.transaction: RowTransaction | None = None  # of the rows: to ask a pool for each costs a round trip
-        self.asked = 0.0  # when the last claim was asked for, in seconds of the monotonic clock
+        self.transaction: RowTransaction | None = (
+            None  # of the rows: to ask a pool for each costs a round trip
+        )
+        self.asked = (
+            0.0  # when the last claim was asked for, in seconds of the monotonic clock
+        )
         self.ended = Ended()
 
     def work(self, sleep: Callable[[float], None], told: Told | None) -> Ended:
@@ -182,7 +222,13 @@ class _Batch:
                     self.waiting.clear()  # they are read again
             if outcome is not None and outcome.status == "error":
                 if attempt.again(outcome):
-                    self.again.append((self.clock() + timedelta(seconds=self.template.cfg.retryDelay), attempt))
+                    self.again.append(
+                        (
+                            self.clock()
+                            + timedelta(seconds=self.template.cfg.retryDelay),
+                            attempt,
+                        )
+                    )
                     continue
                 if not attempt.failed(outcome):
                     outcome = None
@@ -204,7 +250,11 @@ class _Batch:
 
     def _before(self) -> dict[str, int]:
         """What became of the rows of this flow run: somebody tries it again, and nothing had failed."""
-        query = select(entries.c.status, func.count()).where(*self._mine()).group_by(entries.c.status)
+        query = (
+            select(entries.c.status, func.count())
+            .where(*self._mine())
+            .group_by(entries.c.status)
+        )
         with self.app.engine(self.database).connect() as connection:
             return {status: number for status, number in connection.execute(query)}
 
@@ -248,12 +298,22 @@ class _Batch:
         waited = 0.0
         done: list[Entry] = []
         while True:
-            wait = self.turn() if self.turn and not self.ended.tasks and not self.again else None
+            wait = (
+                self.turn()
+                if self.turn and not self.ended.tasks and not self.again
+                else None
+            )
             full = Full("queue", wait.reason) if wait else None
             if full is None:
                 with self.app.engine(self.database).begin() as connection:
                     entry = self._claim(connection, done)
-                    full = limits.full(connection, self.app, self.template, entry, self.clock()) if entry else None
+                    full = (
+                        limits.full(
+                            connection, self.app, self.template, entry, self.clock()
+                        )
+                        if entry
+                        else None
+                    )
                     if full is not None:
                         connection.rollback()
                 if full is None:
@@ -269,7 +329,9 @@ class _Batch:
         if not self.again:  # these have a slot
             with self.app.engine(self.database).begin() as connection:
                 if not self.begun:
-                    claims.retry_batch(connection, self.template.fullName, self.due, self.run.id)
+                    claims.retry_batch(
+                        connection, self.template.fullName, self.due, self.run.id
+                    )
                 if limits.queue(connection, full, *self._mine()):
                     self.ended.queued = full.reason
         return None
@@ -277,15 +339,30 @@ class _Batch:
     def _done_already(self, done: list[Entry]) -> None:
         """Take up rows that another task has done for the same instant."""
         for entry in done:
-            self.ended.tasks.append((entry, Outcome("ended", "superseded", f"superseded: {DONE}")))
+            self.ended.tasks.append(
+                (entry, Outcome("ended", "superseded", f"superseded: {DONE}"))
+            )
             next_of_row(self.app, self.database, entry, self.clock())
 
     def _attempt(self, entry: Entry) -> Attempt:
-        self.transaction = self.transaction or RowTransaction(self.app.engine(self.database))
-        of = (self.app, self.database, self.template, entry, self.owner, self.clock, self.hold, self.lane)
+        self.transaction = self.transaction or RowTransaction(
+            self.app.engine(self.database)
+        )
+        of = (
+            self.app,
+            self.database,
+            self.template,
+            entry,
+            self.owner,
+            self.clock,
+            self.hold,
+            self.lane,
+        )
         return Attempt(*of, self._finish, self.transaction)
 
-    def _finish(self, connection: Connection, task_id: str, owner: str, **how: Any) -> bool:
+    def _finish(
+        self, connection: Connection, task_id: str, owner: str, **how: Any
+    ) -> bool:
         """End a task, and claim another row in the same commit; should it fail, this is undone with it."""
         if not self.waiting:
             self._look(connection)
@@ -317,10 +394,21 @@ class _Batch:
         while self.waiting:
             entry = self.waiting.popleft()
             run, now, self.asked = self.run.id, self.clock(), time.monotonic()
-            if entry.task_id in self.twins and (twin := claims.twin(connection, entry, now)) is not None:
+            if (
+                entry.task_id in self.twins
+                and (twin := claims.twin(connection, entry, now)) is not None
+            ):
                 done += [entry] if twin == "done" else []
                 continue  # one whose twin is at work gets another flow run
-            if claims.claim(connection, entry.task_id, self.owner, run, now, LEASE_SECONDS, in_batch=True):
+            if claims.claim(
+                connection,
+                entry.task_id,
+                self.owner,
+                run,
+                now,
+                LEASE_SECONDS,
+                in_batch=True,
+            ):
                 return self._ours(entry)
         return None
 
@@ -329,9 +417,13 @@ class _Batch:
         room = MOST - len(self.ended.tasks) - len(self.again)
         mine: ColumnElement[bool] = entries.c.flow_run_id == self.run.id
         status: ColumnElement[bool] = entries.c.status == "pending"
-        if not self.begun:  # what failed in this run before, and nothing that fails in it now
+        if (
+            not self.begun
+        ):  # what failed in this run before, and nothing that fails in it now
             status = or_(status, and_(entries.c.status == "error", mine))
-        if (self.due - self.clock()).total_seconds() <= EARLY_SECONDS:  # whoever names another instant has no rows
+        if (
+            self.due - self.clock()
+        ).total_seconds() <= EARLY_SECONDS:  # whoever names another instant has no rows
             mine = or_(mine, entries.c.flow_run_id.is_(None))
         query = select(entries, claims.has_twin().label("asks")).where(
             entries.c.template == self.template.fullName,
@@ -339,10 +431,14 @@ class _Batch:
             status,
             mine,
         )
-        found = connection.execute(query.order_by(entries.c.row_key).limit(max(0, room)))
+        found = connection.execute(
+            query.order_by(entries.c.row_key).limit(max(0, room))
+        )
         for entry in map(ledger.to_entry, found):
             if entry.__dict__.pop("asks"):
                 self.twins.add(entry.task_id)
             self.waiting.append(entry)
         if any(entry.status == "error" for entry in self.waiting):
-            claims.retry_batch(connection, self.template.fullName, self.due, self.run.id)
+            claims.retry_batch(
+                connection, self.template.fullName, self.due, self.run.id
+            )

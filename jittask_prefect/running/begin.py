@@ -9,22 +9,25 @@ from typing import Any
 
 from sqlalchemy import update
 
-from ..elements.app import DEFAULT, App
-from ..elements.types import Meta
-from ..errors import JittaskError
-from ..rows import claims, ledger, limits
-from ..rows.ending import FORCED
-from ..rows.keys import from_json
-from ..rows.ledger import Entry, entries
-from ..rows.limits import Full
-from ..rows.plan import DONE
-from ..rows.stuck import entry_of
-from .asked import belongs
-from .lease import LEASE_SECONDS, Clock
-from .task import after_return, next_of_row
-from .turn import Turn
+from jittask_prefect.elements.app import DEFAULT, App
+from jittask_prefect.elements.types import Meta
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import claims, ledger, limits
+from jittask_prefect.ledger.ending import FORCED
+from jittask_prefect.ledger.keys import from_json
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.limits import Full
+from jittask_prefect.rows.plan import DONE
+from jittask_prefect.rows.stuck import entry_of
+from jittask_prefect.running.lease import LEASE_SECONDS, Clock
+from jittask_prefect.running.order import Turn
+from jittask_prefect.running.parameters import belongs
+from jittask_prefect.running.task import after_return, next_of_row
 
-WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2  # for a slot, before a flow run is given up; between two looks
+WAIT_SECONDS, LOOK_SECONDS = (
+    3.0,
+    0.2,
+)  # for a slot, before a flow run is given up; between two looks
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,11 @@ def label_of(outcome: Outcome) -> str | None:
     """Why a flow run ends by itself without the function, for its label; None where the function ran, or was ended."""
     if outcome == TAKEN:
         return "taken"
-    return outcome.outcome if outcome.status == "ended" and outcome.outcome != "forced" else None
+    return (
+        outcome.outcome
+        if outcome.status == "ended" and outcome.outcome != "forced"
+        else None
+    )
 
 
 def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
@@ -69,7 +76,12 @@ def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
 
 
 def entered(
-    app: App, template: Meta, task_id: str | None, known: tuple[str, Entry] | None, run: Run, now: datetime
+    app: App,
+    template: Meta,
+    task_id: str | None,
+    known: tuple[str, Entry] | None,
+    run: Run,
+    now: datetime,
 ) -> tuple[str, Entry]:
     """The database and the ledger entry of an execution; one is made for a run of the schedule, or of a person.
 
@@ -90,7 +102,10 @@ def entered(
     entry = entry_of(template, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
         ledger.require(connection, "the app's database")
-        if not ledger.insert_once(connection, entries, entry.model_dump()) and ledger.find(connection, run.id) is None:
+        if (
+            not ledger.insert_once(connection, entries, entry.model_dump())
+            and ledger.find(connection, run.id) is None
+        ):
             # The unique identity is taken: another run has this occurrence. It stands in the records, apart.
             twin = entry.model_dump() | {
                 "nominal": None,
@@ -104,7 +119,9 @@ def entered(
     return DEFAULT, entry
 
 
-def put_off(app: App, name: str, task_id: str | None, run: Run, now: datetime, why: str) -> Outcome:
+def put_off(
+    app: App, name: str, task_id: str | None, run: Run, now: datetime, why: str
+) -> Outcome:
     """Have a task wait whose template, model or function cannot be read: it gets another flow run once it can.
 
     Args:
@@ -119,10 +136,19 @@ def put_off(app: App, name: str, task_id: str | None, run: Run, now: datetime, w
         try:
             entry = entry_of(app.template(name), run.id, run.due, True, now)
         except JittaskError:
-            entry = Entry(task_id=run.id, template=name, nominal=run.due, due=run.due, created=now, flow_run_id=run.id)
+            entry = Entry(
+                task_id=run.id,
+                template=name,
+                nominal=run.due,
+                due=run.due,
+                created=now,
+                flow_run_id=run.id,
+            )
         with app.engine().begin() as connection:
             ledger.require(connection, "the app's database")
-            ledger.insert_once(connection, entries, entry.model_dump() | {"dirty": True})
+            ledger.insert_once(
+                connection, entries, entry.model_dump() | {"dirty": True}
+            )
     return Outcome("ended", "skipped", broken(name, why))
 
 
@@ -163,15 +189,27 @@ def begin(
     task_id, engine, waited = entry.task_id, app.engine(database), 0.0
     twin: str | None = None
     while True:
-        wait = turn(database, template, entry) if turn is not None and entry.status == "pending" else None
+        wait = (
+            turn(database, template, entry)
+            if turn is not None and entry.status == "pending"
+            else None
+        )
         full = Full("queue", wait.reason) if wait else None
         if full is None:
             with engine.begin() as connection:
-                if entry.status == "pending" and (twin := claims.twin(connection, entry, clock())) == "done":
+                if (
+                    entry.status == "pending"
+                    and (twin := claims.twin(connection, entry, clock())) == "done"
+                ):
                     break
                 if twin == "busy":
-                    full = Full("queue", "another task of the row, due at the same instant, is at work")
-                elif not claims.claim(connection, task_id, owner, run.id, clock(), LEASE_SECONDS):
+                    full = Full(
+                        "queue",
+                        "another task of the row, due at the same instant, is at work",
+                    )
+                elif not claims.claim(
+                    connection, task_id, owner, run.id, clock(), LEASE_SECONDS
+                ):
                     return _not_run(ledger.find(connection, task_id), run.id)
                 full = full or limits.full(connection, app, template, entry, clock())
                 if full is None:
@@ -187,15 +225,23 @@ def begin(
             waited += LOOK_SECONDS
     if twin == "done" or full is None:
         with engine.begin() as connection:  # its flow run is this one, and ends now
-            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
+            connection.execute(
+                update(entries).where(entries.c.task_id == task_id).values(dirty=False)
+            )
         next_of_row(app, database, entry, clock())
         return Outcome("ended", "superseded", f"superseded: {DONE}")
     with engine.begin() as connection:
-        if full.overlap == "queue" and limits.queue(connection, full, entries.c.task_id == task_id):
+        if full.overlap == "queue" and limits.queue(
+            connection, full, entries.c.task_id == task_id
+        ):
             return Outcome("ended", "skipped", f"not run: queued: {full.reason}")
         why = f"not run: {full.reason}"
-        if ledger.close(connection, task_id, outcome="skipped", message=why, now=clock()):
-            connection.execute(update(entries).where(entries.c.task_id == task_id).values(dirty=False))
+        if ledger.close(
+            connection, task_id, outcome="skipped", message=why, now=clock()
+        ):
+            connection.execute(
+                update(entries).where(entries.c.task_id == task_id).values(dirty=False)
+            )
     if after_return(app, database, task_id):
         next_of_row(app, database, entry, clock())
     return Outcome("ended", "skipped", why)
@@ -207,13 +253,27 @@ def _not_run(found: Entry | None, run_id: str) -> Outcome:
     message = f" ({found.message})" if found and found.message else ""
     if found and found.status == "completed":
         if found.flow_run_id != run_id:
-            return Outcome("completed", "skipped", "nothing ran: the task was completed before")
+            return Outcome(
+                "completed", "skipped", "nothing ran: the task was completed before"
+            )
         result = None if found.result is None else from_json(found.result)
-        return Outcome("completed", "skipped", "nothing ran: this run has completed the task before", result)
+        return Outcome(
+            "completed",
+            "skipped",
+            "nothing ran: this run has completed the task before",
+            result,
+        )
     return Outcome("ended", "skipped", f"not run: the task is {status}{message}")
 
 
 def _end(app: App, database: str, task_id: str, now: datetime) -> None:
     with app.engine(database).begin() as connection:
-        ledger.close(connection, task_id, outcome="forced", message=REPLACED, now=now, within=ledger.OPEN)
+        ledger.close(
+            connection,
+            task_id,
+            outcome="forced",
+            message=REPLACED,
+            now=now,
+            within=ledger.OPEN,
+        )
     after_return(app, database, task_id)

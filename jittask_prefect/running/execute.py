@@ -15,25 +15,53 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from ..elements.app import App
-from ..elements.row_session import RowTransaction, row_session
-from ..elements.types import DateFieldType, Meta, Task
-from ..errors import JittaskError
-from ..rows import claims, ledger, scan
-from ..rows.keys import as_text
-from ..rows.ledger import Entry, entries
-from ..rows.plan import NOT_MET, stands
-from . import leaks
-from .asked import asked
-from .begin import TAKEN, Outcome, Run, begin, entered, locate, put_off
-from .lane import Lane
-from .lease import Clock, Hold, kept, me
-from .task import after_return, call, next_of_row, plan_next, task_of
-from .turn import Turn
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.row_session import RowTransaction, row_session
+from jittask_prefect.elements.types import DateFieldType, Meta, Task
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger.keys import as_text
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.rows import scan
+from jittask_prefect.rows.plan import NOT_MET, stands
+from jittask_prefect.running.attempt_thread import Lane
+from jittask_prefect.running.begin import (
+    TAKEN,
+    Outcome,
+    Run,
+    begin,
+    entered,
+    locate,
+    put_off,
+)
+from jittask_prefect.running.lease import Clock, Hold, kept, me
+from jittask_prefect.running.order import Turn
+from jittask_prefect.running.parameters import asked
+from jittask_prefect.running.task import (
+    after_return,
+    call,
+    next_of_row,
+    plan_next,
+    task_of,
+)
+from jittask_prefect.warm import leaks
 
-__all__ = ["Attempt", "Outcome", "Run", "after_return", "call", "execute", "locate", "me", "next_of_row", "task_of"]
+__all__ = [
+    "Attempt",
+    "Outcome",
+    "Run",
+    "after_return",
+    "call",
+    "execute",
+    "locate",
+    "me",
+    "next_of_row",
+    "task_of",
+]
 
-EARLY_SECONDS = 15.0  # the worker's prefetch and some; what is earlier somebody started by hand
+EARLY_SECONDS = (
+    15.0  # the worker's prefetch and some; what is earlier somebody started by hand
+)
 log = logging.getLogger("jittask")
 Finish = Callable[..., bool]
 
@@ -86,7 +114,9 @@ def execute(
     owner = me()
     template = asked(app, name, task_id).template
     known = locate(app, task_id) if task_id is not None else None
-    if task_id is not None or run.auto:  # a person who asks for a run is told at once, by its error
+    if (
+        task_id is not None or run.auto
+    ):  # a person who asks for a run is told at once, by its error
         why = app.broken(name, known[1].func_name if known else None)
         if why is not None:
             return put_off(app, name, task_id, run, clock(), why)
@@ -94,7 +124,9 @@ def execute(
     database, entry = entered(app, template, task_id, known, run, clock())
     early = (entry.due - clock()).total_seconds()
     if 0 < early <= EARLY_SECONDS:
-        sleep(early)  # Prefect starts runs up to half a second before their time; a task is never early
+        sleep(
+            early
+        )  # Prefect starts runs up to half a second before their time; a task is never early
     since = time.monotonic()
     begun = begin(app, database, template, entry, owner, run, clock, sleep, end, turn)
     if isinstance(begun, Outcome):
@@ -102,7 +134,9 @@ def execute(
     entry = begun
     with kept(app, database, owner, clock, lost, since) as hold, Lane() as lane:
         hold.on(entry.task_id)
-        outcome = _attempts(app, database, template, entry, owner, clock, sleep, hold, lane)
+        outcome = _attempts(
+            app, database, template, entry, owner, clock, sleep, hold, lane
+        )
         hold.off()
     after_return(app, database, entry.task_id)
     if outcome.status == "error":
@@ -164,7 +198,12 @@ class Attempt:
         finish: Finish = claims.finish,
         transaction: RowTransaction | None = None,
     ) -> None:
-        self.app, self.database, self.template, self.entry = app, database, template, entry
+        self.app, self.database, self.template, self.entry = (
+            app,
+            database,
+            template,
+            entry,
+        )
         self.owner, self.clock, self.hold, self._finish = owner, clock, hold, finish
         self.lane, self.shared, self.transaction = lane, transaction, transaction
         self.outcome: Outcome | None = None
@@ -183,7 +222,9 @@ class Attempt:
                     self.transaction.given_up = True
                 self._roll_back(self.lane.ident)
                 self.lane.leave()
-                return Outcome("error", "timeout", f"error: still running after {timeout:g} s")
+                return Outcome(
+                    "error", "timeout", f"error: still running after {timeout:g} s"
+                )
             done.wait()
         return self.outcome
 
@@ -199,9 +240,15 @@ class Attempt:
 
     def next(self) -> bool:
         """Count one attempt more; False: the task is no longer this execution's."""
-        mine = (entries.c.task_id == self.entry.task_id, entries.c.owner == self.owner, entries.c.status == "executing")
+        mine = (
+            entries.c.task_id == self.entry.task_id,
+            entries.c.owner == self.owner,
+            entries.c.status == "executing",
+        )
         with self.app.engine(self.database).begin() as connection:
-            if not connection.execute(update(entries).where(*mine).values(attempt=self.entry.attempt + 1)).rowcount:
+            if not connection.execute(
+                update(entries).where(*mine).values(attempt=self.entry.attempt + 1)
+            ).rowcount:
                 return False
         self.entry.attempt += 1
         return True
@@ -226,13 +273,21 @@ class Attempt:
         """Take the database away from a function that does not return, so that nothing of it commits or locks."""
         try:
             row: Any = self.transaction and self.transaction.raw.driver_connection
-            for raw in {id(one): one for one in (row, *leaks.of_thread(thread)) if one is not None}.values():
+            for raw in {
+                id(one): one
+                for one in (row, *leaks.of_thread(thread))
+                if one is not None
+            }.values():
                 # A driver that is waiting for an answer would keep the rollback waiting too (sqlite3, psycopg).
                 for name in ("interrupt", "cancel"):
                     getattr(raw, name, lambda: None)()
                 raw.rollback()
         except Exception as error:  # noqa: BLE001  drivers have errors of their own, and the function is at work meanwhile
-            log.warning("the transaction of %s could not be rolled back: %s", self.entry.task_id, error)
+            log.warning(
+                "the transaction of %s could not be rolled back: %s",
+                self.entry.task_id,
+                error,
+            )
 
     def _target(self) -> None:
         try:
@@ -241,7 +296,11 @@ class Attempt:
             self.outcome = None
         except BaseException as error:
             log.error("%s failed", self.template.fullName, exc_info=error)
-            self.outcome = Outcome("error", "failed", f"error: {type(error).__name__}: {_said(error)}"[:2000])
+            self.outcome = Outcome(
+                "error",
+                "failed",
+                f"error: {type(error).__name__}: {_said(error)}"[:2000],
+            )
 
     def finish(self, connection: Connection, outcome: Outcome) -> bool:
         """Write how the task ended; False: it is no longer this execution's."""
@@ -265,7 +324,9 @@ class Attempt:
         try:
             if entry.func_name is None and entry.nominal is not None:
                 self._recheck_scheduled()
-            outcome = Outcome("completed", "completed", "", call(template, self._task()))
+            outcome = Outcome(
+                "completed", "completed", "", call(template, self._task())
+            )
         except Ended as end:
             outcome = Outcome("ended", end.outcome, end.message)
         with self._settle(), self.app.engine(self.database).begin() as connection:
@@ -286,11 +347,18 @@ class Attempt:
 
     def _missed(self, series: Any) -> None:
         missed, now = self.template.cfg.missed, self.clock()
-        known = max(self.entry.due, self.entry.created) if self.entry.row_key else self.entry.due
+        known = (
+            max(self.entry.due, self.entry.created)
+            if self.entry.row_key
+            else self.entry.due
+        )
         if now - known <= timedelta(seconds=missed.grace) or self.entry.attempt > 1:
             return
         if missed.policy == "none":
-            raise Ended("missed", f"missed: {(now - known).total_seconds():.0f} s late, and missed.policy is none")
+            raise Ended(
+                "missed",
+                f"missed: {(now - known).total_seconds():.0f} s late, and missed.policy is none",
+            )
         later = series.next(self.entry.due)
         if missed.policy == "latest" and later is not None and later.due <= now:
             raise Ended("missed", "missed: a later occurrence is due too")
@@ -304,7 +372,9 @@ class Attempt:
             try:
                 row = scan.load(session, template, entry.row_key)
                 self._recheck_row(template, row)
-                outcome = Outcome("completed", "completed", "", call(template, self._task(row)))
+                outcome = Outcome(
+                    "completed", "completed", "", call(template, self._task(row))
+                )
             except Ended as end:
                 moved = end.moved
                 outcome = Outcome("ended", end.outcome, end.message)
@@ -313,12 +383,25 @@ class Attempt:
                 if not self.finish(session.connection(), outcome):
                     raise RefusedError
                 if outcome.outcome == "superseded":
-                    of = self.app.row_templates(template.model_name) if row is None else [template]
+                    of = (
+                        self.app.row_templates(template.model_name)
+                        if row is None
+                        else [template]
+                    )
                     rows = [(each.fullName, entry.row_key) for each in of]
-                    (ledger.end_lives if row is None else ledger.look_again)(session.connection(), rows)
+                    (ledger.end_lives if row is None else ledger.look_again)(
+                        session.connection(), rows
+                    )
                 if moved or template.timer.cfg.repeat.repeat_type != "normal":
                     # A date that the function itself has changed its save has planned.
-                    plan_next(self.app, session, template, entry.row_key, self.clock(), moved=moved)
+                    plan_next(
+                        self.app,
+                        session,
+                        template,
+                        entry.row_key,
+                        self.clock(),
+                        moved=moved,
+                    )
                 session.finish()
         return outcome
 
@@ -328,11 +411,17 @@ class Attempt:
         if not template.enable:
             raise Ended("superseded", "ended: the task is disabled")
         series = template.series(row)
-        if series is None or not template.filter.matches(row, self.clock(), template.timer.zone):
+        if series is None or not template.filter.matches(
+            row, self.clock(), template.timer.zone
+        ):
             raise Ended("superseded", f"superseded: {NOT_MET}")
         if not stands(self.entry, series):
             # A change that no hook saw: what the row's date has become is planned now.
-            raise Ended("superseded", "superseded: the row's date is another one now", moved=True)
+            raise Ended(
+                "superseded",
+                "superseded: the row's date is another one now",
+                moved=True,
+            )
         self._missed(series)
 
 

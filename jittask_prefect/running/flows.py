@@ -27,31 +27,40 @@ from prefect.states import Cancelled, Completed, Failed
 from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
-from .. import clock, rolling, statistics
-from ..dialogs import flows as dialogs
-from ..elements.app import _LOG, DEFAULT, App, use_app
-from ..elements.types import DateFieldType, Meta
-from ..errors import JittaskError, PrefectApiError
-from ..prefect_api import BY_HAND, Api
-from ..prefect_server import connect
-from ..rows import ledger, limits, sync
-from ..rows.ending import DIED
-from ..rows.handover import hand_over
-from ..rows.keys import to_json
-from ..rows.ledger import Entry, entries
-from ..rows.plan import Report
-from ..rows.stuck import SYNC, end_left, enter
-from . import forced, wire
-from .asked import Refusals, asked
-from .batch import execute_batch, record_batch
-from .begin import REPLACED, TAKEN, Outcome, Run, label_of
-from .execute import execute, locate, me
-from .task import after_return, next_of_row
-from .turn import Wait, look, of_batch, of_task
+from jittask_prefect.deploying import renew
+from jittask_prefect.dialogs import flows as dialogs
+from jittask_prefect.elements.app import _LOG, DEFAULT, App, use_app
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.ledger import ledger, limits
+from jittask_prefect.ledger.ending import DIED
+from jittask_prefect.ledger.keys import to_json
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import BY_HAND, Api
+from jittask_prefect.records import template_pages
+from jittask_prefect.rows import sync
+from jittask_prefect.rows.handover import hand_over
+from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.stuck import SYNC, end_left, enter
+from jittask_prefect.running import forced
+from jittask_prefect.running.batch import execute_batch, record_batch
+from jittask_prefect.running.begin import REPLACED, TAKEN, Outcome, Run, label_of
+from jittask_prefect.running.execute import execute, locate, me
+from jittask_prefect.running.order import Wait, look, of_batch, of_task
+from jittask_prefect.running.parameters import Refusals, asked
+from jittask_prefect.running.task import after_return, next_of_row
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.selection import connect
+from jittask_prefect.warm import pipe_messages
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
-_RUN = {"id", "parameters", "auto_scheduled", "expected_start_time"}  # what the ledger keeps of a run
+_RUN = {
+    "id",
+    "parameters",
+    "auto_scheduled",
+    "expected_start_time",
+}  # what the ledger keeps of a run
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
@@ -75,7 +84,9 @@ class _ToRun(logging.Handler):
 
 
 def _type_flow(app: App, name: str) -> AnyFlow:
-    async def run(template: str = "", taskId: str | None = None, due: str | None = None) -> State[Any]:
+    async def run(
+        template: str = "", taskId: str | None = None, due: str | None = None
+    ) -> State[Any]:
         """Run one task of a template of this Type, or a batch: those of its rows that are due at an instant."""
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
@@ -86,10 +97,23 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         try:
             of_what = await asyncio.to_thread(asked, app, template, taskId, due)
             if of_what.due is not None:
-                return await asyncio.to_thread(_run_batch, app, template, of_what.due, this)
-            lost, end = partial(_leave, _say_ended, app, this.id), partial(_replace, app)
+                return await asyncio.to_thread(
+                    _run_batch, app, template, of_what.due, this
+                )
+            lost, end = (
+                partial(_leave, _say_ended, app, this.id),
+                partial(_replace, app),
+            )
             outcome = await asyncio.to_thread(
-                execute, app, template, taskId, this, clock.now, lost=lost, end=end, turn=partial(_turn, app)
+                execute,
+                app,
+                template,
+                taskId,
+                this,
+                clock.now,
+                lost=lost,
+                end=end,
+                turn=partial(_turn, app),
             )
             await asyncio.to_thread(_make_way, app, template)
         except Refusals as error:
@@ -97,7 +121,9 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             await asyncio.to_thread(_mark, app, this.id, "refused")
             return Failed(message=f"not run: {error}")
         except Exception:
-            await asyncio.to_thread(_mark, app, this.id, "exception")  # of ours: the function's own is an outcome
+            await asyncio.to_thread(
+                _mark, app, this.id, "exception"
+            )  # of ours: the function's own is an outcome
             raise
         except asyncio.CancelledError:
             # SIGTERM: Prefect's worker ends this run, or itself. The function's thread would keep the process alive.
@@ -125,7 +151,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         on_crashed=[_on_end(app, "died", DIED)],
     )
     done = made(run)
-    setattr(done, wire.ENDED, partial(_ended, app))
+    setattr(done, pipe_messages.ENDED, partial(_ended, app))
     return done
 
 
@@ -150,7 +176,11 @@ def _turn(app: App, database: str, template: Meta, entry: Entry) -> Wait | None:
 
 def _turn_of_batch(app: App, name: str, due: datetime) -> Wait | None:
     template = app.template(name)
-    database = app.database_of(template.model_name) if isinstance(template, DateFieldType) else DEFAULT
+    database = (
+        app.database_of(template.model_name)
+        if isinstance(template, DateFieldType)
+        else DEFAULT
+    )
     return look(template, due, of_batch(app, database, template, due), clock.now())
 
 
@@ -166,11 +196,15 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
             try:
                 _row_named(name)(outcome, return_state=True)
             except Exception as error:  # noqa: BLE001  of Prefect's engine; the ledger is the record, this only shows it
-                log.warning("%s has no task run: %s: %s", name, type(error).__name__, error)
+                log.warning(
+                    "%s has no task run: %s: %s", name, type(error).__name__, error
+                )
 
     lost = partial(_leave, _say_row_ended, app, this.id)
     turn = partial(_turn_of_batch, app, template, due)
-    ended = execute_batch(app, template, due, this, clock.now, lost=lost, told=told, turn=turn)
+    ended = execute_batch(
+        app, template, due, this, clock.now, lost=lost, told=told, turn=turn
+    )
     record_batch(connect(app.path), this.id, ended)
     _make_way(app, template)
     if not ended.tasks:
@@ -179,7 +213,11 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
         return Failed(message=str(ended))
     if ended.done:
         return Completed(message=str(ended))
-    _mark(app, this.id, "broken" if ended.broken else "queued" if ended.queued else "skipped")
+    _mark(
+        app,
+        this.id,
+        "broken" if ended.broken else "queued" if ended.queued else "skipped",
+    )
     return Cancelled(message=str(ended))
 
 
@@ -194,7 +232,9 @@ def _make_way(app: App, template: str) -> None:
     """After an execution: those that wait for its slot are handed over."""
     try:
         of = app.template(template)
-        database = app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
+        database = (
+            app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
+        )
         with app.engine(database).connect() as connection:
             if not limits.waiting(connection, clock.now()):
                 return
@@ -240,7 +280,10 @@ def _run_name(app: App) -> Callable[[], str]:
             named = app.template(template)
         except JittaskError:
             return str(runtime.name)  # it does not load: the flow says so
-        return sync.plain(named.title) + f" · {_due(of).astimezone(named.timer.zone):%Y-%m-%d %H:%M}"
+        return (
+            sync.plain(named.title)
+            + f" · {_due(of).astimezone(named.timer.zone):%Y-%m-%d %H:%M}"
+        )
 
     return name
 
@@ -279,10 +322,15 @@ def _say_ended(app: App, run_id: str) -> None:
 
 def _say_row_ended(app: App, run_id: str) -> None:
     """A row of a batch was ended while it was at work: the others go on in another run, unless all were ended."""
-    if ((connect(app.path).run(run_id) or {}).get("state") or {}).get("type") in ("CANCELLING", "CANCELLED"):
+    if ((connect(app.path).run(run_id) or {}).get("state") or {}).get("type") in (
+        "CANCELLING",
+        "CANCELLED",
+    ):
         _say_terminated(app, run_id)
         return
-    message = "a row of it was ended while it was at work: the others go on in another run"
+    message = (
+        "a row of it was ended while it was at work: the others go on in another run"
+    )
     connect(app.path).set_state(run_id, "CRASHED", message=message, force=True)
     record_end(app, run_id, "died", DIED, clock.now())
 
@@ -310,7 +358,11 @@ def _ended(app: App, run_id: str) -> str | None:
     except SQLAlchemyError as error:
         log.warning("not known whether run %s was ended: %s", run_id, error)
     messages = [entry.message for entry in found if entry.outcome == "forced"]
-    return messages[0] if messages and not any(entry.status in ledger.OPEN for entry in found) else None
+    return (
+        messages[0]
+        if messages and not any(entry.status in ledger.OPEN for entry in found)
+        else None
+    )
 
 
 def _on_end(app: App, outcome: str, message: str) -> Any:
@@ -319,13 +371,25 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
     def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         # By the run, not the task: a task that was taken up again belongs to another run by now.
         # Without the state: where the process was told to end, it holds an exception.
-        record_end(app, str(flow_run.id), outcome, message, clock.now(), flow_run.model_dump(mode="json", include=_RUN))
+        record_end(
+            app,
+            str(flow_run.id),
+            outcome,
+            message,
+            clock.now(),
+            flow_run.model_dump(mode="json", include=_RUN),
+        )
 
     return hook
 
 
 def record_end(
-    app: App, run_id: str, outcome: str, message: str, now: datetime, run: Mapping[str, Any] | None = None
+    app: App,
+    run_id: str,
+    outcome: str,
+    message: str,
+    now: datetime,
+    run: Mapping[str, Any] | None = None,
 ) -> None:
     """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
@@ -338,7 +402,11 @@ def record_end(
             found = ledger.of_run(connection, run_id)
             unknown = unknown and not found
             if outcome == "died":
-                waits = (entries.c.flow_run_id == run_id, entries.c.status == "pending", entries.c.batch.is_not(None))
+                waits = (
+                    entries.c.flow_run_id == run_id,
+                    entries.c.status == "pending",
+                    entries.c.batch.is_not(None),
+                )
                 connection.execute(update(entries).where(*waits).values(dirty=True))
         for entry in found:
             _record_end(app, database, entry, outcome, message, now)
@@ -346,7 +414,9 @@ def record_end(
         enter(app, run, now)
 
 
-def _record_end(app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime) -> None:
+def _record_end(
+    app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime
+) -> None:
     if outcome == "died":
         try:
             retries = app.template(entry.template).cfg.retries
@@ -354,9 +424,16 @@ def _record_end(app: App, database: str, entry: Entry, outcome: str, message: st
             return  # a sync does it once the template loads
         with app.engine(database).begin() as connection:
             again = update(entries).where(
-                entries.c.task_id == entry.task_id, entries.c.status == "executing", entries.c.attempt <= retries
+                entries.c.task_id == entry.task_id,
+                entries.c.status == "executing",
+                entries.c.attempt <= retries,
             )
-            values = {"status": "pending", "owner": None, "lease_until": None, "dirty": True}
+            values = {
+                "status": "pending",
+                "owner": None,
+                "lease_until": None,
+                "dirty": True,
+            }
             if entry.batch is None:
                 values["flow_run_id"] = None
             if connection.execute(again.values(**values)).rowcount:
@@ -364,10 +441,19 @@ def _record_end(app: App, database: str, entry: Entry, outcome: str, message: st
     status = "error" if outcome == "died" else "ended"
     within = ("executing",) if outcome == "died" else ("pending", "executing")
     with app.engine(database).begin() as connection:
-        about: dict[str, Any] = {"outcome": outcome, "message": message, "now": now, "status": status}
+        about: dict[str, Any] = {
+            "outcome": outcome,
+            "message": message,
+            "now": now,
+            "status": status,
+        }
         closed = ledger.close(connection, entry.task_id, within=within, **about)
         if closed:
-            connection.execute(update(entries).where(entries.c.task_id == entry.task_id).values(dirty=False))
+            connection.execute(
+                update(entries)
+                .where(entries.c.task_id == entry.task_id)
+                .values(dirty=False)
+            )
         found = ledger.find(connection, entry.task_id)
     if not closed and found is not None and found.status == "ended":
         return  # who has ended it goes on with it, and may kill this process at any moment
@@ -381,7 +467,9 @@ def _sync_flow(app: App) -> AnyFlow:
         logger = get_run_logger()
         token = _LOG.set(logger)
         try:
-            await asyncio.to_thread(drop_late_syncs, app, connect(app.path), clock.now())
+            await asyncio.to_thread(
+                drop_late_syncs, app, connect(app.path), clock.now()
+            )
             context = FlowRunContext.get()
             this = str(context.flow_run.id) if context and context.flow_run else None
             report = await asyncio.to_thread(run_sync, app, clock.now(), this=this)
@@ -397,7 +485,11 @@ def _sync_flow(app: App) -> AnyFlow:
         if changed:
             logger.info("plan: %s", json.dumps(changed, ensure_ascii=False))
         said = f"{report.created} runs made, {report.ended} ended, {len(report.problems)} problems"
-        more = f", {len(report.deployments)} changes to deployments" if report.deployments else ""
+        more = (
+            f", {len(report.deployments)} changes to deployments"
+            if report.deployments
+            else ""
+        )
         return Completed(message=said + more)
 
     def name() -> str:
@@ -405,7 +497,11 @@ def _sync_flow(app: App) -> AnyFlow:
         due = _due(context.flow_run) if context and context.flow_run else clock.now()
         return f"sync · {due.astimezone(app.zone):%Y-%m-%d %H:%M}"
 
-    options: dict[str, Any] = {"validate_parameters": False, "persist_result": False, "result_storage": _storage()}
+    options: dict[str, Any] = {
+        "validate_parameters": False,
+        "persist_result": False,
+        "result_storage": _storage(),
+    }
     return flow(name=SYNC, flow_run_name=name, **options)(jittask_sync)
 
 
@@ -427,14 +523,21 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     if found is None:
         return 0
     late = (now - timedelta(seconds=LATE_SECONDS)).isoformat()
-    waiting = {"deployment_id": {"any_": [found["id"]]}, "state": {"type": {"any_": ["SCHEDULED"]}}}
+    waiting = {
+        "deployment_id": {"any_": [found["id"]]},
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+    }
     runs = api.runs(flow_runs=waiting | {"expected_start_time": {"before_": late}})
     for run in runs:
-        api.set_state(run["id"], "CANCELLED", message="a later sync does its work", force=True)
+        api.set_state(
+            run["id"], "CANCELLED", message="a later sync does its work", force=True
+        )
     return len(runs)
 
 
-def run_sync(app: App, now: datetime, since: datetime | None = None, *, this: str | None = None) -> sync.Report | None:
+def run_sync(
+    app: App, now: datetime, since: datetime | None = None, *, this: str | None = None
+) -> sync.Report | None:
     """One sync against the app's Prefect, with what follows for tasks whose worker died; then deployments roll on.
 
     Args:
@@ -453,9 +556,11 @@ def run_sync(app: App, now: datetime, since: datetime | None = None, *, this: st
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)
         end_left(app, api, dialogs.NAMES, now, this)
-        report.deployments = [str(change) for change in rolling.roll(app, api, clock.now())]
+        report.deployments = [
+            str(change) for change in renew.roll(app, api, clock.now())
+        ]
         try:
-            statistics.keep(app, api, clock.now())
+            template_pages.keep(app, api, clock.now())
         except PrefectApiError as error:  # the sync has done its work
             log.warning("the pages of statistics are left to the next sync: %s", error)
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 
-from ..elements.app import App
-from ..errors import PrefectApiError, UnknownTask
-from ..prefect_api import Api
-from ..rows import ledger
-from ..rows.handover import hand_over
-from ..rows.ledger import Entry
-from ..rows.plan import Report
-from . import stop
-from .lease import Clock
-from .task import after_return, next_of_row
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import PrefectApiError, UnknownTask
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.rows.handover import hand_over
+from jittask_prefect.rows.plan import Report
+from jittask_prefect.running import stop
+from jittask_prefect.running.lease import Clock
+from jittask_prefect.running.task import after_return, next_of_row
 
 log = logging.getLogger("jittask")
 
 
-def end(app: App, api: Api, database: str, entry: Entry, message: str, clock: Clock) -> tuple[str, bool]:
+def end(
+    app: App, api: Api, database: str, entry: Entry, message: str, clock: Clock
+) -> tuple[str, bool]:
     """End a task, with what follows: `afterReturn`, and the next occurrence of its row.
 
     Args:
@@ -49,14 +51,23 @@ def end(app: App, api: Api, database: str, entry: Entry, message: str, clock: Cl
     # The process may have been faster: told to end by Prefect, it has written so itself. Or its function had returned,
     # and it lives on.
     if entry.status == "executing" and ended.outcome == "forced":
-        stop.await_gone(app, database, api, entry, clock, message, closed=changed, away=away)
+        stop.await_gone(
+            app, database, api, entry, clock, message, closed=changed, away=away
+        )
         changed = True
     if changed:
         after_return(app, database, entry.task_id)
         next_of_row(app, database, entry, clock())
         if not away:
             try:
-                hand_over(app, database, api, clock(), Report(), rows=[(entry.template, entry.row_key)])
+                hand_over(
+                    app,
+                    database,
+                    api,
+                    clock(),
+                    Report(),
+                    rows=[(entry.template, entry.row_key)],
+                )
             except PrefectApiError as error:
                 log.warning("left to the next sync: %s", error)
     return ended.status, changed

@@ -23,16 +23,21 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..elements.app import App
-from ..rows import claims
-from .lane import Lane
+from jittask_prefect.elements.app import App
+from jittask_prefect.ledger import claims
+from jittask_prefect.running.attempt_thread import Lane
 
 LEASE_SECONDS = 25.0
 LOOK_SECONDS = 1.0
 RENEW_SECONDS = 5.0
 ANSWER_SECONDS = 4.0  # what the database has for an answer before it is asked again, on another connection
 HOLDS_SECONDS = 20.0  # since the last renewal: what is left of the lease is for the process to leave
-KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+KEEP_ALIVE = {
+    "TCP_KEEPIDLE": 5,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 10_000,
+}
 log = logging.getLogger("jittask")
 Clock = Callable[[], datetime]
 
@@ -76,7 +81,12 @@ class Hold:
 
 @contextmanager
 def kept(
-    app: App, database: str, owner: str, clock: Clock, lost: Callable[[], None] | None, since: float
+    app: App,
+    database: str,
+    owner: str,
+    clock: Clock,
+    lost: Callable[[], None] | None,
+    since: float,
 ) -> Iterator[Hold]:
     """Renew the leases of an owner while it executes, and notice when what it is at was ended, or may have been.
 
@@ -104,7 +114,9 @@ def kept(
             if look.mine is None and not look.lite:
                 mine = time.monotonic() - hold.renewed < HOLDS_SECONDS
             with hold.gate:
-                gone_on = stop.is_set() or hold.settling.is_set() or hold.task_id != task_id
+                gone_on = (
+                    stop.is_set() or hold.settling.is_set() or hold.task_id != task_id
+                )
                 hold.lost = not mine and not gone_on and lost is not None
             if hold.lost and lost is not None:
                 try:
@@ -124,12 +136,16 @@ def kept(
         thread.join(timeout=2)
 
 
-def _answered(done: threading.Event, stop: threading.Event, look: _Look, hold: Hold) -> bool:
+def _answered(
+    done: threading.Event, stop: threading.Event, look: _Look, hold: Hold
+) -> bool:
     """Wait for an answer, not beyond the time at which the process must leave."""
     if not look.lite:
         left = hold.renewed + HOLDS_SECONDS - time.monotonic()
         return done.wait(max(LOOK_SECONDS, min(ANSWER_SECONDS, left)))
-    while not done.wait(LOOK_SECONDS):  # a file answers, once whoever writes lets others through
+    while not done.wait(
+        LOOK_SECONDS
+    ):  # a file answers, once whoever writes lets others through
         if stop.is_set():
             return False
     return True
@@ -143,7 +159,9 @@ class _Look:
         lite: SQLite: the function's own transaction holds the lock, which also keeps everybody else out.
     """
 
-    def __init__(self, app: App, database: str, owner: str, clock: Clock, hold: Hold) -> None:
+    def __init__(
+        self, app: App, database: str, owner: str, clock: Clock, hold: Hold
+    ) -> None:
         self.engine = app.engine_of_leases(database)
         self.owner, self.clock, self.hold = owner, clock, hold
         self.lite = self.engine.dialect.name == "sqlite"
@@ -165,8 +183,13 @@ class _Look:
             with self._connection.begin():
                 renews = now - self.hold.renewed >= RENEW_SECONDS
                 if renews:
-                    claims.renew(self._connection, self.owner, self.clock(), LEASE_SECONDS)
-                mine = task_id is None or claims.owner_of(self._connection, task_id) == self.owner
+                    claims.renew(
+                        self._connection, self.owner, self.clock(), LEASE_SECONDS
+                    )
+                mine = (
+                    task_id is None
+                    or claims.owner_of(self._connection, task_id) == self.owner
+                )
             if renews:
                 self.hold.renewed = max(self.hold.renewed, now)
             self.mine = mine
@@ -174,7 +197,9 @@ class _Look:
             log.debug("lease of %s not renewed: %s", task_id, error)
             self.close()
         except Exception as error:  # noqa: BLE001  a connection that was cut raises anything
-            log.warning("lease of %s not renewed: %s: %s", task_id, type(error).__name__, error)
+            log.warning(
+                "lease of %s not renewed: %s: %s", task_id, type(error).__name__, error
+            )
             self.close()
 
     def close(self) -> None:
@@ -195,7 +220,11 @@ class _Look:
 def _socket(raw: Any) -> socket.socket | None:
     """A copy of the socket of a driver's connection, where the driver shows it."""
     try:
-        return socket.socket(fileno=os.dup(raw.fileno() if hasattr(raw, "fileno") else raw._sock.fileno()))
+        return socket.socket(
+            fileno=os.dup(
+                raw.fileno() if hasattr(raw, "fileno") else raw._sock.fileno()
+            )
+        )
     except Exception as error:  # noqa: BLE001  no connection, a closed one, or a driver that hides it
         log.debug("no socket of %r: %s", raw, error)
         return None

@@ -24,20 +24,24 @@ from typing import Any
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
-from ..elements.app import App
-from ..errors import JittaskError, PrefectApiError
-from ..prefect_api import TERMINAL, Api
-from ..processes import process_of
-from ..rows import ledger
-from ..rows.ending import FORCED, by_itself
-from ..rows.ledger import Entry, entries
-from .lease import Clock
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ending import FORCED, by_itself
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.running.lease import Clock
+from jittask_prefect.server.processes import process_of
 
-END_SECONDS = 40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
+END_SECONDS = (
+    40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
+)
 ASK_SECONDS = 2.0  # what Prefect has for an answer before the ledger goes first
-KILL_SECONDS = 1.5  # what a process and its worker have for the end before it is killed from here
+KILL_SECONDS = (
+    1.5  # what a process and its worker have for the end before it is killed from here
+)
 LOCKED_MS = 2000  # how long SQLite is waited for before the process that may have it locked is killed
-CHILD = b"jittask_prefect.running.child"
+CHILD = b"jittask_prefect.warm.child"
 log = logging.getLogger("jittask")
 
 
@@ -56,18 +60,30 @@ def _answer(call: Callable[[], Any]) -> tuple[Any, bool]:
         except PrefectApiError as error:
             log.warning("a task's end is left to the ledger: %s", error)
 
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="jittask-ask", daemon=True)
+    thread = threading.Thread(
+        target=copy_context().run, args=(work,), name="jittask-ask", daemon=True
+    )
     thread.start()
     thread.join(ASK_SECONDS)
     return (answered[0], True) if answered else (None, False)
 
 
-def close(app: App, database: str, tasks: Sequence[Entry], message: str, clock: Clock) -> list[Entry]:
+def close(
+    app: App, database: str, tasks: Sequence[Entry], message: str, clock: Clock
+) -> list[Entry]:
     """Close tasks in the ledger, in one commit; those that were as they are given: one may have begun meanwhile."""
 
     def work(connection: Connection) -> list[Entry]:
-        about: dict[str, Any] = {"outcome": "forced", "message": message, "now": clock()}
-        return [task for task in tasks if ledger.close(connection, task.task_id, within=(task.status,), **about)]
+        about: dict[str, Any] = {
+            "outcome": "forced",
+            "message": message,
+            "now": clock(),
+        }
+        return [
+            task
+            for task in tasks
+            if ledger.close(connection, task.task_id, within=(task.status,), **about)
+        ]
 
     engine = app.engine(database)
     executing = [task for task in tasks if task.status == "executing"]
@@ -81,7 +97,11 @@ def close(app: App, database: str, tasks: Sequence[Entry], message: str, clock: 
                 return closed
             except OperationalError as error:
                 connection.rollback()
-                log.warning("%s: killed is what may have it so, task %s", error.orig, executing[0].task_id)
+                log.warning(
+                    "%s: killed is what may have it so, task %s",
+                    error.orig,
+                    executing[0].task_id,
+                )
                 for task in executing:
                     kill(task, clock())
             finally:
@@ -121,9 +141,15 @@ def await_gone(
     begun = time.monotonic()
     while (passed := time.monotonic() - begun) < END_SECONDS:
         here = at_work(entry)
-        run, known = (None, False) if away else _answer(partial(api.run, entry.flow_run_id))
+        run, known = (
+            (None, False) if away else _answer(partial(api.run, entry.flow_run_id))
+        )
         away = away or (not known and (here is not None or entry.owner is None))
-        if known and here is not True and (run is None or run.get("state_type") in TERMINAL):
+        if (
+            known
+            and here is not True
+            and (run is None or run.get("state_type") in TERMINAL)
+        ):
             return
         if here is True:
             if _went_on(app, database, entry, run):
@@ -135,8 +161,14 @@ def await_gone(
                 _cancelled(api, entry.flow_run_id, message)
             return
         time.sleep(0.2)
-    what = f"its process ({entry.owner})" if entry.owner else f"its flow run {entry.flow_run_id}"
-    raise JittaskError(f"task {entry.task_id} is ended, but {what} was still there after {END_SECONDS:g} s")
+    what = (
+        f"its process ({entry.owner})"
+        if entry.owner
+        else f"its flow run {entry.flow_run_id}"
+    )
+    raise JittaskError(
+        f"task {entry.task_id} is ended, but {what} was still there after {END_SECONDS:g} s"
+    )
 
 
 def _cancelled(api: Api, run_id: str, message: str) -> None:
@@ -148,7 +180,11 @@ def _cancelled(api: Api, run_id: str, message: str) -> None:
 
 def _never_begun(entry: Entry, run: Any) -> bool:
     """Whether nobody has begun it, also as far as Prefect can tell; the ledger lets nobody begin it any more."""
-    waits = run is None or run.get("state_type") in ("SCHEDULED", "PENDING", "CANCELLING")
+    waits = run is None or run.get("state_type") in (
+        "SCHEDULED",
+        "PENDING",
+        "CANCELLING",
+    )
     return entry.batch is None and entry.owner is None and waits
 
 
@@ -157,12 +193,19 @@ def _went_on(app: App, database: str, entry: Entry, run: Any) -> bool:
     if run is not None and run.get("state_type") in TERMINAL:
         kind = run["state_type"]
         # Cancelled by others, or Crashed: what a process says that is about to leave.
-        return kind in ("COMPLETED", "FAILED") or (kind == "CANCELLED" and by_itself(run))
+        return kind in ("COMPLETED", "FAILED") or (
+            kind == "CANCELLED" and by_itself(run)
+        )
     if entry.batch is None:
         return False
-    later = (entries.c.flow_run_id == entry.flow_run_id, entries.c.task_id != entry.task_id)
+    later = (
+        entries.c.flow_run_id == entry.flow_run_id,
+        entries.c.task_id != entry.task_id,
+    )
     with app.engine(database).connect() as connection:
-        query = select(entries.c.task_id).where(*later, entries.c.started > entry.started)
+        query = select(entries.c.task_id).where(
+            *later, entries.c.started > entry.started
+        )
         return connection.execute(query.limit(1)).first() is not None
 
 
@@ -188,12 +231,20 @@ def kill(entry: Entry, now: datetime) -> None:
     Another process is left to its own worker, and so is one that began later than the task: it has an old one's pid.
     """
     pid = _pid(entry)
-    if pid is None or pid == os.getpid() or sys.platform != "linux" or entry.started is None:
+    if (
+        pid is None
+        or pid == os.getpid()
+        or sys.platform != "linux"
+        or entry.started is None
+    ):
         return
     found = process_of(pid)
     if found is None or found.dead or found.session != pid:
         return
-    if time.clock_gettime(time.CLOCK_BOOTTIME) - found.started < (now - entry.started).total_seconds():
+    if (
+        time.clock_gettime(time.CLOCK_BOOTTIME) - found.started
+        < (now - entry.started).total_seconds()
+    ):
         return
     try:
         if CHILD in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
@@ -208,4 +259,8 @@ def _pid(entry: Entry) -> int | None:
 
 
 def _lease_over(entry: Entry, now: datetime) -> bool:
-    return entry.owner is not None and entry.lease_until is not None and entry.lease_until < now
+    return (
+        entry.owner is not None
+        and entry.lease_until is not None
+        and entry.lease_until < now
+    )

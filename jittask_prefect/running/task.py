@@ -14,26 +14,46 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from ..elements.app import App
-from ..elements.types import DateFieldType, Meta, Task
-from ..errors import JittaskError
-from ..rows import claims, hooks, ledger, scan
-from ..rows.keys import from_json
-from ..rows.ledger import Entry
-from ..rows.plan import Action
-from . import leaks
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import DateFieldType, Meta, Task
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger.keys import from_json
+from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.rows import hooks, scan
+from jittask_prefect.rows.plan import Action
+from jittask_prefect.warm import leaks
 
 log = logging.getLogger("jittask")
 
 
 def task_of(
-    app: App, template: Meta, entry: Entry, row: Any = None, status: str = "executing", result: Any = None
+    app: App,
+    template: Meta,
+    entry: Entry,
+    row: Any = None,
+    status: str = "executing",
+    result: Any = None,
 ) -> Task:
     """The `task` that the methods of a Type see."""
-    arguments = json.loads(entry.arg_dict) if entry.arg_dict else dict(template.cfg.argDict)
+    arguments = (
+        json.loads(entry.arg_dict) if entry.arg_dict else dict(template.cfg.argDict)
+    )
     due = entry.due.astimezone(template.timer.zone)
-    shown = entry.flow_run_id if not entry.row_key and entry.flow_run_id else entry.task_id
-    return Task(shown, template.fullName, template.taskType, arguments, due, status, row, result, entry.func_name)
+    shown = (
+        entry.flow_run_id if not entry.row_key and entry.flow_run_id else entry.task_id
+    )
+    return Task(
+        shown,
+        template.fullName,
+        template.taskType,
+        arguments,
+        due,
+        status,
+        row,
+        result,
+        entry.func_name,
+    )
 
 
 def call(template: Meta, task: Task) -> Any:
@@ -53,7 +73,9 @@ def call(template: Meta, task: Task) -> Any:
         raise
     finally:
         if os.getpid() != process:
-            os._exit(0)  # a copy that the function forked: the task is its parent's, and so are the connections
+            os._exit(
+                0
+            )  # a copy that the function forked: the task is its parent's, and so are the connections
     return task.result
 
 
@@ -62,7 +84,9 @@ def _no_generator(result: object) -> None:
     if inspect.isgenerator(result) or inspect.isasyncgen(result):
         code = result.gi_code if inspect.isgenerator(result) else result.ag_code
         if code.co_name != "<genexpr>":
-            raise TypeError(f"{code.co_name} has `yield`, so nothing of it has run; take a function without")
+            raise TypeError(
+                f"{code.co_name} has `yield`, so nothing of it has run; take a function without"
+            )
 
 
 def _awaited(result: Any) -> Any:
@@ -85,10 +109,16 @@ def after_return(app: App, database: str, task_id: str) -> bool:
         if _unreadable(app, entry.template):
             connection.rollback()  # a later sync calls it
             return False
-    result = from_json(entry.result) if entry.result is not None else entry.message or None
+    result = (
+        from_json(entry.result) if entry.result is not None else entry.message or None
+    )
     try:
         template = app.template(entry.template)
-        _awaited(template.afterReturn(task_of(app, template, entry, None, entry.status, result)))  # type: ignore[func-returns-value]
+        _awaited(
+            template.afterReturn(
+                task_of(app, template, entry, None, entry.status, result)
+            )
+        )  # type: ignore[func-returns-value]
     except (Exception, SystemExit):
         log.exception("afterReturn of %s failed", entry.template)
     return True
@@ -118,7 +148,13 @@ def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Ac
 
 
 def plan_next(
-    app: App, session: Session, template: DateFieldType, key: str, now: datetime, *, moved: bool = False
+    app: App,
+    session: Session,
+    template: DateFieldType,
+    key: str,
+    now: datetime,
+    *,
+    moved: bool = False,
 ) -> list[Action]:
     """Plan what comes next for a row as the database has it, in the session's transaction."""
     try:
@@ -126,7 +162,20 @@ def plan_next(
             row = scan.load(session, template, key)
         if row is None:
             return []
-        return hooks.save_row(app, session.connection(), row, template.model_name, now, moved=moved)
-    except (ValueError, OverflowError, TypeError, JittaskError, SQLAlchemyError) as error:
-        log.warning("%s, row %s: what comes next could not be planned: %s", template.fullName, key, error)
+        return hooks.save_row(
+            app, session.connection(), row, template.model_name, now, moved=moved
+        )
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        JittaskError,
+        SQLAlchemyError,
+    ) as error:
+        log.warning(
+            "%s, row %s: what comes next could not be planned: %s",
+            template.fullName,
+            key,
+            error,
+        )
         return []

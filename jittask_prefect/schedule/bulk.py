@@ -13,12 +13,12 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from .instants import DAY, bound, shifted
-from .recur import phase
+from jittask_prefect.schedule.instants import DAY, bound, shifted
+from jittask_prefect.schedule.recur import phase
 
 if TYPE_CHECKING:
-    from .series import Series
-    from .timer import Field, Timer
+    from jittask_prefect.schedule.series import Series
+    from jittask_prefect.schedule.timer import Field, Timer
 
 NOON = 12
 AHEAD = timedelta(days=366 * 9)
@@ -37,7 +37,10 @@ class _Found:
 
 
 def next_times(
-    timer: Timer, starts: Iterable[Field], now: datetime, ends: Iterable[Field] | None = None
+    timer: Timer,
+    starts: Iterable[Field],
+    now: datetime,
+    ends: Iterable[Field] | None = None,
 ) -> list[datetime | None]:
     """Of each row the first due time after `now`: what `timer.series(start, end).next(now)` says.
 
@@ -53,7 +56,9 @@ def next_times(
     cfg, zone = timer.cfg, timer.zone
     key = phase(cfg.repeat)
     if key is None or cfg.end_time is not None or ends is not None:
-        pairs = zip(starts, repeat(None) if ends is None else ends, strict=ends is not None)
+        pairs = zip(
+            starts, repeat(None) if ends is None else ends, strict=ends is not None
+        )
         return [_one(timer.series(start, end), now) for start, end in pairs]
     after = bound(now, zone)
     today = after.astimezone(zone).date()
@@ -69,10 +74,14 @@ def next_times(
             times.append(None)
             continue
         wall: datetime | None
-        if whole and type(start) is datetime and start.tzinfo is None and 1 < start.year < 9999:
-            wall = start
-        else:
-            wall = timer.wall(start)
+        wall = (
+            start
+            if whole
+            and type(start) is datetime
+            and start.tzinfo is None
+            and 1 < start.year < 9999
+            else timer.wall(start)
+        )
         if wall is None:
             times.append(_one(timer.series(start), now))
             continue
@@ -119,5 +128,8 @@ def _even(day: date, noon: datetime) -> bool:
         following = day + DAY
     except OverflowError:
         return False
-    edges = (datetime(at.year, at.month, at.day, tzinfo=noon.tzinfo) for at in (day, following))
+    edges = (
+        datetime(at.year, at.month, at.day, tzinfo=noon.tzinfo)
+        for at in (day, following)
+    )
     return all(edge.utcoffset() == noon.utcoffset() for edge in edges)

@@ -18,9 +18,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
-from ..errors import ConfigError, Problem
-from ..shape import Shape, shown
-from .country import Country, Listing, known_years, left_out, listing, problems, reliable_until
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.schedule.country import (
+    Country,
+    Listing,
+    known_years,
+    left_out,
+    listing,
+    problems,
+    reliable_until,
+)
+from jittask_prefect.validation import Shape, shown
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
@@ -37,7 +45,9 @@ NOBODY = Listing({}, frozenset(), frozenset(), {}, frozenset())
 
 def _ranges(value: object) -> object:
     if not isinstance(value, list):
-        raise ValueError('a list of dates "yyyy-MM-dd" and inclusive ranges "yyyy-MM-dd/yyyy-MM-dd"')
+        raise ValueError(
+            'a list of dates "yyyy-MM-dd" and inclusive ranges "yyyy-MM-dd/yyyy-MM-dd"'
+        )
     found = []
     for item in value:
         try:
@@ -46,9 +56,13 @@ def _ranges(value: object) -> object:
             if "/" in item and not last:
                 raise ValueError
         except (AttributeError, ValueError):
-            raise ValueError(f'"yyyy-MM-dd" or "yyyy-MM-dd/yyyy-MM-dd", not {shown(item)}') from None
+            raise ValueError(
+                f'"yyyy-MM-dd" or "yyyy-MM-dd/yyyy-MM-dd", not {shown(item)}'
+            ) from None
         if days[1] < days[0]:
-            raise ValueError(f"a range that ends on or after its first day, not {shown(item)}")
+            raise ValueError(
+                f"a range that ends on or after its first day, not {shown(item)}"
+            )
         if (days[1] - days[0]).days > 3660:
             raise ValueError(f"a range of at most ten years, not {shown(item)}")
         found.append(days)
@@ -69,7 +83,9 @@ class CalendarCfg(Shape):
 
     country: str | None = None
     subdiv: str | None = None
-    categories: Annotated[tuple[str, ...], BeforeValidator(_tuple)] | None = Field(default=None, min_length=1)
+    categories: Annotated[tuple[str, ...], BeforeValidator(_tuple)] | None = Field(
+        default=None, min_length=1
+    )
     language: str | None = None
     block: Block | None = None
     closed: Ranges = ()
@@ -116,7 +132,9 @@ class Calendar:
         cfg = _divided(cfg, key)
         _check(cfg, key)
         self.cfg = cfg
-        self.block: Block = cfg.block or ("contiguous" if cfg.country in ("CN", "CHN") else "listed")
+        self.block: Block = cfg.block or (
+            "contiguous" if cfg.country in ("CN", "CHN") else "listed"
+        )
 
     @classmethod
     def of(cls, source: object, key: str = "calendar") -> Self | None:
@@ -134,12 +152,20 @@ class Calendar:
             return source
         if isinstance(source, str):
             return cls(CalendarCfg(country=source), key)
-        return cls(source if isinstance(source, CalendarCfg) else CalendarCfg.read(source, key), key)
+        return cls(
+            source
+            if isinstance(source, CalendarCfg)
+            else CalendarCfg.read(source, key),
+            key,
+        )
 
     @property
     def label(self) -> str:
         """What to call it in a sentence: `CN`, `DE-BY`, or `own calendar`."""
-        return "-".join(part for part in (self.cfg.country, self.cfg.subdiv) if part) or "own calendar"
+        return (
+            "-".join(part for part in (self.cfg.country, self.cfg.subdiv) if part)
+            or "own calendar"
+        )
 
     @cached_property
     def days(self) -> Days:
@@ -205,7 +231,9 @@ class Calendar:
         if self.cfg.subdiv is None:
             for found in left_out(code, False, year):
                 choices = ", ".join(f"{code}-{name}" for name in found.choices)
-                said.append(f"{code} alone leaves out {_examples(found.days)}; choose one of {choices}")
+                said.append(
+                    f"{code} alone leaves out {_examples(found.days)}; choose one of {choices}"
+                )
         if self.cfg.categories is None:
             for found in left_out(code, True, year):
                 name = found.choices[0]
@@ -246,7 +274,14 @@ def _divided(cfg: CalendarCfg, key: str) -> CalendarCfg:
     if not dash:
         return cfg
     if cfg.subdiv is not None:
-        raise ConfigError(Problem("", f"{key}.subdiv", shown(cfg.subdiv), f"none beside the country {cfg.country}"))
+        raise ConfigError(
+            Problem(
+                "",
+                f"{key}.subdiv",
+                shown(cfg.subdiv),
+                f"none beside the country {cfg.country}",
+            )
+        )
     return cfg.model_copy(update={"country": code, "subdiv": subdiv})
 
 
@@ -261,7 +296,9 @@ TABLES = threading.Lock()
 @lru_cache(maxsize=64)
 def _table(cfg: CalendarCfg, block: Block) -> Days:
     own = [day.year for days in (*cfg.closed, *cfg.open) for day in days]
-    return table(cfg, block, max(1, min([FIRST_YEAR, *own])), min(9999, max([LAST_YEAR, *own])))
+    return table(
+        cfg, block, max(1, min([FIRST_YEAR, *own])), min(9999, max([LAST_YEAR, *own]))
+    )
 
 
 def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> Days:
@@ -273,7 +310,9 @@ def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> Da
         first_year: The first year, included.
         last_year: The last year, included.
     """
-    country = cfg.country and Country(cfg.country, cfg.subdiv, cfg.categories, cfg.language)
+    country = cfg.country and Country(
+        cfg.country, cfg.subdiv, cfg.categories, cfg.language
+    )
     known = listing(country, first_year, last_year) if country else NOBODY
     first = max(1, date(first_year, 1, 1).toordinal() - EDGE)
     last = min(LAST_ORDINAL, date(last_year, 12, 31).toordinal() + EDGE)
@@ -282,15 +321,29 @@ def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> Da
     listed = {day.toordinal(): name for day, name in known.holidays.items()}
     listed |= {ordinal: CLOSED for ordinal in closed if ordinal not in listed}
     worked = {day.toordinal() for day in known.makeup}
-    worked = {at for at in worked if ordinary[at - first]} | {day.toordinal() for day in _each(cfg.open)}
-    rests, weekends, makeup = bytearray(ordinary), bytearray(ordinary), bytearray(len(ordinary))
+    worked = {at for at in worked if ordinary[at - first]} | {
+        day.toordinal() for day in _each(cfg.open)
+    }
+    rests, weekends, makeup = (
+        bytearray(ordinary),
+        bytearray(ordinary),
+        bytearray(len(ordinary)),
+    )
     for ordinal in listed:
         rests[ordinal - first] = 1
     for ordinal in worked - closed:
         rests[ordinal - first] = weekends[ordinal - first] = 0
         makeup[ordinal - first] = 1
-    off = {ordinal: name for ordinal, name in sorted(listed.items()) if rests[ordinal - first]}
-    proper = {at: name for at, name in off.items() if date.fromordinal(at) not in known.substituted}
+    off = {
+        ordinal: name
+        for ordinal, name in sorted(listed.items())
+        if rests[ordinal - first]
+    }
+    proper = {
+        at: name
+        for at, name in off.items()
+        if date.fromordinal(at) not in known.substituted
+    }
     names = _blocks(off, proper, bytes(rests), first) if block == "contiguous" else off
     return Days(first, bytes(rests), bytes(weekends), bytes(makeup), names)
 
@@ -302,7 +355,11 @@ def _weekends(known: Listing, first: int, last: int) -> bytearray:
     for year in years:
         weekend = known.weekends.get(year)
         if weekend is None and known.weekends:
-            weekend = () if any(day.year == year for day in known.odd) else _nearest(known.weekends, year)
+            weekend = (
+                ()
+                if any(day.year == year for day in known.odd)
+                else _nearest(known.weekends, year)
+            )
         begin = max(first, date(year, 1, 1).toordinal())
         end = min(last, date(year, 12, 31).toordinal())
         for weekday in SATURDAY_AND_SUNDAY if weekend is None else weekend:
@@ -317,7 +374,9 @@ def _nearest(weekends: Mapping[int, tuple[int, ...]], year: int) -> tuple[int, .
     return weekends[min(weekends, key=lambda known: abs(known - year))]
 
 
-def _blocks(off: Mapping[int, str], proper: Mapping[int, str], rests: bytes, first: int) -> dict[int, str]:
+def _blocks(
+    off: Mapping[int, str], proper: Mapping[int, str], rests: bytes, first: int
+) -> dict[int, str]:
     """Each run of days off that contains a listed holiday, every day with the name of the one nearest to it.
 
     Args:
@@ -342,16 +401,31 @@ def _blocks(off: Mapping[int, str], proper: Mapping[int, str], rests: bytes, fir
 
 
 def _each(ranges: tuple[tuple[date, date], ...]) -> Iterator[date]:
-    return (first + timedelta(n) for first, last in ranges for n in range((last - first).days + 1))
+    return (
+        first + timedelta(n)
+        for first, last in ranges
+        for n in range((last - first).days + 1)
+    )
 
 
 def _check(cfg: CalendarCfg, key: str) -> None:
     if both := sorted(set(_each(cfg.closed)) & set(_each(cfg.open))):
-        raise ConfigError(Problem("", f"{key}.open", shown(str(both[0])), "a day that is not in closed as well"))
+        raise ConfigError(
+            Problem(
+                "",
+                f"{key}.open",
+                shown(str(both[0])),
+                "a day that is not in closed as well",
+            )
+        )
     if cfg.country is None:
         for name in ("subdiv", "categories", "language"):
             if (found := getattr(cfg, name)) is not None:
-                raise ConfigError(Problem("", f"{key}.{name}", shown(found), "only with country"))
+                raise ConfigError(
+                    Problem("", f"{key}.{name}", shown(found), "only with country")
+                )
         return
-    if found := problems(Country(cfg.country, cfg.subdiv, cfg.categories, cfg.language), key):
+    if found := problems(
+        Country(cfg.country, cfg.subdiv, cfg.categories, cfg.language), key
+    ):
         raise ConfigError(found)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any
 
-from ..errors import Problem
-from ..shape import shown
-from .cron import Cron
-from .encode import DENSEST, base_of
-from .recur import Elapsed, recurrence
-from .rrule import RRule
-from .spec import Offset, Repeat, TimerCfg
+from jittask_prefect.errors import Problem
+from jittask_prefect.schedule.cron import Cron
+from jittask_prefect.schedule.recur import Elapsed, recurrence
+from jittask_prefect.schedule.rrule import RRule
+from jittask_prefect.schedule.rrule_lines import DENSEST, base_of
+from jittask_prefect.schedule.spec import Offset, Repeat, TimerCfg
+from jittask_prefect.validation import shown
 
 Bad = frozenset[tuple[str, ...]]
 Say = Callable[[str, str, str], None]
@@ -26,17 +26,28 @@ TAKES: Mapping[str, frozenset[str]] = {
     "day": frozenset({"period"}),
     "week": frozenset({"period", "weekday"}),
     "month": frozenset({"period", "day", "week", "weekday", "subType", "monthEnd"}),
-    "year": frozenset({"period", "day", "week", "weekday", "subType", "monthEnd", "month"}),
+    "year": frozenset(
+        {"period", "day", "week", "weekday", "subType", "monthEnd", "month"}
+    ),
     "custom": frozenset({"cron", "rrule", "dates"}),
 }
 CUSTOM = ("cron", "rrule", "dates")
 SOME_START = datetime(2024, 1, 1)
 """From where a row's rule is counted: the rows' own dates are not known yet."""
-YEARS = {"month": 12, "week": 52, "day": 365, "hour": 365 * 24, "minute": 365 * 1440, "second": 365 * 86400}
+YEARS = {
+    "month": 12,
+    "week": 52,
+    "day": 365,
+    "hour": 365 * 24,
+    "minute": 365 * 1440,
+    "second": 365 * 86400,
+}
 """How many of a unit are a year."""
 
 
-def check(cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Bad, key: str) -> list[Problem]:
+def check(
+    cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Bad, key: str
+) -> list[Problem]:
     """The problems between the keys of a timer.
 
     Args:
@@ -52,7 +63,10 @@ def check(cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Bad, key: s
         problems.append(Problem("", f"{key}.{path}", found, allowed))
 
     _start_and_end(cfg, raw, rows, bad, say)
-    for name, offset in (("startOffset", cfg.start_offset), ("endOffset", cfg.end_offset)):
+    for name, offset in (
+        ("startOffset", cfg.start_offset),
+        ("endOffset", cfg.end_offset),
+    ):
         if offset is not None:
             _offset(name, offset, bad, say)
     _repeat(cfg.repeat, raw, bad, say)
@@ -61,16 +75,26 @@ def check(cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Bad, key: s
     return problems
 
 
-def _start_and_end(cfg: TimerCfg, raw: Mapping[Any, Any], rows: bool, bad: Bad, say: Say) -> None:
+def _start_and_end(
+    cfg: TimerCfg, raw: Mapping[Any, Any], rows: bool, bad: Bad, say: Say
+) -> None:
     has = {name for name in raw if raw[name] is not None}
     needed, other = ("startField", "startTime") if rows else ("startTime", "startField")
     kind = "row" if rows else "scheduled"
     if needed not in has:
         say(needed, "nothing", f"this key is required: a {kind} task starts from it")
-    foreign = [other] if rows else [other, "startOffset", "endTimeType", "endField", "endOffset"]
+    foreign = (
+        [other]
+        if rows
+        else [other, "startOffset", "endTimeType", "endField", "endOffset"]
+    )
     for name in foreign:
         if name in has:
-            say(name, shown(raw[name]), f"no such key for a {kind} task, which starts from {needed}")
+            say(
+                name,
+                shown(raw[name]),
+                f"no such key for a {kind} task, which starts from {needed}",
+            )
     if not rows:
         start, end = cfg.start_time, cfg.end_time
         if start is not None and end is not None and _ends_before(start, end):
@@ -78,21 +102,41 @@ def _start_and_end(cfg: TimerCfg, raw: Mapping[Any, Any], rows: bool, bad: Bad, 
         return
     if ("endTimeType",) in bad:
         return
-    kinds = {1: ("endTime", ("endField", "endOffset")), 2: ("endField", ("endTime",)), 0: ("", ())}
+    kinds = {
+        1: ("endTime", ("endField", "endOffset")),
+        2: ("endField", ("endTime",)),
+        0: ("", ()),
+    }
     wanted, unwanted = kinds[cfg.end_time_type]
     if "endTimeType" not in has:
         if {"endTime", "endField"} <= has:
-            say("endTimeType", "nothing, with endTime and endField both", "1 for endTime, 2 for endField")
+            say(
+                "endTimeType",
+                "nothing, with endTime and endField both",
+                "1 for endTime, 2 for endField",
+            )
         elif "endOffset" in has and "endField" not in has:
-            say("endOffset", shown(raw["endOffset"]), "only beside endField, with endTimeType 2")
+            say(
+                "endOffset",
+                shown(raw["endOffset"]),
+                "only beside endField, with endTimeType 2",
+            )
         return
     if cfg.end_time_type == 0:
         unwanted = ("endTime", "endField", "endOffset")
     if wanted and wanted not in has:
-        say(wanted, "nothing", f"this key is required with endTimeType {cfg.end_time_type}")
+        say(
+            wanted,
+            "nothing",
+            f"this key is required with endTimeType {cfg.end_time_type}",
+        )
     for name in unwanted:
         if name in has:
-            say(name, shown(raw[name]), f"no such key with endTimeType {cfg.end_time_type}")
+            say(
+                name,
+                shown(raw[name]),
+                f"no such key with endTimeType {cfg.end_time_type}",
+            )
 
 
 def _moment(at: date) -> datetime:
@@ -111,15 +155,35 @@ def _offset(name: str, offset: Offset, bad: Bad, say: Say) -> None:
     if offset.offset_type:
         for attribute, alias in (("offset", "offset"), ("unit", "offsetUnit")):
             if attribute not in given and alias not in broken:
-                say(f"{name}.{alias}", "nothing", f"this key is required with offsetType {offset.offset_type}")
+                say(
+                    f"{name}.{alias}",
+                    "nothing",
+                    f"this key is required with offsetType {offset.offset_type}",
+                )
     if offset.offset_type == -1 and offset.offset < 0:
-        say(f"{name}.offset", str(offset.offset), "0 or more: offsetType -1 says that it is before")
+        say(
+            f"{name}.offset",
+            str(offset.offset),
+            "0 or more: offsetType -1 says that it is before",
+        )
     if offset.offset_type == 0 and offset.offset and "offset_type" in given:
-        say(f"{name}.offset", str(offset.offset), "0 or absent with offsetType 0 (on time)")
+        say(
+            f"{name}.offset",
+            str(offset.offset),
+            "0 or absent with offsetType 0 (on time)",
+        )
     if abs(offset.amount) // YEARS.get(offset.unit, 1) > 9999:
-        say(f"{name}.offset", str(offset.offset), f"less than 9,999 years of offsetUnit {offset.unit}")
+        say(
+            f"{name}.offset",
+            str(offset.offset),
+            f"less than 9,999 years of offsetUnit {offset.unit}",
+        )
     if offset.time is not None and offset.fine:
-        say(f"{name}.time", f"a time with offsetUnit {offset.unit}", "a time only with day, week, month or year")
+        say(
+            f"{name}.time",
+            f"a time with offsetUnit {offset.unit}",
+            "a time only with day, week, month or year",
+        )
 
 
 def _repeat(repeat: Repeat, raw: Mapping[Any, Any], bad: Bad, say: Say) -> None:
@@ -140,7 +204,12 @@ def _repeat(repeat: Repeat, raw: Mapping[Any, Any], bad: Bad, say: Say) -> None:
             say(f"repeat.{alias}", shown(written[alias]), _takes(kind))
     for alias in ("period", "weekday", "day", "week", "month", *CUSTOM):
         one = alias == "period" and repeat.period == 1
-        if alias in has and alias not in TAKES[kind] and not one and alias not in broken:
+        if (
+            alias in has
+            and alias not in TAKES[kind]
+            and not one
+            and alias not in broken
+        ):
             say(f"repeat.{alias}", shown(written[alias]), _takes(kind))
     if kind in ("month", "year"):
         _month_or_year(repeat, has, broken, say)
@@ -168,21 +237,44 @@ def _takes(kind: str) -> str:
 def _month_or_year(repeat: Repeat, has: set[str], broken: set[str], say: Say) -> None:
     by_week = "week" in has
     if repeat.sub_type == "week" and not by_week:
-        say("repeat.week", "nothing", "this key is required with subType week: 1 to 5, or -1 to -5")
+        say(
+            "repeat.week",
+            "nothing",
+            "this key is required with subType week: 1 to 5, or -1 to -5",
+        )
     if repeat.sub_type == "day" and by_week:
         say("repeat.week", str(repeat.week), "no such key with subType day")
     if by_week and "day" in has:
-        say("repeat.day", shown(list(repeat.day or ())), "either day, or week with weekday")
+        say(
+            "repeat.day",
+            shown(list(repeat.day or ())),
+            "either day, or week with weekday",
+        )
     if repeat.sub_type == "week" and not by_week and "day" in has:
-        say("repeat.day", shown(list(repeat.day or ())), "no such key with subType week")
-    if "weekday" in has and not by_week and repeat.sub_type != "week" and "week" not in broken:
-        say("repeat.weekday", shown(list(repeat.weekday or ())), "weekday only beside week, or with repeatType week")
+        say(
+            "repeat.day", shown(list(repeat.day or ())), "no such key with subType week"
+        )
+    if (
+        "weekday" in has
+        and not by_week
+        and repeat.sub_type != "week"
+        and "week" not in broken
+    ):
+        say(
+            "repeat.weekday",
+            shown(list(repeat.weekday or ())),
+            "weekday only beside week, or with repeatType week",
+        )
     days = () if by_week else repeat.day or ()
     if repeat.month_end == "skip" and days and repeat.month:
         longest = max(monthrange(2024, month)[1] for month in repeat.month)
         if min(days) > longest:
             months = ", ".join(map(str, repeat.month))
-            say("repeat.day", shown(list(days)), f"a day that month {months} has, or monthEnd last")
+            say(
+                "repeat.day",
+                shown(list(days)),
+                f"a day that month {months} has, or monthEnd last",
+            )
 
 
 def _matches(cfg: TimerCfg, say: Say) -> None:
@@ -192,7 +284,11 @@ def _matches(cfg: TimerCfg, say: Say) -> None:
     if repeat.rrule is not None:
         rule = RRule.read(repeat.rrule)
         if not (rule.possible() if start is None else rule.at(start).matches()):
-            say("repeat.rrule", shown(repeat.rrule), "a rule that matches some day; this one never does")
+            say(
+                "repeat.rrule",
+                shown(repeat.rrule),
+                "a rule that matches some day; this one never does",
+            )
             return
         # For a scheduled task `rules.check` says so.
         if start is None and (per_day := base_of(repeat, SOME_START).per_day) > DENSEST:
@@ -204,15 +300,29 @@ def _matches(cfg: TimerCfg, say: Say) -> None:
             and ends is not None
             and all(_ends_before(_moment(at), ends) for at in repeat.dates)
         ):
-            say("repeat.dates", "no date up to endTime", f"at least one date up to {ends}")
+            say(
+                "repeat.dates",
+                "no date up to endTime",
+                f"at least one date up to {ends}",
+            )
         return
     cycle = recurrence(repeat, start)
     if isinstance(cycle, Elapsed):
         return
     first = cycle.first(start)
     if repeat.dates is not None:
-        if first is None or (cfg.end_time is not None and _ends_before(first, cfg.end_time)):
-            say("repeat.dates", "no date within startTime and endTime", f"at least one date from {start} on")
+        if first is None or (
+            cfg.end_time is not None and _ends_before(first, cfg.end_time)
+        ):
+            say(
+                "repeat.dates",
+                "no date within startTime and endTime",
+                f"at least one date from {start} on",
+            )
     elif first is None:
         key = "week" if repeat.week is not None else "day"
-        say(f"repeat.{key}", f"one that never comes from {start} on", "one that comes, or monthEnd last")
+        say(
+            f"repeat.{key}",
+            f"one that never comes from {start} on",
+            "one that comes, or monthEnd last",
+        )

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import holidays
 
-from ..errors import Problem
-from ..shape import shown
+from jittask_prefect.errors import Problem
+from jittask_prefect.validation import shown
 
 LOCK = threading.Lock()
 RECENT = range(2020, 2027)
@@ -39,8 +39,12 @@ class Listing(NamedTuple):
     """What a country lists over some years."""
 
     holidays: Mapping[date, str]
-    substituted: frozenset[date]  # days off in place of others: observed, or paid for by a make-up day
-    makeup: frozenset[date]  # days that are worked although their weekday is a weekend's
+    substituted: frozenset[
+        date
+    ]  # days off in place of others: observed, or paid for by a make-up day
+    makeup: frozenset[
+        date
+    ]  # days that are worked although their weekday is a weekend's
     weekends: Mapping[int, tuple[int, ...]]  # by year: its weekend's weekdays, Monday 0
     odd: frozenset[date]  # the weekend days of a year in which the weekend changed
 
@@ -64,10 +68,24 @@ def problems(country: Country, key: str) -> list[Problem]:
     if country.subdiv is not None and country.subdiv not in subdivs:
         allowed = ", ".join(subdivs) or f"none: {country.code} has no subdivisions"
         found.append(Problem("", f"{key}.subdiv", shown(country.subdiv), allowed))
-    if unknown := [name for name in country.categories or () if name not in entity.supported_categories]:
-        found.append(Problem("", f"{key}.categories", shown(unknown[0]), ", ".join(entity.supported_categories)))
+    if unknown := [
+        name
+        for name in country.categories or ()
+        if name not in entity.supported_categories
+    ]:
+        found.append(
+            Problem(
+                "",
+                f"{key}.categories",
+                shown(unknown[0]),
+                ", ".join(entity.supported_categories),
+            )
+        )
     if country.language and country.language not in entity.supported_languages:
-        allowed = ", ".join(entity.supported_languages) or f"none: {country.code} has one language only"
+        allowed = (
+            ", ".join(entity.supported_languages)
+            or f"none: {country.code} has one language only"
+        )
         found.append(Problem("", f"{key}.language", shown(country.language), allowed))
     return found
 
@@ -78,7 +96,9 @@ def listing(country: Country, first: int, last: int) -> Listing:
     Years that the library does not cover have no holidays in it.
     """
     bare = _bare(country.code)
-    language = country.language or ("en_US" if "en_US" in bare.supported_languages else None)
+    language = country.language or (
+        "en_US" if "en_US" in bare.supported_languages else None
+    )
     # The neighbours too: a holiday of one year may be observed, or paid for, in another.
     years = range(max(first - 1, 1), min(last + 1, 9999) + 1)
     with LOCK, warnings.catch_warnings():
@@ -91,17 +111,30 @@ def listing(country: Country, first: int, last: int) -> Listing:
             language=language,
             categories=country.categories,
         )
-        labels = [getattr(entity, label, None) for label in ("substituted_label", "observed_label")]
-        marks = [re.escape(str(entity.tr(label))).replace("%s", ".*") for label in labels if label]
+        labels = [
+            getattr(entity, label, None)
+            for label in ("substituted_label", "observed_label")
+        ]
+        marks = [
+            re.escape(str(entity.tr(label))).replace("%s", ".*")
+            for label in labels
+            if label
+        ]
         weekends, odd = _weekends(entity, first, last)
     listed = {day: name for day, name in entity.items() if first <= day.year <= last}
     substitute = re.compile("|".join(marks) or r"(?!)")
-    substituted = frozenset(day for day, name in listed.items() if substitute.fullmatch(name))
-    makeup = frozenset(day for day in entity.weekend_workdays if first <= day.year <= last)
+    substituted = frozenset(
+        day for day, name in listed.items() if substitute.fullmatch(name)
+    )
+    makeup = frozenset(
+        day for day in entity.weekend_workdays if first <= day.year <= last
+    )
     return Listing(listed, substituted, makeup, weekends, odd)
 
 
-def _weekends(entity: Any, first: int, last: int) -> tuple[dict[int, tuple[int, ...]], frozenset[date]]:
+def _weekends(
+    entity: Any, first: int, last: int
+) -> tuple[dict[int, tuple[int, ...]], frozenset[date]]:
     """The weekend of each year, and, where it is not one weekend all year, its days one by one."""
     weekends: dict[int, tuple[int, ...]] = {}
     odd: set[date] = set()
@@ -136,7 +169,9 @@ def codes() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _countries() -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = holidays.list_supported_countries(include_aliases=True)
+    found: dict[str, list[str]] = holidays.list_supported_countries(
+        include_aliases=True
+    )
     return found
 
 
@@ -159,7 +194,9 @@ def reliable_until(code: str) -> date:
     for name in dir(entity):  # the library copies a country's tables onto its objects
         table = getattr(entity, name, None) if name.startswith("special_") else None
         if isinstance(table, dict):
-            decreed |= {year for year, entries in table.items() if _substitutes(entries)}
+            decreed |= {
+                year for year, entries in table.items() if _substitutes(entries)
+            }
             given |= set(table) if name == "special_public_holidays" else set()
     last = int(entity.end_year)
     if len(decreed.intersection(RECENT)) >= 5:
@@ -168,12 +205,21 @@ def reliable_until(code: str) -> date:
         last = min(last, max(given))
     label = getattr(entity, "estimated_label", None)
     if label:
-        marked = _with_estimates(entity, list(range(max(entity.start_year, 2000), last + 1)))
+        marked = _with_estimates(
+            entity, list(range(max(entity.start_year, 2000), last + 1))
+        )
         mark = marked.tr(label).replace("%s", "").strip(" ()（）")
         guessed = {day.year for day, name in marked.items() if mark in name}
         if guessed and max(guessed) >= RECENT.stop:
             # Past the last estimate the library knows nothing at all, which is no better.
-            return date(max((year for year in range(2000, max(guessed)) if year not in guessed), default=1999), 12, 31)
+            return date(
+                max(
+                    (year for year in range(2000, max(guessed)) if year not in guessed),
+                    default=1999,
+                ),
+                12,
+                31,
+            )
     return date(_last_confirmed(code, last), 12, 31)
 
 
@@ -206,7 +252,12 @@ def _with_estimates(entity: Any, years: list[int]) -> Any:
     with LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return type(entity)(years=years, expand=False, language=language, islamic_show_estimated=True)
+            return type(entity)(
+                years=years,
+                expand=False,
+                language=language,
+                islamic_show_estimated=True,
+            )
         except TypeError:
             return type(entity)(years=years, expand=False, language=language)
 
@@ -215,7 +266,10 @@ def _substitutes(entries: Any) -> bool:
     if not entries or not isinstance(entries, tuple):
         return False
     items = entries if isinstance(entries[0], tuple) else (entries,)
-    return any(len(item) >= 4 and all(isinstance(part, int) for part in item[:4]) for item in items)
+    return any(
+        len(item) >= 4 and all(isinstance(part, int) for part in item[:4])
+        for item in items
+    )
 
 
 # What is there to choose
@@ -251,12 +305,25 @@ def left_out(code: str, category: bool, year: int) -> tuple[LeftOut, ...]:
     bare = _bare(code)
     known = listing(Country(code), year, year).holidays
     if category:
-        names = [name for name in OFFICES if name in bare.supported_categories and name != bare.default_category]
-        each = [(name, listing(Country(code, None, (name,)), year, year).holidays) for name in names]
+        names = [
+            name
+            for name in OFFICES
+            if name in bare.supported_categories and name != bare.default_category
+        ]
+        each = [
+            (name, listing(Country(code, None, (name,)), year, year).holidays)
+            for name in names
+        ]
         return tuple(
             LeftOut((name,), more)
             for name, days in each
-            if (more := {day: text for day, text in days.items() if day not in known and not _off(bare, day)})
+            if (
+                more := {
+                    day: text
+                    for day, text in days.items()
+                    if day not in known and not _off(bare, day)
+                }
+            )
         )
     subdivs = tuple(bare.subdivisions)
     count: dict[date, int] = {}
@@ -266,7 +333,9 @@ def left_out(code: str, category: bool, year: int) -> tuple[LeftOut, ...]:
             if day not in known and not _off(bare, day):
                 count[day] = count.get(day, 0) + 1
                 called.setdefault(day, text)
-    common = {day: called[day] for day in sorted(count) if 2 * count[day] >= len(subdivs)}
+    common = {
+        day: called[day] for day in sorted(count) if 2 * count[day] >= len(subdivs)
+    }
     return (LeftOut(subdivs, common),) if common else ()
 
 

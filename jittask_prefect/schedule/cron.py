@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 
-from ..shape import shown
+from jittask_prefect.validation import shown
 
 MONTHS = {
     "jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6,
@@ -55,12 +55,22 @@ class Cron:
             ValueError: The text says what is allowed.
         """
         if len(text) > LONGEST:
-            raise ValueError(f"five fields of at most {LONGEST} characters, not {len(text)}")
+            raise ValueError(
+                f"five fields of at most {LONGEST} characters, not {len(text)}"
+            )
         parts = text.split()
         if len(parts) != 5:
-            what = "six fields are refused: seconds are not read the same everywhere" if len(parts) == 6 else ""
-            raise ValueError(f"five fields: minute hour day-of-month month day-of-week{f' ({what})' if what else ''}")
-        values = [_field(part, *field) for part, field in zip(parts, FIELDS, strict=True)]
+            what = (
+                "six fields are refused: seconds are not read the same everywhere"
+                if len(parts) == 6
+                else ""
+            )
+            raise ValueError(
+                f"five fields: minute hour day-of-month month day-of-week{f' ({what})' if what else ''}"
+            )
+        values = [
+            _field(part, *field) for part, field in zip(parts, FIELDS, strict=True)
+        ]
         minutes, hours, days, months, weekdays = values
         cron = cls(
             tuple(sorted(minutes)), tuple(sorted(hours)), days, months, frozenset(n % 7 for n in weekdays),
@@ -73,18 +83,25 @@ class Cron:
     def several(self) -> bool:
         """Whether it has several times on a day and is finer than a day: a few times on days of the month are not."""
         count = len(self.hours) * len(self.minutes)
-        return count > 1 and (count > FEW_TIMES or self.either or len(self.days) > FEW_DAYS)
+        return count > 1 and (
+            count > FEW_TIMES or self.either or len(self.days) > FEW_DAYS
+        )
 
     @property
     def times(self) -> tuple[time, ...]:
         """The clock times of a day that matches."""
-        return tuple(time(hour, minute) for hour in self.hours for minute in self.minutes)
+        return tuple(
+            time(hour, minute) for hour in self.hours for minute in self.minutes
+        )
 
     def matches(self, day: date) -> bool:
         """Whether the three date fields allow the day."""
         if day.month not in self.months:
             return False
-        by_number, by_weekday = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        by_number, by_weekday = (
+            day.day in self.days,
+            day.isoweekday() % 7 in self.weekdays,
+        )
         return by_number or by_weekday if self.either else by_number and by_weekday
 
     def at(self, start: datetime) -> CronSeries:
@@ -140,7 +157,11 @@ class CronSeries:
     def first(self, low: datetime) -> datetime | None:
         low = max(low, self.start)
         upto = date(min(low.year + RAREST, 9999), 12, 31)
-        times = (datetime.combine(day, clock) for day in self._days(low.date(), upto) for clock in self.times)
+        times = (
+            datetime.combine(day, clock)
+            for day in self._days(low.date(), upto)
+            for clock in self.times
+        )
         return next((at for at in times if at >= low), None)
 
     def _days(self, low: date, high: date) -> Iterator[date]:
@@ -160,7 +181,9 @@ class CronSeries:
             day += timedelta(1)
 
 
-def _field(text: str, name: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
+def _field(
+    text: str, name: str, low: int, high: int, names: dict[str, int]
+) -> frozenset[int]:
     found: set[int] = set()
     for item in text.split(","):
         body, slash, step_text = item.partition("/")
@@ -170,7 +193,13 @@ def _field(text: str, name: str, low: int, high: int, names: dict[str, int]) -> 
         else:
             first_text, dash, last_text = body.partition("-")
             first = _number(first_text, name, low, high, names)
-            last = _number(last_text, name, low, high, names) if dash else high if slash else first
+            last = (
+                _number(last_text, name, low, high, names)
+                if dash
+                else high
+                if slash
+                else first
+            )
             if slash and not dash and name == "day of week":
                 last = 6
             if dash and names is WEEKDAYS and last == 0 < first:
@@ -184,7 +213,12 @@ def _field(text: str, name: str, low: int, high: int, names: dict[str, int]) -> 
 def _number(text: str, name: str, low: int, high: int, names: dict[str, int]) -> int:
     if text.casefold() in names:
         return names[text.casefold()]
-    if text.isascii() and text.isdigit() and len(text) <= 4 and low <= int(text) <= high:
+    if (
+        text.isascii()
+        and text.isdigit()
+        and len(text) <= 4
+        and low <= int(text) <= high
+    ):
         return int(text)
     also = " or a name" if names else ""
     raise ValueError(

@@ -51,7 +51,10 @@ def at_day(day: date, days: int) -> datetime | None:
 
 def near(day: date, days: int) -> datetime:
     """The midnight (UTC) some days from `day`, held within EARLIEST..LATEST; two days cover every zone."""
-    return shifted(max(datetime(day.year, day.month, day.day, tzinfo=UTC), EARLIEST), timedelta(days))
+    return shifted(
+        max(datetime(day.year, day.month, day.day, tzinfo=UTC), EARLIEST),
+        timedelta(days),
+    )
 
 
 def day_after(day: date, zone: tzinfo) -> datetime:

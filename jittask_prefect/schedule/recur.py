@@ -14,7 +14,7 @@ from math import lcm
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .spec import Repeat
+    from jittask_prefect.schedule.spec import Repeat
 
 LAST_ORDINAL = date.max.toordinal()
 LAST_MONTH = 9999 * 12 + 11
@@ -109,7 +109,14 @@ class Days:
     def first(self, low: datetime) -> datetime | None:
         low, clock = max(low, self.start), self.start.time()
         upto = self._same_again(low.date())
-        return next((at for day in self.days(low.date(), upto) if (at := datetime.combine(day, clock)) >= low), None)
+        return next(
+            (
+                at
+                for day in self.days(low.date(), upto)
+                if (at := datetime.combine(day, clock)) >= low
+            ),
+            None,
+        )
 
     def _same_again(self, low: date) -> date:
         """A day up to which the cycle has a day, if it has any from `low` on."""
@@ -123,7 +130,9 @@ class Daily(Days):
     def days(self, low: date, high: date) -> Iterator[date]:
         first = self.start.toordinal()
         skipped = -(-(low.toordinal() - first) // self.period)
-        for ordinal in range(first + skipped * self.period, high.toordinal() + 1, self.period):
+        for ordinal in range(
+            first + skipped * self.period, high.toordinal() + 1, self.period
+        ):
             yield date.fromordinal(ordinal)
 
 
@@ -140,9 +149,15 @@ class Weekly(Days):
     def days(self, low: date, high: date) -> Iterator[date]:
         monday = self.start.toordinal() - self.start.weekday()
         skipped = max(0, (low.toordinal() - monday) // 7 // self.period)
-        for week in range(monday + skipped * self.period * 7, high.toordinal() + 1, self.period * 7):
+        for week in range(
+            monday + skipped * self.period * 7, high.toordinal() + 1, self.period * 7
+        ):
             for weekday in self.weekdays:
-                if low.toordinal() <= week + weekday - 1 <= min(high.toordinal(), LAST_ORDINAL):
+                if (
+                    low.toordinal()
+                    <= week + weekday - 1
+                    <= min(high.toordinal(), LAST_ORDINAL)
+                ):
                     yield date.fromordinal(week + weekday - 1)
 
 
@@ -179,7 +194,11 @@ class Monthly(Days):
         skipped = max(0, (low.year * 12 + low.month - 1 - first) // self.period)
         last = min(high.year * 12 + high.month - 1, LAST_MONTH)
         for cycle in range(first + skipped * self.period, last + 1, self.period):
-            for month in (cycle,) if self.months is None else [cycle + number - 1 for number in self.months]:
+            for month in (
+                (cycle,)
+                if self.months is None
+                else [cycle + number - 1 for number in self.months]
+            ):
                 if month > last:
                     return
                 for day in self._of_month(month // 12, month % 12 + 1):
@@ -189,16 +208,27 @@ class Monthly(Days):
     def _of_month(self, year: int, month: int) -> list[date]:
         first, length = monthrange(year, month)
         if self.week is None:
-            wanted = (length if n == -1 or (n > length and self.keep) else n for n in self.numbers)
+            wanted = (
+                length if n == -1 or (n > length and self.keep) else n
+                for n in self.numbers
+            )
         elif self.week > 0:
-            wanted = ((weekday - 1 - first) % 7 + 7 * self.week - 6 for weekday in self.weekdays)
+            wanted = (
+                (weekday - 1 - first) % 7 + 7 * self.week - 6
+                for weekday in self.weekdays
+            )
         else:
             last = (first + length - 1) % 7
-            wanted = (length - (last - weekday + 1) % 7 + 7 * (self.week + 1) for weekday in self.weekdays)
+            wanted = (
+                length - (last - weekday + 1) % 7 + 7 * (self.week + 1)
+                for weekday in self.weekdays
+            )
         return [date(year, month, n) for n in sorted(set(wanted)) if 1 <= n <= length]
 
 
-def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Recurrence | Elapsed:
+def recurrence(
+    repeat: Repeat, start: datetime, day: int | None = None
+) -> Recurrence | Elapsed:
     """The cycle of a repeat that begins at a start.
 
     Args:
@@ -256,32 +286,43 @@ def phase(repeat: Repeat, *, custom: bool = False) -> Callable[[datetime], int] 
     by_month = kind == "month" or not repeat.month
 
     def number(at: datetime) -> int:
-        cycle = at.year % period if kind == "year" else (at.year * 12 + at.month) % period
+        cycle = (
+            at.year % period if kind == "year" else (at.year * 12 + at.month) % period
+        )
         month = at.month if kind == "year" and by_month else 0
-        return ((cycle * 13 + month) * 32 + (at.day if by_day else 0)) * 8 + (at.isoweekday() if by_weekday else 0)
+        return ((cycle * 13 + month) * 32 + (at.day if by_day else 0)) * 8 + (
+            at.isoweekday() if by_weekday else 0
+        )
 
     if period == 1 and by_day:
-        return (lambda at: at.month * 32 + at.day) if kind == "year" and by_month else (lambda at: at.day)
+        return (
+            (lambda at: at.month * 32 + at.day)
+            if kind == "year" and by_month
+            else (lambda at: at.day)
+        )
     return number
 
 
 def _names_days(repeat: Repeat) -> bool:
-    from .rrule import RRule
+    from jittask_prefect.schedule.rrule import RRule
 
     rule = RRule.read(repeat.rrule) if repeat.rrule is not None else None
     return repeat.cron is not None or (rule is not None and rule.names_days)
 
 
 def _custom(repeat: Repeat, start: datetime) -> Recurrence:
-    from .cron import Cron
-    from .rrule import RRule
+    from jittask_prefect.schedule.cron import Cron
+    from jittask_prefect.schedule.rrule import RRule
 
     if repeat.cron is not None:
         return Cron.read(repeat.cron).at(start)
     if repeat.rrule is not None:
         return RRule.read(repeat.rrule).at(start)
     clock = start.time()
-    times = {at if isinstance(at, datetime) else datetime.combine(at, clock) for at in repeat.dates or ()}
+    times = {
+        at if isinstance(at, datetime) else datetime.combine(at, clock)
+        for at in repeat.dates or ()
+    }
     return Listed(start, tuple(sorted(times)))
 
 

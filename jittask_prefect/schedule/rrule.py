@@ -15,9 +15,14 @@ from datetime import date, datetime, time, timedelta
 from itertools import islice, repeat
 from math import gcd, lcm, prod
 
-from .cron import FEW_DAYS, FEW_TIMES
-from .day_numbers import day_of_year, later, next_month, week_numbers
-from .rrule_text import FREQS, SECONDS, Numbers, read
+from jittask_prefect.schedule.cron import FEW_DAYS, FEW_TIMES
+from jittask_prefect.schedule.day_numbers import (
+    day_of_year,
+    later,
+    next_month,
+    week_numbers,
+)
+from jittask_prefect.schedule.rrule_text import FREQS, SECONDS, Numbers, read
 
 TRIES = 20_000
 """Days, months and clock times looked at before a rule counts as one that never matches: 54 years of days."""
@@ -38,7 +43,9 @@ class RRule:
     interval: int = 1
     week_start: int = 0
     by: Mapping[str, Numbers] = field(default_factory=dict)
-    weekdays: frozenset[tuple[int, int]] = frozenset()  # (ordinal or 0, weekday with Monday 0)
+    weekdays: frozenset[tuple[int, int]] = (
+        frozenset()
+    )  # (ordinal or 0, weekday with Monday 0)
 
     @classmethod
     def read(cls, text: str) -> RRule:
@@ -64,24 +71,45 @@ class RRule:
         """Whether it has several times on a day that no BYSETPOS picks among, and is finer than a day (see Cron)."""
         if self.finer or self.clocks == 1 or self.part("BYSETPOS"):
             return self.finer
-        daily = self.freq in ("DAILY", "WEEKLY") and not 0 < len(self.part("BYMONTHDAY")) <= FEW_DAYS
+        daily = (
+            self.freq in ("DAILY", "WEEKLY")
+            and not 0 < len(self.part("BYMONTHDAY")) <= FEW_DAYS
+        )
         return daily or self.clocks > FEW_TIMES
 
     @property
     def names_days(self) -> bool:
         """Whether every start has the same days, from the start on."""
-        days = self.by.keys() & {"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY"} or self.weekdays or self.freq == "DAILY"
+        days = (
+            self.by.keys() & {"BYWEEKNO", "BYYEARDAY", "BYMONTHDAY"}
+            or self.weekdays
+            or self.freq == "DAILY"
+        )
         return self.interval == 1 and not self.finer and bool(days)
 
     @property
     def clocks(self) -> int:
         """How many clock times its BYHOUR, BYMINUTE and BYSECOND make together on a day, where they decide alone."""
-        return 0 if self.finer else prod(max(1, len(self.part(name))) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
+        return (
+            0
+            if self.finer
+            else prod(
+                max(1, len(self.part(name)))
+                for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
+            )
+        )
 
     def possible(self) -> bool:
         """Whether some start has an occurrence: then a start at that time has one too, whatever the interval."""
-        hour, minute, second = (min(self.part(name), default=0) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
-        return replace(self, interval=1).at(datetime(2000, 1, 1, hour, minute, second)).matches()
+        hour, minute, second = (
+            min(self.part(name), default=0)
+            for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
+        )
+        return (
+            replace(self, interval=1)
+            .at(datetime(2000, 1, 1, hour, minute, second))
+            .matches()
+        )
 
     def part(self, name: str) -> Numbers:
         """The numbers of a BY part; empty where it is absent."""
@@ -106,24 +134,38 @@ class RRule:
         if "BYSECOND" not in by and rank > 0:
             by["BYSECOND"] = frozenset({start.second})
         whole = start.replace(microsecond=0)
-        return RRuleSeries(replace(self, by=by, weekdays=weekdays), whole, start - whole)
+        return RRuleSeries(
+            replace(self, by=by, weekdays=weekdays), whole, start - whole
+        )
 
     def _check(self) -> None:
         ordinals = [n for n, _ in self.weekdays if n]
-        if ordinals and (self.freq not in ("MONTHLY", "YEARLY") or self.part("BYWEEKNO")):
-            raise ValueError("BYDAY with a number (1MO, -1FR) only with FREQ=MONTHLY or YEARLY, and without BYWEEKNO")
+        if ordinals and (
+            self.freq not in ("MONTHLY", "YEARLY") or self.part("BYWEEKNO")
+        ):
+            raise ValueError(
+                "BYDAY with a number (1MO, -1FR) only with FREQ=MONTHLY or YEARLY, and without BYWEEKNO"
+            )
         if self.part("BYSETPOS") and 0 < len(ordinals) < len(self.weekdays):
-            raise ValueError("BYSETPOS with a BYDAY of weekdays all with a number, or all without")
+            raise ValueError(
+                "BYSETPOS with a BYDAY of weekdays all with a number, or all without"
+            )
         if self.part("BYWEEKNO") and self.freq != "YEARLY":
             raise ValueError("BYWEEKNO only with FREQ=YEARLY")
         if self.part("BYYEARDAY") and self.freq in ("DAILY", "WEEKLY", "MONTHLY"):
             raise ValueError("BYYEARDAY not with FREQ=DAILY, WEEKLY or MONTHLY")
         if self.part("BYMONTHDAY") and self.freq == "WEEKLY":
             raise ValueError("BYMONTHDAY not with FREQ=WEEKLY")
-        if self.part("BYSETPOS") and (self.finer or not (len(self.by) > 1 or self.weekdays)):
-            raise ValueError("BYSETPOS only with FREQ=DAILY or longer, beside another BY part")
+        if self.part("BYSETPOS") and (
+            self.finer or not (len(self.by) > 1 or self.weekdays)
+        ):
+            raise ValueError(
+                "BYSETPOS only with FREQ=DAILY or longer, beside another BY part"
+            )
         if self.clocks > MOST_CLOCKS:
-            raise ValueError(f"at most 1440 clock times a day (BYHOUR, BYMINUTE, BYSECOND), not {self.clocks}")
+            raise ValueError(
+                f"at most 1440 clock times a day (BYHOUR, BYMINUTE, BYSECOND), not {self.clocks}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +220,9 @@ class RRuleSeries:
         low, high = self._from(low), high - self.fraction
         if high <= low:
             return
-        for day, clocks in self._with_times(self._days(low.date(), high.date(), repeat(None)), low, high):
+        for day, clocks in self._with_times(
+            self._days(low.date(), high.date(), repeat(None)), low, high
+        ):
             for clock in clocks:
                 if low <= (at := datetime.combine(day, clock)) < high:
                     yield at + self.fraction
@@ -197,10 +241,21 @@ class RRuleSeries:
         if self.rule.finer:
             for day in days:
                 begin = low.time() if day == low.date() else time.min
-                yield day, self._fine_times(day, begin, high.time() if day == high.date() else time.max, tries)
+                yield (
+                    day,
+                    self._fine_times(
+                        day,
+                        begin,
+                        high.time() if day == high.date() else time.max,
+                        tries,
+                    ),
+                )
             return
         times = [
-            time(h, m, s) for h in self._part("BYHOUR") for m in self._part("BYMINUTE") for s in self._part("BYSECOND")
+            time(h, m, s)
+            for h in self._part("BYHOUR")
+            for m in self._part("BYMINUTE")
+            for s in self._part("BYSECOND")
         ]
         if not self.rule.part("BYSETPOS"):
             yield from ((day, times) for day in days)
@@ -211,7 +266,9 @@ class RRuleSeries:
             if not first <= day <= last:
                 first, last = self._period(day)
                 if tries is not None:
-                    deque(islice(tries, (last - first).days // 4), maxlen=0)  # a period costs more than a day
+                    deque(
+                        islice(tries, (last - first).days // 4), maxlen=0
+                    )  # a period costs more than a day
                 chosen = self._chosen(first, last, times)
             yield day, chosen.get(day, [])
 
@@ -248,7 +305,11 @@ class RRuleSeries:
         rule, first = self.rule, self.start.date()
         if (months := rule.part("BYMONTH")) and day.month not in months:
             return next_month(day)
-        if (numbers := rule.part("BYMONTHDAY")) and min(numbers) > 0 and day.day not in numbers:
+        if (
+            (numbers := rule.part("BYMONTHDAY"))
+            and min(numbers) > 0
+            and day.day not in numbers
+        ):
             number = min((n for n in numbers if n > day.day), default=32)
             fits = number <= monthrange(day.year, day.month)[1]
             return day.replace(day=number) if fits else next_month(day)
@@ -261,13 +322,32 @@ class RRuleSeries:
         if rule.freq == "WEEKLY":
             begin = first.toordinal() - (first.weekday() - rule.week_start) % 7
             behind = -((day.toordinal() - begin) // 7) % rule.interval
-            return later(day, behind * 7 - (day.toordinal() - begin) % 7) if behind else day
+            return (
+                later(day, behind * 7 - (day.toordinal() - begin) % 7)
+                if behind
+                else day
+            )
         if rule.freq == "MONTHLY":
-            behind = -((day.year - first.year) * 12 + day.month - first.month) % rule.interval
+            behind = (
+                -((day.year - first.year) * 12 + day.month - first.month)
+                % rule.interval
+            )
             month = day.year * 12 + day.month - 1 + behind
-            return day if not behind else date(month // 12, month % 12 + 1, 1) if month // 12 <= 9999 else None
+            return (
+                day
+                if not behind
+                else date(month // 12, month % 12 + 1, 1)
+                if month // 12 <= 9999
+                else None
+            )
         behind = -(day.year - first.year) % rule.interval
-        return day if not behind else date(day.year + behind, 1, 1) if day.year + behind <= 9999 else None
+        return (
+            day
+            if not behind
+            else date(day.year + behind, 1, 1)
+            if day.year + behind <= 9999
+            else None
+        )
 
     def _allows(self, day: date) -> bool:
         rule = self.rule
@@ -277,7 +357,10 @@ class RRuleSeries:
                 return False
         if numbers := rule.part("BYYEARDAY"):
             at = day_of_year(day)
-            if at not in numbers and at - (366 if isleap(day.year) else 365) - 1 not in numbers:
+            if (
+                at not in numbers
+                and at - (366 if isleap(day.year) else 365) - 1 not in numbers
+            ):
                 return False
         if rule.weekdays and not self._on_weekday(day):
             return False
@@ -296,23 +379,35 @@ class RRuleSeries:
         nth, from_end = (at + 6) // 7, -((length - at) // 7 + 1)
         return bool({(nth, weekday), (from_end, weekday)} & self.rule.weekdays)
 
-    def _fine_times(self, day: date, begin: time, end: time, tries: Iterator[object] | None) -> Iterator[time]:
+    def _fine_times(
+        self, day: date, begin: time, end: time, tries: Iterator[object] | None
+    ) -> Iterator[time]:
         """The clock times of an allowed day, at least those within begin..end, of a rule finer than a day."""
-        hours, minutes, seconds = (self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
+        hours, minutes, seconds = (
+            self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
+        )
         unit, step, behind = SECONDS[self.rule.freq], self._step, self._behind(day)
         # An hour early: BYMINUTE and BYSECOND put times after the step that they belong to.
         early = max(0, begin.hour - 1) * 3600
-        steps = range(behind + max(0, -((behind - early) // step)) * step, min(86400, end.hour * 3600 + 3600), step)
+        steps = range(
+            behind + max(0, -((behind - early) // step)) * step,
+            min(86400, end.hour * 3600 + 3600),
+            step,
+        )
         for at in self._steps(steps, tries):
             hour, minute = at // 3600, at // 60 % 60
-            if (hours and hour not in hours) or (unit < 3600 and minutes and minute not in minutes):
+            if (hours and hour not in hours) or (
+                unit < 3600 and minutes and minute not in minutes
+            ):
                 continue
             if unit == 1:
                 if not seconds or at % 60 in seconds:
                     yield time(hour, minute, at % 60)
                 continue
             within = sorted(minutes) if unit == 3600 else [minute]
-            yield from (time(hour, m, s) for m in within for s in self._part("BYSECOND"))
+            yield from (
+                time(hour, m, s) for m in within for s in self._part("BYSECOND")
+            )
 
     @property
     def _step(self) -> int:
@@ -330,21 +425,33 @@ class RRuleSeries:
         minutes = self._part("BYMINUTE") if self.rule.freq != "HOURLY" else []
         hours = self._part("BYHOUR") or range(24)
         counted = repeat(None) if tries is None else tries
-        if len(steps) <= len(hours) * len(minutes or (0,)) or not (minutes or self.rule.part("BYHOUR")):
-            return steps if tries is None else (at for at, _ in zip(steps, counted, strict=False))
+        if len(steps) <= len(hours) * len(minutes or (0,)) or not (
+            minutes or self.rule.part("BYHOUR")
+        ):
+            return (
+                steps
+                if tries is None
+                else (at for at, _ in zip(steps, counted, strict=False))
+            )
         parts = (h * 3600 + m * 60 for h in hours for m in minutes or (0,))
         return (
             at
             for part, _ in zip(parts, counted, strict=False)
-            for at, _ in zip(_within(steps, part, 60 if minutes else 3600), counted, strict=False)
+            for at, _ in zip(
+                _within(steps, part, 60 if minutes else 3600), counted, strict=False
+            )
         )
 
-    def _chosen(self, first: date, last: date, times: list[time]) -> dict[date, list[time]]:
+    def _chosen(
+        self, first: date, last: date, times: list[time]
+    ) -> dict[date, list[time]]:
         """The times that BYSETPOS picks from those of the period first..last, by day."""
         days = list(self._days(first, last, repeat(None)))
         many = len(days) * len(times)
         chosen: dict[date, list[time]] = {}
-        for place in sorted({n - 1 if n > 0 else many + n for n in self.rule.part("BYSETPOS")}):
+        for place in sorted(
+            {n - 1 if n > 0 else many + n for n in self.rule.part("BYSETPOS")}
+        ):
             if 0 <= place < many:
                 number, clock = divmod(place, len(times))
                 chosen.setdefault(days[number], []).append(times[clock])
@@ -358,37 +465,62 @@ class RRuleSeries:
             back = (day.weekday() - self.rule.week_start) % 7
             return later(day, -back) or date.min, later(day, 6 - back) or date.max
         if freq == "MONTHLY":
-            return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
+            return day.replace(day=1), day.replace(
+                day=monthrange(day.year, day.month)[1]
+            )
         return date(day.year, 1, 1), date(day.year, 12, 31)
 
     def _reachable(self) -> bool:
         """Whether BYSETPOS lies within a period, and steps of the interval ever arrive at an allowed clock time."""
         if not self.rule.finer:
             positions = self.rule.part("BYSETPOS")
-            return not positions or min(map(abs, positions)) <= self.rule.clocks * self._most_days()
+            return (
+                not positions
+                or min(map(abs, positions)) <= self.rule.clocks * self._most_days()
+            )
         unit = SECONDS[self.rule.freq]
         phase = gcd(unit * self.rule.interval, 86400)
-        hours, minutes, seconds = (self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND"))
-        at = (self.start.hour * 3600 + self.start.minute * 60 + self.start.second) // unit * unit
+        hours, minutes, seconds = (
+            self.rule.part(name) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
+        )
+        at = (
+            (self.start.hour * 3600 + self.start.minute * 60 + self.start.second)
+            // unit
+            * unit
+        )
         # Which places of a step the clocks allow, part by part: at most as many as a step has seconds.
         places = {(h * 3600 - at) % phase for h in hours or range(24)}
         if unit < 3600:
-            places = {(place + m * 60) % phase for place in places for m in minutes or range(60)}
-        return not places.isdisjoint({-s % phase for s in (seconds or range(60) if unit == 1 else (0,))})
+            places = {
+                (place + m * 60) % phase
+                for place in places
+                for m in minutes or range(60)
+            }
+        return not places.isdisjoint(
+            {-s % phase for s in (seconds or range(60) if unit == 1 else (0,))}
+        )
 
     def _most_days(self) -> int:
         """At most how many days of a period the day parts allow."""
         rule = self.rule
-        most = len({day for _, day in rule.weekdays}) if rule.freq == "WEEKLY" else MOST_DAYS[rule.freq]
+        most = (
+            len({day for _, day in rule.weekdays})
+            if rule.freq == "WEEKLY"
+            else MOST_DAYS[rule.freq]
+        )
         months = len(rule.part("BYMONTH"))
         if rule.weekdays and rule.freq in ("MONTHLY", "YEARLY"):
             plain, numbered = (5, 1) if rule.freq == "MONTHLY" else (53, months or 1)
-            most = min(most, sum(numbered if number else plain for number, _ in rule.weekdays))
+            most = min(
+                most, sum(numbered if number else plain for number, _ in rule.weekdays)
+            )
         if numbers := rule.part("BYMONTHDAY"):
             months = months or 12
             most = min(most, len(numbers) * (months if rule.freq == "YEARLY" else 1))
         if numbers := rule.part("BYWEEKNO"):
-            most = min(most, 7 * len(numbers) + 6)  # the year's last days may lie in week 1 too
+            most = min(
+                most, 7 * len(numbers) + 6
+            )  # the year's last days may lie in week 1 too
         return min(most, len(rule.part("BYYEARDAY")) or most)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..shape import shown
+from jittask_prefect.validation import shown
 
 FREQS = ("SECONDLY", "MINUTELY", "HOURLY", "DAILY", "WEEKLY", "MONTHLY", "YEARLY")
 SECONDS = {"SECONDLY": 1, "MINUTELY": 60, "HOURLY": 3600}
@@ -16,7 +16,9 @@ LONGEST = 6500
 Numbers = frozenset[int]
 
 
-def read(text: str) -> tuple[str, int, int, dict[str, Numbers], frozenset[tuple[int, int]]]:
+def read(
+    text: str,
+) -> tuple[str, int, int, dict[str, Numbers], frozenset[tuple[int, int]]]:
     """The parts of a rule: frequency, interval, first weekday of a week (Monday 0), BY parts, BYDAY.
 
     Raises:
@@ -32,7 +34,9 @@ def read(text: str) -> tuple[str, int, int, dict[str, Numbers], frozenset[tuple[
     for item in body.split(";"):
         name, equals, value = item.strip().upper().partition("=")
         if not equals or not value or name in parts:
-            raise ValueError(f"NAME=VALUE parts joined by ';', each name once, not {shown(item)}")
+            raise ValueError(
+                f"NAME=VALUE parts joined by ';', each name once, not {shown(item)}"
+            )
         parts[name] = value
     for name in ("COUNT", "UNTIL"):
         if name in parts:
@@ -46,7 +50,9 @@ def read(text: str) -> tuple[str, int, int, dict[str, Numbers], frozenset[tuple[
         raise ValueError(f"WKST= one of {', '.join(WEEKDAYS)}")
     weekdays = _weekdays(parts.pop("BYDAY")) if "BYDAY" in parts else frozenset()
     if unknown := [name for name in parts if name not in PARTS]:
-        raise ValueError(f"the parts FREQ, INTERVAL, WKST, BYDAY, {', '.join(PARTS)}; not {unknown[0]}")
+        raise ValueError(
+            f"the parts FREQ, INTERVAL, WKST, BYDAY, {', '.join(PARTS)}; not {unknown[0]}"
+        )
     by = {name: _numbers(name, value, *PARTS[name]) for name, value in parts.items()}
     return freq, min(interval), WEEKDAYS.index(start), by, weekdays
 
@@ -59,7 +65,9 @@ def _numbers(name: str, text: str, low: int, high: int, signed: bool) -> Numbers
             raise ValueError(f"{name}= whole numbers, not {shown(item)}")
         number = int(item)
         if not low <= (abs(number) if signed else number) <= high:
-            raise ValueError(f"{name}= {low} to {high}{' or the same from the end' if signed else ''}, not {item}")
+            raise ValueError(
+                f"{name}= {low} to {high}{' or the same from the end' if signed else ''}, not {item}"
+            )
         found.add(number)
     return frozenset(found)
 
@@ -69,7 +77,9 @@ def _weekdays(text: str) -> frozenset[tuple[int, int]]:
     for item in text.split(","):
         name, number = item[-2:], item[:-2]
         if name not in WEEKDAYS:
-            raise ValueError(f"BYDAY= {', '.join(WEEKDAYS)}, with a number before it or not, not {shown(item)}")
+            raise ValueError(
+                f"BYDAY= {', '.join(WEEKDAYS)}, with a number before it or not, not {shown(item)}"
+            )
         if number and 0 in _numbers("BYDAY", number, 0, 53, True):
             raise ValueError(f"BYDAY= a number from 1 or -1 on, not {shown(item)}")
         found.add((int(number or 0), WEEKDAYS.index(name)))

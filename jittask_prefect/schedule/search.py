@@ -5,16 +5,21 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from .instants import DAY, LATEST, bound, near, shifted
-from .moves import Moves
-from .recur import Elapsed, Recurrence, midnight
+from jittask_prefect.schedule.holiday_moves import Moves
+from jittask_prefect.schedule.instants import DAY, LATEST, bound, near, shifted
+from jittask_prefect.schedule.recur import Elapsed, Recurrence, midnight
 
 ENOUGH = 500
 """Runs of days off that take away each occurrence, one run after the other, before a series counts as over."""
 
 
 def ahead(
-    cycle: Recurrence | Elapsed, moves: Moves, zone: ZoneInfo, anchor: datetime, at: datetime, left_out: bool = False
+    cycle: Recurrence | Elapsed,
+    moves: Moves,
+    zone: ZoneInfo,
+    anchor: datetime,
+    at: datetime,
+    left_out: bool = False,
 ) -> datetime:
     """An instant from `at` on before which nothing more is due.
 
@@ -54,11 +59,23 @@ def ahead(
     return LATEST
 
 
-def _elapsed(step: timedelta, moves: Moves, zone: ZoneInfo, anchor: datetime, at: datetime, left_out: bool) -> datetime:
+def _elapsed(
+    step: timedelta,
+    moves: Moves,
+    zone: ZoneInfo,
+    anchor: datetime,
+    at: datetime,
+    left_out: bool,
+) -> datetime:
     for _ in range(ENOUGH):
         found = following(anchor, step, at)
         day = found.astimezone(zone).date()
-        if found >= LATEST or left_out or not moves.active or moves.blocked(day) is None:
+        if (
+            found >= LATEST
+            or left_out
+            or not moves.active
+            or moves.blocked(day) is None
+        ):
             return found
         opened = moves.open_after(day)
         if opened is None:

@@ -8,11 +8,21 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from .instants import DAY, EARLIEST, LATEST, TICK, bound, day_after, near, resolve, shifted
-from .moves import Moves
-from .recur import Elapsed, Recurrence, midnight, recurrence
-from .search import ahead
-from .spec import Repeat
+from jittask_prefect.schedule.holiday_moves import Moves
+from jittask_prefect.schedule.instants import (
+    DAY,
+    EARLIEST,
+    LATEST,
+    TICK,
+    bound,
+    day_after,
+    near,
+    resolve,
+    shifted,
+)
+from jittask_prefect.schedule.recur import Elapsed, Recurrence, midnight, recurrence
+from jittask_prefect.schedule.search import ahead
+from jittask_prefect.schedule.spec import Repeat
 
 FIRST_LOOK = timedelta(hours=1)
 WIDEST = timedelta(2000)
@@ -104,7 +114,17 @@ class Over(NamedTuple):
 class Series:
     """The occurrences of one start; `Timer.series` makes it."""
 
-    __slots__ = ("_anchor", "_moves", "_start", "anchor", "cycle", "over", "stop", "wall", "zone")
+    __slots__ = (
+        "_anchor",
+        "_moves",
+        "_start",
+        "anchor",
+        "cycle",
+        "over",
+        "stop",
+        "wall",
+        "zone",
+    )
 
     def __init__(
         self,
@@ -140,7 +160,9 @@ class Series:
     @property
     def _fine(self) -> bool:
         """Whether a holiday drops occurrences instead of moving them."""
-        return self.cycle is not None and (isinstance(self.cycle, Elapsed) or self.cycle.finer)
+        return self.cycle is not None and (
+            isinstance(self.cycle, Elapsed) or self.cycle.finer
+        )
 
     def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
         """The occurrences due in [after, before), in order, each instant once.
@@ -149,7 +171,10 @@ class Series:
             after: First instant, inclusive; aware, or naive in the task's zone.
             before: Last instant, exclusive; likewise.
         """
-        low, high = max(bound(after, self.zone), self._first()), min(bound(before, self.zone), self._last())
+        low, high = (
+            max(bound(after, self.zone), self._first()),
+            min(bound(before, self.zone), self._last()),
+        )
         while self.cycle is not None and low < high:
             upto = min(shifted(low, DAY if self._fine else 400 * DAY), high)
             found = self._standing(self._plans(low, upto), low, upto)
@@ -162,7 +187,9 @@ class Series:
         if cycle is None:
             return None
         begin = low = max(bound(after, self.zone) + TICK, self._first())
-        if self.over is not None and low >= self.over.known.get(self.over.phase, LATEST):
+        if self.over is not None and low >= self.over.known.get(
+            self.over.phase, LATEST
+        ):
             return None
         width = FIRST_LOOK if isinstance(cycle, Elapsed) or cycle.finer else cycle.pace
         empty = 0
@@ -171,7 +198,11 @@ class Series:
             if self._fine:
                 # Times of a fine cycle come in order but for a DST change: up to the first, all are looked at again.
                 for plan in self._plans(low, high):
-                    if plan.due is not None and low <= plan.due < high and not self._beyond(plan):
+                    if (
+                        plan.due is not None
+                        and low <= plan.due < high
+                        and not self._beyond(plan)
+                    ):
                         high = plan.due + TICK
                         break
             if found := self._standing(self._plans(low, high), low, high):
@@ -198,13 +229,21 @@ class Series:
             return []
         at = bound(at, self.zone)
         low = self._moves.carried_from(at, self.zone)
-        return [found for found in self.between(low, at + TICK) if found.nominal > at] if low < at else []
+        return (
+            [found for found in self.between(low, at + TICK) if found.nominal > at]
+            if low < at
+            else []
+        )
 
     def of(self, nominal: datetime) -> Occurrence | None:
         """The occurrence of a nominal time, wherever a holiday move puts it; None where there is none."""
         at = bound(nominal, self.zone)
         for plan, standing in self._explainable(at, at + TICK):
-            if plan.nominal == at and plan.due in standing and standing[plan.due].nominal == at:
+            if (
+                plan.nominal == at
+                and plan.due in standing
+                and standing[plan.due].nominal == at
+            ):
                 return self._occurrence(plan)
         return None
 
@@ -229,8 +268,15 @@ class Series:
         cycle = self.cycle
         if cycle is None:
             return
-        width = DAY if isinstance(cycle, Elapsed) or cycle.finer else max(cycle.pace, 400 * DAY)
-        low, high = max(bound(after, self.zone), self._first()), min(bound(before, self.zone), self._last())
+        width = (
+            DAY
+            if isinstance(cycle, Elapsed) or cycle.finer
+            else max(cycle.pace, 400 * DAY)
+        )
+        low, high = (
+            max(bound(after, self.zone), self._first()),
+            min(bound(before, self.zone), self._last()),
+        )
         told: set[datetime] = set()
         while low < high:
             upto = min(shifted(low, width), high)
@@ -242,27 +288,48 @@ class Series:
                     again.add(plan.nominal)  # the next window sees it too
                 if plan.nominal not in told:
                     yield self._explained(plan, standing)
-            low, told = self._ahead(upto, left_out=True) if empty else upto, told | again
+            low, told = (
+                self._ahead(upto, left_out=True) if empty else upto,
+                told | again,
+            )
 
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
         """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
-        ends = [bound(at, self.zone).astimezone(self.zone).date() for at in (after, before)]
+        ends = [
+            bound(at, self.zone).astimezone(self.zone).date() for at in (after, before)
+        ]
         first, last = self._moves.around(ends[0], ends[1])
         low, high = near(first, -2), near(last, 2)
-        some = any(low <= wall <= high for wall in (self._start, self.stop) if wall is not None)
+        some = any(
+            low <= wall <= high for wall in (self._start, self.stop) if wall is not None
+        )
         if some and self._moves.active and not self._fine:
-            yield from (item for item in self.explained(after, before) if item.note.startswith(DROPPED))
+            yield from (
+                item
+                for item in self.explained(after, before)
+                if item.note.startswith(DROPPED)
+            )
 
-    def _explainable(self, low: datetime, high: datetime) -> Iterator[tuple[_Plan, dict[datetime, _Plan]]]:
+    def _explainable(
+        self, low: datetime, high: datetime
+    ) -> Iterator[tuple[_Plan, dict[datetime, _Plan]]]:
         """The plans of a window by nominal time, each with what stands at the instants that they arrive at."""
-        plans = sorted(self._plans(low, high, nominal=True), key=lambda plan: plan.nominal)
+        plans = sorted(
+            self._plans(low, high, nominal=True), key=lambda plan: plan.nominal
+        )
         dues = [plan.due for plan in plans if plan.due is not None]
         standing: dict[datetime, _Plan] = {}
         if dues:
             first, last = min(dues), max(dues) + TICK
-            standing = {p.due: p for p in self._standing(self._plans(first, last), first, last) if p.due is not None}
+            standing = {
+                p.due: p
+                for p in self._standing(self._plans(first, last), first, last)
+                if p.due is not None
+            }
         for plan in plans:
-            if low <= plan.nominal < high or (plan.due is not None and low <= plan.due < high):
+            if low <= plan.nominal < high or (
+                plan.due is not None and low <= plan.due < high
+            ):
                 yield plan, standing
 
     def _explained(self, plan: _Plan, standing: dict[datetime, _Plan]) -> Explained:
@@ -272,7 +339,12 @@ class Series:
         elif (wall := self._beyond(plan)) is not None:
             due, notes = None, [f"{DROPPED}: {wall}"]
         elif (other := standing.get(due)) is not None and other.nominal != plan.nominal:
-            due, notes = None, [f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"]
+            due, notes = (
+                None,
+                [
+                    f"one with the occurrence of {other.nominal.astimezone(self.zone):%Y-%m-%d %H:%M}"
+                ],
+            )
         notes += self._clock_change(plan.wall, due)
         known = self._moves.calendar.reliable_until if self._moves.holidays else None
         if known is not None and plan.day.year not in self._moves.calendar.known_years:
@@ -288,7 +360,9 @@ class Series:
             "; ".join(notes),
         )
 
-    def _clock_change(self, wall: datetime | None, due: datetime | None) -> Iterator[str]:
+    def _clock_change(
+        self, wall: datetime | None, due: datetime | None
+    ) -> Iterator[str]:
         """What a clock change makes of a wall time: it is skipped, or comes twice."""
         if wall is None or due is None:
             return
@@ -302,12 +376,18 @@ class Series:
         """Which wall an occurrence lies beyond; None where it stands."""
         for at in (plan.nominal, plan.due):
             if at is not None and self.stop is not None and at > self.stop:
-                return "the end comes first" if at is plan.nominal else "the holiday move carries it past the end"
+                return (
+                    "the end comes first"
+                    if at is plan.nominal
+                    else "the holiday move carries it past the end"
+                )
         if plan.due is not None and self._start is not None and plan.due < self._start:
             return "the holiday move carries it before the start"
         return None
 
-    def _standing(self, plans: Iterable[_Plan], low: datetime, high: datetime) -> list[_Plan]:
+    def _standing(
+        self, plans: Iterable[_Plan], low: datetime, high: datetime
+    ) -> list[_Plan]:
         """Those due in [low, high) and within the walls, one for each instant, in order."""
         best: dict[datetime, _Plan] = {}
         for plan in plans:
@@ -319,13 +399,19 @@ class Series:
 
     def _occurrence(self, plan: _Plan) -> Occurrence:
         assert plan.due is not None
-        return Occurrence(plan.nominal.astimezone(self.zone), plan.due.astimezone(self.zone), plan.why)
+        return Occurrence(
+            plan.nominal.astimezone(self.zone), plan.due.astimezone(self.zone), plan.why
+        )
 
     def _first(self) -> datetime:
         """No occurrence is due before this."""
         if self._anchor is None:
             return LATEST
-        if self._start or not self._moves.active or self._moves.policy not in ("previous", "nearest"):
+        if (
+            self._start
+            or not self._moves.active
+            or self._moves.policy not in ("previous", "nearest")
+        ):
             return self._start or self._anchor
         day = self._anchor.astimezone(self.zone).date()
         return min(near(self._moves.around(day, day)[0], -2), self._anchor)
@@ -335,7 +421,11 @@ class Series:
         ends = [LATEST]
         if self.stop is not None:
             ends.append(shifted(self.stop, TICK))
-        if self.cycle is not None and not isinstance(self.cycle, Elapsed) and self.cycle.last is not None:
+        if (
+            self.cycle is not None
+            and not isinstance(self.cycle, Elapsed)
+            and self.cycle.last is not None
+        ):
             day = self.cycle.last.date()
             ends.append(near(self._moves.around(day, day)[1], 4))
         return min(ends)
@@ -344,7 +434,9 @@ class Series:
         assert self.cycle is not None and self._anchor is not None
         return ahead(self.cycle, self._moves, self.zone, self._anchor, at, left_out)
 
-    def _plans(self, low: datetime, high: datetime, nominal: bool = False) -> Iterator[_Plan]:
+    def _plans(
+        self, low: datetime, high: datetime, nominal: bool = False
+    ) -> Iterator[_Plan]:
         """At least every plan due in [low, high); with `nominal`, or whose nominal time lies there."""
         cycle = self.cycle
         if cycle is None or high <= low:
@@ -354,7 +446,10 @@ class Series:
         elif cycle.finer:
             yield from self._finer(cycle, low, high, every=nominal)
         else:
-            first, last = low.astimezone(self.zone).date() - DAY, high.astimezone(self.zone).date() + DAY
+            first, last = (
+                low.astimezone(self.zone).date() - DAY,
+                high.astimezone(self.zone).date() + DAY,
+            )
             begin, end = self._moves.reach(first, last)
             over = midnight(min(max(end, last), date.max - DAY)) + DAY
             for wall in cycle.wall(midnight(min(begin, first)), over):
@@ -377,7 +472,9 @@ class Series:
         except OverflowError:
             return None
 
-    def _finer(self, cycle: Recurrence, low: datetime, high: datetime, every: bool) -> Iterator[_Plan]:
+    def _finer(
+        self, cycle: Recurrence, low: datetime, high: datetime, every: bool
+    ) -> Iterator[_Plan]:
         """The plans of a custom cycle finer than a day: a holiday drops them (told once a day, or every one)."""
         # A gap or an overlap near the edges moves wall times by as much as the zone's offset changes there.
         around = [
@@ -392,13 +489,17 @@ class Series:
             for wall in cycle.wall(begin, end):
                 instant = resolve(wall, self.zone)
                 why = self._moves.blocked(wall.date()) if self._moves.active else None
-                yield _Plan(instant, instant if why is None else None, wall.date(), why, wall)
+                yield _Plan(
+                    instant, instant if why is None else None, wall.date(), why, wall
+                )
                 if why is not None and not every:
                     upto = midnight(wall.date()) + DAY
                     break
             begin = upto
 
-    def _elapsed(self, step: timedelta, low: datetime, high: datetime, every: bool) -> Iterator[_Plan]:
+    def _elapsed(
+        self, step: timedelta, low: datetime, high: datetime, every: bool
+    ) -> Iterator[_Plan]:
         """The plans of minute and hour: elapsed time from the anchor, a holiday drops them (told once a day)."""
         assert self._anchor is not None
         known: date | None = None
@@ -409,7 +510,11 @@ class Series:
             while at < high:
                 day = at.astimezone(self.zone).date()
                 if self._moves.active and day != known:
-                    known, why, over = day, self._moves.blocked(day), day_after(day, self.zone)
+                    known, why, over = (
+                        day,
+                        self._moves.blocked(day),
+                        day_after(day, self.zone),
+                    )
                 yield _Plan(at, at if why is None else None, day, why)
                 skipped = 1 if why is None or every else max(1, -((at - over) // step))
                 at += skipped * step

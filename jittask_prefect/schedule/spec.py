@@ -11,12 +11,14 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from ..errors import ConfigError, Problem
-from ..shape import Shape, mended, problems_of, shown
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.validation import Shape, mended, problems_of, shown
 
 Unit = Literal["second", "minute", "hour", "day", "week", "month", "year"]
 Policy = Literal["next", "previous", "nearest", "skip"]
-RepeatType = Literal["normal", "minute", "hour", "day", "week", "month", "year", "custom"]
+RepeatType = Literal[
+    "normal", "minute", "hour", "day", "week", "month", "year", "custom"
+]
 
 INSTANT = "a time as yyyy-MM-dd HH:mm:ss"
 DAY_OR_INSTANT = "a date as yyyy-MM-dd or a time as yyyy-MM-dd HH:mm:ss"
@@ -42,10 +44,14 @@ def read_zone(name: str) -> ZoneInfo:
         pass
     known = available_timezones()
     folded = {zone.casefold(): zone for zone in known}
-    cities = {zone.rsplit("/", 1)[-1].casefold(): zone for zone in sorted(known, reverse=True)}
+    cities = {
+        zone.rsplit("/", 1)[-1].casefold(): zone for zone in sorted(known, reverse=True)
+    }
     wanted = name.strip().casefold().replace(" ", "_")
     near = [cities[wanted]] if wanted in cities else []
-    near += [folded[match] for match in get_close_matches(wanted, folded, n=3, cutoff=0.6)]
+    near += [
+        folded[match] for match in get_close_matches(wanted, folded, n=3, cutoff=0.6)
+    ]
     hint = f" (did you mean {' or '.join(dict.fromkeys(near))}?)" if near else ""
     raise ValueError(f"an IANA time zone name such as Europe/Berlin{hint}")
 
@@ -116,7 +122,11 @@ def _whole(low: int, high: int) -> BeforeValidator:
     """A whole number from `low` to `high`, with a message that names both."""
 
     def check(value: object) -> object:
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and low <= value <= high
+        ):
             return value
         raise ValueError(f"a whole number from {low} to {high}")
 
@@ -136,7 +146,11 @@ def _field_name(value: object) -> object:
 
 
 def _day_number(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and (1 <= value <= 31 or value == -1):
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and (1 <= value <= 31 or value == -1)
+    ):
         return value
     raise ValueError("1 to 31, or -1 for the last day")
 
@@ -173,9 +187,13 @@ class Offset(_Part):
     The older form, `offsetType` 1 with a signed `offset`, says the same.
     """
 
-    offset_type: Annotated[Literal[-1, 0, 1], BeforeValidator(_before_or_after)] = Field(default=0, alias="offsetType")
+    offset_type: Annotated[Literal[-1, 0, 1], BeforeValidator(_before_or_after)] = (
+        Field(default=0, alias="offsetType")
+    )
     offset: Annotated[int, _whole(-1_000_000_000, 1_000_000_000)] = 0
-    unit: Annotated[Unit, BeforeValidator(_unit)] = Field(default="day", alias="offsetUnit")
+    unit: Annotated[Unit, BeforeValidator(_unit)] = Field(
+        default="day", alias="offsetUnit"
+    )
     time: ClockTime | None = None
 
     @property
@@ -237,16 +255,24 @@ class Repeat(_Part):
 class TimerCfg(_Part):
     """A validated `timerCfg`; `read_timer` makes it."""
 
-    start_time: Annotated[datetime, BeforeValidator(_instant)] | None = Field(default=None, alias="startTime")
-    start_field: Annotated[str, BeforeValidator(_field_name)] | None = Field(default=None, alias="startField")
+    start_time: Annotated[datetime, BeforeValidator(_instant)] | None = Field(
+        default=None, alias="startTime"
+    )
+    start_field: Annotated[str, BeforeValidator(_field_name)] | None = Field(
+        default=None, alias="startField"
+    )
     start_offset: Offset | None = Field(default=None, alias="startOffset")
     end_time_type: Literal[0, 1, 2] = Field(default=0, alias="endTimeType")
     end_time: Moment | None = Field(default=None, alias="endTime")
-    end_field: Annotated[str, BeforeValidator(_field_name)] | None = Field(default=None, alias="endField")
+    end_field: Annotated[str, BeforeValidator(_field_name)] | None = Field(
+        default=None, alias="endField"
+    )
     end_offset: Offset | None = Field(default=None, alias="endOffset")
     repeat: Repeat = Field(default_factory=Repeat)
     skip_holiday: Flag = Field(default=False, alias="skipHoliday")
-    holiday_policy: Annotated[Policy, BeforeValidator(_policy)] = Field(default="next", alias="holidayPolicy")
+    holiday_policy: Annotated[Policy, BeforeValidator(_policy)] = Field(
+        default="next", alias="holidayPolicy"
+    )
     workdays_only: Flag = Field(default=False, alias="workdaysOnly")
     calendar: str | None = Field(default=None, min_length=1)
     timezone: Annotated[str, BeforeValidator(_zone_name)] | None = None
@@ -300,7 +326,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
     Raises:
         ConfigError: With every problem at once; each names the key, what was found and what is allowed.
     """
-    from .checks import check
+    from jittask_prefect.schedule.checks import check
 
     if not isinstance(raw, Mapping):
         raise ConfigError(Problem("", key, shown(raw), "an object"))
@@ -312,8 +338,17 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
             cfg = TimerCfg.model_validate(data)
             break
         except ValidationError as error:
-            problems += [p for p in problems_of(error, TimerCfg, key) if p.key not in {q.key for q in problems}]
-            dropped = {_drop(data, loc) for loc in {_named(item["loc"]) for item in error.errors(include_url=False)}}
+            problems += [
+                p
+                for p in problems_of(error, TimerCfg, key)
+                if p.key not in {q.key for q in problems}
+            ]
+            dropped = {
+                _drop(data, loc)
+                for loc in {
+                    _named(item["loc"]) for item in error.errors(include_url=False)
+                }
+            }
             if dropped == {()}:  # nothing is left to be checked without it
                 raise ConfigError(problems) from None
             bad |= dropped
@@ -323,7 +358,9 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
     form = cfg.dump()
     if rows and not cfg.end_time_type and (cfg.end_time or cfg.end_field):
         form["endTimeType"] = 1 if cfg.end_time else 2
-    return TimerCfg.model_validate(form)  # what says the same compares equal, however it was written
+    return TimerCfg.model_validate(
+        form
+    )  # what says the same compares equal, however it was written
 
 
 def _without_nulls(raw: Mapping[Any, Any]) -> dict[str, Any]:
@@ -337,7 +374,9 @@ def _without_nulls(raw: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _named(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """A path up to its first list: a mistake in one element is one of the list."""
-    return loc[: next((n for n, part in enumerate(loc) if isinstance(part, int)), len(loc))]
+    return loc[
+        : next((n for n, part in enumerate(loc) if isinstance(part, int)), len(loc))
+    ]
 
 
 def _drop(data: dict[str, Any], loc: tuple[int | str, ...]) -> tuple[str, ...]:
@@ -359,8 +398,14 @@ def _drop(data: dict[str, Any], loc: tuple[int | str, ...]) -> tuple[str, ...]:
 
 
 def _moment_text(moment: date) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}".zfill(19) if isinstance(moment, datetime) else moment.isoformat()
+    return (
+        f"{moment:%Y-%m-%d %H:%M:%S}".zfill(19)
+        if isinstance(moment, datetime)
+        else moment.isoformat()
+    )
 
 
 def _clock_text(clock: time) -> str:
-    return clock.isoformat("minutes") if not clock.second else clock.isoformat("seconds")
+    return (
+        clock.isoformat("minutes") if not clock.second else clock.isoformat("seconds")
+    )

@@ -12,19 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from .. import clock
-from ..errors import ArgumentError, ConfigError, Problem
-from ..shape import shown
-from . import bulk
-from .calendar import Calendar, CalendarCfg
-from .cron import Cron
-from .instants import EARLIEST, LATEST, day_after, in_utc
-from .moves import Moves
-from .reach import Reach, reach
-from .recur import phase
-from .rrule import RRule
-from .series import Explained, Occurrence, Over, Series
-from .spec import Offset, TimerCfg, read_timer, read_zone
+from jittask_prefect.errors import ArgumentError, ConfigError, Problem
+from jittask_prefect.schedule import bulk, clock
+from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.schedule.cron import Cron
+from jittask_prefect.schedule.holiday_moves import Moves
+from jittask_prefect.schedule.instants import EARLIEST, LATEST, day_after, in_utc
+from jittask_prefect.schedule.reach import Reach, reach
+from jittask_prefect.schedule.recur import phase
+from jittask_prefect.schedule.rrule import RRule
+from jittask_prefect.schedule.series import Explained, Occurrence, Over, Series
+from jittask_prefect.schedule.spec import Offset, TimerCfg, read_timer, read_zone
+from jittask_prefect.validation import shown
 
 __all__ = ["Explained", "Occurrence", "Series", "Timer"]
 
@@ -50,27 +49,46 @@ class Timer:
     moves: Moves
 
     def __init__(
-        self, timerCfg: Mapping[str, object] | TimerCfg, calendar: object = None, timezone: str | None = None
+        self,
+        timerCfg: Mapping[str, object] | TimerCfg,
+        calendar: object = None,
+        timezone: str | None = None,
     ) -> None:
         if isinstance(timerCfg, TimerCfg):
             self.cfg = timerCfg
         else:
-            rows = isinstance(timerCfg, Mapping) and "startField" in timerCfg and "startTime" not in timerCfg
+            rows = (
+                isinstance(timerCfg, Mapping)
+                and "startField" in timerCfg
+                and "startTime" not in timerCfg
+            )
             self.cfg = read_timer(timerCfg, rows=rows)
         cfg = self.cfg
         named = cfg.timezone or ("UTC" if timezone is None else timezone)
         try:
             self.zone = read_zone(named)
         except ValueError as error:
-            raise ConfigError(Problem("", "timezone", shown(named), str(error))) from None
-        self.calendar = Calendar.of(cfg.calendar, "timerCfg.calendar") if calendar is None else Calendar.of(calendar)
+            raise ConfigError(
+                Problem("", "timezone", shown(named), str(error))
+            ) from None
+        self.calendar = (
+            Calendar.of(cfg.calendar, "timerCfg.calendar")
+            if calendar is None
+            else Calendar.of(calendar)
+        )
         if cfg.skip_holiday and self.calendar is None:
             allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
-            raise ConfigError(Problem("", "timerCfg.skipHoliday", "1 without a calendar", allowed))
+            raise ConfigError(
+                Problem("", "timerCfg.skipHoliday", "1 without a calendar", allowed)
+            )
         known = self.calendar or Calendar(CalendarCfg())
-        self.moves = Moves(known, cfg.skip_holiday, cfg.workdays_only, cfg.holiday_policy)
+        self.moves = Moves(
+            known, cfg.skip_holiday, cfg.workdays_only, cfg.holiday_policy
+        )
         self._over: dict[int, datetime] = {}
-        self._phase = phase(cfg.repeat, custom=True) if cfg.rows and self.moves.active else None
+        self._phase = (
+            phase(cfg.repeat, custom=True) if cfg.rows and self.moves.active else None
+        )
         self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
 
     def __repr__(self) -> str:
@@ -99,7 +117,9 @@ class Timer:
         """
         if not self.cfg.rows:
             if start is not None or end is not None:
-                raise ArgumentError("a scheduled timer has one series: series() takes no row values")
+                raise ArgumentError(
+                    "a scheduled timer has one series: series() takes no row values"
+                )
             return self._scheduled
         for value in (start, end):
             if value is not None and not isinstance(value, date):
@@ -133,14 +153,19 @@ class Timer:
         return None if found is None else found.due
 
     def next_times(
-        self, starts: Iterable[Field], now: datetime, ends: Iterable[Field] | None = None
+        self,
+        starts: Iterable[Field],
+        now: datetime,
+        ends: Iterable[Field] | None = None,
     ) -> list[datetime | None]:
         """The first due time after `now` of each of many rows, a million in seconds; see `bulk.next_times`."""
         if not self.cfg.rows:
             raise ArgumentError("a scheduled timer has no rows: nextTime(now)")
         return bulk.next_times(self, starts, now, ends)
 
-    def reach(self, after: datetime, before: datetime, *, whole_days: bool = False) -> Reach:
+    def reach(
+        self, after: datetime, before: datetime, *, whole_days: bool = False
+    ) -> Reach:
         """Which values of `startField` can have an occurrence due in [after, before).
 
         Args:
@@ -155,7 +180,9 @@ class Timer:
 
     def _one(self) -> Series:
         if self._scheduled is None:
-            raise ArgumentError("a row timer has occurrences for a row only: series(start, end)")
+            raise ArgumentError(
+                "a row timer has occurrences for a row only: series(start, end)"
+            )
         return self._scheduled
 
     def _series(self, start: Field, end: Field) -> Series:
@@ -170,10 +197,14 @@ class Timer:
         except OverflowError:
             wall = anchor = None
         if anchor is not None and not EARLIEST < anchor < LATEST:
-            wall = anchor = None  # a date at the edge of the calendar, as databases hold for "never": never due
+            wall = anchor = (
+                None  # a date at the edge of the calendar, as databases hold for "never": never due
+            )
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
         meant = None if wall is None or start is None else self._meant(start, wall)
-        series = Series(self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, meant)
+        series = Series(
+            self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, meant
+        )
         if self._phase is not None and wall is not None and meant is None:
             series.over = Over(self._over, self._phase(wall))
         return series
@@ -184,7 +215,11 @@ class Timer:
         31 January with an offset of a month is due on 28 February; monthly from there, the next is 31 March.
         """
         repeat, offset = self.cfg.repeat, self.cfg.start_offset
-        if offset is None or offset.unit not in ("month", "year") or repeat.repeat_type not in ("month", "year"):
+        if (
+            offset is None
+            or offset.unit not in ("month", "year")
+            or repeat.repeat_type not in ("month", "year")
+        ):
             return None
         if repeat.month_end == "skip" or wall.day < 28:
             return None
@@ -206,8 +241,14 @@ class Timer:
             return None
         try:
             wall, instant = self._place(end, offset)
-            whole_day = not isinstance(end, datetime) and not (offset and (offset.time is not None or _elapses(offset)))
-            return day_after(wall.date(), self.zone) - timedelta(microseconds=1) if whole_day else instant
+            whole_day = not isinstance(end, datetime) and not (
+                offset and (offset.time is not None or _elapses(offset))
+            )
+            return (
+                day_after(wall.date(), self.zone) - timedelta(microseconds=1)
+                if whole_day
+                else instant
+            )
         except OverflowError:
             if end.year < 5000:
                 raise
@@ -240,7 +281,15 @@ class Timer:
 
     def from_wall(self, wall: datetime) -> Series:
         """The series of a row that begins at a wall time, offset included, and has no end."""
-        return Series(self.zone, self.cfg.repeat, self.moves, wall, in_utc(wall, self.zone), None, None)
+        return Series(
+            self.zone,
+            self.cfg.repeat,
+            self.moves,
+            wall,
+            in_utc(wall, self.zone),
+            None,
+            None,
+        )
 
     def _place(self, value: date, offset: Offset | None) -> tuple[datetime, datetime]:
         """The wall time (naive) and the instant (UTC) of a field's value with its offset."""
@@ -271,10 +320,20 @@ def _calendrical(wall: datetime, offset: Offset) -> datetime:
     """A wall time moved by days or longer, same clock time; a day that the month lacks is its last."""
     amount = offset.amount
     if offset.unit in ("month", "year"):
-        month = wall.year * 12 + wall.month - 1 + amount * (12 if offset.unit == "year" else 1)
+        month = (
+            wall.year * 12
+            + wall.month
+            - 1
+            + amount * (12 if offset.unit == "year" else 1)
+        )
         year, number = month // 12, month % 12 + 1
         if not 1 <= year <= 9999:
             raise OverflowError("beyond the calendar")
-        return wall.replace(year=year, month=number, day=min(wall.day, monthrange(year, number)[1]), fold=0)
+        return wall.replace(
+            year=year,
+            month=number,
+            day=min(wall.day, monthrange(year, number)[1]),
+            fold=0,
+        )
     days = {"day": 1, "week": 7}.get(offset.unit, 0)
     return (wall + timedelta(days=amount * days)).replace(fold=0) if amount else wall

@@ -6,10 +6,18 @@ from calendar import monthrange
 from collections.abc import Iterable
 from datetime import date, datetime
 
-from .spec import Offset, Repeat
-from .timer import Timer
+from jittask_prefect.schedule.spec import Offset, Repeat
+from jittask_prefect.schedule.timer import Timer
 
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+WEEKDAYS = (
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
+)
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -51,8 +59,14 @@ def origin(timer: Timer, value: date) -> str:
         English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
     """
     field, offset = str(timer.cfg.start_field), timer.cfg.start_offset
-    text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({_told(timer, value)})", 1)
-    return text if offset is not None and offset.amount else text.removeprefix("at ").removeprefix("on ")
+    text = _offset(offset, field).replace(
+        f"`{field}`", f"`{field}` ({_told(timer, value)})", 1
+    )
+    return (
+        text
+        if offset is not None and offset.amount
+        else text.removeprefix("at ").removeprefix("on ")
+    )
 
 
 def _told(timer: Timer, value: date) -> str:
@@ -76,8 +90,12 @@ def _scheduled(timer: Timer) -> str:
     elif repeat.repeat_type == "custom":
         text += f" {zone}, from {_day(start)} {_clock(start)} on"
     else:
-        text += f" at {_clock(start)} {zone}" + (f", counted from {_day(start)}" if repeat.period > 1 else "")
-    return text + (f" until {_moment(cfg.end_time)}" if cfg.end_time is not None else "")
+        text += f" at {_clock(start)} {zone}" + (
+            f", counted from {_day(start)}" if repeat.period > 1 else ""
+        )
+    return text + (
+        f" until {_moment(cfg.end_time)}" if cfg.end_time is not None else ""
+    )
 
 
 def _rows(timer: Timer) -> str:
@@ -117,7 +135,11 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
     months, numbers = "", tuple[int, ...]()
     if kind == "year":
         numbers = repeat.month or ((start.month,) if start else ())
-        months = f" in {_list(MONTHS[n - 1] for n in sorted(set(numbers)))}" if numbers else ""
+        months = (
+            f" in {_list(MONTHS[n - 1] for n in sorted(set(numbers)))}"
+            if numbers
+            else ""
+        )
     if repeat.week is not None:
         days = repeat.weekday or ((start.isoweekday(),) if start else ())
         named = _list(WEEKDAYS[n - 1] for n in sorted(set(days))) or "such weekday"
@@ -125,19 +147,29 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
     days = repeat.day or ((start.day,) if start else ())
     if not days:
         return every + months
-    return f"{every}{months} on {_month_days(days)}{_short_months(repeat, days, numbers)}"
+    return (
+        f"{every}{months} on {_month_days(days)}{_short_months(repeat, days, numbers)}"
+    )
 
 
 def _month_days(days: Iterable[int]) -> str:
     numbers = sorted(set(days) - {-1})
-    named = [f"day{'s' if len(numbers) > 1 else ''} {_list(map(str, numbers))}"] if numbers else []
+    named = (
+        [f"day{'s' if len(numbers) > 1 else ''} {_list(map(str, numbers))}"]
+        if numbers
+        else []
+    )
     return " and ".join(named + (["the last day"] if -1 in days else []))
 
 
 def _short_months(repeat: Repeat, days: Iterable[int], months: Iterable[int]) -> str:
     if max(days) <= min((monthrange(2025, month)[1] for month in months), default=28):
         return ""
-    return " (left out where the month is shorter)" if repeat.month_end == "skip" else " (or the month's last)"
+    return (
+        " (left out where the month is shorter)"
+        if repeat.month_end == "skip"
+        else " (or the month's last)"
+    )
 
 
 def _custom(repeat: Repeat) -> str:
@@ -147,7 +179,11 @@ def _custom(repeat: Repeat) -> str:
         return f"by the rule `{repeat.rrule}`"
     dates = repeat.dates or ()
     shown = [_moment(at) for at in dates[:5]]
-    return f"on {_list(shown)}" if len(dates) <= 5 else f"on {len(dates)} listed dates, {shown[0]} the first written"
+    return (
+        f"on {_list(shown)}"
+        if len(dates) <= 5
+        else f"on {len(dates)} listed dates, {shown[0]} the first written"
+    )
 
 
 def _holidays(timer: Timer) -> str | None:

@@ -28,7 +28,12 @@ REMINDER: dict[str, Any] = {
         "filter": "Q(status='active')",  # only these rows have one
         "timerCfg": {
             "startField": "endDate",
-            "startOffset": {"offsetType": -1, "offset": 7, "offsetUnit": "day", "time": "09:00"},
+            "startOffset": {
+                "offsetType": -1,
+                "offset": 7,
+                "offsetUnit": "day",
+                "time": "09:00",
+            },
             "repeat": {"repeatType": "normal"},
         },
     },
@@ -38,4 +43,6 @@ REMINDER: dict[str, Any] = {
 
 def open_shop(folder: Path) -> App:
     """The shop, in UTC, with empty tables."""
-    return build_app(folder, {"models/Contract": CONTRACT, "tasks/ContractReminder": REMINDER})
+    return build_app(
+        folder, {"models/Contract": CONTRACT, "tasks/ContractReminder": REMINDER}
+    )

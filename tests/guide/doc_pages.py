@@ -32,8 +32,23 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^( *)```(\S*)[ ]*(.*)\n((?:.*\n)*?)\1```[ ]*$", re.MULTILINE)
 INCLUDED = re.compile(r"^--8<--\n(.+)\n--8<--$", re.MULTILINE)
-EMPTY = ("docs/index.md", "docs/existing.md")  # these make an app; all others work on a copy of the demo
-WITHOUT_SERVER = {"init", "new", "check", "compile", "run", "preview", "calendar", "pending", "row", "db", "version"}
+EMPTY = (
+    "docs/index.md",
+    "docs/existing.md",
+)  # these make an app; all others work on a copy of the demo
+WITHOUT_SERVER = {
+    "init",
+    "new",
+    "check",
+    "compile",
+    "run",
+    "preview",
+    "calendar",
+    "pending",
+    "row",
+    "db",
+    "version",
+}
 
 
 @dataclass(frozen=True)
@@ -53,9 +68,13 @@ def blocks(page: Path) -> list[Block]:
     for fence in FENCE.finditer(text):
         _, language, options, body = fence.groups()
         title = re.search(r'title="(.+?)"', options)
-        body = INCLUDED.sub(lambda m: (ROOT / m[1]).read_text(encoding="utf-8").rstrip("\n"), body)
+        body = INCLUDED.sub(
+            lambda m: (ROOT / m[1]).read_text(encoding="utf-8").rstrip("\n"), body
+        )
         line = text.count("\n", 0, fence.start()) + 1
-        found.append(Block(language, title[1] if title else "", textwrap.dedent(body), line))
+        found.append(
+            Block(language, title[1] if title else "", textwrap.dedent(body), line)
+        )
     return found
 
 
@@ -71,7 +90,10 @@ def expected(code: str) -> str:
     lines = code.splitlines()
     told = []
     for line, before in zip(lines[1:], lines, strict=False):
-        if line.startswith("# ") and (before.startswith(("print(", "# ")) and (told or before.startswith("print("))):
+        if line.startswith("# ") and (
+            before.startswith(("print(", "# "))
+            and (told or before.startswith("print("))
+        ):
             told.append(line[2:])
     return "\n".join(told)
 
@@ -125,16 +147,27 @@ class Reader:
                 return self.change(json.loads(block.text))
             case "python":
                 with contextlib.redirect_stdout(io.StringIO()) as out:
-                    exec(compile(block.text, f"{self.page.name}:{block.line}", "exec"), self.names)
+                    exec(
+                        compile(block.text, f"{self.page.name}:{block.line}", "exec"),
+                        self.names,
+                    )
                 return differs(out.getvalue(), expected(block.text))
             case "console":
-                return "\n".join(filter(None, (self.console(*c) for c in commands(block.text))))
+                return "\n".join(
+                    filter(None, (self.console(*c) for c in commands(block.text)))
+                )
         return ""
 
     def console(self, command: str, said: str) -> str:
         """Run a command, and compare what it prints, where the page shows that."""
         code, out = self.run(command)
-        return f"{command}: exit code {code}\n{out}" if code else differs(out, said) if said else ""
+        return (
+            f"{command}: exit code {code}\n{out}"
+            if code
+            else differs(out, said)
+            if said
+            else ""
+        )
 
     def run(self, command: str) -> tuple[int, str]:
         """A command's exit code and output; `cd` and `export` hold for what follows."""
@@ -148,14 +181,26 @@ class Reader:
                 return 1, "a test has no server for it; show it in a block of bash"
             from typer.testing import CliRunner
 
-            from jittask_prefect.cli import cli
+            from jittask_prefect.cli.commands import cli
 
             self.forget()
             done = CliRunner().invoke(cli, arguments)
-            return done.exit_code, done.stdout if done.exit_code == 0 else f"{done.output}{done.exception!r}"
+            return (
+                done.exit_code,
+                done.stdout
+                if done.exit_code == 0
+                else f"{done.output}{done.exception!r}",
+            )
         else:
-            module = {"pytest": ["pytest", "-q", "-p", "no:cacheprovider"], "alembic": ["alembic.config"]}[name]
-            ran = subprocess.run([sys.executable, "-m", *module, *arguments], capture_output=True, text=True)
+            module = {
+                "pytest": ["pytest", "-q", "-p", "no:cacheprovider"],
+                "alembic": ["alembic.config"],
+            }[name]
+            ran = subprocess.run(
+                [sys.executable, "-m", *module, *arguments],
+                capture_output=True,
+                text=True,
+            )
             return ran.returncode, ran.stdout + (ran.stderr if ran.returncode else "")
         return 0, ""
 
@@ -164,7 +209,9 @@ class Reader:
         if self.template is None:
             return "keys of no e.json: the page has shown none"
         before = self.template.read_text(encoding="utf-8")
-        self.template.write_text(json.dumps(merged(json.loads(before), keys)), encoding="utf-8")
+        self.template.write_text(
+            json.dumps(merged(json.loads(before), keys)), encoding="utf-8"
+        )
         try:
             return "\n".join(self.mistakes(self.template.parents[2]))
         finally:
@@ -196,13 +243,19 @@ def merged(whole: dict[str, Any], keys: dict[str, Any]) -> dict[str, Any]:
         if value is None:
             found.pop(key, None)
         else:
-            found[key] = merged(found.get(key) or {}, value) if isinstance(value, dict) else value
+            found[key] = (
+                merged(found.get(key) or {}, value)
+                if isinstance(value, dict)
+                else value
+            )
     return found
 
 
 def differs(said: str, shown: str) -> str:
     """What is printed and shown, where the two are not the same."""
-    same = [line.rstrip() for line in said.strip().splitlines()] == [line.rstrip() for line in shown.splitlines()]
+    same = [line.rstrip() for line in said.strip().splitlines()] == [
+        line.rstrip() for line in shown.splitlines()
+    ]
     return "" if same else f"prints\n{said.rstrip()}\nand the page shows\n{shown}"
 
 

@@ -27,7 +27,11 @@ def app(tmp_path: Path, prefect: FakePrefect) -> App:
     app = open_shop(tmp_path)
     deploy(app, prefect, NOW)
     with app.session() as s:
-        s.add(app.getElement("models.Contract")(id=1, customer="Ada", endDate=date(2026, 3, 9)))
+        s.add(
+            app.getElement("models.Contract")(
+                id=1, customer="Ada", endDate=date(2026, 3, 9)
+            )
+        )
         s.commit()
     prefect.sync(app, NOW)
     return app
@@ -45,11 +49,17 @@ def test_a_new_date_supersedes_the_old_task(app: App, prefect: FakePrefect) -> N
     change(app, endDate=date(2026, 3, 10))
     prefect.sync(app, NOW)
     assert prefect.run_due(app, NINE) == []
-    prefect.sync(app, NINE)  # a task has a flow run from 24 hours before it is due (app.json's `horizon`)
-    assert [o.status for o in prefect.run_due(app, datetime(2026, 3, 3, 9, 0, tzinfo=UTC))] == ["completed"]
+    prefect.sync(
+        app, NINE
+    )  # a task has a flow run from 24 hours before it is due (app.json's `horizon`)
+    assert [
+        o.status for o in prefect.run_due(app, datetime(2026, 3, 3, 9, 0, tzinfo=UTC))
+    ] == ["completed"]
 
 
-def test_a_row_that_no_longer_meets_the_filter_has_no_task(app: App, prefect: FakePrefect) -> None:
+def test_a_row_that_no_longer_meets_the_filter_has_no_task(
+    app: App, prefect: FakePrefect
+) -> None:
     change(app, status="cancelled")
     prefect.sync(app, NOW)
     assert prefect.run_due(app, NINE) == []
@@ -63,7 +73,9 @@ def test_a_row_that_is_deleted_has_no_task(app: App, prefect: FakePrefect) -> No
     assert prefect.run_due(app, NINE) == []
 
 
-def test_what_no_hook_saw_is_found_at_the_due_moment(app: App, prefect: FakePrefect) -> None:
+def test_what_no_hook_saw_is_found_at_the_due_moment(
+    app: App, prefect: FakePrefect
+) -> None:
     """Raw SQL goes around the hooks. The row is read again before anything runs."""
     with app.engine().begin() as connection:
         connection.exec_driver_sql("UPDATE contract SET status = 'cancelled'")

@@ -16,23 +16,43 @@ NINE = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 def test_a_task_is_ended_once_and_for_all(tmp_path: Path) -> None:
     app, prefect = open_shop(tmp_path), FakePrefect()
     deploy(app, prefect, NOW)
-    taskSvc, Contract = app.getElement("services.TaskSvc"), app.getElement("models.Contract")
+    taskSvc, Contract = (
+        app.getElement("services.TaskSvc"),
+        app.getElement("models.Contract"),
+    )
     with at(NOW):
         with app.session() as s:
-            s.add_all([Contract(id=key, customer="Ada", endDate=date(2026, 3, 9)) for key in (1, 2)])
+            s.add_all(
+                [
+                    Contract(id=key, customer="Ada", endDate=date(2026, 3, 9))
+                    for key in (1, 2)
+                ]
+            )
             s.commit()
         prefect.sync(app, NOW)
 
         # The records know every task, of rows and of schedules.
-        first = next(r for r in taskSvc.getTaskRecords("tasks.ContractReminder") if r["row"] == "1")
-        assert (first["status"], first["dueTime"]) == ("pending", "2026-03-02T09:00:00+00:00")
+        first = next(
+            r
+            for r in taskSvc.getTaskRecords("tasks.ContractReminder")
+            if r["row"] == "1"
+        )
+        assert (first["status"], first["dueTime"]) == (
+            "pending",
+            "2026-03-02T09:00:00+00:00",
+        )
 
         assert taskSvc.forcedEnd(first["taskId"])["changed"] is True
-        assert taskSvc.forcedEnd(first["taskId"])["changed"] is False  # a second time changes nothing
+        assert (
+            taskSvc.forcedEnd(first["taskId"])["changed"] is False
+        )  # a second time changes nothing
 
     assert len(prefect.run_due(app, NINE)) == 1  # the other row's
     with at(NINE):
-        statuses = {r["row"]: r["status"] for r in taskSvc.getTaskRecords("tasks.ContractReminder")}
+        statuses = {
+            r["row"]: r["status"]
+            for r in taskSvc.getTaskRecords("tasks.ContractReminder")
+        }
     assert statuses == {"1": "ended", "2": "completed"}
 
 

@@ -25,12 +25,24 @@ from prefect.testing.cli import CycloptsCliRunner
 from typer.testing import CliRunner
 
 from jittask_prefect import App
-from jittask_prefect.cli import cli
-from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.cli.commands import cli
+from jittask_prefect.ledger.tables import upgrade
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DONE = {"json", "python", "console"}  # by doc_pages.py
-OTHERS = {"alembic", "cd", "createdb", "export", "mkdocs", "pg_restore", "pip", "pytest", "python3", "systemctl", "."}
+OTHERS = {
+    "alembic",
+    "cd",
+    "createdb",
+    "export",
+    "mkdocs",
+    "pg_restore",
+    "pip",
+    "pytest",
+    "python3",
+    "systemctl",
+    ".",
+}
 
 
 def name(page: Path) -> str:
@@ -46,34 +58,54 @@ def test_a_block_is_of_a_kind_that_is_tested(page: Path) -> None:
         )
         assert not INCLUDED.search(block.text)
     # No fence is passed over: those of a page open and close these blocks, and there are no others.
-    fences = re.findall(r"^\s*(?:```|~~~)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    fences = re.findall(
+        r"^\s*(?:```|~~~)", page.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(fences) == 2 * len(found)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if DONE & {b.language for b in blocks(p)}], ids=name)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if DONE & {b.language for b in blocks(p)}], ids=name
+)
 def test_the_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "120"}
     env.pop("JITTASK_APP", None)
     command = [sys.executable, Path(__file__).with_name("doc_pages.py"), page, tmp_path]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 def test_the_readmes_e_json_is_the_demos_own() -> None:
     shown_ = json.loads(readme("json")[0])
-    real = json.loads((ROOT / "flows/tasks/ContractReminder/e.json").read_text(encoding="utf-8"))
+    real = json.loads(
+        (ROOT / "flows/tasks/ContractReminder/e.json").read_text(encoding="utf-8")
+    )
     real["timerCfg"].pop("holidayPolicy")  # the README leaves the default out
     assert shown_ == real
 
 
 def test_the_readmes_inner_py_is_the_demos_own_but_for_one_line() -> None:
-    real = (ROOT / "flows/tasks/ContractReminder/inner.py").read_text(encoding="utf-8").splitlines()
-    assert readme("python")[0].splitlines()[1:] == [line for line in real[1:] if "remindedAt" not in line]
+    real = (
+        (ROOT / "flows/tasks/ContractReminder/inner.py")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
+    assert readme("python")[0].splitlines()[1:] == [
+        line for line in real[1:] if "remindedAt" not in line
+    ]
 
 
-def test_the_readmes_rows_have_the_tasks_that_it_tells_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(ROOT / "flows", tmp_path / "flows", ignore=shutil.ignore_patterns(".jittask", "*.db*"))
+def test_the_readmes_rows_have_the_tasks_that_it_tells_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(
+        ROOT / "flows",
+        tmp_path / "flows",
+        ignore=shutil.ignore_patterns(".jittask", "*.db*"),
+    )
     app = App(tmp_path / "flows")
     upgrade(app, models=True)
     app.close()
@@ -91,7 +123,9 @@ def test_the_readmes_rows_have_the_tasks_that_it_tells_of(tmp_path: Path, monkey
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[0].read_text(encoding="utf-8"))
+    links = re.findall(
+        r"\]\((?!https?:)([^)#]+)\)", PAGES[0].read_text(encoding="utf-8")
+    )
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
 
@@ -101,10 +135,19 @@ def readme(language: str) -> list[str]:
 
 
 def shown(language: str) -> list[tuple[str, Block]]:
-    return [(name(page), block) for page in PAGES for block in blocks(page) if block.language == language]
+    return [
+        (name(page), block)
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == language
+    ]
 
 
-@pytest.mark.parametrize(("page", "block"), shown("bash"), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("page", "block"),
+    shown("bash"),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_the_commands_of_a_block_of_bash_are_there(page: str, block: Block) -> None:
     lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
     for line in filter(None, (shlex.split(line, comments=True) for line in lines)):
@@ -139,14 +182,19 @@ def command(words: list[str]) -> bool:
 @cache
 def prefect(arguments: tuple[str, ...]) -> bool:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prefect.logging.configuration.setup_logging", lambda: None)  # of this process
+        patch.setattr(
+            "prefect.logging.configuration.setup_logging", lambda: None
+        )  # of this process
         return CycloptsCliRunner().invoke([*arguments, "--help"]).exit_code == 0
 
 
 @cache
 def settings() -> str:
     """The names of Prefect's settings, which Pydantic knows as aliases, and ours."""
-    ours = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "jittask_prefect").rglob("*.py"))
+    ours = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "jittask_prefect").rglob("*.py")
+    )
     return json.dumps(Settings.model_json_schema()) + ours
 
 
@@ -156,11 +204,20 @@ def setting(variable: str) -> bool:
 
 def test_every_variable_that_is_named_is_a_setting() -> None:
     for page in PAGES:
-        for variable in set(re.findall(r"\b(?:PREFECT|JITTASK)_[A-Z_]+[A-Z]\b", page.read_text(encoding="utf-8"))):
+        for variable in set(
+            re.findall(
+                r"\b(?:PREFECT|JITTASK)_[A-Z_]+[A-Z]\b",
+                page.read_text(encoding="utf-8"),
+            )
+        ):
             assert setting(variable), f"{name(page)}: {variable}"
 
 
-@pytest.mark.parametrize(("page", "block"), shown("ini"), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("page", "block"),
+    shown("ini"),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_a_unit_of_systemd_starts_what_is_there(page: str, block: Block) -> None:
     read = configparser.ConfigParser()
     read.optionxform = str  # type: ignore[method-assign,assignment]
@@ -172,7 +229,11 @@ def test_a_unit_of_systemd_starts_what_is_there(page: str, block: Block) -> None
 
 def test_every_command_that_a_sentence_names_is_there() -> None:
     known = set(
-        re.findall(r"^\W*(\w+)\s{2,}", CliRunner().invoke(cli, ["--help"], env={"COLUMNS": "120"}).stdout, re.M)
+        re.findall(
+            r"^\W*(\w+)\s{2,}",
+            CliRunner().invoke(cli, ["--help"], env={"COLUMNS": "120"}).stdout,
+            re.M,
+        )
     )
     assert {"check", "preview", "db"} <= known
     for page in PAGES:
@@ -187,7 +248,14 @@ def test_the_blocks_are_found_and_read_as_meant(tmp_path: Path) -> None:
         'a\n```python title="x/y.py"\nprint(1)\n# 1\n```\n\n- b\n\n    ```console\n    $ c d\n    e\n    ```\n'
     )
     code, console = blocks(page)
-    assert (code.language, code.title, code.line, expected(code.text)) == ("python", "x/y.py", 2, "1")
+    assert (code.language, code.title, code.line, expected(code.text)) == (
+        "python",
+        "x/y.py",
+        2,
+        "1",
+    )
     assert list(commands(console.text)) == [("c d", "e")]
     assert expected("print(1)\n# 1\n# 2\nx = 1\n# no\n") == "1\n2"
-    assert merged({"a": 1, "b": {"c": 1, "d": 2}}, {"a": None, "b": {"c": 3}}) == {"b": {"c": 3, "d": 2}}
+    assert merged({"a": 1, "b": {"c": 1, "d": 2}}, {"a": None, "b": {"c": 3}}) == {
+        "b": {"c": 3, "d": 2}
+    }

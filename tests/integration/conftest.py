@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from place import Place, deploy_here, model, rows, scheduled, worker
 
-from jittask_prefect.embedded import ServerInfo
-from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.server.embedded import ServerInfo
 
 # Types of the app's own; `returned.txt` has one line for each call of afterReturn.
 TYPE = """
@@ -24,7 +24,10 @@ class {name}({base}):
             file.write(f"{{task.taskId}} {{task.status}} {{task.result}}\\n")
 """
 PID = "import os, time\ndef here(name):\n    (app.path / name).write_text(str(os.getpid()))\n"
-SLEEPS = PID + "def customFunc(row):\n    row.done += 1\n    here(f'sleeping-{row.id}')\n    time.sleep(120)\n"
+SLEEPS = (
+    PID
+    + "def customFunc(row):\n    row.done += 1\n    here(f'sleeping-{row.id}')\n    time.sleep(120)\n"
+)
 LOCKS = PID + (
     "def customFunc(row):\n    row.done += 1\n    with app.session() as s:\n        s.flush()\n"
     "    here(f'locking-{row.id}')\n    time.sleep(120)\n"
@@ -90,7 +93,10 @@ def customFunc(name="limited"):
 
 
 def own_type(name: str, base: str) -> dict[str, object]:
-    return {"e.json": {"type": "tasks.Meta", "title": name}, "type.py": TYPE.format(name=name, base=base)}
+    return {
+        "e.json": {"type": "tasks.Meta", "title": name},
+        "type.py": TYPE.format(name=name, base=base),
+    }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -108,14 +114,21 @@ def deploying(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+def work(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
     """An app whose templates are deployed, and a worker that executes them."""
     ended = "tasks.WorkRowsType"
     named = model("WorkNamed")  # whose keys are texts
-    named["model.py"] = str(named["model.py"]).replace("id: int | None = Field(default=None, ", "id: str = Field(")
+    named["model.py"] = str(named["model.py"]).replace(
+        "id: int | None = Field(default=None, ", "id: str = Field("
+    )
     elements = {
         "models/WorkItem": model("WorkItem"),
-        "services/WorkSvc": {"e.json": {"type": "services.NormalType", "title": "Work"}, "service.py": SERVICE},
+        "services/WorkSvc": {
+            "e.json": {"type": "services.NormalType", "title": "Work"},
+            "service.py": SERVICE,
+        },
         "tasks/WorkType": own_type("WorkType", "NormalType"),
         "tasks/WorkRowsType": own_type("WorkRowsType", "DateFieldType"),
         "tasks/WorkAdd": scheduled(
@@ -125,9 +138,15 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
         "tasks/WorkAsync": scheduled(
             "import asyncio\nasync def customFunc():\n    await asyncio.sleep(0.01)\n    return 'awaited'\n"
         ),
-        "tasks/WorkGlobal": scheduled("", funcType="Global", func="services.WorkSvc.count"),
-        "tasks/WorkFails": scheduled("def customFunc():\n    raise ValueError('no such customer')\n"),
-        "tasks/WorkSlow": scheduled("import time\ndef customFunc():\n    time.sleep(60)\n", timeout=2),
+        "tasks/WorkGlobal": scheduled(
+            "", funcType="Global", func="services.WorkSvc.count"
+        ),
+        "tasks/WorkFails": scheduled(
+            "def customFunc():\n    raise ValueError('no such customer')\n"
+        ),
+        "tasks/WorkSlow": scheduled(
+            "import time\ndef customFunc():\n    time.sleep(60)\n", timeout=2
+        ),
         "tasks/WorkRetries": scheduled(TRIES, retries=2, retryDelay=0.1),
         "tasks/WorkOwn": scheduled("def customFunc():\n    return 'own'\n"),
         "tasks/WorkSaves": scheduled(SAVES),
@@ -136,7 +155,10 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
         "tasks/WorkStale": rows("WorkItem", filter="Q(status='stale')"),
         "tasks/WorkLater": rows("WorkItem", filter="Q(status='later')"),
         "tasks/WorkSleeps": rows(
-            "WorkItem", SLEEPS, filter="Q(status='sleeps')", repeat={"repeatType": "day", "period": 1}
+            "WorkItem",
+            SLEEPS,
+            filter="Q(status='sleeps')",
+            repeat={"repeatType": "day", "period": 1},
         ),
         "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
         "models/WorkMany": model("WorkMany"),
@@ -145,7 +167,9 @@ def work(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -
         "tasks/WorkNamed": rows("WorkNamed", MANY, dispatch="batch"),
         "tasks/WorkMany": scheduled(LIMITED),
         **{
-            f"tasks/Work{overlap.title()}": scheduled(LIMITED, concurrency={"limit": 1, "overlap": overlap})
+            f"tasks/Work{overlap.title()}": scheduled(
+                LIMITED, concurrency={"limit": 1, "overlap": overlap}
+            )
             for overlap in ("queue", "skip", "replace")
         },
     }

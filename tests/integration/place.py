@@ -19,15 +19,18 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.testing.cli import CycloptsCliRunner
 from sqlalchemy import text
 
-from jittask_prefect import App, clock, compile, rollout
-from jittask_prefect.embedded import Embedded
+from jittask_prefect import App
+from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.rows import ledger, sync
-from jittask_prefect.rows.ledger import Entry
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows import sync
 from jittask_prefect.running.execute import me
 from jittask_prefect.running.flows import run_sync
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.testing import Element, build_app
 
 T = TypeVar("T")
@@ -37,12 +40,20 @@ DAILY = {"repeatType": "day", "period": 1}
 SCRIPTS = Path(sys.executable).parent
 
 
-def until(condition: Callable[[], T], seconds: float = 30, *, every: float = 0.1, what: str = "") -> T:
+def until(
+    condition: Callable[[], T],
+    seconds: float = 30,
+    *,
+    every: float = 0.1,
+    what: str = "",
+) -> T:
     """The first true value of a condition; fails with `what` once the seconds are over, on a slow machine later."""
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what or condition}"
+        assert time.monotonic() < deadline, (
+            f"not within {seconds:g} s: {what or condition}"
+        )
         time.sleep(every)
     return found
 
@@ -73,7 +84,10 @@ def scheduled(
 ) -> Element:
     """A scheduled task."""
     cfg = {"startTime": start, "repeat": dict(repeat), **timer}
-    return {"e.json": {"type": NORMAL, "title": "Scheduled", "timerCfg": cfg, **keys}, "inner.py": inner}
+    return {
+        "e.json": {"type": NORMAL, "title": "Scheduled", "timerCfg": cfg, **keys},
+        "inner.py": inner,
+    }
 
 
 def rows(
@@ -86,7 +100,13 @@ def rows(
 ) -> Element:
     """A date-field task, due at the model's `at`."""
     cfg = {"startField": "at", "repeat": dict(repeat), **timer}
-    about = {"type": ROWS, "title": "Rows", "modelPath": f"models.{of}", "timerCfg": cfg, **keys}
+    about = {
+        "type": ROWS,
+        "title": "Rows",
+        "modelPath": f"models.{of}",
+        "timerCfg": cfg,
+        **keys,
+    }
     return {"e.json": about, "inner.py": inner}
 
 
@@ -98,9 +118,14 @@ class Place:
         self.svc = TaskSvc(app, api)
 
     @classmethod
-    def build(cls, folder: Path, elements: Mapping[str, Element], **app_json: Any) -> Place:
+    def build(
+        cls, folder: Path, elements: Mapping[str, Element], **app_json: Any
+    ) -> Place:
         """An app in a folder of its own, on the server that PREFECT_API_URL names."""
-        return cls(build_app(folder, elements, **app_json), PrefectApi(os.environ["PREFECT_API_URL"]))
+        return cls(
+            build_app(folder, elements, **app_json),
+            PrefectApi(os.environ["PREFECT_API_URL"]),
+        )
 
     def deploy(self, now: datetime | None = None, **keys: Any) -> rollout.Deployed:
         return rollout.deploy(self.app, self.api, now or clock.now(), **keys)
@@ -123,13 +148,17 @@ class Place:
 
     def runs(self, name: str, *states: str) -> list[dict[str, Any]]:
         """A template's flow runs, by due time."""
-        where: dict[str, Any] = {"deployment_id": {"any_": [self.deployments()[name]["id"]]}}
+        where: dict[str, Any] = {
+            "deployment_id": {"any_": [self.deployments()[name]["id"]]}
+        }
         if states:
             where["state"] = {"type": {"any_": list(states)}}
         found = self.api.runs(flow_runs=where)
         return sorted(found, key=lambda r: r["expected_start_time"])
 
-    def sync(self, now: datetime | None = None, since: datetime | None = None) -> sync.Report | None:
+    def sync(
+        self, now: datetime | None = None, since: datetime | None = None
+    ) -> sync.Report | None:
         """One sync in this process, as of an instant."""
         if now is None:
             return run_sync(self.app, clock.now(), since)
@@ -157,7 +186,11 @@ class Place:
             where = [ledger.entries.c.template == name]
             if row is not None:
                 where.append(ledger.entries.c.row_key == str(row))
-            query = ledger.entries.select().where(*where).order_by(ledger.entries.c.generation, ledger.entries.c.due)
+            query = (
+                ledger.entries.select()
+                .where(*where)
+                .order_by(ledger.entries.c.generation, ledger.entries.c.due)
+            )
             return [ledger.to_entry(r) for r in connection.execute(query)]
 
     def entry(self, task_id: str) -> Entry:
@@ -182,11 +215,15 @@ class Place:
             state = run["state"] if run else None
             return state if state and state["name"] in names else None
 
-        found = until(look, seconds, what=f"run {run_id} in {names}, but {self.api.run(run_id)}")
+        found = until(
+            look, seconds, what=f"run {run_id} in {names}, but {self.api.run(run_id)}"
+        )
         assert found
         return found
 
-    def jittask(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def jittask(
+        self, *arguments: str, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """The command, in a process of its own."""
         env = {**os.environ, "JITTASK_APP": str(self.app.path)}
         return subprocess.run(
@@ -216,11 +253,18 @@ class Place:
 def deploy_here(api: PrefectApi, file: Path, names: Sequence[str]) -> None:
     """Prefect's own command, as `PrefectApi.deploy` starts it, in this process."""
     chosen = [part for name in names for part in ("--name", name)]
-    with pytest.MonkeyPatch.context() as patch, temporary_settings({PREFECT_API_URL: api.url}):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        temporary_settings({PREFECT_API_URL: api.url}),
+    ):
         patch.chdir(file.parent)
         patch.setenv("PWD", str(file.parent))
-        patch.setattr("prefect.logging.configuration.setup_logging", lambda: None)  # of this process
-        done = CycloptsCliRunner().invoke(["--no-prompt", "deploy", "--prefect-file", file.name, *chosen])
+        patch.setattr(
+            "prefect.logging.configuration.setup_logging", lambda: None
+        )  # of this process
+        done = CycloptsCliRunner().invoke(
+            ["--no-prompt", "deploy", "--prefect-file", file.name, *chosen]
+        )
     assert done.exit_code == 0, done.output
 
 

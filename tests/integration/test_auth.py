@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from place import Place, scheduled, until, worker
 
-from jittask_prefect import clock
-from jittask_prefect.embedded import Embedded
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.selection import refresh_settings
 
 SECRET = "shop:a long secret"
 
@@ -28,7 +28,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             patch.setenv("PREFECT_API_URL", server.url)
             refresh_settings()
             daily = scheduled("def customFunc():\n    return 'came through'\n")
-            place = Place.build(home / "app", {"tasks/AuthDaily": daily}, name="guarded")
+            place = Place.build(
+                home / "app", {"tasks/AuthDaily": daily}, name="guarded"
+            )
             yield place
             place.app.close()
     refresh_settings()
@@ -38,12 +40,22 @@ def test_with_the_password_a_task_is_deployed_run_and_recorded(guarded: Place) -
     deployed = guarded.jittask("deploy")
     assert deployed.returncode == 0, deployed.stderr
     with worker(guarded.app.path.parent / ".jittask", cwd=guarded.app.path.parent):
-        made = guarded.svc.createTimerTask("tasks.AuthDaily", clock.now(), "customFunc", "tasks.NormalType", {})
-        done = until(lambda: guarded.svc.getTaskRecords("tasks.AuthDaily", "completed"), 60, what=str(made))
-    assert [(r["taskId"], r["result"]) for r in done] == [(made["taskId"], "came through")]
+        made = guarded.svc.createTimerTask(
+            "tasks.AuthDaily", clock.now(), "customFunc", "tasks.NormalType", {}
+        )
+        done = until(
+            lambda: guarded.svc.getTaskRecords("tasks.AuthDaily", "completed"),
+            60,
+            what=str(made),
+        )
+    assert [(r["taskId"], r["result"]) for r in done] == [
+        (made["taskId"], "came through")
+    ]
 
 
-def test_without_it_the_command_says_what_the_server_said(guarded: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_it_the_command_says_what_the_server_said(
+    guarded: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PREFECT_API_AUTH_STRING")
     refused = guarded.jittask("deploy")
     assert refused.returncode == 1

@@ -10,9 +10,9 @@ import pytest
 from place import Place, model, rows, scheduled, until, worker
 from sqlmodel import Session, select
 
-from jittask_prefect import clock
-from jittask_prefect.embedded import Embedded, ServerInfo
-from jittask_prefect.rows import ledger
+from jittask_prefect.ledger import ledger
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, ServerInfo
 
 # What is wrong, as the body of a function; `kept` outlives it.
 WRONG = {
@@ -45,14 +45,20 @@ RECORDED = {
     "exits": ("error", "error: SystemExit: enough"),
     "dies": ("error", "error: worker died"),
     "never": ("error", f"error: still running after {TIMEOUT} s"),
-    "opens": ("error", "error: LeftOpenError: the function left a transaction open: it was rolled back"),
+    "opens": (
+        "error",
+        "error: LeftOpenError: the function left a transaction open: it was rolled back",
+    ),
     "deleted": ("error", "error: StaleDataError: "),
     "broken": ("error", "error: ConfigError: tasks/Bad"),
 }
 
 
 def of_rows() -> str:
-    cases = "".join(f"def {name}(row):\n    {body}\n" for name, body in {**WRONG, "deleted": DELETED}.items())
+    cases = "".join(
+        f"def {name}(row):\n    {body}\n"
+        for name, body in {**WRONG, "deleted": DELETED}.items()
+    )
     return HEAD + cases + (
         "def customFunc(row):\n    row.done += 1\n"
         "    return globals()[row.status](row) if row.status != 'active' else None\n"
@@ -60,7 +66,9 @@ def of_rows() -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
     elements = {
         "models/BadItem": model("BadItem"),
         "models/BadOther": model("BadOther"),
@@ -94,14 +102,22 @@ def ask(place: Place, name: str) -> str:
     """Have a template run, as Run in the UI does; the run's id, which is the task's."""
     found, key = place.deployments()[f"tasks.{name}"], f"{name} {time.time()}"
     about = {"template": f"tasks.{name}"}
-    run = place.api.create_run(found["id"], key=key, name=name, due=clock.now(), tags=[], parameters=about)
+    run = place.api.create_run(
+        found["id"], key=key, name=name, due=clock.now(), tags=[], parameters=about
+    )
     return str(run["id"])
 
 
 def kept(place: Place, run_id: str) -> list[str]:
     """The last lines of a run's log."""
-    where = {"logs": {"flow_run_id": {"any_": [run_id]}}, "sort": "TIMESTAMP_DESC", "limit": 20}
-    return [line["message"] for line in place.api._call("POST", "/logs/filter", json=where)]
+    where = {
+        "logs": {"flow_run_id": {"any_": [run_id]}},
+        "sort": "TIMESTAMP_DESC",
+        "limit": 20,
+    }
+    return [
+        line["message"] for line in place.api._call("POST", "/logs/filter", json=where)
+    ]
 
 
 def recorded(place: Place, run_id: str, seconds: float = 60) -> ledger.Entry:
@@ -115,11 +131,17 @@ def test_a_scheduled_task(place: Place, warm: Embedded) -> None:
     for name, run_id in runs.items():
         entry = recorded(place, run_id)
         status, message = RECORDED.get(name, ("completed", ""))
-        assert entry.status == status and entry.message.startswith(message), (name, entry)
+        assert entry.status == status and entry.message.startswith(message), (
+            name,
+            entry,
+        )
     assert recorded(place, after).result == '"fine"'
     assert place.sql("SELECT count(*) FROM baditem") == 0
     log = warm.worker_log.read_text()
-    assert "a run left the thread 'left'" in log and "a run left database connections open" in log
+    assert (
+        "a run left the thread 'left'" in log
+        and "a run left database connections open" in log
+    )
 
 
 def test_a_hundred_megabytes_keep_nobody_waiting(place: Place, warm: Embedded) -> None:
@@ -128,7 +150,9 @@ def test_a_hundred_megabytes_keep_nobody_waiting(place: Place, warm: Embedded) -
     recorded(place, fine)
     meanwhile = time.monotonic() - began
     assert recorded(place, prints, 120).status == "completed"
-    print(f"100 MB printed: {time.monotonic() - began:.1f} s; another task meanwhile: {meanwhile:.1f} s")
+    print(
+        f"100 MB printed: {time.monotonic() - began:.1f} s; another task meanwhile: {meanwhile:.1f} s"
+    )
     assert meanwhile < 30
     until(lambda: "more than 20 MB: the rest is not kept" in kept(place, prints), 60)
 
@@ -137,8 +161,13 @@ def test_rows_of_a_batch(place: Place, warm: Embedded) -> None:
     bad = [*WRONG, "deleted"]
     at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=1)
     with Session(place.app.engine()) as session:
-        item, other = place.app.getElement("models.BadItem"), place.app.getElement("models.BadOther")
-        session.add_all([item(at=at, status=kind) for kind in (bad + ["active"] * 30)[:30]])
+        item, other = (
+            place.app.getElement("models.BadItem"),
+            place.app.getElement("models.BadOther"),
+        )
+        session.add_all(
+            [item(at=at, status=kind) for kind in (bad + ["active"] * 30)[:30]]
+        )
         session.add(other(at=at))
         session.commit()
         keys = {str(row.id): row.status for row in session.exec(select(item))}
@@ -146,15 +175,27 @@ def test_rows_of_a_batch(place: Place, warm: Embedded) -> None:
     def over() -> list[ledger.Entry]:
         place.sync()
         found = place.entries("tasks.BadRows")
-        return found if len(found) == 30 and all(e.status in ledger.FINAL for e in found) else []
+        return (
+            found
+            if len(found) == 30 and all(e.status in ledger.FINAL for e in found)
+            else []
+        )
 
     for entry in until(over, 90, every=1.0):
         name = keys[entry.row_key]
         status, message = RECORDED.get(name, ("completed", ""))
-        assert entry.status == status and entry.message.startswith(message), (name, entry)
+        assert entry.status == status and entry.message.startswith(message), (
+            name,
+            entry,
+        )
     # A function that cannot be read is broken: its row's task waits.
-    assert [entry.status for entry in place.entries("tasks.BadBrokenRow")] == ["pending"]
-    done = {str(place.sql("SELECT status FROM baditem WHERE id = :id", id=key)) for key in keys}
+    assert [entry.status for entry in place.entries("tasks.BadBrokenRow")] == [
+        "pending"
+    ]
+    done = {
+        str(place.sql("SELECT status FROM baditem WHERE id = :id", id=key))
+        for key in keys
+    }
     assert done == {*bad, "active", "None"} - {"deleted"}
     failed = sum(name in RECORDED for name in keys.values())
     assert place.sql("SELECT count(*) FROM baditem WHERE done = 1") == 30 - failed

@@ -25,8 +25,17 @@ from sqlmodel import Session
 from jittask_prefect import App
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+CHROMIUM = (
+    shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 NAME = "tasks.CallTheCustomer"
 ROOT = Path(__file__).parents[2]
 
@@ -41,12 +50,20 @@ class Shop:
 
     def appointment(self, key: int, due: timedelta) -> None:
         """An appointment an hour after the instant that its call is due."""
-        now = datetime.now(ZoneInfo(self.app.timezone)).replace(tzinfo=None, microsecond=0)
+        now = datetime.now(ZoneInfo(self.app.timezone)).replace(
+            tzinfo=None, microsecond=0
+        )
         with Session(self.app.engine()) as session:
             model = self.app.getElement("models.Appointment")
             row = session.get(model, key)
             if row is None:
-                row = model(id=key, customer="Li Wei", phone="+86 10 5555", subject="Fitting", startsAt=now)
+                row = model(
+                    id=key,
+                    customer="Li Wei",
+                    phone="+86 10 5555",
+                    subject="Fitting",
+                    startsAt=now,
+                )
                 session.add(row)
             row.startsAt = now + due + timedelta(hours=1)
             session.commit()
@@ -55,18 +72,32 @@ class Shop:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("browser") / "shop"
-    shutil.copytree(ROOT / "flows", folder, ignore=shutil.ignore_patterns(".jittask", "*.db*", "__pycache__"))
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {"JITTASK_APP": str(folder)}
+    shutil.copytree(
+        ROOT / "flows",
+        folder,
+        ignore=shutil.ignore_patterns(".jittask", "*.db*", "__pycache__"),
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {
+        "JITTASK_APP": str(folder)
+    }
     log = folder.parent / "up.log"
     with log.open("w") as output:
-        process = subprocess.Popen([SCRIPTS / "jittask", "up"], env=env, cwd=folder, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [SCRIPTS / "jittask", "up"],
+            env=env,
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+        )
 
     def up() -> re.Match[str] | None:
         assert process.poll() is None, "`jittask up` has ended: " + log.read_text()
         return re.search(r"is up: (\S+)", log.read_text())
 
     try:
-        found = until(up, 180, what=f"`jittask up` does not say that it is up, see {log}")
+        found = until(
+            up, 180, what=f"`jittask up` does not say that it is up, see {log}"
+        )
         yield Shop(folder, found[1])
     finally:
         process.send_signal(signal.SIGINT)
@@ -90,13 +121,18 @@ class Browser:
 
     def sees(self, text: str, seconds: float = 60) -> playwright.Locator:
         """Wait until a text is there; the page is loaded again now and then, as it does not follow everything."""
-        found, deadline = self.page.get_by_text(text).first, time.monotonic() + seconds * PATIENCE
+        found, deadline = (
+            self.page.get_by_text(text).first,
+            time.monotonic() + seconds * PATIENCE,
+        )
         while True:
             try:
                 found.wait_for(timeout=5_000)
                 return found
             except playwright.TimeoutError:
-                assert time.monotonic() < deadline, f"{text!r} is not on {self.page.url}"
+                assert time.monotonic() < deadline, (
+                    f"{text!r} is not on {self.page.url}"
+                )
                 self.page.reload()
 
     def dialog(self, name: str) -> None:
@@ -108,7 +144,9 @@ class Browser:
         self.page.get_by_role("heading", name="Parameters").wait_for()
 
     def field(self, title: str) -> playwright.Locator:
-        label = self.page.locator("label").filter(has_text=re.compile(rf"^{re.escape(title)}( \(Optional\))?$"))
+        label = self.page.locator("label").filter(
+            has_text=re.compile(rf"^{re.escape(title)}( \(Optional\))?$")
+        )
         return self.page.locator(f'[id="{label.get_attribute("for")}"]')
 
     def choose(self, title: str, option: str) -> None:
@@ -122,7 +160,9 @@ class Browser:
         for _ in range(6):
             self.page.get_by_role("button", name="Submit").click()
             try:
-                self.page.wait_for_url(lambda url: url != form, timeout=10_000 * PATIENCE)
+                self.page.wait_for_url(
+                    lambda url: url != form, timeout=10_000 * PATIENCE
+                )
                 break
             except playwright.TimeoutError:
                 continue
@@ -196,11 +236,16 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
 
 def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> None:
     """Opened from its page it is filled in; opened by hand it claims nothing; an emptied field changes nothing."""
-    name, file = "tasks.AppointmentReminder", shop.app.path / "tasks/AppointmentReminder/e.json"
+    name, file = (
+        "tasks.AppointmentReminder",
+        shop.app.path / "tasks/AppointmentReminder/e.json",
+    )
     before = json.loads(file.read_text())
     browser.dialog("jittask.edit-task")
     browser.shot("edit-blank")
-    assert browser.field("Enabled").inner_text().strip() == "Select"  # a switch would show *off*
+    assert (
+        browser.field("Enabled").inner_text().strip() == "Select"
+    )  # a switch would show *off*
     browser.goto("/artifacts/key/stats-tasks-appointmentreminder")
     browser.sees("Edit the task", 120).click()
     browser.page.get_by_role("heading", name="Parameters").wait_for()
@@ -212,9 +257,16 @@ def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> Non
     browser.choose("Enabled", "Off")
     browser.shot("edited")
     browser.submit()
-    browser.sees(f"{name} is changed and deployed: Name, Enabled; left as it was, for its field is empty: Filter", 90)
+    browser.sees(
+        f"{name} is changed and deployed: Name, Enabled; left as it was, for its field is empty: Filter",
+        90,
+    )
     browser.shot("edit-done")
-    assert json.loads(file.read_text()) == {**before, "title": "Remind by phone", "enable": 0}
+    assert json.loads(file.read_text()) == {
+        **before,
+        "title": "Remind by phone",
+        "enable": 0,
+    }
 
 
 def test_what_does_not_fit_is_said_in_the_form(browser: Browser) -> None:

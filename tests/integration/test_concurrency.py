@@ -14,19 +14,25 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from jittask_prefect import clock
-from jittask_prefect.embedded import ServerInfo
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import ServerInfo
 
 
 def said(work: Place) -> list[str]:
     """What the functions said, without their processes."""
     file = work.app.path / "limited.txt"
-    return [line.rpartition(" ")[0] for line in file.read_text().splitlines()] if file.exists() else []
+    return (
+        [line.rpartition(" ")[0] for line in file.read_text().splitlines()]
+        if file.exists()
+        else []
+    )
 
 
 def begin(work: Place, overlap: str, name: str) -> str:
     template = f"tasks.Work{overlap.title()}"
-    made = work.svc.createTimerTask(template, clock.now(), "customFunc", "tasks.NormalType", {"name": name})
+    made = work.svc.createTimerTask(
+        template, clock.now(), "customFunc", "tasks.NormalType", {"name": name}
+    )
     return str(made["taskId"])
 
 
@@ -50,18 +56,33 @@ def test_queue_goes_on_as_soon_as_the_other_has_ended(work: Place) -> None:
     first = begin(work, "queue", "q1")
     until(lambda: said(work) == ["begin q1"], 60)
     second = begin(work, "queue", "q2")
-    waits = until(lambda: e if (e := work.entry(second)).outcome == "queued" else None, 30)
-    assert waits and waits.message == "queued: 1 of 1 executions of tasks.WorkQueue are at work"
+    waits = until(
+        lambda: e if (e := work.entry(second)).outcome == "queued" else None, 30
+    )
+    assert (
+        waits
+        and waits.message == "queued: 1 of 1 executions of tasks.WorkQueue are at work"
+    )
     given_up = work.state(str(waits.flow_run_id), "Cancelled")
-    assert given_up["message"] == "not run: queued: 1 of 1 executions of tasks.WorkQueue are at work"
-    [record] = [r for r in work.svc.getTaskRecords("tasks.WorkQueue") if r["taskId"] == second]
-    assert record["status"] in ("pending", "overdue") and record["message"] == waits.message
+    assert (
+        given_up["message"]
+        == "not run: queued: 1 of 1 executions of tasks.WorkQueue are at work"
+    )
+    [record] = [
+        r for r in work.svc.getTaskRecords("tasks.WorkQueue") if r["taskId"] == second
+    ]
+    assert (
+        record["status"] in ("pending", "overdue")
+        and record["message"] == waits.message
+    )
     let_end(work, "q1")
     let_end(work, "q2")
     assert work.ended(first).status == "completed"
     ended = work.ended(waits.task_id, 50)  # long before the next sync
     assert ended.status == "completed" and ended.flow_run_id != waits.flow_run_id
-    assert work.svc.forcedEnd(second)["status"] == "completed", "the id that was given still names the task"
+    assert work.svc.forcedEnd(second)["status"] == "completed", (
+        "the id that was given still names the task"
+    )
     assert said(work) == ["begin q1", "end q1", "begin q2", "end q2"]
 
 
@@ -96,10 +117,15 @@ def test_replace_begins_when_the_other_process_is_gone(work: Place) -> None:
 @pytest.fixture
 def twelve(work: Place) -> list[str]:
     """Tasks that are due once all are made and end as soon as they have begun."""
-    due, names = clock.now() + timedelta(seconds=12), [f"p{number}" for number in range(12)]
+    due, names = (
+        clock.now() + timedelta(seconds=12),
+        [f"p{number}" for number in range(12)],
+    )
     for name in names:
         let_end(work, name)
-        work.svc.createTimerTask("tasks.WorkMany", due, "customFunc", "tasks.NormalType", {"name": name})
+        work.svc.createTimerTask(
+            "tasks.WorkMany", due, "customFunc", "tasks.NormalType", {"name": name}
+        )
     return names
 
 
@@ -108,12 +134,22 @@ def at_work(work: Place) -> int:
 
 
 def each_once(work: Place, names: list[str]) -> None:
-    until(lambda: sorted(said(work)) == sorted(f"{what} {name}" for name in names for what in ("begin", "end")), 90)
+    until(
+        lambda: (
+            sorted(said(work))
+            == sorted(f"{what} {name}" for name in names for what in ("begin", "end"))
+        ),
+        90,
+    )
     found = work.entries("tasks.WorkMany")
-    assert {e.status for e in found if e.due == max(e.due for e in found)} == {"completed"}
+    assert {e.status for e in found if e.due == max(e.due for e in found)} == {
+        "completed"
+    }
 
 
-def test_a_database_that_stands_still_piles_nothing_up(work: Place, twelve: list[str]) -> None:
+def test_a_database_that_stands_still_piles_nothing_up(
+    work: Place, twelve: list[str]
+) -> None:
     most = 0
     with closing(sqlite3.connect(str(work.app.engine().url.database))) as connection:
         connection.execute("BEGIN IMMEDIATE")

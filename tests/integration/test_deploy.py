@@ -17,10 +17,11 @@ import pytest
 import yaml
 from place import SCRIPTS, Place, deploy_here, iso, scheduled
 
-from jittask_prefect import clock, compile, rollout
-from jittask_prefect.embedded import ServerInfo
+from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.slots import SLUGS
+from jittask_prefect.schedule import clock
+from jittask_prefect.schedule.schedule_text import SLUGS
+from jittask_prefect.server.embedded import ServerInfo
 
 INNER = "def customFunc():\n    return 1\n"
 SHANGHAI = {"timezone": "Asia/Shanghai", "calendar": "CN", "skipHoliday": 1}
@@ -31,7 +32,11 @@ TUESDAYS = {
     "timer": SHANGHAI,
 }
 # An hourly task that skips holidays in a zone with DST: one schedule for each offset.
-OFFICE_HOURS = {"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "hour", "period": 1}, "skipHoliday": 1}
+OFFICE_HOURS = {
+    "startTime": "2026-01-01 00:00:00",
+    "repeat": {"repeatType": "hour", "period": 1},
+    "skipHoliday": 1,
+}
 OFFICE_HOURS |= {"calendar": "US", "timezone": "America/New_York"}
 
 
@@ -47,7 +52,9 @@ def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
     made.remove()
 
 
-def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(place: Place) -> None:
+def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
+    place: Place,
+) -> None:
     file = compile.write(place.app, BEFORE_NATIONAL_DAY)
     text = file.read_text()
     place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
@@ -55,21 +62,51 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(place:
     assert file.read_text() == text, said
     wanted = {d["name"]: d for d in yaml.safe_load(text)["deployments"]}
     there = place.deployments()
-    dialogs = {"new-scheduled-task", "new-date-field-task", "edit-task", "end-task", "run-task-now"}
-    own = {"tasks.DeployTuesdays", "tasks.DeployOff", "tasks.DeployMany", "jittask.sync"}
+    dialogs = {
+        "new-scheduled-task",
+        "new-date-field-task",
+        "edit-task",
+        "end-task",
+        "run-task-now",
+    }
+    own = {
+        "tasks.DeployTuesdays",
+        "tasks.DeployOff",
+        "tasks.DeployMany",
+        "jittask.sync",
+    }
     assert set(there) == set(wanted) == own | {f"jittask.{name}" for name in dialogs}
-    assert [n for n in wanted if rollout.differences(wanted[n], there[n], compile.root_of(place.app))] == []
-    assert there["tasks.DeployOff"]["paused"] and not there["tasks.DeployTuesdays"]["paused"]
-    assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], "what `prefect deploy` made is what `jittask deploy` wants"
+    assert [
+        n
+        for n in wanted
+        if rollout.differences(wanted[n], there[n], compile.root_of(place.app))
+    ] == []
+    assert (
+        there["tasks.DeployOff"]["paused"]
+        and not there["tasks.DeployTuesdays"]["paused"]
+    )
+    assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], (
+        "what `prefect deploy` made is what `jittask deploy` wants"
+    )
 
 
 def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -> None:
     """`prefect deploy` makes the sync's work queue as the last one; the first sync makes it the first one."""
     now = clock.now().replace(second=0, microsecond=0)
-    place.change("tasks/DeployMany", timerCfg={"startTime": "2026-01-01 00:00:00", "repeat": {"repeatType": "minute"}})
+    place.change(
+        "tasks/DeployMany",
+        timerCfg={
+            "startTime": "2026-01-01 00:00:00",
+            "repeat": {"repeatType": "minute"},
+        },
+    )
     place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
     file = compile.write(place.app, now)
-    deploy_here(place.api, file, [entry["name"] for entry in yaml.safe_load(file.read_text())["deployments"]])
+    deploy_here(
+        place.api,
+        file,
+        [entry["name"] for entry in yaml.safe_load(file.read_text())["deployments"]],
+    )
     there = place.deployments()
     queues = {name: found["work_queue_name"] for name, found in there.items()}
     assert {name for name, queue in queues.items() if queue == compile.QUEUE} == {
@@ -84,11 +121,16 @@ def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -
         f"/work_pools/{compile.POOL}/get_scheduled_flow_runs",
         json={"scheduled_before": clock.now().isoformat()},
     )
-    assert len(due) == 200 and sum(each["flow_run"]["deployment_id"] == overdue for each in due) > 190
+    assert (
+        len(due) == 200
+        and sum(each["flow_run"]["deployment_id"] == overdue for each in due) > 190
+    )
     assert due[0]["flow_run"]["deployment_id"] == there[compile.SYNC]["id"]
 
 
-def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(place: Place) -> None:
+def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(
+    place: Place,
+) -> None:
     name, now = "tasks.DeployMany", clock.now()
     place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
 
@@ -104,7 +146,11 @@ def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(place: 
     assert len(many) > 1
     assert instants(place, name)
 
-    daily = {"startTime": "2026-01-01 07:30:00", "repeat": {"repeatType": "day", "period": 1}, "timezone": "UTC"}
+    daily = {
+        "startTime": "2026-01-01 07:30:00",
+        "repeat": {"repeatType": "day", "period": 1},
+        "timezone": "UTC",
+    }
     assert len(deploy(daily)) == 1
     assert {(i.hour, i.minute) for i in instants(place, name)} == {(7, 30)}
 
@@ -112,25 +158,40 @@ def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(place: 
     assert instants(place, name) == []
 
 
-def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(place: Place) -> None:
+def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
+    place: Place,
+) -> None:
     done = place.deploy(BEFORE_NATIONAL_DAY)
     assert len(done.changed) == 9 and done.unchanged == []
 
     # At once, not after the scheduler's next round. National Day 2026 is 1–7 October: Tuesday the 6th moves to the 8th.
-    tuesdays = [i.astimezone(ZoneInfo("Asia/Shanghai")) for i in filled(place, "tasks.DeployTuesdays")]
-    assert [f"{i:%m-%d %H:%M}" for i in tuesdays] == ["09-22 09:00", "09-29 09:00", "10-08 09:00"]
+    tuesdays = [
+        i.astimezone(ZoneInfo("Asia/Shanghai"))
+        for i in filled(place, "tasks.DeployTuesdays")
+    ]
+    assert [f"{i:%m-%d %H:%M}" for i in tuesdays] == [
+        "09-22 09:00",
+        "09-29 09:00",
+        "10-08 09:00",
+    ]
     assert instants(place, "tasks.DeployOff") == []
 
     stamps = {n: d["updated"] for n, d in place.deployments().items()}
     again = place.deploy(BEFORE_NATIONAL_DAY + timedelta(days=1))
-    assert again.changed == [] and len(again.unchanged) == 9, "the schedules came back from the server as they went"
+    assert again.changed == [] and len(again.unchanged) == 9, (
+        "the schedules came back from the server as they went"
+    )
     assert {n: d["updated"] for n, d in place.deployments().items()} == stamps
 
     place.change("tasks/DeployOff", enable=1)
     shutil.rmtree(place.app.path / "tasks/DeployMany")
     place.again()
     done = place.deploy(BEFORE_NATIONAL_DAY)
-    assert (done.changed, done.removed, done.leftover) == (["tasks.DeployOff"], [], ["tasks.DeployMany"])
+    assert (done.changed, done.removed, done.leftover) == (
+        ["tasks.DeployOff"],
+        [],
+        ["tasks.DeployMany"],
+    )
     there = place.deployments()
     assert not there["tasks.DeployOff"]["paused"]
     assert there["tasks.DeployTuesdays"]["updated"] == stamps["tasks.DeployTuesdays"]
@@ -145,12 +206,18 @@ def test_a_change_made_in_the_ui_is_found_and_put_right(place: Place) -> None:
     place.api._call("PATCH", f"/deployments/{found['id']}", json={"paused": True})
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == ["tasks.DeployTuesdays"]
     assert not place.deployments()["tasks.DeployTuesdays"]["paused"]
-    assert len(filled(place, "tasks.DeployTuesdays")) == 3, "pausing deleted them; 3 is what Prefect makes ahead"
+    assert len(filled(place, "tasks.DeployTuesdays")) == 3, (
+        "pausing deleted them; 3 is what Prefect makes ahead"
+    )
 
 
-def test_two_apps_with_a_template_of_the_same_name_are_refused(place: Place, tmp_path: Path) -> None:
+def test_two_apps_with_a_template_of_the_same_name_are_refused(
+    place: Place, tmp_path: Path
+) -> None:
     place.deploy(BEFORE_NATIONAL_DAY)
-    other = Place.build(tmp_path / "other", {"tasks/DeployOff": scheduled(INNER)}, name="intruder")
+    other = Place.build(
+        tmp_path / "other", {"tasks/DeployOff": scheduled(INNER)}, name="intruder"
+    )
     stamps = {n: d["updated"] for n, d in place.deployments().items()}
     with pytest.raises(ConfigError, match="app:deploying"):
         other.deploy(BEFORE_NATIONAL_DAY)
@@ -164,7 +231,9 @@ def instants(place: Place, name: str) -> list[datetime]:
 
 def filled(place: Place, name: str) -> list[datetime]:
     """What the deploy made for its own `now`; later ones come from the server's scheduler, whenever its round is."""
-    return [i for i in instants(place, name) if i < BEFORE_NATIONAL_DAY + timedelta(days=30)]
+    return [
+        i for i in instants(place, name) if i < BEFORE_NATIONAL_DAY + timedelta(days=30)
+    ]
 
 
 def prefect_deploy_all(folder: Path) -> str:
@@ -172,7 +241,9 @@ def prefect_deploy_all(folder: Path) -> str:
     ours, theirs = pty.openpty()
     env = {**os.environ, "PWD": str(folder), "TERM": "xterm", "COLUMNS": "200"}
     command = [SCRIPTS / "prefect", "deploy", "--all"]
-    with subprocess.Popen(command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
         os.close(theirs)
         said = b""
         deadline = time.monotonic() + 60
@@ -184,7 +255,9 @@ def prefect_deploy_all(folder: Path) -> str:
             said += part
             if not part:
                 break
-            assert b"?" not in part.replace(b"?25", b"") and time.monotonic() < deadline, said.decode()
+            assert (
+                b"?" not in part.replace(b"?25", b"") and time.monotonic() < deadline
+            ), said.decode()
         assert process.wait(10) == 0, said.decode()
     os.close(ours)
     return said.decode()

@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from place import Place, until
 
-from jittask_prefect import clock
 from jittask_prefect.dialogs import forms
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.schedule import clock
 
 
 def submit(work: Place, dialog: str, form: dict[str, Any]) -> str:
@@ -27,9 +27,15 @@ def submit(work: Place, dialog: str, form: dict[str, Any]) -> str:
 
     def post() -> str | None:
         try:
-            return str(work.api._call("POST", f"/deployments/{found}/create_flow_run", json=body)["id"])
+            return str(
+                work.api._call(
+                    "POST", f"/deployments/{found}/create_flow_run", json=body
+                )["id"]
+            )
         except PrefectApiError as error:
-            if "answered 503" in str(error):  # a server on SQLite that is busy, now and then for a minute
+            if "answered 503" in str(
+                error
+            ):  # a server on SQLite that is busy, now and then for a minute
                 return None
             raise
 
@@ -69,16 +75,28 @@ def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
     assert work.ended(entry.task_id, 90).status == "completed"
 
     # Its own form, with another filter; the child that ran it before has old code and is replaced.
-    edited = {"task": name, "title": "Edited", "startField": "WorkItem.at", "filter": "Q(status='never')"}
+    edited = {
+        "task": name,
+        "title": "Edited",
+        "startField": "WorkItem.at",
+        "filter": "Q(status='never')",
+    }
     changed = f"{name} is changed and deployed: Name, Filter"
     assert done(work, submit(work, forms.EDIT, edited))["message"] == changed
-    assert json.loads((work.app.path / name.replace(".", "/") / "e.json").read_text())["filter"] == "Q(status='never')"
+    assert (
+        json.loads((work.app.path / name.replace(".", "/") / "e.json").read_text())[
+            "filter"
+        ]
+        == "Q(status='never')"
+    )
     assert "Edited" in work.deployments()[name]["description"]
 
 
 def linked(page: str) -> dict[str, Any]:
     """The form that the last link of a page opens."""
-    [parameters] = parse_qs(urlsplit(page.rpartition("](")[2].partition(")")[0]).query)["parameters"]
+    [parameters] = parse_qs(urlsplit(page.rpartition("](")[2].partition(")")[0]).query)[
+        "parameters"
+    ]
     found: dict[str, Any] = json.loads(parameters)
     return found
 
@@ -87,38 +105,76 @@ def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
     """*Copy to new run* has the parameters of a form that was made before somebody disabled the task."""
     name, key = "tasks.CopiedForm", "dialog-tasks-copiedform"
     again(work, name)
-    made = {"title": "Copied", "name": "CopiedForm", "startDate": "2026-01-01", "repeat": "Yearly"}
+    made = {
+        "title": "Copied",
+        "name": "CopiedForm",
+        "startDate": "2026-01-01",
+        "repeat": "Yearly",
+    }
     assert done(work, submit(work, forms.NEW_SCHEDULED, made))["name"] == "Completed"
     first = {**linked(page(work, key)), "title": "Second"}
-    assert done(work, submit(work, forms.EDIT, first))["message"] == f"{name} is changed and deployed: Name"
+    assert (
+        done(work, submit(work, forms.EDIT, first))["message"]
+        == f"{name} is changed and deployed: Name"
+    )
     off = {**linked(page(work, key)), "enable": "Off", "title": "Third"}
-    assert done(work, submit(work, forms.EDIT, off))["message"] == f"{name} is changed and deployed: Name, Enabled"
+    assert (
+        done(work, submit(work, forms.EDIT, off))["message"]
+        == f"{name} is changed and deployed: Name, Enabled"
+    )
     file = work.app.path / name.replace(".", "/") / "e.json"
     before = file.read_bytes()
     copied = done(work, submit(work, forms.EDIT, first))
     assert copied["name"] == "Failed"
-    assert 'title: found a form made from "Copied"; allowed: a form made from "Third"' in copied["message"]
-    assert "enable: found a form made from nothing; allowed: a form made from 0" in copied["message"]
+    assert (
+        'title: found a form made from "Copied"; allowed: a form made from "Third"'
+        in copied["message"]
+    )
+    assert (
+        "enable: found a form made from nothing; allowed: a form made from 0"
+        in copied["message"]
+    )
     assert file.read_bytes() == before and work.deployments()[name]["paused"]
     fresh = linked(page(work, key))
     assert (fresh["title"], fresh["enable"]) == ("Third", "Off")
-    with pytest.raises(PrefectApiError, match="answered 409"):  # a Quick run has no parameters
+    with pytest.raises(
+        PrefectApiError, match="answered 409"
+    ):  # a Quick run has no parameters
         submit(work, forms.EDIT, {})
 
 
-def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(work: Place) -> None:
+def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(
+    work: Place,
+) -> None:
     before = sorted(place.name for place in (work.app.path / "tasks").iterdir())
-    run_id = submit(work, forms.NEW_SCHEDULED, {"title": "<b>x</b>", "startDate": "2026-01-01", "cron": "{{ 1 }}"})
+    run_id = submit(
+        work,
+        forms.NEW_SCHEDULED,
+        {"title": "<b>x</b>", "startDate": "2026-01-01", "cron": "{{ 1 }}"},
+    )
     state = done(work, run_id)
-    assert state["name"] == "Failed" and "Name: found" in state["message"] and "Custom: cron" in state["message"]
+    assert (
+        state["name"] == "Failed"
+        and "Name: found" in state["message"]
+        and "Custom: cron" in state["message"]
+    )
     starts = ("Name: found", "Custom: cron: found")
-    said = until(lambda: [log["message"] for log in work.api.logs(run_id) if log["message"].startswith(starts)])
+    said = until(
+        lambda: [
+            log["message"]
+            for log in work.api.logs(run_id)
+            if log["message"].startswith(starts)
+        ]
+    )
     assert len(said) == 2
     assert sorted(place.name for place in (work.app.path / "tasks").iterdir()) == before
 
 
 def test_the_server_refuses_what_the_schema_does_not_take(work: Place) -> None:
-    for form in ({"title": "No start"}, {"title": "x", "startDate": "2026-01-01", "repeat": "Sometimes"}):
+    for form in (
+        {"title": "No start"},
+        {"title": "x", "startDate": "2026-01-01", "repeat": "Sometimes"},
+    ):
         with pytest.raises(PrefectApiError, match="answered 409"):
             submit(work, forms.NEW_SCHEDULED, form)
 
@@ -126,17 +182,31 @@ def test_the_server_refuses_what_the_schema_does_not_take(work: Place) -> None:
 def test_of_two_who_make_one_name_one_is_told(work: Place) -> None:
     form = {"title": "One of two", "name": "OneOfTwo", "startDate": "2026-01-01"}
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda _: submit(work, forms.NEW_SCHEDULED, form), range(2)))
+        runs = list(
+            pool.map(lambda _: submit(work, forms.NEW_SCHEDULED, form), range(2))
+        )
     states = sorted(done(work, run)["message"] for run in runs)
-    assert states[0].startswith("refused: English name: found") or states[0].startswith("refused: name")
+    assert states[0].startswith("refused: English name: found") or states[0].startswith(
+        "refused: name"
+    )
     assert states[1] == "tasks.OneOfTwo is made and deployed"
 
 
 def test_run_now_and_end(work: Place) -> None:
-    assert done(work, submit(work, forms.RUN_NOW, {"task": "tasks.WorkAdd", "argDict": '{"amount": 7}'}))["name"] == (
-        "Completed"
+    assert done(
+        work,
+        submit(
+            work, forms.RUN_NOW, {"task": "tasks.WorkAdd", "argDict": '{"amount": 7}'}
+        ),
+    )["name"] == ("Completed")
+    until(
+        lambda: [
+            r
+            for r in work.svc.getTaskRecords("tasks.WorkAdd")
+            if r["result"] == {"sum": 7}
+        ],
+        60,
     )
-    until(lambda: [r for r in work.svc.getTaskRecords("tasks.WorkAdd") if r["result"] == {"sum": 7}], 60)
     row = work.save("WorkItem", at=datetime.now() + timedelta(hours=3), status="later")
     work.sync()
     [entry] = work.entries("tasks.WorkLater", row.id)
@@ -154,7 +224,9 @@ class Inbox:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                got.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                got.append(
+                    self.rfile.read(int(self.headers["Content-Length"])).decode()
+                )
                 self.send_response(200)
                 self.end_headers()
 
@@ -178,18 +250,24 @@ def overdue(work: Place, inbox: Inbox) -> str:
     deployment = work.deployments()["tasks.WorkFails"]
     work.api.change_deployment(deployment["id"], {"work_pool_name": "nobody"})
     try:
-        task = work.svc.createTimerTask("tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType")
+        task = work.svc.createTimerTask(
+            "tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType"
+        )
         [told] = until(lambda: [text for text in inbox.got if "is Late" in text], 90)
         work.svc.forcedEnd(task["taskId"])
     finally:
-        work.api.change_deployment(deployment["id"], {"work_pool_name": deployment["work_pool_name"]})
+        work.api.change_deployment(
+            deployment["id"], {"work_pool_name": deployment["work_pool_name"]}
+        )
     return told
 
 
 def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> None:
     kind = work.api._call("GET", "/block_types/slug/custom-webhook")
     schemas = work.api._call(
-        "POST", "/block_schemas/filter", json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}}
+        "POST",
+        "/block_schemas/filter",
+        json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}},
     )
     port = inbox.server.server_port
     block = f"ops-{port}"  # another one where the test is run again
@@ -199,7 +277,12 @@ def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> 
         "method": "POST",
         "json_data": {"text": "{{body}}", "about": "{{subject}}"},
     }
-    about = {"name": block, "block_type_id": kind["id"], "block_schema_id": schemas[0]["id"], "data": data}
+    about = {
+        "name": block,
+        "block_type_id": kind["id"],
+        "block_schema_id": schemas[0]["id"],
+        "data": data,
+    }
     work.api._call("POST", "/block_documents/", json=about)
     assert f"custom-webhook/{block}" in work.jittask("notify").stdout
     for _ in range(2):
@@ -208,11 +291,22 @@ def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> 
             f"jittask working: failed: through custom-webhook/{block}",
             f"jittask working: overdue: through custom-webhook/{block}",
         ], made.stderr
-    work.svc.createTimerTask("tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType")
-    [told] = until(lambda: [text for text in inbox.got if "no such customer" in text], 90)
-    assert "is Failed: error: ValueError: no such customer" in told and "a task failed" in told
+    work.svc.createTimerTask(
+        "tasks.WorkFails", clock.now(), "customFunc", "tasks.NormalType"
+    )
+    [told] = until(
+        lambda: [text for text in inbox.got if "no such customer" in text], 90
+    )
+    assert (
+        "is Failed: error: ValueError: no such customer" in told
+        and "a task failed" in told
+    )
     told = overdue(work, inbox)
-    assert "of tasks.WorkFails is Late" in told and "a task is overdue" in told and "/runs/flow-run/" in told
+    assert (
+        "of tasks.WorkFails is Late" in told
+        and "a task is overdue" in told
+        and "/runs/flow-run/" in told
+    )
     refused = work.jittask("notify", "slack-webhook/nobody")
     assert refused.returncode == 1 and f"custom-webhook/{block}" in refused.stderr
     assert "jittask working: failed: off" in work.jittask("notify", "--off").stdout

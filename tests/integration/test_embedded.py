@@ -19,10 +19,15 @@ from typing import Any
 
 import pytest
 
-from jittask_prefect import embedded as module
-from jittask_prefect import processes as table
-from jittask_prefect.embedded import Embedded, ServerInfo, WorkerInfo, environment
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.server import embedded as module
+from jittask_prefect.server import processes as table
+from jittask_prefect.server.embedded import (
+    Embedded,
+    ServerInfo,
+    WorkerInfo,
+    environment,
+)
 
 # What `up` does, as another process: prints {"pid": …, "mine": …} once the server answers, and waits for its end.
 UP = """
@@ -53,7 +58,9 @@ def long():
 
 
 @pytest.mark.server
-def test_two_at_once_make_one_server_and_the_next_takes_it_over_where_both_were_killed(tmp_path: Path) -> None:
+def test_two_at_once_make_one_server_and_the_next_takes_it_over_where_both_were_killed(
+    tmp_path: Path,
+) -> None:
     ups = [_up(tmp_path), _up(tmp_path)]
     said = [_said(up) for up in ups]
     for up in ups:
@@ -69,14 +76,18 @@ def test_two_at_once_make_one_server_and_the_next_takes_it_over_where_both_were_
     _assert_nothing_left(server, tmp_path)
 
 
-def test_a_server_that_another_up_answers_for_is_used_and_left_alone(warm: Path) -> None:
+def test_a_server_that_another_up_answers_for_is_used_and_left_alone(
+    warm: Path,
+) -> None:
     up = _up(warm)
     said = _said(up)
     with Embedded(warm) as second:
         server, mine = second.ensure()
         assert (server.pid, mine) == (said["pid"], False)
     assert _get(server.url + "/health") == b"true"
-    assert f'"{server.url}"'.encode() in _get(server.ui_url + "/v2/ui-settings", server.ui_url + "/ui-settings")
+    assert f'"{server.url}"'.encode() in _get(
+        server.ui_url + "/v2/ui-settings", server.ui_url + "/ui-settings"
+    )
 
     up.terminate()  # as Ctrl-C does: `up` ends what it started
     assert up.wait(20) == 128 + signal.SIGTERM
@@ -98,7 +109,9 @@ def test_a_port_that_another_server_took_meanwhile_is_tried_no_more(
     _assert_nothing_left(server, warm)
 
 
-def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(warm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(
+    warm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "GRACE", 1.0)
     monkeypatch.setattr(module, "ANSWER", 0.5)
     here = Embedded(warm)
@@ -107,7 +120,9 @@ def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(warm: Path, monk
         os.kill(first.pid, signal.SIGSTOP)
         with pytest.raises(PrefectApiError, match=f"pid {os.getpid()} answers for it"):
             Embedded(warm).ensure(timeout=0)
-        monkeypatch.setattr(module, "_await_answer", _without_patience(module._await_answer, first))
+        monkeypatch.setattr(
+            module, "_await_answer", _without_patience(module._await_answer, first)
+        )
         second, mine = here.ensure()
         assert mine and second.pid != first.pid
         assert not _session(first.pid)
@@ -117,14 +132,24 @@ def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(warm: Path, monk
 
 
 @pytest.mark.server
-def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////no/such/folder/prefect.db")
+def test_a_server_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+        "sqlite+aiosqlite:////no/such/folder/prefect.db",
+    )
     with pytest.raises(PrefectApiError) as caught:
         Embedded(tmp_path).ensure()
     message = str(caught.value)
     assert "ended with exit code" in message
-    assert "http://127.0.0.1:" in message and "prefect --no-prompt server start" in message
-    assert str(tmp_path / "server.log") in message and "unable to open database file" in message
+    assert (
+        "http://127.0.0.1:" in message and "prefect --no-prompt server start" in message
+    )
+    assert (
+        str(tmp_path / "server.log") in message
+        and "unable to open database file" in message
+    )
     assert not (tmp_path / "server.json").exists()
     assert not _marked(tmp_path)
 
@@ -134,39 +159,77 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     "change",
-    [{"pid": 2**22 + 1}, {"pid": os.getpid(), "started": 1.0}, {"pid": "x"}, {"port": ...}, None],
+    [
+        {"pid": 2**22 + 1},
+        {"pid": os.getpid(), "started": 1.0},
+        {"pid": "x"},
+        {"port": ...},
+        None,
+    ],
     ids=["dead", "reused pid", "wrong type", "key missing", "no JSON"],
 )
-def test_a_stale_state_file_is_ignored_and_removed(tmp_path: Path, change: dict[str, Any] | None) -> None:
-    state = asdict(ServerInfo(os.getpid(), table.start_of(os.getpid()), 1, str(tmp_path), module.prefect_version()))
+def test_a_stale_state_file_is_ignored_and_removed(
+    tmp_path: Path, change: dict[str, Any] | None
+) -> None:
+    state = asdict(
+        ServerInfo(
+            os.getpid(),
+            table.start_of(os.getpid()),
+            1,
+            str(tmp_path),
+            module.prefect_version(),
+        )
+    )
     state |= (change or {}) | {"owner": [1, 1.0]}
-    text = json.dumps({key: value for key, value in state.items() if value is not ...}) if change else "{"
+    text = (
+        json.dumps({key: value for key, value in state.items() if value is not ...})
+        if change
+        else "{"
+    )
     (tmp_path / "server.json").write_text(text)
     assert Embedded(tmp_path).find() is None
     assert not (tmp_path / "server.json").exists()
 
 
-def test_a_server_of_another_prefect_version_is_not_used_and_not_killed_under_another_up(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True) as other:
+def test_a_server_of_another_prefect_version_is_not_used_and_not_killed_under_another_up(
+    tmp_path: Path,
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True
+    ) as other:
         started = table.start_of(other.pid)
-        state = asdict(ServerInfo(other.pid, started, 1, str(tmp_path), "3.0.0")) | {"owner": [other.pid, started]}
+        state = asdict(ServerInfo(other.pid, started, 1, str(tmp_path), "3.0.0")) | {
+            "owner": [other.pid, started]
+        }
         (tmp_path / "server.json").write_text(json.dumps(state))
         assert Embedded(tmp_path).find() is None
-        with pytest.raises(PrefectApiError, match=r"Prefect 3\.0\.0.*stop that one first"):
+        with pytest.raises(
+            PrefectApiError, match=r"Prefect 3\.0\.0.*stop that one first"
+        ):
             Embedded(tmp_path).ensure()
         assert other.poll() is None
         other.kill()
 
 
-def test_the_portable_way_to_look_at_processes_agrees_with_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_portable_way_to_look_at_processes_agrees_with_proc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     parent, session = os.getppid(), os.getsid(0)
-    assert (found := table.process_of(os.getpid())) and (found.parent, found.session, found.dead) == (
+    assert (found := table.process_of(os.getpid())) and (
+        found.parent,
+        found.session,
+        found.dead,
+    ) == (
         parent,
         session,
         False,
     )
     monkeypatch.setattr(table, "LINUX", False)
-    assert (found := table.process_of(os.getpid())) and (found.parent, found.session, found.dead) == (
+    assert (found := table.process_of(os.getpid())) and (
+        found.parent,
+        found.session,
+        found.dead,
+    ) == (
         parent,
         session,
         False,
@@ -179,7 +242,9 @@ def test_the_portable_way_to_look_at_processes_agrees_with_proc(monkeypatch: pyt
 # --- the worker
 
 
-def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(tmp_path: Path, prefect_server: ServerInfo) -> None:
+def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(
+    tmp_path: Path, prefect_server: ServerInfo
+) -> None:
     (tmp_path / "long.py").write_text(FLOW)
     run = _deploy_and_run(tmp_path)
     home = tmp_path / ".jittask"
@@ -187,26 +252,40 @@ def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(tmp_path: Path
     try:
         worker, mine = here.ensure_worker(prefect_server.url, "embedded", cwd=tmp_path)
         assert mine
-        assert here.ensure_worker(prefect_server.url, "embedded", cwd=tmp_path) == (worker, False)
+        assert here.ensure_worker(prefect_server.url, "embedded", cwd=tmp_path) == (
+            worker,
+            False,
+        )
         assert Embedded(home).worker_running(prefect_server.url, "embedded") == worker
         assert Embedded(home).worker_running(prefect_server.url, "other") is None
         _until((tmp_path / "pids").exists, here)
         pids = [worker.pid, *map(int, (tmp_path / "pids").read_text().split())]
-        assert len({os.getsid(pid) for pid in pids}) == 3, "each has a session of its own: ending one leaves the others"
+        assert len({os.getsid(pid) for pid in pids}) == 3, (
+            "each has a session of its own: ending one leaves the others"
+        )
     finally:
         here.stop()
-    assert [pid for pid in pids if (found := table.process_of(pid)) and not found.dead] == []
+    assert [
+        pid for pid in pids if (found := table.process_of(pid)) and not found.dead
+    ] == []
     assert not _marked(home)
     assert sorted(path.name for path in home.glob("*.json")) == []
     state = json.loads(_get(f"{prefect_server.url}/flow_runs/{run}"))["state"]
-    assert (state["type"], state["message"]) == ("CRASHED", "Execution was aborted by a termination signal.")
+    assert (state["type"], state["message"]) == (
+        "CRASHED",
+        "Execution was aborted by a termination signal.",
+    )
 
 
-def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(
+    tmp_path: Path,
+) -> None:
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('deaf', 'w'); time.sleep(300)"
     here = Embedded(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "worker_command", lambda *_, **__: [sys.executable, "-c", script])
+        patch.setattr(
+            module, "worker_command", lambda *_, **__: [sys.executable, "-c", script]
+        )
         for grace, interrupted in ((10.0, True), (0.3, False)):
             patch.setattr(module, "GRACE", grace)
             here.start_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
@@ -214,7 +293,11 @@ def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(tmp_pa
             begun = time.monotonic()
             with contextlib.ExitStack() as stack:
                 if interrupted:
-                    stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, _interrupt))
+                    stack.callback(
+                        signal.signal,
+                        signal.SIGALRM,
+                        signal.signal(signal.SIGALRM, _interrupt),
+                    )
                     signal.setitimer(signal.ITIMER_REAL, 0.3)
                 here.stop()
             assert 0.25 < time.monotonic() - begun < 2
@@ -222,12 +305,16 @@ def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(tmp_pa
             (tmp_path / "deaf").unlink()
 
 
-def test_children_of_a_worker_that_was_killed_end_with_the_next_stop(tmp_path: Path) -> None:
+def test_children_of_a_worker_that_was_killed_end_with_the_next_stop(
+    tmp_path: Path,
+) -> None:
     here = Embedded(tmp_path)
     sleep = [sys.executable, "-c", "import time; time.sleep(300)"]
     script = f"import subprocess; subprocess.Popen({sleep}, start_new_session=True)"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "worker_command", lambda *_, **__: [sys.executable, "-c", script])
+        patch.setattr(
+            module, "worker_command", lambda *_, **__: [sys.executable, "-c", script]
+        )
         process = here.start_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
     process.wait()
     assert here.worker_running() is None
@@ -242,12 +329,18 @@ def test_a_worker_for_another_server_is_replaced_where_its_up_is_gone_and_refuse
     tmp_path: Path,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, Embedded(tmp_path) as here:
-        patch.setattr(module, "worker_command", lambda *_, **__: [sys.executable, "-c", "import time; time.sleep(300)"])
+        patch.setattr(
+            module,
+            "worker_command",
+            lambda *_, **__: [sys.executable, "-c", "import time; time.sleep(300)"],
+        )
         old, _ = here.ensure_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
         other = Embedded(tmp_path)
         with pytest.raises(PrefectApiError, match="stop that one first"):
             other.ensure_worker("http://127.0.0.1:2/api", "pool", cwd=tmp_path)
-        (tmp_path / "worker.json").write_text(json.dumps(asdict(old) | {"owner": [2**22 + 1, 1.0]}))
+        (tmp_path / "worker.json").write_text(
+            json.dumps(asdict(old) | {"owner": [2**22 + 1, 1.0]})
+        )
         new, mine = other.ensure_worker("http://127.0.0.1:2/api", "pool", cwd=tmp_path)
         assert mine and new.pid != old.pid and isinstance(new, WorkerInfo)
         assert not _session(old.pid)
@@ -258,8 +351,14 @@ def test_a_worker_for_another_server_is_replaced_where_its_up_is_gone_and_refuse
 # --- the environment
 
 
-def test_the_environment_keeps_prefect_to_this_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_SERVER_EPHEMERAL_ENABLED"):
+def test_the_environment_keeps_prefect_to_this_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "PREFECT_API_URL",
+        "PREFECT_PROFILE",
+        "PREFECT_SERVER_EPHEMERAL_ENABLED",
+    ):
         monkeypatch.setenv(name, "theirs")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("NO_PROXY", "example.com")
@@ -268,16 +367,30 @@ def test_the_environment_keeps_prefect_to_this_home(tmp_path: Path, monkeypatch:
     env = environment("http://127.0.0.1:4711/api", tmp_path)
     assert env["PREFECT_API_URL"] == "http://127.0.0.1:4711/api"
     assert env["PREFECT_HOME"] == str(tmp_path / "prefect")
-    assert env["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] == env["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert (
+        env["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"]
+        == env["PREFECT_SERVER_ANALYTICS_ENABLED"]
+        == "false"
+    )
     assert not {"PREFECT_PROFILE", "PREFECT_SERVER_EPHEMERAL_ENABLED"} & set(env)
     assert env["no_proxy"] == env["NO_PROXY"] == "example.com,127.0.0.1,localhost"
-    assert (env["PREFECT_LOGGING_LEVEL"], env["PREFECT_WORKER_QUERY_SECONDS"]) == ("DEBUG", "7")
+    assert (env["PREFECT_LOGGING_LEVEL"], env["PREFECT_WORKER_QUERY_SECONDS"]) == (
+        "DEBUG",
+        "7",
+    )
     assert "PREFECT_API_URL" not in environment(None, tmp_path)
 
 
 def test_importing_it_does_not_import_prefect() -> None:
-    code = "import sys, jittask_prefect.embedded; print('prefect' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    code = (
+        "import sys, jittask_prefect.server.embedded; print('prefect' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True
+        ).stdout
+        == "False\n"
+    )
 
 
 # --- helpers
@@ -301,7 +414,9 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _up(home: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", UP, str(home)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", UP, str(home)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def _said(up: subprocess.Popen[str]) -> dict[str, Any]:
@@ -322,7 +437,13 @@ def _deploy_and_run(folder: Path) -> str:
             name="long",
             entrypoint="long.py:long",
             work_pool_name="embedded",
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(folder)}}],
+            pull_steps=[
+                {
+                    "prefect.deployments.steps.set_working_directory": {
+                        "directory": str(folder)
+                    }
+                }
+            ],
         )
         return str(client.create_flow_run_from_deployment(deployment).id)
 
@@ -335,8 +456,12 @@ def _until(condition: Callable[[], bool], here: Embedded, seconds: float = 60) -
         time.sleep(0.05)
 
 
-def _without_patience(await_answer: Callable[..., bool], hung: ServerInfo) -> Callable[..., bool]:
-    return lambda info, deadline, child=None: info != hung and await_answer(info, deadline, child)
+def _without_patience(
+    await_answer: Callable[..., bool], hung: ServerInfo
+) -> Callable[..., bool]:
+    return lambda info, deadline, child=None: (
+        info != hung and await_answer(info, deadline, child)
+    )
 
 
 def _get(*urls: str) -> bytes:
@@ -351,11 +476,17 @@ def _get(*urls: str) -> bytes:
 
 
 def _session(pid: int) -> list[int]:
-    return [p.pid for p in table.processes().values() if pid in (p.pid, p.session) and not p.dead]
+    return [
+        p.pid
+        for p in table.processes().values()
+        if pid in (p.pid, p.session) and not p.dead
+    ]
 
 
 def _marked(home: Path) -> list[int]:
-    marks = [f"{name}={home}\0".encode() for name in (module.SERVER_MARK, module.WORKER_MARK)]
+    marks = [
+        f"{name}={home}\0".encode() for name in (module.SERVER_MARK, module.WORKER_MARK)
+    ]
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

@@ -16,11 +16,13 @@ import pytest
 from place import Place, iso, model, rows
 from sqlalchemy import text
 
-from jittask_prefect import App, clock
-from jittask_prefect.embedded import ServerInfo
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.rows import claims, hooks, sync
+from jittask_prefect import App
+from jittask_prefect.ledger import claims
+from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows import hooks, sync
 from jittask_prefect.running.execute import Run, execute, me
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import ServerInfo
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -36,19 +38,27 @@ SERVER = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
-    SERVER.set_forkserver_preload(["jittask_prefect.running.flows", "jittask_prefect.prefect_api"])
+def place(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
+    SERVER.set_forkserver_preload(
+        ["jittask_prefect.running.flows", "jittask_prefect.prefect_api.client"]
+    )
     elements = {
         "models/KillItem": model("KillItem"),
         "tasks/KillReminder": rows("KillItem", filter="Q(status='active')", retries=1),
     }
-    made = Place.build(tmp_path_factory.mktemp("kill") / "app", elements, name="killing")
+    made = Place.build(
+        tmp_path_factory.mktemp("kill") / "app", elements, name="killing"
+    )
     made.deploy()
     yield made
     made.remove()
 
 
-def one_sync(folder: Path, url: str, now: datetime, point: str | None, nth: int) -> None:
+def one_sync(
+    folder: Path, url: str, now: datetime, point: str | None, nth: int
+) -> None:
     """A process: one sync as of an instant, killed at a failpoint."""
     clock.now = lambda: now
     app, api = App(folder), PrefectApi(url)
@@ -57,15 +67,21 @@ def one_sync(folder: Path, url: str, now: datetime, point: str | None, nth: int)
     assert sync.run(app, api, now, me(), clock=lambda: now)
 
 
-def one_run(folder: Path, url: str, now: datetime, task: str, run: str, point: str | None) -> None:
+def one_run(
+    folder: Path, url: str, now: datetime, task: str, run: str, point: str | None
+) -> None:
     """A process: one flow run, as worker and flow do it, killed at a failpoint."""
     clock.now = lambda: now
     app, api = App(folder), PrefectApi(url)
     api.set_state(run, "RUNNING", force=True)
     if point:
         arm(point, 1, api)
-    outcome = execute(app, NAME, task, Run(run, now), lambda: now, lost=lambda: os._exit(0))
-    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+    outcome = execute(
+        app, NAME, task, Run(run, now), lambda: now, lost=lambda: os._exit(0)
+    )
+    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
+        outcome.status
+    ]
     api.set_state(run, kind, message=outcome.message, force=True)
 
 
@@ -86,15 +102,26 @@ def prepare(place: Place, base: int) -> None:
     early = NOW - timedelta(minutes=2)
     place.sync(early - timedelta(minutes=1))
     moved, gone, deleted, cancelled, dead = range(base, base + 5)
-    place.sql("UPDATE killitem SET at = '2037-03-16 08:30:00.000000' WHERE id = :id", id=moved)
-    with place.app.engine().begin() as connection:  # as the model events do, without their background thread
+    place.sql(
+        "UPDATE killitem SET at = '2037-03-16 08:30:00.000000' WHERE id = :id", id=moved
+    )
+    with (
+        place.app.engine().begin() as connection
+    ):  # as the model events do, without their background thread
         connection.execute(text("DELETE FROM killitem WHERE id = :id"), {"id": gone})
         hooks.delete_row(place.app, connection, str(gone), "models.KillItem", early)
     runs = {key: place.entries(NAME, key)[0] for key in (deleted, cancelled, dead)}
     place.api.delete_run(str(runs[deleted].flow_run_id))
     place.api.set_state(str(runs[cancelled].flow_run_id), "CANCELLING")
     with place.app.engine().begin() as connection:  # a worker that died
-        claims.claim(connection, runs[dead].task_id, "somewhere:1:x", str(runs[dead].flow_run_id), early, 25)
+        claims.claim(
+            connection,
+            runs[dead].task_id,
+            "somewhere:1:x",
+            str(runs[dead].flow_run_id),
+            early,
+            25,
+        )
     place.sql(
         "INSERT INTO killitem (id, at, status, done) VALUES (:id, '2037-03-16 08:10:00.000000', 'active', 0)",
         id=base + 5,
@@ -108,7 +135,9 @@ def state(place: Place, base: int) -> list[str]:
         for entry in place.entries(NAME, key):
             assert not entry.dirty
             run = place.api.run(str(entry.flow_run_id))
-            now = f"{entry.due:%H:%M} #{entry.generation} {entry.outcome or entry.status}"
+            now = (
+                f"{entry.due:%H:%M} #{entry.generation} {entry.outcome or entry.status}"
+            )
             found.append(f"{key - base} {now}: {run['state_type'] if run else None}")
     return found
 
@@ -149,7 +178,8 @@ def test_a_sync_that_is_killed(place: Place, point: str | None) -> None:
 def test_an_execution_that_is_killed(place: Place, point: str | None) -> None:
     key = next(BASES)
     place.sql(
-        "INSERT INTO killitem (id, at, status, done) VALUES (:id, '2037-03-16 08:00:00.000000', 'active', 0)", id=key
+        "INSERT INTO killitem (id, at, status, done) VALUES (:id, '2037-03-16 08:00:00.000000', 'active', 0)",
+        id=key,
     )
     place.sync(NOW)
     [entry] = place.entries(NAME, key)
@@ -161,6 +191,11 @@ def test_an_execution_that_is_killed(place: Place, point: str | None) -> None:
         assert entry.attempt <= 1
         run = place.api.run(str(entry.flow_run_id))
         assert run and run["state_type"] == "SCHEDULED", "nobody will begin it"
-        assert in_process(one_run, place, MUCH_LATER, entry.task_id, run["id"], None) == 0
+        assert (
+            in_process(one_run, place, MUCH_LATER, entry.task_id, run["id"], None) == 0
+        )
     [entry] = place.entries(NAME, key)
-    assert (entry.status, place.sql("SELECT done FROM killitem WHERE id = :id", id=key)) == ("completed", 1)
+    assert (
+        entry.status,
+        place.sql("SELECT done FROM killitem WHERE id = :id", id=key),
+    ) == ("completed", 1)

@@ -14,7 +14,7 @@ import pytest
 from place import Place, until
 from sqlmodel import Session
 
-from jittask_prefect.rows import ledger
+from jittask_prefect.ledger import ledger
 
 NAME = "tasks.WorkBatch"
 
@@ -30,7 +30,12 @@ def due(work: Place) -> Callable[..., datetime]:
         kinds = [kind for kind, number in statuses.items() for _ in range(number)]
         kinds += ["active"] * (count - len(kinds))
         with Session(work.app.engine()) as session:
-            session.add_all([work.app.getElement("models.WorkMany")(at=at, status=kind) for kind in kinds])
+            session.add_all(
+                [
+                    work.app.getElement("models.WorkMany")(at=at, status=kind)
+                    for kind in kinds
+                ]
+            )
             session.commit()
         work.sync()
         return at.replace(tzinfo=UTC)
@@ -56,10 +61,15 @@ def begun(work: Place) -> list[tuple[str, int]]:
     """Which rows began, each in which process."""
     file = work.app.path / "many.txt"
     lines = file.read_text().split("\n") if file.exists() else []
-    return [(row, int(pid)) for row, _, pid in (line.partition(" ") for line in lines if line)]
+    return [
+        (row, int(pid))
+        for row, _, pid in (line.partition(" ") for line in lines if line)
+    ]
 
 
-def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(work: Place, due: Callable[..., datetime]) -> None:
+def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
+    work: Place, due: Callable[..., datetime]
+) -> None:
     at = due(25, bad=1)
     entries = over(work, at)
     assert Counter(e.outcome for e in entries) == {"completed": 24, "failed": 1}
@@ -69,7 +79,11 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(work: Place, d
     state = work.state(run_id, "Failed")
     assert state["message"] == "25 rows: 24 done, 1 failed"
     run = work.api.run(run_id)
-    assert run and set(run["parameters"]) == {"template", "due"} and run["name"].startswith("Many · ")
+    assert (
+        run
+        and set(run["parameters"]) == {"template", "due"}
+        and run["name"].startswith("Many · ")
+    )
     [bad] = [e for e in entries if e.outcome == "failed"]
     table = work.api.table(run_id)
     assert table[0] == {
@@ -89,11 +103,21 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(work: Place, d
 
     # Retry in the UI, once the row is mended: that row and no other; a second time nothing.
     work.sql("UPDATE workmany SET status = 'active' WHERE id = :id", id=bad.row_key)
-    for said in ("1 row: 1 done", "nothing ran: the rows of this run have ended before: 25 completed"):
+    for said in (
+        "1 row: 1 done",
+        "nothing ran: the rows of this run have ended before: 25 completed",
+    ):
         work.api.set_state(run_id, "SCHEDULED", name="AwaitingRetry", force=True)
-        assert work.state(run_id, "Completed", "Failed", "Cancelled", "Crashed", seconds=60)["message"] == said
+        assert (
+            work.state(
+                run_id, "Completed", "Failed", "Cancelled", "Crashed", seconds=60
+            )["message"]
+            == said
+        )
     assert Counter(Counter(row for row, _ in begun(work)).values()) == {1: 24, 2: 1}
-    assert {e.outcome for e in of(work, at)} == {"completed"} and len(work.api.table(run_id)) == 26
+    assert {e.outcome for e in of(work, at)} == {"completed"} and len(
+        work.api.table(run_id)
+    ) == 26
 
 
 def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
@@ -102,32 +126,53 @@ def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
     at = datetime.now(UTC).replace(tzinfo=None) - timedelta(seconds=1)
     with Session(work.app.engine()) as session:
         cls = work.app.getElement("models.WorkNamed")
-        session.add_all([cls(id=key, at=at, status="active" if key == "plain" else "bad") for key in keys])
+        session.add_all(
+            [
+                cls(id=key, at=at, status="active" if key == "plain" else "bad")
+                for key in keys
+            ]
+        )
         session.commit()
     work.sync()
 
     def ended() -> dict[str, str | None]:
         found = work.entries("tasks.WorkNamed")
-        return {e.row_key: e.outcome for e in found if all(e.status in ledger.FINAL for e in found)}
+        return {
+            e.row_key: e.outcome
+            for e in found
+            if all(e.status in ledger.FINAL for e in found)
+        }
 
-    assert until(ended, 90) == {key: "completed" if key == "plain" else "failed" for key in keys}
+    assert until(ended, 90) == {
+        key: "completed" if key == "plain" else "failed" for key in keys
+    }
     [run_id] = {e.flow_run_id for e in work.entries("tasks.WorkNamed")}
     assert work.state(str(run_id), "Failed")["message"] == "4 rows: 1 done, 3 failed"
 
     def names() -> list[str]:
         asked = {"flow_runs": {"id": {"any_": [run_id]}}}
-        found = [str(one["name"]) for one in work.api._call("POST", "/task_runs/filter", json=asked)]
+        found = [
+            str(one["name"])
+            for one in work.api._call("POST", "/task_runs/filter", json=asked)
+        ]
         return sorted(found) if len(found) == 3 else []
 
     assert until(names) == sorted(f"WorkNamed {key}" for key in keys if key != "plain")
 
 
-def test_a_row_is_ended_while_it_is_at_work_and_the_others_go_on(work: Place, due: Callable[..., datetime]) -> None:
+def test_a_row_is_ended_while_it_is_at_work_and_the_others_go_on(
+    work: Place, due: Callable[..., datetime]
+) -> None:
     at = due(22, wait=1)
     [waits] = until(lambda: [e for e in of(work, at) if e.status == "executing"], 60)
     [(_, pid)] = until(lambda: [b for b in begun(work) if b[0] == waits.row_key], 30)
     answer = work.svc.forcedEnd(waits.task_id)
-    assert answer == {"taskId": waits.task_id, "previousStatus": "executing", "status": "ended", "changed": True}
+    assert answer == {
+        "taskId": waits.task_id,
+        "previousStatus": "executing",
+        "status": "ended",
+        "changed": True,
+    }
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     work.sync()
@@ -136,10 +181,25 @@ def test_a_row_is_ended_while_it_is_at_work_and_the_others_go_on(work: Place, du
     assert len(begun(work)) == 22
 
 
-def test_a_row_that_no_thread_can_end_is_ended(work: Place, due: Callable[..., datetime]) -> None:
+def test_a_row_that_no_thread_can_end_is_ended(
+    work: Place, due: Callable[..., datetime]
+) -> None:
     at = due(3, held=1)
-    [held] = until(lambda: [e for e in of(work, at) if e.status == "executing" and e.row_key in dict(begun(work))], 60)
-    until(lambda: len(begun(work)) == 1 or [e for e in of(work, at) if e.status == "completed"], 10)
+    [held] = until(
+        lambda: [
+            e
+            for e in of(work, at)
+            if e.status == "executing" and e.row_key in dict(begun(work))
+        ],
+        60,
+    )
+    until(
+        lambda: (
+            len(begun(work)) == 1
+            or [e for e in of(work, at) if e.status == "completed"]
+        ),
+        10,
+    )
     pid = dict(begun(work))[held.row_key]
     began = time.monotonic()
     assert work.svc.forcedEnd(held.task_id)["changed"] is True
@@ -151,7 +211,9 @@ def test_a_row_that_no_thread_can_end_is_ended(work: Place, due: Callable[..., d
     assert Counter(e.outcome for e in over(work, at)) == {"completed": 2, "forced": 1}
 
 
-def test_a_killed_batch_goes_on_with_what_was_not_begun(work: Place, due: Callable[..., datetime]) -> None:
+def test_a_killed_batch_goes_on_with_what_was_not_begun(
+    work: Place, due: Callable[..., datetime]
+) -> None:
     at = due(22, wait=22)
     [(row, pid)] = until(lambda: begun(work), 60)
     os.kill(pid, signal.SIGKILL)

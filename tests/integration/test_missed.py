@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from place import Place, iso, model, rows, scheduled, until, worker
 
-from jittask_prefect import clock
-from jittask_prefect.embedded import ServerInfo
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import ServerInfo
 
 HOUR = timedelta(hours=1)
 HOURLY = {"repeatType": "hour"}
@@ -35,7 +35,10 @@ INNER = "def customFunc(row=None):\n    pass\n"
 
 
 def own(name: str, base: str) -> dict[str, object]:
-    return {"e.json": {"type": "tasks.Meta", "title": name}, "type.py": TYPE.format(name=name, base=base)}
+    return {
+        "e.json": {"type": "tasks.Meta", "title": name},
+        "type.py": TYPE.format(name=name, base=base),
+    }
 
 
 @pytest.fixture
@@ -45,7 +48,9 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def place(now: datetime, tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(
+    now: datetime, tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
     start = f"{now - 1000.5 * HOUR:%Y-%m-%d %H:%M:%S}"
     elements: dict[str, Any] = {
         "models/MissedItem": model("MissedItem"),
@@ -56,11 +61,17 @@ def place(now: datetime, tmp_path_factory: pytest.TempPathFactory, prefect_serve
         "All": {"policy": "all"}, "Latest": {"policy": "latest"}, "None": {"policy": "none", "grace": 2 * 3600},
     }  # fmt: skip
     for name, missed in policies.items():
-        elements[f"tasks/Missed{name}"] = scheduled(INNER, repeat=HOURLY, start=start, missed=missed)
-        elements[f"tasks/MissedRow{name}"] = rows("MissedItem", INNER, repeat=HOURLY, missed=missed)
+        elements[f"tasks/Missed{name}"] = scheduled(
+            INNER, repeat=HOURLY, start=start, missed=missed
+        )
+        elements[f"tasks/MissedRow{name}"] = rows(
+            "MissedItem", INNER, repeat=HOURLY, missed=missed
+        )
         elements[f"tasks/Missed{name}"]["e.json"]["type"] = "tasks.MissedType"
         elements[f"tasks/MissedRow{name}"]["e.json"]["type"] = "tasks.MissedRowsType"
-    made = Place.build(tmp_path_factory.mktemp("missed") / "app", elements, name="missed")
+    made = Place.build(
+        tmp_path_factory.mktemp("missed") / "app", elements, name="missed"
+    )
     made.deploy()
     yield made
     made.remove()
@@ -88,31 +99,49 @@ def test_what_was_due_without_a_worker(place: Place, now: datetime) -> None:
     )
     names = ["All", "Latest", "None"]
     for name in names:
-        place.api.fill_schedule(place.deployments()[f"tasks.Missed{name}"]["id"], now - 4 * HOUR, until=now)
+        place.api.fill_schedule(
+            place.deployments()[f"tasks.Missed{name}"]["id"], now - 4 * HOUR, until=now
+        )
         waiting = place.runs(f"tasks.Missed{name}", "SCHEDULED")
-        assert [at for at in (iso(r["expected_start_time"]) for r in waiting) if at <= now] == due
+        assert [
+            at for at in (iso(r["expected_start_time"]) for r in waiting) if at <= now
+        ] == due
     every = [f"Missed{rows_}{name}" for rows_ in ("", "Row") for name in names]
 
     def over() -> bool:
         found = [records(place, name, now) for name in every]
         return all([at for at, *_ in one] == due for one in found) and not any(
-            status in ("pending", "overdue", "executing") for one in found for _, status, _ in one
+            status in ("pending", "overdue", "executing")
+            for one in found
+            for _, status, _ in one
         )
 
     home = place.app.path.parent
     with worker(home / ".jittask", cwd=home, limit=4):
         place.sync()
-        until(over, 120, every=0.5, what=str({name: records(place, name, now) for name in every}))
+        until(
+            over,
+            120,
+            every=0.5,
+            what=str({name: records(place, name, now) for name in every}),
+        )
     for rows_ in ("", "Row"):
         run = {"All": due, "Latest": due[3:], "None": due[2:]}
         for name, those in run.items():
             # In order, one after the other, each once.
-            assert said(place, f"Missed{rows_}{name}") == [(what, at) for at in those for what in ("begins", "ends")]
-        assert records(place, f"Missed{rows_}All", now) == [(at, "completed", "") for at in due]
+            assert said(place, f"Missed{rows_}{name}") == [
+                (what, at) for at in those for what in ("begins", "ends")
+            ]
+        assert records(place, f"Missed{rows_}All", now) == [
+            (at, "completed", "") for at in due
+        ]
         latest = [(at, "ended", LATER) for at in due[:3]] + [(due[3], "completed", "")]
         assert records(place, f"Missed{rows_}Latest", now) == latest
         none = records(place, f"Missed{rows_}None", now)
         assert [(at, status) for at, status, _ in none] == list(
             zip(due, ["ended"] * 2 + ["completed"] * 2, strict=True)
         )
-        assert all(message.endswith("late, and missed.policy is none") for *_, message in none[:2])
+        assert all(
+            message.endswith("late, and missed.policy is none")
+            for *_, message in none[:2]
+        )

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from place import Place, iso, scheduled, until
 
-from jittask_prefect import clock, rolling
-from jittask_prefect.embedded import Embedded, ServerInfo
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
-from jittask_prefect.rows import ledger
-from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.deploying import renew
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.selection import refresh_settings
 
 INNER = "def customFunc():\n    return 1\n"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -31,14 +32,20 @@ def elements() -> dict[str, Any]:
     office = {"skipHoliday": 1, "calendar": "office", "timezone": "UTC"}
     return {
         "tasks/RollMinutely": scheduled(INNER, repeat=EVERY_MINUTE, timer=office),
-        "tasks/RollHourly": scheduled(INNER, repeat={"repeatType": "minute", "period": 15}, timer={"timezone": "UTC"}),
+        "tasks/RollHourly": scheduled(
+            INNER,
+            repeat={"repeatType": "minute", "period": 15},
+            timer={"timezone": "UTC"},
+        ),
         "tasks/RollDaily": scheduled(INNER, timer=office),
     }
 
 
 @pytest.fixture
 def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
-    made = Place.build(tmp_path / "app", elements(), name="rolling", calendars={"office": OFFICE})
+    made = Place.build(
+        tmp_path / "app", elements(), name="rolling", calendars={"office": OFFICE}
+    )
     upgrade(made.app)
     made.deploy()
     assert roll(made) == [], "a deployment that was just made is as it should be"
@@ -47,12 +54,18 @@ def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
 
 
 def roll(place: Place, now: datetime | None = None) -> list[str]:
-    return [str(change) for change in rolling.roll(place.app, place.api, now or clock.now())]
+    return [
+        str(change) for change in renew.roll(place.app, place.api, now or clock.now())
+    ]
 
 
 def auto(place: Place, name: str, *states: str) -> Counter[datetime]:
     """How many runs a template's schedules made for each instant."""
-    return Counter(iso(r["expected_start_time"]) for r in place.runs(name, *states) if r["auto_scheduled"])
+    return Counter(
+        iso(r["expected_start_time"])
+        for r in place.runs(name, *states)
+        if r["auto_scheduled"]
+    )
 
 
 def slots(place: Place, name: str) -> dict[str, Any]:
@@ -68,9 +81,13 @@ def age(place: Place, hours: float, mark: datetime | None = None) -> datetime:
     """Let the sync have known all this for some hours; until `mark`, or from then on, it saw that nothing was lost."""
     before = clock.now() - hours * HOUR
     with place.app.engine().begin() as connection:
-        ledger.put(connection, rolling.MARK, (mark or before).isoformat())
-        for key, text in ledger.starting_with(connection, rolling.PREFIX).items():
-            ledger.put(connection, key, json.dumps({**json.loads(text), "since": before.isoformat()}))
+        ledger.put(connection, renew.MARK, (mark or before).isoformat())
+        for key, text in ledger.starting_with(connection, renew.PREFIX).items():
+            ledger.put(
+                connection,
+                key,
+                json.dumps({**json.loads(text), "since": before.isoformat()}),
+            )
     return before
 
 
@@ -83,10 +100,14 @@ def late(place: Place, name: str, hours: float = 2) -> Counter[datetime]:
 
 def past(place: Place, name: str) -> Counter[datetime]:
     now = clock.now()
-    return Counter({at: count for at, count in auto(place, name, "SCHEDULED").items() if at <= now})
+    return Counter(
+        {at: count for at, count in auto(place, name, "SCHEDULED").items() if at <= now}
+    )
 
 
-def test_renewed_in_the_minute_in_which_a_run_is_due_nothing_is_lost_or_doubled(place: Place) -> None:
+def test_renewed_in_the_minute_in_which_a_run_is_due_nothing_is_lost_or_doubled(
+    place: Place,
+) -> None:
     name = "tasks.RollMinutely"
     ids = {slug: slot["id"] for slug, slot in slots(place, name).items()}
     begun = clock.now()
@@ -95,17 +116,29 @@ def test_renewed_in_the_minute_in_which_a_run_is_due_nothing_is_lost_or_doubled(
     done = []
     ends = ["2099-01-01", "2099-01-02"]
     while clock.now() < boundary + timedelta(seconds=2.5):
-        place.change("tasks/RollMinutely", timerCfg=minutely(endTime=ends[len(done) % 2]))
+        place.change(
+            "tasks/RollMinutely", timerCfg=minutely(endTime=ends[len(done) % 2])
+        )
         done += roll(place)
     assert len(done) >= 4 and set(done) == {f"{name} changed: description, schedules"}
-    assert {slug: slot["id"] for slug, slot in slots(place, name).items()} == ids, "changed in place"
+    assert {slug: slot["id"] for slug, slot in slots(place, name).items()} == ids, (
+        "changed in place"
+    )
     found = auto(place, name)
-    assert found[boundary - MINUTE] <= 1 and [found[boundary + n * MINUTE] for n in range(30)] == [1] * 30
+    assert (
+        found[boundary - MINUTE] <= 1
+        and [found[boundary + n * MINUTE] for n in range(30)] == [1] * 30
+    )
     assert max(found.values()) == 1
 
 
 def minutely(**more: Any) -> dict[str, Any]:
-    cfg = {"startTime": "2000-01-01 00:00:00", "repeat": EVERY_MINUTE, "skipHoliday": 1, "calendar": "office"}
+    cfg = {
+        "startTime": "2000-01-01 00:00:00",
+        "repeat": EVERY_MINUTE,
+        "skipHoliday": 1,
+        "calendar": "office",
+    }
     return {**cfg, "timezone": "UTC", **more}
 
 
@@ -116,12 +149,14 @@ def test_a_schedule_is_renewed_only_when_its_text_changes(place: Place) -> None:
     # The text of what comes every minute holds for two hours, that of a daily task for a month.
     later = clock.now() + 5 * HOUR
     with place.app.engine().begin() as connection:
-        ledger.put(connection, rolling.MARK, later.isoformat())
+        ledger.put(connection, renew.MARK, later.isoformat())
     assert roll(place, later) == ["tasks.RollMinutely renewed: schedules"]
     assert roll(place, later) == []
 
 
-def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(place: Place) -> None:
+def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
+    place: Place,
+) -> None:
     name = "tasks.RollHourly"
     found = place.deployments()[name]
     whole = auto(place, name)
@@ -131,21 +166,45 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(place: Pl
     place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
     assert not auto(place, name, "SCHEDULED")
     assert roll(place) == [f"{name} restored: paused"]
-    assert set(whole) - {at for at in whole if at < clock.now()} <= set(auto(place, name))
+    assert set(whole) - {at for at in whole if at < clock.now()} <= set(
+        auto(place, name)
+    )
 
     # The UI cannot edit a rule; choosing cron there replaces it.
-    cron = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True, "parameters": {"template": "x"}}
-    place.api._call("PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", json=cron)
-    place.api._call("PATCH", f"/deployments/{found['id']}", json={"parameters": {}, "description": "mine"})
+    cron = {
+        "schedule": {"cron": "* * * * *", "timezone": "UTC"},
+        "active": True,
+        "parameters": {"template": "x"},
+    }
+    place.api._call(
+        "PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", json=cron
+    )
+    place.api._call(
+        "PATCH",
+        f"/deployments/{found['id']}",
+        json={"parameters": {}, "description": "mine"},
+    )
     assert roll(place) == [f"{name} restored: description, parameters, schedules"]
-    assert slots(place, name)["s1"]["schedule"] == first["schedule"] and slots(place, name)["s1"]["id"] == first["id"]
+    assert (
+        slots(place, name)["s1"]["schedule"] == first["schedule"]
+        and slots(place, name)["s1"]["id"] == first["id"]
+    )
     assert place.deployments()[name]["parameters"] == {"template": name}
 
     # A schedule of somebody's own, and one of ours deleted.
-    place.api._call("POST", f"/deployments/{found['id']}/schedules", json=[{"schedule": {"cron": "7 * * * *"}}])
-    place.api._call("DELETE", f"/deployments/{found['id']}/schedules/{slots(place, name)['s1']['id']}")
+    place.api._call(
+        "POST",
+        f"/deployments/{found['id']}/schedules",
+        json=[{"schedule": {"cron": "7 * * * *"}}],
+    )
+    place.api._call(
+        "DELETE",
+        f"/deployments/{found['id']}/schedules/{slots(place, name)['s1']['id']}",
+    )
     assert roll(place) == [f"{name} restored: schedules"]
-    assert sorted(slug for slug, slot in slots(place, name).items() if not slug.startswith("s")) == [mine(place, name)]
+    assert sorted(
+        slug for slug, slot in slots(place, name).items() if not slug.startswith("s")
+    ) == [mine(place, name)]
     assert not slots(place, name)[mine(place, name)]["active"] and roll(place) == []
     assert {at.minute for at in auto(place, name, "SCHEDULED")} <= {0, 15, 30, 45}
     assert max(auto(place, name).values()) == 1
@@ -156,25 +215,41 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(place: Pl
     assert auto(place, name, "SCHEDULED") and roll(place) == []
 
 
-def test_an_exhausted_schedule_is_deactivated_and_a_disabled_task_is_paused(place: Place) -> None:
+def test_an_exhausted_schedule_is_deactivated_and_a_disabled_task_is_paused(
+    place: Place,
+) -> None:
     over = clock.now() - MINUTE
-    place.change("tasks/RollMinutely", timerCfg=minutely(endTime=f"{over:%Y-%m-%d %H:%M:%S}"))
+    place.change(
+        "tasks/RollMinutely", timerCfg=minutely(endTime=f"{over:%Y-%m-%d %H:%M:%S}")
+    )
     place.change("tasks/RollHourly", enable=0)
     told = [line for line in roll(place) if "made good" not in line]
     assert told == [
         "tasks.RollHourly changed: description, paused",
         "tasks.RollMinutely changed: description, schedules",
     ]
-    assert not any(slot["active"] for slot in slots(place, "tasks.RollMinutely").values())
-    assert not any(at > clock.now() for at in auto(place, "tasks.RollMinutely", "SCHEDULED"))
+    assert not any(
+        slot["active"] for slot in slots(place, "tasks.RollMinutely").values()
+    )
+    assert not any(
+        at > clock.now() for at in auto(place, "tasks.RollMinutely", "SCHEDULED")
+    )
     assert place.deployments()["tasks.RollHourly"]["paused"]
 
 
-def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_that_is_there(place: Place) -> None:
+def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_that_is_there(
+    place: Place,
+) -> None:
     name = "tasks.RollDaily"
-    tomorrow = (clock.now() + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    tomorrow = (clock.now() + timedelta(days=1)).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
     assert auto(place, name)[tomorrow] == 1
-    [there] = [r for r in place.runs(name, "SCHEDULED") if iso(r["expected_start_time"]) == tomorrow]
+    [there] = [
+        r
+        for r in place.runs(name, "SCHEDULED")
+        if iso(r["expected_start_time"]) == tomorrow
+    ]
     file = place.app.path / "app.json"
     about = json.loads(file.read_text())
     about["calendars"]["office"]["closed"].append(f"{tomorrow:%Y-%m-%d}")
@@ -182,21 +257,32 @@ def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_t
     place.again()
 
     # The run is there already, and a worker has taken it: nothing runs.
-    outcome = execute(place.app, name, None, Run(there["id"], tomorrow, auto=True), lambda: tomorrow)
-    assert (outcome.status, outcome.message) == ("ended", "ended: no longer an occurrence of the schedule")
+    outcome = execute(
+        place.app, name, None, Run(there["id"], tomorrow, auto=True), lambda: tomorrow
+    )
+    assert (outcome.status, outcome.message) == (
+        "ended",
+        "ended: no longer an occurrence of the schedule",
+    )
     told = roll(place)
     assert f"{name} changed: schedules" in told
     assert auto(place, name, "SCHEDULED")[tomorrow] == 0
     assert auto(place, name, "SCHEDULED")[tomorrow + timedelta(days=1)] == 1
 
 
-def test_what_waits_for_a_worker_survives_whatever_somebody_does_in_the_ui(place: Place) -> None:
+def test_what_waits_for_a_worker_survives_whatever_somebody_does_in_the_ui(
+    place: Place,
+) -> None:
     name = "tasks.RollHourly"
     found, waiting = place.deployments()[name], late(place, name)
     assert len(waiting) == 8
 
     # A schedule of somebody's own: put out of action, and nothing goes with it.
-    place.api._call("POST", f"/deployments/{found['id']}/schedules", json=[{"schedule": {"cron": "7 * * * *"}}])
+    place.api._call(
+        "POST",
+        f"/deployments/{found['id']}/schedules",
+        json=[{"schedule": {"cron": "7 * * * *"}}],
+    )
     assert roll(place) == [f"{name} restored: schedules"]
     assert past(place, name) == waiting and roll(place) == []
 
@@ -257,13 +343,18 @@ def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) ->
     new = place.deployments()[name]
     assert new["id"] != old["id"] and new["entrypoint"].endswith(":OwnType")
     where = {"deployments": {"name": {"any_": [name]}}}
-    assert [d["id"] for d in place.api._call("POST", "/deployments/filter", json=where)] == [new["id"]]
+    assert [
+        d["id"] for d in place.api._call("POST", "/deployments/filter", json=where)
+    ] == [new["id"]]
 
     # A Type that answers otherwise at every sync is due all the same: what it said stands until it has come.
     roll(place)
     said = slots(place, name)["s1"]["schedule"]["rrule"]
     told = f"{name} renewed: schedules"  # others may be renewed too, by what time of day it is
-    assert told not in roll(place, clock.now() + 5 * MINUTE) and slots(place, name)["s1"]["schedule"]["rrule"] == said
+    assert (
+        told not in roll(place, clock.now() + 5 * MINUTE)
+        and slots(place, name)["s1"]["schedule"]["rrule"] == said
+    )
     assert told in roll(place, clock.now() + 11 * MINUTE)
 
 
@@ -276,7 +367,9 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         url = first.ensure()[0].url
         monkeypatch.setenv("PREFECT_API_URL", url)
         refresh_settings()
-        place = Place.build(tmp_path / "app", elements(), name="down", calendars={"office": OFFICE})
+        place = Place.build(
+            tmp_path / "app", elements(), name="down", calendars={"office": OFFICE}
+        )
         upgrade(place.app)
         place.deploy()
         roll(place)
@@ -284,24 +377,45 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
     now, before = clock.now(), age(place, 2)
     with Embedded(home) as second:
         place.api = PrefectApi(second.ensure()[0].url)
-        quarter = before.replace(minute=before.minute // 15 * 15, second=0, microsecond=0) + 15 * MINUTE
+        quarter = (
+            before.replace(minute=before.minute // 15 * 15, second=0, microsecond=0)
+            + 15 * MINUTE
+        )
         due = [quarter + n * 15 * MINUTE for n in range(8)]
-        lost = [at for at in due if not auto(place, name)[at]]  # the last may have been due as we deployed
+        lost = [
+            at for at in due if not auto(place, name)[at]
+        ]  # the last may have been due as we deployed
         assert len(lost) >= 7
         told = roll(place, now)
-        assert [line for line in told if line.startswith(f"{name} made good: {len(lost)} due without a run")]
+        assert [
+            line
+            for line in told
+            if line.startswith(f"{name} made good: {len(lost)} due without a run")
+        ]
         found = auto(place, name)
         assert [found[at] for at in due] == [1] * 8 and max(found.values()) == 1
         assert found[due[-1] + 15 * MINUTE] == 1 and min(found) >= quarter
         # A minutely task has 120 of them, and a run that was finished and then deleted is not made again.
         assert sum(at <= now for at in auto(place, "tasks.RollMinutely")) >= 119
-        one = next(r for r in place.runs(name) if iso(r["expected_start_time"]) == due[2])
-        assert execute(place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]).status == "completed"
+        one = next(
+            r for r in place.runs(name) if iso(r["expected_start_time"]) == due[2]
+        )
+        assert (
+            execute(
+                place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]
+            ).status
+            == "completed"
+        )
         place.api.delete_run(one["id"])
-        first = next(r for r in place.runs(name) if iso(r["expected_start_time"]) == due[0])
+        first = next(
+            r for r in place.runs(name) if iso(r["expected_start_time"]) == due[0]
+        )
         place.api.delete_run(first["id"])
         with place.app.engine().begin() as connection:
-            ledger.put(connection, rolling.MARK, before.isoformat())
-        assert f"{name} made good: 1 due without a run, {due[0]:%Y-%m-%d %H:%M} UTC" in roll(place, now)
+            ledger.put(connection, renew.MARK, before.isoformat())
+        assert (
+            f"{name} made good: 1 due without a run, {due[0]:%Y-%m-%d %H:%M} UTC"
+            in roll(place, now)
+        )
         assert [auto(place, name)[at] for at in due] == [1, 1, 0, 1, 1, 1, 1, 1]
     refresh_settings()

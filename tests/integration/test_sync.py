@@ -13,16 +13,18 @@ import pytest
 from place import Place, iso, model, rows, scheduled, until
 from sqlalchemy import update
 
-from jittask_prefect import clock
-from jittask_prefect.embedded import ServerInfo
-from jittask_prefect.rows import claims, ledger
+from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import ServerInfo
 
 NAME = "tasks.SyncReminder"
 INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
     elements = {
         "models/SyncItem": model("SyncItem"),
         "tasks/SyncReminder": rows("SyncItem", filter="Q('status', '=', 'active')"),
@@ -35,7 +37,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
 
 
 def hence(hours: float) -> datetime:
-    return (datetime.now(UTC) + timedelta(hours=hours)).replace(second=0, microsecond=0, tzinfo=None)
+    return (datetime.now(UTC) + timedelta(hours=hours)).replace(
+        second=0, microsecond=0, tzinfo=None
+    )
 
 
 def insert(place: Place, row: int, at: datetime) -> None:
@@ -45,19 +49,30 @@ def insert(place: Place, row: int, at: datetime) -> None:
 
 def live(place: Place, row: int) -> list[dict[str, object]]:
     """A row's flow runs that are still to start."""
-    return [r for r in place.runs(NAME, "SCHEDULED") if f"models.SyncItem:{row}" in r["tags"]]
+    return [
+        r
+        for r in place.runs(NAME, "SCHEDULED")
+        if f"models.SyncItem:{row}" in r["tags"]
+    ]
 
 
 def test_a_row_becomes_a_named_and_tagged_run_once(place: Place) -> None:
     at = hence(3)
     insert(place, 42, at)
     report = place.sync()
-    assert report and [(a.action, a.row) for a in report.actions] == [("create", "42")] and report.created == 1
+    assert (
+        report
+        and [(a.action, a.row) for a in report.actions] == [("create", "42")]
+        and report.created == 1
+    )
     [run] = live(place, 42)
     assert run["name"] == f"SyncItem 42 · {at:%Y-%m-%d %H:%M}"
     assert {NAME, "models.SyncItem", "models.SyncItem:42"} <= set(run["tags"])
     assert iso(run["expected_start_time"]) == at.replace(tzinfo=UTC)
-    assert run["parameters"] == {"template": NAME, "taskId": place.entries(NAME, 42)[0].task_id}
+    assert run["parameters"] == {
+        "template": NAME,
+        "taskId": place.entries(NAME, 42)[0].task_id,
+    }
 
     for _ in range(2):
         report = place.sync()
@@ -70,11 +85,19 @@ def test_a_date_that_moved_cancels_the_old_run_and_makes_the_new(place: Place) -
     place.sync()
     [old] = live(place, 43)
     earlier = hence(2)
-    place.sql("UPDATE syncitem SET at = :at WHERE id = 43", at=earlier.isoformat(sep=" ") + ".000000")
+    place.sql(
+        "UPDATE syncitem SET at = :at WHERE id = 43",
+        at=earlier.isoformat(sep=" ") + ".000000",
+    )
     place.sync()
     [new] = live(place, 43)
-    assert new["id"] != old["id"] and new["name"] == f"SyncItem 43 · {earlier:%Y-%m-%d %H:%M}"
-    assert place.state(old["id"], "Cancelled")["message"].startswith("superseded: now due")
+    assert (
+        new["id"] != old["id"]
+        and new["name"] == f"SyncItem 43 · {earlier:%Y-%m-%d %H:%M}"
+    )
+    assert place.state(old["id"], "Cancelled")["message"].startswith(
+        "superseded: now due"
+    )
 
 
 def test_a_row_that_was_deleted_in_a_session_loses_its_run(place: Place) -> None:
@@ -88,10 +111,14 @@ def test_a_row_that_was_deleted_in_a_session_loses_its_run(place: Place) -> None
         session.commit()
     place.state(run["id"], "Cancelled")
     place.sync()
-    assert [e.status for e in place.entries(NAME, 44)] == ["ended"] and live(place, 44) == []
+    assert [e.status for e in place.entries(NAME, 44)] == ["ended"] and live(
+        place, 44
+    ) == []
 
 
-def test_a_run_cancelled_in_prefect_closes_the_task_until_the_date_changes(place: Place) -> None:
+def test_a_run_cancelled_in_prefect_closes_the_task_until_the_date_changes(
+    place: Place,
+) -> None:
     insert(place, 45, hence(4))
     place.sync()
     [run] = live(place, 45)
@@ -99,10 +126,17 @@ def test_a_run_cancelled_in_prefect_closes_the_task_until_the_date_changes(place
     place.state(run["id"], "Cancelled")
     place.sync()
     [entry] = place.entries(NAME, 45)
-    assert (entry.status, entry.outcome, entry.message) == ("ended", "forced", "ended: cancelled in Prefect")
+    assert (entry.status, entry.outcome, entry.message) == (
+        "ended",
+        "forced",
+        "ended: cancelled in Prefect",
+    )
     place.sync()
     assert live(place, 45) == []
-    place.sql("UPDATE syncitem SET at = :at WHERE id = 45", at=hence(5).isoformat(sep=" ") + ".000000")
+    place.sql(
+        "UPDATE syncitem SET at = :at WHERE id = 45",
+        at=hence(5).isoformat(sep=" ") + ".000000",
+    )
     place.sync()
     assert len(live(place, 45)) == 1
 
@@ -133,10 +167,14 @@ flows.run_sync(App(Path(sys.argv[1])), clock.now())
 """
 
 
-def test_a_sync_killed_in_the_middle_is_followed_by_one_that_works(place: Place) -> None:
+def test_a_sync_killed_in_the_middle_is_followed_by_one_that_works(
+    place: Place,
+) -> None:
     insert(place, 47, hence(4))
     command = [sys.executable, "-c", STUCK, str(place.app.path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=os.environ
+    ) as process:
         assert process.stdout and process.stdout.readline() == "stopped\n"
         assert place.sync() is None, "one at a time: the lease is held"
         os.kill(process.pid, signal.SIGKILL)
@@ -146,18 +184,34 @@ def test_a_sync_killed_in_the_middle_is_followed_by_one_that_works(place: Place)
     assert len(live(place, 47)) == len(place.entries(NAME, 47)) == 1
 
 
-def test_a_sync_that_stood_still_too_long_does_not_go_on_beside_the_next(place: Place) -> None:
+def test_a_sync_that_stood_still_too_long_does_not_go_on_beside_the_next(
+    place: Place,
+) -> None:
     insert(place, 48, hence(4))
-    code = STUCK.replace("time.sleep(300)", "sys.stdin.readline(); return made(*args, **keys)")
+    code = STUCK.replace(
+        "time.sleep(300)", "sys.stdin.readline(); return made(*args, **keys)"
+    )
     code = code.replace("def stop", "made = PrefectApi.create_run\ndef stop")
     command = [sys.executable, "-c", code, str(place.app.path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-        assert process.stdin and process.stdout and process.stdout.readline() == "stopped\n"
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    ) as process:
+        assert (
+            process.stdin
+            and process.stdout
+            and process.stdout.readline() == "stopped\n"
+        )
         assert place.sync(clock.now() + timedelta(seconds=90)) is not None
         process.stdin.write("\n")
         process.stdin.flush()
         process.wait(30)
-    assert len(live(place, 48)) == 1, "the key is the same, so the second call made nothing"
+    assert len(live(place, 48)) == 1, (
+        "the key is the same, so the second call made nothing"
+    )
     assert len(place.entries(NAME, 48)) == 1
 
 
@@ -169,10 +223,16 @@ def test_with_prefect_away_the_plan_is_kept_and_the_next_sync_hands_it_over(
     assert done.returncode == 0 and '"row": "49"' in done.stdout, done.stderr
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     done = place.jittask("sync")
-    assert done.returncode == 1 and "http://127.0.0.1:9/api" in done.stderr and "jittask up" in done.stderr
+    assert (
+        done.returncode == 1
+        and "http://127.0.0.1:9/api" in done.stderr
+        and "jittask up" in done.stderr
+    )
     monkeypatch.undo()
     done = place.jittask("sync")
-    assert done.returncode == 0 and "Flow runs: 1 made" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "Flow runs: 1 made" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert len(live(place, 49)) == 1
 
 
@@ -193,9 +253,15 @@ def later(seconds: float) -> datetime:
     return clock.now() + timedelta(seconds=seconds)
 
 
-def test_a_run_that_a_worker_had_taken_is_cancelled_with_the_reason_when_its_row_moves(place: Place) -> None:
+def test_a_run_that_a_worker_had_taken_is_cancelled_with_the_reason_when_its_row_moves(
+    place: Place,
+) -> None:
     row, run = taken(place)
-    place.sql("UPDATE syncitem SET at = :at WHERE id = :id", id=row, at=hence(2).isoformat(sep=" ") + ".000000")
+    place.sql(
+        "UPDATE syncitem SET at = :at WHERE id = :id",
+        id=row,
+        at=hence(2).isoformat(sep=" ") + ".000000",
+    )
     report = place.sync()
     assert report and report.ended == 1
     state = place.state(run, "Cancelled", seconds=5)
@@ -210,36 +276,65 @@ def test_a_forced_end_cancels_a_run_that_a_worker_had_taken(place: Place) -> Non
     assert place.state(run, "Cancelled", seconds=5)["message"] == "ended: forced end"
 
 
-def test_what_somebody_cancelled_in_prefect_before_it_began_ends_with_its_task(place: Place) -> None:
+def test_what_somebody_cancelled_in_prefect_before_it_began_ends_with_its_task(
+    place: Place,
+) -> None:
     row, run = taken(place)
-    assert place.api.set_state(run, "CANCELLING") == "CANCELLING"  # as the UI's Cancel does
+    assert (
+        place.api.set_state(run, "CANCELLING") == "CANCELLING"
+    )  # as the UI's Cancel does
     report = place.sync(later(10))
-    assert report and report.ended == 0 and place.state(run, "Cancelling"), "a worker may still end it"
+    assert report and report.ended == 0 and place.state(run, "Cancelling"), (
+        "a worker may still end it"
+    )
     report = place.sync(later(16))
     assert report and report.ended == 1
-    assert place.state(run, "Cancelled", seconds=5)["message"] == "ended: cancelled in Prefect"
+    assert (
+        place.state(run, "Cancelled", seconds=5)["message"]
+        == "ended: cancelled in Prefect"
+    )
     [entry] = place.entries(NAME, row)
-    assert (entry.status, entry.outcome, entry.message) == ("ended", "forced", "ended: cancelled in Prefect")
+    assert (entry.status, entry.outcome, entry.message) == (
+        "ended",
+        "forced",
+        "ended: cancelled in Prefect",
+    )
     report = place.sync(later(80))
     assert report and report.ended == report.created == 0 and live(place, row) == []
 
 
-def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_workers(place: Place) -> None:
+def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_workers(
+    place: Place,
+) -> None:
     (_, left), (row, alive) = taken(place), taken(place)
     [entry] = place.entries(NAME, row)
     with place.app.engine().begin() as connection:
-        assert claims.claim(connection, entry.task_id, "somebody", alive, clock.now(), 60)
+        assert claims.claim(
+            connection, entry.task_id, "somebody", alive, clock.now(), 60
+        )
     for run in (left, alive):
-        assert place.api.set_state(run, "CANCELLING", message="superseded: by hand") == "CANCELLING"
+        assert (
+            place.api.set_state(run, "CANCELLING", message="superseded: by hand")
+            == "CANCELLING"
+        )
     report = place.sync(later(20))
     assert report and report.ended == 1
     assert place.state(left, "Cancelled", seconds=5)["message"] == "superseded: by hand"
     assert place.api.run(alive)["state"]["name"] == "Cancelling"  # type: ignore[index]
     with place.app.engine().begin() as connection:
         ledger.close(
-            connection, entry.task_id, outcome="forced", message="ended: x", now=clock.now(), within=ledger.OPEN
+            connection,
+            entry.task_id,
+            outcome="forced",
+            message="ended: x",
+            now=clock.now(),
+            within=ledger.OPEN,
         )
-        connection.execute(update(ledger.entries).where(ledger.entries.c.task_id == entry.task_id).values(dirty=False))
+        connection.execute(
+            update(ledger.entries)
+            .where(ledger.entries.c.task_id == entry.task_id)
+            .values(dirty=False)
+        )
     report = place.sync(later(20))
     assert report and report.ended == 1 and place.state(alive, "Cancelled", seconds=5)
 
@@ -247,18 +342,28 @@ def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_worke
 def test_a_run_of_a_schedule_that_nobody_ends_is_cancelled(place: Place) -> None:
     of = place.deployments()["tasks.SyncDaily"]["id"]
     made = place.api.create_run(
-        of, key="a", name="a", due=later(7200), tags=[], parameters={"template": "tasks.SyncDaily"}
+        of,
+        key="a",
+        name="a",
+        due=later(7200),
+        tags=[],
+        parameters={"template": "tasks.SyncDaily"},
     )
     place.api.set_state(made["id"], "PENDING")
     assert place.api.set_state(made["id"], "CANCELLING") == "CANCELLING"
     place.sync(later(16))
-    assert place.state(made["id"], "Cancelled", seconds=5)["message"] == "ended: cancelled in Prefect"
+    assert (
+        place.state(made["id"], "Cancelled", seconds=5)["message"]
+        == "ended: cancelled in Prefect"
+    )
 
 
 # Model events
 
 
-def test_a_save_in_a_plain_session_is_in_prefect_within_five_seconds_without_a_sync(place: Place) -> None:
+def test_a_save_in_a_plain_session_is_in_prefect_within_five_seconds_without_a_sync(
+    place: Place,
+) -> None:
     at = hence(6)
     began = clock.now()
     row = place.save("SyncItem", at=at)

@@ -14,9 +14,9 @@ from patience import PATIENCE
 from place import Place, model, rows, scheduled, until, worker
 from sqlalchemy import text
 
-from jittask_prefect import clock
-from jittask_prefect.embedded import WORKER_MARK, Embedded, ServerInfo
-from jittask_prefect.processes import Family, process_of
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import WORKER_MARK, Embedded, ServerInfo
+from jittask_prefect.server.processes import Family, process_of
 
 HOURLY, ROW = "tasks.UnbegunHourly", "tasks.UnbegunRow"
 INNER = """
@@ -29,17 +29,25 @@ def customFunc(row=None):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
     elements = {
         "models/UnbegunItem": model("UnbegunItem"),
         "tasks/UnbegunRow": rows("UnbegunItem", INNER),
-        "tasks/UnbegunHourly": scheduled(INNER, repeat={"repeatType": "hour"}, missed={"policy": "all"}),
+        "tasks/UnbegunHourly": scheduled(
+            INNER, repeat={"repeatType": "hour"}, missed={"policy": "all"}
+        ),
         "tasks/UnbegunWarm": scheduled("def customFunc():\n    pass\n"),
     }
-    made = Place.build(tmp_path_factory.mktemp("unbegun") / "app", elements, name="unbegun")
+    made = Place.build(
+        tmp_path_factory.mktemp("unbegun") / "app", elements, name="unbegun"
+    )
     made.deploy()
     # The tests sync themselves: a worker with one process would be busy with the schedule's own syncs.
-    made.api.change_deployment(made.deployments()["jittask.sync"]["id"], {"paused": True})
+    made.api.change_deployment(
+        made.deployments()["jittask.sync"]["id"], {"paused": True}
+    )
     yield made
     made.remove()
 
@@ -47,13 +55,22 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
 def family(here: Embedded) -> list[int]:
     """The worker, and all its processes."""
     running = here.worker_running()
-    return [one.pid for one in Family([running.pid], f"{WORKER_MARK}={here.home}").members()] if running else []
+    return (
+        [
+            one.pid
+            for one in Family([running.pid], f"{WORKER_MARK}={here.home}").members()
+        ]
+        if running
+        else []
+    )
 
 
 def warm(place: Place, here: Embedded) -> list[int]:
     """Have a worker run something; its processes."""
     template = place.app.template("tasks.UnbegunWarm")
-    made = place.svc.createTimerTask(template.fullName, clock.now(), "customFunc", template.taskType)
+    made = place.svc.createTimerTask(
+        template.fullName, clock.now(), "customFunc", template.taskType
+    )
     place.state(str(made["taskId"]), "Completed", seconds=60)
     return family(here)
 
@@ -68,7 +85,9 @@ def begun(place: Place) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
-def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused(place: Place) -> None:
+def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused(
+    place: Place,
+) -> None:
     home = place.app.path.parent
     with worker(home / ".slept", cwd=home, limit=1) as slept:
         processes = warm(place, slept)
@@ -76,33 +95,55 @@ def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused
         assert parent and len(processes) == 2
         for pid in set(processes) - {parent.pid}:
             os.kill(pid, signal.SIGSTOP)
-        place.api.fill_schedule(place.deployments()[HOURLY]["id"], clock.now() - timedelta(hours=1), until=clock.now())
+        place.api.fill_schedule(
+            place.deployments()[HOURLY]["id"],
+            clock.now() - timedelta(hours=1),
+            until=clock.now(),
+        )
         [old] = until(lambda: place.runs(HOURLY, "PENDING"), 60)
         os.kill(parent.pid, signal.SIGSTOP)
         try:
             later(place, 15)
-            assert place.entries(HOURLY) == [] and len(place.runs(HOURLY, "CRASHED")) == 0, "it may only be slow"
+            assert (
+                place.entries(HOURLY) == [] and len(place.runs(HOURLY, "CRASHED")) == 0
+            ), "it may only be slow"
             later(place, 25)
             [entry] = place.entries(HOURLY)
-            assert (entry.task_id, entry.status) == (old["id"], "pending") and entry.flow_run_id != old["id"]
-            assert place.state(old["id"], "Crashed")["message"] == "its worker died: the task is tried again"
+            assert (entry.task_id, entry.status) == (
+                old["id"],
+                "pending",
+            ) and entry.flow_run_id != old["id"]
+            assert (
+                place.state(old["id"], "Crashed")["message"]
+                == "its worker died: the task is tried again"
+            )
             with worker(home / ".jittask", cwd=home, limit=1):
                 assert place.ended(old["id"]).status == "completed"
         finally:
             for pid in processes:
                 os.kill(pid, signal.SIGCONT)
-        assert place.state(old["id"], "Completed")["message"] == "nothing ran: the task was completed before"
+        assert (
+            place.state(old["id"], "Completed")["message"]
+            == "nothing ran: the task was completed before"
+        )
     assert begun(place) == ["hourly"]
 
 
 def due_now(place: Place) -> str:
     """A run that is due and that the ledger does not know, like a schedule's; its id."""
     found = place.deployments()["tasks.UnbegunWarm"]["id"]
-    about = {"key": str(uuid4()), "name": "unknown", "tags": [], "parameters": {"template": "tasks.UnbegunWarm"}}
+    about = {
+        "key": str(uuid4()),
+        "name": "unknown",
+        "tags": [],
+        "parameters": {"template": "tasks.UnbegunWarm"},
+    }
     return str(place.api.create_run(found, due=clock.now(), **about)["id"])
 
 
-def test_a_worker_that_is_stopped_puts_back_what_it_had_taken_and_not_begun(place: Place) -> None:
+def test_a_worker_that_is_stopped_puts_back_what_it_had_taken_and_not_begun(
+    place: Place,
+) -> None:
     """A normal stop loses no scheduled run: Pending becomes Scheduled again, and the next worker runs it."""
     home = place.app.path.parent
     with worker(home / ".stopped", cwd=home, limit=1) as stopped:
@@ -114,15 +155,24 @@ def test_a_worker_that_is_stopped_puts_back_what_it_had_taken_and_not_begun(plac
         run = due_now(place)
         place.state(run, "Pending", seconds=60)
         os.kill(parent.pid, signal.SIGTERM)
-        until(lambda: (found := process_of(parent.pid)) is None or found.dead, 30, what="the worker's end")
+        until(
+            lambda: (found := process_of(parent.pid)) is None or found.dead,
+            30,
+            what="the worker's end",
+        )
         state = (place.api.run(run) or {})["state"]
-        assert (state["type"], state["message"]) == ("SCHEDULED", "put back: its worker ended before it began")
+        assert (state["type"], state["message"]) == (
+            "SCHEDULED",
+            "put back: its worker ended before it began",
+        )
     with worker(home / ".jittask", cwd=home, limit=1):
         place.state(run, "Completed", seconds=60)
         assert place.ended(run).status == "completed"
 
 
-def test_a_run_that_was_running_and_not_claimed_when_its_worker_was_stopped(place: Place) -> None:
+def test_a_run_that_was_running_and_not_claimed_when_its_worker_was_stopped(
+    place: Place,
+) -> None:
     """What the process could not tell the ledger in time, the worker has another process tell."""
     home = place.app.path.parent
     with worker(home / ".stopped", cwd=home, limit=1) as stopped:
@@ -137,9 +187,16 @@ def test_a_run_that_was_running_and_not_claimed_when_its_worker_was_stopped(plac
             os.kill(parent.pid, signal.SIGTERM)
             place.state(run, "Crashed", seconds=30)
             until(lambda: child not in family(stopped), 30)
-        until(lambda: (found := process_of(parent.pid)) is None or found.dead, 30, what="the worker's end")
+        until(
+            lambda: (found := process_of(parent.pid)) is None or found.dead,
+            30,
+            what="the worker's end",
+        )
     entry = place.entry(run)
-    assert (entry.status, entry.dirty) == ("pending", True)  # the next sync makes another run of it
+    assert (entry.status, entry.dirty) == (
+        "pending",
+        True,
+    )  # the next sync makes another run of it
 
 
 def test_a_row_whose_run_had_begun_and_was_not_claimed(place: Place) -> None:

@@ -21,9 +21,9 @@ from patience import PATIENCE
 from place import SCRIPTS, until
 from rich.console import Console
 
-from jittask_prefect.embedded import SERVER_MARK, WORKER_MARK
-from jittask_prefect.processes import Family
-from jittask_prefect.up import view
+from jittask_prefect.cli.up import view
+from jittask_prefect.server.embedded import SERVER_MARK, WORKER_MARK
+from jittask_prefect.server.processes import Family
 
 FLOWS = Path(__file__).parents[2] / "flows"
 SECONDS = 200 * PATIENCE
@@ -37,27 +37,50 @@ class Demo:
 
     def jittask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [SCRIPTS / "jittask", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=stranger(), capture_output=True, text=True, timeout=SECONDS)
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=stranger(),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
 
     def left(self) -> list[int]:
         """What lives of this app: by session, parent and environment."""
         home = self.folder / ".jittask"
-        return [p.pid for mark in (SERVER_MARK, WORKER_MARK) for p in Family([], f"{mark}={home}").members()]
+        return [
+            p.pid
+            for mark in (SERVER_MARK, WORKER_MARK)
+            for p in Family([], f"{mark}={home}").members()
+        ]
 
     def server(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / ".jittask" / "server.json").read_text())
+        found: dict[str, Any] = json.loads(
+            (self.folder / ".jittask" / "server.json").read_text()
+        )
         return found
 
 
 def stranger() -> dict[str, str]:
     """An environment that knows no server, nor any other setting of Prefect."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "JITTASK_"))}
+    return {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PREFECT_", "JITTASK_"))
+    }
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     folder = tmp_path_factory.mktemp("up") / "flows"
-    shutil.copytree(FLOWS, folder, ignore=shutil.ignore_patterns(".jittask", "*.db*", "__pycache__", "prefect.yaml"))
+    shutil.copytree(
+        FLOWS,
+        folder,
+        ignore=shutil.ignore_patterns(
+            ".jittask", "*.db*", "__pycache__", "prefect.yaml"
+        ),
+    )
     made = Demo(folder, 0, subprocess.CompletedProcess([], 0))
     began = time.monotonic()
     made.first = made.jittask("up", "--check")
@@ -75,38 +98,64 @@ def completed(text: str) -> set[str]:
 def test_up_check_runs_a_task_of_each_kind_and_leaves_nothing(demo: Demo) -> None:
     assert demo.first.returncode == 0, demo.first.stderr
     print(demo.first.stderr)
-    assert {"tasks.HourlyDataSync", "tasks.AppointmentReminder"} <= completed(demo.first.stdout)
+    assert {"tasks.HourlyDataSync", "tasks.AppointmentReminder"} <= completed(
+        demo.first.stdout
+    )
     assert demo.left() == []
     assert sorted(p.name for p in (demo.folder / ".jittask").glob("*.json")) == []
 
 
-def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(demo: Demo) -> None:
+def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(
+    demo: Demo,
+) -> None:
     log = (demo.folder / "up.log").open("w+")
     command = [SCRIPTS / "jittask", "up"]
     with (
         log,
         subprocess.Popen(
-            command, cwd=demo.folder, env=stranger(), stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=demo.folder,
+            env=stranger(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         ) as up,
     ):
-        until(lambda: " is up: " in (demo.folder / "up.log").read_text() or up.poll() is not None, 90)
+        until(
+            lambda: (
+                " is up: " in (demo.folder / "up.log").read_text()
+                or up.poll() is not None
+            ),
+            90,
+        )
         assert up.poll() is None, (demo.folder / "up.log").read_text()
         server = demo.server()
 
         second = demo.jittask("up", "--check")
         assert second.returncode == 0, second.stderr
-        assert {"tasks.HourlyDataSync", "tasks.AppointmentReminder"} <= completed(second.stdout)
-        assert "Prefect server found" in second.stderr and "worker found" in second.stderr
+        assert {"tasks.HourlyDataSync", "tasks.AppointmentReminder"} <= completed(
+            second.stdout
+        )
+        assert (
+            "Prefect server found" in second.stderr and "worker found" in second.stderr
+        )
         assert demo.server() == server, "the first one's, and it still answers for it"
         assert up.poll() is None and server["pid"] in demo.left()
-        [url, *_] = [r["url"] for r in json.loads(second.stdout) if r["status"] == "completed"]
-        assert url.startswith(f"http://127.0.0.1:{server['port']}/v2/runs/flow-run/"), "the page of the UI V2"
+        [url, *_] = [
+            r["url"] for r in json.loads(second.stdout) if r["status"] == "completed"
+        ]
+        assert url.startswith(f"http://127.0.0.1:{server['port']}/v2/runs/flow-run/"), (
+            "the page of the UI V2"
+        )
 
         (demo.folder / "tasks/AppointmentReminder/inner.py").write_text(
             "def customFunc(row):\n    raise RuntimeError('the SMS gateway is away')\n"
         )
         broken = demo.jittask("up", "--check")
-        assert broken.returncode == 1 and "RuntimeError: the SMS gateway is away" in broken.stderr, broken.stderr
+        assert (
+            broken.returncode == 1
+            and "RuntimeError: the SMS gateway is away" in broken.stderr
+        ), broken.stderr
 
         up.send_signal(signal.SIGINT)
         assert up.wait(30) == 0, (demo.folder / "up.log").read_text()
@@ -114,7 +163,9 @@ def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(demo: 
 
 
 def test_where_no_task_works_up_says_so(demo: Demo, tmp_path: Path) -> None:
-    (tmp_path / "app.json").write_text('{"name": "empty", "timezone": "UTC", "database": "sqlite:///x.db"}')
+    (tmp_path / "app.json").write_text(
+        '{"name": "empty", "timezone": "UTC", "database": "sqlite:///x.db"}'
+    )
     done = subprocess.run(
         [SCRIPTS / "jittask", "up", "--check"],
         cwd=tmp_path,
@@ -130,7 +181,11 @@ def test_where_no_task_works_up_says_so(demo: Demo, tmp_path: Path) -> None:
 def test_the_live_table_fits_a_terminal_of_100_by_30() -> None:
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
     records = []
-    for number, status in enumerate(["completed"] * 30 + ["error", "ended", "executing", "overdue"] + ["pending"] * 30):
+    for number, status in enumerate(
+        ["completed"] * 30
+        + ["error", "ended", "executing", "overdue"]
+        + ["pending"] * 30
+    ):
         due = (now + timedelta(minutes=number - 34)).isoformat()
         records.append(
             {
@@ -139,7 +194,9 @@ def test_the_live_table_fits_a_terminal_of_100_by_30() -> None:
                 "status": status,
                 "dueTime": due,
                 "endTime": due,
-                "result": {"cancelled": "6 porcelain bowls, hand painted"} if status == "completed" else None,
+                "result": {"cancelled": "6 porcelain bowls, hand painted"}
+                if status == "completed"
+                else None,
                 "message": "error: no such customer" if status == "error" else "",
             }
         )

@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 from place import SCRIPTS, Place, iso, model, rows, scheduled, until, worker
 
-from jittask_prefect import clock, compile
-from jittask_prefect.embedded import Embedded, ServerInfo
-from jittask_prefect.processes import process_of
+from jittask_prefect.deploying import compile
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.processes import process_of
 
 PID = "import os\ndef customFunc(**more):\n    return os.getpid()\n"
-HERE = (
-    "import os, time, ctypes, signal, threading\ndef here(name):\n    (app.path / name).write_text(str(os.getpid()))\n"
-)
+HERE = "import os, time, ctypes, signal, threading\ndef here(name):\n    (app.path / name).write_text(str(os.getpid()))\n"
 # C code that holds the interpreter's lock: no thread of the process runs meanwhile, and no signal handler.
-DEAF = HERE + ("def customFunc():\n    here('deaf')\n    ctypes.PyDLL(None).sleep(60)\n")
+DEAF = HERE + (
+    "def customFunc():\n    here('deaf')\n    ctypes.PyDLL(None).sleep(60)\n"
+)
 # The copy comes back first, with everything that its parent holds.
 FORKS = HERE + (
     "def customFunc():\n    copy = os.fork()\n    if not copy:\n        return 'the copy'\n"
@@ -50,10 +51,15 @@ LOOKS = "import os\ndef customFunc():\n    return [os.getcwd(), os.environ.get('
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+) -> Iterator[Place]:
     elements = {
         "models/WarmItem": model("WarmItem"),
-        "tasks/WarmType": {"e.json": {"type": "tasks.Meta", "title": "Warm"}, "type.py": TYPE},
+        "tasks/WarmType": {
+            "e.json": {"type": "tasks.Meta", "title": "Warm"},
+            "type.py": TYPE,
+        },
         "tasks/WarmPid": scheduled(PID),
         "tasks/WarmExits": scheduled("import os\ndef customFunc():\n    os._exit(3)\n"),
         "tasks/WarmCloses": scheduled(
@@ -64,15 +70,20 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
         "tasks/WarmStays": scheduled(STAYS),
         "tasks/WarmStarts": scheduled(STARTS),
         "tasks/WarmThread": scheduled(
-            HERE + "def customFunc():\n    threading.Thread(target=time.sleep, args=(30,), name='left').start()\n"
+            HERE
+            + "def customFunc():\n    threading.Thread(target=time.sleep, args=(30,), name='left').start()\n"
             "    return os.getpid()\n"
         ),
-        "tasks/WarmUmask": scheduled("import os\ndef customFunc():\n    os.umask(0)\n    return os.getpid()\n"),
+        "tasks/WarmUmask": scheduled(
+            "import os\ndef customFunc():\n    os.umask(0)\n    return os.getpid()\n"
+        ),
         "tasks/WarmPrints": scheduled(
             "def customFunc():\n    for _ in range(50):\n        print('x' * 100_000)\n    print('the last line')\n"
         ),
         "tasks/WarmBroken": scheduled(PID),
-        "tasks/WarmSleeps": scheduled(HERE + "def customFunc():\n    here('sleeps')\n    time.sleep(60)\n"),
+        "tasks/WarmSleeps": scheduled(
+            HERE + "def customFunc():\n    here('sleeps')\n    time.sleep(60)\n"
+        ),
         "tasks/WarmChanges": scheduled(CHANGES),
         "tasks/WarmLooks": scheduled(LOOKS),
         "tasks/WarmRow": rows("WarmItem"),
@@ -80,7 +91,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo) 
     }
     for name in ("WarmExits", "WarmDeaf"):
         elements[f"tasks/{name}"]["e.json"]["type"] = "tasks.WarmType"  # type: ignore[index]
-    made = Place.build(tmp_path_factory.mktemp("warm") / "app", elements, name="warming")
+    made = Place.build(
+        tmp_path_factory.mktemp("warm") / "app", elements, name="warming"
+    )
     assert made.app.check() == []
     made.deploy()
     yield made
@@ -98,7 +111,9 @@ def ask(place: Place, name: str, seconds: float = 0, **arguments: Any) -> str:
     """Have a template run once; the task's id, which is the flow run's."""
     template = place.app.template(f"tasks.{name}")
     due = clock.now() + timedelta(seconds=seconds)
-    made = place.svc.createTimerTask(template.fullName, due, "customFunc", template.taskType, arguments)
+    made = place.svc.createTimerTask(
+        template.fullName, due, "customFunc", template.taskType, arguments
+    )
     return str(made["taskId"])
 
 
@@ -111,7 +126,11 @@ def result(place: Place, task_id: str, seconds: float = 60) -> str:
 
 def written(place: Place, name: str, seconds: float = 60) -> int:
     file: Path = place.app.path / name
-    return int(until(lambda: file.exists() and file.read_text(), seconds, what=f"{name} written"))
+    return int(
+        until(
+            lambda: file.exists() and file.read_text(), seconds, what=f"{name} written"
+        )
+    )
 
 
 def gone(pid: int) -> bool:
@@ -123,7 +142,9 @@ def said(place: Place, run_id: str) -> list[str]:
     return [line["message"] for line in place.api.logs(run_id)]
 
 
-def test_one_process_does_several_runs_one_after_the_other(place: Place, warm: Embedded) -> None:
+def test_one_process_does_several_runs_one_after_the_other(
+    place: Place, warm: Embedded
+) -> None:
     tasks = [ask(place, "WarmPid") for _ in range(5)]
     pids = {result(place, task) for task in tasks}
     assert len(pids) == 1
@@ -132,14 +153,23 @@ def test_one_process_does_several_runs_one_after_the_other(place: Place, warm: E
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
-def test_a_run_that_the_schedule_made_has_its_occurrence(place: Place, warm: Embedded) -> None:
+def test_a_run_that_the_schedule_made_has_its_occurrence(
+    place: Place, warm: Embedded
+) -> None:
     at = clock.now().replace(microsecond=0) + timedelta(seconds=5)
     dates = {"repeatType": "custom", "dates": [f"{at:%Y-%m-%d %H:%M:%S}"]}
-    place.change("tasks/WarmDates", timerCfg={"startTime": "2000-01-01 00:00:00", "repeat": dates})
+    place.change(
+        "tasks/WarmDates",
+        timerCfg={"startTime": "2000-01-01 00:00:00", "repeat": dates},
+    )
     place.deploy()
 
     def made() -> list[dict[str, Any]]:
-        return [run for run in place.runs("tasks.WarmDates") if iso(run["expected_start_time"]) == at]
+        return [
+            run
+            for run in place.runs("tasks.WarmDates")
+            if iso(run["expected_start_time"]) == at
+        ]
 
     [run] = until(made, 10)
     assert run["auto_scheduled"]
@@ -149,48 +179,76 @@ def test_a_run_that_the_schedule_made_has_its_occurrence(place: Place, warm: Emb
     assert entry.started is not None and entry.started >= at
 
 
-def test_a_run_leaves_no_working_directory_and_no_environment_behind(place: Place, warm: Embedded) -> None:
+def test_a_run_leaves_no_working_directory_and_no_environment_behind(
+    place: Place, warm: Embedded
+) -> None:
     first = result(place, ask(place, "WarmChanges"))
-    assert result(place, ask(place, "WarmLooks")) == f'["{place.app.path}", null, {first}]'
+    assert (
+        result(place, ask(place, "WarmLooks")) == f'["{place.app.path}", null, {first}]'
+    )
 
 
-def test_a_function_that_exits_is_an_error_and_the_next_task_runs(place: Place, warm: Embedded) -> None:
+def test_a_function_that_exits_is_an_error_and_the_next_task_runs(
+    place: Place, warm: Embedded
+) -> None:
     task, after = ask(place, "WarmExits"), ask(place, "WarmPid")
     entry = place.ended(task)
-    assert (entry.status, entry.outcome, entry.message) == ("error", "died", "error: worker died")
+    assert (entry.status, entry.outcome, entry.message) == (
+        "error",
+        "died",
+        "error: worker died",
+    )
     state = place.state(task, "Crashed")
     assert state["message"] == "the process of this run ended with exit code 3"
     result(place, after)
     returned = place.app.path / "returned.txt"
-    until(lambda: returned.exists() and f"{task} error" in returned.read_text().splitlines(), 10)
+    until(
+        lambda: (
+            returned.exists() and f"{task} error" in returned.read_text().splitlines()
+        ),
+        10,
+    )
 
 
-def test_a_function_that_closes_what_its_process_lives_by_is_an_error(place: Place, warm: Embedded) -> None:
+def test_a_function_that_closes_what_its_process_lives_by_is_an_error(
+    place: Place, warm: Embedded
+) -> None:
     """The worker notices within 30 s, both records end, and the place is free."""
     task, after = ask(place, "WarmCloses"), ask(place, "WarmPid")
-    assert (place.ended(task, 40).status, place.state(task, "Crashed")["type"]) == ("error", "CRASHED")
+    assert (place.ended(task, 40).status, place.state(task, "Crashed")["type"]) == (
+        "error",
+        "CRASHED",
+    )
     result(place, after)
 
 
-def test_a_copy_that_a_function_forks_does_not_go_on_as_the_task(place: Place, warm: Embedded) -> None:
+def test_a_copy_that_a_function_forks_does_not_go_on_as_the_task(
+    place: Place, warm: Embedded
+) -> None:
     assert result(place, ask(place, "WarmForks")) == '"the task"'
     until(lambda: gone(written(place, "copy")), 10)
 
 
-def test_a_process_that_left_processes_is_replaced_and_they_are_gone(place: Place, warm: Embedded) -> None:
+def test_a_process_that_left_processes_is_replaced_and_they_are_gone(
+    place: Place, warm: Embedded
+) -> None:
     left = result(place, ask(place, "WarmStays"))
     assert result(place, ask(place, "WarmPid")) != left
     until(lambda: gone(written(place, "stays")), 10)
 
 
-def test_a_process_with_a_leftover_thread_is_replaced(place: Place, warm: Embedded) -> None:
+def test_a_process_with_a_leftover_thread_is_replaced(
+    place: Place, warm: Embedded
+) -> None:
     left = result(place, ask(place, "WarmThread"))
     assert result(place, ask(place, "WarmPid")) != left
     until(lambda: gone(int(left)), 5)
     assert "a run left the thread 'left'" in warm.worker_log.read_text()
 
 
-def test_a_process_that_a_task_has_changed_is_replaced(place: Place, warm: Embedded) -> None:
+def test_a_process_that_a_task_has_changed_is_replaced(
+    place: Place, warm: Embedded
+) -> None:
     """What is not put back after a task (a umask, a time zone, a locale, …) does not reach the next."""
     changed = result(place, ask(place, "WarmUmask"))
     assert result(place, ask(place, "WarmPid")) != changed
@@ -201,11 +259,17 @@ def test_a_process_that_a_task_has_changed_is_replaced(place: Place, warm: Embed
 def test_all_that_a_function_prints_arrives(place: Place, warm: Embedded) -> None:
     task = ask(place, "WarmPrints")
     result(place, task)
-    lines = until(lambda: found if "the last line" in (found := said(place, task)) else None, 30)
-    assert [len(line) for line in lines or [] if line.startswith("xxx")] == [100_000] * 50
+    lines = until(
+        lambda: found if "the last line" in (found := said(place, task)) else None, 30
+    )
+    assert [len(line) for line in lines or [] if line.startswith("xxx")] == [
+        100_000
+    ] * 50
 
 
-def test_a_function_in_c_code_that_listens_to_nobody_is_ended(place: Place, warm: Embedded) -> None:
+def test_a_function_in_c_code_that_listens_to_nobody_is_ended(
+    place: Place, warm: Embedded
+) -> None:
     task = ask(place, "WarmDeaf")
     pid = written(place, "deaf")
     began = time.monotonic()
@@ -213,14 +277,20 @@ def test_a_function_in_c_code_that_listens_to_nobody_is_ended(place: Place, warm
     took = time.monotonic() - began
     print(f"forcedEnd of C code → gone: {took:.2f} s")
     assert gone(pid) and took < 5
-    assert (answer["previousStatus"], answer["status"], answer["changed"]) == ("executing", "ended", True)
+    assert (answer["previousStatus"], answer["status"], answer["changed"]) == (
+        "executing",
+        "ended",
+        True,
+    )
     assert place.state(task, "Cancelled")["message"] == "ended: forced end"
     result(place, ask(place, "WarmPid"))
     lines = (place.app.path / "returned.txt").read_text().splitlines()
     assert [line for line in lines if line.startswith(task)] == [f"{task} ended"]
 
 
-def test_a_changed_file_of_the_app_counts_from_the_next_run_on(place: Place, warm: Embedded) -> None:
+def test_a_changed_file_of_the_app_counts_from_the_next_run_on(
+    place: Place, warm: Embedded
+) -> None:
     old = result(place, ask(place, "WarmPid"))
     inner = place.app.path / "tasks" / "WarmPid" / "inner.py"
     inner.write_text("def customFunc(**more):\n    return 'new'\n")
@@ -231,10 +301,14 @@ def test_a_changed_file_of_the_app_counts_from_the_next_run_on(place: Place, war
         inner.write_text(PID)
 
 
-def test_an_early_run_is_held_by_nobody_until_it_is_due(place: Place, warm: Embedded) -> None:
+def test_an_early_run_is_held_by_nobody_until_it_is_due(
+    place: Place, warm: Embedded
+) -> None:
     task = ask(place, "WarmPid", 6)
     due = iso((place.api.run(task) or {})["expected_start_time"])
-    while clock.now() < due - timedelta(seconds=1):  # the worker asks for what is due within 10 s
+    while clock.now() < due - timedelta(
+        seconds=1
+    ):  # the worker asks for what is due within 10 s
         assert (place.api.run(task) or {})["state_type"] == "SCHEDULED"
         time.sleep(0.2)
     result(place, task)
@@ -243,32 +317,49 @@ def test_an_early_run_is_held_by_nobody_until_it_is_due(place: Place, warm: Embe
 
 
 @pytest.mark.parametrize("variables", [{"env": {"A": "b"}}, {"command": "echo"}])
-def test_job_variables_are_refused(place: Place, warm: Embedded, variables: dict[str, Any]) -> None:
+def test_job_variables_are_refused(
+    place: Place, warm: Embedded, variables: dict[str, Any]
+) -> None:
     found = place.deployments()["tasks.WarmPid"]["id"]
     body = {"parameters": {"template": "tasks.WarmPid"}, "job_variables": variables}
     run = place.api._call("POST", f"/deployments/{found}/create_flow_run", json=body)
     message = place.state(run["id"], "Crashed")["message"]
-    assert message.startswith(f"job variables {next(iter(variables))} of deployment tasks.WarmPid: ")
+    assert message.startswith(
+        f"job variables {next(iter(variables))} of deployment tasks.WarmPid: "
+    )
     assert message.endswith("remove them, or use a pool of type process")
 
 
 def test_a_row_task_commits_its_effect(place: Place, warm: Embedded) -> None:
-    row = place.save("WarmItem", at=clock.now().replace(tzinfo=None) - timedelta(seconds=1))
+    row = place.save(
+        "WarmItem", at=clock.now().replace(tzinfo=None) - timedelta(seconds=1)
+    )
     [entry] = place.entries("tasks.WarmRow", row.id)
     assert place.ended(entry.task_id).status == "completed"
     assert place.sql("SELECT done FROM warmitem WHERE id = :id", id=row.id) == 1
 
 
-def test_a_flow_that_is_not_there_is_said_and_the_next_task_runs(place: Place, warm: Embedded) -> None:
+def test_a_flow_that_is_not_there_is_said_and_the_next_task_runs(
+    place: Place, warm: Embedded
+) -> None:
     found = place.deployments()["tasks.WarmBroken"]
-    place.api.change_deployment(found["id"], {"entrypoint": found["entrypoint"].replace("NormalType", "Gone")})
-    run = place.api.create_run(found["id"], key="broken", name="b", due=clock.now(), tags=[], parameters={})
+    place.api.change_deployment(
+        found["id"], {"entrypoint": found["entrypoint"].replace("NormalType", "Gone")}
+    )
+    run = place.api.create_run(
+        found["id"], key="broken", name="b", due=clock.now(), tags=[], parameters={}
+    )
     message = place.state(run["id"], "Crashed")["message"]
-    assert "the flow could not be loaded: LookupError: " in message and "has no flow 'Gone'; it has: " in message
+    assert (
+        "the flow could not be loaded: LookupError: " in message
+        and "has no flow 'Gone'; it has: " in message
+    )
     result(place, ask(place, "WarmPid"))
 
 
-def test_a_worker_that_is_killed_leaves_no_process(place: Place, warm: Embedded) -> None:
+def test_a_worker_that_is_killed_leaves_no_process(
+    place: Place, warm: Embedded
+) -> None:
     warm.stop()
     home = place.app.path.parent
     (place.app.path / "deaf").unlink()
@@ -283,7 +374,9 @@ def test_a_worker_that_is_killed_leaves_no_process(place: Place, warm: Embedded)
         until(lambda: gone(started), 10, what="and so is what a child had started")
 
 
-def test_a_long_task_keeps_nobody_waiting_and_a_worker_that_ends_says_so(place: Place, warm: Embedded) -> None:
+def test_a_long_task_keeps_nobody_waiting_and_a_worker_that_ends_says_so(
+    place: Place, warm: Embedded
+) -> None:
     warm.stop()
     home = place.app.path.parent
     with worker(home / ".jittask", cwd=home) as here:
@@ -296,10 +389,15 @@ def test_a_long_task_keeps_nobody_waiting_and_a_worker_that_ends_says_so(place: 
         until(lambda: gone(running.pid), 20, what="the worker's end")
         assert gone(pid)
     assert place.state(long, "Crashed", seconds=1)["message"] == "error: worker died"
-    assert (place.entry(long).status, place.entry(long).message) == ("error", "error: worker died")
+    assert (place.entry(long).status, place.entry(long).message) == (
+        "error",
+        "error: worker died",
+    )
 
 
-def test_a_worker_that_ends_says_so_of_a_run_that_listens_to_nobody(place: Place, warm: Embedded) -> None:
+def test_a_worker_that_ends_says_so_of_a_run_that_listens_to_nobody(
+    place: Place, warm: Embedded
+) -> None:
     warm.stop()
     home = place.app.path.parent
     (place.app.path / "deaf").unlink(missing_ok=True)
@@ -309,10 +407,15 @@ def test_a_worker_that_ends_says_so_of_a_run_that_listens_to_nobody(place: Place
         assert running
         os.kill(running.pid, signal.SIGTERM)
         until(lambda: gone(pid), 10)
-        assert place.state(task, "Crashed")["message"] == "the process of this run ended with signal SIGKILL"
+        assert (
+            place.state(task, "Crashed")["message"]
+            == "the process of this run ended with signal SIGKILL"
+        )
 
 
-def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(place: Place, warm: Embedded) -> None:
+def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(
+    place: Place, warm: Embedded
+) -> None:
     warm.stop()
     home = place.app.path.parent
     task = ask(place, "WarmPid", 20)
@@ -321,11 +424,21 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(place: Plac
         "PREFECT_WORKER_QUERY_SECONDS": "60",
         "PREFECT_WORKER_PREFETCH_SECONDS": "60",
     }  # it knows it, and asks no more
-    here.start_worker(place.api.url, compile.POOL, cwd=home, env=env, worker_type=compile.POOL_KIND)
+    here.start_worker(
+        place.api.url, compile.POOL, cwd=home, env=env, worker_type=compile.POOL_KIND
+    )
     try:
-        until(lambda: "started!" in here.worker_log.read_text().rpartition("stopped!")[2], 15)
+        until(
+            lambda: "started!" in here.worker_log.read_text().rpartition("stopped!")[2],
+            15,
+        )
         time.sleep(2)  # its first question; nothing tells of it
-        assert place.api.set_state(task, "COMPLETED", message="by another worker", force=True) == "COMPLETED"
+        assert (
+            place.api.set_state(
+                task, "COMPLETED", message="by another worker", force=True
+            )
+            == "COMPLETED"
+        )
         due = iso((place.api.run(task) or {})["expected_start_time"])
         time.sleep(max(0.0, (due - clock.now()).total_seconds()) + 4)
         assert (place.api.run(task) or {})["state"]["message"] == "by another worker"
@@ -333,29 +446,47 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(place: Plac
         here.stop()
 
 
-def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(place: Place, prefect_server: ServerInfo) -> None:
+def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(
+    place: Place, prefect_server: ServerInfo
+) -> None:
     env = {**os.environ, "JITTASK_APP": str(place.app.path)}
     for before, command, end in (
         # As a script starts it with `&`, which has SIGINT ignored, and a container's end.
-        ("trap '' INT; ", ["jittask", "worker", "--pool", "another", "--limit", "2"], signal.SIGTERM),
+        (
+            "trap '' INT; ",
+            ["jittask", "worker", "--pool", "another", "--limit", "2"],
+            signal.SIGTERM,
+        ),
         ("", ["prefect", "worker", "start", "--pool", "another"], signal.SIGINT),
     ):
         log = place.app.path.parent / f"{command[0]}.log"
         with log.open("w") as output:
             process = subprocess.Popen(
-                ["sh", "-c", before + 'exec "$@"', "sh", str(SCRIPTS / command[0]), *command[1:]],
+                [
+                    "sh",
+                    "-c",
+                    before + 'exec "$@"',
+                    "sh",
+                    str(SCRIPTS / command[0]),
+                    *command[1:],
+                ],
                 env=env,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         try:
-            until(lambda log=log: "started!" in log.read_text(), 60, what=log.read_text())  # type: ignore[misc]
+            until(
+                lambda log=log: "started!" in log.read_text(), 60, what=log.read_text()
+            )  # type: ignore[misc]
             assert place.api._call("GET", "/work_pools/another")["type"] == "jittask"
         finally:
             process.send_signal(end)
             process.wait(30)
     place.api.ensure_pool("stock", "process")
     refused = place.jittask("worker", "--pool", "stock")
-    assert refused.returncode == 1 and "is of type process; allowed: jittask" in refused.stderr
+    assert (
+        refused.returncode == 1
+        and "is of type process; allowed: jittask" in refused.stderr
+    )
     assert compile.POOL_KIND == "jittask"

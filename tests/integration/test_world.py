@@ -19,22 +19,28 @@ from typing import Any
 import pytest
 from place import Place, model, rows
 
-from jittask_prefect import clock, prefect_api
-from jittask_prefect.embedded import Embedded, ServerInfo
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.prefect_api import client
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, execute
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.testing import build_app
 
 NAME = "tasks.WorldReminder"
 INSERT = "INSERT INTO worlditem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
-ELEMENTS = {"models/WorldItem": model("WorldItem"), "tasks/WorldReminder": rows("WorldItem")}
+ELEMENTS = {
+    "models/WorldItem": model("WorldItem"),
+    "tasks/WorldReminder": rows("WorldItem"),
+}
 
 
 def hence(minutes: float) -> datetime:
-    return (datetime.now(UTC) + timedelta(minutes=minutes)).replace(second=0, microsecond=0)
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).replace(
+        second=0, microsecond=0
+    )
 
 
 def insert(place: Place, row: int, at: datetime) -> None:
@@ -43,14 +49,18 @@ def insert(place: Place, row: int, at: datetime) -> None:
 
 def move(place: Place, row: int, at: datetime) -> None:
     place.sql(
-        "UPDATE worlditem SET at = :at WHERE id = :id", id=row, at=f"{at.replace(tzinfo=None):%Y-%m-%d %H:%M:%S}.000000"
+        "UPDATE worlditem SET at = :at WHERE id = :id",
+        id=row,
+        at=f"{at.replace(tzinfo=None):%Y-%m-%d %H:%M:%S}.000000",
     )
 
 
 def found(place: Place, *states: str, name: str = NAME) -> list[str]:
     """The flow runs as `row HH:MM`, by row."""
     runs = place.runs(name, *states)
-    return sorted(f"{r['name'].split()[1]} {r['expected_start_time'][11:16]}" for r in runs)
+    return sorted(
+        f"{r['name'].split()[1]} {r['expected_start_time'][11:16]}" for r in runs
+    )
 
 
 # An unreliable way
@@ -83,8 +93,14 @@ class Way:
                 if trouble in ("429", "500", "503"):
                     self._answer(int(trouble), b'{"detail": "database is locked"}')
                     return
-                upstream_ = http.client.HTTPConnection("127.0.0.1", upstream, timeout=60)
-                headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")}
+                upstream_ = http.client.HTTPConnection(
+                    "127.0.0.1", upstream, timeout=60
+                )
+                headers = {
+                    k: v
+                    for k, v in self.headers.items()
+                    if k.lower() not in ("host", "accept-encoding")
+                }
                 upstream_.request(self.command, self.path, body, headers)
                 answer = upstream_.getresponse()
                 content = answer.read()
@@ -94,7 +110,9 @@ class Way:
                 if trouble in ("lost", "slow"):
                     self.close_connection = True
                     return
-                self._answer(answer.status, b"<html>" if trouble == "nonsense" else content)
+                self._answer(
+                    answer.status, b"<html>" if trouble == "nonsense" else content
+                )
 
             do_GET = do_POST = do_PATCH = do_DELETE = _pass
 
@@ -122,7 +140,11 @@ class Way:
 
     @contextmanager
     def open(self) -> Iterator[Way]:
-        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=self.server.serve_forever,
+            kwargs={"poll_interval": 0.05},
+            daemon=True,
+        )
         thread.start()
         try:
             yield self
@@ -145,13 +167,16 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long Prefect's client would have waited between its attempts, in seconds; an answer it awaits for 0.3 s."""
     slept: list[float] = []
     monkeypatch.setattr("prefect.client.base.time", SimpleNamespace(sleep=slept.append))
-    monkeypatch.setattr(prefect_api, "TIMEOUT", 0.3)
-    monkeypatch.setattr(prefect_api, "PING_TIMEOUT", 0.3)
+    monkeypatch.setattr(client, "TIMEOUT", 0.3)
+    monkeypatch.setattr(client, "PING_TIMEOUT", 0.3)
     return slept
 
 
 def test_through_every_trouble_each_task_has_one_run(
-    place: Place, prefect_server: ServerInfo, waits: list[float], monkeypatch: pytest.MonkeyPatch
+    place: Place,
+    prefect_server: ServerInfo,
+    waits: list[float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     troubles = {
         "1": ["503", "429"],
@@ -167,27 +192,51 @@ def test_through_every_trouble_each_task_has_one_run(
     for row, at in due.items():
         insert(place, int(row), at)
     one_each = [f"{row} {at:%H:%M}" for row, at in due.items()]
-    monkeypatch.setattr(prefect_api, "TIMEOUT", 2.0)
+    monkeypatch.setattr(client, "TIMEOUT", 2.0)
     with Way(prefect_server.port, troubles).open() as way:
         direct, place.api = place.api, PrefectApi(way.url)
         report = place.sync(clock.now())
         assert report and report.created == 3 and len(report.problems) == 5
         # Prefect's client tries three times; a 500 and what is no JSON it gives back at once.
-        assert way.tries == {"1": 3, "2": 3, "3": 2, "4": 1, "5": 3, "6": 3, "7": 1, "8": 3}
-        assert sorted(e.row_key for e in place.entries(NAME) if e.dirty) == ["4", "5", "6", "7", "8"]
+        assert way.tries == {
+            "1": 3,
+            "2": 3,
+            "3": 2,
+            "4": 1,
+            "5": 3,
+            "6": 3,
+            "7": 1,
+            "8": 3,
+        }
+        assert sorted(e.row_key for e in place.entries(NAME) if e.dirty) == [
+            "4",
+            "5",
+            "6",
+            "7",
+            "8",
+        ]
         report = place.sync(clock.now())
         assert report and report.created == 5 and not report.problems
     place.api = direct
     assert found(place) == one_each
     assert not [e for e in place.entries(NAME) if e.dirty]
-    assert {e.flow_run_id for e in place.entries(NAME)} == {r["id"] for r in place.runs(NAME)}
+    assert {e.flow_run_id for e in place.entries(NAME)} == {
+        r["id"] for r in place.runs(NAME)
+    }
 
 
 # One creation and one ping, three attempts each: 2 and 4 s between them, and after a last 503 the client waits 8 s for
 # nothing; a fifth more or less.
-@pytest.mark.parametrize(("how", "times", "most"), [("503", 6, 34), ("reset", 4, 15), ("hang", 4, 15)])
+@pytest.mark.parametrize(
+    ("how", "times", "most"), [("503", 6, 34), ("reset", 4, 15), ("hang", 4, 15)]
+)
 def test_a_server_that_fails_is_given_up_soon(
-    place: Place, prefect_server: ServerInfo, waits: list[float], how: str, times: int, most: int
+    place: Place,
+    prefect_server: ServerInfo,
+    waits: list[float],
+    how: str,
+    times: int,
+    most: int,
 ) -> None:
     for row in range(1, 5):
         insert(place, row, hence(100))
@@ -252,7 +301,9 @@ def restore(of: Path, database: Path) -> None:
 
 def ran(place: Place, row: int, at: datetime) -> Outcome:
     """Execute a row's task as a worker does, and tell Prefect: RUNNING, then how it ended."""
-    [entry] = [e for e in place.entries(NAME, row) if e.status == "pending"] or place.entries(NAME, row)[-1:]
+    [entry] = [
+        e for e in place.entries(NAME, row) if e.status == "pending"
+    ] or place.entries(NAME, row)[-1:]
     run_id = str(entry.flow_run_id)
     return ran_run(place, run_id, entry.task_id, at)
 
@@ -261,14 +312,18 @@ def ran_run(place: Place, run_id: str, task_id: str, at: datetime) -> Outcome:
     place.api.set_state(run_id, "PENDING", force=True)
     place.api.set_state(run_id, "RUNNING", force=True)
     outcome = execute(place.app, NAME, task_id, Run(run_id, at), lambda: at)
-    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[outcome.status]
+    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
+        outcome.status
+    ]
     if why := label_of(outcome):
         place.api.mark(run_id, why)
     place.api.set_state(run_id, kind, message=outcome.message, force=True)
     return outcome
 
 
-def test_older_copies_of_either_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_copies_of_either_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = World(tmp_path, monkeypatch)
     with world.embedded:
         api = world.start()
@@ -287,13 +342,25 @@ def test_older_copies_of_either_database(tmp_path: Path, monkeypatch: pytest.Mon
 
         # Since the copies: 1 done, 9 failed, 2 moved, 3 ended by a person, 5 new.
         later = due[9] + timedelta(minutes=1)
-        assert ran(place, 1, later).status == "completed" and ran(place, 9, later).status == "error"
+        assert (
+            ran(place, 1, later).status == "completed"
+            and ran(place, 9, later).status == "error"
+        )
         move(place, 2, due[7])
         insert(place, 5, due[5])
-        place.api.set_state(str(place.entries(NAME, 3)[0].flow_run_id), "CANCELLED", message="by hand", force=True)
+        place.api.set_state(
+            str(place.entries(NAME, 3)[0].flow_run_id),
+            "CANCELLED",
+            message="by hand",
+            force=True,
+        )
         place.sync(now + timedelta(minutes=1))
         place.sync(now + timedelta(minutes=2))
-        assert found(place, "SCHEDULED") == [f"2 {due[7]:%H:%M}", f"4 {due[4]:%H:%M}", f"5 {due[5]:%H:%M}"]
+        assert found(place, "SCHEDULED") == [
+            f"2 {due[7]:%H:%M}",
+            f"4 {due[4]:%H:%M}",
+            f"5 {due[5]:%H:%M}",
+        ]
         after = tmp_path / "after.db"
         copy(database, after)
 
@@ -312,10 +379,17 @@ def test_older_copies_of_either_database(tmp_path: Path, monkeypatch: pytest.Mon
             "9": ("error", "failed"),
         }
         # 5 and 2's other date are tasks that this ledger does not know: refused when they are due.
-        assert set(found(place, "SCHEDULED")) >= {f"2 {due[2]:%H:%M}", f"4 {due[4]:%H:%M}"}
+        assert set(found(place, "SCHEDULED")) >= {
+            f"2 {due[2]:%H:%M}",
+            f"4 {due[4]:%H:%M}",
+        }
         assert (tmp_path / "app" / "done").read_text() == "1 9 "
         [one] = place.entries(NAME, 1)
-        assert one.message.startswith("done according to Prefect") and one.started and one.finished
+        assert (
+            one.message.startswith("done according to Prefect")
+            and one.started
+            and one.finished
+        )
 
         # Both forward again, then Prefect's as it was.
         place.app.close()
@@ -328,9 +402,15 @@ def test_older_copies_of_either_database(tmp_path: Path, monkeypatch: pytest.Mon
         place.sync(now + timedelta(minutes=20))
         place.sync(now + timedelta(minutes=21))
         # 5 and the later date of 2 are made again, the earlier one and 3 are cancelled again; 1 and 9 are refused.
-        assert {f"2 {due[7]:%H:%M}", f"4 {due[4]:%H:%M}", f"5 {due[5]:%H:%M}"} <= set(found(place, "SCHEDULED"))
+        assert {f"2 {due[7]:%H:%M}", f"4 {due[4]:%H:%M}", f"5 {due[5]:%H:%M}"} <= set(
+            found(place, "SCHEDULED")
+        )
         assert found(place, "CANCELLED") == [f"2 {due[2]:%H:%M}", f"3 {due[3]:%H:%M}"]
-        [again] = [r for r in place.runs(NAME, "SCHEDULED") if r["name"].startswith("WorldItem 1 ")]
+        [again] = [
+            r
+            for r in place.runs(NAME, "SCHEDULED")
+            if r["name"].startswith("WorldItem 1 ")
+        ]
         assert ran_run(place, again["id"], one.task_id, later).outcome == "skipped"
         assert (tmp_path / "app" / "done").read_text() == "1 9 "
         place.app.close()
@@ -340,13 +420,18 @@ def test_older_copies_of_either_database(tmp_path: Path, monkeypatch: pytest.Mon
 # Every change
 
 
-def test_every_change_is_there_after_the_next_sync(tmp_path: Path, prefect_server: ServerInfo) -> None:
+def test_every_change_is_there_after_the_next_sync(
+    tmp_path: Path, prefect_server: ServerInfo
+) -> None:
     office: dict[str, Any] = {"country": None, "closed": []}
     keys: dict[str, Any] = {"horizon": 72, "calendars": {"office": office}}
     place = Place.build(tmp_path / "app", ELEMENTS, name="changing", **keys)
     now = datetime(2031, 3, 3, 8, tzinfo=UTC)  # a Monday
     place.deploy(now)
-    element, timer = "tasks/WorldReminder", {"startField": "at", "repeat": {"repeatType": "normal"}}
+    element, timer = (
+        "tasks/WorldReminder",
+        {"startField": "at", "repeat": {"repeatType": "normal"}},
+    )
     minutes = iter(range(1, 100))
 
     def synced() -> list[str]:
@@ -369,16 +454,25 @@ def test_every_change_is_there_after_the_next_sync(tmp_path: Path, prefect_serve
         place.change(element, filter=None, timerCfg=timer)
         assert synced() == ["1 18:00", "2 19:00"]
         # the repeat, and back
-        hourly = {"repeat": {"repeatType": "hour"}, "endTimeType": 1, "endTime": "2031-03-03 20:00:00"}
+        hourly = {
+            "repeat": {"repeatType": "hour"},
+            "endTimeType": 1,
+            "endTime": "2031-03-03 20:00:00",
+        }
         place.change(element, timerCfg={**timer, **hourly})
         assert synced() == ["1 18:00", "1 19:00", "1 20:00", "2 19:00", "2 20:00"]
         place.change(element, timerCfg=timer)
         assert synced() == ["1 18:00", "2 19:00"]
         # the function: the same runs, which do something else
         before = {r["id"] for r in place.runs(NAME, "SCHEDULED")}
-        (place.app.path / element / "inner.py").write_text("def customFunc(row):\n    row.status = 'other'\n")
+        (place.app.path / element / "inner.py").write_text(
+            "def customFunc(row):\n    row.status = 'other'\n"
+        )
         place.again()
-        assert synced() == ["1 18:00", "2 19:00"] and {r["id"] for r in place.runs(NAME, "SCHEDULED")} == before
+        assert (
+            synced() == ["1 18:00", "2 19:00"]
+            and {r["id"] for r in place.runs(NAME, "SCHEDULED")} == before
+        )
         assert ran(place, 2, now.replace(hour=19)).status == "completed"
         assert place.sql("SELECT status FROM worlditem WHERE id = 2") == "other"
         insert(place, 3, now.replace(hour=20))
@@ -389,14 +483,25 @@ def test_every_change_is_there_after_the_next_sync(tmp_path: Path, prefect_serve
         place.change(element, enable=1)
         assert synced() == ["1 18:00", "3 20:00"]
         # the calendar: the 3rd becomes a holiday, the 4th is a working day
-        place.change(element, timerCfg={**timer, "skipHoliday": 1, "calendar": "office"})
+        place.change(
+            element, timerCfg={**timer, "skipHoliday": 1, "calendar": "office"}
+        )
         assert synced() == ["1 18:00", "3 20:00"]
-        about = {"name": "changing", "timezone": "UTC", "database": "sqlite:///test.db", "horizon": 72}
+        about = {
+            "name": "changing",
+            "timezone": "UTC",
+            "database": "sqlite:///test.db",
+            "horizon": 72,
+        }
         closed = {"office": {"country": None, "closed": ["2031-03-03"]}}
-        (place.app.path / "app.json").write_text(json.dumps({**about, "calendars": closed}))
+        (place.app.path / "app.json").write_text(
+            json.dumps({**about, "calendars": closed})
+        )
         place.again()
         assert synced() == ["1 18:00", "3 20:00"]
-        assert {r["expected_start_time"][:10] for r in place.runs(NAME, "SCHEDULED")} == {"2031-03-04"}
+        assert {
+            r["expected_start_time"][:10] for r in place.runs(NAME, "SCHEDULED")
+        } == {"2031-03-04"}
         # a run deleted in the UI
         first = place.runs(NAME, "SCHEDULED")[0]["id"]
         place.api.delete_run(first)
@@ -404,15 +509,23 @@ def test_every_change_is_there_after_the_next_sync(tmp_path: Path, prefect_serve
         # the deployment deleted in the UI, and its runs with it
         place.api.delete_deployment(place.deployments()[NAME]["id"])
         report = place.sync(now + timedelta(minutes=next(minutes)))
-        assert report and report.problems == [f"{NAME}: no deployment of that name; run `jittask deploy`"]
+        assert report and report.problems == [
+            f"{NAME}: no deployment of that name; run `jittask deploy`"
+        ]
         place.deploy(now)
         assert synced() == ["1 18:00", "3 20:00"]
         # what is ended was ended by what changed, never twice and never by a person; 2 was done
-        assert {e.outcome for e in place.entries(NAME)} == {None, "superseded", "completed"}
+        assert {e.outcome for e in place.entries(NAME)} == {
+            None,
+            "superseded",
+            "completed",
+        }
         # the template removed
         left = {r["id"] for r in place.runs(NAME, "SCHEDULED")}
         shutil.rmtree(place.app.path / element)
         place.again()
-        assert synced() == [] and {place.api.run(i)["state"]["type"] for i in left} == {"CANCELLED"}  # type: ignore[index]
+        assert synced() == [] and {place.api.run(i)["state"]["type"] for i in left} == {
+            "CANCELLED"
+        }  # type: ignore[index]
     finally:
         place.remove()

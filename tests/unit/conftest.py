@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jittask_prefect.prefect_server import refresh_settings
+from jittask_prefect.server.selection import refresh_settings
 
 
 @pytest.fixture(scope="module", autouse=True)

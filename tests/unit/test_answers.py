@@ -12,14 +12,20 @@ from typing import Any
 
 import pytest
 
-from jittask_prefect import cli
+from jittask_prefect.cli import commands
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.testing import build_app
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
-RUN = {"id": "r", "name": "n", "tags": [], "state_type": "SCHEDULED", "state": {"type": "SCHEDULED"}}
+RUN = {
+    "id": "r",
+    "name": "n",
+    "tags": [],
+    "state_type": "SCHEDULED",
+    "state": {"type": "SCHEDULED"},
+}
 ANSWERS: dict[str, tuple[int, bytes]] = {
     "a proxy's page": (200, b"<html><body>Welcome</body></html>"),
     "a proxy's error": (504, b"<html>\n<h1>Gateway Time-out</h1>\n</html>"),
@@ -35,7 +41,10 @@ ANSWERS: dict[str, tuple[int, bytes]] = {
     "no text": (200, b"\xff\xfe"),
     "half": (200, b'[{"id": "x"'),
     "deep": (200, b"[" * 100_000 + b"]" * 100_000),
-    "a run with another time": (200, json.dumps([RUN | {"expected_start_time": "soon"}]).encode()),
+    "a run with another time": (
+        200,
+        json.dumps([RUN | {"expected_start_time": "soon"}]).encode(),
+    ),
     "a run with another state": (200, json.dumps([RUN | {"state": [1]}]).encode()),
 }
 CALLS: dict[str, Callable[[PrefectApi], Any]] = {
@@ -43,7 +52,9 @@ CALLS: dict[str, Callable[[PrefectApi], Any]] = {
     "pool_kind": lambda api: api.pool_kind("p"),
     "deployments": lambda api: api.deployments("app:x"),
     "make_deployment": lambda api: api.make_deployment("f", {}),
-    "create_run": lambda api: api.create_run("d", key="k", name="n", due=NOW, tags=[], parameters={}),
+    "create_run": lambda api: api.create_run(
+        "d", key="k", name="n", due=NOW, tags=[], parameters={}
+    ),
     "run": lambda api: api.run("r"),
     "runs": lambda api: api.runs(limit=5),
     "count_runs": lambda api: api.count_runs(),
@@ -98,7 +109,9 @@ def api(server: Server) -> PrefectApi:
 
 
 @pytest.mark.parametrize("how", ANSWERS)
-def test_a_call_gives_what_it_says_or_is_refused(api: PrefectApi, server: Server, how: str) -> None:
+def test_a_call_gives_what_it_says_or_is_refused(
+    api: PrefectApi, server: Server, how: str
+) -> None:
     """An empty list and null may be an answer; everything else of these is none."""
     server.answer = ANSWERS[how]
     given = {}
@@ -106,7 +119,9 @@ def test_a_call_gives_what_it_says_or_is_refused(api: PrefectApi, server: Server
         try:
             given[name] = call(api)
         except PrefectApiError as error:
-            assert f"http://127.0.0.1:{server.server_port}/api" in str(error) and "\n" not in str(error)
+            assert f"http://127.0.0.1:{server.server_port}/api" in str(
+                error
+            ) and "\n" not in str(error)
     lists = {
         "deployments": {},
         "runs": [],
@@ -119,13 +134,23 @@ def test_a_call_gives_what_it_says_or_is_refused(api: PrefectApi, server: Server
 
 @pytest.mark.parametrize("how", ["a proxy's page", "a list of objects"])
 def test_a_command_says_it_in_a_sentence(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: str,
 ) -> None:
     server.answer = ANSWERS[how]
     timer = {"startTime": "2026-11-01 09:00:00", "repeat": {"repeatType": "day"}}
     daily = {"type": "tasks.NormalType", "title": "Daily", "timerCfg": timer}
     app = build_app(
-        tmp_path / "app", {"tasks/Daily": {"e.json": daily, "inner.py": "def customFunc():\n    return 1\n"}}
+        tmp_path / "app",
+        {
+            "tasks/Daily": {
+                "e.json": daily,
+                "inner.py": "def customFunc():\n    return 1\n",
+            }
+        },
     )
     upgrade(app)
     monkeypatch.setenv("JITTASK_APP", str(app.path))
@@ -133,6 +158,9 @@ def test_a_command_says_it_in_a_sentence(
     for command in COMMANDS:
         monkeypatch.setattr("sys.argv", ["jittask", *command])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            commands.main()
         said = capsys.readouterr()
-        assert (ended.value.code, "Traceback" in said.out + said.err) == (1, False), (command, said)
+        assert (ended.value.code, "Traceback" in said.out + said.err) == (1, False), (
+            command,
+            said,
+        )

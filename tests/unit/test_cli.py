@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from jittask_prefect import App, cli, clock
+from jittask_prefect import App
+from jittask_prefect.cli import commands
 from jittask_prefect.elements import app as app_module
-from jittask_prefect.rows.ledger import entries
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.schedule import clock
 
 NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)
 NOWHERE = "http://127.0.0.1:9/api"  # nobody listens at the discard port
@@ -34,7 +36,9 @@ Jittask = Callable[..., Done]
 
 
 @pytest.fixture
-def jittask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Jittask:
+def jittask(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Jittask:
     """The command, in this process, as of `NOW`; each call is a new start."""
     monkeypatch.setattr(clock, "now", lambda: NOW)
     monkeypatch.delenv("JITTASK_APP", raising=False)
@@ -48,7 +52,7 @@ def jittask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         app_module._APPS.clear()
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            commands.main()
         said = capsys.readouterr()
         assert "Traceback" not in said.out + said.err
         return Done(int(ended.value.code or 0), said.out, said.err)
@@ -65,14 +69,19 @@ def shop(jittask: Jittask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def edit(file: Path, **keys: Any) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | keys), encoding="utf-8")
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | keys),
+        encoding="utf-8",
+    )
 
 
 def add_contract(shop: Path, **values: Any) -> None:
     app = App(shop)
     Contract = app.getElement("models.Contract")
     with app.engine().begin() as connection:
-        connection.execute(Contract.__table__.insert().values(status="active", reminders=0, **values))
+        connection.execute(
+            Contract.__table__.insert().values(status="active", reminders=0, **values)
+        )
     app.close()
 
 
@@ -105,15 +114,21 @@ def test_check_says_that_all_is_well(jittask: Jittask, shop: Path) -> None:
     assert "tasks: 2" in done.err
 
 
-def test_check_lists_every_mistake_on_stdout_and_exits_with_1(jittask: Jittask, shop: Path) -> None:
+def test_check_lists_every_mistake_on_stdout_and_exits_with_1(
+    jittask: Jittask, shop: Path
+) -> None:
     edit(shop / "tasks/DailyReport/e.json", enable="yes", titel="x")
     (shop / "services/NoticeSvc/service.py").write_text("raise SystemExit\n")
     done = jittask("check")
     assert done.code == 1
     lines = done.out.splitlines()
     assert len(lines) == 3
-    assert all(re.match(r"[a-z]+/\w+/[a-z.]+: .*found .*; allowed: .+", line) for line in lines), lines
-    assert lines[0].startswith("services/NoticeSvc/service.py: line 1: found SystemExit")
+    assert all(
+        re.match(r"[a-z]+/\w+/[a-z.]+: .*found .*; allowed: .+", line) for line in lines
+    ), lines
+    assert lines[0].startswith(
+        "services/NoticeSvc/service.py: line 1: found SystemExit"
+    )
     assert {line.split(": ")[1] for line in lines[1:]} == {"enable", "titel"}
 
 
@@ -131,8 +146,14 @@ def test_check_where_there_is_no_app(jittask: Jittask) -> None:
 
 
 def test_new_tasks_with_titles_in_any_language(jittask: Jittask, shop: Path) -> None:
-    assert "tasks.HeTongDaoQiTiXing is made" in jittask("new", "scheduled", "合同到期提醒").out
-    assert "tasks.HeTongDaoQiTiXing2 is made" in jittask("new", "date-field", "合同到期提醒").out
+    assert (
+        "tasks.HeTongDaoQiTiXing is made"
+        in jittask("new", "scheduled", "合同到期提醒").out
+    )
+    assert (
+        "tasks.HeTongDaoQiTiXing2 is made"
+        in jittask("new", "date-field", "合同到期提醒").out
+    )
     assert jittask("check").code == 0
     titles = [t.title for t in App(shop).templates()]
     assert titles.count("合同到期提醒") == 2
@@ -142,7 +163,10 @@ def test_new_with_what_does_not_belong(jittask: Jittask, shop: Path) -> None:
     assert jittask("new", "scheduled", "X", "--model", "models.Contract").code == 1
     assert jittask("new", "date-field", "X", "--model", "models.No").code == 1
     assert jittask("new", "hourly", "X").code == 2
-    assert [p.name for p in sorted((shop / "tasks").iterdir())] == ["ContractReminder", "DailyReport"]
+    assert [p.name for p in sorted((shop / "tasks").iterdir())] == [
+        "ContractReminder",
+        "DailyReport",
+    ]
 
 
 # --- compile ---------------------------------------------------------------------------------------------------------
@@ -150,7 +174,12 @@ def test_new_with_what_does_not_belong(jittask: Jittask, shop: Path) -> None:
 
 def test_compile_with_an_instant_and_a_file(jittask: Jittask, shop: Path) -> None:
     first, second = shop / "a" / "one.yaml", shop / "two.yaml"
-    assert jittask("compile", "--now", "2026-05-01T00:00:00+00:00", "--out", str(first)).code == 0
+    assert (
+        jittask(
+            "compile", "--now", "2026-05-01T00:00:00+00:00", "--out", str(first)
+        ).code
+        == 0
+    )
     text = first.read_text(encoding="utf-8")
     recorded = text.splitlines()[0].partition("--now ")[2]
     assert recorded == "2026-05-01T00:00:00+00:00"
@@ -158,7 +187,9 @@ def test_compile_with_an_instant_and_a_file(jittask: Jittask, shop: Path) -> Non
     assert second.read_text(encoding="utf-8") == text
 
 
-def test_compile_twice_is_the_same_file(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_twice_is_the_same_file(
+    jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     jittask("compile")
     before = (shop / "prefect.yaml").read_bytes()
     monkeypatch.setattr(clock, "now", lambda: datetime(2026, 3, 20, tzinfo=UTC))
@@ -183,7 +214,9 @@ def test_compile_says_what_it_left_out(jittask: Jittask, shop: Path) -> None:
 # --- sync, run, preview ----------------------------------------------------------------------------------------------
 
 
-def test_a_dry_sync_prints_the_plan_and_writes_nothing(jittask: Jittask, shop: Path) -> None:
+def test_a_dry_sync_prints_the_plan_and_writes_nothing(
+    jittask: Jittask, shop: Path
+) -> None:
     add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
     edit(shop / "app.json", timezone="Asia/Shanghai")
     now = "2026-03-01T12:00:00+08:00"
@@ -208,7 +241,10 @@ def test_a_dry_sync_prints_the_plan_and_writes_nothing(jittask: Jittask, shop: P
         "Nothing was written. Later ones: `jittask pending TASK --until DATE`.",
     ]
     early = jittask("sync", "--dry-run", "--now", "2026-02-20T12:00:00+08:00")
-    assert early.out.splitlines()[0] == "Rows until Sat 2026-02-21 12:00 CST (the horizon): nothing to do."
+    assert (
+        early.out.splitlines()[0]
+        == "Rows until Sat 2026-02-21 12:00 CST (the horizon): nothing to do."
+    )
 
 
 def test_a_sync_without_a_server_says_where_it_tried(
@@ -224,18 +260,30 @@ def test_a_sync_without_a_server_says_where_it_tried(
 
 def test_run_here_and_now(jittask: Jittask, shop: Path) -> None:
     add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
-    done = json.loads(jittask("run", "tasks.ContractReminder", "--row", "7", "--dry").out)
-    assert done == {"fullName": "tasks.ContractReminder", "row": "7", "result": "sent to Ada", "dry": True}
+    done = json.loads(
+        jittask("run", "tasks.ContractReminder", "--row", "7", "--dry").out
+    )
+    assert done == {
+        "fullName": "tasks.ContractReminder",
+        "row": "7",
+        "result": "sent to Ada",
+        "dry": True,
+    }
     app = App(shop)
     Contract = app.getElement("models.Contract")
     with app.session() as s:
         assert s.get(Contract, 7).reminders == 0
     app.close()
-    assert json.loads(jittask("run", "tasks.ContractReminder", "--row", "7").out)["dry"] is False
+    assert (
+        json.loads(jittask("run", "tasks.ContractReminder", "--row", "7").out)["dry"]
+        is False
+    )
     app = App(shop)
     with app.session() as s:
         assert s.get(app.getElement("models.Contract"), 7).reminders == 1
-    assert json.loads(jittask("run", "tasks.DailyReport").out)["result"] == {"active contracts": 1}
+    assert json.loads(jittask("run", "tasks.DailyReport").out)["result"] == {
+        "active contracts": 1
+    }
 
 
 @pytest.mark.parametrize(
@@ -249,7 +297,9 @@ def test_run_here_and_now(jittask: Jittask, shop: Path) -> None:
         (["tasks.DailyReport", "--row", "7"], "--row"),
     ],
 )
-def test_run_what_cannot_be_run(jittask: Jittask, shop: Path, args: list[str], said: str) -> None:
+def test_run_what_cannot_be_run(
+    jittask: Jittask, shop: Path, args: list[str], said: str
+) -> None:
     done = jittask("run", *args)
     assert (done.code, done.out) == (1, "")
     assert said in done.err
@@ -267,13 +317,27 @@ def test_preview(jittask: Jittask, shop: Path) -> None:
     assert "National Day" in done.out or "国庆" in done.out
     found = json.loads(jittask("preview", "tasks.DailyReport", *window, "--json").out)
     # What ran on the holiday arrives on the 8th, as one.
-    assert sorted({e["due"][:10] for e in found if e["due"]}) == ["2026-09-30", "2026-10-08"]
-    assert len(json.loads(jittask("preview", "tasks.DailyReport", *window, "--json", "--count", "1").out)) == 1
+    assert sorted({e["due"][:10] for e in found if e["due"]}) == [
+        "2026-09-30",
+        "2026-10-08",
+    ]
+    assert (
+        len(
+            json.loads(
+                jittask(
+                    "preview", "tasks.DailyReport", *window, "--json", "--count", "1"
+                ).out
+            )
+        )
+        == 1
+    )
 
 
 def test_preview_of_a_row(jittask: Jittask, shop: Path) -> None:
     add_contract(shop, id=7, customer="Ada", endDate=date(2026, 3, 9))
-    (found,) = json.loads(jittask("preview", "tasks.ContractReminder", "--row", "7", "--json").out)
+    (found,) = json.loads(
+        jittask("preview", "tasks.ContractReminder", "--row", "7", "--json").out
+    )
     assert found["due"].startswith("2026-03-02T09:00:00")
     assert jittask("preview", "tasks.ContractReminder").code == 1
 
@@ -293,8 +357,14 @@ def contracts(shop: Path) -> Path:
 
 
 def test_pending_up_to_a_date(jittask: Jittask, contracts: Path) -> None:
-    done = jittask("pending", "tasks.ContractReminder", "--until", "2026-03-22")  # that day included
-    first, second = json.loads(jittask("pending", "tasks.ContractReminder", "--until", "2026-03-22", "--json").out)
+    done = jittask(
+        "pending", "tasks.ContractReminder", "--until", "2026-03-22"
+    )  # that day included
+    first, second = json.loads(
+        jittask(
+            "pending", "tasks.ContractReminder", "--until", "2026-03-22", "--json"
+        ).out
+    )
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
         "due                       row  taskId                                note",
@@ -302,20 +372,49 @@ def test_pending_up_to_a_date(jittask: Jittask, contracts: Path) -> None:
         f"Sun 2026-03-22 09:00 CST  12   {second['taskId']}",
         "Pending until Sun 2026-03-22 23:59 CST: 2.",
     ]
-    assert [first["row"], first["dueTime"], first["status"]] == ["7", "2026-03-03T09:00:00+08:00", "pending"]
+    assert [first["row"], first["dueTime"], first["status"]] == [
+        "7",
+        "2026-03-03T09:00:00+08:00",
+        "pending",
+    ]
     # A time is included, too; the horizon is a day.
-    assert len(json.loads(jittask("pending", "tasks.ContractReminder", "--json").out)) == 1
+    assert (
+        len(json.loads(jittask("pending", "tasks.ContractReminder", "--json").out)) == 1
+    )
     until = ["--until", "2026-03-22 09:00:00"]
-    assert len(json.loads(jittask("pending", "tasks.ContractReminder", *until, "--json").out)) == 2
+    assert (
+        len(
+            json.loads(
+                jittask("pending", "tasks.ContractReminder", *until, "--json").out
+            )
+        )
+        == 2
+    )
     until = ["--until", "2026-03-22 08:59:59"]
-    assert len(json.loads(jittask("pending", "tasks.ContractReminder", *until, "--json").out)) == 1
+    assert (
+        len(
+            json.loads(
+                jittask("pending", "tasks.ContractReminder", *until, "--json").out
+            )
+        )
+        == 1
+    )
 
 
-def test_pending_says_when_there_is_more_or_none(jittask: Jittask, contracts: Path) -> None:
-    done = jittask("pending", "tasks.ContractReminder", "--until", "2026-12-31", "--limit", "1")
+def test_pending_says_when_there_is_more_or_none(
+    jittask: Jittask, contracts: Path
+) -> None:
+    done = jittask(
+        "pending", "tasks.ContractReminder", "--until", "2026-12-31", "--limit", "1"
+    )
     assert "Pending until Thu 2026-12-31 23:59 CST: 1." in done.out
     assert "more than 1; --limit" in done.err
-    assert jittask("pending", "tasks.ContractReminder", "--until", "2026-12-31", "--limit", "2").err == ""
+    assert (
+        jittask(
+            "pending", "tasks.ContractReminder", "--until", "2026-12-31", "--limit", "2"
+        ).err
+        == ""
+    )
     edit(contracts / "tasks/ContractReminder/e.json", enable=0)
     done = jittask("pending", "tasks.ContractReminder", "--until", "2026-12-31")
     assert done.out == "Pending until Thu 2026-12-31 23:59 CST: none.\n"
@@ -324,7 +423,10 @@ def test_pending_says_when_there_is_more_or_none(jittask: Jittask, contracts: Pa
 
 def test_pending_of_a_schedule(jittask: Jittask, contracts: Path) -> None:
     done = jittask("pending", "tasks.DailyReport", "--until", "2026-03-03")
-    assert done.out.splitlines()[:2] == ["due                       note", "Mon 2026-03-02 09:00 CST"]
+    assert done.out.splitlines()[:2] == [
+        "due                       note",
+        "Mon 2026-03-02 09:00 CST",
+    ]
     assert "jittask records tasks.DailyReport --status pending" in done.err
 
 
@@ -333,11 +435,16 @@ def test_pending_of_a_schedule(jittask: Jittask, contracts: Path) -> None:
     [
         (["tasks.No"], "its templates are"),
         (["tasks.DailyReport", "--until", "soon"], "--until: 'soon' is no time"),
-        (["tasks.DailyReport", "--until", "2026-03-01"], "--until 2026-03-01; allowed: a time that is not past"),
+        (
+            ["tasks.DailyReport", "--until", "2026-03-01"],
+            "--until 2026-03-01; allowed: a time that is not past",
+        ),
         (["tasks.DailyReport", "--until", "9999-12-31"], "--until"),
     ],
 )
-def test_pending_of_what_is_none(jittask: Jittask, contracts: Path, args: list[str], said: str) -> None:
+def test_pending_of_what_is_none(
+    jittask: Jittask, contracts: Path, args: list[str], said: str
+) -> None:
     done = jittask("pending", *args)
     assert (done.code, done.out) == (1, "")
     assert said in done.err
@@ -349,9 +456,13 @@ def test_a_row_seen_whole(jittask: Jittask, contracts: Path) -> None:
     lines = done.out.splitlines()
     assert lines[0] == "models.Contract 12"
     assert "  From 7 days before `endDate` (2026-03-29), at 09:00." in lines
-    assert "  Sun 2026-03-22 09:00 CST  pending     beyond the horizon (24 hours)" in lines
+    assert (
+        "  Sun 2026-03-22 09:00 CST  pending     beyond the horizon (24 hours)" in lines
+    )
     data = json.loads(jittask("row", "models.Contract", "12", "--json").out)
-    assert [t["dueTime"] for t in data["templates"][0]["tasks"]] == ["2026-03-22T09:00:00+08:00"]
+    assert [t["dueTime"] for t in data["templates"][0]["tasks"]] == [
+        "2026-03-22T09:00:00+08:00"
+    ]
     done = jittask("row", "models.Contract", "99")
     assert (done.code, done.out) == (1, "")
     assert "has no row '99'" in done.err
@@ -368,7 +479,10 @@ def test_doctor(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -
     done = jittask("doctor")
     assert done.code == 1  # nobody answers there
     lines = done.out.splitlines()
-    assert any(line.startswith("ok versions: Python ") and ", sqlalchemy 2." in line for line in lines)
+    assert any(
+        line.startswith("ok versions: Python ") and ", sqlalchemy 2." in line
+        for line in lines
+    )
     assert any(line.startswith("ok app: ") for line in lines)
     known = r"warning app: tasks.DailyReport: holidays of CN are published until 20\d\d-12-31; what lies beyond .*"
     assert any(re.fullmatch(known, line) for line in lines)
@@ -382,7 +496,12 @@ def test_doctor(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     "args",
-    [["records"], ["records", "--json"], ["deploy"], ["end", "00000000-0000-4000-8000-000000000000"]],
+    [
+        ["records"],
+        ["records", "--json"],
+        ["deploy"],
+        ["end", "00000000-0000-4000-8000-000000000000"],
+    ],
     ids=" ".join,
 )
 def test_no_server_is_a_sentence(
@@ -395,7 +514,9 @@ def test_no_server_is_a_sentence(
     assert "jittask up" in done.err
 
 
-def test_no_server_is_known(jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_is_known(
+    jittask: Jittask, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     done = jittask("records")
     assert done.code == 1
@@ -437,7 +558,9 @@ def test_db_upgrade_makes_what_is_missing_once(jittask: Jittask, shop: Path) -> 
     ],
     ids=" ".join,
 )
-def test_a_ledger_of_an_older_version_is_a_sentence(jittask: Jittask, contracts: Path, args: list[str]) -> None:
+def test_a_ledger_of_an_older_version_is_a_sentence(
+    jittask: Jittask, contracts: Path, args: list[str]
+) -> None:
     with sqlite3.connect(contracts / "app.db") as connection:
         connection.execute("UPDATE jittask_state SET value = '1' WHERE name = 'schema'")
         for column in ("start_value", "end_value"):
@@ -447,10 +570,14 @@ def test_a_ledger_of_an_older_version_is_a_sentence(jittask: Jittask, contracts:
     assert (done.code, done.out) == (1, "")
     said = " ".join(done.err.split())
     assert said.startswith("LedgerError: database ")
-    assert said.endswith("has ledger tables of version 1, not 3: run `jittask db upgrade`")
+    assert said.endswith(
+        "has ledger tables of version 1, not 3: run `jittask db upgrade`"
+    )
 
 
-def test_a_database_that_cannot_be_opened_is_a_sentence(jittask: Jittask, shop: Path) -> None:
+def test_a_database_that_cannot_be_opened_is_a_sentence(
+    jittask: Jittask, shop: Path
+) -> None:
     edit(shop / "app.json", database="sqlite:////nowhere/at/all.db")
     done = jittask("db", "upgrade")
     assert done.code == 1
@@ -466,12 +593,20 @@ def test_the_console_script(tmp_path: Path) -> None:
 
     def run(*args: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [command, *args], cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False
+            [command, *args],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     assert run("init", "shop").returncode == 0
     assert run("check", cwd=tmp_path / "shop").returncode == 0
-    assert run("check", cwd=tmp_path / "shop" / "tasks").returncode == 0  # the nearest app.json
+    assert (
+        run("check", cwd=tmp_path / "shop" / "tasks").returncode == 0
+    )  # the nearest app.json
     done = run("check")
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert run("nonsense").returncode == 2
@@ -503,9 +638,13 @@ def test_help_lists_the_commands_of_the_contract(jittask: Jittask) -> None:
 # Bad input
 
 
-def test_a_bad_element_keeps_no_command_from_working(jittask: Jittask, shop: Path) -> None:
+def test_a_bad_element_keeps_no_command_from_working(
+    jittask: Jittask, shop: Path
+) -> None:
     """Half a surrogate pair, a number of thousands of digits, a limit beyond all clocks: told, and the rest works."""
-    e_json = json.loads((shop / "tasks/ContractReminder/e.json").read_text(encoding="utf-8"))
+    e_json = json.loads(
+        (shop / "tasks/ContractReminder/e.json").read_text(encoding="utf-8")
+    )
     hexed = {**e_json, "filter": f"Q(reminders=0x{'f' * 3900})"}
     for name, content in {
         "Half": {**e_json, "title": "\ud800"},
@@ -513,7 +652,9 @@ def test_a_bad_element_keeps_no_command_from_working(jittask: Jittask, shop: Pat
         "Long": {**e_json, "timeout": 1e10},
     }.items():
         shutil.copytree(shop / "tasks/ContractReminder", shop / "tasks" / name)
-        (shop / "tasks" / name / "e.json").write_text(json.dumps(content), encoding="utf-8")
+        (shop / "tasks" / name / "e.json").write_text(
+            json.dumps(content), encoding="utf-8"
+        )
     add_contract(shop, customer="a", endDate=date(2026, 3, 9))
     checked = jittask("check")
     assert checked.code == 1
@@ -523,7 +664,9 @@ def test_a_bad_element_keeps_no_command_from_working(jittask: Jittask, shop: Pat
         "tasks/Long/e.json",
     ]
     assert jittask("compile").code == 0
-    assert "tasks.ContractReminder" in (shop / "prefect.yaml").read_text(encoding="utf-8")
+    assert "tasks.ContractReminder" in (shop / "prefect.yaml").read_text(
+        encoding="utf-8"
+    )
     assert "ContractReminder" in jittask("sync", "--dry-run").out
     assert "3 mistakes" in jittask("doctor").out
     for look in ("preview", "pending", "stats"):
@@ -545,10 +688,16 @@ LINES = [
 ]  # fmt: skip
 
 
-def test_what_a_command_is_given_is_answered_in_a_sentence(jittask: Jittask, shop: Path) -> None:
+def test_what_a_command_is_given_is_answered_in_a_sentence(
+    jittask: Jittask, shop: Path
+) -> None:
     """Numbers of 400 digits, NUL, half a surrogate pair, the ends of the calendar."""
     for line in LINES:
-        done = jittask(*(word.replace("{nines}", "9" * 400) for word in line.split(" ")))
+        done = jittask(
+            *(word.replace("{nines}", "9" * 400) for word in line.split(" "))
+        )
         (done.out + done.err).encode()
         assert done.code in (0, 1), line
-        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.out + done.err), line
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.out + done.err), (
+            line
+        )

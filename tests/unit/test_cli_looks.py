@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from jittask_prefect.cli import cli
+from jittask_prefect.cli.commands import cli
 from jittask_prefect.testing import build_app
 
 DAILY = {
     "e.json": {
         "type": "tasks.NormalType",
         "title": "Daily",
-        "timerCfg": {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}},
+        "timerCfg": {
+            "startTime": "2026-01-01 09:00:00",
+            "repeat": {"repeatType": "day"},
+        },
     },
     "inner.py": "def customFunc():\n    pass\n",
 }
@@ -37,10 +40,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_stats_of_one_template_as_json(folder: Path) -> None:
-    done = CliRunner().invoke(cli, ["stats", "tasks.Daily", "--from", "2026-09-01", "--to", "2026-09-03", "--json"])
+    done = CliRunner().invoke(
+        cli,
+        [
+            "stats",
+            "tasks.Daily",
+            "--from",
+            "2026-09-01",
+            "--to",
+            "2026-09-03",
+            "--json",
+        ],
+    )
     assert done.exit_code == 0, done.output
     [found] = json.loads(done.stdout)
-    assert (found["from"], found["to"]) == ("2026-09-01T00:00:00+08:00", "2026-09-03T00:00:00+08:00")
+    assert (found["from"], found["to"]) == (
+        "2026-09-01T00:00:00+08:00",
+        "2026-09-03T00:00:00+08:00",
+    )
     assert [day["date"] for day in found["days"]] == ["2026-09-01", "2026-09-02"]
     assert set(found["statuses"].values()) == {0}
     assert (found["duration"], found["lateness"], found["reasons"]) == (None, None, [])
@@ -58,7 +75,16 @@ def test_a_link_is_opened_and_printed(folder: Path, tmp_path: Path) -> None:
     browser, opened = tmp_path / "browser", tmp_path / "opened"
     browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n', encoding="utf-8")
     browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
-    command = [sys.executable, "-m", "jittask_prefect.cli", "records", "tasks.Daily", "--status", "error", "--open"]
+    command = [
+        sys.executable,
+        "-m",
+        "jittask_prefect.cli",
+        "records",
+        "tasks.Daily",
+        "--status",
+        "error",
+        "--open",
+    ]
     env = {**os.environ, "BROWSER": str(browser)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

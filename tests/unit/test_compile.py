@@ -11,14 +11,25 @@ from typing import Any
 import pytest
 import yaml
 
-from jittask_prefect import App, ConfigError, PrefectApiError, compile, rollout
+from jittask_prefect import App, ConfigError, PrefectApiError
+from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
 DIALOGS = [
-    f"jittask.{name}" for name in ("new-scheduled-task", "new-date-field-task", "edit-task", "end-task", "run-task-now")
+    f"jittask.{name}"
+    for name in (
+        "new-scheduled-task",
+        "new-date-field-task",
+        "edit-task",
+        "end-task",
+        "run-task-now",
+    )
 ]
-ENTRYPOINTS = {name: "jittask_flows.py:" + name.replace(".", "_").replace("-", "_") for name in DIALOGS}
+ENTRYPOINTS = {
+    name: "jittask_flows.py:" + name.replace(".", "_").replace("-", "_")
+    for name in DIALOGS
+}
 DAILY: dict[str, Any] = {
     "type": "tasks.NormalType",
     "title": "Daily",
@@ -37,13 +48,17 @@ class Contract(SQLModel, table=True):
     endDate: date | None = None
 """
 ELEMENTS: dict[str, Any] = {
-    "models/Contract": {"e.json": {"type": "models.NormalType", "title": "Contract"}, "model.py": MODEL},
+    "models/Contract": {
+        "e.json": {"type": "models.NormalType", "title": "Contract"},
+        "model.py": MODEL,
+    },
     "tasks/Audited": {
         "e.json": {"type": "tasks.Meta", "title": "Audited"},
         "type.py": "from jittask_prefect import NormalType\nclass Audited(NormalType): pass\n",
     },
     "tasks/Daily": {
-        "e.json": DAILY | {"tags": ["nightly", "夜间"], "description": "What it is for."},
+        "e.json": DAILY
+        | {"tags": ["nightly", "夜间"], "description": "What it is for."},
         "inner.py": "def customFunc(): ...\n",
     },
     "tasks/Monthly": {
@@ -53,7 +68,10 @@ ELEMENTS: dict[str, Any] = {
             "type": "tasks.Audited",
             "enable": 0,
             "argDict": {"secret": "__prefect_kind {{ x }}"},
-            "timerCfg": {"startTime": "2026-01-31 09:00:00", "repeat": {"repeatType": "month"}},
+            "timerCfg": {
+                "startTime": "2026-01-31 09:00:00",
+                "repeat": {"repeatType": "month"},
+            },
         },
         "inner.py": "def customFunc(secret): ...\n",
     },
@@ -65,7 +83,12 @@ ELEMENTS: dict[str, Any] = {
             "filter": "Q(status='{{ x }}')",
             "timerCfg": {
                 "startField": "endDate",
-                "startOffset": {"offsetType": -1, "offset": 7, "offsetUnit": "day", "time": "09:00"},
+                "startOffset": {
+                    "offsetType": -1,
+                    "offset": 7,
+                    "offsetUnit": "day",
+                    "time": "09:00",
+                },
                 "repeat": {"repeatType": "normal"},
             },
         },
@@ -82,7 +105,10 @@ def app(tmp_path: Path) -> App:
 def change(app: App, task: str, **keys: Any) -> App:
     """The app again, with keys of a task's e.json changed."""
     file = app.path / "tasks" / task / "e.json"
-    file.write_text(json.dumps(json.loads(file.read_text(encoding="utf-8")) | keys), encoding="utf-8")
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | keys),
+        encoding="utf-8",
+    )
     return App(app.path)
 
 
@@ -111,12 +137,20 @@ def test_made_again_with_the_recorded_instant_it_is_the_same_file(app: App) -> N
 def test_a_file_of_this_month_is_not_made_anew_for_another_day(app: App) -> None:
     compile.write(app, NOW)
     assert compile.instant_of(app, NOW + timedelta(days=29)) == NOW
-    assert compile.instant_of(app, NOW + timedelta(days=31, hours=5)) == NOW + timedelta(days=31)
+    assert compile.instant_of(
+        app, NOW + timedelta(days=31, hours=5)
+    ) == NOW + timedelta(days=31)
 
 
 def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
     made = by_name(compile.text(app, NOW))
-    assert list(made) == ["tasks.Daily", "tasks.Monthly", "tasks.Remind", "jittask.sync", *DIALOGS]
+    assert list(made) == [
+        "tasks.Daily",
+        "tasks.Monthly",
+        "tasks.Remind",
+        "jittask.sync",
+        *DIALOGS,
+    ]
     assert {n: d["entrypoint"] for n, d in made.items()} == {
         "tasks.Daily": "jittask_flows.py:NormalType",
         "tasks.Monthly": "jittask_flows.py:Audited",
@@ -131,24 +165,39 @@ def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
         "jittask.sync": False,
         **dict.fromkeys(DIALOGS, False),
     }
-    assert made["tasks.Daily"]["tags"] == ["app:shop", "tasks.NormalType", "tasks.Daily", "nightly", "夜间"]
+    assert made["tasks.Daily"]["tags"] == [
+        "app:shop",
+        "tasks.NormalType",
+        "tasks.Daily",
+        "nightly",
+        "夜间",
+    ]
     assert made["tasks.Daily"]["parameters"] == {"template": "tasks.Daily"}
 
 
 def test_the_sync_runs_every_minute(app: App) -> None:
-    active = [s for s in by_name(compile.text(app, NOW))["jittask.sync"]["schedules"] if s["active"]]
+    active = [
+        s
+        for s in by_name(compile.text(app, NOW))["jittask.sync"]["schedules"]
+        if s["active"]
+    ]
     assert [s["interval"] for s in active] == [60]
 
 
 def test_rows_and_arguments_stay_at_home(app: App) -> None:
     text = compile.text(app, NOW)
     assert "__prefect_kind" not in text
-    assert [line for line in text.splitlines() if "{{" in line] == ["    directory: '{{ $PWD }}'"]
+    assert [line for line in text.splitlines() if "{{" in line] == [
+        "    directory: '{{ $PWD }}'"
+    ]
 
 
 def test_a_description_says_the_rule_in_words(app: App) -> None:
     made = by_name(compile.text(app, NOW))
-    daily, remind = made["tasks.Daily"]["description"], made["tasks.Remind"]["description"]
+    daily, remind = (
+        made["tasks.Daily"]["description"],
+        made["tasks.Remind"]["description"],
+    )
     assert "**Daily**" in daily
     assert "Every day at 09:00" in daily
     assert "What it is for." in daily
@@ -159,7 +208,10 @@ def test_a_description_says_the_rule_in_words(app: App) -> None:
 
 def test_a_description_does_not_change_with_the_day(app: App) -> None:
     app = change(
-        app, "Daily", timerCfg=DAILY["timerCfg"] | {"skipHoliday": 1, "calendar": "CN", "endTime": "2027-06-30"}
+        app,
+        "Daily",
+        timerCfg=DAILY["timerCfg"]
+        | {"skipHoliday": 1, "calendar": "CN", "endTime": "2027-06-30"},
     )
 
     def descriptions(now: datetime) -> dict[str, str]:
@@ -168,13 +220,16 @@ def test_a_description_does_not_change_with_the_day(app: App) -> None:
     assert descriptions(NOW) == descriptions(NOW + timedelta(days=200))
 
 
-def test_entrypoints_resolve_where_the_file_stands(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entrypoints_resolve_where_the_file_stands(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from prefect.flows import load_flow_from_entrypoint
 
     file = compile.write(app, NOW)
     monkeypatch.chdir(file.parent)
     flows = {
-        d["entrypoint"]: load_flow_from_entrypoint(d["entrypoint"]).name for d in by_name(file.read_text()).values()
+        d["entrypoint"]: load_flow_from_entrypoint(d["entrypoint"]).name
+        for d in by_name(file.read_text()).values()
     }
     assert flows == {
         "jittask_flows.py:NormalType": "tasks.NormalType",
@@ -187,11 +242,15 @@ def test_entrypoints_resolve_where_the_file_stands(app: App, monkeypatch: pytest
 
 def test_a_broken_template_is_left_out_and_the_others_are_there(app: App) -> None:
     others = ["tasks.Monthly", "tasks.Remind", "jittask.sync", *DIALOGS]
-    assert list(by_name(compile.text(change(app, "Daily", enable="yes"), NOW))) == others
+    assert (
+        list(by_name(compile.text(change(app, "Daily", enable="yes"), NOW))) == others
+    )
 
 
 def test_a_template_whose_function_or_field_is_none_is_left_out_too(app: App) -> None:
-    (app.path / "tasks/Daily/inner.py").write_text("raise SystemExit\n", encoding="utf-8")
+    (app.path / "tasks/Daily/inner.py").write_text(
+        "raise SystemExit\n", encoding="utf-8"
+    )
     timer = {"startField": "{{ $HOME }}", "repeat": {"repeatType": "normal"}}
     text = compile.text(change(app, "Remind", timerCfg=timer), NOW)
     assert list(by_name(text)) == ["tasks.Monthly", "jittask.sync", *DIALOGS]
@@ -213,7 +272,10 @@ def test_our_file_in_the_folder_above_stays_there(app: App) -> None:
     above = app.path.parent / "prefect.yaml"
     above.write_text(compile.text(app, NOW), encoding="utf-8")
     assert compile.write(app, NOW) == above
-    assert by_name(above.read_text())["tasks.Daily"]["entrypoint"] == "shop/jittask_flows.py:NormalType"
+    assert (
+        by_name(above.read_text())["tasks.Daily"]["entrypoint"]
+        == "shop/jittask_flows.py:NormalType"
+    )
 
 
 # --- deploy ----------------------------------------------------------------------------------------------------------
@@ -237,8 +299,18 @@ def test_a_deploy_touches_only_what_changed(app: App) -> None:
         {"enable": 0},
         {"tags": ["other"]},
         {"description": "other"},
-        {"timerCfg": {"startTime": "2026-01-01 10:00:00", "repeat": {"repeatType": "day"}}},
-        {"timerCfg": {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day", "period": 2}}},
+        {
+            "timerCfg": {
+                "startTime": "2026-01-01 10:00:00",
+                "repeat": {"repeatType": "day"},
+            }
+        },
+        {
+            "timerCfg": {
+                "startTime": "2026-01-01 09:00:00",
+                "repeat": {"repeatType": "day", "period": 2},
+            }
+        },
         {"type": "tasks.Audited"},
     ],
 )
@@ -272,13 +344,17 @@ def test_another_app_s_deployments_are_left_alone(app: App, tmp_path: Path) -> N
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
     task = {"tasks/Other": {"e.json": DAILY, "inner.py": "def customFunc(): ...\n"}}
-    with pytest.raises(ConfigError, match="belongs to app:shop"):  # the sync's name is taken
+    with pytest.raises(
+        ConfigError, match="belongs to app:shop"
+    ):  # the sync's name is taken
         deploy(build_app(tmp_path / "other", task, name="other"), prefect, NOW)
     assert sorted(prefect.all_deployments) == ALL
 
 
 def test_a_tag_cannot_pretend_to_be_another_app(app: App) -> None:
-    assert [p.key for p in change(app, "Daily", tags=["app:other"]).check()] == ["tags.0"]
+    assert [p.key for p in change(app, "Daily", tags=["app:other"]).check()] == [
+        "tags.0"
+    ]
 
 
 def test_a_server_that_is_down_is_said_before_anything_is_written(app: App) -> None:
@@ -301,7 +377,10 @@ def test_a_lost_tag_beside_a_deployment_that_is_gone(app: App) -> None:
     del prefect.all_deployments["tasks.Monthly"]
     done = rollout.deploy(app, prefect, NOW)
     assert done.changed == ["tasks.Daily", "tasks.Monthly"]
-    assert "app:shop" in prefect.all_deployments["tasks.Daily"]["tags"] and "tasks.Monthly" in prefect.all_deployments
+    assert (
+        "app:shop" in prefect.all_deployments["tasks.Daily"]["tags"]
+        and "tasks.Monthly" in prefect.all_deployments
+    )
     assert rollout.deploy(app, prefect, NOW).changed == []
 
 
@@ -316,10 +395,21 @@ def test_a_schedule_of_somebodys_own_is_put_out_of_action_once(app: App) -> None
     }
     prefect.all_deployments["tasks.Daily"]["schedules"].append(cron)
     assert rollout.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
-    found = {slot["slug"]: slot["active"] for slot in prefect.all_deployments["tasks.Daily"]["schedules"]}
-    assert found["x-89abcdef"] is False and set(found) == {"s1", "s2", "s3", "s4", "x-89abcdef"}
+    found = {
+        slot["slug"]: slot["active"]
+        for slot in prefect.all_deployments["tasks.Daily"]["schedules"]
+    }
+    assert found["x-89abcdef"] is False and set(found) == {
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "x-89abcdef",
+    }
 
     prefect.all_deployments["tasks.Daily"]["schedules"][0]["active"] = False
     prefect.calls.clear()
     assert rollout.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
-    assert "change_deployment" in prefect.calls and "change_schedule" not in prefect.calls
+    assert (
+        "change_deployment" in prefect.calls and "change_schedule" not in prefect.calls
+    )

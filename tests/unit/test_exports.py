@@ -10,7 +10,11 @@ def test_all_names_what_is_importable() -> None:
     for name in jittask_prefect.__all__:
         assert getattr(jittask_prefect, name) is not None, name
     lazy = set(jittask_prefect._HOMES)
-    eager = {n for n, v in vars(jittask_prefect).items() if isinstance(v, type) and v.__module__ == errors.__name__}
+    eager = {
+        n
+        for n, v in vars(jittask_prefect).items()
+        if isinstance(v, type) and v.__module__ == errors.__name__
+    }
     assert sorted(jittask_prefect.__all__) == sorted(lazy | eager)
 
 
@@ -19,14 +23,23 @@ def test_all_is_sorted_and_without_doubles() -> None:
 
 
 def test_every_error_of_the_tree_is_exported() -> None:
-    tree = {n for n, v in vars(errors).items() if isinstance(v, type) and issubclass(v, errors.JittaskError)}
+    tree = {
+        n
+        for n, v in vars(errors).items()
+        if isinstance(v, type) and issubclass(v, errors.JittaskError)
+    }
     assert tree <= set(jittask_prefect.__all__)
 
 
 def test_what_the_contract_imports() -> None:
     names: dict[str, object] = {}
-    exec("from jittask_prefect import app, NormalType, DateFieldType, NormalService, Timer", names)
-    assert {"app", "NormalType", "DateFieldType", "NormalService", "Timer"} <= set(names)
+    exec(
+        "from jittask_prefect import app, NormalType, DateFieldType, NormalService, Timer",
+        names,
+    )
+    assert {"app", "NormalType", "DateFieldType", "NormalService", "Timer"} <= set(
+        names
+    )
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -22,9 +22,9 @@ from jittask_prefect import (
     PrefectApiError,
     UnknownElement,
     UnknownTask,
-    clock,
 )
-from jittask_prefect.rows.ledger import entries
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 DATA = Path(__file__).parents[1] / "data"
@@ -44,7 +44,10 @@ class Contract(SQLModel, table=True):
     reminders: int = 0
 """
 ELEMENTS: dict[str, Any] = {
-    "models/Contract": {"e.json": {"type": "models.NormalType", "title": "Contract"}, "model.py": MODEL},
+    "models/Contract": {
+        "e.json": {"type": "models.NormalType", "title": "Contract"},
+        "model.py": MODEL,
+    },
     "services/NoticeSvc": {
         "e.json": {"type": "services.NormalType", "title": "Notices"},
         "service.py": (
@@ -59,7 +62,10 @@ ELEMENTS: dict[str, Any] = {
         "e.json": {
             "type": "tasks.NormalType",
             "title": "Tägliche Arbeit",
-            "timerCfg": {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}},
+            "timerCfg": {
+                "startTime": "2026-01-01 09:00:00",
+                "repeat": {"repeatType": "day"},
+            },
         },
         "inner.py": "def customFunc():\n    return 'plain'\n\ndef extra(since):\n    return since\n",
     },
@@ -68,7 +74,10 @@ ELEMENTS: dict[str, Any] = {
             "type": "tasks.NormalType",
             "title": "Switched off",
             "enable": 0,
-            "timerCfg": {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "month"}},
+            "timerCfg": {
+                "startTime": "2026-01-01 09:00:00",
+                "repeat": {"repeatType": "month"},
+            },
         },
         "inner.py": "def customFunc():\n    return 'off'\n",
     },
@@ -123,7 +132,9 @@ def ledger(app: App) -> list[Any]:
 
 def test_the_list_of_templates(svc: Any) -> None:
     found = svc.getTaskTmplList("")
-    assert [list(template) for template in found] == [["title", "taskType", "repeatType", "fullName", "enable"]] * 3
+    assert [list(template) for template in found] == [
+        ["title", "taskType", "repeatType", "fullName", "enable"]
+    ] * 3
     assert [tuple(template.values()) for template in found] == [
         ("Tägliche Arbeit", "tasks.NormalType", "day", "tasks.Daily", 1),
         ("Switched off", "tasks.NormalType", "month", "tasks.Off", 0),
@@ -142,7 +153,9 @@ def test_the_list_of_templates(svc: Any) -> None:
         ("%", []),
     ],
 )
-def test_the_list_is_searched_in_title_and_full_name(svc: Any, query: str, found: list[str]) -> None:
+def test_the_list_is_searched_in_title_and_full_name(
+    svc: Any, query: str, found: list[str]
+) -> None:
     assert [t["fullName"] for t in svc.getTaskTmplList(query)] == found
 
 
@@ -157,14 +170,22 @@ KEYS = ["taskId", "fullName", "status", "startTime", "url"]
 
 
 def test_a_timer_task(svc: Any, app: App, prefect: FakePrefect) -> None:
-    made = svc.createTimerTask("tasks.Daily", "2026-03-02 10:30:00", "extra", "tasks.NormalType", {"since": [1, None]})
+    made = svc.createTimerTask(
+        "tasks.Daily",
+        "2026-03-02 10:30:00",
+        "extra",
+        "tasks.NormalType",
+        {"since": [1, None]},
+    )
     assert list(made) == KEYS
     assert made["fullName"] == "tasks.Daily"
     assert made["status"] == "pending"
     assert made["startTime"] == "2026-03-02T10:30:00+08:00"
     assert made["taskId"] in made["url"]
     run = prefect.all_runs[made["taskId"]]
-    assert datetime.fromisoformat(run["expected_start_time"]) == datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
+    assert datetime.fromisoformat(run["expected_start_time"]) == datetime(
+        2026, 3, 2, 2, 30, tzinfo=UTC
+    )
     assert "since" not in json.dumps(run["parameters"])  # arguments travel by key
     assert prefect.run_due(app, NOW) == []
     (outcome,) = prefect.run_due(app, NOW + timedelta(minutes=90))
@@ -185,25 +206,37 @@ def test_a_timer_task(svc: Any, app: App, prefect: FakePrefect) -> None:
     ],
 )
 def test_the_time_of_a_timer_task(svc: Any, start: Any) -> None:
-    made = svc.createTimerTask("tasks.Daily", start, "customFunc", "tasks.NormalType", {})
+    made = svc.createTimerTask(
+        "tasks.Daily", start, "customFunc", "tasks.NormalType", {}
+    )
     assert made["startTime"] == "2026-03-02T18:00:00+08:00"
 
 
 def test_the_past_runs_at_once(svc: Any, app: App, prefect: FakePrefect) -> None:
-    svc.createTimerTask("tasks.Daily", "2020-01-01 00:00:00", "customFunc", "tasks.NormalType", {})
+    svc.createTimerTask(
+        "tasks.Daily", "2020-01-01 00:00:00", "customFunc", "tasks.NormalType", {}
+    )
     (outcome,) = prefect.run_due(app, NOW)
     assert (outcome.status, outcome.result) == ("completed", "plain")
 
 
 def test_a_service_function(svc: Any, app: App, prefect: FakePrefect) -> None:
-    svc.createTimerTask("tasks.Daily", NOW, "services.NoticeSvc.send", "tasks.NormalType", {"to": "Ada"})
+    svc.createTimerTask(
+        "tasks.Daily", NOW, "services.NoticeSvc.send", "tasks.NormalType", {"to": "Ada"}
+    )
     (outcome,) = prefect.run_due(app, NOW)
     assert outcome.result == ["Ada", 1]
 
 
-def test_of_a_row_type_too_with_no_row(svc: Any, app: App, prefect: FakePrefect) -> None:
+def test_of_a_row_type_too_with_no_row(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
     svc.createTimerTask(
-        "tasks.Remind", NOW, "services.NoticeSvc.send", "tasks.DateFieldType", {"to": "Ada", "times": 2}
+        "tasks.Remind",
+        NOW,
+        "services.NoticeSvc.send",
+        "tasks.DateFieldType",
+        {"to": "Ada", "times": 2},
     )
     (outcome,) = prefect.run_due(app, NOW)
     assert (outcome.status, outcome.result) == ("completed", ["Ada", 2])
@@ -216,7 +249,12 @@ def test_enable_does_not_apply(svc: Any, app: App, prefect: FakePrefect) -> None
 
 
 def test_arg_dict_may_be_left_out(svc: Any) -> None:
-    assert svc.createTimerTask("tasks.Daily", NOW, "customFunc", "tasks.NormalType")["status"] == "pending"
+    assert (
+        svc.createTimerTask("tasks.Daily", NOW, "customFunc", "tasks.NormalType")[
+            "status"
+        ]
+        == "pending"
+    )
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[JittaskError]]] = {
@@ -250,7 +288,11 @@ WRONG: dict[str, tuple[dict[str, Any], type[JittaskError]]] = {
 
 @pytest.mark.parametrize("changed, error", WRONG.values(), ids=WRONG)
 def test_what_is_wrong_raises_before_anything_is_written(
-    svc: Any, app: App, prefect: FakePrefect, changed: dict[str, Any], error: type[JittaskError]
+    svc: Any,
+    app: App,
+    prefect: FakePrefect,
+    changed: dict[str, Any],
+    error: type[JittaskError],
 ) -> None:
     right: dict[str, Any] = {
         "fullName": "tasks.Daily",
@@ -266,7 +308,9 @@ def test_what_is_wrong_raises_before_anything_is_written(
     assert prefect.calls == []  # not even asked
 
 
-def test_an_api_that_is_down_keeps_nothing(svc: Any, app: App, prefect: FakePrefect) -> None:
+def test_an_api_that_is_down_keeps_nothing(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
     prefect.down = True
     with pytest.raises(PrefectApiError, match="memory://prefect/api"):
         svc.createTimerTask("tasks.Daily", NOW, "customFunc", "tasks.NormalType", {})
@@ -288,20 +332,41 @@ def test_an_api_that_goes_down_in_between_keeps_nothing(
 # --- forcedEnd -------------------------------------------------------------------------------------------------------
 
 
-def test_a_pending_timer_task_is_ended_and_never_runs(svc: Any, app: App, prefect: FakePrefect) -> None:
-    task = svc.createTimerTask("tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {})["taskId"]
-    assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "pending", "status": "ended", "changed": True}
+def test_a_pending_timer_task_is_ended_and_never_runs(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
+    task = svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {}
+    )["taskId"]
+    assert svc.forcedEnd(task) == {
+        "taskId": task,
+        "previousStatus": "pending",
+        "status": "ended",
+        "changed": True,
+    }
     assert prefect.all_runs[task]["state_type"] == "CANCELLED"
     assert prefect.run_due(app, NOW + timedelta(days=1)) == []
-    assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "ended", "status": "ended", "changed": False}
+    assert svc.forcedEnd(task) == {
+        "taskId": task,
+        "previousStatus": "ended",
+        "status": "ended",
+        "changed": False,
+    }
 
 
 def test_a_task_is_ended_while_prefect_is_away_which_the_next_sync_tells_it(
     svc: Any, app: App, prefect: FakePrefect
 ) -> None:
-    task = svc.createTimerTask("tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {})["taskId"]
+    task = svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {}
+    )["taskId"]
     prefect.down = True
-    assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "pending", "status": "ended", "changed": True}
+    assert svc.forcedEnd(task) == {
+        "taskId": task,
+        "previousStatus": "pending",
+        "status": "ended",
+        "changed": True,
+    }
     prefect.down = False
     assert prefect.all_runs[task]["state_type"] == "SCHEDULED"
     prefect.sync(app, NOW)
@@ -311,16 +376,30 @@ def test_a_task_is_ended_while_prefect_is_away_which_the_next_sync_tells_it(
 def test_a_task_that_got_another_run_is_ended_by_its_first_id_while_prefect_is_away(
     svc: Any, app: App, prefect: FakePrefect
 ) -> None:
-    task = svc.createTimerTask("tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {})["taskId"]
+    task = svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {}
+    )["taskId"]
     for _ in range(2):  # the run's worker died, twice
-        (waiting,) = [run["id"] for run in prefect.all_runs.values() if run["state_type"] == "SCHEDULED"]
+        (waiting,) = [
+            run["id"]
+            for run in prefect.all_runs.values()
+            if run["state_type"] == "SCHEDULED"
+        ]
         prefect.set_state(waiting, "CRASHED")
         prefect.sync(app, NOW)
     prefect.down = True
-    assert svc.forcedEnd(task) == {"taskId": task, "previousStatus": "pending", "status": "ended", "changed": True}
+    assert svc.forcedEnd(task) == {
+        "taskId": task,
+        "previousStatus": "pending",
+        "status": "ended",
+        "changed": True,
+    }
     prefect.down = False
     prefect.sync(app, NOW)
-    assert {run["state_type"] for run in prefect.all_runs.values()} == {"CRASHED", "CANCELLED"}
+    assert {run["state_type"] for run in prefect.all_runs.values()} == {
+        "CRASHED",
+        "CANCELLED",
+    }
 
 
 def test_a_run_of_the_schedule_is_ended_though_prefect_answers_no_more(
@@ -351,18 +430,31 @@ def test_a_run_of_the_schedule_is_ended_though_prefect_answers_no_more(
 
 
 def test_an_overdue_task(svc: Any) -> None:
-    task = svc.createTimerTask("tasks.Daily", "2026-03-02 08:00:00", "customFunc", "tasks.NormalType", {})["taskId"]
+    task = svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 08:00:00", "customFunc", "tasks.NormalType", {}
+    )["taskId"]
     assert svc.forcedEnd(task)["previousStatus"] == "overdue"
 
 
-def test_a_completed_task_is_left_as_it_is(svc: Any, app: App, prefect: FakePrefect) -> None:
-    task = svc.createTimerTask("tasks.Daily", NOW, "customFunc", "tasks.NormalType", {})["taskId"]
+def test_a_completed_task_is_left_as_it_is(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
+    task = svc.createTimerTask(
+        "tasks.Daily", NOW, "customFunc", "tasks.NormalType", {}
+    )["taskId"]
     prefect.run_due(app, NOW)
-    done = {"taskId": task, "previousStatus": "completed", "status": "completed", "changed": False}
+    done = {
+        "taskId": task,
+        "previousStatus": "completed",
+        "status": "completed",
+        "changed": False,
+    }
     assert svc.forcedEnd(task) == done
 
 
-@pytest.mark.parametrize("task", ["task_uuid_12345", "", "00000000-0000-4000-8000-000000000000", None, 5])
+@pytest.mark.parametrize(
+    "task", ["task_uuid_12345", "", "00000000-0000-4000-8000-000000000000", None, 5]
+)
 def test_there_is_no_such_task(svc: Any, task: Any) -> None:
     with pytest.raises((UnknownTask, ArgumentError)) as error:
         svc.forcedEnd(task)
@@ -371,26 +463,44 @@ def test_there_is_no_such_task(svc: Any, task: Any) -> None:
         assert "there is no such task" in str(error.value)
 
 
-def test_a_row_s_task_by_its_own_id_and_by_its_flow_run(svc: Any, app: App, prefect: FakePrefect) -> None:
+def test_a_row_s_task_by_its_own_id_and_by_its_flow_run(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
     Contract = app.getElement("models.Contract")
     with app.session() as s:
-        s.add_all([Contract(id=1, endDate=date(2026, 3, 2)), Contract(id=2, endDate=date(2026, 3, 2))])
+        s.add_all(
+            [
+                Contract(id=1, endDate=date(2026, 3, 2)),
+                Contract(id=2, endDate=date(2026, 3, 2)),
+            ]
+        )
         s.commit()
     prefect.sync(app, NOW)
     mine, other = sorted(svc.getTaskRecords("tasks.Remind"), key=lambda r: r["row"])
     assert svc.forcedEnd(mine["taskId"])["changed"] is True
-    run = next(r["id"] for r in prefect.all_runs.values() if r["state_type"] == "SCHEDULED")
+    run = next(
+        r["id"] for r in prefect.all_runs.values() if r["state_type"] == "SCHEDULED"
+    )
     assert svc.forcedEnd(run)["changed"] is True
-    assert [r["status"] for r in svc.getTaskRecords("tasks.Remind")] == ["ended", "ended"]
+    assert [r["status"] for r in svc.getTaskRecords("tasks.Remind")] == [
+        "ended",
+        "ended",
+    ]
     assert svc.forcedEnd(other["taskId"])["changed"] is False
     prefect.sync(app, NOW + timedelta(minutes=1))
-    assert prefect.run_due(app, NOW + timedelta(days=1)) == []  # ended for good, until the row's date changes
+    assert (
+        prefect.run_due(app, NOW + timedelta(days=1)) == []
+    )  # ended for good, until the row's date changes
     with app.session() as s:
         row = s.get(Contract, 1)
         row.endDate = date(2026, 3, 3)
         s.commit()
-    prefect.sync(app, NOW + timedelta(hours=2))  # from 24 hours before on, it has a flow run
-    assert [o.status for o in prefect.run_due(app, datetime(2026, 3, 3, 2, tzinfo=UTC))] == ["completed"]
+    prefect.sync(
+        app, NOW + timedelta(hours=2)
+    )  # from 24 hours before on, it has a flow run
+    assert [
+        o.status for o in prefect.run_due(app, datetime(2026, 3, 3, 2, tzinfo=UTC))
+    ] == ["completed"]
 
 
 # --- saveDateFieldTask, deleteDateFieldTask --------------------------------------------------------------------------
@@ -402,7 +512,9 @@ def stored(app: App, **values: Any) -> Any:
     """A row that came into the database unseen by the hooks."""
     Contract = app.getElement("models.Contract")
     with app.engine().begin() as connection:
-        connection.execute(Contract.__table__.insert().values(model="framework", reminders=0, **values))
+        connection.execute(
+            Contract.__table__.insert().values(model="framework", reminders=0, **values)
+        )
     return Contract(**values)
 
 
@@ -413,7 +525,10 @@ def test_a_row_that_is_saved(svc: Any, app: App) -> None:
     assert [done[k] for k in SAVED[:4]] == [1, 0, 0, 0]
     (task,) = done["tasks"]
     assert sorted(task) == ["action", "dueTime", "fullName", "taskId"]
-    assert (task["fullName"], task["dueTime"]) == ("tasks.Remind", "2026-03-02T10:00:00+08:00")
+    assert (task["fullName"], task["dueTime"]) == (
+        "tasks.Remind",
+        "2026-03-02T10:00:00+08:00",
+    )
     again = svc.saveDateFieldTask({"postData": row, "prevData": row})
     assert [again[k] for k in SAVED[:4]] == [0, 0, 0, 1]
     assert again["tasks"][0]["taskId"] == task["taskId"]
@@ -423,8 +538,14 @@ def test_a_row_that_is_saved(svc: Any, app: App) -> None:
     "row_obj",
     [
         {"postData": {"model": "models.Contract", "id": 1, "endDate": "2026-03-02"}},
-        {"postData": {"id": 1, "endDate": date(2026, 3, 2)}, "model": "models.Contract"},
-        {"postData": {"id": 1}, "prevData": {"model": "models.Contract", "id": 1, "endDate": None}},
+        {
+            "postData": {"id": 1, "endDate": date(2026, 3, 2)},
+            "model": "models.Contract",
+        },
+        {
+            "postData": {"id": 1},
+            "prevData": {"model": "models.Contract", "id": 1, "endDate": None},
+        },
         {"postData": {"id": 1, "model": "framework"}, "model": "models.Contract"},
         {"postData": {"id": 1}, "prevData": None, "model": "models.Contract"},
     ],
@@ -438,7 +559,12 @@ def test_a_dict_beside_an_instance(svc: Any, app: App) -> None:
     row = stored(app, id=1, endDate=date(2026, 3, 2))
     before = {"id": 1, "model": "other", "endDate": "2026-03-01"}
     assert svc.saveDateFieldTask({"postData": row, "prevData": before})["created"] == 1
-    assert svc.saveDateFieldTask({"postData": {"id": 1, "endDate": "2026-03-03"}, "prevData": row})["rescheduled"] == 1
+    assert (
+        svc.saveDateFieldTask(
+            {"postData": {"id": 1, "endDate": "2026-03-03"}, "prevData": row}
+        )["rescheduled"]
+        == 1
+    )
 
 
 def test_a_date_that_moves_and_one_that_goes(svc: Any, app: App) -> None:
@@ -481,7 +607,12 @@ def test_it_joins_the_session_of_the_instance(svc: Any, app: App) -> None:
     with Session(app.engine()) as s:
         row = s.get(Contract, 1)
         row.endDate = date(2026, 3, 2)
-        assert svc.saveDateFieldTask({"postData": row, "prevData": {"id": 1, "endDate": None}})["tasks"] != []
+        assert (
+            svc.saveDateFieldTask(
+                {"postData": row, "prevData": {"id": 1, "endDate": None}}
+            )["tasks"]
+            != []
+        )
         s.rollback()
     assert ledger(app) == []  # rolled back with the row
 
@@ -492,7 +623,9 @@ def test_beside_the_hook_it_answers_unchanged(svc: Any, app: App) -> None:
         row = Contract(id=1, endDate=date(2026, 3, 2))
         s.add(row)
         s.flush()
-        assert len(s.connection().execute(select(entries)).all()) == 1  # the hook was there first
+        assert (
+            len(s.connection().execute(select(entries)).all()) == 1
+        )  # the hook was there first
         done = svc.saveDateFieldTask({"postData": row})
         assert [done[k] for k in SAVED[:4]] == [0, 0, 0, 1]
         s.commit()
@@ -503,7 +636,9 @@ def test_beside_the_hook_it_answers_unchanged(svc: Any, app: App) -> None:
 def test_a_row_that_is_deleted(svc: Any, app: App, as_dict: bool) -> None:
     row = stored(app, id=1, endDate=date(2026, 3, 2))
     task = svc.saveDateFieldTask({"postData": row})["tasks"][0]["taskId"]
-    done = svc.deleteDateFieldTask({"prevData": {"model": "models.Contract", "id": 1} if as_dict else row})
+    done = svc.deleteDateFieldTask(
+        {"prevData": {"model": "models.Contract", "id": 1} if as_dict else row}
+    )
     assert list(done) == ["ended", "tasks"]
     assert done["ended"] == 1
     assert [t["taskId"] for t in done["tasks"]] == [task]
@@ -523,10 +658,16 @@ RECORD = [
 @pytest.fixture
 def history(svc: Any, app: App, prefect: FakePrefect) -> list[str]:
     """Four tasks: completed at 07:00, overdue since 08:30, pending for 10:00 (a row's) and for 12:00."""
-    svc.createTimerTask("tasks.Daily", "2026-03-02 07:00:00", "customFunc", "tasks.NormalType", {})
+    svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 07:00:00", "customFunc", "tasks.NormalType", {}
+    )
     prefect.run_due(app, NOW)
-    svc.createTimerTask("tasks.Daily", "2026-03-02 08:30:00", "customFunc", "tasks.NormalType", {})
-    svc.createTimerTask("tasks.Off", "2026-03-02 12:00:00", "customFunc", "tasks.NormalType", {})
+    svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 08:30:00", "customFunc", "tasks.NormalType", {}
+    )
+    svc.createTimerTask(
+        "tasks.Off", "2026-03-02 12:00:00", "customFunc", "tasks.NormalType", {}
+    )
     with app.session() as s:
         s.add(app.getElement("models.Contract")(id=42, endDate=date(2026, 3, 2)))
         s.commit()
@@ -537,7 +678,10 @@ def history(svc: Any, app: App, prefect: FakePrefect) -> list[str]:
 def test_records(svc: Any, history: list[str]) -> None:
     found = svc.getTaskRecords()
     assert all(list(r) == RECORD for r in found)
-    assert [(r["fullName"], r["status"], r["dueTime"][11:], r["row"], r["result"]) for r in found] == [
+    assert [
+        (r["fullName"], r["status"], r["dueTime"][11:], r["row"], r["result"])
+        for r in found
+    ] == [
         ("tasks.Off", "pending", "12:00:00+08:00", None, None),
         ("tasks.Remind", "pending", "10:00:00+08:00", "42", None),
         ("tasks.Daily", "overdue", "08:30:00+08:00", None, None),
@@ -545,7 +689,10 @@ def test_records(svc: Any, history: list[str]) -> None:
     ]
     done = found[3]
     assert done["title"] == "Tägliche Arbeit"
-    assert (done["startTime"], done["endTime"]) == ("2026-03-02T09:00:00+08:00", "2026-03-02T09:00:00+08:00")
+    assert (done["startTime"], done["endTime"]) == (
+        "2026-03-02T09:00:00+08:00",
+        "2026-03-02T09:00:00+08:00",
+    )
     assert (done["duration"], done["lateness"]) == (0, 7200)
     assert found[0]["startTime"] is None
     assert found[0]["duration"] is None
@@ -560,7 +707,10 @@ def test_records(svc: Any, history: list[str]) -> None:
         ({"status": "overdue"}, [2]),
         ({"status": "completed"}, [3]),
         ({"status": "error"}, []),
-        ({"startTime": "2026-03-02 08:30:00", "endTime": "2026-03-02 12:00:00"}, [1, 2]),
+        (
+            {"startTime": "2026-03-02 08:30:00", "endTime": "2026-03-02 12:00:00"},
+            [1, 2],
+        ),
         ({"endTime": datetime(2026, 3, 2, 0, 30, tzinfo=UTC)}, [3]),
         ({"startTime": "2026-03-03"}, []),
         ({"limit": 2}, [0, 1]),
@@ -569,16 +719,25 @@ def test_records(svc: Any, history: list[str]) -> None:
         ({"limit": 0}, []),
         ({"fullName": "tasks.Daily", "status": "overdue", "limit": 5}, [2]),
         ({"fullName": "", "status": ""}, [0, 1, 2, 3]),
-        ({"fullName": None, "status": None, "startTime": None, "endTime": None}, [0, 1, 2, 3]),
+        (
+            {"fullName": None, "status": None, "startTime": None, "endTime": None},
+            [0, 1, 2, 3],
+        ),
     ],
 )
-def test_records_are_filtered(svc: Any, history: list[str], arguments: dict[str, Any], found: list[int]) -> None:
-    assert [history.index(r["taskId"]) for r in svc.getTaskRecords(**arguments)] == found
+def test_records_are_filtered(
+    svc: Any, history: list[str], arguments: dict[str, Any], found: list[int]
+) -> None:
+    assert [
+        history.index(r["taskId"]) for r in svc.getTaskRecords(**arguments)
+    ] == found
 
 
 def test_records_by_position(svc: Any, history: list[str]) -> None:
     """The contract's order of arguments: fullName, status, startTime, endTime, limit, offset."""
-    found = svc.getTaskRecords("tasks.Daily", "completed", "2026-03-02 00:00:00", "2026-03-03 00:00:00", 1, 0)
+    found = svc.getTaskRecords(
+        "tasks.Daily", "completed", "2026-03-02 00:00:00", "2026-03-03 00:00:00", 1, 0
+    )
     assert [history.index(r["taskId"]) for r in found] == [3]
 
 
@@ -599,7 +758,9 @@ def test_records_that_cannot_be_asked_for(svc: Any, arguments: dict[str, Any]) -
 
 
 def test_an_error_and_its_message(svc: Any, app: App, prefect: FakePrefect) -> None:
-    svc.createTimerTask("tasks.Daily", NOW, "services.NoticeSvc.send", "tasks.NormalType", {"to": ""})
+    svc.createTimerTask(
+        "tasks.Daily", NOW, "services.NoticeSvc.send", "tasks.NormalType", {"to": ""}
+    )
     prefect.run_due(app, NOW)
     (record,) = svc.getTaskRecords()
     assert record["status"] == "error"
@@ -619,7 +780,7 @@ EXAMPLES = sorted((DATA / "seed" / "examples").glob("*.py"))
 def seed(tmp_path: Path, prefect: FakePrefect) -> App:
     shutil.copytree(DATA / "seed_app", tmp_path / "seed")
     made = App(tmp_path / "seed")
-    from jittask_prefect.rows.tables import upgrade
+    from jittask_prefect.ledger.tables import upgrade
 
     upgrade(made, models=True)
     assert made.check() == []
@@ -634,7 +795,11 @@ def test_there_are_nine_examples() -> None:
 @pytest.mark.parametrize("imported", [False, True], ids=["given", "imported"])
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda f: f.stem)
 def test_an_example_of_the_seed_runs_word_for_word(
-    seed: App, prefect: FakePrefect, file: Path, imported: bool, monkeypatch: pytest.MonkeyPatch
+    seed: App,
+    prefect: FakePrefect,
+    file: Path,
+    imported: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names: dict[str, Any] = {"app": seed}
     if imported:
@@ -648,9 +813,16 @@ def test_an_example_of_the_seed_runs_word_for_word(
         return
     exec(code, names)
     for name in ("result", "results"):
-        for made in [names[name]] if name == "result" and name in names else names.get(name, []):
+        for made in (
+            [names[name]] if name == "result" and name in names else names.get(name, [])
+        ):
             assert list(made) == KEYS
-    runs = {"basic_usage": 1, "batch_task_management": 2, "create_scheduled_task": 1, "task_lifecycle_management": 1}
+    runs = {
+        "basic_usage": 1,
+        "batch_task_management": 2,
+        "create_scheduled_task": 1,
+        "task_lifecycle_management": 1,
+    }
     assert len(prefect.all_runs) == runs.get(file.stem, 0)
     outcomes = prefect.run_due(seed, datetime(2100, 1, 1, tzinfo=UTC))
     assert [o.status for o in outcomes] == ["completed"] * runs.get(file.stem, 0)
@@ -660,10 +832,15 @@ def test_an_example_of_the_seed_runs_word_for_word(
         row = Customer(id=1, name="Ada", trialEnds=soon)
         assert names["onModelUpdate"]({"postData": row})["created"] == 1
     if "onModelDelete" in names:
-        assert names["onModelDelete"]({"prevData": Customer(id=1, name="Ada")}) == {"ended": 0, "tasks": []}
+        assert names["onModelDelete"]({"prevData": Customer(id=1, name="Ada")}) == {
+            "ended": 0,
+            "tasks": [],
+        }
     if "afterSave" in names:
         monkeypatch.setattr(Customer, "afterSave", names["afterSave"], raising=False)
-        monkeypatch.setattr(Customer, "afterDelete", names["afterDelete"], raising=False)
+        monkeypatch.setattr(
+            Customer, "afterDelete", names["afterDelete"], raising=False
+        )
         with seed.session() as s:
             row = Customer(name="Ada", trialEnds=soon)
             s.add(row)
@@ -691,16 +868,25 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "half a pair in funcName": ("createTimerTask", {"funcName": "services.\ud800.x"}),
     "half a pair in fullName": ("createTimerTask", {"fullName": "tasks.\ud800"}),
     "the first day": ("createTimerTask", {"startTime": "0001-01-01 00:00:00"}),
-    "the last instant": ("createTimerTask", {"startTime": datetime.max.replace(tzinfo=UTC)}),
+    "the last instant": (
+        "createTimerTask",
+        {"startTime": datetime.max.replace(tzinfo=UTC)},
+    ),
     "taskId of half a pair": ("forcedEnd", {"taskId": "\ud800"}),
     "taskId of NUL": ("forcedEnd", {"taskId": "\0"}),
     "taskId of 400 digits": ("forcedEnd", {"taskId": "9" * 400}),
-    "a key of 400 digits": ("saveDateFieldTask", {"rowObj": {"postData": {"model": "models.Contract", "id": NINES}}}),
+    "a key of 400 digits": (
+        "saveDateFieldTask",
+        {"rowObj": {"postData": {"model": "models.Contract", "id": NINES}}},
+    ),
     "a date of 400 digits": (
         "deleteDateFieldTask",
         {"rowObj": {"prevData": {"model": "models.Contract", "id": NINES}}},
     ),
-    "a field of no text": ("saveDateFieldTask", {"rowObj": {"postData": {"model": "models.Contract", 5: 1}}}),
+    "a field of no text": (
+        "saveDateFieldTask",
+        {"rowObj": {"postData": {"model": "models.Contract", 5: 1}}},
+    ),
     "status of half a pair": ("getTaskRecords", {"status": "\ud800"}),
     "limit of 400 digits": ("getTaskRecords", {"limit": NINES}),
     "offset of 400 digits": ("getTaskRecords", {"offset": NINES}),
@@ -710,11 +896,18 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("method, given", CALLS.values(), ids=CALLS)
-def test_nothing_but_an_error_of_ours_leaves_the_facade(svc: Any, app: App, method: str, given: dict[str, Any]) -> None:
+def test_nothing_but_an_error_of_ours_leaves_the_facade(
+    svc: Any, app: App, method: str, given: dict[str, Any]
+) -> None:
     """Whatever is passed, the answer is a `JittaskError` that UTF-8 can hold, and the ledger is as before."""
     usual: dict[str, Any] = {}
     if method == "createTimerTask":
-        usual = {"fullName": "tasks.Daily", "startTime": NOW, "funcName": "extra", "taskType": "tasks.NormalType"}
+        usual = {
+            "fullName": "tasks.Daily",
+            "startTime": NOW,
+            "funcName": "extra",
+            "taskType": "tasks.NormalType",
+        }
         usual["argDict"] = {"since": 1}
     with pytest.raises(JittaskError) as error:
         getattr(svc, method)(**usual | given)
@@ -725,11 +918,16 @@ def test_nothing_but_an_error_of_ours_leaves_the_facade(svc: Any, app: App, meth
 def test_a_database_that_fails_is_told_in_a_sentence(svc: Any, app: App) -> None:
     with app.engine().begin() as connection:
         connection.exec_driver_sql("DROP TABLE contract")
-    with pytest.raises(JittaskError, match="saveDateFieldTask failed: OperationalError: no such table: contract"):
+    with pytest.raises(
+        JittaskError,
+        match="saveDateFieldTask failed: OperationalError: no such table: contract",
+    ):
         svc.saveDateFieldTask({"postData": {"model": "models.Contract", "id": 1}})
 
 
-def test_what_a_database_says_in_the_caller_s_own_session_stays_what_it_is(svc: Any, app: App) -> None:
+def test_what_a_database_says_in_the_caller_s_own_session_stays_what_it_is(
+    svc: Any, app: App
+) -> None:
     """The transaction is the caller's, who may try a deadlock again by its class."""
     with app.engine().begin() as connection:
         connection.exec_driver_sql("DROP TABLE contract")

@@ -20,9 +20,9 @@ from shop import Shop, servers, shop, url  # noqa: F401  fixtures
 from sqlalchemy import select
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.rows.ledger import entries
-from jittask_prefect.shape import seen
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.task_svc.service import TaskSvc
+from jittask_prefect.validation import seen
 
 TASK, KIND = "tasks.Task", "tasks.DateFieldType"
 INNER = "def customFunc(row): return 1\ndef free(**more): return 1\n"
@@ -123,14 +123,21 @@ def test_get_task_records(s: Shop) -> None:
 def test_rows_of_save_and_delete(s: Shop) -> None:
     svc = TaskSvc(s.app, s.api)
     bill = s.element("models.Bill")
-    keys, dates = ([{"model": "models.Bill", "id": 1, name: value} for value in ANYTHING] for name in ("id", "at"))
+    keys, dates = (
+        [{"model": "models.Bill", "id": 1, name: value} for value in ANYTHING]
+        for name in ("id", "at")
+    )
     wrong = ("nothing", 7, None, (), "\x00", "\ud800", "x" * 9999)
     names: list[Any] = [{"model": "models.Bill", "id": 1, name: "x"} for name in wrong]
     for value in ANYTHING:
         hostile(s, svc.saveDateFieldTask, value)
         hostile(s, svc.saveDateFieldTask, {"postData": value, "prevData": bill(id=1)})
         hostile(s, svc.saveDateFieldTask, {"postData": {"model": value, "id": 1}})
-        hostile(s, svc.saveDateFieldTask, {"postData": {"model": "models.Bill", "id": 1}, "prevData": value})
+        hostile(
+            s,
+            svc.saveDateFieldTask,
+            {"postData": {"model": "models.Bill", "id": 1}, "prevData": value},
+        )
         hostile(s, svc.deleteDateFieldTask, {"prevData": value})
         hostile(s, svc.deleteDateFieldTask, {"prevData": bill(id=value)})
     for data in [*keys, *names]:

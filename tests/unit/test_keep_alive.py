@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.engine import make_url
 
-from jittask_prefect.doctor import _keep_alive
+from jittask_prefect.cli.doctor import _keep_alive
 
-PG, MY = "postgresql+psycopg://shop@db.internal/shop", "mysql+pymysql://shop@db.internal/shop"
+PG, MY = (
+    "postgresql+psycopg://shop@db.internal/shop",
+    "mysql+pymysql://shop@db.internal/shop",
+)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +26,11 @@ PG, MY = "postgresql+psycopg://shop@db.internal/shop", "mysql+pymysql://shop@db.
         ("sqlite:///shop.db", ""),
     ],
 )
-def test_a_distant_database_without_keep_alive_is_warned_of(url: str, said: str) -> None:
+def test_a_distant_database_without_keep_alive_is_warned_of(
+    url: str, said: str
+) -> None:
     """The warning names the keys to add; a database on this machine needs none."""
     found = [f.text for f in _keep_alive("the app's database", make_url(url))]
-    assert len(found) == bool(said) and all(said in text and "db.internal" in text for text in found)
+    assert len(found) == bool(said) and all(
+        said in text and "db.internal" in text for text in found
+    )

@@ -24,28 +24,49 @@ NINE, TEN, NOON = (datetime(2037, 3, 16, hour) for hour in (9, 10, 12))  # a Mon
         ("tasks.Daily", datetime(2037, 3, 14, 11), ["14 11", "15 11", "16 11"]),
         ("tasks.Office", datetime(2037, 3, 12, 8), ["13 08"]),
         ("tasks.Office", datetime(2037, 3, 13, 8), ["16 08"]),  # the 14th is a Saturday
-        ("tasks.Office", datetime(2037, 3, 15, 13), []),  # the 16th, 13:00, is still to come
+        (
+            "tasks.Office",
+            datetime(2037, 3, 15, 13),
+            [],
+        ),  # the 16th, 13:00, is still to come
         ("tasks.Office", datetime(2037, 3, 17, 8), []),
     ],
 )
-def test_when_each_template_is_due(template: str, at: datetime, expected: list[str]) -> None:
+def test_when_each_template_is_due(
+    template: str, at: datetime, expected: list[str]
+) -> None:
     assert [f"{due:%d %H}" for due in dues(template, at, NOON)] == expected
 
 
 def test_closed_days_are_no_working_days() -> None:
     late = datetime(2037, 3, 31)
-    assert [*dues("tasks.Office", datetime(2037, 3, 17, 8), late)] == [datetime(2037, 3, 19, 8)]  # the 18th is closed
-    assert [*dues("tasks.Office", datetime(2037, 3, 19, 8), late)] == [datetime(2037, 3, 23, 8)]  # the 20th, a weekend
+    assert [*dues("tasks.Office", datetime(2037, 3, 17, 8), late)] == [
+        datetime(2037, 3, 19, 8)
+    ]  # the 18th is closed
+    assert [*dues("tasks.Office", datetime(2037, 3, 19, 8), late)] == [
+        datetime(2037, 3, 23, 8)
+    ]  # the 20th, a weekend
 
 
 def told(*, at: datetime | None = NINE, open: bool = True) -> Oracle:
     """A row since moment 10, due at nine or not, seen at ten."""
     oracle = Oracle()
-    oracle.change(1, 10, 20, NINE, "raw", kind="office" if at is None else "once", at=at, open=open)
+    oracle.change(
+        1,
+        10,
+        20,
+        NINE,
+        "raw",
+        kind="office" if at is None else "once",
+        at=at,
+        open=open,
+    )
     return oracle
 
 
-def effect(task: str = "a", began: int = 100, claimed: int = 90, template: str = "tasks.Once") -> Effect:
+def effect(
+    task: str = "a", began: int = 100, claimed: int = 90, template: str = "tasks.Once"
+) -> Effect:
     due = {"tasks.Once": NINE, "tasks.Before": datetime(2037, 3, 16, 7)}[template]
     return Effect(task, template, 1, NINE, due, began, claimed)
 
@@ -121,7 +142,9 @@ def test_a_date_that_comes_back_undone_is_due_again() -> None:
         ({"gone": True}, 230, {"Stale": 1}),
     ],
 )
-def test_stale(change: dict[str, object], claimed: int, counters: dict[str, int]) -> None:
+def test_stale(
+    change: dict[str, object], claimed: int, counters: dict[str, int]
+) -> None:
     oracle = told()
     oracle.change(1, 180, 220, TEN, "raw", **change)
     oracle.effect(effect("a", 240, claimed), TEN)
@@ -136,7 +159,9 @@ def test_early_is_stale() -> None:
 
 def test_what_was_missed_is_stale() -> None:
     oracle = Oracle()
-    oracle.change(1, 10, 20, datetime(2037, 3, 18, 10), "raw", kind="once", at=NINE)  # due 51 hours ago; a day counts
+    oracle.change(
+        1, 10, 20, datetime(2037, 3, 18, 10), "raw", kind="once", at=NINE
+    )  # due 51 hours ago; a day counts
     oracle.effect(effect(template="tasks.Before"), datetime(2037, 3, 18, 10))
     assert counted(oracle) == {"Stale": 1}
 

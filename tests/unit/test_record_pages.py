@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from jittask_prefect import App, record_pages, records
-from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect import App
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.records import executions, paging
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 9, 14, 3, tzinfo=UTC)
@@ -43,12 +44,23 @@ DAILY: Any = {
     "e.json": {
         "type": "tasks.NormalType",
         "title": "Daily",
-        "timerCfg": {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}},
+        "timerCfg": {
+            "startTime": "2026-01-01 09:00:00",
+            "repeat": {"repeatType": "day"},
+        },
     },
     "inner.py": "def customFunc():\n    pass\n",
 }
-ELEMENTS = {"models/Bill": model("Bill"), "tasks/Bill": rows("Bill"), "tasks/Daily": DAILY}
-TWO = {**ELEMENTS, "models/Visit": model("Visit", database="crm"), "tasks/Visit": rows("Visit")}
+ELEMENTS = {
+    "models/Bill": model("Bill"),
+    "tasks/Bill": rows("Bill"),
+    "tasks/Daily": DAILY,
+}
+TWO = {
+    **ELEMENTS,
+    "models/Visit": model("Visit", database="crm"),
+    "tasks/Visit": rows("Visit"),
+}
 
 
 class World:
@@ -61,45 +73,83 @@ class World:
         self._number = iter(range(1, 10_000))
 
     def entry(
-        self, at: int, status: str = "completed", *, of: str = "Bill", row: str = "1", run: str | None = None
+        self,
+        at: int,
+        status: str = "completed",
+        *,
+        of: str = "Bill",
+        row: str = "1",
+        run: str | None = None,
     ) -> None:
         due, task = NOW + at * MINUTE, run or f"task-{next(self._number):04}"
         values = {
             "task_id": task, "template": f"tasks.{of}", "row_key": "" if of == "Daily" else row, "nominal": due,
             "generation": next(self._number), "due": due, "created": due, "status": status, "flow_run_id": run,
         }  # fmt: skip
-        blank = {n: f.get_default() for n, f in Entry.model_fields.items() if not f.is_required()}
+        blank = {
+            n: f.get_default()
+            for n, f in Entry.model_fields.items()
+            if not f.is_required()
+        }
         with self.app.engine("crm" if of == "Visit" else "").begin() as connection:
             connection.execute(insert(entries).values(blank | values))
         self.all.append((due, task, status))
 
-    def run(self, at: int, state: str, *, begun: bool = False, known: bool = False) -> None:
+    def run(
+        self, at: int, state: str, *, begun: bool = False, known: bool = False
+    ) -> None:
         """A run of the schedule; `known` ones have their entry, and are in the list by it."""
         due = NOW + at * MINUTE
         daily = self.api.all_deployments["tasks.Daily"]["id"]
-        made = self.api.create_run(daily, key=f"{at} {state}", name="x", due=due, tags=[], parameters={})
-        made |= {"state_type": state, "state_name": state.title(), "start_time": due.isoformat() if begun else None}
-        status = {"COMPLETED": "completed", "FAILED": "error", "CANCELLED": "ended"}.get(state, "pending")
+        made = self.api.create_run(
+            daily, key=f"{at} {state}", name="x", due=due, tags=[], parameters={}
+        )
+        made |= {
+            "state_type": state,
+            "state_name": state.title(),
+            "start_time": due.isoformat() if begun else None,
+        }
+        status = {
+            "COMPLETED": "completed",
+            "FAILED": "error",
+            "CANCELLED": "ended",
+        }.get(state, "pending")
         if known:
             self.entry(at, status, of="Daily", run=made["id"])
         else:
-            self.all.append((due, made["id"], "overdue" if status == "pending" and due < NOW else status))
+            self.all.append(
+                (
+                    due,
+                    made["id"],
+                    "overdue" if status == "pending" and due < NOW else status,
+                )
+            )
 
     def page(self, limit: int, offset: int, **asked: Any) -> list[str]:
-        found = records.records(self.app, self.api, NOW, limit=limit, offset=offset, **asked)
+        found = executions.records(
+            self.app, self.api, NOW, limit=limit, offset=offset, **asked
+        )
         return [str(r["taskId"]) for r in found]
 
     def expected(self, status: str | None = None) -> list[str]:
-        return [task for _, task, is_ in sorted(self.all, reverse=True) if status in (None, is_)]
+        return [
+            task
+            for _, task, is_ in sorted(self.all, reverse=True)
+            if status in (None, is_)
+        ]
 
 
 @pytest.fixture(params=[ELEMENTS, TWO], ids=["one database", "two databases"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    databases = {"databases": {"crm": "sqlite:///crm.db"}} if request.param is TWO else {}
+    databases = (
+        {"databases": {"crm": "sqlite:///crm.db"}} if request.param is TWO else {}
+    )
     made = World(build_app(tmp_path / "app", request.param, **databases))
     for at in range(-30, 0):
         made.entry(
-            at, ("completed", "error", "ended")[at % 3], of="Visit" if request.param is TWO and at % 2 else "Bill"
+            at,
+            ("completed", "error", "ended")[at % 3],
+            of="Visit" if request.param is TWO and at % 2 else "Bill",
         )
     for at in (-5, -5, -11, -29):  # several at one instant
         made.entry(at)
@@ -114,8 +164,12 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("limit", [1, 4, 7, 200])
-@pytest.mark.parametrize("status", [None, "completed", "error", "ended", "overdue", "pending"])
-def test_pages_in_a_row_are_the_whole_list(world: World, limit: int, status: str | None) -> None:
+@pytest.mark.parametrize(
+    "status", [None, "completed", "error", "ended", "overdue", "pending"]
+)
+def test_pages_in_a_row_are_the_whole_list(
+    world: World, limit: int, status: str | None
+) -> None:
     found: list[str] = []
     while page := world.page(limit, len(found), status=status):
         found += page
@@ -125,7 +179,7 @@ def test_pages_in_a_row_are_the_whole_list(world: World, limit: int, status: str
 def test_of_many_runs_only_those_are_fetched_that_the_ledger_may_not_know(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record_pages, "PAGE", 10)
+    monkeypatch.setattr(paging, "PAGE", 10)
     for at in range(-400, -300):
         world.run(at, "COMPLETED", begun=True, known=True)
     world.run(-349, "FAILED", begun=True)
@@ -156,5 +210,9 @@ def test_records_of_a_row(world: World) -> None:
 
 def test_a_span_of_time_ends_before_its_end(world: World) -> None:
     found = world.page(200, 0, start=NOW - 9 * MINUTE, end=NOW - 5 * MINUTE)
-    want = [t for due, t, _ in sorted(world.all, reverse=True) if NOW - 9 * MINUTE <= due < NOW - 5 * MINUTE]
+    want = [
+        t
+        for due, t, _ in sorted(world.all, reverse=True)
+        if NOW - 9 * MINUTE <= due < NOW - 5 * MINUTE
+    ]
     assert found == want

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, update
 
-from jittask_prefect import App, ArgumentError, UnknownElement, clock, report
-from jittask_prefect.elements.q import parse
-from jittask_prefect.row_view import Part, RowView, text_of, unmet, view
-from jittask_prefect.rows.ledger import entries
+from jittask_prefect import App, ArgumentError, UnknownElement
+from jittask_prefect.filters.expression import parse
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.records import plain_text
+from jittask_prefect.records.row_story import Part, RowView, text_of, unmet, view
+from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, at, build_app, deploy
 
 NOW = datetime(2026, 9, 28, 1, 0, tzinfo=UTC)  # a Monday, 09:00 in Shanghai
@@ -41,7 +43,9 @@ class Line(SQLModel, table=True):
     no: int = Field(primary_key=True)
     shipBy: date
 """
-INNER = {"inner.py": "def customFunc(rowData):\n    return {'of': str(rowData.endDate)}\n"}
+INNER = {
+    "inner.py": "def customFunc(rowData):\n    return {'of': str(rowData.endDate)}\n"
+}
 REMIND: dict[str, Any] = {
     "type": "tasks.DateFieldType",
     "title": "Remind",
@@ -49,15 +53,30 @@ REMIND: dict[str, Any] = {
     "filter": "Q(status='active')",
     "timerCfg": {
         "startField": "endDate",
-        "startOffset": {"offsetType": -1, "offset": 7, "offsetUnit": "day", "time": "09:00"},
+        "startOffset": {
+            "offsetType": -1,
+            "offset": 7,
+            "offsetUnit": "day",
+            "time": "09:00",
+        },
         "repeat": {"repeatType": "normal"},
         "skipHoliday": 1,
     },
 }
-HOURLY = {"startField": "endDate", "startOffset": {"offsetType": 0, "time": "10:00"}, "skipHoliday": 1}
+HOURLY = {
+    "startField": "endDate",
+    "startOffset": {"offsetType": 0, "time": "10:00"},
+    "skipHoliday": 1,
+}
 ELEMENTS: dict[str, Any] = {
-    "models/Contract": {"e.json": {"type": "models.NormalType", "title": "Contract"}, "model.py": MODELS},
-    "models/Line": {"e.json": {"type": "models.NormalType", "title": "Line"}, "model.py": LINES},
+    "models/Contract": {
+        "e.json": {"type": "models.NormalType", "title": "Contract"},
+        "model.py": MODELS,
+    },
+    "models/Line": {
+        "e.json": {"type": "models.NormalType", "title": "Line"},
+        "model.py": LINES,
+    },
     "tasks/Remind": {"e.json": REMIND, **INNER},
     "tasks/Off": {"e.json": {**REMIND, "title": "Off", "enable": 0}, **INNER},
     "tasks/Often": {
@@ -90,7 +109,9 @@ def prefect() -> FakePrefect:
 @pytest.fixture
 def app(tmp_path: Path, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    made = build_app(tmp_path / "shop", ELEMENTS, timezone="Asia/Shanghai", calendar="CN")
+    made = build_app(
+        tmp_path / "shop", ELEMENTS, timezone="Asia/Shanghai", calendar="CN"
+    )
     deploy(made, prefect, NOW)
     return made
 
@@ -101,7 +122,9 @@ def save(app: App, model: str = "models.Contract", **values: Any) -> None:
         s.commit()
 
 
-def seen(app: App, key: str, now: datetime = NOW, count: int = 5, past: int = 100) -> RowView:
+def seen(
+    app: App, key: str, now: datetime = NOW, count: int = 5, past: int = 100
+) -> RowView:
     return view(app, "models.Contract", key, now, count, past)
 
 
@@ -110,7 +133,10 @@ def part(found: RowView, name: str = "tasks.Remind") -> Part:
 
 
 def told(of: Part) -> list[tuple[str, str, tuple[str, ...]]]:
-    return [(line.status, f"{line.due:%m-%d %H:%M}" if line.due else "–", line.why) for line in of.lines]
+    return [
+        (line.status, f"{line.due:%m-%d %H:%M}" if line.due else "–", line.why)
+        for line in of.lines
+    ]
 
 
 def raw(app: App, statement: Any) -> None:
@@ -121,7 +147,11 @@ def raw(app: App, statement: Any) -> None:
 def test_what_is_to_come_and_why_it_is_when_it_is(app: App) -> None:
     save(app, id=42, endDate=date(2026, 10, 8))
     found = seen(app, "42")
-    assert [p.template for p in found.parts] == ["tasks.Off", "tasks.Often", "tasks.Remind"]
+    assert [p.template for p in found.parts] == [
+        "tasks.Off",
+        "tasks.Often",
+        "tasks.Remind",
+    ]
     remind = part(found)
     assert remind.state == ""
     assert remind.origin == "7 days before `endDate` (2026-10-08), at 09:00"
@@ -135,7 +165,10 @@ def test_what_is_to_come_and_why_it_is_when_it_is(app: App) -> None:
     assert line.why == ("its flow run is made 24 hours before",)
     assert line.entry is not None and line.task_id == line.entry.task_id
     assert part(found, "tasks.Off").state == "the template is disabled (`enable` is 0)"
-    assert part(found, "tasks.Often").state == "the filter is not met: Q('level', '>=', 3), but `level` is empty"
+    assert (
+        part(found, "tasks.Often").state
+        == "the filter is not met: Q('level', '>=', 3), but `level` is empty"
+    )
 
 
 def test_the_life_of_a_row(app: App, prefect: FakePrefect) -> None:
@@ -154,9 +187,14 @@ def test_the_life_of_a_row(app: App, prefect: FakePrefect) -> None:
         ("completed", "09-30"),
         ("pending", "10-23"),
     ]
-    assert first.why[0] == "from another date of the row: then 2026-09-29 09:00 was the start"
+    assert (
+        first.why[0]
+        == "from another date of the row: then 2026-09-29 09:00 was the start"
+    )
     assert first.why[1] == "superseded: now due 2026-09-30 09:00"
-    assert second.why == ("from another date of the row: then 2026-09-30 09:00 was the start",)
+    assert second.why == (
+        "from another date of the row: then 2026-09-30 09:00 was the start",
+    )
     assert third.why == ("its flow run is made 24 hours before",)
     assert [line.entry.generation for line in remind.lines if line.entry] == [1, 2, 3]
     data = second.as_dict()
@@ -167,7 +205,10 @@ def test_the_life_of_a_row(app: App, prefect: FakePrefect) -> None:
         next(iter(prefect.all_runs)),
     )
     few = part(seen(app, "42", due, past=1))
-    assert ([f"{line.due:%m-%d}" for line in few.lines], few.earlier) == (["09-30", "10-23"], 1)
+    assert ([f"{line.due:%m-%d}" for line in few.lines], few.earlier) == (
+        ["09-30", "10-23"],
+        1,
+    )
 
 
 def test_what_the_next_sync_will_do_is_said(app: App, prefect: FakePrefect) -> None:
@@ -190,10 +231,18 @@ def test_what_the_next_sync_will_do_is_said(app: App, prefect: FakePrefect) -> N
     gone = seen(app, "3")
     assert not gone.there
     assert part(gone).state == "the row is gone"
-    assert told(part(gone)) == [("pending", "09-29 09:00", ("the next sync ends it: the row is gone",))]
+    assert told(part(gone)) == [
+        ("pending", "09-29 09:00", ("the next sync ends it: the row is gone",))
+    ]
     (new,) = part(seen(app, "4")).lines
-    assert (new.status, new.why, new.entry) == ("pending", ("the next sync makes it",), None)
-    made = {a.row: a.task_id for a in prefect.sync(app, NOW).actions if a.action == "create"}
+    assert (new.status, new.why, new.entry) == (
+        "pending",
+        ("the next sync makes it",),
+        None,
+    )
+    made = {
+        a.row: a.task_id for a in prefect.sync(app, NOW).actions if a.action == "create"
+    }
     assert made == {"4": new.task_id}
 
 
@@ -211,7 +260,10 @@ def test_the_next_few_and_what_a_holiday_leaves_out(app: App) -> None:
     assert dropped.moved == "National Day"
     assert dropped.why == ("skipped", "14 of them, the last 2026-10-07 22:00")
     assert len({line.task_id for line in often.lines}) == 4
-    assert len([line for line in part(seen(app, "1"), "tasks.Often").lines if line.due]) == 5
+    assert (
+        len([line for line in part(seen(app, "1"), "tasks.Often").lines if line.due])
+        == 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,13 +271,23 @@ def test_the_next_few_and_what_a_holiday_leaves_out(app: App) -> None:
     [
         ({"endDate": None}, "`endDate` is empty", ""),
         ({"endDate": date(9999, 12, 31)}, "", ""),  # on December 24, 9999, it would be
-        ({"endDate": date(1, 1, 1)}, "`endDate` (0001-01-01) is at the edge of the calendar, which means never", ""),
-        ({"endDate": date(2026, 1, 19)}, "", "nothing more is due; the last was Mon 2026-01-12 09:00 CST"),
+        (
+            {"endDate": date(1, 1, 1)},
+            "`endDate` (0001-01-01) is at the edge of the calendar, which means never",
+            "",
+        ),
+        (
+            {"endDate": date(2026, 1, 19)},
+            "",
+            "nothing more is due; the last was Mon 2026-01-12 09:00 CST",
+        ),
         ({"endDate": date(2026, 10, 30)}, "", ""),
         ({"endDate": date(2077, 1, 11)}, "", ""),
     ],
 )
-def test_why_a_row_has_no_tasks(app: App, values: dict[str, Any], state: str, end: str) -> None:
+def test_why_a_row_has_no_tasks(
+    app: App, values: dict[str, Any], state: str, end: str
+) -> None:
     table = app.getElement("models.Contract").__table__
     raw(app, insert(table).values(id=1, status="active", **values))
     remind = part(seen(app, "1"))
@@ -239,14 +301,20 @@ def test_a_template_that_is_gone(app: App) -> None:
     again = App(app.path)
     remind = part(view(again, "models.Contract", "42", NOW, 5, 100))
     assert remind.state == "the template is gone, or does not load (`jittask check`)"
-    assert [(line.status, f"{line.due:%m-%d %H:%M %Z}") for line in remind.lines] == [("pending", "09-29 09:00 CST")]
+    assert [(line.status, f"{line.due:%m-%d %H:%M %Z}") for line in remind.lines] == [
+        ("pending", "09-29 09:00 CST")
+    ]
 
 
 def test_a_key_of_several_columns(app: App) -> None:
     save(app, "models.Line", order="A", no=7, shipBy=date(2026, 9, 30))
     for text in ('["A",7]', '[ "A", 7 ]', '["A", "7"]'):
         found = view(app, "models.Line", text, NOW, 5, 100)
-        assert (found.key, found.there, len(found.parts[0].lines)) == ('["A",7]', True, 1)
+        assert (found.key, found.there, len(found.parts[0].lines)) == (
+            '["A",7]',
+            True,
+            1,
+        )
     table = app.getElement("models.Line").__table__
     raw(app, delete(table))
     found = view(app, "models.Line", '["A", 7]', NOW, 5, 100)
@@ -256,36 +324,75 @@ def test_a_key_of_several_columns(app: App) -> None:
 @pytest.mark.parametrize(
     ("model", "key", "error", "said"),
     [
-        ("models.No", "1", UnknownElement, "its models are models.Contract, models.Line"),
+        (
+            "models.No",
+            "1",
+            UnknownElement,
+            "its models are models.Contract, models.Line",
+        ),
         ("tasks.Remind", "1", UnknownElement, "'tasks.Remind' is no model of test"),
-        ("models.Contract", "x", ArgumentError, r"'x' is no key of models.Contract; allowed: id \(int\)"),
-        ("models.Contract", "9" * 30, ArgumentError, r"is no key of models.Contract; allowed: id \(int\)"),
-        ("models.Contract", "99", ArgumentError, "has no row '99', and the ledger no task of one; some .*: 42"),
-        ("models.Line", "A", ArgumentError, r"allowed: a JSON list \[order \(str\), no \(int\)\]"),
+        (
+            "models.Contract",
+            "x",
+            ArgumentError,
+            r"'x' is no key of models.Contract; allowed: id \(int\)",
+        ),
+        (
+            "models.Contract",
+            "9" * 30,
+            ArgumentError,
+            r"is no key of models.Contract; allowed: id \(int\)",
+        ),
+        (
+            "models.Contract",
+            "99",
+            ArgumentError,
+            "has no row '99', and the ledger no task of one; some .*: 42",
+        ),
+        (
+            "models.Line",
+            "A",
+            ArgumentError,
+            r"allowed: a JSON list \[order \(str\), no \(int\)\]",
+        ),
         ("models.Line", '["A"]', ArgumentError, "a JSON list"),
         ("models.Line", '["A", null]', ArgumentError, "a JSON list"),
     ],
 )
-def test_what_is_no_row(app: App, model: str, key: str, error: type[Exception], said: str) -> None:
+def test_what_is_no_row(
+    app: App, model: str, key: str, error: type[Exception], said: str
+) -> None:
     save(app, id=42, endDate=date(2026, 10, 6))
     with pytest.raises(error, match=said):
         view(app, model, key, NOW, 5, 100)
 
 
 def test_without_a_ledger(tmp_path: Path) -> None:
-    app = build_app(tmp_path / "bare", ELEMENTS, ready=False, timezone="Asia/Shanghai", calendar="CN")
+    app = build_app(
+        tmp_path / "bare",
+        ELEMENTS,
+        ready=False,
+        timezone="Asia/Shanghai",
+        calendar="CN",
+    )
     table = app.getElement("models.Contract").__table__
     with app.engine().begin() as connection:
         table.create(connection)
-        connection.execute(insert(table).values(id=1, endDate=date(2026, 10, 6), status="active"))
-    assert told(part(seen(app, "1"))) == [("pending", "09-29 09:00", ("the next sync makes it",))]
+        connection.execute(
+            insert(table).values(id=1, endDate=date(2026, 10, 6), status="active")
+        )
+    assert told(part(seen(app, "1"))) == [
+        ("pending", "09-29 09:00", ("the next sync makes it",))
+    ]
 
 
 # --- filters ---------------------------------------------------------------------------------------------------------
 
 
 def test_which_part_of_a_filter_is_not_met(app: App) -> None:
-    row = app.getElement("models.Contract")(id=1, endDate=date(2026, 10, 6), status="late", level=2)
+    row = app.getElement("models.Contract")(
+        id=1, endDate=date(2026, 10, 6), status="late", level=2
+    )
     zone = app.zone
 
     def of(text: str) -> list[str]:
@@ -293,11 +400,15 @@ def test_which_part_of_a_filter_is_not_met(app: App) -> None:
 
     assert of("") == []
     assert of("Q(status='late') & Q(level=2)") == []
-    assert of("Q(status='late') & Q(level__gt=2) & Q(endDate__lt=Q.today(days=-1))") == [
+    assert of(
+        "Q(status='late') & Q(level__gt=2) & Q(endDate__lt=Q.today(days=-1))"
+    ) == [
         "Q('level', '>', 2), but `level` is 2",
         "Q('endDate', '<', Q.today(days=-1)), but `endDate` is 2026-10-06",
     ]
-    assert of("~Q(status='late')") == ["~Q('status', '=', 'late'), but `status` is 'late'"]
+    assert of("~Q(status='late')") == [
+        "~Q('status', '=', 'late'), but `status` is 'late'"
+    ]
     assert of("Q(level=1) | Q(status='x')") == [
         "Q('level', '=', 1) | Q('status', '=', 'x'), but `level` is 2 and `status` is 'late'"
     ]
@@ -324,7 +435,7 @@ def test_as_lines(app: App, prefect: FakePrefect) -> None:
     save(app, id=42, endDate=date(2026, 10, 8))
     prefect.sync(app, NOW)
     first, second = part(seen(app, "42")).lines
-    lines = list(report.row(seen(app, "42")))
+    lines = list(plain_text.row(seen(app, "42")))
     start = lines.index("tasks.Remind (Remind)")
     assert lines[0] == "models.Contract 42"
     assert lines[start - 1 :] == [
@@ -342,11 +453,11 @@ def test_as_lines(app: App, prefect: FakePrefect) -> None:
 
 
 def test_a_row_of_no_date_field_task_and_one_that_is_gone() -> None:
-    assert list(report.row(RowView("models.Notice", "1\n2", True, []))) == [
+    assert list(plain_text.row(RowView("models.Notice", "1\n2", True, []))) == [
         "models.Notice 1\\n2",
         "No date-field task is of models.Notice.",
     ]
-    assert next(report.row(RowView("models.Notice", "合同", False, []))) == (
+    assert next(plain_text.row(RowView("models.Notice", "合同", False, []))) == (
         "models.Notice 合同, which is gone: its row is not in the table"
     )
 
@@ -368,7 +479,9 @@ def test_as_data(app: App) -> None:
     )
     (task,) = remind["tasks"]
     assert task | {"taskId": ""} == {
-        **dict.fromkeys(("outcome", "result", "generation", "startTime", "endTime", "flowRun")),
+        **dict.fromkeys(
+            ("outcome", "result", "generation", "startTime", "endTime", "flowRun")
+        ),
         "status": "pending",
         "dueTime": "2026-10-08T09:00:00+08:00",
         "nominal": "2026-10-01T09:00:00+08:00",

@@ -11,22 +11,30 @@ import pytest
 from icalendar import Calendar as ICalendar
 from typer.testing import CliRunner
 
-from jittask_prefect import show
-from jittask_prefect.cli import cli
+from jittask_prefect.cli.commands import cli
+from jittask_prefect.records import calendar_text
 from jittask_prefect.schedule.calendar import Calendar
 from jittask_prefect.schedule.timer import Timer
 
 NOW = datetime(2026, 9, 20, 13, 7, tzinfo=UTC)
-RENT = {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "month", "day": [1, 8]}, "skipHoliday": 1}
+RENT = {
+    "startTime": "2026-01-01 09:00:00",
+    "repeat": {"repeatType": "month", "day": [1, 8]},
+    "skipHoliday": 1,
+}
 
 
 def timer(**more: object) -> Timer:
     return Timer({**RENT, **more}, "CN", "Asia/Shanghai")
 
 
-def cells(found: Timer, after: str, before: str, count: int = 20) -> list[tuple[str, ...]]:
+def cells(
+    found: Timer, after: str, before: str, count: int = 20
+) -> list[tuple[str, ...]]:
     told = found.explain(datetime.fromisoformat(after), datetime.fromisoformat(before))
-    return [line.cells() for line in show.lines(show.take(told, count))]
+    return [
+        line.cells() for line in calendar_text.lines(calendar_text.take(told, count))
+    ]
 
 
 def test_each_line_says_when_from_where_and_why() -> None:
@@ -34,7 +42,12 @@ def test_each_line_says_when_from_where_and_why() -> None:
     assert cells(timer(), "2026-09-01", "2026-10-09") == [
         ("Tue 2026-09-01 09:00 CST", "", "", ""),
         ("Tue 2026-09-08 09:00 CST", "", "", ""),
-        ("–", "Thu 2026-10-01 09:00", "National Day", "one with the occurrence of 2026-10-08 09:00"),
+        (
+            "–",
+            "Thu 2026-10-01 09:00",
+            "National Day",
+            "one with the occurrence of 2026-10-08 09:00",
+        ),
         ("Thu 2026-10-08 09:00 CST", "", "", ""),
     ]
     moved = timer(repeat={"repeatType": "month", "day": [1]})
@@ -43,7 +56,12 @@ def test_each_line_says_when_from_where_and_why() -> None:
     ]
     ended = timer(repeat={"repeatType": "month", "day": [1]}, endTime="2026-10-05")
     assert cells(ended, "2026-10-01", "2026-10-09") == [
-        ("–", "Thu 2026-10-01 09:00", "National Day", "dropped: the holiday move carries it past the end")
+        (
+            "–",
+            "Thu 2026-10-01 09:00",
+            "National Day",
+            "dropped: the holiday move carries it past the end",
+        )
     ]
 
 
@@ -59,7 +77,13 @@ def test_what_one_holiday_drops_is_one_line() -> None:
 
 def test_a_clock_change_is_told() -> None:
     # Berlin 2026: forward on March 29 from 02:00 to 03:00, back on October 25 from 03:00 to 02:00.
-    daily = Timer({"startTime": "2026-01-01 02:30:00", "repeat": {"repeatType": "day"}, "timezone": "Europe/Berlin"})
+    daily = Timer(
+        {
+            "startTime": "2026-01-01 02:30:00",
+            "repeat": {"repeatType": "day"},
+            "timezone": "Europe/Berlin",
+        }
+    )
     assert [row[0] + row[3] for row in cells(daily, "2026-03-28", "2026-03-31")] == [
         "Sat 2026-03-28 02:30 CET",
         "Sun 2026-03-29 03:30 CESTclocks go forward over 02:30",
@@ -69,7 +93,13 @@ def test_a_clock_change_is_told() -> None:
         "Sun 2026-10-25 02:30 CESTclocks go back: the first 02:30 of two"
     ]
     # An hour of elapsed time meets no such thing.
-    hourly = Timer({"startTime": "2026-01-01 00:30:00", "repeat": {"repeatType": "hour"}, "timezone": "Europe/Berlin"})
+    hourly = Timer(
+        {
+            "startTime": "2026-01-01 00:30:00",
+            "repeat": {"repeatType": "hour"},
+            "timezone": "Europe/Berlin",
+        }
+    )
     assert {row[3] for row in cells(hourly, "2026-10-25", "2026-10-26", 100)} == {""}
 
 
@@ -81,14 +111,22 @@ def test_lazily_told_is_told_the_same_across_windows() -> None:
     told = list(series.explained(datetime(2026, 1, 1), datetime(2028, 9, 1)))
     assert len({item.nominal for item in told}) == len(told)
     dues = [item.due for item in told if item.due is not None]
-    assert sorted(dues) == list(found.occurrences(datetime(2026, 1, 1), datetime(2028, 9, 1)))
+    assert sorted(dues) == list(
+        found.occurrences(datetime(2026, 1, 1), datetime(2028, 9, 1))
+    )
 
 
 def test_an_icalendar_says_what_takes_place() -> None:
     found = timer().explain(datetime(2026, 9, 1), datetime(2026, 12, 1))
-    text = show.ics(found, "tasks.Rent", "Rent; due, 房租", "Every month on days 1 and 8", NOW)
-    assert text.startswith(b"BEGIN:VCALENDAR\r\n") and text.endswith(b"END:VCALENDAR\r\n")
-    assert all(len(line) <= 75 for line in text.split(b"\r\n")), "RFC 5545 §3.1: lines of at most 75 octets"
+    text = calendar_text.ics(
+        found, "tasks.Rent", "Rent; due, 房租", "Every month on days 1 and 8", NOW
+    )
+    assert text.startswith(b"BEGIN:VCALENDAR\r\n") and text.endswith(
+        b"END:VCALENDAR\r\n"
+    )
+    assert all(len(line) <= 75 for line in text.split(b"\r\n")), (
+        "RFC 5545 §3.1: lines of at most 75 octets"
+    )
     read = ICalendar.from_ical(text)
     assert read["version"] == "2.0" and read["method"] == "PUBLISH" and "prodid" in read
     events = read.walk("VEVENT")
@@ -98,18 +136,27 @@ def test_an_icalendar_says_what_takes_place() -> None:
         f"{day} 01:00 UTC" for day in ("09-01", "09-08", "10-08", "11-01", "11-08")
     ]
     for event in events:
-        assert event["dtstamp"].dt == NOW.replace(microsecond=0) and event["summary"] == "Rent; due, 房租"
+        assert (
+            event["dtstamp"].dt == NOW.replace(microsecond=0)
+            and event["summary"] == "Rent; due, 房租"
+        )
         assert event["dtend"].dt - event["dtstart"].dt == timedelta(minutes=15)
-    moved = timer(repeat={"repeatType": "month", "day": [1]}).explain(datetime(2026, 10, 1), datetime(2026, 10, 9))
-    (event,) = ICalendar.from_ical(show.ics(moved, "tasks.Rent", "Rent", "", NOW)).walk("VEVENT")
+    moved = timer(repeat={"repeatType": "month", "day": [1]}).explain(
+        datetime(2026, 10, 1), datetime(2026, 10, 9)
+    )
+    (event,) = ICalendar.from_ical(
+        calendar_text.ics(moved, "tasks.Rent", "Rent", "", NOW)
+    ).walk("VEVENT")
     assert "moved from 2026-10-01 09:00 because of National Day" in event["description"]
 
 
-def test_an_event_keeps_its_uid_when_it_moves_so_that_a_second_import_replaces_it() -> None:
+def test_an_event_keeps_its_uid_when_it_moves_so_that_a_second_import_replaces_it() -> (
+    None
+):
     window = datetime(2026, 10, 1), datetime(2026, 10, 9)
 
     def uids(found: Timer, name: str = "tasks.Rent") -> list[str]:
-        text = show.ics(found.explain(*window), name, "Rent", "", NOW)
+        text = calendar_text.ics(found.explain(*window), name, "Rent", "", NOW)
         return [str(event["uid"]) for event in ICalendar.from_ical(text).walk("VEVENT")]
 
     monthly = {"repeatType": "month", "day": [1]}
@@ -146,33 +193,59 @@ def test_the_year_as_a_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "                            ",
     ]
     assert "* Oct 1 – Oct 7     7  National Day" in lines
-    assert "+ worked: Sun Jan 4, Sat Feb 14, Sat Feb 28, Sat May 9, Sun Sep 20, Sat Oct 10" in lines
+    assert (
+        "+ worked: Sun Jan 4, Sat Feb 14, Sat Feb 28, Sat May 9, Sun Sep 20, Sat Oct 10"
+        in lines
+    )
     assert "holidays (*): 33, make-up days (+): 6, weekends (·)" in lines
     assert not [line for line in lines if "warning" in line]
     assert said("DE-BY", "2026")[0] == "DE-BY 2026"
-    assert re.search(r"holidays of CN are published until 20\d\d-12-31", "".join(said("CN", "2050")))
-    assert "holidays of CN are known from 1950 to 2100 only" in "".join(said("CN", "2101"))
+    assert re.search(
+        r"holidays of CN are published until 20\d\d-12-31", "".join(said("CN", "2050"))
+    )
+    assert "holidays of CN are known from 1950 to 2100 only" in "".join(
+        said("CN", "2101")
+    )
 
 
 def test_a_year_as_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JITTASK_APP", str(tmp_path))
     about = {
         "name": "shop",
-        "calendars": {"office": {"country": "SA", "closed": ["2026-09-24"], "open": ["2026-02-22"]}},
+        "calendars": {
+            "office": {
+                "country": "SA",
+                "closed": ["2026-09-24"],
+                "open": ["2026-02-22"],
+            }
+        },
     }
     (tmp_path / "app.json").write_text(json.dumps(about))
     found = json.loads("\n".join(said("office", "2026", "--json")))
-    assert found["calendar"] == "SA" and found["block"] == "listed" and found["reliableUntil"] >= "2025-12-31"
+    assert (
+        found["calendar"] == "SA"
+        and found["block"] == "listed"
+        and found["reliableUntil"] >= "2025-12-31"
+    )
     named = {item["date"]: item["name"] for item in found["holidays"]}
     # Founding Day, February 22, is a Sunday on which this house is open; September 23 is National Day.
-    assert named["2026-09-24"] == "closed" and "2026-02-22" not in named and named["2026-09-23"].startswith("National")
+    assert (
+        named["2026-09-24"] == "closed"
+        and "2026-02-22" not in named
+        and named["2026-09-23"].startswith("National")
+    )
     assert found["makeUpDays"] == ["2026-02-22"]
     # Friday and Saturday.
     assert {date.fromisoformat(day).weekday() for day in found["weekends"]} == {4, 5}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"), [(["XX", "2026"], "ISO 3166"), (["DE-XX", "2026"], "BY"), (["CN", "0"], "greater than")]
+    ("arguments", "told"),
+    [
+        (["XX", "2026"], "ISO 3166"),
+        (["DE-XX", "2026"], "BY"),
+        (["CN", "0"], "greater than"),
+    ],
 )
 def test_a_country_or_year_that_is_none(
     arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,8 +258,11 @@ def test_a_country_or_year_that_is_none(
 def test_the_year_of_a_grid_is_complete() -> None:
     china = Calendar.of("CN")
     assert china is not None
-    assert [len(show.year(china, n)) for n in (2024, 2025)] == [366, 365]
+    assert [len(calendar_text.year(china, n)) for n in (2024, 2025)] == [366, 365]
     for width in (30, 64, 96, 200):
-        lines = [line.plain for line in show.grid(show.year(china, 2026), width)]
+        lines = [
+            line.plain
+            for line in calendar_text.grid(calendar_text.year(china, 2026), width)
+        ]
         assert all(len(line) <= max(width, 28) for line in lines)
         assert sum(line.count("2026") for line in lines) == 12

@@ -16,11 +16,19 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from jittask_prefect import App, charts, coming, links, report, statistics, stats
-from jittask_prefect.charts import Cell
+from jittask_prefect import App
 from jittask_prefect.errors import ArgumentError, PrefectApiError
-from jittask_prefect.rows.ledger import Entry, entries
-from jittask_prefect.stats import Spread
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api import links
+from jittask_prefect.records import (
+    charts,
+    plain_text,
+    statistics,
+    template_pages,
+    upcoming_days,
+)
+from jittask_prefect.records.charts import Cell
+from jittask_prefect.records.statistics import Spread
 from jittask_prefect.testing import FakePrefect, build_app
 
 NOW = datetime(2026, 9, 14, 3, tzinfo=UTC)  # a Monday, 11:00 in Shanghai
@@ -46,7 +54,10 @@ def scheduled(title: str, repeat: dict[str, Any], **timer: Any) -> Any:
 
 
 ELEMENTS: dict[str, Any] = {
-    "models/Bill": {"e.json": {"type": "models.NormalType", "title": "Bill"}, "model.py": MODEL},
+    "models/Bill": {
+        "e.json": {"type": "models.NormalType", "title": "Bill"},
+        "model.py": MODEL,
+    },
     "tasks/Collect": {
         "e.json": {
             "type": "tasks.DateFieldType",
@@ -62,40 +73,66 @@ ELEMENTS: dict[str, Any] = {
         "inner.py": "def customFunc(row):\n    pass\n",
     },
     # Fridays; October 2 is a holiday (National Day, 1 to 7), and so is September 25 (Mid-Autumn, 25 to 27).
-    "tasks/Weekly": scheduled("Weekly <b>|`x`", {"repeatType": "week", "weekday": [5]}, skipHoliday=1),
+    "tasks/Weekly": scheduled(
+        "Weekly <b>|`x`", {"repeatType": "week", "weekday": [5]}, skipHoliday=1
+    ),
     "tasks/Often": scheduled("Often", {"repeatType": "minute", "period": 5}),
 }
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[App]:
-    made = build_app(tmp_path / "app", ELEMENTS, timezone="Asia/Shanghai", calendar="CN")
+    made = build_app(
+        tmp_path / "app", ELEMENTS, timezone="Asia/Shanghai", calendar="CN"
+    )
     yield made
     made.close()
 
 
-def put(app: App, due: datetime, status: str = "completed", *, late: float = 1, took: float = 2, **more: Any) -> None:
+def put(
+    app: App,
+    due: datetime,
+    status: str = "completed",
+    *,
+    late: float = 1,
+    took: float = 2,
+    **more: Any,
+) -> None:
     started = due + late * SECOND
-    ran = {"started": started, "finished": started + took * SECOND} if status in ("completed", "error") else {}
+    ran = (
+        {"started": started, "finished": started + took * SECOND}
+        if status in ("completed", "error")
+        else {}
+    )
     values = {
         "task_id": f"task-{next(NUMBER)}", "template": "tasks.Collect", "model": "models.Bill",
         "row_key": "1", "nominal": due, "generation": next(NUMBER), "due": due, "created": due - timedelta(days=1),
         "status": status, "outcome": None, "message": "", "dirty": False, "returned": True, **ran, **more,
     }  # fmt: skip
-    blank = {n: f.get_default() for n, f in Entry.model_fields.items() if not f.is_required()}
+    blank = {
+        n: f.get_default() for n, f in Entry.model_fields.items() if not f.is_required()
+    }
     with app.engine().begin() as connection:
         connection.execute(insert(entries).values(blank | values))
 
 
-def of(app: App, name: str = "tasks.Collect", **span: datetime) -> stats.Stats:
+def of(app: App, name: str = "tasks.Collect", **span: datetime) -> statistics.Stats:
     template = app.template(name)
-    return stats.of_template(app, template, stats.span(template, NOW, **span), NOW)
+    return statistics.of_template(
+        app, template, statistics.span(template, NOW, **span), NOW
+    )
 
 
 def test_statuses_by_day_of_the_tasks_zone(app: App) -> None:
     put(app, datetime(2026, 9, 12, 15, 59, tzinfo=UTC))  # 23:59 of the 12th
     put(app, datetime(2026, 9, 12, 16, 0, tzinfo=UTC))  # midnight: the 13th
-    put(app, datetime(2026, 9, 13, 1, tzinfo=UTC), "error", outcome="failed", message="error: row 5 is bad")
+    put(
+        app,
+        datetime(2026, 9, 13, 1, tzinfo=UTC),
+        "error",
+        outcome="failed",
+        message="error: row 5 is bad",
+    )
     put(app, datetime(2026, 9, 14, 2, tzinfo=UTC), "pending")
     put(app, datetime(2026, 9, 14, 4, tzinfo=UTC), "pending")
     put(app, datetime(2026, 9, 14, 16, tzinfo=UTC), "pending")  # tomorrow
@@ -116,7 +153,9 @@ def test_statuses_by_day_of_the_tasks_zone(app: App) -> None:
 def test_percentiles_are_nearest_ranks() -> None:
     assert Spread.of([]) is None
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0, 1)
-    assert Spread.of([float(n) for n in range(20, 0, -1)]) == Spread(10.0, 19.0, 20.0, 20)
+    assert Spread.of([float(n) for n in range(20, 0, -1)]) == Spread(
+        10.0, 19.0, 20.0, 20
+    )
 
 
 def test_duration_and_lateness(app: App) -> None:
@@ -127,7 +166,16 @@ def test_duration_and_lateness(app: App) -> None:
     put(app, due, "error", late=3605, took=60, created=due + timedelta(hours=1))
     put(app, due, "ended", outcome="missed", message="missed: later than 60 s")
     # A run of a schedule becomes known when it begins, nine seconds late.
-    put(app, due, template="tasks.Weekly", row_key="", model=None, created=due + 9 * SECOND, late=9, took=0.5)
+    put(
+        app,
+        due,
+        template="tasks.Weekly",
+        row_key="",
+        model=None,
+        created=due + 9 * SECOND,
+        late=9,
+        took=0.5,
+    )
     found = of(app)
     assert found.duration == Spread(4.0, 60.0, 60.0, 3)
     assert found.lateness == Spread(3.0, 5.0, 5.0, 3)
@@ -159,7 +207,10 @@ def test_what_is_not_among_the_most_frequent_reasons_is_counted_too(app: App) ->
 
 
 def test_a_span_of_ones_own(app: App) -> None:
-    start, end = datetime(2026, 9, 10, 2, tzinfo=UTC), datetime(2026, 9, 11, 4, tzinfo=UTC)
+    start, end = (
+        datetime(2026, 9, 10, 2, tzinfo=UTC),
+        datetime(2026, 9, 11, 4, tzinfo=UTC),
+    )
     for due in (start - SECOND, start, end - SECOND, end):
         put(app, due)
     found = of(app, start=start, end=end)
@@ -178,9 +229,14 @@ def test_what_the_command_prints(app: App) -> None:
     due = datetime(2026, 9, 10, 1, tzinfo=UTC)
     put(app, due, took=0.25)
     put(app, due, "error", outcome="failed", message="error: no", took=200)
-    lines = list(report.stats_of(of(app)))
-    assert lines[1] == "1 completed, 1 error, 0 ended, 0 executing, 0 overdue, 0 pending"
-    assert lines[2] == "took: half within 0.25 s, 95 % within 3 min 20 s, longest 3 min 20 s; 2 runs measured"
+    lines = list(plain_text.stats_of(of(app)))
+    assert (
+        lines[1] == "1 completed, 1 error, 0 ended, 0 executing, 0 overdue, 0 pending"
+    )
+    assert (
+        lines[2]
+        == "took: half within 0.25 s, 95 % within 3 min 20 s, longest 3 min 20 s; 2 runs measured"
+    )
     assert lines[6].split() == ["1", "error", "2026-09-10", "error:", "no"]
     assert lines[-1].split() == ["Thu", "2026-09-10", "1", "1", "0", "0", "0", "0"]
     data = of(app).as_dict()
@@ -192,19 +248,30 @@ def test_what_the_command_prints(app: App) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0.2, "0.20 s"), (59.4, "59 s"), (60, "1 min"), (3661, "1 h 1 min"), (90000, "1 d 1 h")],
+    [
+        (0.2, "0.20 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (3661, "1 h 1 min"),
+        (90000, "1 d 1 h"),
+    ],
 )
 def test_seconds_for_a_reader(value: float, said: str) -> None:
-    assert stats.seconds(value) == said
+    assert statistics.seconds(value) == said
 
 
 # Charts
 
 
 def test_bars_are_as_high_as_they_should(app: App) -> None:
-    days = {date(2026, 9, 1): Counter(completed=100, error=50), date(2026, 9, 2): Counter(error=1)}
+    days = {
+        date(2026, 9, 1): Counter(completed=100, error=50),
+        date(2026, 9, 2): Counter(error=1),
+    }
     root = ElementTree.fromstring(charts.by_day(days))
-    boxes = [e.attrib for e in root.iter("{http://www.w3.org/2000/svg}rect")][3:]  # after the ground and the legend
+    boxes = [e.attrib for e in root.iter("{http://www.w3.org/2000/svg}rect")][
+        3:
+    ]  # after the ground and the legend
     # The axis ends at 200 and is 146 high: 100 are 73.0, 50 are 36.5; one, which would be 0.73, is seen.
     assert [(b["fill"], b["height"]) for b in boxes] == [
         ("#16a34a", "73.00"), ("#dc2626", "36.50"), ("#dc2626", "2.00"),
@@ -214,15 +281,20 @@ def test_bars_are_as_high_as_they_should(app: App) -> None:
     assert texts[2:5] == ["0", "100", "200"]
 
 
-@pytest.mark.parametrize(("most", "top"), [(0, 2), (2, 2), (3, 4), (11, 20), (99, 100), (101, 200), (6001, 8000)])
+@pytest.mark.parametrize(
+    ("most", "top"),
+    [(0, 2), (2, 2), (3, 4), (11, 20), (99, 100), (101, 200), (6001, 8000)],
+)
 def test_the_top_of_an_axis(most: int, top: int) -> None:
     assert charts.top_of(most) == top
 
 
 def test_what_comes_next_with_moves(app: App) -> None:
-    found = coming.coming(app, app.template("tasks.Weekly"), NOW)
+    found = upcoming_days.coming(app, app.template("tasks.Weekly"), NOW)
     assert (found.first, found.last) == (date(2026, 9, 1), date(2026, 10, 31))
-    shown = {d.isoformat(): c for d, c in found.days.items() if c.here or c.away or c.dropped}
+    shown = {
+        d.isoformat(): c for d, c in found.days.items() if c.here or c.away or c.dropped
+    }
     kind = {day.isoformat(): cell.kind for day, cell in found.days.items()}
     assert {d: (c.here, c.moved, c.away) for d, c in shown.items()} == {
         "2026-09-18": ("09:00", False, ()),
@@ -235,25 +307,35 @@ def test_what_comes_next_with_moves(app: App) -> None:
         "2026-10-23": ("09:00", False, ()),
         "2026-10-30": ("09:00", False, ()),
     }
-    assert (kind["2026-10-01"], kind["2026-10-10"], kind["2026-10-11"]) == ("holiday", "makeup", "weekend")
+    assert (kind["2026-10-01"], kind["2026-10-10"], kind["2026-10-11"]) == (
+        "holiday",
+        "makeup",
+        "weekend",
+    )
     assert [(m.nominal.date().isoformat() if m.nominal else "", m.because) for m in found.moves] == [
         ("2026-09-25", "Mid-Autumn Festival"), ("2026-10-02", "National Day"),
     ]  # fmt: skip
 
 
 def test_what_comes_often_is_only_said_to_come(app: App) -> None:
-    found = coming.coming(app, app.template("tasks.Often"), NOW)
+    found = upcoming_days.coming(app, app.template("tasks.Often"), NOW)
     assert found.days[date(2026, 9, 13)].here == ""
-    assert {found.days[date(2026, 9, 14)].here, found.days[date(2026, 10, 31)].here} == {"≥25"}
+    assert {
+        found.days[date(2026, 9, 14)].here,
+        found.days[date(2026, 10, 31)].here,
+    } == {"≥25"}
     assert found.next[0].due is not None and found.next[0].due.astimezone(UTC) == NOW
 
 
 def test_rows_come_next_as_they_are_now(app: App) -> None:
     with app.session("") as session:
         bill = app.getElement("models.Bill")
-        session.add_all([bill(id=n, at=date(2026, 10, 2)) for n in (1, 2)] + [bill(id=3, at=date(2026, 9, 21))])
+        session.add_all(
+            [bill(id=n, at=date(2026, 10, 2)) for n in (1, 2)]
+            + [bill(id=3, at=date(2026, 9, 21))]
+        )
         session.commit()
-    found = coming.coming(app, app.template("tasks.Collect"), NOW)
+    found = upcoming_days.coming(app, app.template("tasks.Collect"), NOW)
     assert [(o.row, f"{o.due:%m-%d %H:%M}") for o in found.next] == [
         ("3", "09-21 10:00"), ("1", "10-08 10:00"), ("2", "10-08 10:00"),
     ]  # fmt: skip
@@ -262,13 +344,15 @@ def test_rows_come_next_as_they_are_now(app: App) -> None:
     assert found.days[date(2026, 10, 2)].away == (date(2026, 10, 8),)
 
 
-def test_of_too_many_rows_it_is_only_said_that_there_are(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coming, "ROWS", 2)
+def test_of_too_many_rows_it_is_only_said_that_there_are(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upcoming_days, "ROWS", 2)
     with app.session("") as session:
         bill = app.getElement("models.Bill")
         session.add_all([bill(id=n, at=date(2026, 9, 21)) for n in (1, 2, 3)])
         session.commit()
-    found = coming.coming(app, app.template("tasks.Collect"), NOW)
+    found = upcoming_days.coming(app, app.template("tasks.Collect"), NOW)
     assert found.note.startswith(
         "More than 2 rows have dates in these months: `jittask pending tasks.Collect --until 2026-10-31`"
     )
@@ -278,18 +362,21 @@ def test_of_too_many_rows_it_is_only_said_that_there_are(app: App, monkeypatch: 
 def test_what_is_written_stays_written_where_prefect_fails_in_between(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, put = FakePrefect(), statistics.put
+    api, put = FakePrefect(), template_pages.put
 
     def failing(app_: App, api_: FakePrefect, template: Any, *about: Any) -> str:
         api.down = template.fullName == "tasks.Often"
         return put(app_, api_, template, *about)
 
-    monkeypatch.setattr(statistics, "put", failing)
+    monkeypatch.setattr(template_pages, "put", failing)
     with pytest.raises(PrefectApiError):
-        statistics.keep(app, api, NOW)
+        template_pages.keep(app, api, NOW)
     api.down = False
-    monkeypatch.setattr(statistics, "put", put)
-    assert statistics.keep(app, api, NOW + timedelta(minutes=1)) == ["tasks.Often", "tasks.Weekly"]
+    monkeypatch.setattr(template_pages, "put", put)
+    assert template_pages.keep(app, api, NOW + timedelta(minutes=1)) == [
+        "tasks.Often",
+        "tasks.Weekly",
+    ]
 
 
 def test_the_grid_is_sound_svg() -> None:
@@ -298,7 +385,12 @@ def test_the_grid_is_sound_svg() -> None:
     cells[27] = Cell(date(2026, 9, 28), here="09:00", moved=True)
     root = ElementTree.fromstring(charts.months(cells, date(2026, 9, 14)))
     texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts.count("September 2026") == texts.count("October 2026") == texts.count("→ 28") == 1
+    assert (
+        texts.count("September 2026")
+        == texts.count("October 2026")
+        == texts.count("→ 28")
+        == 1
+    )
     assert "holiday" in texts and "make-up day" in texts
 
 
@@ -309,8 +401,23 @@ def test_a_page_shows_data_as_it_is(app: App) -> None:
     template = app.template("tasks.Weekly")
     bad = "error: <img src=x onerror=alert(1)> | `{{ x }}`"
     due = datetime(2026, 9, 10, 1, tzinfo=UTC)
-    put(app, due, "error", template="tasks.Weekly", row_key="", outcome="failed", message=bad)
-    text = "\n".join(statistics.page(template, of(app, "tasks.Weekly"), coming.coming(app, template, NOW), NOW))
+    put(
+        app,
+        due,
+        "error",
+        template="tasks.Weekly",
+        row_key="",
+        outcome="failed",
+        message=bad,
+    )
+    text = "\n".join(
+        template_pages.page(
+            template,
+            of(app, "tasks.Weekly"),
+            upcoming_days.coming(app, template, NOW),
+            NOW,
+        )
+    )
     assert "### Weekly &lt;b&gt;\\|\\`x\\`: last 30 days" in text
     assert "error: &lt;img src=x onerror=alert(#)&gt; \\| \\`\\{\\{ x \\}\\}\\`" in text
     assert "<" not in re.sub(r"base64,[^)]*", "", text)
@@ -320,36 +427,56 @@ def test_a_page_shows_data_as_it_is(app: App) -> None:
     assert text.count("data:image/svg+xml") == 2
 
 
-def test_pages_are_written_when_tasks_ended_or_the_day_is_over(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "SECONDS", 60)  # a busy machine takes longer than a sync has
+def test_pages_are_written_when_tasks_ended_or_the_day_is_over(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        template_pages, "SECONDS", 60
+    )  # a busy machine takes longer than a sync has
     api = FakePrefect()
     everything = {"tasks.Collect", "tasks.Often", "tasks.Weekly"}
-    assert set(statistics.keep(app, api, NOW)) == everything
-    assert set(api.pages) == {"stats-tasks-collect", "stats-tasks-often", "stats-tasks-weekly"}
-    assert statistics.keep(app, api, NOW + timedelta(minutes=1)) == []
+    assert set(template_pages.keep(app, api, NOW)) == everything
+    assert set(api.pages) == {
+        "stats-tasks-collect",
+        "stats-tasks-often",
+        "stats-tasks-weekly",
+    }
+    assert template_pages.keep(app, api, NOW + timedelta(minutes=1)) == []
     put(app, NOW + timedelta(minutes=1))
     calls = len(api.calls)
-    assert statistics.keep(app, api, NOW + timedelta(minutes=2)) == []  # it is too young
+    assert (
+        template_pages.keep(app, api, NOW + timedelta(minutes=2)) == []
+    )  # it is too young
     assert len(api.calls) == calls
-    assert statistics.keep(app, api, NOW + timedelta(minutes=6)) == ["tasks.Collect"]
-    assert f"[completed]({links.runs('completed', tag='tasks.Collect')[:20]}" in api.pages["stats-tasks-collect"]
-    assert statistics.keep(app, api, NOW + timedelta(minutes=12)) == []
-    assert set(statistics.keep(app, api, NOW + timedelta(days=1))) == everything
+    assert template_pages.keep(app, api, NOW + timedelta(minutes=6)) == [
+        "tasks.Collect"
+    ]
+    assert (
+        f"[completed]({links.runs('completed', tag='tasks.Collect')[:20]}"
+        in api.pages["stats-tasks-collect"]
+    )
+    assert template_pages.keep(app, api, NOW + timedelta(minutes=12)) == []
+    assert set(template_pages.keep(app, api, NOW + timedelta(days=1))) == everything
 
 
-def test_a_sync_writes_a_few_pages_and_the_next_one_the_rest(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "MOST", 2)
+def test_a_sync_writes_a_few_pages_and_the_next_one_the_rest(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_pages, "MOST", 2)
     api = FakePrefect()
-    first, second = statistics.keep(app, api, NOW), statistics.keep(app, api, NOW + timedelta(minutes=1))
+    first, second = (
+        template_pages.keep(app, api, NOW),
+        template_pages.keep(app, api, NOW + timedelta(minutes=1)),
+    )
     assert (len(first), len(second)) == (2, 1)
     assert not set(first) & set(second)
 
 
 def test_a_template_that_is_gone_takes_its_page_along(app: App) -> None:
     api = FakePrefect()
-    statistics.keep(app, api, NOW)
+    template_pages.keep(app, api, NOW)
     shutil.rmtree(app.path / "tasks" / "Weekly")
     again = App(app.path)
-    assert statistics.keep(again, api, NOW + timedelta(minutes=1)) == []
+    assert template_pages.keep(again, api, NOW + timedelta(minutes=1)) == []
     assert set(api.pages) == {"stats-tasks-collect", "stats-tasks-often"}
     again.close()

@@ -15,12 +15,13 @@ import pytest
 from rich.markup import escape
 from rich.table import Table
 
-from jittask_prefect import App, cli_looks, doctor, terminal
+from jittask_prefect import App
+from jittask_prefect.cli import doctor, queries, terminal
+from jittask_prefect.cli.terminal import Terminal
 from jittask_prefect.dialogs import flows
-from jittask_prefect.embedded import Embedded
-from jittask_prefect.records import FIELDS
-from jittask_prefect.terminal import Terminal
-from jittask_prefect.texts import cell, visible, visible_json
+from jittask_prefect.errors.printable import cell, visible, visible_json
+from jittask_prefect.records.executions import FIELDS
+from jittask_prefect.server.embedded import Embedded
 
 OBEYED = "a\x1b[31mb\x07c\x9b2Jd\x7fe\rf\u202eg\u2066h\u2028i\ud800j\x00k"
 SHOWN = r"a\x1b[31mb\x07c\x9b2Jd\x7fe\rf\u202eg\u2066h\u2028i\ud800j\x00k"
@@ -30,7 +31,10 @@ def test_control_characters_are_written_out() -> None:
     assert visible(OBEYED) == SHOWN
 
 
-@pytest.mark.parametrize("text", ["日报 Tägliche עברית \u200f😀", "two\nlines\tand a tab", r"\x1b as it is", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["日报 Tägliche עברית \u200f😀", "two\nlines\tand a tab", r"\x1b as it is", ""],
+)
 def test_what_is_no_control_character_stays(text: str) -> None:
     assert visible(text) == text
 
@@ -50,36 +54,65 @@ def test_json_stays_the_same_json() -> None:
         ("a\x1bb", r"a\x1bb"), ("'=1", "'=1"),
     ],
 )  # fmt: skip
-def test_a_cell_that_a_spreadsheet_would_compute_is_a_text(value: Any, written: Any) -> None:
+def test_a_cell_that_a_spreadsheet_would_compute_is_a_text(
+    value: Any, written: Any
+) -> None:
     """The apostrophe is what spreadsheets ask for; numbers, ours or a row's key, stay numbers."""
     assert cell(value) == written
 
 
 def record(**more: Any) -> dict[str, Any]:
     """A record of a row's task."""
-    blank = dict.fromkeys(FIELDS) | {"dueTime": "2026-03-02T09:00:00+08:00", "status": "completed", "message": ""}
+    blank = dict.fromkeys(FIELDS) | {
+        "dueTime": "2026-03-02T09:00:00+08:00",
+        "status": "completed",
+        "message": "",
+    }
     return blank | {"taskId": "1", "title": "Remind", **more}
 
 
 def test_records_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
-    found = record(row="=cmd|' /C calc'!A0", message=OBEYED, lateness=-1.5, title="@x", result={"a": "=1"})
-    cli_looks._print_csv([found, record(row="-7", result=-3)], FIELDS)
+    found = record(
+        row="=cmd|' /C calc'!A0",
+        message=OBEYED,
+        lateness=-1.5,
+        title="@x",
+        result={"a": "=1"},
+    )
+    queries._print_csv([found, record(row="-7", result=-3)], FIELDS)
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\x9b" not in said
     one, two = csv.DictReader(io.StringIO(said))
-    assert (one["row"], one["message"], one["title"]) == ("'=cmd|' /C calc'!A0", SHOWN, "'@x")
-    assert (one["lateness"], one["result"], two["row"], two["result"]) == ("-1.5", '{"a": "=1"}', "-7", "-3")
+    assert (one["row"], one["message"], one["title"]) == (
+        "'=cmd|' /C calc'!A0",
+        SHOWN,
+        "'@x",
+    )
+    assert (one["lateness"], one["result"], two["row"], two["result"]) == (
+        "-1.5",
+        '{"a": "=1"}',
+        "-7",
+        "-3",
+    )
 
 
-def test_a_terminal_prints_its_own_colours_and_nobody_else_s(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_prints_its_own_colours_and_nobody_else_s(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     table = Table("row")
     table.add_row(escape("x\x1b[31my"))
-    out = Terminal(force_terminal=True, color_system="standard", width=200, highlight=False)
+    out = Terminal(
+        force_terminal=True, color_system="standard", width=200, highlight=False
+    )
     out.print("[red]" + escape("a\x1b]0;title\x07") + "[/]")
     out.print(table)
     out.print("a\x9b31m\u202eb", markup=False)
     said = capsys.readouterr().out
-    assert r"\x1b]0;title\x07" in said and r"x\x1b[31my" in said and r"a\x9b31m\u202eb" in said
+    assert (
+        r"\x1b]0;title\x07" in said
+        and r"x\x1b[31my" in said
+        and r"a\x9b31m\u202eb" in said
+    )
     assert "\x1b[31ma" in said  # the colour that we asked for
     assert not {"\x07", "\x9b", "\u202e"} & set(said)
 
@@ -89,7 +122,9 @@ def test_lines_json_and_logs(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.say(f"row {OBEYED}")
     terminal.print_json({"row": OBEYED})
     assert logging.lastResort is not None
-    record_ = logging.LogRecord("jittask", logging.WARNING, "", 0, "row %s", (OBEYED,), None)
+    record_ = logging.LogRecord(
+        "jittask", logging.WARNING, "", 0, "row %s", (OBEYED,), None
+    )
     assert logging.lastResort.format(record_) == f"row {SHOWN}"
     said = capsys.readouterr().out
     assert said.splitlines()[0] == f"row {SHOWN}"
@@ -105,7 +140,11 @@ URL = "postgresql+psycopg://shop:secret@db/shop"
     [
         (0o644, {"database": URL}, "database holds a password"),
         (0o640, {"databases": {"crm": URL}}, "databases.crm holds a password"),
-        (0o604, {"database": "postgresql+psycopg://db/shop?password=secret"}, "database holds a password"),
+        (
+            0o604,
+            {"database": "postgresql+psycopg://db/shop?password=secret"},
+            "database holds a password",
+        ),
         (0o600, {"database": URL}, None),
         (0o644, {"database": "postgresql+psycopg://shop@db/shop"}, None),
     ],
@@ -114,10 +153,14 @@ def test_doctor_tells_of_a_password_that_others_may_read(
     tmp_path: Path, mode: int, cfg: dict[str, Any], told: str | None
 ) -> None:
     file = tmp_path / "app.json"
-    file.write_text(json.dumps({"name": "shop", "timezone": "UTC", **cfg}), encoding="utf-8")
+    file.write_text(
+        json.dumps({"name": "shop", "timezone": "UTC", **cfg}), encoding="utf-8"
+    )
     file.chmod(mode)
     found = [f.text for f in doctor._secrets(App(tmp_path))]
-    assert [told in text and "chmod 600" in text and "secret" not in text for text in found] == [True] * bool(told)
+    assert [
+        told in text and "chmod 600" in text and "secret" not in text for text in found
+    ] == [True] * bool(told)
 
 
 def test_the_folder_of_server_and_worker_is_the_user_s_alone(tmp_path: Path) -> None:

@@ -13,20 +13,33 @@ from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.utilities.templating import find_placeholders
 
 import jittask_prefect
-from jittask_prefect import notices
+from jittask_prefect.deploying import notices
 from jittask_prefect.rows.handover import plain
 from jittask_prefect.running import flows
 from jittask_prefect.running.begin import Outcome
 
 PACKAGE = Path(jittask_prefect.__file__).parent
-KEYS = ["{", "}", "{0}", "{}", "{outcome}", "{outcome.__init__.__globals__}", "{outcome!r:>9}", "a{b", "%(name)s", "$x"]
+KEYS = [
+    "{",
+    "}",
+    "{0}",
+    "{}",
+    "{outcome}",
+    "{outcome.__init__.__globals__}",
+    "{outcome!r:>9}",
+    "a{b",
+    "%(name)s",
+    "$x",
+]
 
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_rows_key_in_the_name_of_its_task_run_is_the_key(key: str) -> None:
     """Prefect fills a name that is a text by `str.format` with the run's parameters."""
     outcome = Outcome("error", "failed", "error: ValueError: bad")
-    name = resolve_custom_task_run_name(flows._row_named(f"Customer {key}"), {"outcome": outcome})
+    name = resolve_custom_task_run_name(
+        flows._row_named(f"Customer {key}"), {"outcome": outcome}
+    )
     assert name == f"Customer {key}".replace("%", "_").replace(">", "_")
 
 
@@ -46,7 +59,9 @@ def test_a_name_or_tag_holds_no_placeholder_of_prefects(text: str, shown: str) -
     assert not find_placeholders(plain(text)) and "__prefect_kind" not in plain(text)
 
 
-@pytest.mark.parametrize("title", ["Shop {% if x %}", "{# a #}b", "{ {7*7} }", "{%", "Shop }} {"])
+@pytest.mark.parametrize(
+    "title", ["Shop {% if x %}", "{# a #}b", "{ {7*7} }", "{%", "Shop }} {"]
+)
 def test_a_notices_subject_has_the_apps_title_as_it_is(title: str) -> None:
     """The subject is a template of Jinja's."""
     app: Any = SimpleNamespace(title=title, name="shop", types=dict)
@@ -57,13 +72,22 @@ def test_a_notices_subject_has_the_apps_title_as_it_is(title: str) -> None:
 def templates(file: Path) -> list[str]:
     """Where a module fills a template that is no literal of its own: `.format`, `%`, `Template`, a run's name."""
     tree, found = ast.parse(file.read_text(encoding="utf-8")), []
-    functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+    }
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=value, attr="format" | "format_map")):
-                formatter = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "super"  # of a log
+            case ast.Call(
+                func=ast.Attribute(value=value, attr="format" | "format_map")
+            ):
+                formatter = (
+                    isinstance(value, ast.Call)
+                    and getattr(value.func, "id", "") == "super"
+                )  # of a log
                 bad = not (formatter or isinstance(value, ast.Constant))
-            case ast.Call(func=ast.Name(id="Template") | ast.Attribute(attr="Template")):
+            case ast.Call(
+                func=ast.Name(id="Template") | ast.Attribute(attr="Template")
+            ):
                 bad = True
             case ast.BinOp(left=ast.JoinedStr(), op=ast.Mod()):
                 bad = True
@@ -71,7 +95,10 @@ def templates(file: Path) -> list[str]:
                 known = isinstance(value, ast.Name) and value.id in functions
                 bad = not known and not isinstance(value, ast.Lambda | ast.Call)
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="log" | "logger"), attr="debug" | "info" | "warning" | "error"),
+                func=ast.Attribute(
+                    value=ast.Name(id="log" | "logger"),
+                    attr="debug" | "info" | "warning" | "error",
+                ),
                 args=[first, _, *_],
             ):
                 bad = not isinstance(first, ast.Constant)
@@ -83,4 +110,6 @@ def templates(file: Path) -> list[str]:
 
 
 def test_the_package_fills_no_template_but_its_own_literals() -> None:
-    assert [where for file in sorted(PACKAGE.rglob("*.py")) for where in templates(file)] == []
+    assert [
+        where for file in sorted(PACKAGE.rglob("*.py")) for where in templates(file)
+    ] == []

@@ -24,7 +24,14 @@ class FeedSvc(NormalService):
                 for record in records:
                     row = rows.get(record["partnerKey"])
                     if row is None:
-                        s.add(model(**{field: resolve(value, now) for field, value in record.items()}))
+                        s.add(
+                            model(
+                                **{
+                                    field: resolve(value, now)
+                                    for field, value in record.items()
+                                }
+                            )
+                        )
                         added += 1
                     else:
                         for field in CONTACT:
@@ -40,7 +47,9 @@ def resolve(value: Any, now: datetime) -> Any:
     """A relative date of the feed as a date or a datetime; any other value as it is."""
     match value:
         case {"in_days": days, "at": clock}:
-            return datetime.combine(now.date() + timedelta(days=days), time.fromisoformat(clock))
+            return datetime.combine(
+                now.date() + timedelta(days=days), time.fromisoformat(clock)
+            )
         case {"in_days": days}:
             return now.date() + timedelta(days=days)
         case {"in_minutes": minutes}:

@@ -26,11 +26,21 @@ class NoticeSvc(NormalService):
         log.info("%d notices to %d recipients", len(waiting), len(recipients))
         return {"notices": len(waiting), "recipients": len(recipients)}
 
-    def _add(self, channel: str, recipient: str, text: str, sentAt: datetime | None = None) -> None:
+    def _add(
+        self, channel: str, recipient: str, text: str, sentAt: datetime | None = None
+    ) -> None:
         Notice = app.getElement("models.Notice")
         # In a row task this is the row's own session: the notice is committed together with the row.
         with app.session() as s:
-            s.add(Notice(channel=channel, recipient=recipient, text=text, createdAt=self._now(), sentAt=sentAt))
+            s.add(
+                Notice(
+                    channel=channel,
+                    recipient=recipient,
+                    text=text,
+                    createdAt=self._now(),
+                    sentAt=sentAt,
+                )
+            )
             s.commit()
 
     def _now(self) -> datetime:

@@ -9,11 +9,19 @@ def customFunc() -> dict[str, int | str]:
     now = app.getElement("services.ClockSvc").now()
     today = now.date()
     with app.session() as s:
-        before = s.exec(select(SalesReport).where(SalesReport.day < today).order_by(SalesReport.day.desc())).first()
+        before = s.exec(
+            select(SalesReport)
+            .where(SalesReport.day < today)
+            .order_by(SalesReport.day.desc())
+        ).first()
         since = before.until if before else datetime.min
-        amounts = s.exec(select(Order.amount).where(Order.paidAt > since, Order.paidAt <= now)).all()
+        amounts = s.exec(
+            select(Order.amount).where(Order.paidAt > since, Order.paidAt <= now)
+        ).all()
 
-        report = s.exec(select(SalesReport).where(SalesReport.day == today)).first() or SalesReport(day=today)
+        report = s.exec(
+            select(SalesReport).where(SalesReport.day == today)
+        ).first() or SalesReport(day=today)
         report.until = now
         report.orders = len(amounts)
         report.revenue = sum(amounts)

@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from shop import COUNT, Shop, model_of, rows_task
 
-from jittask_prefect import statistics
 from jittask_prefect.dialogs import flows, folder, forms
 from jittask_prefect.dialogs.fields import schema
 from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
+from jittask_prefect.records import template_pages
 
 Make = Callable[..., Shop]
 TASK = "tasks.Task"
@@ -26,7 +26,10 @@ REPORT = {
     "e.json": {
         "type": "tasks.NormalType",
         "title": "Report",
-        "timerCfg": {"startTime": "2026-03-02 09:00:00", "repeat": {"repeatType": "week", "weekday": [1, 4]}},
+        "timerCfg": {
+            "startTime": "2026-03-02 09:00:00",
+            "repeat": {"repeatType": "week", "weekday": [1, 4]},
+        },
         "tags": ["a"],
         "retries": 2,
     },
@@ -56,13 +59,15 @@ def by_hand(s: Shop, **keys: Any) -> None:
 def link(s: Shop) -> dict[str, Any]:
     """The form that the link on the task's page opens, once the sync has seen to the page."""
     s.app.forget(TASK)
-    statistics.keep(s.app, s.api, s.now)
+    template_pages.keep(s.app, s.api, s.now)
     return of_link(s.api.summaries["stats-tasks-task"])
 
 
 def of_link(text: str) -> dict[str, Any]:
     """The form of the last link of a text."""
-    [parameters] = parse_qs(urlsplit(text.rpartition("](")[2].partition(")")[0]).query)["parameters"]
+    [parameters] = parse_qs(urlsplit(text.rpartition("](")[2].partition(")")[0]).query)[
+        "parameters"
+    ]
     found: dict[str, Any] = json.loads(parameters)
     return found
 
@@ -83,25 +88,53 @@ def refused(s: Shop, form: dict[str, Any], **more: Any) -> OutdatedForm:
 
 
 CHANGES: list[tuple[dict[str, Any], str]] = [
-    ({"title": "Other"}, 'title: found a form made from "Report"; allowed: a form made from "Other"'),
-    ({"enable": 0}, "enable: found a form made from nothing; allowed: a form made from 0"),
+    (
+        {"title": "Other"},
+        'title: found a form made from "Report"; allowed: a form made from "Other"',
+    ),
+    (
+        {"enable": 0},
+        "enable: found a form made from nothing; allowed: a form made from 0",
+    ),
     ({"retries": 3}, "retries: found a form made from 2; allowed: a form made from 3"),
     ({"tags": []}, 'tags: found a form made from ["a"]; allowed: a form made from []'),
-    ({"description": "Why"}, 'description: found a form made from nothing; allowed: a form made from "Why"'),
-    ({"argDict": {"a": 1}}, 'argDict: found a form made from nothing; allowed: a form made from {"a": 1}'),
-    ({"missed": {"policy": "all"}}, 'allowed: a form made from {"policy": "all"}'),
-    ({"concurrency": {"limit": 2}}, 'concurrency: found a form made from nothing; allowed: a form made from {"limit"'),
-    ({"funcType": "Global", "func": "services.X.y"}, "func: found a form made from nothing; allowed: a form made from"),
-    ({"timeout": 9}, "timeout: found a form made from nothing; allowed: a form made from 9"),
     (
-        {"timerCfg": {**REPORT["e.json"]["timerCfg"], "startTime": "2026-03-02 10:00:00"}},  # type: ignore[index]
+        {"description": "Why"},
+        'description: found a form made from nothing; allowed: a form made from "Why"',
+    ),
+    (
+        {"argDict": {"a": 1}},
+        'argDict: found a form made from nothing; allowed: a form made from {"a": 1}',
+    ),
+    ({"missed": {"policy": "all"}}, 'allowed: a form made from {"policy": "all"}'),
+    (
+        {"concurrency": {"limit": 2}},
+        'concurrency: found a form made from nothing; allowed: a form made from {"limit"',
+    ),
+    (
+        {"funcType": "Global", "func": "services.X.y"},
+        "func: found a form made from nothing; allowed: a form made from",
+    ),
+    (
+        {"timeout": 9},
+        "timeout: found a form made from nothing; allowed: a form made from 9",
+    ),
+    (
+        {
+            "timerCfg": {
+                **REPORT["e.json"]["timerCfg"],
+                "startTime": "2026-03-02 10:00:00",
+            }
+        },  # type: ignore[index]
         'timerCfg.startTime: found a form made from "2026-03-02 09:00:00"; '
         'allowed: a form made from "2026-03-02 10:00:00"',
     ),
 ]
 
 
-def test_a_form_of_an_earlier_state_is_refused_with_the_difference(scheduled: Shop) -> None:
+def test_a_form_of_an_earlier_state_is_refused_with_the_difference(
+    scheduled: Shop,
+) -> None:
     """Whatever key of the e.json changed, and the page's link is of the new state then."""
     s = scheduled
     forms_of = {}
@@ -114,12 +147,16 @@ def test_a_form_of_an_earlier_state_is_refused_with_the_difference(scheduled: Sh
         assert fresh["version"] != form["version"], change
 
 
-def test_a_form_of_a_state_that_nobody_remembers_is_refused_too(scheduled: Shop) -> None:
+def test_a_form_of_a_state_that_nobody_remembers_is_refused_too(
+    scheduled: Shop,
+) -> None:
     s = scheduled
     form = link(s)
     (s.folder / ".jittask/versions/tasks.Task.json").unlink()
     by_hand(s, enable=0)
-    assert 'enable: found "On"; allowed: "Off", which the task has now' in str(refused(s, form))
+    assert 'enable: found "On"; allowed: "Off", which the task has now' in str(
+        refused(s, form)
+    )
 
 
 def test_an_outdated_link_does_not_enable_a_disabled_task(shop: Make) -> None:
@@ -136,22 +173,31 @@ def test_a_refusal_leads_to_a_fresh_form(scheduled: Shop) -> None:
     form = link(s)
     by_hand(s, title="Other", enable=0)
     page = refused(s, form, timeout=60).page
-    assert '| title | "Report" | "Other" |' in page and "| enable | nothing | 0 |" in page
+    assert (
+        '| title | "Report" | "Other" |' in page and "| enable | nothing | 0 |" in page
+    )
     fresh = of_link(page)
     assert (fresh["title"], fresh["enable"]) == ("Other", "Off")
     assert edit(s, fresh, timeout=60) == f"{TASK} is changed and deployed: Time limit"
-    assert about(s) == {**REPORT["e.json"], "title": "Other", "enable": 0, "timeout": 60}  # type: ignore[dict-item]
+    assert about(s) == {
+        **REPORT["e.json"],
+        "title": "Other",
+        "enable": 0,
+        "timeout": 60,
+    }  # type: ignore[dict-item]
 
 
-def test_a_changed_file_s_page_waits_for_no_other(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "MOST", 1)
+def test_a_changed_file_s_page_waits_for_no_other(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_pages, "MOST", 1)
     s = shop(more={f"tasks/A{n}": rows_task() for n in range(4)})
     for _ in range(5):
-        statistics.keep(s.app, s.api, s.now)
+        template_pages.keep(s.app, s.api, s.now)
     by_hand(s, title="Other")
     s.app.forget(TASK)
     s.at("2026-03-03 08:00")  # all pages are of yesterday
-    assert statistics.keep(s.app, s.api, s.now) == [TASK]
+    assert template_pages.keep(s.app, s.api, s.now) == [TASK]
 
 
 def test_the_same_submit_twice_is_done_once(scheduled: Shop) -> None:
@@ -180,7 +226,10 @@ def test_of_two_who_edit_at_once_the_second_is_told(scheduled: Shop) -> None:
         thread.join(60)
     done, late = told
     assert done == f"{TASK} is changed and deployed: Name"
-    assert f'title: found a form made from "Report"; allowed: a form made from "{about(s)["title"]}"' in late
+    assert (
+        f'title: found a form made from "Report"; allowed: a form made from "{about(s)["title"]}"'
+        in late
+    )
 
 
 # F2: what is shown, what is empty
@@ -190,16 +239,27 @@ def test_an_empty_form_changes_nothing(scheduled: Shop) -> None:
     s = scheduled
     before = file(s).read_bytes()
     for form in ({}, {"title": ""}, {"title": None, "tags": [], "filter": "  "}):
-        assert edit(s, {"task": TASK}, **form) == f"{TASK} is already what the form says: nothing is written"
+        assert (
+            edit(s, {"task": TASK}, **form)
+            == f"{TASK} is already what the form says: nothing is written"
+        )
     assert file(s).read_bytes() == before
-    with pytest.raises(ConfigError, match="Task: found nothing; allowed: it must be filled in"):
+    with pytest.raises(
+        ConfigError, match="Task: found nothing; allowed: it must be filled in"
+    ):
         edit(s, {})
 
 
 def test_a_form_with_some_fields_changes_those(shop: Make) -> None:
     """Without the link's version, only what is filled in counts."""
     offset = {"offsetType": -1, "offset": 7, "offsetUnit": "day", "time": "09:00"}
-    s = shop(enable=0, filter="Q(status='active')", startOffset=offset, repeat={"repeatType": "month"}, retries=2)
+    s = shop(
+        enable=0,
+        filter="Q(status='active')",
+        startOffset=offset,
+        repeat={"repeatType": "month"},
+        retries=2,
+    )
     before = about(s)
     assert edit(s, {"task": TASK}, title="Other", offset=3) == (
         f"{TASK} is changed and deployed: Name, How long before or after"
@@ -209,7 +269,12 @@ def test_a_form_with_some_fields_changes_those(shop: Make) -> None:
 
 
 def test_the_form_shows_what_is(shop: Make) -> None:
-    s = shop(filter="Q(status='a&b')", enable=0, missed={"policy": "all"}, description="多行\n文本")
+    s = shop(
+        filter="Q(status='a&b')",
+        enable=0,
+        missed={"policy": "all"},
+        description="多行\n文本",
+    )
     shown = link(s)
     assert {
         "task": TASK, "enable": "Off", "missed": "Run all, in order", "when": "On the date", "period": 1,
@@ -225,9 +290,20 @@ def test_the_blank_form_claims_nothing(shop: Make) -> None:
     s = shop()
     made = schema(forms.form(s.app, forms.EDIT, s.now))
     assert made["required"] == ["task"]
-    assert not [n for n, f in made["properties"].items() if f["type"] == "boolean" or "default" in f]
-    told = {n: f["description"] for n, f in made["properties"].items() if "empty" in f.get("description", "")}
-    assert set(told) == {"task", "clear"}  # of no other field does empty mean something of its own
+    assert not [
+        n
+        for n, f in made["properties"].items()
+        if f["type"] == "boolean" or "default" in f
+    ]
+    told = {
+        n: f["description"]
+        for n, f in made["properties"].items()
+        if "empty" in f.get("description", "")
+    }
+    assert set(told) == {
+        "task",
+        "clear",
+    }  # of no other field does empty mean something of its own
 
 
 def test_clearing_is_a_choice(shop: Make) -> None:
@@ -235,12 +311,21 @@ def test_clearing_is_a_choice(shop: Make) -> None:
         filter="Q(status='active')", retries=2, tags=["a"], description="Why", concurrency={"limit": 2},
         endTimeType=2, endField="until", endOffset={"offsetType": 1, "offset": 1, "offsetUnit": "month"},
     )  # fmt: skip
-    form = {name: value for name, value in link(s).items() if name != "filter"}  # emptied by hand
+    form = {
+        name: value for name, value in link(s).items() if name != "filter"
+    }  # emptied by hand
     assert edit(s, form, title="A") == (
         f"{TASK} is changed and deployed: Name; left as it was, for its field is empty: Filter"
     )
     assert about(s)["filter"] == "Q(status='active')"
-    titles = ["Filter", "Retries", "Tags", "Description", "At a time", "or end by a date field"]
+    titles = [
+        "Filter",
+        "Retries",
+        "Tags",
+        "Description",
+        "At a time",
+        "or end by a date field",
+    ]
     edit(s, link(s), clear=titles)
     kept = {k: v for k, v in rows_task()["e.json"].items() if k != "title"}
     assert about(s) == {**kept, "title": "A"}
@@ -270,7 +355,11 @@ def test_what_the_form_does_not_change_stays_as_it_was_written(shop: Make) -> No
     assert list(about(s).items()) == [*before.items(), ("timeout", 60)]
     edit(s, link(s), offset=8)
     offset = {"offsetType": -1, "offset": 8, "offsetUnit": "day"}
-    assert about(s) == {**before, "timeout": 60, "timerCfg": {**before["timerCfg"], "startOffset": offset}}
+    assert about(s) == {
+        **before,
+        "timeout": 60,
+        "timerCfg": {**before["timerCfg"], "startOffset": offset},
+    }
 
 
 def test_a_long_link_is_cut_to_what_a_browser_takes(scheduled: Shop) -> None:
@@ -290,7 +379,10 @@ def test_a_task_that_is_gone_or_broken_is_not_written(scheduled: Shop) -> None:
     s = scheduled
     form = link(s)
     file(s).write_text('{"type": ')
-    with pytest.raises(ConfigError, match=r"(?s)e\.json: found line 1.*Task: found tasks\.Task, whose files are brok"):
+    with pytest.raises(
+        ConfigError,
+        match=r"(?s)e\.json: found line 1.*Task: found tasks\.Task, whose files are brok",
+    ):
         edit(s, form, title="B")
     assert file(s).read_text() == '{"type": '
     (s.folder / "tasks/Task").rename(s.folder / "tasks/Renamed")
@@ -299,7 +391,9 @@ def test_a_task_that_is_gone_or_broken_is_not_written(scheduled: Shop) -> None:
     assert not (s.folder / "tasks/Task").exists()
 
 
-def test_a_write_is_whole_and_keeps_mode_and_link(scheduled: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_is_whole_and_keeps_mode_and_link(
+    scheduled: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = scheduled
     real = s.folder / "elsewhere.json"
     file(s).rename(real)
@@ -317,28 +411,38 @@ def test_a_write_is_whole_and_keeps_mode_and_link(scheduled: Shop, monkeypatch: 
     with pytest.raises(ConfigError, match="No space left"):
         edit(s, link(s), title="C")
     assert real.read_bytes() == before
-    assert [p.name for p in s.folder.rglob("*") if ".new" in p.name or "tmp" in p.name] == []
+    assert [
+        p.name for p in s.folder.rglob("*") if ".new" in p.name or "tmp" in p.name
+    ] == []
 
 
-def test_an_edit_that_does_not_work_is_never_there_for_others(scheduled: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edit_that_does_not_work_is_never_there_for_others(
+    scheduled: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sync may read at any moment: what is refused is never in the folder."""
     s = scheduled
     seen: list[str] = []
     check = folder.of_template
-    monkeypatch.setattr(folder, "of_template", lambda t: (seen.append(about(s)["title"]), check(t))[1])
+    monkeypatch.setattr(
+        folder, "of_template", lambda t: (seen.append(about(s)["title"]), check(t))[1]
+    )
     with pytest.raises(ConfigError, match=r"holidays|calendar"):
         edit(s, link(s), title="B", skipHoliday="On")
     edit(s, link(s), title="C")
     assert set(seen) <= {"Report", "C"} and "C" not in seen[:1]
 
 
-def test_what_prefect_refuses_is_said_to_be_written(scheduled: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_prefect_refuses_is_said_to_be_written(
+    scheduled: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = scheduled
     form = link(s)
     monkeypatch.setattr(s.api, "ping", lambda: s.api._called("ping"))
     s.api.down = True
     done = submit(s.app, s.api, forms.EDIT, {**form, "title": "B"}, s.now)
-    assert done.failed and done.said.startswith(f"{TASK} is changed, and not deployed: ")
+    assert done.failed and done.said.startswith(
+        f"{TASK} is changed, and not deployed: "
+    )
     assert about(s)["title"] == "B"
 
 
@@ -355,7 +459,14 @@ HOSTILE: list[tuple[str, Any]] = [
     ("startTime", "٠٩:٠٠"), ("endDate", "0000-00-00"), ("days", ["1"] * 101), ("code", "def customFunc(): ..."),
     ("task", ["tasks.Task"]), ("task", "tasks/../tasks.Task"),
 ]  # fmt: skip
-CODES = ("(" * 5000, "-" * 19_000 + "1", "x = '\ud800'", "def customFunc():\n    \x00", "def customFunc(): 1/", "x = 1")
+CODES = (
+    "(" * 5000,
+    "-" * 19_000 + "1",
+    "x = '\ud800'",
+    "def customFunc():\n    \x00",
+    "def customFunc(): 1/",
+    "x = 1",
+)
 
 
 def test_hostile_values_are_refused_with_a_sentence(scheduled: Shop) -> None:
@@ -376,18 +487,31 @@ def test_hostile_code_is_refused_with_a_sentence(shop: Make) -> None:
         assert (s.folder / "tasks/Task/inner.py").read_text() == COUNT
 
 
-def test_code_of_a_form_replaces_only_the_code_that_the_form_was_made_beside(shop: Make) -> None:
+def test_code_of_a_form_replaces_only_the_code_that_the_form_was_made_beside(
+    shop: Make,
+) -> None:
     s = shop(app_json={"allowCodeFromForms": True}, inner=COUNT)
     form = link(s)
     edit(s, link(s), code="def customFunc(row):\n    return 2\n")
-    assert "inner.py: found" in str(refused(s, form, code="def customFunc(row):\n    return 3\n"))
-    assert (s.folder / "tasks/Task/inner.py").read_text() == "def customFunc(row):\n    return 2\n"
+    assert "inner.py: found" in str(
+        refused(s, form, code="def customFunc(row):\n    return 3\n")
+    )
+    assert (
+        s.folder / "tasks/Task/inner.py"
+    ).read_text() == "def customFunc(row):\n    return 2\n"
 
 
 def test_the_same_new_task_twice_is_made_once(shop: Make) -> None:
     s = shop()
     form = {"title": "Remind", "startField": "Bill.at"}
-    assert submit(s.app, s.api, forms.NEW_DATE_FIELD, form, s.now).name == "tasks.Remind"
+    assert (
+        submit(s.app, s.api, forms.NEW_DATE_FIELD, form, s.now).name == "tasks.Remind"
+    )
     with pytest.raises(ConfigError, match=r"Name: found .*tasks\.Remind"):
         submit(s.app, s.api, forms.NEW_DATE_FIELD, form, s.now)
-    assert submit(s.app, s.api, forms.NEW_DATE_FIELD, {**form, "name": "Second"}, s.now).name == "tasks.Second"
+    assert (
+        submit(
+            s.app, s.api, forms.NEW_DATE_FIELD, {**form, "name": "Second"}, s.now
+        ).name
+        == "tasks.Second"
+    )

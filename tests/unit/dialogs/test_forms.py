@@ -19,8 +19,8 @@ from jittask_prefect.dialogs.fields import schema
 from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.dialogs.values import checked, config_of, form_of
 from jittask_prefect.elements.config import read_task
+from jittask_prefect.elements.scaffold import SCHEDULED as SCHEDULED_CODE
 from jittask_prefect.errors import ConfigError, UnknownElement
-from jittask_prefect.scaffold import SCHEDULED as SCHEDULED_CODE
 
 Make = Callable[..., Shop]
 NOW = utc("2026-03-02 08:00")
@@ -34,7 +34,12 @@ class NoteSvc(NormalService):
     def two(self, row, text): return text
     def _hidden(self): return 1
 """
-SERVICES = {"services/NoteSvc": {"e.json": {"type": "services.NormalType", "title": "N"}, "service.py": SERVICE}}
+SERVICES = {
+    "services/NoteSvc": {
+        "e.json": {"type": "services.NormalType", "title": "N"},
+        "service.py": SERVICE,
+    }
+}
 SCHEDULED = {"title": "Report", "startDate": "2026-03-02", "startTime": "09:00"}
 OF_ROWS = {"title": "Remind", "startField": "Bill.at"}
 
@@ -42,7 +47,9 @@ OF_ROWS = {"title": "Remind", "startField": "Bill.at"}
 def config(form: dict[str, Any], dialog: str, s: Shop) -> dict[str, Any]:
     rows = dialog == forms.NEW_DATE_FIELD
     kind = "tasks.DateFieldType" if rows else "tasks.NormalType"
-    return config_of(checked(form, forms.form(s.app, dialog, NOW)), kind, rows=rows).config
+    return config_of(
+        checked(form, forms.form(s.app, dialog, NOW)), kind, rows=rows
+    ).config
 
 
 def wrong(form: dict[str, Any], dialog: str, s: Shop) -> str:
@@ -59,7 +66,10 @@ def test_the_simplest_forms(shop: Make) -> None:
     assert config(SCHEDULED, forms.NEW_SCHEDULED, s) == {
         "type": "tasks.NormalType",
         "title": "Report",
-        "timerCfg": {"startTime": "2026-03-02 09:00:00", "repeat": {"repeatType": "normal"}},
+        "timerCfg": {
+            "startTime": "2026-03-02 09:00:00",
+            "repeat": {"repeatType": "normal"},
+        },
     }
     assert config(OF_ROWS, forms.NEW_DATE_FIELD, s) == {
         "type": "tasks.DateFieldType",
@@ -99,19 +109,31 @@ def test_a_form_with_everything(shop: Make) -> None:
 
 
 CLOCKS = st.times().map(lambda t: t.isoformat("seconds" if t.second else "minutes")[:8])
-DAYS = st.dates(min_value=datetime(2000, 1, 1).date(), max_value=datetime(2090, 1, 1).date()).map(str)
-TITLES = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40).filter(
-    lambda t: not any(mark in t for mark in ("{{", "}}", "__prefect_kind", "<", "../", "..\\"))
+DAYS = st.dates(
+    min_value=datetime(2000, 1, 1).date(), max_value=datetime(2090, 1, 1).date()
+).map(str)
+TITLES = st.text(
+    st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=40
+).filter(
+    lambda t: (
+        not any(
+            mark in t for mark in ("{{", "}}", "__prefect_kind", "<", "../", "..\\")
+        )
+    )
 )
 
 
 def some(values: dict[Any, str]) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.sampled_from(list(values.values())), min_size=1, max_size=4, unique=True)
+    return st.lists(
+        st.sampled_from(list(values.values())), min_size=1, max_size=4, unique=True
+    )
 
 
 @st.composite
 def repeats(draw: st.DrawFn) -> dict[str, Any]:
-    kind = draw(st.sampled_from(["normal", "minute", "hour", "day", "week", "month", "year"]))
+    kind = draw(
+        st.sampled_from(["normal", "minute", "hour", "day", "week", "month", "year"])
+    )
     form: dict[str, Any] = {"repeat": words.REPEAT[kind]}
     if kind != "normal" and draw(st.booleans()):
         form["period"] = draw(st.integers(2, 40))
@@ -119,7 +141,10 @@ def repeats(draw: st.DrawFn) -> dict[str, Any]:
         form["weekdays"] = draw(some(words.WEEKDAYS))
     if kind in ("month", "year"):
         if draw(st.booleans()):
-            form |= {"week": draw(st.sampled_from(list(words.WEEKS.values()))), "weekdays": draw(some(words.WEEKDAYS))}
+            form |= {
+                "week": draw(st.sampled_from(list(words.WEEKS.values()))),
+                "weekdays": draw(some(words.WEEKDAYS)),
+            }
         else:
             form["days"] = draw(some(words.DAYS))
         if kind == "year":
@@ -130,7 +155,12 @@ def repeats(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def filled(draw: st.DrawFn) -> dict[str, Any]:
     form: dict[str, Any] = {"title": draw(TITLES), **draw(repeats())}
-    form |= {"type": "tasks.NormalType", "func": words.INNER, "startDate": draw(DAYS), "startTime": draw(CLOCKS)}
+    form |= {
+        "type": "tasks.NormalType",
+        "func": words.INNER,
+        "startDate": draw(DAYS),
+        "startTime": draw(CLOCKS),
+    }
     for name, values in (
         ("enable", st.just(False)),
         ("skipHoliday", st.just(True)),
@@ -141,7 +171,14 @@ def filled(draw: st.DrawFn) -> dict[str, Any]:
         ("retries", st.integers(1, 9)),
         ("timeout", st.integers(1, 600)),
         ("limit", st.integers(1, 9)),
-        ("tags", st.lists(TITLES.filter(lambda t: not t.startswith("app:")), min_size=1, max_size=3)),
+        (
+            "tags",
+            st.lists(
+                TITLES.filter(lambda t: not t.startswith("app:")),
+                min_size=1,
+                max_size=3,
+            ),
+        ),
     ):
         if draw(st.booleans()) or (name == "calendar" and "skipHoliday" in form):
             form[name] = draw(values)
@@ -157,9 +194,15 @@ def one(shop: Make) -> Shop:
     return shop()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(form=filled())
-def test_a_form_comes_back_from_its_e_json_as_it_was(one: Shop, form: dict[str, Any]) -> None:
+def test_a_form_comes_back_from_its_e_json_as_it_was(
+    one: Shop, form: dict[str, Any]
+) -> None:
     s = one
     said = config(form, forms.NEW_SCHEDULED, s)
     try:
@@ -180,13 +223,19 @@ def test_every_e_json_of_the_demo_comes_back_from_its_form() -> None:
     for template in app.templates():
         dialog = forms.NEW_DATE_FIELD if template.rows else forms.NEW_SCHEDULED
         again = config_of(
-            checked(form_of(template), forms.form(app, dialog, NOW)), template.taskType, rows=template.rows
+            checked(form_of(template), forms.form(app, dialog, NOW)),
+            template.taskType,
+            rows=template.rows,
         )
         cfg, timer = read_task(again.config, rows=template.rows)
         raw = {"timerCfg": None}
-        assert cfg.model_dump() | raw == template.cfg.model_dump() | raw, template.fullName
+        assert cfg.model_dump() | raw == template.cfg.model_dump() | raw, (
+            template.fullName
+        )
         offset = template.timer.cfg.start_offset
-        if offset is None or offset.amount or offset.time:  # one of nothing is no offset
+        if (
+            offset is None or offset.amount or offset.time
+        ):  # one of nothing is no offset
             assert timer == template.timer.cfg, template.fullName
     app.close()
 
@@ -195,13 +244,20 @@ def test_every_e_json_of_the_demo_comes_back_from_its_form() -> None:
 
 
 def options(s: Shop, dialog: str, name: str) -> list[str]:
-    found: list[str] = schema(forms.form(s.app, dialog, s.now))["properties"][name]["enum"]
+    found: list[str] = schema(forms.form(s.app, dialog, s.now))["properties"][name][
+        "enum"
+    ]
     return found
 
 
 def test_drop_downs_have_what_the_app_has(shop: Make) -> None:
     s = shop(more={**SERVICES, "models/Other": model_of("class Other: pass")})
-    assert options(s, forms.NEW_DATE_FIELD, "startField") == ["Bill.day", "Bill.at", "Bill.moment", "Bill.until"]
+    assert options(s, forms.NEW_DATE_FIELD, "startField") == [
+        "Bill.day",
+        "Bill.at",
+        "Bill.moment",
+        "Bill.until",
+    ]
     fits = [words.INNER, "services.NoteSvc.everywhere", "services.NoteSvc.with_default"]
     assert options(s, forms.NEW_SCHEDULED, "func") == fits
     of_row = [words.INNER, "services.NoteSvc.of_row", "services.NoteSvc.with_default"]
@@ -223,7 +279,9 @@ def test_what_may_be_ended_is_in_a_drop_down(shop: Make) -> None:
     assert said == f"Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
     done = submit(s.app, s.api, forms.END, {"task": said}, s.now)
     assert done.said == f"{entry.task_id} was pending and is ended"
-    assert s.tasks() == ["1 03-02 10:00 #1 forced"] and options(s, forms.END, "task") == []
+    assert (
+        s.tasks() == ["1 03-02 10:00 #1 forced"] and options(s, forms.END, "task") == []
+    )
 
 
 def test_the_sync_keeps_the_forms(shop: Make) -> None:
@@ -231,11 +289,13 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
     there = s.api.deployments("app:test")
     name = next(n for n in there if n == forms.EDIT)
     s.api.change_deployment(there[name]["id"], {"parameter_openapi_schema": {}})
-    from jittask_prefect.rolling import roll
+    from jittask_prefect.deploying.renew import roll
 
     roll(s.app, s.api, s.now)
     found = s.api.deployments("app:test")[name]["parameter_openapi_schema"]
-    assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found["required"] == ["task"]
+    assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found[
+        "required"
+    ] == ["task"]
 
 
 # What is made
@@ -244,8 +304,13 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
 def test_a_new_task_stands_in_its_folder_and_is_deployed(shop: Make) -> None:
     s = shop()
     s.save(id=7, at=datetime(2026, 3, 4))
-    done = submit(s.app, s.api, forms.NEW_DATE_FIELD, {**OF_ROWS, "title": "合同到期提醒"}, s.now)
-    assert (done.said, done.name) == ("tasks.HeTongDaoQiTiXing is made and deployed", "tasks.HeTongDaoQiTiXing")
+    done = submit(
+        s.app, s.api, forms.NEW_DATE_FIELD, {**OF_ROWS, "title": "合同到期提醒"}, s.now
+    )
+    assert (done.said, done.name) == (
+        "tasks.HeTongDaoQiTiXing is made and deployed",
+        "tasks.HeTongDaoQiTiXing",
+    )
     made = s.folder / "tasks/HeTongDaoQiTiXing"
     assert json.loads((made / "e.json").read_text())["title"] == "合同到期提醒"
     assert (made / "inner.py").read_text().startswith("def customFunc(rowData):")
@@ -256,18 +321,35 @@ def test_a_new_task_stands_in_its_folder_and_is_deployed(shop: Make) -> None:
 
 def test_a_preview_shows_what_a_holiday_moved(shop: Make) -> None:
     s = shop()
-    form = {**SCHEDULED, "startDate": "2026-10-01", "repeat": "Monthly", "skipHoliday": True, "calendar": "CN"}
+    form = {
+        **SCHEDULED,
+        "startDate": "2026-10-01",
+        "repeat": "Monthly",
+        "skipHoliday": True,
+        "calendar": "CN",
+    }
     page = submit(s.app, s.api, forms.NEW_SCHEDULED, form, s.now).page
     assert "| Thu 2026-10-08 09:00 | Thu 2026-10-01 | National Day |" in page
 
 
 def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> None:
-    s = shop(inner=COUNT, startOffset={"offsetType": 1, "offset": 2, "offsetUnit": "day"}, filter="Q(status='active')")
+    s = shop(
+        inner=COUNT,
+        startOffset={"offsetType": 1, "offset": 2, "offsetUnit": "day"},
+        filter="Q(status='active')",
+    )
     form = {"task": "tasks.Task", "title": "Other", "offset": 3, "clear": ["Filter"]}
     done = submit(s.app, s.api, forms.EDIT, form, s.now)
-    assert done.said == "tasks.Task is changed and deployed: Name, How long before or after, Filter"
+    assert (
+        done.said
+        == "tasks.Task is changed and deployed: Name, How long before or after, Filter"
+    )
     after = s.app.template("tasks.Task")
-    assert (after.title, after.timer.cfg.start_offset.amount, after.cfg.filter) == ("Other", 3, "")  # type: ignore[union-attr]
+    assert (after.title, after.timer.cfg.start_offset.amount, after.cfg.filter) == (
+        "Other",
+        3,
+        "",
+    )  # type: ignore[union-attr]
     assert (s.folder / "tasks/Task/inner.py").read_text() == COUNT
     assert "3 days after" in s.api.deployments("app:test")["tasks.Task"]["description"]
 
@@ -275,9 +357,16 @@ def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> No
 def test_a_task_runs_now(shop: Make) -> None:
     s = shop(inner=COUNT)
     s.save(id=3, at=datetime(2026, 9, 1))
-    assert submit(s.app, s.api, forms.RUN_NOW, {"task": "tasks.Task", "row": "3"}, s.now).said == "tasks.Task, row 3: 1"
+    assert (
+        submit(
+            s.app, s.api, forms.RUN_NOW, {"task": "tasks.Task", "row": "3"}, s.now
+        ).said
+        == "tasks.Task, row 3: 1"
+    )
     assert s.row(3).count == 1
-    assert "Arguments: found" in wrong({"task": "tasks.Task", "row": "3", "argDict": "{}"}, forms.RUN_NOW, s)
+    assert "Arguments: found" in wrong(
+        {"task": "tasks.Task", "row": "3", "argDict": "{}"}, forms.RUN_NOW, s
+    )
 
 
 # What is refused, and then nothing is written
@@ -321,7 +410,9 @@ def test_a_task_runs_now(shop: Make) -> None:
         ({"overlap": "Not run"}, "At a time"),
     ],
 )
-def test_what_does_not_fit_is_refused(shop: Make, change: dict[str, Any], said: str) -> None:
+def test_what_does_not_fit_is_refused(
+    shop: Make, change: dict[str, Any], said: str
+) -> None:
     s = shop()
     before = sorted(str(file) for file in s.folder.rglob("*"))
     assert said in wrong({**OF_ROWS, **change}, forms.NEW_DATE_FIELD, s)
@@ -330,13 +421,24 @@ def test_what_does_not_fit_is_refused(shop: Make, change: dict[str, Any], said: 
 
 def test_all_that_is_wrong_is_told_at_once(shop: Make) -> None:
     told = wrong({"title": "<b>", "name": "1x"}, forms.NEW_DATE_FIELD, shop())
-    assert all(part in told for part in ("Name: found", "English name: found", "Model and date field: found nothing"))
+    assert all(
+        part in told
+        for part in (
+            "Name: found",
+            "English name: found",
+            "Model and date field: found nothing",
+        )
+    )
 
 
 def test_an_edit_that_does_not_work_changes_nothing(shop: Make) -> None:
     s = shop(inner=COUNT)
     before = (s.folder / "tasks/Task/e.json").read_bytes()
-    form = {"task": "tasks.Task", **form_of(s.app.template("tasks.Task")), "filter": "Q(nothing=1)"}
+    form = {
+        "task": "tasks.Task",
+        **form_of(s.app.template("tasks.Task")),
+        "filter": "Q(nothing=1)",
+    }
     assert "Filter: found" in wrong(form, forms.EDIT, s)
     assert (s.folder / "tasks/Task/e.json").read_bytes() == before
     assert s.app.template("tasks.Task").cfg.filter == ""
@@ -348,9 +450,17 @@ def test_code_from_a_form_only_where_the_app_allows_it(shop: Make) -> None:
     s = shop(app_json={"allowCodeFromForms": True})
     form = {**SCHEDULED, "code": "def customFunc():\n    return 42"}
     submit(s.app, s.api, forms.NEW_SCHEDULED, form, s.now)
-    assert (s.folder / "tasks/Report/inner.py").read_text() == "def customFunc():\n    return 42\n"
-    for code, said in (("def x(:", "Python"), ("x = 1", "def customFunc()"), ("def customFunc(a): ...", "customFunc")):
-        assert said in wrong({**SCHEDULED, "title": "Bad", "code": code}, forms.NEW_SCHEDULED, s)
+    assert (
+        s.folder / "tasks/Report/inner.py"
+    ).read_text() == "def customFunc():\n    return 42\n"
+    for code, said in (
+        ("def x(:", "Python"),
+        ("x = 1", "def customFunc()"),
+        ("def customFunc(a): ...", "customFunc"),
+    ):
+        assert said in wrong(
+            {**SCHEDULED, "title": "Bad", "code": code}, forms.NEW_SCHEDULED, s
+        )
     assert not (s.folder / "tasks/Bad").exists()
 
 
@@ -371,6 +481,10 @@ def test_of_two_who_take_one_name_one_is_told(shop: Make) -> None:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert (len(made), len(told)) == (1, 7) and all("no other element" in text for text in told)
-    assert [p.name for p in (s.folder / "tasks").iterdir() if p.name.startswith(".")] == []
+    assert (len(made), len(told)) == (1, 7) and all(
+        "no other element" in text for text in told
+    )
+    assert [
+        p.name for p in (s.folder / "tasks").iterdir() if p.name.startswith(".")
+    ] == []
     assert s.app.template("tasks.Same").title == "Report"

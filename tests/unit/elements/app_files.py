@@ -10,7 +10,12 @@ from typing import Any
 from jittask_prefect import App
 from jittask_prefect.errors import Problem
 
-APP = {"name": "test", "timezone": "Asia/Shanghai", "database": "sqlite:///test.db", "calendar": "CN"}
+APP = {
+    "name": "test",
+    "timezone": "Asia/Shanghai",
+    "database": "sqlite:///test.db",
+    "calendar": "CN",
+}
 DAILY: dict[str, Any] = {
     "type": "tasks.NormalType",
     "title": "Daily",
@@ -80,7 +85,10 @@ def write_files(folder: Path, files: dict[str, Any]) -> App:
         if isinstance(content, bytes):
             file.write_bytes(content)
         else:
-            file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+            file.write_text(
+                content if isinstance(content, str) else json.dumps(content),
+                encoding="utf-8",
+            )
     return App(folder)
 
 

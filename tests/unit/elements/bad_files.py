@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from app_files import APP, DAILY, PLAIN, REMIND, patched, write
 
-from jittask_prefect import App, compile
+from jittask_prefect import App
+from jittask_prefect.deploying import compile
 from jittask_prefect.dialogs import values
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError, Problem
@@ -29,48 +30,218 @@ TEXTS = (
     '""',
 )
 NUMBERS = (
-    *("0", "-1", "1.5", "1e10", "1e11", "1e308", "1e400", "-1e400", "NaN", "Infinity", "9223372036854775808"),
+    *(
+        "0",
+        "-1",
+        "1.5",
+        "1e10",
+        "1e11",
+        "1e308",
+        "1e400",
+        "-1e400",
+        "NaN",
+        "Infinity",
+        "9223372036854775808",
+    ),
     *("1" + "0" * 400, "1" + "0" * 5000, "true", "null"),
 )
 DEEP = ("[" * 60 + "]" * 60, '{"a":' * 60 + "1" + "}" * 60, "[" * 5000 + "]" * 5000)
-OTHERS = ("[]", "{}", "[[1]]", '{"a": 1}', '"2026-01-05 09:00:00"', '"0001-01-01 00:00:00"', '"9999-12-31 23:59:59"')
+OTHERS = (
+    "[]",
+    "{}",
+    "[[1]]",
+    '{"a": 1}',
+    '"2026-01-05 09:00:00"',
+    '"0001-01-01 00:00:00"',
+    '"9999-12-31 23:59:59"',
+)
 VALUES = (*TEXTS, *NUMBERS, *DEEP, *OTHERS)
 PATHS = (
-    *("type", "title", "enable", "funcType", "func", "taskFunc", "timeout", "retries", "retryDelay", "tags"),
-    *("description", "argDict", "missed", "missed.grace", "missed.lookback", "missed.policy", "concurrency"),
-    *("concurrency.limit", "dispatch", "rowRuns", "modelPath", "filter", "timerCfg", "timerCfg.startTime"),
-    *("timerCfg.endTime", "timerCfg.calendar", "timerCfg.timezone", "timerCfg.repeat", "timerCfg.repeat.period"),
-    *("timerCfg.repeat.day", "timerCfg.repeat.cron", "timerCfg.repeat.dates", "timerCfg.skipHoliday"),
-    *("timerCfg.startField", "timerCfg.startOffset", "timerCfg.startOffset.offset", "timerCfg.endTimeType"),
+    *(
+        "type",
+        "title",
+        "enable",
+        "funcType",
+        "func",
+        "taskFunc",
+        "timeout",
+        "retries",
+        "retryDelay",
+        "tags",
+    ),
+    *(
+        "description",
+        "argDict",
+        "missed",
+        "missed.grace",
+        "missed.lookback",
+        "missed.policy",
+        "concurrency",
+    ),
+    *(
+        "concurrency.limit",
+        "dispatch",
+        "rowRuns",
+        "modelPath",
+        "filter",
+        "timerCfg",
+        "timerCfg.startTime",
+    ),
+    *(
+        "timerCfg.endTime",
+        "timerCfg.calendar",
+        "timerCfg.timezone",
+        "timerCfg.repeat",
+        "timerCfg.repeat.period",
+    ),
+    *(
+        "timerCfg.repeat.day",
+        "timerCfg.repeat.cron",
+        "timerCfg.repeat.dates",
+        "timerCfg.skipHoliday",
+    ),
+    *(
+        "timerCfg.startField",
+        "timerCfg.startOffset",
+        "timerCfg.startOffset.offset",
+        "timerCfg.endTimeType",
+    ),
 )
 APP_PATHS = (
-    *("name", "title", "timezone", "database", "databases", "databases.crm", "horizon", "maxConcurrency"),
-    *("allowCodeFromForms", "calendar", "calendars", "calendars.a", "calendars.a.country", "calendars.a.closed"),
+    *(
+        "name",
+        "title",
+        "timezone",
+        "database",
+        "databases",
+        "databases.crm",
+        "horizon",
+        "maxConcurrency",
+    ),
+    *(
+        "allowCodeFromForms",
+        "calendar",
+        "calendars",
+        "calendars.a",
+        "calendars.a.country",
+        "calendars.a.closed",
+    ),
 )
 COLUMNS = ("id", "customer", "status", "endDate", "closedAt", "reminders")
-OPERATORS = ("=", "!=", ">", "<=", "in", "nin", "like", "startswith", "isnull", "range", "year", "week", "likeany")
+OPERATORS = (
+    "=",
+    "!=",
+    ">",
+    "<=",
+    "in",
+    "nin",
+    "like",
+    "startswith",
+    "isnull",
+    "range",
+    "year",
+    "week",
+    "likeany",
+)
 WORDS = (
-    *("0xfff", "0x" + "f" * 3_900, "9" * 400, "-1", "1e308", "1e400", "2**3", "None", "True", "9223372036854775808"),
-    *(r"'\ud800'", r"'\x00'", "'\x1b'", "'a'", "''", "'%'", "'2026-02-30'", "'0001-01-01'", "'9999-12-31 23:59:59'"),
-    *("Q.today()", "Q.now(hours=1)", "Q.today(days=366000)", "Q.today(years=99999999999999999999)", "Q.now(days=1.5)"),
+    *(
+        "0xfff",
+        "0x" + "f" * 3_900,
+        "9" * 400,
+        "-1",
+        "1e308",
+        "1e400",
+        "2**3",
+        "None",
+        "True",
+        "9223372036854775808",
+    ),
+    *(
+        r"'\ud800'",
+        r"'\x00'",
+        "'\x1b'",
+        "'a'",
+        "''",
+        "'%'",
+        "'2026-02-30'",
+        "'0001-01-01'",
+        "'9999-12-31 23:59:59'",
+    ),
+    *(
+        "Q.today()",
+        "Q.now(hours=1)",
+        "Q.today(days=366000)",
+        "Q.today(years=99999999999999999999)",
+        "Q.now(days=1.5)",
+    ),
     *("b'a'", "1j", "...", "[[1]]", "x", "Q.x()", "'a' 'b'", "f'{1}'"),
 )
 
 
 LIMITS = (
-    *("0", "-1", "2.5", "1e308", "5e-324", "9223372036854775807", "-9223372036854775808", "9223372036854775808"),
-    *("1" + "0" * 37, "9" * 39, "'1E+37'", "'1E-38'", "'NaN'", "'sNaN'", "'" + "9" * 38 + "." + "9" * 30 + "'"),
-    *("True", "None", "''", "'%'", r"'\\'", r"'\''", r"'\x00'", r"'\x01'", r"'\ud800'", "'😀'", r"'\uffff'", "'a '"),
-    *("'" + "x" * 3_000 + "'", "'low'", "'00000000-0000-0000-0000-000000000001'", "'23:59:59'", "'24:00'"),
-    *("'0001-01-01'", "'0999-12-31'", "'1969-12-31 23:59:59'", "'2038-01-20'", "'9999-12-31 23:59:59'"),
-    *("Q.today(years=1000)", "Q.today(years=-1000)", "Q.now(seconds=31622400000)", "Q.now(days=-366000)"),
+    *(
+        "0",
+        "-1",
+        "2.5",
+        "1e308",
+        "5e-324",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "9223372036854775808",
+    ),
+    *(
+        "1" + "0" * 37,
+        "9" * 39,
+        "'1E+37'",
+        "'1E-38'",
+        "'NaN'",
+        "'sNaN'",
+        "'" + "9" * 38 + "." + "9" * 30 + "'",
+    ),
+    *(
+        "True",
+        "None",
+        "''",
+        "'%'",
+        r"'\\'",
+        r"'\''",
+        r"'\x00'",
+        r"'\x01'",
+        r"'\ud800'",
+        "'😀'",
+        r"'\uffff'",
+        "'a '",
+    ),
+    *(
+        "'" + "x" * 3_000 + "'",
+        "'low'",
+        "'00000000-0000-0000-0000-000000000001'",
+        "'23:59:59'",
+        "'24:00'",
+    ),
+    *(
+        "'0001-01-01'",
+        "'0999-12-31'",
+        "'1969-12-31 23:59:59'",
+        "'2038-01-20'",
+        "'9999-12-31 23:59:59'",
+    ),
+    *(
+        "Q.today(years=1000)",
+        "Q.today(years=-1000)",
+        "Q.now(seconds=31622400000)",
+        "Q.now(days=-366000)",
+    ),
 )
 """Values at the limits of one database or another."""
 
 
 def random_comparison(chance: random.Random, model: type[Any]) -> str:
     """A comparison of a column of a model with a value, most often one that fits its operator's form."""
-    column, operator = chance.choice(list(model.__table__.columns.keys())), chance.choice(OPERATORS)  # type: ignore[attr-defined]
+    column, operator = (
+        chance.choice(list(model.__table__.columns.keys())),
+        chance.choice(OPERATORS),
+    )  # type: ignore[attr-defined]
     value = chance.choice(LIMITS)
     if operator in ("in", "nin", "likeany", "range"):
         value = f"[{value}, {chance.choice(LIMITS)}]"
@@ -86,8 +257,14 @@ def random_filter(chance: random.Random, depth: int = 0) -> str:
     """A Q text: most are right but for a value."""
     if depth < 2 and chance.random() < 0.4:
         parts = [random_filter(chance, depth + 1) for _ in range(2)]
-        return chance.choice(["~{0}", "({0}) & ({1})", "({0}) | ({1})", "Q({0}, Q.OR, {1})"]).format(*parts)
-    column, operator, value = chance.choice(COLUMNS), chance.choice(OPERATORS), chance.choice(WORDS)
+        return chance.choice(
+            ["~{0}", "({0}) & ({1})", "({0}) | ({1})", "Q({0}, Q.OR, {1})"]
+        ).format(*parts)
+    column, operator, value = (
+        chance.choice(COLUMNS),
+        chance.choice(OPERATORS),
+        chance.choice(WORDS),
+    )
     if operator in ("in", "nin", "likeany", "range") and chance.random() < 0.8:
         value = f"[{value}, {chance.choice(WORDS)}]"
     return f"Q('{column}', '{operator}', {value})"
@@ -99,14 +276,23 @@ def random_task(chance: random.Random) -> dict[str, str]:
     text = json.dumps(REMIND if rows else DAILY)
     for _ in range(chance.choice((1, 1, 2))):
         path = chance.choice(PATHS)
-        value = json.dumps(random_filter(chance)) if path == "filter" else chance.choice(VALUES)
+        value = (
+            json.dumps(random_filter(chance))
+            if path == "filter"
+            else chance.choice(VALUES)
+        )
         try:
-            text = raw(json.loads(text), path, f"[{value}]" if chance.random() < 0.1 else value)
+            text = raw(
+                json.loads(text), path, f"[{value}]" if chance.random() < 0.1 else value
+            )
         except (ValueError, AttributeError, TypeError, RecursionError):
             break  # the first value lets nothing follow
     if chance.random() < 0.05:
         text = text[: chance.randrange(len(text))]
-    return {"e.json": text, "inner.py": f"def customFunc({'row' if rows else ''}): return 1\n"}
+    return {
+        "e.json": text,
+        "inner.py": f"def customFunc({'row' if rows else ''}): return 1\n",
+    }
 
 
 def random_app(chance: random.Random) -> str:
@@ -129,12 +315,21 @@ def look(app: App) -> list[Problem]:
     said = [*map(str, found), *app.warnings(NOW)]
     for template in app.templates():
         row = (
-            app.getElement("models.Contract")(id=1, endDate=NOW.date()) if isinstance(template, DateFieldType) else None
+            app.getElement("models.Contract")(id=1, endDate=NOW.date())
+            if isinstance(template, DateFieldType)
+            else None
         )
         try:
             template.getNextRunTime(None, NOW)
             said.append(json.dumps(values.form_of(template), allow_nan=False))
-            said += [o.isoformat() for o, _ in zip(template.occurrences(NOW, NOW.replace(month=5), row), "ab")]  # noqa: B905
+            said += [
+                o.isoformat()
+                for o, _ in zip(
+                    template.occurrences(NOW, NOW.replace(month=5), row),
+                    "ab",
+                    strict=False,
+                )
+            ]
         except JittaskError as error:
             said.append(str(error))
     said.append(compile.text(app, NOW))
@@ -143,8 +338,21 @@ def look(app: App) -> list[Problem]:
     yaml.safe_load(said[-1])
     there = {t.fullName for t in app.templates()}
     assert {"tasks.Daily", "tasks.Remind"} <= there
-    assert {p.file.split("/e.json")[0].split("/inner.py")[0] for p in found} & {"tasks/Daily", "tasks/Remind"} == set()
+    assert {p.file.split("/e.json")[0].split("/inner.py")[0] for p in found} & {
+        "tasks/Daily",
+        "tasks/Remind",
+    } == set()
     return found
 
 
-__all__ = ["NOW", "PLAIN", "loaded", "look", "random_app", "random_comparison", "random_filter", "random_task", "raw"]
+__all__ = [
+    "NOW",
+    "PLAIN",
+    "loaded",
+    "look",
+    "random_app",
+    "random_comparison",
+    "random_filter",
+    "random_task",
+    "raw",
+]

@@ -10,7 +10,7 @@ import pytest
 from app_files import APP, REMIND, patched, write
 from sqlmodel import Session, select
 
-from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.ledger.tables import upgrade
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MODEL = """
@@ -39,7 +39,11 @@ class Contract(SQLModel, table=True):
         sa_column_kwargs={"server_default": text("CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP")},
     )
 """
-SQLITE, MARIADB, POSTGRES = "sqlite:///test.db", "mysql+pymysql://u@h/d", "postgresql+psycopg://u@h/d"
+SQLITE, MARIADB, POSTGRES = (
+    "sqlite:///test.db",
+    "mysql+pymysql://u@h/d",
+    "postgresql+psycopg://u@h/d",
+)
 ZONED = [
     "tasks.Remind: zoned is DateTime(timezone=True), and {kind} keeps no zone: a time that was saved with one is read "
     "as a time of Asia/Shanghai, hours early or late; take SQLModel's UTCDateTime, which keeps UTC, DateTime() with "
@@ -48,14 +52,21 @@ ZONED = [
 
 
 def warned(folder: Path, url: str, **patch: Any) -> list[str]:
-    files = {"models/Contract/model.py": MODEL, "tasks/Remind/e.json": patched(REMIND, patch)}
+    files = {
+        "models/Contract/model.py": MODEL,
+        "tasks/Remind/e.json": patched(REMIND, patch),
+    }
     app = write(folder, **{"app.json": APP | {"database": url}, **files})
     assert app.check() == []
     return app.warnings(NOW)
 
 
-@pytest.mark.parametrize("url, kind", [(SQLITE, "sqlite"), (MARIADB, "mysql"), (POSTGRES, None)])
-def test_a_date_with_a_zone_where_the_database_keeps_none(tmp_path: Path, url: str, kind: str | None) -> None:
+@pytest.mark.parametrize(
+    "url, kind", [(SQLITE, "sqlite"), (MARIADB, "mysql"), (POSTGRES, None)]
+)
+def test_a_date_with_a_zone_where_the_database_keeps_none(
+    tmp_path: Path, url: str, kind: str | None
+) -> None:
     expected = [line.format(kind=kind) for line in ZONED] if kind else []
     assert warned(tmp_path, url, **{"timerCfg.startField": "zoned"}) == expected
 
@@ -63,13 +74,21 @@ def test_a_date_with_a_zone_where_the_database_keeps_none(tmp_path: Path, url: s
 @pytest.mark.parametrize(
     "patch",
     [
-        {"timerCfg.startField": "plain", "timerCfg.endTimeType": 2, "timerCfg.endField": "zoned"},
+        {
+            "timerCfg.startField": "plain",
+            "timerCfg.endTimeType": 2,
+            "timerCfg.endField": "zoned",
+        },
         {"timerCfg.startField": "plain", "filter": "~Q(zoned__lt=Q.now())"},
         {"timerCfg.startField": "zoned", "filter": "Q(zoned__isnull=0) | Q(id=1)"},
     ],
 )
-def test_an_end_or_a_filter_with_a_zone_is_warned_of_once(tmp_path: Path, patch: dict[str, Any]) -> None:
-    assert warned(tmp_path, SQLITE, **patch) == [line.format(kind="sqlite") for line in ZONED]
+def test_an_end_or_a_filter_with_a_zone_is_warned_of_once(
+    tmp_path: Path, patch: dict[str, Any]
+) -> None:
+    assert warned(tmp_path, SQLITE, **patch) == [
+        line.format(kind="sqlite") for line in ZONED
+    ]
 
 
 @pytest.mark.parametrize("field", ["endDate", "instant", "plain"])
@@ -79,9 +98,14 @@ def test_other_dates_are_not_warned_of(tmp_path: Path, field: str) -> None:
 
 def test_what_the_warning_is_of(tmp_path: Path) -> None:
     """01:00 UTC, which is 09:00 in Shanghai: read back from SQLite it is 01:00 in Shanghai; UTCDateTime keeps it."""
-    app = write(tmp_path, **{"models/Contract/model.py": MODEL.partition("    stamped")[0]})
+    app = write(
+        tmp_path, **{"models/Contract/model.py": MODEL.partition("    stamped")[0]}
+    )
     upgrade(app, models=True)
-    Contract, at = app.getElement("models.Contract"), datetime(2026, 12, 1, 1, 0, tzinfo=UTC)
+    Contract, at = (
+        app.getElement("models.Contract"),
+        datetime(2026, 12, 1, 1, 0, tzinfo=UTC),
+    )
     with Session(app.engine()) as session:
         session.add(Contract(id=1, zoned=at, instant=at))
         session.commit()

@@ -39,7 +39,10 @@ def audited(folder: Path, code: str = AUDITED, **task: Any) -> App:
     return build_app(
         folder,
         {
-            "tasks/AuditedType": {"e.json": {"type": "tasks.Meta", "title": "Audited"}, "type.py": code},
+            "tasks/AuditedType": {
+                "e.json": {"type": "tasks.Meta", "title": "Audited"},
+                "type.py": code,
+            },
             "tasks/Daily": {
                 "e.json": DAILY | {"type": "tasks.AuditedType"} | task,
                 "inner.py": "def customFunc():\n    return 1\n\ndef other():\n    return 2\n",
@@ -94,7 +97,11 @@ def test_a_type_may_choose_the_time(tmp_path: Path) -> None:
     app = audited(tmp_path, code)
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
-    rules = [s["schedule"]["rrule"] for s in prefect.all_deployments["tasks.Daily"]["schedules"] if s["active"]]
+    rules = [
+        s["schedule"]["rrule"]
+        for s in prefect.all_deployments["tasks.Daily"]["schedules"]
+        if s["active"]
+    ]
     assert len(rules) == 1
     assert "20300101T12" in rules[0]
 
@@ -113,7 +120,11 @@ def test_a_type_of_a_type(tmp_path: Path) -> None:
     files = {
         "tasks/First/e.json": {"type": "tasks.Meta", "title": "First"},
         "tasks/First/type.py": "from jittask_prefect import DateFieldType\nclass First(DateFieldType): pass\n",
-        "tasks/Second/e.json": {"type": "tasks.Meta", "title": "Second", "extends": "tasks.First"},
+        "tasks/Second/e.json": {
+            "type": "tasks.Meta",
+            "title": "Second",
+            "extends": "tasks.First",
+        },
         "tasks/Second/type.py": "class Second(app.getElement('tasks.First')): pass\n",
         "tasks/Remind/e.json": REMIND | {"type": "tasks.Second"},
     }
@@ -136,7 +147,9 @@ def test_a_type_that_is_broken_breaks_only_its_own(tmp_path: Path) -> None:
     assert [t.fullName for t in app.templates()] == ["tasks.Remind"]
 
 
-@pytest.mark.parametrize("kind", ["tasks.Meta", "tasks.Remind", "services.NormalType", "tasks.Nothing"])
+@pytest.mark.parametrize(
+    "kind", ["tasks.Meta", "tasks.Remind", "services.NormalType", "tasks.Nothing"]
+)
 def test_what_is_no_type_for_a_task(tmp_path: Path, kind: str) -> None:
     files = {"tasks/Daily/e.json": DAILY | {"type": kind}}
     assert {p.file for p in write(tmp_path, **files).check()} == {"tasks/Daily/e.json"}
@@ -157,7 +170,11 @@ def test_two_types_that_need_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "base", ["from jittask_prefect import NormalType as Base", "Base = app.getElement('tasks.NormalType')"]
+    "base",
+    [
+        "from jittask_prefect import NormalType as Base",
+        "Base = app.getElement('tasks.NormalType')",
+    ],
 )
 def test_a_shadow_of_a_built_in_type(tmp_path: Path, base: str) -> None:
     files = {
@@ -172,7 +189,10 @@ def test_a_shadow_of_a_built_in_type(tmp_path: Path, base: str) -> None:
 
 
 def test_a_task_cannot_take_a_type_s_name(tmp_path: Path) -> None:
-    files = {"tasks/NormalType/e.json": DAILY, "tasks/NormalType/inner.py": "def customFunc(): ...\n"}
+    files = {
+        "tasks/NormalType/e.json": DAILY,
+        "tasks/NormalType/inner.py": "def customFunc(): ...\n",
+    }
     problems = write(tmp_path, **files).check()
     assert ("tasks/NormalType/e.json", "type") in {(p.file, p.key) for p in problems}
 
@@ -203,7 +223,9 @@ def test_a_service_type_of_the_app_s_own(tmp_path: Path) -> None:
     app = write(tmp_path, **files)
     assert app.check() == []
     assert app.getElement("services.NoticeSvc").n == 3
-    assert isinstance(app.getElement("services.NoticeSvc"), app.getElement("services.Logged"))
+    assert isinstance(
+        app.getElement("services.NoticeSvc"), app.getElement("services.Logged")
+    )
 
 
 SHADOW_SVC = {
@@ -220,10 +242,15 @@ SHADOW_SVC = {
 def test_a_shadow_of_the_task_service(tmp_path: Path) -> None:
     app = write(tmp_path, **SHADOW_SVC)
     assert app.check() == []
-    assert app.getElement("services.TaskSvc").getTaskTmplList("") == ["tasks.Daily", "tasks.Remind"]
+    assert app.getElement("services.TaskSvc").getTaskTmplList("") == [
+        "tasks.Daily",
+        "tasks.Remind",
+    ]
 
 
-def test_a_shadow_of_the_task_service_that_asks_the_app_for_the_built_in_one(tmp_path: Path) -> None:
+def test_a_shadow_of_the_task_service_that_asks_the_app_for_the_built_in_one(
+    tmp_path: Path,
+) -> None:
     code = (
         "from jittask_prefect import NormalService\n"
         "built_in = app.getElement('services.TaskSvc')\n"
@@ -256,7 +283,9 @@ def test_get_element(tmp_path: Path) -> None:
     assert app.getElement("services.NormalType") is NormalService
 
 
-def test_app_and_log_are_there_without_an_import(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_app_and_log_are_there_without_an_import(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     files = {
         "tasks/Daily/inner.py": (
             "name = app.name\n\ndef customFunc():\n    log.info('hello from %s', name)\n    return app.name\n"
@@ -268,21 +297,32 @@ def test_app_and_log_are_there_without_an_import(tmp_path: Path, caplog: pytest.
     assert caplog.messages == ["hello from test"]
 
 
-def test_a_model_of_the_team_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_the_team_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "lib" / "team_models").mkdir(parents=True)
-    (tmp_path / "lib/team_models/__init__.py").write_text(MODEL.replace('"contract"', '"team_contract"'))
+    (tmp_path / "lib/team_models/__init__.py").write_text(
+        MODEL.replace('"contract"', '"team_contract"')
+    )
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    app = write(tmp_path / "app", **{"models/Contract/model.py": "from team_models import Contract\n"})
+    app = write(
+        tmp_path / "app",
+        **{"models/Contract/model.py": "from team_models import Contract\n"},
+    )
     import team_models  # type: ignore[import-not-found]
 
     assert app.check() == []
     assert app.getElement("models.Contract") is team_models.Contract
 
 
-def test_an_app_that_is_closed_leaves_the_team_s_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_app_that_is_closed_leaves_the_team_s_own_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Only what an element's file defines is taken out of its metadata, and of what relationships find by name."""
     (tmp_path / "lib" / "team_stays").mkdir(parents=True)
-    theirs = MODEL.replace('"contract"', '"team_stays"').replace("class Contract", "class TeamStays")
+    theirs = MODEL.replace('"contract"', '"team_stays"').replace(
+        "class Contract", "class TeamStays"
+    )
     (tmp_path / "lib/team_stays/__init__.py").write_text(theirs)
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
     import team_stays  # type: ignore[import-not-found]
@@ -313,13 +353,21 @@ def test_an_app_that_is_closed_leaves_the_team_s_own_models(tmp_path: Path, monk
     "code, said",
     [
         ("class Contract: pass\n", "subclass of SQLModel"),
-        ("from sqlmodel import SQLModel\nclass Contract(SQLModel): pass\n", "table=True"),
+        (
+            "from sqlmodel import SQLModel\nclass Contract(SQLModel): pass\n",
+            "table=True",
+        ),
         ("", "no such class"),
     ],
 )
 def test_a_model_that_is_no_table(tmp_path: Path, code: str, said: str) -> None:
     problems = write(
-        tmp_path, **{"models/Contract/model.py": code, "tasks/Remind/e.json": None, "tasks/Remind/inner.py": None}
+        tmp_path,
+        **{
+            "models/Contract/model.py": code,
+            "tasks/Remind/e.json": None,
+            "tasks/Remind/inner.py": None,
+        },
     ).check()
     assert said in str(only(problems))
 
@@ -328,13 +376,22 @@ def test_a_model_that_is_no_table(tmp_path: Path, code: str, said: str) -> None:
 
 
 def two_databases(folder: Path) -> App:
-    other = MODEL.replace("class Contract", "class Lead").replace('"contract"', '"lead"')
+    other = MODEL.replace("class Contract", "class Lead").replace(
+        '"contract"', '"lead"'
+    )
     return build_app(
         folder,
         {
-            "models/Contract": {"e.json": {"type": "models.NormalType", "title": "C"}, "model.py": MODEL},
+            "models/Contract": {
+                "e.json": {"type": "models.NormalType", "title": "C"},
+                "model.py": MODEL,
+            },
             "models/Lead": {
-                "e.json": {"type": "models.NormalType", "title": "L", "database": "crm"},
+                "e.json": {
+                    "type": "models.NormalType",
+                    "title": "L",
+                    "database": "crm",
+                },
                 "model.py": other,
             },
         },
@@ -374,7 +431,10 @@ def test_a_session_in_a_row_task_is_the_row_s_own(tmp_path: Path) -> None:
     app = build_app(
         tmp_path,
         {
-            "models/Contract": {"e.json": PLAIN["models/Contract/e.json"], "model.py": MODEL},
+            "models/Contract": {
+                "e.json": PLAIN["models/Contract/e.json"],
+                "model.py": MODEL,
+            },
             "tasks/Remind": {"e.json": REMIND, "inner.py": code},
         },
     )
@@ -383,13 +443,17 @@ def test_a_session_in_a_row_task_is_the_row_s_own(tmp_path: Path) -> None:
         s.add(Contract(id=1, customer="Ada", endDate=NOW.date()))
         s.add(Contract(id=2, customer="Bob", endDate=NOW.date(), status="bad"))
         s.commit()
-    from jittask_prefect.running.debug import run_here
+    from jittask_prefect.running.trial import run_here
 
     assert run_here(app, "tasks.Remind", "1", NOW, dry=False)["result"] is True
     with pytest.raises(ValueError, match="no"):
         run_here(app, "tasks.Remind", "2", NOW, dry=False)
     with app.session() as s:
-        assert s.exec(select(Contract.customer).order_by(Contract.id)).all() == ["Ada", "Bob", "made by Ada"]
+        assert s.exec(select(Contract.customer).order_by(Contract.id)).all() == [
+            "Ada",
+            "Bob",
+            "made by Ada",
+        ]
         assert s.get(Contract, 1).reminders == 1
         assert s.get(Contract, 2).reminders == 0
 
@@ -401,7 +465,13 @@ def python(code: str, cwd: Path, **env: str) -> str:
     """What a fresh Python prints."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("JITTASK_")}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, env=plain | env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        env=plain | env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -420,7 +490,9 @@ print(light, "prefect" in sys.modules, NormalType.__name__, Timer.__name__, repr
 
 
 def test_importing_the_package_is_cheap_and_needs_no_app(tmp_path: Path) -> None:
-    assert python(CHEAP, tmp_path) == "[] False NormalType Timer <the current jittask app>"
+    assert (
+        python(CHEAP, tmp_path) == "[] False NormalType Timer <the current jittask app>"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -435,7 +507,10 @@ except JittaskError as error:
 
 def test_using_the_app_where_there_is_none_says_what_to_do(tmp_path: Path) -> None:
     assert python(USED, tmp_path) == "ConfigError True True True"
-    assert python(USED, tmp_path, JITTASK_APP=str(tmp_path / "nowhere")) == "ConfigError True True False"
+    assert (
+        python(USED, tmp_path, JITTASK_APP=str(tmp_path / "nowhere"))
+        == "ConfigError True True False"
+    )
 
 
 def test_which_app_is_the_current_one(tmp_path: Path) -> None:

@@ -92,12 +92,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """An app in a folder, with `commons` in it, and modules of somebody else's beside it."""
     place = tmp_path_factory.mktemp("own")
     (place / "app/commons").mkdir(parents=True)
-    (place / "app/commons/helpers_of_the_app.py").write_text("def beside(): return 'beside'\n", encoding="utf-8")
+    (place / "app/commons/helpers_of_the_app.py").write_text(
+        "def beside(): return 'beside'\n", encoding="utf-8"
+    )
     (place / "lib").mkdir()
     foreign = "class Foreign:\n    def inherited(self): ...\ndef theirs(): ...\n"
-    team = (
-        "from jittask_prefect import NormalService\nclass TeamSvc(NormalService):\n    def send(self): return 'team'\n"
-    )
+    team = "from jittask_prefect import NormalService\nclass TeamSvc(NormalService):\n    def send(self): return 'team'\n"
     (place / "lib/services_of_the_team.py").write_text(foreign, encoding="utf-8")
     (place / "lib/team.py").write_text(team, encoding="utf-8")
     files = {
@@ -129,7 +129,9 @@ def test_a_function_that_the_app_defines(app: App, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_the_app_imports_or_hides_is_no_function_of_a_task(app: App, name: str) -> None:
+def test_what_the_app_imports_or_hides_is_no_function_of_a_task(
+    app: App, name: str
+) -> None:
     """The answer lists the functions that are."""
     with pytest.raises(UnknownElement) as error:
         app.template("tasks.Own").function(name)
@@ -139,7 +141,13 @@ def test_what_the_app_imports_or_hides_is_no_function_of_a_task(app: App, name: 
 
 @pytest.mark.parametrize(
     "name, gives",
-    [("send", "sent"), ("still", "still"), ("of_class", "OwnSvc"), ("inherited", None), ("partm", "sent")],
+    [
+        ("send", "sent"),
+        ("still", "still"),
+        ("of_class", "OwnSvc"),
+        ("inherited", None),
+        ("partm", "sent"),
+    ],
 )
 def test_a_method_that_the_service_defines(app: App, name: str, gives: str) -> None:
     assert app.service_function(f"services.OwnSvc.{name}")() == gives
@@ -150,14 +158,20 @@ def test_a_method_that_the_service_defines(app: App, name: str, gives: str) -> N
     ["format", "vformat", "run", "call", "part", "prop", "kept", "Inner", "_hidden", "__init__",
      "late", "app", "opened", "nothing"],
 )  # fmt: skip
-def test_what_a_service_inherits_or_holds_is_no_service_function(app: App, name: str) -> None:
+def test_what_a_service_inherits_or_holds_is_no_service_function(
+    app: App, name: str
+) -> None:
     """Nor is a property even looked at: its getter would run."""
-    with pytest.raises(UnknownElement, match=r"it has inherited, of_class, partm, send, still$"):
+    with pytest.raises(
+        UnknownElement, match=r"it has inherited, of_class, partm, send, still$"
+    ):
         app.service_function(f"services.OwnSvc.{name}")
     assert app.getElement("services.OwnSvc").opened == []
 
 
-def test_a_method_that_a_test_replaces_is_called(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_a_test_replaces_is_called(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(app.getElement("services.OwnSvc"), "send", dict)
     assert app.service_function("services.OwnSvc.send")() == {}
 
@@ -176,21 +190,31 @@ def test_check_names_a_function_that_is_none_of_the_app_s(tmp_path: Path) -> Non
     service = "import subprocess\nfrom jittask_prefect import NormalService\n"
     service += "class RunSvc(NormalService):\n    run = staticmethod(subprocess.run)\n"
     files = {
-        "tasks/Daily/e.json": DAILY | {"funcType": "Global", "func": "services.RunSvc.run"},
+        "tasks/Daily/e.json": DAILY
+        | {"funcType": "Global", "func": "services.RunSvc.run"},
         "services/RunSvc/e.json": {"type": "services.NormalType"},
         "services/RunSvc/service.py": service,
     }
     problem = only(write(tmp_path, **files).check())
-    assert (problem.file, problem.key, problem.found) == ("tasks/Daily/e.json", "func", "services.RunSvc.run")
+    assert (problem.file, problem.key, problem.found) == (
+        "tasks/Daily/e.json",
+        "func",
+        "services.RunSvc.run",
+    )
     assert "that the app defines" in problem.allowed
 
 
 def test_customFunc_may_be_an_import(tmp_path: Path) -> None:
     """Its name is the contract's: whoever imports something under it means it."""
-    (tmp_path / "jobs_of_the_team.py").write_text("def customFunc(): return 'team'\n", encoding="utf-8")
+    (tmp_path / "jobs_of_the_team.py").write_text(
+        "def customFunc(): return 'team'\n", encoding="utf-8"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
-        app = write(tmp_path / "app", **{"tasks/Daily/inner.py": "from jobs_of_the_team import customFunc\n"})
+        app = write(
+            tmp_path / "app",
+            **{"tasks/Daily/inner.py": "from jobs_of_the_team import customFunc\n"},
+        )
         assert app.check() == []
         assert app.template("tasks.Daily").getFunc()() == "team"
 
@@ -211,7 +235,11 @@ def test_customFunc_may_be_any_callable(tmp_path: Path, way: str) -> None:
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_a_function_with_yield_is_a_mistake(tmp_path: Path, kind: str) -> None:
     """Nothing of such a function runs when it is called."""
-    problem = only(write(tmp_path, **{"tasks/Daily/inner.py": f"{kind} customFunc():\n    yield 1\n"}).check())
+    problem = only(
+        write(
+            tmp_path, **{"tasks/Daily/inner.py": f"{kind} customFunc():\n    yield 1\n"}
+        ).check()
+    )
     assert (problem.key, problem.found) == ("customFunc", "customFunc() with `yield`")
 
 
@@ -224,11 +252,15 @@ def test_parameters_that_cannot_be_read_are_a_mistake(tmp_path: Path) -> None:
 def test_libraries_within_the_app_folder_are_none_of_the_app_s(tmp_path: Path) -> None:
     library = tmp_path / ".venv/lib/python3/site-packages"
     library.mkdir(parents=True)
-    (library / "library_in_the_folder.py").write_text("def inside(): ...\n", encoding="utf-8")
+    (library / "library_in_the_folder.py").write_text(
+        "def inside(): ...\n", encoding="utf-8"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(library))
         inner = "from library_in_the_folder import inside\ndef customFunc(): ...\n"
         app = write(tmp_path, **{"tasks/Daily/inner.py": inner})
         with pytest.raises(UnknownElement):
             app.template("tasks.Daily").function("inside")
-    sys.modules.pop("library_in_the_folder")  # other tests look at the modules of this process
+    sys.modules.pop(
+        "library_in_the_folder"
+    )  # other tests look at the modules of this process

@@ -21,8 +21,8 @@ from sqlalchemy.orm import registry
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Field, Relationship, Session, SQLModel, create_engine, select
 
-from jittask_prefect.elements.q import And, Not, Or, Test, parse
 from jittask_prefect.errors import FilterError
+from jittask_prefect.filters.expression import And, Not, Or, Test, parse
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 3, 10, 18, 30, tzinfo=UTC)  # 11 March, 02:30 in Shanghai
@@ -56,7 +56,9 @@ class Customer(Base, table=True):
     )
     orders: list["Order"] = Relationship(
         back_populates="customer",
-        sa_relationship_kwargs={"primaryjoin": "Customer.id == foreign(Order.customer_id)"},
+        sa_relationship_kwargs={
+            "primaryjoin": "Customer.id == foreign(Order.customer_id)"
+        },
     )
 
 
@@ -76,17 +78,24 @@ class Order(Base, table=True):
     key: uuid.UUID | None = None
     due: date | None = None
     at: datetime | None = Field(default=None, sa_type=sa.DateTime())
-    utc: datetime | None = None  # UTCDateTime from SQLModel 0.0.3x on, a naive DateTime before
+    utc: datetime | None = (
+        None  # UTCDateTime from SQLModel 0.0.3x on, a naive DateTime before
+    )
     aware: datetime | None = Field(default=None, sa_type=sa.DateTime(timezone=True))
     hour: clock | None = None
     data: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
     blob: bytes | None = None
     customer: Customer | None = Relationship(
         back_populates="orders",
-        sa_relationship_kwargs={"primaryjoin": "foreign(Order.customer_id) == Customer.id"},
+        sa_relationship_kwargs={
+            "primaryjoin": "foreign(Order.customer_id) == Customer.id"
+        },
     )
     parent: Optional["Order"] = Relationship(
-        sa_relationship_kwargs={"primaryjoin": "foreign(Order.parent_id) == remote(Order.id)", "uselist": False}
+        sa_relationship_kwargs={
+            "primaryjoin": "foreign(Order.parent_id) == remote(Order.id)",
+            "uselist": False,
+        }
     )
 
     @property
@@ -94,16 +103,30 @@ class Order(Base, table=True):
         return 2 * (self.level or 0)
 
 
-def ids(session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE) -> set[int | None]:
-    return set(session.exec(select(Order.id).where(parse(text).condition(Order, now, zone))).all())
+def ids(
+    session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE
+) -> set[int | None]:
+    return set(
+        session.exec(
+            select(Order.id).where(parse(text).condition(Order, now, zone))
+        ).all()
+    )
 
 
-def matching(session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE) -> set[int | None]:
+def matching(
+    session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE
+) -> set[int | None]:
     found = parse(text)
-    return {row.id for row in session.exec(select(Order)).all() if found.matches(row, now, zone)}
+    return {
+        row.id
+        for row in session.exec(select(Order)).all()
+        if found.matches(row, now, zone)
+    }
 
 
-def both(session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE) -> set[int | None]:
+def both(
+    session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE
+) -> set[int | None]:
     """What a filter selects, which is the law: the same by the condition and by the predicate."""
     by_condition = ids(session, text, now, zone)
     assert by_condition == matching(session, text, now, zone), text
@@ -112,8 +135,12 @@ def both(session: Session, text: str, now: datetime = NOW, zone: ZoneInfo = ZONE
 
 # --- databases ------------------------------------------------------------------------------------------------------
 
-POSTGRES = os.environ.get("JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
-MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test")
+POSTGRES = os.environ.get(
+    "JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+)
+MARIADB = os.environ.get(
+    "JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test"
+)
 
 
 def engine_of(kind: str, suffix: str = "") -> Iterator[sa.Engine]:
@@ -131,7 +158,9 @@ def engine_of(kind: str, suffix: str = "") -> Iterator[sa.Engine]:
     except (sa.exc.OperationalError, ImportError):
         pytest.skip(f"no {kind} at {url}")
     engine = create_engine(
-        url.update_query_dict({"options": f"-csearch_path={own}"}) if kind == "postgresql" else url.set(database=own)
+        url.update_query_dict({"options": f"-csearch_path={own}"})
+        if kind == "postgresql"
+        else url.set(database=own)
     )
     try:
         Base.metadata.create_all(engine)
@@ -139,7 +168,11 @@ def engine_of(kind: str, suffix: str = "") -> Iterator[sa.Engine]:
     finally:
         engine.dispose()
         with admin.begin() as connection:
-            connection.execute(sa.text(f"DROP SCHEMA {own}" + (" CASCADE" if kind == "postgresql" else "")))
+            connection.execute(
+                sa.text(
+                    f"DROP SCHEMA {own}" + (" CASCADE" if kind == "postgresql" else "")
+                )
+            )
         admin.dispose()
 
 
@@ -189,7 +222,16 @@ TEXTS = [
     "i",
 ]
 INTS = [-2, 0, 1, 2, 17, 2**31 - 1]
-DECIMALS = ["0.00", "-1.50", "0.10", "0.30", "33.33", "1234567.89", "9999999999.99", "1.00"]
+DECIMALS = [
+    "0.00",
+    "-1.50",
+    "0.10",
+    "0.30",
+    "33.33",
+    "1234567.89",
+    "9999999999.99",
+    "1.00",
+]
 FREES = ["0.1", "1234567.89", "0.000000001", "33.333333333", "-7", "12345.678901234"]
 FLOATS = [0.0, 0.1, 1.1, 0.30000000000000004, -2.5, 16777217.0, 1e20]
 DATES = [
@@ -205,7 +247,11 @@ TIMES = [clock(0), clock(9, 30), clock(23, 59, 59)]
 KEYS = [uuid.UUID(int=1), uuid.UUID("f47ac10b-58cc-4372-a567-0e02b2c3d479")]
 MOMENTS = [
     *(datetime(d.year, d.month, d.day) for d in DATES),
-    *(datetime(2026, 3, 11, 2, 30), datetime(2026, 3, 10, 23, 30), datetime(2026, 1, 1, 7, 59, 59)),
+    *(
+        datetime(2026, 3, 11, 2, 30),
+        datetime(2026, 3, 10, 23, 30),
+        datetime(2026, 1, 1, 7, 59, 59),
+    ),
 ]
 
 
@@ -216,7 +262,10 @@ def rows_of(rng: random.Random, count: int, zone: ZoneInfo) -> list[Any]:
         return None if rng.random() < 0.25 else rng.choice(values)
 
     countries = [Country(id=n, code=some(TEXTS)) for n in (1, 2)]
-    customers = [Customer(id=n, name=some(TEXTS), age=some(INTS), country_id=some([1, 2, 99])) for n in (1, 2, 3)]
+    customers = [
+        Customer(id=n, name=some(TEXTS), age=some(INTS), country_id=some([1, 2, 99]))
+        for n in (1, 2, 3)
+    ]
     orders = [
         Order(
             id=n,
@@ -297,9 +346,14 @@ def comparisons(draw: st.DrawFn) -> str:
     values, kind = FIELDS[field]
     value = st.sampled_from(values)
     scalars = {"=": value, "!=": value}
-    scalars |= {name: st.sampled_from(["0", "1", "True", "False"]) for name in ["isnull"]}
     scalars |= {
-        name: st.lists(value | st.just("None"), max_size=4).map(lambda v: f"[{', '.join(v)}]") for name in ("in", "nin")
+        name: st.sampled_from(["0", "1", "True", "False"]) for name in ["isnull"]
+    }
+    scalars |= {
+        name: st.lists(value | st.just("None"), max_size=4).map(
+            lambda v: f"[{', '.join(v)}]"
+        )
+        for name in ("in", "nin")
     }
     if kind != "equal":
         scalars |= dict.fromkeys((">", ">=", "<", "<="), value)
@@ -307,7 +361,8 @@ def comparisons(draw: st.DrawFn) -> str:
     if kind == "text":
         scalars |= dict.fromkeys(("like", "nlike", "startswith", "endswith"), value)
         scalars |= {
-            name: st.lists(value, max_size=3).map(lambda v: f"[{', '.join(v)}]") for name in ("likeany", "nlikeany")
+            name: st.lists(value, max_size=3).map(lambda v: f"[{', '.join(v)}]")
+            for name in ("likeany", "nlikeany")
         }
     if kind == "date":
         scalars |= {name: st.sampled_from(values) for name, values in PARTS.items()}
@@ -320,9 +375,13 @@ def comparisons(draw: st.DrawFn) -> str:
 
 def _connected(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.one_of(
-        st.tuples(inner, st.sampled_from("&|"), inner).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
+        st.tuples(inner, st.sampled_from("&|"), inner).map(
+            lambda p: f"({p[0]} {p[1]} {p[2]})"
+        ),
         inner.map(lambda text: f"~{text}"),
-        st.tuples(inner, st.sampled_from(["Q.AND", "Q.OR"]), inner).map(lambda p: f"Q({p[0]}, {p[1]}, {p[2]})"),
+        st.tuples(inner, st.sampled_from(["Q.AND", "Q.OR"]), inner).map(
+            lambda p: f"Q({p[0]}, {p[1]}, {p[2]})"
+        ),
     )
 
 
@@ -335,13 +394,19 @@ SQLITE = create_engine("sqlite://", poolclass=StaticPool)
 Base.metadata.create_all(SQLITE)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(
     texts=st.lists(trees, min_size=1, max_size=6),
     seed=st.integers(0, 2**32),
     zone=st.sampled_from(["Asia/Shanghai", "America/New_York"]),
 )
-def test_condition_and_predicate_agree_on_random_rows(texts: list[str], seed: int, zone: str) -> None:
+def test_condition_and_predicate_agree_on_random_rows(
+    texts: list[str], seed: int, zone: str
+) -> None:
     with Session(SQLITE) as session:
         for table in Base.metadata.sorted_tables:
             session.execute(table.delete())
@@ -360,31 +425,61 @@ def loaded(request: pytest.FixtureRequest) -> Iterator[Session]:
             yield session
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=120,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
 @given(text=trees)
-def test_condition_and_predicate_agree_on_each_database(loaded: Session, text: str) -> None:
+def test_condition_and_predicate_agree_on_each_database(
+    loaded: Session, text: str
+) -> None:
     both(loaded, text)
     both(loaded, f"~({text})")
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_every_comparison_of_every_field_agrees_on_each_database(loaded: Session, field: str) -> None:
+def test_every_comparison_of_every_field_agrees_on_each_database(
+    loaded: Session, field: str
+) -> None:
     values, kind = FIELDS[field]
-    values = values[:: 1 + 4 * field.count("__")]  # of related columns fewer: each comparison loads the related rows
+    values = values[
+        :: 1 + 4 * field.count("__")
+    ]  # of related columns fewer: each comparison loads the related rows
     names = ["=", "!="] + ([] if kind == "equal" else [">", ">=", "<", "<="])
     names += ["like", "nlike", "startswith", "endswith"] if kind == "text" else []
     pairs = [(name, value) for name in names for value in values]
-    pairs += [(name, value) for name, values in PARTS.items() for value in values] if kind == "date" else []
-    pairs += [(name, f"[{value}, None]") for name in ("in", "nin") for value in values] + [("in", "[]"), ("nin", "[]")]
-    pairs += [(">", "2.5"), ("<=", "-0.5"), ("range", "(-0.5, 2.5)")] if field.endswith("level") else []
-    texts = [f"{no}Q({field!r}, {name!r}, {value})" for name, value in pairs for no in ("", "~")]
+    pairs += (
+        [(name, value) for name, values in PARTS.items() for value in values]
+        if kind == "date"
+        else []
+    )
+    pairs += [
+        (name, f"[{value}, None]") for name in ("in", "nin") for value in values
+    ] + [("in", "[]"), ("nin", "[]")]
+    pairs += (
+        [(">", "2.5"), ("<=", "-0.5"), ("range", "(-0.5, 2.5)")]
+        if field.endswith("level")
+        else []
+    )
+    texts = [
+        f"{no}Q({field!r}, {name!r}, {value})"
+        for name, value in pairs
+        for no in ("", "~")
+    ]
     rows = loaded.exec(select(Order).order_by(Order.id)).all()
     if "__" in field:  # each comparison of a row loads its related rows anew
         rows = rows[:20]
     for some in (texts[i : i + 60] for i in range(0, len(texts), 60)):
         filters = [parse(text) for text in some]
         query = (
-            sa.select(*(one.condition(Order, NOW, ZONE).label(f"c{n}") for n, one in enumerate(filters)))
+            sa.select(
+                *(
+                    one.condition(Order, NOW, ZONE).label(f"c{n}")
+                    for n, one in enumerate(filters)
+                )
+            )
             .select_from(Order)
             .where(Order.id <= rows[-1].id)
             .order_by(Order.id)
@@ -394,16 +489,29 @@ def test_every_comparison_of_every_field_agrees_on_each_database(loaded: Session
                 assert one.matches(row, NOW, ZONE) == bool(value), (one.text, row)
 
 
-@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "America/Santiago", "Asia/Kathmandu"])
-def test_parts_of_instants_agree_around_every_change_of_the_clock(session: Session, zone: str) -> None:
+@pytest.mark.parametrize(
+    "zone", ["America/New_York", "Europe/Berlin", "America/Santiago", "Asia/Kathmandu"]
+)
+def test_parts_of_instants_agree_around_every_change_of_the_clock(
+    session: Session, zone: str
+) -> None:
     here = ZoneInfo(zone)
     moments = [
-        datetime(year, 1, 1, 5, tzinfo=UTC) + timedelta(hours=7 * n) for year in (1974, 2026) for n in range(1252)
+        datetime(year, 1, 1, 5, tzinfo=UTC) + timedelta(hours=7 * n)
+        for year in (1974, 2026)
+        for n in range(1252)
     ][::3]
-    add(session, *(Order(utc=moment.astimezone(here), aware=moment.astimezone(here)) for moment in moments))
+    add(
+        session,
+        *(
+            Order(utc=moment.astimezone(here), aware=moment.astimezone(here))
+            for moment in moments
+        ),
+    )
     for field in ("utc", "aware"):
         seen = [
-            both(session, f"Q({field}__{part})", NOW, here) for part in ("month=3", "day=31", "week=1", "year=2026")
+            both(session, f"Q({field}__{part})", NOW, here)
+            for part in ("month=3", "day=31", "week=1", "year=2026")
         ]
         assert all(seen)
 
@@ -414,7 +522,12 @@ def test_parts_of_instants_agree_around_every_change_of_the_clock(session: Sessi
 def test_operators_in_both_spellings(session: Session) -> None:
     a, b, c, none = add(
         session,
-        Order(text="Anna_1", level=1, due=date(2026, 3, 11), at=datetime(2026, 3, 11, 2, 30)),
+        Order(
+            text="Anna_1",
+            level=1,
+            due=date(2026, 3, 11),
+            at=datetime(2026, 3, 11, 2, 30),
+        ),
         Order(text="anna%", level=2, due=date(2025, 12, 29), at=datetime(2025, 12, 29)),
         Order(text="Bert", level=3, due=date(2024, 2, 29), at=datetime(2026, 3, 11)),
         Order(),
@@ -463,14 +576,26 @@ def test_operators_in_both_spellings(session: Session) -> None:
         ("at", "range", "(Q.today(), Q.today(hours=2, minutes=30))", {a, c}),
     ]
     for field, operator, value, wanted in cases:
-        assert both(session, f"Q({field!r}, {operator!r}, {value})") == wanted, (field, operator, value)
-        assert both(session, f"Q({field}__{WORD.get(operator, operator)}={value})") == wanted, (field, operator, value)
-        assert both(session, f"Q({field!r}, {WORD.get(operator, operator)!r}, {value})") == wanted
+        assert both(session, f"Q({field!r}, {operator!r}, {value})") == wanted, (
+            field,
+            operator,
+            value,
+        )
+        assert (
+            both(session, f"Q({field}__{WORD.get(operator, operator)}={value})")
+            == wanted
+        ), (field, operator, value)
+        assert (
+            both(session, f"Q({field!r}, {WORD.get(operator, operator)!r}, {value})")
+            == wanted
+        )
         assert both(session, f"~~Q({field!r}, {operator!r}, {value})") == wanted
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
-def test_the_ends_of_the_calendar_in_columns_of_instants(session: Session, zone: str) -> None:
+def test_the_ends_of_the_calendar_in_columns_of_instants(
+    session: Session, zone: str
+) -> None:
     """Each instant that a column can hold lies after the first day and before the last one, in every zone."""
     add(session, Order(utc=NOW, aware=NOW, at=NOW.replace(tzinfo=None), due=NOW.date()))
     for column in ("utc", "aware", "at", "due"):
@@ -484,7 +609,18 @@ def test_what_compiles_runs_on_every_database(session: Session) -> None:
 
     `benchmarks/bad_input.py` puts together more of them.
     """
-    add(session, Order(level=1, text="a", price=Decimal("1.5"), score=1.1, active=True, due=NOW.date(), at=NOW))
+    add(
+        session,
+        Order(
+            level=1,
+            text="a",
+            price=Decimal("1.5"),
+            score=1.1,
+            active=True,
+            due=NOW.date(),
+            at=NOW,
+        ),
+    )
     chance, ran = random.Random(14), 0
     for text in (random_comparison(chance, Order) for _ in range(300)):
         try:
@@ -497,22 +633,43 @@ def test_what_compiles_runs_on_every_database(session: Session) -> None:
 
 
 def test_connectives(session: Session) -> None:
-    rows = {(x, y): add(session, Order(level=x, text=y))[0] for x in (1, 2, None) for y in ("a", "b", None)}
+    rows = {
+        (x, y): add(session, Order(level=x, text=y))[0]
+        for x in (1, 2, None)
+        for y in ("a", "b", None)
+    }
     one, a, b = "Q(level=1)", "Q(text='a')", "Q(text='b')"
-    for text in (f"{one} & {a}", f"Q({one}, Q.AND, {a})", "Q(level=1, text='a')", "Q(Q(level=1), text='a')"):
+    for text in (
+        f"{one} & {a}",
+        f"Q({one}, Q.AND, {a})",
+        "Q(level=1, text='a')",
+        "Q(Q(level=1), text='a')",
+    ):
         assert both(session, text) == {rows[1, "a"]}
     for text in (f"{one} | {b}", f"Q({one}, Q.OR, {b})"):
-        assert both(session, text) == {rows[1, y] for y in ("a", "b", None)} | {rows[2, "b"], rows[None, "b"]}
-    for text in (f"Q({a}, Q.OR, {one}, Q.AND, {b})", f"{a} | {one} & {b}"):  # AND binds tighter
-        assert both(session, text) == {rows[x, "a"] for x in (1, 2, None)} | {rows[1, "b"]}
-    assert both(session, f"~({one} & {a})") == {rows[2, y] for y in ("a", "b", None)} | {
-        rows[x, "b"] for x in (1, None)
-    }
+        assert both(session, text) == {rows[1, y] for y in ("a", "b", None)} | {
+            rows[2, "b"],
+            rows[None, "b"],
+        }
+    for text in (
+        f"Q({a}, Q.OR, {one}, Q.AND, {b})",
+        f"{a} | {one} & {b}",
+    ):  # AND binds tighter
+        assert both(session, text) == {rows[x, "a"] for x in (1, 2, None)} | {
+            rows[1, "b"]
+        }
+    assert both(session, f"~({one} & {a})") == {
+        rows[2, y] for y in ("a", "b", None)
+    } | {rows[x, "b"] for x in (1, None)}
     assert both(session, f"~{one}") == {rows[2, y] for y in ("a", "b", None)}
 
 
 def test_the_tree() -> None:
-    x, y, z = Test(("a",), "=", 1), Test(("b", "c"), ">=", -2), Test(("d",), "in", ("x", None))
+    x, y, z = (
+        Test(("a",), "=", 1),
+        Test(("b", "c"), ">=", -2),
+        Test(("d",), "in", ("x", None)),
+    )
     found = parse("Q('a', 'eq', 1) & Q(b__c__gte=-2) | ~Q('d', 'in', ['x', None])")
     assert found.tree == Or((And((x, y)), Not(z)))
     assert found.fields == {"a", "b.c", "d"}
@@ -528,23 +685,48 @@ def test_no_filter_matches_every_row(session: Session, text: Any) -> None:
 
 
 def test_related_rows(session: Session) -> None:
-    add(session, Country(id=1, code="CN"), Customer(id=1, name="Anna", age=30, country_id=1), Customer(id=2, age=20))
+    add(
+        session,
+        Country(id=1, code="CN"),
+        Customer(id=1, name="Anna", age=30, country_id=1),
+        Customer(id=2, age=20),
+    )
     anna, anna2, other, dangling, without = add(
         session,
-        *(Order(customer_id=1, level=1), Order(customer_id=1, level=5), Order(customer_id=2, level=1)),
+        *(
+            Order(customer_id=1, level=1),
+            Order(customer_id=1, level=5),
+            Order(customer_id=2, level=1),
+        ),
         *(Order(customer_id=99, level=5), Order(level=5)),
     )
     assert both(session, "Q(customer__name='Anna')") == {anna, anna2}
     assert both(session, "Q('customer.name', 'like', 'nn')") == {anna, anna2}
-    assert both(session, "~Q(customer__age=30)") == {other}  # without a customer the age is unknown
+    assert both(session, "~Q(customer__age=30)") == {
+        other
+    }  # without a customer the age is unknown
     assert both(session, "Q(customer__age__isnull=1)") == {dangling, without}
     assert both(session, "Q(customer__country__code='CN')") == {anna, anna2}
-    assert both(session, "Q(customer__orders__level__gt=4)") == {anna, anna2}  # some order of the same customer
-    assert both(session, "~Q(customer__orders__level__gt=4)") == {other, dangling, without}
+    assert both(session, "Q(customer__orders__level__gt=4)") == {
+        anna,
+        anna2,
+    }  # some order of the same customer
+    assert both(session, "~Q(customer__orders__level__gt=4)") == {
+        other,
+        dangling,
+        without,
+    }
 
 
-def test_a_changed_foreign_key_counts_before_the_relationship_is_loaded_anew(session: Session) -> None:
-    add(session, Customer(id=1, name="Anna"), Customer(id=2, name="Bert"), Order(id=1, customer_id=1))
+def test_a_changed_foreign_key_counts_before_the_relationship_is_loaded_anew(
+    session: Session,
+) -> None:
+    add(
+        session,
+        Customer(id=1, name="Anna"),
+        Customer(id=2, name="Bert"),
+        Order(id=1, customer_id=1),
+    )
     row = session.get_one(Order, 1)
     anna = parse("Q(customer__name='Anna')")
     assert anna.matches(row, NOW, ZONE)
@@ -559,7 +741,11 @@ def test_a_changed_foreign_key_counts_before_the_relationship_is_loaded_anew(ses
 
 def test_a_row_that_no_session_knows() -> None:
     row = Order(
-        level=3, price=Decimal("33.333"), at="2026-03-11 02:30:00", rank=Level.LOW, customer=Customer(name="Anna")
+        level=3,
+        price=Decimal("33.333"),
+        at="2026-03-11 02:30:00",
+        rank=Level.LOW,
+        customer=Customer(name="Anna"),
     )
     for text in (
         "Q(level=3, price=33.33, rank='low')",
@@ -594,28 +780,44 @@ def test_values_as_the_columns_hold_them(session: Session) -> None:
 def test_long_decimals_agree(session: Session) -> None:
     rng = random.Random(1)
     prices = sorted({Decimal(rng.randint(0, 10**15)).scaleb(-9) for _ in range(400)})
-    rows = dict(zip(add(session, *(Order(free=price) for price in prices)), prices, strict=True))
+    rows = dict(
+        zip(add(session, *(Order(free=price) for price in prices)), prices, strict=True)
+    )
     for n in range(0, len(prices), 100):
         some = "', '".join(map(str, prices[n : n + 100]))
         assert both(session, f"Q(free__in=['{some}'])") == {
             key for key, price in rows.items() if price in prices[n : n + 100]
         }
-        assert both(session, f"Q(free__gt='{prices[n]}')") == {key for key, price in rows.items() if price > prices[n]}
+        assert both(session, f"Q(free__gt='{prices[n]}')") == {
+            key for key, price in rows.items() if price > prices[n]
+        }
 
 
 def test_a_time_that_raw_sql_left_short_in_sqlite() -> None:
     with Session(SQLITE) as session:
-        for at in ("2026-03-11 02:30:00", "2026-03-11T02:30:00", "2026-03-11 02:30:00.000000", "2026-03-11 02:30"):
+        for at in (
+            "2026-03-11 02:30:00",
+            "2026-03-11T02:30:00",
+            "2026-03-11 02:30:00.000000",
+            "2026-03-11 02:30",
+        ):
             session.execute(sa.text("DELETE FROM q_order"))
-            session.execute(sa.text("INSERT INTO q_order (id, at) VALUES (1, :at)"), {"at": at})
-            assert both(session, "Q(at='2026-03-11 02:30:00') & Q(at__gte=Q.now()) & Q(at__lte=Q.now())") == {1}
+            session.execute(
+                sa.text("INSERT INTO q_order (id, at) VALUES (1, :at)"), {"at": at}
+            )
+            assert both(
+                session,
+                "Q(at='2026-03-11 02:30:00') & Q(at__gte=Q.now()) & Q(at__lte=Q.now())",
+            ) == {1}
 
 
 def test_moments_cross_the_clock_change(session: Session) -> None:
     zone = ZoneInfo("America/New_York")  # clocks go forward on 8 March 2026, 02:00
     now = datetime(2026, 3, 7, 12, 0, tzinfo=zone)
     day, hours = add(
-        session, Order(utc=datetime(2026, 3, 8, 16, tzinfo=UTC)), Order(utc=datetime(2026, 3, 8, 17, tzinfo=UTC))
+        session,
+        Order(utc=datetime(2026, 3, 8, 16, tzinfo=UTC)),
+        Order(utc=datetime(2026, 3, 8, 17, tzinfo=UTC)),
     )
     assert both(session, "Q(utc=Q.now(days=1))", now, zone) == {day}  # noon again
     assert both(session, "Q(utc=Q.now(hours=24))", now, zone) == {hours}
@@ -625,7 +827,10 @@ def test_moments_cross_the_clock_change(session: Session) -> None:
 
 def test_long_lists_and_chains(session: Session) -> None:
     one, two = add(session, Order(text="b", level=7), Order(text="c", level=8))
-    assert both(session, f"Q(text__likeany=[{','.join(['1'.join(chr(39) * 2)] * 790 + [repr('b')])}])") == {one}
+    assert both(
+        session,
+        f"Q(text__likeany=[{','.join(['1'.join(chr(39) * 2)] * 790 + [repr('b')])}])",
+    ) == {one}
     assert both(session, f"Q(level__in=[{','.join(['1'] * 998 + ['7'])}])") == {one}
     assert both(session, "|".join(["Q(level=7)"] * 240)) == {one}
     assert both(session, "~" * 25 + "Q(level=7)") == {two}
@@ -714,12 +919,18 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:30].encode("ascii", "backslashreplace").decode())
+@pytest.mark.parametrize(
+    "text",
+    HOSTILE,
+    ids=lambda text: text[:30].encode("ascii", "backslashreplace").decode(),
+)
 def test_what_is_no_q_expression_is_refused_fast(text: str) -> None:
     begin = time.process_time()
     with pytest.raises(FilterError) as error:
         parse(text)
-    assert time.process_time() - begin < 2  # of this process alone: a hang, not a slow machine, is what it finds
+    assert (
+        time.process_time() - begin < 2
+    )  # of this process alone: a hang, not a slow machine, is what it finds
     (problem,) = error.value.problems
     assert (problem.file, problem.key) == ("", "filter")
     assert problem.found and len(problem.found) <= 80 and problem.allowed
@@ -763,8 +974,19 @@ def test_every_wrong_field_is_named_at_once() -> None:
             f"Q(level={'9' * 3_900})",
             f"Q(score={'9' * 3_900})",
         ),
-        *("Q(level=Q.today())", "Q(level=[1])", "Q(level__in=1)", "Q(level__in=['a'])", "Q(level__like='1')"),
-        *("Q(level__range=1)", "Q(level__range=[1])", "Q(level__range=[1, 2, 3])", "Q(level__range=[1, None])"),
+        *(
+            "Q(level=Q.today())",
+            "Q(level=[1])",
+            "Q(level__in=1)",
+            "Q(level__in=['a'])",
+            "Q(level__like='1')",
+        ),
+        *(
+            "Q(level__range=1)",
+            "Q(level__range=[1])",
+            "Q(level__range=[1, 2, 3])",
+            "Q(level__range=[1, None])",
+        ),
         *(
             "Q('level', '>', None)",
             "Q(level__year=2026)",
@@ -780,8 +1002,19 @@ def test_every_wrong_field_is_named_at_once() -> None:
             "Q(text__like=1)",
             "Q(text__likeany='a')",
         ),
-        *("Q(text__likeany=['a', 1])", "Q(text__likeany=[None])", "Q(text=Q.now())", "Q(text__year=1)"),
-        *("Q(price='a')", "Q(price='NaN')", "Q(price=True)", "Q(price='1e400')", "Q(score='1')"),
+        *(
+            "Q(text__likeany=['a', 1])",
+            "Q(text__likeany=[None])",
+            "Q(text=Q.now())",
+            "Q(text__year=1)",
+        ),
+        *(
+            "Q(price='a')",
+            "Q(price='NaN')",
+            "Q(price=True)",
+            "Q(price='1e400')",
+            "Q(score='1')",
+        ),
         *(
             "Q(active='yes')",
             "Q(active=2)",
@@ -791,8 +1024,20 @@ def test_every_wrong_field_is_named_at_once() -> None:
             "Q(rank__like='l')",
         ),
         *("Q(key='x')", "Q(key__gt='00000000-0000-0000-0000-000000000001')"),
-        *("Q(due='2026-02-30')", "Q(due='11.3.2026')", "Q(due=20260311)", "Q(due__year='2026')", "Q(due__month=True)"),
-        *("Q(due__week=[1])", "Q(due__day=None)", "Q(at='2026-03-11 25:00:00')", "Q(hour='25:00')", "Q(hour=Q.now())"),
+        *(
+            "Q(due='2026-02-30')",
+            "Q(due='11.3.2026')",
+            "Q(due=20260311)",
+            "Q(due__year='2026')",
+            "Q(due__month=True)",
+        ),
+        *(
+            "Q(due__week=[1])",
+            "Q(due__day=None)",
+            "Q(at='2026-03-11 25:00:00')",
+            "Q(hour='25:00')",
+            "Q(hour=Q.now())",
+        ),
         *("Q(data=1)", "Q(data=None)", "Q(data__isnull=1)", "Q(blob='x')"),
     ],
 )

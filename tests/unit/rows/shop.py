@@ -16,11 +16,11 @@ from sqlalchemy import Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect import clock
+from jittask_prefect.ledger.ledger import Entry, entries, to_entry
 from jittask_prefect.rows import hooks, sync
-from jittask_prefect.rows.ledger import Entry, entries, to_entry
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.execute import Outcome, Run, execute
+from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 MODEL = """
@@ -53,14 +53,22 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def rows_task(field: str = "at", *, inner: str = COUNT, model: str = "models.Bill", **keys: Any) -> dict[str, Any]:
+def rows_task(
+    field: str = "at", *, inner: str = COUNT, model: str = "models.Bill", **keys: Any
+) -> dict[str, Any]:
     """The files of a date-field task; keys of e.json, or of its `timerCfg`."""
     timer = {"startField": field}
     for key in ("startOffset", "repeat", "endTimeType", "endTime", "endField", "endOffset", "timezone", "calendar",
                 "skipHoliday", "holidayPolicy", "workdaysOnly"):  # fmt: skip
         if key in keys:
             timer[key] = keys.pop(key)
-    task = {"type": "tasks.DateFieldType", "title": "Task", "modelPath": model, "timerCfg": timer, **keys}
+    task = {
+        "type": "tasks.DateFieldType",
+        "title": "Task",
+        "modelPath": model,
+        "timerCfg": timer,
+        **keys,
+    }
     return {"e.json": task, "inner.py": inner}
 
 
@@ -103,7 +111,11 @@ class Shop:
                     if file.is_file():
                         file.unlink()
             self._elements[place] = files
-        self.app = build_app(self.folder, {k: v for k, v in self._elements.items() if v is not None}, **self._json)
+        self.app = build_app(
+            self.folder,
+            {k: v for k, v in self._elements.items() if v is not None},
+            **self._json,
+        )
         deploy(self.app, self.api, self.now)
 
     def element(self, name: str) -> Any:
@@ -147,7 +159,11 @@ class Shop:
         quote = engine.dialect.identifier_preparer.quote
         names = ", ".join(map(quote, values))
         statement = f"INSERT INTO {quote(table)} ({names}) VALUES ({', '.join(':' + n for n in values)})"
-        self.raw(statement, database, **{n: written(v, engine.dialect.name) for n, v in values.items()})
+        self.raw(
+            statement,
+            database,
+            **{n: written(v, engine.dialect.name) for n, v in values.items()},
+        )
 
     def row(self, key: Any, model: str = "models.Bill") -> Any:
         with self.session(self.app.database_of(model)) as session:
@@ -156,13 +172,24 @@ class Shop:
     def row_count(self, key: int) -> int:
         """How often the row's tasks were done; read without its dates, which may be unreadable."""
         with self.app.engine().connect() as connection:
-            return int(connection.execute(text("SELECT count FROM bill WHERE id = :id"), {"id": key}).scalar_one())
+            return int(
+                connection.execute(
+                    text("SELECT count FROM bill WHERE id = :id"), {"id": key}
+                ).scalar_one()
+            )
 
     def sync(self, instant: str | None = None, since: str | None = None) -> Report:
         if instant is not None:
             self.at(instant)
         now = self.now
-        report = sync.run(self.app, self.api, now, "me", since=utc(since) if since else None, clock=lambda: now)
+        report = sync.run(
+            self.app,
+            self.api,
+            now,
+            "me",
+            since=utc(since) if since else None,
+            clock=lambda: now,
+        )
         assert report is not None
         return report
 
@@ -181,7 +208,9 @@ class Shop:
         return self.api.run_due(self.app, self.now)
 
     def entries(self, database: str = "", **where: Any) -> list[Entry]:
-        query = select(entries).order_by(entries.c.due, entries.c.row_key, entries.c.generation)
+        query = select(entries).order_by(
+            entries.c.due, entries.c.row_key, entries.c.generation
+        )
         for key, value in where.items():
             query = query.where(entries.c[key] == value)
         with self.app.engine(database).connect() as connection:
@@ -194,10 +223,22 @@ class Shop:
             for e in self.entries(database, **where)
         ]
 
-    def run(self, entry: Entry, sleep: Callable[[float], None] = lambda s: None, run_id: str = "run") -> Outcome:
+    def run(
+        self,
+        entry: Entry,
+        sleep: Callable[[float], None] = lambda s: None,
+        run_id: str = "run",
+    ) -> Outcome:
         """One execution of a task, outside Prefect."""
         now = self.now
-        return execute(self.app, entry.template, entry.task_id, Run(run_id, entry.due), lambda: now, sleep=sleep)
+        return execute(
+            self.app,
+            entry.template,
+            entry.task_id,
+            Run(run_id, entry.due),
+            lambda: now,
+            sleep=sleep,
+        )
 
     def config(self, **keys: Any) -> None:
         """Change the e.json of tasks.Task, and load the app anew."""
@@ -206,7 +247,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object) -> Iterator[Callable[..., Shop]]:
+def shop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object
+) -> Iterator[Callable[..., Shop]]:
     """Make an app: `shop(field, **keys of tasks.Task)`, or `shop(elements={…})`; closed before `url` empties."""
     made: list[Shop] = []
 
@@ -214,8 +257,18 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object) -> Iterat
         field: str = "at", *, elements: dict[str, Any] | None = None, more: dict[str, Any] | None = None,
         app_json: dict[str, Any] | None = None, **keys: Any,
     ) -> Shop:  # fmt: skip
-        parts = elements or {"models/Bill": model_of(), "tasks/Task": rows_task(field, **keys)}
-        made.append(Shop(tmp_path / "app", monkeypatch, {**parts, **(more or {})}, **(app_json or {})))
+        parts = elements or {
+            "models/Bill": model_of(),
+            "tasks/Task": rows_task(field, **keys),
+        }
+        made.append(
+            Shop(
+                tmp_path / "app",
+                monkeypatch,
+                {**parts, **(more or {})},
+                **(app_json or {}),
+            )
+        )
         return made[-1]
 
     yield make
@@ -227,9 +280,15 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: object) -> Iterat
 
 SERVERS = ("sqlite", "postgresql", "mariadb")
 LEDGER = {"jittask_ledger", "jittask_state"}
-POSTGRES = os.environ.get("JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
-MARIADB = os.environ.get("JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test")
-_NUMBERS = count()  # each folder of tests that asks has a fixture, and databases, of its own
+POSTGRES = os.environ.get(
+    "JITTASK_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test"
+)
+MARIADB = os.environ.get(
+    "JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test"
+)
+_NUMBERS = (
+    count()
+)  # each folder of tests that asks has a fixture, and databases, of its own
 
 
 class Server:
@@ -247,7 +306,8 @@ class Server:
     def start(self) -> None:
         if self.kind != "sqlite":
             self._admin = create_engine(
-                POSTGRES if self.kind == "postgresql" else MARIADB, isolation_level="AUTOCOMMIT"
+                POSTGRES if self.kind == "postgresql" else MARIADB,
+                isolation_level="AUTOCOMMIT",
             )
             self.url()
 
@@ -259,14 +319,21 @@ class Server:
             name = f"jittask_lines_{os.getpid()}_{next(_NUMBERS)}{part}"
             with self._admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
-                if self.kind == "postgresql":  # what is thrown away need not outlive a power cut
-                    connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
+                if (
+                    self.kind == "postgresql"
+                ):  # what is thrown away need not outlive a power cut
+                    connection.execute(
+                        text(f"ALTER DATABASE {name} SET synchronous_commit = off")
+                    )
             self._engines[part] = create_engine(self._admin.url.set(database=name))
         return self._engines[part].url.render_as_string(hide_password=False)
 
     def app_json(self, *more: str) -> dict[str, Any]:
         """The keys of app.json that lead here: to the default database, and to more by their names."""
-        return {"database": self.url(), **({"databases": {name: self.url(name) for name in more}} if more else {})}
+        return {
+            "database": self.url(),
+            **({"databases": {name: self.url(name) for name in more}} if more else {}),
+        }
 
     def empty(self) -> None:
         """Take all tables away; MariaDB, which takes a second to make the ledger's, keeps them, without rows."""
@@ -280,10 +347,14 @@ class Server:
                 if names >= LEDGER:
                     names -= LEDGER
                     connection.execute(text("DELETE FROM jittask_ledger"))
-                    connection.execute(text("DELETE FROM jittask_state WHERE name <> 'schema'"))
+                    connection.execute(
+                        text("DELETE FROM jittask_state WHERE name <> 'schema'")
+                    )
                 if names:
                     connection.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
-                    connection.execute(text("DROP TABLE " + ", ".join(f"`{name}`" for name in names)))
+                    connection.execute(
+                        text("DROP TABLE " + ", ".join(f"`{name}`" for name in names))
+                    )
                     connection.execute(text("SET FOREIGN_KEY_CHECKS = 1"))
 
     def stop(self) -> None:
@@ -292,7 +363,9 @@ class Server:
             if self._admin is not None:
                 with self._admin.connect() as connection:
                     force = " WITH (FORCE)" if self.kind == "postgresql" else ""
-                    connection.execute(text(f"DROP DATABASE {engine.url.database}{force}"))
+                    connection.execute(
+                        text(f"DROP DATABASE {engine.url.database}{force}")
+                    )
         if self._admin is not None:
             self._admin.dispose()
 
@@ -346,7 +419,18 @@ def on(server: Server, shop: Callable[..., Shop]) -> Iterator[Callable[..., Shop
     made: list[Shop] = []
 
     def make(*args: Any, databases: Sequence[str] = (), **keys: Any) -> Shop:
-        made.append(shop(*args, **{**keys, "app_json": {**server.app_json(*databases), **keys.get("app_json", {})}}))
+        made.append(
+            shop(
+                *args,
+                **{
+                    **keys,
+                    "app_json": {
+                        **server.app_json(*databases),
+                        **keys.get("app_json", {}),
+                    },
+                },
+            )
+        )
         return made[-1]
 
     yield make

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, rows_task, utc
 
-from jittask_prefect.prefect_api import OWN
-from jittask_prefect.rows import claims
+from jittask_prefect.ledger import claims
+from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.prefect_api.client import OWN
 from jittask_prefect.rows.agree import verdict
-from jittask_prefect.rows.ledger import Entry
 from jittask_prefect.running.execute import Run, execute
 
 Make = Callable[..., Shop]
@@ -47,7 +47,10 @@ def twice(s: Shop) -> None:
 @pytest.mark.parametrize("state", ["RUNNING", "CRASHED", "CANCELLED", "FAILED"])
 @pytest.mark.parametrize(
     ("status", "right"),
-    [("open", ("COMPLETED", '{"row": 1}')), ("bad", ("FAILED", "error: AssertionError: it is bad"))],
+    [
+        ("open", ("COMPLETED", '{"row": 1}')),
+        ("bad", ("FAILED", "error: AssertionError: it is bad")),
+    ],
 )
 def test_killed_between_the_commit_and_prefects_state(
     shop: Make, state: str, status: str, right: tuple[str, str]
@@ -56,7 +59,9 @@ def test_killed_between_the_commit_and_prefects_state(
     run = begun(s, 1, status=status)
     s.run(s.entries()[0], run_id=run["id"])
     if state != "RUNNING":
-        s.api._state(run, state, None, "the process of this run ended with signal SIGKILL")
+        s.api._state(
+            run, state, None, "the process of this run ended with signal SIGKILL"
+        )
     twice(s)
     same = {"FAILED": ("FAILED", "CRASHED"), "COMPLETED": ("COMPLETED",)}[right[0]]
     assert run["state_type"] in same and (told(run) == right or state in same)
@@ -64,14 +69,19 @@ def test_killed_between_the_commit_and_prefects_state(
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "CRASHED"])
-def test_what_ended_at_its_due_moment_is_cancelled_with_its_reason_and_label(shop: Make, state: str) -> None:
+def test_what_ended_at_its_due_moment_is_cancelled_with_its_reason_and_label(
+    shop: Make, state: str
+) -> None:
     s = shop(inner=FAIL, dispatch="row")
     run = begun(s, 1)
     s.raw("UPDATE bill SET at = NULL")
     s.run(s.entries()[0], run_id=run["id"])
     s.api._state(run, state)
     twice(s)
-    assert told(run) == ("CANCELLED", "superseded: the row has no date, or the filter is not met")
+    assert told(run) == (
+        "CANCELLED",
+        "superseded: the row has no date, or the filter is not met",
+    )
     assert run["labels"] == {OWN: "superseded"}
 
 
@@ -83,7 +93,9 @@ def test_a_batch_that_had_done_all_is_completed(shop: Make, state: str) -> None:
         s.run(entry, run_id=run["id"])
     s.api._state(run, state)
     twice(s)
-    assert told(run) == ("COMPLETED", "3 rows: 3 completed") and len(s.api.all_runs) == 1
+    assert (
+        told(run) == ("COMPLETED", "3 rows: 3 completed") and len(s.api.all_runs) == 1
+    )
 
 
 def test_a_batch_that_had_failed_a_row_is_failed(shop: Make) -> None:
@@ -102,48 +114,87 @@ def test_a_batch_whose_other_rows_went_on_elsewhere_stays_crashed(shop: Make) ->
     s.run(s.entries()[0], run_id=run["id"])
     s.api._state(run, "CRASHED")
     twice(s)
-    assert run["state_type"] == "CRASHED" and [o.status for o in s.work()] == ["completed"] * 2
+    assert (
+        run["state_type"] == "CRASHED"
+        and [o.status for o in s.work()] == ["completed"] * 2
+    )
     twice(s)
-    assert sorted(r["state_type"] for r in s.api.all_runs.values()) == ["COMPLETED", "CRASHED"]
+    assert sorted(r["state_type"] for r in s.api.all_runs.values()) == [
+        "COMPLETED",
+        "CRASHED",
+    ]
 
 
-def test_a_scheduled_run_too_and_one_that_was_taken_up_by_another_stays_crashed(shop: Make) -> None:
+def test_a_scheduled_run_too_and_one_that_was_taken_up_by_another_stays_crashed(
+    shop: Make,
+) -> None:
     about = {
         "type": "tasks.NormalType", "title": "Daily",
         "timerCfg": {"startTime": "2026-03-01 10:00:00", "repeat": {"repeatType": "day"}},
     }  # fmt: skip
     daily = {"e.json": about, "inner.py": "def customFunc():\n    return 1\n"}
     s = shop(elements={"models/Bill": model_of(), "tasks/Daily": daily})
-    deployment, parameters = s.api.all_deployments["tasks.Daily"]["id"], {"template": "tasks.Daily"}
+    deployment, parameters = (
+        s.api.all_deployments["tasks.Daily"]["id"],
+        {"template": "tasks.Daily"},
+    )
     runs = []
     for day in (2, 3):
         s.at(f"2026-03-0{day} 10:00")
         runs.append(
-            s.api.create_run(deployment, key=str(day), name=str(day), due=s.now, tags=[], parameters=parameters)
+            s.api.create_run(
+                deployment,
+                key=str(day),
+                name=str(day),
+                due=s.now,
+                tags=[],
+                parameters=parameters,
+            )
         )
         runs[-1] |= {"auto_scheduled": True, "start_time": s.now.isoformat()}
         s.api._state(runs[-1], "RUNNING")
         if day == 2:
-            execute(s.app, "tasks.Daily", None, Run(runs[0]["id"], s.now, True), lambda: s.now)
+            execute(
+                s.app,
+                "tasks.Daily",
+                None,
+                Run(runs[0]["id"], s.now, True),
+                lambda: s.now,
+            )
             twice(s)
             assert told(runs[0]) == ("COMPLETED", "1")
     s.now += timedelta(minutes=4)  # never claimed: another run is made, which does it
     s.sync()
     assert [o.status for o in s.work()] == ["completed"]
     twice(s)
-    assert [r["state_type"] for r in s.api.all_runs.values()] == ["COMPLETED", "CRASHED", "COMPLETED"]
+    assert [r["state_type"] for r in s.api.all_runs.values()] == [
+        "COMPLETED",
+        "CRASHED",
+        "COMPLETED",
+    ]
 
 
-def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(shop: Make) -> None:
+def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(
+    shop: Make,
+) -> None:
     s = shop(inner=FAIL, dispatch="row")
     run = begun(s, 1)
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, s.entries()[0].task_id, "somebody", run["id"], s.now, 3600)
+        assert claims.claim(
+            connection, s.entries()[0].task_id, "somebody", run["id"], s.now, 3600
+        )
     twice(s)
     assert run["state_type"] == "RUNNING"
-    done = {"status": "completed", "outcome": "completed", "message": "", "result": None}
+    done = {
+        "status": "completed",
+        "outcome": "completed",
+        "message": "",
+        "result": None,
+    }
     with s.app.engine().begin() as connection:
-        assert claims.finish(connection, s.entries()[0].task_id, "somebody", now=s.now, **done)
+        assert claims.finish(
+            connection, s.entries()[0].task_id, "somebody", now=s.now, **done
+        )
     s.now += timedelta(seconds=29)
     s.sync()
     assert run["state_type"] == "RUNNING"  # `afterReturn` may be at work
@@ -152,7 +203,9 @@ def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(shop
     assert told(run) == ("COMPLETED", "")
 
 
-def test_a_failed_run_that_is_tried_again_is_left_alone_while_it_begins(shop: Make) -> None:
+def test_a_failed_run_that_is_tried_again_is_left_alone_while_it_begins(
+    shop: Make,
+) -> None:
     s = shop(inner=FAIL, dispatch="row")
     run = begun(s, 1, status="bad")
     s.run(s.entries()[0], run_id=run["id"])
@@ -169,8 +222,15 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
     ours = s.api.all_deployments["tasks.Task"]
     for name in ("tasks.Task", "jittask.sync"):
         found = s.api.all_deployments[name]
-        tags = ["app:other", *[tag for tag in found["tags"] if not tag.startswith("app:")]]
-        s.api.all_deployments[f"other {name}"] = {**found, "id": f"other {name}", "tags": tags}
+        tags = [
+            "app:other",
+            *[tag for tag in found["tags"] if not tag.startswith("app:")],
+        ]
+        s.api.all_deployments[f"other {name}"] = {
+            **found,
+            "id": f"other {name}",
+            "tags": tags,
+        }
     assert ours["id"] != "other tasks.Task"
     made = []
     for number, (name, state) in enumerate(
@@ -183,18 +243,27 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
     ):
         about = {"template": name} if name != "jittask.sync" else {}
         key = str(number)
-        run = s.api.create_run(f"other {name}", key=key, name=key, due=DUE, tags=[], parameters=about)
+        run = s.api.create_run(
+            f"other {name}", key=key, name=key, due=DUE, tags=[], parameters=about
+        )
         s.api._state(run, state)
         run["state"]["timestamp"] = DUE.isoformat()
         made.append(run)
     s.sync("2026-03-02 11:00")
-    assert [run["state_type"] for run in made] == ["PENDING", "CANCELLING", "RUNNING", "RUNNING"]
+    assert [run["state_type"] for run in made] == [
+        "PENDING",
+        "CANCELLING",
+        "RUNNING",
+        "RUNNING",
+    ]
     assert s.entries() == []
     with pytest.raises(Exception, match="there is no such task"):
         s.element("services.TaskSvc").forcedEnd(made[0]["id"])
 
 
-def entry(status: str, outcome: str | None = None, batch: int | None = None, **more: Any) -> Entry:
+def entry(
+    status: str, outcome: str | None = None, batch: int | None = None, **more: Any
+) -> Entry:
     return Entry(
         task_id="t",
         template="tasks.T",
@@ -219,12 +288,26 @@ def entry(status: str, outcome: str | None = None, batch: int | None = None, **m
         ([entry("error", "died")], ("CRASHED", None, None)),
         ([entry("ended", "forced")], ("CANCELLED", None, None)),
         ([entry("ended", "missed")], ("CANCELLED", None, "missed")),
-        ([entry("completed", batch=1), entry("ended", "forced", 1)], ("COMPLETED", None, None)),
-        ([entry("completed", batch=1), entry("error", "timeout", 1)], ("FAILED", None, None)),
-        ([entry("error", "died", 1), entry("error", "failed", 1)], ("FAILED", None, None)),
-        ([entry("ended", "superseded", 1), entry("ended", "superseded", 1)], ("CANCELLED", None, "superseded")),
+        (
+            [entry("completed", batch=1), entry("ended", "forced", 1)],
+            ("COMPLETED", None, None),
+        ),
+        (
+            [entry("completed", batch=1), entry("error", "timeout", 1)],
+            ("FAILED", None, None),
+        ),
+        (
+            [entry("error", "died", 1), entry("error", "failed", 1)],
+            ("FAILED", None, None),
+        ),
+        (
+            [entry("ended", "superseded", 1), entry("ended", "superseded", 1)],
+            ("CANCELLED", None, "superseded"),
+        ),
     ],
 )
-def test_what_a_run_says_by_its_tasks(tasks: list[Entry], right: tuple[str, str | None, str | None] | None) -> None:
+def test_what_a_run_says_by_its_tasks(
+    tasks: list[Entry], right: tuple[str, str | None, str | None] | None
+) -> None:
     found = verdict(tasks)
     assert (found and (found.kind, found.name, found.own)) == right

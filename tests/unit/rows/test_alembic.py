@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Date, Engine, Integer, MetaData, Table, create_engine
 
-from jittask_prefect.rows.tables import upgrade_ledger
+from jittask_prefect.ledger.tables import upgrade_ledger
 
 
 def include_name(name: str | None, type_: str, parent_names: Any) -> bool:
@@ -22,7 +22,12 @@ def include_name(name: str | None, type_: str, parent_names: Any) -> bool:
 def team(tmp_path: Path) -> tuple[Engine, MetaData]:
     """A team's database with a table of theirs and the ledger, and their metadata."""
     engine, metadata = create_engine(f"sqlite:///{tmp_path}/team.db"), MetaData()
-    Table("invoice", metadata, Column("id", Integer, primary_key=True), Column("dueDate", Date, index=True))
+    Table(
+        "invoice",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("dueDate", Date, index=True),
+    )
     metadata.create_all(engine)
     with engine.begin() as connection:
         assert upgrade_ledger(connection)
@@ -32,7 +37,9 @@ def team(tmp_path: Path) -> tuple[Engine, MetaData]:
 def differences(team: tuple[Engine, MetaData], **options: Any) -> set[tuple[str, str]]:
     engine, metadata = team
     with engine.connect() as connection:
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        found = compare_metadata(
+            MigrationContext.configure(connection, opts=options), metadata
+        )
     return {(what, thing.name) for what, thing in found}
 
 
@@ -41,12 +48,16 @@ def test_autogenerate_would_drop_the_ledger(team: tuple[Engine, MetaData]) -> No
     assert tables == {"jittask_ledger", "jittask_state"}
 
 
-def test_with_the_guides_line_it_sees_the_teams_own_tables_only(team: tuple[Engine, MetaData]) -> None:
+def test_with_the_guides_line_it_sees_the_teams_own_tables_only(
+    team: tuple[Engine, MetaData],
+) -> None:
     assert differences(team, include_name=include_name) == set()
     Table("receipt", team[1], Column("id", Integer, primary_key=True))
     assert differences(team, include_name=include_name) == {("add_table", "receipt")}
 
 
 def test_the_line_is_the_guides_own() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "existing.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "existing.md").read_text(
+        encoding="utf-8"
+    )
     assert 'return not (type_ == "table" and name.startswith("jittask_"))' in page

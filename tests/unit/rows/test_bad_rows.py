@@ -29,7 +29,11 @@ class Bill(SQLModel, table=True):
     note: date | None = None
 """
 DAILY = {"repeat": {"repeatType": "day"}}
-GOOD: dict[str, Any] = {"at": TEN, "day": date(2026, 3, 3), "moment": datetime(2026, 3, 2, 10, tzinfo=UTC)}
+GOOD: dict[str, Any] = {
+    "at": TEN,
+    "day": date(2026, 3, 3),
+    "moment": datetime(2026, 3, 2, 10, tzinfo=UTC),
+}
 
 
 def made(on: Make, field: str, **keys: Any) -> Shop:
@@ -54,7 +58,9 @@ def planned(s: Shop, template: str = "tasks.Task") -> set[str]:
 
 def reported(problems: list[str], rows: set[int], template: str = "tasks.Task") -> None:
     """Each bad row has a problem of one line that names its template and row, and no other row has one."""
-    assert {p.partition(":")[0] for p in problems if p.startswith(template)} == {f"{template}, row {n}" for n in rows}
+    assert {p.partition(":")[0] for p in problems if p.startswith(template)} == {
+        f"{template}, row {n}" for n in rows
+    }
     assert all("\n" not in p for p in problems)
 
 
@@ -77,7 +83,10 @@ def change(s: Shop, key: int, field: str, value: Any) -> None:
     with s.app.engine().begin() as connection:
         if connection.dialect.name == "mysql":
             connection.exec_driver_sql("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'")
-        connection.execute(text(f"UPDATE bill SET {field} = :value WHERE id = :id"), {"value": value, "id": key})
+        connection.execute(
+            text(f"UPDATE bill SET {field} = :value WHERE id = :id"),
+            {"value": value, "id": key},
+        )
         if connection.dialect.name == "mysql":
             connection.exec_driver_sql("SET SESSION sql_mode = DEFAULT")
 
@@ -101,8 +110,27 @@ WITHIN = [  # texts that sort within the window
 # Texts, numbers and blobs that sort before or after all dates, and what sorts among dates that it is none of
 OUTSIDE = ["", " ", 0, -1, 1772445600, 1772445600.5, 20260302, "2026", "tomorrow", "never", "März", "9999-99-99",
            "\u00ff", b"2026-03-02"]  # fmt: skip
-BETWEEN = ["02.03.2026", "1.3.26", "2026-3-2", "2026-3-2 10:00", "2026/03/02", "31.12.9999", "2026-03-0x"]
-BELOW = ["", " ", 0, -1, 1772445600, 1772445600.5, 20260302, "02.03.2026", "1.3.26", "2026"]
+BETWEEN = [
+    "02.03.2026",
+    "1.3.26",
+    "2026-3-2",
+    "2026-3-2 10:00",
+    "2026/03/02",
+    "31.12.9999",
+    "2026-03-0x",
+]
+BELOW = [
+    "",
+    " ",
+    0,
+    -1,
+    1772445600,
+    1772445600.5,
+    20260302,
+    "02.03.2026",
+    "1.3.26",
+    "2026",
+]
 
 
 @pytest.mark.parametrize("field", ["at", "moment"])
@@ -111,13 +139,17 @@ def test_texts_within_the_window(on: Make, server: Server, field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["at", "moment"])
-def test_values_that_a_repeating_task_meets(on: Make, server: Server, field: str) -> None:
+def test_values_that_a_repeating_task_meets(
+    on: Make, server: Server, field: str
+) -> None:
     # a series that goes on may have begun at any time: whatever sorts before the window is read
     bad_rows(lite(on, server, field, **DAILY), field, *WITHIN, *BELOW)
 
 
 @pytest.mark.parametrize("field", ["at", "moment", "day"])
-def test_values_that_sort_out_of_the_window(on: Make, server: Server, field: str) -> None:
+def test_values_that_sort_out_of_the_window(
+    on: Make, server: Server, field: str
+) -> None:
     # reported at each sync is what sorts out of all dates; they keep no other row from its task
     s = lite(on, server, field)
     for key, value in enumerate([*OUTSIDE, *BETWEEN], 1):
@@ -149,8 +181,21 @@ def test_a_text_between_dates_is_reported_by_the_syncs_that_pass_it(
 
 @pytest.mark.parametrize("keys", [{}, DAILY], ids=["once", "daily"])
 def test_texts_in_a_date_column(on: Make, server: Server, keys: dict[str, Any]) -> None:
-    values = ["2026-03-03 00:00:00", "2026-03-03T00:00", "2026-03-03Z", "2026-03-03~", "", 0, 20260303]
-    bad_rows(lite(on, server, "day", **keys), "day", *values, *(["2026-02-30"] if keys else []))
+    values = [
+        "2026-03-03 00:00:00",
+        "2026-03-03T00:00",
+        "2026-03-03Z",
+        "2026-03-03~",
+        "",
+        0,
+        20260303,
+    ]
+    bad_rows(
+        lite(on, server, "day", **keys),
+        "day",
+        *values,
+        *(["2026-02-30"] if keys else []),
+    )
 
 
 @pytest.mark.parametrize("field", ["until", "until_at", "until_moment"])
@@ -192,16 +237,24 @@ def test_iso_texts_are_dates(on: Make, server: Server, value: str, due: str) -> 
     assert s.did("2026-03-01 18:01") == []
 
 
-ZONED = ["2026-03-02T18:00:00+08:00", "2026-03-02 10:00:00+00:00", "2026-03-02T10:00:00Z"]
+ZONED = [
+    "2026-03-02T18:00:00+08:00",
+    "2026-03-02 10:00:00+00:00",
+    "2026-03-02T10:00:00Z",
+]
 
 
 @pytest.mark.parametrize("value", ZONED)
-def test_a_text_with_a_zone_in_a_column_of_instants(on: Make, server: Server, value: str) -> None:
+def test_a_text_with_a_zone_in_a_column_of_instants(
+    on: Make, server: Server, value: str
+) -> None:
     s = lite(on, server, "moment", timezone="Asia/Tokyo")
     put(s, 1, moment=value)
     report = s.sync()
     assert report.problems == []
-    assert [f"{e.due:%m-%d %H:%M}" for e in s.entries(template="tasks.Task")] == ["03-02 10:00"]
+    assert [f"{e.due:%m-%d %H:%M}" for e in s.entries(template="tasks.Task")] == [
+        "03-02 10:00"
+    ]
     assert s.did("2026-03-02 08:01") == []
 
 
@@ -219,9 +272,16 @@ def test_a_text_with_a_zone_in_a_column_without(
     assert "without a zone" in report.problems[0] and planned(s) == {"1"}
     s.save(id=2, count=1)
     assert planned(s) == {"1"} and s.did() == []
-    assert any(m.startswith("tasks.Task, row 2:") and "without a zone" in m for m in caplog.messages)
-    s.save(id=2, at=datetime(2026, 3, 2, 11, tzinfo=UTC))  # assigned, it is stored without its zone
-    assert [f"{e.due:%H:%M}" for e in s.entries(template="tasks.Task", row_key="2")] == ["11:00"]
+    assert any(
+        m.startswith("tasks.Task, row 2:") and "without a zone" in m
+        for m in caplog.messages
+    )
+    s.save(
+        id=2, at=datetime(2026, 3, 2, 11, tzinfo=UTC)
+    )  # assigned, it is stored without its zone
+    assert [
+        f"{e.due:%H:%M}" for e in s.entries(template="tasks.Task", row_key="2")
+    ] == ["11:00"]
     assert s.did() == []
 
 
@@ -229,17 +289,25 @@ def test_many_bad_rows(on: Make, server: Server) -> None:
     s = lite(on, server, "at", **DAILY)
     with s.app.engine().begin() as connection:
         rows = [(n, "" if n % 3 == 0 else "2026-03-02 10:00:00") for n in range(1200)]
-        connection.exec_driver_sql("INSERT INTO bill (id, count, at) VALUES (?, 0, ?)", rows)
+        connection.exec_driver_sql(
+            "INSERT INTO bill (id, count, at) VALUES (?, 0, ?)", rows
+        )
     report = s.sync()
     assert planned(s) == {str(n) for n in range(1200) if n % 3}
     of_task = [p for p in report.problems if p.startswith("tasks.Task")]
     assert any("row 0" in p for p in of_task)
-    assert len("\n".join(of_task)) < 40_000  # a table full of them does not flood the report
+    assert (
+        len("\n".join(of_task)) < 40_000
+    )  # a table full of them does not flood the report
 
 
 # A row that was planned, and cannot be read any more
 
-UNREADABLE = {"sqlite": ["tomorrow", "", 0], "postgresql": ["infinity", "-infinity"], "mariadb": ["0000-00-00"]}
+UNREADABLE = {
+    "sqlite": ["tomorrow", "", 0],
+    "postgresql": ["infinity", "-infinity"],
+    "mariadb": ["0000-00-00"],
+}
 SAID = {
     "tomorrow": "isoformat string: 'tomorrow'", "": "isoformat string: ''", 0: "argument must be str",
     "infinity": "too large (after year 10K): 'infinity'", "-infinity": "too small (before year 1): '-infinity'",
@@ -266,17 +334,30 @@ def test_when_it_is_due(on: Make, server: Server, field: str) -> None:
     bad = planned_then_bad(s, server.kind, field)
     outcomes = s.work("2026-03-02 10:00")
     assert len(outcomes) == 2 * (1 + len(bad))  # two templates
-    readable = field == "note" and server.kind == "mariadb"  # its driver gives a zero date as a text
-    assert [s.row_count(key) for key in (1, *bad)] == [2, *([2] if readable else [0] * len(bad))]
+    readable = (
+        field == "note" and server.kind == "mariadb"
+    )  # its driver gives a zero date as a text
+    assert [s.row_count(key) for key in (1, *bad)] == [
+        2,
+        *([2] if readable else [0] * len(bad)),
+    ]
     for key, value in {1: None, **bad}.items():
         entries = s.entries(row_key=str(key))
-        assert {e.template for e in entries} == {"tasks.Task", "tasks.Other"} and len(entries) == 2
+        assert {e.template for e in entries} == {"tasks.Task", "tasks.Other"} and len(
+            entries
+        ) == 2
         for entry in entries:
             if key == 1 or readable:
-                assert (entry.status, entry.outcome, entry.message) == ("completed", "completed", "")
+                assert (entry.status, entry.outcome, entry.message) == (
+                    "completed",
+                    "completed",
+                    "",
+                )
             else:
                 assert (entry.status, entry.outcome) == ("error", "failed")
-                assert entry.message.startswith("error: ") and SAID[value] in entry.message
+                assert (
+                    entry.message.startswith("error: ") and SAID[value] in entry.message
+                )
     assert s.did("2026-03-02 10:01") == []
 
 
@@ -284,7 +365,12 @@ def test_when_its_template_is_edited(on: Make, server: Server) -> None:
     # every row with an open task is looked at
     s = made(on, "at")
     planned_then_bad(s, server.kind, "at")
-    s.config(timerCfg={"startField": "at", "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"}})
+    s.config(
+        timerCfg={
+            "startField": "at",
+            "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"},
+        }
+    )
     s.sync("2026-03-02 08:01")
     pending = s.entries(template="tasks.Task", row_key="1", status="pending")
     assert [f"{e.due:%H:%M}" for e in pending] == ["11:00"]
@@ -314,7 +400,9 @@ def test_a_start_since_ever(on: Make, server: Server, field: str) -> None:
 
 @pytest.mark.parametrize("value", ["infinity", "12026-03-02"])
 @pytest.mark.parametrize("field", ["at", "day", "moment"])
-def test_a_start_after_all_dates(on: Make, server: Server, field: str, value: str) -> None:
+def test_a_start_after_all_dates(
+    on: Make, server: Server, field: str, value: str
+) -> None:
     # beyond every window: never due, and no other row's trouble
     s = pg(on, server, field, **DAILY)
     assert others_planned(s, field, value) == []
@@ -323,7 +411,9 @@ def test_a_start_after_all_dates(on: Make, server: Server, field: str, value: st
 
 @pytest.mark.parametrize("value", ["infinity", "12026-03-02", "-infinity"])
 @pytest.mark.parametrize("field", ["until", "until_at", "until_moment", "note"])
-def test_dates_that_python_does_not_know(on: Make, server: Server, field: str, value: str) -> None:
+def test_dates_that_python_does_not_know(
+    on: Make, server: Server, field: str, value: str
+) -> None:
     # a note is not read: planned; `-infinity` as an end: ended; another end: the row is planned, or reported
     end = {} if field == "note" else {"endTimeType": 2, "endField": field}
     s = pg(on, server, "at", **DAILY, **end)
@@ -333,7 +423,9 @@ def test_dates_that_python_does_not_know(on: Make, server: Server, field: str, v
     elif value == "-infinity":
         assert problems == [] and "2" not in planned(s)
     else:
-        assert "2" in planned(s) or any(p.startswith("tasks.Task, row 2:") for p in problems)
+        assert "2" in planned(s) or any(
+            p.startswith("tasks.Task, row 2:") for p in problems
+        )
 
 
 def test_the_last_instant_east_of_greenwich(on: Make, server: Server) -> None:
@@ -344,7 +436,9 @@ def test_the_last_instant_east_of_greenwich(on: Make, server: Server) -> None:
     s.app.engine().dispose()
     try:
         problems = others_planned(s, "until_moment", "9999-12-31 23:59:59+00")
-        assert "2" in planned(s) or any(p.startswith("tasks.Task, row 2:") for p in problems)
+        assert "2" in planned(s) or any(
+            p.startswith("tasks.Task, row 2:") for p in problems
+        )
     finally:
         s.raw(f"ALTER DATABASE {name} RESET timezone")
 
@@ -360,7 +454,14 @@ def maria(on: Make, server: Server, field: str, **keys: Any) -> Shop:
 
 @pytest.mark.parametrize("field", ["at", "day", "moment"])
 def test_zero_dates(on: Make, server: Server, field: str) -> None:
-    bad_rows(maria(on, server, field, **DAILY), field, "0000-00-00", "2026-00-00", "2026-02-00", "2026-02-31")
+    bad_rows(
+        maria(on, server, field, **DAILY),
+        field,
+        "0000-00-00",
+        "2026-00-00",
+        "2026-02-00",
+        "2026-02-31",
+    )
 
 
 @pytest.mark.parametrize("field", ["until", "until_at", "until_moment"])
@@ -395,11 +496,32 @@ ENDS: dict[str, tuple[date, date]] = {
         {"repeat": {"repeatType": "year"}},
         {"repeat": {"repeatType": "minute"}, "endTimeType": 1, "endTime": "2026-03-01"},
         {"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "year"}},
-        {"startOffset": {"offsetType": -1, "offset": 1_000_000_000, "offsetUnit": "month"}},
-        {"startOffset": {"offsetType": 1, "offset": 1_000_000_000, "offsetUnit": "second"}},
+        {
+            "startOffset": {
+                "offsetType": -1,
+                "offset": 1_000_000_000,
+                "offsetUnit": "month",
+            }
+        },
+        {
+            "startOffset": {
+                "offsetType": 1,
+                "offset": 1_000_000_000,
+                "offsetUnit": "second",
+            }
+        },
         {"skipHoliday": 1, "calendar": "CN", "holidayPolicy": "nearest"},
     ],
-    ids=["once", "daily", "yearly", "minutes", "year after", "months before", "seconds after", "holidays"],
+    ids=[
+        "once",
+        "daily",
+        "yearly",
+        "minutes",
+        "year after",
+        "months before",
+        "seconds after",
+        "holidays",
+    ],
 )
 def test_the_ends_of_the_calendar(on: Make, keys: dict[str, Any]) -> None:
     # years 1 and 9999: nothing runs, and nothing is to report; by the hook (1, 2) and by the sync (3, 4)
@@ -418,7 +540,11 @@ def test_the_ends_of_the_calendar(on: Make, keys: dict[str, Any]) -> None:
 
 def broken(on: Make, **more: Any) -> Shop:
     """The app with one more template, which is to be broken: tasks.Early on models.Gone."""
-    elements = {"models/Bill": model_of(MODEL), "tasks/Task": rows_task("at"), "tasks/Other": rows_task("day")}
+    elements = {
+        "models/Bill": model_of(MODEL),
+        "tasks/Task": rows_task("at"),
+        "tasks/Other": rows_task("day"),
+    }
     return on(elements={**elements, "models/Gone": model_of(GONE), "tasks/Early": rows_task("day", model="models.Gone"),
                         **more})  # fmt: skip
 
@@ -465,11 +591,18 @@ def test_a_column_that_the_task_does_not_use_and_the_table_lacks(on: Make) -> No
     ],
 )
 def test_a_filter_or_field_that_the_model_lacks(on: Make, keys: dict[str, Any]) -> None:
-    others_go_on(broken(on, **{"tasks/Early": rows_task("day", model="models.Gone", **keys)}))
+    others_go_on(
+        broken(on, **{"tasks/Early": rows_task("day", model="models.Gone", **keys)})
+    )
 
 
-@pytest.mark.parametrize("keys", [{"filter": "Q('nothing','=',1)"}, {"endTimeType": 2, "endField": "nothing"}])
-def test_a_broken_template_beside_good_ones_on_one_model(on: Make, keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [{"filter": "Q('nothing','=',1)"}, {"endTimeType": 2, "endField": "nothing"}],
+)
+def test_a_broken_template_beside_good_ones_on_one_model(
+    on: Make, keys: dict[str, Any]
+) -> None:
     others_go_on(broken(on, **{"tasks/Early": rows_task("at", **keys)}))
 
 
@@ -479,10 +612,15 @@ def test_a_model_that_does_not_load(on: Make) -> None:
     others_go_on(s)
 
 
-def test_a_bad_row_of_two_templates_is_reported_for_both(on: Make, server: Server) -> None:
+def test_a_bad_row_of_two_templates_is_reported_for_both(
+    on: Make, server: Server
+) -> None:
     s = lite(on, server, "at")
     for key in (1, 2):
         put(s, key, **({"at": "2026-03-02 24:00:00"} if key == 1 else {}))
     report = s.sync()
-    assert sorted(p.partition(",")[0] for p in report.problems) == ["tasks.Other", "tasks.Task"]
+    assert sorted(p.partition(",")[0] for p in report.problems) == [
+        "tasks.Other",
+        "tasks.Task",
+    ]
     assert planned(s) == {"2"} and planned(s, "tasks.Other") == {"2"}

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from shop import Shop, utc
 
-from jittask_prefect.rows import batches, claims, ledger
-from jittask_prefect.rows.ending import DIED
+from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger.ending import DIED
+from jittask_prefect.rows import batches
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run
 from jittask_prefect.running.flows import record_end
@@ -37,7 +38,11 @@ def fill(s: Shop, keys: range, at: datetime = TEN, **fields: Any) -> None:
 
 
 def runs(s: Shop) -> list[tuple[str, dict[str, str], str]]:
-    return [(r["name"], r["parameters"], r["state_type"]) for r in s.api.all_runs.values() if "due" in r["parameters"]]
+    return [
+        (r["name"], r["parameters"], r["state_type"])
+        for r in s.api.all_runs.values()
+        if "due" in r["parameters"]
+    ]
 
 
 def names(s: Shop) -> list[str]:
@@ -55,15 +60,21 @@ def outcomes(s: Shop) -> Counter[str]:
         ("batch", 1, 1, 0), ("batch", 40, 1, 0), ("row", 40, 0, 40), (None, 20, 1, 0),
     ],
 )  # fmt: skip
-def test_dispatch(shop: Make, dispatch: str | None, rows: int, shared: int, own: int) -> None:
+def test_dispatch(
+    shop: Make, dispatch: str | None, rows: int, shared: int, own: int
+) -> None:
     s = shop(**({"dispatch": dispatch} if dispatch else {}))
     fill(s, range(1, rows + 1))
     s.sync()
     assert len(runs(s)) == shared
-    assert len([r for r in s.api.all_runs.values() if "taskId" in r["parameters"]]) == own
+    assert (
+        len([r for r in s.api.all_runs.values() if "taskId" in r["parameters"]]) == own
+    )
     assert s.work("2026-03-02 10:00")
     assert outcomes(s) == {"completed": rows}
-    assert [s.row_count(key) for key in {1, (rows + 1) // 2, rows}] == [1] * len({1, (rows + 1) // 2, rows})
+    assert [s.row_count(key) for key in {1, (rows + 1) // 2, rows}] == [1] * len(
+        {1, (rows + 1) // 2, rows}
+    )
     s.sync()
     assert {state for _, _, state in runs(s)} <= {"COMPLETED"}
 
@@ -95,7 +106,9 @@ def test_a_row_that_joins_leaves_or_moves_needs_no_call(on: Make) -> None:
     s.save(id=1, at=None)
     s.drop(2)
     s.sync()
-    assert len(s.api.all_runs) == calls and [state for *_, state in runs(s)] == ["SCHEDULED"]
+    assert len(s.api.all_runs) == calls and [state for *_, state in runs(s)] == [
+        "SCHEDULED"
+    ]
     s.save(id=3, at=ELEVEN)  # has a run of its own: too few are due then
     s.sync()
     assert len(s.api.all_runs) == calls + 1
@@ -137,7 +150,10 @@ def test_a_row_that_fails_touches_no_other(on: Make) -> None:
     assert outcomes(s) == {"completed": 28, "failed": 2}
     assert [s.row_count(k) for k in (6, 7, 8, 9)] == [1, 0, 0, 1]
     [run] = s.api.all_runs.values()
-    assert (run["state_type"], run["state"]["message"]) == ("FAILED", "30 rows: 28 done, 2 failed")
+    assert (run["state_type"], run["state"]["message"]) == (
+        "FAILED",
+        "30 rows: 28 done, 2 failed",
+    )
     table = s.api.tables[run["id"]]
     assert [(r["row"], r["status"], r["reason"]) for r in table[:3]] == [
         ("7", "error", "error: ValueError: row 7 is bad"), ("8", "error", "error: ValueError: row 8 is bad"),
@@ -149,20 +165,23 @@ def test_a_row_that_fails_touches_no_other(on: Make) -> None:
 
 def test_retries_come_after_the_others(on: Make) -> None:
     flaky = "tries = {}\ndef customFunc(row):\n    tries[row.id] = tries.get(row.id, 0) + 1\n    row.count += 1\n"
-    flaky += (
-        "    if row.id == 1 and tries[1] < 3: raise ValueError('again')\n    if row.id == 2: raise ValueError('no')\n"
-    )
+    flaky += "    if row.id == 1 and tries[1] < 3: raise ValueError('again')\n    if row.id == 2: raise ValueError('no')\n"
     s = on("at", inner=flaky, retries=2, retryDelay=0)
     fill(s, range(1, 26))
     s.sync()
     s.work("2026-03-02 10:00")
     assert outcomes(s) == {"completed": 24, "failed": 1}
-    assert [(e.row_key, e.attempt) for e in s.entries() if e.attempt > 1] == [("1", 3), ("2", 3)]
+    assert [(e.row_key, e.attempt) for e in s.entries() if e.attempt > 1] == [
+        ("1", 3),
+        ("2", 3),
+    ]
     table = s.api.tables[next(iter(s.api.all_runs))]
     assert [r["row"] for r in table][-1] == "1"
 
 
-def test_a_cancelled_run_ends_its_rows_and_a_deleted_one_is_made_again(on: Make) -> None:
+def test_a_cancelled_run_ends_its_rows_and_a_deleted_one_is_made_again(
+    on: Make,
+) -> None:
     s = on()
     fill(s, range(1, 31))
     s.sync()
@@ -231,14 +250,23 @@ def test_a_process_that_is_about_to_end_begins_no_other_row(on: Make) -> None:
     assert outcomes(s) == {"forced": 1, "completed": 2}
 
 
-DONE: dict[str, Any] = {"status": "completed", "outcome": "completed", "message": "", "result": 7}
+DONE: dict[str, Any] = {
+    "status": "completed",
+    "outcome": "completed",
+    "message": "",
+    "result": 7,
+}
 
 
-def go_on(s: Shop, first: ledger.Entry, then: ledger.Entry, owner: str = "me") -> tuple[bool, bool]:
+def go_on(
+    s: Shop, first: ledger.Entry, then: ledger.Entry, owner: str = "me"
+) -> tuple[bool, bool]:
     """End the first one's execution and begin the other's in one statement: whether each was to be had."""
     following = claims.Following(then.task_id, "its run", 25)
     with s.app.engine().begin() as connection:
-        mine = claims.finish(connection, first.task_id, owner, now=s.now, following=following, **DONE)
+        mine = claims.finish(
+            connection, first.task_id, owner, now=s.now, following=following, **DONE
+        )
     return mine, following.claimed
 
 
@@ -250,7 +278,9 @@ def two(on: Make, swapped: bool = False) -> tuple[Shop, ledger.Entry, ledger.Ent
     s.at("2026-03-02 10:00")
     first, then = reversed(s.entries()) if swapped else s.entries()
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, first.task_id, "me", "its run", s.now, 25, in_batch=True)
+        assert claims.claim(
+            connection, first.task_id, "me", "its run", s.now, 25, in_batch=True
+        )
     return s, first, then
 
 
@@ -263,23 +293,41 @@ def test_one_statement_ends_a_row_and_begins_another(on: Make, swapped: bool) ->
         "completed", "completed", "7", s.now, None
     )  # fmt: skip
     assert (done.attempt, done.flow_run_id, done.started) == (1, "its run", s.now)
-    assert (at_work.status, at_work.owner, at_work.attempt, at_work.flow_run_id) == ("executing", "me", 1, "its run")
-    assert (at_work.started, at_work.finished, at_work.outcome, at_work.batch) == (s.now, None, None, 1)
+    assert (at_work.status, at_work.owner, at_work.attempt, at_work.flow_run_id) == (
+        "executing",
+        "me",
+        1,
+        "its run",
+    )
+    assert (at_work.started, at_work.finished, at_work.outcome, at_work.batch) == (
+        s.now,
+        None,
+        None,
+        1,
+    )
     assert at_work.lease_until == utc("2026-03-02 10:00:25")
 
 
 def test_the_other_row_is_no_longer_to_be_had(on: Make) -> None:
     s, first, then = two(on)
     with s.app.engine().begin() as connection:
-        assert ledger.close(connection, then.task_id, outcome="forced", message="", now=s.now)
+        assert ledger.close(
+            connection, then.task_id, outcome="forced", message="", now=s.now
+        )
     assert go_on(s, first, then) == (True, False)
-    assert [(e.status, e.attempt) for e in s.entries()] == [("completed", 1), ("ended", 0)]
+    assert [(e.status, e.attempt) for e in s.entries()] == [
+        ("completed", 1),
+        ("ended", 0),
+    ]
 
 
 def test_an_execution_that_was_ended_begins_nothing_either(on: Make) -> None:
     s, first, then = two(on)
     assert go_on(s, first, then, owner="somebody else") == (False, False)
-    assert [(e.status, e.owner) for e in s.entries()] == [("executing", "me"), ("pending", None)]
+    assert [(e.status, e.owner) for e in s.entries()] == [
+        ("executing", "me"),
+        ("pending", None),
+    ]
 
 
 def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
@@ -292,19 +340,32 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
         assert go_on(s, first, then) == (True, False)
 
 
-@pytest.mark.parametrize("swapped", [False, True])  # whichever the database comes to first
-def test_who_closes_both_rows_at_once_is_not_in_the_way(on: Make, swapped: bool) -> None:
+@pytest.mark.parametrize(
+    "swapped", [False, True]
+)  # whichever the database comes to first
+def test_who_closes_both_rows_at_once_is_not_in_the_way(
+    on: Make, swapped: bool
+) -> None:
     s, first, then = two(on, swapped)
     if s.app.engine().dialect.name == "sqlite":
         pytest.skip("SQLite locks no rows")
     got: list[tuple[bool, bool]] = []
     other = threading.Thread(target=lambda: got.append(go_on(s, first, then)))
     with s.app.engine().begin() as connection:
-        assert ledger.close(connection, first.task_id, outcome="forced", message="", now=s.now, within=("executing",))
+        assert ledger.close(
+            connection,
+            first.task_id,
+            outcome="forced",
+            message="",
+            now=s.now,
+            within=("executing",),
+        )
         other.start()
         other.join(0.5)  # it waits for the first one
         assert other.is_alive()
-        assert ledger.close(connection, then.task_id, outcome="forced", message="", now=s.now)  # a deadlock raises
+        assert ledger.close(
+            connection, then.task_id, outcome="forced", message="", now=s.now
+        )  # a deadlock raises
     other.join(30)
     assert got == [(False, False)]
 
@@ -338,7 +399,9 @@ def test_a_commit_that_fails_has_claimed_nothing(on: Make, retries: int) -> None
     assert [s.row_count(key) for key in (1, 2, 3)] == [retries, 1, 1]
 
 
-def test_a_row_that_was_claimed_and_not_begun_is_not_lost_with_its_batch(on: Make) -> None:
+def test_a_row_that_was_claimed_and_not_begun_is_not_lost_with_its_batch(
+    on: Make,
+) -> None:
     """The commit that ends a row claims the next; what ends the batch between them is no reason not to run that one."""
     s = on(dispatch="batch")
     fill(s, range(1, 4))
@@ -350,7 +413,14 @@ def test_a_row_that_was_claimed_and_not_begun_is_not_lost_with_its_batch(on: Mak
         raise RuntimeError("no task run of that name")
 
     with pytest.raises(RuntimeError):
-        execute_batch(s.app, "tasks.Task", utc("2026-03-02 10:00"), Run(run, s.now), lambda: s.now, told=told)
+        execute_batch(
+            s.app,
+            "tasks.Task",
+            utc("2026-03-02 10:00"),
+            Run(run, s.now),
+            lambda: s.now,
+            told=told,
+        )
     assert [(e.status, e.attempt, e.owner) for e in s.entries()] == [
         ("completed", 1, None), ("pending", 0, None), ("pending", 0, None)
     ]  # fmt: skip
@@ -368,11 +438,22 @@ def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
     begun = s.entries()[:2]
-    with s.app.engine().begin() as connection:  # one was done, one is at work, and then the process is gone
+    with (
+        s.app.engine().begin() as connection
+    ):  # one was done, one is at work, and then the process is gone
         for entry in begun:
-            assert claims.claim(connection, entry.task_id, "dead:1:x", run, s.now, 25, in_batch=True)
-        done = {"status": "completed", "outcome": "completed", "message": "", "result": None}
-        assert claims.finish(connection, begun[0].task_id, "dead:1:x", now=s.now, **done)
+            assert claims.claim(
+                connection, entry.task_id, "dead:1:x", run, s.now, 25, in_batch=True
+            )
+        done = {
+            "status": "completed",
+            "outcome": "completed",
+            "message": "",
+            "result": None,
+        }
+        assert claims.finish(
+            connection, begun[0].task_id, "dead:1:x", now=s.now, **done
+        )
     s.api._state(s.api.all_runs[run], "RUNNING")
     s.api.all_runs[run]["state"]["timestamp"] = s.now.isoformat()
     s.sync("2026-03-02 10:00:20")  # its lease holds
@@ -392,7 +473,15 @@ def test_retries_left_when_it_died(on: Make) -> None:
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, s.entries()[3].task_id, "dead:1:x", run, s.now, 25, in_batch=True)
+        assert claims.claim(
+            connection,
+            s.entries()[3].task_id,
+            "dead:1:x",
+            run,
+            s.now,
+            25,
+            in_batch=True,
+        )
     s.api._state(s.api.all_runs[run], "CRASHED")
     s.sync("2026-03-02 10:00:40")
     s.work("2026-03-02 10:01:20")
@@ -406,7 +495,10 @@ def test_an_older_copy_of_the_ledger_repeats_nothing(on: Make) -> None:
     s.save(id=9, status="bad")
     s.sync()
     s.work("2026-03-02 10:00")
-    s.raw("UPDATE jittask_ledger SET status = 'pending', outcome = NULL, finished = NULL, returned = :no", no=False)
+    s.raw(
+        "UPDATE jittask_ledger SET status = 'pending', outcome = NULL, finished = NULL, returned = :no",
+        no=False,
+    )
     s.sync("2026-03-02 10:10")
     s.work("2026-03-02 10:11")
     assert [s.row_count(k) for k in (1, 9, 29)] == [1, 0, 1]
@@ -422,7 +514,9 @@ def test_a_row_that_joins_a_batch_that_is_over(on: Make) -> None:
     s.work("2026-03-02 10:00")
     s.save(id=100, at=TEN)  # due at once: within the look-back
     s.raw(
-        "UPDATE jittask_ledger SET flow_run_id = :run, batch = 1, dirty = :no WHERE row_key = '100'", run=run, no=False
+        "UPDATE jittask_ledger SET flow_run_id = :run, batch = 1, dirty = :no WHERE row_key = '100'",
+        run=run,
+        no=False,
     )
     s.sync("2026-03-02 10:00:30")
     s.work("2026-03-02 10:00:31")
@@ -443,8 +537,18 @@ def test_two_batches_share_nothing(on: Make) -> None:
     ended = execute_batch(s.app, "tasks.Task", due, Run(second, due), lambda: s.now)
     assert (len(ended.tasks), str(ended)) == (300, "300 rows: 300 done")
     again = execute_batch(s.app, "tasks.Task", due, Run(second, due), lambda: s.now)
-    assert str(again) == "nothing ran: the rows of this run have ended before: 300 completed"
-    assert len(execute_batch(s.app, "tasks.Task", due, Run(first, due), lambda: s.now).tasks) == 300
+    assert (
+        str(again)
+        == "nothing ran: the rows of this run have ended before: 300 completed"
+    )
+    assert (
+        len(
+            execute_batch(
+                s.app, "tasks.Task", due, Run(first, due), lambda: s.now
+            ).tasks
+        )
+        == 300
+    )
     assert outcomes(s) == {"completed": 600}
 
 
@@ -463,7 +567,14 @@ def test_never_early(on: Make) -> None:
         slept.append(seconds)
         s.at("2026-03-02 10:00")
 
-    execute_batch(s.app, "tasks.Task", due, Run(next(iter(s.api.all_runs)), due), lambda: s.now, sleep=sleep)
+    execute_batch(
+        s.app,
+        "tasks.Task",
+        due,
+        Run(next(iter(s.api.all_runs)), due),
+        lambda: s.now,
+        sleep=sleep,
+    )
     assert slept == [2.0]
 
 
@@ -493,19 +604,31 @@ def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> N
     assert asked and names(s) == ["Task · 2026-03-02 11:00"]
 
 
-def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(on: Make) -> None:
+def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
+    on: Make,
+) -> None:
     s = on(dispatch="batch")
     fill(s, range(1, 4))
     s.sync()
     first, *_ = s.entries()
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, first.task_id, "me:1:x", str(first.flow_run_id), s.now, 25, in_batch=True)
+        assert claims.claim(
+            connection,
+            first.task_id,
+            "me:1:x",
+            str(first.flow_run_id),
+            s.now,
+            25,
+            in_batch=True,
+        )
         about = {"outcome": "forced", "message": "ended: forced end", "now": s.now}
         assert ledger.close(connection, first.task_id, within=("executing",), **about)
     record_end(s.app, str(first.flow_run_id), "died", DIED, s.now)
     [ended] = s.entries(row_key=first.row_key)
     assert (ended.status, ended.returned) == ("ended", False)
-    assert [(e.status, e.dirty) for e in s.entries() if e.task_id != first.task_id] == [("pending", True)] * 2
+    assert [(e.status, e.dirty) for e in s.entries() if e.task_id != first.task_id] == [
+        ("pending", True)
+    ] * 2
 
 
 def test_groups_of_a_few(on: Make) -> None:
@@ -516,7 +639,9 @@ def test_groups_of_a_few(on: Make) -> None:
     fill(s, range(10, 40), ELEVEN)
     with s.app.engine().connect() as connection:
         found = batches.groups(s.app, connection, utc("2026-03-03 10:00"))
-    ten, eleven = (batches.Group("tasks.Task", utc(f"2026-03-02 {hour}:00")) for hour in (10, 11))
+    ten, eleven = (
+        batches.Group("tasks.Task", utc(f"2026-03-02 {hour}:00")) for hour in (10, 11)
+    )
     assert found == ([eleven], {ten})
 
 
@@ -541,7 +666,11 @@ def test_rows_that_are_saved_during_a_hand_over_share_a_run_too(
 
 def test_a_row_that_takes_too_long(on: Make) -> None:
     slow = "import threading\nGO = threading.Event()\ndef customFunc(row):\n    row.count += 1\n"
-    s = on("at", inner=slow + "    if row.status == 'slow':\n        GO.wait(20)\n", timeout=2)
+    s = on(
+        "at",
+        inner=slow + "    if row.status == 'slow':\n        GO.wait(20)\n",
+        timeout=2,
+    )
     fill(s, range(1, 26))
     s.save(id=3, status="slow")
     s.sync()

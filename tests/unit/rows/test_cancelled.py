@@ -8,8 +8,8 @@ from datetime import datetime
 import pytest
 from shop import Shop
 
-from jittask_prefect.prefect_api import OWN
-from jittask_prefect.rows import claims
+from jittask_prefect.ledger import claims
+from jittask_prefect.prefect_api.client import OWN
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -21,7 +21,9 @@ REASONS = [
 
 @pytest.mark.parametrize("reason", REASONS)
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
-def test_cancel_closes_whatever_the_reason(shop: Make, dispatch: str, reason: str) -> None:
+def test_cancel_closes_whatever_the_reason(
+    shop: Make, dispatch: str, reason: str
+) -> None:
     s = shop(dispatch=dispatch)
     s.save(id=1, at=TEN)
     s.sync()
@@ -35,14 +37,18 @@ def test_cancel_closes_whatever_the_reason(shop: Make, dispatch: str, reason: st
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 @pytest.mark.parametrize("state", ["CANCELLED", "CANCELLING"])
-def test_cancel_closes_though_the_worker_died_and_retries_are_left(shop: Make, state: str, dispatch: str) -> None:
+def test_cancel_closes_though_the_worker_died_and_retries_are_left(
+    shop: Make, state: str, dispatch: str
+) -> None:
     s = shop(dispatch=dispatch, retries=3)
     s.save(id=1, at=TEN)
     s.sync()
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, s.entries()[0].task_id, "dead:1:x", run, s.now, 25)
+        assert claims.claim(
+            connection, s.entries()[0].task_id, "dead:1:x", run, s.now, 25
+        )
     s.api._state(s.api.all_runs[run], state, None, "ended: enough")
     s.api.all_runs[run]["state"]["timestamp"] = s.now.isoformat()
     for minute in (1, 2):
@@ -51,7 +57,9 @@ def test_cancel_closes_though_the_worker_died_and_retries_are_left(shop: Make, s
     assert s.api.all_runs[run]["state_type"] == "CANCELLED"
 
 
-def test_what_the_ledger_ends_itself_is_labelled_and_what_a_person_ends_is_not(shop: Make) -> None:
+def test_what_the_ledger_ends_itself_is_labelled_and_what_a_person_ends_is_not(
+    shop: Make,
+) -> None:
     s = shop(dispatch="row")
     for key in (1, 2):
         s.save(id=key, at=TEN)
@@ -61,12 +69,14 @@ def test_what_the_ledger_ends_itself_is_labelled_and_what_a_person_ends_is_not(s
     s.element("services.TaskSvc").forcedEnd(s.entries(row_key="2")[0].task_id)
     s.sync("2026-03-02 08:01")
     assert {r["state_type"] for r in s.api.all_runs.values()} == {"CANCELLED"}
-    assert s.api.all_runs[first]["labels"] == {OWN: "superseded"} and OWN not in s.api.all_runs[second].get(
-        "labels", {}
-    )
+    assert s.api.all_runs[first]["labels"] == {
+        OWN: "superseded"
+    } and OWN not in s.api.all_runs[second].get("labels", {})
 
 
-def test_a_run_that_failed_by_an_exception_of_ours_is_no_failure_of_the_task(shop: Make) -> None:
+def test_a_run_that_failed_by_an_exception_of_ours_is_no_failure_of_the_task(
+    shop: Make,
+) -> None:
     """The reason may read like a function's error: only the label counts."""
     s = shop(dispatch="row")
     s.save(id=1, at=TEN)

@@ -10,11 +10,13 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 from sqlalchemy import insert, update
 
-from jittask_prefect.outlook import pending
-from jittask_prefect.row_view import view
+from jittask_prefect.records.row_story import view
+from jittask_prefect.records.upcoming import pending
 
 Make = Callable[..., Shop]
-SATURDAY = datetime(2026, 3, 7, 9)  # and closed, as are the days before it: it moves to the day before those
+SATURDAY = datetime(
+    2026, 3, 7, 9
+)  # and closed, as are the days before it: it moves to the day before those
 CLOSED = {"skipHoliday": 1, "holidayPolicy": "previous"}
 MONTHLY = {"repeat": {"repeatType": "month"}}
 
@@ -40,7 +42,10 @@ def by_bulk_update(s: Shop) -> None:
 
 def by_bulk_insert(s: Shop) -> None:
     with s.session() as session:
-        session.execute(insert(s.element("models.Bill")), [{"id": 1, "status": "open", "at": SATURDAY, "count": 0}])
+        session.execute(
+            insert(s.element("models.Bill")),
+            [{"id": 1, "status": "open", "at": SATURDAY, "count": 0}],
+        )
         session.commit()
 
 
@@ -52,8 +57,14 @@ WAYS = [by_save, by_bulk_update, by_bulk_insert, by_raw_sql]
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("keys", [{}, {"holidayPolicy": "nearest"}, MONTHLY], ids=["previous", "nearest", "monthly"])
-def test_a_moved_due_time_just_past_runs_at_once(shop: Make, way: Callable[[Shop], None], keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"holidayPolicy": "nearest"}, MONTHLY],
+    ids=["previous", "nearest", "monthly"],
+)
+def test_a_moved_due_time_just_past_runs_at_once(
+    shop: Make, way: Callable[[Shop], None], keys: dict[str, Any]
+) -> None:
     """The row's day is ahead, its due time 23 hours ago, and `lookback` a day."""
     s = office(shop, "2026-03-05", **keys)
     s.sync("2026-03-02 08:00")
@@ -66,7 +77,11 @@ def test_a_moved_due_time_just_past_runs_at_once(shop: Make, way: Callable[[Shop
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("keys", [{}, {"holidayPolicy": "nearest"}, MONTHLY], ids=["previous", "nearest", "monthly"])
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"holidayPolicy": "nearest"}, MONTHLY],
+    ids=["previous", "nearest", "monthly"],
+)
 def test_a_moved_due_time_long_past_is_recorded_as_missed(
     shop: Make, way: Callable[[Shop], None], keys: dict[str, Any]
 ) -> None:
@@ -82,7 +97,9 @@ def test_a_moved_due_time_long_past_is_recorded_as_missed(
 
 
 @pytest.mark.parametrize("way", [by_save, by_raw_sql])
-def test_the_day_itself_may_be_past_as_well(shop: Make, way: Callable[[Shop], None]) -> None:
+def test_the_day_itself_may_be_past_as_well(
+    shop: Make, way: Callable[[Shop], None]
+) -> None:
     """Saved at noon of the closed day: its nominal time is within `lookback`, its due time is not."""
     s = office(shop, "2026-03-04")
     s.sync("2026-03-02 08:00")
@@ -97,7 +114,9 @@ def test_a_first_enabling_looks_at_due_times_too(shop: Make) -> None:
     s = office(shop, "2026-03-05")
     by_raw_sql(s)
     assert s.did("2026-03-05 08:00") == [] and s.did("2026-03-05 08:01") == []
-    assert s.did("2026-03-05 08:02", since="2026-03-04 08:59") == ["create 1 03-04 09:00"]
+    assert s.did("2026-03-05 08:02", since="2026-03-04 08:59") == [
+        "create 1 03-04 09:00"
+    ]
 
 
 def test_a_closed_time_of_months_is_looked_back_over(shop: Make) -> None:
@@ -110,9 +129,15 @@ def test_a_closed_time_of_months_is_looked_back_over(shop: Make) -> None:
 
 
 @pytest.mark.parametrize("way", [by_save, by_raw_sql])
-def test_a_day_without_a_clock_time_is_carried_to_its_midnight(shop: Make, way: Callable[[Shop], None]) -> None:
+def test_a_day_without_a_clock_time_is_carried_to_its_midnight(
+    shop: Make, way: Callable[[Shop], None]
+) -> None:
     """A date is due at 00:00: the first moment of the day that the sync looks back to."""
-    s = office(shop, "2026-03-04", elements={"models/Bill": model_of(), "tasks/Task": rows_task("day", **CLOSED)})
+    s = office(
+        shop,
+        "2026-03-04",
+        elements={"models/Bill": model_of(), "tasks/Task": rows_task("day", **CLOSED)},
+    )
     s.sync("2026-03-02 08:00")
     s.sync("2026-03-05 07:59")
     s.at("2026-03-05 08:00")
@@ -131,4 +156,9 @@ def test_a_row_s_view_names_the_last_due_time(shop: Make) -> None:
     by_raw_sql(s)
     part = view(s.app, "models.Bill", "1", s.now, 5, 5).parts[0]
     assert part.end == "nothing more is due; the last was Fri 2026-01-02 09:00 UTC"
-    assert pending(s.app, s.app.template("tasks.Task"), utc("2026-04-01 00:00"), s.now, 10).found() == []
+    assert (
+        pending(
+            s.app, s.app.template("tasks.Task"), utc("2026-04-01 00:00"), s.now, 10
+        ).found()
+        == []
+    )

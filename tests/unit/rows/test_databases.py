@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 from shop import MODEL, Server, Shop, model_of, rows_task
 
-from jittask_prefect.rows import hindrance
+from jittask_prefect.ledger import hindrance
 
 ON_SQLITE = False  # test_due, test_window, test_identity and test_hooks
 Make = Callable[..., Shop]
 OPEN = "Q('status','=','open')"
-HOURLY = {"repeat": {"repeatType": "hour"}, "endTimeType": 1, "endTime": "2026-03-02 23:00:00"}
+HOURLY = {
+    "repeat": {"repeatType": "hour"},
+    "endTimeType": 1,
+    "endTime": "2026-03-02 23:00:00",
+}
 TEN, ELEVEN, TWELVE = (datetime(2026, 3, 2, hour) for hour in (10, 11, 12))
 
 
@@ -68,7 +72,11 @@ def test_a_changed_value_supersedes(on: Make) -> None:
     twice(s)
     s.save(id=1, at=TEN)
     twice(s)
-    assert s.tasks() == ["1 03-02 10:00 #1 superseded", "1 03-02 10:00 #3 pending", "1 03-02 11:00 #2 superseded"]
+    assert s.tasks() == [
+        "1 03-02 10:00 #1 superseded",
+        "1 03-02 10:00 #3 pending",
+        "1 03-02 11:00 #2 superseded",
+    ]
     assert len({e.task_id for e in s.entries()}) == 3
     assert [o.status for o in s.work("2026-03-02 12:00")] == ["completed"]
     assert s.row(1).count == 1
@@ -80,7 +88,10 @@ def test_raw_sql_newly_and_earlier_due(on: Make) -> None:
     s.sync()
     add(s, 2, ELEVEN)
     s.raw("UPDATE bill SET at = '2026-03-02 10:00:00' WHERE id = 1")
-    assert s.did("2026-03-02 08:01") == ["reschedule 1 03-02 10:00", "create 2 03-02 11:00"]
+    assert s.did("2026-03-02 08:01") == [
+        "reschedule 1 03-02 10:00",
+        "create 2 03-02 11:00",
+    ]
     twice(s)
     assert len(s.work("2026-03-02 12:00")) == 2
     assert (s.row(1).count, s.row(2).count) == (1, 1)
@@ -102,7 +113,10 @@ def test_raw_sql_is_seen_at_the_due_moment(on: Make, change: str, reason: str) -
     s.raw(change)
     s.sync("2026-03-02 08:01")
     [outcome] = s.work("2026-03-02 10:00")
-    assert (outcome.status, outcome.outcome) == ("ended", "superseded") and reason in outcome.message
+    assert (outcome.status, outcome.outcome) == (
+        "ended",
+        "superseded",
+    ) and reason in outcome.message
     assert s.entries(row_key="1")[0].outcome == "superseded"
     assert [e.outcome for e in s.entries(status="completed")] == []
 
@@ -129,8 +143,16 @@ def test_disabled_edited_enabled(on: Make) -> None:
     s.config(enable=1)
     assert s.did("2026-03-02 10:30") == ["create 2 03-02 11:00"]  # never looks back
     twice(s)
-    s.config(timerCfg={"startField": "at", "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"}})
-    assert s.did("2026-03-02 10:31") == ["create 1 03-02 11:00", "reschedule 2 03-02 12:00"]
+    s.config(
+        timerCfg={
+            "startField": "at",
+            "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"},
+        }
+    )
+    assert s.did("2026-03-02 10:31") == [
+        "create 1 03-02 11:00",
+        "reschedule 2 03-02 12:00",
+    ]
     twice(s)
     s.again(**{"tasks/Task": None})
     assert s.did("2026-03-02 10:32") == ["end 1 03-02 11:00", "end 2 03-02 12:00"]
@@ -149,7 +171,9 @@ def test_a_date_in_the_past(on: Make, way: str) -> None:
     s.sync("2026-03-02 08:00")
     assert s.tasks(row_key="1") == ["1 03-01 08:01 #1 pending"]
     # what no hook saw is not looked for so far back
-    assert s.tasks(row_key="2") == (["2 02-28 08:00 #1 missed"] if way == "hook" else [])
+    assert s.tasks(row_key="2") == (
+        ["2 02-28 08:00 #1 missed"] if way == "hook" else []
+    )
     twice(s)
     assert [o.status for o in s.work()] == ["completed"]
 
@@ -229,14 +253,20 @@ def test_a_rollback_takes_the_tasks_with_it(on: Make) -> None:
 
 
 def test_two_templates_on_one_field(on: Make) -> None:
-    early = rows_task("at", startOffset={"offsetType": -1, "offset": 1, "offsetUnit": "hour"})
+    early = rows_task(
+        "at", startOffset={"offsetType": -1, "offset": 1, "offsetUnit": "hour"}
+    )
     s = on(more={"tasks/Early": early, "tasks/Same": rows_task("at")})
     s.save(id=1, at=TEN)
     add(s, 2, TEN)
     s.sync()
     twice(s)
     names = [(e.template, e.row_key, f"{e.due:%H:%M}") for e in s.entries(row_key="1")]
-    assert sorted(names) == [("tasks.Early", "1", "09:00"), ("tasks.Same", "1", "10:00"), ("tasks.Task", "1", "10:00")]
+    assert sorted(names) == [
+        ("tasks.Early", "1", "09:00"),
+        ("tasks.Same", "1", "10:00"),
+        ("tasks.Task", "1", "10:00"),
+    ]
     assert len(s.entries(row_key="2")) == 3
     s.work("2026-03-02 10:00")
     assert (s.row(1).count, s.row(2).count) == (3, 3)
@@ -247,9 +277,16 @@ def test_two_templates_on_one_field(on: Make) -> None:
 
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize(
-    ("policy", "ran"), [("all", ["09:00", "10:00", "11:00", "12:00"]), ("latest", ["12:00"]), ("none", [])]
+    ("policy", "ran"),
+    [
+        ("all", ["09:00", "10:00", "11:00", "12:00"]),
+        ("latest", ["12:00"]),
+        ("none", []),
+    ],
 )
-def test_what_became_due_while_nobody_was_there(on: Make, policy: str, ran: list[str], planned: bool) -> None:
+def test_what_became_due_while_nobody_was_there(
+    on: Make, policy: str, ran: list[str], planned: bool
+) -> None:
     s = on(missed={"policy": policy}, **HOURLY)
     add(s, 1, datetime(2026, 3, 2, 9) if planned else datetime(2026, 3, 9))
     s.sync("2026-03-02 08:00")  # and then no worker until 12:30, and no sync
@@ -257,13 +294,20 @@ def test_what_became_due_while_nobody_was_there(on: Make, policy: str, ran: list
     s.sync("2026-03-02 12:30")
     outcomes = s.work()
     assert [f"{e.due:%H:%M}" for e in s.entries(status="completed")] == ran
-    assert [o.status for o in outcomes if o.status == "completed"] == ["completed"] * len(ran)
+    assert [o.status for o in outcomes if o.status == "completed"] == [
+        "completed"
+    ] * len(ran)
     missed = s.entries(outcome="missed")
-    assert len(missed) == 4 - len(ran) and all(e.message.startswith("missed: ") for e in missed)
+    assert len(missed) == 4 - len(ran) and all(
+        e.message.startswith("missed: ") for e in missed
+    )
     assert s.did("2026-03-02 12:31") == [] and s.work() == []
 
 
-@pytest.mark.parametrize(("policy", "late"), [("all", "completed"), ("latest", "completed"), ("none", "ended")])
+@pytest.mark.parametrize(
+    ("policy", "late"),
+    [("all", "completed"), ("latest", "completed"), ("none", "ended")],
+)
 def test_up_to_grace_late_is_on_time(on: Make, policy: str, late: str) -> None:
     s = on(missed={"policy": policy, "grace": 60}, **HOURLY)
     add(s, 1, datetime(2026, 3, 2, 9))
@@ -279,7 +323,10 @@ def test_latest_is_the_newest_of_each_row(on: Make) -> None:
     add(s, 2, datetime(2026, 3, 2, 10, 15))
     s.sync("2026-03-02 12:30")
     s.work()
-    assert [(e.row_key, f"{e.due:%H:%M}") for e in s.entries(status="completed")] == [("1", "12:00"), ("2", "12:15")]
+    assert [(e.row_key, f"{e.due:%H:%M}") for e in s.entries(status="completed")] == [
+        ("1", "12:00"),
+        ("2", "12:15"),
+    ]
 
 
 def test_all_runs_in_the_order_of_due_times(on: Make) -> None:
@@ -289,7 +336,10 @@ def test_all_runs_in_the_order_of_due_times(on: Make) -> None:
         add(s, key, at)
     s.sync("2026-03-02 12:00")
     names = [r["name"] for r in s.api.due(s.now)]
-    assert names == [f"Bill {k} · 2026-03-02 {t}" for k, t in ((2, "09:00"), (3, "10:00"), (1, "11:00"))]
+    assert names == [
+        f"Bill {k} · 2026-03-02 {t}"
+        for k, t in ((2, "09:00"), (3, "10:00"), (1, "11:00"))
+    ]
 
 
 # What a column keeps
@@ -298,14 +348,32 @@ def test_all_runs_in_the_order_of_due_times(on: Make) -> None:
 @pytest.mark.parametrize(
     ("kind", "fields", "due"),
     [
-        ("microseconds in a naive column", {"at": datetime(2026, 3, 2, 10, 0, 0, 600_000)}, "10:00:00"),
-        ("microseconds in an aware column", {"moment": datetime(2026, 3, 2, 10, 0, 0, 600_000, UTC)}, "10:00:00"),
-        ("a datetime in a date column", {"day": datetime(2026, 3, 3, 7, 30)}, "00:00:00"),
+        (
+            "microseconds in a naive column",
+            {"at": datetime(2026, 3, 2, 10, 0, 0, 600_000)},
+            "10:00:00",
+        ),
+        (
+            "microseconds in an aware column",
+            {"moment": datetime(2026, 3, 2, 10, 0, 0, 600_000, UTC)},
+            "10:00:00",
+        ),
+        (
+            "a datetime in a date column",
+            {"day": datetime(2026, 3, 3, 7, 30)},
+            "00:00:00",
+        ),
         ("a date in a naive column", {"at": date(2026, 3, 3)}, "00:00:00"),
-        ("an aware value in a naive column", {"at": datetime(2026, 3, 2, 18, tzinfo=UTC)}, "18:00:00"),
+        (
+            "an aware value in a naive column",
+            {"at": datetime(2026, 3, 2, 18, tzinfo=UTC)},
+            "18:00:00",
+        ),
     ],
 )
-def test_the_hook_plans_what_the_database_keeps(on: Make, kind: str, fields: dict[str, Any], due: str) -> None:
+def test_the_hook_plans_what_the_database_keeps(
+    on: Make, kind: str, fields: dict[str, Any], due: str
+) -> None:
     s = on(next(iter(fields)))
     s.save(id=1, **fields)
     [entry] = s.entries()
@@ -316,8 +384,12 @@ def test_the_hook_plans_what_the_database_keeps(on: Make, kind: str, fields: dic
     assert [o.status for o in s.work("2026-03-03 08:00")] == ["completed"]
 
 
-@pytest.mark.parametrize("zone", [timezone(timedelta(hours=8)), timezone(timedelta(hours=-5))])
-def test_an_aware_value_in_a_naive_column_is_planned_as_it_is_kept(on: Make, zone: timezone) -> None:
+@pytest.mark.parametrize(
+    "zone", [timezone(timedelta(hours=8)), timezone(timedelta(hours=-5))]
+)
+def test_an_aware_value_in_a_naive_column_is_planned_as_it_is_kept(
+    on: Make, zone: timezone
+) -> None:
     # PostgreSQL turns it to the connection's zone, the others drop its zone: whichever, the task is the row's.
     s = on("at")
     s.save(id=1, at=datetime(2026, 3, 2, 18, tzinfo=zone))
@@ -326,7 +398,10 @@ def test_an_aware_value_in_a_naive_column_is_planned_as_it_is_kept(on: Make, zon
     twice(s)
 
 
-STAMPED = MODEL + "    stamp: datetime | None = Field(default=None, sa_type=sa.DateTime(timezone=True))\n"
+STAMPED = (
+    MODEL
+    + "    stamp: datetime | None = Field(default=None, sa_type=sa.DateTime(timezone=True))\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +427,9 @@ def test_what_postgresql_turns_by_the_zone_of_its_session(
     try:
         s.sync()
         with s.session() as session:
-            row = s.element("models.Bill")(id=1, until=date(2026, 3, 3), **{field: value})
+            row = s.element("models.Bill")(
+                id=1, until=date(2026, 3, 3), **{field: value}
+            )
             session.add(row)
             session.flush()
             told = s.element("services.TaskSvc").saveDateFieldTask({"postData": row})
@@ -416,20 +493,28 @@ FILTERS: dict[str, list[int]] = {
 
 def filtered(filters: dict[str, list[int]]) -> dict[str, Any]:
     """A task for each filter."""
-    return {f"tasks/T{n}": rows_task("at", filter=filter_) for n, filter_ in enumerate(filters)}
+    return {
+        f"tasks/T{n}": rows_task("at", filter=filter_)
+        for n, filter_ in enumerate(filters)
+    }
 
 
 def selected(s: Shop, filters: dict[str, list[int]]) -> dict[str, list[int]]:
     """The rows that have a task, by filter."""
     found: dict[str, list[int]] = {filter_: [] for filter_ in filters}
     for e in s.entries(status="pending"):
-        found[list(filters)[int(e.template.removeprefix("tasks.T"))]].append(int(e.row_key))
+        found[list(filters)[int(e.template.removeprefix("tasks.T"))]].append(
+            int(e.row_key)
+        )
     return {filter_: sorted(keys) for filter_, keys in found.items()}
 
 
 def test_filters(on: Make) -> None:
     # saved: rows 1 to 3; by raw SQL: the same as 11 to 13
-    model = MODEL + "    paid: bool = False\n    number: int = 0\n    note: str | None = None\n"
+    model = (
+        MODEL
+        + "    paid: bool = False\n    number: int = 0\n    note: str | None = None\n"
+    )
     s = on(elements={"models/Bill": model_of(model), **filtered(FILTERS)})
     values: list[dict[str, Any]] = [
         {"id": 1, "at": TEN, "paid": False, "number": 1, "note": "x"},
@@ -442,7 +527,9 @@ def test_filters(on: Make) -> None:
     for each in values:
         s.insert(**{**each, "id": each["id"] + 10, "status": "open", "count": 0})
     s.sync()
-    assert selected(s, FILTERS) == {f: [*keys, *(key + 10 for key in keys)] for f, keys in FILTERS.items()}
+    assert selected(s, FILTERS) == {
+        f: [*keys, *(key + 10 for key in keys)] for f, keys in FILTERS.items()
+    }
     twice(s)
 
 
@@ -497,18 +584,29 @@ def related(on: Make, filters: dict[str, list[int]]) -> Shop:
 def test_filters_with_relationships(on: Make) -> None:
     # 1 is Ada's, 2 the other one's, 3 nobody's; saved as 1 to 3, by raw SQL as 11 to 13
     s = related(on, RELATED_FILTERS)
-    bills: list[tuple[int, int | None, tuple[int, ...]]] = [(1, 1, (10, 99)), (2, 2, (10,)), (3, None, (51,))]
+    bills: list[tuple[int, int | None, tuple[int, ...]]] = [
+        (1, 1, (10, 99)),
+        (2, 2, (10,)),
+        (3, None, (51,)),
+    ]
     for key, customer, prices in bills:
         s.save(id=key, at=TEN, customer_id=customer)
         s.insert(id=key + 10, at=ELEVEN, count=0, customer_id=customer)
         for base in (0, 10):
             for number, price in enumerate(prices):
-                s.insert("item", id=(base + key) * 10 + number, bill_id=base + key, price=price)
+                s.insert(
+                    "item",
+                    id=(base + key) * 10 + number,
+                    bill_id=base + key,
+                    price=price,
+                )
     for key in (1, 2, 3):
         s.save(id=key, at=ELEVEN)  # now that its items are there
     assert selected(s, RELATED_FILTERS) == RELATED_FILTERS
     s.sync()
-    assert selected(s, RELATED_FILTERS) == {f: [*keys, *(k + 10 for k in keys)] for f, keys in RELATED_FILTERS.items()}
+    assert selected(s, RELATED_FILTERS) == {
+        f: [*keys, *(k + 10 for k in keys)] for f, keys in RELATED_FILTERS.items()
+    }
     twice(s)
 
 
@@ -521,7 +619,10 @@ def test_a_related_row_that_changes(on: Make) -> None:
     s.raw("UPDATE customer SET vip = (id = 2)")
     assert s.did("2026-03-02 08:01") == ["create 2 03-02 10:00"]
     twice(s)
-    assert sorted(o.status for o in s.work("2026-03-02 10:00")) == ["completed", "ended"]
+    assert sorted(o.status for o in s.work("2026-03-02 10:00")) == [
+        "completed",
+        "ended",
+    ]
     assert (s.row(1).count, s.row(2).count) == (0, 1)
 
 
@@ -558,7 +659,10 @@ class Lead(SQLModel, table=True):
 
 
 def test_two_databases_each_with_its_ledger(on: Make) -> None:
-    more = {"models/Lead": model_of(LEAD, database="crm"), "tasks/Call": rows_task("day", model="models.Lead")}
+    more = {
+        "models/Lead": model_of(LEAD, database="crm"),
+        "tasks/Call": rows_task("day", model="models.Lead"),
+    }
     s = on(more=more, databases=["crm"])
     s.save(id=1, at=TEN)
     add(s, 2, TEN)
@@ -569,13 +673,20 @@ def test_two_databases_each_with_its_ledger(on: Make) -> None:
     assert s.tasks() == ["1 03-02 10:00 #1 pending", "2 03-02 10:00 #1 pending"]
     assert s.tasks("crm") == ["1 03-03 00:00 #1 pending", "2 03-03 00:00 #1 pending"]
     assert [o.status for o in s.work("2026-03-03 00:00")] == ["completed"] * 4
-    assert [s.row(key, m).count for key in (1, 2) for m in ("models.Bill", "models.Lead")] == [1, 1, 1, 1]
+    assert [
+        s.row(key, m).count for key in (1, 2) for m in ("models.Bill", "models.Lead")
+    ] == [1, 1, 1, 1]
     s.again(**{"tasks/Call": None})
     assert s.did("2026-03-03 00:01") == []
 
 
-def test_a_database_that_does_not_answer_keeps_no_other_from_working(on: Make, server: Server) -> None:
-    more = {"models/Lead": model_of(LEAD, database="crm"), "tasks/Call": rows_task("day", model="models.Lead")}
+def test_a_database_that_does_not_answer_keeps_no_other_from_working(
+    on: Make, server: Server
+) -> None:
+    more = {
+        "models/Lead": model_of(LEAD, database="crm"),
+        "tasks/Call": rows_task("day", model="models.Lead"),
+    }
     s = on(more=more, databases=["crm"])
     add(s, 1, TEN)
     s.app.engine("crm").dispose()
@@ -593,7 +704,9 @@ def test_a_database_that_does_not_answer_keeps_no_other_from_working(on: Make, s
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
 
 
-def test_a_sync_sees_rows_and_ledger_of_one_moment(on: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_sees_rows_and_ledger_of_one_moment(
+    on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Between the sync's look at the rows and its look at the ledger somebody saves an earlier date, and it is done.
     from jittask_prefect.rows.scan import Scan
 

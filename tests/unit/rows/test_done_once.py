@@ -10,8 +10,8 @@ import pytest
 from shop import Shop, rows_task, utc
 from sqlalchemy import update
 
-from jittask_prefect.rows import claims
-from jittask_prefect.rows.ledger import Entry
+from jittask_prefect.ledger import claims
+from jittask_prefect.ledger.ledger import Entry
 
 Make = Callable[..., Shop]
 DAILY: dict[str, Any] = {"repeat": {"repeatType": "day"}, "missed": {"lookback": 7200}}
@@ -49,7 +49,9 @@ def reminded(shop: Make, **keys: Any) -> Shop:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_corrected_date_does_not_remind_twice(shop: Make, way: Callable[[Shop, datetime], None]) -> None:
+def test_a_corrected_date_does_not_remind_twice(
+    shop: Make, way: Callable[[Shop, datetime], None]
+) -> None:
     """Today's 09:00 was done as an occurrence of the old series, and is one of the new series."""
     s = reminded(shop)
     way(s, CORRECTED)
@@ -57,11 +59,15 @@ def test_a_corrected_date_does_not_remind_twice(shop: Make, way: Callable[[Shop,
     assert s.work() == [] and s.row(1).count == 1
     assert "create" not in {a.action for a in s.sync("2026-03-02 10:01").actions}
     assert s.tasks(status="pending") == ["1 03-03 09:00 #2 pending"]
-    assert [o.status for o in s.work("2026-03-03 09:00")] == ["completed"] and s.row(1).count == 2
+    assert [o.status for o in s.work("2026-03-03 09:00")] == ["completed"] and s.row(
+        1
+    ).count == 2
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_another_due_instant_is_another_occurrence(shop: Make, way: Callable[[Shop, datetime], None]) -> None:
+def test_another_due_instant_is_another_occurrence(
+    shop: Make, way: Callable[[Shop, datetime], None]
+) -> None:
     """Corrected to 09:30, today's occurrence of half an hour ago is run."""
     s = reminded(shop)
     way(s, FIRST + timedelta(minutes=30))
@@ -70,13 +76,18 @@ def test_another_due_instant_is_another_occurrence(shop: Make, way: Callable[[Sh
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_failed_was_not_done(shop: Make, way: Callable[[Shop, datetime], None]) -> None:
+def test_what_failed_was_not_done(
+    shop: Make, way: Callable[[Shop, datetime], None]
+) -> None:
     """The occurrence that failed at 09:00 is run as one of the new series."""
     s = reminded(shop, inner=FAILS)
     way(s, CORRECTED)
     s.sync()
     assert [o.status for o in s.work()] == ["error"]
-    assert s.tasks(status="error") == ["1 03-02 09:00 #1 failed", "1 03-02 09:00 #2 failed"]
+    assert s.tasks(status="error") == [
+        "1 03-02 09:00 #1 failed",
+        "1 03-02 09:00 #2 failed",
+    ]
 
 
 def test_what_was_ended_was_not_done(shop: Make) -> None:
@@ -91,7 +102,9 @@ def test_what_was_ended_was_not_done(shop: Make) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_date_that_goes_away_and_comes_back_was_done(shop: Make, way: Callable[[Shop, datetime], None]) -> None:
+def test_a_date_that_goes_away_and_comes_back_was_done(
+    shop: Make, way: Callable[[Shop, datetime], None]
+) -> None:
     """A → B → A of a single date: A was done before, B is superseded, and nothing runs again."""
     s = shop()
     s.sync()
@@ -127,15 +140,26 @@ def at_work(s: Shop, entry: Entry) -> None:
 def ends(s: Shop, entry: Entry, status: str) -> None:
     with s.app.engine().begin() as connection:
         assert claims.finish(
-            connection, entry.task_id, "worker", status=status, outcome=status, message="", result=None, now=s.now
+            connection,
+            entry.task_id,
+            "worker",
+            status=status,
+            outcome=status,
+            message="",
+            result=None,
+            now=s.now,
         )
 
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 @pytest.mark.parametrize(("ended", "runs"), [("completed", 0), ("error", 1)])
-def test_a_date_corrected_while_the_function_is_at_work(shop: Make, dispatch: str, ended: str, runs: int) -> None:
+def test_a_date_corrected_while_the_function_is_at_work(
+    shop: Make, dispatch: str, ended: str, runs: int
+) -> None:
     """The task of the new series waits for the one at work, and runs only where that one does not complete."""
-    s = shop(**{**DAILY, "missed": {"policy": "all", "lookback": 7200}}, dispatch=dispatch)
+    s = shop(
+        **{**DAILY, "missed": {"policy": "all", "lookback": 7200}}, dispatch=dispatch
+    )
     s.sync()
     s.save(id=1, at=FIRST)
     s.save(id=2, at=FIRST)
@@ -146,16 +170,19 @@ def test_a_date_corrected_while_the_function_is_at_work(shop: Make, dispatch: st
     s.sync()
     s.work()
     assert s.row(2).count == 1
-    assert "1 03-02 09:00 #2 pending" in [line.replace("queued", "pending") for line in s.tasks(row_key="1")]
+    assert "1 03-02 09:00 #2 pending" in [
+        line.replace("queued", "pending") for line in s.tasks(row_key="1")
+    ]
     assert s.row(1).count == 0
     ends(s, first, ended)
     for minute in range(1, 4):
         s.sync(f"2026-03-02 09:{minute:02}")
         s.work()
     assert s.row(1).count == runs
-    assert [e.status for e in s.entries(row_key="1", due=utc("2026-03-02 09:00"), generation=2)] == [
-        "completed" if runs else "ended"
-    ]
+    assert [
+        e.status
+        for e in s.entries(row_key="1", due=utc("2026-03-02 09:00"), generation=2)
+    ] == ["completed" if runs else "ended"]
     s.sync("2026-03-03 09:00")
     s.work()
     assert s.row(1).count == runs + 1
@@ -168,10 +195,15 @@ def test_of_two_that_wait_the_later_one_is_run(shop: Make) -> None:
     s.save(id=1, at=CORRECTED)
     s.sync()
     old, new = s.entries(due=utc("2026-03-02 09:00"))
-    s.raw("UPDATE jittask_ledger SET status = 'pending', outcome = NULL WHERE task_id = :id", id=old.task_id)
+    s.raw(
+        "UPDATE jittask_ledger SET status = 'pending', outcome = NULL WHERE task_id = :id",
+        id=old.task_id,
+    )
     s.at("2026-03-02 09:00")
     assert s.run(new, run_id="b").status == "completed"
-    assert s.run(old, run_id="a").message.startswith("not run: the task is ended (superseded: a later task of the row")
+    assert s.run(old, run_id="a").message.startswith(
+        "not run: the task is ended (superseded: a later task of the row"
+    )
     assert s.row(1).count == 1
 
 

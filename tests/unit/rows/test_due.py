@@ -32,15 +32,21 @@ def offset(kind: int, number: int, unit: str, **more: Any) -> dict[str, Any]:
         (offset(1, -3, "day"), "03-07 12:00"),  # the older form: 1 with a signed number
     ],
 )
-def test_the_field_with_an_offset(shop: Make, start: dict[str, Any] | None, due: str) -> None:
+def test_the_field_with_an_offset(
+    shop: Make, start: dict[str, Any] | None, due: str
+) -> None:
     s = shop(app_json={"horizon": 24 * 60}, **({"startOffset": start} if start else {}))
-    s.raw("INSERT INTO bill (id, status, at, count) VALUES (1, 'open', '2026-03-10 12:00:00.000000', 0)")
+    s.raw(
+        "INSERT INTO bill (id, status, at, count) VALUES (1, 'open', '2026-03-10 12:00:00.000000', 0)"
+    )
     assert s.did() == [f"create 1 {due}"]
 
 
 def test_a_year_after_the_last_of_february(shop: Make) -> None:
     s = shop("day", startOffset=offset(1, 1, "month"), app_json={"horizon": 24 * 60})
-    s.save(day=date(2026, 1, 31))  # a month after it: February's last day, inserted after it was due
+    s.save(
+        day=date(2026, 1, 31)
+    )  # a month after it: February's last day, inserted after it was due
     assert s.tasks() == ["1 02-28 00:00 #1 missed"]
 
 
@@ -59,7 +65,9 @@ def test_a_naive_datetime_is_local_and_an_aware_one_is_itself(shop: Make) -> Non
     m.raw("DELETE FROM jittask_ledger")
     m.save(moment=datetime(2026, 3, 2, 22, tzinfo=timezone(timedelta(hours=8))))
     assert m.tasks() == ["1 03-02 14:00 #1 pending"]
-    assert m.did("2026-03-02 08:01") == []  # the database gives it back in UTC: the same instant
+    assert (
+        m.did("2026-03-02 08:01") == []
+    )  # the database gives it back in UTC: the same instant
 
 
 def test_time_sets_the_clock_of_the_day_in_the_zone(shop: Make) -> None:
@@ -89,10 +97,20 @@ def test_a_skipped_hour_moves_forward(shop: Make) -> None:
 
 
 def test_repeats_from_the_due_date_up_to_a_fixed_end(shop: Make) -> None:
-    s = shop("day", repeat={"repeatType": "week"}, endTimeType=1, endTime="2026-03-17", app_json={"horizon": 24 * 60})
+    s = shop(
+        "day",
+        repeat={"repeatType": "week"},
+        endTimeType=1,
+        endTime="2026-03-17",
+        app_json={"horizon": 24 * 60},
+    )
     s.save(day=date(2026, 3, 3))
     # an end without a time includes its whole day
-    assert s.tasks() == ["1 03-03 00:00 #1 pending", "1 03-10 00:00 #1 pending", "1 03-17 00:00 #1 pending"]
+    assert s.tasks() == [
+        "1 03-03 00:00 #1 pending",
+        "1 03-10 00:00 #1 pending",
+        "1 03-17 00:00 #1 pending",
+    ]
 
 
 def test_repeats_up_to_a_field_with_an_offset(shop: Make) -> None:
@@ -100,18 +118,33 @@ def test_repeats_up_to_a_field_with_an_offset(shop: Make) -> None:
     s = shop("day", repeat={"repeatType": "day"}, **end, app_json={"horizon": 24 * 60})
     s.save(day=date(2026, 3, 3), until=date(2026, 3, 6))
     assert s.tasks() == [f"1 03-0{d} 00:00 #1 pending" for d in (3, 4, 5)]
-    s.save(id=1, until=date(2026, 3, 5))  # an earlier end: the same identities, one of them ended
-    assert s.tasks() == ["1 03-03 00:00 #1 pending", "1 03-04 00:00 #1 pending", "1 03-05 00:00 #1 superseded"]
+    s.save(
+        id=1, until=date(2026, 3, 5)
+    )  # an earlier end: the same identities, one of them ended
+    assert s.tasks() == [
+        "1 03-03 00:00 #1 pending",
+        "1 03-04 00:00 #1 pending",
+        "1 03-05 00:00 #1 superseded",
+    ]
     s.save(id=1, until=None)  # no end: as far as the horizon reaches
     assert len(s.entries(status="pending")) == 60
 
 
 def test_then_the_holiday_rule(shop: Make) -> None:
     # 2026-05-01 Labour Day in Germany is a Friday, the next working day is Monday the 4th.
-    s = shop("day", startOffset=DAY_BEFORE, calendar="DE", skipHoliday=1, app_json={"horizon": 24 * 90})
+    s = shop(
+        "day",
+        startOffset=DAY_BEFORE,
+        calendar="DE",
+        skipHoliday=1,
+        app_json={"horizon": 24 * 90},
+    )
     s.save(day=date(2026, 5, 2))
     [entry] = s.entries()
-    assert (entry.nominal, entry.due) == (utc("2026-05-01 09:00"), utc("2026-05-04 09:00"))
+    assert (entry.nominal, entry.due) == (
+        utc("2026-05-01 09:00"),
+        utc("2026-05-04 09:00"),
+    )
     assert s.did("2026-03-02 08:01") == []
 
 

@@ -52,7 +52,9 @@ class Thing(SQLModel, table=True):
 ROW: dict[str, Any] = {
     "day": date(2026, 3, 10),  # a Tuesday
     "at": datetime(2026, 3, 10, 12),
-    "moment": datetime(2026, 3, 10, 20, tzinfo=timezone(timedelta(hours=8))),  # 12:00 UTC
+    "moment": datetime(
+        2026, 3, 10, 20, tzinfo=timezone(timedelta(hours=8))
+    ),  # 12:00 UTC
     "later": datetime(2026, 4, 20, 12),
     "last_year": datetime(2025, 3, 15, 10),
     "next_year": datetime(2027, 3, 15, 10),
@@ -88,18 +90,24 @@ QUIET = {"lookback": 0}
 
 
 def before(number: int, unit: str, **more: Any) -> dict[str, Any]:
-    return {"startOffset": {"offsetType": -1, "offset": number, "offsetUnit": unit, **more}}
+    return {
+        "startOffset": {"offsetType": -1, "offset": number, "offsetUnit": unit, **more}
+    }
 
 
 def after(number: int, unit: str, **more: Any) -> dict[str, Any]:
-    return {"startOffset": {"offsetType": 1, "offset": number, "offsetUnit": unit, **more}}
+    return {
+        "startOffset": {"offsetType": 1, "offset": number, "offsetUnit": unit, **more}
+    }
 
 
 def until(end: str) -> dict[str, Any]:
     return {"endTimeType": 1, "endTime": end}
 
 
-def until_field(field: str, kind: int = 0, number: int = 0, unit: str = "day", **more: Any) -> dict[str, Any]:
+def until_field(
+    field: str, kind: int = 0, number: int = 0, unit: str = "day", **more: Any
+) -> dict[str, Any]:
     offset = {"offsetType": kind, "offset": number, "offsetUnit": unit, **more}
     return {"endTimeType": 2, "endField": field, "endOffset": offset}
 
@@ -330,7 +338,13 @@ def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         elements[f"tasks/{name}"] = rows_task(field, model="models.Thing", **keys)
     with pytest.MonkeyPatch.context() as patch:
         settings = {**server.app_json(), "horizon": 24 * 60, "calendars": CALENDARS}
-        s = Shop(tmp_path_factory.mktemp(server.kind) / "app", patch, elements, now=NOW, **settings)
+        s = Shop(
+            tmp_path_factory.mktemp(server.kind) / "app",
+            patch,
+            elements,
+            now=NOW,
+            **settings,
+        )
         assert len(s.app.templates()) == len(CASES)
         found: Seen = {}
         s.save("models.Thing", id=1, **ROW)
@@ -338,7 +352,9 @@ def seen(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         s.insert("thing", id=2, count=0, **ROW)
         report = s.sync()
         found["the sync"] = due(s, "2")
-        found["a sync after the hook"] = {a.template: [a.action] for a in report.actions if changes(a, "1")}
+        found["a sync after the hook"] = {
+            a.template: [a.action] for a in report.actions if changes(a, "1")
+        }
         found["a sync after the sync"] = {"": s.did()}
         found["a minute later"] = {"": s.did("2026-02-23 08:01")}
         s.save("models.Thing", id=2, count=1)
@@ -380,6 +396,8 @@ def test_what_the_hook_planned_stands(seen: Seen) -> None:
     assert seen["a sync after the hook"] == {}
 
 
-@pytest.mark.parametrize("what", ["a sync after the sync", "a minute later", "a save that changes nothing"])
+@pytest.mark.parametrize(
+    "what", ["a sync after the sync", "a minute later", "a save that changes nothing"]
+)
 def test_a_second_look_changes_nothing(seen: Seen, what: str) -> None:
     assert seen[what] == {"": []}

@@ -13,12 +13,19 @@ import pytest
 from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.rows import handover, ledger, reconcile
+from jittask_prefect.ledger import ledger
+from jittask_prefect.rows import handover, reconcile
 from jittask_prefect.running.begin import TAKEN, label_of
 
 Make = Callable[..., Shop]
 FAR = datetime(2026, 3, 2, 20)  # the shop's clock shows 08:00
-LOOKED = ["count_runs", "runs", "runs", "runs", "count_runs"]  # from both sides: one too many, and one page is full
+LOOKED = [
+    "count_runs",
+    "runs",
+    "runs",
+    "runs",
+    "count_runs",
+]  # from both sides: one too many, and one page is full
 NEAR = datetime(2026, 3, 2, 8, 10)
 
 
@@ -66,7 +73,9 @@ def test_what_is_far_is_counted_and_what_is_near_is_asked_for(shop: Make) -> Non
 
 
 @pytest.mark.parametrize("due", [FAR, NEAR])
-def test_cancelled_marked_and_deleted_runs_are_found_by_the_next_sync(shop: Make, due: datetime) -> None:
+def test_cancelled_marked_and_deleted_runs_are_found_by_the_next_sync(
+    shop: Make, due: datetime
+) -> None:
     s = shop()
     for key in (1, 2, 3, 4):
         s.save(id=key, at=due)
@@ -82,7 +91,10 @@ def test_cancelled_marked_and_deleted_runs_are_found_by_the_next_sync(shop: Make
     }
     [third] = s.entries(row_key="3")
     assert third.flow_run_id not in (of["3"], None) and not third.dirty
-    assert s.entries(row_key="4")[0].flow_run_id == of["4"] and len(runs(s, "SCHEDULED")) == 2
+    assert (
+        s.entries(row_key="4")[0].flow_run_id == of["4"]
+        and len(runs(s, "SCHEDULED")) == 2
+    )
 
 
 def test_a_run_whose_process_was_refused_is_no_persons_cancel(shop: Make) -> None:
@@ -98,7 +110,9 @@ def test_a_run_whose_process_was_refused_is_no_persons_cancel(shop: Make) -> Non
     assert again.status == "pending" and again.flow_run_id != entry.flow_run_id
 
 
-def test_a_run_that_the_ledger_does_not_know_is_looked_for_once_and_then_once_an_hour(shop: Make) -> None:
+def test_a_run_that_the_ledger_does_not_know_is_looked_for_once_and_then_once_an_hour(
+    shop: Make,
+) -> None:
     s = shop()
     for key in (1, 2):
         s.save(id=key, at=FAR)
@@ -110,7 +124,9 @@ def test_a_run_that_the_ledger_does_not_know_is_looked_for_once_and_then_once_an
     assert asked(s, "2026-03-02 08:01") == LOOKED
     assert asked(s, "2026-03-02 08:02") == ["count_runs"]
     for minute in range(3, 61):
-        assert asked(s, f"2026-03-02 {8 + minute // 60:02}:{minute % 60:02}") == ["count_runs"]
+        assert asked(s, f"2026-03-02 {8 + minute // 60:02}:{minute % 60:02}") == [
+            "count_runs"
+        ]
     assert asked(s, "2026-03-02 09:01") == LOOKED
     assert asked(s, "2026-03-02 09:02") == ["count_runs"]
     # It hides no other change: one run fewer is another difference.
@@ -170,7 +186,9 @@ def test_where_many_are_due_each_sync_asks_for_the_next(
     for minute in (1, 2, 3):
         before = set(s.api.all_runs)
         s.sync(f"2026-03-02 08:0{minute}")
-        made.append(sorted(r["name"][5:6] for i, r in s.api.all_runs.items() if i not in before))
+        made.append(
+            sorted(r["name"][5:6] for i, r in s.api.all_runs.items() if i not in before)
+        )
     assert made == [["1", "2"], ["3", "4"], ["5"]]
 
 
@@ -195,17 +213,25 @@ def test_every_part_is_handed_over_also_where_all_are_due_at_one_instant(
 
     monkeypatch.setattr(s.api, "create_run", but_one)
     report = s.sync()
-    assert report.created == 9 and report.problems == ["tasks.Task, row 4: answered 500"]
+    assert report.created == 9 and report.problems == [
+        "tasks.Task, row 4: answered 500"
+    ]
     assert [e.row_key for e in s.entries(dirty=True)] == ["4"]
     monkeypatch.setattr(s.api, "create_run", create)
-    assert s.sync("2026-03-02 08:01").created == 1 and not s.entries(dirty=True) and len(s.api.all_runs) == 10
+    assert (
+        s.sync("2026-03-02 08:01").created == 1
+        and not s.entries(dirty=True)
+        and len(s.api.all_runs) == 10
+    )
     gone = s.entries()[-1]
     s.api.delete_run(str(gone.flow_run_id))
     assert s.sync("2026-03-02 08:02").created == 1 and len(s.api.all_runs) == 10
     assert s.entries(row_key=gone.row_key)[0].flow_run_id in s.api.all_runs
 
 
-def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     s.save(id=1, at=FAR)
     s.save(id=2, at=FAR)
@@ -219,12 +245,18 @@ def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(shop: Make, m
 
     monkeypatch.setattr(s.api, "create_run", then_closed)
     s.sync()
-    assert [(e.row_key, e.status, bool(e.flow_run_id)) for e in s.entries(dirty=True)] == [("1", "ended", True)]
+    assert [
+        (e.row_key, e.status, bool(e.flow_run_id)) for e in s.entries(dirty=True)
+    ] == [("1", "ended", True)]
     s.sync("2026-03-02 08:01")
-    assert [r["name"][:6] for r in runs(s, "CANCELLED")] == ["Bill 1"] and not s.entries(dirty=True)
+    assert [r["name"][:6] for r in runs(s, "CANCELLED")] == [
+        "Bill 1"
+    ] and not s.entries(dirty=True)
 
 
-def test_a_hand_over_whose_calls_keep_failing_gives_up(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hand_over_whose_calls_keep_failing_gives_up(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     for key in range(1, 6):
         s.save(id=key, at=FAR)
@@ -247,14 +279,19 @@ def test_a_hand_over_whose_calls_keep_failing_gives_up(shop: Make, monkeypatch: 
 
 def by_row(s: Shop) -> dict[str, list[str]]:
     """Of each row the tasks that Prefect has not been told of."""
-    return {key: [e.status for e in s.entries(dirty=True) if e.row_key == key] for key in ("1", "2", "3")}
+    return {
+        key: [e.status for e in s.entries(dirty=True) if e.row_key == key]
+        for key in ("1", "2", "3")
+    }
 
 
 @pytest.mark.parametrize("dispatch", ["row", "auto", "batch"])
 def test_an_end_hands_over_what_concerns_its_row_and_not_what_others_left(
     shop: Make, database: str, dispatch: str
 ) -> None:
-    s = shop(app_json={"database": database}, dispatch=dispatch, repeat={"repeatType": "day"})
+    s = shop(
+        app_json={"database": database}, dispatch=dispatch, repeat={"repeatType": "day"}
+    )
     s.save(id=1, at=NEAR)
     s.sync()
     [first] = s.entries()
@@ -264,15 +301,24 @@ def test_an_end_hands_over_what_concerns_its_row_and_not_what_others_left(
     s.at("2026-03-02 08:11")  # the next occurrence is less than 24 hours away
     assert s.element("services.TaskSvc").forcedEnd(first.task_id)["changed"] is True
     assert by_row(s) == {"1": [], "2": ["pending"], "3": ["pending"]}
-    ended, following = sorted((e for e in s.entries() if e.row_key == "1"), key=lambda e: e.due)
-    assert ended.status == "ended" and (following.due, following.status) == (utc("2026-03-03 08:10"), "pending")
+    ended, following = sorted(
+        (e for e in s.entries() if e.row_key == "1"), key=lambda e: e.due
+    )
+    assert ended.status == "ended" and (following.due, following.status) == (
+        utc("2026-03-03 08:10"),
+        "pending",
+    )
     assert s.api.run(str(ended.flow_run_id))["state_type"] == "CANCELLED"
-    assert following.flow_run_id is not None and following.flow_run_id != ended.flow_run_id
+    assert (
+        following.flow_run_id is not None and following.flow_run_id != ended.flow_run_id
+    )
     s.sync("2026-03-02 08:12")
     assert by_row(s) == {"1": [], "2": [], "3": []}
 
 
-def test_a_row_that_is_due_with_many_others_goes_with_them_into_a_batch(shop: Make) -> None:
+def test_a_row_that_is_due_with_many_others_goes_with_them_into_a_batch(
+    shop: Make,
+) -> None:
     s = shop(repeat={"repeatType": "day"})
     s.save(id=1, at=NEAR)
     s.sync()
@@ -307,8 +353,12 @@ class Copy:
 
 
 @pytest.mark.parametrize("handed", [True, False])
-def test_a_restored_database_does_not_do_again_what_was_done(shop: Make, handed: bool) -> None:
-    s = shop(inner="def customFunc(row):\n    (app.path / 'done').open('a').write(f'{row.id} ')\n")
+def test_a_restored_database_does_not_do_again_what_was_done(
+    shop: Make, handed: bool
+) -> None:
+    s = shop(
+        inner="def customFunc(row):\n    (app.path / 'done').open('a').write(f'{row.id} ')\n"
+    )
     s.save(id=1, at=datetime(2026, 3, 2, 9))
     s.save(id=2, at=FAR)
     if handed:
@@ -320,7 +370,12 @@ def test_a_restored_database_does_not_do_again_what_was_done(shop: Make, handed:
     assert [e.status for e in s.entries()] == ["pending", "pending"]
     s.sync("2026-03-02 09:05")
     first, second = s.entries()
-    assert (first.status, first.outcome, first.dirty, first.returned) == ("completed", "completed", False, True)
+    assert (first.status, first.outcome, first.dirty, first.returned) == (
+        "completed",
+        "completed",
+        False,
+        True,
+    )
     assert first.message == "done according to Prefect; the ledger is older than that"
     assert f"{first.started:%H:%M} {first.finished:%H:%M}" == "09:00 09:00"
     assert second.status == "pending" and len(runs(s, "SCHEDULED")) == 1
@@ -338,11 +393,15 @@ def test_a_restored_database_does_not_try_again_what_failed(shop: Make) -> None:
     s.sync("2026-03-02 09:05")
     [entry] = s.entries()
     assert (entry.status, entry.outcome) == ("error", "failed")
-    assert entry.message == ("error: ValueError: no such bill (according to Prefect; the ledger is older than that)")
+    assert entry.message == (
+        "error: ValueError: no such bill (according to Prefect; the ledger is older than that)"
+    )
     assert s.work("2026-03-02 09:06") == [] and len(s.api.all_runs) == 1
 
 
-def test_a_restored_database_has_what_was_superseded_since_run_again(shop: Make) -> None:
+def test_a_restored_database_has_what_was_superseded_since_run_again(
+    shop: Make,
+) -> None:
     s = shop()
     s.save(id=1, at=FAR)
     s.sync()
@@ -353,7 +412,9 @@ def test_a_restored_database_has_what_was_superseded_since_run_again(shop: Make)
     copy.restore()
     s.sync("2026-03-02 08:07")
     assert s.tasks() == ["1 03-02 20:00 #1 pending"]
-    assert [o.status for o in s.work("2026-03-02 20:00")] == ["completed"] and s.row(1).count == 1
+    assert [o.status for o in s.work("2026-03-02 20:00")] == ["completed"] and s.row(
+        1
+    ).count == 1
 
 
 def test_a_restored_database_keeps_what_a_person_ended(shop: Make) -> None:
@@ -362,7 +423,9 @@ def test_a_restored_database_keeps_what_a_person_ended(shop: Make) -> None:
     s.sync()
     copy = Copy(s)
     s.element("services.TaskSvc").forcedEnd(s.entries()[0].task_id)
-    assert [r["state"]["message"] for r in runs(s, "CANCELLED")] == ["ended: forced end"]
+    assert [r["state"]["message"] for r in runs(s, "CANCELLED")] == [
+        "ended: forced end"
+    ]
     copy.restore()
     s.sync("2026-03-02 08:05")
     assert s.tasks() == ["1 03-02 20:00 #1 forced"] and not runs(s, "SCHEDULED")
@@ -380,7 +443,11 @@ def test_a_restored_prefect_runs_nothing_twice_and_misses_nothing(shop: Make) ->
     assert [o.status for o in s.work("2026-03-02 09:00")] == ["completed"]
     s.api.all_runs, s.api._by_key = old, keys  # 1 waits again, 3 is not there
     s.sync("2026-03-02 09:01")
-    assert sorted(r["name"][:6] for r in runs(s, "SCHEDULED")) == ["Bill 1", "Bill 2", "Bill 3"]
+    assert sorted(r["name"][:6] for r in runs(s, "SCHEDULED")) == [
+        "Bill 1",
+        "Bill 2",
+        "Bill 3",
+    ]
     assert [(o.status, o.message) for o in s.work("2026-03-02 11:00")] == [
         ("completed", "nothing ran: this run has completed the task before"),
         ("completed", ""),
@@ -389,7 +456,9 @@ def test_a_restored_prefect_runs_nothing_twice_and_misses_nothing(shop: Make) ->
     assert [s.row(key).count for key in (1, 2, 3)] == [1, 1, 1]
 
 
-def test_a_restored_prefect_has_cancelled_again_what_was_ended_since(shop: Make) -> None:
+def test_a_restored_prefect_has_cancelled_again_what_was_ended_since(
+    shop: Make,
+) -> None:
     s = shop()
     for key in (1, 2):
         s.save(id=key, at=FAR)
@@ -398,10 +467,16 @@ def test_a_restored_prefect_has_cancelled_again_what_was_ended_since(shop: Make)
     keys = dict(s.api._by_key)
     s.save(id=1, at=datetime(2026, 3, 2, 21))
     s.sync("2026-03-02 08:01")
-    s.api.all_runs, s.api._by_key = old, keys  # as many as the ledger has: 1 at 20:00 instead of 1 at 21:00
+    s.api.all_runs, s.api._by_key = (
+        old,
+        keys,
+    )  # as many as the ledger has: 1 at 20:00 instead of 1 at 21:00
     s.sync("2026-03-02 08:07")
     s.sync("2026-03-02 08:08")
-    assert [(r["name"][:6], r["expected_start_time"][11:16], r["state_type"]) for r in s.api.all_runs.values()] == [
+    assert [
+        (r["name"][:6], r["expected_start_time"][11:16], r["state_type"])
+        for r in s.api.all_runs.values()
+    ] == [
         ("Bill 1", "20:00", "CANCELLED"),
         ("Bill 2", "20:00", "SCHEDULED"),
         ("Bill 1", "21:00", "SCHEDULED"),

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
 
 from jittask_prefect.errors import LedgerError
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.testing import FakePrefect, deploy
 
 Make = Callable[..., Shop]
@@ -34,9 +34,15 @@ WAYS: dict[str, Callable[[Any, Any], object]] = {
     "insert": lambda s, c: s.add(c(id=10, at=ELEVEN)),
     "update": lambda s, c: setattr(s.get(c, 1), "at", ELEVEN),
     "delete": lambda s, c: s.delete(s.get(c, 2)),
-    "insert statement": lambda s, c: s.execute(insert(c), [{"id": 11, "status": "open", "at": ELEVEN, "count": 0}]),
-    "update statement": lambda s, c: s.execute(update(c).where(c.status == "three").values(at=ELEVEN)),
-    "update by key": lambda s, c: s.execute(update(c).where(c.id == 4).values(at=ELEVEN)),
+    "insert statement": lambda s, c: s.execute(
+        insert(c), [{"id": 11, "status": "open", "at": ELEVEN, "count": 0}]
+    ),
+    "update statement": lambda s, c: s.execute(
+        update(c).where(c.status == "three").values(at=ELEVEN)
+    ),
+    "update by key": lambda s, c: s.execute(
+        update(c).where(c.id == 4).values(at=ELEVEN)
+    ),
     "delete statement": lambda s, c: s.execute(delete(c).where(c.status == "five")),
 }
 BEFORE = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
@@ -65,16 +71,25 @@ def each_runs_once(s: Shop) -> None:
     s.sync("2026-03-02 08:01")
     s.work("2026-03-02 11:00")
     with s.app.engine().connect() as connection:
-        assert dict(connection.execute(text("SELECT id, count FROM bill")).all()) == dict.fromkeys(AFTER, 1)
+        assert dict(
+            connection.execute(text("SELECT id, count FROM bill")).all()
+        ) == dict.fromkeys(AFTER, 1)
 
 
 @pytest.fixture(scope="module")
-def place(servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def place(
+    servers: Callable[[str], Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
     """One app on PostgreSQL for all tests here: tables take a second to make."""
     server = servers("postgresql")
     with pytest.MonkeyPatch.context() as patch:
         elements = {"models/Bill": model_of(), "tasks/Task": rows_task()}
-        s = Shop(tmp_path_factory.mktemp("hindered") / "app", patch, elements, **server.app_json())
+        s = Shop(
+            tmp_path_factory.mktemp("hindered") / "app",
+            patch,
+            elements,
+            **server.app_json(),
+        )
         yield s
         s.app.close()
     server.empty()
@@ -88,7 +103,9 @@ def bills(place: Shop, caplog: pytest.LogCaptureFixture) -> Shop:
     place.raw("DELETE FROM jittask_state WHERE name <> 'schema'")
     cls = place.element("models.Bill")
     with place.session() as session:
-        session.add_all(cls(id=key, status=status, at=TEN) for key, status in BEFORE.items())
+        session.add_all(
+            cls(id=key, status=status, at=TEN) for key, status in BEFORE.items()
+        )
         session.commit()
     place.api = FakePrefect()
     deploy(place.app, place.api, place.now)
@@ -101,7 +118,9 @@ def bills(place: Shop, caplog: pytest.LogCaptureFixture) -> Shop:
 def engine_of(s: Shop, options: str = "", **keys: Any) -> Iterator[Engine]:
     """The team's own engine, with settings of its own."""
     url = make_url(s.app.database_url())
-    engine = create_engine(url.update_query_dict({"options": options}) if options else url, **keys)
+    engine = create_engine(
+        url.update_query_dict({"options": options}) if options else url, **keys
+    )
     try:
         yield engine
     finally:
@@ -123,7 +142,9 @@ def role(s: Shop, *grants: str) -> Iterator[str]:
 
 
 def granted(table: str, without: str) -> str:
-    return f"GRANT {', '.join(right for right in RIGHTS if right != without)} ON {table}"
+    return (
+        f"GRANT {', '.join(right for right in RIGHTS if right != without)} ON {table}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,15 +159,26 @@ def granted(table: str, without: str) -> str:
     ],
 )
 def test_a_role_without_a_right_loses_no_row(
-    bills: Shop, caplog: pytest.LogCaptureFixture, table: str, right: str, together: bool
+    bills: Shop,
+    caplog: pytest.LogCaptureFixture,
+    table: str,
+    right: str,
+    together: bool,
 ) -> None:
     [other] = LEDGER - {table}
     some = [] if right == "all" else [granted(table, right)]
-    with role(bills, f"GRANT ALL ON {other}", *some) as name, engine_of(bills, f"-crole={name}") as engine:
+    with (
+        role(bills, f"GRANT ALL ON {other}", *some) as name,
+        engine_of(bills, f"-crole={name}") as engine,
+    ):
         write(engine, bills.element("models.Bill"), together)
     assert stored(bills) == AFTER
     said = [r.message for r in caplog.records if r.levelno == logging.WARNING]
-    named = [m for m in said if table in m and (right if right != "all" else "SELECT") in m and name in m]
+    named = [
+        m
+        for m in said
+        if table in m and (right if right != "all" else "SELECT") in m and name in m
+    ]
     assert named, said
     each_runs_once(bills)
 
@@ -156,7 +188,11 @@ def test_a_hook_that_fails_at_any_age_of_a_connection(bills: Shop) -> None:
     cls = bills.element("models.Bill")
     expected = dict.fromkeys(BEFORE, TEN)
     for good in range(8):
-        with engine_of(bills, "-clock_timeout=20") as engine, engine_of(bills) as other, Session(engine) as session:
+        with (
+            engine_of(bills, "-clock_timeout=20") as engine,
+            engine_of(bills) as other,
+            Session(engine) as session,
+        ):
             first = 100 * (good + 1)
             for key in range(first, first + good + 4):
                 with other.connect() as locks:
@@ -171,8 +207,13 @@ def test_a_hook_that_fails_at_any_age_of_a_connection(bills: Shop) -> None:
     assert stored(bills) == expected
 
 
-def test_the_right_to_delete_is_not_needed(bills: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    grants = ("GRANT SELECT, INSERT, UPDATE ON jittask_ledger", "GRANT SELECT ON jittask_state")
+def test_the_right_to_delete_is_not_needed(
+    bills: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    grants = (
+        "GRANT SELECT, INSERT, UPDATE ON jittask_ledger",
+        "GRANT SELECT ON jittask_state",
+    )
     with role(bills, *grants) as name, engine_of(bills, f"-crole={name}") as engine:
         write(engine, bills.element("models.Bill"))
     assert stored(bills) == AFTER and caplog.messages == []
@@ -194,7 +235,11 @@ def test_the_right_to_delete_is_not_needed(bills: Shop, caplog: pytest.LogCaptur
     ],
 )
 def test_a_table_that_is_missing(
-    bills: Shop, caplog: pytest.LogCaptureFixture, gone: tuple[str, ...], known: bool, together: bool
+    bills: Shop,
+    caplog: pytest.LogCaptureFixture,
+    gone: tuple[str, ...],
+    known: bool,
+    together: bool,
 ) -> None:
     cls = bills.element("models.Bill")
     with engine_of(bills) as engine:
@@ -215,12 +260,23 @@ def test_a_table_that_is_missing(
 
 @pytest.mark.parametrize(
     ("table", "limit"),
-    [("jittask_ledger", "lock_timeout"), ("jittask_state", "statement_timeout"), ("shared", "lock_timeout")],
+    [
+        ("jittask_ledger", "lock_timeout"),
+        ("jittask_state", "statement_timeout"),
+        ("shared", "lock_timeout"),
+    ],
 )
-def test_a_lock_that_is_held_too_long(bills: Shop, caplog: pytest.LogCaptureFixture, table: str, limit: str) -> None:
+def test_a_lock_that_is_held_too_long(
+    bills: Shop, caplog: pytest.LogCaptureFixture, table: str, limit: str
+) -> None:
     locks = LEDGER if table == "shared" else {table}
-    mode = "SHARE" if table == "shared" else "ACCESS EXCLUSIVE"  # SHARE: reading goes on, writing waits
-    with engine_of(bills, f"-c{limit}=40ms") as engine, bills.app.engine().connect() as other:
+    mode = (
+        "SHARE" if table == "shared" else "ACCESS EXCLUSIVE"
+    )  # SHARE: reading goes on, writing waits
+    with (
+        engine_of(bills, f"-c{limit}=40ms") as engine,
+        bills.app.engine().connect() as other,
+    ):
         for name in locks:
             other.execute(text(f"LOCK TABLE {name} IN {mode} MODE"))
         write(engine, bills.element("models.Bill"))
@@ -228,10 +284,15 @@ def test_a_lock_that_is_held_too_long(bills: Shop, caplog: pytest.LogCaptureFixt
     each_runs_once(bills)
 
 
-def test_many_rows_wait_for_a_lock_once(bills: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_rows_wait_for_a_lock_once(
+    bills: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
     """A time-out would meet the other rows as well: they are not tried one by one."""
     cls = bills.element("models.Bill")
-    with engine_of(bills, "-clock_timeout=40ms") as engine, bills.app.engine().connect() as other:
+    with (
+        engine_of(bills, "-clock_timeout=40ms") as engine,
+        bills.app.engine().connect() as other,
+    ):
         other.execute(text("LOCK TABLE jittask_ledger IN ACCESS EXCLUSIVE MODE"))
         with Session(engine) as session:
             session.add_all(cls(id=key, at=TEN) for key in range(100, 200))
@@ -242,10 +303,15 @@ def test_many_rows_wait_for_a_lock_once(bills: Shop, caplog: pytest.LogCaptureFi
     assert len(stored(bills)) == 106
 
 
-def test_the_warning_comes_once_a_minute(bills: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_warning_comes_once_a_minute(
+    bills: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
     """Neither at each save nor only once: whoever looks at the log later sees it too."""
     cls, counts = bills.element("models.Bill"), []
-    with role(bills, "GRANT ALL ON jittask_state") as name, engine_of(bills, f"-crole={name}") as engine:
+    with (
+        role(bills, "GRANT ALL ON jittask_state") as name,
+        engine_of(bills, f"-crole={name}") as engine,
+    ):
         for second in (0, 30, 59, 61, 90, 122):
             bills.at(f"2026-03-02 08:{second // 60:02}:{second % 60:02}")
             with Session(engine) as session:
@@ -269,17 +335,29 @@ def test_a_transaction_that_its_owner_has_aborted(bills: Shop) -> None:
 
 
 @pytest.mark.parametrize("rights", [True, False])
-def test_autocommit(bills: Shop, caplog: pytest.LogCaptureFixture, rights: bool) -> None:
+def test_autocommit(
+    bills: Shop, caplog: pytest.LogCaptureFixture, rights: bool
+) -> None:
     """Without a transaction there is no savepoint, and none is needed."""
     grants = [f"GRANT ALL ON {table}" for table in LEDGER] if rights else []
-    with role(bills, *grants) as name, engine_of(bills, f"-crole={name}", isolation_level="AUTOCOMMIT") as engine:
+    with (
+        role(bills, *grants) as name,
+        engine_of(bills, f"-crole={name}", isolation_level="AUTOCOMMIT") as engine,
+    ):
         write(engine, bills.element("models.Bill"))
         with Session(engine) as session:
             session.connection()
     assert stored(bills) == AFTER
     assert (caplog.messages == []) is rights
     if rights:
-        assert sorted(e.row_key for e in bills.entries(status="pending")) == ["1", "10", "11", "3", "4", "6"]
+        assert sorted(e.row_key for e in bills.entries(status="pending")) == [
+            "1",
+            "10",
+            "11",
+            "3",
+            "4",
+            "6",
+        ]
     each_runs_once(bills)
 
 
@@ -300,7 +378,9 @@ def ledger_of_the_tenant(s: Shop) -> None:
 
 @pytest.mark.parametrize("ledger", [True, False])
 @pytest.mark.parametrize("how", ["engine", "connection", "search_path"])
-def test_a_schema_of_its_own(tenant: Shop, caplog: pytest.LogCaptureFixture, how: str, ledger: bool) -> None:
+def test_a_schema_of_its_own(
+    tenant: Shop, caplog: pytest.LogCaptureFixture, how: str, ledger: bool
+) -> None:
     """The ledger stands beside the rows, or is said to be missing; that of another schema is left alone."""
     cls = tenant.element("models.Bill")
     if ledger:
@@ -316,14 +396,21 @@ def test_a_schema_of_its_own(tenant: Shop, caplog: pytest.LogCaptureFixture, how
                     session.connection(execution_options=names)
                 session.add(cls(id=key, at=ELEVEN))
                 session.flush()
-                session.execute(insert(cls), [{"id": key + 2, "status": "open", "at": TEN, "count": 0}])
+                session.execute(
+                    insert(cls),
+                    [{"id": key + 2, "status": "open", "at": TEN, "count": 0}],
+                )
                 session.execute(update(cls).where(cls.at == TEN).values(at=ELEVEN))
                 session.commit()
     assert stored(tenant, "tenant") == dict.fromkeys((1, 2, 3, 4), ELEVEN)
     assert tenant.tasks() == before
     if ledger:
         with tenant.app.engine().connect() as connection:
-            found = connection.execute(text("SELECT row_key FROM tenant.jittask_ledger WHERE status = 'pending'"))
+            found = connection.execute(
+                text(
+                    "SELECT row_key FROM tenant.jittask_ledger WHERE status = 'pending'"
+                )
+            )
             assert sorted(found.scalars()) == ["1", "2", "3", "4"]
     said = [m for m in caplog.messages if "jittask db upgrade" in m]
     assert len(said) == (0 if ledger else 1)
@@ -332,7 +419,9 @@ def test_a_schema_of_its_own(tenant: Shop, caplog: pytest.LogCaptureFixture, how
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 @pytest.mark.parametrize("rights", [True, False])
-def test_an_async_session(bills: Shop, caplog: pytest.LogCaptureFixture, driver: str, rights: bool) -> None:
+def test_an_async_session(
+    bills: Shop, caplog: pytest.LogCaptureFixture, driver: str, rights: bool
+) -> None:
     """Async engines have no pipeline; the savepoint is the same."""
     cls = bills.element("models.Bill")
 
@@ -350,13 +439,25 @@ def test_an_async_session(bills: Shop, caplog: pytest.LogCaptureFixture, driver:
                 await session.commit()
         await engine.dispose()
 
-    grants = [f"GRANT ALL ON {table}" for table in LEDGER] if rights else ["GRANT SELECT ON jittask_state"]
+    grants = (
+        [f"GRANT ALL ON {table}" for table in LEDGER]
+        if rights
+        else ["GRANT SELECT ON jittask_state"]
+    )
     with role(bills, *grants) as name:
         asyncio.run(work(name))
     assert stored(bills) == AFTER | {20: TEN}
     assert (caplog.messages == []) is rights
     if rights:
-        assert sorted(e.row_key for e in bills.entries(status="pending")) == ["1", "10", "11", "20", "3", "4", "6"]
+        assert sorted(e.row_key for e in bills.entries(status="pending")) == [
+            "1",
+            "10",
+            "11",
+            "20",
+            "3",
+            "4",
+            "6",
+        ]
 
 
 def test_a_connection_that_is_lost_in_the_hook(bills: Shop) -> None:
@@ -386,11 +487,21 @@ def end_who_waits(engine: Engine) -> None:
         time.sleep(0.02)
 
 
-def test_the_facade_says_what_it_lacks_and_leaves_the_session_usable(bills: Shop) -> None:
+def test_the_facade_says_what_it_lacks_and_leaves_the_session_usable(
+    bills: Shop,
+) -> None:
     """saveDateFieldTask and deleteDateFieldTask in the caller's own transaction."""
     svc, cls = TaskSvc(bills.app, bills.api), bills.element("models.Bill")
-    for grants in ([], ["GRANT SELECT ON jittask_state"], ["GRANT SELECT ON jittask_state, jittask_ledger"]):
-        with role(bills, *grants) as name, engine_of(bills, f"-crole={name}") as engine, Session(engine) as session:
+    for grants in (
+        [],
+        ["GRANT SELECT ON jittask_state"],
+        ["GRANT SELECT ON jittask_state, jittask_ledger"],
+    ):
+        with (
+            role(bills, *grants) as name,
+            engine_of(bills, f"-crole={name}") as engine,
+            Session(engine) as session,
+        ):
             row = session.get_one(cls, 1)
             row.at = ELEVEN
             for call in (
@@ -403,10 +514,14 @@ def test_the_facade_says_what_it_lacks_and_leaves_the_session_usable(bills: Shop
             assert stored(bills)[1] == ELEVEN
             row.at = TEN
             session.commit()
-    assert svc.saveDateFieldTask({"postData": {"model": "models.Bill", "id": 1, "at": "2026-03-02 10:00"}})["tasks"]
+    assert svc.saveDateFieldTask(
+        {"postData": {"model": "models.Bill", "id": 1, "at": "2026-03-02 10:00"}}
+    )["tasks"]
 
 
-def test_an_ordinary_save_makes_two_round_trips_more(bills: Shop, tmp_path: Path) -> None:
+def test_an_ordinary_save_makes_two_round_trips_more(
+    bills: Shop, tmp_path: Path
+) -> None:
     """Savepoint and look in the first, what is written and the release in the second."""
     cls, trips = bills.element("models.Bill"), []
     with engine_of(bills) as engine:
@@ -418,6 +533,11 @@ def test_an_ordinary_save_makes_two_round_trips_more(bills: Shop, tmp_path: Path
                 session.add(cls(id=key, at=TEN))
                 session.commit()
                 driver.pgconn.untrace()
-                sent = [line.split("\t") for line in (tmp_path / "trace").read_text().splitlines()]
-            trips.append(sum("F" in part[1:2] and part[3] in ("Sync", "Query") for part in sent))
+                sent = [
+                    line.split("\t")
+                    for line in (tmp_path / "trace").read_text().splitlines()
+                ]
+            trips.append(
+                sum("F" in part[1:2] and part[3] in ("Sync", "Query") for part in sent)
+            )
     assert trips[1:] == [5, 5]  # BEGIN, INSERT, the hook's two, COMMIT

@@ -17,14 +17,19 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from jittask_prefect.elements.config import Missed
-from jittask_prefect.rows.ledger import Entry
+from jittask_prefect.ledger.ledger import Entry
 from jittask_prefect.rows.plan import plan_row, wanted
 from jittask_prefect.rows.sync import values_of
 from jittask_prefect.schedule.timer import Timer
 
 Make = Callable[..., Shop]
 START = utc("2026-03-02 08:00")
-DAILY = {"startField": "at", "repeat": {"repeatType": "day"}, "skipHoliday": 1, "calendar": "DE"}
+DAILY = {
+    "startField": "at",
+    "repeat": {"repeatType": "day"},
+    "skipHoliday": 1,
+    "calendar": "DE",
+}
 CLOSED = {"country": "DE", "closed": ["2026-10-26/2026-10-27"]}
 TIMERS = [
     Timer({"startField": "at"}),
@@ -34,22 +39,42 @@ TIMERS = [
     Timer(DAILY, calendar=CLOSED, timezone="Europe/Berlin"),
 ]
 # around the repeated hour of Berlin, 2026-10-25 00:00 to 02:00 UTC
-STEPS = st.tuples(st.sampled_from(TIMERS), st.integers(-12, 30), st.integers(0, 3), st.booleans(), st.booleans())
+STEPS = st.tuples(
+    st.sampled_from(TIMERS),
+    st.integers(-12, 30),
+    st.integers(0, 3),
+    st.booleans(),
+    st.booleans(),
+)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(STEPS, min_size=1, max_size=5), st.sampled_from(["all", "latest", "none"]))
+@given(
+    st.lists(STEPS, min_size=1, max_size=5), st.sampled_from(["all", "latest", "none"])
+)
 def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> None:
     base, entries = utc("2026-10-24 20:00"), []
     missed = Missed(policy=policy, lookback=7200)
     for timer, half_hours, hours, moved, null in steps:
         now = base + timedelta(hours=hours)
-        field = (base + timedelta(minutes=30 * half_hours)).astimezone(timer.zone).replace(tzinfo=None)
+        field = (
+            (base + timedelta(minutes=30 * half_hours))
+            .astimezone(timer.zone)
+            .replace(tzinfo=None)
+        )
         series = None if null else timer.series(field)
 
-        def plan(series: Any = series, now: Any = now, known: Any = now if moved else None) -> list[Any]:
-            due = wanted(series, now - timedelta(hours=3), now + timedelta(hours=24)) if series else []
-            return plan_row("app", "tasks.T", "1", series, due, entries, now, missed, known=known)
+        def plan(
+            series: Any = series, now: Any = now, known: Any = now if moved else None
+        ) -> list[Any]:
+            due = (
+                wanted(series, now - timedelta(hours=3), now + timedelta(hours=24))
+                if series
+                else []
+            )
+            return plan_row(
+                "app", "tasks.T", "1", series, due, entries, now, missed, known=known
+            )
 
         _apply(entries, plan(), now)
         assert {a.action for a in plan()} <= {"skip"}
@@ -59,7 +84,9 @@ def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> 
         if entries:
             done = min(entries, key=lambda e: (e.status != "pending", e.due))
             done.status, done.outcome = (
-                ("completed", "completed") if done.status == "pending" else (done.status, done.outcome)
+                ("completed", "completed")
+                if done.status == "pending"
+                else (done.status, done.outcome)
             )
 
 
@@ -67,14 +94,20 @@ def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
     by_id = {e.task_id: e for e in entries}
     for action in actions:
         for old in (
-            action.closes if action.action == "reschedule" else (action.task_id,) if action.action == "end" else ()
+            action.closes
+            if action.action == "reschedule"
+            else (action.task_id,)
+            if action.action == "end"
+            else ()
         ):
             if by_id[old].status == "pending":
                 by_id[old].status, by_id[old].outcome = "ended", "superseded"
         if action.action in ("create", "reschedule"):
             values = values_of(action, "models.M", now)
             for name in ("nominal", "anchor", "due"):
-                values[name] = values[name].astimezone(UTC)  # as the database gives them back
+                values[name] = values[name].astimezone(
+                    UTC
+                )  # as the database gives them back
             made = Entry(**values)
             assert made.task_id not in by_id
             entries.append(made)
@@ -85,7 +118,11 @@ class World:
     """Rows as the database has them, and for each date that a row ever had until when it stood."""
 
     def __init__(self, shop: Shop, seed: int, rows: int) -> None:
-        self.shop, self.random, self.keys = shop, random.Random(seed), range(1, rows + 1)
+        self.shop, self.random, self.keys = (
+            shop,
+            random.Random(seed),
+            range(1, rows + 1),
+        )
         self.rows: dict[int, SimpleNamespace] = {}
         self.expected: Counter[tuple[int, datetime]] = Counter()
         self.log: list[str] = []
@@ -99,7 +136,19 @@ class World:
             # Work goes on every few minutes: what is due has run before a row changes again.
             self._settle()
             key = self.random.choice(self.keys)
-            step = self.random.choice(["save", "save", "raw", "raw", "drop", "pay", "touch", "rollback", "lose runs"])
+            step = self.random.choice(
+                [
+                    "save",
+                    "save",
+                    "raw",
+                    "raw",
+                    "drop",
+                    "pay",
+                    "touch",
+                    "rollback",
+                    "lose runs",
+                ]
+            )
             getattr(self, "_" + step.replace(" ", "_"))(key)
             self.log.append(f"{s.now:%H:%M} {step} {key} {self.rows.get(key)}")
             if self.random.random() < 0.7:
@@ -143,16 +192,30 @@ class World:
                 "status": "open" if fields.get("open", row.open) else "paid",
             }
             with s.app.engine().begin() as connection:
-                values["at"] = values["at"] and values["at"].replace(tzinfo=None).isoformat(" ", "microseconds")
+                values["at"] = values["at"] and values["at"].replace(
+                    tzinfo=None
+                ).isoformat(" ", "microseconds")
                 if not connection.execute(
-                    text("UPDATE bill SET at = :at, status = :status WHERE id = :id"), values
+                    text("UPDATE bill SET at = :at, status = :status WHERE id = :id"),
+                    values,
                 ).rowcount:
                     connection.execute(
-                        text("INSERT INTO bill (id, at, status, count) VALUES (:id, :at, :status, 0)"), values
+                        text(
+                            "INSERT INTO bill (id, at, status, count) VALUES (:id, :at, :status, 0)"
+                        ),
+                        values,
                     )
         else:
-            at = {"at": fields["at"] and fields["at"].replace(tzinfo=None)} if "at" in fields else {}
-            status = {"status": "open" if fields["open"] else "paid"} if "open" in fields else {}
+            at = (
+                {"at": fields["at"] and fields["at"].replace(tzinfo=None)}
+                if "at" in fields
+                else {}
+            )
+            status = (
+                {"status": "open" if fields["open"] else "paid"}
+                if "open" in fields
+                else {}
+            )
             s.save(id=key, **at, **status)
         row.__dict__.update(fields)
 
@@ -180,7 +243,9 @@ class World:
     def _rollback(self, key: int) -> None:
         if key in self.rows:
             with Session(self.shop.app.engine()) as session:
-                session.get(self.shop.element("models.Bill"), key).at = self._date().replace(tzinfo=None)
+                session.get(
+                    self.shop.element("models.Bill"), key
+                ).at = self._date().replace(tzinfo=None)
                 session.flush()
                 session.rollback()
 
@@ -201,9 +266,18 @@ EFFECT = (
 )
 
 
-@pytest.mark.parametrize(("database", "seed"), [("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgresql", 4)])
-def test_nothing_is_lost_or_done_twice(shop: Make, seed: int, database: str, url: Callable[[str], str]) -> None:
-    s = shop(inner=EFFECT, filter="Q('status','=','open')", app_json={"database": url(database)})
+@pytest.mark.parametrize(
+    ("database", "seed"),
+    [("sqlite", 1), ("sqlite", 2), ("sqlite", 3), ("postgresql", 4)],
+)
+def test_nothing_is_lost_or_done_twice(
+    shop: Make, seed: int, database: str, url: Callable[[str], str]
+) -> None:
+    s = shop(
+        inner=EFFECT,
+        filter="Q('status','=','open')",
+        app_json={"database": url(database)},
+    )
     s.raw("CREATE TABLE log (id INTEGER, at VARCHAR(40))")
     s.now = START
     world = World(s, seed, 4)
@@ -216,4 +290,8 @@ def test_nothing_is_lost_or_done_twice(shop: Make, seed: int, database: str, url
     assert done == world.expected, "\n".join(world.log)
     assert sum(done.values()) > 5
     assert s.entries(status="pending") == [] and s.entries(status="executing") == []
-    assert {r["state_type"] for r in s.api.all_runs.values()} <= {"COMPLETED", "CANCELLED", "CRASHED"}
+    assert {r["state_type"] for r in s.api.all_runs.values()} <= {
+        "COMPLETED",
+        "CANCELLED",
+        "CRASHED",
+    }

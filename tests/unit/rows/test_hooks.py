@@ -12,7 +12,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session as PlainSession
 from sqlmodel import Session
 
-from jittask_prefect.rows import hindrance, hooks
+from jittask_prefect.ledger import hindrance
+from jittask_prefect.rows import hooks
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -91,7 +92,11 @@ def test_several_flushes_in_one_transaction(shop: Make) -> None:
         session.flush()
         row.at = datetime(2026, 3, 2, 12)
         session.commit()
-    assert s.tasks() == ["1 03-02 10:00 #1 superseded", "1 03-02 11:00 #2 superseded", "1 03-02 12:00 #3 pending"]
+    assert s.tasks() == [
+        "1 03-02 10:00 #1 superseded",
+        "1 03-02 11:00 #2 superseded",
+        "1 03-02 12:00 #3 pending",
+    ]
     assert s.sync().created == 1  # the others never reached Prefect
 
 
@@ -107,7 +112,9 @@ def test_nothing_reaches_prefect_inside_the_transaction(shop: Make) -> None:
         session.flush()
         assert nudged == []
         session.commit()
-    assert nudged == [""] and len(s.api.calls) == calls  # a save neither fails nor waits where Prefect is down
+    assert (
+        nudged == [""] and len(s.api.calls) == calls
+    )  # a save neither fails nor waits where Prefect is down
     s.save(id=1, count=3)
     assert nudged == [""]  # nothing to hand over, nobody nudged
 
@@ -125,7 +132,9 @@ def test_methods_of_the_model_are_called_once_each(shop: Make) -> None:
 
 
 def test_a_method_that_saves_again_is_not_called_for_it(shop: Make) -> None:
-    source = MODEL + ("\n    def afterSave(self, triggerEvent=1):\n        self.count += 1\n")
+    source = MODEL + (
+        "\n    def afterSave(self, triggerEvent=1):\n        self.count += 1\n"
+    )
     s = shop(more={"models/Bill": model_of(source)})
     s.save(id=1, at=TEN)
     assert s.row(1).count == 1 and len(s.tasks()) == 1
@@ -147,12 +156,18 @@ def test_no_event_for_a_row_of_an_earlier_transaction(shop: Make) -> None:
     assert [c[1] for c in calls] == [1, 2]
 
 
-def test_a_broken_date_never_makes_a_save_fail(shop: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_date_never_makes_a_save_fail(
+    shop: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     s = shop("day", timezone="Asia/Shanghai")
     cls = s.element("models.Bill")
     from datetime import date
 
-    for key, day in ((1, date(1, 1, 1)), (2, date(9999, 12, 31)), (3, date(2026, 3, 3))):
+    for key, day in (
+        (1, date(1, 1, 1)),
+        (2, date(9999, 12, 31)),
+        (3, date(2026, 3, 3)),
+    ):
         with s.session() as session:
             session.add(cls(id=key, day=day))
             session.commit()
@@ -162,7 +177,10 @@ def test_a_broken_date_never_makes_a_save_fail(shop: Make, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError, AttributeError])
 def test_no_error_about_tasks_makes_a_save_fail(
-    shop: Make, error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    shop: Make,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     s = shop()
 
@@ -177,7 +195,9 @@ def test_no_error_about_tasks_makes_a_save_fail(
     assert s.did() == ["create 1 03-02 10:00"]
 
 
-def test_without_tables_a_save_goes_on_and_says_so_once(shop: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_tables_a_save_goes_on_and_says_so_once(
+    shop: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     s = shop()
     s.raw("DROP TABLE jittask_ledger")
     s.raw("DROP TABLE jittask_state")
@@ -216,10 +236,15 @@ class Bill(SQLModel, table=True):
 def test_a_filter_that_follows_a_relationship(shop: Make) -> None:
     # the hook sees what the database holds: a row that is being inserted has no loaded relationship yet
     s = shop(
-        elements={"models/Bill": model_of(RELATED), "tasks/Task": rows_task("at", filter="Q(customer__name='Ada')")}
+        elements={
+            "models/Bill": model_of(RELATED),
+            "tasks/Task": rows_task("at", filter="Q(customer__name='Ada')"),
+        }
     )
     with s.app.engine().begin() as connection:
-        s.element("models.Bill").metadata.tables["customer"].create(connection, checkfirst=True)
+        s.element("models.Bill").metadata.tables["customer"].create(
+            connection, checkfirst=True
+        )
     s.raw("INSERT INTO customer (id, name) VALUES (1, 'Ada'), (2, 'Bob')")
     s.save(id=7, at=TEN, customer_id=1)
     assert s.tasks() == ["7 03-02 10:00 #1 pending"]
@@ -258,11 +283,18 @@ Bill.many = relationship(Many_LAZY, lazy="LAZY")
 """
 
 
-@pytest.mark.parametrize("lazy", ["raise", "raise_on_sql", "noload", "dynamic", "write_only"])
-def test_a_relationship_that_is_not_to_be_loaded(shop: Make, lazy: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "lazy", ["raise", "raise_on_sql", "noload", "dynamic", "write_only"]
+)
+def test_a_relationship_that_is_not_to_be_loaded(
+    shop: Make, lazy: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """`lazy` protects the team's own code from hidden queries; a filter reads what it names all the same."""
     where = "Q(one__name='Ada') | Q(many__name='Ada')"
-    parts = {"models/Bill": model_of(NOT_LOADED.replace("LAZY", lazy)), "tasks/Task": rows_task(filter=where)}
+    parts = {
+        "models/Bill": model_of(NOT_LOADED.replace("LAZY", lazy)),
+        "tasks/Task": rows_task(filter=where),
+    }
     s = shop(elements=parts)
     tables = s.element("models.Bill").metadata.tables
     with s.app.engine().begin() as connection:
@@ -271,7 +303,9 @@ def test_a_relationship_that_is_not_to_be_loaded(shop: Make, lazy: str, caplog: 
     s.raw(f"INSERT INTO one_{lazy} (id, name) VALUES (1, 'Ada'), (2, 'Bob')")
     for key, no in ((7, 1), (8, 2), (9, 2)):
         s.save(id=key, no=no)
-    s.raw(f"INSERT INTO many_{lazy} (id, name, bill) VALUES (1, 'Bob', 7), (2, 'Ada', 9), (3, 'Bob', 9)")
+    s.raw(
+        f"INSERT INTO many_{lazy} (id, name, bill) VALUES (1, 'Bob', 7), (2, 'Ada', 9), (3, 'Bob', 9)"
+    )
     for key in (7, 8, 9):
         s.save(id=key, at=TEN)
     assert s.tasks() == ["7 03-02 10:00 #1 pending", "9 03-02 10:00 #1 pending"]
@@ -286,7 +320,9 @@ def test_a_relationship_that_is_not_to_be_loaded(shop: Make, lazy: str, caplog: 
 
 def test_a_value_that_the_database_makes(shop: Make) -> None:
     default = "Field(default=None, sa_column_kwargs={'server_default': '2026-03-02 10:00:00.000000'})"
-    source = MODEL.replace("at: NaiveDatetime | None = None", f"at: NaiveDatetime | None = {default}")
+    source = MODEL.replace(
+        "at: NaiveDatetime | None = None", f"at: NaiveDatetime | None = {default}"
+    )
     s = shop(more={"models/Bill": model_of("from sqlalchemy import text\n" + source)})
     cls = s.element("models.Bill")
     with s.session() as session:

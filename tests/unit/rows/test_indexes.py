@@ -9,7 +9,7 @@ import pytest
 from shop import Shop, utc
 from sqlalchemy import text
 
-from jittask_prefect import doctor
+from jittask_prefect.cli import doctor
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.rows import indexes
 
@@ -28,7 +28,12 @@ def told(s: Shop) -> str | None:
 @pytest.mark.parametrize(
     ("field", "repeat", "sqlite", "postgresql"),
     [
-        ("day", "normal", "CREATE INDEX ix_bill_day ON bill (day)", "CREATE INDEX ix_bill_day ON bill (day)"),
+        (
+            "day",
+            "normal",
+            "CREATE INDEX ix_bill_day ON bill (day)",
+            "CREATE INDEX ix_bill_day ON bill (day)",
+        ),
         (
             "at",
             "year",
@@ -44,7 +49,13 @@ def told(s: Shop) -> str | None:
     ],
 )
 def test_the_statement_makes_it(
-    shop: Make, database: str, field: str, repeat: str, sqlite: str, postgresql: str, url: Callable[[str], str]
+    shop: Make,
+    database: str,
+    field: str,
+    repeat: str,
+    sqlite: str,
+    postgresql: str,
+    url: Callable[[str], str],
 ) -> None:
     s = shop(field, repeat={"repeatType": repeat}, app_json={"database": url(database)})
     statement = told(s)
@@ -53,7 +64,9 @@ def test_the_statement_makes_it(
     assert told(s) is None
 
 
-@pytest.mark.parametrize("keys", [{"repeat": {"repeatType": "hour"}}, {"repeat": {"repeatType": "week"}}])
+@pytest.mark.parametrize(
+    "keys", [{"repeat": {"repeatType": "hour"}}, {"repeat": {"repeatType": "week"}}]
+)
 def test_where_none_helps_none_is_asked_for(shop: Make, keys: dict[str, Any]) -> None:
     assert told(shop(**keys)) is None
 
@@ -76,4 +89,6 @@ def test_the_doctor_says_so(shop: Make) -> None:
     with s.app.engine().begin() as connection:
         connection.execute(text("DROP TABLE bill"))
     found = [f for f in doctor.findings(s.app, NOW) if f.about == "database"]
-    assert found[1].state == "wrong" and found[1].text.startswith("tasks.Task: its rows cannot be asked for: ")
+    assert found[1].state == "wrong" and found[1].text.startswith(
+        "tasks.Task: its rows cannot be asked for: "
+    )

@@ -48,7 +48,9 @@ KEYS = [
 def keyed(on: Make, columns: str, **keys: Any) -> Shop:
     return on(
         elements={
-            "models/Bill": model_of(HEAD + (columns if "class Bill" in columns else BILL + columns)),
+            "models/Bill": model_of(
+                HEAD + (columns if "class Bill" in columns else BILL + columns)
+            ),
             "tasks/Task": rows_task("at"),
         },
         **keys,
@@ -110,7 +112,9 @@ def test_a_table_that_takes_no_account_of_case(on: Make, server: Server) -> None
         session.get(s.element("models.Bill"), "ABC").at = datetime(2026, 3, 2, 11)
         session.commit()
     assert s.did() == [] and s.did("2026-03-02 08:01") == []
-    assert [o.status for o in s.work("2026-03-02 11:00") if o.status == "completed"] == ["completed"]
+    assert [
+        o.status for o in s.work("2026-03-02 11:00") if o.status == "completed"
+    ] == ["completed"]
     assert counts(s) == [1]
 
 
@@ -125,8 +129,16 @@ UUID = uuid.UUID("9b2f3c1e-0d4a-4b5f-8a6e-1f2d3c4b5a69")
         ("id: int", {"id": -7}, "-7"),
         ("id: int = BIG", {"id": 2**63 - 1}, "9223372036854775807"),
         ("id: date", {"id": date(2026, 1, 2)}, "2026-01-02"),
-        ("id: NaiveDatetime", {"id": datetime(2026, 1, 2, 3, 4, 5)}, "2026-01-02 03:04:05"),
-        ("id: datetime", {"id": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)}, "2026-01-02 03:04:05+00:00"),
+        (
+            "id: NaiveDatetime",
+            {"id": datetime(2026, 1, 2, 3, 4, 5)},
+            "2026-01-02 03:04:05",
+        ),
+        (
+            "id: datetime",
+            {"id": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)},
+            "2026-01-02 03:04:05+00:00",
+        ),
         ("id: bool", {"id": True}, "True"),
         ("id: bool", {"id": False}, "False"),
         ("id: Decimal = MONEY", {"id": Decimal("1.5")}, "1.5"),
@@ -136,8 +148,16 @@ UUID = uuid.UUID("9b2f3c1e-0d4a-4b5f-8a6e-1f2d3c4b5a69")
         ("id: str = CHAR; no: int", {"id": "ab", "no": 1}, '["ab",1]'),
         ("id: str; no: int", {"id": "1", "no": 1}, '["1",1]'),
         ("id: int; no: int", {"id": 1, "no": 1}, "[1,1]"),
-        ("id: str; no: str", {"id": 'a"],["', "no": "合同 \\"}, '["a\\"],[\\"","合同 \\\\"]'),
-        ("id: uuid.UUID; day: date", {"id": UUID, "day": date(2026, 1, 2)}, f'["{UUID}","2026-01-02"]'),
+        (
+            "id: str; no: str",
+            {"id": 'a"],["', "no": "合同 \\"},
+            '["a\\"],[\\"","合同 \\\\"]',
+        ),
+        (
+            "id: uuid.UUID; day: date",
+            {"id": UUID, "day": date(2026, 1, 2)},
+            f'["{UUID}","2026-01-02"]',
+        ),
         ("id: int; paid: bool", {"id": 1, "paid": True}, '[1,"True"]'),
     ],
     ids=lambda value: value if isinstance(value, str) and "id: " in value else "",
@@ -228,7 +248,9 @@ FIXED = sa.LargeBinary().with_variant(sa.BINARY(16), "mysql", "mariadb")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_key_that_python_and_the_database_write_differently(on: Make, kind: str, value: Any, key: str) -> None:
+def test_a_key_that_python_and_the_database_write_differently(
+    on: Make, kind: str, value: Any, key: str
+) -> None:
     """The ledger has the database's value, and finds the row by it: hook, sync, statement and run."""
     declared = f"    id: object = Field(primary_key=True, sa_type={kind}{NO_SERIAL if kind == 'sa.Double' else ''})\n"
     declared += "    model_config = {'arbitrary_types_allowed': True}\n"
@@ -242,7 +264,9 @@ def test_a_key_that_python_and_the_database_write_differently(on: Make, kind: st
     assert s.tasks() == [f"{key} 03-02 10:00 #1 pending"]
     cls = s.element("models.Bill")
     with s.session() as session:
-        session.execute(update(cls).where(cls.id == value).values(at=datetime(2026, 3, 2, 11)))
+        session.execute(
+            update(cls).where(cls.id == value).values(at=datetime(2026, 3, 2, 11))
+        )
         session.commit()
     assert s.tasks(status="pending") == [f"{key} 03-02 11:00 #2 pending"]
     assert s.did("2026-03-02 08:01") == []
@@ -271,12 +295,23 @@ KEY = ["secret"]
 
 def test_a_key_that_cannot_be_read_is_not_gone(on: Make) -> None:
     """Only what is known to be gone ends: the task waits, the sync says why, and a run is an error."""
-    s = keyed(on, BROKEN + "\n" + BILL + f"    id: int = Field(primary_key=True, sa_type=Sealed{NO_SERIAL})\n")
+    s = keyed(
+        on,
+        BROKEN
+        + "\n"
+        + BILL
+        + f"    id: int = Field(primary_key=True, sa_type=Sealed{NO_SERIAL})\n",
+    )
     save(s, {"id": 7})
     s.sync()
     key = s.app.module("models.Bill", "model").KEY
     key.clear()
-    s.config(timerCfg={"startField": "at", "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"}})
+    s.config(
+        timerCfg={
+            "startField": "at",
+            "startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour"},
+        }
+    )
     s.app.module("models.Bill", "model").KEY.clear()
     report = s.sync("2026-03-02 08:01")
     assert any("no secret" in problem for problem in report.problems)
@@ -292,7 +327,9 @@ def test_a_key_that_is_too_long_is_reported_and_the_others_go_on(on: Make) -> No
     for key in ("x" * 256, "", "y" * 255):
         s.insert(id=key, at=TEN, count=0)
     report = s.sync()
-    assert len(report.problems) == 2 and all(p.startswith("tasks.Task") for p in report.problems)
+    assert len(report.problems) == 2 and all(
+        p.startswith("tasks.Task") for p in report.problems
+    )
     assert any("256 characters" in p for p in report.problems)
     assert [e.row_key for e in s.entries()] == ["y" * 255]
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
@@ -300,13 +337,17 @@ def test_a_key_that_is_too_long_is_reported_and_the_others_go_on(on: Make) -> No
 
 def test_templates_that_differ_in_case_only(on: Make) -> None:
     # folders of a Linux machine; the ledger must not take one's tasks for the other's
-    later = rows_task("at", startOffset={"offsetType": 1, "offset": 1, "offsetUnit": "hour"})
+    later = rows_task(
+        "at", startOffset={"offsetType": 1, "offset": 1, "offsetUnit": "hour"}
+    )
     s = keyed(on, TEXT, more={"tasks/TASK": later})
     save(s, {"id": "hook"})
     s.insert(id="sync", at=TEN, count=0)
     assert s.sync().problems == []
     assert s.did() == [] and s.did("2026-03-02 08:01") == []
-    found = sorted((e.template, e.row_key, f"{e.due:%H:%M}", e.status) for e in s.entries())
+    found = sorted(
+        (e.template, e.row_key, f"{e.due:%H:%M}", e.status) for e in s.entries()
+    )
     assert found == [
         ("tasks.TASK", "hook", "11:00", "pending"), ("tasks.TASK", "sync", "11:00", "pending"),
         ("tasks.Task", "hook", "10:00", "pending"), ("tasks.Task", "sync", "10:00", "pending"),
@@ -359,7 +400,9 @@ def test_a_change_of_a_row_with_a_padded_key(on: Make) -> None:
     with s.session() as session:
         session.get(cls, "ab").at = datetime(2026, 3, 2, 11)
         session.commit()
-        session.execute(update(cls).where(cls.id == "cd").values(at=datetime(2026, 3, 2, 12)))
+        session.execute(
+            update(cls).where(cls.id == "cd").values(at=datetime(2026, 3, 2, 12))
+        )
         session.commit()
     assert s.did("2026-03-02 08:01") == []
     open_ = sorted(s.tasks(status="pending"))

@@ -21,7 +21,9 @@ def by_session(s: Shop) -> None:
 
 def by_statement(s: Shop) -> None:
     with s.session() as session:
-        session.execute(delete(s.element("models.Bill")).where(s.element("models.Bill").id == 1))
+        session.execute(
+            delete(s.element("models.Bill")).where(s.element("models.Bill").id == 1)
+        )
         session.commit()
 
 
@@ -42,7 +44,9 @@ def seen(s: Shop) -> None:
     ("gone", "come"), [(by_session, seen), (by_session, unseen), (by_statement, seen), (by_statement, unseen),
                        (by_raw_sql, seen)],
 )  # fmt: skip
-def test_a_new_row_with_an_old_key_is_done_again(shop: Make, gone: Callable[[Shop], None], come: Any) -> None:
+def test_a_new_row_with_an_old_key_is_done_again(
+    shop: Make, gone: Callable[[Shop], None], come: Any
+) -> None:
     """The same key and date as a row that was done: another row, another task."""
     _again(shop(), gone, come)
 
@@ -61,7 +65,10 @@ def _again(s: Shop, gone: Callable[[Shop], None], come: Callable[[Shop], None]) 
     come(s)
     s.sync("2026-03-02 10:06")
     assert [o.status for o in s.work()] == ["completed"]
-    assert s.tasks() == ["1 03-02 10:00 #1 completed", "1 03-02 10:00 #2 completed"] and s.row(1).count == 1
+    assert (
+        s.tasks() == ["1 03-02 10:00 #1 completed", "1 03-02 10:00 #2 completed"]
+        and s.row(1).count == 1
+    )
     assert len({e.task_id for e in s.entries()}) == 2
     assert s.did("2026-03-02 10:07") == []
 
@@ -115,7 +122,9 @@ def test_a_row_that_is_gone_when_it_is_due_was_seen_to_be_gone(shop: Make) -> No
     s.work("2026-03-02 10:00")
     s.sync()
     s.raw("DELETE FROM bill WHERE id = 1")
-    assert [o.message for o in s.work("2026-03-02 11:00")] == ["superseded: the row is gone"]
+    assert [o.message for o in s.work("2026-03-02 11:00")] == [
+        "superseded: the row is gone"
+    ]
     s.at("2026-03-02 11:05").insert(id=1, status="open", at=TEN, count=0)
     s.sync()
     s.work()
@@ -133,7 +142,9 @@ def test_what_nobody_sees_is_the_same_row(shop: Make) -> None:
     s.work("2026-03-02 10:00")
     s.raw("DELETE FROM bill WHERE id = 1")
     s.insert(id=1, status="open", at=TEN, count=0)
-    assert s.did("2026-03-02 10:01") == [] and s.tasks() == ["1 03-02 10:00 #1 completed"]
+    assert s.did("2026-03-02 10:01") == [] and s.tasks() == [
+        "1 03-02 10:00 #1 completed"
+    ]
 
 
 def test_deletedatefieldtask_before_the_deletion_ends_no_life(shop: Make) -> None:
@@ -147,5 +158,7 @@ def test_deletedatefieldtask_before_the_deletion_ends_no_life(shop: Make) -> Non
     s.raw("DELETE FROM bill WHERE id = 1")
     with s.app.engine().connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM bill")).scalar() == 0
-    s.element("services.TaskSvc").deleteDateFieldTask({"prevData": {"model": "models.Bill", "id": 1}})
+    s.element("services.TaskSvc").deleteDateFieldTask(
+        {"prevData": {"model": "models.Bill", "id": 1}}
+    )
     assert not any(e.anchor for e in s.entries())

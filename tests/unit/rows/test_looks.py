@@ -17,8 +17,14 @@ Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
 KEYS = {
     "text": ("key: str = Field(primary_key=True)", {"key": " it's 合同 {{x}} \\ \" "}),
-    "uuid": ("key: uuid.UUID = Field(primary_key=True)", {"key": uuid.UUID("9b2f3c1e-0d4a-4b5f-8a6e-1f2d3c4b5a69")}),
-    "two": ("key: str = Field(primary_key=True)\n    no: int = Field(primary_key=True)", {"key": 'a"\\ü\n', "no": 7}),
+    "uuid": (
+        "key: uuid.UUID = Field(primary_key=True)",
+        {"key": uuid.UUID("9b2f3c1e-0d4a-4b5f-8a6e-1f2d3c4b5a69")},
+    ),
+    "two": (
+        "key: str = Field(primary_key=True)\n    no: int = Field(primary_key=True)",
+        {"key": 'a"\\ü\n', "no": 7},
+    ),
 }
 
 
@@ -61,15 +67,28 @@ def test_a_row_is_read_once_for_each_date_that_it_has(
     on: Callable[..., Shop], looked: list[str], database: str, field: str
 ) -> None:
     s = on(database, field, timezone="Asia/Shanghai")
-    values = {"at": datetime(2026, 3, 2, 18), "moment": utc("2026-03-02 10:00"), "day": date(2026, 3, 3)}
-    others = {"at": datetime(2026, 3, 2, 19), "moment": utc("2026-03-02 11:00"), "day": date(2026, 3, 2)}
+    values = {
+        "at": datetime(2026, 3, 2, 18),
+        "moment": utc("2026-03-02 10:00"),
+        "day": date(2026, 3, 3),
+    }
+    others = {
+        "at": datetime(2026, 3, 2, 19),
+        "moment": utc("2026-03-02 11:00"),
+        "day": date(2026, 3, 2),
+    }
     s.save(id=1, **{field: values[field]})
     s.save(id=2, **{field: values[field]})
     assert read(s, looked) == []  # the hook has planned both
-    s.raw(f"INSERT INTO bill (id, status, count, {field}) SELECT 3, 'open', 0, {field} FROM bill WHERE id = 1")
+    s.raw(
+        f"INSERT INTO bill (id, status, count, {field}) SELECT 3, 'open', 0, {field} FROM bill WHERE id = 1"
+    )
     assert (read(s, looked), read(s, looked)) == (["3"], [])
     if field != "day":
-        s.raw(f"UPDATE bill SET {field} = :at WHERE id = 2", at=others[field].replace(tzinfo=None))
+        s.raw(
+            f"UPDATE bill SET {field} = :at WHERE id = 2",
+            at=others[field].replace(tzinfo=None),
+        )
         s.raw(f"UPDATE bill SET {field} = {field} WHERE id = 1")
         assert (read(s, looked), read(s, looked)) == (["2"], [])
     s.at("2026-03-02 16:05").work()
@@ -78,25 +97,42 @@ def test_a_row_is_read_once_for_each_date_that_it_has(
 
 @pytest.mark.parametrize("database", SERVERS)
 def test_many_rows_of_one_window_are_all_planned(
-    on: Callable[..., Shop], looked: list[str], monkeypatch: pytest.MonkeyPatch, database: str
+    on: Callable[..., Shop],
+    looked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    database: str,
 ) -> None:
     monkeypatch.setattr(scan, "PIECE", 600)  # and a piece is planned in parts of 500
     s = on(database)
-    rows = [{"id": n, "status": "open", "count": 0, "at": TEN.replace(minute=n % 7)} for n in range(1, 1204)]
+    rows = [
+        {"id": n, "status": "open", "count": 0, "at": TEN.replace(minute=n % 7)}
+        for n in range(1, 1204)
+    ]
     with s.app.engine().begin() as connection:
         connection.execute(insert(s.element("models.Bill").__table__), rows)
     report = s.sync("2026-03-02 08:01")
     every = sorted(str(n) for n in range(1, 1204))
-    assert (report.problems, report.changes, sorted(e.row_key for e in s.entries())) == ([], 1203, every)
+    assert (
+        report.problems,
+        report.changes,
+        sorted(e.row_key for e in s.entries()),
+    ) == ([], 1203, every)
     assert read(s, looked, "2026-03-02 08:02") == []
 
 
 @pytest.mark.parametrize("database", SERVERS)
 @pytest.mark.parametrize("kind", KEYS)
-def test_keys_of_any_kind(on: Callable[..., Shop], looked: list[str], database: str, kind: str) -> None:
+def test_keys_of_any_kind(
+    on: Callable[..., Shop], looked: list[str], database: str, kind: str
+) -> None:
     column, values = KEYS[kind]
-    source = "import uuid\n" + MODEL.replace("id: int | None = Field(default=None, primary_key=True)", column)
-    s = on(database, elements={"models/Bill": model_of(source), "tasks/Task": rows_task("at")})
+    source = "import uuid\n" + MODEL.replace(
+        "id: int | None = Field(default=None, primary_key=True)", column
+    )
+    s = on(
+        database,
+        elements={"models/Bill": model_of(source), "tasks/Task": rows_task("at")},
+    )
     with s.session() as session:
         session.add(s.element("models.Bill")(**values, at=TEN))
         session.commit()
@@ -110,8 +146,12 @@ def test_a_repeat_is_read_when_it_comes_within_the_horizon(
 ) -> None:
     s = on(database, "day", repeat={"repeatType": "day"}, startOffset={"time": "09:30"})
     s.sync()
-    s.raw("INSERT INTO bill (id, status, count, day) VALUES (1, 'open', 0, '2026-02-01')")
-    s.raw("INSERT INTO bill (id, status, count, day) VALUES (2, 'open', 0, '2026-03-04')")
+    s.raw(
+        "INSERT INTO bill (id, status, count, day) VALUES (1, 'open', 0, '2026-02-01')"
+    )
+    s.raw(
+        "INSERT INTO bill (id, status, count, day) VALUES (2, 'open', 0, '2026-03-04')"
+    )
     assert read(s, looked, "2026-03-02 08:01") == ["1"]
     assert s.tasks() == ["1 03-02 09:30 #1 pending"]
     assert read(s, looked, "2026-03-02 09:29") == []
@@ -129,19 +169,34 @@ def test_years_and_months_are_asked_for_by_the_day(
     s = on(database, "moment", repeat={"repeatType": kind}, timezone="Asia/Shanghai")
     s.sync()
     # 3 March in Shanghai begins at 16:00 UTC on the 2nd; of the year before, and other days
-    for key, at in enumerate(["2020-03-02 16:00", "2021-03-03 02:00", "2020-03-09 00:00", "2020-07-20 00:00"], 1):
-        s.raw(f"INSERT INTO bill (id, status, count, moment) VALUES ({key}, 'open', 0, '{at}:00.000000')")
+    for key, at in enumerate(
+        [
+            "2020-03-02 16:00",
+            "2021-03-03 02:00",
+            "2020-03-09 00:00",
+            "2020-07-20 00:00",
+        ],
+        1,
+    ):
+        s.raw(
+            f"INSERT INTO bill (id, status, count, moment) VALUES ({key}, 'open', 0, '{at}:00.000000')"
+        )
     s.sync("2026-03-02 08:01")
     assert sorted(looked) == ["1", "2"]
     assert s.tasks() == ["1 03-02 16:00 #1 pending", "2 03-03 02:00 #1 pending"]
 
 
 @pytest.mark.parametrize("database", SERVERS)
-def test_a_changed_end_is_a_changed_row(on: Callable[..., Shop], looked: list[str], database: str) -> None:
+def test_a_changed_end_is_a_changed_row(
+    on: Callable[..., Shop], looked: list[str], database: str
+) -> None:
     s = on(database, repeat={"repeatType": "hour"}, endTimeType=2, endField="until")
     s.save(id=1, at=datetime(2026, 3, 2, 7), until=date(2026, 3, 2))
     s.save(id=2, at=datetime(2026, 3, 2, 7))
-    assert read(s, looked, "2026-03-02 08:01") == ["1", "2"]  # 08:00 of the next day has come within the horizon
+    assert read(s, looked, "2026-03-02 08:01") == [
+        "1",
+        "2",
+    ]  # 08:00 of the next day has come within the horizon
     assert [t for t in s.tasks(row_key="1")][-1] == "1 03-02 23:00 #1 pending"
     s.raw("UPDATE bill SET until = '2026-03-03' WHERE id = 1")
     s.raw("UPDATE bill SET until = '2026-03-02' WHERE id = 2")
@@ -154,17 +209,25 @@ def test_a_changed_end_is_a_changed_row(on: Callable[..., Shop], looked: list[st
     assert read(s, looked, "2026-03-02 08:03") == ["1", "2"]
 
 
-def test_there_and_back_behind_the_hooks_is_seen(on: Callable[..., Shop], looked: list[str]) -> None:
+def test_there_and_back_behind_the_hooks_is_seen(
+    on: Callable[..., Shop], looked: list[str]
+) -> None:
     s = on("sqlite")
     s.save(id=1, at=TEN)
     s.sync()
     s.save(id=1, at=datetime(2026, 3, 2, 11))
     s.raw("UPDATE bill SET at = '2026-03-02 10:00:00.000000'")
     assert read(s, looked) == ["1"]
-    assert s.tasks() == ["1 03-02 10:00 #1 superseded", "1 03-02 10:00 #3 pending", "1 03-02 11:00 #2 superseded"]
+    assert s.tasks() == [
+        "1 03-02 10:00 #1 superseded",
+        "1 03-02 10:00 #3 pending",
+        "1 03-02 11:00 #2 superseded",
+    ]
 
 
-def test_what_was_superseded_at_its_time_is_looked_at_again(on: Callable[..., Shop], looked: list[str]) -> None:
+def test_what_was_superseded_at_its_time_is_looked_at_again(
+    on: Callable[..., Shop], looked: list[str]
+) -> None:
     s = on("sqlite", filter="Q('status','=','open')", repeat={"repeatType": "hour"})
     s.save(id=1, at=TEN)
     s.sync()
@@ -173,22 +236,30 @@ def test_what_was_superseded_at_its_time_is_looked_at_again(on: Callable[..., Sh
     s.sync()
     s.raw("UPDATE bill SET status = 'open'")
     assert read(s, looked, "2026-03-02 10:30") == ["1"]
-    assert s.tasks(status="pending")[0] == "1 03-02 10:00 #2 pending"  # within lookback: due at once
+    assert (
+        s.tasks(status="pending")[0] == "1 03-02 10:00 #2 pending"
+    )  # within lookback: due at once
 
 
-def test_a_touched_row_of_which_raw_sql_moved_the_date(on: Callable[..., Shop], looked: list[str]) -> None:
+def test_a_touched_row_of_which_raw_sql_moved_the_date(
+    on: Callable[..., Shop], looked: list[str]
+) -> None:
     s = on("sqlite", repeat={"repeatType": "day"})
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     s.sync("2026-03-02 09:45")
     s.raw("UPDATE bill SET at = '2026-03-02 09:30:00.000000'")
-    s.save(id=1, status="other")  # the hook sees the new date, and that no date was changed
+    s.save(
+        id=1, status="other"
+    )  # the hook sees the new date, and that no date was changed
     assert read(s, looked) == ["1"]
     assert s.tasks(status="pending")[0] == "1 03-02 09:30 #2 pending"
 
 
-def test_a_ledger_of_version_1_is_brought_up(on: Callable[..., Shop], looked: list[str]) -> None:
-    from jittask_prefect.rows import ledger
-    from jittask_prefect.rows.tables import upgrade_ledger
+def test_a_ledger_of_version_1_is_brought_up(
+    on: Callable[..., Shop], looked: list[str]
+) -> None:
+    from jittask_prefect.ledger import ledger
+    from jittask_prefect.ledger.tables import upgrade_ledger
 
     s = on("sqlite")
     s.save(id=1, at=TEN)
@@ -202,7 +273,9 @@ def test_a_ledger_of_version_1_is_brought_up(on: Callable[..., Shop], looked: li
         ledger.put(connection, "watermark:tasks.Task", "2026-03-02T07:59:00+00:00")
     with pytest.raises(Exception, match="version 1, not 3"):
         s.sync()
-    s.raw("INSERT INTO bill (id, status, count, at) VALUES (2, 'open', 0, '2026-03-02 07:59:30.000000')")
+    s.raw(
+        "INSERT INTO bill (id, status, count, at) VALUES (2, 'open', 0, '2026-03-02 07:59:30.000000')"
+    )
     with s.app.engine().begin() as connection:
         assert upgrade_ledger(connection)
         assert not upgrade_ledger(connection)
@@ -211,9 +284,11 @@ def test_a_ledger_of_version_1_is_brought_up(on: Callable[..., Shop], looked: li
     assert read(s, looked) == []
 
 
-def test_a_ledger_of_version_2_is_brought_up(on: Callable[..., Shop], looked: list[str]) -> None:
-    from jittask_prefect.rows import ledger
-    from jittask_prefect.rows.tables import upgrade_ledger
+def test_a_ledger_of_version_2_is_brought_up(
+    on: Callable[..., Shop], looked: list[str]
+) -> None:
+    from jittask_prefect.ledger import ledger
+    from jittask_prefect.ledger.tables import upgrade_ledger
 
     s = on("sqlite")
     s.save(id=1, at=TEN)

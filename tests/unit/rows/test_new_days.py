@@ -12,7 +12,7 @@ from jittask_prefect.rows import planning
 from jittask_prefect.schedule import calendar
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.country import listing
-from jittask_prefect.schedule.moves import Moves
+from jittask_prefect.schedule.holiday_moves import Moves
 from jittask_prefect.testing import FakePrefect
 
 Make = Callable[..., Shop]
@@ -24,10 +24,15 @@ Release = Callable[..., None]
 def release(monkeypatch: pytest.MonkeyPatch) -> Iterator[Release]:
     """Install a release of `holidays` that lists other days: `release(holidays={…}, makeup={…})`."""
 
-    def install(holidays: dict[date, str] | None = None, makeup: frozenset[date] = frozenset()) -> None:
+    def install(
+        holidays: dict[date, str] | None = None, makeup: frozenset[date] = frozenset()
+    ) -> None:
         def listed(country: object, first: int, last: int) -> object:
             found = listing(country, first, last)  # type: ignore[arg-type]
-            return found._replace(holidays={**found.holidays, **(holidays or {})}, makeup=found.makeup | makeup)
+            return found._replace(
+                holidays={**found.holidays, **(holidays or {})},
+                makeup=found.makeup | makeup,
+            )
 
         monkeypatch.setattr(calendar, "listing", listed)
         calendar._table.cache_clear()
@@ -47,7 +52,9 @@ def test_the_rows_concerned_are_planned_anew(shop: Make, release: Release) -> No
     release({WEDNESDAY: "Tag der Arbeit"})
     s.again()
     report = s.sync("2026-03-02 08:01")
-    assert [(a.action, a.row, a.due) for a in report.actions] == [("reschedule", "1", utc("2026-03-05 00:00"))]
+    assert [(a.action, a.row, a.due) for a in report.actions] == [
+        ("reschedule", "1", utc("2026-03-05 00:00"))
+    ]
     assert report.calendars == [
         "tasks.Task: the days of the calendar DE have changed; the tasks of 1 rows are planned anew"
     ]
@@ -66,10 +73,20 @@ def test_a_row_beyond_the_horizon_moves_as_well(shop: Make, release: Release) ->
     assert s.did("2026-03-02 08:01") == ["reschedule 1 03-19 00:00"]
 
 
-@pytest.mark.parametrize(("policy", "due"), [("next", "03-09 00:00"), ("previous", "03-06 00:00")])
-def test_make_up_days_count(shop: Make, release: Release, policy: str, due: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "due"), [("next", "03-09 00:00"), ("previous", "03-06 00:00")]
+)
+def test_make_up_days_count(
+    shop: Make, release: Release, policy: str, due: str
+) -> None:
     """A Saturday that becomes a working day: the row of that day is due on it."""
-    s = shop("day", calendar="DE", workdaysOnly=1, holidayPolicy=policy, app_json={"horizon": 240})
+    s = shop(
+        "day",
+        calendar="DE",
+        workdaysOnly=1,
+        holidayPolicy=policy,
+        app_json={"horizon": 240},
+    )
     s.save(id=1, day=date(2026, 3, 7))
     s.sync()
     assert s.tasks() == [f"1 {due} #1 pending"]
@@ -78,14 +95,20 @@ def test_make_up_days_count(shop: Make, release: Release, policy: str, due: str)
     assert s.did("2026-03-02 08:01") == ["reschedule 1 03-07 00:00"]
 
 
-@pytest.mark.parametrize("repeat", [{}, {"repeat": {"repeatType": "month"}}], ids=["single", "monthly"])
-@pytest.mark.parametrize(("lookback", "outcome"), [(86400, "pending"), (3600, "missed")])
+@pytest.mark.parametrize(
+    "repeat", [{}, {"repeat": {"repeatType": "month"}}], ids=["single", "monthly"]
+)
+@pytest.mark.parametrize(
+    ("lookback", "outcome"), [(86400, "pending"), (3600, "missed")]
+)
 def test_a_due_time_that_new_days_put_into_the_past(
     shop: Make, release: Release, repeat: dict[str, object], lookback: int, outcome: str
 ) -> None:
     """A day off that is none any more: its task is due since midnight, and runs within `lookback`, else was missed."""
     release({WEDNESDAY: "Old"})
-    s = shop("day", calendar="DE", skipHoliday=1, missed={"lookback": lookback}, **repeat)
+    s = shop(
+        "day", calendar="DE", skipHoliday=1, missed={"lookback": lookback}, **repeat
+    )
     s.save(id=1, day=WEDNESDAY)
     s.sync()
     s.sync("2026-03-04 11:59")
@@ -107,7 +130,9 @@ def test_what_looks_at_no_holidays_is_left_alone(shop: Make, release: Release) -
     s.again()
     assert s.sync("2026-03-02 08:01").calendars == []
     assert planning.fingerprint(s.app.template("tasks.Task")) == before
-    cfgs = [CalendarCfg(country="CN", language=language) for language in ("en_US", "zh_CN")]
+    cfgs = [
+        CalendarCfg(country="CN", language=language) for language in ("en_US", "zh_CN")
+    ]
     assert len({Moves(Calendar(cfg), True, True, "next").digest for cfg in cfgs}) == 1
 
 
@@ -122,12 +147,16 @@ def test_a_memory_without_days_is_one_of_an_earlier_version(shop: Make) -> None:
     with s.app.engine().begin() as connection:
         memory = planning.watermarks.memories(connection)["tasks.Task"]
         assert memory.config is not None and "-" in memory.config
-        old = planning.watermarks.Memory(memory.mark, memory.upto, memory.floor, planning.rule_of(memory.config))
+        old = planning.watermarks.Memory(
+            memory.mark, memory.upto, memory.floor, planning.rule_of(memory.config)
+        )
         planning.watermarks.remember(connection, "tasks.Task", old)
     report = s.sync("2026-03-02 09:00")
     assert report.actions == [] and report.calendars == [] and s.entries() == before
     with s.app.engine().connect() as connection:
-        assert planning.watermarks.memories(connection)["tasks.Task"].floor == utc("2026-03-02 08:00")
+        assert planning.watermarks.memories(connection)["tasks.Task"].floor == utc(
+            "2026-03-02 08:00"
+        )
 
 
 def test_a_dry_run_says_so_too(shop: Make, release: Release) -> None:
@@ -138,5 +167,7 @@ def test_a_dry_run_says_so_too(shop: Make, release: Release) -> None:
     release({WEDNESDAY: "New"})
     s.again()
     report = planning.plan(s.app, s.now)
-    assert [a.action for a in report.actions] == ["reschedule"] and len(report.calendars) == 1
+    assert [a.action for a in report.actions] == ["reschedule"] and len(
+        report.calendars
+    ) == 1
     assert s.tasks() == ["1 03-04 09:00 #1 pending"] and isinstance(s.api, FakePrefect)

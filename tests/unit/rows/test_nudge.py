@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jittask_prefect.rows import nudge
+from jittask_prefect.rows import background_handover
 from jittask_prefect.testing import FakePrefect, build_app
 
 # A client that takes a second to be made, most of it in a function that Rust calls, as importing Prefect does.
@@ -60,10 +60,14 @@ if pid:
 """
 
 
-@pytest.mark.parametrize("script", [MAKES, MAKES + FORKS, IMPORTS], ids=["ends", "forks", "imports"])
+@pytest.mark.parametrize(
+    "script", [MAKES, MAKES + FORKS, IMPORTS], ids=["ends", "forks", "imports"]
+)
 def test_a_process_that_ends_while_a_client_is_made(script: str) -> None:
     env = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -73,8 +77,12 @@ def test_nothing_of_a_tests_app_goes_to_the_server_that_the_settings_name(
     app, other = build_app(tmp_path / "app"), build_app(tmp_path / "other")
     FakePrefect().serve(app)
     asked: list[tuple[object, str]] = []
-    monkeypatch.setattr(nudge, "_queue", type("Queue", (), {"put": staticmethod(asked.append), "get": None})())
-    monkeypatch.setattr(nudge, "_work", lambda: None)
-    nudge.nudge(app, "")
-    nudge.nudge(other, "")
+    monkeypatch.setattr(
+        background_handover,
+        "_queue",
+        type("Queue", (), {"put": staticmethod(asked.append), "get": None})(),
+    )
+    monkeypatch.setattr(background_handover, "_work", lambda: None)
+    background_handover.nudge(app, "")
+    background_handover.nudge(other, "")
     assert asked == [(other, "")]

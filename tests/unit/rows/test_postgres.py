@@ -10,7 +10,8 @@ import pytest
 from shop import COUNT, GONE, Shop, model_of, rows_task, utc
 from sqlalchemy import text
 
-from jittask_prefect.rows import hindrance, planning
+from jittask_prefect.ledger import hindrance
+from jittask_prefect.rows import planning
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -19,12 +20,16 @@ TEN = datetime(2026, 3, 2, 10)
 @pytest.fixture
 def pg(shop: Make, url: Callable[[str], str]) -> Make:
     database = {"database": url("postgresql")}
-    return lambda *args, **keys: shop(*args, **{**keys, "app_json": {**keys.get("app_json", {}), **database}})
+    return lambda *args, **keys: shop(
+        *args, **{**keys, "app_json": {**keys.get("app_json", {}), **database}}
+    )
 
 
 def insert(s: Shop, key: int, at: str) -> None:
     s.raw(
-        "INSERT INTO bill (id, status, at, count) VALUES (:id, 'open', :at, 0)", id=key, at=datetime.fromisoformat(at)
+        "INSERT INTO bill (id, status, at, count) VALUES (:id, 'open', :at, 0)",
+        id=key,
+        at=datetime.fromisoformat(at),
     )
 
 
@@ -50,14 +55,23 @@ def test_a_life(pg: Make) -> None:
 def test_instants_and_days(pg: Make, field: str) -> None:
     s = pg(field, timezone="Asia/Shanghai")
     s.raw("SET TIME ZONE 'America/New_York'")
-    value = utc("2026-03-02 16:00") if field == "moment" else datetime(2026, 3, 3).date()
+    value = (
+        utc("2026-03-02 16:00") if field == "moment" else datetime(2026, 3, 3).date()
+    )
     s.save(id=1, **{field: value})  # the 3rd, 00:00 in Shanghai
     assert s.tasks() == ["1 03-02 16:00 #1 pending"]
     assert s.did("2026-03-02 08:01") == []
 
 
-def test_a_template_whose_table_is_gone_leaves_the_others_their_transaction(pg: Make) -> None:
-    s = pg(more={"models/Gone": model_of(GONE), "tasks/Early": rows_task("day", model="models.Gone")})
+def test_a_template_whose_table_is_gone_leaves_the_others_their_transaction(
+    pg: Make,
+) -> None:
+    s = pg(
+        more={
+            "models/Gone": model_of(GONE),
+            "tasks/Early": rows_task("day", model="models.Gone"),
+        }
+    )
     s.raw("DROP TABLE gone")
     insert(s, 1, "2026-03-02 10:00")
     assert len(s.sync().problems) == 1
@@ -98,7 +112,10 @@ def test_many_executions_of_one_task_at_one_moment(pg: Make) -> None:
     [task] = s.entries()
     outcomes: list[str] = []
     threads = [
-        threading.Thread(target=lambda n=n: outcomes.append(s.run(task, run_id=f"run{n}").outcome)) for n in range(6)
+        threading.Thread(
+            target=lambda n=n: outcomes.append(s.run(task, run_id=f"run{n}").outcome)
+        )
+        for n in range(6)
     ]
     for thread in threads:
         thread.start()
@@ -108,12 +125,16 @@ def test_many_executions_of_one_task_at_one_moment(pg: Make) -> None:
     assert s.row(1).count == 1
 
 
-def test_a_sync_sees_rows_and_ledger_of_one_moment(pg: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_sees_rows_and_ledger_of_one_moment(
+    pg: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Between the sync's look at the rows and its look at the ledger somebody saves an earlier date, and it is done.
     s = pg()
     s.save(id=1, at=TEN)
     s.sync()
-    s.raw("UPDATE jittask_ledger SET start_value = NULL")  # the sync looks at the row once more
+    s.raw(
+        "UPDATE jittask_ledger SET start_value = NULL"
+    )  # the sync looks at the row once more
     real = planning.Look._planned
     done: list[str] = []
 
@@ -143,7 +164,9 @@ def test_two_hooks_on_one_row_at_one_moment(pg: Make) -> None:
     with s.session() as first:
         first.get(cls, 1).at = datetime(2026, 3, 2, 11)
         first.flush()
-        thread = threading.Thread(target=lambda: s.save(id=1, at=datetime(2026, 3, 2, 12)))
+        thread = threading.Thread(
+            target=lambda: s.save(id=1, at=datetime(2026, 3, 2, 12))
+        )
         thread.start()
         thread.join(0.2)
         assert thread.is_alive()

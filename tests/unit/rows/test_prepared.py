@@ -10,8 +10,8 @@ from shop import Shop
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from jittask_prefect.rows.ledger import entries
-from jittask_prefect.rows.prepared import FEW, prepared
+from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.prepared import FEW, prepared
 
 Make = Callable[..., Shop]
 VALUES = {
@@ -35,9 +35,15 @@ COLUMNS = list(VALUES)
 def test_values_come_back_as_sqlalchemy_gives_them(on: Make) -> None:
     read = [entries.c[name] for name in COLUMNS]
     with on().app.engine().begin() as connection:
-        prepared(connection, "test insert", lambda: insert(entries), COLUMNS).run(connection, [VALUES]).close()
+        prepared(connection, "test insert", lambda: insert(entries), COLUMNS).run(
+            connection, [VALUES]
+        ).close()
         plain = connection.execute(select(*read)).one()
-        query = prepared(connection, "test select", lambda: select(*read).where(entries.c.due == bindparam("at")))
+        query = prepared(
+            connection,
+            "test select",
+            lambda: select(*read).where(entries.c.due == bindparam("at")),
+        )
         [found] = query.records(query.run(connection, [{"at": VALUES["due"]}]))
     assert tuple(found) == tuple(plain)
     assert dict(zip(COLUMNS, found, strict=True)) == VALUES
@@ -48,12 +54,16 @@ def test_each_of_many(on: Make, many: int) -> None:
     s = on()
     with s.app.engine().begin() as connection:
         rows = [VALUES | {"task_id": str(n), "row_key": str(n)} for n in range(many)]
-        prepared(connection, "test insert", lambda: insert(entries), COLUMNS).run(connection, rows).close()
+        prepared(connection, "test insert", lambda: insert(entries), COLUMNS).run(
+            connection, rows
+        ).close()
     assert sorted(e.row_key for e in s.entries()) == sorted(str(n) for n in range(many))
 
 
 def test_an_error_is_sqlalchemys(on: Make) -> None:
     s = on()
     with pytest.raises(IntegrityError), s.app.engine().begin() as connection:
-        prepared(connection, "test insert", lambda: insert(entries), COLUMNS).run(connection, [VALUES, VALUES])
+        prepared(connection, "test insert", lambda: insert(entries), COLUMNS).run(
+            connection, [VALUES, VALUES]
+        )
     assert s.entries() == []

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, utc
 
-from jittask_prefect.prefect_api import OWN
-from jittask_prefect.rows import claims
+from jittask_prefect.ledger import claims
+from jittask_prefect.prefect_api.client import OWN
 from jittask_prefect.running.execute import Run, execute
 
 Make = Callable[..., Shop]
@@ -56,12 +56,17 @@ def test_of_a_batch_the_rows_that_failed_and_no_others(on: Make) -> None:
     s.save(id=2, status="mended")
     found = retry(s, run)
     assert sorted(calls(s)) == [2, 4]
-    assert (found["state_type"], found["state"]["message"]) == ("FAILED", "2 rows: 1 done, 1 failed")
+    assert (found["state_type"], found["state"]["message"]) == (
+        "FAILED",
+        "2 rows: 1 done, 1 failed",
+    )
     assert Counter(e.outcome for e in s.entries()) == {"completed": 4, "failed": 1}
     s.save(id=4, status="mended")
     found = retry(s, run)
     assert (calls(s), found["state_type"]) == ([4], "COMPLETED")
-    assert {e.outcome for e in s.entries()} == {"completed"} and [s.row_count(k) for k in range(1, 6)] == [1] * 5
+    assert {e.outcome for e in s.entries()} == {"completed"} and [
+        s.row_count(k) for k in range(1, 6)
+    ] == [1] * 5
     for minute in (1, 2):
         s.sync(f"2026-03-02 10:0{minute}")
     assert len(s.api.all_runs) == 1 and found["state_type"] == "COMPLETED"
@@ -71,7 +76,9 @@ def test_of_a_batch_in_one_attempt(shop: Make) -> None:
     s, run = batch(shop, bad=(2,), retries=2)
     assert [e.attempt for e in s.entries(row_key="2")] == [3]
     retry(s, run)
-    assert calls(s) == [2] and [(e.attempt, e.status) for e in s.entries(row_key="2")] == [(4, "error")]
+    assert calls(s) == [2] and [
+        (e.attempt, e.status) for e in s.entries(row_key="2")
+    ] == [(4, "error")]
 
 
 def test_of_a_batch_whose_slot_is_taken_in_another_run(shop: Make) -> None:
@@ -79,11 +86,21 @@ def test_of_a_batch_whose_slot_is_taken_in_another_run(shop: Make) -> None:
     s.save(id=9, at=datetime(2026, 3, 2, 9, 59))
     [other] = s.entries(row_key="9")
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, other.task_id, "elsewhere", "elsewhere", s.now, 25)
+        assert claims.claim(
+            connection, other.task_id, "elsewhere", "elsewhere", s.now, 25
+        )
     found = retry(s, run)
     assert calls(s) == [] and found["state_type"] == "CANCELLED"
-    assert {e.row_key: e.outcome for e in s.entries(status="pending")} == {"2": "queued", "4": "queued"}
-    done = {"status": "completed", "outcome": "completed", "message": "", "result": None}
+    assert {e.row_key: e.outcome for e in s.entries(status="pending")} == {
+        "2": "queued",
+        "4": "queued",
+    }
+    done = {
+        "status": "completed",
+        "outcome": "completed",
+        "message": "",
+        "result": None,
+    }
     with s.app.engine().begin() as connection:
         assert claims.finish(connection, other.task_id, "elsewhere", now=s.now, **done)
     s.sync("2026-03-02 10:01")
@@ -127,7 +144,9 @@ def test_of_a_completed_row_nothing_and_its_run_stays_completed(shop: Make) -> N
     assert s.entries() == before and s.row(1).count == 1
 
 
-def test_of_a_run_whose_task_another_run_has_completed_nothing_and_it_is_completed(shop: Make) -> None:
+def test_of_a_run_whose_task_another_run_has_completed_nothing_and_it_is_completed(
+    shop: Make,
+) -> None:
     s = shop(inner=FAIL, dispatch="row")
     s.save(id=1, at=TEN)
     s.sync()
@@ -175,13 +194,26 @@ def test_of_a_scheduled_run_what_failed_and_not_what_was_done(shop: Make) -> Non
     daily = {"startTime": "2026-03-01 10:00:00", "repeat": {"repeatType": "day"}}
     inner = "CALLS = []\nBAD = [1]\ndef customFunc():\n    CALLS.append(1)\n    assert not BAD\n    return len(CALLS)\n"
     about = {"type": "tasks.NormalType", "title": "Daily", "timerCfg": daily}
-    s = shop(elements={"models/Bill": model_of(), "tasks/Daily": {"e.json": about, "inner.py": inner}})
+    s = shop(
+        elements={
+            "models/Bill": model_of(),
+            "tasks/Daily": {"e.json": about, "inner.py": inner},
+        }
+    )
     s.at("2026-03-02 10:00")
-    run, module = Run("auto", utc("2026-03-02 10:00"), True), s.app.module("tasks.Daily", "inner")
+    run, module = (
+        Run("auto", utc("2026-03-02 10:00"), True),
+        s.app.module("tasks.Daily", "inner"),
+    )
     found = [execute(s.app, "tasks.Daily", None, run, lambda: s.now).status]
     module.BAD.clear()
     for _ in range(2):
-        found.append((outcome := execute(s.app, "tasks.Daily", None, run, lambda: s.now)).status)
+        found.append(
+            (outcome := execute(s.app, "tasks.Daily", None, run, lambda: s.now)).status
+        )
     assert found == ["error", "completed", "completed"] and module.CALLS == [1, 1]
-    assert (outcome.message, outcome.result) == ("nothing ran: this run has completed the task before", 2)
+    assert (outcome.message, outcome.result) == (
+        "nothing ran: this run has completed the task before",
+        2,
+    )
     assert [(e.status, e.attempt) for e in s.entries()] == [("completed", 2)]

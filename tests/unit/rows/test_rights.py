@@ -15,16 +15,21 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlmodel import Session
 
-from jittask_prefect import doctor
+from jittask_prefect.cli import doctor
 from jittask_prefect.elements.databases import ENV_DATABASE
-from jittask_prefect.rows import hindrance, sync
+from jittask_prefect.ledger import hindrance
+from jittask_prefect.rows import sync
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.task_svc import TaskSvc
+from jittask_prefect.task_svc.service import TaskSvc
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
 PAGE = Path(__file__).parents[3] / "docs" / "production.md"
-GRANTS = re.findall(r"^GRANT (.+) ON (\w+) TO shop_(\w+);$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+GRANTS = re.findall(
+    r"^GRANT (.+) ON (\w+) TO shop_(\w+);$",
+    PAGE.read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
 DAILY = {
     "e.json": {
         "type": "tasks.NormalType", "title": "Daily",
@@ -63,8 +68,13 @@ def of_page(who: str) -> list[str]:
 
 @pytest.fixture
 def shop_(shop: Make, url: Callable[[str], str]) -> Shop:
-    tasks = {"tasks/Fails": rows_task(inner=FAILS, retries=1, retryDelay=0), "tasks/Hourly": rows_task(**HOURLY)}
-    return shop(more={**tasks, "tasks/Daily": DAILY}, app_json={"database": url("postgresql")})
+    tasks = {
+        "tasks/Fails": rows_task(inner=FAILS, retries=1, retryDelay=0),
+        "tasks/Hourly": rows_task(**HOURLY),
+    }
+    return shop(
+        more={**tasks, "tasks/Daily": DAILY}, app_json={"database": url("postgresql")}
+    )
 
 
 def test_each_role_of_the_page_can_do_its_work(
@@ -81,8 +91,12 @@ def test_each_role_of_the_page_can_do_its_work(
         row = s.row(1)
         assert svc.saveDateFieldTask({"postData": row})["unchanged"] >= 3
         sync.hand_over(s.app, "", s.api, s.now, Report())
-        svc.createTimerTask("tasks.Daily", "2026-03-02 09:00", "other", "tasks.NormalType", {"n": 1})
-        assert svc.forcedEnd(s.entries(row_key="1", template="tasks.Task", status="pending")[0].task_id)["changed"]
+        svc.createTimerTask(
+            "tasks.Daily", "2026-03-02 09:00", "other", "tasks.NormalType", {"n": 1}
+        )
+        assert svc.forcedEnd(
+            s.entries(row_key="1", template="tasks.Task", status="pending")[0].task_id
+        )["changed"]
         s.save(id=3, at=ELEVEN)
     s.insert(id=4, status="open", at=ELEVEN, count=0)
     with as_role(s, monkeypatch, *of_page("sync"), "SELECT ON bill"):
@@ -99,30 +113,53 @@ def test_each_role_of_the_page_can_do_its_work(
         assert s.sync("2026-03-02 11:01").problems == []
         s.work("2026-03-02 12:00")
         assert s.sync("2026-03-02 12:01").problems == []
-    said = [r.message for r in caplog.records if "denied" in r.getMessage() or "denied" in str(r.exc_info)]
+    said = [
+        r.message
+        for r in caplog.records
+        if "denied" in r.getMessage() or "denied" in str(r.exc_info)
+    ]
     assert said == []
 
 
 def told(s: Shop) -> list[tuple[str, str]]:
     """What the doctor says of rights."""
-    found = [(f.state, f.text) for f in doctor.findings(s.app, s.now) if f.about == "database"]
+    found = [
+        (f.state, f.text)
+        for f in doctor.findings(s.app, s.now)
+        if f.about == "database"
+    ]
     return [(state, text) for state, text in found if "lacks" in text]
 
 
-def test_the_doctor_names_what_the_role_lacks(shop_: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_names_what_the_role_lacks(
+    shop_: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s, bill = shop_, "SELECT ON bill"
     assert told(s) == []
     with as_role(s, monkeypatch, *of_page("worker"), bill):
         assert told(s) == []
     with as_role(s, monkeypatch, *of_page("web"), bill) as name:
         lacks = f"role {name} lacks DELETE ON jittask_state: `GRANT DELETE ON jittask_state TO {name}`"
-        said = "the app's database: enough for a program that saves rows; for a worker, or a sync, " + lacks
+        said = (
+            "the app's database: enough for a program that saves rows; for a worker, or a sync, "
+            + lacks
+        )
         assert told(s) == [("warning", said)]
-    with as_role(s, monkeypatch, "SELECT ON jittask_ledger", "ALL ON jittask_state", bill) as name:
+    with as_role(
+        s, monkeypatch, "SELECT ON jittask_ledger", "ALL ON jittask_state", bill
+    ) as name:
         what = "INSERT, UPDATE ON jittask_ledger"
-        assert told(s) == [("wrong", f"the app's database: role {name} lacks {what}: `GRANT {what} TO {name}`")]
+        assert told(s) == [
+            (
+                "wrong",
+                f"the app's database: role {name} lacks {what}: `GRANT {what} TO {name}`",
+            )
+        ]
     with as_role(s, monkeypatch, "ALL ON jittask_ledger", bill) as name:
-        assert len(told(s)) == 1 and f"GRANT SELECT ON jittask_state TO {name}" in told(s)[0][1]
+        assert (
+            len(told(s)) == 1
+            and f"GRANT SELECT ON jittask_state TO {name}" in told(s)[0][1]
+        )
     with as_role(s, monkeypatch, *of_page("worker")) as name:
         [(state, said)] = told(s)
         assert state == "warning" and f"GRANT SELECT ON bill TO {name}" in said
@@ -130,7 +167,11 @@ def test_the_doctor_names_what_the_role_lacks(shop_: Shop, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("right", ["SELECT", "INSERT", "UPDATE"])
 def test_on_mariadb(
-    shop: Make, url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, right: str
+    shop: Make,
+    url: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    right: str,
 ) -> None:
     """The error names user, right and table; the row is saved, and the next sync plans it."""
     s = shop(app_json={"database": url("mariadb")})
@@ -140,7 +181,11 @@ def test_on_mariadb(
     others = ", ".join(r for r in ("SELECT", "INSERT", "UPDATE") if r != right)
     s.raw(f"CREATE USER {user} IDENTIFIED BY 'secret'")
     try:
-        for grant in ("ALL ON bill", "SELECT ON jittask_state", f"{others} ON jittask_ledger"):
+        for grant in (
+            "ALL ON bill",
+            "SELECT ON jittask_state",
+            f"{others} ON jittask_ledger",
+        ):
             s.raw(f"GRANT {grant} TO {user}")
         engine = create_engine(own.set(username=user, password="secret"))
         with Session(engine) as session:
@@ -149,7 +194,10 @@ def test_on_mariadb(
             session.commit()
         engine.dispose()
         assert len(caplog.messages) == 1
-        assert f"{right} command denied to user '{user}'" in caplog.text and "jittask_ledger" in caplog.text
+        assert (
+            f"{right} command denied to user '{user}'" in caplog.text
+            and "jittask_ledger" in caplog.text
+        )
         with monkeypatch.context() as patch:
             patch.setenv(ENV_DATABASE, engine.url.render_as_string(hide_password=False))
             s.app.dispose()
@@ -159,4 +207,7 @@ def test_on_mariadb(
         s.app.dispose()
         s.raw(f"DROP USER {user}")
     s.sync("2026-03-02 08:01")
-    assert sorted(s.tasks(status="pending")) == ["1 03-02 11:00 #2 pending", "2 03-02 11:00 #1 pending"]
+    assert sorted(s.tasks(status="pending")) == [
+        "1 03-02 11:00 #2 pending",
+        "2 03-02 11:00 #1 pending",
+    ]

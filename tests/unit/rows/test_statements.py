@@ -14,20 +14,32 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
 
-from jittask_prefect.rows import hooks, planning, statements
+from jittask_prefect.rows import bulk_statements, hooks, planning
 
 Make = Callable[..., Shop]
 TEN, ELEVEN, NOON = (datetime(2026, 3, 2, hour) for hour in (10, 11, 12))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def bills(request: pytest.FixtureRequest, shop: Make, url: Callable[[str], str]) -> Make:
+def bills(
+    request: pytest.FixtureRequest, shop: Make, url: Callable[[str], str]
+) -> Make:
     database = url(request.param)
-    return lambda *args, **keys: shop(*args, **{**keys, "app_json": {"database": database}})
+    return lambda *args, **keys: shop(
+        *args, **{**keys, "app_json": {"database": database}}
+    )
 
 
-def row(key: int | None = None, at: datetime | None = TEN, **more: Any) -> dict[str, Any]:
-    return {**({} if key is None else {"id": key}), "status": "open", "at": at, "count": 0, **more}
+def row(
+    key: int | None = None, at: datetime | None = TEN, **more: Any
+) -> dict[str, Any]:
+    return {
+        **({} if key is None else {"id": key}),
+        "status": "open",
+        "at": at,
+        "count": 0,
+        **more,
+    }
 
 
 def do(s: Shop, work: Callable[[Session, Any], object]) -> None:
@@ -42,12 +54,18 @@ INSERTS: dict[str, Callable[[Any, Any], object]] = {
     "one by one": lambda s, c: [s.execute(insert(c).values(**row())) for _ in range(2)],
     "values": lambda s, c: s.execute(insert(c).values([row(), row()])),
     "returning": lambda s, c: s.execute(insert(c).returning(c), [row(), row()]),
-    "returning keys": lambda s, c: s.execute(insert(c).returning(c.at, c.id), [row(), row()]),
+    "returning keys": lambda s, c: s.execute(
+        insert(c).returning(c.at, c.id), [row(), row()]
+    ),
     "table": lambda s, c: s.execute(insert(c.__table__), [row(), row()]),
-    "connection": lambda s, c: s.connection().execute(insert(c.__table__), [row(), row()]),
+    "connection": lambda s, c: s.connection().execute(
+        insert(c.__table__), [row(), row()]
+    ),
     "bulk_insert_mappings": lambda s, c: s.bulk_insert_mappings(c, [row(), row()]),
     "bulk_save_objects": lambda s, c: s.bulk_save_objects([c(**row()), c(**row())]),
-    "return_defaults": lambda s, c: s.bulk_save_objects([c(**row()), c(**row())], return_defaults=True),
+    "return_defaults": lambda s, c: s.bulk_save_objects(
+        [c(**row()), c(**row())], return_defaults=True
+    ),
 }
 
 
@@ -63,21 +81,38 @@ def test_an_insert_from_a_query(bills: Make) -> None:
     s = bills()
     s.save(at=TEN)
     names = ["status", "at", "count"]
-    do(s, lambda d, c: d.execute(insert(c).from_select(names, select(c.status, c.at, c.count))))
+    do(
+        s,
+        lambda d, c: d.execute(
+            insert(c).from_select(names, select(c.status, c.at, c.count))
+        ),
+    )
     assert s.tasks() == ["1 03-02 10:00 #1 pending", "2 03-02 10:00 #1 pending"]
 
 
 UPDATES: dict[str, Callable[[Any, Any], object]] = {
-    "where": lambda s, c: s.execute(update(c).where(c.status == "open").values(at=ELEVEN)),
-    "by key": lambda s, c: [s.execute(update(c).where(c.id == k).values(at=ELEVEN)) for k in (1, 2)],
-    "list": lambda s, c: s.execute(update(c), [{"id": 1, "at": ELEVEN}, {"id": 2, "at": ELEVEN}]),
+    "where": lambda s, c: s.execute(
+        update(c).where(c.status == "open").values(at=ELEVEN)
+    ),
+    "by key": lambda s, c: [
+        s.execute(update(c).where(c.id == k).values(at=ELEVEN)) for k in (1, 2)
+    ],
+    "list": lambda s, c: s.execute(
+        update(c), [{"id": 1, "at": ELEVEN}, {"id": 2, "at": ELEVEN}]
+    ),
     "expression": lambda s, c: s.execute(
         update(c).where(c.id < 3).values({"at": select(NOON_OF(c)).scalar_subquery()})
     ),
     "query": lambda s, c: s.query(c).filter(c.id < 3).update({c.at: ELEVEN}),
-    "bulk_update_mappings": lambda s, c: s.bulk_update_mappings(c, [{"id": k, "at": ELEVEN} for k in (1, 2)]),
-    "bulk_save_objects": lambda s, c: s.bulk_save_objects([changed(x) for x in s.query(c).filter(c.id < 3)]),
-    "table": lambda s, c: s.execute(update(c.__table__).where(c.id < 3).values(at=ELEVEN)),
+    "bulk_update_mappings": lambda s, c: s.bulk_update_mappings(
+        c, [{"id": k, "at": ELEVEN} for k in (1, 2)]
+    ),
+    "bulk_save_objects": lambda s, c: s.bulk_save_objects(
+        [changed(x) for x in s.query(c).filter(c.id < 3)]
+    ),
+    "table": lambda s, c: s.execute(
+        update(c.__table__).where(c.id < 3).values(at=ELEVEN)
+    ),
 }
 
 
@@ -116,7 +151,14 @@ def test_a_filter_that_is_no_longer_met(bills: Make) -> None:
 def test_deletes(bills: Make, query: bool) -> None:
     s = bills()
     do(s, lambda d, c: d.execute(insert(c), [row(1), row(2), row(3)]))
-    do(s, lambda d, c: d.query(c).filter(c.id < 3).delete() if query else d.execute(delete(c).where(c.id.in_([1, 2]))))
+    do(
+        s,
+        lambda d, c: (
+            d.query(c).filter(c.id < 3).delete()
+            if query
+            else d.execute(delete(c).where(c.id.in_([1, 2])))
+        ),
+    )
     assert s.tasks(status="pending") == ["3 03-02 10:00 #1 pending"]
     do(s, lambda d, c: d.execute(delete(c).where(c.id == 3)))
     assert s.tasks(status="pending") == []
@@ -124,13 +166,21 @@ def test_deletes(bills: Make, query: bool) -> None:
 
 @pytest.mark.parametrize("many", [False, True])
 def test_upserts(bills: Make, many: bool) -> None:
-    s = bills(more={"models/Bill": model_of(MODEL.replace("count: int = 0", "count: int = Field(0, unique=True)"))})
+    s = bills(
+        more={
+            "models/Bill": model_of(
+                MODEL.replace("count: int = 0", "count: int = Field(0, unique=True)")
+            )
+        }
+    )
     do(s, lambda d, c: d.execute(insert(c), [row(7, count=1), row(8, count=2)]))
     own = postgresql if "postgresql" in s.app.database_url() else sqlite
 
     def upsert(session: Any, c: Any) -> None:
         new = own.insert(c)
-        new = new.on_conflict_do_update(index_elements=["count"], set_={"at": new.excluded.at})
+        new = new.on_conflict_do_update(
+            index_elements=["count"], set_={"at": new.excluded.at}
+        )
         rows = [row(20, ELEVEN, count=1), row(21, ELEVEN, count=5)]
         for part in [rows] if many else [[each] for each in rows]:
             session.execute(new.values(part) if many else new.values(**part[0]))
@@ -143,22 +193,43 @@ def test_upserts(bills: Make, many: bool) -> None:
     ]
 
 
-def test_what_decides_nothing_costs_nothing(bills: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_decides_nothing_costs_nothing(
+    bills: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = bills()
     do(s, lambda d, c: d.execute(insert(c), [row(1), row(2)]))
-    monkeypatch.setattr(hooks, "_save", lambda *_, **__: pytest.fail("looked at the ledger"))
-    monkeypatch.setattr(statements, "_keys", lambda *_: pytest.fail("looked at the rows"))
-    monkeypatch.setattr(statements, "follow", lambda *_: pytest.fail("looked at the ledger"))
+    monkeypatch.setattr(
+        hooks, "_save", lambda *_, **__: pytest.fail("looked at the ledger")
+    )
+    monkeypatch.setattr(
+        bulk_statements, "_keys", lambda *_: pytest.fail("looked at the rows")
+    )
+    monkeypatch.setattr(
+        bulk_statements, "follow", lambda *_: pytest.fail("looked at the ledger")
+    )
     do(s, lambda d, c: d.execute(update(c).values(count=5)))
-    do(s, lambda d, c: d.execute(update(c), [{"id": 1, "count": 6}, {"id": 2, "count": 7}]))
+    do(
+        s,
+        lambda d, c: d.execute(
+            update(c), [{"id": 1, "count": 6}, {"id": 2, "count": 7}]
+        ),
+    )
     assert s.row(2).count == 7
 
 
 def test_a_date_that_is_written_again_has_not_moved(bills: Make) -> None:
     # planned as moved, the row of two days ago would be recorded as missed
     s = bills()
-    s.raw("INSERT INTO bill (id, status, at, count) VALUES (1, 'open', :at, 0)", at=TEN - timedelta(days=2))
-    do(s, lambda d, c: d.bulk_update_mappings(c, [{"id": 1, "at": TEN - timedelta(days=2), "count": 3}]))
+    s.raw(
+        "INSERT INTO bill (id, status, at, count) VALUES (1, 'open', :at, 0)",
+        at=TEN - timedelta(days=2),
+    )
+    do(
+        s,
+        lambda d, c: d.bulk_update_mappings(
+            c, [{"id": 1, "at": TEN - timedelta(days=2), "count": 3}]
+        ),
+    )
     assert s.tasks() == []
 
 
@@ -181,7 +252,10 @@ def test_rolled_back_and_savepoints(bills: Make) -> None:
         session.add(cls(**row(5)))
         session.execute(update(cls).where(cls.id == 5).values(at=ELEVEN))
         session.execute(delete(cls).where(cls.id == 2))
-    assert s.tasks(status="pending") == ["4 03-02 10:00 #1 pending", "5 03-02 11:00 #2 pending"]
+    assert s.tasks(status="pending") == [
+        "4 03-02 10:00 #1 pending",
+        "5 03-02 11:00 #2 pending",
+    ]
 
 
 def test_an_error_about_tasks_is_no_error_of_the_statement(
@@ -192,13 +266,21 @@ def test_an_error_about_tasks_is_no_error_of_the_statement(
     s.raw("ALTER TABLE jittask_ledger RENAME TO elsewhere")
     do(s, lambda d, c: d.execute(insert(c), [row(2), row(3)]))
     do(s, lambda d, c: d.execute(update(c).where(c.id == 1).values(at=NOON)))
-    s.save(id=2, at=ELEVEN)  # a flush neither: on PostgreSQL the error would have taken the transaction with it
+    s.save(
+        id=2, at=ELEVEN
+    )  # a flush neither: on PostgreSQL the error would have taken the transaction with it
     do(s, lambda d, c: d.execute(delete(c).where(c.id == 3)))
-    assert [s.row(key).at if s.row(key) else None for key in (1, 2, 3)] == [NOON, ELEVEN, None]
+    assert [s.row(key).at if s.row(key) else None for key in (1, 2, 3)] == [
+        NOON,
+        ELEVEN,
+        None,
+    ]
     assert "could not be planned" in caplog.text
 
 
-def test_one_row_that_cannot_be_planned(bills: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_row_that_cannot_be_planned(
+    bills: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = bills()
     real = planning.Look._plan
 
@@ -227,7 +309,14 @@ def test_more_rows_than_one_query_names(bills: Make) -> None:
     s = bills()
     do(s, lambda d, c: d.execute(insert(c), [row() for _ in range(1201)]))
     do(s, lambda d, c: d.execute(update(c).where(c.id > 1).values(at=NOON)))
-    assert len(s.entries(status="pending", due=datetime.fromisoformat("2026-03-02T12:00+00:00"))) == 1200
+    assert (
+        len(
+            s.entries(
+                status="pending", due=datetime.fromisoformat("2026-03-02T12:00+00:00")
+            )
+        )
+        == 1200
+    )
 
 
 def test_an_async_session(shop: Make) -> None:
@@ -235,7 +324,9 @@ def test_an_async_session(shop: Make) -> None:
     cls = s.element("models.Bill")
 
     async def work() -> None:
-        engine = create_async_engine(s.app.database_url().replace("sqlite:", "sqlite+aiosqlite:"))
+        engine = create_async_engine(
+            s.app.database_url().replace("sqlite:", "sqlite+aiosqlite:")
+        )
         async with AsyncSession(engine) as session:
             session.add(cls(**row(1)))
             await session.execute(insert(cls), [row(2), row(3)])

@@ -31,7 +31,14 @@ def s(shop: Make) -> Shop:
     """A scheduled task, one of rows, and one whose rows share runs; a row of each is due at ten."""
     batch = rows_task("at", dispatch="batch", filter="Q('status','=','batch')")
     own = rows_task("at", filter="Q('status','=','open')")
-    made = shop(elements={"models/Bill": model_of(), "tasks/Task": own, "tasks/Batch": batch, "tasks/Daily": DAILY})
+    made = shop(
+        elements={
+            "models/Bill": model_of(),
+            "tasks/Task": own,
+            "tasks/Batch": batch,
+            "tasks/Daily": DAILY,
+        }
+    )
     made.save(id=1, at=TEN)
     made.save(id=2, at=TEN, status="batch")
     made.sync("2026-03-02 09:59")
@@ -45,23 +52,34 @@ def taken(s: Shop, run: dict[str, Any], state: str = "PENDING") -> None:
     run["state"]["timestamp"] = DUE.isoformat()
 
 
-def auto(s: Shop, name: str = "tasks.Daily", run_id: str = "auto", due: datetime = DUE) -> dict[str, Any]:
+def auto(
+    s: Shop, name: str = "tasks.Daily", run_id: str = "auto", due: datetime = DUE
+) -> dict[str, Any]:
     """A run that a schedule has made."""
     about = {"template": name} if name != "jittask.sync" else {}
     deployment = s.api.all_deployments[name]["id"]
-    run = s.api.create_run(deployment, key=run_id, name=run_id, due=due, tags=[], parameters=about)
+    run = s.api.create_run(
+        deployment, key=run_id, name=run_id, due=due, tags=[], parameters=about
+    )
     run["auto_scheduled"] = True
     return run
 
 
 def live(s: Shop) -> list[tuple[str, str]]:
     """The runs of tasks, each with its state."""
-    return sorted((str(r["parameters"].get("template")), r["state_type"]) for r in s.api.all_runs.values())
+    return sorted(
+        (str(r["parameters"].get("template")), r["state_type"])
+        for r in s.api.all_runs.values()
+    )
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
-@pytest.mark.parametrize(("kind", "seconds"), [("jittask", 20), ("process", 180), ("kubernetes", 180)])
-def test_another_run_once_the_pool_would_have_begun_it(s: Shop, kind: str, seconds: int, state: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "seconds"), [("jittask", 20), ("process", 180), ("kubernetes", 180)]
+)
+def test_another_run_once_the_pool_would_have_begun_it(
+    s: Shop, kind: str, seconds: int, state: str
+) -> None:
     s.api.pools["jittask"] = kind
     auto(s)
     for run in list(s.api.all_runs.values()):
@@ -72,7 +90,9 @@ def test_another_run_once_the_pool_would_have_begun_it(s: Shop, kind: str, secon
     assert live(s) == [(name, state) for name in names]
     s.now += timedelta(seconds=1)
     s.sync()
-    assert live(s) == [(name, state) for name in names for state in ("CRASHED", "SCHEDULED")]
+    assert live(s) == [
+        (name, state) for name in names for state in ("CRASHED", "SCHEDULED")
+    ]
     assert [o.status for o in s.work()] == ["completed"] * 3
     assert sorted(e.outcome or e.status for e in s.entries()) == ["completed"] * 3
     s.sync()
@@ -91,7 +111,9 @@ def test_the_one_that_was_only_slow_and_the_other_do_it_once(s: Shop) -> None:
     now = s.now
     slow = execute(s.app, "tasks.Daily", None, Run(run["id"], DUE, True), lambda: now)
     assert slow.status == "completed"
-    assert [o.message for o in s.work() if o.outcome == "skipped"] == ["nothing ran: the task was completed before"]
+    assert [o.message for o in s.work() if o.outcome == "skipped"] == [
+        "nothing ran: the task was completed before"
+    ]
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 
@@ -102,25 +124,36 @@ def test_the_other_has_done_it_when_the_slow_one_comes(s: Shop) -> None:
     s.work()
     now = s.now
     slow = execute(s.app, "tasks.Daily", None, Run(run["id"], DUE, True), lambda: now)
-    assert (slow.status, slow.message) == ("completed", "nothing ran: the task was completed before")
+    assert (slow.status, slow.message) == (
+        "completed",
+        "nothing ran: the task was completed before",
+    )
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 
 def test_a_run_whose_occurrence_was_done_by_another_is_only_marked(s: Shop) -> None:
     taken(s, auto(s))
     now = s.now
-    assert execute(s.app, "tasks.Daily", None, Run("twin", DUE, True), lambda: now).status == "completed"
+    assert (
+        execute(s.app, "tasks.Daily", None, Run("twin", DUE, True), lambda: now).status
+        == "completed"
+    )
     s.sync("2026-03-02 10:00:30")
     assert [state for name, state in live(s) if name == "tasks.Daily"] == ["CRASHED"]
 
 
 def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) -> None:
     run = auto(s)
-    s.api._state(run, "CRASHED", None, "the process of this run ended with signal SIGKILL")
+    s.api._state(
+        run, "CRASHED", None, "the process of this run ended with signal SIGKILL"
+    )
     for _ in range(2):
         record_end(s.app, run["id"], "died", "error: worker died", s.now, run)
     s.sync("2026-03-02 10:00:01")
-    assert [state for name, state in live(s) if name == "tasks.Daily"] == ["CRASHED", "SCHEDULED"]
+    assert [state for name, state in live(s) if name == "tasks.Daily"] == [
+        "CRASHED",
+        "SCHEDULED",
+    ]
     s.work()
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
@@ -146,22 +179,36 @@ def test_a_template_that_does_not_load_keeps_its_run_until_it_does(s: Shop) -> N
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLING"])
-@pytest.mark.parametrize(("name", "minutes"), [("jittask.sync", 5), ("jittask.edit-task", 10)])
-def test_a_sync_or_dialog_whose_worker_died_is_crashed(s: Shop, name: str, minutes: int, state: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "minutes"), [("jittask.sync", 5), ("jittask.edit-task", 10)]
+)
+def test_a_sync_or_dialog_whose_worker_died_is_crashed(
+    s: Shop, name: str, minutes: int, state: str
+) -> None:
     run = auto(s, name)
     taken(s, run, state)
     end_left(s.app, s.api, NAMES, DUE + timedelta(minutes=minutes), None)
     assert run["state_type"] == state
     end_left(s.app, s.api, NAMES, DUE + timedelta(minutes=minutes, seconds=1), None)
-    assert (run["state_type"], run["state"]["message"]) == ("CRASHED", "error: worker died")
+    assert (run["state_type"], run["state"]["message"]) == (
+        "CRASHED",
+        "error: worker died",
+    )
 
 
-def test_the_sync_at_work_and_what_no_worker_has_begun_or_has_ended_stay(s: Shop) -> None:
+def test_the_sync_at_work_and_what_no_worker_has_begun_or_has_ended_stay(
+    s: Shop,
+) -> None:
     """It may be at work for long; runs of tasks are the ledger's."""
-    runs = {state: auto(s, "jittask.sync", state) for state in ("RUNNING", "SCHEDULED", "COMPLETED", "CANCELLED")}
+    runs = {
+        state: auto(s, "jittask.sync", state)
+        for state in ("RUNNING", "SCHEDULED", "COMPLETED", "CANCELLED")
+    }
     for state, run in runs.items():
         taken(s, run, state)
     taken(s, task := auto(s), "RUNNING")
     end_left(s.app, s.api, NAMES, DUE + timedelta(hours=1), runs["RUNNING"]["id"])
-    assert {state: run["state_type"] for state, run in runs.items()} == {state: state for state in runs}
+    assert {state: run["state_type"] for state, run in runs.items()} == {
+        state: state for state in runs
+    }
     assert task["state_type"] == "RUNNING"

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, create_engine, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from jittask_prefect.rows.ledger import entries
+from jittask_prefect.ledger.ledger import entries
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -64,7 +64,9 @@ def until_it_waits(connection: Connection) -> None:
         with connection.engine.connect() as looking:
             if looking.exec_driver_sql(query).scalar():
                 return
-        time.sleep(0.15)  # InnoDB shows an old picture to whoever asks again within 0.1 s
+        time.sleep(
+            0.15
+        )  # InnoDB shows an old picture to whoever asks again within 0.1 s
     raise AssertionError("nobody waits")
 
 
@@ -74,10 +76,14 @@ def test_a_deadlock_in_the_hook(locking: Make, server: Server) -> None:
     s = locking()
     s.save(id=1, at=TEN)
     if server.kind == "postgresql":
-        settled(s, "SET deadlock_timeout = '3s'")  # looked at once only, so not before the other one waits too
+        settled(
+            s, "SET deadlock_timeout = '3s'"
+        )  # looked at once only, so not before the other one waits too
     with s.app.engine().connect() as other:
         if server.kind == "mariadb":  # gives up whoever has changed less
-            other.exec_driver_sql("INSERT INTO bill (id, status, count) SELECT seq, 'heavy', 0 FROM seq_100_to_1100")
+            other.exec_driver_sql(
+                "INSERT INTO bill (id, status, count) SELECT seq, 'heavy', 0 FROM seq_100_to_1100"
+            )
         else:  # gives up whoever has waited for its deadlock_timeout first
             other.exec_driver_sql("SET deadlock_timeout = '60s'")
         other.execute(update(entries).values(message="held"))
@@ -93,7 +99,10 @@ def test_a_deadlock_in_the_hook(locking: Make, server: Server) -> None:
 def test_a_ledger_that_is_locked_too_long(locking: Make, server: Server) -> None:
     s = locking()
     s.save(id=1, at=TEN)
-    soon = {"postgresql": "SET lock_timeout = '200ms'", "mariadb": "SET innodb_lock_wait_timeout = 1"}[server.kind]
+    soon = {
+        "postgresql": "SET lock_timeout = '200ms'",
+        "mariadb": "SET innodb_lock_wait_timeout = 1",
+    }[server.kind]
     settled(s, soon)
     with s.app.engine().connect() as other:
         other.execute(update(entries).values(message="held"))
@@ -123,7 +132,11 @@ def test_what_a_long_transaction_sees(on: Make) -> None:
             long.add(cls(id=3, at=TEN))
             long.commit()
     s.sync()
-    assert s.tasks() == ["1 03-02 10:00 #1 pending", "2 03-02 10:00 #1 pending", "3 03-02 10:00 #1 pending"]
+    assert s.tasks() == [
+        "1 03-02 10:00 #1 pending",
+        "2 03-02 10:00 #1 pending",
+        "3 03-02 10:00 #1 pending",
+    ]
     assert s.did() == []
 
 
@@ -143,7 +156,10 @@ def test_a_row_that_moved_under_a_long_transaction(on: Make, server: Server) -> 
     s.sync()
     [left] = s.entries(status="pending")
     assert f"{left.due:%H:%M}" == "12:00"
-    assert [e.outcome for e in s.entries(status="ended")] == ["superseded", "superseded"]
+    assert [e.outcome for e in s.entries(status="ended")] == [
+        "superseded",
+        "superseded",
+    ]
     assert s.did() == []
 
 
@@ -175,7 +191,7 @@ def test_two_syncs_that_plan_the_same(on: Make) -> None:
 
 def test_an_entry_that_does_not_fit_is_no_silent_cut(on: Make) -> None:
     # MariaDB's INSERT IGNORE turns errors into warnings, and cuts: half a name is worse than an error
-    from jittask_prefect.rows import ledger
+    from jittask_prefect.ledger import ledger
 
     s = on()
     s.save(id=1, at=TEN)
@@ -190,7 +206,9 @@ def test_an_entry_that_does_not_fit_is_no_silent_cut(on: Make) -> None:
     assert (made, kept) in ((False, []), (True, ["x" * 256]))  # SQLite has no lengths
 
 
-def test_the_ledger_refuses_an_entry(on: Make, server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_ledger_refuses_an_entry(
+    on: Make, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     # an error of ours in the last statements of a save, which PostgreSQL gets in one round trip: the row is saved,
     # rows of the same transaction before and after it are planned, and the next sync finds it once it can
     rule = {
@@ -199,7 +217,9 @@ def test_the_ledger_refuses_an_entry(on: Make, server: Server, caplog: pytest.Lo
         "postgresql": "ALTER TABLE jittask_ledger ADD CONSTRAINT refused CHECK (row_key <> '2')",
         "mariadb": "ALTER TABLE jittask_ledger ADD CONSTRAINT refused CHECK (row_key <> '2')",
     }
-    drop = {"sqlite": "DROP TRIGGER refused"}.get(server.kind, "ALTER TABLE jittask_ledger DROP CONSTRAINT refused")
+    drop = {"sqlite": "DROP TRIGGER refused"}.get(
+        server.kind, "ALTER TABLE jittask_ledger DROP CONSTRAINT refused"
+    )
     s = on()
     s.raw(rule[server.kind])
     cls = s.element("models.Bill")
@@ -226,7 +246,11 @@ def test_many_rows_of_one_flush(on: Make) -> None:
             session.get(cls, key).at = ELEVEN
         session.commit()
     assert len(s.entries(status="pending")) == 700
-    assert sorted(e.row_key for e in s.entries(outcome="superseded")) == ["1", "350", "700"]
+    assert sorted(e.row_key for e in s.entries(outcome="superseded")) == [
+        "1",
+        "350",
+        "700",
+    ]
     assert sorted(e.row_key for e in s.entries(generation=2)) == ["1", "350", "700"]
     assert s.did() == []
 

@@ -10,7 +10,7 @@ import pytest
 from shop import GONE, Shop, model_of, rows_task, utc
 
 from jittask_prefect.errors import LedgerError, PrefectApiError
-from jittask_prefect.records import records
+from jittask_prefect.records.executions import records
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.testing import FakePrefect, deploy
 
@@ -64,7 +64,9 @@ def test_what_moves_into_the_past_is_not_late(shop: Make, policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["latest", "all", "none"])
-def test_raw_sql_that_inserts_what_was_due_before_the_last_sync(shop: Make, policy: str) -> None:
+def test_raw_sql_that_inserts_what_was_due_before_the_last_sync(
+    shop: Make, policy: str
+) -> None:
     s = shop(missed={"policy": policy})
     s.sync("2026-03-02 08:00")
     s.sync("2026-03-02 08:20")
@@ -91,7 +93,10 @@ def test_raw_sql_newly_and_earlier_due(shop: Make) -> None:
     s.sync()
     insert(s, 2, "2026-03-02 11:00")
     move(s, "2026-03-02 10:00")
-    assert s.did("2026-03-02 08:01") == ["reschedule 1 03-02 10:00", "create 2 03-02 11:00"]
+    assert s.did("2026-03-02 08:01") == [
+        "reschedule 1 03-02 10:00",
+        "create 2 03-02 11:00",
+    ]
     assert len(s.work("2026-03-02 12:00")) == 2  # the old run is cancelled
     assert (s.row(1).count, s.row(2).count) == (1, 1)
 
@@ -103,7 +108,10 @@ def test_raw_sql_later_is_seen_at_the_due_moment(shop: Make) -> None:
     move(s, "2026-03-09 10:00")  # beyond the horizon: no sync looks there
     assert s.did("2026-03-02 08:01") == []
     [outcome] = s.work("2026-03-02 10:00")
-    assert (outcome.status, outcome.outcome) == ("ended", "superseded") and "another one" in outcome.message
+    assert (outcome.status, outcome.outcome) == (
+        "ended",
+        "superseded",
+    ) and "another one" in outcome.message
     assert s.row(1).count == 0
     assert s.tasks() == ["1 03-02 10:00 #1 superseded", "1 03-09 10:00 #2 pending"]
     s.sync("2026-03-08 10:30")
@@ -118,14 +126,21 @@ def test_raw_sql_later_is_seen_at_the_due_moment(shop: Make) -> None:
         ("DELETE FROM bill", "gone"),
     ],
 )
-def test_the_row_is_read_again_at_the_due_moment(shop: Make, change: str, reason: str) -> None:
+def test_the_row_is_read_again_at_the_due_moment(
+    shop: Make, change: str, reason: str
+) -> None:
     s = shop(filter=OPEN)
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     s.sync()
     s.raw(change)
-    assert s.did("2026-03-02 08:01") == []  # it is not due in any window: nothing to see
+    assert (
+        s.did("2026-03-02 08:01") == []
+    )  # it is not due in any window: nothing to see
     [outcome] = s.work("2026-03-02 10:00")
-    assert (outcome.status, outcome.outcome) == ("ended", "superseded") and reason in outcome.message
+    assert (outcome.status, outcome.outcome) == (
+        "ended",
+        "superseded",
+    ) and reason in outcome.message
     assert s.did("2026-03-02 10:01") == []
 
 
@@ -139,7 +154,9 @@ def test_disabled_at_the_due_moment(shop: Make) -> None:
     assert s.row(1).count == 0
 
 
-def test_cancel_in_prefect_closes_the_occurrence_until_the_date_changes(shop: Make) -> None:
+def test_cancel_in_prefect_closes_the_occurrence_until_the_date_changes(
+    shop: Make,
+) -> None:
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     s.sync()
@@ -147,7 +164,9 @@ def test_cancel_in_prefect_closes_the_occurrence_until_the_date_changes(shop: Ma
     s.api.set_state(run, "CANCELLING")
     report = s.sync("2026-03-02 08:01")
     assert s.tasks() == ["1 03-02 10:00 #1 forced"]
-    assert [(d, e.row_key) for d, e in report.died] == [("", "1")]  # afterReturn is to be called
+    assert [(d, e.row_key) for d, e in report.died] == [
+        ("", "1")
+    ]  # afterReturn is to be called
     s.save(id=1, status="seen")
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     assert s.did("2026-03-02 08:02") == []
@@ -167,7 +186,10 @@ def test_a_deleted_run_is_made_again_unless_it_was_finished(shop: Make) -> None:
     report = s.sync("2026-03-02 09:01")
     assert report.created == 1
     [run] = s.api.all_runs.values()
-    assert run["parameters"] == {"template": "tasks.Task", "taskId": s.entries(row_key="1")[0].task_id}
+    assert run["parameters"] == {
+        "template": "tasks.Task",
+        "taskId": s.entries(row_key="1")[0].task_id,
+    }
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
 
 
@@ -177,13 +199,17 @@ def test_a_deployment_that_was_deleted_with_its_runs(shop: Make) -> None:
     s.sync()
     s.api.delete_deployment(s.api.all_deployments["tasks.Task"]["id"])
     report = s.sync("2026-03-02 08:01")
-    assert report.problems == ["tasks.Task: no deployment of that name; run `jittask deploy`"]
+    assert report.problems == [
+        "tasks.Task: no deployment of that name; run `jittask deploy`"
+    ]
     deploy(s.app, s.api, s.now)
     assert s.sync("2026-03-02 08:02").created == 1
 
 
 @pytest.mark.parametrize("state", ["CRASHED", "FAILED"])
-def test_a_run_that_crashed_before_it_began_is_made_again(shop: Make, state: str) -> None:
+def test_a_run_that_crashed_before_it_began_is_made_again(
+    shop: Make, state: str
+) -> None:
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     s.sync()
@@ -206,7 +232,9 @@ def test_the_runs_of_a_broken_template_wait_until_it_works_again(shop: Make) -> 
     for instant in ("2026-03-02 10:01", "2026-03-02 10:02"):
         report = s.sync(instant)
         assert report.created == 0
-        assert any("tasks.Task: its tasks wait" in problem for problem in report.problems)
+        assert any(
+            "tasks.Task: its tasks wait" in problem for problem in report.problems
+        )
     assert list(s.api.all_runs) == [first]
 
     s._elements["tasks/Task"]["e.json"].pop("slip")
@@ -215,7 +243,9 @@ def test_the_runs_of_a_broken_template_wait_until_it_works_again(shop: Make) -> 
     assert [o.status for o in s.work()] == ["completed"]
 
 
-def test_a_run_that_crashes_and_is_lost_again_and_again(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_crashes_and_is_lost_again_and_again(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     s.sync()
@@ -265,7 +295,9 @@ def test_a_crash_between_ledger_and_prefect(shop: Make) -> None:
     assert s.sync("2026-03-02 08:00").created == 1  # the lease was given back
 
 
-def test_one_run_that_prefect_refuses_does_not_keep_the_others(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_that_prefect_refuses_does_not_keep_the_others(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     insert(s, 1, "2026-03-02 10:00")
     insert(s, 2, "2026-03-02 11:00")
@@ -283,7 +315,9 @@ def test_one_run_that_prefect_refuses_does_not_keep_the_others(shop: Make, monke
     assert s.sync("2026-03-02 08:01").created == 1
 
 
-def test_a_crash_between_prefect_and_the_recording_of_the_run(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_between_prefect_and_the_recording_of_the_run(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     insert(s, 1, "2026-03-02 10:00")
     with monkeypatch.context() as patch:
@@ -295,7 +329,9 @@ def test_a_crash_between_prefect_and_the_recording_of_the_run(shop: Make, monkey
     assert [s.entries()[0].flow_run_id] == list(s.api.all_runs)
 
 
-def test_a_run_that_was_never_recorded_and_its_row_changed(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_never_recorded_and_its_row_changed(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     with monkeypatch.context() as patch:
@@ -305,12 +341,17 @@ def test_a_run_that_was_never_recorded_and_its_row_changed(shop: Make, monkeypat
     s.save(id=1, at=datetime(2026, 3, 2, 11))
     s.sync("2026-03-02 08:01")
     # the old run is found by its key
-    assert sorted(r["state_type"] for r in s.api.all_runs.values()) == ["CANCELLED", "SCHEDULED"]
+    assert sorted(r["state_type"] for r in s.api.all_runs.values()) == [
+        "CANCELLED",
+        "SCHEDULED",
+    ]
     assert [o.status for o in s.work("2026-03-02 12:00")] == ["completed"]
     assert s.row(1).count == 1
 
 
-def test_a_run_that_was_never_recorded_and_began(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_never_recorded_and_began(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     with monkeypatch.context() as patch:
@@ -319,11 +360,20 @@ def test_a_run_that_was_never_recorded_and_began(shop: Make, monkeypatch: pytest
             s.sync()
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
     s.sync("2026-03-02 10:01")
-    assert [s.entries()[0].flow_run_id] == list(s.api.all_runs)  # taken down by the claim
+    assert [s.entries()[0].flow_run_id] == list(
+        s.api.all_runs
+    )  # taken down by the claim
 
 
-def test_a_template_without_its_table_is_reported_and_the_others_go_on(shop: Make) -> None:
-    s = shop(more={"models/Gone": model_of(GONE), "tasks/Early": rows_task("day", model="models.Gone")})
+def test_a_template_without_its_table_is_reported_and_the_others_go_on(
+    shop: Make,
+) -> None:
+    s = shop(
+        more={
+            "models/Gone": model_of(GONE),
+            "tasks/Early": rows_task("day", model="models.Gone"),
+        }
+    )
     s.raw("DROP TABLE gone")
     insert(s, 1, "2026-03-02 10:00")
     report = s.sync()
@@ -335,7 +385,7 @@ def test_one_sync_at_a_time_and_a_dead_ones_lease_runs_out(shop: Make) -> None:
     s = shop()
     dead = utc("2026-03-02 08:00")
     with s.app.engine().begin() as connection:
-        from jittask_prefect.rows import ledger
+        from jittask_prefect.ledger import ledger
 
         assert ledger.take_lease(connection, "sync", "dead", dead, sync.LEASE_SECONDS)
     assert sync.run(s.app, s.api, s.now, "me", clock=lambda: s.now) is None
@@ -347,7 +397,9 @@ def test_no_tables(shop: Make) -> None:
     s.raw("DROP TABLE jittask_ledger")
     s.raw("DROP TABLE jittask_state")
     insert(s, 1, "2026-03-02 10:00")
-    assert [a.row for a in sync.plan(s.app, s.now).actions] == ["1"]  # a dry run needs none
+    assert [a.row for a in sync.plan(s.app, s.now).actions] == [
+        "1"
+    ]  # a dry run needs none
     with pytest.raises(LedgerError, match="jittask db upgrade"):
         s.sync()
 
@@ -373,7 +425,10 @@ def test_two_databases_each_with_its_ledger(shop: Make) -> None:
     s = two(shop)
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     s.save("models.Lead", id=1, day=date(2026, 3, 3))
-    assert (s.tasks(), s.tasks("crm")) == (["1 03-02 10:00 #1 pending"], ["1 03-03 00:00 #1 pending"])
+    assert (s.tasks(), s.tasks("crm")) == (
+        ["1 03-02 10:00 #1 pending"],
+        ["1 03-03 00:00 #1 pending"],
+    )
     assert s.sync().created == 2
     assert [o.status for o in s.work("2026-03-03 00:00")] == ["completed", "completed"]
     assert (s.row(1).count, s.row(1, "models.Lead").count) == (1, 1)
@@ -393,7 +448,9 @@ def test_the_last_template_of_a_database_is_removed(shop: Make) -> None:
 
 
 @pytest.mark.parametrize("broken", ["unreachable", "no ledger"])
-def test_a_database_in_trouble_keeps_no_other_from_working(shop: Make, broken: str) -> None:
+def test_a_database_in_trouble_keeps_no_other_from_working(
+    shop: Make, broken: str
+) -> None:
     s = two(shop)
     if broken == "no ledger":
         s.raw("DROP TABLE jittask_state", "crm")
@@ -402,7 +459,9 @@ def test_a_database_in_trouble_keeps_no_other_from_working(shop: Make, broken: s
         s.app._engines["crm"].dispose()
         s._json["databases"] = {"crm": "sqlite:////nowhere/at/all.db"}
         (s.folder / "app.json").write_text(
-            (s.folder / "app.json").read_text().replace("sqlite:///crm.db", "sqlite:////nowhere/at/all.db")
+            (s.folder / "app.json")
+            .read_text()
+            .replace("sqlite:///crm.db", "sqlite:////nowhere/at/all.db")
         )
         s.app.close()
         s.app = type(s.app)(s.folder)
@@ -418,7 +477,12 @@ def test_a_database_in_trouble_keeps_no_other_from_working(shop: Make, broken: s
 
 def late(shop: Make, policy: str, **keys: object) -> Shop:
     """An hourly task from 09:00; the sync at 08:00, and then nobody until 12:30."""
-    s = shop(missed={"policy": policy, **keys}, **HOURLY, endTimeType=1, endTime="2026-03-02 23:00:00")
+    s = shop(
+        missed={"policy": policy, **keys},
+        **HOURLY,
+        endTimeType=1,
+        endTime="2026-03-02 23:00:00",
+    )
     insert(s, 1, "2026-03-02 09:00")
     return s
 
@@ -426,9 +490,15 @@ def late(shop: Make, policy: str, **keys: object) -> Shop:
 @pytest.mark.parametrize("planned", [True, False])
 @pytest.mark.parametrize(
     ("policy", "ran"),
-    [("all", ["09:00", "10:00", "11:00", "12:00"]), ("latest", ["12:00"]), ("none", [])],
+    [
+        ("all", ["09:00", "10:00", "11:00", "12:00"]),
+        ("latest", ["12:00"]),
+        ("none", []),
+    ],
 )
-def test_what_became_due_while_nobody_was_there(shop: Make, policy: str, ran: list[str], planned: bool) -> None:
+def test_what_became_due_while_nobody_was_there(
+    shop: Make, policy: str, ran: list[str], planned: bool
+) -> None:
     s = late(shop, policy)
     if planned:  # no worker; else no sync either
         s.sync("2026-03-02 08:00")
@@ -441,7 +511,9 @@ def test_what_became_due_while_nobody_was_there(shop: Make, policy: str, ran: li
     done = [f"{e.due:%H:%M}" for e in s.entries(status="completed")]
     assert done == ran
     missed = s.entries(outcome="missed")
-    assert len(missed) == 4 - len(ran) and all(e.message.startswith("missed: ") for e in missed)
+    assert len(missed) == 4 - len(ran) and all(
+        e.message.startswith("missed: ") for e in missed
+    )
     assert s.did("2026-03-02 12:31") == [] and s.work() == []
 
 
@@ -458,7 +530,9 @@ def test_an_outage_longer_than_lookback_is_no_change_of_a_date(shop: Make) -> No
     s = shop(missed={"policy": "latest", "lookback": 3600})
     insert(s, 1, "2026-03-03 10:00")
     s.sync("2026-03-02 08:00")
-    s.sync("2026-03-05 08:00")  # a weekend without a sync: the newest of the row is made good
+    s.sync(
+        "2026-03-05 08:00"
+    )  # a weekend without a sync: the newest of the row is made good
     assert [o.status for o in s.work()] == ["completed"]
 
 
@@ -469,17 +543,31 @@ def test_all_runs_in_the_order_of_due_times(shop: Make) -> None:
         insert(s, key, f"2026-03-02 {at}")
     s.sync("2026-03-02 12:00")
     names = [r["name"] for r in s.api.due(s.now)]
-    assert names == [f"Bill {k} · 2026-03-02 {t}" for k, t in ((2, "09:00"), (3, "10:00"), (1, "11:00"))]
+    assert names == [
+        f"Bill {k} · 2026-03-02 {t}"
+        for k, t in ((2, "09:00"), (3, "10:00"), (1, "11:00"))
+    ]
 
 
-def test_what_a_holiday_carries_past_the_end_is_told_once(shop: Make, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_holiday_carries_past_the_end_is_told_once(
+    shop: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     # China's National Day holiday 2026: October 1 to 7; the row ends on the 3rd.
     repeat = {"repeatType": "day", "period": 1}
-    s = shop(repeat=repeat, endTimeType=2, endField="until", skipHoliday=1, calendar="CN")
+    s = shop(
+        repeat=repeat, endTimeType=2, endField="until", skipHoliday=1, calendar="CN"
+    )
     s.sync("2026-09-30 08:00")
     s.save(id=1, at=datetime(2026, 9, 30, 9), until=date(2026, 10, 3))
-    for instant in ("2026-10-01 08:59", "2026-10-01 09:00", "2026-10-01 09:01", "2026-10-01 09:02"):
+    for instant in (
+        "2026-10-01 08:59",
+        "2026-10-01 09:00",
+        "2026-10-01 09:01",
+        "2026-10-01 09:02",
+    ):
         s.sync(instant)
     told = [r.getMessage() for r in caplog.records if "dropped" in r.getMessage()]
-    assert told == ["tasks.Task, row 1: 2026-10-01 09:00 dropped: the holiday move carries it past the end"]
+    assert told == [
+        "tasks.Task, row 1: 2026-10-01 09:00 dropped: the holiday move carries it past the end"
+    ]
     assert [entry.due for entry in s.entries()] == [utc("2026-09-30 09:00")]

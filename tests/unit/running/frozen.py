@@ -20,7 +20,9 @@ class Balancer:
         to = make_url(url)
         self._to = (to.host or "127.0.0.1", to.port or 0)
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = to.set(host="127.0.0.1", port=self._listening.getsockname()[1]).render_as_string(hide_password=False)
+        self.url = to.set(
+            host="127.0.0.1", port=self._listening.getsockname()[1]
+        ).render_as_string(hide_password=False)
         self._open, self._old = threading.Event(), threading.Event()
         self._sockets: list[socket.socket] = []
         self._open.set()
@@ -53,7 +55,9 @@ class Balancer:
                 there = socket.create_connection(self._to)
                 self._sockets += [here, there]
                 for ends in ((here, there), (there, here)):
-                    threading.Thread(target=_pass, args=(*ends, self._open), daemon=True).start()
+                    threading.Thread(
+                        target=_pass, args=(*ends, self._open), daemon=True
+                    ).start()
 
 
 def _pass(one: socket.socket, other: socket.socket, is_open: threading.Event) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, delete, event, select, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, object_session
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    object_session,
+)
 
 Step = tuple[str, int]
 STEPS = (
@@ -38,9 +44,14 @@ def play(steps: list[Step], row: Any, session: Any) -> None:
         elif step == "add":
             session.add(other)
         elif step == "sql":
-            session.execute(text("UPDATE bill SET status = :said WHERE id = :id"), {"said": f"s{number}", "id": key})
+            session.execute(
+                text("UPDATE bill SET status = :said WHERE id = :id"),
+                {"said": f"s{number}", "id": key},
+            )
         elif step == "delete":
-            session.execute(delete(cls).where(cls.id > 1000 * key, cls.id < 1000 * key + number))
+            session.execute(
+                delete(cls).where(cls.id > 1000 * key, cls.id < 1000 * key + number)
+            )
         elif step in ("flush", "commit", "rollback", "close"):
             getattr(session, step)()
         elif step == "expunge all":
@@ -69,11 +80,15 @@ def play(steps: list[Step], row: Any, session: Any) -> None:
             session.add(other)
             session.flush()
             connection = session.connection()
-            (connection if step.startswith("connection") else connection.connection).commit()
+            (
+                connection if step.startswith("connection") else connection.connection
+            ).commit()
             session.rollback()  # an ordinary session asks for it
         elif step == "connection's savepoint":
             with session.connection().begin_nested():
-                session.connection().execute(text("UPDATE bill SET status = 'inner' WHERE id = :id"), {"id": key})
+                session.connection().execute(
+                    text("UPDATE bill SET status = 'inner' WHERE id = :id"), {"id": key}
+                )
         elif step == "twice the same":
             session.add(cls(id=key, status="again", count=0))
             try:
@@ -111,11 +126,17 @@ class Ordinary:
     def __init__(self) -> None:
         self.engine: Engine = create_engine("sqlite://")
         # As SQLAlchemy's page on SQLite says: without it a savepoint may be the transaction.
-        event.listen(self.engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-        event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+        event.listen(
+            self.engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None)
+        )
+        event.listen(
+            self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN")
+        )
         Base.metadata.create_all(self.engine)
 
-    def after(self, steps: list[Step], key: int, do: Callable[..., None] = play) -> Rows | None:
+    def after(
+        self, steps: list[Step], key: int, do: Callable[..., None] = play
+    ) -> Rows | None:
         """The rows once the steps are done and what is left is committed; None where an ordinary session refuses."""
         with Session(self.engine) as session:
             session.execute(delete(Plain))
@@ -132,4 +153,7 @@ class Ordinary:
             except Exception:  # noqa: BLE001  whatever it is: no ordinary function does so
                 return None
         with Session(self.engine) as session:
-            return [(r.id, r.status, r.count) for r in session.scalars(select(Plain).order_by(Plain.id))]
+            return [
+                (r.id, r.status, r.count)
+                for r in session.scalars(select(Plain).order_by(Plain.id))
+            ]

@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 from shop import COUNT, Shop, model_of, rows_task, utc
 
-from jittask_prefect.errors import ArgumentError, JittaskError, UnknownElement, UnknownTask
-from jittask_prefect.running.asked import asked
+from jittask_prefect.errors import (
+    ArgumentError,
+    JittaskError,
+    UnknownElement,
+    UnknownTask,
+)
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.parameters import asked
 
 Make = Callable[..., Shop]
 TEN, DUE = datetime(2026, 3, 2, 10), utc("2026-03-02 10:00")
@@ -47,7 +52,9 @@ def forged(s: Shop, of: str = "tasks.Task", **parameters: Any) -> dict[str, Any]
     """A run that somebody made of a deployment, with parameters of their own."""
     deployment = s.api.all_deployments[of]["id"]
     key = json.dumps(sorted(parameters))
-    return s.api.create_run(deployment, key=key, name="by hand", due=DUE, tags=[], parameters=parameters)
+    return s.api.create_run(
+        deployment, key=key, name="by hand", due=DUE, tags=[], parameters=parameters
+    )
 
 
 def task_of(s: Shop, template: str) -> str:
@@ -57,21 +64,40 @@ def task_of(s: Shop, template: str) -> str:
 def test_a_task_of_another_template_is_not_run_and_stays_as_it_was(s: Shop) -> None:
     before = s.tasks()
     run = forged(s, template="tasks.Task", taskId=task_of(s, "tasks.Other"))
-    with pytest.raises(UnknownTask, match=r"is one of tasks\.Other, not of tasks\.Task$"):
-        execute(s.app, "tasks.Task", task_of(s, "tasks.Other"), Run(run["id"], DUE), lambda: s.now)
+    with pytest.raises(
+        UnknownTask, match=r"is one of tasks\.Other, not of tasks\.Task$"
+    ):
+        execute(
+            s.app,
+            "tasks.Task",
+            task_of(s, "tasks.Other"),
+            Run(run["id"], DUE),
+            lambda: s.now,
+        )
     assert s.tasks() == before and s.row(1).count == 0
     s.work()
-    assert run["state_type"] == "FAILED" and run["state"]["message"].startswith("not run: task ")
-    assert s.row(1).count == 101 and [e.outcome for e in s.entries()] == ["completed"] * 2
+    assert run["state_type"] == "FAILED" and run["state"]["message"].startswith(
+        "not run: task "
+    )
+    assert (
+        s.row(1).count == 101 and [e.outcome for e in s.entries()] == ["completed"] * 2
+    )
     assert run["id"] not in {e.flow_run_id for e in s.entries()}
 
 
-def test_a_rows_task_is_none_of_a_schedule_and_a_schedules_run_none_of_rows(s: Shop) -> None:
+def test_a_rows_task_is_none_of_a_schedule_and_a_schedules_run_none_of_rows(
+    s: Shop,
+) -> None:
     execute(s.app, "tasks.Daily", None, Run("daily", DUE, True), lambda: s.now)
-    for name, task_id in (("tasks.Daily", task_of(s, "tasks.Task")), ("tasks.Task", "daily")):
+    for name, task_id in (
+        ("tasks.Daily", task_of(s, "tasks.Task")),
+        ("tasks.Task", "daily"),
+    ):
         with pytest.raises(UnknownTask):
             execute(s.app, name, task_id, Run("forged", DUE), lambda: s.now)
-    assert s.row(1).count == 0 and s.app.module("tasks.Daily", "inner").RUNS == ["schedule"]
+    assert s.row(1).count == 0 and s.app.module("tasks.Daily", "inner").RUNS == [
+        "schedule"
+    ]
 
 
 def test_a_made_task_calls_its_function_under_its_own_template_only(s: Shop) -> None:
@@ -82,23 +108,36 @@ def test_a_made_task_calls_its_function_under_its_own_template_only(s: Shop) -> 
     forged(s, template="tasks.Task", taskId=entry.task_id)
     s.work()
     assert s.app.module("tasks.Daily", "inner").RUNS == ["made"]
-    assert [(e.flow_run_id, e.outcome) for e in s.entries(template="tasks.Daily")] == [(made["taskId"], "completed")]
+    assert [(e.flow_run_id, e.outcome) for e in s.entries(template="tasks.Daily")] == [
+        (made["taskId"], "completed")
+    ]
 
 
 def test_the_id_of_a_flow_run_is_none_of_a_task(s: Shop) -> None:
     """One of a batch stands for many tasks; the parameter names one."""
     [entry] = s.entries(template="tasks.Task")
     with pytest.raises(UnknownTask, match="there is no task"):
-        execute(s.app, "tasks.Task", entry.flow_run_id, Run("forged", DUE), lambda: s.now)
+        execute(
+            s.app, "tasks.Task", entry.flow_run_id, Run("forged", DUE), lambda: s.now
+        )
 
 
-def test_a_batch_of_another_instant_takes_no_rows_before_they_are_due(shop: Make) -> None:
+def test_a_batch_of_another_instant_takes_no_rows_before_they_are_due(
+    shop: Make,
+) -> None:
     s = shop(dispatch="batch")
-    s.save(id=1, at=datetime(2026, 3, 9, 10))  # beyond the horizon: nobody has handed it over
+    s.save(
+        id=1, at=datetime(2026, 3, 9, 10)
+    )  # beyond the horizon: nobody has handed it over
     s.at("2026-03-02 10:00")
     [entry] = s.entries()
     assert entry.flow_run_id is None
-    assert execute_batch(s.app, "tasks.Task", entry.due, Run("forged", DUE), lambda: s.now).tasks == []
+    assert (
+        execute_batch(
+            s.app, "tasks.Task", entry.due, Run("forged", DUE), lambda: s.now
+        ).tasks
+        == []
+    )
     assert [e.status for e in s.entries()] == ["pending"] and s.row(1).count == 0
 
 
@@ -125,7 +164,10 @@ def test_a_run_of_rows_that_names_none_says_what_to_give(s: Shop) -> None:
         ({"template": ["tasks.Task"]}, ArgumentError),
         ({"template": "tasks." + "x" * 500_000}, ArgumentError),
         ({"template": DEEP}, ArgumentError),
-        ({"template": {"__prefect_kind": "jinja", "template": "tasks.Task"}}, ArgumentError),
+        (
+            {"template": {"__prefect_kind": "jinja", "template": "tasks.Task"}},
+            ArgumentError,
+        ),
         ({"template": "tasks.Task", "taskId": 5}, ArgumentError),
         ({"template": "tasks.Task", "taskId": DEEP}, ArgumentError),
         ({"template": "tasks.Task", "taskId": "x" * 500_000}, ArgumentError),
@@ -141,15 +183,33 @@ def test_a_run_of_rows_that_names_none_says_what_to_give(s: Shop) -> None:
         ({"template": "tasks.Task", "due": "2026-03-02T10:00:00"}, ArgumentError),
         ({"template": "tasks.Task", "due": "9999-12-31T23:59:59-14:00"}, ArgumentError),
         ({"template": "tasks.Task", "due": {"a": 1}}, ArgumentError),
-        ({"template": "tasks.Task", "due": "2026-03-02T10:00:00+00:00", "taskId": "x"}, ArgumentError),
-        ({"template": "tasks.Daily", "due": "2026-03-02T10:00:00+00:00"}, ArgumentError),
+        (
+            {
+                "template": "tasks.Task",
+                "due": "2026-03-02T10:00:00+00:00",
+                "taskId": "x",
+            },
+            ArgumentError,
+        ),
+        (
+            {"template": "tasks.Daily", "due": "2026-03-02T10:00:00+00:00"},
+            ArgumentError,
+        ),
     ],
 )
 def test_forged_parameters_are_refused_in_a_sentence(
     s: Shop, parameters: dict[str, Any], error: type[JittaskError]
 ) -> None:
     with pytest.raises(error) as refused:
-        of = asked(s.app, *(parameters.get(name) for name in ("template", "taskId", "due")))
-        execute(s.app, of.template.fullName, of.task_id, Run("forged", DUE), lambda: s.now)
-    assert str(refused.value).encode() and len(str(refused.value)) < 500 and "\n" not in str(refused.value)
+        of = asked(
+            s.app, *(parameters.get(name) for name in ("template", "taskId", "due"))
+        )
+        execute(
+            s.app, of.template.fullName, of.task_id, Run("forged", DUE), lambda: s.now
+        )
+    assert (
+        str(refused.value).encode()
+        and len(str(refused.value)) < 500
+        and "\n" not in str(refused.value)
+    )
     assert [e.status for e in s.entries()] == ["pending", "pending"]

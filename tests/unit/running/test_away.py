@@ -20,9 +20,9 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from jittask_prefect.running.away import Away, refused
-from jittask_prefect.running.children import Children
-from jittask_prefect.running.worker import JittaskWorker
+from jittask_prefect.warm.children import Children
+from jittask_prefect.warm.server_wait import Away, refused
+from jittask_prefect.warm.worker import JittaskWorker
 
 POOL = {
     "id": "11111111-1111-4111-8111-111111111111",
@@ -82,10 +82,15 @@ def server() -> Iterator[Server]:
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_worker_outlives_a_server_that_gives_no_usable_answer(
-    server: Server, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: Server,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Prefect's loop ends a worker after twelve failed requests; this one goes on, and says when all is well again."""
-    monkeypatch.setattr(Children, "keep_warm", lambda self, count=1: None)  # no process is needed
+    monkeypatch.setattr(
+        Children, "keep_warm", lambda self, count=1: None
+    )  # no process is needed
     monkeypatch.setattr("prefect.workers.base.emit_event", lambda *event, **more: None)
     settings = {
         PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api",
@@ -117,7 +122,11 @@ def test_a_worker_outlives_a_server_that_gives_no_usable_answer(
     with temporary_settings(settings), caplog.at_level(logging.WARNING, "prefect"):
         logging.getLogger("prefect").propagate = True
         asyncio.run(asyncio.wait_for(live(), 30))
-    said = [record.getMessage() for record in caplog.records if "The Prefect server" in record.getMessage()]
+    said = [
+        record.getMessage()
+        for record in caplog.records
+        if "The Prefect server" in record.getMessage()
+    ]
     assert [" ".join(line.split()[:5]) for line in said] == [
         "The Prefect server gives no", "The Prefect server answers again,"
     ]  # fmt: skip
@@ -138,8 +147,13 @@ def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     assert away.since is None
 
 
-@pytest.mark.parametrize(("code", "final"), [(404, True), (422, True), (408, False), (429, False), (500, False)])
+@pytest.mark.parametrize(
+    ("code", "final"),
+    [(404, True), (422, True), (408, False), (429, False), (500, False)],
+)
 def test_a_refusal_is_not_asked_again(code: int, final: bool) -> None:
     request = httpx.Request("GET", "http://x")
-    error = httpx.HTTPStatusError("said", request=request, response=httpx.Response(code, request=request))
+    error = httpx.HTTPStatusError(
+        "said", request=request, response=httpx.Response(code, request=request)
+    )
     assert refused(error) is final

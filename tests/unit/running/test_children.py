@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jittask_prefect.running import children
-from jittask_prefect.running.children import Child, Died
+from jittask_prefect.warm import children
+from jittask_prefect.warm.children import Child, Died
 
 # What stands for `child.py`: it speaks the pipe's language, and does something to itself at its first job.
 CHILD = """
@@ -55,7 +55,9 @@ def test_a_child_that_does_something_to_itself_is_gone_soon(
     start = asyncio.create_subprocess_exec
 
     async def exec_here(*command: str, **more: object) -> asyncio.subprocess.Process:
-        return await start(sys.executable, str(package / "child.py"), *command[4:], **more)  # type: ignore[arg-type]
+        return await start(
+            sys.executable, str(package / "child.py"), *command[4:], **more
+        )  # type: ignore[arg-type]
 
     monkeypatch.setattr(asyncio, "create_subprocess_exec", exec_here)
 

@@ -13,8 +13,8 @@ from shop import COUNT, Shop, rows_task, utc
 from sqlalchemy import text, update
 
 from jittask_prefect.errors import PrefectApiError, UnknownTask
-from jittask_prefect.rows import claims, ledger
-from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.running import execute as execution
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Run, after_return, execute, next_of_row
@@ -34,7 +34,12 @@ class Audited(DateFieldType):
         if task.status == "error":
             raise RuntimeError("afterReturn is broken")
 """
-AUDITED = {"tasks/Audited": {"e.json": {"type": "tasks.Meta", "title": "Audited"}, "type.py": TYPE}}
+AUDITED = {
+    "tasks/Audited": {
+        "e.json": {"type": "tasks.Meta", "title": "Audited"},
+        "type.py": TYPE,
+    }
+}
 
 
 def due_row(shop: Make, inner: str = COUNT, **keys: Any) -> tuple[Shop, Entry]:
@@ -53,7 +58,10 @@ def test_two_executions_of_one_task(shop: Make) -> None:
     assert again.message == "nothing ran: the task was completed before"
     assert label_of(again) is None  # nothing ended it by itself
     state = state_of(again)
-    assert (state.type.value, state.message) == ("COMPLETED", "nothing ran: the task was completed before")
+    assert (state.type.value, state.message) == (
+        "COMPLETED",
+        "nothing ran: the task was completed before",
+    )
     assert s.row(1).count == 1
 
 
@@ -72,7 +80,9 @@ def test_a_claim_takes_down_its_flow_run(shop: Make) -> None:
     assert s.entries()[0].flow_run_id == "made by hand"
 
 
-def test_a_run_that_prefect_starts_a_moment_early_waits_for_its_time(shop: Make) -> None:
+def test_a_run_that_prefect_starts_a_moment_early_waits_for_its_time(
+    shop: Make,
+) -> None:
     # measured: 5 of 12 runs began 0.05 to 0.37 s before they were due
     s, task = due_row(shop)
     s.now = DUE - timedelta(milliseconds=370)
@@ -82,7 +92,14 @@ def test_a_run_that_prefect_starts_a_moment_early_waits_for_its_time(shop: Make)
         slept.append(seconds)
         s.now += timedelta(seconds=seconds)
 
-    outcome = execute(s.app, task.template, task.task_id, Run("run", task.due), lambda: s.now, sleep=sleep)
+    outcome = execute(
+        s.app,
+        task.template,
+        task.task_id,
+        Run("run", task.due),
+        lambda: s.now,
+        sleep=sleep,
+    )
 
     assert (outcome.status, slept) == ("completed", [0.37])
     assert s.entries()[0].started == DUE
@@ -92,7 +109,10 @@ def test_effect_and_completion_are_one_commit(shop: Make) -> None:
     inner = "def customFunc(row):\n    row.count += 1\n    with app.session() as s:\n        s.commit()\n    1 / 0\n"
     s, task = due_row(shop, inner)
     outcome = s.run(task)
-    assert (outcome.status, outcome.message) == ("error", "error: ZeroDivisionError: division by zero")
+    assert (outcome.status, outcome.message) == (
+        "error",
+        "error: ZeroDivisionError: division by zero",
+    )
     assert s.row(1).count == 0  # a commit in the row's session only flushes
     assert s.tasks() == ["1 03-02 10:00 #1 failed"]
 
@@ -132,7 +152,9 @@ def test_retries_with_a_delay(shop: Make) -> None:
 
 
 def test_retries_come_to_an_end(shop: Make) -> None:
-    s, task = due_row(shop, "def customFunc(row):\n    raise ValueError('no')\n", retries=1)
+    s, task = due_row(
+        shop, "def customFunc(row):\n    raise ValueError('no')\n", retries=1
+    )
     slept: list[float] = []
     assert s.run(task, sleep=slept.append).message == "error: ValueError: no"
     assert (s.entries()[0].attempt, len(slept)) == (2, 1)
@@ -141,23 +163,39 @@ def test_retries_come_to_an_end(shop: Make) -> None:
 @pytest.mark.parametrize("policy", ["none", "latest"])
 def test_a_retry_after_a_long_delay_is_not_missed(shop: Make, policy: str) -> None:
     inner = "TRIES = []\ndef customFunc(row):\n    TRIES.append(1)\n    if len(TRIES) < 3: raise ValueError\n"
-    keys = {"retries": 2, "retryDelay": 7200, "missed": {"policy": policy}, "repeat": {"repeatType": "hour"}}
+    keys = {
+        "retries": 2,
+        "retryDelay": 7200,
+        "missed": {"policy": policy},
+        "repeat": {"repeatType": "hour"},
+    }
     s, task = due_row(shop, inner, **keys)
 
     def sleep(seconds: float) -> None:
         s.now += timedelta(seconds=seconds)
 
     run = Run("run", task.due)
-    outcome = execute(s.app, task.template, task.task_id, run, lambda: s.now, sleep=sleep)
+    outcome = execute(
+        s.app, task.template, task.task_id, run, lambda: s.now, sleep=sleep
+    )
     assert outcome.status == "completed"
 
 
 def test_a_task_that_is_ended_between_two_attempts(shop: Make) -> None:
-    s, task = due_row(shop, "def customFunc(row):\n    raise ValueError('no')\n", retries=5)
+    s, task = due_row(
+        shop, "def customFunc(row):\n    raise ValueError('no')\n", retries=5
+    )
 
     def end(_seconds: float) -> None:
         with s.app.engine().begin() as connection:
-            ledger.close(connection, task.task_id, outcome="forced", message="x", now=s.now, within=ledger.OPEN)
+            ledger.close(
+                connection,
+                task.task_id,
+                outcome="forced",
+                message="x",
+                now=s.now,
+                within=ledger.OPEN,
+            )
 
     assert s.run(task, sleep=end).outcome == "forced"
     assert s.tasks() == ["1 03-02 10:00 #1 forced"]
@@ -178,14 +216,19 @@ def test_a_function_that_does_not_return(shop: Make) -> None:
         "timeout",
         "error: still running after 0.3 s",
     )
-    with s.app.engine().begin() as connection:  # not locked: another writer gets through at once
+    with (
+        s.app.engine().begin() as connection
+    ):  # not locked: another writer gets through at once
         connection.execute(text("PRAGMA busy_timeout = 0"))
         connection.execute(text("UPDATE bill SET status = 'free'"))
     inner = s.app.module("tasks.Task", "inner")
     inner.GO.set()
     assert inner.DONE.wait(5)
     _join_zombies(task)
-    assert (s.row(1).count, s.row(1).status) == (0, "free")  # nor does what it does later commit
+    assert (s.row(1).count, s.row(1).status) == (
+        0,
+        "free",
+    )  # nor does what it does later commit
     assert s.tasks() == ["1 03-02 10:00 #1 timeout"]
 
 
@@ -210,14 +253,20 @@ def test_a_timeout_with_a_retry_and_the_first_attempt_comes_back(shop: Make) -> 
         _join_zombies(task)
 
     outcome = s.run(task, sleep=come_back)
-    assert (outcome.status, outcome.result, s.row(1).count) == ("completed", "second", 1)
+    assert (outcome.status, outcome.result, s.row(1).count) == (
+        "completed",
+        "second",
+        1,
+    )
     assert s.entries()[0].result == '"second"'
 
 
 def dead(s: Shop, task: Entry) -> datetime:
     """A worker claims the task and dies; the instant at which its lease is over."""
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, task.task_id, "dead", str(task.flow_run_id), s.now, 25)
+        assert claims.claim(
+            connection, task.task_id, "dead", str(task.flow_run_id), s.now, 25
+        )
     return s.now + timedelta(seconds=26)
 
 
@@ -234,7 +283,14 @@ def test_a_worker_that_died_with_retries_left(shop: Make) -> None:
         claims.renew(connection, "dead", s.now, 25)
         assert claims.owner_of(connection, task.task_id) is None
         assert not claims.finish(
-            connection, task.task_id, "dead", status="completed", outcome="completed", message="", result=1, now=s.now
+            connection,
+            task.task_id,
+            "dead",
+            status="completed",
+            outcome="completed",
+            message="",
+            result=1,
+            now=s.now,
         )
     assert (s.row(1).count, s.entries()[0].attempt) == (1, 2)
 
@@ -245,7 +301,11 @@ def test_a_worker_that_died_without_retries(shop: Make) -> None:
     report = s.sync()
     assert [(d, e.task_id) for d, e in report.died] == [("", task.task_id)]
     [entry] = s.entries()
-    assert (entry.status, entry.outcome, entry.message) == ("error", "died", "error: worker died")
+    assert (entry.status, entry.outcome, entry.message) == (
+        "error",
+        "died",
+        "error: worker died",
+    )
     assert [r["state_type"] for r in s.api.all_runs.values()] == ["CRASHED"]
 
 
@@ -258,7 +318,11 @@ def test_a_lease_that_still_holds(shop: Make) -> None:
 
 def test_a_process_that_lost_its_task_commits_nothing(shop: Make) -> None:
     s, task = due_row(
-        shop, BLOCKING.replace("        with app.session() as s:\n            s.flush()\n", ""), retries=1
+        shop,
+        BLOCKING.replace(
+            "        with app.session() as s:\n            s.flush()\n", ""
+        ),
+        retries=1,
     )
     inner, outcomes = s.app.module("tasks.Task", "inner"), []
     thread = threading.Thread(target=lambda: outcomes.append(s.run(task)))
@@ -275,7 +339,10 @@ def test_a_process_that_lost_its_task_commits_nothing(shop: Make) -> None:
 
 
 def test_completed_is_never_tried_again_and_failed_is(shop: Make) -> None:
-    s, _ = due_row(shop, "def customFunc(row):\n    row.count += 1\n    if row.status == 'open': raise ValueError\n")
+    s, _ = due_row(
+        shop,
+        "def customFunc(row):\n    row.count += 1\n    if row.status == 'open': raise ValueError\n",
+    )
     run = next(iter(s.api.all_runs))
     s.work()
     s.save(id=1, status="mended")
@@ -304,16 +371,24 @@ def test_async_functions(shop: Make, inner: str) -> None:
     assert (s.run(task).result, s.row(1).count) == ("a", 1)
 
 
-@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException('x')"])
+@pytest.mark.parametrize(
+    "error",
+    ["SystemExit(3)", "KeyboardInterrupt()", "GeneratorExit()", "BaseException('x')"],
+)
 def test_a_function_that_wants_out(shop: Make, error: str) -> None:
-    s, task = due_row(shop, f"def customFunc(row):\n    row.count += 1\n    raise {error}\n")
+    s, task = due_row(
+        shop, f"def customFunc(row):\n    row.count += 1\n    raise {error}\n"
+    )
     assert s.run(task).status == "error"
     assert s.row(1).count == 0 and s.tasks() == ["1 03-02 10:00 #1 failed"]
 
 
 @pytest.mark.parametrize(
     "error",
-    [r"ValueError('nul \0 and half a pair \ud800')", "type('E', (Exception,), {'__str__': lambda self: 1 / 0})()"],
+    [
+        r"ValueError('nul \0 and half a pair \ud800')",
+        "type('E', (Exception,), {'__str__': lambda self: 1 / 0})()",
+    ],
 )
 def test_an_exception_that_no_database_takes(shop: Make, error: str) -> None:
     s, task = due_row(shop, f"def customFunc(row):\n    raise {error}\n")
@@ -322,13 +397,25 @@ def test_an_exception_that_no_database_takes(shop: Make, error: str) -> None:
 
 
 SILENT = "type('B', (), {'__str__': lambda s: 1 / 0, '__repr__': lambda s: 1 / 0})()"
-ODD = ["object()", "{(1, 2): 3}", "[float('nan'), float('inf')]", "{1, 2}", "b'x'", "row", r"'half \ud800, nul \0'"]
+ODD = [
+    "object()",
+    "{(1, 2): 3}",
+    "[float('nan'), float('inf')]",
+    "{1, 2}",
+    "b'x'",
+    "row",
+    r"'half \ud800, nul \0'",
+]
 
 
-@pytest.mark.parametrize("value", [*ODD, "'x' * 100_000", "(lambda l: (l.append(l), l)[1])([])", SILENT])
+@pytest.mark.parametrize(
+    "value", [*ODD, "'x' * 100_000", "(lambda l: (l.append(l), l)[1])([])", SILENT]
+)
 def test_a_result_that_json_cannot_hold(shop: Make, value: str) -> None:
     # the function has done its work: what it returns must not undo it
-    s, task = due_row(shop, f"def customFunc(row):\n    row.count += 1\n    return {value}\n")
+    s, task = due_row(
+        shop, f"def customFunc(row):\n    row.count += 1\n    return {value}\n"
+    )
     assert s.run(task).status == "completed"
     json.loads(s.entries()[0].result or "")
     assert s.row(1).count == 1
@@ -336,7 +423,10 @@ def test_a_result_that_json_cannot_hold(shop: Make, value: str) -> None:
 
 def test_after_return_once_and_its_failure_is_harmless(shop: Make) -> None:
     task = {
-        **rows_task("at", inner="def customFunc(row):\n    if row.id == 1: 1 / 0\n    return 'r'\n"),
+        **rows_task(
+            "at",
+            inner="def customFunc(row):\n    if row.id == 1: 1 / 0\n    return 'r'\n",
+        ),
     }
     task["e.json"]["type"] = "tasks.Audited"
     s = shop(more={**AUDITED, "tasks/Task": task})
@@ -345,14 +435,21 @@ def test_after_return_once_and_its_failure_is_harmless(shop: Make) -> None:
     s.sync("2026-03-02 10:00")
     assert sorted(o.status for o in s.work()) == ["completed", "error"]
     seen = s.element("tasks.Audited").seen
-    assert sorted(seen) == [("completed", "r"), ("error", "error: ZeroDivisionError: division by zero")]
+    assert sorted(seen) == [
+        ("completed", "r"),
+        ("error", "error: ZeroDivisionError: division by zero"),
+    ]
     for entry in s.entries():
         assert not after_return(s.app, "", entry.task_id)
     assert len(seen) == 2
 
 
-def test_after_return_follows_every_end_of_a_task_that_is_tried_again(shop: Make) -> None:
-    task = rows_task("at", inner="def customFunc(row):\n    if row.status == 'open': 1 / 0\n")
+def test_after_return_follows_every_end_of_a_task_that_is_tried_again(
+    shop: Make,
+) -> None:
+    task = rows_task(
+        "at", inner="def customFunc(row):\n    if row.status == 'open': 1 / 0\n"
+    )
     task["e.json"]["type"] = "tasks.Audited"
     s = shop(more={**AUDITED, "tasks/Task": task})
     s.save(id=1, at=TEN)
@@ -360,10 +457,15 @@ def test_after_return_follows_every_end_of_a_task_that_is_tried_again(shop: Make
     s.work()
     s.save(id=1, status="mended")
     s.run(s.entries()[0])
-    assert [status for status, _ in s.element("tasks.Audited").seen] == ["error", "completed"]
+    assert [status for status, _ in s.element("tasks.Audited").seen] == [
+        "error",
+        "completed",
+    ]
 
 
-def test_after_return_that_a_dead_process_owes_is_called_by_the_next_sync(shop: Make) -> None:
+def test_after_return_that_a_dead_process_owes_is_called_by_the_next_sync(
+    shop: Make,
+) -> None:
     s, task = due_row(shop)
     s.now = dead(s, task)
     s.api.down = True
@@ -378,14 +480,23 @@ def test_after_return_that_a_dead_process_owes_is_called_by_the_next_sync(shop: 
 
 
 @pytest.mark.parametrize(
-    ("how", "inner"), [("completed", COUNT), ("error", "def customFunc(row):\n    1 / 0\n"), ("forced", COUNT)]
+    ("how", "inner"),
+    [
+        ("completed", COUNT),
+        ("error", "def customFunc(row):\n    1 / 0\n"),
+        ("forced", COUNT),
+    ],
 )
-def test_a_repeating_row_goes_on_however_a_task_ended(shop: Make, how: str, inner: str) -> None:
+def test_a_repeating_row_goes_on_however_a_task_ended(
+    shop: Make, how: str, inner: str
+) -> None:
     # weekly, with a horizon of a day: the next one is known at once, not a week later
     s, task = due_row(shop, inner, repeat={"repeatType": "week"})
     if how == "forced":
         with s.app.engine().begin() as connection:
-            ledger.close(connection, task.task_id, outcome="forced", message="x", now=s.now)
+            ledger.close(
+                connection, task.task_id, outcome="forced", message="x", now=s.now
+            )
         next_of_row(s.app, "", task, s.now)
     else:
         s.work()
@@ -395,9 +506,7 @@ def test_a_repeating_row_goes_on_however_a_task_ended(shop: Make, how: str, inne
 
 
 def test_the_function_changes_its_own_date(shop: Make) -> None:
-    inner = (
-        "from datetime import timedelta\ndef customFunc(row):\n    row.count += 1\n    row.at += timedelta(hours=1)\n"
-    )
+    inner = "from datetime import timedelta\ndef customFunc(row):\n    row.count += 1\n    row.at += timedelta(hours=1)\n"
     s, _ = due_row(shop, inner)
     assert [o.status for o in s.work()] == ["completed"]
     assert s.tasks() == ["1 03-02 10:00 #1 completed", "1 03-02 11:00 #2 pending"]
@@ -418,7 +527,9 @@ def test_the_function_changes_what_its_filter_asks_for(shop: Make) -> None:
 
 
 def test_the_function_deletes_its_own_row(shop: Make) -> None:
-    inner = "def customFunc(row):\n    with app.session() as s:\n        s.delete(row)\n"
+    inner = (
+        "def customFunc(row):\n    with app.session() as s:\n        s.delete(row)\n"
+    )
     s, _ = due_row(shop, inner, repeat={"repeatType": "day"})
     assert [o.status for o in s.work()] == ["completed"]
     assert s.row(1) is None
@@ -426,9 +537,7 @@ def test_the_function_deletes_its_own_row(shop: Make) -> None:
 
 
 def test_the_function_rolls_back(shop: Make) -> None:
-    inner = (
-        "def customFunc(row):\n    row.count += 1\n    with app.session() as s:\n        s.rollback()\n    return 1\n"
-    )
+    inner = "def customFunc(row):\n    row.count += 1\n    with app.session() as s:\n        s.rollback()\n    return 1\n"
     s, task = due_row(shop, inner)
     assert s.run(task).status == "completed"
     assert s.row(1).count == 0
@@ -458,22 +567,34 @@ DAILY = {
 
 
 def daily(shop: Make, **keys: Any) -> Shop:
-    return shop(elements={"tasks/Daily": {**DAILY, "e.json": {**DAILY["e.json"], **keys}}})
+    return shop(
+        elements={"tasks/Daily": {**DAILY, "e.json": {**DAILY["e.json"], **keys}}}
+    )
 
 
 def scheduled(s: Shop, run_id: str, due: str, auto: bool = True) -> tuple[str, str]:
     now = s.now
-    outcome = execute(s.app, "tasks.Daily", None, Run(run_id, utc(due), auto), lambda: now)
+    outcome = execute(
+        s.app, "tasks.Daily", None, Run(run_id, utc(due), auto), lambda: now
+    )
     return outcome.status, outcome.message
 
 
 def test_two_runs_of_one_scheduled_instant(shop: Make) -> None:
     s = daily(shop).at("2026-03-02 09:00")
     assert scheduled(s, "first", "2026-03-02 09:00") == ("completed", "")
-    second = ("ended", "not run: the task is ended (not run: another run has this occurrence)")
+    second = (
+        "ended",
+        "not run: the task is ended (not run: another run has this occurrence)",
+    )
     assert scheduled(s, "second", "2026-03-02 09:00") == second
-    assert scheduled(s, "second", "2026-03-02 09:00") == second  # and Retry in the UI changes nothing
-    assert [(e.task_id, e.outcome) for e in s.entries()] == [("first", "completed"), ("second", "skipped")]
+    assert (
+        scheduled(s, "second", "2026-03-02 09:00") == second
+    )  # and Retry in the UI changes nothing
+    assert [(e.task_id, e.outcome) for e in s.entries()] == [
+        ("first", "completed"),
+        ("second", "skipped"),
+    ]
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 
@@ -490,7 +611,9 @@ def test_a_run_that_a_person_made_is_apart_from_the_schedule(shop: Make) -> None
         ({}, "2026-03-02 09:30", "ended: no longer an occurrence of the schedule"),
     ],
 )
-def test_a_scheduled_run_that_is_none_any_more(shop: Make, keys: dict[str, Any], due: str, message: str) -> None:
+def test_a_scheduled_run_that_is_none_any_more(
+    shop: Make, keys: dict[str, Any], due: str, message: str
+) -> None:
     s = daily(shop, **keys).at("2026-03-02 09:30")
     assert scheduled(s, "run", due) == ("ended", message)
     assert s.app.module("tasks.Daily", "inner").RUNS == []
@@ -500,21 +623,33 @@ def test_a_scheduled_run_that_is_none_any_more(shop: Make, keys: dict[str, Any],
 @pytest.mark.parametrize(
     ("policy", "now", "status"),
     [
-        ("none", "2026-03-02 09:01", "completed"),  # grace, a minute: on time under every policy
+        (
+            "none",
+            "2026-03-02 09:01",
+            "completed",
+        ),  # grace, a minute: on time under every policy
         ("none", "2026-03-02 09:02", "ended"),
         ("latest", "2026-03-02 23:00", "completed"),
         ("latest", "2026-03-03 09:00", "ended"),  # the next one is due
         ("all", "2026-03-05 09:00", "completed"),
     ],
 )
-def test_a_scheduled_run_that_is_late(shop: Make, policy: str, now: str, status: str) -> None:
+def test_a_scheduled_run_that_is_late(
+    shop: Make, policy: str, now: str, status: str
+) -> None:
     s = daily(shop, missed={"policy": policy}).at(now)
     found = scheduled(s, "run", "2026-03-02 09:00")
-    assert found[0] == status and (status == "completed" or found[1].startswith("missed: "))
-    assert [e.outcome for e in s.entries()] == ["completed" if status == "completed" else "missed"]
+    assert found[0] == status and (
+        status == "completed" or found[1].startswith("missed: ")
+    )
+    assert [e.outcome for e in s.entries()] == [
+        "completed" if status == "completed" else "missed"
+    ]
 
 
-def test_the_watch_over_a_lease_is_off_once_the_task_is_done(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_over_a_lease_is_off_once_the_task_is_done(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A look at the lease after the completion committed finds no owner: it must not end the process before afterReturn.
     from jittask_prefect.running import lease
 
@@ -525,24 +660,40 @@ def test_the_watch_over_a_lease_is_off_once_the_task_is_done(shop: Make, monkeyp
 
     def lingering(self: Any) -> Any:
         outcome = real(self)
-        threading.Event().wait(0.05)  # the completion is committed, and the watch still looks
+        threading.Event().wait(
+            0.05
+        )  # the completion is committed, and the watch still looks
         return outcome
 
     monkeypatch.setattr(execution.Attempt, "run", lingering)
     now = s.now
     run = Run("run", task.due)
     assert (
-        execute(s.app, task.template, task.task_id, run, lambda: now, lost=lambda: lost.append(True)).status
+        execute(
+            s.app,
+            task.template,
+            task.task_id,
+            run,
+            lambda: now,
+            lost=lambda: lost.append(True),
+        ).status
         == "completed"
     )
     assert lost == []
 
 
-def test_the_watch_over_a_lease_notices_an_end_from_outside(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_over_a_lease_notices_an_end_from_outside(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from jittask_prefect.running import lease
 
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.001)
-    s, task = due_row(shop, BLOCKING.replace("        with app.session() as s:\n            s.flush()\n", ""))
+    s, task = due_row(
+        shop,
+        BLOCKING.replace(
+            "        with app.session() as s:\n            s.flush()\n", ""
+        ),
+    )
     inner, noticed = s.app.module("tasks.Task", "inner"), threading.Event()
 
     def lost() -> None:
@@ -552,13 +703,17 @@ def test_the_watch_over_a_lease_notices_an_end_from_outside(shop: Make, monkeypa
     now, outcomes = s.now, []
     run = Run("run", task.due)
     thread = threading.Thread(
-        target=lambda: outcomes.append(execute(s.app, task.template, task.task_id, run, lambda: now, lost=lost))
+        target=lambda: outcomes.append(
+            execute(s.app, task.template, task.task_id, run, lambda: now, lost=lost)
+        )
     )
     thread.start()
     while s.entries()[0].status != "executing":
         pass
     with s.app.engine().begin() as connection:
-        connection.execute(update(entries).values(status="ended", outcome="forced", owner=None))
+        connection.execute(
+            update(entries).values(status="ended", outcome="forced", owner=None)
+        )
     assert noticed.wait(10)
     thread.join(10)
     assert outcomes[0].status == "ended" and s.row(1).count == 0

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from jittask_prefect.running.lane import Lane
+from jittask_prefect.running.attempt_thread import Lane
 
 HELD: ContextVar[str] = ContextVar("held", default="")
 
@@ -16,7 +16,9 @@ def test_one_thread_does_all_each_in_a_context_of_its_own() -> None:
     seen: list[tuple[int, str, str]] = []
 
     def work() -> None:
-        seen.append((threading.get_ident(), threading.current_thread().name, HELD.get()))
+        seen.append(
+            (threading.get_ident(), threading.current_thread().name, HELD.get())
+        )
         HELD.set("spoiled")
 
     HELD.set("ours")
@@ -33,7 +35,9 @@ def test_what_does_not_return_keeps_its_thread_and_nobody_waits_for_it() -> None
     go, second = threading.Event(), threading.Event()
     with Lane() as lane:
         stuck = lane.start(lambda: bool(go.wait(30)), "stuck")
-        left = next(thread for thread in threading.enumerate() if thread.ident == lane.ident)
+        left = next(
+            thread for thread in threading.enumerate() if thread.ident == lane.ident
+        )
         lane.leave()
         assert lane.start(second.set, "next").wait(10)
     assert second.is_set() and not stuck.is_set()

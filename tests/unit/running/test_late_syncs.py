@@ -11,8 +11,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
-from jittask_prefect.rows import ledger
-from jittask_prefect.rows.tables import upgrade
+from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.tables import upgrade
 from jittask_prefect.running import flows
 from jittask_prefect.running.flows import drop_late_syncs, flows_of, run_sync
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -27,7 +27,13 @@ DAILY = {
 
 def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
     app = build_app(
-        tmp_path / "app", {"tasks/Daily": {"e.json": DAILY, "inner.py": "def customFunc():\n    return 1\n"}}
+        tmp_path / "app",
+        {
+            "tasks/Daily": {
+                "e.json": DAILY,
+                "inner.py": "def customFunc():\n    return 1\n",
+            }
+        },
     )
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
@@ -35,7 +41,9 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
     def run(name: str, before: timedelta) -> str:
         deployment = prefect.all_deployments[name]["id"]
         due = NOW - before
-        made = prefect.create_run(deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={})
+        made = prefect.create_run(
+            deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={}
+        )
         return str(made["id"])
 
     late = [run("jittask.sync", timedelta(minutes=n)) for n in (1, 2, 60)]
@@ -47,7 +55,9 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
 
     assert dropped == 3
     assert {prefect.all_runs[r]["state_type"] for r in late} == {"CANCELLED"}
-    assert {prefect.all_runs[r]["state_type"] for r in (present, coming, daily)} == {"SCHEDULED"}
+    assert {prefect.all_runs[r]["state_type"] for r in (present, coming, daily)} == {
+        "SCHEDULED"
+    }
     assert drop_late_syncs(app, prefect, NOW) == 0
 
 
@@ -56,7 +66,13 @@ def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
 ) -> None:
     """A killed sync, and a killed dialog, would be Running for ever; the sync that is at work now goes on."""
     app = build_app(
-        tmp_path / "app", {"tasks/Daily": {"e.json": DAILY, "inner.py": "def customFunc():\n    return 1\n"}}
+        tmp_path / "app",
+        {
+            "tasks/Daily": {
+                "e.json": DAILY,
+                "inner.py": "def customFunc():\n    return 1\n",
+            }
+        },
     )
     upgrade(app)
     prefect = FakePrefect()
@@ -64,31 +80,59 @@ def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
     monkeypatch.setattr(flows, "connect", lambda path: prefect)
 
     def running(name: str, minutes: int) -> dict[str, Any]:
-        deployment, due = prefect.all_deployments[name]["id"], NOW - timedelta(minutes=minutes)
-        made = prefect.create_run(deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={})
+        deployment, due = (
+            prefect.all_deployments[name]["id"],
+            NOW - timedelta(minutes=minutes),
+        )
+        made = prefect.create_run(
+            deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={}
+        )
         prefect.set_state(made["id"], "RUNNING")
         return made
 
     dead = [running("jittask.sync", 6), running("jittask.edit-task", 11)]
-    alive = [running("jittask.sync", 4), running("jittask.edit-task", 9), this := running("jittask.sync", 30)]
+    alive = [
+        running("jittask.sync", 4),
+        running("jittask.edit-task", 9),
+        this := running("jittask.sync", 30),
+    ]
     assert run_sync(app, NOW, this=this["id"]) is not None
     assert [run["state_type"] for run in dead] == ["CRASHED"] * 2
     assert [run["state_type"] for run in alive] == ["RUNNING"] * 3
 
 
-def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(tmp_path: Path) -> None:
+def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(
+    tmp_path: Path,
+) -> None:
     """Prefect's engine gives the hook a state that holds an exception, which is no JSON."""
     app = build_app(
-        tmp_path / "app", {"tasks/Daily": {"e.json": DAILY, "inner.py": "def customFunc():\n    return 1\n"}}
+        tmp_path / "app",
+        {
+            "tasks/Daily": {
+                "e.json": DAILY,
+                "inner.py": "def customFunc():\n    return 1\n",
+            }
+        },
     )
     upgrade(app)
     flow = flows_of(app)["NormalType"]
-    state = Crashed(message="Execution was aborted by a termination signal.", data=KeyboardInterrupt())
+    state = Crashed(
+        message="Execution was aborted by a termination signal.",
+        data=KeyboardInterrupt(),
+    )
     run = FlowRun(
-        id=uuid4(), flow_id=uuid4(), state=state, expected_start_time=NOW, parameters={"template": "tasks.Daily"}
+        id=uuid4(),
+        flow_id=uuid4(),
+        state=state,
+        expected_start_time=NOW,
+        parameters={"template": "tasks.Daily"},
     )
     [hook] = flow.on_crashed_hooks
     hook(flow, run, state)
     with app.engine().connect() as connection:
         entry = ledger.find(connection, str(run.id))
-    assert entry is not None and (entry.status, entry.dirty, entry.due) == ("pending", True, NOW)
+    assert entry is not None and (entry.status, entry.dirty, entry.due) == (
+        "pending",
+        True,
+        NOW,
+    )

@@ -8,8 +8,8 @@ from datetime import datetime
 import pytest
 from shop import COUNT, SERVERS, Shop, utc
 
-from jittask_prefect.running import leaks
 from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.warm import leaks
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -25,11 +25,16 @@ def customFunc(row=None):
 WRITES = "KEPT[-1].execute(text(\"INSERT INTO bill (id, status, count) VALUES (7, 'left', 0)\"))"
 
 
-def scheduled(shop: Make, inner: str, database: str = "sqlite:///test.db", **keys: object) -> tuple[str, str]:
+def scheduled(
+    shop: Make, inner: str, database: str = "sqlite:///test.db", **keys: object
+) -> tuple[str, str]:
     """How a scheduled task with this inner.py ends."""
     timer = {"startTime": "2026-03-01 09:00:00", "repeat": {"repeatType": "day"}}
     about = {"type": "tasks.NormalType", "title": "Daily", "timerCfg": timer, **keys}
-    s = shop(more={"tasks/Daily": {"e.json": about, "inner.py": inner}}, app_json={"database": database})
+    s = shop(
+        more={"tasks/Daily": {"e.json": about, "inner.py": inner}},
+        app_json={"database": database},
+    )
     due = utc("2026-03-02 09:00")
     outcome = execute(s.app, "tasks.Daily", None, Run("run", due, True), lambda: due)
     s.save(id=1, at=TEN)  # nobody is locked out
@@ -55,12 +60,19 @@ def test_a_transaction_that_was_left_open(
 
 def test_a_function_that_never_returns_holds_no_lock(shop: Make) -> None:
     inner = OPENS.format(then="import time; time.sleep(20)")
-    assert scheduled(shop, inner, timeout=0.5) == ("error", "error: still running after 0.5 s")
+    assert scheduled(shop, inner, timeout=0.5) == (
+        "error",
+        "error: still running after 0.5 s",
+    )
 
 
 def test_what_is_only_read_is_no_error(shop: Make) -> None:
     assert (
-        scheduled(shop, OPENS.format(then="").replace(WRITES, "KEPT[-1].execute(text('SELECT 1'))"))[0] == "completed"
+        scheduled(
+            shop,
+            OPENS.format(then="").replace(WRITES, "KEPT[-1].execute(text('SELECT 1'))"),
+        )[0]
+        == "completed"
     )
 
 

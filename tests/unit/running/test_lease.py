@@ -12,7 +12,7 @@ import pytest
 from frozen import Balancer
 from shop import Shop
 
-from jittask_prefect.rows.ledger import Entry
+from jittask_prefect.ledger.ledger import Entry
 from jittask_prefect.running import lease
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, execute
@@ -29,7 +29,13 @@ LEASE = 3.0
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease of three seconds, of which the last is for the process to leave."""
-    for name, seconds in {"LOOK": 0.1, "RENEW": 0.5, "ANSWER": 0.5, "HOLDS": 2.0, "LEASE": LEASE}.items():
+    for name, seconds in {
+        "LOOK": 0.1,
+        "RENEW": 0.5,
+        "ANSWER": 0.5,
+        "HOLDS": 2.0,
+        "LEASE": LEASE,
+    }.items():
         monkeypatch.setattr(lease, f"{name}_SECONDS", seconds)
 
 
@@ -47,12 +53,17 @@ def frozen(
     balancer.close()
 
 
-def at_work(s: Shop, task: Entry, lost: Callable[[], None]) -> tuple[threading.Thread, Any]:
+def at_work(
+    s: Shop, task: Entry, lost: Callable[[], None]
+) -> tuple[threading.Thread, Any]:
     """The task at work in a thread, and its module."""
     inner = s.app.module("tasks.Task", "inner")
     run, now = Run("run", task.due), s.now
     thread = threading.Thread(
-        target=lambda: execute(s.app, task.template, task.task_id, run, lambda: now, lost=lost), daemon=True
+        target=lambda: execute(
+            s.app, task.template, task.task_id, run, lambda: now, lost=lost
+        ),
+        daemon=True,
     )
     thread.start()
     assert inner.BEGUN.wait(20)
@@ -60,7 +71,9 @@ def at_work(s: Shop, task: Entry, lost: Callable[[], None]) -> tuple[threading.T
 
 
 @pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
-def test_a_frozen_database_ends_the_function_before_its_lease_is_over(frozen: tuple[Shop, Entry, Balancer]) -> None:
+def test_a_frozen_database_ends_the_function_before_its_lease_is_over(
+    frozen: tuple[Shop, Entry, Balancer],
+) -> None:
     """Nobody may take a task for ended while its function works on: the process leaves first, by its own clock."""
     s, task, balancer = frozen
     left = threading.Event()
@@ -75,7 +88,9 @@ def test_a_frozen_database_ends_the_function_before_its_lease_is_over(frozen: tu
 
 
 @pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
-def test_a_frozen_connection_is_replaced_by_another(frozen: tuple[Shop, Entry, Balancer]) -> None:
+def test_a_frozen_connection_is_replaced_by_another(
+    frozen: tuple[Shop, Entry, Balancer],
+) -> None:
     """Where the database answers others, the lease is renewed on another connection, and the function goes on."""
     s, task, balancer = frozen
     left, renewed = threading.Event(), threading.Event()
@@ -105,7 +120,11 @@ def test_a_frozen_connection_is_replaced_by_another(frozen: tuple[Shop, Entry, B
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
-    shop: Make, url: Callable[[str], str], quick: None, monkeypatch: pytest.MonkeyPatch, dispatch: str
+    shop: Make,
+    url: Callable[[str], str],
+    quick: None,
+    monkeypatch: pytest.MonkeyPatch,
+    dispatch: str,
 ) -> None:
     """The lease is renewed while `retryDelay` passes, in a batch too, where no row is at work meanwhile."""
     renewed = threading.Event()
@@ -121,7 +140,13 @@ def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
 
     monkeypatch.setattr(lease.claims, "renew", noted)
     inner = "TRIES = []\ndef customFunc(row):\n    TRIES.append(1)\n    if len(TRIES) == 1: raise ValueError\n"
-    s = shop(inner=inner, app_json={"database": url("postgresql")}, retries=1, retryDelay=60, dispatch=dispatch)
+    s = shop(
+        inner=inner,
+        app_json={"database": url("postgresql")},
+        retries=1,
+        retryDelay=60,
+        dispatch=dispatch,
+    )
     s.save(id=1, at=TEN)
     s.sync("2026-03-02 10:00")
     [task] = s.entries()

@@ -12,8 +12,8 @@ from shop import COUNT, Shop, rows_task, utc
 from sqlalchemy import update
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.rows import claims, ledger, limits
-from jittask_prefect.rows.ledger import Entry, entries
+from jittask_prefect.ledger import claims, ledger, limits
+from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, execute
 
@@ -23,9 +23,16 @@ NOW = "2026-03-02 10:00"
 ONE = "1 of 1 executions of tasks.Task are at work"
 
 
-def three(shop: Make, overlap: str = "queue", limit: int = 1, **keys: Any) -> tuple[Shop, list[Entry]]:
+def three(
+    shop: Make, overlap: str = "queue", limit: int = 1, **keys: Any
+) -> tuple[Shop, list[Entry]]:
     """Three rows that are due now, with their own flow runs; the first of them is at work elsewhere."""
-    s = shop(inner=COUNT, concurrency={"limit": limit, "overlap": overlap}, dispatch="row", **keys)
+    s = shop(
+        inner=COUNT,
+        concurrency={"limit": limit, "overlap": overlap},
+        dispatch="row",
+        **keys,
+    )
     for key in (1, 2, 3):
         s.save(id=key, at=TEN)
     s.sync(NOW)
@@ -36,11 +43,18 @@ def three(shop: Make, overlap: str = "queue", limit: int = 1, **keys: Any) -> tu
 
 def begin(s: Shop, entry: Entry, owner: str, at: datetime | None = None) -> None:
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, entry.task_id, owner, f"run of {owner}", at or s.now, 25)
+        assert claims.claim(
+            connection, entry.task_id, owner, f"run of {owner}", at or s.now, 25
+        )
 
 
 def done(s: Shop, entry: Entry, owner: str) -> None:
-    about: dict[str, Any] = {"status": "completed", "outcome": "completed", "message": "", "result": None}
+    about: dict[str, Any] = {
+        "status": "completed",
+        "outcome": "completed",
+        "message": "",
+        "result": None,
+    }
     with s.app.engine().begin() as connection:
         assert claims.finish(connection, entry.task_id, owner, **about, now=s.now)
 
@@ -60,7 +74,12 @@ def test_one_too_many_waits_a_moment_and_then_gives_its_flow_run_up(shop: Make) 
     assert (outcome.status, outcome.message) == ("ended", f"not run: queued: {ONE}")
     assert 2.5 <= sum(slept) <= 3.5 and s.row(2).count == 0
     [entry] = [e for e in s.entries() if e.row_key == "2"]
-    assert (entry.status, entry.outcome, entry.dirty, entry.attempt) == ("pending", "queued", True, 0)
+    assert (entry.status, entry.outcome, entry.dirty, entry.attempt) == (
+        "pending",
+        "queued",
+        True,
+        0,
+    )
     assert entry.message == f"queued: {ONE}"
 
 
@@ -77,7 +96,9 @@ def test_a_slot_that_becomes_free_meanwhile_is_taken(shop: Make) -> None:
 
 
 def test_those_that_wait_go_on_in_the_order_of_their_due_times(shop: Make) -> None:
-    s = shop(inner=COUNT, concurrency={"limit": 2}, dispatch="row", missed={"policy": "all"})
+    s = shop(
+        inner=COUNT, concurrency={"limit": 2}, dispatch="row", missed={"policy": "all"}
+    )
     for key, at in ((1, 10), (2, 9), (3, 8), (4, 7)):
         s.save(id=key, at=datetime(2026, 3, 2, at))
     s.sync(NOW)
@@ -85,7 +106,9 @@ def test_those_that_wait_go_on_in_the_order_of_their_due_times(shop: Make) -> No
     begin(s, first, "a")
     begin(s, second, "b")
     for entry in (third, fourth):
-        assert s.run(entry).message.startswith("not run: queued: 2 of 2 executions of tasks.Task")
+        assert s.run(entry).message.startswith(
+            "not run: queued: 2 of 2 executions of tasks.Task"
+        )
     before = made(s)
     s.sync()
     assert made(s) == before, "no slot, no flow run"
@@ -93,7 +116,10 @@ def test_those_that_wait_go_on_in_the_order_of_their_due_times(shop: Make) -> No
     s.sync()
     assert made(s) == before + 1
     [turn] = [e for e in s.entries() if e.status == "pending" and not e.dirty]
-    assert (turn.row_key, turn.outcome) == ("4", None) and turn.flow_run_id not in (None, fourth.flow_run_id)
+    assert (turn.row_key, turn.outcome) == ("4", None) and turn.flow_run_id not in (
+        None,
+        fourth.flow_run_id,
+    )
     # Its place is held for it: one that comes by is not let past, however free the slot looks.
     s.save(id=5, at=TEN)
     assert s.run(next(e for e in s.entries() if e.row_key == "5")).outcome == "skipped"
@@ -122,9 +148,15 @@ def test_skip_ends_the_task_and_plans_what_comes_next(shop: Make) -> None:
     s, (_, second, _) = three(shop, "skip", repeat={"repeatType": "day"})
     slept: list[float] = []
     outcome = s.run(second, slept.append)
-    assert (outcome.status, outcome.outcome, outcome.message) == ("ended", "skipped", f"not run: {ONE}")
+    assert (outcome.status, outcome.outcome, outcome.message) == (
+        "ended",
+        "skipped",
+        f"not run: {ONE}",
+    )
     assert slept == [] and s.row(2).count == 0
-    assert [f"{e.due:%d} {e.status} {e.outcome} {e.message}" for e in s.entries(row_key="2")] == [
+    assert [
+        f"{e.due:%d} {e.status} {e.outcome} {e.message}" for e in s.entries(row_key="2")
+    ] == [
         f"02 ended skipped not run: {ONE}",
         "03 pending None ",
     ]
@@ -149,7 +181,12 @@ def test_replace_waits_for_the_end_of_the_process(shop: Make) -> None:
         done(s, first, "elsewhere")
 
     run = Run("run", second.due)
-    assert execute(s.app, second.template, second.task_id, run, lambda: s.now, end=end).status == "completed"
+    assert (
+        execute(
+            s.app, second.template, second.task_id, run, lambda: s.now, end=end
+        ).status
+        == "completed"
+    )
     assert ended == [first.task_id]
 
 
@@ -164,7 +201,10 @@ def test_the_cap_of_the_app_counts_all_templates(shop: Make) -> None:
     s.sync(NOW)
     one, other = s.entries()
     begin(s, one, "elsewhere")
-    assert s.run(other).message == "not run: queued: 1 of 1 executions of the app are at work"
+    assert (
+        s.run(other).message
+        == "not run: queued: 1 of 1 executions of the app are at work"
+    )
     done(s, one, "elsewhere")
     s.sync()
     s.work()
@@ -180,7 +220,9 @@ def test_a_batch_is_one_execution(shop: Make) -> None:
         s.save(id=key, at=TEN)
     s.sync(NOW)
     [run_id] = {e.flow_run_id for e in s.entries()}
-    ended = execute_batch(s.app, "tasks.Task", utc(NOW), Run(str(run_id), s.now), lambda: s.now)
+    ended = execute_batch(
+        s.app, "tasks.Task", utc(NOW), Run(str(run_id), s.now), lambda: s.now
+    )
     assert str(ended) == "5 rows: 5 done"
 
 
@@ -194,22 +236,40 @@ def test_a_batch_without_a_slot_leaves_its_rows_to_another_flow_run(shop: Make) 
     begin(s, first, "elsewhere")
     [run_id] = {e.flow_run_id for e in rest}
     slept: list[float] = []
-    ended = execute_batch(s.app, "tasks.Task", utc(NOW), Run(str(run_id), s.now), lambda: s.now, sleep=slept.append)
+    ended = execute_batch(
+        s.app,
+        "tasks.Task",
+        utc(NOW),
+        Run(str(run_id), s.now),
+        lambda: s.now,
+        sleep=slept.append,
+    )
     assert str(ended) == f"not run: queued: {ONE}" and slept
-    assert {(e.status, e.outcome, e.dirty) for e in s.entries(due=utc(NOW))} == {("pending", "queued", True)}
+    assert {(e.status, e.outcome, e.dirty) for e in s.entries(due=utc(NOW))} == {
+        ("pending", "queued", True)
+    }
     s.sync()
     assert {e.flow_run_id for e in s.entries(due=utc(NOW))} == {run_id}, "no slot yet"
     done(s, first, "elsewhere")
     s.sync()
     [again] = {e.flow_run_id for e in s.entries(due=utc(NOW))}
     assert again != run_id and s.api.run(str(run_id))["state_type"] != "CRASHED"  # type: ignore[index]
-    ended = execute_batch(s.app, "tasks.Task", utc(NOW), Run(str(again), s.now), lambda: s.now)
+    ended = execute_batch(
+        s.app, "tasks.Task", utc(NOW), Run(str(again), s.now), lambda: s.now
+    )
     assert str(ended) == "3 rows: 3 done"
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
-def test_many_at_once_are_never_more_than_the_limit(shop: Make, url: Callable[[str], str], kind: str) -> None:
-    s = shop(inner=COUNT, concurrency={"limit": 2}, dispatch="row", app_json={"database": url(kind)})
+def test_many_at_once_are_never_more_than_the_limit(
+    shop: Make, url: Callable[[str], str], kind: str
+) -> None:
+    s = shop(
+        inner=COUNT,
+        concurrency={"limit": 2},
+        dispatch="row",
+        app_json={"database": url(kind)},
+    )
     for key in range(8):
         s.save(id=key + 1, at=TEN)
     s.sync(NOW)
@@ -219,8 +279,12 @@ def test_many_at_once_are_never_more_than_the_limit(shop: Make, url: Callable[[s
     def claim(entry: Entry) -> None:
         start.wait()
         with s.app.engine().begin() as connection:
-            assert claims.claim(connection, entry.task_id, entry.row_key, "run", s.now, 25)
-            if limits.full(connection, s.app, s.app.template("tasks.Task"), entry, s.now):
+            assert claims.claim(
+                connection, entry.task_id, entry.row_key, "run", s.now, 25
+            )
+            if limits.full(
+                connection, s.app, s.app.template("tasks.Task"), entry, s.now
+            ):
                 connection.rollback()
             else:
                 begun.append(entry.row_key)
@@ -239,7 +303,13 @@ def test_what_waits_can_be_ended_and_moved(shop: Make) -> None:
     s.run(second)
     s.run(third)
     with s.app.engine().begin() as connection:
-        assert ledger.close(connection, second.task_id, outcome="forced", message="ended: forced end", now=s.now)
+        assert ledger.close(
+            connection,
+            second.task_id,
+            outcome="forced",
+            message="ended: forced end",
+            now=s.now,
+        )
     s.save(id=3, at=TEN + timedelta(days=1))
     assert states(s)[1:] == ["2 ended forced", "3 ended superseded", "3 pending None"]
     with s.app.engine().connect() as connection:
@@ -249,13 +319,25 @@ def test_what_waits_can_be_ended_and_moved(shop: Make) -> None:
 def test_a_failed_task_that_is_tried_again_by_hand_is_not_lost(shop: Make) -> None:
     s, (_, second, _) = three(shop)
     with s.app.engine().begin() as connection:
-        connection.execute(update(entries).where(entries.c.task_id == second.task_id).values(status="error"))
+        connection.execute(
+            update(entries)
+            .where(entries.c.task_id == second.task_id)
+            .values(status="error")
+        )
     outcome = s.run(second)
-    assert outcome.message == f"not run: {ONE}" and s.entries(row_key="2")[0].status == "error"
+    assert (
+        outcome.message == f"not run: {ONE}"
+        and s.entries(row_key="2")[0].status == "error"
+    )
 
 
 def test_a_batch_cannot_skip_or_replace(shop: Make) -> None:
     for overlap in ("skip", "replace"):
-        s = shop(inner=COUNT, concurrency={"limit": 1, "overlap": overlap}, dispatch="batch")
-        with pytest.raises(ConfigError, match=f"{overlap} with dispatch batch; allowed: queue, or dispatch row"):
+        s = shop(
+            inner=COUNT, concurrency={"limit": 1, "overlap": overlap}, dispatch="batch"
+        )
+        with pytest.raises(
+            ConfigError,
+            match=f"{overlap} with dispatch batch; allowed: queue, or dispatch row",
+        ):
             s.app.template("tasks.Task")

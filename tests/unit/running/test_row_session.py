@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session, object_session, sessionmaker
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.rows import hooks
-from jittask_prefect.running.debug import run_here
 from jittask_prefect.running.execute import Outcome
+from jittask_prefect.running.trial import run_here
 
 Make = Callable[..., Shop]
 Url = Callable[[str], str]
@@ -28,11 +28,15 @@ TEN = datetime(2026, 3, 2, 10)
 GIVEN = "WORK = []\ndef customFunc(row):\n    with app.session() as s:\n        return WORK[0](row, s, app)\n"
 
 
-def due(shop: Make, url: str, work: Callable[..., Any], rows: int = 1, **keys: Any) -> Shop:
+def due(
+    shop: Make, url: str, work: Callable[..., Any], rows: int = 1, **keys: Any
+) -> Shop:
     """Rows that are due now, for a function that does `work(row, session, app)`."""
     s = shop(inner=GIVEN, app_json={"database": url}, **keys)
     with s.session() as session:
-        session.add_all([s.element("models.Bill")(id=key, at=TEN) for key in range(1, rows + 1)])
+        session.add_all(
+            [s.element("models.Bill")(id=key, at=TEN) for key in range(1, rows + 1)]
+        )
         session.commit()
     s.sync("2026-03-02 10:00")
     s.app.module("tasks.Task", "inner").WORK.append(work)
@@ -44,10 +48,16 @@ def bills(s: Shop, key: int = 1) -> list[tuple[int, str, int]]:
     cls = s.element("models.Bill")
     with s.session() as session:
         found = session.scalars(select(cls).order_by(cls.id))
-        return [(b.id, b.status, b.count) for b in found if b.id == key or b.id // 1000 == key]
+        return [
+            (b.id, b.status, b.count)
+            for b in found
+            if b.id == key or b.id // 1000 == key
+        ]
 
 
-def done(shop: Make, url: str, work: Callable[..., Any], **keys: Any) -> tuple[Shop, Outcome]:
+def done(
+    shop: Make, url: str, work: Callable[..., Any], **keys: Any
+) -> tuple[Shop, Outcome]:
     s = due(shop, url, work, **keys)
     return s, s.run(s.entries()[0])
 
@@ -56,21 +66,38 @@ def done(shop: Make, url: str, work: Callable[..., Any], **keys: Any) -> tuple[S
 
 CASES: list[tuple[list[Step], list[tuple[str, int]]]] = [
     ([("set", 7), ("commit", 1), ("close", 2)], [("open", 7)]),
-    ([("set", 7), ("commit", 1), ("set", 8), ("flush", 2), ("rollback", 3)], [("open", 7)]),
+    (
+        [("set", 7), ("commit", 1), ("set", 8), ("flush", 2), ("rollback", 3)],
+        [("open", 7)],
+    ),
     ([("set", 7), ("flush", 1), ("close", 2)], [("open", 0)]),
-    ([("add", 1), ("commit", 2), ("rollback", 3), ("add", 4)], [("open", 0), ("added", 1), ("added", 4)]),
-    ([("add", 1), ("commit", 2), ("nested that fails", 3), ("close", 4)], [("open", 0), ("added", 1)]),
+    (
+        [("add", 1), ("commit", 2), ("rollback", 3), ("add", 4)],
+        [("open", 0), ("added", 1), ("added", 4)],
+    ),
+    (
+        [("add", 1), ("commit", 2), ("nested that fails", 3), ("close", 4)],
+        [("open", 0), ("added", 1)],
+    ),
     ([("begin", 1), ("begin that fails", 2)], [("open", 0), ("added", 1)]),
-    ([("connection commits", 1), ("add", 2), ("rollback", 3)], [("open", 0), ("added", 1)]),
+    (
+        [("connection commits", 1), ("add", 2), ("rollback", 3)],
+        [("open", 0), ("added", 1)],
+    ),
     ([("driver commits", 1), ("close", 2)], [("open", 0), ("added", 1)]),
     ([("nested", 1), ("rollback", 2)], [("open", 0)]),
-    ([("with the session", 1), ("get", 2), ("set", 3), ("commit", 4)], [("open", 3), ("added", 1)]),
+    (
+        [("with the session", 1), ("get", 2), ("set", 3), ("commit", 4)],
+        [("open", 3), ("added", 1)],
+    ),
     ([("set", 7), ("expunge all", 1), ("commit", 2)], [("open", 0)]),
 ]
 
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
-def test_what_was_committed_stays_and_nothing_else(shop: Make, url: Url, dispatch: str) -> None:
+def test_what_was_committed_stays_and_nothing_else(
+    shop: Make, url: Url, dispatch: str
+) -> None:
     """A task of a function that commits and then closes is completed with its effect."""
 
     def work(row: Any, session: Any, app: Any) -> None:
@@ -78,13 +105,18 @@ def test_what_was_committed_stays_and_nothing_else(shop: Make, url: Url, dispatc
 
     s = due(shop, url("postgresql"), work, len(CASES), dispatch=dispatch)
     assert [o.message for o in s.work()] == [""] * len(CASES)
-    found = [[(status, count) for _, status, count in bills(s, key)] for key in range(1, len(CASES) + 1)]
+    found = [
+        [(status, count) for _, status, count in bills(s, key)]
+        for key in range(1, len(CASES) + 1)
+    ]
     assert found == [expected for _, expected in CASES]
 
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_function_written_for_an_ordinary_session(shop: Make, url: Url, kind: str, dispatch: str) -> None:
+def test_a_function_written_for_an_ordinary_session(
+    shop: Make, url: Url, kind: str, dispatch: str
+) -> None:
     """Random steps leave what they leave in an ordinary session, and the task is completed; or nothing and an error."""
     dice, ordinary = random.Random(f"{kind} {dispatch}"), Ordinary()
     steps: dict[int, list[Step]] = {}
@@ -93,17 +125,28 @@ def test_a_function_written_for_an_ordinary_session(shop: Make, url: Url, kind: 
         key, drawn = len(steps) + 1, history(dice)
         if (left := ordinary.after(drawn, key)) is not None:
             steps[key], expected[key] = drawn, left
-    s = due(shop, url(kind), lambda row, session, app: play(steps[row.id], row, session), len(steps), dispatch=dispatch)
+    s = due(
+        shop,
+        url(kind),
+        lambda row, session, app: play(steps[row.id], row, session),
+        len(steps),
+        dispatch=dispatch,
+    )
     s.work()
     for entry in s.entries():
         key = int(entry.row_key)
         fails = steps[key][-1][0] == "fail"
-        assert entry.outcome == ("failed" if fails else "completed"), (steps[key], entry.message)
+        assert entry.outcome == ("failed" if fails else "completed"), (
+            steps[key],
+            entry.message,
+        )
         assert bills(s, key) == expected[key], steps[key]
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_an_error_that_leaves_a_block_undoes_the_block(shop: Make, url: Url, kind: str) -> None:
+def test_an_error_that_leaves_a_block_undoes_the_block(
+    shop: Make, url: Url, kind: str
+) -> None:
     """And nothing that was written before the block or committed in it, when the function catches the error."""
 
     def work(row: Any, _: Any, app: Any) -> None:
@@ -120,7 +163,9 @@ def test_an_error_that_leaves_a_block_undoes_the_block(shop: Make, url: Url, kin
 
     s = due(shop, url(kind), work, 4)
     assert [o.status for o in s.work()] == ["completed"] * 4
-    assert [[(status, count) for _, status, count in bills(s, key)] for key in range(1, 5)] == [
+    assert [
+        [(status, count) for _, status, count in bills(s, key)] for key in range(1, 5)
+    ] == [
         [("open", 0)],
         [("open", 7)],
         [("open", 7), ("first", 0)],
@@ -132,7 +177,9 @@ def test_an_error_that_leaves_a_block_undoes_the_block(shop: Make, url: Url, kin
 
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
-def test_connections_of_its_own_are_its_own(shop: Make, url: Url, dispatch: str) -> None:
+def test_connections_of_its_own_are_its_own(
+    shop: Make, url: Url, dispatch: str
+) -> None:
     """Sessions made from the session's bind commit for themselves, and so does a connection of it."""
 
     def work(row: Any, s: Any, app: Any) -> None:
@@ -143,7 +190,9 @@ def test_connections_of_its_own_are_its_own(shop: Make, url: Url, dispatch: str)
             own.add(cls(id=1002))
             own.rollback()
         with s.get_bind().begin() as connection:
-            connection.execute(text("INSERT INTO bill (id, status, count) VALUES (1003, 'x', 0)"))
+            connection.execute(
+                text("INSERT INTO bill (id, status, count) VALUES (1003, 'x', 0)")
+            )
         engine = create_engine(app.database_url())
         with Session(engine) as other:
             other.add(cls(id=1004))
@@ -170,9 +219,18 @@ def test_an_async_function_commits_and_closes(shop: Make, url: Url) -> None:
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_the_end_of_the_transaction_as_text_is_refused(shop: Make, url: Url, kind: str) -> None:
+def test_the_end_of_the_transaction_as_text_is_refused(
+    shop: Make, url: Url, kind: str
+) -> None:
     """The task fails with a sentence that says what to use, and nothing of it is kept; savepoints are no end."""
-    said = ["COMMIT", " rollback", "START  TRANSACTION", "begin", "/* by */ -- hand\nCOMMIT", "SELECT ';'; ROLLBACK"]
+    said = [
+        "COMMIT",
+        " rollback",
+        "START  TRANSACTION",
+        "begin",
+        "/* by */ -- hand\nCOMMIT",
+        "SELECT ';'; ROLLBACK",
+    ]
     said += ["ROLLBACK /* COMMIT */ TO SAVEPOINT mine"]
 
     def work(row: Any, s: Any, app: Any) -> None:
@@ -184,16 +242,27 @@ def test_the_end_of_the_transaction_as_text_is_refused(shop: Make, url: Url, kin
     s = due(shop, url(kind), work, len(said))
     s.work()
     *refused, last = s.entries()
-    assert all("use the session's commit() and rollback()" in entry.message for entry in refused)
+    assert all(
+        "use the session's commit() and rollback()" in entry.message
+        for entry in refused
+    )
     assert [(last.status, b) for b in bills(s, 7)] == [("completed", (7, "open", 7))]
-    assert [bills(s, key) for key in range(1, 7)] == [[(key, "open", 0)] for key in range(1, 7)]
+    assert [bills(s, key) for key in range(1, 7)] == [
+        [(key, "open", 0)] for key in range(1, 7)
+    ]
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
-def test_a_connection_that_breaks_after_a_commit(shop: Make, url: Url, kind: str) -> None:
+def test_a_connection_that_breaks_after_a_commit(
+    shop: Make, url: Url, kind: str
+) -> None:
     """What was committed is lost with the connection: the task is no success, whatever its function catches."""
-    kill = {"postgresql": "SELECT pg_terminate_backend(:id)", "mariadb": "KILL :id"}[kind]
-    me = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}[kind]
+    kill = {"postgresql": "SELECT pg_terminate_backend(:id)", "mariadb": "KILL :id"}[
+        kind
+    ]
+    me = {"postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT connection_id()"}[
+        kind
+    ]
 
     def work(row: Any, s: Any, app: Any) -> None:
         row.count = 7
@@ -207,7 +276,10 @@ def test_a_connection_that_breaks_after_a_commit(shop: Make, url: Url, kind: str
             s.rollback()
 
     s, outcome = done(shop, url(kind), work)
-    assert outcome.status == "error" and "what the function committed is lost" in outcome.message
+    assert (
+        outcome.status == "error"
+        and "what the function committed is lost" in outcome.message
+    )
     assert bills(s) == [(1, "open", 0)]
 
 
@@ -228,13 +300,20 @@ def test_a_session_that_is_invalidated(shop: Make, url: Url) -> None:
     s = due(shop, url("postgresql"), work, rows=2)
     s.work()
     one, two = s.entries()
-    assert (one.status, bills(s, 1)) == ("completed", [(1, "open", 0), (1001, "open", 0), (1002, "open", 0)])
-    assert two.status == "error" and "what the function committed is lost" in two.message
+    assert (one.status, bills(s, 1)) == (
+        "completed",
+        [(1, "open", 0), (1001, "open", 0), (1002, "open", 0)],
+    )
+    assert (
+        two.status == "error" and "what the function committed is lost" in two.message
+    )
     assert bills(s, 2) == [(2, "open", 0)]
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_savepoint_that_comes_first_is_no_commit(shop: Make, url: Url, kind: str) -> None:
+def test_a_savepoint_that_comes_first_is_no_commit(
+    shop: Make, url: Url, kind: str
+) -> None:
     """What a savepoint has released is undone where the function fails; SQLite would have committed it."""
 
     def work(row: Any, s: Any, app: Any) -> None:
@@ -251,7 +330,9 @@ def test_a_savepoint_that_comes_first_is_no_commit(shop: Make, url: Url, kind: s
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 @pytest.mark.parametrize("kind", SERVERS)
-def test_an_attempt_that_fails_leaves_nothing(shop: Make, url: Url, kind: str, dispatch: str) -> None:
+def test_an_attempt_that_fails_leaves_nothing(
+    shop: Make, url: Url, kind: str, dispatch: str
+) -> None:
     """The effect of the attempt that succeeds is the only one, also where another had committed."""
     tries: list[int] = []
 
@@ -270,7 +351,9 @@ def test_an_attempt_that_fails_leaves_nothing(shop: Make, url: Url, kind: str, d
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 @pytest.mark.parametrize("kind", SERVERS)
-def test_a_function_that_committed_and_does_not_return(shop: Make, url: Url, kind: str, dispatch: str) -> None:
+def test_a_function_that_committed_and_does_not_return(
+    shop: Make, url: Url, kind: str, dispatch: str
+) -> None:
     """Nothing of it is kept, and when it goes on it has no database any more."""
     go, over, said = threading.Event(), threading.Event(), []
 
@@ -314,7 +397,9 @@ def test_a_function_that_never_commits_costs_no_statement(
     """No savepoint is set before the function has committed, and each commit costs two at most."""
     said: list[str] = []
     real = RowTransaction._say
-    monkeypatch.setattr(RowTransaction, "_say", lambda self, sql: (said.append(sql), real(self, sql))[1])
+    monkeypatch.setattr(
+        RowTransaction, "_say", lambda self, sql: (said.append(sql), real(self, sql))[1]
+    )
 
     def work(row: Any, s: Any, app: Any) -> None:
         row.count += 1
@@ -326,7 +411,12 @@ def test_a_function_that_never_commits_costs_no_statement(
     first, second = s.entries()
     assert (s.run(first).status, said) == ("completed", [])
     assert s.run(second).status == "completed"
-    assert [sql.partition(" ")[0] for sql in said] == ["SAVEPOINT", "RELEASE", "SAVEPOINT", "RELEASE"]
+    assert [sql.partition(" ")[0] for sql in said] == [
+        "SAVEPOINT",
+        "RELEASE",
+        "SAVEPOINT",
+        "RELEASE",
+    ]
 
 
 def test_the_hand_over_is_told_once_the_task_is_completed(shop: Make, url: Url) -> None:

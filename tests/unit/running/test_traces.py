@@ -71,7 +71,11 @@ ADDED = FINDER + "import sys\nsys.meta_path.append(Finder())\n"
 
 def run(script: str, *arguments: str) -> dict[str, str | None]:
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
@@ -86,13 +90,19 @@ def test_each_change_is_named_and_nothing_else_is() -> None:
 def test_each_change_is_named_also_where_the_run_imported_a_module() -> None:
     said = run(SCRIPT, json.dumps(CHANGES), "imported")
     assert (said.pop("nothing"), said.pop(WARNINGS)) == (None, None)
-    assert said == {name: f"a run changed {name}" for name in CHANGES if name != WARNINGS}
+    assert said == {
+        name: f"a run changed {name}" for name in CHANGES if name != WARNINGS
+    }
 
 
-def test_what_the_import_of_a_library_sets_up_is_no_change_and_what_a_task_does_is(tmp_path: Path) -> None:
+def test_what_the_import_of_a_library_sets_up_is_no_change_and_what_a_task_does_is(
+    tmp_path: Path,
+) -> None:
     installed, own = tmp_path / "lib" / "site-packages", tmp_path / "app"
     files = {
-        installed / "library.py": HOOK + ADDED + "import warnings\nwarnings.simplefilter('ignore')\n",
+        installed / "library.py": HOOK
+        + ADDED
+        + "import warnings\nwarnings.simplefilter('ignore')\n",
         installed / "unhooks.py": "import sys\nsys.meta_path.pop()\n",
         own / "own.py": HOOK,
         own / "own_finder.py": ADDED,

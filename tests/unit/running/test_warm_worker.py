@@ -32,10 +32,10 @@ from prefect.states import Cancelled
 from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.running import child, wire
-from jittask_prefect.running.away import Away
-from jittask_prefect.running.job import JittaskJobConfiguration
-from jittask_prefect.running.worker import JittaskWorker, Slot, pace
+from jittask_prefect.warm import child, pipe_messages
+from jittask_prefect.warm.job import JittaskJobConfiguration
+from jittask_prefect.warm.server_wait import Away
+from jittask_prefect.warm.worker import JittaskWorker, Slot, pace
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -50,17 +50,25 @@ def configured(**deployment: Any) -> JittaskJobConfiguration:
     }
     flow_run = FlowRun.model_construct(job_variables=deployment.pop("of_the_run", None))
     template = JittaskWorker.get_default_base_job_template()
-    return JittaskJobConfiguration.of(flow_run, SimpleNamespace(**plain | deployment), template)
+    return JittaskJobConfiguration.of(
+        flow_run, SimpleNamespace(**plain | deployment), template
+    )
 
 
 def test_prefect_knows_the_type_by_its_entry_point() -> None:
     assert BaseWorker.get_worker_class_from_type("jittask") is JittaskWorker
-    assert JittaskWorker.get_default_base_job_template()["variables"] == {"type": "object", "properties": {}}
+    assert JittaskWorker.get_default_base_job_template()["variables"] == {
+        "type": "object",
+        "properties": {},
+    }
 
 
 def test_a_deployment_says_what_a_child_loads() -> None:
     made = configured()
-    assert (made.file, made.function) == ("/srv/shop/flows/jittask_flows.py", "NormalType")
+    assert (made.file, made.function) == (
+        "/srv/shop/flows/jittask_flows.py",
+        "NormalType",
+    )
     assert (made.code.file, made.code.directory) == (made.file, "/srv/shop")
 
 
@@ -71,13 +79,27 @@ def test_an_empty_job_variable_is_none() -> None:
 @pytest.mark.parametrize(
     ("deployment", "said"),
     [
-        ({"job_variables": {"env": {"A": "b"}}}, "job variables env of deployment tasks.Daily"),
-        ({"of_the_run": {"command": "echo", "env": {"A": "b"}}}, "job variables command, env of"),
-        ({"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]}, "pull step prefect.deployments.steps.git_cl"),
-        ({"entrypoint": "shop.flows.NormalType"}, "allowed in a pool of type jittask: FILE.py:FLOW"),
+        (
+            {"job_variables": {"env": {"A": "b"}}},
+            "job variables env of deployment tasks.Daily",
+        ),
+        (
+            {"of_the_run": {"command": "echo", "env": {"A": "b"}}},
+            "job variables command, env of",
+        ),
+        (
+            {"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]},
+            "pull step prefect.deployments.steps.git_cl",
+        ),
+        (
+            {"entrypoint": "shop.flows.NormalType"},
+            "allowed in a pool of type jittask: FILE.py:FLOW",
+        ),
     ],
 )
-def test_what_the_pool_cannot_do_is_refused(deployment: dict[str, Any], said: str) -> None:
+def test_what_the_pool_cannot_do_is_refused(
+    deployment: dict[str, Any], said: str
+) -> None:
     with pytest.raises(ArgumentError, match=said):
         configured(**deployment)
 
@@ -87,19 +109,29 @@ def test_what_the_pool_cannot_do_is_refused(deployment: dict[str, Any], said: st
     [
         ("http://127.0.0.1:4200/api", "", 1),
         ("http://127.0.0.1:4200/api", "sqlite+aiosqlite:////srv/prefect.db", 1),
-        ("http://127.0.0.1:4200/api", "postgresql+asyncpg://prefect@127.0.0.1/prefect", 2),
+        (
+            "http://127.0.0.1:4200/api",
+            "postgresql+asyncpg://prefect@127.0.0.1/prefect",
+            2,
+        ),
         ("https://prefect.example.com/api", "", 2),
     ],
 )
-def test_the_pace_follows_the_servers_database(api: str, database: str, runs: int) -> None:
-    with temporary_settings({PREFECT_API_URL: api, PREFECT_SERVER_DATABASE_CONNECTION_URL: database or None}):
+def test_the_pace_follows_the_servers_database(
+    api: str, database: str, runs: int
+) -> None:
+    with temporary_settings(
+        {PREFECT_API_URL: api, PREFECT_SERVER_DATABASE_CONNECTION_URL: database or None}
+    ):
         assert pace() == runs
 
 
 def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
     ours, its = socket.socketpair()
-    pipe = wire.Pipe(its)
-    ours.sendall(wire.line({"run": "数据 \n"}) + wire.line({"run": 2}))
+    pipe = pipe_messages.Pipe(its)
+    ours.sendall(
+        pipe_messages.line({"run": "数据 \n"}) + pipe_messages.line({"run": 2})
+    )
     messages = pipe.messages()
     assert [next(messages), next(messages)] == [{"run": "数据 \n"}, {"run": 2}]
     pipe.send({"ready": 1})
@@ -113,7 +145,7 @@ def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
 
 def test_a_closed_pipe_is_not_written_to_by_its_number() -> None:
     ours, its = socket.socketpair()
-    pipe = wire.Pipe(its)
+    pipe = pipe_messages.Pipe(its)
     threading.Thread(target=lambda: list(pipe.messages()), daemon=True).start()
     pipe.close()
     with pytest.raises(OSError):
@@ -129,7 +161,11 @@ def test_what_a_run_left_otherwise_is_put_back(tmp_path: Path) -> None:
         os.environ.pop("PATH")
         sys.stdout = sys.stderr
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    assert (os.getcwd(), sys.stdout, signal.getsignal(signal.SIGUSR1)) == (folder, output, handler)
+    assert (os.getcwd(), sys.stdout, signal.getsignal(signal.SIGUSR1)) == (
+        folder,
+        output,
+        handler,
+    )
     assert "JITTASK_LEFT" not in os.environ and "PATH" in os.environ
 
 
@@ -137,29 +173,56 @@ def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
     task = tmp_path / "tasks" / "Daily"
     task.mkdir(parents=True)
     flows = tmp_path / "jittask_flows.py"
-    for file in (flows, tmp_path / "app.json", task / "e.json", task / "inner.py", task / "notes.txt"):
+    for file in (
+        flows,
+        tmp_path / "app.json",
+        task / "e.json",
+        task / "inner.py",
+        task / "notes.txt",
+    ):
         file.write_text("")
     ours = {name for name in child.stamps(str(flows)) if name.startswith(str(tmp_path))}
-    assert ours == {str(flows), *map(str, (tmp_path / "app.json", task / "e.json", task / "inner.py"))}
+    assert ours == {
+        str(flows),
+        *map(str, (tmp_path / "app.json", task / "e.json", task / "inner.py")),
+    }
     assert not [name for name in child.stamps(str(flows)) if "site-packages" in name]
     before = child.stamps(str(flows))
     os.utime(task / "inner.py", ns=(1, 1))
     after = child.stamps(str(flows))
-    assert {name for name in after if after[name] != before[name]} == {str(task / "inner.py")}
+    assert {name for name in after if after[name] != before[name]} == {
+        str(task / "inner.py")
+    }
 
 
-def room(at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: float = 0) -> bool:
+def room(
+    at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: float = 0
+) -> bool:
     """Whether a run may begin beside others that began so many seconds ago; each is a `row`, a `batch` or a `sync`."""
 
     def flow_run(kind: str) -> FlowRun:
-        parameters = {"template": "tasks.Task", "due" if kind == "batch" else "taskId": "x"}
-        return FlowRun.model_construct(parameters=parameters, deployment_id=UUID(int=2 if kind == "sync" else 1))
+        parameters = {
+            "template": "tasks.Task",
+            "due" if kind == "batch" else "taskId": "x",
+        }
+        return FlowRun.model_construct(
+            parameters=parameters, deployment_id=UUID(int=2 if kind == "sync" else 1)
+        )
 
     async def asked() -> bool:
         worker = JittaskWorker.__new__(JittaskWorker)
         since = asyncio.get_running_loop().time() - ago
-        slots = {uuid4(): SimpleNamespace(flow_run=flow_run(kind), since=since) for kind in at_work}
-        worker.__dict__ |= {"_limit": limit + 1, "_pace": pace, "_slots": slots, "_answers": 0.0, "is_setup": True}
+        slots = {
+            uuid4(): SimpleNamespace(flow_run=flow_run(kind), since=since)
+            for kind in at_work
+        }
+        worker.__dict__ |= {
+            "_limit": limit + 1,
+            "_pace": pace,
+            "_slots": slots,
+            "_answers": 0.0,
+            "is_setup": True,
+        }
         worker.__dict__ |= {"_syncs": {UUID(int=1): False, UUID(int=2): True}}
         return worker._room(flow_run(asks))
 
@@ -172,7 +235,12 @@ def room(at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: floa
         ([], "row", {}, True),
         (["row"], "row", {}, False),  # on SQLite one after the other
         (["row"], "row", {"pace": 2}, True),
-        (["row"], "row", {"ago": 4}, True),  # that one asks the server for nothing any more
+        (
+            ["row"],
+            "row",
+            {"ago": 4},
+            True,
+        ),  # that one asks the server for nothing any more
         (["batch"], "batch", {}, True),  # a batch never does
         (["batch", "batch"], "batch", {}, False),  # but there are two cores
         (["batch", "batch"], "batch", {"ago": 4}, True),
@@ -181,14 +249,16 @@ def room(at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: floa
         (["row", "row", "sync"], "sync", {"ago": 4, "limit": 2}, False),
     ],
 )
-def test_which_run_may_begin_beside_others(at_work: list[str], asks: str, more: dict[str, Any], may: bool) -> None:
+def test_which_run_may_begin_beside_others(
+    at_work: list[str], asks: str, more: dict[str, Any], may: bool
+) -> None:
     assert room(at_work, asks, **more) is may
 
 
 def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jittask_prefect.running.worker.AGAIN_SECONDS", 0)
+    monkeypatch.setattr("jittask_prefect.warm.worker.AGAIN_SECONDS", 0)
     found = FlowRun.model_construct(id=uuid4(), state=Cancelled(), job_variables=None)
     asked: list[UUID] = []
     jobs: list[dict[str, Any]] = []
@@ -209,7 +279,11 @@ def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_a
     async def hooks() -> None:
         worker = JittaskWorker.__new__(JittaskWorker)
         children = SimpleNamespace(acquire=acquire, release=lambda child: None)
-        worker.__dict__ |= {"_client": SimpleNamespace(read_flow_run=read), "_children": children, "is_setup": True}
+        worker.__dict__ |= {
+            "_client": SimpleNamespace(read_flow_run=read),
+            "_children": children,
+            "is_setup": True,
+        }
         worker._logger = logging.getLogger("jittask")  # type: ignore[assignment]
         worker._away = Away(logging.getLogger("jittask"))
         await worker._call_hooks(SimpleNamespace(flow_run=found), configured())  # type: ignore[arg-type]

@@ -18,7 +18,9 @@ DAY = timedelta(1)
 
 @lru_cache(maxsize=64)
 def country(code: str, subdiv: str | None) -> Any:
-    return holidays.country_holidays(code, subdiv=subdiv, years=range(2010, 2042), expand=False)
+    return holidays.country_holidays(
+        code, subdiv=subdiv, years=range(2010, 2042), expand=False
+    )
 
 
 class Rest:
@@ -27,7 +29,9 @@ class Rest:
     def __init__(self, cfg: dict[str, Any], calendar: dict[str, Any] | None) -> None:
         self.cfg = cfg
         self.calendar = calendar
-        self.lib = country(calendar["country"], calendar.get("subdiv")) if calendar else None
+        self.lib = (
+            country(calendar["country"], calendar.get("subdiv")) if calendar else None
+        )
 
     def weekend(self, day: date) -> bool:
         if self.lib is None:
@@ -35,7 +39,9 @@ class Rest:
         return self.lib.is_weekend(day) and day not in self.lib.weekend_workdays
 
     def works(self, day: date) -> bool:
-        return not self.weekend(day) and (self.lib is None or day not in self.lib or day in self.lib.weekend_workdays)
+        return not self.weekend(day) and (
+            self.lib is None or day not in self.lib or day in self.lib.weekend_workdays
+        )
 
     def holiday(self, day: date) -> bool:
         if self.lib is None or self.works(day):
@@ -54,11 +60,16 @@ class Rest:
 
     def kept(self, day: date) -> bool:
         return bool(
-            (self.cfg.get("skipHoliday") and self.holiday(day)) or (self.cfg.get("workdaysOnly") and self.weekend(day))
+            (self.cfg.get("skipHoliday") and self.holiday(day))
+            or (self.cfg.get("workdaysOnly") and self.weekend(day))
         )
 
     def goes(self, day: date) -> date | None:
-        rests = (lambda at: not self.works(at)) if self.cfg.get("skipHoliday") else self.weekend
+        rests = (
+            (lambda at: not self.works(at))
+            if self.cfg.get("skipHoliday")
+            else self.weekend
+        )
         policy = self.cfg.get("holidayPolicy", "next")
         if policy in ("skip", "cycle"):
             return None
@@ -83,7 +94,10 @@ def names(repeat: dict[str, Any], start: date, day: date) -> bool:
     weekdays = repeat.get("weekday", [start.isoweekday()])
     if kind == "week":
         return (day - monday).days // 7 % period == 0 and day.isoweekday() in weekdays
-    if kind == "month" and ((day.year - start.year) * 12 + day.month - start.month) % period:
+    if (
+        kind == "month"
+        and ((day.year - start.year) * 12 + day.month - start.month) % period
+    ):
         return False
     if kind == "year":
         months = repeat.get("month", start.month)
@@ -92,12 +106,20 @@ def names(repeat: dict[str, Any], start: date, day: date) -> bool:
             return False
     length = monthrange(day.year, day.month)[1]
     if "week" in repeat:
-        place = (day.day - 1) // 7 + 1 if repeat["week"] > 0 else -((length - day.day) // 7 + 1)
+        place = (
+            (day.day - 1) // 7 + 1
+            if repeat["week"] > 0
+            else -((length - day.day) // 7 + 1)
+        )
         return place == repeat["week"] and day.isoweekday() in weekdays
     for number in repeat.get("day", [start.day]):
         if day.day == number or (number == -1 and day.day == length):
             return True
-        if number > length and day.day == length and repeat.get("monthEnd", "last") == "last":
+        if (
+            number > length
+            and day.day == length
+            and repeat.get("monthEnd", "last") == "last"
+        ):
             return True
     return False
 
@@ -105,18 +127,25 @@ def names(repeat: dict[str, Any], start: date, day: date) -> bool:
 def walls(cfg: dict[str, Any]) -> tuple[datetime, datetime | None]:
     """Start and last instant, UTC."""
     zone = ZoneInfo(cfg["timezone"])
-    start = datetime.fromisoformat(cfg["startTime"]).replace(tzinfo=zone).astimezone(UTC)
+    start = (
+        datetime.fromisoformat(cfg["startTime"]).replace(tzinfo=zone).astimezone(UTC)
+    )
     end = cfg.get("endTime")
     if end is None:
         return start, None
     if len(end) == 10:
         day = datetime.fromisoformat(end) + DAY
-        return start, day.replace(tzinfo=zone).astimezone(UTC) - timedelta(microseconds=1)
+        return start, day.replace(tzinfo=zone).astimezone(UTC) - timedelta(
+            microseconds=1
+        )
     return start, datetime.fromisoformat(end).replace(tzinfo=zone).astimezone(UTC)
 
 
 def occurrences(
-    cfg: dict[str, Any], calendar: dict[str, Any] | None, after: datetime, before: datetime
+    cfg: dict[str, Any],
+    calendar: dict[str, Any] | None,
+    after: datetime,
+    before: datetime,
 ) -> list[datetime]:
     """Every due instant with after <= due < before, UTC."""
     zone, rest = ZoneInfo(cfg["timezone"]), Rest(cfg, calendar)
@@ -124,10 +153,17 @@ def occurrences(
     repeat = cfg["repeat"]
     found: set[datetime] = set()
     if repeat["repeatType"] in ("minute", "hour"):
-        step = timedelta(minutes=repeat.get("period", 1) * (60 if repeat["repeatType"] == "hour" else 1))
+        step = timedelta(
+            minutes=repeat.get("period", 1)
+            * (60 if repeat["repeatType"] == "hour" else 1)
+        )
         at = start + max(0, (after - start) // step - 1) * step
         while at < before:
-            if at >= after and (end is None or at <= end) and not rest.kept(at.astimezone(zone).date()):
+            if (
+                at >= after
+                and (end is None or at <= end)
+                and not rest.kept(at.astimezone(zone).date())
+            ):
                 found.add(at)
             at += step
         return sorted(found)

@@ -11,11 +11,18 @@ from itertools import islice
 from typing import Any
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.rules import schedules
+from jittask_prefect.schedule.prefect_schedules import schedules
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.schedule.words import describe
 
-ZONES = ["UTC", "Asia/Shanghai", "America/Nuuk", "Pacific/Kiritimati", "Etc/GMT+12", "Africa/Casablanca"]
+ZONES = [
+    "UTC",
+    "Asia/Shanghai",
+    "America/Nuuk",
+    "Pacific/Kiritimati",
+    "Etc/GMT+12",
+    "Africa/Casablanca",
+]
 DATES = ["0001-01-01 00:00:00", "0001-01-04 00:00:00", "1583-02-28 23:59:59", "1900-02-28 12:00:00",
          "2024-02-29 02:30:00", "2026-03-31 09:00:00", "2099-12-31 23:59:59", "9998-12-31 23:00:00",
          "9999-12-20 09:00:00", "9999-12-27 23:59:59", "9999-12-31 23:59:59"]  # fmt: skip
@@ -48,18 +55,28 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def some_rrule(pick: random.Random) -> str:
-    parts = [f"FREQ={pick.choice(['SECONDLY', 'MINUTELY', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY'])}"]
+    parts = [
+        f"FREQ={pick.choice(['SECONDLY', 'MINUTELY', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY'])}"
+    ]
     if pick.random() < 0.7:
-        parts.append(f"INTERVAL={pick.choice([*PERIODS[:-1], 86_400, 604_800, 59, 61, 86_399])}")
+        parts.append(
+            f"INTERVAL={pick.choice([*PERIODS[:-1], 86_400, 604_800, 59, 61, 86_399])}"
+        )
     for name, (low, high) in RANGES.items():
         if pick.random() < 0.3:
             count = pick.choice([1, 1, 2, high - low + 1])
             numbers = pick.sample(range(low, high + 1), count)
-            signs = [-1 if name in SIGNED and pick.random() < 0.3 else 1 for _ in numbers]
-            parts.append(f"{name}={','.join(str(n * sign) for n, sign in zip(numbers, signs, strict=True))}")
+            signs = [
+                -1 if name in SIGNED and pick.random() < 0.3 else 1 for _ in numbers
+            ]
+            parts.append(
+                f"{name}={','.join(str(n * sign) for n, sign in zip(numbers, signs, strict=True))}"
+            )
     if pick.random() < 0.3:
         number = pick.choice(["", "", "1", "-1", "5", "53"])
-        parts.append(f"BYDAY={','.join(number + day for day in pick.sample(WEEKDAYS, pick.choice([1, 2, 7])))}")
+        parts.append(
+            f"BYDAY={','.join(number + day for day in pick.sample(WEEKDAYS, pick.choice([1, 2, 7])))}"
+        )
     if pick.random() < 0.2:
         parts.append(f"WKST={pick.choice(WEEKDAYS)}")
     return ";".join(parts)
@@ -68,13 +85,24 @@ def some_rrule(pick: random.Random) -> str:
 def some_cron(pick: random.Random) -> str:
     def field(low: int, high: int) -> str:
         one = pick.randint(low, high)
-        return pick.choice(["*", f"*/{pick.randint(1, high)}", str(one), str(high), f"{one}-{high}", f"{low},{high}"])
+        return pick.choice(
+            [
+                "*",
+                f"*/{pick.randint(1, high)}",
+                str(one),
+                str(high),
+                f"{one}-{high}",
+                f"{low},{high}",
+            ]
+        )
 
     return " ".join(field(*limits) for limits in FIELDS)
 
 
 def some_repeat(pick: random.Random) -> dict[str, Any]:
-    kind = pick.choice(["minute", "hour", "day", "week", "month", "year", "custom", "custom", "custom"])
+    kind = pick.choice(
+        ["minute", "hour", "day", "week", "month", "year", "custom", "custom", "custom"]
+    )
     repeat: dict[str, Any] = {"repeatType": kind}
     if kind == "custom":
         which = pick.random()
@@ -91,7 +119,10 @@ def some_repeat(pick: random.Random) -> dict[str, Any]:
         if how == "day":
             repeat["day"] = pick.choice([[29], [30], [31], [-1], [1, 31]])
         elif how == "week":
-            repeat |= {"week": pick.choice([5, -5, 1]), "weekday": pick.sample(range(1, 8), 1)}
+            repeat |= {
+                "week": pick.choice([5, -5, 1]),
+                "weekday": pick.sample(range(1, 8), 1),
+            }
         repeat["monthEnd"] = pick.choice(["last", "skip"])
         if kind == "year" and pick.random() < 0.5:
             repeat["month"] = pick.choice([[2], [2, 4], [12]])
@@ -104,8 +135,13 @@ def some_timer(pick: random.Random) -> tuple[dict[str, Any], dict[str, Any] | No
     if pick.random() < 0.6:
         cfg["startField"] = "at"
         if pick.random() < 0.3:
-            unit = pick.choice(["second", "minute", "hour", "day", "week", "month", "year"])
-            cfg["startOffset"] = {"offsetType": 1, "offset": pick.choice([-1, 1]) * pick.choice(PERIODS)}
+            unit = pick.choice(
+                ["second", "minute", "hour", "day", "week", "month", "year"]
+            )
+            cfg["startOffset"] = {
+                "offsetType": 1,
+                "offset": pick.choice([-1, 1]) * pick.choice(PERIODS),
+            }
             cfg["startOffset"]["offsetUnit"] = unit
         if pick.random() < 0.2:
             cfg |= {"endTimeType": 1, "endTime": pick.choice(DATES)}
@@ -117,7 +153,13 @@ def some_timer(pick: random.Random) -> tuple[dict[str, Any], dict[str, Any] | No
             cfg["endTime"] = pick.choice(DATES)
     calendar: dict[str, Any] | None = None
     if pick.random() < 0.5:
-        calendar = pick.choice([{"country": "US"}, {"country": "CN"}, {"closed": ["2026-01-01/2029-12-31"]}])
+        calendar = pick.choice(
+            [
+                {"country": "US"},
+                {"country": "CN"},
+                {"closed": ["2026-01-01/2029-12-31"]},
+            ]
+        )
         cfg["skipHoliday"] = 1
     if pick.random() < 0.3:
         cfg["workdaysOnly"] = 1
@@ -129,14 +171,24 @@ def some_timer(pick: random.Random) -> tuple[dict[str, Any], dict[str, Any] | No
 def some_date(pick: random.Random) -> date:
     """What a row's date may be: with or without a clock and a zone, the ends of the calendar too."""
     at = datetime.fromisoformat(pick.choice(DATES))
-    return pick.choice([at, at.date(), at.replace(tzinfo=UTC), at.replace(microsecond=999_999)])
+    return pick.choice(
+        [at, at.date(), at.replace(tzinfo=UTC), at.replace(microsecond=999_999)]
+    )
 
 
 def ask(timer: Timer, pick: random.Random, limit: float) -> None:
     """Put every question to a timer, each within some seconds of CPU time."""
-    now = pick.choice([datetime(2026, 9, 20, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, 22)])
+    now = pick.choice(
+        [
+            datetime(2026, 9, 20, tzinfo=UTC),
+            datetime(1, 1, 1, tzinfo=UTC),
+            datetime(9999, 12, 30, 22),
+        ]
+    )
     with within(limit):
-        start, end = (some_date(pick), some_date(pick)) if timer.cfg.rows else (None, None)
+        start, end = (
+            (some_date(pick), some_date(pick)) if timer.cfg.rows else (None, None)
+        )
         series = timer.series(start, end if timer.cfg.end_time_type == 2 else None)
     assert series is not None
     with within(limit):
@@ -145,9 +197,16 @@ def ask(timer: Timer, pick: random.Random, limit: float) -> None:
         with within(limit):
             assert series.contains(found.due) is not None
     with within(limit):
-        list(series.between(now, min(now.replace(tzinfo=None), datetime(9999, 12, 30)) + timedelta(1)))
+        list(
+            series.between(
+                now,
+                min(now.replace(tzinfo=None), datetime(9999, 12, 30)) + timedelta(1),
+            )
+        )
     with within(limit):
-        list(islice(series.explained(now, now.replace(year=min(now.year + 10, 9999))), 3))
+        list(
+            islice(series.explained(now, now.replace(year=min(now.year + 10, 9999))), 3)
+        )
     with within(limit):
         list(islice(series.dropped(now, now.replace(year=min(now.year + 1, 9999))), 3))
     with within(limit):

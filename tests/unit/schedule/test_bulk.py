@@ -14,7 +14,9 @@ from timer_cases import CALENDARS, ZONES, day_repeats, step_repeats
 from jittask_prefect.errors import ArgumentError, ConfigError
 from jittask_prefect.schedule.timer import Timer
 
-relaxed = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(
+    max_examples=150, deadline=None, suppress_health_check=list(HealthCheck)
+)
 OFFSETS: list[dict[str, Any] | None] = [
     None,
     {"offsetType": -1, "offset": 7, "offsetUnit": "day", "time": "09:00"},
@@ -28,7 +30,9 @@ STARTS = st.lists(
         st.dates(date(1970, 1, 1), date(2040, 1, 1)),
         st.datetimes(datetime(1970, 1, 1), datetime(2040, 1, 1)),
         st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 1)),
-        st.datetimes(datetime(1990, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
+        st.datetimes(
+            datetime(1990, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)
+        ),
         st.sampled_from([date.min, date.max, datetime.min, datetime.max]),
     ),
     max_size=40,
@@ -36,7 +40,9 @@ STARTS = st.lists(
 # Days on which clocks change somewhere, and days around China's National Day.
 NOW = st.one_of(
     st.datetimes(datetime(2019, 1, 1), datetime(2027, 12, 31)),
-    st.sampled_from([datetime(2026, 3, 29, 1), datetime(2026, 9, 6, 3, 30), datetime(2026, 10, 4)]),
+    st.sampled_from(
+        [datetime(2026, 3, 29, 1), datetime(2026, 9, 6, 3, 30), datetime(2026, 10, 4)]
+    ),
 ).map(lambda at: at.replace(tzinfo=UTC))
 
 
@@ -59,7 +65,11 @@ def test_each_answer_is_that_of_the_row_alone(
     starts: list[Any],
     now: datetime,
 ) -> None:
-    cfg = {"startField": "at", "repeat": repeat, "skipHoliday": int(calendar is not None)}
+    cfg = {
+        "startField": "at",
+        "repeat": repeat,
+        "skipHoliday": int(calendar is not None),
+    }
     cfg |= {"holidayPolicy": policy, **({"startOffset": offset} if offset else {})}
     try:
         timer = Timer(cfg, calendar, zone)
@@ -77,7 +87,8 @@ def test_answers_are_in_the_tasks_zone_and_in_order() -> None:
     # October 1 to 7, 2026, is National Day in China; Berlin's clocks went forward on 2026-03-29 at 02:00.
     yearly = {"startField": "at", "repeat": {"repeatType": "year"}, "skipHoliday": 1}
     found = Timer(yearly, "CN", "Asia/Shanghai").next_times(
-        [datetime(1990, 10, 2, 8, 30), None, date(2001, 10, 9)], datetime(2026, 9, 20, tzinfo=UTC)
+        [datetime(1990, 10, 2, 8, 30), None, date(2001, 10, 9)],
+        datetime(2026, 9, 20, tzinfo=UTC),
     )
     assert [at and at.isoformat() for at in found] == [
         "2026-10-08T08:30:00+08:00",
@@ -86,9 +97,13 @@ def test_answers_are_in_the_tasks_zone_and_in_order() -> None:
     ]
     monthly = {"startField": "at", "repeat": {"repeatType": "month"}}
     gap = Timer(monthly, None, "Europe/Berlin").next_times(
-        [datetime(2020, 1, 29, 2, 30), datetime(2020, 1, 29, 9)], datetime(2026, 3, 28, tzinfo=UTC)
+        [datetime(2020, 1, 29, 2, 30), datetime(2020, 1, 29, 9)],
+        datetime(2026, 3, 28, tzinfo=UTC),
     )
-    assert [at and at.isoformat() for at in gap] == ["2026-03-29T03:30:00+02:00", "2026-03-29T09:00:00+02:00"]
+    assert [at and at.isoformat() for at in gap] == [
+        "2026-03-29T03:30:00+02:00",
+        "2026-03-29T09:00:00+02:00",
+    ]
 
 
 def test_ends_belong_to_their_rows() -> None:
@@ -98,7 +113,11 @@ def test_ends_belong_to_their_rows() -> None:
     starts = [datetime(2026, 1, 1, 9)] * 3
     ends = [date(2026, 9, 20), date(2026, 9, 21), None]
     found = Timer(cfg).next_times(starts, datetime(2026, 9, 20, 10, tzinfo=UTC), ends)
-    assert [at and f"{at:%m-%d %H:%M}" for at in found] == [None, "09-21 09:00", "09-21 09:00"]
+    assert [at and f"{at:%m-%d %H:%M}" for at in found] == [
+        None,
+        "09-21 09:00",
+        "09-21 09:00",
+    ]
     with pytest.raises(ValueError):
         Timer(cfg).next_times(starts, datetime(2026, 9, 20, 10, tzinfo=UTC), ends[:2])
 
@@ -106,7 +125,9 @@ def test_ends_belong_to_their_rows() -> None:
 def test_a_scheduled_timer_has_no_rows() -> None:
     timer = Timer({"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}})
     with pytest.raises(ArgumentError, match="no rows"):
-        timer.next_times([datetime(2026, 1, 1)], datetime(2026, 9, 20, tzinfo=ZoneInfo("UTC")))
+        timer.next_times(
+            [datetime(2026, 1, 1)], datetime(2026, 9, 20, tzinfo=ZoneInfo("UTC"))
+        )
 
 
 def test_a_start_in_1970_is_as_near_as_one_of_last_year() -> None:
@@ -114,13 +135,20 @@ def test_a_start_in_1970_is_as_near_as_one_of_last_year() -> None:
     asked: list[int] = []
     for year in (1970, 2025):
         timer = Timer(
-            {"startTime": f"{year}-01-31 09:00:00", "repeat": {"repeatType": "month"}, "skipHoliday": 1}, "CN"
+            {
+                "startTime": f"{year}-01-31 09:00:00",
+                "repeat": {"repeatType": "month"},
+                "skipHoliday": 1,
+            },
+            "CN",
         )
         series = timer.series()
         assert series is not None and series.cycle is not None
         inner, count = series.cycle.wall, [0]  # type: ignore[union-attr]
 
-        def wall(low: datetime, high: datetime, inner: Any = inner, count: list[int] = count) -> Any:
+        def wall(
+            low: datetime, high: datetime, inner: Any = inner, count: list[int] = count
+        ) -> Any:
             for at in inner(low, high):
                 count[0] += 1
                 yield at

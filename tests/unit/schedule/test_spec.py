@@ -15,7 +15,14 @@ START = "2026-01-05 09:00:00"
 
 
 def scheduled(repeat: Any = None, **more: Any) -> TimerCfg:
-    return read_timer({"startTime": START, **({"repeat": repeat} if repeat is not None else {}), **more}, rows=False)
+    return read_timer(
+        {
+            "startTime": START,
+            **({"repeat": repeat} if repeat is not None else {}),
+            **more,
+        },
+        rows=False,
+    )
 
 
 def row(**more: Any) -> TimerCfg:
@@ -25,7 +32,10 @@ def row(**more: Any) -> TimerCfg:
 def problems(raw: Any, rows: bool = False) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
         read_timer(raw, rows=rows)
-    assert all(problem.found and problem.allowed and not problem.file for problem in caught.value.problems)
+    assert all(
+        problem.found and problem.allowed and not problem.file
+        for problem in caught.value.problems
+    )
     found = {problem.key: problem.allowed for problem in caught.value.problems}
     assert len(found) == len(caught.value.problems)
     return found
@@ -33,10 +43,20 @@ def problems(raw: Any, rows: bool = False) -> dict[str, str]:
 
 def test_the_values_of_a_scheduled_timer() -> None:
     cfg = scheduled(
-        {"repeatType": "month", "day": [1, -1]}, endTime="2026-12-31", skipHoliday=1, timezone="Asia/Shanghai"
+        {"repeatType": "month", "day": [1, -1]},
+        endTime="2026-12-31",
+        skipHoliday=1,
+        timezone="Asia/Shanghai",
     )
-    assert cfg.start_time == datetime(2026, 1, 5, 9) and cfg.end_time == date(2026, 12, 31)
-    assert cfg.repeat.day == (1, -1) and cfg.skip_holiday and cfg.holiday_policy == "next" and not cfg.rows
+    assert cfg.start_time == datetime(2026, 1, 5, 9) and cfg.end_time == date(
+        2026, 12, 31
+    )
+    assert (
+        cfg.repeat.day == (1, -1)
+        and cfg.skip_holiday
+        and cfg.holiday_policy == "next"
+        and not cfg.rows
+    )
 
 
 @pytest.mark.parametrize(
@@ -58,7 +78,9 @@ def test_the_values_of_a_scheduled_timer() -> None:
         ({"endTimeType": 0, "holidayPolicy": "next", "calendar": None}, {}),
     ],
 )  # fmt: skip
-def test_both_generations_are_read_and_the_newer_is_written(older: dict[str, Any], newer: dict[str, Any]) -> None:
+def test_both_generations_are_read_and_the_newer_is_written(
+    older: dict[str, Any], newer: dict[str, Any]
+) -> None:
     expected = {"startField": "due", "repeat": {"repeatType": "normal"}, **newer}
     assert row(**older).dump() == expected
     assert row(**older) == row(**newer) and hash(row(**older)) == hash(row(**newer))
@@ -71,13 +93,29 @@ def test_what_is_written_is_read_back_the_same() -> None:
         "repeat": {"repeatType": "custom", "dates": ["2026-03-01", "2026-04-01 10:00:00"]},
         "skipHoliday": 1, "holidayPolicy": "nearest", "workdaysOnly": 1, "calendar": "crm", "timezone": "Asia/Tokyo",
     }  # fmt: skip
-    assert row(**{name: value for name, value in raw.items() if name != "startField"}).dump() == raw
+    assert (
+        row(
+            **{name: value for name, value in raw.items() if name != "startField"}
+        ).dump()
+        == raw
+    )
 
 
 def test_an_offset() -> None:
-    cfg = row(startOffset={"offsetType": -1, "offset": 7, "offsetUnit": "days", "time": "09:00"})
+    cfg = row(
+        startOffset={
+            "offsetType": -1,
+            "offset": 7,
+            "offsetUnit": "days",
+            "time": "09:00",
+        }
+    )
     offset = cfg.start_offset
-    assert isinstance(offset, Offset) and (offset.amount, offset.unit, offset.time) == (-7, "day", time(9))
+    assert isinstance(offset, Offset) and (offset.amount, offset.unit, offset.time) == (
+        -7,
+        "day",
+        time(9),
+    )
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -93,7 +131,10 @@ def test_all_problems_are_told_at_once() -> None:
         "timerCfg.repeat.weekday", "timerCfg.bar", "timerCfg.startField", "timerCfg.calendar",
     }  # fmt: skip
     assert "Asia/Shanghai" in found["timerCfg.timezone"]
-    assert "monthEnd" in found["timerCfg.repeat.foo"] and "workdaysOnly" in found["timerCfg.bar"]
+    assert (
+        "monthEnd" in found["timerCfg.repeat.foo"]
+        and "workdaysOnly" in found["timerCfg.bar"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +157,10 @@ def test_all_problems_are_told_at_once() -> None:
         ({"repeatType": "month", "monthEnd": "first"}, "monthEnd"),
         ({"repeatType": "year", "month": 13}, "month.0"),
         ({"repeatType": "year", "month": 2, "day": [30], "monthEnd": "skip"}, "day"),
-        ({"repeatType": "year", "month": [4, 6], "day": [31], "monthEnd": "skip"}, "day"),
+        (
+            {"repeatType": "year", "month": [4, 6], "day": [31], "monthEnd": "skip"},
+            "day",
+        ),
         ({"repeatType": "month", "period": 12, "day": 31, "monthEnd": "skip"}, None),
         ({"repeatType": "hour", "period": 1.5}, "period"),
         ({"repeatType": "hour", "period": "2"}, "period"),
@@ -150,7 +194,9 @@ def test_repeats_that_cannot_work(repeat: Any, key: str | None) -> None:
 
 
 @pytest.mark.parametrize("day", [30, 31])
-def test_a_day_that_never_comes_is_found_by_what_follows_from_the_start(day: int) -> None:
+def test_a_day_that_never_comes_is_found_by_what_follows_from_the_start(
+    day: int,
+) -> None:
     raw = {
         "startTime": "2026-02-05 09:00:00",
         "repeat": {"repeatType": "month", "period": 12, "day": day, "monthEnd": "skip"},
@@ -195,17 +241,62 @@ def test_scheduled_timers_that_cannot_work(raw: Any, key: str) -> None:
         ({"startField": None}, "startField"),
         ({"startField": "no field"}, "startField"),
         ({"startTime": START}, "startTime"),
-        ({"startOffset": {"offsetType": 2, "offset": 1, "offsetUnit": "day"}}, "startOffset.offsetType"),
+        (
+            {"startOffset": {"offsetType": 2, "offset": 1, "offsetUnit": "day"}},
+            "startOffset.offsetType",
+        ),
         ({"startOffset": {"offset": 1, "offsetUnit": "day"}}, "startOffset.offsetType"),
         ({"startOffset": {"offsetType": 1, "offsetUnit": "day"}}, "startOffset.offset"),
         ({"startOffset": {"offsetType": 1, "offset": 1}}, "startOffset.offsetUnit"),
-        ({"startOffset": {"offsetType": -1, "offset": -1, "offsetUnit": "day"}}, "startOffset.offset"),
-        ({"startOffset": {"offsetType": 0, "offset": 1, "offsetUnit": "day"}}, "startOffset.offset"),
-        ({"startOffset": {"offsetType": 1, "offset": 1.5, "offsetUnit": "day"}}, "startOffset.offset"),
-        ({"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "fortnight"}}, "startOffset.offsetUnit"),
-        ({"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "hour", "time": "09:00"}}, "startOffset.time"),
-        ({"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "day", "time": "9:00"}}, "startOffset.time"),
-        ({"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "day", "time": "24:00"}}, "startOffset.time"),
+        (
+            {"startOffset": {"offsetType": -1, "offset": -1, "offsetUnit": "day"}},
+            "startOffset.offset",
+        ),
+        (
+            {"startOffset": {"offsetType": 0, "offset": 1, "offsetUnit": "day"}},
+            "startOffset.offset",
+        ),
+        (
+            {"startOffset": {"offsetType": 1, "offset": 1.5, "offsetUnit": "day"}},
+            "startOffset.offset",
+        ),
+        (
+            {"startOffset": {"offsetType": 1, "offset": 1, "offsetUnit": "fortnight"}},
+            "startOffset.offsetUnit",
+        ),
+        (
+            {
+                "startOffset": {
+                    "offsetType": 1,
+                    "offset": 1,
+                    "offsetUnit": "hour",
+                    "time": "09:00",
+                }
+            },
+            "startOffset.time",
+        ),
+        (
+            {
+                "startOffset": {
+                    "offsetType": 1,
+                    "offset": 1,
+                    "offsetUnit": "day",
+                    "time": "9:00",
+                }
+            },
+            "startOffset.time",
+        ),
+        (
+            {
+                "startOffset": {
+                    "offsetType": 1,
+                    "offset": 1,
+                    "offsetUnit": "day",
+                    "time": "24:00",
+                }
+            },
+            "startOffset.time",
+        ),
         ({"startOffset": {"offsetType": 0, "at": "09:00"}}, "startOffset.at"),
         ({"startOffset": 7}, "startOffset"),
         ({"endTimeType": 3}, "endTimeType"),
@@ -230,7 +321,9 @@ def test_what_is_no_object(raw: Any) -> None:
 
 def test_strings_are_never_evaluated() -> None:
     text = "__import__('os').system('true')"
-    assert problems({"startTime": text, "repeat": {"repeatType": "custom", "cron": text}}).keys() == {
+    assert problems(
+        {"startTime": text, "repeat": {"repeatType": "custom", "cron": text}}
+    ).keys() == {
         "timerCfg.startTime",
         "timerCfg.repeat.cron",
     }
@@ -250,9 +343,18 @@ def test_timers_name_zone_and_calendar_that_are_unknown() -> None:
 
 
 def test_the_timers_own_zone_and_calendar_win() -> None:
-    timer = Timer({"startTime": START, "timezone": "Europe/Berlin", "calendar": "CN"}, timezone="Asia/Tokyo")
-    assert timer.zone.key == "Europe/Berlin" and timer.calendar is not None and timer.calendar.label == "CN"
+    timer = Timer(
+        {"startTime": START, "timezone": "Europe/Berlin", "calendar": "CN"},
+        timezone="Asia/Tokyo",
+    )
+    assert (
+        timer.zone.key == "Europe/Berlin"
+        and timer.calendar is not None
+        and timer.calendar.label == "CN"
+    )
     assert Timer({"startTime": START}, timezone="Asia/Tokyo").zone.key == "Asia/Tokyo"
     assert Timer({"startTime": START}).zone.key == "UTC"
-    named = Timer({"startTime": START, "calendar": "office"}, calendar={"country": "US"})
+    named = Timer(
+        {"startTime": START, "calendar": "office"}, calendar={"country": "US"}
+    )
     assert named.calendar is not None and named.calendar.label == "US"

@@ -84,8 +84,13 @@ def test_rows(cfg: dict[str, Any], expected: str) -> None:
 def test_an_origin_in_a_column_with_a_zone_is_shown_in_the_tasks_zone() -> None:
     """The database gives it in UTC: 01:30 there is 09:30 in Shanghai."""
     offset = {"offsetType": -1, "offset": 7, "offsetUnit": "day"}
-    timer = Timer({"startField": "at", "timezone": "Asia/Shanghai", "startOffset": offset})
+    timer = Timer(
+        {"startField": "at", "timezone": "Asia/Shanghai", "startOffset": offset}
+    )
     assert origin(timer, datetime(2026, 10, 8, 1, 30, tzinfo=UTC)) == (
         "7 days before `at` (2026-10-08 09:30 Asia/Shanghai)"
     )
-    assert origin(timer, datetime(2026, 10, 8, 9, 30)) == "7 days before `at` (2026-10-08 09:30)"
+    assert (
+        origin(timer, datetime(2026, 10, 8, 9, 30))
+        == "7 days before `at` (2026-10-08 09:30)"
+    )

@@ -21,7 +21,16 @@ CALENDARS: list[dict[str, Any] | None] = [
     {"country": "SA", "block": "listed"},
     {"country": "JP", "block": "contiguous"},
 ]
-CLOCKS = ["00:00:00", "00:30:00", "01:15:00", "02:00:00", "02:30:00", "03:20:00", "09:00:00", "23:30:00"]
+CLOCKS = [
+    "00:00:00",
+    "00:30:00",
+    "01:15:00",
+    "02:00:00",
+    "02:30:00",
+    "03:20:00",
+    "09:00:00",
+    "23:30:00",
+]
 
 
 def some(low: int, high: int, most: int = 3) -> st.SearchStrategy[list[int]]:
@@ -41,7 +50,7 @@ def day_repeats(draw: st.DrawFn) -> dict[str, Any]:
     if kind in ("month", "year"):
         how = draw(st.sampled_from(["own", "day", "week"]))
         if how == "day":
-            repeat["day"] = draw(st.lists(st.sampled_from([1, 5, 15, 28, 29, 30, 31, -1]), min_size=1, max_size=3, unique=True))  # noqa: E501  # fmt: skip
+            repeat["day"] = draw(st.lists(st.sampled_from([1, 5, 15, 28, 29, 30, 31, -1]), min_size=1, max_size=3, unique=True))  # fmt: skip
         elif how == "week":
             repeat["week"] = draw(st.sampled_from([1, 2, 3, 4, 5, -1, -2, -5]))
             repeat["weekday"] = draw(some(1, 7, 2))
@@ -54,8 +63,14 @@ def day_repeats(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def step_repeats(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
-        return {"repeatType": "hour", "period": draw(st.sampled_from([1, 2, 3, 5, 7, 24, 25, 48]))}
-    return {"repeatType": "minute", "period": draw(st.sampled_from([1, 5, 7, 11, 15, 20, 45, 60, 90, 1440]))}
+        return {
+            "repeatType": "hour",
+            "period": draw(st.sampled_from([1, 2, 3, 5, 7, 24, 25, 48])),
+        }
+    return {
+        "repeatType": "minute",
+        "period": draw(st.sampled_from([1, 5, 7, 11, 15, 20, 45, 60, 90, 1440])),
+    }
 
 
 CRON = (
@@ -82,8 +97,13 @@ PARTS = {
 def custom_repeats(draw: st.DrawFn) -> dict[str, Any]:
     """Cron and RRULE in all their parts; what may not go together is refused when it is read."""
     if draw(st.booleans()):
-        return {"repeatType": "custom", "cron": " ".join(draw(st.sampled_from(field)) for field in CRON)}
-    parts = [f"FREQ={draw(st.sampled_from(['MINUTELY', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY']))}"]
+        return {
+            "repeatType": "custom",
+            "cron": " ".join(draw(st.sampled_from(field)) for field in CRON),
+        }
+    parts = [
+        f"FREQ={draw(st.sampled_from(['MINUTELY', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY', 'YEARLY']))}"
+    ]
     if draw(st.booleans()):
         parts.append(f"INTERVAL={draw(st.sampled_from([2, 3, 5, 45]))}")
     for name in draw(st.lists(st.sampled_from(sorted(PARTS)), max_size=3, unique=True)):
@@ -96,13 +116,15 @@ def turning_repeats(draw: st.DrawFn) -> dict[str, Any]:
     """What begins within a week or a year of the rule: positions in a week, weeks at the turn of the year."""
     start = f";WKST={draw(st.sampled_from(WEEKDAYS))}"
     hours = draw(st.sampled_from(["", ";BYHOUR=9", ";BYHOUR=2,9"]))
-    days = ",".join(draw(st.lists(st.sampled_from(WEEKDAYS), min_size=1, max_size=5, unique=True)))
+    days = ",".join(
+        draw(st.lists(st.sampled_from(WEEKDAYS), min_size=1, max_size=5, unique=True))
+    )
     interval = f";INTERVAL={draw(st.sampled_from([1, 1, 2, 3]))}"
     if draw(st.booleans()):
         positions = draw(st.sampled_from(["1", "-1", "2", "1,-1", "3,-2"]))
         rule = f"FREQ=WEEKLY{interval}{start};BYDAY={days}{hours};BYSETPOS={positions}"
     else:
-        weeks = draw(st.lists(st.sampled_from([1, 2, 20, 51, 52, 53, -1, -2, -51, -52, -53]), min_size=1, max_size=3, unique=True))  # noqa: E501  # fmt: skip
+        weeks = draw(st.lists(st.sampled_from([1, 2, 20, 51, 52, 53, -1, -2, -51, -52, -53]), min_size=1, max_size=3, unique=True))  # fmt: skip
         by_day = f";BYDAY={days}" if draw(st.booleans()) else ""
         more = draw(st.sampled_from(["", "", ";BYMONTH=1,12", ";BYSETPOS=1,-1"]))
         rule = f"FREQ=YEARLY{interval}{start};BYWEEKNO={','.join(map(str, weeks))}{by_day}{hours}{more}"
@@ -117,10 +139,15 @@ Moment = tuple[str, timedelta]
 def moments() -> st.SearchStrategy[Moment]:
     """When "now" is: any time of a day, or beside the midnight of the task's zone, or beside a change of its clocks."""
     any_time = st.integers(0, 86399).map(lambda n: ("any", timedelta(seconds=n)))
-    return st.one_of(any_time, st.tuples(st.sampled_from(["midnight", "change"]), st.sampled_from(BESIDE)))
+    return st.one_of(
+        any_time,
+        st.tuples(st.sampled_from(["midnight", "change"]), st.sampled_from(BESIDE)),
+    )
 
 
-def at_moment(case: tuple[dict[str, Any], Any], day: datetime, moment: Moment) -> datetime:
+def at_moment(
+    case: tuple[dict[str, Any], Any], day: datetime, moment: Moment
+) -> datetime:
     """The instant that a moment means: of the day, or of the first day from then on on which clocks change."""
     kind, beside = moment
     zone = ZoneInfo(case[0]["timezone"])
@@ -130,9 +157,19 @@ def at_moment(case: tuple[dict[str, Any], Any], day: datetime, moment: Moment) -
 
     if kind == "any":
         return day + beside
-    found = next((n for n in range(400) if offset(day + timedelta(n)) != offset(day + timedelta(n + 1))), None)
+    found = next(
+        (
+            n
+            for n in range(400)
+            if offset(day + timedelta(n)) != offset(day + timedelta(n + 1))
+        ),
+        None,
+    )
     if kind == "midnight" or found is None:
-        return datetime.combine(day.astimezone(zone).date(), time(), zone).astimezone(UTC) + beside
+        return (
+            datetime.combine(day.astimezone(zone).date(), time(), zone).astimezone(UTC)
+            + beside
+        )
     low, high = day + timedelta(found), day + timedelta(found + 1)
     while high - low > SECOND:
         middle = low + (high - low) / 2
@@ -141,7 +178,9 @@ def at_moment(case: tuple[dict[str, Any], Any], day: datetime, moment: Moment) -
 
 
 @st.composite
-def timers(draw: st.DrawFn, repeats: st.SearchStrategy[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def timers(
+    draw: st.DrawFn, repeats: st.SearchStrategy[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """A raw timerCfg, which may turn out to be refused as one that never comes, and a calendar."""
     start = datetime(2020, 1, 1) + timedelta(draw(st.integers(0, 2500)))
     cfg: dict[str, Any] = {
@@ -155,7 +194,9 @@ def timers(draw: st.DrawFn, repeats: st.SearchStrategy[dict[str, Any]]) -> tuple
     if draw(st.integers(0, 3)) == 0:
         cfg["workdaysOnly"] = 1
     if "skipHoliday" in cfg or "workdaysOnly" in cfg:
-        cfg["holidayPolicy"] = draw(st.sampled_from(["next", "previous", "nearest", "skip", "cycle"]))
+        cfg["holidayPolicy"] = draw(
+            st.sampled_from(["next", "previous", "nearest", "skip", "cycle"])
+        )
     if draw(st.integers(0, 2)) == 0:
         end = start + timedelta(draw(st.integers(0, 2500)))
         cfg["endTime"] = f"{end:%Y-%m-%d}" + draw(st.sampled_from(["", " 23:59:59"]))

@@ -23,4 +23,6 @@ class Customer(SQLModel, table=True):
 @event.listens_for(Customer, "refresh")
 def _remember(customer: Customer, *_: Any) -> None:
     loaded = customer.__dict__
-    loaded["_loaded"] = {key: loaded[key] for key in Customer.model_fields if key in loaded}
+    loaded["_loaded"] = {
+        key: loaded[key] for key in Customer.model_fields if key in loaded
+    }

@@ -1,0 +1,1 @@
+"""Templates as Prefect deployments: compiled, brought to a server, kept current."""

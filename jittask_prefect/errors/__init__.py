@@ -1,0 +1,111 @@
+"""Every error that the package raises on purpose.
+
+JittaskError
+├── ConfigError        an e.json, app.json or timer that cannot work; lists every problem
+│   ├── FilterError    a Q expression that cannot work
+│   ├── OutdatedForm   a form for editing that was made from an earlier state of the task
+│   └── SignatureError a function whose parameters do not fit the task
+├── UnknownElement     no element of that name in the app
+├── UnknownTask        no task of that id
+├── InvalidTime        a time that cannot be read
+├── ArgumentError      an argument that the call does not take
+├── LedgerError        the ledger's tables are missing or of another version
+└── PrefectApiError    the Prefect server cannot be reached, or refuses
+
+The docstring of a class is its message where none is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from jittask_prefect.errors.printable import visible
+
+
+class JittaskError(Exception):
+    """jittask-prefect cannot do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(visible(message or (type(self).__doc__ or "").strip()))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a file: where it is, what was found there, and what is allowed."""
+
+    file: str
+    key: str
+    found: str
+    allowed: str
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # they quote files, which may hold anything
+            object.__setattr__(self, each.name, visible(getattr(self, each.name)))
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.file, self.key) if part)
+        return f"{where}: found {self.found}; allowed: {self.allowed}"
+
+    def within(self, file: str, key: str = "") -> Problem:
+        """The same problem, seen from the file (and the key) that holds it."""
+        path = self.key if not key else key if not self.key else f"{key}.{self.key}"
+        return Problem(self.file or file, path, self.found, self.allowed)
+
+
+class ConfigError(JittaskError):
+    """The configuration cannot work."""
+
+    def __init__(self, problems: Iterable[Problem] | Problem) -> None:
+        self.problems: tuple[Problem, ...] = (
+            (problems,) if isinstance(problems, Problem) else tuple(problems)
+        )
+        super().__init__("\n".join(map(str, self.problems)) or None)
+
+    def within(self, file: str, key: str = "") -> ConfigError:
+        """The same error, each problem seen from the file (and the key) that holds it."""
+        return type(self)([p.within(file, key) for p in self.problems])
+
+
+class FilterError(ConfigError):
+    """The Q expression cannot work."""
+
+
+class SignatureError(ConfigError):
+    """The function does not take what the task passes to it."""
+
+
+class OutdatedForm(ConfigError):
+    """The task has changed since the form was made.
+
+    Attributes:
+        page: The difference, and a link to a fresh form, in Markdown.
+    """
+
+    def __init__(self, problems: Iterable[Problem] | Problem, page: str = "") -> None:
+        super().__init__(problems)
+        self.page = page
+
+
+class UnknownElement(JittaskError, LookupError):
+    """There is no element of that name in the app."""
+
+
+class UnknownTask(JittaskError, LookupError):
+    """There is no task of that id."""
+
+
+class InvalidTime(JittaskError, ValueError):
+    """The time cannot be read."""
+
+
+class ArgumentError(JittaskError, TypeError):
+    """The call does not take these arguments."""
+
+
+class LedgerError(JittaskError):
+    """The ledger's tables are missing: run `jittask db upgrade`."""
+
+
+class PrefectApiError(JittaskError):
+    """The Prefect server cannot be reached."""

@@ -1,0 +1,1 @@
+"""Q expressions, the `filter` of a task: text, tree, SQL condition."""

@@ -1,0 +1,1 @@
+"""The tasks' tables: who writes them, when, and under which condition."""

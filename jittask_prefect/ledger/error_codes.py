@@ -1,0 +1,39 @@
+"""Errors of databases, told apart by the codes that these give them."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+Code = str | int | None
+ABORTED, NO_SAVEPOINT, NO_RIGHT = "25P02", "3B001", "42501"  # PostgreSQL's SQLSTATE
+MYSQL_DEADLOCK, MYSQL_LOCK_WAIT = 1213, 1205
+PASSING = ("55P03", "57014", "40001", "40P01", MYSQL_LOCK_WAIT, 1969, 3024)
+"""Locks held and time used up: the same statement once more would wait as long again."""
+
+
+def code(error: BaseException) -> Code:
+    """The database's own code of an error: SQLSTATE on PostgreSQL, a number on MariaDB; None where there is none."""
+    of = getattr(error, "orig", None)
+    state = getattr(of, "sqlstate", None) or getattr(of, "pgcode", None)
+    if state:
+        return str(state)
+    first = (*getattr(of, "args", ()), None)[0]
+    return first if isinstance(first, int) else None
+
+
+def meets_all(error: Exception) -> bool:
+    """Whether an error is the database's and not one row's: other rows would meet the same."""
+    return isinstance(error, DBAPIError) and not isinstance(
+        error, (DataError, IntegrityError)
+    )
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error is a lock or a time-out."""
+    return code(error) in PASSING
+
+
+def told(error: BaseException) -> str:
+    """An error in one line: its kind, and what the database says."""
+    of = getattr(error, "orig", None) or error
+    return f"{type(of).__name__}: {str(of).strip().partition(chr(10))[0]}"

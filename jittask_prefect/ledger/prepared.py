@@ -1,0 +1,140 @@
+"""The few statements that every save makes, given to the driver itself.
+
+SQLAlchemy's own way from a statement to the driver takes several times as long as the database does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import TypeEngine
+
+Values = Mapping[str, Any]
+FEW = 20  # rows up to which drivers have a shorter way one by one
+
+
+class Prepared:
+    """A statement, compiled for a dialect.
+
+    Args:
+        statement: An INSERT, UPDATE, DELETE or SELECT.
+        dialect: The database's.
+        columns: The columns that an INSERT sets.
+        schema: Where its tables are; absent where the connection looks by itself.
+    """
+
+    def __init__(
+        self,
+        statement: Any,
+        dialect: Dialect,
+        columns: Sequence[str] | None = None,
+        schema: str | None = None,
+    ) -> None:
+        place = (
+            {"schema_translate_map": {None: schema}, "render_schema_translate": True}
+            if schema
+            else {}
+        )
+        compiled = statement.compile(dialect=dialect, column_keys=columns, **place)
+        self.sql = str(compiled)
+        self._fixed = dict(compiled.params)
+        self._order: list[str] | None = compiled.positiontup
+        names = compiled.bind_names.items()
+        binds = {
+            name: _impl(bind.type, dialect).bind_processor(dialect)
+            for bind, name in names
+        }
+        self._to_driver = {
+            name: convert for name, convert in binds.items() if convert is not None
+        }
+        kinds = [
+            _impl(column.type, dialect).result_processor(dialect, None)
+            for column in _selected(statement)
+        ]
+        self._from_driver = [
+            (place, convert)
+            for place, convert in enumerate(kinds)
+            if convert is not None
+        ]
+
+    def run(self, connection: Connection, rows: Sequence[Values]) -> Any:
+        """Give the statement to the driver, once for each of some rows, in the transaction that has begun.
+
+        Returns:
+            The driver's cursor; its `rowcount` is that of the last few rows only.
+
+        Raises:
+            DBAPIError: As SQLAlchemy raises it.
+        """
+        given = [self._given(row) for row in rows]
+        cursor = connection.connection.cursor()
+        try:
+            if len(given) > FEW:
+                cursor.executemany(self.sql, given)
+            else:
+                for values in given:
+                    cursor.execute(self.sql, values)
+        except Exception as error:
+            raise wrapped(connection, self.sql, error) from error
+        return cursor
+
+    def records(self, cursor: Any) -> Iterable[list[Any]]:
+        """What a SELECT has found, converted as SQLAlchemy does it; closes the cursor."""
+        found = [list(record) for record in cursor.fetchall()]
+        cursor.close()
+        for record in found:
+            for place, convert in self._from_driver:
+                record[place] = convert(record[place])
+        return found
+
+    def _given(self, row: Values) -> Any:
+        values = {**self._fixed, **row}
+        for name, convert in self._to_driver.items():
+            values[name] = convert(values[name])
+        return (
+            values
+            if self._order is None
+            else tuple(values[name] for name in self._order)
+        )
+
+
+def _selected(statement: Any) -> Sequence[Any]:
+    return list(statement.selected_columns) if statement.is_select else []
+
+
+def _impl(of: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    return of.dialect_impl(dialect)
+
+
+def wrapped(connection: Connection, sql: str, error: Exception) -> BaseException:
+    """A driver's own error as SQLAlchemy raises it."""
+    dialect = connection.dialect
+    return DBAPIError.instance(
+        sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect
+    )
+
+
+_known: WeakKeyDictionary[Dialect, dict[Any, Prepared]] = WeakKeyDictionary()
+
+
+def schema_of(connection: Connection) -> str | None:
+    """Where tables without a schema of their own are for a connection, by its `schema_translate_map`."""
+    names = connection.get_execution_options().get("schema_translate_map")
+    return names.get(None) if names else None
+
+
+def prepared(
+    connection: Connection,
+    name: Any,
+    make: Callable[[], Any],
+    columns: Sequence[str] | None = None,
+) -> Prepared:
+    """The statement of a name, made and compiled once for each dialect and schema."""
+    known, schema = _known.setdefault(connection.dialect, {}), schema_of(connection)
+    if (name, schema) not in known:
+        known[name, schema] = Prepared(make(), connection.dialect, columns, schema)
+    return known[name, schema]

@@ -1,0 +1,57 @@
+"""What the last sync of each date-field template left, kept in `jittask_state`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection
+
+from jittask_prefect.ledger import ledger
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the last sync of a date-field template left.
+
+    Attributes:
+        mark: When it was.
+        upto: Until when all that was due then has been planned; None where all rows are to be looked at.
+        floor: The instant before which no sync looks: the template was enabled, or edited, then.
+        config: What the template was then (`fingerprint`).
+    """
+
+    mark: datetime
+    upto: datetime | None
+    floor: datetime | None
+    config: str | None
+
+
+def remember(connection: Connection, template: str, memory: Memory | None) -> None:
+    """Keep the memory of a template; None forgets it."""
+    if memory is None:
+        return ledger.put(connection, f"rows:{template}", None)
+    times = [
+        at and at.astimezone(UTC).isoformat()
+        for at in (memory.mark, memory.upto, memory.floor)
+    ]
+    return ledger.put(
+        connection, f"rows:{template}", json.dumps([*times, memory.config])
+    )
+
+
+def memories(connection: Connection) -> dict[str, Memory]:
+    """What is remembered, by template."""
+    found = {}
+    for name, text in ledger.starting_with(connection, "rows:").items():
+        mark, upto, floor, config = json.loads(text)
+        memory = Memory(
+            datetime.fromisoformat(mark), instant(upto), instant(floor), config
+        )
+        found[name.removeprefix("rows:")] = memory
+    return found
+
+
+def instant(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,123 @@
+"""Links into Prefect's UI (V2): the Runs page by status, template, row and time range; a run; a task's statistics.
+
+Without a base they are relative to the host that shows them, as a deployment's description needs it: it is compiled
+where neither the host nor the deployment's id is known. The Runs page takes several tags as "any of them", so there is
+one tag in a link: the template's, which runs of schedules inherit from their deployment, or the row's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from urllib.parse import quote
+
+STATES = {
+    "pending": (
+        "Scheduled",
+        "AwaitingRetry",
+        "Pending",
+        "Submitting",
+        "InfrastructurePending",
+        "Paused",
+    ),
+    "executing": ("Running", "Retrying", "Cancelling"),
+    "overdue": ("Late",),
+    "completed": ("Completed",),
+    "error": ("Failed", "Crashed", "TimedOut"),
+    "ended": ("Cancelled",),
+}
+"""The names of the states that a status of the records stands for; Prefect calls a run Late 15 s after its due time."""
+COMING = ("pending", "overdue")
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""The page knows no range with one end: these stand for the other one."""
+MILLISECOND = timedelta(milliseconds=1)
+ROOT = "/v2"
+
+
+def base(ui_url: str) -> str:
+    """Where the UI is: a server has V2 under /v2, Prefect Cloud under no name of its own."""
+    return (
+        ui_url
+        if "prefect.cloud" in ui_url
+        else f"{ui_url.rstrip('/').removesuffix(ROOT)}{ROOT}"
+    )
+
+
+def runs(
+    status: str | None = None,
+    *,
+    tag: str | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    named: str | None = None,
+    at: str = ROOT,
+) -> str:
+    """The Runs page, the next ones first for what is to come, else the newest.
+
+    Args:
+        status: One of `STATES`; all where absent.
+        tag: A template's full name, or a row's tag (`rows.handover.run_tags`).
+        start: Only those that are due then or later; aware.
+        end: Only those that are due earlier; aware.
+        named: Only those whose name has this in it: for a row whose key has a comma, which a tag in a link cannot have.
+        at: The UI's address (`base`); relative to the host where absent.
+    """
+    asked = []
+    if status is not None:
+        asked.append(("state", ",".join(STATES[status])))
+    if tag is not None:
+        asked.append(("tags", tag))
+    if named is not None:
+        asked.append(("flow-run-search", named))
+    if start is not None or end is not None:
+        asked.append(("start", _zulu(start or EARLIEST)))
+        asked.append(("end", _zulu((end - MILLISECOND) if end else LATEST)))
+    asked.append(("sort", "START_TIME_ASC" if status in COMING else "START_TIME_DESC"))
+    return f"{at}/runs?" + "&".join(
+        f"{name}={quote(value, safe=',:')}" for name, value in asked
+    )
+
+
+def run(run_id: str, at: str = ROOT) -> str:
+    """The page of a flow run."""
+    return f"{at}/runs/flow-run/{run_id}"
+
+
+def statistics(name: str, names: Collection[str] = (), at: str = ROOT) -> str:
+    """The page of a template's statistics: the artifact of that key."""
+    return f"{at}/artifacts/key/{key(name, names)}"
+
+
+def artifact(artifact_id: str, at: str = ROOT) -> str:
+    """The page of one artifact."""
+    return f"{at}/artifacts/artifact/{artifact_id}"
+
+
+def key(name: str, names: Collection[str] = ()) -> str:
+    """The key of a template's artifact, of `a-z`, `0-9` and `-` as Prefect demands: e.g. `stats-tasks-dailyreport`.
+
+    Args:
+        name: The template's full name.
+        names: Those of all templates of the app: two that differ only in case or `_` get keys that differ.
+    """
+    plain = _slug(name)
+    if any(_slug(other) == plain for other in names if other != name):
+        plain += f"-{sha256(name.encode()).hexdigest()[:6]}"
+    return f"stats-{plain}"
+
+
+def _slug(name: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", name.lower())
+
+
+def markdown(name: str, names: Collection[str] = (), at: str = ROOT) -> str:
+    """A line with the links of a template, as its deployment's description has it."""
+    found = [f"[{status}]({runs(status, tag=name, at=at)})" for status in STATES]
+    return f"Records: {' · '.join(found)} · [statistics]({statistics(name, names, at)})"
+
+
+def _zulu(at: datetime) -> str:
+    """An instant as the page reads it: with an offset it shows another range."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""All that only reads: records, what is to come, one row's story, statistics."""

@@ -1,0 +1,500 @@
+"""TaskSvc: the facade, one short method for each use case. Names and results are the contract's."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, delete, update
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from jittask_prefect.elements.app import DEFAULT, App
+from jittask_prefect.elements.types import NormalService, check_arguments
+from jittask_prefect.errors import (
+    ArgumentError,
+    JittaskError,
+    PrefectApiError,
+    UnknownTask,
+)
+from jittask_prefect.ledger import hindrance, ledger
+from jittask_prefect.ledger.ending import FORCED
+from jittask_prefect.ledger.keys import key_of
+from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.records import executions
+from jittask_prefect.rows import hooks, sync
+from jittask_prefect.rows.background_handover import nudge
+from jittask_prefect.rows.plan import Action
+from jittask_prefect.running import forced, stop
+from jittask_prefect.running.execute import after_return, locate, next_of_row
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.selection import connect
+from jittask_prefect.task_svc.arguments import arguments as arguments_of
+from jittask_prefect.task_svc.arguments import (
+    differs,
+    in_a_session,
+    instant,
+    is_uuid,
+    row_of,
+    storable,
+    text,
+)
+from jittask_prefect.validation import seen
+
+Result = dict[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+log = logging.getLogger("jittask")
+
+
+def _in_sentences(method: Callable[P, R]) -> Callable[P, R]:
+    """Whatever happens within, the caller meets a `JittaskError`, with the error itself as its cause.
+
+    Only what a database says in the caller's own session comes as it is: its transaction is the caller's to try again.
+    """
+
+    @wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        callers = in_a_session(
+            [*args, *kwargs.values()]
+        )  # a failed flush takes the row out of it
+        try:
+            return method(*args, **kwargs)
+        except JittaskError:
+            raise
+        except Exception as error:
+            if callers and isinstance(error, SQLAlchemyError):
+                raise
+            said = getattr(error, "orig", None) or error
+            raise JittaskError(
+                f"{method.__name__} failed: {type(said).__name__}: {said}"
+            ) from error
+
+    return call
+
+
+class TaskSvc(NormalService):
+    """The task service (`services.TaskSvc`).
+
+    Args:
+        app: The app that it serves.
+        api: Prefect; absent, the server that the environment or `jittask up` names, found at first use.
+    """
+
+    def __init__(self, app: App, api: Api | None = None) -> None:
+        self.app = app
+        self._api = api
+
+    @property
+    def api(self) -> Api:
+        """The Prefect server."""
+        if self._api is None:
+            self._api = connect(self.app.path)
+        return self._api
+
+    def connect(self, api: Api) -> None:
+        """Talk to this Prefect from now on."""
+        self._api = api
+
+    @_in_sentences
+    def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
+        """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
+        if not isinstance(queryStr, str):
+            raise ArgumentError(f"queryStr {seen(queryStr)}; allowed: a text")
+        wanted = queryStr.casefold()
+        return [
+            {
+                "title": t.title,
+                "taskType": t.taskType,
+                "repeatType": t.timer.cfg.repeat.repeat_type,
+                "fullName": t.fullName,
+                "enable": int(t.enable),
+            }
+            for t in self.app.templates()
+            if wanted in t.title.casefold() or wanted in t.fullName.casefold()
+        ]
+
+    @_in_sentences
+    def createTimerTask(
+        self,
+        fullName: str,
+        startTime: str | datetime,
+        funcName: str,
+        taskType: str,
+        argDict: Mapping[str, Any] | None = None,
+    ) -> Result:
+        """Make one execution of a template's function, outside its schedule.
+
+        Args:
+            fullName: The template's full name, of either Type.
+            startTime: When; text or a naive datetime in the task's zone, or an aware datetime. The past runs at once.
+            funcName: A function of the template's inner.py, or `services.X.method`.
+            taskType: The template's Type.
+            argDict: Keyword arguments for the function; kept in the ledger, never sent to Prefect.
+
+        Returns:
+            `{taskId, fullName, status, startTime, url}`.
+
+        Raises:
+            UnknownElement: There is no such template or function.
+            InvalidTime: The time cannot be read.
+            ArgumentError: The Type is another one, or the function does not take these arguments.
+            PrefectApiError: Prefect cannot be reached; nothing is kept then.
+        """
+        template = self.app.template(fullName)
+        if taskType != template.taskType:
+            raise ArgumentError(
+                f"taskType {seen(taskType)}; {fullName} is of type {template.taskType}"
+            )
+        due = instant(startTime, template)
+        arguments = arguments_of(argDict)
+        check_arguments(
+            template.function(text("funcName", funcName)), arguments, funcName
+        )
+        api, now = self.api, clock.now()
+        deployment = api.deployments(sync.app_tag(self.app)).get(fullName)
+        if deployment is None:
+            raise UnknownTask(
+                f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
+            )
+        entry = Entry(
+            task_id=str(uuid.uuid4()), template=fullName, due=due, created=now,
+            func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
+        )  # fmt: skip
+        try:
+            with self.app.engine().begin() as connection:
+                ledger.require(connection, "the app's database")
+                ledger.insert_once(connection, entries, entry.model_dump())
+        except DataError as error:
+            raise ArgumentError(
+                f"the app's database does not take this task: {str(error.orig)[:200]}"
+            ) from None
+        mine = entries.c.task_id == entry.task_id
+        try:
+            run = api.create_run(
+                deployment["id"],
+                key=entry.task_id,
+                name=sync.plain(template.title)
+                + f" · {due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}",
+                due=due,
+                tags=[fullName],
+                parameters={"template": fullName, "taskId": entry.task_id},
+            )
+        except JittaskError:
+            with self.app.engine().begin() as connection:
+                connection.execute(delete(entries).where(mine))
+            raise
+        with self.app.engine().begin() as connection:
+            connection.execute(
+                update(entries).where(mine).values(flow_run_id=run["id"])
+            )
+            # One that was ended meanwhile stays dirty: the sync cancels its run.
+            open_ = entries.c.status.in_(ledger.OPEN)
+            connection.execute(update(entries).where(mine, open_).values(dirty=False))
+        return {
+            "taskId": run["id"],
+            "fullName": fullName,
+            "status": "pending",
+            "startTime": due.astimezone(template.timer.zone).isoformat(),
+            "url": executions.run_url(api, run["id"]),
+        }
+
+    @_in_sentences
+    def forcedEnd(self, taskId: str) -> Result:
+        """End one task: a pending one never runs, an executing one's process is gone when this returns.
+
+        Args:
+            taskId: A task's id, or a flow run's.
+
+        Returns:
+            `{taskId, previousStatus, status, changed}`; a task that has ended already is left as it is.
+
+        Raises:
+            UnknownTask: There is no such task.
+            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. All
+                others the ledger ends; the next sync tells Prefect.
+            JittaskError: The process did not end in time.
+        """
+        found = self._find(text("taskId", taskId))
+        now = clock.now()
+        if found is None:
+            return self._end_unclaimed(taskId, now)
+        database, entry = found
+        if entry.batch is not None and taskId == entry.flow_run_id:
+            return self._end_batch(database, taskId)
+        before = (
+            "overdue" if entry.status == "pending" and entry.due < now else entry.status
+        )
+        if entry.status in ledger.FINAL:
+            return {
+                "taskId": taskId,
+                "previousStatus": before,
+                "status": entry.status,
+                "changed": False,
+            }
+        status, changed = forced.end(
+            self.app, self.api, database, entry, FORCED, clock.now
+        )
+        return {
+            "taskId": taskId,
+            "previousStatus": before,
+            "status": status,
+            "changed": changed,
+        }
+
+    def _find(self, task_id: str) -> tuple[str, Entry] | None:
+        found = locate(self.app, task_id)
+        if found is None and is_uuid(task_id):
+            # A flow run that a row's task had before: it was given up, or its worker died. The ledger has a made one's.
+            of = ((self.api.run(task_id) or {}).get("parameters") or {}).get("taskId")
+            found = locate(self.app, of) if isinstance(of, str) else None
+        return found
+
+    def _end_batch(self, database: str, run_id: str) -> Result:
+        """End what is open of a batch's rows, and its flow run."""
+        with self.app.engine(database).connect() as connection:
+            rows = [
+                e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN
+            ]
+        at_work = [e for e in rows if e.status == "executing"]
+        away = bool(rows) and not stop.ask(self.api, run_id)
+        changed = stop.close(self.app, database, rows, FORCED, clock.now)
+        for entry in at_work:
+            stop.await_gone(
+                self.app,
+                database,
+                self.api,
+                entry,
+                clock.now,
+                closed=entry in changed,
+                away=away,
+            )
+        for entry in rows:
+            if after_return(self.app, database, entry.task_id):
+                next_of_row(self.app, database, entry, clock.now())
+        if rows and not away:
+            self._hand_over(database, rows)
+        with self.app.engine(database).connect() as connection:
+            left = [
+                e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN
+            ]
+        if {e.task_id for e in left} & {
+            e.task_id for e in rows
+        }:  # one began, or begins again, just now
+            return self._end_batch(database, run_id) | {
+                "previousStatus": "executing",
+                "changed": True,
+            }
+        before = "executing" if at_work else "pending" if rows else "ended"
+        return {
+            "taskId": run_id,
+            "previousStatus": before,
+            "status": "ended",
+            "changed": bool(changed),
+        }
+
+    def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
+        """End a run that the template's own schedule made and that has not begun."""
+        run = self.api.run(task_id) if is_uuid(task_id) else None
+        name = (run.get("parameters") or {}).get("template") if run else None
+        if (
+            run is None
+            or name not in self.app.names("tasks")
+            or sync.app_tag(self.app) not in run["tags"]
+        ):
+            raise UnknownTask(f"there is no such task: {seen(task_id)}")
+        before = executions.status_of_run(run, now)
+        if run.get("state_type") in TERMINAL:
+            return {
+                "taskId": task_id,
+                "previousStatus": before,
+                "status": before,
+                "changed": False,
+            }
+        # The ledger first: a worker that takes the run at this very moment finds it ended.
+        due = datetime.fromisoformat(run["expected_start_time"])
+        entry = Entry(
+            task_id=task_id, template=str(name), due=due, created=now, status="ended", outcome="forced",
+            message=FORCED, finished=now, flow_run_id=task_id, dirty=True,
+        )  # fmt: skip
+        with self.app.engine().begin() as connection:
+            ledger.require(connection, "the app's database")
+            fresh = ledger.insert_once(connection, entries, entry.model_dump())
+        if not fresh:
+            return self.forcedEnd(task_id)
+        away = not stop.ask(self.api, task_id)
+        stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now, away=away)
+        if not away:
+            self._hand_over(DEFAULT, [entry])
+        after_return(self.app, DEFAULT, task_id)
+        return {
+            "taskId": task_id,
+            "previousStatus": before,
+            "status": "ended",
+            "changed": True,
+        }
+
+    def _hand_over(self, database: str, of: Sequence[Entry]) -> None:
+        rows = [(entry.template, entry.row_key) for entry in of]
+        try:
+            sync.hand_over(
+                self.app, database, self.api, clock.now(), sync.Report(), rows=rows
+            )
+        except PrefectApiError as error:
+            log.warning("left to the next sync: %s", error)
+
+    @_in_sentences
+    def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
+        """Bring a saved row's tasks to what the row is now.
+
+        Args:
+            rowObj: `{prevData, postData}`, each a model instance or a dict; `prevData` may be absent.
+
+        Returns:
+            `{created, rescheduled, ended, unchanged, tasks: [{fullName, taskId, dueTime, action}]}`.
+
+        Raises:
+            ArgumentError: `rowObj` names no row of a model of the app.
+            LedgerError: The ledger cannot be read or written; the caller's transaction goes on.
+        """
+        model, row, session = row_of(self.app, rowObj, "postData", "prevData")
+        before = rowObj.get("prevData")
+        now = clock.now()
+        with self._transaction(session, model) as connection:
+            _key(row, connection)
+            moved = before is None or differs(before, row)
+            actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
+        counts = {
+            kind: sum(a.action == kind for a in actions)
+            for kind in ("create", "reschedule", "end", "skip")
+        }
+        return {
+            "created": counts["create"],
+            "rescheduled": counts["reschedule"],
+            "ended": counts["end"],
+            "unchanged": counts["skip"],
+            "tasks": [self._shown(a) for a in actions],
+        }
+
+    @_in_sentences
+    def deleteDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
+        """End the open tasks of a row that was deleted.
+
+        Args:
+            rowObj: `{prevData}`, a model instance or a dict.
+
+        Returns:
+            `{ended, tasks}`.
+
+        Raises:
+            ArgumentError: `rowObj` names no row of a model of the app.
+            LedgerError: The ledger cannot be read or written; the caller's transaction goes on.
+        """
+        model, row, session = row_of(self.app, rowObj, "prevData", "postData")
+        with self._transaction(session, model) as connection:
+            actions = hooks.delete_row(
+                self.app, connection, _key(row, connection), model, clock.now()
+            )
+        return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
+
+    @_in_sentences
+    def getTaskRecords(
+        self,
+        fullName: str | None = None,
+        status: str | None = None,
+        startTime: str | datetime | None = None,
+        endTime: str | datetime | None = None,
+        limit: int = 200,
+        offset: int = 0,
+    ) -> list[Result]:
+        """Execution records, newest due time first.
+
+        With an `endTime` beyond the horizon, the tasks of rows that are due there are among the pending ones: planned
+        from the rows as they are now, each with the taskId that it will have if nothing changes, and without a url.
+        Without an `endTime` nothing bounds what is to come: the records are what the ledger and Prefect hold.
+
+        Args:
+            fullName: Of one template only.
+            status: Of one status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
+            startTime: Due then or later; text or a naive datetime in the zone of the task, else of the app.
+            endTime: Due earlier.
+            limit: How many at most.
+            offset: How many of the newest to pass over.
+
+        Returns:
+            A list of `{taskId, fullName, title, status, dueTime, startTime, endTime, duration, lateness, row, result,
+            message, url}`; times as ISO 8601, duration and lateness in seconds, `row` is its key as text.
+
+        Raises:
+            UnknownElement: There is no such template.
+            InvalidTime: A time cannot be read.
+            ArgumentError: The status is unknown, or limit or offset is no count.
+            PrefectApiError: Prefect cannot be reached.
+        """
+        template = self.app.template(fullName) if fullName not in (None, "") else None
+        return executions.records(
+            self.app,
+            self.api,
+            clock.now(),
+            name=template.fullName if template else None,
+            status=None if status == "" else status,
+            start=instant(startTime, template or self.app)
+            if startTime not in (None, "")
+            else None,
+            end=instant(endTime, template or self.app)
+            if endTime not in (None, "")
+            else None,
+            limit=limit,
+            offset=offset,
+        )
+
+    def _shown(self, action: Action) -> Result:
+        zone = self.app.template(action.template).timer.zone
+        done = {
+            "create": "created",
+            "reschedule": "rescheduled",
+            "end": "ended",
+            "skip": "unchanged",
+        }[action.action]
+        return {
+            "fullName": action.template,
+            "taskId": action.task_id,
+            "dueTime": action.due.astimezone(zone).isoformat(),
+            "action": done,
+        }
+
+    @contextmanager
+    def _transaction(self, session: Session | None, model: str) -> Iterator[Connection]:
+        """The row's own transaction where it has a session, else one of its own."""
+        if session is not None:
+            if (
+                not session._flushing
+            ):  # in afterSave and afterDelete it is, and has nothing left to do
+                session.flush()
+            connection = session.connection(
+                bind_arguments={"mapper": sa_inspect(self.app.getElement(model))}
+            )
+            hindrance.require(connection, "the row's database")
+            yield connection
+            return
+        database = self.app.database_of(model)
+        with self.app.engine(database).begin() as connection:
+            hindrance.require(connection, database or "the app's database")
+            yield connection
+        nudge(self.app, database)
+
+
+def _key(row: Any, connection: Connection) -> str:
+    """The row's key, before anything is written for it."""
+    try:
+        return storable("rowObj: a key", key_of(row, connection.dialect.name))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"rowObj: {str(error)[:200]}") from None

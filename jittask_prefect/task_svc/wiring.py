@@ -1,0 +1,31 @@
+"""Where the layers meet: `app`, the built-in task service, and the model events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jittask_prefect.elements.app import App, current_app, in_an_app
+from jittask_prefect.rows import hooks
+from jittask_prefect.rows.background_handover import nudge
+from jittask_prefect.task_svc.service import TaskSvc
+
+__all__ = ["App", "app", "in_an_app"]
+
+App.builtins.setdefault("services.TaskSvc", TaskSvc)
+hooks.install(current_app, nudge)
+
+
+class _CurrentApp:
+    """Stands for the current app: found at each use, loaded once."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(current_app(), name)
+
+    def __repr__(self) -> str:
+        return "<the current jittask app>"
+
+
+if TYPE_CHECKING:
+    app: App
+else:
+    app = _CurrentApp()

@@ -1,0 +1,1 @@
+"""The Prefect worker type `jittask`: worker, children, pipe."""
