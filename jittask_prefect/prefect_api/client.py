@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -75,11 +72,8 @@ class Api(Protocol):
     def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The deployments of these names, whoever made them."""
 
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        """`prefect deploy` of some of a prefect.yaml's deployments."""
-
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        """Make a deployment of a flow, or change the one of its name, from the fields that the API takes."""
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
+        """Make a deployment of a flow, or replace the flow's deployment of that name; the deployment's id."""
 
     def delete_deployment(self, deployment_id: str) -> None:
         """Delete a deployment with its runs."""
@@ -329,40 +323,10 @@ class PrefectApi:
             if len(page) < PAGE:
                 return found
 
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        found = self._call("POST", "/flows/", one(MADE), json={"name": flow})
-        self._call("POST", "/deployments/", json={**body, "flow_id": found["id"]})
-
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        chosen = [part for name in names for part in ("--name", name)]
-        command = [
-            sys.executable,
-            "-m",
-            "prefect",
-            "--no-prompt",
-            "deploy",
-            "--prefect-file",
-            file.name,
-            *chosen,
-        ]
-        # PWD is what `{{ $PWD }}` becomes in the pull step.
-        env = {
-            **os.environ,
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-            "PWD": str(file.parent),
-        }
-        done = subprocess.run(
-            command,
-            cwd=file.parent,
-            env=env,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode:
-            said = (done.stdout + done.stderr)[-3000:].strip()
-            raise PrefectApiError(f"`prefect deploy` to {self.url} failed:\n{said}")
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
+        of = self._call("POST", "/flows/", one(MADE), json={"name": flow})["id"]
+        body = {**body, "flow_id": of}
+        return str(self._call("POST", "/deployments/", one(MADE), json=body)["id"])
 
     def delete_deployment(self, deployment_id: str) -> None:
         self._call("DELETE", f"/deployments/{deployment_id}", missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from jittask_prefect.deploying.compile import POOL
+from jittask_prefect.deploying.deployments import POOL
 from jittask_prefect.running import stop
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.processes import process_of

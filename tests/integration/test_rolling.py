@@ -55,7 +55,7 @@ def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
 
 def roll(place: Place, now: datetime | None = None) -> list[str]:
     return [
-        str(change) for change in renew.roll(place.app, place.api, now or clock.now())
+        str(change) for change in renew.renew(place.app, place.api, now or clock.now())
     ]
 
 
