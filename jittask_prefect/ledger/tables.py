@@ -32,10 +32,10 @@ def upgrade(app: App, *, models: bool = False) -> list[str]:
             if not models:
                 continue
             tables = [
-                m.__table__
+                m.__table__  # type: ignore[attr-defined]
                 for n, m in app.models().items()
                 if app.database_of(n) == database
-            ]  # type: ignore[attr-defined]
+            ]
             new = [
                 t
                 for t in tables

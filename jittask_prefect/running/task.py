@@ -114,11 +114,8 @@ def after_return(app: App, database: str, task_id: str) -> bool:
     )
     try:
         template = app.template(entry.template)
-        _awaited(
-            template.afterReturn(
-                task_of(app, template, entry, None, entry.status, result)
-            )
-        )  # type: ignore[func-returns-value]
+        task = task_of(app, template, entry, None, entry.status, result)
+        _awaited(template.afterReturn(task))  # type: ignore[func-returns-value]
     except (Exception, SystemExit):
         log.exception("afterReturn of %s failed", entry.template)
     return True
