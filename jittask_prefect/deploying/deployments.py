@@ -13,7 +13,7 @@ from typing import Any
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, Dialog
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.check import of_template
+from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.prefect_api import links
@@ -21,7 +21,7 @@ from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.markup import md
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule import prefect_schedules, schedule_text
-from jittask_prefect.schedule.schedule_text import Slot
+from jittask_prefect.schedule.schedule_text import ScheduleSlot
 from jittask_prefect.schedule.words import describe
 
 POOL = "jittask"
@@ -79,7 +79,7 @@ class Deployment:
     tags: list[str]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     paused: bool = False
-    schedules: list[Slot] = field(default_factory=list)
+    schedules: list[ScheduleSlot] = field(default_factory=list)
     queue: str | None = None
     form: Mapping[str, Any] | None = None
 
@@ -143,7 +143,7 @@ def pull_steps(folder: str) -> list[dict[str, Any]]:
     return [{step: {"directory": folder}}]
 
 
-def _api_schedule(slot: Slot) -> dict[str, Any]:
+def _api_schedule(slot: ScheduleSlot) -> dict[str, Any]:
     rule = {
         name: slot[name]
         for name in ("rrule", "interval", "anchor_date", "timezone")
@@ -176,7 +176,7 @@ def deployments(app: App, now: datetime) -> list[Deployment]:
 
 def sound_templates(app: App) -> list[Meta]:
     """The templates without a mistake; `jittask check` tells of the others."""
-    return [template for template in app.templates() if not of_template(template)]
+    return [template for template in app.templates() if not template_problems(template)]
 
 
 def of_template_at(
@@ -245,7 +245,9 @@ def own_next_time(template: Meta, now: datetime) -> datetime | None:
     return template.local(due) if due is not None else None
 
 
-def _schedules(template: Meta, now: datetime, own_next: datetime | None) -> list[Slot]:
+def _schedules(
+    template: Meta, now: datetime, own_next: datetime | None
+) -> list[ScheduleSlot]:
     if isinstance(template, DateFieldType):
         return schedule_text.fixed_slots([])
     if not template.own_times:
@@ -253,7 +255,7 @@ def _schedules(template: Meta, now: datetime, own_next: datetime | None) -> list
     due = own_next or own_next_time(template, now)
     if due is None:
         return schedule_text.fixed_slots([])
-    return prefect_schedules.once(due, template.timer.zone.key)
+    return prefect_schedules.at_instant(due, template.timer.zone.key)
 
 
 def description(template: Meta) -> str:
