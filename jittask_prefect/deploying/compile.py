@@ -13,7 +13,7 @@ import yaml
 
 from jittask_prefect.dialogs.forms import DIALOGS
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.check import of_template
+from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.prefect_api import links
@@ -133,7 +133,7 @@ def deployments(app: App, now: datetime) -> list[dict[str, Any]]:
 
 def sound(app: App) -> list[Meta]:
     """The templates that have no mistake; the others are left to `jittask check`."""
-    return [template for template in app.templates() if not of_template(template)]
+    return [template for template in app.templates() if not template_problems(template)]
 
 
 def deployment(
@@ -199,7 +199,7 @@ def _schedules(
     if decides_itself(template):  # one occurrence at a time
         said = said or following(template, now)
         return (
-            prefect_schedules.once(said, template.timer.zone.key)
+            prefect_schedules.at_instant(said, template.timer.zone.key)
             if said
             else schedule_text.fixed_slots([])
         )

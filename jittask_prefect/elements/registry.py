@@ -62,7 +62,7 @@ def forget_all(app: App) -> None:
             _forget(model)
 
 
-def unsound(app: App) -> dict[str, Exception]:
+def drop_unmappable(app: App) -> dict[str, Exception]:
     """Configure SQLAlchemy's mappers, and take away the app's own models that fail: they would fail the others.
 
     Returns:

@@ -23,7 +23,7 @@ from jittask_prefect.records import upcoming
 from jittask_prefect.records.paging import SPARE, Key, LedgerPart, RunsPart
 from jittask_prefect.records.upcoming import Nearest, Pending
 from jittask_prefect.rows.handover import app_tag, run_of, run_tags
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
 FIELDS = (
@@ -113,7 +113,7 @@ def records(
             or not 0 <= value <= MOST
         ):
             raise ArgumentError(
-                f"{what} {seen(value)}; allowed: a whole number from 0 to {MOST:,}"
+                f"{what} {quoted(value)}; allowed: a whole number from 0 to {MOST:,}"
             )
     if not limit:
         return []
@@ -384,7 +384,7 @@ def link(
         template = app.template(name) if name else None
         if not isinstance(template, DateFieldType):
             raise ArgumentError(
-                f"row {seen(row)}; allowed: with the name of a date-field task"
+                f"row {quoted(row)}; allowed: with the name of a date-field task"
             )
         *_, mine = run_tags(template.fullName, template.model_name, row)
         tag, named = (
@@ -399,7 +399,7 @@ def link(
 
 def _check_status(status: str | None) -> None:
     if status is not None and status not in STATUSES:
-        raise ArgumentError(f"status {seen(status)}; allowed: {', '.join(STATUSES)}")
+        raise ArgumentError(f"status {quoted(status)}; allowed: {', '.join(STATUSES)}")
 
 
 def _instant(text: str | None) -> datetime | None:

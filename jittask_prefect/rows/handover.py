@@ -25,7 +25,7 @@ from sqlalchemy import (
     update,
 )
 
-from jittask_prefect.elements.app import App
+from jittask_prefect.elements.app import App, Fault
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import ledger, limits
 from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of, settle
@@ -170,7 +170,7 @@ class _Work:
         )
         self.keep = keep or (lambda: None)
         self.waiting: dict[str, str] = {}
-        self._broken: dict[tuple[str, str | None], str | None] = {}
+        self._broken: dict[tuple[str, str | None], Fault | None] = {}
         self.refused, self.failing = 0, 0.0
         self.made: list[tuple[Entry, str]] = []
         self.ended: list[Entry] = []
@@ -284,7 +284,7 @@ class _Work:
     ) -> Mapping[str, Any] | None:
         deployment = self.deployments.get(template)
         if (template, func) not in self._broken:
-            self._broken[template, func] = self.app.broken(template, func)
+            self._broken[template, func] = self.app.fault(template, func)
         if self._broken[template, func] is not None:
             # Its runs would fail and be made again, every minute.
             self.waiting[template] = (

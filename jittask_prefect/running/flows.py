@@ -29,7 +29,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.deploying import renew
 from jittask_prefect.dialogs import flows as dialogs
-from jittask_prefect.elements.app import _LOG, DEFAULT, App, use_app
+from jittask_prefect.elements.app import App, use_app
+from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.loader import TASK_LOG
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import ledger, limits
@@ -93,7 +95,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         of = context.flow_run
         this = Run(str(of.id), _due(of), of.auto_scheduled)
         logger = get_run_logger()
-        token = _LOG.set(logger)
+        token = TASK_LOG.set(logger)
         try:
             of_what = await asyncio.to_thread(asked, app, template, taskId, due)
             if of_what.due is not None:
@@ -130,7 +132,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             _leave(_say_terminated, app, this.id)
             raise
         finally:
-            _LOG.reset(token)
+            TASK_LOG.reset(token)
         if outcome.outcome == "skipped":
             logger.warning(outcome.message)
         if outcome.result is not None:
@@ -465,7 +467,7 @@ def _sync_flow(app: App) -> AnyFlow:
     async def jittask_sync() -> State[Any]:
         """Bring rows, ledger and flow runs together."""
         logger = get_run_logger()
-        token = _LOG.set(logger)
+        token = TASK_LOG.set(logger)
         try:
             await asyncio.to_thread(
                 drop_late_syncs, app, connect(app.path), clock.now()
@@ -474,7 +476,7 @@ def _sync_flow(app: App) -> AnyFlow:
             this = str(context.flow_run.id) if context and context.flow_run else None
             report = await asyncio.to_thread(run_sync, app, clock.now(), this=this)
         finally:
-            _LOG.reset(token)
+            TASK_LOG.reset(token)
         if report is None:
             return Completed(message="another sync is at work")
         for problem in report.problems:

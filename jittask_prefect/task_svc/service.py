@@ -47,7 +47,7 @@ from jittask_prefect.task_svc.arguments import (
     storable,
     text,
 )
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 Result = dict[str, Any]
 P = ParamSpec("P")
@@ -108,7 +108,7 @@ class TaskSvc(NormalService):
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
         """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
         if not isinstance(queryStr, str):
-            raise ArgumentError(f"queryStr {seen(queryStr)}; allowed: a text")
+            raise ArgumentError(f"queryStr {quoted(queryStr)}; allowed: a text")
         wanted = queryStr.casefold()
         return [
             {
@@ -152,7 +152,7 @@ class TaskSvc(NormalService):
         template = self.app.template(fullName)
         if taskType != template.taskType:
             raise ArgumentError(
-                f"taskType {seen(taskType)}; {fullName} is of type {template.taskType}"
+                f"taskType {quoted(taskType)}; {fullName} is of type {template.taskType}"
             )
         due = instant(startTime, template)
         arguments = arguments_of(argDict)
@@ -310,7 +310,7 @@ class TaskSvc(NormalService):
             or name not in self.app.names("tasks")
             or sync.app_tag(self.app) not in run["tags"]
         ):
-            raise UnknownTask(f"there is no such task: {seen(task_id)}")
+            raise UnknownTask(f"there is no such task: {quoted(task_id)}")
         before = executions.status_of_run(run, now)
         if run.get("state_type") in TERMINAL:
             return {

@@ -422,9 +422,11 @@ def test_an_edit_that_does_not_work_is_never_there_for_others(
     """The sync may read at any moment: what is refused is never in the folder."""
     s = scheduled
     seen: list[str] = []
-    check = folder.of_template
+    check = folder.template_problems
     monkeypatch.setattr(
-        folder, "of_template", lambda t: (seen.append(about(s)["title"]), check(t))[1]
+        folder,
+        "template_problems",
+        lambda t: (seen.append(about(s)["title"]), check(t))[1],
     )
     with pytest.raises(ConfigError, match=r"holidays|calendar"):
         edit(s, link(s), title="B", skipHoliday="On")
