@@ -19,10 +19,11 @@ from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import upcoming
 from jittask_prefect.records.paging import SPARE, Key, LedgerPart, RunsPart
 from jittask_prefect.records.upcoming import Nearest, Pending
-from jittask_prefect.rows.handover import app_tag, run_of, run_tags
+from jittask_prefect.rows.handover import run_of, run_tags
 from jittask_prefect.validation import quoted
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
@@ -255,7 +256,9 @@ def _of_runs(
         return []
     names = {t.fullName for t in app.templates() if not isinstance(t, DateFieldType)}
     names &= {asked.name} if asked.name is not None else names
-    by_id = {d["id"]: n for n, d in api.deployments(app_tag(app)).items() if n in names}
+    by_id = {
+        d["id"]: n for n, d in api.deployments(app_tag(app.name)).items() if n in names
+    }
     if not by_id:
         return []
     low, high, kind = asked.start, asked.end, asked.status
@@ -379,7 +382,7 @@ def link(
         ArgumentError: The status is none of `STATUSES`, or a row is named and no date-field task.
     """
     _check_status(status)
-    tag, named = app_tag(app) if name is None else name, None
+    tag, named = app_tag(app.name) if name is None else name, None
     if row is not None:
         template = app.template(name) if name else None
         if not isinstance(template, DateFieldType):

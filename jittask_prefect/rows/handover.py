@@ -7,7 +7,6 @@ as handed over is handed over again.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from jittask_prefect.ledger import ledger, limits
 from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of, settle
 from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.prefect_api.client import PAGE, TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.plan import Report
 
@@ -177,7 +177,7 @@ class _Work:
 
     @cached_property
     def deployments(self) -> Mapping[str, Mapping[str, Any]]:
-        return self.api.deployments(app_tag(self.app))
+        return self.api.deployments(app_tag(self.app.name))
 
     def share(self, group: batches.Group) -> None:
         """Hand over tasks that are due together, in batches."""
@@ -472,14 +472,9 @@ def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> 
         )
 
 
-def app_tag(app: App) -> str:
-    """The tag that every deployment of the app carries."""
-    return f"app:{app.name}"
-
-
 def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
     """The API's filter for the app's own deployments of some names: another app may have the same names."""
-    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app)]}}
+    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app.name)]}}
 
 
 def run_name(app: App, entry: Entry) -> str:
@@ -488,35 +483,23 @@ def run_name(app: App, entry: Entry) -> str:
         zone: Any = app.template(entry.template).timer.zone
     except JittaskError:
         zone = None
-    return (
-        run_of(entry.model or entry.template, entry.row_key)
-        + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+    return timed_name(
+        run_of(entry.model or entry.template, entry.row_key), entry.due, zone
     )
 
 
 def run_of(model: str, key: str) -> str:
     """What the name of a row's flow run begins with, e.g. `Contract 42`."""
-    return plain(f"{model.partition('.')[2]} {key}".strip())
+    return prefect_name(f"{model.partition('.')[2]} {key}".strip())
 
 
 def batch_name(app: App, group: batches.Group, number: int) -> str:
     """A batch's name: template, due time in its zone, and from the second one on its number."""
     template = app.template(group.template)
     more = f" ({number})" if number > 1 else ""
-    return (
-        plain(template.title)
-        + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
-    )
+    return timed_name(template.title, group.due, template.timer.zone) + more
 
 
 def run_tags(template: str, model: str | None, key: str) -> list[str]:
     """A flow run's tags: template, model, and row."""
-    return [template, *([model, plain(f"{model}:{key}")] if model else [])]
-
-
-def plain(text: str) -> str:
-    """A text as Prefect takes it in names and tags: no `/ % & < >`, no placeholder, at most 120 characters."""
-    text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text).replace(
-        "__prefect_kind", "_ _prefect_kind"
-    )
-    return "".join("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)[:120]
+    return [template, *([model, prefect_name(f"{model}:{key}")] if model else [])]

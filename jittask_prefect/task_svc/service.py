@@ -29,6 +29,7 @@ from jittask_prefect.ledger.ending import FORCED
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.background_handover import nudge
@@ -160,7 +161,7 @@ class TaskSvc(NormalService):
             template.function(text("funcName", funcName)), arguments, funcName
         )
         api, now = self.api, clock.now()
-        deployment = api.deployments(sync.app_tag(self.app)).get(fullName)
+        deployment = api.deployments(app_tag(self.app.name)).get(fullName)
         if deployment is None:
             raise UnknownTask(
                 f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
@@ -182,8 +183,7 @@ class TaskSvc(NormalService):
             run = api.create_run(
                 deployment["id"],
                 key=entry.task_id,
-                name=sync.plain(template.title)
-                + f" · {due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}",
+                name=timed_name(template.title, due, template.timer.zone),
                 due=due,
                 tags=[fullName],
                 parameters={"template": fullName, "taskId": entry.task_id},
@@ -308,7 +308,7 @@ class TaskSvc(NormalService):
         if (
             run is None
             or name not in self.app.names("tasks")
-            or sync.app_tag(self.app) not in run["tags"]
+            or app_tag(self.app.name) not in run["tags"]
         ):
             raise UnknownTask(f"there is no such task: {quoted(task_id)}")
         before = executions.status_of_run(run, now)

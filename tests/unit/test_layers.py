@@ -67,12 +67,9 @@ PREFECT_FIRST = {
     "warm/worker",
 }
 TO_BE_TURNED = {
-    "dialogs/submit",
     "ledger/claims",
     "ledger/ending",
     "ledger/limits",
-    "records/template_pages",
-    "dialogs/flows",
 }
 
 FILES = {
