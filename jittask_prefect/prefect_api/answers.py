@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -85,6 +85,10 @@ class FlowRun:
     def is_final(self) -> bool:
         """Whether the run has ended."""
         return self.state_type in TERMINAL
+
+    def in_state(self, kind: str, message: str) -> FlowRun:
+        """The run as it will be once it has entered a state."""
+        return replace(self, state=State(kind, kind.title(), message, None))
 
     @property
     def ended_by_us(self) -> bool:

@@ -72,9 +72,7 @@ class PrefectApi:
                 f"Prefect's settings for {self.url} are refused: {error}"
             ) from error
 
-    def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> Any:
+    def call(self, method: str, path: str, body: Any = None) -> Any:
         """Make a request for which this class has no method; the answer is its JSON."""
         return self._connection.call(method, path, unread, body=body)
 

@@ -8,7 +8,7 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -68,7 +68,7 @@ class Connection:
         path: str,
         read: Callable[[Any], T],
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Any = None,
         timeout: float | None = None,
     ) -> T:
         """Make a request.
