@@ -241,7 +241,9 @@ def _plan(
         gone = "the row was deleted" if row is None else "disabled"
     elif template.filter.matches(row, now, timer.zone):
         start, end = template.dates(row)
-        start = dialects.kept(start, template.field_column(str(timer.cfg.start_field)), dialect)
+        start = dialects.kept(
+            start, template.field_column(str(timer.cfg.start_field)), dialect
+        )
         end = (
             dialects.kept(end, template.field_column(str(timer.cfg.end_field)), dialect)
             if end is not None

@@ -15,7 +15,7 @@ from sqlalchemy import update
 
 from jittask_prefect.ledger import claims, ledger
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 NAME = "tasks.SyncReminder"
 INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
@@ -23,7 +23,7 @@ INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active'
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/SyncItem": model("SyncItem"),
