@@ -23,6 +23,7 @@ from jittask_prefect.deploying import rollout
 from jittask_prefect.ledger import ledger
 from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.schedule import clock
@@ -83,9 +84,7 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
             },
             "enforce_parameter_schema": False,
         }
-        api._client.request(
-            "POST", f"/deployments/{deployment}/create_flow_run", json=body
-        ).json()
+        api.call("POST", f"/deployments/{deployment}/create_flow_run", body)
 
 
 def measure(folder: Path, url: str, share: float, where: str) -> None:
@@ -93,7 +92,7 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
     refresh_settings()
     app, api = build_app(folder, ELEMENTS, name="rate"), PrefectApi(url)
     rollout.deploy(app, api, clock.now())
-    deployment = api.deployments(handover.app_tag(app))[NAME]["id"]
+    deployment = api.deployments(app_tag(app.name))[NAME]["id"]
     due = clock.now() + timedelta(hours=6)
 
     def keep() -> None:

@@ -34,6 +34,7 @@ from jittask_prefect.ledger.ending import (
     never_begun,
 )
 from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 
 MOST = 500  # rows of one flow run
 AUTO = 20  # rows from which on they share one, where `dispatch` is auto
@@ -217,7 +218,7 @@ def empty(connection: Connection, runs: Sequence[str]) -> list[str]:
 
 def fate(
     connection: Connection,
-    run: Mapping[str, Any] | None,
+    run: FlowRun | None,
     due: datetime,
     now: datetime,
     patience: Patience,
@@ -236,11 +237,11 @@ def fate(
     """
     if run is None or came_to_nothing(run):
         return True
-    kind = run.get("state_type")
-    if kind in ("COMPLETED", "FAILED") and run.get("start_time"):
+    kind = run.state_type
+    if kind in ("COMPLETED", "FAILED") and run.start_time:
         return True  # it joined too late; or the ledger is an older copy, and the run's results say what was done
     if kind == "RUNNING":
-        last = _last_sign(connection, run["id"])
+        last = _last_sign(connection, run.id)
         return (
             (last is not None and now - last > QUIET)
             or (last is None and never_begun(run, due, now, patience))
