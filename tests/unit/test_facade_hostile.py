@@ -14,13 +14,14 @@ from uuid import UUID
 
 import pytest
 
+from jittask_prefect.ledger.tables import entries
+
 sys.path.insert(0, str(Path(__file__).parent / "rows"))
 
 from shop import Shop, servers, shop, url  # noqa: F401  fixtures
 from sqlalchemy import select
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger.ledger import entries
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.validation import seen
 
