@@ -36,7 +36,8 @@ from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import Api
-from jittask_prefect.rows.sync import app_tag, fingerprint, rule_of
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.rows.sync import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
 
 MOST = 1000
@@ -180,7 +181,7 @@ def _look(
     same = before is not None and before.timer == timer
     since = before.since if before is not None and same else now
     following = None
-    if template is not None and compile.decides_itself(template):
+    if template is not None and template.own_times:
         # It may answer otherwise each time; what it said stands until it has come.
         said = before.following if before is not None and same else None
         following = (
@@ -265,7 +266,7 @@ def _restored(
     app: App, api: Api, now: datetime, wanted: Mapping[str, Deployment]
 ) -> tuple[dict[str, Any], list[Change]]:
     """The deployments on the server, after those that were there once are there again."""
-    there, changes = api.deployments(app_tag(app)), list[Change]()
+    there, changes = api.deployments(app_tag(app.name)), list[Change]()
     for name in [name for name in wanted if name not in there]:
         try:
             if found := present(app, api, {name: wanted[name]}).get(name):
@@ -276,7 +277,9 @@ def _restored(
         except (ConfigError, PrefectApiError) as error:
             api.ping()
             changes.append(Change(name, "not restored", str(error)))
-    return ({**there, **api.deployments(app_tag(app))} if changes else there), changes
+    return (
+        {**there, **api.deployments(app_tag(app.name))} if changes else there
+    ), changes
 
 
 def _keep_queue(api: Api, sync: Deployment | None) -> None:
@@ -291,7 +294,7 @@ def _due(template: Meta, after: datetime, now: datetime) -> list[datetime]:
 
     What an own Type decides is not known for the past.
     """
-    if isinstance(template, DateFieldType) or compile.decides_itself(template):
+    if isinstance(template, DateFieldType) or template.own_times:
         return []
     return list(
         deque(

@@ -20,11 +20,12 @@ from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import upcoming
 from jittask_prefect.records.paging import SPARE, Key, LedgerPart, RunsPart
 from jittask_prefect.records.upcoming import Nearest, Pending
-from jittask_prefect.rows.handover import app_tag, run_of, run_tags
-from jittask_prefect.validation import seen
+from jittask_prefect.rows.handover import run_of, run_tags
+from jittask_prefect.validation import quoted
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
 FIELDS = (
@@ -114,7 +115,7 @@ def records(
             or not 0 <= value <= MOST
         ):
             raise ArgumentError(
-                f"{what} {seen(value)}; allowed: a whole number from 0 to {MOST:,}"
+                f"{what} {quoted(value)}; allowed: a whole number from 0 to {MOST:,}"
             )
     if not limit:
         return []
@@ -256,7 +257,9 @@ def _of_runs(
         return []
     names = {t.fullName for t in app.templates() if not isinstance(t, DateFieldType)}
     names &= {asked.name} if asked.name is not None else names
-    by_id = {d["id"]: n for n, d in api.deployments(app_tag(app)).items() if n in names}
+    by_id = {
+        d["id"]: n for n, d in api.deployments(app_tag(app.name)).items() if n in names
+    }
     if not by_id:
         return []
     low, high, kind = asked.start, asked.end, asked.status
@@ -380,12 +383,12 @@ def link(
         ArgumentError: The status is none of `STATUSES`, or a row is named and no date-field task.
     """
     _check_status(status)
-    tag, named = app_tag(app) if name is None else name, None
+    tag, named = app_tag(app.name) if name is None else name, None
     if row is not None:
         template = app.template(name) if name else None
         if not isinstance(template, DateFieldType):
             raise ArgumentError(
-                f"row {seen(row)}; allowed: with the name of a date-field task"
+                f"row {quoted(row)}; allowed: with the name of a date-field task"
             )
         *_, mine = run_tags(template.fullName, template.model_name, row)
         tag, named = (
@@ -400,7 +403,7 @@ def link(
 
 def _check_status(status: str | None) -> None:
     if status is not None and status not in STATUSES:
-        raise ArgumentError(f"status {seen(status)}; allowed: {', '.join(STATUSES)}")
+        raise ArgumentError(f"status {quoted(status)}; allowed: {', '.join(STATUSES)}")
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -65,8 +65,8 @@ def dates(
     """A row's dates as the ledger keeps them."""
     cfg = template.timer.cfg
     ends = cfg.end_field and cfg.end_time_type == 2
-    return stored(start, template.held(str(cfg.start_field))), (
-        stored(end, template.held(str(cfg.end_field))) if ends else None
+    return stored(start, template.field_column(str(cfg.start_field))), (
+        stored(end, template.field_column(str(cfg.end_field))) if ends else None
     )
 
 

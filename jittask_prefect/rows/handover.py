@@ -7,7 +7,6 @@ as handed over is handed over again.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from jittask_prefect.elements.app import App
+from jittask_prefect.elements.app import App, Fault
 from jittask_prefect.elements.config import Concurrency
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import handover_marks, limits
@@ -32,6 +31,7 @@ from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of,
 from jittask_prefect.ledger.entry import Entry, entries_of_run, to_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PAGE, TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.plan import Report
 
@@ -181,14 +181,14 @@ class _Work:
         )
         self.keep = keep or (lambda: None)
         self.waiting: dict[str, str] = {}
-        self._broken: dict[tuple[str, str | None], str | None] = {}
+        self._broken: dict[tuple[str, str | None], Fault | None] = {}
         self.refused, self.failing = 0, 0.0
         self.made: list[tuple[Entry, str]] = []
         self.ended: list[Entry] = []
 
     @cached_property
     def deployments(self) -> Mapping[str, Mapping[str, Any]]:
-        return self.api.deployments(app_tag(self.app))
+        return self.api.deployments(app_tag(self.app.name))
 
     def share(self, group: batches.Group) -> None:
         """Hand over tasks that are due together, in batches."""
@@ -297,7 +297,7 @@ class _Work:
     ) -> Mapping[str, Any] | None:
         deployment = self.deployments.get(template)
         if (template, func) not in self._broken:
-            self._broken[template, func] = self.app.broken(template, func)
+            self._broken[template, func] = self.app.fault(template, func)
         if self._broken[template, func] is not None:
             # Its runs would fail and be made again, every minute.
             self.waiting[template] = (
@@ -459,14 +459,9 @@ def drop_run(api: Api, run_id: str, message: str) -> None:
         api.set_state(run_id, "CANCELLING", message=message)
 
 
-def app_tag(app: App) -> str:
-    """The tag that every deployment of the app carries."""
-    return f"app:{app.name}"
-
-
 def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
     """The API's filter for the app's own deployments of some names: another app may have the same names."""
-    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app)]}}
+    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app.name)]}}
 
 
 def run_name(app: App, entry: Entry) -> str:
@@ -475,35 +470,23 @@ def run_name(app: App, entry: Entry) -> str:
         zone: Any = app.template(entry.template).timer.zone
     except JittaskError:
         zone = None
-    return (
-        run_of(entry.model or entry.template, entry.row_key)
-        + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+    return timed_name(
+        run_of(entry.model or entry.template, entry.row_key), entry.due, zone
     )
 
 
 def run_of(model: str, key: str) -> str:
     """What the name of a row's flow run begins with, e.g. `Contract 42`."""
-    return plain(f"{model.partition('.')[2]} {key}".strip())
+    return prefect_name(f"{model.partition('.')[2]} {key}".strip())
 
 
 def batch_name(app: App, group: batches.Group, number: int) -> str:
     """A batch's name: template, due time in its zone, and from the second one on its number."""
     template = app.template(group.template)
     more = f" ({number})" if number > 1 else ""
-    return (
-        plain(template.title)
-        + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
-    )
+    return timed_name(template.title, group.due, template.timer.zone) + more
 
 
 def run_tags(template: str, model: str | None, key: str) -> list[str]:
     """A flow run's tags: template, model, and row."""
-    return [template, *([model, plain(f"{model}:{key}")] if model else [])]
-
-
-def plain(text: str) -> str:
-    """A text as Prefect takes it in names and tags: no `/ % & < >`, no placeholder, at most 120 characters."""
-    text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text).replace(
-        "__prefect_kind", "_ _prefect_kind"
-    )
-    return "".join("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)[:120]
+    return [template, *([model, prefect_name(f"{model}:{key}")] if model else [])]

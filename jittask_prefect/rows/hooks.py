@@ -223,7 +223,7 @@ def _unsure(
         for name in template.fields:
             value = row.__dict__.get(name)
             if isinstance(value, datetime):
-                held = template.held(name)
+                held = template.field_column(name)
                 keeps = held.utc or (
                     held.aware and connection.dialect.name == "postgresql"
                 )
@@ -248,9 +248,11 @@ def _plan(
         gone = "the row was deleted" if row is None else "disabled"
     elif template.filter.matches(row, now, timer.zone):
         start, end = template.dates(row)
-        start = dialects.kept(start, template.held(str(timer.cfg.start_field)), dialect)
+        start = dialects.kept(
+            start, template.field_column(str(timer.cfg.start_field)), dialect
+        )
         end = (
-            dialects.kept(end, template.held(str(timer.cfg.end_field)), dialect)
+            dialects.kept(end, template.field_column(str(timer.cfg.end_field)), dialect)
             if end is not None
             else None
         )

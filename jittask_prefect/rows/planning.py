@@ -213,7 +213,7 @@ class Look:
         after, end = self.window
         if self.since is not None or self.memory is None:
             return self.window
-        carried = self.template.timer.moves.carried_from(
+        carried = self.template.timer.moves.earliest_due_after(
             after.astimezone(UTC), self.template.timer.zone
         )
         floor = (
@@ -413,7 +413,9 @@ class Look:
             return since_moved(series, False, self.now, self.missed, end)
         least = self._scanned[0]
         carried = (
-            [o for o in series.carried(after) if o.due > least] if least < after else []
+            [o for o in series.moved_before(after) if o.due > least]
+            if least < after
+            else []
         )
         return [*carried, *wanted(series, after, end)]
 
@@ -506,10 +508,9 @@ def _orphans(
             *waits, entries.c.template.in_(broken)
         )
         for name, number in connection.execute(count.group_by(entries.c.template)):
-            why = app.broken(name)
-            if why is not None:
+            if (fault := app.fault(name)) is not None:
                 report.problems.append(
-                    f"{name} is broken, and {number} open tasks wait until it is mended: {why}"
+                    f"{name} is broken, and {number} open tasks wait until it is mended: {fault.reason}"
                 )
     return [
         Action(

@@ -52,7 +52,7 @@ def entry_of(
     nominal = None
     if auto:
         series = template.series()
-        occurrence = series.contains(due) if series else None
+        occurrence = series.due_at(due) if series else None
         nominal = occurrence.nominal if occurrence else due
     return new_entry(
         task_id=run_id, app=app.name, template=template.fullName, nominal=nominal, due=due, created=now, flow_run_id=run_id,

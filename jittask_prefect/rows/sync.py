@@ -27,7 +27,7 @@ from jittask_prefect.ledger.entry import without_return
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.rows.agree import agree
 from jittask_prefect.rows.cancelling import end_cancelling
-from jittask_prefect.rows.handover import Keep, app_tag, hand_over, plain
+from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Action, Report
 from jittask_prefect.rows.planning import (
     fingerprint,
@@ -41,10 +41,8 @@ from jittask_prefect.rows.stuck import scheduled, take_up
 
 __all__ = [
     "Report",
-    "app_tag",
     "fingerprint",
     "hand_over",
-    "plain",
     "plan",
     "rule_of",
     "run",

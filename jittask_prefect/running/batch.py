@@ -130,8 +130,8 @@ def execute_batch(
         told: Called after each row.
         turn: Asked before the first row: whether earlier occurrences of the rows come first.
     """
-    if (why := app.broken(name)) is not None and not app.gone(name):
-        return Ended(broken=broken(name, why))
+    if (fault := app.fault(name)) is not None and not fault.gone:
+        return Ended(broken=broken(name, fault.reason))
     template = app.template(name)
     if not isinstance(template, DateFieldType):
         raise TypeError(f"{name} is no task of rows")

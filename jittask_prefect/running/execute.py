@@ -118,9 +118,9 @@ def execute(
     if (
         task_id is not None or run.auto
     ):  # a person who asks for a run is told at once, by its error
-        why = app.broken(name, known[1].func_name if known else None)
-        if why is not None:
-            return put_off(app, name, task_id, run, clock(), why)
+        fault = app.fault(name, known[1].func_name if known else None)
+        if fault is not None:
+            return put_off(app, name, task_id, run, clock(), fault.reason)
     template = template or app.template(name)
     database, entry = entered(app, template, task_id, known, run, clock())
     early = (entry.due - clock()).total_seconds()
@@ -339,7 +339,7 @@ class Attempt:
         if type(template).getNextRunTime is not Meta.getNextRunTime:
             return  # the Type decides when, not the timer
         series = template.series()
-        if series is None or series.contains(entry.due) is None:
+        if series is None or series.due_at(entry.due) is None:
             raise Ended("superseded", "ended: no longer an occurrence of the schedule")
         self._missed(series)
 

@@ -28,7 +28,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.deploying import renew
 from jittask_prefect.dialogs import flows as dialogs
-from jittask_prefect.elements.app import _LOG, DEFAULT, App, use_app
+from jittask_prefect.elements.app import App, use_app
+from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.loader import TASK_LOG
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import handover_marks, limits, transitions
@@ -37,6 +39,7 @@ from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.client import BY_HAND, Api
+from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.handover import hand_over
@@ -46,6 +49,7 @@ from jittask_prefect.running import forced
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import REPLACED, TAKEN, Outcome, Run, label_of
 from jittask_prefect.running.execute import execute, locate, me
+from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.order import Wait, look, of_batch, of_task
 from jittask_prefect.running.parameters import Refusals, asked
 from jittask_prefect.running.task import after_return, next_of_row
@@ -72,7 +76,11 @@ def flows_of(app: App) -> dict[str, AnyFlow]:
     if not any(isinstance(handler, _ToRun) for handler in log.handlers):
         log.addHandler(_ToRun())
     found = {name.partition(".")[2]: _type_flow(app, name) for name in app.types()}
-    return {**found, SYNC_NAME: _sync_flow(app), **dialogs.flows_of(app, _storage())}
+    return {
+        **found,
+        SYNC_NAME: _sync_flow(app),
+        **dialogs.flows_of(app, _storage(), form_actions),
+    }
 
 
 class _ToRun(logging.Handler):
@@ -93,7 +101,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         of = context.flow_run
         this = Run(str(of.id), _due(of), of.auto_scheduled)
         logger = get_run_logger()
-        token = _LOG.set(logger)
+        token = TASK_LOG.set(logger)
         try:
             of_what = await asyncio.to_thread(asked, app, template, taskId, due)
             if of_what.due is not None:
@@ -130,7 +138,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
             _leave(_say_terminated, app, this.id)
             raise
         finally:
-            _LOG.reset(token)
+            TASK_LOG.reset(token)
         if outcome.outcome == "skipped":
             logger.warning(outcome.message)
         if outcome.result is not None:
@@ -251,7 +259,7 @@ def _row(outcome: Outcome) -> State[Any]:
 
 def _row_named(text: str) -> Any:
     """The task `row` whose run gets this name: by a callable, for Prefect fills a text with the run's parameters."""
-    name = sync.plain(text)
+    name = prefect_name(text)
     return _row.with_options(task_run_name=lambda: name)
 
 
@@ -280,10 +288,7 @@ def _run_name(app: App) -> Callable[[], str]:
             named = app.template(template)
         except JittaskError:
             return str(runtime.name)  # it does not load: the flow says so
-        return (
-            sync.plain(named.title)
-            + f" · {_due(of).astimezone(named.timer.zone):%Y-%m-%d %H:%M}"
-        )
+        return timed_name(named.title, _due(of), named.timer.zone)
 
     return name
 
@@ -446,7 +451,7 @@ def _sync_flow(app: App) -> AnyFlow:
     async def jittask_sync() -> State[Any]:
         """Bring rows, ledger and flow runs together."""
         logger = get_run_logger()
-        token = _LOG.set(logger)
+        token = TASK_LOG.set(logger)
         try:
             await asyncio.to_thread(
                 drop_late_syncs, app, connect(app.path), clock.now()
@@ -455,7 +460,7 @@ def _sync_flow(app: App) -> AnyFlow:
             this = str(context.flow_run.id) if context and context.flow_run else None
             report = await asyncio.to_thread(run_sync, app, clock.now(), this=this)
         finally:
-            _LOG.reset(token)
+            TASK_LOG.reset(token)
         if report is None:
             return Completed(message="another sync is at work")
         for problem in report.problems:
@@ -500,7 +505,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
 
     After an hour without a worker there are sixty, and a worker without a limit starts them all at once.
     """
-    found = api.deployments(sync.app_tag(app)).get(SYNC)
+    found = api.deployments(app_tag(app.name)).get(SYNC)
     if found is None:
         return 0
     late = (now - timedelta(seconds=LATE_SECONDS)).isoformat()

@@ -163,7 +163,7 @@ class _Look:
     def __init__(
         self, app: App, database: str, owner: str, clock: Clock, hold: Hold
     ) -> None:
-        self.engine = app.engine_of_leases(database)
+        self.engine = app.lease_engine(database)
         self.owner, self.clock, self.hold = owner, clock, hold
         self.lite = self.engine.dialect.name == "sqlite"
         self.mine: bool | None = None

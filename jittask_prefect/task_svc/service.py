@@ -30,6 +30,7 @@ from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.ledger.tables import FINAL, OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.background_handover import nudge
@@ -48,7 +49,7 @@ from jittask_prefect.task_svc.arguments import (
     storable,
     text,
 )
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 Result = dict[str, Any]
 P = ParamSpec("P")
@@ -109,7 +110,7 @@ class TaskSvc(NormalService):
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
         """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
         if not isinstance(queryStr, str):
-            raise ArgumentError(f"queryStr {seen(queryStr)}; allowed: a text")
+            raise ArgumentError(f"queryStr {quoted(queryStr)}; allowed: a text")
         wanted = queryStr.casefold()
         return [
             {
@@ -153,7 +154,7 @@ class TaskSvc(NormalService):
         template = self.app.template(fullName)
         if taskType != template.taskType:
             raise ArgumentError(
-                f"taskType {seen(taskType)}; {fullName} is of type {template.taskType}"
+                f"taskType {quoted(taskType)}; {fullName} is of type {template.taskType}"
             )
         due = instant(startTime, template)
         arguments = arguments_of(argDict)
@@ -161,7 +162,7 @@ class TaskSvc(NormalService):
             template.function(text("funcName", funcName)), arguments, funcName
         )
         api, now = self.api, clock.now()
-        deployment = api.deployments(sync.app_tag(self.app)).get(fullName)
+        deployment = api.deployments(app_tag(self.app.name)).get(fullName)
         if deployment is None:
             raise UnknownTask(
                 f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
@@ -182,8 +183,7 @@ class TaskSvc(NormalService):
             run = api.create_run(
                 deployment["id"],
                 key=entry.task_id,
-                name=sync.plain(template.title)
-                + f" · {due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}",
+                name=timed_name(template.title, due, template.timer.zone),
                 due=due,
                 tags=[fullName],
                 parameters={"template": fullName, "taskId": entry.task_id},
@@ -299,9 +299,9 @@ class TaskSvc(NormalService):
         if (
             run is None
             or name not in self.app.names("tasks")
-            or sync.app_tag(self.app) not in run["tags"]
+            or app_tag(self.app.name) not in run["tags"]
         ):
-            raise UnknownTask(f"there is no such task: {seen(task_id)}")
+            raise UnknownTask(f"there is no such task: {quoted(task_id)}")
         before = executions.status_of_run(run, now)
         if run.get("state_type") in TERMINAL:
             return {

@@ -12,7 +12,7 @@ from jittask_prefect.rows import planning
 from jittask_prefect.schedule import calendar
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.country import listing
-from jittask_prefect.schedule.holiday_moves import Moves
+from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.testing import FakePrefect
 
 Make = Callable[..., Shop]
@@ -133,7 +133,10 @@ def test_what_looks_at_no_holidays_is_left_alone(shop: Make, release: Release) -
     cfgs = [
         CalendarCfg(country="CN", language=language) for language in ("en_US", "zh_CN")
     ]
-    assert len({Moves(Calendar(cfg), True, True, "next").digest for cfg in cfgs}) == 1
+    assert (
+        len({HolidayMoves(Calendar(cfg), True, True, "next").digest for cfg in cfgs})
+        == 1
+    )
 
 
 def test_a_memory_without_days_is_one_of_an_earlier_version(shop: Make) -> None:

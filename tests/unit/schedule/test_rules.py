@@ -6,7 +6,6 @@ The server's own code evaluates the text: prefect/server/schemas/schedules.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from prefect.server.schemas.schedules import IntervalSchedule, RRuleSchedule
+from server_dates import YEAR, fires
 from timer_cases import (
     CALENDARS,
     ZONES,
@@ -30,7 +29,7 @@ from timer_cases import (
 )
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.prefect_schedules import once, schedules
+from jittask_prefect.schedule.prefect_schedules import at_instant, schedules
 from jittask_prefect.schedule.schedule_text import LONGEST, NEVER, SLUGS
 from jittask_prefect.schedule.timer import Timer
 
@@ -38,29 +37,7 @@ GOLDEN = json.loads(
     (Path(__file__).parents[2] / "golden" / "occurrences.json").read_text()
 )["cases"]
 NOW = datetime(2026, 9, 20, 13, 7, tzinfo=UTC)
-YEAR = timedelta(400)
 Window = tuple[datetime, datetime]
-
-
-def fires(
-    slot: dict[str, Any], after: datetime, before: datetime
-) -> Iterator[datetime]:
-    """What the server schedules for a slot in [after, before); it gives at most 1,000 at a time."""
-    if "interval" in slot:
-        schedule: Any = IntervalSchedule(
-            **{name: slot[name] for name in ("interval", "anchor_date", "timezone")}
-        )
-    else:
-        schedule = RRuleSchedule(rrule=slot["rrule"], timezone=slot["timezone"])
-    while True:
-        found = [
-            datetime.fromtimestamp(at.timestamp(), UTC)
-            for at in schedule._get_dates_generator(900, after, before)
-        ]
-        yield from (at for at in found if at < before)
-        if len(found) < 900:
-            return
-        after = found[-1] + timedelta(seconds=1)
 
 
 def check(timer: Timer, now: datetime, windows: list[Window]) -> list[dict[str, Any]]:
@@ -83,7 +60,7 @@ def check(timer: Timer, now: datetime, windows: list[Window]) -> list[dict[str, 
 
 def horizon(timer: Timer, now: datetime, more: tuple[int, ...] = ()) -> list[Window]:
     """All 400 days; where minutes and hours make that too much, some days of it, those of DST changes among them."""
-    if not timer.fine:
+    if not timer.sub_daily:
         return [(now, now + YEAR)]
     # From 2026-09-20 on: clocks change on October 4 (Lord Howe), October 25 (Berlin), November 1 (New York).
     return [
@@ -508,7 +485,9 @@ def test_zones_whose_winter_is_the_daylight_saving_time(
         now = datetime(2026, month, day, tzinfo=UTC)
         check(Timer(cfg, {"country": "IE"}), now, [(now, now + timedelta(3))])
     assert (
-        once(datetime(2026, 10, 25, 2, 30, tzinfo=UTC), "Europe/Dublin")[0]["timezone"]
+        at_instant(datetime(2026, 10, 25, 2, 30, tzinfo=UTC), "Europe/Dublin")[0][
+            "timezone"
+        ]
         == "UTC"
     )
 
@@ -524,7 +503,7 @@ def test_zones_whose_winter_is_the_daylight_saving_time(
 def test_once(instant: str) -> None:
     # Berlin: 02:30 comes twice on 2026-10-25, at 00:30 and at 01:30 UTC.
     at = datetime.fromisoformat(instant)
-    slots = once(at, "Europe/Berlin")
+    slots = at_instant(at, "Europe/Berlin")
     fired = [
         found
         for slot in slots
