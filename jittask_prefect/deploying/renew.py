@@ -35,6 +35,7 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.sync import fingerprint, rule_of
@@ -324,9 +325,7 @@ def _lost(
         }
     )
     there = {
-        (names[r["deployment_id"]], _instant(r))
-        for r in runs
-        if r.get("auto_scheduled")
+        (names[str(r.deployment_id)], _instant(r)) for r in runs if r.auto_scheduled
     }
     lost = {
         name: [at for at in times if (name, at) not in there]
@@ -354,19 +353,19 @@ def _drop_doubles(
     """Making good makes runs for all instants from the first lost one on: those that had one, or are done, go again."""
     between = {"after_": start.isoformat(), "before_": now.isoformat()}
     where = {"deployment_id": {"any_": [deployment_id]}, "expected_start_time": between}
-    runs = [run for run in api.runs(flow_runs=where) if run.get("auto_scheduled")]
+    runs = [run for run in api.runs(flow_runs=where) if run.auto_scheduled]
     runs.sort(
-        key=lambda run: (run["state_type"] == "SCHEDULED", run["created"])
+        key=lambda run: (run.state_type == "SCHEDULED", run.created)
     )  # the one that stands comes first
     taken = set(done)
     for run in runs:
-        if run["state_type"] == "SCHEDULED" and _instant(run) in taken:
-            api.delete_run(run["id"])
+        if run.state_type == "SCHEDULED" and _instant(run) in taken:
+            api.delete_run(run.id)
         taken.add(_instant(run))
 
 
-def _instant(run: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(run["expected_start_time"]).astimezone(UTC)
+def _instant(run: FlowRun) -> datetime:
+    return run.expected_start_time.astimezone(UTC)
 
 
 def _tell(template: Meta | None, now: datetime) -> None:

@@ -30,6 +30,7 @@ from jittask_prefect.ledger import handover_marks, limits
 from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of, settle
 from jittask_prefect.ledger.entry import Entry, entries_of_run, to_entry
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, TERMINAL, Api
 from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.rows import batches
@@ -247,9 +248,9 @@ class _Work:
                 tags=[group.template],
                 parameters={"template": group.template, "due": group.due.isoformat()},
             )
-            if run.get("state_type") not in TERMINAL and run["id"] not in share.before:
+            if run.state_type not in TERMINAL and run.id not in share.before:
                 self.report.created += 1
-                return str(run["id"])
+                return run.id
             share.batch += 1  # what stands under this key is spent
 
     def do(self, chunk: Sequence[Entry]) -> None:
@@ -289,7 +290,7 @@ class _Work:
         for start in range(0, len(closed), PAGE):
             keys = [_key(e) for e in closed[start : start + PAGE]]
             runs = self.api.runs(flow_runs={"idempotency_key": {"any_": keys}})
-            found |= {run["idempotency_key"]: run["id"] for run in runs}
+            found |= {str(run.idempotency_key): run.id for run in runs}
         return found
 
     def _deployment(
@@ -313,7 +314,7 @@ class _Work:
         if deployment is None:
             return
 
-        def make() -> dict[str, Any]:
+        def make() -> FlowRun:
             if entry.flow_run_id and entry.outcome != limits.ADMITTED:
                 if cancelled := cancelled_by_hand(self.api, entry.flow_run_id):
                     return cancelled
@@ -336,12 +337,12 @@ class _Work:
             run := self._tried(f"{entry.template}, row {entry.row_key}", make)
         ) is not None and came_to_nothing(run):
             entry = replace(
-                entry, flow_run_id=run["id"]
+                entry, flow_run_id=run.id
             )  # what stands under this key is spent: on to the next key
         if run is None:
             return
         if (ending := ending_of(run)) is None:
-            self.made.append((entry, run["id"]))
+            self.made.append((entry, run.id))
             self.report.created += 1
             return
         with self.app.engine(self.database).begin() as connection:
@@ -431,7 +432,7 @@ def end_run(
 ) -> bool:
     """Propose the end of a flow run that has not ended, with why the ledger ends it itself; whether there was one."""
     run = api.run(run_id)
-    if run is None or run.get("state_type") in TERMINAL:
+    if run is None or run.state_type in TERMINAL:
         return False
     if own is not None:
         api.mark(run_id, own)
@@ -439,22 +440,22 @@ def end_run(
     return True
 
 
-def cancelled_by_hand(api: Api, run_id: str) -> dict[str, Any] | None:
+def cancelled_by_hand(api: Api, run_id: str) -> FlowRun | None:
     """A run that somebody has cancelled, as it is or will be; None for any other."""
     run = api.run(run_id)
     if (
         run is None
-        or run.get("state_type") not in ("CANCELLING", "CANCELLED")
+        or run.state_type not in ("CANCELLING", "CANCELLED")
         or by_itself(run)
     ):
         return None
-    return {**run, "state_type": "CANCELLED"}
+    return run.in_state("CANCELLED", run.message)
 
 
 def drop_run(api: Api, run_id: str, message: str) -> None:
     """Cancel a flow run that has not begun."""
     run = api.run(run_id)
-    if run is not None and run.get("state_type") == "SCHEDULED":
+    if run is not None and run.state_type == "SCHEDULED":
         api.mark(run_id, "superseded")
         api.set_state(run_id, "CANCELLING", message=message)
 

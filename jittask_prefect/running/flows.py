@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.client import BY_HAND, Api
 from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.records import template_pages
@@ -59,12 +60,6 @@ from jittask_prefect.warm import pipe_messages
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
-_RUN = {
-    "id",
-    "parameters",
-    "auto_scheduled",
-    "expected_start_time",
-}  # what the ledger keeps of a run
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
@@ -327,10 +322,8 @@ def _say_ended(app: App, run_id: str) -> None:
 
 def _say_row_ended(app: App, run_id: str) -> None:
     """A row of a batch was ended while it was at work: the others go on in another run, unless all were ended."""
-    if ((connect(app.path).run(run_id) or {}).get("state") or {}).get("type") in (
-        "CANCELLING",
-        "CANCELLED",
-    ):
+    run = connect(app.path).run(run_id)
+    if run is not None and run.state_type in ("CANCELLING", "CANCELLED"):
         _say_terminated(app, run_id)
         return
     message = (
@@ -343,10 +336,9 @@ def _say_row_ended(app: App, run_id: str) -> None:
 def _say_terminated(app: App, run_id: str) -> None:
     """The process was told to end: by a Cancel, or because the worker ends."""
     api = connect(app.path)
-    run = api.run(run_id) or {}
-    state = run.get("state") or {}
-    if state.get("type") in ("CANCELLING", "CANCELLED"):
-        kind, outcome, message = "CANCELLED", "forced", state.get("message") or BY_HAND
+    run = api.run(run_id)
+    if run is not None and run.state_type in ("CANCELLING", "CANCELLED"):
+        kind, outcome, message = "CANCELLED", "forced", run.message or BY_HAND
     else:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
@@ -382,7 +374,7 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
             outcome,
             message,
             clock.now(),
-            flow_run.model_dump(mode="json", include=_RUN),
+            answers.flow_run(flow_run.model_dump(mode="json", exclude={"state"})),
         )
 
     return hook
@@ -394,7 +386,7 @@ def record_end(
     outcome: str,
     message: str,
     now: datetime,
-    run: Mapping[str, Any] | None = None,
+    run: answers.FlowRun | None = None,
 ) -> None:
     """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
@@ -516,7 +508,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     runs = api.runs(flow_runs=waiting | {"expected_start_time": {"before_": late}})
     for run in runs:
         api.set_state(
-            run["id"], "CANCELLED", message="a later sync does its work", force=True
+            run.id, "CANCELLED", message="a later sync does its work", force=True
         )
     return len(runs)
 

@@ -193,13 +193,13 @@ class TaskSvc(NormalService):
                 transitions.withdraw(connection, entry.task_id)
             raise
         with self.app.engine().begin() as connection:
-            handover_marks.run_made(connection, entry.task_id, run["id"])
+            handover_marks.run_made(connection, entry.task_id, run.id)
         return {
-            "taskId": run["id"],
+            "taskId": run.id,
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": executions.run_url(api, run["id"]),
+            "url": executions.run_url(api, run.id),
         }
 
     @_in_sentences
@@ -249,7 +249,8 @@ class TaskSvc(NormalService):
         found = locate(self.app, task_id)
         if found is None and is_uuid(task_id):
             # A flow run that a row's task had before: it was given up, or its worker died. The ledger has a made one's.
-            of = ((self.api.run(task_id) or {}).get("parameters") or {}).get("taskId")
+            run = self.api.run(task_id)
+            of = run.parameters.get("taskId") if run else None
             found = locate(self.app, of) if isinstance(of, str) else None
         return found
 
@@ -295,15 +296,15 @@ class TaskSvc(NormalService):
     def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
         """End a run that the template's own schedule made and that has not begun."""
         run = self.api.run(task_id) if is_uuid(task_id) else None
-        name = (run.get("parameters") or {}).get("template") if run else None
+        name = run.parameters.get("template") if run else None
         if (
             run is None
             or name not in self.app.names("tasks")
-            or app_tag(self.app.name) not in run["tags"]
+            or app_tag(self.app.name) not in run.tags
         ):
             raise UnknownTask(f"there is no such task: {quoted(task_id)}")
         before = executions.status_of_run(run, now)
-        if run.get("state_type") in TERMINAL:
+        if run.state_type in TERMINAL:
             return {
                 "taskId": task_id,
                 "previousStatus": before,
@@ -311,7 +312,7 @@ class TaskSvc(NormalService):
                 "changed": False,
             }
         # The ledger first: a worker that takes the run at this very moment finds it ended.
-        due = datetime.fromisoformat(run["expected_start_time"])
+        due = run.expected_start_time
         entry = new_entry(
             task_id=task_id, app=self.app.name, template=str(name), due=due, created=now, status="ended", outcome="forced",
             message=FORCED, finished=now, flow_run_id=task_id, dirty=True,
