@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.server.service import ServiceInfo
 
 HOURLY, ROW = "tasks.UnbegunHourly", "tasks.UnbegunRow"
