@@ -21,7 +21,7 @@ from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import error_codes, hindrance, ledger, rights
+from jittask_prefect.ledger import error_codes, hindrance, rights, versions
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
@@ -136,8 +136,8 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
         where = f"database {database}" if database else "the app's database"
         try:
             with app.engine(database).connect() as connection:
-                ledger.require(connection, where)
-                mark = None if database else last_renewal(connection)
+                versions.require(connection, where)
+                mark = None if database else last_renewal(connection, app.name)
                 missing = [
                     *_rights(app, database, connection, where),
                     *_indexes(app, database, connection, now),

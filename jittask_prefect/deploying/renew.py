@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import Connection, select
@@ -33,8 +32,9 @@ from jittask_prefect.dialogs.forms import DIALOGS
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.sync import fingerprint, rule_of
@@ -133,7 +133,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         PrefectApiError: Prefect cannot be reached; the next sync begins where this one did.
     """
     with app.engine().connect() as connection:
-        last, memories = _remembered(connection)
+        last, memories = _remembered(connection, app.name)
     wanted = {entry.name: entry for entry in deployments(app, now)}
     known = {name: entry for name, entry in wanted.items() if name in memories}
     there, changes = _restore_missing(app, api, now, known)
@@ -165,7 +165,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
             until = memories[name].complete_until or last
             kept[name] = memories[name].model_copy(update={"complete_until": until})
     with app.engine().begin() as connection:
-        _remember(connection, now, memories, kept)
+        _remember(connection, app.name, now, memories, kept)
     return changes
 
 
@@ -266,12 +266,13 @@ def _find_lost(app: App, api: Api, reviews: list[Review], now: datetime) -> None
     first = min(review.due[0] for review in due.values())
     runs = set()
     for run in _scheduled_runs(api, list(due), first, now):
-        runs.add((run["deployment_id"], _instant(run)))
+        runs.add((str(run.deployment_id), _instant(run)))
     for review in due.values():
         review.lost = [at for at in review.due if (review.id, at) not in runs]
     if not any(review.lost for review in due.values()):
         return
     query = select(entries.c.template, entries.c.due).where(
+        entries.c.app == app.name,
         entries.c.template.in_([review.name for review in due.values()]),
         entries.c.row_key == "",
         entries.c.nominal.is_not(None),
@@ -286,14 +287,14 @@ def _find_lost(app: App, api: Api, reviews: list[Review], now: datetime) -> None
 
 def _scheduled_runs(
     api: Api, deployment_ids: list[str], start: datetime, end: datetime
-) -> Iterator[Mapping[str, Any]]:
+) -> Iterator[FlowRun]:
     """The runs that schedules have made for a span of time."""
     between = {"after_": start.isoformat(), "before_": end.isoformat()}
     where = {
         "deployment_id": {"any_": deployment_ids},
         "expected_start_time": between,
     }
-    return (run for run in api.runs(flow_runs=where) if run.get("auto_scheduled"))
+    return (run for run in api.runs(flow_runs=where) if run.auto_scheduled)
 
 
 def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change]:
@@ -334,16 +335,16 @@ def _drop_doubles(api: Api, review: Review, start: datetime, now: datetime) -> N
     """Delete the runs that `fill_schedule` has made for instants that had one, or that the ledger knows."""
     runs = list(_scheduled_runs(api, [review.id], start, now))
     # The run that began comes first, then the older one.
-    runs.sort(key=lambda run: (run["state_type"] == "SCHEDULED", run["created"]))
+    runs.sort(key=lambda run: (run.state_type == "SCHEDULED", run.created))
     taken = set(review.recorded)
     for run in runs:
-        if run["state_type"] == "SCHEDULED" and _instant(run) in taken:
-            api.delete_run(run["id"])
+        if run.state_type == "SCHEDULED" and _instant(run) in taken:
+            api.delete_run(run.id)
         taken.add(_instant(run))
 
 
-def _instant(run: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(run["expected_start_time"]).astimezone(UTC)
+def _instant(run: FlowRun) -> datetime:
+    return run.expected_start_time.astimezone(UTC)
 
 
 def _keep_queue_first(api: Api, sync: OnServer | None) -> None:
@@ -370,33 +371,34 @@ def _log_warnings(template: Meta | None, now: datetime) -> None:
 # Memory in the ledger's state table
 
 
-def last_renewal(connection: Connection) -> datetime | None:
+def last_renewal(connection: Connection, app: str) -> datetime | None:
     """When a sync last renewed the deployments; None where none has."""
-    mark = ledger.get(connection, MARK)
+    mark = state_table.get(connection, app, MARK)
     return datetime.fromisoformat(mark) if mark else None
 
 
 def _remembered(
-    connection: Connection,
+    connection: Connection, app: str
 ) -> tuple[datetime | None, dict[str, Memory]]:
     """The time of the last renewal, and the memories of deployments by name."""
-    found = ledger.starting_with(connection, PREFIX).items()
+    found = state_table.starting_with(connection, app, PREFIX).items()
     memories = {
         key.removeprefix(PREFIX): Memory.model_validate_json(text)
         for key, text in found
     }
-    return last_renewal(connection), memories
+    return last_renewal(connection, app), memories
 
 
 def _remember(
     connection: Connection,
+    app: str,
     now: datetime,
     before: Mapping[str, Memory],
     after: Mapping[str, Memory],
 ) -> None:
-    ledger.put(connection, MARK, now.isoformat())
+    state_table.put(connection, app, MARK, now.isoformat())
     for name in {*before, *after}:
         memory = after.get(name)
         if memory != before.get(name):
             text = memory.model_dump_json(exclude_none=True) if memory else None
-            ledger.put(connection, PREFIX + name, text)
+            state_table.put(connection, app, PREFIX + name, text)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from place import Place, model, rows, scheduled, worker
 
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 # Types of the app's own; `returned.txt` has one line for each call of afterReturn.
 TYPE = """
@@ -105,7 +105,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def work(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     """An app whose templates are deployed, and a worker that executes them."""
     ended = "tasks.WorkRowsType"
