@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from jittask_prefect.deploying.deployments import Deployment
+from jittask_prefect.deploying.deployments import Deployment, Json
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.schedule.schedule_text import SLUGS
 
-OnServer = Mapping[str, Any]
+OnServer = Json
 """A deployment as the API gives it."""
 PLAIN = ("entrypoint", "parameters", "paused", "work_pool_name", "work_queue_name")
 RESTORED = ("description", "tags", "parameters", "paused", "schedules")
@@ -37,7 +36,7 @@ def differences(wanted: Deployment, there: OnServer, root: Path) -> list[str]:
     return [name for name in want if want[name] != have[name]]
 
 
-def comparable(fields: Mapping[str, Any]) -> dict[str, Any]:
+def comparable(fields: Json) -> Json:
     """The fields of the app's body, or of the API's answer, so that equal ones compare equal.
 
     A field that the app's body leaves out (the work queue) is left out here.
@@ -57,7 +56,7 @@ def comparable(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _schedule_text(schedule: Mapping[str, Any]) -> str:
+def _schedule_text(schedule: Json) -> str:
     rule = schedule["schedule"]
     anchor, seconds = rule.get("anchor_date"), rule.get("interval")
     content = {name: rule.get(name) for name in ("rrule", "cron", "timezone")}
@@ -75,7 +74,7 @@ def _utc(anchor: object) -> str:
     return datetime.fromisoformat(str(anchor)).astimezone(UTC).isoformat()
 
 
-def digest(fields: Mapping[str, Any]) -> str:
+def digest(fields: Json) -> str:
     """A short text that changes with a field that a sync restores.
 
     Args:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from jittask_prefect.deploying import prefect_yaml
 from jittask_prefect.deploying.comparison import OnServer, correct, differences
@@ -14,6 +13,7 @@ from jittask_prefect.deploying.deployments import (
     POOL,
     QUEUE,
     Deployment,
+    Json,
     deployments,
     ensure_work_pool,
 )
@@ -26,7 +26,7 @@ from jittask_prefect.prefect_api.names import app_tag
 
 @dataclass
 class Deployed:
-    """The work of `deploy`, by names of deployments; the template of a `leftover` one is gone."""
+    """The work of `deploy`, by names of deployments; the template of a `leftover` is gone."""
 
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ def deploy(
     prune: bool = False,
     only: Collection[str] | None = None,
 ) -> Deployed:
-    """Write prefect.yaml, and bring the server's deployments to it; only differing ones are touched.
+    """Write prefect.yaml, and bring the server's deployments to the app's; equal deployments are left alone.
 
     Args:
         app: The app.
@@ -95,7 +95,7 @@ def _bring(
     deployment: Deployment,
     there: OnServer | None,
     root: Path,
-    form: Mapping[str, Any],
+    form: Json,
 ) -> str:
     """Make a deployment, or change the server's; its id.
 
@@ -146,9 +146,7 @@ def fill_forms(
         _fill(api, schemas(app, now), there)
 
 
-def _fill(
-    api: Api, forms: Mapping[str, dict[str, Any]], there: Mapping[str, OnServer]
-) -> None:
+def _fill(api: Api, forms: Mapping[str, Json], there: Mapping[str, OnServer]) -> None:
     for name, form in forms.items():
         if name in there and there[name].get("parameter_openapi_schema") != form:
             body = {"parameter_openapi_schema": form}

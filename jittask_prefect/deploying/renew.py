@@ -127,10 +127,10 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         now: The present instant, aware.
 
     Returns:
-        The changes; empty where every deployment was as the app wants it.
+        The changes; empty where every deployment was as the app wants.
 
     Raises:
-        PrefectApiError: Prefect cannot be reached; the next sync begins where this one did.
+        PrefectApiError: Prefect cannot be reached; the next sync begins at the same place.
     """
     with app.engine().connect() as connection:
         last, memories = _remembered(connection, app.name)
@@ -298,12 +298,12 @@ def _scheduled_runs(
 
 
 def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change]:
-    """Change a deployment where it differs, and make its runs from the first lost one on."""
+    """Change a deployment where it differs, and make its runs from the first lost run on."""
     changes, root, wanted = [], root_of(app), review.wanted
     name, lost = review.name, review.lost
     start = min([*lost, now])
     if lost and review.template is not None:
-        # The text must reach back to the runs that it makes.
+        # The schedule's text must reach back to the first run.
         wanted = of_template_at(review.template, start)
         state = digest(wanted.as_api(root))
         review.memory = review.memory.model_copy(update={"state": state})
@@ -332,9 +332,9 @@ def _ends(instants: list[datetime]) -> list[datetime]:
 
 
 def _drop_doubles(api: Api, review: Review, start: datetime, now: datetime) -> None:
-    """Delete the runs that `fill_schedule` has made for instants that had one, or that the ledger knows."""
+    """Delete the runs that `fill_schedule` has made for instants with a run, or with a task in the ledger."""
     runs = list(_scheduled_runs(api, [review.id], start, now))
-    # The run that began comes first, then the older one.
+    # The run that began comes first, then the older run.
     runs.sort(key=lambda run: (run.state_type == "SCHEDULED", run.created))
     taken = set(review.recorded)
     for run in runs:
@@ -348,7 +348,7 @@ def _instant(run: FlowRun) -> datetime:
 
 
 def _keep_queue_first(api: Api, sync: OnServer | None) -> None:
-    """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last one."""
+    """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last."""
     if sync is None or sync.get("work_queue_name") != QUEUE:
         return
     if pool := sync.get("work_pool_name"):

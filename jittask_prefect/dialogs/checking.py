@@ -1,18 +1,16 @@
-"""The check of a submitted form: each value fits its field, and nothing in it is markup or a template."""
+"""The check of a submitted form: each value fits its field, and no text is markup or a template."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from jittask_prefect.dialogs.fields import LINE_LENGTH, Field
+from jittask_prefect.dialogs.fields import LINE_LENGTH, Field, Form, Json
 from jittask_prefect.elements.config import safe_text
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import shown
 
-Form = Mapping[str, Any]
-"""What was filled in, by names of fields."""
 EMPTY: tuple[Any, ...] = (None, "", [])
 MAX_NUMBER = 10_000_000_000
 """The largest number of a form: 300 years in seconds."""
@@ -22,7 +20,7 @@ INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 WITHOUT_HTML = ("title", "description", "tags", "row", "taskId")
 
 
-def filled_in(form: Form) -> dict[str, Any]:
+def filled_in(form: Form) -> Json:
     """The fields of a form that are not empty, lines without blanks at their ends."""
     found = {
         name: value.strip() if isinstance(value, str) and name != "code" else value
@@ -35,15 +33,15 @@ def filled_in(form: Form) -> dict[str, Any]:
     }
 
 
-def checked(form: Form, fields: Sequence[Field]) -> dict[str, Any]:
+def checked(form: Form, fields: Sequence[Field]) -> Json:
     """The filled-in fields, each of its field's kind.
 
     Args:
-        form: What was filled in.
+        form: The submitted values.
         fields: The fields of the form.
 
     Raises:
-        ConfigError: With every field that holds something else than it may.
+        ConfigError: With every field whose value does not fit.
     """
     known = {field.name for field in fields}
     problems = [
@@ -52,7 +50,7 @@ def checked(form: Form, fields: Sequence[Field]) -> dict[str, Any]:
         if name not in known
     ]
     values = filled_in(form)
-    found: dict[str, Any] = {}
+    found: Json = {}
     for field in fields:
         if field.name not in values:
             if field.required:
@@ -69,7 +67,7 @@ def checked(form: Form, fields: Sequence[Field]) -> dict[str, Any]:
     return found
 
 
-def _value(schema: Mapping[str, Any], value: Any, name: str) -> Any:
+def _value(schema: Form, value: Any, name: str) -> Any:
     kind = schema["type"]
     if kind == "array":
         if not isinstance(value, list) or len(value) > MAX_LIST:
@@ -96,7 +94,7 @@ def _number(value: Any, low: int, *, whole: bool) -> Any:
     raise ValueError(f"a number of {low} or more, up to {MAX_NUMBER}")
 
 
-def _text(schema: Mapping[str, Any], value: str, name: str) -> str:
+def _text(schema: Form, value: str, name: str) -> str:
     safe_text(value)
     if INVISIBLE.search(value):
         raise ValueError("a text without control characters and halves of characters")

@@ -8,8 +8,8 @@ from datetime import date
 from typing import Any
 
 from jittask_prefect.dialogs import words
-from jittask_prefect.dialogs.checking import EMPTY, Form
-from jittask_prefect.dialogs.fields import Field, titles_of
+from jittask_prefect.dialogs.checking import EMPTY
+from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
 from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS
 from jittask_prefect.elements.config import parse_json
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -42,7 +42,7 @@ PLACES = {
 # Form → e.json
 
 
-def config_of(form: Form, kind: str, *, rows: bool) -> dict[str, Any]:
+def config_of(form: Form, kind: str, *, rows: bool) -> Json:
     """The e.json that a form describes, without keys that say the usual.
 
     Args:
@@ -54,7 +54,7 @@ def config_of(form: Form, kind: str, *, rows: bool) -> dict[str, Any]:
         ConfigError: With every contradiction in the form.
     """
     problems = list(_misplaced(form, rows))
-    config: dict[str, Any] = {"type": kind, "title": form["title"]}
+    config: Json = {"type": kind, "title": form["title"]}
     for field in TASK_FIELDS:
         if field.key and field.name in form:
             value = field.to_json(form[field.name])
@@ -102,8 +102,8 @@ def _misplaced(form: Form, rows: bool) -> Iterator[Problem]:
             yield _problem(form, field.name, f"nothing while {title!r} is empty")
 
 
-def _end(form: Form, timer: dict[str, Any], model: str) -> Iterator[Problem]:
-    """Write the end: a fixed one, or a date field of the row."""
+def _end(form: Form, timer: Json, model: str) -> Iterator[Problem]:
+    """Write the end: a fixed time, or a date field of the row."""
     if "endDate" in form:
         clock = f" {_clock(form, 'endTime')}" if "endTime" in form else ""
         timer["endTime"] = f"{form['endDate']}{clock}"
@@ -120,9 +120,9 @@ def _end(form: Form, timer: dict[str, Any], model: str) -> Iterator[Problem]:
 
 
 def _offset(
-    form: Form, timer: dict[str, Any], key: str, when: str, amount: str
+    form: Form, timer: Json, key: str, when: str, amount: str
 ) -> Iterator[Problem]:
-    """Make an offset whole, or take it away where it says nothing."""
+    """Complete an offset, or remove an offset of nothing."""
     offset = timer.pop(key, {})
     kind, size = offset.get("offsetType", 0), offset.get("offset", 0)
     unit = offset.get("offsetUnit", "day")
@@ -144,11 +144,11 @@ def _clock(form: Form, name: str) -> str:
     return f"{clock}:00" if clock.count(":") == 1 else str(clock)
 
 
-def arguments(text: str) -> dict[str, Any]:
+def arguments(text: str) -> Json:
     """Keyword arguments from a form's JSON.
 
     Raises:
-        ValueError: The text is no JSON object; the error says what is allowed.
+        ValueError: The text is no JSON object; the error names the allowed form.
     """
     try:
         found = parse_json(text)
@@ -163,7 +163,7 @@ def _problem(form: Form, name: str, allowed: str) -> Problem:
     return Problem("", name, shown(form.get(name, "nothing")), allowed)
 
 
-def _set(config: dict[str, Any], key: str, value: Any) -> None:
+def _set(config: Json, key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         config = config.setdefault(part, {})
@@ -171,11 +171,11 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def about_fields(error: ConfigError, fields: Sequence[Field]) -> ConfigError:
-    """The problems of an e.json, told of the fields of the form that made it."""
+    """The problems of an e.json, told of the form's fields."""
     titles = titles_of(fields)
     found = []
     for problem in error.problems:
-        # The longest key is the nearest one.
+        # The longest key is the nearest.
         places = [key for key in PLACES if _is_within(problem.key, key)]
         name = PLACES[max(places, key=len)] if places else problem.key
         key = titles.get(name, problem.key)
@@ -190,7 +190,7 @@ def _is_within(key: str, outer: str) -> bool:
 # Task → form
 
 
-def form_of(template: Meta) -> dict[str, Any]:
+def form_of(template: Meta) -> Json:
     """The form that describes a task, without fields that say the usual."""
     return _not_empty(
         (field.name, field.to_form(value))
@@ -199,7 +199,7 @@ def form_of(template: Meta) -> dict[str, Any]:
     )
 
 
-def shown_form(template: Meta) -> dict[str, Any]:
+def shown_form(template: Meta) -> Json:
     """The form for editing a task: also fields that say the usual, and switches in words."""
     return _not_empty(
         (
@@ -210,7 +210,7 @@ def shown_form(template: Meta) -> dict[str, Any]:
     )
 
 
-def _not_empty(form: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _not_empty(form: Iterable[tuple[str, Any]]) -> Json:
     return {name: value for name, value in form if value not in EMPTY}
 
 
@@ -227,12 +227,10 @@ def _values(template: Meta) -> Iterator[tuple[Field, Any]]:
             yield field, value
 
 
-def _own_values(template: Meta) -> dict[str, Any]:
+def _own_values(template: Meta) -> Json:
     """The values of the fields that no single key of e.json holds."""
     cfg, timer = template.cfg, template.timer.cfg
-    found: dict[str, Any] = {
-        "func": cfg.func if cfg.funcType == "Global" else words.INNER
-    }
+    found: Json = {"func": cfg.func if cfg.funcType == "Global" else words.INNER}
     if isinstance(template, DateFieldType):
         model = template.model_name.partition(".")[2]
         found["startField"] = f"{model}.{timer.start_field}"
@@ -254,7 +252,7 @@ def _moment(moment: date) -> str:
     return moment.isoformat().replace("T", " ")
 
 
-def _get(config: Mapping[str, Any], key: str) -> Any:
+def _get(config: Form, key: str) -> Any:
     value: Any = config if key else None
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

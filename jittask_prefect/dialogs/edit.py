@@ -6,14 +6,13 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from jittask_prefect.dialogs import words
-from jittask_prefect.dialogs.checking import Form, checked, filled_in
+from jittask_prefect.dialogs.checking import checked, filled_in
 from jittask_prefect.dialogs.code import with_line_end
 from jittask_prefect.dialogs.conversion import config_of, form_of, shown_form
-from jittask_prefect.dialogs.fields import Field, titles_of
+from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
 from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
 from jittask_prefect.dialogs.versions import version_of
 from jittask_prefect.elements.types import Meta
@@ -26,9 +25,9 @@ TOGETHER = (
     ("funcType", "func", "taskFunc"),
     ("endTimeType", "endTime", "endField", "endOffset"),
 )
-"""Keys of e.json that are written together: an old one beside a new one may contradict it."""
+"""Keys of e.json that are written together: an old key beside a new key may contradict it."""
 INSIDE = ("timerCfg", "repeat", "missed", "concurrency")
-"""Objects of e.json of which single keys are written. An offset is written whole: it has two spellings."""
+"""Objects of e.json of which single keys are written. An offset has two spellings, so all of it is written."""
 MAX_LINK = 7_500
 """Characters of a link's parameters. Many servers and proxies refuse a first line of more than 8 KB."""
 
@@ -44,18 +43,18 @@ class Edit:
         left: The titles of empty fields that have a value in the task.
     """
 
-    config: dict[str, Any]
+    config: Json
     code: str | None
     changed: list[str]
     left: list[str]
 
 
-def differing(template: Meta, form: Form, fields: Sequence[Field]) -> dict[str, Any]:
+def differing(template: Meta, form: Form, fields: Sequence[Field]) -> Json:
     """The fields that a form says otherwise than the task is, not checked yet.
 
     Args:
         template: The task.
-        form: What was filled in.
+        form: The submitted values.
         fields: The fields of the form.
     """
     shows = shown_form(template)
@@ -82,12 +81,12 @@ def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
     """The effect of a form on a task. Fields that say the same as the task are not looked at.
 
     Args:
-        template: The task as it is.
-        form: What was filled in.
+        template: The present task.
+        form: The submitted values.
         fields: The fields of the form.
 
     Raises:
-        ConfigError: With every field that holds something else than it may.
+        ConfigError: With every field whose value does not fit.
     """
     titles, differs = titles_of(fields), differing(template, form, fields)
     new = checked({"task": template.fullName, **differs}, fields)
@@ -109,7 +108,7 @@ def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
     return Edit(config, code, _titled(titles, changed), _titled(titles, left))
 
 
-def _filled(form: Form) -> dict[str, Any]:
+def _filled(form: Form) -> Json:
     """The fields that are not empty, switches in words; forms of other makers have booleans."""
     return {
         name: words.SWITCH[value] if isinstance(value, bool) else value
@@ -135,7 +134,7 @@ def _cleared(clear: Iterable[str], new: Form, titles: Form) -> set[str]:
 
 
 def _dropped(form: Form, new: Form) -> set[str]:
-    """The fields that another repeat cycle, or an offset of nothing, does not take, unless filled in with it."""
+    """The fields that a new repeat cycle, or an offset of nothing, does not take, unless they are filled in too."""
     gone: set[str] = set()
     if "repeat" in new:
         cycle = BY_NAME["repeat"].to_json(new["repeat"])
@@ -151,7 +150,7 @@ def _dropped(form: Form, new: Form) -> set[str]:
     return gone - set(new)
 
 
-def _carry(config: dict[str, Any], before: Form, after: Form) -> None:
+def _carry(config: Json, before: Form, after: Form) -> None:
     """Write into an e.json the difference between two others; keys that neither has stay."""
     differ = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     differ |= {name for group in TOGETHER if differ & set(group) for name in group}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jittask_prefect.dialogs.words import SWITCH
+from jittask_prefect.errors import ConfigError, Problem
 
 _PYTHON_TYPES: dict[str, Any] = {
     "string": str,
@@ -16,6 +17,10 @@ _PYTHON_TYPES: dict[str, Any] = {
     "boolean": bool,
     "array": list,
 }
+Json = dict[str, Any]
+"""An object of JSON."""
+Form = Mapping[str, Any]
+"""The values of a form, by names of fields."""
 LINE_LENGTH = 200
 LINE = {"type": "string", "maxLength": LINE_LENGTH}
 TEXT = {"type": "string", "maxLength": 20_000}
@@ -42,7 +47,7 @@ class Field:
         key: The path in e.json, e.g. `missed.grace`; empty where code of its own reads and writes the field.
         words: The form's words for the values in e.json.
         usual: The value in e.json that an absent key means.
-        rows: True for a field of date-field tasks only, False for one of scheduled tasks only.
+        rows: True for a field of date-field tasks only, False for a field of scheduled tasks only.
         clearable: Whether a task works without the field.
         parent: The field without which this field says nothing.
         cycles: The repeat types that take the field; empty where the repeat type is of no account.
@@ -51,7 +56,7 @@ class Field:
 
     name: str
     title: str
-    schema: Mapping[str, Any]
+    schema: Form
     about: str = ""
     if_empty: str = ""
     required: bool = False
@@ -91,7 +96,7 @@ class Field:
             return [meanings[each] for each in value]
         return meanings[value] if meanings else value
 
-    def as_property(self, position: int) -> dict[str, Any]:
+    def as_property(self, position: int) -> Json:
         """The field's part of the form's schema."""
         found = {"title": self.title, "position": position, **self.schema}
         empty = self.if_empty and f"{self.if_empty} where empty"
@@ -115,12 +120,12 @@ class Field:
         )
 
 
-def whole(low: int = 0) -> dict[str, Any]:
+def whole(low: int = 0) -> Json:
     """The schema of a whole number."""
     return {"type": "integer", "minimum": low}
 
 
-def matching(pattern: str) -> dict[str, Any]:
+def matching(pattern: str) -> Json:
     """The schema of a text that matches a regular expression."""
     return {"type": "string", "pattern": pattern}
 
@@ -145,13 +150,13 @@ def choice(
         more: Other attributes of `Field`.
     """
     words = options if isinstance(options, Mapping) else {}
-    schema: dict[str, Any] = {"type": "string", "enum": list(words.values() or options)}
+    schema: Json = {"type": "string", "enum": list(words.values() or options)}
     if many:
         schema = {"type": "array", "items": schema}
     return Field(name, title, schema, about, words=words, **more)
 
 
-def schema(fields: Sequence[Field]) -> dict[str, Any]:
+def schema(fields: Sequence[Field]) -> Json:
     """The JSON schema of a form, as a deployment has it."""
     properties = {each.name: each.as_property(n) for n, each in enumerate(fields)}
     return {
@@ -173,3 +178,14 @@ def signed(function: Callable[..., Any], fields: Sequence[Field]) -> Callable[..
 def titles_of(fields: Sequence[Field]) -> dict[str, str]:
     """The titles of fields, by name."""
     return {field.name: field.title for field in fields}
+
+
+def refused(place: str, found: str, allowed: str) -> ConfigError:
+    """The error of a form, or of its files, with a single problem.
+
+    Args:
+        place: The field, or the file, with the problem.
+        found: The content found there.
+        allowed: The content that would do.
+    """
+    return ConfigError(Problem("", place, found, allowed))

@@ -1,11 +1,11 @@
-"""The dialogs as flows: a run does what its form asks for, or fails with the reason and has written nothing."""
+"""The dialogs as flows: a run carries out its form, or fails with the reason and has written nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from prefect.runtime import flow_run as runtime
 from prefect.states import Completed, Failed
 
 from jittask_prefect.dialogs.actions import Actions
-from jittask_prefect.dialogs.fields import signed
+from jittask_prefect.dialogs.fields import Form, signed
 from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form
 from jittask_prefect.dialogs.submit import Result, submit
 from jittask_prefect.elements.app import App
@@ -94,10 +94,10 @@ def _submit(
     app: App,
     actions_for: ActionsFor,
     dialog: Dialog,
-    values: Mapping[str, Any],
+    values: Form,
     run_id: str | None,
 ) -> Result:
-    """Do what a form asks for, and keep its page as an artifact of the run."""
+    """Carry out a form, and keep its page as an artifact of the run."""
     api = connect(app.path)
 
     def keep_page(task: str, page: str, about: str) -> None:

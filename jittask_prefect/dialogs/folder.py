@@ -8,18 +8,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from jittask_prefect.dialogs.fields import Json, refused
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.config import read_json
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError
 
 
-def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
-    """Make the folder of a new task. Of two callers with one name, one makes the task.
+def create(app: App, name: str, config: Json, code: str) -> Path:
+    """Make the folder of a new task. Of two callers with the same name, only the first makes the task.
 
     Args:
         app: The app.
@@ -31,7 +31,7 @@ def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
         The path of the folder.
 
     Raises:
-        ConfigError: The name is taken, or the task does not work; nothing is left of it then.
+        ConfigError: The name is taken, or the task does not work; nothing is left on the disk then.
     """
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
@@ -50,11 +50,11 @@ def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
 def taken(name: str) -> ConfigError:
     """The error of a name that is in use."""
     allowed = "a name that no other element of tasks/ has"
-    return ConfigError(Problem("", "name", name, allowed))
+    return refused("name", name, allowed)
 
 
-def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -> None:
-    """Write a task's e.json anew, and its inner.py where one is given.
+def change(app: App, template: Meta, config: Json, code: str | None) -> None:
+    """Write a task's e.json anew, and its inner.py where code is given.
 
     Args:
         app: The app.
@@ -72,7 +72,7 @@ def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -
     where = f"{name.replace('.', '/')}/e.json"
     if read_json(app.path / where, where) != template.config:
         found = f"{name}, whose e.json somebody changed just now"
-        raise ConfigError(Problem("", "Task", found, "a form that is filled in anew"))
+        raise refused("Task", found, "a form that is filled in anew")
     inner = folder / "inner.py"
     before = inner.read_bytes() if code and inner.exists() else None
     try:
@@ -86,9 +86,7 @@ def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -
 
 
 @contextmanager
-def _tried(
-    app: App, full_name: str, config: dict[str, Any], code: str
-) -> Iterator[Path]:
+def _tried(app: App, full_name: str, config: Json, code: str) -> Iterator[Path]:
     """A spare folder with a task that works. No element has such a name, so nobody else reads the folder.
 
     Raises:
@@ -112,10 +110,10 @@ def _tried(
         shutil.rmtree(spare, ignore_errors=True)
 
 
-def _write(folder: Path, config: dict[str, Any], code: str | None) -> None:
+def _write(folder: Path, config: Json, code: str | None) -> None:
     if code:
         _replace(folder / "inner.py", code.encode())
-    # The e.json comes last: a folder without one is no element.
+    # The e.json comes last: a folder without e.json is no element.
     text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
     _replace(folder / "e.json", text.encode())
 
@@ -128,6 +126,4 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _not_written(file: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        Problem("", str(file), str(error), "a place that can be written")
-    )
+    return refused(str(file), str(error), "a place that can be written")

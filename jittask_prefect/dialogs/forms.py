@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
-from jittask_prefect.dialogs.fields import JSON, LINE, Field, choice, matching, schema
+from jittask_prefect.dialogs.fields import (
+    JSON,
+    LINE,
+    Field,
+    Json,
+    choice,
+    matching,
+    schema,
+)
 from jittask_prefect.dialogs.options import Options
 from jittask_prefect.dialogs.task_fields import CODE, NAME, TASK_FIELDS
 from jittask_prefect.dialogs.words import SWITCH
@@ -106,7 +113,7 @@ def _fields(name: str, rows: bool | None, *, code: bool) -> Iterable[Field]:
 
 
 def for_editing(field: Field) -> Field:
-    """A field of the form for editing, where empty means unchanged. A switch cannot be empty, so it is a drop-down."""
+    """A field of the form for editing, where empty means unchanged. A switch cannot be empty, so a drop-down stands for a switch."""
     field = replace(field, required=False, default=None, if_empty="")
     if not field.switch:
         return field
@@ -126,6 +133,6 @@ def _with_options(field: Field, app: App, options: Options | None) -> Field:
     return replace(field, about=about, schema={**field.schema, "enum": found})
 
 
-def schemas(app: App, now: datetime) -> dict[str, dict[str, Any]]:
+def schemas(app: App, now: datetime) -> dict[str, Json]:
     """The JSON schemas of all dialogs' forms, by their names."""
     return {dialog.name: schema(form(app, dialog.name, now)) for dialog in DIALOGS}

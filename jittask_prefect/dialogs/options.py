@@ -24,7 +24,7 @@ from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
 MOST_TASKS = 100
-"""Open tasks in the form that ends one."""
+"""Open tasks in the form for ending a task."""
 ID_MARK = " · "
 """Stands before the id of an open task."""
 POSITIONAL = (

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 from jittask_prefect.dialogs import folder
 from jittask_prefect.dialogs.actions import Actions
@@ -22,7 +21,7 @@ from jittask_prefect.dialogs.conversion import (
     shown_form,
 )
 from jittask_prefect.dialogs.edit import differing, edit_link, edited
-from jittask_prefect.dialogs.fields import LINE, Field
+from jittask_prefect.dialogs.fields import LINE, Field, Form, Json, refused
 from jittask_prefect.dialogs.forms import (
     EDIT,
     END,
@@ -55,7 +54,7 @@ class Result:
     """The effect of a form.
 
     Attributes:
-        message: One sentence, for the run's state.
+        message: A sentence for the run's state.
         page: The page in Markdown; empty where there is nothing to show.
         name: The task's full name, for the page's key.
         failed: Whether a part is left to do, as the message says.
@@ -72,17 +71,17 @@ def submit(
     api: Api,
     actions: Actions,
     dialog: str,
-    values: Mapping[str, Any],
+    values: Form,
     now: datetime,
 ) -> Result:
-    """Do what a form asks for.
+    """Carry out a form.
 
     Args:
         app: The app.
         api: Prefect.
-        actions: What is done beyond the app's files.
+        actions: The actions beyond the app's files.
         dialog: The dialog's name.
-        values: What was filled in.
+        values: The submitted values.
         now: The present instant, aware.
 
     Raises:
@@ -112,10 +111,10 @@ class Submission:
     actions: Actions
     now: datetime
     fields: list[Field]
-    values: Mapping[str, Any]
+    values: Form
 
     @cached_property
-    def checked(self) -> dict[str, Any]:
+    def checked(self) -> Json:
         """The filled-in fields, each of its field's kind."""
         return checked(
             {name: v for name, v in self.values.items() if v is not None}, self.fields
@@ -140,13 +139,13 @@ class Submission:
             folder.create(self.app, name, config, code or "")
         return self._deployed(f"tasks.{name}", "made")
 
-    def _refuse_twin(self, config: Mapping[str, Any]) -> None:
+    def _refuse_twin(self, config: Form) -> None:
         """Refuse a form that is submitted twice: two tasks would do each thing twice."""
         for template in self.app.templates():
             if template.config == config:
                 found = f"all that {template.fullName} has"
                 allowed = "another name, or an English name, for a second task that does the same"
-                raise ConfigError(Problem("", "title", found, allowed))
+                raise refused("title", found, allowed)
 
     def edit(self) -> Result:
         """Change a task's files where the form differs, and its deployment."""
@@ -210,7 +209,7 @@ class Submission:
         if len(given) != 1:
             found = "both" if given else "nothing"
             allowed = "a task, or the id of one"
-            raise ConfigError(Problem("", "Task", found, allowed))
+            raise refused("Task", found, allowed)
         task_id = str(given[0]).rpartition(ID_MARK)[2]
         answer = self.actions.end(task_id)
         before, after = answer["previousStatus"], answer["status"]
@@ -224,20 +223,19 @@ class Submission:
         if isinstance(template, DateFieldType):
             if given is not None:
                 allowed = "nothing: the function gets the row"
-                raise ConfigError(Problem("", "Arguments", given, allowed))
+                raise refused("Arguments", given, allowed)
             answer = self.actions.run_row(name, row, self.now)
             result = json.dumps(answer["result"], ensure_ascii=False)
             return Result(f"{name}, row {answer['row']}: {result}")
         if row is not None:
             allowed = f"nothing: {name} is a scheduled task"
-            raise ConfigError(Problem("", "Row", row, allowed))
+            raise refused("Row", row, allowed)
         try:
             called_with = (
                 dict(template.cfg.argDict) if given is None else arguments(given)
             )
         except ValueError as error:
-            told = Problem("", "Arguments", shown(given), str(error))
-            raise ConfigError(told) from None
+            raise refused("Arguments", shown(given), str(error)) from None
         own = template.cfg.funcType != "Global"
         function = "customFunc" if own else str(template.cfg.func)
         made = self.actions.start(template, self.now, function, called_with)
@@ -274,10 +272,10 @@ class Submission:
             lines.append(f"- [Edit it]({link})")
         return "\n".join(lines) + "\n"
 
-    def _deployments(self) -> Mapping[str, Any]:
+    def _deployments(self) -> Form:
         return self.api.deployments(app_tag(self.app.name))
 
-    def _edit_link(self, template: Meta, there: Mapping[str, Any]) -> str:
+    def _edit_link(self, template: Meta, there: Form) -> str:
         """The address of the form that shows a task as it is; empty where there is no such dialog."""
         if EDIT not in there:
             return ""

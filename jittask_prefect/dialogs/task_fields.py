@@ -1,4 +1,4 @@
-"""The table of a task's fields: the forms for new tasks and the form for editing are parts of it, in its order."""
+"""The table of a task's fields: the forms for new tasks and the form for editing are parts of the table, in its order."""
 
 from __future__ import annotations
 

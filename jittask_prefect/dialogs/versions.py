@@ -1,14 +1,15 @@
-"""Versions of a task: the one that a form was made from, and its difference from the present one."""
+"""Versions of a task: the version that a form was made from, and its difference from the present version."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jittask_prefect.dialogs.fields import Form
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.types import Meta
@@ -51,8 +52,8 @@ def remember(template: Meta) -> None:
 def outdated(
     template: Meta,
     version: str,
-    differs: Mapping[str, Any],
-    shows: Mapping[str, Any],
+    differs: Form,
+    shows: Form,
     link: str,
 ) -> OutdatedForm:
     """The refusal of a form that was made from another version.
