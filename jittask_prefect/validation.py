@@ -10,13 +10,13 @@ from typing import Any, Self, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jittask_prefect.errors import ConfigError, Problem
-from jittask_prefect.errors.printable import has_halves
+from jittask_prefect.errors.printable import has_surrogates
 
-DEEPEST = 50
+MAX_DEPTH = 50
 """How deep objects and lists may lie in each other."""
 
 
-class Shape(BaseModel):
+class StrictModel(BaseModel):
     """Base of all shapes: frozen, strict about types, closed to unknown keys.
 
     A validator refuses a value with `raise ValueError("<allowed>")`; the text becomes the problem's *allowed*.
@@ -39,18 +39,20 @@ class Shape(BaseModel):
         """
         if not isinstance(raw, Mapping):
             raise ConfigError(Problem("", key, shown(raw), "an object"))
-        sound, problems = mended(raw, key)
+        sound, problems = sanitized(raw, key)
         told = {p.key for p in problems}
         try:
             found = cls.model_validate(sound)
         except ValidationError as error:
-            problems += [p for p in problems_of(error, cls, key) if p.key not in told]
+            problems += [
+                p for p in pydantic_problems(error, cls, key) if p.key not in told
+            ]
         if problems:
             raise ConfigError(problems)
         return found
 
 
-def mended(raw: Any, key: str = "") -> tuple[Any, list[Problem]]:
+def sanitized(raw: Any, key: str = "") -> tuple[Any, list[Problem]]:
     """Parsed JSON without what no database, no server and no writer of JSON takes, and a problem for each of these.
 
     Args:
@@ -61,24 +63,24 @@ def mended(raw: Any, key: str = "") -> tuple[Any, list[Problem]]:
         The value, changed where there are problems only; and the problems.
     """
     problems: list[Problem] = []
-    return _mended(raw, key, 1, problems), problems
+    return _sanitized(raw, key, 1, problems), problems
 
 
-def _mended(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
-    if isinstance(value, Mapping | list | tuple) and depth > DEEPEST:
+def _sanitized(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
+    if isinstance(value, Mapping | list | tuple) and depth > MAX_DEPTH:
         problems.append(
             Problem(
                 "",
                 path,
-                f"more than {DEEPEST} levels",
-                f"JSON of at most {DEEPEST} levels",
+                f"more than {MAX_DEPTH} levels",
+                f"JSON of at most {MAX_DEPTH} levels",
             )
         )
         return None
     if isinstance(value, Mapping):
         found = {}
         for name, inner in value.items():
-            if isinstance(name, str) and has_halves(name):
+            if isinstance(name, str) and has_surrogates(name):
                 problems.append(
                     Problem(
                         "",
@@ -88,16 +90,16 @@ def _mended(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
                     )
                 )
                 continue
-            found[name] = _mended(
+            found[name] = _sanitized(
                 inner, f"{path}.{name}" if path else str(name), depth + 1, problems
             )
         return found
     if isinstance(value, list | tuple):
         return type(value)(
-            _mended(inner, f"{path}.{n}", depth + 1, problems)
+            _sanitized(inner, f"{path}.{n}", depth + 1, problems)
             for n, inner in enumerate(value)
         )
-    if isinstance(value, str) and has_halves(value):
+    if isinstance(value, str) and has_surrogates(value):
         problems.append(
             Problem("", path, shown(value), "a text without half a surrogate pair")
         )
@@ -107,7 +109,7 @@ def _mended(value: Any, path: str, depth: int, problems: list[Problem]) -> Any:
     return value
 
 
-MOST = 50
+MAX_PROBLEMS = 50
 """Mistakes of one object that are told one by one."""
 
 
@@ -125,7 +127,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def seen(value: object) -> str:
+def quoted(value: object) -> str:
     """A value of a Python caller as a message shows it: as Python writes it, shortened, whatever it is."""
     try:
         text = repr(value)
@@ -134,13 +136,13 @@ def seen(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-def problems_of(
+def pydantic_problems(
     error: ValidationError, shape: type[BaseModel], key: str = ""
 ) -> list[Problem]:
     """Pydantic's errors as problems, one for each key."""
     found: dict[str, Problem] = {}
     every = error.errors(include_url=False)
-    for item in every[:MOST]:
+    for item in every[:MAX_PROBLEMS]:
         path = ".".join(
             str(part) for part in (key, *_without_tags(item["loc"])) if str(part) != ""
         )
@@ -154,9 +156,12 @@ def problems_of(
                 )
             continue
         found[path] = Problem("", path, value, allowed)
-    if len(every) > MOST:
+    if len(every) > MAX_PROBLEMS:
         found[""] = Problem(
-            "", key, f"{len(every) - MOST} more mistakes", "none: correct these first"
+            "",
+            key,
+            f"{len(every) - MAX_PROBLEMS} more mistakes",
+            "none: correct these first",
         )
     return list(found.values())
 

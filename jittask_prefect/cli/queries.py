@@ -26,7 +26,7 @@ from jittask_prefect.cli.common import (
     the_app,
 )
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.errors.printable import cell, visible
+from jittask_prefect.errors.printable import csv_cell, escape_controls
 from jittask_prefect.schedule import clock
 
 
@@ -85,8 +85,8 @@ def preview(
             ics,
             calendar_text.ics(
                 found,
-                visible(name),
-                visible(template.title),
+                escape_controls(name),
+                escape_controls(template.title),
                 describe(template.timer),
                 clock.now(),
             ),
@@ -329,7 +329,10 @@ def _print_csv(found: list[dict[str, Any]], fields: Sequence[str]) -> None:
             else json.dumps(item["result"], ensure_ascii=False)
         )
         lines.writerow(
-            {name: cell(value) for name, value in {**item, "result": result}.items()}
+            {
+                name: csv_cell(value)
+                for name, value in {**item, "result": result}.items()
+            }
         )
 
 

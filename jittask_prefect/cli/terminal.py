@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from jittask_prefect.errors.printable import visible, visible_json
+from jittask_prefect.errors.printable import escape_controls, escape_controls_json
 
 
 class Terminal(Console):
@@ -20,32 +20,38 @@ class Terminal(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         """A text of markup as rich has it; here, so that columns are as wide as what is shown."""
-        return super().render_str(visible(text), **how)
+        return super().render_str(escape_controls(text), **how)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         """The parts of something to be printed; all that is printed comes through here."""
         for part in super().render(renderable, options):
-            yield part if part.control else Segment(visible(part.text), part.style)
+            yield (
+                part
+                if part.control
+                else Segment(escape_controls(part.text), part.style)
+            )
 
 
 def say(text: object) -> None:
     """Print a line as it is, without colours or breaks: what another program reads."""
-    print(visible(str(text)))
+    print(escape_controls(str(text)))
 
 
 def print_json(value: Any) -> None:
     """Print JSON."""
     print(
-        visible_json(json.dumps(value, ensure_ascii=False, indent=2, default=str)),
+        escape_controls_json(
+            json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        ),
         flush=True,
     )
 
 
 class _Visible(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        return escape_controls(super().format(record))
 
 
 def prepare() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.check import of_template
+from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.config import read_json
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ConfigError, Problem
@@ -148,7 +148,7 @@ def _sound(
 ) -> None:
     """Whether a task would work, before it is there for anybody."""
     with app.candidate(full_name, config, inner) as template:
-        problems = of_template(template)
+        problems = template_problems(template)
     shutil.rmtree(inner.with_name("__pycache__") if inner else "", ignore_errors=True)
     if problems:
         raise ConfigError(problems)

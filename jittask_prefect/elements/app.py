@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -17,17 +18,13 @@ from jittask_prefect.elements.check import check_rows
 from jittask_prefect.elements.config import ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.loader import LOCK, TASK_TYPES, Loader
-from jittask_prefect.elements.loader import LOG as _LOG
 from jittask_prefect.elements.registry import forget_all, owner_of
-from jittask_prefect.elements.row_session import ROW_SESSION as _ROW_SESSION
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 __all__ = [
     "DEFAULT",
-    "_LOG",
-    "_ROW_SESSION",
     "App",
     "check_rows",
     "current_app",
@@ -37,6 +34,19 @@ __all__ = [
 ]
 
 ENV_APP = "JITTASK_APP"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why no task of a template can run.
+
+    Attributes:
+        reason: The error's message.
+        gone: Whether the template was removed. A broken template is still there, and its tasks wait.
+    """
+
+    reason: str
+    gone: bool
 
 
 class App(Loader):
@@ -115,19 +125,19 @@ class App(Loader):
         if not isinstance(element, Meta):
             known = ", ".join(t.fullName for t in self.templates()) or "none"
             raise UnknownElement(
-                f"{seen(name)} is no task template of {self.name}; its templates are {known}"
+                f"{quoted(name)} is no task template of {self.name}; its templates are {known}"
             )
         return element
 
-    def broken(self, name: str, func: str | None = None) -> str | None:
-        """Why no task of a template can run: it, its model, its fields or its function cannot be read.
+    def fault(self, name: str, func: str | None = None) -> Fault | None:
+        """Why no task of a template can run: the template, its model, a field or the function cannot be read.
 
         Args:
             name: The template's full name.
-            func: The function, where it is not the template's own.
+            func: A function to call instead of the template's own.
 
         Returns:
-            The reason; None where nothing is in the way. Such tasks wait: they are not ended.
+            The reason; None where nothing is in the way. Tasks of a broken template wait, they are not ended.
         """
         try:
             template = self.template(name)
@@ -138,7 +148,7 @@ class App(Loader):
             elif type(template).handle in (Meta.handle, DateFieldType.handle):
                 template.getFunc()
         except JittaskError as error:
-            return str(error)
+            return Fault(str(error), self.gone(name))
         return None
 
     def types(self) -> dict[str, type[Meta]]:

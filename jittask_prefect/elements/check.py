@@ -109,7 +109,7 @@ def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
     if cfg.holiday_policy != "next" and not template.timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
-    if (back := prefect_schedules.repeated(template.timer, now)) is not None:
+    if (back := prefect_schedules.next_doubled_hour(template.timer, now)) is not None:
         clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {template.timer.zone.key}"
         yield (
             f"its times of the hour that comes twice run once, the first time: {clock}; "
@@ -129,7 +129,7 @@ def _never(timer: Timer, now: datetime) -> bool:
     cfg, moves = timer.cfg, timer.moves
     if (
         not moves.active
-        or (cfg.holiday_policy != "skip" and not timer.fine)
+        or (cfg.holiday_policy != "skip" and not timer.sub_daily)
         or cfg.end_time is not None
     ):
         return False
@@ -160,7 +160,7 @@ def _of_columns(template: DateFieldType) -> Iterator[str]:
         )
     fields = [cfg.start_field, cfg.end_field if cfg.end_time_type == 2 else None]
     held = [
-        *(template.held(field) for field in fields if field),
+        *(template.field_column(field) for field in fields if field),
         *template.filter.columns(template.model),
     ]
     if kind == "postgresql":
@@ -189,7 +189,7 @@ def _element(app: App, name: str) -> None:
         raise ConfigError(
             [*error.problems, *(p for p in _beside(app, name) if p.key not in told)]
         ) from None
-    if isinstance(element, Meta) and (found := of_template(element)):
+    if isinstance(element, Meta) and (found := template_problems(element)):
         raise ConfigError(found)
 
 
@@ -231,13 +231,13 @@ def _beside(app: App, name: str) -> list[Problem]:
     return found
 
 
-def of_template(template: Meta) -> list[Problem]:
+def template_problems(template: Meta) -> list[Problem]:
     """What is wrong with a template that loads: its function, its model, its fields, its filter."""
     found = _caught("", template.check_function)
     if isinstance(template, DateFieldType):
         found += _caught("", lambda: check_rows(template))
     else:
-        found += _caught("", lambda: prefect_schedules.check(template.timer))
+        found += _caught("", lambda: prefect_schedules.check_density(template.timer))
     return found
 
 

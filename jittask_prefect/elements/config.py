@@ -16,14 +16,14 @@ from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.spec import TimerCfg, read_timer
-from jittask_prefect.validation import Shape, mended, shown
+from jittask_prefect.validation import StrictModel, sanitized, shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
 _HOSTILE = ("{{", "}}", "__prefect_kind")
-MOST_SECONDS = 36525 * 86400
+MAX_SECONDS = 36525 * 86400
 """A hundred years: no time that is counted from today leaves what clocks, threads and databases know."""
-MOST_AT_ONCE = 1_000_000
+MAX_AT_ONCE = 1_000_000
 """The largest number of executions that a limit may name."""
 
 
@@ -85,11 +85,11 @@ ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract
 FuncPath = Annotated[
     str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))
 ]
-Seconds = Annotated[float, Field(ge=0, le=MOST_SECONDS, allow_inf_nan=False)]
-AtOnce = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+AtOnce = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
 
 
-class Missed(Shape):
+class Missed(StrictModel):
     """What to do with occurrences that no worker ran in time; `grace` and `lookback` in seconds."""
 
     policy: Literal["latest", "all", "none"] = "latest"
@@ -97,14 +97,14 @@ class Missed(Shape):
     lookback: Seconds = 86400
 
 
-class Concurrency(Shape):
+class Concurrency(StrictModel):
     """How many executions of a template may run at one time."""
 
     limit: AtOnce
     overlap: Literal["queue", "skip", "replace"] = "queue"
 
 
-class TaskCfg(Shape):
+class TaskCfg(StrictModel):
     """The e.json of a task template; `timeout` and `retryDelay` in seconds."""
 
     type: TypePath
@@ -188,7 +188,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
     Raises:
         ConfigError: With every problem of the file, those of `timerCfg` among them.
     """
-    raw, problems = mended(raw)
+    raw, problems = sanitized(raw)
     told = {p.key for p in problems}
     cfg: TaskCfg | None = None
     timer: TimerCfg | None = None
@@ -239,7 +239,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
     return cfg, timer
 
 
-class ModelCfg(Shape):
+class ModelCfg(StrictModel):
     """The e.json of a model."""
 
     type: TypePath
@@ -247,7 +247,7 @@ class ModelCfg(Shape):
     database: str | None = None
 
 
-class ServiceCfg(Shape):
+class ServiceCfg(StrictModel):
     """The e.json of a service."""
 
     type: TypePath
@@ -255,7 +255,7 @@ class ServiceCfg(Shape):
     functionList: Any = None
 
 
-class TypeCfg(Shape):
+class TypeCfg(StrictModel):
     """The e.json of a Type of the app's own; the class in type.py decides what it extends."""
 
     type: TypePath
@@ -263,7 +263,7 @@ class TypeCfg(Shape):
     extends: TypePath | None = None
 
 
-class AppCfg(Shape):
+class AppCfg(StrictModel):
     """app.json; `horizon` in hours."""
 
     name: Annotated[str, AfterValidator(lambda t: _named(t))]
@@ -298,7 +298,7 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
     Raises:
         ConfigError: With every problem of the file.
     """
-    raw, problems = mended(raw)
+    raw, problems = sanitized(raw)
     told = {p.key for p in problems}
     cfg: AppCfg | None = None
     calendars: dict[str, CalendarCfg] = {}

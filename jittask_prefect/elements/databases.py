@@ -36,7 +36,7 @@ class Databases:
         self.path = path
         self.cfg = cfg
         self._engines: dict[str, Engine] = {}
-        self._of_leases: dict[str, Engine] = {}
+        self._lease_engines: dict[str, Engine] = {}
         self._engine_lock = threading.RLock()
 
     def databases(self) -> list[str]:
@@ -130,20 +130,20 @@ class Databases:
                 self._engines[database] = engine
             return self._engines[database]
 
-    def engine_of_leases(self, database: str = DEFAULT) -> Engine:
+    def lease_engine(self, database: str = DEFAULT) -> Engine:
         """An engine with connections of its own, made as those of `engine`, its listeners too; SQLite's is the same."""
         with self._engine_lock:
             engine = self.engine(database)
             if engine.dialect.name == "sqlite":
                 return engine
-            if database not in self._of_leases:
-                self._of_leases[database] = Engine(
+            if database not in self._lease_engines:
+                self._lease_engines[database] = Engine(
                     engine.pool.recreate(),
                     engine.dialect,
                     engine.url,
                     execution_options=engine.get_execution_options(),
                 )
-            return self._of_leases[database]
+            return self._lease_engines[database]
 
     def _connector(self, database: str) -> Callable[..., Any]:
         """Opens a connection; what a driver says of a parameter that it does not know is a mistake in the URL."""
@@ -178,7 +178,7 @@ class Databases:
     def dispose(self) -> None:
         """Close the connections."""
         with self._engine_lock:
-            for engines in (self._of_leases, self._engines):
+            for engines in (self._lease_engines, self._engines):
                 for engine in engines.values():
                     engine.dispose()
                 engines.clear()

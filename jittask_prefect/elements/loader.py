@@ -35,7 +35,7 @@ from jittask_prefect.elements.config import (
     read_task,
 )
 from jittask_prefect.elements.databases import Databases
-from jittask_prefect.elements.registry import evict_tables, register, unsound
+from jittask_prefect.elements.registry import drop_unmappable, evict_tables, register
 from jittask_prefect.elements.types import (
     DateFieldType,
     Meta,
@@ -45,7 +45,7 @@ from jittask_prefect.elements.types import (
 from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
 from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.timer import Timer
-from jittask_prefect.validation import seen, shown
+from jittask_prefect.validation import quoted, shown
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -62,14 +62,14 @@ _BUILT_IN: dict[str, Any] = {
     "models.NormalType": SQLModel,
 }
 LOCK = threading.RLock()
-LOG: ContextVar[Any] = ContextVar("jittask_log", default=None)
+TASK_LOG: ContextVar[Any] = ContextVar("jittask_log", default=None)
 
 
 class Log:
     """The `log` of element code: the flow run's logger inside one, Python's own elsewhere."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(LOG.get() or logging.getLogger("jittask"), name)
+        return getattr(TASK_LOG.get() or logging.getLogger("jittask"), name)
 
 
 class Loader(Databases, Calendars):
@@ -170,7 +170,7 @@ class Loader(Databases, Calendars):
         finally:
             self._loading.pop()
             self._related = False
-        for name, error in unsound(cast("App", self)).items():
+        for name, error in drop_unmappable(cast("App", self)).items():
             self._elements.pop(name, None)
             self._unsound[name] = self._broken(name, "model", error)
 
@@ -222,7 +222,7 @@ class Loader(Databases, Calendars):
         )
         if not (NAME.fullmatch(folder) and NAME.fullmatch(short)):
             raise UnknownElement(
-                f"{seen(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
+                f"{quoted(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
             )
         if not is_file(self.path / folder / short / "e.json"):
             if name in _BUILT_IN:
@@ -230,7 +230,7 @@ class Loader(Databases, Calendars):
             if name in self.builtins:
                 return self.builtins[name](self)
             raise UnknownElement(
-                f"{seen(name)} is no element of {self.name}; {self._alike(folder)}"
+                f"{quoted(name)} is no element of {self.name}; {self._alike(folder)}"
             )
         where = f"{folder}/{short}/e.json"
         try:
@@ -490,14 +490,14 @@ class Loader(Databases, Calendars):
         parts = name.split(".")
         if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
             raise UnknownElement(
-                f"{seen(name)} is no service function; allowed: services.X.method"
+                f"{quoted(name)} is no service function; allowed: services.X.method"
             )
         service = self.getElement(".".join(parts[:2]))
         found = ownership.method(service, parts[2], self.path)
         if found is None:
             known = ", ".join(ownership.methods(service, self.path)) or "none"
             raise UnknownElement(
-                f"{parts[0]}.{parts[1]} has no function {seen(parts[2])} that the app defines; it has {known}"
+                f"{parts[0]}.{parts[1]} has no function {quoted(parts[2])} that the app defines; it has {known}"
             )
         return found  # type: ignore[no-any-return]
 

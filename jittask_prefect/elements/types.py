@@ -25,10 +25,10 @@ from jittask_prefect.errors import (
 from jittask_prefect.filters.binding import Column, Kind, column
 from jittask_prefect.filters.expression import Filter
 from jittask_prefect.schedule import clock
-from jittask_prefect.schedule.instants import bound
+from jittask_prefect.schedule.instants import clamped
 from jittask_prefect.schedule.timer import Explained, Series, Timer
 from jittask_prefect.schedule.words import origin
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -98,6 +98,11 @@ class Meta:
         """The module of the template's inner.py, loaded at first use."""
         return self.app.module(self.fullName, "inner")
 
+    @property
+    def own_times(self) -> bool:
+        """Whether the Type itself says when its tasks are due (`getNextRunTime`), instead of the timer."""
+        return type(self).getNextRunTime is not Meta.getNextRunTime
+
     def occurrences(
         self, after: datetime, before: datetime, row: Any = None
     ) -> Iterator[datetime]:
@@ -149,7 +154,7 @@ class Meta:
 
     def local(self, instant: datetime) -> datetime:
         """An instant made aware: a naive one is wall-clock time in the task's zone."""
-        return instant if instant.tzinfo else bound(instant, self.timer.zone)
+        return instant if instant.tzinfo else clamped(instant, self.timer.zone)
 
     def getFunc(self, task: Task | None = None) -> Function:
         """The function that an execution calls.
@@ -178,7 +183,7 @@ class Meta:
                 or "none"
             )
             raise UnknownElement(
-                f"{self.fullName}: no function {seen(name)}; its inner.py has {known}; "
+                f"{self.fullName}: no function {quoted(name)}; its inner.py has {known}; "
                 "a service function is written services.X.method"
             )
         return found  # type: ignore[no-any-return]
@@ -326,11 +331,11 @@ class DateFieldType(Meta):
         try:
             value = getattr(row, field)
         except AttributeError:
-            self.held(field)  # says which columns there are
+            self.field_column(field)  # says which columns there are
             raise
         if not isinstance(value, date):
             return value
-        held = self.held(field)
+        held = self.field_column(field)
         if not isinstance(value, datetime):
             return (
                 value
@@ -341,7 +346,7 @@ class DateFieldType(Meta):
             return value.date()
         return value if held.aware else value.replace(tzinfo=None)
 
-    def held(self, field: str) -> Column:
+    def field_column(self, field: str) -> Column:
         """What the column of a field holds."""
         if field not in self._columns:
             self._columns[field] = column(self.model, field)

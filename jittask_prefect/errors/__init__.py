@@ -20,14 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from jittask_prefect.errors.printable import visible
+from jittask_prefect.errors.printable import escape_controls
 
 
 class JittaskError(Exception):
     """jittask-prefect cannot do what was asked."""
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(visible(message or (type(self).__doc__ or "").strip()))
+        super().__init__(escape_controls(message or (type(self).__doc__ or "").strip()))
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Problem:
 
     def __post_init__(self) -> None:
         for each in fields(self):  # they quote files, which may hold anything
-            object.__setattr__(self, each.name, visible(getattr(self, each.name)))
+            object.__setattr__(
+                self, each.name, escape_controls(getattr(self, each.name))
+            )
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (self.file, self.key) if part)

@@ -18,12 +18,12 @@ _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     """A text without what a terminal obeys: `\\x1b` and its like stand as Python writes them; lines and tabs stay."""
     return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
 
 
-def visible_json(text: str) -> str:
+def escape_controls_json(text: str) -> str:
     """The same for JSON, which stays the same JSON: `\\u009b`, and not `\\x9b`."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -33,12 +33,12 @@ def has_controls(text: str) -> bool:
     return _CONTROLS.search(text) is not None
 
 
-def has_halves(text: str) -> bool:
+def has_surrogates(text: str) -> bool:
     """Whether a text holds half a surrogate pair, which neither UTF-8 nor any database takes."""
     return _HALVES.search(text) is not None
 
 
-def cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """A value as a cell of a CSV file: a text that a spreadsheet would compute begins with an apostrophe.
 
     Numbers, and texts that are plain numbers, stay what they are.
@@ -46,7 +46,7 @@ def cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    text = visible(value)
+    text = escape_controls(value)
     return (
         f"'{text}"
         if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from jittask_prefect.elements.config import Missed
-from jittask_prefect.ledger.ledger import OPEN, Entry, identity
+from jittask_prefect.ledger.entry import Entry, identity
+from jittask_prefect.ledger.tables import OPEN
+from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.schedule.timer import Occurrence, Series
 
 MOST = 10_000
-DONE = "another task of the row, due at the same instant, was done"
 NOT_MET = "the row has no date, or the filter is not met"
 
 
@@ -111,17 +112,17 @@ def since_moved(
     move has carried out of it from a later day.
     """
     if not repeats:
-        only = series.only()
+        only = series.single()
         return [only] if only is not None and only.due <= before else []
     start = now - timedelta(
         seconds=missed.lookback, microseconds=1
     )  # the window is open at its start
-    return [*series.carried(start), *wanted(series, start, before)]
+    return [*series.moved_before(start), *wanted(series, start, before)]
 
 
 def stands(entry: Entry, series: Series) -> bool:
     """Whether a task is still one of the row's occurrences: due then, and of that nominal time."""
-    found = series.contains(entry.due)
+    found = series.due_at(entry.due)
     return (
         found is not None
         and entry.nominal is not None
@@ -195,7 +196,7 @@ def plan_row(
     moved = [
         o for e in waiting
         if e in current and e.nominal is not None and e.nominal not in there and not stands(e, series)
-        and (o := series.of(e.nominal)) is not None
+        and (o := series.at_nominal(e.nominal)) is not None
     ]  # fmt: skip
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from jittask_prefect.schedule.instants import DAY, bound, shifted
+from jittask_prefect.schedule.instants import DAY, clamped, shifted
 from jittask_prefect.schedule.recur import phase
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def next_times(
             starts, repeat(None) if ends is None else ends, strict=ends is not None
         )
         return [_one(timer.series(start, end), now) for start, end in pairs]
-    after = bound(now, zone)
+    after = clamped(now, zone)
     today = after.astimezone(zone).date()
     earlier = shifted(after, -3 * DAY).astimezone(zone).date()
     # Whoever began before this day has begun whatever a holiday can carry to yesterday or later.
@@ -110,7 +110,7 @@ def _one(series: Series | None, now: datetime) -> datetime | None:
 def _look(timer: Timer, wall: datetime, today: date) -> _Found:
     """The next days of all starts of one phase, found with noon for a clock time."""
     series = timer.from_wall(wall.replace(hour=NOON, minute=0, second=0, microsecond=0))
-    low = bound(datetime(today.year, today.month, today.day), timer.zone) - 2 * DAY
+    low = clamped(datetime(today.year, today.month, today.day), timer.zone) - 2 * DAY
     near: list[date] = []
     for at in series.between(low, shifted(low, AHEAD)):
         day = at.due.date()

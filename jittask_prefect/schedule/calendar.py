@@ -28,7 +28,7 @@ from jittask_prefect.schedule.country import (
     problems,
     reliable_until,
 )
-from jittask_prefect.validation import Shape, shown
+from jittask_prefect.validation import StrictModel, shown
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
@@ -78,7 +78,7 @@ def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-class CalendarCfg(Shape):
+class CalendarCfg(StrictModel):
     """A calendar as app.json writes it; a country may be `DE-BY`, which is `DE` with the subdivision `BY`."""
 
     country: str | None = None

@@ -178,7 +178,7 @@ def _offset(name: str, offset: Offset, bad: Bad, say: Say) -> None:
             str(offset.offset),
             f"less than 9,999 years of offsetUnit {offset.unit}",
         )
-    if offset.time is not None and offset.fine:
+    if offset.time is not None and offset.elapsed:
         say(
             f"{name}.time",
             f"a time with offsetUnit {offset.unit}",

@@ -136,7 +136,7 @@ class CronSeries:
     times: tuple[time, ...]
 
     @property
-    def finer(self) -> bool:
+    def sub_daily(self) -> bool:
         return self.cron.several
 
     @property
@@ -145,7 +145,7 @@ class CronSeries:
 
     @property
     def pace(self) -> timedelta:
-        return timedelta(1 if self.finer else 31)
+        return timedelta(1 if self.sub_daily else 31)
 
     def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)

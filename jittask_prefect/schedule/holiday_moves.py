@@ -10,14 +10,14 @@ from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from jittask_prefect.schedule.calendar import LAST_ORDINAL, Calendar, Days, seek
-from jittask_prefect.schedule.instants import bound
+from jittask_prefect.schedule.instants import clamped
 from jittask_prefect.schedule.spec import Policy
 
 WEEKEND = "weekend"
 
 
 @dataclass(frozen=True)
-class Moves:
+class HolidayMoves:
     """Which days an occurrence must not fall on, and where it goes instead.
 
     Args:
@@ -101,7 +101,7 @@ class Moves:
         )  # `day` itself, where it is a working day
         return date.min if found is None else date.fromordinal(found)
 
-    def carried_from(self, at: datetime, zone: ZoneInfo) -> datetime:
+    def earliest_due_after(self, at: datetime, zone: ZoneInfo) -> datetime:
         """The earliest instant at which an occurrence whose nominal time comes after `at` can be due; `at` for none.
 
         Args:
@@ -111,7 +111,7 @@ class Moves:
         if not self.active or self.policy not in ("previous", "nearest"):
             return at
         day = self.carries_to(at.astimezone(zone).date())
-        return min(at, bound(datetime(day.year, day.month, day.day), zone))
+        return min(at, clamped(datetime(day.year, day.month, day.day), zone))
 
     @cached_property
     def _days(self) -> Days:

@@ -25,7 +25,7 @@ def in_utc(at: datetime, zone: tzinfo) -> datetime:
     return resolve(at, zone) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def bound(at: datetime, zone: tzinfo) -> datetime:
+def clamped(at: datetime, zone: tzinfo) -> datetime:
     """Like `in_utc`, for the bound of a window: what lies beyond the calendar's ends counts as the end."""
     try:
         return min(max(in_utc(at, zone), EARLIEST), LATEST)

@@ -11,7 +11,7 @@ from jittask_prefect.schedule.schedule_text import (
     LONGEST,
     SLUGS,
     WINDOW,
-    Slot,
+    ScheduleSlot,
     each_day,
     quantum,
     rule,
@@ -24,7 +24,7 @@ from jittask_prefect.schedule.timer import Timer
 
 def slots_of_steps(
     timer: Timer, series: Series, step: timedelta, now: datetime, days: int
-) -> list[Slot]:
+) -> list[ScheduleSlot]:
     """An interval in UTC where there is neither start nor end nor holiday to mind; else rules in UTC."""
     begin = quantum(now, DAY / step)
     anchor = series.anchor.astimezone(UTC)
@@ -42,7 +42,7 @@ def slots_of_steps(
         first = _in_phase(anchor, step, begin)
         return [rule([_steps(step, stop)], [], [], "UTC", _naive(first))]
     # BYYEARDAY counts UTC days here, so windows begin with them.
-    slots: list[Slot] = []
+    slots: list[ScheduleSlot] = []
     window = begin.replace(hour=0)
     end = window + (days + 32) * DAY
     while window < end:

@@ -6,7 +6,7 @@ Facts about Prefect that shape it, measured with 3.8.8, seen to hold with 3.9.1 
 - A wall time in a DST gap runs early: gap times are excluded, and the right instant added.
 - An interval knows neither start nor end, and drifts by DST where it is a day or longer: minute and hour in UTC only.
 - A slug that a later deploy does not name keeps firing: there are always the same four slots.
-- A rule that leaves days out jumps over them; an EXRULE walks through all that it takes away: so what is finer than a
+- A rule that leaves days out jumps over them; an EXRULE walks through all that it takes away: so what is sub_daily than a
   day names the days that it may run on.
 """
 
@@ -28,7 +28,7 @@ from jittask_prefect.schedule.rrule_lines import DENSEST, Base, base_of
 from jittask_prefect.schedule.schedule_text import (
     LONGEST,
     SLUGS,
-    Slot,
+    ScheduleSlot,
     each_day,
     fixed_slots,
     on_server,
@@ -47,7 +47,7 @@ SPARSE, LISTED, AHEAD = 6, 60, timedelta(days=366 * 30)
 AHEAD: the server would walk from day to day in search of them."""
 
 
-def check(timer: Timer) -> None:
+def check_density(timer: Timer) -> None:
     """Refuse a scheduled timer that the server could not keep up with, whatever the time is.
 
     Raises:
@@ -71,7 +71,7 @@ def _density(base: Base) -> None:
         )
 
 
-def schedules(timer: Timer, now: datetime, days: int = 400) -> list[Slot]:
+def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot]:
     """The four schedule slots of a scheduled timer, in prefect.yaml form.
 
     Args:
@@ -136,7 +136,7 @@ def _few(series: Series, begin: datetime, end: datetime) -> bool:
     return len(list(islice(series.between(begin, end), SPARSE))) < SPARSE
 
 
-def repeated(timer: Timer, now: datetime) -> datetime | None:
+def next_doubled_hour(timer: Timer, now: datetime) -> datetime | None:
     """When clocks next go back over times of a custom rule finer than a day, which come once then.
 
     Args:
@@ -146,7 +146,7 @@ def repeated(timer: Timer, now: datetime) -> datetime | None:
     Returns:
         The instant of the change, aware, within 400 days; None where there is none, or the rule is not so fine.
     """
-    if timer.cfg.repeat.repeat_type != "custom" or not timer.fine:
+    if timer.cfg.repeat.repeat_type != "custom" or not timer.sub_daily:
         return None
     zone = timer.zone
     wall = _wall(now, zone)
@@ -163,7 +163,7 @@ def repeated(timer: Timer, now: datetime) -> datetime | None:
     return None
 
 
-def once(instant: datetime, zone: str) -> list[Slot]:
+def at_instant(instant: datetime, zone: str) -> list[ScheduleSlot]:
     """Four slots that fire at one instant.
 
     Args:
@@ -183,7 +183,7 @@ def _listed(
     begin: datetime,
     end: datetime,
     most: int | None = None,
-) -> list[Slot]:
+) -> list[ScheduleSlot]:
     """The due times from `begin` to `end` one by one, at most so many: no rule goes on after them."""
     share = 250  # parsed in 7 ms, 4,000 characters
     room = share * len(SLUGS)
@@ -200,7 +200,7 @@ def _listed(
     ]
 
 
-def _dates(due: list[datetime], zone: ZoneInfo) -> list[Slot]:
+def _dates(due: list[datetime], zone: ZoneInfo) -> list[ScheduleSlot]:
     """A schedule that fires at some instants, in UTC where one of them has no wall time that the server reads right."""
     walls = [_wall(at, zone) for at in due]
     if any(on_server(wall, zone) != at for wall, at in zip(walls, due, strict=True)):
@@ -227,11 +227,11 @@ class _Window:
 
 def _calendrical(
     timer: Timer, series: Series, base: Base, begin: datetime, end: datetime, count: int
-) -> list[Slot]:
+) -> list[ScheduleSlot]:
     """The base rule in `count` windows, with what differs from the series taken out and added."""
     zone, cycle = timer.zone, series.cycle
     assert cycle is not None and not isinstance(cycle, Elapsed)
-    picked = (cycle.finer and timer.moves.active) or base.beyond is not None
+    picked = (cycle.sub_daily and timer.moves.active) or base.beyond is not None
     if picked:
         count = max(count, 2)  # BYYEARDAY, see WINDOW
     first, last = (_wall(at, zone).date().toordinal() for at in (begin, end))
@@ -243,7 +243,7 @@ def _calendrical(
     stop = None if series.stop is None else _wall(series.stop, zone)
     if picked:
         _name_days(timer, cycle, base, windows)
-    if cycle.finer:
+    if cycle.sub_daily:
         _fine_differences(timer, series, windows)
         windows[0].low = max(windows[0].low, _wall(begin, zone))
     else:
@@ -314,7 +314,7 @@ def _name_days(
     """The days that the rule has, and that are open where it is finer than a day, by their number in the year."""
     for window in windows:
         days = each_day(window.low.date(), window.high.date() - DAY)
-        closed = timer.moves.active and cycle.finer
+        closed = timer.moves.active and cycle.sub_daily
         hit = [
             day
             for day in days

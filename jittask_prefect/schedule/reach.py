@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from jittask_prefect.schedule.instants import DAY, TICK, bound, resolve, shifted
+from jittask_prefect.schedule.instants import DAY, TICK, clamped, resolve, shifted
 from jittask_prefect.schedule.recur import midnight
 from jittask_prefect.schedule.spec import Offset, Repeat
 
@@ -56,15 +56,15 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
         whole_days: Whether `startField` holds dates: then a due time's clock is known.
     """
     cfg, zone, repeat = timer.cfg, timer.zone, timer.cfg.repeat
-    low, high = bound(after, zone), bound(before, zone)
+    low, high = clamped(after, zone), clamped(before, zone)
     if low >= high:
         return NOTHING
     offset = cfg.start_offset
     clock = offset.time if offset is not None else None
-    elapses = offset is not None and offset.fine and offset.amount != 0
+    elapses = offset is not None and offset.elapsed and offset.amount != 0
     if clock is None and whole_days and not elapses:
         clock = time()
-    if repeat.repeat_type == "custom" or timer.fine:
+    if repeat.repeat_type == "custom" or timer.sub_daily:
         clock = None  # the rule has clock times of its own
     anchors = _merged(_anchors(timer, low, high, clock), TICK if clock is None else DAY)
     if not anchors:
@@ -75,7 +75,7 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
         )
     highest = _undo(timer, offset, anchors[0][0], anchors[-1][1])[1]
     spans: tuple[tuple[Wall, Wall], ...] = ((None, highest),)
-    if timer.fine:
+    if timer.sub_daily:
         return Reach(spans, None, _end(timer, low))
     if (anchors[-1][1] - anchors[0][0]).days > MANY_DAYS:
         return Reach(spans, None, _end(timer, low))
@@ -98,7 +98,7 @@ def _anchors(
     zone, moves = timer.zone, timer.moves
     first, last = _wall(low, timer, -1), _wall(high - TICK, timer, 1)
     begin, end = moves.reach(first.date(), last.date())
-    moving = moves.active and not timer.fine
+    moving = moves.active and not timer.sub_daily
     if (end - begin).days > MANY_DAYS or (not moving and clock is None):
         yield (
             (min(first, midnight(begin)), max(last, _over(end)))
@@ -161,7 +161,7 @@ def _undo(
         return low, high
     amount = offset.amount
     try:
-        if offset.fine and amount:
+        if offset.elapsed and amount:
             by = amount * timedelta(**{f"{offset.unit}s": 1})
             ends = [resolve(wall, timer.zone) - by for wall in (low, high)]
             return _wall(ends[0], timer, -1), _wall(ends[1], timer, 1)
@@ -294,7 +294,7 @@ def _span(offset: Offset) -> timedelta:
 
 def _after_offset(at: date, offset: Offset) -> tuple[date, ...]:
     """The days on which a series begins whose row has this day."""
-    if offset.fine:
+    if offset.elapsed:
         by = offset.amount * timedelta(**{f"{offset.unit}s": 1})
         # An hour more either way, for what the clocks change meanwhile.
         first, last = (

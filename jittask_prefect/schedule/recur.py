@@ -24,7 +24,7 @@ class Recurrence(Protocol):
     """Nominal wall-clock times of one series."""
 
     @property
-    def finer(self) -> bool:
+    def sub_daily(self) -> bool:
         """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
 
     @property
@@ -55,7 +55,7 @@ class Listed:
 
     start: datetime
     times: tuple[datetime, ...]
-    finer: bool = False
+    sub_daily: bool = False
 
     @property
     def last(self) -> datetime | None:
@@ -82,7 +82,7 @@ class Days:
     period: int
 
     @property
-    def finer(self) -> bool:
+    def sub_daily(self) -> bool:
         return False
 
     @property

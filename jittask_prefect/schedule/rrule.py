@@ -62,15 +62,15 @@ class RRule:
         return rule
 
     @property
-    def finer(self) -> bool:
+    def sub_daily(self) -> bool:
         """Whether the rule's frequency is finer than a day."""
         return self.freq in SECONDS
 
     @property
     def several(self) -> bool:
         """Whether it has several times on a day that no BYSETPOS picks among, and is finer than a day (see Cron)."""
-        if self.finer or self.clocks == 1 or self.part("BYSETPOS"):
-            return self.finer
+        if self.sub_daily or self.clocks == 1 or self.part("BYSETPOS"):
+            return self.sub_daily
         daily = (
             self.freq in ("DAILY", "WEEKLY")
             and not 0 < len(self.part("BYMONTHDAY")) <= FEW_DAYS
@@ -85,14 +85,14 @@ class RRule:
             or self.weekdays
             or self.freq == "DAILY"
         )
-        return self.interval == 1 and not self.finer and bool(days)
+        return self.interval == 1 and not self.sub_daily and bool(days)
 
     @property
     def clocks(self) -> int:
         """How many clock times its BYHOUR, BYMINUTE and BYSECOND make together on a day, where they decide alone."""
         return (
             0
-            if self.finer
+            if self.sub_daily
             else prod(
                 max(1, len(self.part(name)))
                 for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
@@ -157,7 +157,7 @@ class RRule:
         if self.part("BYMONTHDAY") and self.freq == "WEEKLY":
             raise ValueError("BYMONTHDAY not with FREQ=WEEKLY")
         if self.part("BYSETPOS") and (
-            self.finer or not (len(self.by) > 1 or self.weekdays)
+            self.sub_daily or not (len(self.by) > 1 or self.weekdays)
         ):
             raise ValueError(
                 "BYSETPOS only with FREQ=DAILY or longer, beside another BY part"
@@ -183,7 +183,7 @@ class RRuleSeries:
     fraction: timedelta = timedelta()
 
     @property
-    def finer(self) -> bool:
+    def sub_daily(self) -> bool:
         return self.rule.several
 
     @property
@@ -192,7 +192,7 @@ class RRuleSeries:
 
     @property
     def pace(self) -> timedelta:
-        return timedelta(1 if self.rule.finer else 31)
+        return timedelta(1 if self.rule.sub_daily else 31)
 
     def matches(self) -> bool:
         """Whether the rule has any time at all, by a search of bounded length (RFC 5545 sets no bound)."""
@@ -238,7 +238,7 @@ class RRuleSeries:
         tries: Iterator[object] | None = None,
     ) -> Iterator[tuple[date, Iterable[time]]]:
         """The days with their clock times; where the rule is finer than a day, at least those within low..high."""
-        if self.rule.finer:
+        if self.rule.sub_daily:
             for day in days:
                 begin = low.time() if day == low.date() else time.min
                 yield (
@@ -278,12 +278,12 @@ class RRuleSeries:
     def _same_again(self, low: date) -> date:
         """The day from which on everything comes as it did since `low`; the calendar's last day where that is later."""
         rule = self.rule
-        by_weekday = rule.finer or rule.freq in ("DAILY", "WEEKLY")
+        by_weekday = rule.sub_daily or rule.freq in ("DAILY", "WEEKLY")
         if not by_weekday or rule.by.keys() & {"BYMONTH", "BYMONTHDAY", "BYYEARDAY"}:
             cycle = CALENDAR[rule.freq if rule.freq in CALENDAR else "DAILY"]
         else:
             cycle = 1 if rule.freq == "WEEKLY" else 7
-        if rule.finer:
+        if rule.sub_daily:
             return later(low, lcm(self._step, cycle * 86400) // 86400) or date.max
         return later(low, lcm(rule.interval, cycle) * MOST_DAYS[rule.freq]) or date.max
 
@@ -313,7 +313,7 @@ class RRuleSeries:
             number = min((n for n in numbers if n > day.day), default=32)
             fits = number <= monthrange(day.year, day.month)[1]
             return day.replace(day=number) if fits else next_month(day)
-        if rule.finer:
+        if rule.sub_daily:
             return later(day, self._behind(day) // 86400) if self._step > 86400 else day
         if rule.interval == 1:
             return day
@@ -472,7 +472,7 @@ class RRuleSeries:
 
     def _reachable(self) -> bool:
         """Whether BYSETPOS lies within a period, and steps of the interval ever arrive at an allowed clock time."""
-        if not self.rule.finer:
+        if not self.rule.sub_daily:
             positions = self.rule.part("BYSETPOS")
             return (
                 not positions

@@ -191,7 +191,7 @@ def _density(rule: RRule) -> float:
     hours, minutes, seconds = (
         len(rule.part(name)) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
     )
-    if not rule.finer:
+    if not rule.sub_daily:
         return float(hours * minutes * seconds)
     steps = 86400 / (SECONDS[rule.freq] * rule.interval) * ((hours or 24) / 24)
     return (

@@ -25,10 +25,10 @@ WALKED = 170
 SLACK = timedelta(minutes=5)
 """How long before `now` the text holds at least."""
 
-Slot = dict[str, Any]
+ScheduleSlot = dict[str, Any]
 
 
-def fixed_slots(active: list[Slot]) -> list[Slot]:
+def fixed_slots(active: list[ScheduleSlot]) -> list[ScheduleSlot]:
     """Some schedules in the fixed slots s1 to s4; the unused ones are there too, inactive."""
     idle = {"active": False, "rrule": NEVER, "timezone": "UTC"}
     filled = [{"active": True, **slot} for slot in active] + [idle] * (
@@ -52,7 +52,7 @@ def rule(
     without: Iterable[datetime],
     zone: str,
     start: datetime,
-) -> Slot:
+) -> ScheduleSlot:
     """A schedule of RRULE lines, with what is added and taken out; all times are wall times of the zone."""
     text = [f"DTSTART:{stamp(start)}", *lines]
     for name, times in (("EXDATE", sorted(without)), ("RDATE", sorted(extra))):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.schedule.holiday_moves import Moves
-from jittask_prefect.schedule.instants import DAY, LATEST, bound, near, shifted
+from jittask_prefect.schedule.holiday_moves import HolidayMoves
+from jittask_prefect.schedule.instants import DAY, LATEST, clamped, near, shifted
 from jittask_prefect.schedule.recur import Elapsed, Recurrence, midnight
 
 ENOUGH = 500
@@ -15,7 +15,7 @@ ENOUGH = 500
 
 def ahead(
     cycle: Recurrence | Elapsed,
-    moves: Moves,
+    moves: HolidayMoves,
     zone: ZoneInfo,
     anchor: datetime,
     at: datetime,
@@ -36,7 +36,7 @@ def ahead(
     """
     if isinstance(cycle, Elapsed):
         return _elapsed(cycle.step, moves, zone, anchor, at, left_out)
-    moving = moves.active and not cycle.finer and moves.policy != "skip"
+    moving = moves.active and not cycle.sub_daily and moves.policy != "skip"
     day = shifted(at, -2 * DAY).astimezone(zone).date()
     if moving:
         # What falls on the days off before that day may be due later; what falls on the working day before them is not.
@@ -61,7 +61,7 @@ def ahead(
 
 def _elapsed(
     step: timedelta,
-    moves: Moves,
+    moves: HolidayMoves,
     zone: ZoneInfo,
     anchor: datetime,
     at: datetime,
@@ -80,7 +80,7 @@ def _elapsed(
         opened = moves.open_after(day)
         if opened is None:
             return LATEST
-        at = bound(midnight(opened), zone)
+        at = clamped(midnight(opened), zone)
     return LATEST
 
 

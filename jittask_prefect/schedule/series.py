@@ -8,13 +8,13 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.schedule.holiday_moves import Moves
+from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
     DAY,
     EARLIEST,
     LATEST,
     TICK,
-    bound,
+    clamped,
     day_after,
     near,
     resolve,
@@ -130,7 +130,7 @@ class Series:
         self,
         zone: ZoneInfo,
         repeat: Repeat,
-        moves: Moves,
+        moves: HolidayMoves,
         wall: datetime | None,
         anchor: datetime | None,
         start: datetime | None,
@@ -161,7 +161,7 @@ class Series:
     def _fine(self) -> bool:
         """Whether a holiday drops occurrences instead of moving them."""
         return self.cycle is not None and (
-            isinstance(self.cycle, Elapsed) or self.cycle.finer
+            isinstance(self.cycle, Elapsed) or self.cycle.sub_daily
         )
 
     def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
@@ -172,8 +172,8 @@ class Series:
             before: Last instant, exclusive; likewise.
         """
         low, high = (
-            max(bound(after, self.zone), self._first()),
-            min(bound(before, self.zone), self._last()),
+            max(clamped(after, self.zone), self._first()),
+            min(clamped(before, self.zone), self._last()),
         )
         while self.cycle is not None and low < high:
             upto = min(shifted(low, DAY if self._fine else 400 * DAY), high)
@@ -186,12 +186,14 @@ class Series:
         cycle, last = self.cycle, self._last()
         if cycle is None:
             return None
-        begin = low = max(bound(after, self.zone) + TICK, self._first())
+        begin = low = max(clamped(after, self.zone) + TICK, self._first())
         if self.over is not None and low >= self.over.known.get(
             self.over.phase, LATEST
         ):
             return None
-        width = FIRST_LOOK if isinstance(cycle, Elapsed) or cycle.finer else cycle.pace
+        width = (
+            FIRST_LOOK if isinstance(cycle, Elapsed) or cycle.sub_daily else cycle.pace
+        )
         empty = 0
         while low < last:
             high = min(shifted(low, width), last)
@@ -214,12 +216,12 @@ class Series:
             self.over.known[self.over.phase] = begin
         return None
 
-    def contains(self, due: datetime) -> Occurrence | None:
+    def due_at(self, due: datetime) -> Occurrence | None:
         """The occurrence that is due exactly then; None where there is none."""
-        at = bound(due, self.zone)
+        at = clamped(due, self.zone)
         return next(self.between(at, at + TICK), None)
 
-    def carried(self, at: datetime) -> list[Occurrence]:
+    def moved_before(self, at: datetime) -> list[Occurrence]:
         """The occurrences whose nominal time comes after an instant, and that a holiday move has carried before it.
 
         Args:
@@ -227,17 +229,17 @@ class Series:
         """
         if self._fine:
             return []
-        at = bound(at, self.zone)
-        low = self._moves.carried_from(at, self.zone)
+        at = clamped(at, self.zone)
+        low = self._moves.earliest_due_after(at, self.zone)
         return (
             [found for found in self.between(low, at + TICK) if found.nominal > at]
             if low < at
             else []
         )
 
-    def of(self, nominal: datetime) -> Occurrence | None:
+    def at_nominal(self, nominal: datetime) -> Occurrence | None:
         """The occurrence of a nominal time, wherever a holiday move puts it; None where there is none."""
-        at = bound(nominal, self.zone)
+        at = clamped(nominal, self.zone)
         for plan, standing in self._explainable(at, at + TICK):
             if (
                 plan.nominal == at
@@ -247,7 +249,7 @@ class Series:
                 return self._occurrence(plan)
         return None
 
-    def only(self) -> Occurrence | None:
+    def single(self) -> Occurrence | None:
         """The occurrence of a series that does not repeat, wherever a holiday move puts it; None without one."""
         return next(self.between(EARLIEST, LATEST), None)
 
@@ -270,12 +272,12 @@ class Series:
             return
         width = (
             DAY
-            if isinstance(cycle, Elapsed) or cycle.finer
+            if isinstance(cycle, Elapsed) or cycle.sub_daily
             else max(cycle.pace, 400 * DAY)
         )
         low, high = (
-            max(bound(after, self.zone), self._first()),
-            min(bound(before, self.zone), self._last()),
+            max(clamped(after, self.zone), self._first()),
+            min(clamped(before, self.zone), self._last()),
         )
         told: set[datetime] = set()
         while low < high:
@@ -296,7 +298,8 @@ class Series:
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
         """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
         ends = [
-            bound(at, self.zone).astimezone(self.zone).date() for at in (after, before)
+            clamped(at, self.zone).astimezone(self.zone).date()
+            for at in (after, before)
         ]
         first, last = self._moves.around(ends[0], ends[1])
         low, high = near(first, -2), near(last, 2)
@@ -443,7 +446,7 @@ class Series:
             return
         if isinstance(cycle, Elapsed):
             yield from self._elapsed(cycle.step, low, high, every=nominal)
-        elif cycle.finer:
+        elif cycle.sub_daily:
             yield from self._finer(cycle, low, high, every=nominal)
         else:
             first, last = (

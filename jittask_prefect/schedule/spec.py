@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from jittask_prefect.errors import ConfigError, Problem
-from jittask_prefect.validation import Shape, mended, problems_of, shown
+from jittask_prefect.validation import StrictModel, pydantic_problems, sanitized, shown
 
 Unit = Literal["second", "minute", "hour", "day", "week", "month", "year"]
 Policy = Literal["next", "previous", "nearest", "skip"]
@@ -175,7 +175,7 @@ Month = Annotated[int, _whole(1, 12)]
 MonthDay = Annotated[int, BeforeValidator(_day_number)]
 
 
-class _Part(Shape):
+class _Part(StrictModel):
     """A part of a timerCfg: known to users by its JSON keys only."""
 
     model_config = ConfigDict(populate_by_name=False)
@@ -202,7 +202,7 @@ class Offset(_Part):
         return self.offset_type * self.offset
 
     @property
-    def fine(self) -> bool:
+    def elapsed(self) -> bool:
         """Whether the unit is shorter than a day, that is elapsed time."""
         return self.unit in ("second", "minute", "hour")
 
@@ -330,7 +330,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
 
     if not isinstance(raw, Mapping):
         raise ConfigError(Problem("", key, shown(raw), "an object"))
-    sound, problems = mended(raw, key)
+    sound, problems = sanitized(raw, key)
     data = _without_nulls(sound)
     bad: set[tuple[str, ...]] = set()
     while True:
@@ -340,7 +340,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
         except ValidationError as error:
             problems += [
                 p
-                for p in problems_of(error, TimerCfg, key)
+                for p in pydantic_problems(error, TimerCfg, key)
                 if p.key not in {q.key for q in problems}
             ]
             dropped = {

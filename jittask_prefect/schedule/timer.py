@@ -16,7 +16,7 @@ from jittask_prefect.errors import ArgumentError, ConfigError, Problem
 from jittask_prefect.schedule import bulk, clock
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.cron import Cron
-from jittask_prefect.schedule.holiday_moves import Moves
+from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import EARLIEST, LATEST, day_after, in_utc
 from jittask_prefect.schedule.reach import Reach, reach
 from jittask_prefect.schedule.recur import phase
@@ -46,7 +46,7 @@ class Timer:
     cfg: TimerCfg
     zone: ZoneInfo
     calendar: Calendar | None
-    moves: Moves
+    moves: HolidayMoves
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Timer:
                 Problem("", "timerCfg.skipHoliday", "1 without a calendar", allowed)
             )
         known = self.calendar or Calendar(CalendarCfg())
-        self.moves = Moves(
+        self.moves = HolidayMoves(
             known, cfg.skip_holiday, cfg.workdays_only, cfg.holiday_policy
         )
         self._over: dict[int, datetime] = {}
@@ -95,7 +95,7 @@ class Timer:
         return f"Timer({self.cfg.dump()!r}, timezone={self.zone.key!r})"
 
     @property
-    def fine(self) -> bool:
+    def sub_daily(self) -> bool:
         """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
         repeat = self.cfg.repeat
         if repeat.repeat_type in ("minute", "hour"):
@@ -313,7 +313,7 @@ class Timer:
 
 
 def _elapses(offset: Offset) -> bool:
-    return offset.fine and offset.amount != 0
+    return offset.elapsed and offset.amount != 0
 
 
 def _calendrical(wall: datetime, offset: Offset) -> datetime:

@@ -194,7 +194,7 @@ def _holidays(timer: Timer) -> str | None:
     names = [f"a legal holiday ({label})"] if moves.holidays else []
     if moves.weekends:
         names.append("a weekend" + (f" ({label})" if label and not names else ""))
-    fine = cfg.repeat.repeat_type in ("minute", "hour") or timer.fine
+    fine = cfg.repeat.repeat_type in ("minute", "hour") or timer.sub_daily
     if fine or cfg.holiday_policy == "skip":
         return f"{' or '.join(names)} is left out"
     return f"{' or '.join(names)} {POLICIES[cfg.holiday_policy]}"

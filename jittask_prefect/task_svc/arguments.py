@@ -20,7 +20,7 @@ from jittask_prefect.errors import ArgumentError, InvalidTime
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.filters.binding import columns
 from jittask_prefect.schedule.instants import EARLIEST, LATEST, resolve
-from jittask_prefect.validation import mended, seen
+from jittask_prefect.validation import quoted, sanitized
 
 MOST_BYTES = 60_000
 """MariaDB's TEXT holds 65,535 bytes."""
@@ -51,11 +51,11 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
             )
         except ValueError:
             raise InvalidTime(
-                f"{seen(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601"
+                f"{quoted(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601"
             ) from None
     if not isinstance(found, datetime):
         raise InvalidTime(
-            f"{seen(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime"
+            f"{quoted(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime"
         )
     zone = of.timer.zone if isinstance(of, Meta) else of.zone
     try:
@@ -65,7 +65,7 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
     except (OverflowError, ValueError):
         pass
     allowed = f"{EARLIEST.date()} to {LATEST.date()}, which each zone can show"
-    raise InvalidTime(f"{seen(value)} is out of range; allowed: {allowed}")
+    raise InvalidTime(f"{quoted(value)} is out of range; allowed: {allowed}")
 
 
 def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
     found = dict(argDict or {})
     if not all(isinstance(k, str) for k in found):
         raise ArgumentError("argDict: its keys are names of arguments")
-    problems = mended(found, "argDict")[1]
+    problems = sanitized(found, "argDict")[1]
     if problems:
         raise ArgumentError("\n".join(map(str, problems)))
     try:
@@ -92,10 +92,10 @@ def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ArgumentError(f"{name} {seen(value)}; allowed: a text")
+        raise ArgumentError(f"{name} {quoted(value)}; allowed: a text")
     if len(value) > 255 or has_controls(value):
         raise ArgumentError(
-            f"{name} {seen(value)}; allowed: a text of at most 255 characters, none of control"
+            f"{name} {quoted(value)}; allowed: a text of at most 255 characters, none of control"
         )
     return value
 
@@ -104,7 +104,7 @@ def storable(name: str, value: str) -> str:
     """A text that every database takes, whatever else is in it."""
     if not value or UNSTORABLE.search(value):
         raise ArgumentError(
-            f"{name} {seen(value)}; allowed: a text without NUL and half a surrogate pair"
+            f"{name} {quoted(value)}; allowed: a text without NUL and half a surrogate pair"
         )
     return value
 
@@ -129,7 +129,7 @@ def _value(column: Any, key: str, value: Any) -> Any:
             found = None
         if not isinstance(found, date):
             raise InvalidTime(
-                f"{key} {seen(value)}; allowed: ISO 8601, or a {kind.__name__}"
+                f"{key} {quoted(value)}; allowed: ISO 8601, or a {kind.__name__}"
             )
         return found
     return storable(key, value) if isinstance(value, str) and value else value
@@ -188,7 +188,7 @@ def row_of(
     if not isinstance(data, Mapping):
         if _model_of(data) is None:
             raise ArgumentError(
-                f"rowObj.{first} is {seen(data)}; allowed: a model instance, or a dict of its fields"
+                f"rowObj.{first} is {quoted(data)}; allowed: a model instance, or a dict of its fields"
             )
         return str(model), data, object_session(data)
     return str(model), _built(app, str(model), data), None
@@ -219,7 +219,7 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
     }
     if unknown := [name for name in fields if name not in known]:
         raise ArgumentError(
-            f"{model} has no field {', '.join(map(seen, unknown[:5]))}; it has {', '.join(known)}"
+            f"{model} has no field {', '.join(map(quoted, unknown[:5]))}; it has {', '.join(known)}"
         )
     keys = [mapper.get_property_by_column(c).key for c in mapper.primary_key]
     if any(fields.get(k) is None for k in keys):
@@ -235,7 +235,7 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
                 error, "connection_invalidated", False
             ):
                 raise
-            said = ", ".join(f"{k} {seen(values[k])}" for k in keys)
+            said = ", ".join(f"{k} {quoted(values[k])}" for k in keys)
             why = str(getattr(error, "orig", None) or error)[
                 :200
             ]  # not the statement, which may not be shown

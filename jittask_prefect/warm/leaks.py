@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
-from jittask_prefect.elements.app import _ROW_SESSION
+from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import JittaskError
 
 OURS = "jittask-"  # the threads of ours, which give theirs back
@@ -98,7 +98,7 @@ def _busy(raw: Any) -> bool:
 
 
 def _of_row() -> Any:
-    session = _ROW_SESSION.get(None)
+    session = ROW_SESSION.get(None)
     try:
         return (
             None if session is None else session.row_transaction.raw.driver_connection

@@ -19,7 +19,11 @@ from jittask_prefect import App
 from jittask_prefect.cli import doctor, queries, terminal
 from jittask_prefect.cli.terminal import Terminal
 from jittask_prefect.dialogs import flows
-from jittask_prefect.errors.printable import cell, visible, visible_json
+from jittask_prefect.errors.printable import (
+    csv_cell,
+    escape_controls,
+    escape_controls_json,
+)
 from jittask_prefect.records.executions import FIELDS
 from jittask_prefect.server.embedded import Embedded
 
@@ -28,7 +32,7 @@ SHOWN = r"a\x1b[31mb\x07c\x9b2Jd\x7fe\rf\u202eg\u2066h\u2028i\ud800j\x00k"
 
 
 def test_control_characters_are_written_out() -> None:
-    assert visible(OBEYED) == SHOWN
+    assert escape_controls(OBEYED) == SHOWN
 
 
 @pytest.mark.parametrize(
@@ -36,13 +40,13 @@ def test_control_characters_are_written_out() -> None:
     ["日报 Tägliche עברית \u200f😀", "two\nlines\tand a tab", r"\x1b as it is", ""],
 )
 def test_what_is_no_control_character_stays(text: str) -> None:
-    assert visible(text) == text
+    assert escape_controls(text) == text
 
 
 def test_json_stays_the_same_json() -> None:
     text = json.dumps({"a": OBEYED}, ensure_ascii=False)
-    assert json.loads(visible_json(text)) == {"a": OBEYED}
-    assert visible(visible_json(text)) == visible_json(text)
+    assert json.loads(escape_controls_json(text)) == {"a": OBEYED}
+    assert escape_controls(escape_controls_json(text)) == escape_controls_json(text)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_a_cell_that_a_spreadsheet_would_compute_is_a_text(
     value: Any, written: Any
 ) -> None:
     """The apostrophe is what spreadsheets ask for; numbers, ours or a row's key, stay numbers."""
-    assert cell(value) == written
+    assert csv_cell(value) == written
 
 
 def record(**more: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from shop import COUNT, Shop, model_of, rows_task
+from submitting import submit
 
 from jittask_prefect.dialogs import flows, folder, forms
 from jittask_prefect.dialogs.fields import schema
-from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.records import template_pages
 
@@ -422,9 +422,11 @@ def test_an_edit_that_does_not_work_is_never_there_for_others(
     """The sync may read at any moment: what is refused is never in the folder."""
     s = scheduled
     seen: list[str] = []
-    check = folder.of_template
+    check = folder.template_problems
     monkeypatch.setattr(
-        folder, "of_template", lambda t: (seen.append(about(s)["title"]), check(t))[1]
+        folder,
+        "template_problems",
+        lambda t: (seen.append(about(s)["title"]), check(t))[1],
     )
     with pytest.raises(ConfigError, match=r"holidays|calendar"):
         edit(s, link(s), title="B", skipHoliday="On")

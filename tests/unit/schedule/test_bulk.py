@@ -154,7 +154,7 @@ def test_a_start_in_1970_is_as_near_as_one_of_last_year() -> None:
                 yield at
 
         class Counted:
-            finer, last, pace = False, None, timedelta(31)
+            sub_daily, last, pace = False, None, timedelta(31)
 
         counted = Counted()
         counted.wall = wall  # type: ignore[attr-defined]

@@ -69,7 +69,7 @@ def test_rules_mean_what_they_mean_to_dateutil() -> None:
         if not series.matches():
             continue
         low = start + timedelta(pick.randint(0, 60))
-        high = low + timedelta(20 if series.finer else 500)
+        high = low + timedelta(20 if series.sub_daily else 500)
         theirs = []
         for at in rrulestr(text, dtstart=start).xafter(low, inc=True):
             if at >= high:

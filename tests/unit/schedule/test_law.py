@@ -72,10 +72,10 @@ def test_next_is_the_first_of_what_follows_and_contains_finds_it(
         assert found is None or found >= now + timedelta(800)
         return
     assert found == following
-    at = series.contains(found)
+    at = series.due_at(found)
     assert at is not None and at.due == found
     assert (
-        series.contains(found + timedelta(seconds=1)) is None
+        series.due_at(found + timedelta(seconds=1)) is None
         or case[0]["repeat"]["repeatType"] == "minute"
     )
 

@@ -29,7 +29,7 @@ from timer_cases import (
 )
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.prefect_schedules import once, schedules
+from jittask_prefect.schedule.prefect_schedules import at_instant, schedules
 from jittask_prefect.schedule.schedule_text import LONGEST, NEVER, SLUGS
 from jittask_prefect.schedule.timer import Timer
 
@@ -60,7 +60,7 @@ def check(timer: Timer, now: datetime, windows: list[Window]) -> list[dict[str, 
 
 def horizon(timer: Timer, now: datetime, more: tuple[int, ...] = ()) -> list[Window]:
     """All 400 days; where minutes and hours make that too much, some days of it, those of DST changes among them."""
-    if not timer.fine:
+    if not timer.sub_daily:
         return [(now, now + YEAR)]
     # From 2026-09-20 on: clocks change on October 4 (Lord Howe), October 25 (Berlin), November 1 (New York).
     return [
@@ -485,7 +485,9 @@ def test_zones_whose_winter_is_the_daylight_saving_time(
         now = datetime(2026, month, day, tzinfo=UTC)
         check(Timer(cfg, {"country": "IE"}), now, [(now, now + timedelta(3))])
     assert (
-        once(datetime(2026, 10, 25, 2, 30, tzinfo=UTC), "Europe/Dublin")[0]["timezone"]
+        at_instant(datetime(2026, 10, 25, 2, 30, tzinfo=UTC), "Europe/Dublin")[0][
+            "timezone"
+        ]
         == "UTC"
     )
 
@@ -501,7 +503,7 @@ def test_zones_whose_winter_is_the_daylight_saving_time(
 def test_once(instant: str) -> None:
     # Berlin: 02:30 comes twice on 2026-10-25, at 00:30 and at 01:30 UTC.
     at = datetime.fromisoformat(instant)
-    slots = once(at, "Europe/Berlin")
+    slots = at_instant(at, "Europe/Berlin")
     fired = [
         found
         for slot in slots

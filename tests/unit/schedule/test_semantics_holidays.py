@@ -212,7 +212,7 @@ def test_two_that_arrive_at_one_instant_are_one_and_the_phase_never_shifts() -> 
     )
     series = timer.series()
     assert series is not None
-    found = series.contains(datetime(2026, 10, 8, 9))
+    found = series.due_at(datetime(2026, 10, 8, 9))
     assert found is not None and found.nominal == found.due and found.moved is None
     explained = timer.explain(datetime(2026, 10, 1), datetime(2026, 10, 9))
     assert [(f"{at.nominal:%m-%d}", at.because, at.note) for at in explained] == [
