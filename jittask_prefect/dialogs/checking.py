@@ -43,13 +43,12 @@ def checked(form: Form, fields: Sequence[Field]) -> Json:
     Raises:
         ConfigError: With every field whose value does not fit.
     """
-    known = {field.name for field in fields}
+    values, known = filled_in(form), {field.name for field in fields}
     problems = [
         Problem("", name, "a value", "nothing: the form has no such field")
-        for name in form
+        for name in values
         if name not in known
     ]
-    values = filled_in(form)
     found: Json = {}
     for field in fields:
         if field.name not in values:

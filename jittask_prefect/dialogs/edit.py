@@ -13,6 +13,7 @@ from jittask_prefect.dialogs.checking import checked, filled_in
 from jittask_prefect.dialogs.code import with_line_end
 from jittask_prefect.dialogs.conversion import config_of, form_of, shown_form
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
+from jittask_prefect.dialogs.folder import inner_file
 from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
 from jittask_prefect.dialogs.versions import version_of
 from jittask_prefect.elements.types import Meta
@@ -64,9 +65,9 @@ def differing(template: Meta, form: Form, fields: Sequence[Field]) -> Json:
         if name not in ABOUT_FORM and value != shows.get(name)
     }
     if isinstance(code := found.get("code"), str):
-        folder = template.app.path / template.fullName.replace(".", "/")
-        inner, same = folder / "inner.py", with_line_end(code)
-        if inner.is_file() and inner.read_bytes() == same.encode(errors="replace"):
+        inner = inner_file(template.app, template.fullName)
+        same = with_line_end(code).encode(errors="replace")
+        if inner.is_file() and inner.read_bytes() == same:
             del found["code"]
     if clear := form.get("clear"):
         # Nothing is there to take away from an empty field.

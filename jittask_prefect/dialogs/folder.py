@@ -18,6 +18,16 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ConfigError
 
 
+def folder_of(app: App, full_name: str) -> Path:
+    """The folder of a task."""
+    return app.path / full_name.replace(".", "/")
+
+
+def inner_file(app: App, full_name: str) -> Path:
+    """The file of a task's own function."""
+    return folder_of(app, full_name) / "inner.py"
+
+
 def create(app: App, name: str, config: Json, code: str) -> Path:
     """Make the folder of a new task. Of two callers with the same name, only the first makes the task.
 
@@ -66,14 +76,14 @@ def change(app: App, template: Meta, config: Json, code: str | None) -> None:
         ConfigError: The task would not work, or somebody changed its e.json just now; the files are as they were.
     """
     name = template.fullName
-    folder = app.path / name.replace(".", "/")
+    folder = folder_of(app, name)
     with _tried(app, name, config, code or ""):
         pass
     where = f"{name.replace('.', '/')}/e.json"
     if read_json(app.path / where, where) != template.config:
         found = f"{name}, whose e.json somebody changed just now"
         raise refused("Task", found, "a form that is filled in anew")
-    inner = folder / "inner.py"
+    inner = inner_file(app, name)
     before = inner.read_bytes() if code and inner.exists() else None
     try:
         _write(folder, config, code)

@@ -116,9 +116,7 @@ class Submission:
     @cached_property
     def checked(self) -> Json:
         """The filled-in fields, each of its field's kind."""
-        return checked(
-            {name: v for name, v in self.values.items() if v is not None}, self.fields
-        )
+        return checked(self.values, self.fields)
 
     def make(self, *, rows: bool) -> Result:
         """Make a task and deploy it."""
@@ -149,11 +147,7 @@ class Submission:
 
     def edit(self) -> Result:
         """Change a task's files where the form differs, and its deployment."""
-        about = {
-            name: self.values[name]
-            for name in ("task", "version")
-            if self.values.get(name) is not None
-        }
+        about = {name: self.values.get(name) for name in ("task", "version")}
         about = checked(about, self.fields)
         template = self._template(about["task"])
         name, rows = template.fullName, isinstance(template, DateFieldType)
@@ -169,7 +163,7 @@ class Submission:
         with self._told_of_fields():
             edit = edited(template, self.values, self.fields)
             code = checked_code(edit.code, rows=rows)
-            inner = self.app.path / name.replace(".", "/") / "inner.py"
+            inner = folder.inner_file(self.app, name)
             own_function = edit.config.get("funcType") != "Global"
             if code is None and own_function and not inner.exists():
                 code = OF_ROWS if rows else SCHEDULED

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jittask_prefect.dialogs.fields import Form
+from jittask_prefect.dialogs.folder import inner_file
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.types import Meta
@@ -111,9 +112,8 @@ def _parts(template: Meta) -> Parts:
         found |= {f"timerCfg.{key}": value for key, value in timer.items()}
     parts = {key: [_digest(value), shown(value)] for key, value in found.items()}
     if template.app.cfg.allowCodeFromForms:
-        inner = template.app.path / template.fullName.replace(".", "/") / "inner.py"
         try:
-            code = inner.read_bytes()
+            code = inner_file(template.app, template.fullName).read_bytes()
         except OSError:
             code = b""
         digest = hashlib.sha256(code).hexdigest()[:16]
