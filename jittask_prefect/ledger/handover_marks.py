@@ -78,7 +78,7 @@ def end_shown(connection: Connection, tasks: Sequence[str]) -> None:
 # clean → dirty
 
 
-def run_lost(connection: Connection, task_id: str, run_id: str) -> None:
+def run_lost(connection: Connection, task_id: str, run_id: str | None) -> None:
     """Have a task get another flow run. Condition: pending, and its flow run is still that one."""
     mine = (
         entries.c.task_id == task_id,

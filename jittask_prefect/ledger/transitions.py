@@ -293,26 +293,16 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
 
 
-def retry(
-    connection: Connection, entry: Entry, retries: int, *, keep_run: bool
-) -> bool:
+def retry(connection: Connection, entry: Entry, retries: int) -> bool:
     """Have a task whose worker died wait for another flow run; whether it does.
 
-    Condition: the task is executing, still by that owner, and has retries left.
-
-    Args:
-        connection: In a transaction.
-        entry: The task as it was read.
-        retries: How often the task may be tried again.
-        keep_run: The dead flow run's id stays until the next one is made, for the hand-over to mark it as crashed.
+    Condition: the task is executing, still by that owner, and has retries left. The dead flow run's id stays until the
+    next one is made: the hand-over ends that run, unless a person has cancelled it.
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
+    again = update(entries).where(*mine)
     values = {"status": "pending", "dirty": True, **_FREE}
-    if not keep_run:
-        values["flow_run_id"] = None
-    return bool(
-        connection.execute(update(entries).where(*mine).values(**values)).rowcount
-    )
+    return bool(connection.execute(again.values(**values)).rowcount)
 
 
 # error → pending

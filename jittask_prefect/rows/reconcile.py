@@ -269,7 +269,7 @@ def recover(app: App, database: str, now: datetime) -> list[Entry]:
             retries = _retries(app, entry)
             if retries is None:
                 continue
-            if transitions.retry(connection, entry, retries, keep_run=True):
+            if transitions.retry(connection, entry, retries):
                 what = (entry.template, entry.task_id)
                 log.warning("%s %s: its worker died; it is tried again", *what)
             elif transitions.fail(connection, entry, now):

@@ -415,9 +415,7 @@ def _record_end(
         except JittaskError:
             return  # a sync does it once the template loads
         with app.engine(database).begin() as connection:
-            if transitions.retry(
-                connection, entry, retries, keep_run=entry.batch is not None
-            ):
+            if transitions.retry(connection, entry, retries):
                 return
     with app.engine(database).begin() as connection:
         if outcome == "died":
