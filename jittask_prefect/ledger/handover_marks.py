@@ -47,7 +47,7 @@ def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None
     run = update(entries).where(*mine).values(flow_run_id=bindparam("run"))
     connection.execute(run, of)
     waits = (*mine, entries.c.status == "pending")
-    clean = update(entries).where(*waits).values(dirty=False, outcome=None)
+    clean = update(entries).where(*waits).values(dirty=False, queue=None)
     connection.execute(clean, of)
 
 
@@ -64,7 +64,7 @@ def batch_joined(
 ) -> None:
     """Note the batch that tasks are in. Condition: pending; a task that ended meanwhile stays as it is."""
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "outcome": None}
+    values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "queue": None}
     statement = update(entries).where(*mine).values(**values)
     connection.execute(statement, [{"task": task} for task in tasks])
 

@@ -39,7 +39,7 @@ from jittask_prefect.ledger.tables import FINAL, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
-_FREE: dict[str, Any] = {"owner": None, "lease_until": None}
+_FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
 
 # nothing → pending
 
@@ -109,6 +109,7 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
         "attempt": entries.c.attempt + 1,
         "started": bindparam("now"),
         "finished": None,
+        "queue": None,
         "outcome": None,
         "message": "",
         "returned": False,

@@ -159,9 +159,9 @@ def kind_of(
             return Kind.IN_BATCH if in_batch else Kind.PENDING
         case "executing" if alive:
             return Kind.ALIVE
-        case "executing" if retries is None:
-            return Kind.UNREADABLE
         case "executing":
+            if retries is None:
+                return Kind.UNREADABLE
             return Kind.RETRIES if attempt <= retries else Kind.LAST
         case _:
             return Kind.FINAL

@@ -261,6 +261,18 @@ def task(status: str, outcome: str | None = None, batch: int | None = None) -> E
             RightState("COMPLETED"),
         ),
         (
+            [task("completed", batch=1), task("ended", "forced", 1)],
+            RightState("COMPLETED"),
+        ),
+        (
+            [task("completed", batch=1), task("error", "timeout", 1)],
+            RightState("FAILED", ("CRASHED",)),
+        ),
+        (
+            [task("ended", "superseded", 1), task("ended", "superseded", 1)],
+            RightState("CANCELLED", ("COMPLETED",), own="superseded"),
+        ),
+        (
             [task("ended", "missed", 1), task("ended", "forced", 1)],
             RightState("CANCELLED", ("COMPLETED",)),
         ),
