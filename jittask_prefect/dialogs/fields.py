@@ -73,7 +73,7 @@ class Field:
     @property
     def switch(self) -> bool:
         """Whether the field is on or off."""
-        return self.schema["type"] == "boolean"
+        return bool(self.schema["type"] == "boolean")
 
     def to_form(self, value: Any) -> Any:
         """A value of e.json as the form shows it."""
