@@ -13,7 +13,8 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.prefect_api.client import OWN
 from jittask_prefect.rows.agree import verdict
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)

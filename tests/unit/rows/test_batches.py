@@ -12,13 +12,13 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.ending import DIED
+from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import batches
-from jittask_prefect.running.batch import execute_batch
-from jittask_prefect.running.execute import Run
-from jittask_prefect.running.flows import record_end
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute_batch
+from jittask_prefect.running.run_end import record_end
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -525,8 +525,8 @@ def test_a_row_that_joins_a_batch_that_is_over(on: Make) -> None:
 
 def test_two_batches_share_nothing(on: Make) -> None:
     # one flow run does the other's rows neither before nor after it
-    from jittask_prefect.running.batch import execute_batch
-    from jittask_prefect.running.execute import Run
+    from jittask_prefect.running.outcome import Run
+    from jittask_prefect.running.run import execute_batch
 
     s = on()
     fill(s, range(1, 601))
@@ -553,8 +553,8 @@ def test_two_batches_share_nothing(on: Make) -> None:
 
 
 def test_never_early(on: Make) -> None:
-    from jittask_prefect.running.batch import execute_batch
-    from jittask_prefect.running.execute import Run
+    from jittask_prefect.running.outcome import Run
+    from jittask_prefect.running.run import execute_batch
 
     s = on()
     fill(s, range(1, 21))

@@ -12,8 +12,9 @@ from shop import Shop, model_of, rows_task, utc
 from jittask_prefect.dialogs.flows import NAMES
 from jittask_prefect.prefect_api.answers import flow_run
 from jittask_prefect.rows.stuck import end_left
-from jittask_prefect.running.execute import Run, execute
-from jittask_prefect.running.flows import record_end
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
+from jittask_prefect.running.run_end import record_end
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)

@@ -8,7 +8,8 @@ from datetime import datetime
 import pytest
 from shop import COUNT, SERVERS, Shop, utc
 
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.warm import leaks
 
 Make = Callable[..., Shop]

@@ -1,0 +1,220 @@
+"""forcedEnd: when it returns, the task is ended in the ledger and its process is gone.
+
+The order: Prefect is asked for at most 2 s, the ledger's entry closed, the process waited
+for (and killed), Prefect told, `afterReturn` called once, the row's next occurrence planned
+and handed over. The ledger is always first to know that a task is ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.errors import PrefectApiError, UnknownTask
+from jittask_prefect.ledger import transitions, versions
+from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry, new_entry
+from jittask_prefect.ledger.tables import FINAL, OPEN
+from jittask_prefect.ledger.transitions import FORCED
+from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.records.executions import status_of_run
+from jittask_prefect.rows.handover import hand_over
+from jittask_prefect.rows.plan import Report
+from jittask_prefect.running.follow_up import after_return, follow_up, next_of_row
+from jittask_prefect.running.lease import Clock
+from jittask_prefect.running.process_end import await_gone, close, propose_end
+from jittask_prefect.running.run import REPLACED, locate
+from jittask_prefect.validation import quoted
+
+log = logging.getLogger("jittask")
+
+
+def force_end(app: App, api: Api, task_id: str, clock: Clock) -> dict[str, Any]:
+    """End a task by its id, or by a flow run's: of a batch all rows that are open.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        task_id: The id.
+        clock: Gives the present instant.
+
+    Returns:
+        `{taskId, previousStatus, status, changed}`; a task that has ended is left alone.
+
+    Raises:
+        UnknownTask: There is no such task.
+        PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule
+            that has not begun.
+        JittaskError: The process did not end in time.
+    """
+    found = _find(app, api, task_id)
+    if found is None:
+        return _end_unclaimed(app, api, task_id, clock)
+    database, entry = found
+    if entry.batch is not None and task_id == entry.flow_run_id:
+        return _end_batch(app, api, database, task_id, clock)
+    if entry.status in FINAL:
+        return _answer(task_id, entry.status, entry.status, changed=False)
+    overdue = entry.status == "pending" and entry.due < clock()
+    before = "overdue" if overdue else entry.status
+    status, changed = end_task(app, api, database, entry, FORCED, clock)
+    return _answer(task_id, before, status, changed=changed)
+
+
+def _answer(task_id: str, before: str, status: str, *, changed: bool) -> dict[str, Any]:
+    return {
+        "taskId": task_id,
+        "previousStatus": before,
+        "status": status,
+        "changed": changed,
+    }
+
+
+def _find(app: App, api: Api, task_id: str) -> tuple[str, Entry] | None:
+    """The entry of an id; also of a flow run that a row's task had before."""
+    found = locate(app, task_id)
+    if found is None and (run := _flow_run(api, task_id)) is not None:
+        of = run.parameters.get("taskId")
+        found = locate(app, of) if isinstance(of, str) else None
+    return found
+
+
+def _flow_run(api: Api, run_id: str) -> FlowRun | None:
+    """The flow run of an id; Prefect is not asked for a text that is no UUID."""
+    try:
+        uuid.UUID(run_id)
+    except ValueError:
+        return None
+    return api.run(run_id)
+
+
+def replace_execution(app: App, api: Api, task_id: str, clock: Clock) -> None:
+    """End the execution that another execution of its template replaces."""
+    found = locate(app, task_id)
+    if found is not None and found[1].status in OPEN:
+        end_task(app, api, *found, REPLACED, clock)
+
+
+def end_task(
+    app: App, api: Api, database: str, entry: Entry, message: str, clock: Clock
+) -> tuple[str, bool]:
+    """End a task, with what follows.
+
+    Args:
+        app: The app.
+        api: Prefect; where it does not answer, the next sync tells Prefect.
+        database: The database of the task's entry.
+        entry: The task, which is open.
+        message: Why the task ends.
+        clock: Gives the present instant.
+
+    Returns:
+        The task's status now, and whether this call has ended it.
+
+    Raises:
+        JittaskError: The process did not end in time.
+    """
+    executing = entry.status == "executing"
+    away = False
+    # A batch's flow run is not this row's alone: its process notices by itself.
+    if executing and entry.flow_run_id and entry.batch is None:
+        away = not propose_end(api, entry.flow_run_id, message)
+    changed = bool(close(app, database, [entry], message, clock))
+    with app.engine(database).connect() as connection:
+        ended = find_entry(connection, entry.task_id)
+    if ended is None:
+        raise UnknownTask(f"there is no such task: {entry.task_id!r}")
+    if ended.status in OPEN:  # it began, or begins again, just now
+        return end_task(app, api, database, ended, message, clock)
+    # Told by Prefect, its process may have ended the task first; or its function had
+    # returned, and its process lives on.
+    if executing and ended.outcome == "forced":
+        about = (app, database, api, entry, clock, message)
+        await_gone(*about, closed=changed, away=away)
+        changed = True
+    if changed:
+        after_return(app, database, entry.task_id)
+        next_of_row(app, database, entry, clock())
+        if not away:
+            _hand_over(app, api, database, [entry], clock)
+    return ended.status, changed
+
+
+def _end_batch(
+    app: App, api: Api, database: str, run_id: str, clock: Clock
+) -> dict[str, Any]:
+    """End the open rows of a batch, and its flow run."""
+    rows = _open_rows(app, database, run_id)
+    at_work = [row for row in rows if row.status == "executing"]
+    away = bool(rows) and not propose_end(api, run_id)
+    closed = close(app, database, rows, FORCED, clock)
+    for row in at_work:
+        await_gone(app, database, api, row, clock, closed=row in closed, away=away)
+    for row in rows:
+        follow_up(app, database, row, clock())
+    if rows and not away:
+        _hand_over(app, api, database, rows, clock)
+    ids = {row.task_id for row in rows}
+    if any(row.task_id in ids for row in _open_rows(app, database, run_id)):
+        # A row began, or begins again, just now.
+        again = _end_batch(app, api, database, run_id, clock)
+        return again | {"previousStatus": "executing", "changed": True}
+    before = "executing" if at_work else "pending" if rows else "ended"
+    return _answer(run_id, before, "ended", changed=bool(closed))
+
+
+def _open_rows(app: App, database: str, run_id: str) -> list[Entry]:
+    with app.engine(database).connect() as connection:
+        return [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
+
+
+def _end_unclaimed(app: App, api: Api, run_id: str, clock: Clock) -> dict[str, Any]:
+    """End a run that a deployment's schedule made and that has not begun."""
+    run, now = _flow_run(api, run_id), clock()
+    name = run.parameters.get("template") if run else None
+    tasks = app.names("tasks")
+    if run is None or name not in tasks or app_tag(app.name) not in run.tags:
+        raise UnknownTask(f"there is no such task: {quoted(run_id)}")
+    before = status_of_run(run, now)
+    if run.is_final:
+        return _answer(run_id, before, before, changed=False)
+    # The ledger first: a worker that takes the run at this very moment finds it ended.
+    entry = new_entry(
+        task_id=run_id,
+        app=app.name,
+        template=str(name),
+        due=run.expected_start_time,
+        created=now,
+        status="ended",
+        outcome="forced",
+        message=FORCED,
+        finished=now,
+        flow_run_id=run_id,
+    )
+    with app.engine().begin() as connection:
+        versions.require(connection, "the app's database")
+        entered = transitions.enter(connection, entry)
+    if not entered:
+        return force_end(app, api, run_id, clock)
+    away = not propose_end(api, run_id)
+    await_gone(app, DEFAULT, api, entry, clock, away=away)
+    if not away:
+        _hand_over(app, api, DEFAULT, [entry], clock)
+    after_return(app, DEFAULT, run_id)
+    return _answer(run_id, before, "ended", changed=True)
+
+
+def _hand_over(
+    app: App, api: Api, database: str, tasks: Sequence[Entry], clock: Clock
+) -> None:
+    """Hand over only what concerns these tasks' rows: a full hand-over could wait behind an import."""
+    rows = [(task.template, task.row_key) for task in tasks]
+    try:
+        hand_over(app, database, api, clock(), Report(), rows=rows)
+    except PrefectApiError as error:
+        log.warning("left to the next sync: %s", error)

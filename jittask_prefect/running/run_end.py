@@ -1,0 +1,202 @@
+"""The end of a flow run from outside: what it means for the tasks, and how a process leaves.
+
+A flow run ends from outside when somebody cancels it, when its process dies, and when the
+ledger ends its task. What Prefect cannot be told here, Prefect's worker or the next sync
+finds out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from prefect.logging.handlers import APILogHandler
+from sqlalchemy.exc import SQLAlchemyError
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.ledger import handover_marks, transitions
+from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
+from jittask_prefect.ledger.tables import OPEN
+from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.api import BY_HAND
+from jittask_prefect.rows.stuck import enter
+from jittask_prefect.running.follow_up import follow_up
+from jittask_prefect.running.outcome import TAKEN
+from jittask_prefect.running.run import locate
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.selection import connect
+
+LEAVE_SECONDS = 3.0  # for a process that must go to tell Prefect
+CANCELLED = ("CANCELLING", "CANCELLED")
+ROW_ENDED = (
+    "a row of it was ended while it was at work: the others go on in another run"
+)
+log = logging.getLogger("jittask")
+
+
+def mark(app: App, run_id: str, reason: str) -> None:
+    """Label a flow run that ends by our own doing: no person has ended it."""
+    try:
+        connect(app.path).mark(run_id, reason)
+    except PrefectApiError as error:
+        log.warning("run %s is not labelled as %s: %s", run_id, reason, error)
+
+
+def leave(tell: Callable[[App, str], None], app: App, run_id: str) -> None:
+    """End this process, whatever its function does.
+
+    Args:
+        tell: Tells ledger and Prefect why, within `LEAVE_SECONDS`; where the function's
+            own transaction locks the database, nobody can, and the exit code is 1.
+        app: The app.
+        run_id: The flow run.
+    """
+    told = threading.Event()
+
+    def last_words() -> None:
+        tell(app, run_id)
+        told.set()
+        APILogHandler().flush()
+
+    name = "jittask-leave"
+    thread = threading.Thread(target=last_words, name=name, daemon=True)
+    thread.start()
+    thread.join(LEAVE_SECONDS)
+    os._exit(0 if told.is_set() else 1)
+
+
+def tell_task_ended(app: App, run_id: str) -> None:
+    """Tell Prefect that the ledger has ended the task, or that another execution has it."""
+    found, api = locate(app, run_id), connect(app.path)
+    if found is not None and found[1].status in OPEN:
+        api.set_state(run_id, "CRASHED", message=DIED, force=True)
+        return
+    message = found[1].message if found else ""
+    if not message:
+        api.mark(run_id, "taken")
+        message = TAKEN.message
+    api.set_state(run_id, "CANCELLED", message=message, force=True)
+
+
+def tell_row_ended(app: App, run_id: str) -> None:
+    """Tell that a row at work was ended: the others go on, unless somebody ends the flow run."""
+    api = connect(app.path)
+    run = api.run(run_id)
+    if run is not None and run.state_type in CANCELLED:
+        tell_terminated(app, run_id)
+        return
+    api.set_state(run_id, "CRASHED", message=ROW_ENDED, force=True)
+    record_end(app, run_id, "died", DIED, clock.now())
+
+
+def tell_terminated(app: App, run_id: str) -> None:
+    """Tell that the process was asked to end: by Cancel, or because the worker ends."""
+    api = connect(app.path)
+    run = api.run(run_id)
+    state, outcome, message = "CRASHED", "died", DIED
+    if run is not None and run.state_type in CANCELLED:
+        state, outcome, message = "CANCELLED", "forced", run.message or BY_HAND
+    api.set_state(run_id, state, message=message, force=True)
+    record_end(app, run_id, outcome, message, clock.now(), run)
+
+
+def ended_message(app: App, run_id: str) -> str | None:
+    """Why the ledger has ended all tasks of a flow run; None where one is open, or none was ended."""
+    found: list[Entry] = []
+    try:
+        for database in app.databases():
+            with app.engine(database).connect() as connection:
+                found += entries_of_run(connection, run_id)
+    except SQLAlchemyError as error:
+        log.warning("not known whether run %s was ended: %s", run_id, error)
+    if any(entry.status in OPEN for entry in found):
+        return None
+    forced = (entry.message for entry in found if entry.outcome == "forced")
+    return next(forced, None)
+
+
+def record_end(
+    app: App,
+    run_id: str,
+    outcome: str,
+    message: str,
+    now: datetime,
+    run: FlowRun | None = None,
+) -> None:
+    """Record in the ledger that a flow run was ended from outside, with what follows.
+
+    A task whose worker died, and which has retries left, begins again; so do the rows of
+    a batch that were not begun, and a run of a schedule that the ledger does not know yet.
+
+    Args:
+        app: The app.
+        run_id: The flow run.
+        outcome: `died` or `forced`.
+        message: Why.
+        now: The present instant.
+        run: The flow run as Prefect has it; absent an unknown run is not entered.
+    """
+    known = False
+    for database in app.databases():
+        with app.engine(database).begin() as connection:
+            found = entries_of_run(connection, run_id)
+            if outcome == "died":
+                handover_marks.batch_lost(connection, run_id)
+        known = known or bool(found)
+        for entry in found:
+            if outcome == "died":
+                _record_death(app, database, entry, now)
+            else:
+                _record_cancel(app, database, entry, outcome, message, now)
+    if not known and run and outcome == "died":
+        enter(app, run, now)
+
+
+def _record_death(app: App, database: str, entry: Entry, now: datetime) -> None:
+    try:
+        retries = app.template(entry.template).cfg.retries
+    except JittaskError:
+        return  # a sync does it once the template loads
+    batch = entry.batch is not None
+    with app.engine(database).begin() as connection:
+        if transitions.retry(connection, entry, retries, keep_run=batch):
+            return
+        failed = transitions.fail(connection, entry, now, dirty=False)
+        found = find_entry(connection, entry.task_id)
+    _follow_up(app, database, entry, found, now, ours=failed)
+
+
+def _record_cancel(
+    app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime
+) -> None:
+    with app.engine(database).begin() as connection:
+        ended = transitions.end(
+            connection,
+            entry.task_id,
+            outcome=outcome,
+            message=message,
+            now=now,
+            within=OPEN,
+            dirty=False,
+        )
+        found = find_entry(connection, entry.task_id)
+    _follow_up(app, database, entry, found, now, ours=ended)
+
+
+def _follow_up(
+    app: App,
+    database: str,
+    entry: Entry,
+    found: Entry | None,
+    now: datetime,
+    *,
+    ours: bool,
+) -> None:
+    """Do what follows, unless another process has ended the task: it goes on, and may kill this one."""
+    if ours or found is None or found.status != "ended":
+        follow_up(app, database, entry, now)
