@@ -32,7 +32,8 @@ from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute_batch
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app

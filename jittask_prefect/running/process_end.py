@@ -35,7 +35,7 @@ from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.running.lease import Clock
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.running.process_status import process_of
 
 # The stock worker: 8 s until it sees the end, and 30 s of grace for the process.
 END_SECONDS = 40.0

@@ -12,9 +12,9 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.rows import batches
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute_batch
