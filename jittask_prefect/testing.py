@@ -35,7 +35,7 @@ from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
-from jittask_prefect.running.parameters import Asked, Refusals, asked
+from jittask_prefect.running.parameters import REFUSALS, Request, request_of
 from jittask_prefect.running.run import execute, execute_batch
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
@@ -406,17 +406,17 @@ class FakePrefect:
     ) -> list[Outcome]:
         parameters = run["parameters"]
         try:
-            of = asked(
+            of = request_of(
                 app, *(parameters.get(name) for name in ("template", "taskId", "due"))
             )
             return self._do(app, run, of, this, now)
-        except Refusals as error:
+        except REFUSALS as error:
             self.mark(run["id"], "refused")
             self._state(run, "FAILED", None, f"not run: {error}")
             return []
 
     def _do(
-        self, app: App, run: dict[str, Any], of: Asked, this: Run, now: datetime
+        self, app: App, run: dict[str, Any], of: Request, this: Run, now: datetime
     ) -> list[Outcome]:
         name = str(run["parameters"]["template"])
         if of.due is not None:

@@ -1,4 +1,4 @@
-"""One attempt of a call: fresh rows → re-check → function → its changes and the tasks' ends in one commit."""
+"""An attempt of a call: fresh rows → re-check → function → its changes and the tasks' ends in one commit."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.rows import scan
 from jittask_prefect.running.attempt_thread import AttemptThread
-from jittask_prefect.running.calls import Call, Work
+from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.follow_up import plan_next
 from jittask_prefect.running.function import call_function, task_of
 from jittask_prefect.running.outcome import Outcome
 from jittask_prefect.running.recheck import NotRun, check_row, check_scheduled
 from jittask_prefect.warm import leaks
 
-Ends = Sequence[tuple[Entry, Outcome]]
+Ends = Sequence[End]
 log = logging.getLogger("jittask")
 
 
@@ -40,7 +40,7 @@ class RefusedError(JittaskError):
 
 @dataclass(frozen=True)
 class _Checked:
-    """A task with its row as the database has it, and why it is not run, if so."""
+    """A task with its row as the database has it, and the reason not to run it."""
 
     entry: Entry
     row: Any
@@ -53,15 +53,15 @@ class _Checked:
 
 
 class Attempt:
-    """One attempt of a call, in a thread of its own, so that it can have a time limit.
+    """An attempt of a call, in another thread, so that a time limit can end the wait.
 
     Args:
-        work: What all calls of the flow run have in common.
+        work: The flow run's app, template and clock.
         call: The tasks, claimed.
         finish: Records the tasks' ends; False: a task is no longer this execution's.
         settling: Set before the end of the tasks is written: from then on the lease's
             watch does not take them for lost.
-        transaction: The executor's connection for rows; absent a new one.
+        transaction: The executor's connection for rows; absent the attempt takes one.
 
     Attributes:
         given_up: The time limit was over before the end of the tasks was written.
@@ -106,7 +106,7 @@ class Attempt:
 
     @contextmanager
     def _settle(self) -> Iterator[None]:
-        """The block ends the tasks and commits: it begins within the time limit, or not at all."""
+        """The block ends the tasks and commits; begins within the time limit or raises."""
         with self._gate:
             if self.given_up:
                 raise RefusedError
@@ -119,9 +119,9 @@ class Attempt:
             raise RefusedError
 
     def _roll_back(self, thread: int | None) -> None:
-        """Roll back the connections of a function that does not return: it commits and locks nothing."""
+        """Roll back the connections of a function that does not return: nothing commits or stays locked."""
         try:
-            found = leaks.of_thread(thread)
+            found = leaks.connections_of_thread(thread)
             if self.transaction is not None:
                 self.transaction.given_up = True
                 found.append(self.transaction.raw.driver_connection)
@@ -188,7 +188,7 @@ class Attempt:
         return _Checked(entry, row)
 
     def _call(self, ready: list[_Checked]) -> Any:
-        """Call the function with the row that is still to be run; today a call has one row."""
+        """Call the function with the row, unless the re-check has ended the task."""
         if not ready:
             return None
         [only] = ready

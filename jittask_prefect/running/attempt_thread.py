@@ -12,7 +12,7 @@ Job = tuple[Context, Callable[[], None], str, threading.Event]
 
 
 class AttemptThread:
-    """A thread that does one piece of work after the other; ends with the `with` block."""
+    """A thread for pieces of work in turn; ends with the `with` block."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()

@@ -1,8 +1,8 @@
 """The calls of a flow run, taken from the ledger.
 
-A call is a list of tasks whose effect commits in one transaction: today always one
-task. A flow run is for its own task, or for a batch: the rows of a template that are
-due at one instant.
+A call is a list of tasks whose effect commits in one transaction; today every call has a
+single task. A flow run is for its own task, or for a batch: the rows of a template that
+are due at the same instant.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run
 # The worker's prefetch and a little more: a person has started what is earlier.
 EARLY_SECONDS = 15.0
 SUPERSEDED = Outcome("ended", "superseded", f"superseded: {DONE}")
+End = tuple[Entry, Outcome]
 TWIN_AT_WORK = "another task of the row, due at the same instant, is at work"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all calls of a flow run have in common.
+    """The surroundings that all calls of a flow run share.
 
     Attributes:
         app: The app.
@@ -46,7 +47,7 @@ class Work:
         run: The flow run.
         clock: Gives the present instant.
         sleep: Waits, in seconds.
-        summary: What became of the tasks.
+        summary: The tasks that have ended, with their outcomes.
         lost: Called from another thread when a task at work was ended, or may have
             been: must end the process.
         end: Ends another execution, by its task id, and returns when its process is
@@ -95,56 +96,67 @@ class Calls(ABC):
     """The calls of a flow run that nobody has claimed yet.
 
     Attributes:
-        begun: Whether a claim has been tried in its turn and with a free slot.
-        closed: Tasks that the present transaction has found closed, or has closed.
+        begun: Whether a claim was tried in its turn and with a free slot.
     """
 
     def __init__(self, work: Work, turn: Callable[[], Wait | None] | None) -> None:
         self.work, self._turn = work, turn
         self.begun = False
-        self.closed: list[tuple[Entry, Outcome]] = []
 
     def turn(self) -> Wait | None:
         """Why the first call has to wait for earlier occurrences; None: for none."""
         return self._turn() if self._turn and not self.begun else None
 
-    @abstractmethod
-    def claim(self, connection: Connection, owner: str) -> Call | Full | None:
-        """Claim the next call, in a transaction that is rolled back where `Full` is the answer.
+    def claim(self, owner: str) -> Call | Full | None:
+        """Claim the next call, with a slot for its owner.
 
         Returns:
-            The call; why there is no slot; None where nothing is left to claim.
+            The call; why there is no slot, so that nothing is claimed; None where nothing
+            is left to claim.
+        """
+        work, closed = self.work, list[End]()
+        with work.app.engine(work.database).begin() as connection:
+            found = self.claim_in(connection, owner, closed)
+            if isinstance(found, Full):
+                connection.rollback()
+                self.drop()
+                return found
+        self.begun = True
+        for entry, outcome in closed:
+            work.summary.tasks.append((entry, outcome))
+            if outcome is SUPERSEDED:
+                next_of_row(work.app, work.database, entry, work.clock())
+        return found
+
+    @abstractmethod
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | None:
+        """Claim the next call, in a transaction that is rolled back where `Full` is the answer.
+
+        Args:
+            connection: In the transaction.
+            owner: Who claims.
+            closed: Tasks are added that have ended instead.
         """
 
     def full(self, connection: Connection, entry: Entry) -> Full | None:
         """Why there is no slot for a task that this transaction has claimed."""
-        own, of_app = (
-            self.work.template.cfg.concurrency,
-            self.work.app.cfg.maxConcurrency,
-        )
-        return limits.full(connection, entry, own, of_app, self.work.clock())
+        work = self.work
+        own, of_app = work.template.cfg.concurrency, work.app.cfg.maxConcurrency
+        return limits.full(connection, entry, own, of_app, work.clock())
 
     def reserve(self, connection: Connection) -> Entry | None:
         """A task that the commit of another may claim; None where `claim` is needed."""
         return None
 
     def take(self, entry: Entry, *, claimed: bool) -> Call | None:
-        """The call of a reserved task; None where it could not be claimed."""
+        """The call of a reserved task; None where the claim failed."""
         return None
 
-    def committed(self) -> None:
-        """The transaction of `claim` has committed."""
-        self.begun = True
-        work = self.work
-        for entry, outcome in self.closed:
-            work.summary.tasks.append((entry, outcome))
-            if outcome is SUPERSEDED:
-                next_of_row(work.app, work.database, entry, work.clock())
-        self.closed.clear()
-
-    def rolled_back(self, dropped: Call | None = None) -> None:
-        """The transaction of `claim`, or a commit that claimed a call, was rolled back."""
-        self.closed.clear()
+    @abstractmethod
+    def drop(self, call: Call | None = None) -> None:
+        """Forget the list, and a call whose claim did not commit: the list is read again."""
 
     @abstractmethod
     def give_up(self, full: Full) -> None:
@@ -156,10 +168,10 @@ class Calls(ABC):
 
 
 class OneTask(Calls):
-    """The call of a flow run that is for one task.
+    """The call of a flow run that is for its own task.
 
     Args:
-        work: What all calls have in common.
+        work: The flow run's surroundings.
         entry: The task.
         turn: Tells whether earlier occurrences come first.
     """
@@ -171,7 +183,9 @@ class OneTask(Calls):
         super().__init__(work, turn if entry.status == "pending" else None)
         self.entry = entry
 
-    def claim(self, connection: Connection, owner: str) -> Call | Full | None:
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | None:
         entry, run, now = self.entry, self.work.run, self.work.clock()
         if self.begun:
             return None
@@ -181,15 +195,18 @@ class OneTask(Calls):
         if twin == "done":
             # The task's flow run is this one, and ends.
             handover_marks.end_shown(connection, [entry.task_id])
-            self.closed.append((entry, SUPERSEDED))
+            closed.append((entry, SUPERSEDED))
             return None
         about = (entry.task_id, owner, run.id, now, LEASE_SECONDS)
         if not transitions.claim(connection, *about):
             found = find_entry(connection, entry.task_id)
-            self.closed.append((entry, not_claimed(found, run.id)))
+            closed.append((entry, not_claimed(found, run.id)))
             return None
         full = self.full(connection, entry)
         return full or Call([find_entry(connection, entry.task_id) or entry])
+
+    def drop(self, call: Call | None = None) -> None:
+        """The list is this task alone."""
 
     def give_up(self, full: Full) -> None:
         work, entry, now = self.work, self.entry, self.work.clock()
@@ -227,13 +244,13 @@ def not_claimed(found: Entry | None, run_id: str) -> Outcome:
 
 
 class RowsOfInstant(Calls):
-    """The calls of a batch: rows of a template that are due at one instant, one a call.
+    """The calls of a batch: each has a row of a template that is due at the instant.
 
     Rows that were handed over to this flow run, and rows that nobody has handed over.
     The list is read again before its end, since rows may join.
 
     Args:
-        work: What all calls have in common.
+        work: The flow run's surroundings.
         due: The instant.
         turn: Tells whether earlier occurrences come first.
     """
@@ -248,16 +265,18 @@ class RowsOfInstant(Calls):
         # Tasks that must ask for another task of their row and instant first.
         self._twins: set[str] = set()
 
-    def claim(self, connection: Connection, owner: str) -> Call | Full | None:
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | None:
         work = self.work
         if not self._waiting:
             self._read(connection)
-        while self._waiting:
-            entry, now = self._waiting.popleft(), work.clock()
+        while (entry := self._pop()) is not None:
+            now = work.clock()
             if entry.task_id in self._twins:
                 twin = end_twins(connection, entry, now)
                 if twin == "done":
-                    self.closed.append((entry, SUPERSEDED))
+                    closed.append((entry, SUPERSEDED))
                 if twin:  # a twin at work: this row gets another flow run
                     continue
             about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
@@ -268,9 +287,11 @@ class RowsOfInstant(Calls):
     def reserve(self, connection: Connection) -> Entry | None:
         if not self._waiting:
             self._read(connection)
-        if not self._waiting or self._waiting[0].task_id in self._twins:
-            return None
-        return self._waiting.popleft()
+        entry = self._pop()
+        if entry is None or entry.task_id not in self._twins:
+            return entry
+        self._waiting.appendleft(entry)
+        return None
 
     def take(self, entry: Entry, *, claimed: bool) -> Call | None:
         if not claimed:  # somebody has locked the row's task, or closed it
@@ -280,10 +301,16 @@ class RowsOfInstant(Calls):
         run_id = self.work.run.id
         return Call([replace(entry, attempt=entry.attempt + 1, flow_run_id=run_id)])
 
-    def rolled_back(self, dropped: Call | None = None) -> None:
-        super().rolled_back(dropped)
-        self.taken -= len(dropped.tasks) if dropped else 0
-        self._waiting.clear()  # the list is read again
+    def drop(self, call: Call | None = None) -> None:
+        self.taken -= len(call.tasks) if call else 0
+        self._waiting.clear()
+
+    def _pop(self) -> Entry | None:
+        """The next waiting task; executors may call this at the same time."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
 
     def give_up(self, full: Full) -> None:
         work = self.work

@@ -1,4 +1,4 @@
-"""forcedEnd: when it returns, the task is ended in the ledger and its process is gone.
+"""forcedEnd: on return the task is ended in the ledger, and its process is gone.
 
 The order: Prefect is asked for at most 2 s, the ledger's entry closed, the process waited
 for (and killed), Prefect told, `afterReturn` called once, the row's next occurrence planned
@@ -103,11 +103,11 @@ def replace_execution(app: App, api: Api, task_id: str, clock: Clock) -> None:
 def end_task(
     app: App, api: Api, database: str, entry: Entry, message: str, clock: Clock
 ) -> tuple[str, bool]:
-    """End a task, with what follows.
+    """End a task, call `afterReturn`, and plan and hand over its row's next occurrence.
 
     Args:
         app: The app.
-        api: Prefect; where it does not answer, the next sync tells Prefect.
+        api: Prefect; the next sync tells Prefect where this call gets no answer.
         database: The database of the task's entry.
         entry: The task, which is open.
         message: Why the task ends.

@@ -1,4 +1,4 @@
-"""What the flows of an app share: the flow run that executes, its log, the options of a flow."""
+"""The flow run that executes, its log, and the options that all flows of an app share."""
 
 from __future__ import annotations
 

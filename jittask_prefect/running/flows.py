@@ -1,4 +1,4 @@
-"""The flows that prefect.yaml points at: one for each task Type of an app, the sync, the dialogs.
+"""The flows that prefect.yaml points at: for each task Type of an app, the sync, the dialogs.
 
 A flow takes keys (template, task id, due time), never row data or arguments: the server
 hydrates parameters, and shows them to everybody.
@@ -44,7 +44,7 @@ from jittask_prefect.running.flow_context import (
 from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.order import Wait, wait_of_batch, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
-from jittask_prefect.running.parameters import Refusals, asked
+from jittask_prefect.running.parameters import REFUSALS, request_of
 from jittask_prefect.running.run import execute, execute_batch
 from jittask_prefect.running.run_end import (
     ended_message,
@@ -82,12 +82,14 @@ def _type_flow(app: App, name: str) -> Any:
         this = Run(str(found.id), due_of(found), found.auto_scheduled)
         with task_log() as logger:
             try:
-                request = await asyncio.to_thread(asked, app, template, taskId, due)
+                request = await asyncio.to_thread(
+                    request_of, app, template, taskId, due
+                )
                 work = partial(_run_task, app, template, taskId, this)
                 if request.due is not None:
                     work = partial(_run_batch, app, template, request.due, this)
                 return await asyncio.to_thread(work)
-            except Refusals as error:
+            except REFUSALS as error:
                 logger.error("not run: %s", error)
                 await asyncio.to_thread(mark, app, this.id, "refused")
                 return Failed(message=f"not run: {error}")
@@ -204,7 +206,7 @@ def _show_row(every: bool, entry: Entry, outcome: Outcome) -> None:
 
 @task(name="row", persist_result=False)
 def _row(outcome: Outcome) -> State[Any]:
-    """A row of a batch, as the UI shows it."""
+    """A row of a batch, for the UI."""
     return state_of(outcome)
 
 

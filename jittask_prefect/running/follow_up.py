@@ -1,4 +1,4 @@
-"""What follows the end of a task: `afterReturn`, and the next occurrence of its row."""
+"""After the end of a task: `afterReturn`, and the next occurrence of its row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ log = logging.getLogger("jittask")
 
 
 def follow_up(app: App, database: str, entry: Entry, now: datetime) -> None:
-    """Do what follows the end of a task that did not complete, unless it was done."""
+    """Call `afterReturn`, and plan the next occurrence, for a task that did not complete.
+
+    Nothing happens where another process has done so.
+    """
     if after_return(app, database, entry.task_id):
         next_of_row(app, database, entry, now)
 
@@ -67,8 +70,8 @@ def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Ac
     """Plan the next occurrence for the row of a task that did not complete.
 
     Returns:
-        What was changed; nothing for a template that is gone, or that the sync plans
-        once it is mended.
+        The changes; none for a template that is gone or broken: the sync plans a mended
+        template's rows.
     """
     template = _template(app, entry)
     if not entry.row_key or not isinstance(template, DateFieldType):

@@ -50,16 +50,16 @@ def call_function(template: Meta, task: Task) -> Any:
 
     Raises:
         LeftOpenError: The function left a transaction open, on its own connection.
-        TypeError: The function has `yield`, so nothing of it has run.
+        TypeError: The function has `yield`, so nothing was run.
     """
-    process, open_before = os.getpid(), leaks.there()
+    process, open_before = os.getpid(), leaks.open_connections()
     try:
         task.result = awaited(template.handle(task))
         _refuse_generator(task.result)
-        leaks.close(open_before)
+        leaks.roll_back_new(open_before)
     except BaseException:
         with suppress(leaks.LeftOpenError):  # the function's own error is the reason
-            leaks.close(open_before)
+            leaks.roll_back_new(open_before)
         raise
     finally:
         if os.getpid() != process:
@@ -68,7 +68,7 @@ def call_function(template: Meta, task: Task) -> Any:
 
 
 def awaited(result: Any) -> Any:
-    """A result, awaited where it is awaitable."""
+    """A result; of an async function, the awaited result."""
     return asyncio.run(_wait(result)) if inspect.isawaitable(result) else result
 
 

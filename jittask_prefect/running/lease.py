@@ -1,4 +1,4 @@
-"""The lease of an executor: renewed while its tasks are at work, seen by others when it runs out.
+"""The lease of an executor: renewed while its tasks are at work, visible to others as it runs out.
 
 A database, or a balancer before it, may keep a connection open and answer nothing. So the
 lease has a connection of its own, in a thread that is left behind when no answer comes, and

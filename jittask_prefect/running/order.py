@@ -1,8 +1,8 @@
 """Whose turn it is: with `missed: all`, late occurrences run in the order of their due times.
 
 Prefect has a run for each occurrence, and a worker begins several at once. An occurrence
-that begins too early waits a moment in its process where one other comes first; else it
-waits in the ledger, as for a slot (`ledger/limits.py`).
+that begins too early waits a moment in its process for a single earlier occurrence, and in
+the ledger for more, as for a slot (`ledger/limits.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 
 @dataclass(frozen=True)
 class Wait:
-    """Why an occurrence has to wait; `long` where more than one other comes first."""
+    """Why an occurrence has to wait; `long` where several others come first."""
 
     reason: str
     long: bool
@@ -91,7 +91,7 @@ def wait_of_batch(
 def _wait(
     template: Meta, due: datetime, earlier: Sequence[Earlier], now: datetime
 ) -> Wait | None:
-    """Earlier occurrences come first where one of them, or this one, is late."""
+    """Earlier occurrences come first where any of them, or the present occurrence, is late."""
     grace = timedelta(seconds=template.cfg.missed.grace)
     late = now - due > grace or any((e.begun or now) - e.due > grace for e in earlier)
     if not earlier or not late:

@@ -78,7 +78,7 @@ def broken_message(name: str, reason: str) -> str:
 
 @dataclass
 class Summary:
-    """What became of a flow run's tasks.
+    """The tasks of a flow run, with their outcomes.
 
     Attributes:
         tasks: The tasks that ended, in order, each with its outcome.
@@ -147,9 +147,9 @@ class Summary:
 
 
 def keep_table(api: Api, run_id: str, summary: Summary) -> None:
-    """Keep what became of a batch's rows as a table of the flow run.
+    """Keep the outcomes of a batch's rows as a table of the flow run.
 
-    The ledger is each row's record; an older copy of the ledger learns here what was done.
+    The ledger is the record; a ledger that is restored from an older copy reads this table.
     """
     rows = summary.table()
     if not rows:

@@ -1,4 +1,4 @@
-"""The end of what executes, from outside: Prefect is asked, the ledger closed, and the process waited for.
+"""The end of an execution, from outside: ask Prefect, close the ledger's entry, await the process.
 
 The process watches the ledger for its own end, and its worker watches Prefect. Neither
 helps where C code holds the interpreter's lock and no worker is told (a row of a batch, or
@@ -52,14 +52,14 @@ def propose_end(api: Api, run_id: str, message: str = FORCED) -> bool:
     """Propose the end of a flow run to Prefect.
 
     Returns:
-        Whether Prefect answered in time; where it did not, the ledger is enough.
+        Whether Prefect answered in time; without an answer the ledger ends the task.
     """
     _, answered = _ask(partial(api.set_state, run_id, "CANCELLING", message=message))
     return answered
 
 
 def _ask(call: Callable[[], T]) -> tuple[T | None, bool]:
-    """Prefect's answer, and whether it came within `ASK_SECONDS`: the client tries for longer."""
+    """Prefect's answer, and whether there was an answer within `ASK_SECONDS`: the client tries for longer."""
     answers: list[T] = []
 
     def work() -> None:
@@ -79,7 +79,7 @@ def _ask(call: Callable[[], T]) -> tuple[T | None, bool]:
 def close(
     app: App, database: str, tasks: Sequence[Entry], message: str, clock: Clock
 ) -> list[Entry]:
-    """End tasks in the ledger, in one commit.
+    """End tasks in the ledger, in a single commit.
 
     On SQLite the function's own transaction may have the file locked: then the processes
     that execute these tasks are killed, and the tasks ended after that.
@@ -88,13 +88,18 @@ def close(
         The tasks that were still in the state that they are given in.
     """
 
+    def end(connection: Connection, task: Entry) -> bool:
+        return transitions.end(
+            connection,
+            task.task_id,
+            outcome="forced",
+            message=message,
+            now=clock(),
+            within=(task.status,),
+        )
+
     def end_all(connection: Connection) -> list[Entry]:
-        about = {"outcome": "forced", "message": message, "now": clock()}
-        return [
-            task
-            for task in tasks
-            if transitions.end(connection, task.task_id, within=(task.status,), **about)
-        ]
+        return [task for task in tasks if end(connection, task)]
 
     engine = app.engine(database)
     executing = [task for task in tasks if task.status == "executing"]
@@ -142,7 +147,7 @@ def await_gone(
         app: The app.
         database: The database that has the task's entry.
         api: Prefect.
-        entry: The task as it was before.
+        entry: The task before its end.
         clock: Gives the present instant.
         message: Why the task ends.
         closed: Whether this process has ended the task; else its own process did just
@@ -213,7 +218,7 @@ def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool
 
 
 def is_alive(entry: Entry) -> bool | None:
-    """Whether the process that executes is alive; None where it is on another host, or unknown."""
+    """Whether the process that executes is alive; None for a process of another host, or an unknown one."""
     pid = _pid(entry)
     if pid is None or pid == os.getpid():
         return None if pid is None else True
@@ -228,7 +233,7 @@ def is_alive(entry: Entry) -> bool | None:
 
 
 def kill(entry: Entry, now: datetime) -> None:
-    """Kill the process that executes, and what it started, where it is a child of a warm worker here.
+    """Kill the process group that executes, if its leader is a child of a warm worker on this host.
 
     Other processes are left to their own workers; so is a process that began later than
     the task: the pid was used again.

@@ -16,7 +16,7 @@ class NotRun(Exception):
 
     Attributes:
         outcome: `superseded` or `missed`.
-        moved: Whether the row's date is another one than the task's, so that the row
+        moved: Whether the row's date is no longer the task's, so that the row
             is planned anew: a change that no hook saw.
     """
 
@@ -44,7 +44,7 @@ def check_scheduled(template: Meta, entry: Entry, now: datetime) -> None:
 
 
 def check_row(template: DateFieldType, entry: Entry, row: Any, now: datetime) -> None:
-    """Check the task of a row against the row as the database has it; None: no row.
+    """Check the task of a row against the row in the database; None: no row.
 
     Raises:
         NotRun: The row is gone, does not meet the filter, has another date; or missed.

@@ -1,8 +1,8 @@
-"""The end of a flow run from outside: what it means for the tasks, and how a process leaves.
+"""The end of a flow run from outside: the tasks' ends, and how a process leaves.
 
 A flow run ends from outside when somebody cancels it, when its process dies, and when the
-ledger ends its task. What Prefect cannot be told here, Prefect's worker or the next sync
-finds out.
+ledger ends its task. Where Prefect cannot be told here, Prefect's worker or the next sync
+notices.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def tell_terminated(app: App, run_id: str) -> None:
 
 
 def ended_message(app: App, run_id: str) -> str | None:
-    """Why the ledger has ended all tasks of a flow run; None where one is open, or none was ended."""
+    """Why the ledger has ended all tasks of a flow run; None while a task is open, or where none was ended."""
     found: list[Entry] = []
     try:
         for database in app.databases():
@@ -128,7 +128,7 @@ def record_end(
     now: datetime,
     run: FlowRun | None = None,
 ) -> None:
-    """Record in the ledger that a flow run was ended from outside, with what follows.
+    """Record in the ledger that a flow run was ended from outside, and follow up its tasks.
 
     A task whose worker died, and which has retries left, begins again; so do the rows of
     a batch that were not begun, and a run of a schedule that the ledger does not know yet.
@@ -139,7 +139,7 @@ def record_end(
         outcome: `died` or `forced`.
         message: Why.
         now: The present instant.
-        run: The flow run as Prefect has it; absent an unknown run is not entered.
+        run: Prefect's flow run; absent an unknown run is not entered.
     """
     known = False
     for database in app.databases():
@@ -197,6 +197,6 @@ def _follow_up(
     *,
     ours: bool,
 ) -> None:
-    """Do what follows, unless another process has ended the task: it goes on, and may kill this one."""
+    """Follow up, unless another process has ended the task: that process does, and may kill this one."""
     if ours or found is None or found.status != "ended":
         follow_up(app, database, entry, now)

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prefect import flow
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from jittask_prefect.deploying import renew
 from jittask_prefect.dialogs import flows as dialogs
@@ -97,16 +98,16 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
 def run_sync(
     app: App, now: datetime, since: datetime | None = None, *, this: str | None = None
 ) -> Report | None:
-    """Run a sync against the app's Prefect, with what follows: deaths, deployments, pages.
+    """Run a sync against the app's Prefect; then follow up deaths, renew deployments and pages.
 
     Args:
         app: The app.
         now: The present instant.
         since: Start of the window, instead of the last sync.
-        this: The flow run that does it.
+        this: The flow run of the sync.
 
     Returns:
-        What was done; None where another sync is at work.
+        The report; None while another sync is at work.
     """
     api = connect(app.path)
 

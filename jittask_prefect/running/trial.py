@@ -42,9 +42,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
             dialect = session.get_bind().dialect.name
             some = session.exec(select(template.model).limit(KEYS)).all()
             keys = ", ".join(key_of(each, dialect) for each in some) or "none"
-            raise ArgumentError(
-                f"{model} has no row {key!r}; some that it has: {keys}"
-            )
+            raise ArgumentError(f"{model} has no row {key!r}; some that it has: {keys}")
         session.expunge(row)
     return row
 

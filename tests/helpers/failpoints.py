@@ -46,11 +46,11 @@ EXECUTION = {
     "after-claim": ("running.attempt:Attempt.run", "before"),
     "before-function": ("running.attempt:call_function", "before"),
     "after-function": ("running.attempt:call_function", "after"),
-    "before-finish": ("running.run:Executor._finish_task", "before"),
-    "after-finish": ("running.run:Executor._finish_task", "after"),
+    "before-finish": ("running.executor:Executor._finish_task", "before"),
+    "after-finish": ("running.executor:Executor._finish_task", "after"),
     "before-commit": ("elements.row_session:RowSession.finish", "before"),
     "after-commit": ("elements.row_session:RowSession.finish", "after"),
-    "before-return": ("running.run:after_return", "before"),
+    "before-return": ("running.executor:after_return", "before"),
     "before-state": ("api:set_state", "before"),
 }
 BATCH_SYNC = {
