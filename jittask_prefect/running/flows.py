@@ -26,7 +26,6 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import to_json
-from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.prefect_api.names import prefect_name, timed_name
@@ -106,8 +105,8 @@ def _type_flow(app: App, name: str) -> Any:
         name=name,
         flow_run_name=partial(_run_name, app),
         log_prints=True,
-        on_cancellation=[_on_end(app, "forced", BY_HAND)],
-        on_crashed=[_on_end(app, "died", DIED)],
+        on_cancellation=[_on_end(app, BY_HAND)],
+        on_crashed=[_on_end(app, None)],
         **options(),
     )(run)
     setattr(made, pipe_messages.ENDED, partial(ended_message, app))
@@ -126,14 +125,14 @@ def _run_name(app: App) -> str:
     return timed_name(template.title, due_of(run), template.timer.zone)
 
 
-def _on_end(app: App, outcome: str, message: str) -> Any:
-    """A hook for Prefect, or the warm worker: a run was cancelled, or its process died."""
+def _on_end(app: App, cancelled: str | None) -> Any:
+    """A hook for Prefect, or the warm worker: a run was cancelled (why), or its process died."""
 
     def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
         # The state is left out: after a signal it holds an exception, which is no JSON.
         known = flow_run.model_dump(mode="json", exclude={"state"})
         run = answers.flow_run(known)
-        record_end(app, run.id, outcome, message, clock.now(), run)
+        record_end(app, run.id, clock.now(), cancelled=cancelled, run=run)
 
     return hook
 

@@ -19,7 +19,7 @@ from jittask_prefect.ledger import transitions, versions
 from jittask_prefect.ledger.entry import Entry, find_entry, new_entry
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
-from jittask_prefect.rows.stuck import entry_of
+from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running.calls import (
     EARLY_SECONDS,
     OneTask,

@@ -17,14 +17,13 @@ from prefect.logging.handlers import APILogHandler
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import handover_marks, transitions
-from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import BY_HAND
-from jittask_prefect.rows.stuck import enter
+from jittask_prefect.rows.settling import settle_reported
 from jittask_prefect.running.follow_up import follow_up
 from jittask_prefect.running.outcome import TAKEN
 from jittask_prefect.running.run import locate
@@ -91,18 +90,19 @@ def tell_row_ended(app: App, run_id: str) -> None:
         tell_terminated(app, run_id)
         return
     api.set_state(run_id, "CRASHED", message=ROW_ENDED, force=True)
-    record_end(app, run_id, "died", DIED, clock.now())
+    record_end(app, run_id, clock.now())
 
 
 def tell_terminated(app: App, run_id: str) -> None:
     """Tell that the process was asked to end: by Cancel, or because the worker ends."""
     api = connect(app.path)
     run = api.run(run_id)
-    state, outcome, message = "CRASHED", "died", DIED
+    cancelled = None
     if run is not None and run.state_type in CANCELLED:
-        state, outcome, message = "CANCELLED", "forced", run.message or BY_HAND
-    api.set_state(run_id, state, message=message, force=True)
-    record_end(app, run_id, outcome, message, clock.now(), run)
+        cancelled = run.message or BY_HAND
+    state = "CANCELLED" if cancelled else "CRASHED"
+    api.set_state(run_id, state, message=cancelled or DIED, force=True)
+    record_end(app, run_id, clock.now(), cancelled=cancelled, run=run)
 
 
 def ended_message(app: App, run_id: str) -> str | None:
@@ -123,80 +123,20 @@ def ended_message(app: App, run_id: str) -> str | None:
 def record_end(
     app: App,
     run_id: str,
-    outcome: str,
-    message: str,
     now: datetime,
+    *,
+    cancelled: str | None = None,
     run: FlowRun | None = None,
 ) -> None:
     """Record in the ledger that a flow run was ended from outside, and follow up its tasks.
 
-    A task whose worker died, and which has retries left, begins again; so do the rows of
-    a batch that were not begun, and a run of a schedule that the ledger does not know yet.
-
     Args:
         app: The app.
         run_id: The flow run.
-        outcome: `died` or `forced`.
-        message: Why.
         now: The present instant.
+        cancelled: The reason of a run that was cancelled; absent the process died.
         run: Prefect's flow run; absent an unknown run is not entered.
     """
-    known = False
-    for database in app.databases():
-        with app.engine(database).begin() as connection:
-            found = entries_of_run(connection, run_id)
-            if outcome == "died":
-                handover_marks.batch_lost(connection, run_id)
-        known = known or bool(found)
-        for entry in found:
-            if outcome == "died":
-                _record_death(app, database, entry, now)
-            else:
-                _record_cancel(app, database, entry, outcome, message, now)
-    if not known and run and outcome == "died":
-        enter(app, run, now)
-
-
-def _record_death(app: App, database: str, entry: Entry, now: datetime) -> None:
-    try:
-        retries = app.template(entry.template).cfg.retries
-    except JittaskError:
-        return  # a sync does it once the template loads
-    batch = entry.batch is not None
-    with app.engine(database).begin() as connection:
-        if transitions.retry(connection, entry, retries, keep_run=batch):
-            return
-        failed = transitions.fail(connection, entry, now, dirty=False)
-        found = find_entry(connection, entry.task_id)
-    _follow_up(app, database, entry, found, now, ours=failed)
-
-
-def _record_cancel(
-    app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime
-) -> None:
-    with app.engine(database).begin() as connection:
-        ended = transitions.end(
-            connection,
-            entry.task_id,
-            outcome=outcome,
-            message=message,
-            now=now,
-            within=OPEN,
-            dirty=False,
-        )
-        found = find_entry(connection, entry.task_id)
-    _follow_up(app, database, entry, found, now, ours=ended)
-
-
-def _follow_up(
-    app: App,
-    database: str,
-    entry: Entry,
-    found: Entry | None,
-    now: datetime,
-    *,
-    ours: bool,
-) -> None:
-    """Follow up, unless another process has ended the task: that process does, and may kill this one."""
-    if ours or found is None or found.status != "ended":
+    ended = settle_reported(app, run_id, now, cancelled=cancelled, run=run)
+    for database, entry in ended:
         follow_up(app, database, entry, now)

@@ -14,8 +14,7 @@ from shop import Shop, utc
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.ledger.transitions import DIED
-from jittask_prefect.rows import batches
+from jittask_prefect.rows import batches, settling
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute_batch
 from jittask_prefect.running.run_end import record_end
@@ -580,9 +579,7 @@ def test_never_early(on: Make) -> None:
 
 def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     # more runs than are asked for by id: a batch counts as one
-    from jittask_prefect.rows import reconcile
-
-    monkeypatch.setattr(reconcile, "FEW", 3)
+    monkeypatch.setattr(settling, "ALL_ASKED", 3)
     s = on()
     fill(s, range(1, 101), ELEVEN)
     fill(s, range(200, 205), TEN)
@@ -625,7 +622,7 @@ def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
         assert transitions.end(
             connection, first.task_id, within=("executing",), **about
         )
-    record_end(s.app, str(first.flow_run_id), "died", DIED, s.now)
+    record_end(s.app, str(first.flow_run_id), s.now)
     [ended] = s.entries(row_key=first.row_key)
     assert (ended.status, ended.returned) == ("ended", False)
     assert [(e.status, e.dirty) for e in s.entries() if e.task_id != first.task_id] == [

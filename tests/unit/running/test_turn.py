@@ -10,7 +10,7 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.rows.stuck import entry_of
+from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running.order import wait_of_batch, wait_of_task
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
@@ -87,8 +87,8 @@ def test_what_is_late_waits_for_all_that_was_due_before(
     s = make("all")
     nine, ten, eleven = (auto(s, due) for due in (NINE, TEN, ELEVEN))
     assert begin(s, eleven, ELEVEN, NOON) == "what was due 2026-03-02 09:00 comes first"
-    assert [(e.task_id, e.status, e.outcome) for e in s.entries()] == [
-        (eleven, "pending", "queued")
+    assert [(e.task_id, e.status, e.queue) for e in s.entries()] == [
+        (eleven, "pending", "waiting")
     ]
     assert begin(s, ten, TEN, NOON) == "what was due 2026-03-02 09:00 comes first"
     assert begin(s, nine, NINE, NOON) == "completed"
