@@ -25,7 +25,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records.executions import status_of_run
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.running.follow_up import after_return, follow_up, next_of_row
+from jittask_prefect.running.follow_up import after_return, next_of_row
 from jittask_prefect.running.lease import Clock
 from jittask_prefect.running.process_end import await_gone, close, propose_end
 from jittask_prefect.running.run import REPLACED, locate
@@ -119,30 +119,69 @@ def end_task(
     Raises:
         JittaskError: The process did not end in time.
     """
-    executing = entry.status == "executing"
-    away = False
     # A batch's flow run is not this row's alone: its process notices by itself.
-    if executing and entry.flow_run_id and entry.batch is None:
-        away = not propose_end(api, entry.flow_run_id, message)
-    changed = bool(close(app, database, [entry], message, clock))
+    alone = entry.status == "executing" and entry.batch is None
+    run_id = entry.flow_run_id if alone else None
+    changed = _end(app, api, database, [entry], message, clock, run_id)
     with app.engine(database).connect() as connection:
-        ended = find_entry(connection, entry.task_id)
-    if ended is None:
+        now = find_entry(connection, entry.task_id)
+    if now is None:
         raise UnknownTask(f"there is no such task: {entry.task_id!r}")
-    if ended.status in OPEN:  # it began, or begins again, just now
-        return end_task(app, api, database, ended, message, clock)
-    # Told by Prefect, its process may have ended the task first; or its function had
-    # returned, and its process lives on.
-    if executing and ended.outcome == "forced":
-        about = (app, database, api, entry, clock, message)
-        await_gone(*about, closed=changed, away=away)
-        changed = True
-    if changed:
-        after_return(app, database, entry.task_id)
-        next_of_row(app, database, entry, clock())
-        if not away:
-            _hand_over(app, api, database, [entry], clock)
-    return ended.status, changed
+    if now.status in OPEN:  # the task began, or begins again, just now
+        return end_task(app, api, database, now, message, clock)
+    return now.status, changed
+
+
+def _end(
+    app: App,
+    api: Api,
+    database: str,
+    tasks: Sequence[Entry],
+    message: str,
+    clock: Clock,
+    run_id: str | None,
+) -> bool:
+    """End tasks, unless their state has changed; their processes are gone then.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        database: The database of the tasks' entries.
+        tasks: The tasks, which are open.
+        message: Why the tasks end.
+        clock: Gives the present instant.
+        run_id: The flow run whose end is proposed first; None for none.
+
+    Returns:
+        Whether a task was ended.
+    """
+    away = run_id is not None and not propose_end(api, run_id, message)
+    ended = close(app, database, tasks, message, clock)
+    for task in tasks:
+        closed = task in ended
+        # Told by Prefect, its process may have ended the task first; or its function had
+        # returned, and its process lives on.
+        if task.status == "executing" and (closed or _was_forced(app, database, task)):
+            about = (app, database, api, task, clock, message)
+            await_gone(*about, closed=closed, away=away)
+            ended += [] if closed else [task]
+    for task in ended:
+        after_return(app, database, task.task_id)
+        next_of_row(app, database, task, clock())
+    if ended and not away:
+        # Only these rows: a full hand-over could wait behind a large import.
+        rows = [(task.template, task.row_key) for task in ended]
+        try:
+            hand_over(app, database, api, clock(), Report(), rows=rows)
+        except PrefectApiError as error:
+            log.warning("left to the next sync: %s", error)
+    return bool(ended)
+
+
+def _was_forced(app: App, database: str, task: Entry) -> bool:
+    with app.engine(database).connect() as connection:
+        found = find_entry(connection, task.task_id)
+    return found is not None and found.outcome == "forced"
 
 
 def _end_batch(
@@ -150,22 +189,17 @@ def _end_batch(
 ) -> dict[str, Any]:
     """End the open rows of a batch, and its flow run."""
     rows = _open_rows(app, database, run_id)
-    at_work = [row for row in rows if row.status == "executing"]
-    away = bool(rows) and not propose_end(api, run_id)
-    closed = close(app, database, rows, FORCED, clock)
-    for row in at_work:
-        await_gone(app, database, api, row, clock, closed=row in closed, away=away)
-    for row in rows:
-        follow_up(app, database, row, clock())
-    if rows and not away:
-        _hand_over(app, api, database, rows, clock)
+    if not rows:
+        return _answer(run_id, "ended", "ended", changed=False)
+    changed = _end(app, api, database, rows, FORCED, clock, run_id)
     ids = {row.task_id for row in rows}
     if any(row.task_id in ids for row in _open_rows(app, database, run_id)):
         # A row began, or begins again, just now.
         again = _end_batch(app, api, database, run_id, clock)
         return again | {"previousStatus": "executing", "changed": True}
-    before = "executing" if at_work else "pending" if rows else "ended"
-    return _answer(run_id, before, "ended", changed=bool(closed))
+    executing = any(row.status == "executing" for row in rows)
+    before = "executing" if executing else "pending"
+    return _answer(run_id, before, "ended", changed=changed)
 
 
 def _open_rows(app: App, database: str, run_id: str) -> list[Entry]:
@@ -183,38 +217,19 @@ def _end_unclaimed(app: App, api: Api, run_id: str, clock: Clock) -> dict[str, A
     before = status_of_run(run, now)
     if run.is_final:
         return _answer(run_id, before, before, changed=False)
-    # The ledger first: a worker that takes the run at this very moment finds it ended.
+    # The ledger first: a worker that takes the run at this very moment finds its task.
     entry = new_entry(
         task_id=run_id,
         app=app.name,
         template=str(name),
         due=run.expected_start_time,
         created=now,
-        status="ended",
-        outcome="forced",
-        message=FORCED,
-        finished=now,
         flow_run_id=run_id,
+        dirty=False,
     )
     with app.engine().begin() as connection:
         versions.require(connection, "the app's database")
         entered = transitions.enter(connection, entry)
-    if not entered:
-        return force_end(app, api, run_id, clock)
-    away = not propose_end(api, run_id)
-    await_gone(app, DEFAULT, api, entry, clock, away=away)
-    if not away:
-        _hand_over(app, api, DEFAULT, [entry], clock)
-    after_return(app, DEFAULT, run_id)
+    if not entered or not _end(app, api, DEFAULT, [entry], FORCED, clock, run_id):
+        return force_end(app, api, run_id, clock)  # a worker has taken the run
     return _answer(run_id, before, "ended", changed=True)
-
-
-def _hand_over(
-    app: App, api: Api, database: str, tasks: Sequence[Entry], clock: Clock
-) -> None:
-    """Hand over only what concerns these tasks' rows: a full hand-over could wait behind an import."""
-    rows = [(task.template, task.row_key) for task in tasks]
-    try:
-        hand_over(app, database, api, clock(), Report(), rows=rows)
-    except PrefectApiError as error:
-        log.warning("left to the next sync: %s", error)

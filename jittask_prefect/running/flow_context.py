@@ -1,9 +1,11 @@
-"""The flow run that executes, its log, and the options that all flows of an app share."""
+"""The flow run that executes, its log and its process; the options that all flows share."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +14,14 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import get_current_settings
 
+from jittask_prefect.elements.app import App
 from jittask_prefect.elements.loader import TASK_LOG
 from jittask_prefect.schedule import clock
 
+LEAVE_SECONDS = 3.0  # for a process that must go to tell Prefect
 log = logging.getLogger("jittask")
 
 
@@ -76,3 +81,26 @@ def options() -> dict[str, Any]:
         "persist_result": False,
         "result_storage": result_storage(),
     }
+
+
+def leave(tell: Callable[[App, str], None], app: App, run_id: str) -> None:
+    """End this process, whatever its function does.
+
+    Args:
+        tell: Tells ledger and Prefect why, within `LEAVE_SECONDS`; where the function's
+            own transaction locks the database, nobody can, and the exit code is 1.
+        app: The app.
+        run_id: The flow run.
+    """
+    told = threading.Event()
+
+    def last_words() -> None:
+        tell(app, run_id)
+        told.set()
+        APILogHandler().flush()
+
+    name = "jittask-leave"
+    thread = threading.Thread(target=last_words, name=name, daemon=True)
+    thread.start()
+    thread.join(LEAVE_SECONDS)
+    os._exit(0 if told.is_set() else 1)

@@ -34,6 +34,7 @@ from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.end import replace_execution
 from jittask_prefect.running.flow_context import (
     due_of,
+    leave,
     log_to_flow_runs,
     options,
     result_storage,
@@ -47,7 +48,6 @@ from jittask_prefect.running.parameters import REFUSALS, request_of
 from jittask_prefect.running.run import execute, execute_batch
 from jittask_prefect.running.run_end import (
     ended_message,
-    leave,
     mark,
     record_end,
     tell_row_ended,

@@ -43,7 +43,6 @@ ASK_SECONDS = 2.0  # for an answer of Prefect, before the ledger goes first
 KILL_SECONDS = 1.5  # for a process and its worker, before the process is killed here
 LOCKED_MS = 2000  # SQLite is waited for, before a process that may lock it is killed
 CHILD = b"jittask_prefect.warm.child"
-NOT_BEGUN = ("SCHEDULED", "PENDING", "CANCELLING")
 T = TypeVar("T")
 log = logging.getLogger("jittask")
 
@@ -166,7 +165,7 @@ def await_gone(
         answered = False
         if not away:
             run, answered = _ask(partial(api.run, entry.flow_run_id))
-            away = not answered and (alive is not None or entry.owner is None)
+            away = not answered and alive is not None
         if answered and not alive and (run is None or run.is_final):
             return
         if alive:
@@ -174,15 +173,14 @@ def await_gone(
                 return
             if closed and passed > KILL_SECONDS:
                 kill(entry, clock())
-        elif alive is False or _lease_over(entry, clock()) or _nobody_began(entry, run):
+        elif alive is False or _lease_over(entry, clock()):
             if entry.batch is None and not away:
                 _set_cancelled(api, entry.flow_run_id, message)
             return
         time.sleep(0.2)
-    process = f"its process ({entry.owner})" if entry.owner else "its flow run"
     raise JittaskError(
-        f"task {entry.task_id} is ended, but {process} was still there after "
-        f"{END_SECONDS:g} s: flow run {entry.flow_run_id}"
+        f"task {entry.task_id} is ended, but its process ({entry.owner}) was still "
+        f"there after {END_SECONDS:g} s: flow run {entry.flow_run_id}"
     )
 
 
@@ -191,12 +189,6 @@ def _set_cancelled(api: Api, run_id: str, message: str) -> None:
         api.set_state(run_id, "CANCELLED", message=message, force=True)
     except PrefectApiError as error:
         log.debug("run %s is left to the next sync: %s", run_id, error)
-
-
-def _nobody_began(entry: Entry, run: FlowRun | None) -> bool:
-    """Whether nobody began the task, as far as Prefect can tell; the ledger lets nobody begin it."""
-    waits = run is None or run.state_type in NOT_BEGUN
-    return entry.batch is None and entry.owner is None and waits
 
 
 def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool:
@@ -261,5 +253,4 @@ def _pid(entry: Entry) -> int | None:
 
 
 def _lease_over(entry: Entry, now: datetime) -> bool:
-    until = entry.lease_until
-    return entry.owner is not None and until is not None and until < now
+    return entry.lease_until is not None and entry.lease_until < now

@@ -8,12 +8,8 @@ notices.
 from __future__ import annotations
 
 import logging
-import os
-import threading
-from collections.abc import Callable
 from datetime import datetime
 
-from prefect.logging.handlers import APILogHandler
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
@@ -30,7 +26,6 @@ from jittask_prefect.running.run import locate
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect
 
-LEAVE_SECONDS = 3.0  # for a process that must go to tell Prefect
 CANCELLED = ("CANCELLING", "CANCELLED")
 ROW_ENDED = (
     "a row of it was ended while it was at work: the others go on in another run"
@@ -44,29 +39,6 @@ def mark(app: App, run_id: str, reason: str) -> None:
         connect(app.path).mark(run_id, reason)
     except PrefectApiError as error:
         log.warning("run %s is not labelled as %s: %s", run_id, reason, error)
-
-
-def leave(tell: Callable[[App, str], None], app: App, run_id: str) -> None:
-    """End this process, whatever its function does.
-
-    Args:
-        tell: Tells ledger and Prefect why, within `LEAVE_SECONDS`; where the function's
-            own transaction locks the database, nobody can, and the exit code is 1.
-        app: The app.
-        run_id: The flow run.
-    """
-    told = threading.Event()
-
-    def last_words() -> None:
-        tell(app, run_id)
-        told.set()
-        APILogHandler().flush()
-
-    name = "jittask-leave"
-    thread = threading.Thread(target=last_words, name=name, daemon=True)
-    thread.start()
-    thread.join(LEAVE_SECONDS)
-    os._exit(0 if told.is_set() else 1)
 
 
 def tell_task_ended(app: App, run_id: str) -> None:
