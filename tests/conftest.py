@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE
+from prefect_database import migrated, prepare
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli.common import heed_interrupts
@@ -135,8 +136,15 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[ServiceInfo]:
+def prefect_database(pytestconfig: pytest.Config) -> Path:
+    """The database of a Prefect server that has no rows yet."""
+    return migrated(pytestconfig.cache.mkdir("prefect"))
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_database: Path) -> Iterator[ServiceInfo]:
     """A real Prefect server, one for the session; `PREFECT_API_URL` points at it, here and in what the tests start."""
+    prepare(BASE / "server", prefect_database)
     with Embedded(BASE / "server") as embedded, pytest.MonkeyPatch.context() as patch:
         server, _ = embedded.ensure()
         patch.setenv("PREFECT_API_URL", server.url)
