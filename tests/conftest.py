@@ -16,7 +16,7 @@ import pytest
 from patience import PATIENCE
 from xdist.scheduler import LoadScopeScheduling
 
-from jittask_prefect.cli.common import heed_interrupts
+from jittask_prefect.cli.options import heed_interrupts
 from jittask_prefect.server.embedded import Embedded, ServerInfo, environment
 from jittask_prefect.server.selection import refresh_settings
 

@@ -31,7 +31,8 @@ from jittask_prefect.ledger.tables import FINAL, OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
-from jittask_prefect.records import executions
+from jittask_prefect.records import listing
+from jittask_prefect.records.record import run_url
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.background_handover import nudge
 from jittask_prefect.rows.plan import Action
@@ -199,7 +200,7 @@ class TaskSvc(NormalService):
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": executions.run_url(api, run.id),
+            "url": run_url(api.ui_url, run.id),
         }
 
     @_in_sentences
@@ -303,7 +304,7 @@ class TaskSvc(NormalService):
             or app_tag(self.app.name) not in run.tags
         ):
             raise UnknownTask(f"there is no such task: {quoted(task_id)}")
-        before = executions.status_of_run(run, now)
+        before = listing.status_of_run(run, now)
         if run.state_type in TERMINAL:
             return {
                 "taskId": task_id,
@@ -432,10 +433,7 @@ class TaskSvc(NormalService):
             PrefectApiError: Prefect cannot be reached.
         """
         template = self.app.template(fullName) if fullName not in (None, "") else None
-        return executions.records(
-            self.app,
-            self.api,
-            clock.now(),
+        wanted = listing.RecordFilter(
             name=template.fullName if template else None,
             status=None if status == "" else status,
             start=instant(startTime, template or self.app)
@@ -444,9 +442,11 @@ class TaskSvc(NormalService):
             end=instant(endTime, template or self.app)
             if endTime not in (None, "")
             else None,
-            limit=limit,
-            offset=offset,
         )
+        found = listing.records(
+            self.app, self.api, clock.now(), wanted, limit=limit, offset=offset
+        )
+        return [record.as_dict(ui_url=self.api.ui_url) for record in found]
 
     def _shown(self, action: Action) -> Result:
         zone = self.app.template(action.template).timer.zone

@@ -33,7 +33,7 @@ ORDER = [
 ]
 READS_THE_CLOCK = {
     "cli/commands",
-    "cli/common",
+    "cli/options",
     "cli/queries",
     "cli/up",
     "dialogs/flows",

@@ -13,7 +13,8 @@ from sqlalchemy import insert
 from jittask_prefect import App
 from jittask_prefect.ledger.entry import BLANK
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.records import executions, paging
+from jittask_prefect.records import listing, paging
+from jittask_prefect.records.listing import RecordFilter
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 9, 14, 3, tzinfo=UTC)
@@ -124,10 +125,11 @@ class World:
             )
 
     def page(self, limit: int, offset: int, **asked: Any) -> list[str]:
-        found = executions.records(
-            self.app, self.api, NOW, limit=limit, offset=offset, **asked
+        wanted = RecordFilter(**asked)
+        found = listing.records(
+            self.app, self.api, NOW, wanted, limit=limit, offset=offset
         )
-        return [str(r["taskId"]) for r in found]
+        return [str(record.task_id) for record in found]
 
     def expected(self, status: str | None = None) -> list[str]:
         return [
