@@ -15,9 +15,10 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from jittask_prefect.deploying.compile import deployments, root_of
-from jittask_prefect.deploying.renew import last_rolled
-from jittask_prefect.deploying.rollout import differences
+from jittask_prefect.deploying.comparison import differences
+from jittask_prefect.deploying.deployments import deployments
+from jittask_prefect.deploying.prefect_folder import root_of
+from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import error_codes, hindrance, rights, versions
@@ -130,7 +131,7 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
     try:
         with engine.connect() as connection:
             versions.require(connection, name)
-            last = None if database else last_rolled(connection, app.name)
+            last = None if database else last_renewal(connection, app.name)
             found = [
                 *_rights(app, database, connection, name),
                 *_indexes(app, database, connection, now),
@@ -216,7 +217,7 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
     root = root_of(app)
     for wanted in deployments(app, now):
-        name = wanted["name"]
+        name = wanted.name
         if name not in there:
             text = f"{name} is not deployed: `jittask deploy`"
             yield Finding("server", "wrong", text)

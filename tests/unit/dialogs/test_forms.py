@@ -289,9 +289,9 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
     there = s.api.deployments("app:test")
     name = next(n for n in there if n == forms.EDIT)
     s.api.change_deployment(there[name]["id"], {"parameter_openapi_schema": {}})
-    from jittask_prefect.deploying.renew import roll
+    from jittask_prefect.deploying.renew import renew
 
-    roll(s.app, s.api, s.now)
+    renew(s.app, s.api, s.now)
     found = s.api.deployments("app:test")[name]["parameter_openapi_schema"]
     assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found[
         "required"
