@@ -18,6 +18,7 @@ from jittask_prefect.cli.options import (
     Json,
     Now,
     RowKey,
+    Task,
     heed_interrupts,
     instant_or_now,
     the_app,
@@ -221,9 +222,9 @@ def deploy(
         if names:
             out.print(f"{word}: {', '.join(names)}")
     if done.leftover:
+        leftover = ", ".join(done.leftover)
         command = "`jittask deploy --prune` removes them"
-        names = ", ".join(done.leftover)
-        out.print(f"[yellow]without a template: {names}; {command}[/]")
+        out.print(f"[yellow]without a template: {leftover}; {command}[/]")
 
 
 @cli.command()
@@ -304,7 +305,7 @@ def worker(
         typer.Option(
             "--limit",
             min=1,
-            help="The tasks at work at a time, at most; maxConcurrency of app.json where absent.",
+            help="The most tasks at a time; maxConcurrency of app.json where absent.",
         ),
     ] = None,
 ) -> None:
@@ -326,7 +327,7 @@ def worker(
 
 @cli.command()
 def run(
-    task: str,
+    task: Task,
     row: RowKey = None,
     dry: Annotated[
         bool, typer.Option("--dry", help="Roll back the changes of the row.")
@@ -342,8 +343,10 @@ def run(
 
 
 @cli.command()
-def end(task_id: str) -> None:
-    """End a task: a pending task never runs, the process of an executing task is gone."""
+def end(
+    task_id: Annotated[str, typer.Argument(help="The task's id, or a flow run's.")],
+) -> None:
+    """End a task: a pending task never runs, an executing task's process is ended."""
     print_json(the_app().getElement("services.TaskSvc").forcedEnd(task_id))
 
 

@@ -18,6 +18,12 @@ Now = Annotated[
         "--now", help="The instant to work as of, ISO 8601; the present where absent."
     ),
 ]
+Task = Annotated[
+    str, typer.Argument(help="The task's full name, e.g. tasks.DailyReport.")
+]
+AnyTask = Annotated[
+    str | None, typer.Argument(help="The task's full name; all tasks where absent.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RowKey = Annotated[
     str | None, typer.Option("--row", help="The row's key, for a date-field task.")

@@ -13,8 +13,10 @@ import typer
 from rich.markup import escape
 
 from jittask_prefect.cli.options import (
+    AnyTask,
     Json,
     RowKey,
+    Task,
     end_of,
     instant_or_now,
     the_app,
@@ -44,7 +46,7 @@ DueTo = Annotated[
 
 
 def preview(
-    task: str,
+    task: Task,
     row: RowKey = None,
     after: Annotated[
         str | None,
@@ -151,7 +153,7 @@ def calendar(
 
 
 def pending(
-    task: str,
+    task: Task,
     until: Annotated[
         str | None,
         typer.Option(
@@ -227,7 +229,7 @@ def row(
 
 
 def records(
-    task: Annotated[str | None, typer.Argument()] = None,
+    task: AnyTask = None,
     status: Annotated[
         str | None,
         typer.Option(help="pending, executing, overdue, completed, error or ended."),
@@ -302,16 +304,17 @@ def print_csv(found: Sequence[Record], ui_url: str) -> None:
 
 
 def stats(
-    task: Annotated[
-        str | None, typer.Argument(help="The task; all tasks where absent.")
-    ] = None,
+    task: AnyTask = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="The earliest due time; 30 days where absent."),
     ] = None,
     stop: Annotated[
         str | None,
-        typer.Option("--to", help="The end of the due times; of today where absent."),
+        typer.Option(
+            "--to",
+            help="The end of the due times, excluded; the end of today where absent.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

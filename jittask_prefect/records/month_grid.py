@@ -14,7 +14,7 @@ from jittask_prefect.elements.app import check_rows
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.records import upcoming
 from jittask_prefect.records.charts import DayCell
-from jittask_prefect.records.record import Record
+from jittask_prefect.records.record import Record, of_occurrence
 from jittask_prefect.records.year_grid import calendar_day
 from jittask_prefect.rows.scan import Scan
 from jittask_prefect.schedule.instants import DAY, TICK, day_after
@@ -83,26 +83,17 @@ def _next_month(first: date) -> date:
 def _of_series(
     template: Meta, series: Series, now: datetime, end: datetime, grid: MonthGrid
 ) -> None:
-    def record(
-        due: datetime | None, nominal: datetime, reasons: Iterable[str | None]
-    ) -> Record:
-        return Record(
-            template=template.fullName,
-            due=due,
-            as_of=now,
-            nominal=nominal,
-            moved=": ".join(filter(None, reasons)),
-        )
-
-    records = [
-        record(item.due, item.nominal, (item.because, item.note))
-        for item in islice(series.explained(now, end), MOST_OCCURRENCES + 1)
-    ]
+    records = []
+    for item in islice(series.explained(now, end), MOST_OCCURRENCES + 1):
+        reason = ": ".join(filter(None, (item.because, item.note)))
+        records.append(of_occurrence(template, now, item.due, item.nominal, reason))
     if len(records) <= MOST_OCCURRENCES:
         _draw(records, grid)
         return
-    first = islice(series.between(now, end), MOST_A_DAY)
-    grid.next = [record(item.due, item.nominal, (item.moved,)) for item in first]
+    grid.next = [
+        of_occurrence(template, now, item.due, item.nominal, item.moved)
+        for item in islice(series.between(now, end), MOST_A_DAY)
+    ]
     for day, cell in grid.days.items():
         start = max(now, day_after(day - DAY, series.zone))
         found = series.between(start, day_after(day, series.zone))

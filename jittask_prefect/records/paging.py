@@ -7,29 +7,24 @@ only those are fetched that the ledger may not know.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
-from jittask_prefect.prefect_api.links import EARLIEST
 from jittask_prefect.records.ledgers import connections
-from jittask_prefect.schedule.instants import TICK
 
 EARLY = timedelta(hours=1)
 """A run that has begun is due at most this much later than now."""
-SHORTEST = timedelta(seconds=1)
-FEW = 20
-"""So few runs are fetched uncounted: entries of the ledger may have no run any more."""
 IDS = 500
 """Ids in one statement."""
 SPARE = 200
@@ -113,83 +108,66 @@ class UnknownRuns:
     states: Collection[str]
     start: datetime | None = None
     end: datetime | None = None
-    _found: dict[str, FlowRun] = field(default_factory=dict)
 
     def newest(self, limit: int, now: datetime) -> list[FlowRun]:
-        """The newest runs: those without a start, and those whose start the ledger has not seen.
+        """The newest runs: without a start, or begun and not completed.
+
+        The ledger has an entry of every completed run. A run that began otherwise may have died before its entry.
 
         Args:
             limit: The number of runs at most.
             now: The present instant.
         """
-        self._read_waiting(limit)
         latest = now + EARLY
-        self._read_begun(self.start or EARLIEST, min(self.end or latest, latest))
+        found = self._read(limit, self.states, self.start, self.end, begun=False)
+        states = set(self.states) - {"COMPLETED"}
+        end = min(self.end or latest, latest)
+        if states and (self.start is None or self.start <= end):
+            found |= self._read(limit, states, self.start, end, begun=True)
         newest = sorted(
-            self._found.values(), key=lambda run: run.expected_start_time, reverse=True
+            found.values(), key=lambda run: run.expected_start_time, reverse=True
         )
         return newest[:limit]
 
-    def _read_waiting(self, limit: int) -> None:
-        where = self._where(self.start, self.end, begun=False)
-        offset = 0
-        while len(self._found) < limit:
-            page = self.api.runs(flow_runs=where, limit=PAGE, offset=offset)
-            self._keep_unknown(page)
-            offset += len(page)
-            if len(page) < PAGE:
-                return
-
-    def _read_begun(self, start: datetime, end: datetime) -> None:
-        """Read the begun runs of a span: all where they are few, else where Prefect counts more than the ledger."""
-        if start > end:
-            return
-        where = self._where(start, end, begun=True)
-        count = self.api.count_runs(flow_runs=where)
-        if not count or (count > FEW and count <= self._counted(start, end)):
-            return
-        if count <= PAGE or end - start < SHORTEST:
-            self._keep_unknown(self.api.runs(flow_runs=where))
-            return
-        middle = start + (end - start) / 2
-        self._read_begun(start, middle)
-        self._read_begun(middle + TICK, end)
-
-    def _where(
-        self, start: datetime | None, end: datetime | None, *, begun: bool
-    ) -> dict[str, Any]:
-        """Prefect's filter."""
+    def _read(
+        self,
+        limit: int,
+        states: Collection[str],
+        start: datetime | None,
+        end: datetime | None,
+        *,
+        begun: bool,
+    ) -> dict[str, FlowRun]:
+        """The newest unknown runs by id, page by page."""
         where: dict[str, Any] = {
             "deployment_id": {"any_": list(self.templates)},
-            "state": {"type": {"any_": list(self.states)}},
+            "state": {"type": {"any_": list(states)}},
             "start_time": {"is_null_": not begun},
         }
         span = {"after_": start, "before_": end}
         between = {k: at.astimezone(UTC).isoformat() for k, at in span.items() if at}
-        return where | ({"expected_start_time": between} if between else {})
+        if between:
+            where["expected_start_time"] = between
+        found: dict[str, FlowRun] = {}
+        offset = 0
+        while len(found) < limit:
+            page = self.api.runs(flow_runs=where, limit=PAGE, offset=offset)
+            known = self._known([run.id for run in page])
+            found |= {run.id: run for run in page if run.id not in known}
+            offset += len(page)
+            if len(page) < PAGE:
+                break
+        return found
 
-    def _counted(self, start: datetime, end: datetime) -> int:
-        """The number of executions of these templates in the ledger in a span of time."""
-        query = select(func.count()).where(
-            entries.c.app == self.app.name,
-            entries.c.template.in_(set(self.templates.values())),
-            entries.c.due >= start,
-            entries.c.due <= end,
-            entries.c.row_key == "",
-            entries.c.flow_run_id.is_not(None),
-        )
-        found = [c.execute(query).scalar_one() for _, c in connections(self.app)]
-        return sum(found)
-
-    def _keep_unknown(self, page: Sequence[FlowRun]) -> None:
-        """Keep the runs without an entry; of others the entry, whatever its status, is the truth."""
-        known: set[str | None] = set()
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        """The runs with an entry in the ledger; the entry, whatever its status, is the truth about them."""
+        known: set[str] = set()
         for _, connection in connections(self.app):
-            for part in _parts([run.id for run in page]):
+            for part in _parts(ids):
                 column = entries.c.flow_run_id
                 query = select(column).where(column.in_(part))
                 known.update(connection.execute(query).scalars())
-        self._found |= {run.id: run for run in page if run.id not in known}
+        return known
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

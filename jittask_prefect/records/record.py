@@ -167,6 +167,35 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
     )
 
 
+def of_occurrence(
+    template: Meta,
+    now: datetime,
+    due: datetime | None,
+    nominal: datetime,
+    moved: str | None,
+    **more: Any,
+) -> Record:
+    """The record of an occurrence to come.
+
+    Args:
+        template: The template.
+        now: The present instant.
+        due: The due time; None where the occurrence does not take place.
+        nominal: The occurrence before the holiday move.
+        moved: The reason of the move.
+        more: Further fields of the record.
+    """
+    return Record(
+        template=template.fullName,
+        title=template.title,
+        due=due,
+        as_of=now,
+        nominal=nominal,
+        moved=moved,
+        **more,
+    )
+
+
 def find_template(app: App, name: str) -> Meta | None:
     """The template of that name; None where the app has none that loads."""
     try:

@@ -28,7 +28,7 @@ from jittask_prefect.ledger.keys import key_of, key_text, key_value, python_type
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records.filter_text import unmet_text
 from jittask_prefect.records.preview import first_due, preview_lines
-from jittask_prefect.records.record import Record, of_entry
+from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.records.upcoming import BAD_DATES, latest, pending_records
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.schedule.instants import DAY, EARLIEST
@@ -353,13 +353,13 @@ class _Reader:
                 if line.count > 1:
                     last = f"{line.last.nominal:%Y-%m-%d %H:%M}"
                     notes.append(f"{line.count} of them, the last {last}")
-                yield Record(
-                    template=self.template.fullName,
-                    due=None,
-                    as_of=self.now,
+                yield of_occurrence(
+                    self.template,
+                    self.now,
+                    None,
+                    item.nominal,
+                    item.because,
                     state="none",
-                    nominal=item.nominal,
-                    moved=item.because,
                     notes=tuple(filter(None, notes)),
                 )
             elif item.due in new:

@@ -51,7 +51,8 @@ class Spread:
             return None
         ranked = sorted(seconds)
         ranks = (ceil(len(ranked) * percent / 100) for percent in (50, 95, 100))
-        return cls(*(round(ranked[rank - 1], 3) for rank in ranks), len(ranked))
+        p50, p95, longest = (round(ranked[rank - 1], 3) for rank in ranks)
+        return cls(p50, p95, longest, len(ranked))
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,11 @@ def table(
     columns = list(zip(*rows, strict=True))[:-1]
     widths = [min(widest, max(map(cell_len, cells))) for cells in columns]
     for row in rows:
-        cells = [
-            cell if width is None else shortened(cell, length)
-            for cell, length in zip(row, widths, strict=False)
-        ]
-        padded = [
-            set_cell_size(cell, max(length, cell_len(cell)))
-            for cell, length in zip(cells, widths, strict=True)
-        ]
-        line = "  ".join([*padded, row[-1]]).rstrip()
+        cells = []
+        for cell, length in zip(row, widths, strict=False):
+            shown = cell if width is None else shortened(cell, length)
+            cells.append(shown + " " * (length - cell_len(shown)))
+        line = "  ".join([*cells, row[-1]]).rstrip()
         yield line if width is None else shortened(line, width)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -21,7 +22,7 @@ from jittask_prefect.ledger import planned_rows, versions, watermarks
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records.ledgers import connections, databases_of
-from jittask_prefect.records.record import Record, of_entry
+from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.rows.planning import fingerprint, snapshot
 from jittask_prefect.rows.scan import CHUNK, Dated, Scan, Unreadable
@@ -240,22 +241,23 @@ def pending_records(
         action = actions.get(occurrence.due.astimezone(UTC))
         if action is None:
             continue
-        entry = waiting.get(action.task_id)
-        records.append(
-            Record(
-                template=template.fullName,
-                title=template.title,
-                row=key,
-                due=occurrence.due,
-                as_of=now,
-                nominal=occurrence.nominal,
-                moved=occurrence.moved,
-                task_id=action.task_id,
-                message=entry.message if entry else "",
-                flow_run_id=entry.flow_run_id if entry else None,
-                ledger_due=entry.due if entry else None,
-            )
+        record = of_occurrence(
+            template,
+            now,
+            occurrence.due,
+            occurrence.nominal,
+            occurrence.moved,
+            row=key,
+            task_id=action.task_id,
         )
+        if entry := waiting.get(action.task_id):
+            record = replace(
+                record,
+                message=entry.message,
+                flow_run_id=entry.flow_run_id,
+                ledger_due=entry.due,
+            )
+        records.append(record)
     return records
 
 
@@ -322,16 +324,8 @@ def _of_schedule(
         if occurrence.due.astimezone(UTC) not in ended
     )
     for occurrence in islice(upcoming, kept.limit):
-        kept.add(
-            Record(
-                template=template.fullName,
-                title=template.title,
-                due=occurrence.due,
-                as_of=now,
-                nominal=occurrence.nominal,
-                moved=occurrence.moved,
-            )
-        )
+        due, nominal = occurrence.due, occurrence.nominal
+        kept.add(of_occurrence(template, now, due, nominal, occurrence.moved))
 
 
 def _due(record: Record) -> datetime:

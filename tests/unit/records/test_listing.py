@@ -82,16 +82,19 @@ class World:
         of: str = "Bill",
         row: str = "1",
         run: str | None = None,
+        app: str | None = None,
     ) -> None:
+        """An entry; one of another app that shares the database is not in the list."""
         due, task = NOW + at * MINUTE, run or f"task-{next(self._number):04}"
         values = {
             "task_id": task, "template": f"tasks.{of}", "row_key": "" if of == "Daily" else row, "nominal": due,
             "generation": next(self._number), "due": due, "created": due, "status": status, "flow_run_id": run,
         }  # fmt: skip
-        blank = {**BLANK, "app": self.app.name}
+        blank = {**BLANK, "app": app or self.app.name}
         with self.app.engine("crm" if of == "Visit" else "").begin() as connection:
             connection.execute(insert(entries).values(blank | values))
-        self.all.append((due, task, status))
+        if app is None:
+            self.all.append((due, task, status))
 
     def run(
         self, at: int, state: str, *, begun: bool = False, known: bool = False
@@ -153,6 +156,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         )
     for at in (-5, -5, -11, -29):  # several at one instant
         made.entry(at)
+    for at in (-6, -10, 3):
+        made.entry(at, "pending", app="other")
+        made.entry(at, of="Daily", run=f"run-{at}", app="other")
     for at in (1, 5, 9, -2, -7, -40):
         made.run(at, "SCHEDULED")
     made.run(-8, "CANCELLED")

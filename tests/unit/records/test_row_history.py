@@ -178,6 +178,16 @@ def test_what_is_to_come_and_why_it_is_when_it_is(app: App) -> None:
     )
 
 
+def test_another_app_in_the_same_database_has_rows_of_its_own(app: App) -> None:
+    save(app, id=42, endDate=date(2026, 10, 8))
+    raw(app, update(entries).values(app="other"))
+    (record,) = part(seen(app, "42")).records
+    assert (record.ledger_due, record.notes) == (
+        None,
+        ("beyond the horizon (24 hours)",),
+    )
+
+
 def test_the_life_of_a_row(app: App, prefect: FakePrefect) -> None:
     save(app, id=42, endDate=date(2026, 10, 6))  # due September 29
     save(app, id=42, endDate=date(2026, 10, 7))  # September 30

@@ -151,6 +151,12 @@ def test_statuses_by_day_of_the_tasks_zone(app: App) -> None:
     assert found.counts == {"completed": 2, "error": 1, "overdue": 1, "pending": 1}
 
 
+def test_another_app_in_the_same_database_is_not_counted(app: App) -> None:
+    put(app, NOW, "error", outcome="failed", message="error: no", app="other")
+    found = of(app)
+    assert (found.counts, found.duration, found.reasons) == ({}, None, [])
+
+
 def test_percentiles_are_nearest_ranks() -> None:
     assert Spread.of([]) is None
     assert Spread.of([7.0]) == Spread(7.0, 7.0, 7.0, 1)

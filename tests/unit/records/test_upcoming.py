@@ -182,6 +182,13 @@ def test_from_the_ledger_and_then_from_the_rows(app: App, prefect: FakePrefect) 
     assert made == {"2": found[2].task_id}
 
 
+def test_another_app_in_the_same_database_has_tasks_of_its_own(app: App) -> None:
+    save(app, id=1, endDate=date(2026, 10, 6))
+    raw(app, update(entries).values(app="other", due=NOW))
+    found = upcoming.pending(app.template("tasks.Remind"), END, NOW, 10).records
+    assert [(f"{i.due:%m-%d}", i.ledger_due) for i in found] == [("09-29", None)]
+
+
 def test_a_window_ends_where_it_is_said(app: App) -> None:
     save(app, id=1, checkDate=date(2026, 10, 5))
     due = datetime(2026, 10, 12, 2, 0, tzinfo=UTC)
