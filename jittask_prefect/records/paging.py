@@ -18,7 +18,7 @@ from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.ledger.entry import Entry, to_entry
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.records.ledgers import connections
@@ -68,7 +68,7 @@ class LedgerPage:
         # Keys alone: sorting whole entries takes several times as long.
         query = (
             select(entries.c.due, entries.c.task_id)
-            .where(entries.c.app == self.app.name, *self.where)
+            .where(of_app(self.app.name), *self.where)
             .order_by(entries.c.due.desc(), entries.c.task_id.desc())
             .offset(first)
             .limit(self.end - first)

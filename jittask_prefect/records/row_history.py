@@ -25,7 +25,7 @@ from jittask_prefect.filters.tree import tests_of
 from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.keys import key_of, key_text, key_value, python_type
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.records.filter_text import unmet_text
 from jittask_prefect.records.preview import first_due, preview_lines
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
@@ -136,32 +136,12 @@ def row_history(
             f"{model_name!r} is no model of {app.name}; its models are {known}"
         )
     model = app.getElement(model_name)
-    engine = app.engine(app.database_of(model_name))
-    dialect, columns = engine.dialect.name, sa_inspect(model).primary_key
-    try:
-        values = key_value(model, text, dialect)
-        key = key_text(columns, values, dialect)
-    except (ValueError, TypeError, ArithmeticError):
-        raise _no_key(model_name, text, columns) from None
-    with Session(engine) as session:
-        try:
-            row = session.get(model, values)
-        except (DataError, OverflowError):  # a value that the column cannot hold
-            raise _no_key(model_name, text, columns) from None
-        except ValueError as error:  # e.g. a text that SQLite holds in a date column
-            fault = f"{model_name} {text}: the row cannot be read: {error}"
-            raise JittaskError(fault) from error
-        if row is not None:  # a database may find `abc` by `ABC`
-            key = key_of(row, dialect)
+    templates = {t.fullName: t for t in app.row_templates(model_name)}
+    with Session(app.engine(app.database_of(model_name))) as session:
+        row, key = _load(session, model_name, model, text)
         found = _entries(app, session, model_name, key)
         if row is None and not found:
-            some = session.execute(select(*columns).limit(5))
-            keys = ", ".join(key_text(columns, tuple(r), dialect) for r in some)
-            raise ArgumentError(
-                f"{model_name} has no row {key!r}, and the ledger no task of one;"
-                f" some rows that it has: {keys or 'none'}"
-            )
-        templates = {t.fullName: t for t in app.row_templates(model_name)}
+            raise _no_row(session, model_name, model, key)
         parts = []
         for name in sorted({*templates, *found}):
             mine = sorted(found.get(name, []), key=lambda e: (e.due, e.generation))
@@ -169,22 +149,45 @@ def row_history(
                 reader = _Reader(session, templates[name], row, key, mine, now)
                 parts.append(reader.history(upcoming, past))
                 continue
-            records = [of_entry(app, e, now) for e in mine[-past:] if past]
-            parts.append(
-                TemplateHistory(
-                    name,
-                    state=GONE,
-                    records=records,
-                    earlier=len(mine) - len(records),
-                )
-            )
+            records = [of_entry(app, entry, now) for entry in mine[-past:] if past]
+            part = TemplateHistory(name, state=GONE, records=records)
+            part.earlier = len(mine) - len(records)
+            parts.append(part)
     return RowHistory(model_name, key, row is not None, parts)
 
 
-def _no_key(model: str, text: str, columns: Sequence[Any]) -> ArgumentError:
+def _load(session: Session, name: str, model: Any, text: str) -> tuple[Any, str]:
+    """The row of a key, or None, and the key as the ledger writes it."""
+    dialect, columns = session.get_bind().dialect.name, sa_inspect(model).primary_key
+    try:
+        values = key_value(model, text, dialect)
+        key = key_text(columns, values, dialect)
+    except (ValueError, TypeError, ArithmeticError):
+        raise _no_key(name, model, text) from None
+    try:
+        row = session.get(model, values)
+    except (DataError, OverflowError):  # a value that the column cannot hold
+        raise _no_key(name, model, text) from None
+    except ValueError as error:  # e.g. a text that SQLite holds in a date column
+        fault = f"{name} {text}: the row cannot be read: {error}"
+        raise JittaskError(fault) from error
+    # A database may find `abc` by `ABC`.
+    return row, key if row is None else key_of(row, dialect)
+
+
+def _no_key(name: str, model: Any, text: str) -> ArgumentError:
+    columns = sa_inspect(model).primary_key
     names = [f"{c.key} ({python_type(c.type).__name__})" for c in columns]
     allowed = names[0] if len(names) == 1 else f"a JSON list [{', '.join(names)}]"
-    return ArgumentError(f"{text!r} is no key of {model}; allowed: {allowed}")
+    return ArgumentError(f"{text!r} is no key of {name}; allowed: {allowed}")
+
+
+def _no_row(session: Session, name: str, model: Any, key: str) -> ArgumentError:
+    columns, dialect = sa_inspect(model).primary_key, session.get_bind().dialect.name
+    some = session.execute(select(*columns).limit(5))
+    keys = ", ".join(key_text(columns, tuple(row), dialect) for row in some) or "none"
+    missing = f"{name} has no row {key!r}, and the ledger no task of one"
+    return ArgumentError(f"{missing}; some rows that it has: {keys}")
 
 
 def _entries(
@@ -195,7 +198,7 @@ def _entries(
     connection = session.connection()
     if versions.there(connection):
         c = entries.c
-        mine = (c.app == app.name, c.row_key == key, c.model == model)
+        mine = (of_app(app.name), c.row_key == key, c.model == model)
         for entry in map(to_entry, connection.execute(select(entries).where(*mine))):
             found.setdefault(entry.template, []).append(entry)
     return found

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.records.ledgers import connections, databases_of
 from jittask_prefect.schedule.instants import DAY, TICK, day_after
 
@@ -213,7 +213,7 @@ def _due_between(
     template: Meta, start: datetime, end: datetime
 ) -> list[ColumnElement[bool]]:
     c = entries.c
-    mine = (c.app == template.app.name, c.template == template.fullName)
+    mine = (of_app(template.app.name), c.template == template.fullName)
     return [*mine, c.due >= start, c.due < end]
 
 

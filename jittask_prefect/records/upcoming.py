@@ -20,7 +20,7 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows, versions, watermarks
 from jittask_prefect.ledger.entry import Entry, to_entry
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.records.ledgers import connections, databases_of
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.rows.plan import Action, plan_row
@@ -286,7 +286,7 @@ def _of_ledger(
     query = (
         select(entries)
         .where(
-            entries.c.app == template.app.name,
+            of_app(template.app.name),
             entries.c.template == template.fullName,
             entries.c.status == "pending",
             entries.c.due < before,
@@ -309,7 +309,7 @@ def _of_schedule(
         return
     ended: set[datetime] = set()
     query = select(entries.c.due).where(
-        entries.c.app == template.app.name,
+        of_app(template.app.name),
         entries.c.template == template.fullName,
         entries.c.due >= now,
         entries.c.due < before,
