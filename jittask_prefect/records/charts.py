@@ -34,7 +34,7 @@ text { fill: #0f172a } .faint { fill: #475569 } .white { fill: #fff } .moved { f
 """
 RUNS, MOVED = "#1d4ed8", "#c2410c"
 LEAST_HEIGHT = 2.0
-"""The height of a bar at least: one error among a thousand tasks is visible."""
+"""The height of a bar at least, so that a single error among a thousand tasks is visible."""
 LETTER = 7
 """The width of a character, about; for the places of a legend."""
 
@@ -123,7 +123,7 @@ def axis_top(most: int) -> int:
 
 @dataclass
 class DayCell:
-    """One day of the grid.
+    """A day of the grid.
 
     Attributes:
         day: The day.

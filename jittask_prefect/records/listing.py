@@ -50,7 +50,7 @@ class RecordFilter:
     Attributes:
         name: The template's full name.
         row: The row's key, as text.
-        status: One of the six statuses.
+        status: A status of the six.
         start: The earliest due time; aware.
         end: The end of the due times, excluded; aware.
 
@@ -116,7 +116,7 @@ def records(
         _key(record): record
         for record in planned + _of_runs(app, api, now, wanted, edge, end)
     }
-    # Each of the others moves a ledger entry back by one position at most.
+    # Each of the others moves the ledger's entries back by a position at most.
     first = max(0, offset - len(others))
     keys = keys[first - start_at :] if first >= start_at else ledger_page.keys(first)
     places: list[tuple[Key, str | None]] = [*keys, *((key, None) for key in others)]

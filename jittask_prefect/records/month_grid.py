@@ -50,7 +50,7 @@ class MonthGrid:
 
 
 def month_grid(template: Meta, now: datetime) -> MonthGrid:
-    """The occurrences of a template in this month and the next one, planned from the rows as they are now.
+    """The occurrences of a template in this month and the next, planned from the rows as they are now.
 
     Args:
         template: The template.
@@ -140,7 +140,10 @@ def _draw(records: Iterable[Record], grid: MonthGrid) -> None:
             if left:
                 left.dropped = True
             continue
-        if (due, record.row) not in seen:  # several that arrive at one instant are one
+        if (
+            due,
+            record.row,
+        ) not in seen:  # a row's occurrences of an instant count once
             seen.add((due, record.row))
             times[due.date()].append(due)
             grid.next.append(record)
@@ -153,5 +156,4 @@ def _draw(records: Iterable[Record], grid: MonthGrid) -> None:
             left.away = tuple(sorted({*left.away, due.date()}))
     for day, found in times.items():
         if cell := grid.days.get(day):
-            one = len(found) == 1
-            cell.here = f"{found[0]:%H:%M}" if one else f"{len(found)}×"
+            cell.here = f"{len(found)}×" if found[1:] else f"{found[0]:%H:%M}"

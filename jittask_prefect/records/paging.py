@@ -26,7 +26,7 @@ from jittask_prefect.records.ledgers import connections
 EARLY = timedelta(hours=1)
 """A run that has begun is due at most this much later than now."""
 IDS = 500
-"""Ids in one statement."""
+"""Ids in a statement."""
 SPARE = 200
 """Keys asked for before a page, so that most pages need no second question."""
 Key = tuple[datetime, str]

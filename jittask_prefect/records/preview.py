@@ -14,12 +14,12 @@ from icalendar import Event
 from jittask_prefect.schedule.series import Explained
 
 EVENT_LENGTH = timedelta(minutes=15)
-"""The length of an event: Outlook's day view hides events without one."""
+"""The length of an event: Outlook's day view hides events without a length."""
 
 
 @dataclass(frozen=True)
 class PreviewLine:
-    """One line of a preview: an occurrence, or a run of occurrences that one holiday drops."""
+    """A line of a preview: an occurrence, or a run of occurrences that a holiday drops."""
 
     first: Explained
     last: Explained
@@ -45,7 +45,7 @@ def first_due(found: Iterable[Explained], count: int) -> Iterator[Explained]:
 
 
 def preview_lines(found: Iterable[Explained]) -> Iterator[PreviewLine]:
-    """The lines of a preview; occurrences that one holiday drops for one reason share a line."""
+    """The lines of a preview; occurrences that a holiday drops for the same reason share a line."""
     number = itertools.count()
 
     def group(item: Explained) -> object:

@@ -1,4 +1,4 @@
-"""A record: one task as people see it, whether the ledger, Prefect or a row's dates know of it."""
+"""A record: a task as people see it, whether the ledger, Prefect or a row's dates know of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PENDING_FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One task, or one occurrence that does not take place.
+    """A task, or an occurrence that does not take place.
 
     Attributes:
         template: The template's full name.

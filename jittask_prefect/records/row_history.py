@@ -58,7 +58,7 @@ FIELDS = (
 
 @dataclass
 class TemplateHistory:
-    """The tasks that one template makes of the row.
+    """The tasks that a template makes of the row.
 
     Attributes:
         template: The template's full name.
@@ -206,7 +206,7 @@ def _entries(
 
 @dataclass
 class _Reader:
-    """The tasks of one template and one row."""
+    """The tasks of a template and a row."""
 
     session: Session
     template: DateFieldType

@@ -27,9 +27,9 @@ STATUSES = ("completed", "error", "ended", "executing", "overdue", "pending")
 DAYS = 30
 MOST_DAYS = 400
 DAYS_AT_ONCE = 60
-"""Days that one statement counts."""
+"""Days that a statement counts."""
 MEASURED = 10_000
-"""Runs, the newest, whose duration and lateness are read one by one."""
+"""Runs, the newest, whose duration and lateness are read singly."""
 MOST_MESSAGES, MOST_REASONS, MESSAGE_LENGTH = 10_000, 10, 200
 OTHERS = "other reasons"
 _NUMBER = re.compile(r"\d+")
@@ -61,7 +61,7 @@ class Reason:
 
     Attributes:
         text: The first line of the message; `#` stands for each number, so that messages which differ only in
-            numbers are one reason.
+            numbers are the same reason.
         count: The number of tasks.
         last: The latest due time; None for the sum of other reasons.
     """
@@ -75,7 +75,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Statistics:
-    """The statistics of one template.
+    """The statistics of a template.
 
     Attributes:
         start: The start of the span, in the template's zone.

@@ -94,7 +94,7 @@ def row(found: RowHistory) -> Iterator[str]:
         yield ""
         yield from _template(part)
     if not found.parts:
-        yield f"No date-field task is of {found.model}."
+        yield f"{found.model} has no date-field task."
 
 
 def _template(part: TemplateHistory) -> Iterator[str]:
@@ -190,7 +190,7 @@ def statistics(found: Sequence[Statistics]) -> Iterator[str]:
 
 
 def template_statistics(found: Statistics) -> Iterator[str]:
-    """Paragraphs about one template: sums, reasons of failures, days."""
+    """Paragraphs about a template: sums, reasons of failures, days."""
     span = f"{time_text(found.start)} to {time_text(found.end)}"
     yield f"{found.template} ({found.title}), due {span}"
     yield ", ".join(f"{found.counts[status]} {status}" for status in STATUSES)

@@ -1,4 +1,4 @@
-"""The one printer of tables: cells below each other, as plain lines that a pipe does not cut."""
+"""The printer of all tables: cells below each other, as plain lines that a pipe does not cut."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pending tasks up to any date: from the ledger within the horizon, from the rows beyond.
 
-Beyond the horizon the ledger has no entry of a row, or its next one only. Tasks there are planned from the rows as they
+Beyond the horizon the ledger has no entry of a row, or its next only. Tasks there are planned from the rows as they
 are now, as a sync will do, with the ids that a sync will give them. Rows are read in chunks, and no more tasks are kept
 than were asked for.
 """

@@ -477,7 +477,7 @@ def test_as_lines(app: App, prefect: FakePrefect) -> None:
 def test_a_row_of_no_date_field_task_and_one_that_is_gone() -> None:
     assert list(text.row(RowHistory("models.Notice", "1\n2", True, []))) == [
         "models.Notice 1\\n2",
-        "No date-field task is of models.Notice.",
+        "models.Notice has no date-field task.",
     ]
     assert next(text.row(RowHistory("models.Notice", "合同", False, []))) == (
         "models.Notice 合同, which is gone: its row is not in the table"

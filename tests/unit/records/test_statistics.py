@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from jittask_prefect import App
 from jittask_prefect.errors import ArgumentError, PrefectApiError
@@ -152,7 +152,9 @@ def test_statuses_by_day_of_the_tasks_zone(app: App) -> None:
 
 
 def test_another_app_in_the_same_database_is_not_counted(app: App) -> None:
-    put(app, NOW, "error", outcome="failed", message="error: no", app="other")
+    put(app, NOW, "error", outcome="failed", message="error: no")
+    with app.engine().begin() as connection:
+        connection.execute(update(entries).values(app="other"))
     found = of(app)
     assert (found.counts, found.duration, found.reasons) == ({}, None, [])
 
