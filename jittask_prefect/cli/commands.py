@@ -249,7 +249,7 @@ def sync(
     from jittask_prefect.records import text
     from jittask_prefect.records.text_table import time_text
     from jittask_prefect.rows import sync as syncing
-    from jittask_prefect.running.flows import run_sync
+    from jittask_prefect.running.sync_flow import run_sync
 
     app, at = the_app(), instant_or_now(now)
     start = instant_or_now(since, "--since") if since else None

@@ -115,7 +115,7 @@ def _start(app: App, embedded: Embedded, progress: Progress) -> PrefectApi:
         progress.step(f"Prefect server {'started' if started else 'found'} at {url}")
     api = PrefectApi(url)
     ensure_work_pool(api)
-    from jittask_prefect.running.flows import drop_late_syncs, run_sync
+    from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # a new worker would start them all at once
     _, started = embedded.ensure_worker(
