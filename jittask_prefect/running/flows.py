@@ -56,7 +56,7 @@ from jittask_prefect.running.parameters import Refusals, asked
 from jittask_prefect.running.task import after_return, next_of_row
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect
-from jittask_prefect.warm import pipe_messages
+from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
@@ -154,7 +154,7 @@ def _type_flow(app: App, name: str) -> AnyFlow:
         on_crashed=[_on_end(app, "died", DIED)],
     )
     done = made(run)
-    setattr(done, pipe_messages.ENDED, partial(_ended, app))
+    setattr(done, ENDED_ATTRIBUTE, partial(_ended, app))
     return done
 
 
