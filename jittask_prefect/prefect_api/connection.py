@@ -9,7 +9,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ import httpx
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api.answers import Fields
 from jittask_prefect.prefect_api.settings import ClientSettings
+from jittask_prefect.schedule import clock
 
 # Prefect's client by itself waits 60 s for an answer and makes five more attempts: a server that hangs would hold a
 # sync for seven minutes. Here a call ends after 96 s, after 6 s where the server answers 503.
@@ -184,4 +185,4 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until - clock.now()).total_seconds())

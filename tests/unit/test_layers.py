@@ -38,24 +38,27 @@ READS_THE_CLOCK = {
     "cli/up",
     "dialogs/flows",
     "elements/types",
+    "prefect_api/connection",
     "rows/background_handover",
     "rows/hooks",
     "running/flows",
     "schedule/timer",
     "task_svc/service",
     "testing",
+    "warm/run_end",
     "warm/worker",
 }
 CALLS_PREFECT = {
     "dialogs/flows",
     "prefect_api/client",
     "running/flows",
-    "server/embedded",
     "server/selection",
     "warm/child",
     "warm/children",
     "warm/job",
-    "warm/server_wait",
+    "warm/outage",
+    "warm/places",
+    "warm/run_end",
     "warm/worker",
 }
 PREFECT_FIRST = {
@@ -63,7 +66,9 @@ PREFECT_FIRST = {
     "running/flows",
     "warm/child",
     "warm/job",
-    "warm/server_wait",
+    "warm/outage",
+    "warm/places",
+    "warm/run_end",
     "warm/worker",
 }
 
