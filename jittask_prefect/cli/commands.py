@@ -101,13 +101,13 @@ def version() -> None:
 @cli.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
     """Make a new app that works at once."""
-    from jittask_prefect.deploying import compile
+    from jittask_prefect.deploying import prefect_yaml
     from jittask_prefect.elements import scaffold
     from jittask_prefect.rows.databases import upgrade
     from jittask_prefect.task_svc.wiring import App
 
     made = App(scaffold.init(folder))
-    compile.write(made, compile.instant_of(made, clock.now()))
+    prefect_yaml.write(made, prefect_yaml.instant_of(made, clock.now()))
     if made.database_url().startswith("sqlite"):  # another database may be the team's
         upgrade(made, models=True)
     out.print(
@@ -196,14 +196,15 @@ def compile_(
     ] = None,
 ) -> None:
     """Write prefect.yaml."""
-    from jittask_prefect.deploying import compile
+    from jittask_prefect.deploying import prefect_yaml
+    from jittask_prefect.deploying.deployments import sound_templates
 
     app = the_app()
     say_left_out(app)
-    written = compile.write(
-        app, an_instant(now) if now else compile.instant_of(app, clock.now()), file
-    )
-    out.print(f"{escape(str(written))}: {len(compile.sound(app))} tasks and the sync")
+    instant = an_instant(now) if now else prefect_yaml.instant_of(app, clock.now())
+    written = prefect_yaml.write(app, instant, file)
+    count = len(sound_templates(app))
+    out.print(f"{escape(str(written))}: {count} tasks and the sync")
 
 
 @cli.command()
@@ -213,12 +214,12 @@ def deploy(
     ] = False,
 ) -> None:
     """Compile, and bring the server's deployments to it; only what changed is touched."""
-    from jittask_prefect.deploying import rollout
+    from jittask_prefect.deploying import deploy as deploying
     from jittask_prefect.server.selection import connect
 
     app = the_app()
     say_left_out(app)
-    done = rollout.deploy(app, connect(app.path), clock.now(), prune=prune)
+    done = deploying.deploy(app, connect(app.path), clock.now(), prune=prune)
     for word, names in (
         ("deployed", done.changed),
         ("unchanged", done.unchanged),
@@ -323,22 +324,17 @@ def worker(
     ] = None,
 ) -> None:
     """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
-    from jittask_prefect.deploying import compile
+    from jittask_prefect.deploying.deployments import POOL_TYPE, ensure_work_pool
     from jittask_prefect.server.commands import worker_command
     from jittask_prefect.server.selection import connect
 
     heed_interrupts()
     app = the_app()
     api = connect(app.path)
-    kind = api.ensure_pool(pool, compile.POOL_KIND)
-    if kind != compile.POOL_KIND:
-        raise ArgumentError(
-            f"the work pool {pool!r} is of type {kind}; allowed: {compile.POOL_KIND}. `prefect worker start --pool "
-            f"{pool}` runs a worker of that type"
-        )
+    ensure_work_pool(api, pool)
     os.environ["PREFECT_API_URL"] = api.url
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")  # Prefect's own: 10
-    command = worker_command(pool, kind, limit=limit or app.cfg.maxConcurrency)
+    command = worker_command(pool, POOL_TYPE, limit=limit or app.cfg.maxConcurrency)
     os.execv(
         command[0], command
     )  # this process becomes the worker: signals need nobody who hands them on

@@ -15,9 +15,10 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from jittask_prefect.deploying import compile
-from jittask_prefect.deploying.renew import last_rolled
-from jittask_prefect.deploying.rollout import differences
+from jittask_prefect.deploying.comparison import differences
+from jittask_prefect.deploying.deployments import deployments
+from jittask_prefect.deploying.prefect_folder import root_of
+from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import error_codes, hindrance, rights, versions
@@ -136,7 +137,7 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
         try:
             with app.engine(database).connect() as connection:
                 versions.require(connection, where)
-                mark = None if database else last_rolled(connection, app.name)
+                mark = None if database else last_renewal(connection, app.name)
                 missing = [
                     *_rights(app, database, connection, where),
                     *_indexes(app, database, connection, now),
@@ -237,9 +238,9 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
         yield Finding("server", "wrong", str(error))
         return
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
-    root = compile.root_of(app)
-    for entry in compile.deployments(app, now):
-        name = entry["name"]
+    root = root_of(app)
+    for entry in deployments(app, now):
+        name = entry.name
         if name not in there:
             yield Finding(
                 "server", "wrong", f"{name} is not deployed: `jittask deploy`"

@@ -20,7 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jittask_prefect.cli.terminal import Terminal, print_json
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying.deploy import deploy
+from jittask_prefect.deploying.deployments import POOL, POOL_TYPE, ensure_work_pool
+from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
@@ -152,26 +154,19 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
         refresh_settings()
         say.step(f"Prefect server {'started' if ours else 'found'} at {url}")
     api = PrefectApi(url)
-    kind = api.ensure_pool(compile.POOL, compile.POOL_KIND)
-    if kind != compile.POOL_KIND:
-        # Made by an earlier version; Prefect changes no pool's type, and deleting it is not ours to do.
-        say.warn(
-            f"the work pool {compile.POOL!r} is of type {kind}: each run starts a Python of its own, in seconds;"
-        )
-        say.warn(
-            f"`prefect work-pool delete {compile.POOL}` before `jittask up` makes one of type {compile.POOL_KIND}"
-        )
+    ensure_work_pool(api)
     from jittask_prefect.running.flows import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
-    most = (
-        app.cfg.maxConcurrency if kind == compile.POOL_KIND else None
-    )  # Prefect's own asks less often with a limit
     _, ours = embedded.ensure_worker(
-        url, compile.POOL, cwd=compile.root_of(app), worker_type=kind, limit=most
+        url,
+        POOL,
+        cwd=root_of(app),
+        worker_type=POOL_TYPE,
+        limit=app.cfg.maxConcurrency,
     )
     say.step(f"worker {'started' if ours else 'found'}")
-    done = rollout.deploy(app, api, clock.now())
+    done = deploy(app, api, clock.now())
     say.step(
         f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were"
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from jittask_prefect.prefect_api.answers import FlowRun, LogLine
@@ -56,14 +55,8 @@ class Api(Protocol):
     def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The deployments of some names, by name, whoever made them."""
 
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        """Run `prefect deploy` for some of a prefect.yaml's deployments."""
-
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        """Make a deployment of a flow, or change the deployment of that name, from the API's own fields."""
-
-    def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
-        """Change some fields of a deployment, and those of its schedules that `body` names by slug."""
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
+        """Make a deployment of a flow, or replace the flow's deployment of that name; the deployment's id."""
 
     def delete_deployment(self, deployment_id: str) -> None:
         """Delete a deployment with its runs."""

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -146,34 +142,10 @@ class PrefectApi:
         found.sort(key=lambda deployment: str(deployment.get("created")))
         return {deployment["name"]: deployment for deployment in found}
 
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        flow_id = self._connection.call(
-            "POST", "/flows/", identity, body={"name": flow}
-        )
-        self.call("POST", "/deployments/", {**body, "flow_id": flow_id})
-
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        chosen = [part for name in names for part in ("--name", name)]
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy"]
-        command += ["--prefect-file", file.name, *chosen]
-        # PWD is what `{{ $PWD }}` becomes in the pull step.
-        env = {
-            **os.environ,
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-            "PWD": str(file.parent),
-        }
-        done = subprocess.run(
-            command,
-            cwd=file.parent,
-            env=env,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode:
-            said = f"{done.stdout}\n{done.stderr}".strip()[-2000:]
-            raise PrefectApiError(f"`prefect deploy` to {self.url} failed:\n{said}")
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
+        of = self._connection.call("POST", "/flows/", identity, body={"name": flow})
+        body = {**body, "flow_id": of}
+        return self._connection.call("POST", "/deployments/", identity, body=body)
 
     def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
         self.call("PATCH", f"/deployments/{deployment_id}", body)

@@ -496,7 +496,7 @@ def run_sync(
                 next_of_row(app, database, entry, now)
         end_left(app, api, dialogs.NAMES, now, this)
         report.deployments = [
-            str(change) for change in renew.roll(app, api, clock.now())
+            str(change) for change in renew.renew(app, api, clock.now())
         ]
         try:
             template_pages.keep(app, api, clock.now())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from jittask_prefect.deploying import rollout
+from jittask_prefect.deploying.deploy import deploy as deploy_app
 from jittask_prefect.dialogs.actions import Actions, UpcomingRow
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -25,7 +25,7 @@ def form_actions(app: App, api: Api) -> Actions:
     service: Any = app.getElement("services.TaskSvc")
 
     def deploy(name: str, now: datetime) -> None:
-        rollout.deploy(app, api, now, only=[name])
+        deploy_app(app, api, now, only=[name])
 
     def end(task_id: str) -> Mapping[str, Any]:
         answer: Mapping[str, Any] = service.forcedEnd(task_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jittask_prefect.deploying import compile
+from jittask_prefect.deploying import deployments
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.prefect_api import links, markup
 from jittask_prefect.records import executions
@@ -108,7 +108,7 @@ def test_a_description_has_a_link_for_each_status_and_shows_the_title_as_it_is(
     tmp_path: Path,
 ) -> None:
     app = build_app(tmp_path / "app", ELEMENTS, ready=False)
-    said = compile.description(app.template("tasks.Collect"))
+    said = deployments.description(app.template("tasks.Collect"))
     assert said.startswith(
         "**Collect &lt;b&gt;now&lt;/b&gt; \\*all\\* \\[x\\](y) \\| \\`z\\`**\n"
     )

@@ -1,4 +1,4 @@
-"""App → prefect.yaml, and what a deploy touches."""
+"""App → prefect.yaml, and the deployments that a deploy touches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from jittask_prefect import App, ConfigError, PrefectApiError
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import prefect_folder, prefect_yaml
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
@@ -117,33 +118,33 @@ def by_name(text: str) -> dict[str, Any]:
 
 
 def test_the_first_line_records_the_instant(app: App) -> None:
-    first = compile.text(app, NOW).splitlines()[0]
+    first = prefect_yaml.text(app, NOW).splitlines()[0]
     assert first == "# made by: jittask compile --now 2026-03-02T00:00:00+00:00"
 
 
 def test_the_same_text_twice_whoever_loads_the_app(app: App) -> None:
-    assert compile.text(app, NOW) == compile.text(App(app.path), NOW)
+    assert prefect_yaml.text(app, NOW) == prefect_yaml.text(App(app.path), NOW)
 
 
 def test_made_again_with_the_recorded_instant_it_is_the_same_file(app: App) -> None:
-    file = compile.write(app, NOW)
+    file = prefect_yaml.write(app, NOW)
     before = file.read_bytes()
-    recorded = compile.recorded_now(file)
+    recorded = prefect_folder.recorded_instant(file)
     assert recorded == NOW
-    compile.write(App(app.path), recorded)
+    prefect_yaml.write(App(app.path), recorded)
     assert file.read_bytes() == before
 
 
 def test_a_file_of_this_month_is_not_made_anew_for_another_day(app: App) -> None:
-    compile.write(app, NOW)
-    assert compile.instant_of(app, NOW + timedelta(days=29)) == NOW
-    assert compile.instant_of(
+    prefect_yaml.write(app, NOW)
+    assert prefect_yaml.instant_of(app, NOW + timedelta(days=29)) == NOW
+    assert prefect_yaml.instant_of(
         app, NOW + timedelta(days=31, hours=5)
     ) == NOW + timedelta(days=31)
 
 
 def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
-    made = by_name(compile.text(app, NOW))
+    made = by_name(prefect_yaml.text(app, NOW))
     assert list(made) == [
         "tasks.Daily",
         "tasks.Monthly",
@@ -178,14 +179,14 @@ def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
 def test_the_sync_runs_every_minute(app: App) -> None:
     active = [
         s
-        for s in by_name(compile.text(app, NOW))["jittask.sync"]["schedules"]
+        for s in by_name(prefect_yaml.text(app, NOW))["jittask.sync"]["schedules"]
         if s["active"]
     ]
     assert [s["interval"] for s in active] == [60]
 
 
 def test_rows_and_arguments_stay_at_home(app: App) -> None:
-    text = compile.text(app, NOW)
+    text = prefect_yaml.text(app, NOW)
     assert "__prefect_kind" not in text
     assert [line for line in text.splitlines() if "{{" in line] == [
         "    directory: '{{ $PWD }}'"
@@ -193,7 +194,7 @@ def test_rows_and_arguments_stay_at_home(app: App) -> None:
 
 
 def test_a_description_says_the_rule_in_words(app: App) -> None:
-    made = by_name(compile.text(app, NOW))
+    made = by_name(prefect_yaml.text(app, NOW))
     daily, remind = (
         made["tasks.Daily"]["description"],
         made["tasks.Remind"]["description"],
@@ -215,7 +216,9 @@ def test_a_description_does_not_change_with_the_day(app: App) -> None:
     )
 
     def descriptions(now: datetime) -> dict[str, str]:
-        return {n: d["description"] for n, d in by_name(compile.text(app, now)).items()}
+        return {
+            n: d["description"] for n, d in by_name(prefect_yaml.text(app, now)).items()
+        }
 
     assert descriptions(NOW) == descriptions(NOW + timedelta(days=200))
 
@@ -225,7 +228,7 @@ def test_entrypoints_resolve_where_the_file_stands(
 ) -> None:
     from prefect.flows import load_flow_from_entrypoint
 
-    file = compile.write(app, NOW)
+    file = prefect_yaml.write(app, NOW)
     monkeypatch.chdir(file.parent)
     flows = {
         d["entrypoint"]: load_flow_from_entrypoint(d["entrypoint"]).name
@@ -243,7 +246,8 @@ def test_entrypoints_resolve_where_the_file_stands(
 def test_a_broken_template_is_left_out_and_the_others_are_there(app: App) -> None:
     others = ["tasks.Monthly", "tasks.Remind", "jittask.sync", *DIALOGS]
     assert (
-        list(by_name(compile.text(change(app, "Daily", enable="yes"), NOW))) == others
+        list(by_name(prefect_yaml.text(change(app, "Daily", enable="yes"), NOW)))
+        == others
     )
 
 
@@ -252,7 +256,7 @@ def test_a_template_whose_function_or_field_is_none_is_left_out_too(app: App) ->
         "raise SystemExit\n", encoding="utf-8"
     )
     timer = {"startField": "{{ $HOME }}", "repeat": {"repeatType": "normal"}}
-    text = compile.text(change(app, "Remind", timerCfg=timer), NOW)
+    text = prefect_yaml.text(change(app, "Remind", timerCfg=timer), NOW)
     assert list(by_name(text)) == ["tasks.Monthly", "jittask.sync", *DIALOGS]
     assert "HOME" not in text
 
@@ -260,18 +264,18 @@ def test_a_template_whose_function_or_field_is_none_is_left_out_too(app: App) ->
 def test_a_prefect_yaml_of_somebody_else_s_is_not_written_over(app: App) -> None:
     theirs = app.path.parent / "prefect.yaml"
     theirs.write_text("name: theirs\n", encoding="utf-8")
-    assert compile.write(app, NOW) == app.path / "prefect.yaml"
+    assert prefect_yaml.write(app, NOW) == app.path / "prefect.yaml"
     (app.path / "prefect.yaml").write_text("name: theirs\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="somebody else"):
-        compile.write(app, NOW)
+        prefect_yaml.write(app, NOW)
     assert theirs.read_text() == "name: theirs\n"
     assert (app.path / "prefect.yaml").read_text() == "name: theirs\n"
 
 
 def test_our_file_in_the_folder_above_stays_there(app: App) -> None:
     above = app.path.parent / "prefect.yaml"
-    above.write_text(compile.text(app, NOW), encoding="utf-8")
-    assert compile.write(app, NOW) == above
+    above.write_text(prefect_yaml.text(app, NOW), encoding="utf-8")
+    assert prefect_yaml.write(app, NOW) == above
     assert (
         by_name(above.read_text())["tasks.Daily"]["entrypoint"]
         == "shop/jittask_flows.py:NormalType"
@@ -327,7 +331,7 @@ def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None
     app = App(app.path)
     assert deploy(app, prefect, NOW).leftover == ["tasks.Monthly"]
     assert "tasks.Monthly" in prefect.all_deployments
-    pruned = rollout.deploy(app, prefect, NOW, prune=True)
+    pruned = deploying.deploy(app, prefect, NOW, prune=True)
     assert (pruned.removed, pruned.leftover) == (["tasks.Monthly"], [])
     assert "tasks.Monthly" not in prefect.all_deployments
 
@@ -335,7 +339,9 @@ def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None
 def test_a_slip_in_e_json_does_not_cost_a_deployment(app: App) -> None:
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
-    done = rollout.deploy(change(app, "Daily", enable="yes"), prefect, NOW, prune=True)
+    done = deploying.deploy(
+        change(app, "Daily", enable="yes"), prefect, NOW, prune=True
+    )
     assert (done.removed, done.leftover) == ([], [])
     assert "tasks.Daily" in prefect.all_deployments
 
@@ -361,13 +367,13 @@ def test_a_server_that_is_down_is_said_before_anything_is_written(app: App) -> N
     prefect = FakePrefect()
     prefect.down = True
     with pytest.raises(PrefectApiError, match="memory://prefect/api"):
-        rollout.deploy(app, prefect, NOW)
+        deploying.deploy(app, prefect, NOW)
     assert not (app.path / "prefect.yaml").exists()
 
 
 def test_no_anchor_of_yaml_and_no_alias(app: App) -> None:
     """People read and compare this file: each deployment stands for itself."""
-    assert not re.search(r"[:-] [&*]\w", compile.text(app, NOW))
+    assert not re.search(r"[:-] [&*]\w", prefect_yaml.text(app, NOW))
 
 
 def test_a_lost_tag_beside_a_deployment_that_is_gone(app: App) -> None:
@@ -375,13 +381,13 @@ def test_a_lost_tag_beside_a_deployment_that_is_gone(app: App) -> None:
     deploy(app, prefect, NOW)
     prefect.all_deployments["tasks.Daily"]["tags"] = ["theirs"]
     del prefect.all_deployments["tasks.Monthly"]
-    done = rollout.deploy(app, prefect, NOW)
+    done = deploying.deploy(app, prefect, NOW)
     assert done.changed == ["tasks.Daily", "tasks.Monthly"]
     assert (
         "app:shop" in prefect.all_deployments["tasks.Daily"]["tags"]
         and "tasks.Monthly" in prefect.all_deployments
     )
-    assert rollout.deploy(app, prefect, NOW).changed == []
+    assert deploying.deploy(app, prefect, NOW).changed == []
 
 
 def test_a_schedule_of_somebodys_own_is_put_out_of_action_once(app: App) -> None:
@@ -394,7 +400,7 @@ def test_a_schedule_of_somebodys_own_is_put_out_of_action_once(app: App) -> None
         "schedule": {"cron": "7 * * * *", "timezone": "UTC"},
     }
     prefect.all_deployments["tasks.Daily"]["schedules"].append(cron)
-    assert rollout.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    assert deploying.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
     found = {
         slot["slug"]: slot["active"]
         for slot in prefect.all_deployments["tasks.Daily"]["schedules"]
@@ -409,7 +415,7 @@ def test_a_schedule_of_somebodys_own_is_put_out_of_action_once(app: App) -> None
 
     prefect.all_deployments["tasks.Daily"]["schedules"][0]["active"] = False
     prefect.calls.clear()
-    assert rollout.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    assert deploying.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
     assert (
         "change_deployment" in prefect.calls and "change_schedule" not in prefect.calls
     )
