@@ -27,7 +27,9 @@ from jittask_prefect.prefect_api.answers import (
     TERMINAL,
     FlowRun,
     LogLine,
+    ServerDeployment,
     flow_run,
+    server_deployment,
 )
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
@@ -141,13 +143,21 @@ class FakePrefect:
         self._called("pool_kind")
         return self.pools.get(name)
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         self._called("deployments")
-        return {n: d for n, d in self.all_deployments.items() if tag in d["tags"]}
+        return {
+            name: _deployment(name, content)
+            for name, content in self.all_deployments.items()
+            if tag in content["tags"]
+        }
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         self._called("named")
-        return {n: d for n, d in self.all_deployments.items() if n in names}
+        return {
+            name: _deployment(name, content)
+            for name, content in self.all_deployments.items()
+            if name in names
+        }
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         self._called("make_deployment")
@@ -420,6 +430,14 @@ class FakePrefect:
             self.mark(run["id"], why)
         self._state(run, kind, None, outcome.message)
         return [outcome]
+
+
+def _deployment(name: str, content: Mapping[str, Any]) -> ServerDeployment:
+    """A deployment as the server gives it: a schedule has an id, here its slug."""
+    schedules = [{"id": s["slug"], **s} for s in content.get("schedules", [])]
+    return server_deployment(
+        {"pull_steps": [], **content, "name": name, "schedules": schedules}
+    )
 
 
 def _ended(run: Mapping[str, Any]) -> datetime:

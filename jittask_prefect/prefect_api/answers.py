@@ -7,7 +7,7 @@ every caller; the client makes a `PrefectApiError` of the error.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -97,6 +97,43 @@ class FlowRun:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """A schedule of a deployment; `rule` is the API's own form of interval, cron or rrule."""
+
+    id: str
+    slug: str | None
+    active: bool
+    rule: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ServerDeployment:
+    """A deployment on the server; names are those of Prefect's API.
+
+    Attributes:
+        paused: Whether the schedules rest.
+        parameter_openapi_schema: The form of the parameters, as JSON schema.
+        updated: When the deployment changed last; aware.
+    """
+
+    id: str
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    entrypoint: str | None
+    parameters: Mapping[str, Any]
+    parameter_openapi_schema: Mapping[str, Any]
+    paused: bool
+    work_pool_name: str | None
+    work_queue_name: str | None
+    pull_steps: Sequence[Any]
+    schedules: tuple[Schedule, ...]
+    created: datetime | None
+    updated: datetime | None
+
+
+@dataclass(frozen=True)
 class LogLine:
     """A line of a flow run's log; `level` as in `logging`."""
 
@@ -148,8 +185,12 @@ class Fields:
         return tuple(values)
 
     def items(self, key: str) -> list[Any]:
-        """A list."""
-        return self._typed(key, list)
+        """A list; empty where the field is null."""
+        return (
+            []
+            if key in self._found and self._found[key] is None
+            else self._typed(key, list)
+        )
 
     def instant(self, key: str) -> datetime | None:
         """An aware instant, from ISO 8601, or null."""
@@ -232,6 +273,42 @@ def accepted_state(found: Any) -> str | None:
     change = Fields(found)
     status, state = change.text("status"), change.inner("state")
     return state.text("type") if state is not None and status == "ACCEPT" else None
+
+
+def server_deployment(found: Any) -> ServerDeployment:
+    """A deployment of the API's JSON.
+
+    Raises:
+        ValueError: The answer is no deployment.
+    """
+    fields = Fields(found)
+    return ServerDeployment(
+        id=fields.text("id"),
+        name=fields.text("name"),
+        description=fields.optional_text("description") or "",
+        tags=fields.texts("tags"),
+        entrypoint=fields.optional_text("entrypoint"),
+        parameters=fields.mapping("parameters"),
+        parameter_openapi_schema=fields.mapping("parameter_openapi_schema"),
+        paused=fields.flag("paused"),
+        work_pool_name=fields.optional_text("work_pool_name"),
+        work_queue_name=fields.optional_text("work_queue_name"),
+        pull_steps=fields.items("pull_steps"),
+        schedules=tuple(_schedule(schedule) for schedule in fields.items("schedules")),
+        created=fields.instant("created"),
+        updated=fields.instant("updated"),
+    )
+
+
+def _schedule(found: Any) -> Schedule:
+    fields = Fields(found)
+    return Schedule(
+        id=fields.text("id"),
+        slug=fields.optional_text("slug"),
+        active=fields.flag("active"),
+        rule=fields.mapping("schedule"),
+        parameters=fields.mapping("parameters"),
+    )
 
 
 def log_line(found: Any) -> LogLine:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from jittask_prefect.prefect_api.answers import FlowRun, LogLine
+from jittask_prefect.prefect_api.answers import FlowRun, LogLine, ServerDeployment
 
 PAGE = 200
 """How many objects the server gives in an answer at most."""
@@ -49,10 +49,10 @@ class Api(Protocol):
 
     # Deployments
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         """The deployments that carry a tag, by name."""
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         """The deployments of some names, by name, whoever made them."""
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -18,12 +18,14 @@ from jittask_prefect.prefect_api.answers import (
     Fields,
     FlowRun,
     LogLine,
+    ServerDeployment,
     accepted_state,
     each,
     flow_run,
     identity,
     log_line,
     number,
+    server_deployment,
     table_rows,
     unread,
 )
@@ -39,6 +41,7 @@ BASE_JOB_TEMPLATE: Mapping[str, Any] = {
     "variables": {"type": "object", "properties": {}},
 }
 WARM_POOL = "jittask"
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 T = TypeVar("T")
 
 
@@ -124,23 +127,22 @@ class PrefectApi:
 
     # Deployments
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         return self._deployments({"tags": {"all_": [tag]}})
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         return self._deployments({"name": {"any_": list(names)}})
 
-    def _deployments(self, where: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while True:
+    def _deployments(self, where: Mapping[str, Any]) -> dict[str, ServerDeployment]:
+        found: list[ServerDeployment] = []
+        page = None
+        while page is None or len(page) == PAGE:
             body = {"deployments": where, "limit": PAGE, "offset": len(found)}
-            page = self._filter("deployments", _deployment, body)
+            page = self._filter("deployments", server_deployment, body)
             found += page
-            if len(page) < PAGE:
-                break
         # A name stands for a deployment of each flow; the youngest counts.
-        found.sort(key=lambda deployment: str(deployment.get("created")))
-        return {deployment["name"]: deployment for deployment in found}
+        found.sort(key=lambda deployment: deployment.created or EARLIEST)
+        return {deployment.name: deployment for deployment in found}
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         of = self._connection.call("POST", "/flows/", identity, body={"name": flow})
@@ -319,15 +321,6 @@ class PrefectApi:
     def _automations(self, name: str) -> list[str]:
         body = {"automations": {"name": {"any_": [name]}}}
         return self._filter("automations", identity, body)
-
-
-def _deployment(found: Any) -> dict[str, Any]:
-    fields = Fields(found)
-    for key in ("id", "name"):
-        fields.text(key)
-    fields.texts("tags")
-    fields.items("schedules")
-    return dict(found)
 
 
 def _block(found: Any) -> tuple[str, str]:

@@ -259,7 +259,7 @@ def _of_runs(
     names = {t.fullName for t in app.templates() if not isinstance(t, DateFieldType)}
     names &= {asked.name} if asked.name is not None else names
     by_id = {
-        d["id"]: n for n, d in api.deployments(app_tag(app.name)).items() if n in names
+        d.id: n for n, d in api.deployments(app_tag(app.name)).items() if n in names
     }
     if not by_id:
         return []

@@ -463,7 +463,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
         return 0
     late = (now - timedelta(seconds=LATE_SECONDS)).isoformat()
     waiting = {
-        "deployment_id": {"any_": [found["id"]]},
+        "deployment_id": {"any_": [found.id]},
         "state": {"type": {"any_": ["SCHEDULED"]}},
     }
     runs = api.runs(flow_runs=waiting | {"expected_start_time": {"before_": late}})
