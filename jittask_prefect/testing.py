@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
@@ -29,7 +31,6 @@ from jittask_prefect.prefect_api.answers import (
     LogLine,
     ServerDeployment,
     flow_run,
-    server_deployment,
 )
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
@@ -42,6 +43,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.task_svc.wiring import App
 
+_read_deployment = TypeAdapter(ServerDeployment).validate_python
 Element = Mapping[str, str | Mapping[str, Any]]
 
 
@@ -371,7 +373,11 @@ class FakePrefect:
         run |= {
             "state_type": kind,
             "state_name": name or kind.title(),
-            "state": {"type": kind, "message": message},
+            "state": {
+                "type": kind,
+                "name": name or kind.title(),
+                "message": message,
+            },
         }
 
     def due(self, now: datetime) -> Iterator[dict[str, Any]]:
@@ -435,9 +441,7 @@ class FakePrefect:
 def _deployment(name: str, content: Mapping[str, Any]) -> ServerDeployment:
     """A deployment as the server gives it: a schedule has an id, here its slug."""
     schedules = [{"id": s["slug"], **s} for s in content.get("schedules", [])]
-    return server_deployment(
-        {"pull_steps": [], **content, "name": name, "schedules": schedules}
-    )
+    return _read_deployment({**content, "name": name, "schedules": schedules})
 
 
 def _ended(run: Mapping[str, Any]) -> datetime:

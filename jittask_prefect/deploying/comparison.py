@@ -42,7 +42,7 @@ def as_api(there: ServerDeployment) -> Json:
         {
             "slug": schedule.slug,
             "active": schedule.active,
-            "schedule": schedule.rule,
+            "schedule": schedule.schedule,
             "parameters": schedule.parameters,
         }
         for schedule in there.schedules

@@ -374,7 +374,9 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
             outcome,
             message,
             clock.now(),
-            answers.flow_run(flow_run.model_dump(mode="json", exclude={"state"})),
+            answers.flow_run(
+                flow_run.model_dump(mode="json", exclude={"state": {"data"}})
+            ),
         )
 
     return hook

@@ -16,7 +16,7 @@ def configured_url() -> str | None:
     Raises:
         PrefectApiError: The settings cannot be read.
     """
-    return client_settings().url
+    return client_settings().url or None
 
 
 def address(home: Path) -> str | None:
