@@ -97,7 +97,7 @@ class FlowRun:
         return OWN in self.labels
 
     def in_state(self, kind: str, message: str) -> FlowRun:
-        """The run as it will be once it has entered a state."""
+        """The run as in another state."""
         return replace(self, state=State(kind, kind.title(), message))
 
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A connection to the API of one server; several threads may use it.
+    """A connection to the API of a server; several threads may use it.
 
     Args:
         url: The API's address.
@@ -134,7 +134,7 @@ class Connection:
                 wait = _retry_after(response) or wait
                 if wait > TIMEOUT:
                     return response
-            # Clients that were refused together come again one after the other.
+            # Spread, so that clients that were refused together do not come again together.
             time.sleep(wait * random.uniform(1, 1.2))
         raise AssertionError("unreachable")
 
@@ -155,7 +155,7 @@ def _reader(kind: type[T]) -> TypeAdapter[T]:
 
 
 def _reason(error: Exception) -> str:
-    """Why an answer is refused, as one line."""
+    """Why an answer is refused, as a line."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"])) or "the answer"
@@ -195,7 +195,7 @@ def _lacks_token(response: httpx.Response) -> bool:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where it does not say."""
+    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where the server does not say."""
     header = response.headers.get("Retry-After", "")
     if header.isdecimal():
         return float(header)

@@ -33,7 +33,7 @@ class ClientSettings:
 
     Attributes:
         url: The API's address; None where no source names a server.
-        ui_url: The UI's address; None where no source names one: `ui_url_of` derives the address then.
+        ui_url: The UI's address; None where no source names the UI: `ui_url_of` derives the address then.
         key: The key of `Authorization: Bearer`.
         auth_string: `USER:PASSWORD` of `Authorization: Basic`; preferred to a key.
         tls_insecure_skip_verify: Whether the server's certificate is not checked.

@@ -1,4 +1,4 @@
-"""The child process of the warm worker: executes one flow run after the other, in one event loop.
+"""The child process of the warm worker: executes flow runs, each after the last, in one event loop.
 
 `children.py` starts it as `python -m jittask_prefect.warm.child PIPE LIFE PARENT [FILE DIRECTORY]`, in a session of its
 own. Jobs come by the pipe, and answers go up the pipe; so do log lines for the API, which arrive even where this
@@ -43,12 +43,12 @@ from jittask_prefect.warm import leaks
 from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, Pipe
 from jittask_prefect.warm.process_state import changes_since, current_state
 
-RUNS = 500  # flow runs of one process: whatever leaks ends with the process
+RUNS = 500  # flow runs of a process: leaks end with the process
 GROWTH = 200_000_000  # bytes that a process may grow by after its first run
 LOG_BYTES = 20_000_000  # of one run's log that are kept
-LINE_BYTES = 200  # what a log line counts beside its text
+LINE_BYTES = 200  # that a log line counts for, beside its text
 POOL_THREADS = "jittask-pool"
-# Threads that stay with reason: ours, and Prefect's services, which one run starts for all.
+# Threads that stay with reason: ours, and Prefect's services, which the first run starts for all.
 LASTING_THREADS = (
     "jittask-",
     "AnyIO worker",
@@ -98,7 +98,7 @@ class LoadedFile:
         return self._flows[name]
 
     def outdated(self, file: str) -> str | None:
-        """Why this process cannot execute a job of a flow file; None where it can."""
+        """Why this process cannot execute jobs of a flow file; None where nothing prevents them."""
         if file != self.file:
             return f"it has loaded {self.file}"
         now = modification_times(file)
@@ -111,7 +111,7 @@ class LoadedFile:
 
 
 class Child:
-    """The process's work: jobs from the pipe, one after the other.
+    """The process's work: jobs from the pipe, in their order.
 
     Args:
         pipe: To the worker.
@@ -176,7 +176,7 @@ class Child:
                 else:
                     loop.call_soon_threadsafe(jobs.put_nowait, message)
         finally:
-            # The worker is gone, or what a function did to the pipe or the loop leaves nobody to answer.
+            # The worker is gone, or a function broke the pipe or the loop: nobody could answer.
             end_for_certain()
 
     async def _answer(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -232,9 +232,9 @@ class Child:
 
 
 async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
-    """Execute a flow run; what went wrong outside of the flow."""
-    # For a deployment's run Prefect opens a websocket that tells whether somebody suspends the run: half of what a
-    # short run takes, and a task is never suspended. The engine reads the run again, with its deployment.
+    """Execute a flow run; the error, where one was outside of the flow, as text."""
+    # For a deployment's run Prefect opens a websocket that tells whether somebody suspends the run: half of a
+    # short run's time, and a task is never suspended. The engine reads the run again, with its deployment.
     unwatched = flow_run.model_copy(update={"deployment_id": None})
     try:
         # A coroutine, since the flow is async.
@@ -288,7 +288,7 @@ def _has_children() -> bool:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Restore what a run may change: working directory, environment, signal handlers, output."""
+    """Restore after a run: working directory, environment, signal handlers, output."""
     directory, environment = os.getcwd(), dict(os.environ)
     output = sys.stdout, sys.stderr
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
@@ -308,7 +308,7 @@ def restored() -> Iterator[None]:
 
 
 def end_for_certain() -> NoReturn:
-    """End this process and what it started, also what was forked; nothing can catch the signal."""
+    """End this process and all its children, forked ones too; nothing can catch the signal."""
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
@@ -318,7 +318,7 @@ def end_with_parent(parent: int, life: int) -> None:
     """End with the parent, also while C code holds the interpreter's lock and no thread can read the pipe.
 
     Only Linux can do so; elsewhere such a process ends once its C code returns. The end of a pipe to which nothing is
-    written signals the process group, so that what was started here ends too (fcntl(2), F_SETSIG). The signal of
+    written signals the process group, so that children end too (fcntl(2), F_SETSIG). The signal of
     prctl(2), PR_SET_PDEATHSIG, is for this process alone, and would come first.
 
     Args:

@@ -17,23 +17,23 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.warm import pipe
 from jittask_prefect.warm.outage import Log
 
-# The pause before a child that ended by itself is replaced: whatever ended it may end the next one. Each child that
+# The pause before a child that ended by itself is replaced: the cause may end the next child too. Each child that
 # does not get ready doubles the pause, as while the server is away.
 RESTART_SECONDS, RESTART_AT_MOST = 1.0, 30.0
-IDLE_SECONDS = 300.0  # after which an idle child ends; one stays
-STOP_SECONDS = 5.0  # what runs have to report that they were ended
-# A child that answers no ping for as long as a lease holds has lost its claims: it is stopped, C code keeps its
-# interpreter's lock, or it has closed its end of the pipe, which a waiting reader does not notice.
+IDLE_SECONDS = 300.0  # after which an idle child ends, except the last
+STOP_SECONDS = 5.0  # for runs to report that they were ended
+# A child that answers no ping for as long as a lease holds has lost its claims: the process is stopped, C code keeps
+# the interpreter's lock, or the child's end of the pipe is closed, which a waiting reader does not notice.
 PING_SECONDS, PINGS = 5.0, 5
-CLOSE_SECONDS = 2.0  # what a process takes at most to end once its pipe has
-DRAIN_SECONDS = 2.0  # what the last lines of a dead child take at most
+CLOSE_SECONDS = 2.0  # for a process to end once its pipe has
+DRAIN_SECONDS = 2.0  # for the last lines of a dead child
 CHILD_MODULE = "jittask_prefect.warm.child"
 SendLog = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class FlowFile:
-    """What a child loads: a flow file, and the working directory of its runs."""
+    """A flow file that a child loads, and the working directory of its runs."""
 
     file: str
     directory: str
@@ -63,16 +63,16 @@ class ChildProcess:
     """A child process, seen from the worker. Creating the object starts the process.
 
     Args:
-        flow_file: What the child loads beforehand; absent, what its first job names.
+        flow_file: The file to load beforehand; absent, the first job names the file.
         send_log: Takes the lines that the child logs for the API.
 
     Attributes:
-        ready: Done once the child takes jobs; a `ChildDied` where it ended before.
-        ended: Done once the process and what it forked are gone; the exit code.
+        ready: Done once the child takes jobs; a `ChildDied` where the process ended before.
+        ended: Done once the process and its forks are gone; the exit code.
         pid: 0 until the process runs.
         runs: How many runs the child has executed.
-        last_used: When it was used last, by the event loop's clock.
-        killed_because: Why the child was killed for its silence; empty where it was not.
+        last_used: When the child was used last, by the event loop's clock.
+        killed_because: Why the child was killed for its silence; empty for every other end.
     """
 
     def __init__(self, flow_file: FlowFile | None, send_log: SendLog) -> None:
@@ -109,7 +109,7 @@ class ChildProcess:
             self.last_used = loop.time()
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Signal the child and all that it started and that has no session of its own."""
+        """Signal the child's process group: the child, and its children without a session of their own."""
         if self.pid and not self.ended.done():
             self._signal_group(number)
 
@@ -118,7 +118,7 @@ class ChildProcess:
             os.killpg(self.pid, number)
 
     async def _live(self) -> None:
-        life, writing_end = os.pipe()  # nothing is written: it ends with this process
+        life, writing_end = os.pipe()  # ends with this process; nothing is written
         code = 1
         try:
             ours, theirs = socket.socketpair()
@@ -181,7 +181,7 @@ class ChildProcess:
         return code
 
     async def _ping(self) -> None:
-        """Ping the child again and again; returns when it has not answered for too long."""
+        """Ping the child again and again; returns when no answer came for too long."""
         await asyncio.wait({self.ready})
         unanswered = 0
         while unanswered < PINGS:
@@ -214,7 +214,7 @@ class ChildPool:
         send_log: Takes the lines that children log for the API.
 
     Attributes:
-        flow_file: What new children load beforehand.
+        flow_file: The file that new children load beforehand.
     """
 
     def __init__(self, limit: int, log: Log, send_log: SendLog) -> None:
@@ -234,7 +234,7 @@ class ChildPool:
             self._idle.append(self._start(self.flow_file))
 
     async def acquire(self, flow_file: FlowFile) -> ChildProcess:
-        """A child that is ready and has loaded this file, or none yet; the caller gives it back with `release`.
+        """A ready child that has loaded this file, or none yet; the caller returns the child with `release`.
 
         Raises:
             JittaskError: A new child did not start, or the worker ends.
@@ -273,7 +273,7 @@ class ChildPool:
 
         Args:
             child: The child.
-            leave: Why it should execute no other run.
+            leave: Why the child should execute no other run.
         """
         if child.ended.done():
             return
@@ -296,7 +296,7 @@ class ChildPool:
         await asyncio.shield(child.ended)
 
     def trim(self) -> None:
-        """End children that were idle for a while; one stays."""
+        """End children that were idle for a while, except the last."""
         old = asyncio.get_running_loop().time() - IDLE_SECONDS
         for child in sorted(self._idle, key=lambda child: child.last_used)[:-1]:
             if child.last_used < old:
@@ -309,7 +309,7 @@ class ChildPool:
         return next((child for child in alive if child.pid == pid), None)
 
     async def end_runs(self) -> None:
-        """Ask what runs to end, and kill it after a few seconds. From now on children only answer questions."""
+        """Ask busy children to end, and kill them after a few seconds. From now on children only answer questions."""
         self._ending = True
         busy = [child for child in self._all if child not in self._idle]
         for child in busy:

@@ -19,7 +19,7 @@ SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
 class JittaskJobConfiguration(BaseJobConfiguration):
-    """What a flow run needs. Job variables change nothing, since the processes run before a flow run is known."""
+    """The needs of a flow run. Job variables change nothing, since the processes run before a flow run is known."""
 
     file: str = ""
     function: str = ""
@@ -73,7 +73,7 @@ class JittaskJobConfiguration(BaseJobConfiguration):
 
     @property
     def flow_file(self) -> FlowFile:
-        """What a child has to load."""
+        """The file that a child has to load."""
         return FlowFile(self.file, self.directory)
 
     def job(self, flow_run: FlowRun) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class JittaskJobConfiguration(BaseJobConfiguration):
 async def flow_file_of_pool(
     client: PrefectClient, pool: str, log: Log
 ) -> FlowFile | None:
-    """The flow file of one of the pool's deployments, for a child to load before its first job.
+    """The flow file of one of the pool's deployments, that a child may load before its first job.
 
     Args:
         client: Of the server.
@@ -103,7 +103,7 @@ async def flow_file_of_pool(
         log: Gets the reason where nothing can be loaded.
 
     Returns:
-        The file; None where no deployment has one that can be loaded.
+        The file; None where no deployment has a file that can be loaded.
     """
     where = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
     no_run = FlowRun.model_construct(job_variables=None)

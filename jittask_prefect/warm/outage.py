@@ -34,10 +34,10 @@ def refused(error: BaseException) -> bool:
 
 
 class Outage:
-    """Whether the server answers, and since when it does not.
+    """The state of the server: answering, or away since some time.
 
     Args:
-        log: Gets a line when an outage begins, each minute of it, and when it is over.
+        log: Gets a line at the begin of an outage, each minute, and at the end.
         clock: Gives seconds.
 
     Attributes:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from jittask_prefect.warm.children import ChildProcess
 
 LIMIT = 8  # runs at a time where nobody says otherwise
-# On a server with SQLite, several runs that begin and end beside each other are slower than one after the other. A run
+# On a server with SQLite, several runs that begin and end beside each other are slower than the same runs in a row. A run
 # that has been at work for a while hardly asks the server for anything, and must not keep others waiting.
 SQLITE_PACE, PACE = 1, 2
 BEGINNING_SECONDS = 3.0
@@ -28,7 +28,7 @@ RESERVED = (":jittask_sync", ":jittask_end_task")
 
 @dataclass(frozen=True)
 class DueRun:
-    """A flow run that is due, or will be soon; `reserved` where it has a place beside the tasks."""
+    """A flow run that is due, or will be soon; `reserved` where the run has a place beside the tasks."""
 
     due: datetime
     flow_run: FlowRun
@@ -41,11 +41,11 @@ class ActiveRun:
 
     Attributes:
         flow_run: The run.
-        reserved: Whether it has a place beside the tasks.
-        since: When it was taken, by the event loop's clock.
-        child: The process that executes it.
-        end_reason: Why it is to end; None where it is not.
-        finished: Set once nothing more is to be done for it.
+        reserved: Whether the run has a place beside the tasks.
+        since: When the run was taken, by the event loop's clock.
+        child: The process that executes the run.
+        end_reason: Why the run is to end; None where nobody ends the run.
+        finished: Set once nothing more is to be done for the run.
     """
 
     flow_run: FlowRun
@@ -61,7 +61,7 @@ class Places:
     """How many runs may be at work.
 
     Attributes:
-        tasks: How many runs of tasks at a time; one more place is reserved.
+        tasks: How many runs of tasks at a time; a further place is reserved.
         pace: How many runs of single tasks may begin beside each other.
         answer_seconds: How long the server's last answer took.
     """
@@ -98,7 +98,7 @@ class Places:
 
 
 def is_batch(flow_run: FlowRun) -> bool:
-    """Whether a run is for many rows: such a run asks the server for next to nothing while it is at work."""
+    """Whether a run is for many rows: such a run asks the server for next to nothing while at work."""
     return "due" in flow_run.parameters
 
 

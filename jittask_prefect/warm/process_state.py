@@ -1,4 +1,4 @@
-"""What a function can change of its process, apart from what is restored after each run.
+"""The state of a process that a function can change, apart from the parts that are restored after each run.
 
 The state is compared after each run, which takes some microseconds; a changed process is replaced.
 """
@@ -36,7 +36,7 @@ _LIBRARY_FOLDERS = {"site-packages", "dist-packages"}
 _MODULES = (
     "json", "datetime", "time", "os", "sys", "logging", "random", "decimal", "socket", "threading", "asyncio",
 )  # fmt: skip
-# Imported here, so that no task is the first to import one of them.
+# Imported here, so that no task is the first to import these.
 for _name in _MODULES:
     importlib.import_module(_name)
 
@@ -46,7 +46,7 @@ class ProcessState:
     """The state of this process.
 
     Attributes:
-        values: What nothing but a task changes, by the name in the log.
+        values: Parts that only a task changes, by the name in the log.
         modules: How many modules are imported.
         warning_filters: The filters of `warnings`, by identity; importing a library may change them.
         error_hooks: `sys.excepthook` and the like; importing a library may replace them.
@@ -93,7 +93,7 @@ def current_state() -> ProcessState:
 
 
 def changes_since(before: ProcessState) -> str | None:
-    """What has changed, in words for the log; None where nothing has.
+    """The changes, in words for the log; None where there are none.
 
     Args:
         before: The state before the run.

@@ -62,7 +62,7 @@ class RunEnds:
             await self.call_hooks(run, configuration)
 
     async def crash(self, flow_run: FlowRun, message: str) -> None:
-        """Set a run Crashed unless it has ended. Prefect's own way to do this gives up at once."""
+        """Set a run Crashed unless the run has ended. Prefect's own way gives up at once."""
         crashed: State[Any] = Crashed(message=message)
         await self.persist(
             flow_run.id, lambda: self._client.set_flow_run_state(flow_run.id, crashed)
@@ -118,7 +118,7 @@ class RunEnds:
         Args:
             run: The run.
             died: How its process ended.
-            ended: Why the ledger has ended the run's task, which Prefect may not know; None where it has not.
+            ended: Why the ledger has ended the run's task, which Prefect may not know; None where the task is open.
 
         Returns:
             Whether the process itself had reported the end.

@@ -1,8 +1,8 @@
 """The warm worker, a Prefect worker type: flow runs in child processes that have imported everything beforehand.
 
-Prefect loads this module by its entry point, also in the server. It imports nothing of an app, and this process never
-runs an app's code. `places` decides which runs are at work beside each other, `job` what a run needs, `children` keeps
-the processes, `child` is the program of such a process, `pipe` has their messages, and `run_end` reports the ends.
+Prefect loads this module by its entry point, also in the server. Nothing of an app is imported here, and this process never
+runs an app's code. `places` decides which runs are at work beside each other, `job` reads the needs of a run, `children`
+keeps the processes, `child` is the program of such a process, `pipe` has their messages, and `run_end` reports the ends.
 Read against Prefect 3.9.1: `prefect/workers/base.py`, `prefect/flow_engine.py`.
 """
 
@@ -52,7 +52,7 @@ from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are kept
-REPORT_SECONDS = 20.0  # what a worker that ends takes at most to report its runs' ends
+REPORT_SECONDS = 20.0  # for a worker that ends to report its runs' ends
 
 
 class JittaskWorkerResult(BaseWorkerResult):
@@ -62,7 +62,7 @@ class JittaskWorkerResult(BaseWorkerResult):
 class JittaskWorker(
     BaseWorker[JittaskJobConfiguration, BaseVariables, JittaskWorkerResult]
 ):
-    """Executes flow runs in warm child processes, one at a time each."""
+    """Executes flow runs in warm child processes, one run at a time in each."""
 
     type = WARM_POOL
     job_configuration = JittaskJobConfiguration
@@ -99,7 +99,7 @@ class JittaskWorker(
             self._spawn(self._until_teardown, loop)
 
     async def teardown(self, *exc_info: Any) -> None:
-        """End what runs, as Crashed, and put back what had not begun. Then disconnect."""
+        """End the runs at work, as Crashed, and put back the runs that had not begun. Then disconnect."""
         for scope in self._loops:
             scope.cancel()
         self.is_setup = False
@@ -159,7 +159,7 @@ class JittaskWorker(
             ]
             batches = sum(is_batch(run.flow_run) for run in self._waiting)
             warm = max(min(len(self._waiting), self._places.pace), min(batches, PACE))
-            if warm > 1:  # they begin beside each other, and one child is there
+            if warm > 1:  # they begin beside each other
                 self._children.keep_warm(warm)
             self._new_work.set()
 
@@ -217,7 +217,7 @@ class JittaskWorker(
             self._deployments[deployment_id] = now, deployment
         return deployment
 
-    # One run
+    # A run from begin to end
 
     async def _see_through(self, run: ActiveRun) -> None:
         """A flow run from being due to its end; then the next run, without waiting for Prefect's next poll."""
@@ -249,7 +249,7 @@ class JittaskWorker(
                 self._begin_due()
 
     async def _take(self, run: ActiveRun) -> None:
-        """Make a run Pending, which is this worker's from then on, and run it."""
+        """Make a run Pending, which is this worker's from then on, and have the run executed."""
         try:
             configuration = await self._configuration(run.flow_run)
         except ArgumentError as error:
@@ -258,7 +258,7 @@ class JittaskWorker(
         run.child = await self._children.acquire(configuration.flow_file)
         if not self.is_setup:
             return
-        # Only now: nobody else takes a Pending run, and a child can begin it at once. What was read of the run may be
+        # Only now: nobody else takes a Pending run, and a child can begin the run at once. The poll's answer may be
         # old, and the server lets a run that another worker completed meanwhile become Pending again.
         flow_run = await self.client.read_flow_run(run.flow_run.id)
         if flow_run.state is not None and flow_run.state.is_scheduled():
@@ -343,7 +343,7 @@ class JittaskWorker(
         configuration: JittaskJobConfiguration,
         grace_seconds: int = 30,
     ) -> None:
-        """Kill a child of this worker with what it started, at once.
+        """Kill a child of this worker with its process group, at once.
 
         Args:
             infrastructure_pid: Its pid.
