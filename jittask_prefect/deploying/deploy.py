@@ -79,8 +79,15 @@ def deploy(
             api.fill_schedule(deployment_id, now)
         done.changed.append(name)
     _fill(api, forms, there)
-    if only is None:
-        _prune(app, api, set(there) - set(wanted), there, done, delete=prune)
+    if only is not None:
+        return done
+    for name in sorted(set(there) - set(wanted)):
+        # The folder of a broken template is there: a mistake must not cost its runs.
+        if name.startswith("tasks.") and not app.gone(name):
+            continue
+        if prune:
+            api.delete_deployment(there[name]["id"])
+        (done.removed if prune else done.leftover).append(name)
     return done
 
 
@@ -111,23 +118,6 @@ def _bring(
     if there is not None and there.id != made:
         api.delete_deployment(there.id)
     return made
-
-
-def _prune(
-    app: App,
-    api: Api,
-    names: Collection[str],
-    there: Mapping[str, ServerDeployment],
-    done: Deployed,
-    *,
-    delete: bool,
-) -> None:
-    # The folder of a broken template is there: a slip must not cost its runs.
-    gone = [n for n in names if not n.startswith("tasks.") or app.gone(n)]
-    for name in sorted(gone):
-        if delete:
-            api.delete_deployment(there[name].id)
-    (done.removed if delete else done.leftover).extend(sorted(gone))
 
 
 def fill_forms(

@@ -93,7 +93,7 @@ class Deployment:
             "tags": self.tags,
             "entrypoint": self.entrypoint,
             "work_pool": {"name": POOL, **queue},
-            "parameters": dict(self.parameters),
+            "parameters": self.parameters,
             "paused": self.paused,
             "schedules": self.schedules,
         }
@@ -109,7 +109,7 @@ class Deployment:
             "description": self.description,
             "tags": self.tags,
             "entrypoint": self.entrypoint,
-            "parameters": dict(self.parameters),
+            "parameters": self.parameters,
             "paused": self.paused,
             "work_pool_name": POOL,
             **queue,

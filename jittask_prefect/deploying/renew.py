@@ -300,7 +300,8 @@ def _scheduled_runs(
 
 def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change]:
     """Change a deployment where it differs, and make its runs from the first lost run on."""
-    changes, root, wanted = [], root_of(app), review.wanted
+    changes: list[Change] = []
+    root, wanted = root_of(app), review.wanted
     name, lost = review.name, review.lost
     start = min([*lost, now])
     if lost and review.template is not None:
@@ -316,7 +317,8 @@ def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change
         if review.cause != "renewed":
             _log_warnings(review.template, now)
     if lost:
-        span = " to ".join(f"{at:%Y-%m-%d %H:%M}" for at in _ends(lost))
+        ends = dict.fromkeys((lost[0], lost[-1]))
+        span = " to ".join(f"{at:%Y-%m-%d %H:%M}" for at in ends)
         told = f"{len(lost)} due without a run, {span} UTC"
         changes.append(Change(name, "made good", told))
         if len(lost) == MOST_LOST:
@@ -326,10 +328,6 @@ def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change
         if lost:
             _drop_doubles(api, review, start, now)
     return changes
-
-
-def _ends(instants: list[datetime]) -> list[datetime]:
-    return [instants[0]] if len(instants) == 1 else [instants[0], instants[-1]]
 
 
 def _drop_doubles(api: Api, review: Review, start: datetime, now: datetime) -> None:

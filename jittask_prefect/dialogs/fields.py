@@ -73,7 +73,7 @@ class Field:
     @property
     def switch(self) -> bool:
         """Whether the field is on or off."""
-        return self.schema["type"] == "boolean"
+        return bool(self.schema["type"] == "boolean")
 
     def to_form(self, value: Any) -> Any:
         """A value of e.json as the form shows it."""
@@ -109,14 +109,11 @@ class Field:
     def as_parameter(self) -> inspect.Parameter:
         """The field's parameter in the signature of the flow."""
         kind = _PYTHON_TYPES[self.schema["type"]]
-        if self.required:
-            only = inspect.Parameter.KEYWORD_ONLY
-            return inspect.Parameter(self.name, only, annotation=kind)
         return inspect.Parameter(
             self.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=self.default,
-            annotation=kind | None,
+            default=inspect.Parameter.empty if self.required else self.default,
+            annotation=kind if self.required else kind | None,
         )
 
 

@@ -234,8 +234,8 @@ class Submission:
         own = template.cfg.funcType != "Global"
         function = "customFunc" if own else str(template.cfg.func)
         made = self.actions.start(template, self.now, function, called_with)
-        told = f"{name} begins as flow run {made['taskId']}"
-        return Result(told, f"[Its flow run]({made['url']})\n")
+        message = f"{name} begins as flow run {made['taskId']}"
+        return Result(message, f"[Its flow run]({made['url']})\n")
 
     @contextmanager
     def _told_of_fields(self) -> Iterator[None]:

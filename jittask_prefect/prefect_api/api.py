@@ -58,6 +58,9 @@ class Api(Protocol):
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         """Make a deployment of a flow, or replace the flow's deployment of that name; the deployment's id."""
 
+    def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
+        """Change some fields of a deployment, and the schedules that the body names by slug, in place."""
+
     def delete_deployment(self, deployment_id: str) -> None:
         """Delete a deployment with its runs."""
 

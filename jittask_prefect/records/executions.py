@@ -272,7 +272,7 @@ def _of_runs(
     states = [state for state, status in _BY_STATE.items() if kind in (None, status)]
     found = []
     for run in RunsPart(app, api, by_id, states, low, high).newest(most, now):
-        record = _of_run(app, api, run, by_id[run.deployment_id], now)
+        record = _of_run(app, api, run, by_id[str(run.deployment_id)], now)
         instant = run.expected_start_time
         outside = asked.end is not None and instant >= asked.end
         if not outside and asked.status in (None, record["status"]):

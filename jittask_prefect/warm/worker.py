@@ -9,7 +9,7 @@ Read against Prefect 3.9.1: `prefect/workers/base.py`, `prefect/flow_engine.py`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 from uuid import UUID
 
@@ -113,11 +113,15 @@ class JittaskWorker(
             await APILogHandler.aflush()
         await super().teardown(*exc_info)
 
-    def _spawn(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    def _spawn(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
+    ) -> None:
         assert self._runs_task_group is not None
         self._runs_task_group.start_soon(function, *arguments)
 
-    async def _until_teardown(self, loop: Callable[[], Awaitable[None]]) -> None:
+    async def _until_teardown(
+        self, loop: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
         with anyio.CancelScope() as scope:
             self._loops.append(scope)
             await loop()
