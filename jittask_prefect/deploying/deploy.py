@@ -86,7 +86,7 @@ def deploy(
         if name.startswith("tasks.") and not app.gone(name):
             continue
         if prune:
-            api.delete_deployment(there[name]["id"])
+            api.delete_deployment(there[name].id)
         (done.removed if prune else done.leftover).append(name)
     return done
 
