@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.schedule import clock
-from jittask_prefect.warm.children import ChildDied, ChildPool, ChildProcess
+from jittask_prefect.warm.children import ChildDied, ChildPool
 from jittask_prefect.warm.job import JittaskJobConfiguration
 from jittask_prefect.warm.outage import NO_ANSWER, Log, Outage, one_line, refused
 from jittask_prefect.warm.places import ActiveRun
@@ -150,28 +150,20 @@ class RunEnds:
         job: dict[str, Any],
     ) -> dict[str, Any]:
         """The answer of a child to a job that executes nothing; empty where no child can answer."""
-        run_id = run.flow_run.id
-        child: ChildProcess | None = None
-        answer: dict[str, Any] = {}
+        run_id, answer = run.flow_run.id, dict[str, Any]()
         try:
-            child = await self._children.acquire(configuration.flow_file)
-            answer = await child.request(job)
-            if "stale" in answer:
-                self._children.release(child, answer["stale"])
-                child = None  # released; another may not start
+            stale: str | None = "not asked yet"
+            while stale:
                 child = await self._children.acquire(configuration.flow_file)
                 answer = await child.request(job)
-            if failed := answer.get("failed"):
-                self._log.error(
-                    "Flow run %s: its app cannot be asked: %s", run_id, failed
-                )
+                stale = answer.get("stale")
+                self._children.release(child, stale)
         except ChildDied as died:
             self._log.error(
                 "Flow run %s: the process that was asked ended with %s", run_id, died
             )
         except JittaskError as error:
             self._log.error("Flow run %s: no process can be asked: %s", run_id, error)
-        finally:
-            if child is not None:
-                self._children.release(child)
+        if failed := answer.get("failed"):
+            self._log.error("Flow run %s: its app cannot be asked: %s", run_id, failed)
         return answer

@@ -269,7 +269,9 @@ def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_a
         return {}
 
     async def hooks() -> None:
-        children: Any = SimpleNamespace(acquire=acquire, release=lambda child: None)
+        children: Any = SimpleNamespace(
+            acquire=acquire, release=lambda child, leave=None: None
+        )
         client: Any = SimpleNamespace(read_flow_run=read)
         log = logging.getLogger("jittask")
         ends = RunEnds(client, children, Outage(log), log)
