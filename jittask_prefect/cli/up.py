@@ -155,7 +155,7 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
         say.step(f"Prefect server {'started' if ours else 'found'} at {url}")
     api = PrefectApi(url)
     ensure_work_pool(api)
-    from jittask_prefect.running.flows import drop_late_syncs, run_sync
+    from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
     _, ours = embedded.ensure_worker(

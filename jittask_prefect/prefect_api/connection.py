@@ -92,7 +92,8 @@ class Connection:
             response = self._attempts(method, path, body, timeout)
             response.raise_for_status()
             found = response.json() if response.content else None
-            return _reader(kind).validate_python(found)
+            answer: T = _reader(kind).validate_python(found)
+            return answer
         except httpx.HTTPStatusError as error:
             status, text = error.response.status_code, error.response.text
             kind_of_error = NotFound if status == 404 else PrefectApiError
@@ -150,7 +151,7 @@ class Connection:
 
 
 @cache
-def _reader(kind: type[T]) -> TypeAdapter[T]:
+def _reader(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

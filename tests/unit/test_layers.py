@@ -41,7 +41,10 @@ READS_THE_CLOCK = {
     "prefect_api/connection",
     "rows/background_handover",
     "rows/hooks",
+    "running/flow_context",
     "running/flows",
+    "running/run_end",
+    "running/sync_flow",
     "schedule/timer",
     "task_svc/service",
     "testing",
@@ -51,7 +54,9 @@ READS_THE_CLOCK = {
 CALLS_PREFECT = {
     "dialogs/flows",
     "prefect_api/client",
+    "running/flow_context",
     "running/flows",
+    "running/sync_flow",
     "server/selection",
     "warm/child",
     "warm/children",
@@ -63,7 +68,9 @@ CALLS_PREFECT = {
 }
 PREFECT_FIRST = {
     "dialogs/flows",
+    "running/flow_context",
     "running/flows",
+    "running/sync_flow",
     "warm/child",
     "warm/job",
     "warm/outage",
