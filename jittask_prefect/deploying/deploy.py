@@ -6,27 +6,28 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from jittask_prefect.deploying import prefect_yaml
-from jittask_prefect.deploying.comparison import OnServer, correct, differences
+from jittask_prefect.deploying.comparison import correct, differences
 from jittask_prefect.deploying.deployments import (
     POOL,
     QUEUE,
     Deployment,
+    Json,
     deployments,
     ensure_work_pool,
 )
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 
 
 @dataclass
 class Deployed:
-    """The work of `deploy`, by names of deployments; the template of a `leftover` one is gone."""
+    """The work of `deploy`, by names of deployments; the template of a `leftover` is gone."""
 
     changed: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
@@ -42,7 +43,7 @@ def deploy(
     prune: bool = False,
     only: Collection[str] | None = None,
 ) -> Deployed:
-    """Write prefect.yaml, and bring the server's deployments to it; only differing ones are touched.
+    """Write prefect.yaml, and bring the server's deployments to the app's; equal deployments are left alone.
 
     Args:
         app: The app.
@@ -78,8 +79,15 @@ def deploy(
             api.fill_schedule(deployment_id, now)
         done.changed.append(name)
     _fill(api, forms, there)
-    if only is None:
-        _prune(app, api, set(there) - set(wanted), there, done, delete=prune)
+    if only is not None:
+        return done
+    for name in sorted(set(there) - set(wanted)):
+        # The folder of a broken template is there: a mistake must not cost its runs.
+        if name.startswith("tasks.") and not app.gone(name):
+            continue
+        if prune:
+            api.delete_deployment(there[name].id)
+        (done.removed if prune else done.leftover).append(name)
     return done
 
 
@@ -93,44 +101,27 @@ def _by_name(
 def _bring(
     api: Api,
     deployment: Deployment,
-    there: OnServer | None,
+    there: ServerDeployment | None,
     root: Path,
-    form: Mapping[str, Any],
+    form: Json,
 ) -> str:
     """Make a deployment, or change the server's; its id.
 
     Another entrypoint may mean another flow, which no PATCH changes: the deployment is made anew.
     """
-    if there is not None and there.get("entrypoint") == deployment.entrypoint:
+    if there is not None and there.entrypoint == deployment.entrypoint:
         correct(api, deployment, there, root)
-        return str(there["id"])
+        return there.id
     body = deployment.as_api(root)
     body |= {"name": deployment.name, "parameter_openapi_schema": form}
     made = api.make_deployment(deployment.flow, body)
-    if there is not None and there["id"] != made:
-        api.delete_deployment(there["id"])
+    if there is not None and there.id != made:
+        api.delete_deployment(there.id)
     return made
 
 
-def _prune(
-    app: App,
-    api: Api,
-    names: Collection[str],
-    there: Mapping[str, OnServer],
-    done: Deployed,
-    *,
-    delete: bool,
-) -> None:
-    # The folder of a broken template is there: a slip must not cost its runs.
-    gone = [n for n in names if not n.startswith("tasks.") or app.gone(n)]
-    for name in sorted(gone):
-        if delete:
-            api.delete_deployment(there[name]["id"])
-    (done.removed if delete else done.leftover).extend(sorted(gone))
-
-
 def fill_forms(
-    app: App, api: Api, there: Mapping[str, OnServer], now: datetime
+    app: App, api: Api, there: Mapping[str, ServerDeployment], now: datetime
 ) -> None:
     """Bring the dialogs' forms to the app's present content: titles, and the options of drop-downs.
 
@@ -147,17 +138,17 @@ def fill_forms(
 
 
 def _fill(
-    api: Api, forms: Mapping[str, dict[str, Any]], there: Mapping[str, OnServer]
+    api: Api, forms: Mapping[str, Json], there: Mapping[str, ServerDeployment]
 ) -> None:
     for name, form in forms.items():
-        if name in there and there[name].get("parameter_openapi_schema") != form:
+        if name in there and there[name].parameter_openapi_schema != form:
             body = {"parameter_openapi_schema": form}
-            api.change_deployment(there[name]["id"], body)
+            api.change_deployment(there[name].id, body)
 
 
 def existing(
     app: App, api: Api, wanted: Mapping[str, Deployment]
-) -> dict[str, OnServer]:
+) -> dict[str, ServerDeployment]:
     """The app's deployments on the server, also those that somebody took the app's tag from.
 
     Args:
@@ -172,8 +163,8 @@ def existing(
     there = dict(api.deployments(app_tag(app.name)))
     absent = [name for name in wanted if name not in there]
     for name, found in api.named(absent).items() if absent else ():
-        owner = next((tag for tag in found["tags"] if tag.startswith("app:")), None)
-        if owner or found.get("entrypoint") != wanted[name].entrypoint:
+        owner = next((tag for tag in found.tags if tag.startswith("app:")), None)
+        if owner or found.entrypoint != wanted[name].entrypoint:
             told = (
                 f"a deployment of that name that belongs to {owner or 'something else'}"
             )

@@ -1,10 +1,9 @@
-"""The deployments of an app: one for each task template, one for the sync, one for each dialog."""
+"""The deployments of an app: for each task template, for the sync, and for each dialog."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,8 @@ from jittask_prefect.schedule import prefect_schedules, schedule_text
 from jittask_prefect.schedule.schedule_text import ScheduleSlot
 from jittask_prefect.schedule.words import describe
 
+Json = dict[str, Any]
+"""An object of JSON."""
 POOL = "jittask"
 POOL_TYPE = "jittask"
 SYNC = "jittask.sync"
@@ -36,7 +37,7 @@ EVERY_MINUTE = {
     "timezone": "UTC",
 }
 _OPTIONAL_TEXT = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
-TASK_PARAMETERS: dict[str, Any] = {
+TASK_PARAMETERS: Json = {
     "title": "Parameters",
     "type": "object",
     "properties": {
@@ -77,13 +78,13 @@ class Deployment:
     entrypoint: str
     description: str
     tags: list[str]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Json = field(default_factory=dict)
     paused: bool = False
     schedules: list[ScheduleSlot] = field(default_factory=list)
     queue: str | None = None
-    form: Mapping[str, Any] | None = None
+    form: Json | None = None
 
-    def as_yaml(self) -> dict[str, Any]:
+    def as_yaml(self) -> Json:
         """The entry in prefect.yaml."""
         queue = {"work_queue_name": self.queue} if self.queue else {}
         return {
@@ -92,12 +93,12 @@ class Deployment:
             "tags": self.tags,
             "entrypoint": self.entrypoint,
             "work_pool": {"name": POOL, **queue},
-            "parameters": dict(self.parameters),
+            "parameters": self.parameters,
             "paused": self.paused,
             "schedules": self.schedules,
         }
 
-    def as_api(self, root: Path) -> dict[str, Any]:
+    def as_api(self, root: Path) -> Json:
         """The fields of the API's body that `prefect deploy` fills from the entry in prefect.yaml.
 
         Args:
@@ -108,7 +109,7 @@ class Deployment:
             "description": self.description,
             "tags": self.tags,
             "entrypoint": self.entrypoint,
-            "parameters": dict(self.parameters),
+            "parameters": self.parameters,
             "paused": self.paused,
             "work_pool_name": POOL,
             **queue,
@@ -122,7 +123,7 @@ def ensure_work_pool(api: Api, name: str | None = None) -> None:
 
     Args:
         api: Prefect.
-        name: The pool's name; absent, the one that the app's deployments name.
+        name: The pool's name; absent, the pool of the app's deployments.
 
     Raises:
         ArgumentError: There is a pool of that name with another type, which Prefect does not change.
@@ -137,13 +138,13 @@ def ensure_work_pool(api: Api, name: str | None = None) -> None:
         )
 
 
-def pull_steps(folder: str) -> list[dict[str, Any]]:
+def pull_steps(folder: str) -> list[Json]:
     """The steps before a run: the process works in a folder."""
     step = "prefect.deployments.steps.set_working_directory"
     return [{step: {"directory": folder}}]
 
 
-def _api_schedule(slot: ScheduleSlot) -> dict[str, Any]:
+def _api_schedule(slot: ScheduleSlot) -> Json:
     rule = {
         name: slot[name]
         for name in ("rrule", "interval", "anchor_date", "timezone")

@@ -17,7 +17,7 @@ from itertools import islice
 from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
-from jittask_prefect.deploying.comparison import RESTORED, OnServer, correct, digest
+from jittask_prefect.deploying.comparison import RESTORED, as_api, correct, digest
 from jittask_prefect.deploying.deploy import deploy, existing, fill_forms
 from jittask_prefect.deploying.deployments import (
     QUEUE,
@@ -34,7 +34,7 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.sync import fingerprint, rule_of
@@ -98,7 +98,7 @@ class Review:
     """
 
     wanted: Deployment
-    there: OnServer
+    there: ServerDeployment
     template: Meta | None
     memory: Memory
     cause: str
@@ -115,7 +115,7 @@ class Review:
     @property
     def id(self) -> str:
         """The deployment's id on the server."""
-        return str(self.there["id"])
+        return self.there.id
 
 
 def renew(app: App, api: Api, now: datetime) -> list[Change]:
@@ -127,10 +127,10 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         now: The present instant, aware.
 
     Returns:
-        The changes; empty where every deployment was as the app wants it.
+        The changes; empty where every deployment was as the app wants.
 
     Raises:
-        PrefectApiError: Prefect cannot be reached; the next sync begins where this one did.
+        PrefectApiError: Prefect cannot be reached; the next sync begins at the same place.
     """
     with app.engine().connect() as connection:
         last, memories = _remembered(connection, app.name)
@@ -176,7 +176,7 @@ def own_names() -> set[str]:
 
 def _restore_missing(
     app: App, api: Api, now: datetime, known: Mapping[str, Deployment]
-) -> tuple[dict[str, OnServer], list[Change]]:
+) -> tuple[dict[str, ServerDeployment], list[Change]]:
     """The deployments on the server, after known ones that somebody removed are there again."""
     changes: list[Change] = []
     there = dict(api.deployments(app_tag(app.name)))
@@ -198,7 +198,7 @@ def _restore_missing(
 def _review(
     app: App,
     wanted: Deployment,
-    there: OnServer,
+    there: ServerDeployment,
     before: Memory | None,
     now: datetime,
 ) -> Review:
@@ -217,7 +217,7 @@ def _review(
         rule=rule,
         since=same_rule.since if same_rule else now,
         state=digest(wanted.as_api(root_of(app))),
-        updated=str(there.get("updated")),
+        updated=str(there.updated),
         own_next=own_next,
     )
     cause = "renewed" if same_rule else "changed"
@@ -232,7 +232,8 @@ def _require_runs(
     touched = missing or (
         before is not None
         and (
-            before.state != digest(review.there) or before.updated not in ("", updated)
+            before.state != digest(as_api(review.there))
+            or before.updated not in ("", updated)
         )
     )
     review.refill = missing
@@ -298,12 +299,13 @@ def _scheduled_runs(
 
 
 def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change]:
-    """Change a deployment where it differs, and make its runs from the first lost one on."""
-    changes, root, wanted = [], root_of(app), review.wanted
+    """Change a deployment where it differs, and make its runs from the first lost run on."""
+    changes: list[Change] = []
+    root, wanted = root_of(app), review.wanted
     name, lost = review.name, review.lost
     start = min([*lost, now])
     if lost and review.template is not None:
-        # The text must reach back to the runs that it makes.
+        # The schedule's text must reach back to the first run.
         wanted = of_template_at(review.template, start)
         state = digest(wanted.as_api(root))
         review.memory = review.memory.model_copy(update={"state": state})
@@ -315,7 +317,8 @@ def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change
         if review.cause != "renewed":
             _log_warnings(review.template, now)
     if lost:
-        span = " to ".join(f"{at:%Y-%m-%d %H:%M}" for at in _ends(lost))
+        ends = dict.fromkeys((lost[0], lost[-1]))
+        span = " to ".join(f"{at:%Y-%m-%d %H:%M}" for at in ends)
         told = f"{len(lost)} due without a run, {span} UTC"
         changes.append(Change(name, "made good", told))
         if len(lost) == MOST_LOST:
@@ -327,14 +330,10 @@ def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change
     return changes
 
 
-def _ends(instants: list[datetime]) -> list[datetime]:
-    return [instants[0]] if len(instants) == 1 else [instants[0], instants[-1]]
-
-
 def _drop_doubles(api: Api, review: Review, start: datetime, now: datetime) -> None:
-    """Delete the runs that `fill_schedule` has made for instants that had one, or that the ledger knows."""
+    """Delete the runs that `fill_schedule` has made for instants with a run, or with a task in the ledger."""
     runs = list(_scheduled_runs(api, [review.id], start, now))
-    # The run that began comes first, then the older one.
+    # The run that began comes first, then the older run.
     runs.sort(key=lambda run: (run.state_type == "SCHEDULED", run.created))
     taken = set(review.recorded)
     for run in runs:
@@ -347,11 +346,11 @@ def _instant(run: FlowRun) -> datetime:
     return run.expected_start_time.astimezone(UTC)
 
 
-def _keep_queue_first(api: Api, sync: OnServer | None) -> None:
-    """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last one."""
-    if sync is None or sync.get("work_queue_name") != QUEUE:
+def _keep_queue_first(api: Api, sync: ServerDeployment | None) -> None:
+    """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last."""
+    if sync is None or sync.work_queue_name != QUEUE:
         return
-    if pool := sync.get("work_pool_name"):
+    if pool := sync.work_pool_name:
         api.ensure_queue(pool, QUEUE)
 
 

@@ -206,7 +206,7 @@ def _of_runs(
         and wanted.name in (None, template.fullName)
     }
     deployments = api.deployments(app_tag(app.name))
-    names = {d["id"]: name for name, d in deployments.items() if name in scheduled}
+    names = {d.id: name for name, d in deployments.items() if name in scheduled}
     if not names:
         return []
     start, end, status = wanted.start, wanted.end, wanted.status

@@ -194,7 +194,7 @@ def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> s
         cut("\n".join(page(template, numbers, next_, now))),
     )
     editor = api.deployments(app_tag(app.name)).get(EDIT)
-    edit = edit_link(links.ROOT, editor["id"], template) if editor else ""
+    edit = edit_link(links.ROOT, editor.id, template) if editor else ""
     remember(template)
     made = api.put_markdown(key, text, summary(numbers, known, edit), known or None)
     if (

@@ -177,7 +177,7 @@ class TaskSvc(NormalService):
             ) from None
         try:
             run = api.create_run(
-                deployment["id"],
+                deployment.id,
                 key=entry.task_id,
                 name=timed_name(template.title, due, template.timer.zone),
                 due=due,

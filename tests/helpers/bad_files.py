@@ -13,7 +13,7 @@ from app_files import APP, DAILY, PLAIN, REMIND, patched, write
 
 from jittask_prefect import App
 from jittask_prefect.deploying import prefect_yaml
-from jittask_prefect.dialogs import values
+from jittask_prefect.dialogs import conversion
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError, Problem
 
@@ -321,7 +321,7 @@ def look(app: App) -> list[Problem]:
         )
         try:
             template.getNextRunTime(None, NOW)
-            said.append(json.dumps(values.form_of(template), allow_nan=False))
+            said.append(json.dumps(conversion.form_of(template), allow_nan=False))
             said += [
                 o.isoformat()
                 for o, _ in zip(

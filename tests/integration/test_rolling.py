@@ -335,7 +335,7 @@ def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) ->
     folder.mkdir()
     (folder / "e.json").write_text(json.dumps({"type": "tasks.Meta", "title": "Own"}))
     (folder / "type.py").write_text(
-        "from datetime import timedelta\nfrom jittask_prefect import NormalType, clock\n\n"
+        "from datetime import timedelta\nfrom jittask_prefect import NormalType\n\n"
         "class OwnType(NormalType):\n"
         "    def getNextRunTime(self, task=None, now=None):\n"
         "        return now + timedelta(minutes=10)\n"

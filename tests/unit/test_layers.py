@@ -38,6 +38,7 @@ READS_THE_CLOCK = {
     "cli/up",
     "dialogs/flows",
     "elements/types",
+    "prefect_api/connection",
     "rows/background_handover",
     "rows/hooks",
     "running/flow_context",
@@ -47,6 +48,7 @@ READS_THE_CLOCK = {
     "schedule/timer",
     "task_svc/service",
     "testing",
+    "warm/run_end",
     "warm/worker",
 }
 CALLS_PREFECT = {
@@ -55,12 +57,13 @@ CALLS_PREFECT = {
     "running/flow_context",
     "running/flows",
     "running/sync_flow",
-    "server/embedded",
     "server/selection",
     "warm/child",
     "warm/children",
     "warm/job",
-    "warm/server_wait",
+    "warm/outage",
+    "warm/places",
+    "warm/run_end",
     "warm/worker",
 }
 PREFECT_FIRST = {
@@ -70,7 +73,9 @@ PREFECT_FIRST = {
     "running/sync_flow",
     "warm/child",
     "warm/job",
-    "warm/server_wait",
+    "warm/outage",
+    "warm/places",
+    "warm/run_end",
     "warm/worker",
 }
 

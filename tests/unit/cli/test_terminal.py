@@ -171,7 +171,7 @@ def test_the_folder_of_server_and_worker_is_the_user_s_alone(tmp_path: Path) -> 
     try:
         Embedded(tmp_path / "up" / ".jittask")._make_home()
         (tmp_path / "dialog").mkdir()
-        with flows._one_at_a_time(tmp_path / "dialog"):
+        with flows.one_at_a_time(tmp_path / "dialog"):
             pass
     finally:
         os.umask(before)

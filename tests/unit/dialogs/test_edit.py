@@ -73,7 +73,7 @@ def of_link(text: str) -> dict[str, Any]:
 
 
 def edit(s: Shop, form: dict[str, Any], **more: Any) -> str:
-    return submit(s.app, s.api, forms.EDIT, {**form, **more}, s.now).said
+    return submit(s.app, s.api, forms.EDIT, {**form, **more}, s.now).message
 
 
 def refused(s: Shop, form: dict[str, Any], **more: Any) -> OutdatedForm:
@@ -165,7 +165,7 @@ def test_an_outdated_link_does_not_enable_a_disabled_task(shop: Make) -> None:
     form = link(s)
     edit(s, link(s), enable="Off")
     refused(s, form, title="New title")
-    assert about(s)["enable"] == 0 and s.api.deployments("app:test")[TASK]["paused"]
+    assert about(s)["enable"] == 0 and s.api.all_deployments[TASK]["paused"]
 
 
 def test_a_refusal_leads_to_a_fresh_form(scheduled: Shop) -> None:
@@ -214,7 +214,7 @@ def test_of_two_who_edit_at_once_the_second_is_told(scheduled: Shop) -> None:
     def one(name: str) -> None:
         start.wait()
         try:
-            with flows._one_at_a_time(s.folder):
+            with flows.one_at_a_time(s.folder):
                 told.append(edit(s, form, title=name))
         except OutdatedForm as error:
             told.append(str(error))
@@ -442,7 +442,7 @@ def test_what_prefect_refuses_is_said_to_be_written(
     monkeypatch.setattr(s.api, "ping", lambda: s.api._called("ping"))
     s.api.down = True
     done = submit(s.app, s.api, forms.EDIT, {**form, "title": "B"}, s.now)
-    assert done.failed and done.said.startswith(
+    assert done.failed and done.message.startswith(
         f"{TASK} is changed, and not deployed: "
     )
     assert about(s)["title"] == "B"

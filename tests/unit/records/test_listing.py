@@ -106,11 +106,8 @@ class World:
             daily, key=f"{at} {state}", name="x", due=due, tags=[], parameters={}
         )
         made = self.api.all_runs[run.id]
-        made |= {
-            "state_type": state,
-            "state_name": state.title(),
-            "start_time": due.isoformat() if begun else None,
-        }
+        self.api._state(made, state)
+        made["start_time"] = due.isoformat() if begun else None
         status = {
             "COMPLETED": "completed",
             "FAILED": "error",

@@ -1,4 +1,4 @@
-"""App → prefect.yaml, and what a deploy touches."""
+"""App → prefect.yaml, and the deployments that a deploy touches."""
 
 from __future__ import annotations
 
