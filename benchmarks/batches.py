@@ -160,7 +160,7 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
         api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
         deploying.deploy(app, api, clock.now())
         api.delete_deployment(
-            api.deployments(app_tag(app.name))[SYNC]["id"]
+            api.deployments(app_tag(app.name))[SYNC].id
         )  # a sync of ours, when it is time
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         worker = here.start_worker(

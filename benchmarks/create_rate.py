@@ -94,7 +94,7 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
     refresh_settings()
     app, api = build_app(folder, ELEMENTS, name="rate"), PrefectApi(url)
     deploying.deploy(app, api, clock.now())
-    deployment = api.deployments(app_tag(app.name))[NAME]["id"]
+    deployment = api.deployments(app_tag(app.name))[NAME].id
     due = clock.now() + timedelta(hours=6)
 
     def keep() -> None:

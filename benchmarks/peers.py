@@ -156,7 +156,7 @@ def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
             api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
             deploying.deploy(app, api, clock.now())
             api.delete_deployment(
-                api.deployments(app_tag(app.name))[SYNC]["id"]
+                api.deployments(app_tag(app.name))[SYNC].id
             )  # a sync of ours, beforehand
             here.start_worker(
                 url, deployments.POOL, cwd=home, worker_type=deployments.POOL_TYPE

@@ -133,9 +133,7 @@ def measure(home: Path, share: float, where: str) -> None:
         app, api = build_app(home / "app", ELEMENTS, name="warm"), PrefectApi(url)
         deploying.deploy(app, api, clock.now())
         found = api.deployments(app_tag(app.name))
-        api.delete_deployment(
-            found[SYNC]["id"]
-        )  # the rows and runs here are made by hand
+        api.delete_deployment(found[SYNC].id)  # the rows and runs here are made by hand
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         for pool, kind in POOLS.items():
             api.ensure_pool(pool, kind)
@@ -152,7 +150,7 @@ def measure(home: Path, share: float, where: str) -> None:
         for _ in range(rounds):
             for pool in POOLS:
                 rates[pool].append(
-                    turn(app, api, found[NAME]["id"], pool, size[pool], skipped)
+                    turn(app, api, found[NAME].id, pool, size[pool], skipped)
                 )
         ratio = statistics.median(
             o / s for o, s in zip(rates[deployments.POOL], rates["stock"], strict=True)

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
@@ -27,6 +29,7 @@ from jittask_prefect.prefect_api.answers import (
     TERMINAL,
     FlowRun,
     LogLine,
+    ServerDeployment,
     flow_run,
 )
 from jittask_prefect.rows import sync
@@ -39,6 +42,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.task_svc.wiring import App
 
+_read_deployment = TypeAdapter(ServerDeployment).validate_python
 Element = Mapping[str, str | Mapping[str, Any]]
 
 
@@ -140,13 +144,21 @@ class FakePrefect:
         self._called("pool_kind")
         return self.pools.get(name)
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         self._called("deployments")
-        return {n: d for n, d in self.all_deployments.items() if tag in d["tags"]}
+        return {
+            name: _deployment(name, content)
+            for name, content in self.all_deployments.items()
+            if tag in content["tags"]
+        }
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         self._called("named")
-        return {n: d for n, d in self.all_deployments.items() if n in names}
+        return {
+            name: _deployment(name, content)
+            for name, content in self.all_deployments.items()
+            if name in names
+        }
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         self._called("make_deployment")
@@ -360,7 +372,11 @@ class FakePrefect:
         run |= {
             "state_type": kind,
             "state_name": name or kind.title(),
-            "state": {"type": kind, "message": message},
+            "state": {
+                "type": kind,
+                "name": name or kind.title(),
+                "message": message,
+            },
         }
 
     def due(self, now: datetime) -> Iterator[dict[str, Any]]:
@@ -419,6 +435,12 @@ class FakePrefect:
             self.mark(run["id"], why)
         self._state(run, kind, None, outcome.message)
         return [outcome]
+
+
+def _deployment(name: str, content: Mapping[str, Any]) -> ServerDeployment:
+    """A deployment as the server gives it: a schedule has an id, here its slug."""
+    schedules = [{"id": s["slug"], **s} for s in content.get("schedules", [])]
+    return _read_deployment({**content, "name": name, "schedules": schedules})
 
 
 def _ended(run: Mapping[str, Any]) -> datetime:

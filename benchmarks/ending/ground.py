@@ -67,7 +67,7 @@ class Ground:
         deploying.deploy(self.app, self.api, clock.now())
         self.deployments = self.api.deployments(app_tag(self.app.name))
         self.api.delete_deployment(
-            self.deployments[SYNC]["id"]
+            self.deployments[SYNC].id
         )  # syncs of ours, when it is time
         for worker in self.workers:
             self.start_worker(worker)

@@ -14,17 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jittask_prefect.deploying.deployments import Deployment, Json
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.schedule.schedule_text import SLUGS
 
-OnServer = Json
-"""A deployment as the API gives it."""
 PLAIN = ("entrypoint", "parameters", "paused", "work_pool_name", "work_queue_name")
+COMPARED = ("description", "tags", "pull_steps")
 RESTORED = ("description", "tags", "parameters", "paused", "schedules")
 """The fields that a sync restores. Where a deployment runs is the team's choice, in the UI too."""
 
 
-def differences(wanted: Deployment, there: OnServer, root: Path) -> list[str]:
+def differences(wanted: Deployment, there: ServerDeployment, root: Path) -> list[str]:
     """The names of the fields that the server's deployment has otherwise than the app.
 
     Args:
@@ -32,8 +32,23 @@ def differences(wanted: Deployment, there: OnServer, root: Path) -> list[str]:
         there: The server's.
         root: The folder of prefect.yaml.
     """
-    want, have = comparable(wanted.as_api(root)), comparable(there)
+    want, have = comparable(wanted.as_api(root)), comparable(as_api(there))
     return [name for name in want if want[name] != have[name]]
+
+
+def as_api(there: ServerDeployment) -> Json:
+    """The fields of the server's deployment, in the form of the app's body (`Deployment.as_api`)."""
+    schedules = [
+        {
+            "slug": schedule.slug,
+            "active": schedule.active,
+            "schedule": schedule.schedule,
+            "parameters": schedule.parameters,
+        }
+        for schedule in there.schedules
+    ]
+    fields = {name: getattr(there, name) for name in (*PLAIN, *COMPARED)}
+    return {**fields, "schedules": schedules}
 
 
 def comparable(fields: Json) -> Json:
@@ -78,7 +93,7 @@ def digest(fields: Json) -> str:
     """A short text that changes with a field that a sync restores.
 
     Args:
-        fields: The app's body (`Deployment.as_api`) or the API's answer.
+        fields: The app's body (`Deployment.as_api`) or that of the server's deployment (`as_api`).
     """
     compared = comparable(fields)
     content = json.dumps({name: compared[name] for name in RESTORED}, sort_keys=True)
@@ -88,7 +103,7 @@ def digest(fields: Json) -> str:
 def correct(
     api: Api,
     wanted: Deployment,
-    there: OnServer,
+    there: ServerDeployment,
     root: Path,
     only: Iterable[str] | None = None,
 ) -> list[str]:
@@ -113,26 +128,25 @@ def correct(
     fields = wanted.as_api(root)
     body = {name: fields[name] for name in names if name != "schedules"}
     if "work_queue_name" in names:  # the server finds a queue by its pool only
-        body.setdefault("work_pool_name", there.get("work_pool_name"))
+        body.setdefault("work_pool_name", there.work_pool_name)
     if "schedules" in names:
         _rest_foreign_schedules(api, there)
-        known = comparable(there)["schedules"]
+        known = comparable(as_api(there))["schedules"]
         differing = [s for s in fields["schedules"] if _schedule_text(s) not in known]
         if differing:
             body["schedules"] = differing
     if body:
-        api.change_deployment(there["id"], body)
+        api.change_deployment(there.id, body)
     return names
 
 
-def _rest_foreign_schedules(api: Api, there: OnServer) -> None:
+def _rest_foreign_schedules(api: Api, there: ServerDeployment) -> None:
     """Put schedules that somebody added to a deployment out of action.
 
     A deleted schedule would take all waiting runs of the deployment with it. A schedule without a slug would let the
     PATCH of the others replace them, with other ids.
     """
-    for schedule in there.get("schedules") or []:
-        slug = schedule["slug"]
-        if slug is None or (schedule["active"] and slug not in SLUGS):
-            changed = {"slug": f"x-{schedule['id'][-8:]}", "active": False}
-            api.change_schedule(there["id"], schedule["id"], changed)
+    for schedule in there.schedules:
+        if schedule.slug is None or (schedule.active and schedule.slug not in SLUGS):
+            changed = {"slug": f"x-{schedule.id[-8:]}", "active": False}
+            api.change_schedule(there.id, schedule.id, changed)

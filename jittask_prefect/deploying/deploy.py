@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jittask_prefect.deploying import prefect_yaml
-from jittask_prefect.deploying.comparison import OnServer, correct, differences
+from jittask_prefect.deploying.comparison import correct, differences
 from jittask_prefect.deploying.deployments import (
     POOL,
     QUEUE,
@@ -20,6 +20,7 @@ from jittask_prefect.deploying.deployments import (
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 
@@ -85,7 +86,7 @@ def deploy(
         if name.startswith("tasks.") and not app.gone(name):
             continue
         if prune:
-            api.delete_deployment(there[name]["id"])
+            api.delete_deployment(there[name].id)
         (done.removed if prune else done.leftover).append(name)
     return done
 
@@ -100,7 +101,7 @@ def _by_name(
 def _bring(
     api: Api,
     deployment: Deployment,
-    there: OnServer | None,
+    there: ServerDeployment | None,
     root: Path,
     form: Json,
 ) -> str:
@@ -108,19 +109,19 @@ def _bring(
 
     Another entrypoint may mean another flow, which no PATCH changes: the deployment is made anew.
     """
-    if there is not None and there.get("entrypoint") == deployment.entrypoint:
+    if there is not None and there.entrypoint == deployment.entrypoint:
         correct(api, deployment, there, root)
-        return str(there["id"])
+        return there.id
     body = deployment.as_api(root)
     body |= {"name": deployment.name, "parameter_openapi_schema": form}
     made = api.make_deployment(deployment.flow, body)
-    if there is not None and there["id"] != made:
-        api.delete_deployment(there["id"])
+    if there is not None and there.id != made:
+        api.delete_deployment(there.id)
     return made
 
 
 def fill_forms(
-    app: App, api: Api, there: Mapping[str, OnServer], now: datetime
+    app: App, api: Api, there: Mapping[str, ServerDeployment], now: datetime
 ) -> None:
     """Bring the dialogs' forms to the app's present content: titles, and the options of drop-downs.
 
@@ -136,16 +137,18 @@ def fill_forms(
         _fill(api, schemas(app, now), there)
 
 
-def _fill(api: Api, forms: Mapping[str, Json], there: Mapping[str, OnServer]) -> None:
+def _fill(
+    api: Api, forms: Mapping[str, Json], there: Mapping[str, ServerDeployment]
+) -> None:
     for name, form in forms.items():
-        if name in there and there[name].get("parameter_openapi_schema") != form:
+        if name in there and there[name].parameter_openapi_schema != form:
             body = {"parameter_openapi_schema": form}
-            api.change_deployment(there[name]["id"], body)
+            api.change_deployment(there[name].id, body)
 
 
 def existing(
     app: App, api: Api, wanted: Mapping[str, Deployment]
-) -> dict[str, OnServer]:
+) -> dict[str, ServerDeployment]:
     """The app's deployments on the server, also those that somebody took the app's tag from.
 
     Args:
@@ -160,8 +163,8 @@ def existing(
     there = dict(api.deployments(app_tag(app.name)))
     absent = [name for name in wanted if name not in there]
     for name, found in api.named(absent).items() if absent else ():
-        owner = next((tag for tag in found["tags"] if tag.startswith("app:")), None)
-        if owner or found.get("entrypoint") != wanted[name].entrypoint:
+        owner = next((tag for tag in found.tags if tag.startswith("app:")), None)
+        if owner or found.entrypoint != wanted[name].entrypoint:
             told = (
                 f"a deployment of that name that belongs to {owner or 'something else'}"
             )

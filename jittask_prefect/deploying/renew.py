@@ -17,7 +17,7 @@ from itertools import islice
 from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
-from jittask_prefect.deploying.comparison import RESTORED, OnServer, correct, digest
+from jittask_prefect.deploying.comparison import RESTORED, as_api, correct, digest
 from jittask_prefect.deploying.deploy import deploy, existing, fill_forms
 from jittask_prefect.deploying.deployments import (
     QUEUE,
@@ -34,7 +34,7 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.sync import fingerprint, rule_of
@@ -98,7 +98,7 @@ class Review:
     """
 
     wanted: Deployment
-    there: OnServer
+    there: ServerDeployment
     template: Meta | None
     memory: Memory
     cause: str
@@ -115,7 +115,7 @@ class Review:
     @property
     def id(self) -> str:
         """The deployment's id on the server."""
-        return str(self.there["id"])
+        return self.there.id
 
 
 def renew(app: App, api: Api, now: datetime) -> list[Change]:
@@ -176,7 +176,7 @@ def own_names() -> set[str]:
 
 def _restore_missing(
     app: App, api: Api, now: datetime, known: Mapping[str, Deployment]
-) -> tuple[dict[str, OnServer], list[Change]]:
+) -> tuple[dict[str, ServerDeployment], list[Change]]:
     """The deployments on the server, after known ones that somebody removed are there again."""
     changes: list[Change] = []
     there = dict(api.deployments(app_tag(app.name)))
@@ -198,7 +198,7 @@ def _restore_missing(
 def _review(
     app: App,
     wanted: Deployment,
-    there: OnServer,
+    there: ServerDeployment,
     before: Memory | None,
     now: datetime,
 ) -> Review:
@@ -217,7 +217,7 @@ def _review(
         rule=rule,
         since=same_rule.since if same_rule else now,
         state=digest(wanted.as_api(root_of(app))),
-        updated=str(there.get("updated")),
+        updated=str(there.updated),
         own_next=own_next,
     )
     cause = "renewed" if same_rule else "changed"
@@ -232,7 +232,8 @@ def _require_runs(
     touched = missing or (
         before is not None
         and (
-            before.state != digest(review.there) or before.updated not in ("", updated)
+            before.state != digest(as_api(review.there))
+            or before.updated not in ("", updated)
         )
     )
     review.refill = missing
@@ -345,11 +346,11 @@ def _instant(run: FlowRun) -> datetime:
     return run.expected_start_time.astimezone(UTC)
 
 
-def _keep_queue_first(api: Api, sync: OnServer | None) -> None:
+def _keep_queue_first(api: Api, sync: ServerDeployment | None) -> None:
     """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last."""
-    if sync is None or sync.get("work_queue_name") != QUEUE:
+    if sync is None or sync.work_queue_name != QUEUE:
         return
-    if pool := sync.get("work_pool_name"):
+    if pool := sync.work_pool_name:
         api.ensure_queue(pool, QUEUE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -37,6 +37,7 @@ from jittask_prefect.elements.scaffold import OF_ROWS, RESERVED, SCHEDULED, engl
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError, PrefectApiError, Problem
 from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.markup import md, table
 from jittask_prefect.prefect_api.names import app_tag
@@ -261,20 +262,20 @@ class Submission:
             there = {}
         if own := there.get(name):
             base = links.base(self.api.ui_url)
-            lines.append(f"- [The task]({base}/deployments/deployment/{own['id']})")
+            lines.append(f"- [The task]({base}/deployments/deployment/{own.id})")
         if link := self._edit_link(template, there):
             lines.append(f"- [Edit it]({link})")
         return "\n".join(lines) + "\n"
 
-    def _deployments(self) -> Form:
+    def _deployments(self) -> Mapping[str, ServerDeployment]:
         return self.api.deployments(app_tag(self.app.name))
 
-    def _edit_link(self, template: Meta, there: Form) -> str:
+    def _edit_link(self, template: Meta, there: Mapping[str, ServerDeployment]) -> str:
         """The address of the form that shows a task as it is; empty where there is no such dialog."""
         if EDIT not in there:
             return ""
         remember(template)
-        return edit_link(links.base(self.api.ui_url), there[EDIT]["id"], template)
+        return edit_link(links.base(self.api.ui_url), there[EDIT].id, template)
 
     def _preview(self, template: Meta) -> list[str]:
         rule = f"`{template.fullName}`: {describe(template.timer)}"

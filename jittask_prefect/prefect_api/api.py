@@ -1,6 +1,6 @@
 """The calls of Prefect's API that this package makes.
 
-`client.PrefectApi` talks to a server, `testing.FakePrefect` is one in memory. Every call raises `PrefectApiError` where
+`client.PrefectApi` talks to a server, `testing.FakePrefect` is a server in memory. Every call raises `PrefectApiError` where
 the server gives no answer or refuses.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from jittask_prefect.prefect_api.answers import FlowRun, LogLine
+from jittask_prefect.prefect_api.answers import FlowRun, LogLine, ServerDeployment
 
 PAGE = 200
 """How many objects the server gives in an answer at most."""
@@ -49,10 +49,10 @@ class Api(Protocol):
 
     # Deployments
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         """The deployments that carry a tag, by name."""
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         """The deployments of some names, by name, whoever made them."""
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
@@ -137,7 +137,7 @@ class Api(Protocol):
         Args:
             run_id: The flow run.
             kind: The state's type.
-            name: The state's name, where it is not the usual name of the type.
+            name: The state's name, where the type's usual name does not fit.
             message: The reason.
             force: Whether to set the state against the server's rules, e.g. over a final state.
 
@@ -175,7 +175,7 @@ class Api(Protocol):
             key: The artifact's key.
             text: The page.
             description: Of the artifact; Markdown.
-            known: The id of an artifact to replace; where it is gone, or absent, a new artifact is made.
+            known: The id of an artifact to replace; where the artifact is gone, or `known` is absent, a new artifact is made.
             run_id: The flow run that the artifact belongs to.
 
         Returns:

@@ -30,8 +30,9 @@ from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.markup import cut, md, table
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import charts, statistics
-from jittask_prefect.records.statistics import Stats
-from jittask_prefect.records.upcoming_days import Coming, One, coming
+from jittask_prefect.records.month_grid import MonthGrid, month_grid
+from jittask_prefect.records.record import Record
+from jittask_prefect.records.statistics import Statistics
 from jittask_prefect.rows.planning import fingerprint
 from jittask_prefect.schedule.words import describe
 
@@ -185,14 +186,15 @@ def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> s
         now: The present instant.
         known: The artifact's id where it was written before.
     """
-    numbers = statistics.of_template(app, template, statistics.span(template, now), now)
-    next_ = coming(app, template, now)
+    borders = statistics.day_borders(template, now)
+    numbers = statistics.of_template(template, borders, now)
+    next_ = month_grid(template, now)
     key, text = (
         links.key(template.fullName, app.names("tasks")),
         cut("\n".join(page(template, numbers, next_, now))),
     )
     editor = api.deployments(app_tag(app.name)).get(EDIT)
-    edit = edit_link(links.ROOT, editor["id"], template) if editor else ""
+    edit = edit_link(links.ROOT, editor.id, template) if editor else ""
     remember(template)
     made = api.put_markdown(key, text, summary(numbers, known, edit), known or None)
     if (
@@ -202,7 +204,7 @@ def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> s
     return made
 
 
-def summary(numbers: Stats, artifact: str, edit: str = "") -> str:
+def summary(numbers: Statistics, artifact: str, edit: str = "") -> str:
     """What stands above the artifact, and on the page of its key."""
     counts = [
         f"{numbers.counts[status]:,} {status}"
@@ -218,7 +220,9 @@ def summary(numbers: Stats, artifact: str, edit: str = "") -> str:
     return f"{said} · [Edit the task]({edit})" if edit else said
 
 
-def page(template: Meta, numbers: Stats, next_: Coming, now: datetime) -> list[str]:
+def page(
+    template: Meta, numbers: Statistics, next_: MonthGrid, now: datetime
+) -> list[str]:
     """The lines of a template's page, in Markdown.
 
     Args:
@@ -245,7 +249,7 @@ def page(template: Meta, numbers: Stats, next_: Coming, now: datetime) -> list[s
         ("begun after the due time", numbers.lateness),
     ]
     rows = [
-        (what, *map(statistics.seconds, (s.p50, s.p95, s.max)), f"{s.runs:,}")
+        (what, *map(statistics.duration_text, (s.p50, s.p95, s.max)), f"{s.runs:,}")
         for what, s in spreads
         if s is not None
     ]
@@ -262,7 +266,7 @@ def page(template: Meta, numbers: Stats, next_: Coming, now: datetime) -> list[s
             (
                 f"{r.count:,}",
                 r.status,
-                md(r.said),
+                md(r.text),
                 f"{r.last.astimezone(zone):%Y-%m-%d %H:%M}" if r.last else "",
             )
             for r in numbers.reasons
@@ -289,7 +293,7 @@ def page(template: Meta, numbers: Stats, next_: Coming, now: datetime) -> list[s
     ]
 
 
-def _next(items: Sequence[One]) -> list[str]:
+def _next(items: Sequence[Record]) -> list[str]:
     rows = any(item.row for item in items)
     head = ["due", *(["row"] if rows else [])]
     cells = [
@@ -299,14 +303,14 @@ def _next(items: Sequence[One]) -> list[str]:
     return table(head, cells)
 
 
-def _moves(items: Sequence[One]) -> list[str]:
+def _moves(items: Sequence[Record]) -> list[str]:
     rows = any(item.row for item in items)
     head = ["from", "to", "because", *(["row"] if rows else [])]
     cells = [
         [
             _when(i.nominal),
             _when(i.due),
-            md(i.because),
+            md(i.moved or ""),
             *([md(i.row or "")] if rows else []),
         ]
         for i in items[:MOVES]

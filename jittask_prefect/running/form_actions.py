@@ -45,10 +45,11 @@ def form_actions(app: App, api: Api) -> Actions:
         template: DateFieldType, now: datetime, until: datetime, limit: int
     ) -> list[UpcomingRow]:
         nearest = upcoming.Nearest(limit)
-        upcoming.of_rows(app, template, now, until, now, nearest)
+        upcoming.of_rows(template, now, until, now, nearest)
         return [
-            UpcomingRow(item.due, str(item.row), item.moved or "")
-            for item in nearest.found()
+            UpcomingRow(record.due, str(record.row), record.moved or "")
+            for record in nearest.records
+            if record.due is not None
         ]
 
     return Actions(deploy, end, run_row, start, upcoming_rows)

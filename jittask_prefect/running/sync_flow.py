@@ -82,7 +82,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     if found is None:
         return 0
     late = {
-        "deployment_id": {"any_": [found["id"]]},
+        "deployment_id": {"any_": [found.id]},
         "state": {"type": {"any_": ["SCHEDULED"]}},
         "expected_start_time": {
             "before_": (now - timedelta(seconds=LATE_SECONDS)).isoformat()

@@ -147,7 +147,10 @@ class Place:
         self.again()
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        return self.api.deployments(app_tag(self.app.name))
+        """The app's deployments as the server's JSON, by name."""
+        where = {"tags": {"all_": [app_tag(self.app.name)]}}
+        found = self.api.call("POST", "/deployments/filter", {"deployments": where})
+        return {deployment["name"]: deployment for deployment in found}
 
     def runs(self, name: str, *states: str) -> list[FlowRun]:
         """A template's flow runs, by due time."""

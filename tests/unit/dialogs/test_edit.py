@@ -165,7 +165,7 @@ def test_an_outdated_link_does_not_enable_a_disabled_task(shop: Make) -> None:
     form = link(s)
     edit(s, link(s), enable="Off")
     refused(s, form, title="New title")
-    assert about(s)["enable"] == 0 and s.api.deployments("app:test")[TASK]["paused"]
+    assert about(s)["enable"] == 0 and s.api.all_deployments[TASK]["paused"]
 
 
 def test_a_refusal_leads_to_a_fresh_form(scheduled: Shop) -> None:

@@ -287,11 +287,11 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
     s = shop()
     there = s.api.deployments("app:test")
     name = next(n for n in there if n == forms.EDIT)
-    s.api.change_deployment(there[name]["id"], {"parameter_openapi_schema": {}})
+    s.api.change_deployment(there[name].id, {"parameter_openapi_schema": {}})
     from jittask_prefect.deploying.renew import renew
 
     renew(s.app, s.api, s.now)
-    found = s.api.deployments("app:test")[name]["parameter_openapi_schema"]
+    found = s.api.all_deployments[name]["parameter_openapi_schema"]
     assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found[
         "required"
     ] == ["task"]
@@ -350,7 +350,7 @@ def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> No
         "",
     )  # type: ignore[union-attr]
     assert (s.folder / "tasks/Task/inner.py").read_text() == COUNT
-    assert "3 days after" in s.api.deployments("app:test")["tasks.Task"]["description"]
+    assert "3 days after" in s.api.all_deployments["tasks.Task"]["description"]
 
 
 def test_a_task_runs_now(shop: Make) -> None:

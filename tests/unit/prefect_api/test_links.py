@@ -10,7 +10,8 @@ import pytest
 from jittask_prefect.deploying import deployments
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.prefect_api import links, markup
-from jittask_prefect.records import executions
+from jittask_prefect.records import listing
+from jittask_prefect.records.listing import RecordFilter
 from jittask_prefect.testing import FakePrefect, build_app
 
 NOW = datetime(2026, 9, 14, 3, tzinfo=UTC)
@@ -130,9 +131,8 @@ def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(
     def link(
         name: str | None, row: str | None = None, status: str | None = None
     ) -> str:
-        return executions.link(
-            app, api, NOW, name=name, row=row, status=status
-        ).partition("?")[2]
+        wanted = RecordFilter(name=name, row=row, status=status)
+        return listing.link(app, api, NOW, wanted).partition("?")[2]
 
     assert link(None) == "tags=app:test&sort=START_TIME_DESC"
     assert (
@@ -143,7 +143,7 @@ def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(
     assert link("tasks.Collect", '["a", 1]') == (
         "tags=tasks.Collect&flow-run-search=Bill%20%5B%22a%22,%201%5D&sort=START_TIME_DESC"
     )
-    since = executions.link(app, api, NOW, start=NOW).partition("?")[2]
+    since = listing.link(app, api, NOW, RecordFilter(start=NOW)).partition("?")[2]
     assert (
         since.partition("&")[2]
         == "start=2026-09-14T03:00:00.000Z&end=2027-09-15T02:59:59.999Z&sort=START_TIME_DESC"

@@ -13,7 +13,8 @@ from sqlalchemy import insert
 from jittask_prefect import App
 from jittask_prefect.ledger.entry import BLANK
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.records import executions, paging
+from jittask_prefect.records import listing, paging
+from jittask_prefect.records.listing import RecordFilter
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 9, 14, 3, tzinfo=UTC)
@@ -81,16 +82,19 @@ class World:
         of: str = "Bill",
         row: str = "1",
         run: str | None = None,
+        app: str | None = None,
     ) -> None:
+        """An entry; one of another app that shares the database is not in the list."""
         due, task = NOW + at * MINUTE, run or f"task-{next(self._number):04}"
         values = {
             "task_id": task, "template": f"tasks.{of}", "row_key": "" if of == "Daily" else row, "nominal": due,
             "generation": next(self._number), "due": due, "created": due, "status": status, "flow_run_id": run,
         }  # fmt: skip
-        blank = {**BLANK, "app": self.app.name}
+        blank = {**BLANK, "app": app or self.app.name}
         with self.app.engine("crm" if of == "Visit" else "").begin() as connection:
             connection.execute(insert(entries).values(blank | values))
-        self.all.append((due, task, status))
+        if app is None:
+            self.all.append((due, task, status))
 
     def run(
         self, at: int, state: str, *, begun: bool = False, known: bool = False
@@ -102,11 +106,8 @@ class World:
             daily, key=f"{at} {state}", name="x", due=due, tags=[], parameters={}
         )
         made = self.api.all_runs[run.id]
-        made |= {
-            "state_type": state,
-            "state_name": state.title(),
-            "start_time": due.isoformat() if begun else None,
-        }
+        self.api._state(made, state)
+        made["start_time"] = due.isoformat() if begun else None
         status = {
             "COMPLETED": "completed",
             "FAILED": "error",
@@ -124,10 +125,11 @@ class World:
             )
 
     def page(self, limit: int, offset: int, **asked: Any) -> list[str]:
-        found = executions.records(
-            self.app, self.api, NOW, limit=limit, offset=offset, **asked
+        wanted = RecordFilter(**asked)
+        found = listing.records(
+            self.app, self.api, NOW, wanted, limit=limit, offset=offset
         )
-        return [str(r["taskId"]) for r in found]
+        return [str(record.task_id) for record in found]
 
     def expected(self, status: str | None = None) -> list[str]:
         return [
@@ -151,6 +153,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         )
     for at in (-5, -5, -11, -29):  # several at one instant
         made.entry(at)
+    for at in (-6, -10, 3):
+        made.entry(at, "pending", app="other")
+        made.entry(at, of="Daily", run=f"run-{at}", app="other")
     for at in (1, 5, 9, -2, -7, -40):
         made.run(at, "SCHEDULED")
     made.run(-8, "CANCELLED")

@@ -33,17 +33,17 @@ WARNINGS = "the warnings' filters"  # a library that is imported for the first t
 # One process for all: each change is looked at as of the one before.
 SCRIPT = """
 import builtins, gc, json, locale, logging, os, resource, signal, socket, sys, time, types, warnings
-from jittask_prefect.warm.traces import changed, traces
+from jittask_prefect.warm.process_state import changes_since, current_state
 locale.setlocale(locale.LC_ALL, 'C.UTF-8')
 before_open = open
 changes = json.loads(sys.argv[1])
-said = [['nothing', changed(traces())]]
+said = [['nothing', changes_since(current_state())]]
 for number, (name, code) in enumerate(changes.items()):
-    before = traces()
+    before = current_state()
     if sys.argv[2] == "imported":
         sys.modules[f"imported_{number}"] = types.ModuleType("imported")
     exec(code)
-    said.append([name, changed(before)])
+    said.append([name, changes_since(before)])
     if name == "builtins":
         builtins.open = before_open
     sys.modules["json"] = json
@@ -53,14 +53,14 @@ os.write(1, json.dumps(said).encode())
 IMPORTS = """
 import json, logging, os, sys, warnings
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from jittask_prefect.warm.traces import changed, traces
+from jittask_prefect.warm.process_state import changes_since, current_state
 hooks, finders = sys.excepthook, list(sys.meta_path)
 said = {}
 for name in ["concurrent.futures.process", "xml.etree.ElementTree", "wave", "library", "unhooks", "own", "own_finder"]:
     assert name not in sys.modules
-    before = traces()
+    before = current_state()
     __import__(name)
-    said[name] = changed(before)
+    said[name] = changes_since(before)
     sys.excepthook, sys.meta_path[:] = hooks, finders
 os.write(1, json.dumps(said).encode())
 """

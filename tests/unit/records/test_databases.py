@@ -60,8 +60,10 @@ def test_what_is_counted_is_the_same_everywhere(
     made[1] |= {"status": "pending", "started": None, "finished": None}
     with app.engine().begin() as connection:
         connection.execute(insert(entries), made)
-    borders = statistics.span(template, NOW, start=datetime(2026, 7, 6, 16, tzinfo=UTC))
-    found = statistics.of_template(app, template, borders, NOW)
+    borders = statistics.day_borders(
+        template, NOW, start=datetime(2026, 7, 6, 16, tzinfo=UTC)
+    )
+    found = statistics.of_template(template, borders, NOW)
     assert len(found.days) == 70
     assert found.counts == {"completed": 59, "error": 10, "overdue": 1}
     assert found.days[date(2026, 9, 7)] == {"error": 1}
@@ -70,12 +72,12 @@ def test_what_is_counted_is_the_same_everywhere(
         36.0, 67.0, 70.0, 69
     )  # of 1 and 3 to 70: the 35th and the 66th
     [reason] = found.reasons
-    assert (reason.count, reason.said, reason.last) == (
+    assert (reason.count, reason.text, reason.last) == (
         10,
         "error: no # of “#”",
         datetime(2026, 9, 14, 2, tzinfo=UTC),
     )
-    part = paging.LedgerPart(app, [""], [entries.c.status == "completed"], 5)
+    part = paging.LedgerPage(app, [""], [entries.c.status == "completed"], 5)
     keys = part.keys(2)
     assert [task for (_, task), _ in keys] == ["task-04", "task-05", "task-06"]
     assert {entry.task_id for entry in part.entries(keys).values()} == {

@@ -12,10 +12,17 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from jittask_prefect import App, ArgumentError, UnknownElement
+from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.expression import parse
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.records import plain_text
-from jittask_prefect.records.row_story import Part, RowView, text_of, unmet, view
+from jittask_prefect.records import text
+from jittask_prefect.records.filter_text import filter_text
+from jittask_prefect.records.row_history import (
+    FIELDS,
+    RowHistory,
+    TemplateHistory,
+    row_history,
+)
 from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, at, build_app, deploy
 
@@ -124,18 +131,18 @@ def save(app: App, model: str = "models.Contract", **values: Any) -> None:
 
 def seen(
     app: App, key: str, now: datetime = NOW, count: int = 5, past: int = 100
-) -> RowView:
-    return view(app, "models.Contract", key, now, count, past)
+) -> RowHistory:
+    return row_history(app, "models.Contract", key, now, count, past)
 
 
-def part(found: RowView, name: str = "tasks.Remind") -> Part:
+def part(found: RowHistory, name: str = "tasks.Remind") -> TemplateHistory:
     return next(p for p in found.parts if p.template == name)
 
 
-def told(of: Part) -> list[tuple[str, str, tuple[str, ...]]]:
+def told(of: TemplateHistory) -> list[tuple[str, str, tuple[str, ...]]]:
     return [
-        (line.status, f"{line.due:%m-%d %H:%M}" if line.due else "–", line.why)
-        for line in of.lines
+        (line.status, f"{line.due:%m-%d %H:%M}" if line.due else "–", line.notes)
+        for line in of.records
     ]
 
 
@@ -155,19 +162,29 @@ def test_what_is_to_come_and_why_it_is_when_it_is(app: App) -> None:
     remind = part(found)
     assert remind.state == ""
     assert remind.origin == "7 days before `endDate` (2026-10-08), at 09:00"
-    (line,) = remind.lines
+    (line,) = remind.records
     # October 1 to 7 is National Day.
     assert (f"{line.nominal:%m-%d %H:%M}", f"{line.due:%m-%d %H:%M}", line.moved) == (
         "10-01 09:00",
         "10-08 09:00",
         "National Day",
     )
-    assert line.why == ("its flow run is made 24 hours before",)
-    assert line.entry is not None and line.task_id == line.entry.task_id
+    assert line.notes == ("its flow run is made 24 hours before",)
+    assert line.ledger_due == line.due and line.generation == 1
     assert part(found, "tasks.Off").state == "the template is disabled (`enable` is 0)"
     assert (
         part(found, "tasks.Often").state
         == "the filter is not met: Q('level', '>=', 3), but `level` is empty"
+    )
+
+
+def test_another_app_in_the_same_database_has_rows_of_its_own(app: App) -> None:
+    save(app, id=42, endDate=date(2026, 10, 8))
+    raw(app, update(entries).values(app="other"))
+    (record,) = part(seen(app, "42")).records
+    assert (record.ledger_due, record.notes) == (
+        None,
+        ("beyond the horizon (24 hours)",),
     )
 
 
@@ -181,23 +198,23 @@ def test_the_life_of_a_row(app: App, prefect: FakePrefect) -> None:
         prefect.run_due(app, due)
         save(app, id=42, endDate=date(2026, 10, 30))  # October 23
     remind = part(seen(app, "42", due))
-    first, second, third = remind.lines
-    assert [(line.status, f"{line.due:%m-%d}") for line in remind.lines] == [
+    first, second, third = remind.records
+    assert [(line.status, f"{line.due:%m-%d}") for line in remind.records] == [
         ("ended", "09-29"),
         ("completed", "09-30"),
         ("pending", "10-23"),
     ]
     assert (
-        first.why[0]
+        first.notes[0]
         == "from another date of the row: then 2026-09-29 09:00 was the start"
     )
-    assert first.why[1] == "superseded: now due 2026-09-30 09:00"
-    assert second.why == (
+    assert first.notes[1] == "superseded: now due 2026-09-30 09:00"
+    assert second.notes == (
         "from another date of the row: then 2026-09-30 09:00 was the start",
     )
-    assert third.why == ("its flow run is made 24 hours before",)
-    assert [line.entry.generation for line in remind.lines if line.entry] == [1, 2, 3]
-    data = second.as_dict()
+    assert third.notes == ("its flow run is made 24 hours before",)
+    assert [line.generation for line in remind.records] == [1, 2, 3]
+    data = second.as_dict(FIELDS)
     assert data["result"] == {"of": "2026-10-07"}
     assert (data["outcome"], data["startTime"], data["flowRun"]) == (
         "completed",
@@ -205,7 +222,7 @@ def test_the_life_of_a_row(app: App, prefect: FakePrefect) -> None:
         next(iter(prefect.all_runs)),
     )
     few = part(seen(app, "42", due, past=1))
-    assert ([f"{line.due:%m-%d}" for line in few.lines], few.earlier) == (
+    assert ([f"{line.due:%m-%d}" for line in few.records], few.earlier) == (
         ["09-30", "10-23"],
         1,
     )
@@ -219,23 +236,23 @@ def test_what_the_next_sync_will_do_is_said(app: App, prefect: FakePrefect) -> N
     raw(app, update(table).where(table.c.id == 2).values(status="ended"))
     raw(app, delete(table).where(table.c.id == 3))
     raw(app, insert(table).values(id=4, endDate=date(2026, 10, 6), status="active"))
-    first, second = part(seen(app, "1")).lines
-    assert first.why == (
+    first, second = part(seen(app, "1")).records
+    assert first.notes == (
         "from another date of the row: then 2026-09-29 09:00 was the start",
         "the next sync puts it to Wed 2026-09-30 09:00",
     )
-    assert second.why == ("beyond the horizon (24 hours)",)
-    assert part(seen(app, "2")).lines[0].why == (
+    assert second.notes == ("beyond the horizon (24 hours)",)
+    assert part(seen(app, "2")).records[0].notes == (
         "the next sync ends it: the filter is not met: Q('status', '=', 'active'), but `status` is 'ended'",
     )
     gone = seen(app, "3")
-    assert not gone.there
+    assert not gone.exists
     assert part(gone).state == "the row is gone"
     assert told(part(gone)) == [
         ("pending", "09-29 09:00", ("the next sync ends it: the row is gone",))
     ]
-    (new,) = part(seen(app, "4")).lines
-    assert (new.status, new.why, new.entry) == (
+    (new,) = part(seen(app, "4")).records
+    assert (new.status, new.notes, new.ledger_due) == (
         "pending",
         ("the next sync makes it",),
         None,
@@ -256,12 +273,12 @@ def test_the_next_few_and_what_a_holiday_leaves_out(app: App) -> None:
         ("none", "–"),
         ("pending", "10-08 10:00"),
     ]
-    dropped = often.lines[2]
+    dropped = often.records[2]
     assert dropped.moved == "National Day"
-    assert dropped.why == ("skipped", "14 of them, the last 2026-10-07 22:00")
-    assert len({line.task_id for line in often.lines}) == 4
+    assert dropped.notes == ("skipped", "14 of them, the last 2026-10-07 22:00")
+    assert len({line.task_id for line in often.records}) == 4
     assert (
-        len([line for line in part(seen(app, "1"), "tasks.Often").lines if line.due])
+        len([line for line in part(seen(app, "1"), "tasks.Often").records if line.due])
         == 5
     )
 
@@ -292,33 +309,37 @@ def test_why_a_row_has_no_tasks(
     raw(app, insert(table).values(id=1, status="active", **values))
     remind = part(seen(app, "1"))
     assert (remind.state, remind.end) == (state, end)
-    assert len(remind.lines) == (0 if state or end else 1)
+    assert len(remind.records) == (0 if state or end else 1)
 
 
 def test_a_template_that_is_gone(app: App) -> None:
     save(app, id=42, endDate=date(2026, 10, 6))
     shutil.rmtree(app.path / "tasks/Remind")
     again = App(app.path)
-    remind = part(view(again, "models.Contract", "42", NOW, 5, 100))
+    remind = part(row_history(again, "models.Contract", "42", NOW, 5, 100))
     assert remind.state == "the template is gone, or does not load (`jittask check`)"
-    assert [(line.status, f"{line.due:%m-%d %H:%M %Z}") for line in remind.lines] == [
+    assert [(line.status, f"{line.due:%m-%d %H:%M %Z}") for line in remind.records] == [
         ("pending", "09-29 09:00 CST")
     ]
 
 
 def test_a_key_of_several_columns(app: App) -> None:
     save(app, "models.Line", order="A", no=7, shipBy=date(2026, 9, 30))
-    for text in ('["A",7]', '[ "A", 7 ]', '["A", "7"]'):
-        found = view(app, "models.Line", text, NOW, 5, 100)
-        assert (found.key, found.there, len(found.parts[0].lines)) == (
+    for key in ('["A",7]', '[ "A", 7 ]', '["A", "7"]'):
+        found = row_history(app, "models.Line", key, NOW, 5, 100)
+        assert (found.key, found.exists, len(found.parts[0].records)) == (
             '["A",7]',
             True,
             1,
         )
     table = app.getElement("models.Line").__table__
     raw(app, delete(table))
-    found = view(app, "models.Line", '["A", 7]', NOW, 5, 100)
-    assert (found.key, found.there, len(found.parts[0].lines)) == ('["A",7]', False, 1)
+    found = row_history(app, "models.Line", '["A", 7]', NOW, 5, 100)
+    assert (found.key, found.exists, len(found.parts[0].records)) == (
+        '["A",7]',
+        False,
+        1,
+    )
 
 
 @pytest.mark.parametrize(
@@ -364,7 +385,7 @@ def test_what_is_no_row(
 ) -> None:
     save(app, id=42, endDate=date(2026, 10, 6))
     with pytest.raises(error, match=said):
-        view(app, model, key, NOW, 5, 100)
+        row_history(app, model, key, NOW, 5, 100)
 
 
 def test_without_a_ledger(tmp_path: Path) -> None:
@@ -390,13 +411,14 @@ def test_without_a_ledger(tmp_path: Path) -> None:
 
 
 def test_which_part_of_a_filter_is_not_met(app: App) -> None:
-    row = app.getElement("models.Contract")(
-        id=1, endDate=date(2026, 10, 6), status="late", level=2
-    )
-    zone = app.zone
+    save(app, id=1, endDate=date(2026, 10, 6), status="late", level=2)
+    template = app.template("tasks.Remind")
+    assert isinstance(template, DateFieldType)
 
     def of(text: str) -> list[str]:
-        return unmet(parse(text), row, NOW, zone)
+        template.filter = parse(text)
+        reason = part(seen(app, "1")).state
+        return reason.removeprefix("the filter is not met: ").split("; ") * bool(reason)
 
     assert of("") == []
     assert of("Q(status='late') & Q(level=2)") == []
@@ -423,8 +445,8 @@ def test_which_part_of_a_filter_is_not_met(app: App) -> None:
     ],
 )
 def test_a_filter_is_written_as_it_is_read(text: str) -> None:
-    assert text_of(parse(text).tree) == text
-    assert parse(text_of(parse(text).tree)).tree == parse(text).tree
+    assert filter_text(parse(text).tree) == text
+    assert parse(filter_text(parse(text).tree)).tree == parse(text).tree
 
 
 # --- as text ---------------------------------------------------------------------------------------------------------
@@ -434,8 +456,8 @@ def test_as_lines(app: App, prefect: FakePrefect) -> None:
     save(app, id=42, endDate=date(2026, 10, 6))
     save(app, id=42, endDate=date(2026, 10, 8))
     prefect.sync(app, NOW)
-    first, second = part(seen(app, "42")).lines
-    lines = list(plain_text.row(seen(app, "42")))
+    first, second = part(seen(app, "42")).records
+    lines = list(text.row(seen(app, "42")))
     start = lines.index("tasks.Remind (Remind)")
     assert lines[0] == "models.Contract 42"
     assert lines[start - 1 :] == [
@@ -444,7 +466,7 @@ def test_as_lines(app: App, prefect: FakePrefect) -> None:
         "  7 days before `endDate`, at 09:00 (Asia/Shanghai); a legal holiday (CN) moves it to the next working day.",
         "  From 7 days before `endDate` (2026-10-08), at 09:00.",
         "  Tue 2026-09-29 09:00 CST  ended       from another date of the row: then 2026-09-29 09:00 was the start; "
-        + (first.entry.message if first.entry else ""),
+        + first.message,
         f"      task {first.task_id}",
         "  Thu 2026-10-08 09:00 CST  pending     National Day moved it from Thu 2026-10-01 09:00; "
         "its flow run is made 24 hours before",
@@ -453,11 +475,11 @@ def test_as_lines(app: App, prefect: FakePrefect) -> None:
 
 
 def test_a_row_of_no_date_field_task_and_one_that_is_gone() -> None:
-    assert list(plain_text.row(RowView("models.Notice", "1\n2", True, []))) == [
+    assert list(text.row(RowHistory("models.Notice", "1\n2", True, []))) == [
         "models.Notice 1\\n2",
-        "No date-field task is of models.Notice.",
+        "models.Notice has no date-field task.",
     ]
-    assert next(plain_text.row(RowView("models.Notice", "合同", False, []))) == (
+    assert next(text.row(RowHistory("models.Notice", "合同", False, []))) == (
         "models.Notice 合同, which is gone: its row is not in the table"
     )
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from icalendar import Calendar as ICalendar
+from rich.text import Text
 from typer.testing import CliRunner
 
 from jittask_prefect.cli.commands import cli
-from jittask_prefect.records import calendar_text
+from jittask_prefect.records import preview, year_grid
 from jittask_prefect.schedule.calendar import Calendar
 from jittask_prefect.schedule.timer import Timer
 
@@ -33,7 +34,7 @@ def cells(
 ) -> list[tuple[str, ...]]:
     told = found.explain(datetime.fromisoformat(after), datetime.fromisoformat(before))
     return [
-        line.cells() for line in calendar_text.lines(calendar_text.take(told, count))
+        line.cells() for line in preview.preview_lines(preview.first_due(told, count))
     ]
 
 
@@ -118,7 +119,7 @@ def test_lazily_told_is_told_the_same_across_windows() -> None:
 
 def test_an_icalendar_says_what_takes_place() -> None:
     found = timer().explain(datetime(2026, 9, 1), datetime(2026, 12, 1))
-    text = calendar_text.ics(
+    text = preview.ics(
         found, "tasks.Rent", "Rent; due, 房租", "Every month on days 1 and 8", NOW
     )
     assert text.startswith(b"BEGIN:VCALENDAR\r\n") and text.endswith(
@@ -145,7 +146,7 @@ def test_an_icalendar_says_what_takes_place() -> None:
         datetime(2026, 10, 1), datetime(2026, 10, 9)
     )
     (event,) = ICalendar.from_ical(
-        calendar_text.ics(moved, "tasks.Rent", "Rent", "", NOW)
+        preview.ics(moved, "tasks.Rent", "Rent", "", NOW)
     ).walk("VEVENT")
     assert "moved from 2026-10-01 09:00 because of National Day" in event["description"]
 
@@ -156,7 +157,7 @@ def test_an_event_keeps_its_uid_when_it_moves_so_that_a_second_import_replaces_i
     window = datetime(2026, 10, 1), datetime(2026, 10, 9)
 
     def uids(found: Timer, name: str = "tasks.Rent") -> list[str]:
-        text = calendar_text.ics(found.explain(*window), name, "Rent", "", NOW)
+        text = preview.ics(found.explain(*window), name, "Rent", "", NOW)
         return [str(event["uid"]) for event in ICalendar.from_ical(text).walk("VEVENT")]
 
     monthly = {"repeatType": "month", "day": [1]}
@@ -258,11 +259,11 @@ def test_a_country_or_year_that_is_none(
 def test_the_year_of_a_grid_is_complete() -> None:
     china = Calendar.of("CN")
     assert china is not None
-    assert [len(calendar_text.year(china, n)) for n in (2024, 2025)] == [366, 365]
+    assert [len(year_grid.year(china, n)) for n in (2024, 2025)] == [366, 365]
     for width in (30, 64, 96, 200):
         lines = [
-            line.plain
-            for line in calendar_text.grid(calendar_text.year(china, 2026), width)
+            Text.from_markup(line).plain
+            for line in year_grid.grid(year_grid.year(china, 2026), width)
         ]
         assert all(len(line) <= max(width, 28) for line in lines)
         assert sum(line.count("2026") for line in lines) == 12

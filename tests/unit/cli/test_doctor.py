@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.engine import make_url
 
-from jittask_prefect.cli.doctor import _keep_alive
+from jittask_prefect.cli.doctor import _timeouts
 
 PG, MY = (
     "postgresql+psycopg://shop@db.internal/shop",
@@ -26,11 +26,11 @@ PG, MY = (
         ("sqlite:///shop.db", ""),
     ],
 )
-def test_a_distant_database_without_keep_alive_is_warned_of(
+def test_a_distant_database_without_timeouts_is_warned_of(
     url: str, said: str
 ) -> None:
     """The warning names the keys to add; a database on this machine needs none."""
-    found = [f.text for f in _keep_alive("the app's database", make_url(url))]
+    found = [f.text for f in _timeouts("the app's database", make_url(url))]
     assert len(found) == bool(said) and all(
         said in text and "db.internal" in text for text in found
     )

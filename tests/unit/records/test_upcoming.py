@@ -14,8 +14,10 @@ from jittask_prefect import App
 from jittask_prefect.ledger import watermarks
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import upcoming
+from jittask_prefect.records.record import PENDING_FIELDS
 from jittask_prefect.rows import scan
 from jittask_prefect.schedule import clock
+from jittask_prefect.schedule.instants import TICK
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 9, 28, 1, 0, tzinfo=UTC)  # a Monday, 09:00 in Shanghai
@@ -123,9 +125,9 @@ def table(app: App) -> Any:
 def pending(
     app: App, name: str, until: datetime = END, most: int = 100
 ) -> list[tuple[str | None, str]]:
-    found = upcoming.pending(app, app.template(name), until, NOW, most)
+    found = upcoming.pending(app.template(name), until, NOW, most)
     assert found.problems == []
-    return [(item.row, f"{item.due:%m-%d %H:%M}") for item in found.found()]
+    return [(item.row, f"{item.due:%m-%d %H:%M}") for item in found.records]
 
 
 # --- pending ---------------------------------------------------------------------------------------------------------
@@ -145,14 +147,14 @@ def test_from_the_ledger_and_then_from_the_rows(app: App, prefect: FakePrefect) 
     )
     raw(app, insert(table(app)).values(id=4, endDate=date(2026, 10, 7), status="ended"))
     raw(app, insert(table(app)).values(id=5, endDate=None, status="active"))
-    found = upcoming.pending(app, app.template("tasks.Remind"), END, NOW, 10).found()
+    found = upcoming.pending(app.template("tasks.Remind"), END, NOW, 10).records
     assert [
         (
             i.row,
             f"{i.due:%m-%d %H:%M}",
             f"{i.nominal:%m-%d}",
             i.moved,
-            i.entry is not None,
+            i.ledger_due is not None,
         )
         for i in found
     ] == [
@@ -160,7 +162,7 @@ def test_from_the_ledger_and_then_from_the_rows(app: App, prefect: FakePrefect) 
         ("3", "09-30 09:00", "09-30", None, False),
         ("2", "10-08 09:00", "10-01", "National Day", False),
     ]
-    assert found[0].as_dict(NOW) == {
+    assert found[0].as_dict(PENDING_FIELDS) == {
         "fullName": "tasks.Remind",
         "row": "1",
         "taskId": found[0].task_id,
@@ -180,11 +182,18 @@ def test_from_the_ledger_and_then_from_the_rows(app: App, prefect: FakePrefect) 
     assert made == {"2": found[2].task_id}
 
 
+def test_another_app_in_the_same_database_has_tasks_of_its_own(app: App) -> None:
+    save(app, id=1, endDate=date(2026, 10, 6))
+    raw(app, update(entries).values(app="other", due=NOW))
+    found = upcoming.pending(app.template("tasks.Remind"), END, NOW, 10).records
+    assert [(f"{i.due:%m-%d}", i.ledger_due) for i in found] == [("09-29", None)]
+
+
 def test_a_window_ends_where_it_is_said(app: App) -> None:
     save(app, id=1, checkDate=date(2026, 10, 5))
     due = datetime(2026, 10, 12, 2, 0, tzinfo=UTC)
     assert pending(app, "tasks.Check", due) == [("1", "10-05 10:00")]
-    assert pending(app, "tasks.Check", due + upcoming.TICK) == [
+    assert pending(app, "tasks.Check", due + TICK) == [
         ("1", "10-05 10:00"),
         ("1", "10-12 10:00"),
     ]
@@ -195,9 +204,9 @@ def test_the_ledger_s_next_one_of_a_row_is_told_once(app: App) -> None:
         app, id=1, checkDate=date(2026, 10, 5)
     )  # the hook writes the first, which is beyond the horizon
     found = upcoming.pending(
-        app, app.template("tasks.Check"), datetime(2026, 10, 20, tzinfo=UTC), NOW, 10
-    ).found()
-    assert [(f"{i.due:%m-%d}", i.entry is not None) for i in found] == [
+        app.template("tasks.Check"), datetime(2026, 10, 20, tzinfo=UTC), NOW, 10
+    ).records
+    assert [(f"{i.due:%m-%d}", i.ledger_due is not None) for i in found] == [
         ("10-05", True),
         ("10-12", False),
         ("10-19", False),
@@ -231,7 +240,7 @@ def test_what_was_ended_is_not_pending(app: App, prefect: FakePrefect) -> None:
         ("2", "10-06 10:00"),
     ]
     svc = app.getElement("services.TaskSvc")
-    for item in upcoming.pending(app, app.template("tasks.Check"), END, NOW, 2).found():
+    for item in upcoming.pending(app.template("tasks.Check"), END, NOW, 2).records:
         assert svc.forcedEnd(item.task_id)["changed"]
     assert pending(app, "tasks.Check", datetime(2026, 10, 7, tzinfo=UTC)) == [
         ("2", "10-06 10:00")
@@ -285,9 +294,9 @@ def test_an_overdue_task_and_one_outside_the_schedule_are_there_too(
     )
     later = datetime(2026, 9, 28, 3, 0, tzinfo=UTC)
     found = upcoming.pending(
-        app, app.template("tasks.Check"), datetime(2026, 10, 6, tzinfo=UTC), later, 10
-    ).found()
-    assert [(i.row, f"{i.due:%m-%d}", i.as_dict(later)["status"]) for i in found] == [
+        app.template("tasks.Check"), datetime(2026, 10, 6, tzinfo=UTC), later, 10
+    ).records
+    assert [(i.row, f"{i.due:%m-%d}", i.status) for i in found] == [
         ("1", "09-28", "overdue"),
         ("1", "10-05", "pending"),
     ]
@@ -372,8 +381,8 @@ def test_a_row_that_cannot_be_read_is_a_sentence(app: App) -> None:
         connection.exec_driver_sql(
             "insert into contract (id, endDate, status) values (1, '2026-10-soon', 'active')"
         )
-    found = upcoming.pending(app, app.template("tasks.Remind"), END, NOW, 10)
-    assert [(item.row, f"{item.due:%m-%d %H:%M}") for item in found.found()] == [
+    found = upcoming.pending(app.template("tasks.Remind"), END, NOW, 10)
+    assert [(item.row, f"{item.due:%m-%d %H:%M}") for item in found.records] == [
         ("2", "10-20 09:00")
     ]
     (problem,) = found.problems
@@ -550,4 +559,4 @@ def test_one_template_that_cannot_be_planned_keeps_no_other_from_being_shown(
         )
     # Of Remind what its rows say, of Check what the ledger knows.
     assert records(three, status="pending", endTime="2026-10-20") == [R2, C1, R1]
-    assert "tasks.Check: what is due beyond the horizon is not known" in caplog.text
+    assert "tasks.Check: tasks beyond the horizon are not known" in caplog.text

@@ -20,8 +20,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from jittask_prefect.warm.children import Children
-from jittask_prefect.warm.server_wait import Away, refused
+from jittask_prefect.warm.children import ChildPool
+from jittask_prefect.warm.outage import Outage, refused
 from jittask_prefect.warm.worker import JittaskWorker
 
 POOL = {
@@ -89,7 +89,7 @@ def test_a_worker_outlives_a_server_that_gives_no_usable_answer(
 ) -> None:
     """Prefect's loop ends a worker after twelve failed requests; this one goes on, and says when all is well again."""
     monkeypatch.setattr(
-        Children, "keep_warm", lambda self, count=1: None
+        ChildPool, "keep_warm", lambda self, count=1: None
     )  # no process is needed
     monkeypatch.setattr("prefect.workers.base.emit_event", lambda *event, **more: None)
     settings = {
@@ -134,17 +134,17 @@ def test_a_worker_outlives_a_server_that_gives_no_usable_answer(
 
 def test_it_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    away = Away(logging.getLogger("away"), lambda: now)
+    outage = Outage(logging.getLogger("away"), lambda: now)
     for now in range(150):  # noqa: B007  the clock
-        away.note(ValueError("no JSON\nbut a page"))
-    away.over()
-    away.over()
+        outage.failed(ValueError("no JSON\nbut a page"))
+    outage.answered()
+    outage.answered()
     assert [record.getMessage() for record in caplog.records] == [
         f"The Prefect server gives no usable answer, for {seconds} s now (ValueError: no JSON). "
         "The worker waits for it."
         for seconds in (0, 60, 120)
     ] + ["The Prefect server answers again, after 149 s."]
-    assert away.since is None
+    assert outage.since is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from jittask_prefect import App
 from jittask_prefect.errors import ArgumentError, PrefectApiError
@@ -23,12 +23,12 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.records import (
     charts,
-    plain_text,
+    month_grid,
     statistics,
     template_pages,
-    upcoming_days,
+    text,
 )
-from jittask_prefect.records.charts import Cell
+from jittask_prefect.records.charts import DayCell
 from jittask_prefect.records.statistics import Spread
 from jittask_prefect.testing import FakePrefect, build_app
 
@@ -115,10 +115,12 @@ def put(
         connection.execute(insert(entries).values(blank | values))
 
 
-def of(app: App, name: str = "tasks.Collect", **span: datetime) -> statistics.Stats:
+def of(
+    app: App, name: str = "tasks.Collect", **span: datetime
+) -> statistics.Statistics:
     template = app.template(name)
     return statistics.of_template(
-        app, template, statistics.span(template, NOW, **span), NOW
+        template, statistics.day_borders(template, NOW, **span), NOW
     )
 
 
@@ -147,6 +149,14 @@ def test_statuses_by_day_of_the_tasks_zone(app: App) -> None:
         date(2026, 9, 14): {"overdue": 1, "pending": 1},
     }
     assert found.counts == {"completed": 2, "error": 1, "overdue": 1, "pending": 1}
+
+
+def test_another_app_in_the_same_database_is_not_counted(app: App) -> None:
+    put(app, NOW, "error", outcome="failed", message="error: no")
+    with app.engine().begin() as connection:
+        connection.execute(update(entries).values(app="other"))
+    found = of(app)
+    assert (found.counts, found.duration, found.reasons) == ({}, None, [])
 
 
 def test_percentiles_are_nearest_ranks() -> None:
@@ -188,7 +198,7 @@ def test_reasons_that_differ_in_numbers_only_are_one(app: App) -> None:
         put(app, due + row * SECOND, "error", outcome="failed", message=said)
     put(app, due, "error", outcome="died", message="error: worker died")
     put(app, due, "ended", outcome="forced", message="ended: forced")
-    found = [(r.count, r.status, r.outcome, r.said, r.last) for r in of(app).reasons]
+    found = [(r.count, r.status, r.outcome, r.text, r.last) for r in of(app).reasons]
     assert found == [
         (3, "error", "failed", "error: ValueError: row # is bad", due + 2 * SECOND),
         (1, "ended", "forced", "ended: forced", due),
@@ -202,7 +212,7 @@ def test_what_is_not_among_the_most_frequent_reasons_is_counted_too(app: App) ->
         put(app, due, "error", outcome="failed", message=f"error: {letter}")
     reasons = of(app).reasons
     assert len(reasons) == 11
-    assert (reasons[-1].said, reasons[-1].count) == ("other reasons", 2)
+    assert (reasons[-1].text, reasons[-1].count) == ("other reasons", 2)
 
 
 def test_a_span_of_ones_own(app: App) -> None:
@@ -228,7 +238,7 @@ def test_what_the_command_prints(app: App) -> None:
     due = datetime(2026, 9, 10, 1, tzinfo=UTC)
     put(app, due, took=0.25)
     put(app, due, "error", outcome="failed", message="error: no", took=200)
-    lines = list(plain_text.stats_of(of(app)))
+    lines = list(text.template_statistics(of(app)))
     assert (
         lines[1] == "1 completed, 1 error, 0 ended, 0 executing, 0 overdue, 0 pending"
     )
@@ -256,7 +266,7 @@ def test_what_the_command_prints(app: App) -> None:
     ],
 )
 def test_seconds_for_a_reader(value: float, said: str) -> None:
-    assert statistics.seconds(value) == said
+    assert statistics.duration_text(value) == said
 
 
 # Charts
@@ -285,12 +295,12 @@ def test_bars_are_as_high_as_they_should(app: App) -> None:
     [(0, 2), (2, 2), (3, 4), (11, 20), (99, 100), (101, 200), (6001, 8000)],
 )
 def test_the_top_of_an_axis(most: int, top: int) -> None:
-    assert charts.top_of(most) == top
+    assert charts.axis_top(most) == top
 
 
 def test_what_comes_next_with_moves(app: App) -> None:
-    found = upcoming_days.coming(app, app.template("tasks.Weekly"), NOW)
-    assert (found.first, found.last) == (date(2026, 9, 1), date(2026, 10, 31))
+    found = month_grid.month_grid(app.template("tasks.Weekly"), NOW)
+    assert (min(found.days), found.last) == (date(2026, 9, 1), date(2026, 10, 31))
     shown = {
         d.isoformat(): c for d, c in found.days.items() if c.here or c.away or c.dropped
     }
@@ -311,13 +321,13 @@ def test_what_comes_next_with_moves(app: App) -> None:
         "makeup",
         "weekend",
     )
-    assert [(m.nominal.date().isoformat() if m.nominal else "", m.because) for m in found.moves] == [
+    assert [(m.nominal.date().isoformat() if m.nominal else "", m.moved) for m in found.moves] == [
         ("2026-09-25", "Mid-Autumn Festival"), ("2026-10-02", "National Day"),
     ]  # fmt: skip
 
 
 def test_what_comes_often_is_only_said_to_come(app: App) -> None:
-    found = upcoming_days.coming(app, app.template("tasks.Often"), NOW)
+    found = month_grid.month_grid(app.template("tasks.Often"), NOW)
     assert found.days[date(2026, 9, 13)].here == ""
     assert {
         found.days[date(2026, 9, 14)].here,
@@ -334,7 +344,7 @@ def test_rows_come_next_as_they_are_now(app: App) -> None:
             + [bill(id=3, at=date(2026, 9, 21))]
         )
         session.commit()
-    found = upcoming_days.coming(app, app.template("tasks.Collect"), NOW)
+    found = month_grid.month_grid(app.template("tasks.Collect"), NOW)
     assert [(o.row, f"{o.due:%m-%d %H:%M}") for o in found.next] == [
         ("3", "09-21 10:00"), ("1", "10-08 10:00"), ("2", "10-08 10:00"),
     ]  # fmt: skip
@@ -346,12 +356,12 @@ def test_rows_come_next_as_they_are_now(app: App) -> None:
 def test_of_too_many_rows_it_is_only_said_that_there_are(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upcoming_days, "ROWS", 2)
+    monkeypatch.setattr(month_grid, "MOST_ROWS", 2)
     with app.session("") as session:
         bill = app.getElement("models.Bill")
         session.add_all([bill(id=n, at=date(2026, 9, 21)) for n in (1, 2, 3)])
         session.commit()
-    found = upcoming_days.coming(app, app.template("tasks.Collect"), NOW)
+    found = month_grid.month_grid(app.template("tasks.Collect"), NOW)
     assert found.note.startswith(
         "More than 2 rows have dates in these months: `jittask pending tasks.Collect --until 2026-10-31`"
     )
@@ -379,9 +389,9 @@ def test_what_is_written_stays_written_where_prefect_fails_in_between(
 
 
 def test_the_grid_is_sound_svg() -> None:
-    cells = [Cell(date(2026, 9, 1) + timedelta(days=n)) for n in range(61)]
-    cells[24] = Cell(date(2026, 9, 25), "holiday", away=(date(2026, 9, 28),))
-    cells[27] = Cell(date(2026, 9, 28), here="09:00", moved=True)
+    cells = [DayCell(date(2026, 9, 1) + timedelta(days=n)) for n in range(61)]
+    cells[24] = DayCell(date(2026, 9, 25), "holiday", away=(date(2026, 9, 28),))
+    cells[27] = DayCell(date(2026, 9, 28), here="09:00", moved=True)
     root = ElementTree.fromstring(charts.months(cells, date(2026, 9, 14)))
     texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
     assert (
@@ -413,7 +423,7 @@ def test_a_page_shows_data_as_it_is(app: App) -> None:
         template_pages.page(
             template,
             of(app, "tasks.Weekly"),
-            upcoming_days.coming(app, template, NOW),
+            month_grid.month_grid(template, NOW),
             NOW,
         )
     )

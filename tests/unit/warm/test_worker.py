@@ -32,10 +32,14 @@ from prefect.states import Cancelled
 from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.warm import child, pipe_messages
+from jittask_prefect.schedule import clock
+from jittask_prefect.warm import child
 from jittask_prefect.warm.job import JittaskJobConfiguration
-from jittask_prefect.warm.server_wait import Away
-from jittask_prefect.warm.worker import JittaskWorker, Slot, pace
+from jittask_prefect.warm.outage import Outage
+from jittask_prefect.warm.pipe import Pipe, encode
+from jittask_prefect.warm.places import ActiveRun, DueRun, Places, server_pace
+from jittask_prefect.warm.run_end import RunEnds
+from jittask_prefect.warm.worker import JittaskWorker
 
 STEP = "prefect.deployments.steps.set_working_directory"
 
@@ -50,7 +54,7 @@ def configured(**deployment: Any) -> JittaskJobConfiguration:
     }
     flow_run = FlowRun.model_construct(job_variables=deployment.pop("of_the_run", None))
     template = JittaskWorker.get_default_base_job_template()
-    return JittaskJobConfiguration.of(
+    return JittaskJobConfiguration.from_deployment(
         flow_run, SimpleNamespace(**plain | deployment), template
     )
 
@@ -69,7 +73,7 @@ def test_a_deployment_says_what_a_child_loads() -> None:
         "/srv/shop/flows/jittask_flows.py",
         "NormalType",
     )
-    assert (made.code.file, made.code.directory) == (made.file, "/srv/shop")
+    assert (made.flow_file.file, made.flow_file.directory) == (made.file, "/srv/shop")
 
 
 def test_an_empty_job_variable_is_none() -> None:
@@ -123,15 +127,13 @@ def test_the_pace_follows_the_servers_database(
     with temporary_settings(
         {PREFECT_API_URL: api, PREFECT_SERVER_DATABASE_CONNECTION_URL: database or None}
     ):
-        assert pace() == runs
+        assert server_pace() == runs
 
 
 def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
     ours, its = socket.socketpair()
-    pipe = pipe_messages.Pipe(its)
-    ours.sendall(
-        pipe_messages.line({"run": "数据 \n"}) + pipe_messages.line({"run": 2})
-    )
+    pipe = Pipe(its)
+    ours.sendall(encode({"run": "数据 \n"}) + encode({"run": 2}))
     messages = pipe.messages()
     assert [next(messages), next(messages)] == [{"run": "数据 \n"}, {"run": 2}]
     pipe.send({"ready": 1})
@@ -145,7 +147,7 @@ def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
 
 def test_a_closed_pipe_is_not_written_to_by_its_number() -> None:
     ours, its = socket.socketpair()
-    pipe = pipe_messages.Pipe(its)
+    pipe = Pipe(its)
     threading.Thread(target=lambda: list(pipe.messages()), daemon=True).start()
     pipe.close()
     with pytest.raises(OSError):
@@ -181,15 +183,21 @@ def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
         task / "notes.txt",
     ):
         file.write_text("")
-    ours = {name for name in child.stamps(str(flows)) if name.startswith(str(tmp_path))}
+    ours = {
+        name
+        for name in child.modification_times(str(flows))
+        if name.startswith(str(tmp_path))
+    }
     assert ours == {
         str(flows),
         *map(str, (tmp_path / "app.json", task / "e.json", task / "inner.py")),
     }
-    assert not [name for name in child.stamps(str(flows)) if "site-packages" in name]
-    before = child.stamps(str(flows))
+    assert not [
+        name for name in child.modification_times(str(flows)) if "site-packages" in name
+    ]
+    before = child.modification_times(str(flows))
     os.utime(task / "inner.py", ns=(1, 1))
-    after = child.stamps(str(flows))
+    after = child.modification_times(str(flows))
     assert {name for name in after if after[name] != before[name]} == {
         str(task / "inner.py")
     }
@@ -205,28 +213,12 @@ def room(
             "template": "tasks.Task",
             "due" if kind == "batch" else "taskId": "x",
         }
-        return FlowRun.model_construct(
-            parameters=parameters, deployment_id=UUID(int=2 if kind == "sync" else 1)
-        )
+        return FlowRun.model_construct(parameters=parameters)
 
-    async def asked() -> bool:
-        worker = JittaskWorker.__new__(JittaskWorker)
-        since = asyncio.get_running_loop().time() - ago
-        slots = {
-            uuid4(): SimpleNamespace(flow_run=flow_run(kind), since=since)
-            for kind in at_work
-        }
-        worker.__dict__ |= {
-            "_limit": limit + 1,
-            "_pace": pace,
-            "_slots": slots,
-            "_answers": 0.0,
-            "is_setup": True,
-        }
-        worker.__dict__ |= {"_syncs": {UUID(int=1): False, UUID(int=2): True}}
-        return worker._room(flow_run(asks))
-
-    return asyncio.run(asked())
+    now = 100.0
+    active = [ActiveRun(flow_run(kind), kind == "sync", now - ago) for kind in at_work]
+    due = DueRun(clock.now(), flow_run(asks), asks == "sync")
+    return Places(limit, pace).may_begin(due, active, now)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +250,7 @@ def test_which_run_may_begin_beside_others(
 def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("jittask_prefect.warm.worker.AGAIN_SECONDS", 0)
+    monkeypatch.setattr("jittask_prefect.warm.run_end.AGAIN_SECONDS", 0)
     found = FlowRun.model_construct(id=uuid4(), state=Cancelled(), job_variables=None)
     asked: list[UUID] = []
     jobs: list[dict[str, Any]] = []
@@ -270,23 +262,20 @@ def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_a
         return found
 
     async def acquire(_code: object) -> Any:
-        return SimpleNamespace(do=do)
+        return SimpleNamespace(request=request)
 
-    async def do(job: dict[str, Any]) -> dict[str, Any]:
+    async def request(job: dict[str, Any]) -> dict[str, Any]:
         jobs.append(job)
         return {}
 
     async def hooks() -> None:
-        worker = JittaskWorker.__new__(JittaskWorker)
-        children = SimpleNamespace(acquire=acquire, release=lambda child: None)
-        worker.__dict__ |= {
-            "_client": SimpleNamespace(read_flow_run=read),
-            "_children": children,
-            "is_setup": True,
-        }
-        worker._logger = logging.getLogger("jittask")  # type: ignore[assignment]
-        worker._away = Away(logging.getLogger("jittask"))
-        await worker._call_hooks(SimpleNamespace(flow_run=found), configured())  # type: ignore[arg-type]
+        children: Any = SimpleNamespace(
+            acquire=acquire, release=lambda child, leave=None: None
+        )
+        client: Any = SimpleNamespace(read_flow_run=read)
+        log = logging.getLogger("jittask")
+        ends = RunEnds(client, children, Outage(log), log)
+        await ends.call_hooks(ActiveRun(found, False, 0.0), configured())
 
     asyncio.run(hooks())
     assert len(asked) == 3
@@ -309,10 +298,10 @@ def test_a_busy_server_is_asked_again_soon_for_what_somebody_cancels() -> None:
 
     async def watch(port: int) -> None:
         worker = JittaskWorker.__new__(JittaskWorker)
-        worker._slots = {uuid4(): Slot(FlowRun.model_construct())}
+        worker._active = {uuid4(): ActiveRun(FlowRun.model_construct(), False, 0.0)}
         worker._children = SimpleNamespace(trim=lambda: None)  # type: ignore[assignment]
         worker._logger = logging.getLogger("test")  # type: ignore[assignment]
-        worker._away = Away(logging.getLogger("test"))
+        worker._outage = Outage(logging.getLogger("test"))
         async with PrefectClient(f"http://127.0.0.1:{port}/api") as worker._client:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(worker._watch(), 9)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from jittask_prefect.errors.printable import (
     escape_controls,
     escape_controls_json,
 )
-from jittask_prefect.records.executions import FIELDS
+from jittask_prefect.records.record import Record
 from jittask_prefect.server.embedded import Embedded
 
 OBEYED = "a\x1b[31mb\x07c\x9b2Jd\x7fe\rf\u202eg\u2066h\u2028i\ud800j\x00k"
@@ -65,25 +66,22 @@ def test_a_cell_that_a_spreadsheet_would_compute_is_a_text(
     assert csv_cell(value) == written
 
 
-def record(**more: Any) -> dict[str, Any]:
+def record(**more: Any) -> Record:
     """A record of a row's task."""
-    blank = dict.fromkeys(FIELDS) | {
-        "dueTime": "2026-03-02T09:00:00+08:00",
-        "status": "completed",
-        "message": "",
-    }
-    return blank | {"taskId": "1", "title": "Remind", **more}
+    due = datetime(2026, 3, 2, 1, tzinfo=UTC)
+    values = {"template": "tasks.Remind", "title": "Remind", "task_id": "1"}
+    return Record(**(values | {"due": due, "as_of": due, "state": "completed"} | more))
 
 
 def test_records_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
     found = record(
         row="=cmd|' /C calc'!A0",
         message=OBEYED,
-        lateness=-1.5,
+        started=datetime(2026, 3, 2, 1, 0, 1, 500_000, tzinfo=UTC),
         title="@x",
         result={"a": "=1"},
     )
-    queries._print_csv([found, record(row="-7", result=-3)], FIELDS)
+    queries.print_csv([found, record(row="-7", result=-3)], "http://127.0.0.1:4200")
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\x9b" not in said
     one, two = csv.DictReader(io.StringIO(said))
@@ -93,7 +91,7 @@ def test_records_as_csv(capsys: pytest.CaptureFixture[str]) -> None:
         "'@x",
     )
     assert (one["lateness"], one["result"], two["row"], two["result"]) == (
-        "-1.5",
+        "1.5",
         '{"a": "=1"}',
         "-7",
         "-3",
@@ -123,7 +121,7 @@ def test_a_terminal_prints_its_own_colours_and_nobody_else_s(
 
 def test_lines_json_and_logs(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.prepare()
-    terminal.say(f"row {OBEYED}")
+    terminal.print_line(f"row {OBEYED}")
     terminal.print_json({"row": OBEYED})
     assert logging.lastResort is not None
     record_ = logging.LogRecord(
