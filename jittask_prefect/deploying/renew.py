@@ -33,7 +33,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
@@ -45,7 +45,7 @@ MOST_LOST = 1000
 DROPPED_LOGGED = 5
 """Occurrences that a holiday policy drops, in the log of a changed schedule."""
 DROPPED_WITHIN = timedelta(days=400)
-MARK, PREFIX = "rolled", "deployment:"
+MARK, PREFIX = "renewed", "renewed:"
 log = logging.getLogger("jittask")
 
 
@@ -273,7 +273,7 @@ def _find_lost(app: App, api: Api, reviews: list[Review], now: datetime) -> None
     if not any(review.lost for review in due.values()):
         return
     query = select(entries.c.template, entries.c.due).where(
-        entries.c.app == app.name,
+        of_app(app.name),
         entries.c.template.in_([review.name for review in due.values()]),
         entries.c.row_key == "",
         entries.c.nominal.is_not(None),

@@ -19,7 +19,7 @@ from jittask_prefect.elements.types import Meta, NormalService
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
-from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.ledger.tables import OPEN, entries, of_app
 from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
@@ -135,7 +135,7 @@ class Options:
 def _open_in(app: App, database: str) -> list[Entry]:
     query = (
         select(entries)
-        .where(entries.c.app == app.name, entries.c.status.in_(OPEN))
+        .where(of_app(app.name), entries.c.status.in_(OPEN))
         .order_by(entries.c.status, entries.c.due, entries.c.task_id)
         .limit(MOST_TASKS)
     )

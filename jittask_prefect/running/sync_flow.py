@@ -118,7 +118,7 @@ def run_sync(
         changes = renew.renew(app, api, clock.now())
         report.deployments = [str(change) for change in changes]
         try:
-            template_pages.keep(app, api, clock.now())
+            template_pages.refresh(app, api, clock.now())
         except PrefectApiError as error:  # the sync has done its work
             log.warning("the pages of statistics are left to the next sync: %s", error)
 

@@ -26,9 +26,7 @@ PG, MY = (
         ("sqlite:///shop.db", ""),
     ],
 )
-def test_a_distant_database_without_timeouts_is_warned_of(
-    url: str, said: str
-) -> None:
+def test_a_distant_database_without_timeouts_is_warned_of(url: str, said: str) -> None:
     """The warning names the keys to add; a database on this machine needs none."""
     found = [f.text for f in _timeouts("the app's database", make_url(url))]
     assert len(found) == bool(said) and all(

@@ -59,7 +59,7 @@ def by_hand(s: Shop, **keys: Any) -> None:
 def link(s: Shop) -> dict[str, Any]:
     """The form that the link on the task's page opens, once the sync has seen to the page."""
     s.app.forget(TASK)
-    template_pages.keep(s.app, s.api, s.now)
+    template_pages.refresh(s.app, s.api, s.now)
     return of_link(s.api.summaries["stats-tasks-task"])
 
 
@@ -190,14 +190,14 @@ def test_a_refusal_leads_to_a_fresh_form(scheduled: Shop) -> None:
 def test_a_changed_file_s_page_waits_for_no_other(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template_pages, "MOST", 1)
+    monkeypatch.setattr(template_pages, "MAX_PAGES", 1)
     s = shop(more={f"tasks/A{n}": rows_task() for n in range(4)})
     for _ in range(5):
-        template_pages.keep(s.app, s.api, s.now)
+        template_pages.refresh(s.app, s.api, s.now)
     by_hand(s, title="Other")
     s.app.forget(TASK)
     s.at("2026-03-03 08:00")  # all pages are of yesterday
-    assert template_pages.keep(s.app, s.api, s.now) == [TASK]
+    assert template_pages.refresh(s.app, s.api, s.now) == [TASK]
 
 
 def test_the_same_submit_twice_is_done_once(scheduled: Shop) -> None:

@@ -24,6 +24,7 @@ from jittask_prefect.prefect_api import links
 from jittask_prefect.records import (
     charts,
     month_grid,
+    page_text,
     statistics,
     template_pages,
     text,
@@ -371,18 +372,18 @@ def test_of_too_many_rows_it_is_only_said_that_there_are(
 def test_what_is_written_stays_written_where_prefect_fails_in_between(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api, put = FakePrefect(), template_pages.put
+    api, put = FakePrefect(), template_pages.write_page
 
-    def failing(app_: App, api_: FakePrefect, template: Any, *about: Any) -> str:
+    def failing(api_: FakePrefect, template: Any, *about: Any) -> str:
         api.down = template.fullName == "tasks.Often"
-        return put(app_, api_, template, *about)
+        return put(api_, template, *about)
 
-    monkeypatch.setattr(template_pages, "put", failing)
+    monkeypatch.setattr(template_pages, "write_page", failing)
     with pytest.raises(PrefectApiError):
-        template_pages.keep(app, api, NOW)
+        template_pages.refresh(app, api, NOW)
     api.down = False
-    monkeypatch.setattr(template_pages, "put", put)
-    assert template_pages.keep(app, api, NOW + timedelta(minutes=1)) == [
+    monkeypatch.setattr(template_pages, "write_page", put)
+    assert template_pages.refresh(app, api, NOW + timedelta(minutes=1)) == [
         "tasks.Often",
         "tasks.Weekly",
     ]
@@ -420,7 +421,7 @@ def test_a_page_shows_data_as_it_is(app: App) -> None:
         message=bad,
     )
     text = "\n".join(
-        template_pages.page(
+        page_text.page_lines(
             template,
             of(app, "tasks.Weekly"),
             month_grid.month_grid(template, NOW),
@@ -440,42 +441,42 @@ def test_pages_are_written_when_tasks_ended_or_the_day_is_over(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        template_pages, "SECONDS", 60
+        template_pages, "MAX_SECONDS", 60
     )  # a busy machine takes longer than a sync has
     api = FakePrefect()
     everything = {"tasks.Collect", "tasks.Often", "tasks.Weekly"}
-    assert set(template_pages.keep(app, api, NOW)) == everything
+    assert set(template_pages.refresh(app, api, NOW)) == everything
     assert set(api.pages) == {
         "stats-tasks-collect",
         "stats-tasks-often",
         "stats-tasks-weekly",
     }
-    assert template_pages.keep(app, api, NOW + timedelta(minutes=1)) == []
+    assert template_pages.refresh(app, api, NOW + timedelta(minutes=1)) == []
     put(app, NOW + timedelta(minutes=1))
     calls = len(api.calls)
     assert (
-        template_pages.keep(app, api, NOW + timedelta(minutes=2)) == []
+        template_pages.refresh(app, api, NOW + timedelta(minutes=2)) == []
     )  # it is too young
     assert len(api.calls) == calls
-    assert template_pages.keep(app, api, NOW + timedelta(minutes=6)) == [
+    assert template_pages.refresh(app, api, NOW + timedelta(minutes=6)) == [
         "tasks.Collect"
     ]
     assert (
         f"[completed]({links.runs('completed', tag='tasks.Collect')[:20]}"
         in api.pages["stats-tasks-collect"]
     )
-    assert template_pages.keep(app, api, NOW + timedelta(minutes=12)) == []
-    assert set(template_pages.keep(app, api, NOW + timedelta(days=1))) == everything
+    assert template_pages.refresh(app, api, NOW + timedelta(minutes=12)) == []
+    assert set(template_pages.refresh(app, api, NOW + timedelta(days=1))) == everything
 
 
 def test_a_sync_writes_a_few_pages_and_the_next_one_the_rest(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template_pages, "MOST", 2)
+    monkeypatch.setattr(template_pages, "MAX_PAGES", 2)
     api = FakePrefect()
     first, second = (
-        template_pages.keep(app, api, NOW),
-        template_pages.keep(app, api, NOW + timedelta(minutes=1)),
+        template_pages.refresh(app, api, NOW),
+        template_pages.refresh(app, api, NOW + timedelta(minutes=1)),
     )
     assert (len(first), len(second)) == (2, 1)
     assert not set(first) & set(second)
@@ -483,9 +484,9 @@ def test_a_sync_writes_a_few_pages_and_the_next_one_the_rest(
 
 def test_a_template_that_is_gone_takes_its_page_along(app: App) -> None:
     api = FakePrefect()
-    template_pages.keep(app, api, NOW)
+    template_pages.refresh(app, api, NOW)
     shutil.rmtree(app.path / "tasks" / "Weekly")
     again = App(app.path)
-    assert template_pages.keep(again, api, NOW + timedelta(minutes=1)) == []
+    assert template_pages.refresh(again, api, NOW + timedelta(minutes=1)) == []
     assert set(api.pages) == {"stats-tasks-collect", "stats-tasks-often"}
     again.close()
