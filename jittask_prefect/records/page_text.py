@@ -67,8 +67,11 @@ def _past(template: Meta, numbers: Statistics) -> Iterator[str]:
     chart = charts.data_uri(charts.by_day(numbers.days))
     yield from (f"![Tasks by day and status]({chart})", "")
     # The counts are those of `jittask records` for the span. The links show the runs that Prefect still has.
-    span = {"start": numbers.start, "end": numbers.end}
-    head = [f"[{s}]({links.runs(s, tag=template.fullName, **span)})" for s in STATUSES]
+    name, start, end = template.fullName, numbers.start, numbers.end
+    head = [
+        f"[{status}]({links.runs(status, tag=name, start=start, end=end)})"
+        for status in STATUSES
+    ]
     cells = [str(numbers.counts[status]) for status in STATUSES]
     yield from (*table(head, [cells]), "")
     spreads = {

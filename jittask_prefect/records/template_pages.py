@@ -104,9 +104,9 @@ def refresh(app: App, api: Api, now: datetime) -> list[str]:
     finally:  # written pages are remembered, also where Prefect fails in between
         with app.engine().begin() as connection:
             for name in {*known, *pages}:
-                page = pages.get(name)
-                if page != known.get(name):
-                    text = page.model_dump_json() if page else None
+                kept = pages.get(name)
+                if kept != known.get(name):
+                    text = kept.model_dump_json() if kept else None
                     state_table.put(connection, app.name, PREFIX + name, text)
             state_table.put(connection, app.name, MARK, now.isoformat())
     return written
