@@ -147,9 +147,6 @@ def test_a_server_that_cannot_start_says_why(
     assert not _marked(tmp_path)
 
 
-# --- state files
-
-
 # --- the worker
 
 
@@ -184,9 +181,6 @@ def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(
         "CRASHED",
         "Execution was aborted by a termination signal.",
     )
-
-
-# --- the environment
 
 
 # --- helpers
