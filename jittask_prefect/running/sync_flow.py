@@ -115,7 +115,7 @@ def run_sync(
         for database, entry in report.died:
             follow_up(app, database, entry, now)
         end_left(app, api, dialogs.NAMES, now, this)
-        changes = renew.roll(app, api, clock.now())
+        changes = renew.renew(app, api, clock.now())
         report.deployments = [str(change) for change in changes]
         try:
             template_pages.keep(app, api, clock.now())
