@@ -14,12 +14,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
+from oracle import COUNTERS, KINDS, RETRIES, Effect, Key, Oracle, Row, dues
 from sqlalchemy import NullPool, create_engine, text
 
 from . import children
 from .children import Context, Op
-from .failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
-from .oracle import COUNTERS, KINDS, RETRIES, Effect, Key, Oracle, Row, dues
 from .shop import ZONE, Clock
 
 FORK = multiprocessing.get_context("fork")

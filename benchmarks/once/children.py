@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import failpoints
 from sqlalchemy import DateTime, bindparam, text, update
 from sqlmodel import Session
 
@@ -32,8 +33,6 @@ from jittask_prefect.running.execute import (
 )
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
-
-from . import failpoints
 
 BUSY, REFUSED, FAILED = (
     4,

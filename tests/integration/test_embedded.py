@@ -33,7 +33,7 @@ from jittask_prefect.server.embedded import (
 UP = """
 import json, signal, sys
 from pathlib import Path
-from jittask_prefect.embedded import Embedded
+from jittask_prefect.server.embedded import Embedded
 with Embedded(Path(sys.argv[1])) as embedded:
     server, mine = embedded.ensure()
     print(json.dumps({"pid": server.pid, "mine": mine}), flush=True)

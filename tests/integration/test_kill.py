@@ -6,13 +6,13 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from failpoints import EXECUTION, SYNC, absent, arm
 from place import Place, iso, model, rows
 from sqlalchemy import text
 
@@ -23,10 +23,6 @@ from jittask_prefect.rows import hooks, sync
 from jittask_prefect.running.execute import Run, execute, me
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import ServerInfo
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from once.failpoints import EXECUTION, SYNC, absent, arm
 
 NAME = "tasks.KillReminder"
 NOW = iso("2037-03-16 08:00")

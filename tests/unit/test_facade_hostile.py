@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "rows"))
-
-from shop import Shop, servers, shop, url  # noqa: F401  fixtures
+from shop import Shop
 from sqlalchemy import select
 
 from jittask_prefect.errors import JittaskError
@@ -64,7 +59,7 @@ VALUES: list[Any] = [
 
 
 @pytest.fixture
-def s(shop: Callable[..., Shop]) -> Shop:  # noqa: F811
+def s(shop: Callable[..., Shop]) -> Shop:
     made = shop(inner=INNER)
     made.save(id=1, at=datetime(2026, 3, 2, 10))
     made.sync()
