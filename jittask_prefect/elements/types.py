@@ -22,7 +22,7 @@ from jittask_prefect.errors import (
     SignatureError,
     UnknownElement,
 )
-from jittask_prefect.filters.binding import Column, Kind, column
+from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.filters.expression import Filter
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.instants import clamped
@@ -334,10 +334,10 @@ class DateFieldType(Meta):
         if not isinstance(value, datetime):
             return (
                 value
-                if held.kind is Kind.DATE
+                if held.kind is ColumnKind.DATE
                 else datetime(value.year, value.month, value.day)
             )
-        if held.kind is Kind.DATE:
+        if held.kind is ColumnKind.DATE:
             return value.date()
         return value if held.aware else value.replace(tzinfo=None)
 

@@ -19,7 +19,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.filters.binding import unpadded
+from jittask_prefect.filters.columns import unpadded
 
 MOST_BYTES = 60_000
 MOST_DIGITS = 255

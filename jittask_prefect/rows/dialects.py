@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import TIMESTAMP
 from sqlalchemy.types import DateTime, TypeDecorator
 
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.filters.binding import Column, Kind
+from jittask_prefect.filters.columns import Column, ColumnKind
 from jittask_prefect.ledger.keys import python_type
 from jittask_prefect.ledger.ledger import Stored
 
@@ -41,7 +41,7 @@ def stored(value: Any, held: Column) -> datetime | None:
     """A row's date as the ledger keeps it beside a task."""
     if value is None:
         return None
-    if held.kind is Kind.DATE or not isinstance(value, datetime):
+    if held.kind is ColumnKind.DATE or not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day)
     at = value.astimezone(UTC) if value.tzinfo is not None and held.aware else value
     return at.replace(tzinfo=None, fold=0)
@@ -77,20 +77,20 @@ def same_date(
     at: Any
     if dialect == "sqlite":
         text = type_coerce(field, String)
-        if held.kind is Kind.DATE:
+        if held.kind is ColumnKind.DATE:
             at = func.substr(text, 1, 10).concat(" 00:00:00.000000")
         else:
             at = func.substr(func.replace(text, "T", " ").concat(".000000"), 1, 26)
         kept = type_coerce(kept, String)
     elif dialect == "postgresql":
-        at = cast(field, TIMESTAMP) if held.kind is Kind.DATE else field
-        if held.kind is not Kind.DATE and getattr(held.type, "timezone", False):
+        at = cast(field, TIMESTAMP) if held.kind is ColumnKind.DATE else field
+        if held.kind is not ColumnKind.DATE and getattr(held.type, "timezone", False):
             at = func.timezone(literal_column("'UTC'"), field)
         at = type_coerce(at, DateTime())
         kept = type_coerce(kept, DateTime())
     else:
         at = type_coerce(
-            cast(field, DateTime()) if held.kind is Kind.DATE else field, Stored()
+            cast(field, DateTime()) if held.kind is ColumnKind.DATE else field, Stored()
         )
     same: ColumnElement[bool] = kept == at
     return or_(same, kept.is_(None) & field.is_(None)) if null else same
@@ -98,7 +98,7 @@ def same_date(
 
 def at_least(field: Any, held: Column, value: Any, dialect: str) -> Any:
     """A date's lower bound. SQLite's text `2026-02-30` is met from March 1 on: what is no date is met as well."""
-    if dialect != "sqlite" or held.kind is not Kind.DATE or value == date.min:
+    if dialect != "sqlite" or held.kind is not ColumnKind.DATE or value == date.min:
         return field >= value
     return type_coerce(field, String) > f"{value - timedelta(1)}{BEHIND}"
 
@@ -108,7 +108,7 @@ def at_most(field: Any, held: Column, value: Any, dialect: str) -> Any:
     if dialect != "sqlite":
         return field <= value
     text = type_coerce(field, String)
-    if held.kind is Kind.DATE:
+    if held.kind is ColumnKind.DATE:
         return text <= f"{value}{BEHIND}"
     naive = stored(value, held)
     assert naive is not None
@@ -172,7 +172,7 @@ def day_of(field: Any, held: Column, dialect: str, *, month: bool, number: bool)
         )
     if (
         dialect == "postgresql"
-        and held.kind is not Kind.DATE
+        and held.kind is not ColumnKind.DATE
         and getattr(held.type, "timezone", False)
     ):
         field = func.timezone(literal_column("'UTC'"), field)

@@ -28,7 +28,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlmodel import Session
 
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.filters.binding import Column, Kind, column
+from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.ledger.keys import NoKey, key_text, key_value
 from jittask_prefect.ledger.ledger import entries
 from jittask_prefect.ledger.savepoint import nested
@@ -91,7 +91,7 @@ class Scan:
         """What a row must meet to be due in (after, before]; None where none can be."""
         after, before = window
         found = self.template.timer.reach(
-            after + TICK, before + TICK, whole_days=self.start.kind is Kind.DATE
+            after + TICK, before + TICK, whole_days=self.start.kind is ColumnKind.DATE
         )
         if not found.spans:
             return None
@@ -342,7 +342,7 @@ def bounded(
     held: Column, wall: datetime, zone: ZoneInfo, *, first: bool
 ) -> date | datetime:
     """A wall time of the task's zone as a value of a column, as the first or the last of a range."""
-    if held.kind is Kind.DATE:
+    if held.kind is ColumnKind.DATE:
         begun = wall.date()
         return (
             begun + timedelta(1)

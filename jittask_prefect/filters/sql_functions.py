@@ -17,7 +17,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from jittask_prefect.filters.binding import Column
+from jittask_prefect.filters.columns import Column
 
 
 @lru_cache(maxsize=16)
