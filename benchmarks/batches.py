@@ -24,7 +24,7 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from jittask_prefect.deploying import compile, rollout
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.running.batch import execute_batch

@@ -21,7 +21,8 @@ from measure import line, workplace
 
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import handover
 from jittask_prefect.schedule import clock
@@ -69,12 +70,12 @@ def due_rows(app: App, api: PrefectApi, deployment: str, count: int) -> list[str
         ) + 1
         rows = [{"id": key, "at": at, "done": 0} for key in range(first, first + count)]
         made = [
-            Entry(task_id=str(uuid.uuid4()), template=NAME, model="models.WarmItem", row_key=str(row["id"]), due=at,
+            new_entry(task_id=str(uuid.uuid4()), app=app.name, template=NAME, model="models.WarmItem", row_key=str(row["id"]), due=at,
                   nominal=at, start_value=None, generation=1, created=clock.now(), dirty=False)
             for row in rows
         ]  # fmt: skip
         connection.execute(item.__table__.insert(), rows)
-        connection.execute(entries.insert(), [entry.model_dump() for entry in made])
+        connection.execute(entries.insert(), [entry.values() for entry in made])
     for entry in made:
         runs.append(create(app, api, deployment, entry))
     return runs

@@ -24,10 +24,10 @@ import yaml
 from jittask_prefect.deploying import rollout
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger.tables import upgrade
 from jittask_prefect.prefect_api.client import OWN, TERMINAL
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, execute

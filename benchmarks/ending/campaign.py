@@ -19,8 +19,8 @@ from typing import Any
 from sqlmodel import Session
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.prefect_api.client import TERMINAL
 from jittask_prefect.rows.sync import RETURN_AFTER
 from jittask_prefect.schedule import clock
@@ -166,8 +166,7 @@ class Campaign:
         with self.ground.app.engine().connect() as connection:
             query = entries.select().where(*where).order_by(entries.c.due.desc())
             found = {
-                int(str(e.row_key)): e
-                for e in map(ledger.to_entry, connection.execute(query))
+                int(str(e.row_key)): e for e in map(to_entry, connection.execute(query))
             }
         return found if len(found) == len(rows) else None
 
@@ -204,7 +203,7 @@ class Campaign:
     def entry(self, task: str) -> Entry | None:
         """A task's entry, by its id or its flow run's."""
         with self.ground.app.engine().connect() as connection:
-            return ledger.find(connection, task)
+            return find_entry(connection, task)
 
     def _run_of(self, target: Target) -> str | None:
         if target.run_id is None or target.carrier == BATCH:
@@ -409,9 +408,7 @@ class Campaign:
                 ahead=CANCELLING_SECONDS
             )  # what is left in Cancelling is looked at after a while
             found = [self.entry(task) for task in tasks]
-            if any(
-                entry is not None and entry.status in ledger.OPEN for entry in found
-            ):
+            if any(entry is not None and entry.status in OPEN for entry in found):
                 return False
             returned = self.signs.counts("returned")
             if any(

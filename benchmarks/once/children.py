@@ -19,7 +19,8 @@ from sqlmodel import Session
 
 from jittask_prefect import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.rows import background_handover, hooks, sync
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import label_of
@@ -155,7 +156,7 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
 
 def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
     """The flow run of a batch: a row has begun when it is claimed, though its function comes a commit later."""
-    real = claims.claim
+    real = transitions.claim
 
     def claim(connection: Any, task: str, *args: Any, **keys: Any) -> bool:
         claimed = real(connection, task, *args, **keys)
@@ -163,13 +164,13 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
             context.note("begin", task, time.monotonic_ns())
         return claimed
 
-    def told(entry: ledger.Entry, outcome: Outcome) -> None:
+    def told(entry: Entry, outcome: Outcome) -> None:
         if "no longer this worker's" not in outcome.message:
             context.note("end", entry.task_id, outcome.status)
         if outcome.outcome == "failed":
             context.note("exception", "task", outcome.message, "")
 
-    claims.claim = claim
+    transitions.claim = claim
     try:
         name, due = (
             run["parameters"]["template"],
@@ -180,7 +181,7 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
             context.app, name, due, this, clock.now, lost=lost, told=told
         )
     finally:
-        claims.claim = real
+        transitions.claim = real
     record_batch(context.api, run["id"], ended)
     kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
     if kind == "CANCELLED":

@@ -20,7 +20,7 @@ from jittask_prefect.deploying.renew import last_rolled
 from jittask_prefect.deploying.rollout import differences
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import error_codes, hindrance, ledger, rights
+from jittask_prefect.ledger import error_codes, hindrance, rights, versions
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import templates_of
@@ -135,8 +135,8 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
         where = f"database {database}" if database else "the app's database"
         try:
             with app.engine(database).connect() as connection:
-                ledger.require(connection, where)
-                mark = None if database else last_rolled(connection)
+                versions.require(connection, where)
+                mark = None if database else last_rolled(connection, app.name)
                 missing = [
                     *_rights(app, database, connection, where),
                     *_indexes(app, database, connection, now),

@@ -24,8 +24,8 @@ from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger.tables import upgrade
 from jittask_prefect.prefect_api.client import PrefectApi, preload
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded, environment
 from jittask_prefect.server.selection import configured_url, refresh_settings

@@ -33,8 +33,8 @@ from jittask_prefect.dialogs.forms import DIALOGS
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.rows.sync import app_tag, fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
@@ -119,7 +119,7 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
         PrefectApiError: Prefect cannot be reached; the next sync begins where this one did.
     """
     with app.engine().connect() as connection:
-        mark, known = _remembered(connection)
+        mark, known = _remembered(connection, app.name)
     wanted = {d["name"]: d for d in compile.deployments(app, now)}
     there, changes = _restored(
         app, api, now, {name: entry for name, entry in wanted.items() if name in known}
@@ -158,7 +158,7 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
     ]:  # refused, or a slip in its files: looked at later, from then on
         left[name] = replace(known[name], upto=known[name].upto or mark)
     with app.engine().begin() as connection:
-        _remember(connection, now, known, left)
+        _remember(connection, app.name, now, known, left)
     return changes
 
 
@@ -381,31 +381,34 @@ def _tell(template: Meta | None, now: datetime) -> None:
         )
 
 
-def last_rolled(connection: Connection) -> datetime | None:
+def last_rolled(connection: Connection, app: str) -> datetime | None:
     """When a sync last did all this; None where none has."""
-    mark = ledger.get(connection, MARK)
+    mark = state_table.get(connection, app, MARK)
     return datetime.fromisoformat(mark) if mark else None
 
 
-def _remembered(connection: Connection) -> tuple[datetime | None, dict[str, _Known]]:
+def _remembered(
+    connection: Connection, app: str
+) -> tuple[datetime | None, dict[str, _Known]]:
     """When a sync last did all this, and what it left."""
     known = {}
-    for name, text in ledger.starting_with(connection, PREFIX).items():
+    for name, text in state_table.starting_with(connection, app, PREFIX).items():
         about = json.loads(text)
         times = {
             key: datetime.fromisoformat(about[key]) for key in TIMES if about.get(key)
         }
         known[name.removeprefix(PREFIX)] = _Known(**{**about, **times})
-    return last_rolled(connection), known
+    return last_rolled(connection, app), known
 
 
 def _remember(
     connection: Connection,
+    app: str,
     now: datetime,
     known: Mapping[str, _Known],
     left: Mapping[str, _Known],
 ) -> None:
-    ledger.put(connection, MARK, now.isoformat())
+    state_table.put(connection, app, MARK, now.isoformat())
     for name, about in left.items():
         if known.get(name) != about:
             text = {
@@ -413,6 +416,8 @@ def _remember(
                 for k, v in asdict(about).items()
                 if v
             }
-            ledger.put(connection, PREFIX + name, json.dumps({"timer": "", **text}))
+            state_table.put(
+                connection, app, PREFIX + name, json.dumps({"timer": "", **text})
+            )
     for name in set(known) - set(left):
-        ledger.put(connection, PREFIX + name, None)
+        state_table.put(connection, app, PREFIX + name, None)

@@ -35,8 +35,9 @@ from jittask_prefect.elements.loader import TASK_TYPES
 from jittask_prefect.elements.scaffold import date_fields
 from jittask_prefect.elements.types import DateFieldType, Meta, NormalService
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows.handover import run_name
 from jittask_prefect.schedule import country
 
@@ -499,11 +500,9 @@ def _open(app: App, now: datetime) -> list[str]:
     for database in app.databases():
         try:
             with app.engine(database).connect() as connection:
-                if not ledger.there(connection):
+                if not versions.there(connection):
                     continue
-                found += [
-                    ledger.to_entry(record) for record in connection.execute(query)
-                ]
+                found += [to_entry(record) for record in connection.execute(query)]
         except SQLAlchemyError:
             continue  # what stands in a database that is down cannot be ended now
     found.sort(key=lambda entry: (entry.status, entry.due))

@@ -10,18 +10,15 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import OWN, Api
 
 # What a run takes at most from Pending to its claim: where its process, or container, is started only then; and in a
 # pool of ours, whose worker has a process ready beforehand. With a sync each minute the latter is taken up in 80 s.
 TO_BEGIN, TO_BEGIN_WARM = timedelta(minutes=3), timedelta(seconds=20)
 WARM = "jittask"  # the type of a work pool of ours
-DIED = "error: worker died"
-FORCED = "ended: forced end"
 RESTORED = "according to Prefect; the ledger is older than that"
 
 
@@ -119,21 +116,18 @@ def settle(
     """Close a waiting task as its run ended; whether that is news, of which `afterReturn` is still to be told."""
     status, outcome, message = ending
     if outcome == "forced":
-        return ledger.close(
+        return transitions.end(
             connection, task_id, outcome=outcome, message=message, now=now
         )
-    values = {
-        "status": status,
-        "outcome": outcome,
-        "message": message,
-        "flow_run_id": run["id"],
-        "started": datetime.fromisoformat(run["start_time"]),
-        "finished": datetime.fromisoformat(run["end_time"])
-        if run.get("end_time")
-        else now,
-        "dirty": False,
-        "returned": True,
-    }
-    mine = (entries.c.task_id == task_id, entries.c.status == "pending")
-    connection.execute(update(entries).where(*mine).values(**values))
+    ended = run.get("end_time")
+    transitions.restore(
+        connection,
+        task_id,
+        status=status,
+        outcome=outcome,
+        message=message,
+        run_id=run["id"],
+        started=datetime.fromisoformat(run["start_time"]),
+        finished=datetime.fromisoformat(ended) if ended else now,
+    )
     return False

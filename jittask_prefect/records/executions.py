@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ArgumentError, JittaskError
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import from_json
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.records import upcoming

@@ -15,8 +15,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PAGE, Api
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -47,7 +48,7 @@ class LedgerPart:
         self._databases = []
         for database in databases:
             with app.engine(database).connect() as connection:
-                if ledger.there(connection):
+                if versions.there(connection):
                     self._databases.append(database)
         self._keys: list[tuple[Key, str]] | None = None
 
@@ -84,7 +85,7 @@ class LedgerPart:
                 for start in range(0, len(ids), IDS):
                     mine = entries.c.task_id.in_(ids[start : start + IDS])
                     for record in connection.execute(select(entries).where(mine)):
-                        entry = ledger.to_entry(record)
+                        entry = to_entry(record)
                         found[entry.due, entry.task_id] = entry
         return found
 
@@ -183,7 +184,7 @@ class RunsPart:
         with self._app.engine().connect() as connection:
             return (
                 int(connection.execute(query).scalar() or 0)
-                if ledger.there(connection)
+                if versions.there(connection)
                 else 0
             )
 
@@ -191,7 +192,7 @@ class RunsPart:
         """Without those whose ledger entry, of whatever status, is the truth about them."""
         known: set[str] = set()
         with self._app.engine().connect() as connection:
-            if page and ledger.there(connection):
+            if page and versions.there(connection):
                 for start in range(0, len(page), IDS):
                     mine = entries.c.flow_run_id.in_(
                         [run["id"] for run in page[start : start + IDS]]

@@ -18,10 +18,11 @@ from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.ending import by_itself
 from jittask_prefect.ledger.ending import since as since_of
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 from jittask_prefect.rows.plan import Report
@@ -57,7 +58,7 @@ class Verdict:
 
 def verdict(tasks: Sequence[Entry]) -> Verdict | None:
     """What a run is to say, by the tasks that it was the last to execute; None while one of them is open."""
-    if not tasks or any(task.status in ledger.OPEN for task in tasks):
+    if not tasks or any(task.status in OPEN for task in tasks):
         return None
     number = Counter(task.status for task in tasks)
     batch, one = any(task.batch is not None for task in tasks), tasks[0]
@@ -101,7 +102,7 @@ def agree(app: App, api: Api, now: datetime, report: Report) -> None:
         PrefectApiError: Prefect cannot be reached.
     """
     with app.engine().connect() as connection:
-        last = ledger.get(connection, AGREED)
+        last = state_table.get(connection, app.name, AGREED)
     since = datetime.fromisoformat(last) - OVERLAP if last else now - FIRST
     ours = deployments_of(app, app.names("tasks"))
     at_work = {"state": {"type": {"any_": ["RUNNING"]}}}
@@ -128,7 +129,7 @@ def agree(app: App, api: Api, now: datetime, report: Report) -> None:
         if now - max(since_of(run), *(task.finished or now for task in of)) > PATIENCE:
             _set(api, run, right, report)
     with app.engine().begin() as connection:
-        ledger.put(connection, AGREED, now.isoformat())
+        state_table.put(connection, app.name, AGREED, now.isoformat())
 
 
 def _tasks(app: App, runs: Sequence[str], report: Report) -> Mapping[str, list[Entry]]:
@@ -143,7 +144,7 @@ def _tasks(app: App, runs: Sequence[str], report: Report) -> Mapping[str, list[E
             )
             with app.engine(database).connect() as connection:
                 for record in connection.execute(query):
-                    found[record.flow_run_id].append(ledger.to_entry(record))
+                    found[record.flow_run_id].append(to_entry(record))
     return found
 
 

@@ -14,9 +14,9 @@ from sqlalchemy import or_, select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
 from jittask_prefect.ledger.ending import ending_of, settle, since
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import BY_HAND, PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 from jittask_prefect.rows.plan import Report
@@ -59,7 +59,7 @@ def end_cancelling(
     mine = or_(entries.c.flow_run_id.in_(left), entries.c.task_id.in_(left))
     with app.engine(database).connect() as connection:
         tasks = [
-            ledger.to_entry(record)
+            to_entry(record)
             for record in connection.execute(select(entries).where(mine))
         ]
     closed = []

@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -17,19 +18,19 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     ColumnElement,
     and_,
-    bindparam,
     literal,
     or_,
     select,
     tuple_,
-    update,
 )
 
 from jittask_prefect.elements.app import App, Fault
+from jittask_prefect.elements.config import Concurrency
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import ledger, limits
+from jittask_prefect.ledger import handover_marks, limits
 from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of, settle
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, entries_of_run, to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PAGE, TERMINAL, Api
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.plan import Report
@@ -76,11 +77,14 @@ def hand_over(
     only: ColumnElement[bool] | None = None
     if rows is not None:
         only = or_(
-            entries.c.outcome == limits.NEXT,
+            entries.c.outcome == limits.ADMITTED,
             tuple_(entries.c.template, entries.c.row_key).in_(rows),
         )
         todo = and_(todo, only)
-    limits.let_through(app, database, now)
+    of_app = app.cfg.maxConcurrency
+    limits.admit(
+        app.engine(database), app.name, of_app, partial(_concurrency, app), now
+    )
     work: _Work | None = None
     for _ in range(ROUNDS):
         with app.engine(database).connect() as connection:
@@ -102,7 +106,7 @@ def hand_over(
             entries.c.status != "executing",
         ):
             mine = []
-            for entry in map(ledger.to_entry, chunk):
+            for entry in map(to_entry, chunk):
                 group = batches.Group(entry.template, entry.due)
                 if (
                     entry.status != "pending"
@@ -119,6 +123,13 @@ def hand_over(
             break
     if work is not None:
         work.tell()
+
+
+def _concurrency(app: App, template: str) -> Concurrency | None:
+    try:
+        return app.template(template).cfg.concurrency
+    except JittaskError:
+        return None  # it does not load: its tasks wait for that
 
 
 def chunks(
@@ -203,7 +214,9 @@ class _Work:
                     group.template, partial(end_run, self.api, dead, said, "CRASHED")
                 )
             with engine.begin() as connection:
-                batches.handed_over(connection, share, run_id)
+                handover_marks.batch_joined(
+                    connection, share.tasks, share.batch, run_id
+                )
 
     def _close_cancelled(self, runs: set[str]) -> bool:
         """Close what waits of batches that somebody cancelled and whose worker died then; whether there was any."""
@@ -213,7 +226,7 @@ class _Work:
             if run is None or (ending := ending_of(run)) is None:
                 continue
             with self.app.engine(self.database).begin() as connection:
-                tasks = ledger.of_run(connection, run_id)
+                tasks = entries_of_run(connection, run_id)
                 closed += [
                     e
                     for e in tasks
@@ -301,7 +314,7 @@ class _Work:
             return
 
         def make() -> dict[str, Any]:
-            if entry.flow_run_id and entry.outcome != limits.NEXT:
+            if entry.flow_run_id and entry.outcome != limits.ADMITTED:
                 if cancelled := cancelled_by_hand(self.api, entry.flow_run_id):
                     return cancelled
                 end_run(
@@ -322,9 +335,9 @@ class _Work:
         while (
             run := self._tried(f"{entry.template}, row {entry.row_key}", make)
         ) is not None and came_to_nothing(run):
-            entry.flow_run_id = run[
-                "id"
-            ]  # what stands under this key is spent: on to the next key
+            entry = replace(
+                entry, flow_run_id=run["id"]
+            )  # what stands under this key is spent: on to the next key
         if run is None:
             return
         if (ending := ending_of(run)) is None:
@@ -377,21 +390,19 @@ class _Work:
     def _record(self) -> None:
         made, ended, self.made, self.ended = self.made, self.ended, [], []
         if made:
-            _handed_over(self.app, self.database, made)
-        if ended:
-            # One that began again meanwhile (a failed task is tried again by hand) is not marked.
-            mine = (
-                entries.c.task_id.in_([e.task_id for e in ended]),
-                entries.c.status.in_(ledger.FINAL),
-            )
             with self.app.engine(self.database).begin() as connection:
-                connection.execute(update(entries).where(*mine).values(dirty=False))
+                handover_marks.runs_made(connection, made)
+        if ended:
+            with self.app.engine(self.database).begin() as connection:
+                handover_marks.end_shown(connection, [e.task_id for e in ended])
                 runs = {
                     e.flow_run_id
                     for e in ended
                     if e.batch is not None and e.flow_run_id
                 }
-                empty = batches.empty(connection, sorted(runs))
+                empty = sorted(
+                    runs - handover_marks.open_runs(connection, sorted(runs))
+                )
             for run_id in empty:
                 self._tried(
                     run_id,
@@ -446,30 +457,6 @@ def drop_run(api: Api, run_id: str, message: str) -> None:
     if run is not None and run.get("state_type") == "SCHEDULED":
         api.mark(run_id, "superseded")
         api.set_state(run_id, "CANCELLING", message=message)
-
-
-def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> None:
-    # Another attempt than ours has another run, and says so itself.
-    mine = (
-        entries.c.task_id == bindparam("task"),
-        entries.c.attempt == bindparam("tried"),
-    )
-    of = [
-        {"task": entry.task_id, "tried": entry.attempt, "run": run_id}
-        for entry, run_id in made
-    ]
-    with app.engine(database).begin() as connection:
-        for entry, run_id in made:
-            if entry.func_name is not None:
-                ledger.replace_run(connection, entry.task_id, run_id)
-        connection.execute(
-            update(entries).where(*mine).values(flow_run_id=bindparam("run")), of
-        )
-        # A task that was closed meanwhile stays dirty: its run is cancelled next.
-        waits = (*mine, entries.c.status == "pending")
-        connection.execute(
-            update(entries).where(*waits).values(dirty=False, outcome=None), of
-        )
 
 
 def app_tag(app: App) -> str:

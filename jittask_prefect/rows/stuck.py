@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,9 +18,11 @@ from sqlalchemy import or_, select
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ending import DIED, Patience, never_begun, since
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.ending import Patience, never_begun, since
+from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 
@@ -34,11 +37,12 @@ log = logging.getLogger("jittask")
 
 
 def entry_of(
-    template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
+    app: App, template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
 ) -> Entry:
     """The ledger entry of a scheduled template's run.
 
     Args:
+        app: The app.
         template: The template.
         run_id: The run.
         due: When it was to start.
@@ -50,8 +54,8 @@ def entry_of(
         series = template.series()
         occurrence = series.due_at(due) if series else None
         nominal = occurrence.nominal if occurrence else due
-    return Entry(
-        task_id=run_id, template=template.fullName, nominal=nominal, due=due, created=now, flow_run_id=run_id,
+    return new_entry(
+        task_id=run_id, app=app.name, template=template.fullName, nominal=nominal, due=due, created=now, flow_run_id=run_id,
         dirty=False,
     )  # fmt: skip
 
@@ -152,12 +156,10 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
     if isinstance(template, DateFieldType):
         return False  # a person's run that names no row
     entry = entry_of(
-        template, run["id"], _due(run), bool(run.get("auto_scheduled")), now
+        app, template, run["id"], _due(run), bool(run.get("auto_scheduled")), now
     )
     with app.engine().begin() as connection:
-        if not ledger.insert_once(
-            connection, entries, entry.model_dump() | {"dirty": True}
-        ):
+        if not transitions.enter(connection, replace(entry, dirty=True)):
             return False
     log.warning(
         "%s, due %s: its worker died before it began; it gets another run",

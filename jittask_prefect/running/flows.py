@@ -24,7 +24,6 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run as runtime
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Failed
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.deploying import renew
@@ -34,10 +33,11 @@ from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.loader import TASK_LOG
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import ledger, limits
-from jittask_prefect.ledger.ending import DIED
+from jittask_prefect.ledger import handover_marks, limits, transitions
+from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
 from jittask_prefect.ledger.keys import to_json
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import OPEN
+from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.client import BY_HAND, Api
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
@@ -226,7 +226,7 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
 def _replace(app: App, task_id: str) -> None:
     """End the execution that another one of its template replaces."""
     found = locate(app, task_id)
-    if found is not None and found[1].status in ledger.OPEN:
+    if found is not None and found[1].status in OPEN:
         forced.end(app, connect(app.path), *found, REPLACED, clock.now)
 
 
@@ -238,7 +238,7 @@ def _make_way(app: App, template: str) -> None:
             app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
         )
         with app.engine(database).connect() as connection:
-            if not limits.waiting(connection, clock.now()):
+            if not limits.waiting(connection, app.name, clock.now()):
                 return
         hand_over(app, database, connect(app.path), clock.now(), Report(), rows=())
     except (JittaskError, SQLAlchemyError) as error:
@@ -312,7 +312,7 @@ def _leave(say: Callable[[App, str], None], app: App, run_id: str) -> None:
 def _say_ended(app: App, run_id: str) -> None:
     """The ledger has ended the task, so Prefect's run ends too; or another execution has taken it over."""
     found = locate(app, run_id)
-    if found is not None and found[1].status in ledger.OPEN:
+    if found is not None and found[1].status in OPEN:
         connect(app.path).set_state(run_id, "CRASHED", message=DIED, force=True)
         return
     message = found[1].message if found else ""
@@ -356,13 +356,13 @@ def _ended(app: App, run_id: str) -> str | None:
     try:
         for database in app.databases():
             with app.engine(database).connect() as connection:
-                found += ledger.of_run(connection, run_id)
+                found += entries_of_run(connection, run_id)
     except SQLAlchemyError as error:
         log.warning("not known whether run %s was ended: %s", run_id, error)
     messages = [entry.message for entry in found if entry.outcome == "forced"]
     return (
         messages[0]
-        if messages and not any(entry.status in ledger.OPEN for entry in found)
+        if messages and not any(entry.status in OPEN for entry in found)
         else None
     )
 
@@ -401,15 +401,10 @@ def record_end(
     unknown = True
     for database in app.databases():
         with app.engine(database).begin() as connection:
-            found = ledger.of_run(connection, run_id)
+            found = entries_of_run(connection, run_id)
             unknown = unknown and not found
             if outcome == "died":
-                waits = (
-                    entries.c.flow_run_id == run_id,
-                    entries.c.status == "pending",
-                    entries.c.batch.is_not(None),
-                )
-                connection.execute(update(entries).where(*waits).values(dirty=True))
+                handover_marks.batch_lost(connection, run_id)
         for entry in found:
             _record_end(app, database, entry, outcome, message, now)
     if unknown and run and outcome == "died":
@@ -425,38 +420,24 @@ def _record_end(
         except JittaskError:
             return  # a sync does it once the template loads
         with app.engine(database).begin() as connection:
-            again = update(entries).where(
-                entries.c.task_id == entry.task_id,
-                entries.c.status == "executing",
-                entries.c.attempt <= retries,
-            )
-            values = {
-                "status": "pending",
-                "owner": None,
-                "lease_until": None,
-                "dirty": True,
-            }
-            if entry.batch is None:
-                values["flow_run_id"] = None
-            if connection.execute(again.values(**values)).rowcount:
+            if transitions.retry(
+                connection, entry, retries, keep_run=entry.batch is not None
+            ):
                 return
-    status = "error" if outcome == "died" else "ended"
-    within = ("executing",) if outcome == "died" else ("pending", "executing")
     with app.engine(database).begin() as connection:
-        about: dict[str, Any] = {
-            "outcome": outcome,
-            "message": message,
-            "now": now,
-            "status": status,
-        }
-        closed = ledger.close(connection, entry.task_id, within=within, **about)
-        if closed:
-            connection.execute(
-                update(entries)
-                .where(entries.c.task_id == entry.task_id)
-                .values(dirty=False)
+        if outcome == "died":
+            closed = transitions.fail(connection, entry, now, dirty=False)
+        else:
+            closed = transitions.end(
+                connection,
+                entry.task_id,
+                outcome=outcome,
+                message=message,
+                now=now,
+                within=OPEN,
+                dirty=False,
             )
-        found = ledger.find(connection, entry.task_id)
+        found = find_entry(connection, entry.task_id)
     if not closed and found is not None and found.status == "ended":
         return  # who has ended it goes on with it, and may kill this process at any moment
     if after_return(app, database, entry.task_id):

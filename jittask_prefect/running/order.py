@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.ledger.ledger import OPEN, Entry, entries
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 

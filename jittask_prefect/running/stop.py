@@ -26,9 +26,11 @@ from sqlalchemy.exc import OperationalError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ending import FORCED, by_itself
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.ending import by_itself
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
 from jittask_prefect.running.lease import Clock
 from jittask_prefect.server.processes import process_of
@@ -82,7 +84,7 @@ def close(
         return [
             task
             for task in tasks
-            if ledger.close(connection, task.task_id, within=(task.status,), **about)
+            if transitions.end(connection, task.task_id, within=(task.status,), **about)
         ]
 
     engine = app.engine(database)

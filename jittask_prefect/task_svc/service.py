@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,10 +24,11 @@ from jittask_prefect.errors import (
     PrefectApiError,
     UnknownTask,
 )
-from jittask_prefect.ledger import hindrance, ledger
-from jittask_prefect.ledger.ending import FORCED
+from jittask_prefect.ledger import handover_marks, hindrance, transitions, versions
+from jittask_prefect.ledger.entry import Entry, entries_of_run, new_entry
 from jittask_prefect.ledger.keys import key_of
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import FINAL, OPEN
+from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
 from jittask_prefect.records import executions
 from jittask_prefect.rows import hooks, sync
@@ -165,19 +166,18 @@ class TaskSvc(NormalService):
             raise UnknownTask(
                 f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
             )
-        entry = Entry(
-            task_id=str(uuid.uuid4()), template=fullName, due=due, created=now,
+        entry = new_entry(
+            task_id=str(uuid.uuid4()), app=self.app.name, template=fullName, due=due, created=now,
             func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
         )  # fmt: skip
         try:
             with self.app.engine().begin() as connection:
-                ledger.require(connection, "the app's database")
-                ledger.insert_once(connection, entries, entry.model_dump())
+                versions.require(connection, "the app's database")
+                transitions.enter(connection, entry)
         except DataError as error:
             raise ArgumentError(
                 f"the app's database does not take this task: {str(error.orig)[:200]}"
             ) from None
-        mine = entries.c.task_id == entry.task_id
         try:
             run = api.create_run(
                 deployment["id"],
@@ -190,15 +190,10 @@ class TaskSvc(NormalService):
             )
         except JittaskError:
             with self.app.engine().begin() as connection:
-                connection.execute(delete(entries).where(mine))
+                transitions.withdraw(connection, entry.task_id)
             raise
         with self.app.engine().begin() as connection:
-            connection.execute(
-                update(entries).where(mine).values(flow_run_id=run["id"])
-            )
-            # One that was ended meanwhile stays dirty: the sync cancels its run.
-            open_ = entries.c.status.in_(ledger.OPEN)
-            connection.execute(update(entries).where(mine, open_).values(dirty=False))
+            handover_marks.run_made(connection, entry.task_id, run["id"])
         return {
             "taskId": run["id"],
             "fullName": fullName,
@@ -233,7 +228,7 @@ class TaskSvc(NormalService):
         before = (
             "overdue" if entry.status == "pending" and entry.due < now else entry.status
         )
-        if entry.status in ledger.FINAL:
+        if entry.status in FINAL:
             return {
                 "taskId": taskId,
                 "previousStatus": before,
@@ -261,9 +256,7 @@ class TaskSvc(NormalService):
     def _end_batch(self, database: str, run_id: str) -> Result:
         """End what is open of a batch's rows, and its flow run."""
         with self.app.engine(database).connect() as connection:
-            rows = [
-                e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN
-            ]
+            rows = [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
         at_work = [e for e in rows if e.status == "executing"]
         away = bool(rows) and not stop.ask(self.api, run_id)
         changed = stop.close(self.app, database, rows, FORCED, clock.now)
@@ -283,9 +276,7 @@ class TaskSvc(NormalService):
         if rows and not away:
             self._hand_over(database, rows)
         with self.app.engine(database).connect() as connection:
-            left = [
-                e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN
-            ]
+            left = [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
         if {e.task_id for e in left} & {
             e.task_id for e in rows
         }:  # one began, or begins again, just now
@@ -321,13 +312,13 @@ class TaskSvc(NormalService):
             }
         # The ledger first: a worker that takes the run at this very moment finds it ended.
         due = datetime.fromisoformat(run["expected_start_time"])
-        entry = Entry(
-            task_id=task_id, template=str(name), due=due, created=now, status="ended", outcome="forced",
+        entry = new_entry(
+            task_id=task_id, app=self.app.name, template=str(name), due=due, created=now, status="ended", outcome="forced",
             message=FORCED, finished=now, flow_run_id=task_id, dirty=True,
         )  # fmt: skip
         with self.app.engine().begin() as connection:
-            ledger.require(connection, "the app's database")
-            fresh = ledger.insert_once(connection, entries, entry.model_dump())
+            versions.require(connection, "the app's database")
+            fresh = transitions.enter(connection, entry)
         if not fresh:
             return self.forcedEnd(task_id)
         away = not stop.ask(self.api, task_id)

@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from jittask_prefect import App
 from jittask_prefect.cli.commands import cli
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.rows.databases import upgrade
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DONE = {"json", "python", "console"}  # by doc_pages.py

@@ -22,8 +22,8 @@ from sqlalchemy import text
 from jittask_prefect import App
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
+from jittask_prefect.ledger.tables import FINAL, entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import sync
 from jittask_prefect.running.execute import me
@@ -183,26 +183,26 @@ class Place:
     def entries(self, name: str, row: object = None) -> list[Entry]:
         """A template's ledger entries (of one row), by generation and due time."""
         with self.app.engine().connect() as connection:
-            where = [ledger.entries.c.template == name]
+            where = [entries.c.template == name]
             if row is not None:
-                where.append(ledger.entries.c.row_key == str(row))
+                where.append(entries.c.row_key == str(row))
             query = (
-                ledger.entries.select()
+                entries.select()
                 .where(*where)
-                .order_by(ledger.entries.c.generation, ledger.entries.c.due)
+                .order_by(entries.c.generation, entries.c.due)
             )
-            return [ledger.to_entry(r) for r in connection.execute(query)]
+            return [to_entry(r) for r in connection.execute(query)]
 
     def entry(self, task_id: str) -> Entry:
         with self.app.engine().connect() as connection:
-            found = ledger.find(connection, task_id)
+            found = find_entry(connection, task_id)
         assert found is not None, task_id
         return found
 
     def ended(self, task_id: str, seconds: float = 60) -> Entry:
         """A task's entry once it has ended."""
         return until(
-            lambda: e if (e := self.entry(task_id)).status in ledger.FINAL else None,
+            lambda: e if (e := self.entry(task_id)).status in FINAL else None,
             seconds,
             what=str(self.entry(task_id)),
         )  # type: ignore[return-value]

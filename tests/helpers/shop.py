@@ -15,7 +15,8 @@ from sqlalchemy import Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect.ledger.ledger import Entry, entries, to_entry
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.execute import Outcome, Run, execute

@@ -10,7 +10,8 @@ import pytest
 from place import Place, model, rows, scheduled, until, worker
 from sqlmodel import Session, select
 
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import FINAL
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded, ServerInfo
 
@@ -120,7 +121,7 @@ def kept(place: Place, run_id: str) -> list[str]:
     ]
 
 
-def recorded(place: Place, run_id: str, seconds: float = 60) -> ledger.Entry:
+def recorded(place: Place, run_id: str, seconds: float = 60) -> Entry:
     place.state(run_id, "Completed", "Failed", "TimedOut", "Crashed", seconds=seconds)
     return place.ended(run_id, 10)
 
@@ -172,13 +173,11 @@ def test_rows_of_a_batch(place: Place, warm: Embedded) -> None:
         session.commit()
         keys = {str(row.id): row.status for row in session.exec(select(item))}
 
-    def over() -> list[ledger.Entry]:
+    def over() -> list[Entry]:
         place.sync()
         found = place.entries("tasks.BadRows")
         return (
-            found
-            if len(found) == 30 and all(e.status in ledger.FINAL for e in found)
-            else []
+            found if len(found) == 30 and all(e.status in FINAL for e in found) else []
         )
 
     for entry in until(over, 90, every=1.0):

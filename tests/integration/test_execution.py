@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from place import Place, until
 
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.schedule import clock
 
 

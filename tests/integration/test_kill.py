@@ -17,7 +17,7 @@ from place import Place, iso, model, rows
 from sqlalchemy import text
 
 from jittask_prefect import App
-from jittask_prefect.ledger import claims
+from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.running.execute import Run, execute, me
@@ -110,7 +110,7 @@ def prepare(place: Place, base: int) -> None:
     place.api.delete_run(str(runs[deleted].flow_run_id))
     place.api.set_state(str(runs[cancelled].flow_run_id), "CANCELLING")
     with place.app.engine().begin() as connection:  # a worker that died
-        claims.claim(
+        transitions.claim(
             connection,
             runs[dead].task_id,
             "somewhere:1:x",

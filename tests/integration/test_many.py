@@ -14,7 +14,8 @@ import pytest
 from place import Place, until
 from sqlmodel import Session
 
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import FINAL
 
 NAME = "tasks.WorkBatch"
 
@@ -43,16 +44,16 @@ def due(work: Place) -> Callable[..., datetime]:
     return make
 
 
-def of(work: Place, at: datetime) -> list[ledger.Entry]:
+def of(work: Place, at: datetime) -> list[Entry]:
     return [entry for entry in work.entries(NAME) if entry.due == at]
 
 
-def over(work: Place, at: datetime, seconds: float = 90) -> list[ledger.Entry]:
+def over(work: Place, at: datetime, seconds: float = 90) -> list[Entry]:
     """The entries once all have ended."""
 
-    def ended() -> list[ledger.Entry]:
+    def ended() -> list[Entry]:
         found = of(work, at)
-        return found if all(e.status in ledger.FINAL for e in found) else []
+        return found if all(e.status in FINAL for e in found) else []
 
     return until(ended, seconds, what=str(Counter(e.status for e in of(work, at))))
 
@@ -138,9 +139,7 @@ def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
     def ended() -> dict[str, str | None]:
         found = work.entries("tasks.WorkNamed")
         return {
-            e.row_key: e.outcome
-            for e in found
-            if all(e.status in ledger.FINAL for e in found)
+            e.row_key: e.outcome for e in found if all(e.status in FINAL for e in found)
         }
 
     assert until(ended, 90) == {

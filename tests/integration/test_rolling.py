@@ -13,9 +13,9 @@ import pytest
 from place import Place, iso, scheduled, until
 
 from jittask_prefect.deploying import renew
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.ledger import state_table
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded, ServerInfo
@@ -81,10 +81,15 @@ def age(place: Place, hours: float, mark: datetime | None = None) -> datetime:
     """Let the sync have known all this for some hours; until `mark`, or from then on, it saw that nothing was lost."""
     before = clock.now() - hours * HOUR
     with place.app.engine().begin() as connection:
-        ledger.put(connection, renew.MARK, (mark or before).isoformat())
-        for key, text in ledger.starting_with(connection, renew.PREFIX).items():
-            ledger.put(
+        state_table.put(
+            connection, place.app.name, renew.MARK, (mark or before).isoformat()
+        )
+        for key, text in state_table.starting_with(
+            connection, place.app.name, renew.PREFIX
+        ).items():
+            state_table.put(
                 connection,
+                place.app.name,
                 key,
                 json.dumps({**json.loads(text), "since": before.isoformat()}),
             )
@@ -149,7 +154,7 @@ def test_a_schedule_is_renewed_only_when_its_text_changes(place: Place) -> None:
     # The text of what comes every minute holds for two hours, that of a daily task for a month.
     later = clock.now() + 5 * HOUR
     with place.app.engine().begin() as connection:
-        ledger.put(connection, renew.MARK, later.isoformat())
+        state_table.put(connection, place.app.name, renew.MARK, later.isoformat())
     assert roll(place, later) == ["tasks.RollMinutely renewed: schedules"]
     assert roll(place, later) == []
 
@@ -412,7 +417,7 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         )
         place.api.delete_run(first["id"])
         with place.app.engine().begin() as connection:
-            ledger.put(connection, renew.MARK, before.isoformat())
+            state_table.put(connection, place.app.name, renew.MARK, before.isoformat())
         assert (
             f"{name} made good: 1 due without a run, {due[0]:%Y-%m-%d %H:%M} UTC"
             in roll(place, now)

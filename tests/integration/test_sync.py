@@ -13,7 +13,8 @@ import pytest
 from place import Place, iso, model, rows, scheduled, until
 from sqlalchemy import update
 
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import ServerInfo
 
@@ -309,7 +310,7 @@ def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_worke
     (_, left), (row, alive) = taken(place), taken(place)
     [entry] = place.entries(NAME, row)
     with place.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, entry.task_id, "somebody", alive, clock.now(), 60
         )
     for run in (left, alive):
@@ -322,17 +323,17 @@ def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_worke
     assert place.state(left, "Cancelled", seconds=5)["message"] == "superseded: by hand"
     assert place.api.run(alive)["state"]["name"] == "Cancelling"  # type: ignore[index]
     with place.app.engine().begin() as connection:
-        ledger.close(
+        transitions.end(
             connection,
             entry.task_id,
             outcome="forced",
             message="ended: x",
             now=clock.now(),
-            within=ledger.OPEN,
+            within=OPEN,
         )
         connection.execute(
-            update(ledger.entries)
-            .where(ledger.entries.c.task_id == entry.task_id)
+            update(entries)
+            .where(entries.c.task_id == entry.task_id)
             .values(dirty=False)
         )
     report = place.sync(later(20))

@@ -15,7 +15,7 @@ from shop import Shop
 from sqlalchemy import select
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.validation import seen
 

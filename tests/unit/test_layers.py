@@ -68,9 +68,6 @@ PREFECT_FIRST = {
 }
 TO_BE_TURNED = {
     "dialogs/submit",
-    "ledger/claims",
-    "ledger/ending",
-    "ledger/limits",
     "records/template_pages",
     "dialogs/flows",
 }
@@ -188,7 +185,7 @@ def test_schedule_is_pure() -> None:
 def test_the_parser_sees_what_it_should() -> None:
     """Guards the tests above: what is known to be imported is found."""
     facade = set(imports(FILES["task_svc/service"]))
-    assert {"errors/__init__", "elements/app", "ledger/ledger"} <= facade
+    assert {"errors/__init__", "elements/app", "ledger/entry"} <= facade
     assert "schedule/timer" in set(imports(FILES["elements/loader"]))
     assert "schedule/clock" in set(imports(FILES["elements/types"]))
     assert "prefect" in outside("running/flows")

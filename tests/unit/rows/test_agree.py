@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, rows_task, utc
 
-from jittask_prefect.ledger import claims
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.prefect_api.client import OWN
 from jittask_prefect.rows.agree import verdict
 from jittask_prefect.running.execute import Run, execute
@@ -180,7 +180,7 @@ def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(
     s = shop(inner=FAIL, dispatch="row")
     run = begun(s, 1)
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, s.entries()[0].task_id, "somebody", run["id"], s.now, 3600
         )
     twice(s)
@@ -192,7 +192,7 @@ def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(
         "result": None,
     }
     with s.app.engine().begin() as connection:
-        assert claims.finish(
+        assert transitions.finish(
             connection, s.entries()[0].task_id, "somebody", now=s.now, **done
         )
     s.now += timedelta(seconds=29)
@@ -264,8 +264,9 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
 def entry(
     status: str, outcome: str | None = None, batch: int | None = None, **more: Any
 ) -> Entry:
-    return Entry(
+    return new_entry(
         task_id="t",
+        app="shop",
         template="tasks.T",
         due=DUE,
         created=DUE,

@@ -13,7 +13,7 @@ import pytest
 from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import state_table
 from jittask_prefect.rows import handover, reconcile
 from jittask_prefect.running.begin import TAKEN, label_of
 
@@ -169,7 +169,9 @@ def test_what_others_make_and_cancel_at_that_moment_is_no_difference(
     monkeypatch.setattr(s.api, "count_runs", meanwhile)
     with s.app.engine().connect() as connection:
         assert reconcile.reconcile(s.app, "", s.api, s.now, lambda: None) == []
-        assert str(ledger.get(connection, reconcile.FAR)).startswith("0 ")
+        assert str(state_table.get(connection, s.app.name, reconcile.FAR)).startswith(
+            "0 "
+        )
 
 
 def test_where_many_are_due_each_sync_asks_for_the_next(

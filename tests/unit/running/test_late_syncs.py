@@ -11,8 +11,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.ledger.entry import find_entry
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running import flows
 from jittask_prefect.running.flows import drop_late_syncs, flows_of, run_sync
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -130,7 +130,7 @@ def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(
     [hook] = flow.on_crashed_hooks
     hook(flow, run, state)
     with app.engine().connect() as connection:
-        entry = ledger.find(connection, str(run.id))
+        entry = find_entry(connection, str(run.id))
     assert entry is not None and (entry.status, entry.dirty, entry.due) == (
         "pending",
         True,
