@@ -265,6 +265,8 @@ class DateFieldType(Meta):
         self.model_name = str(cfg.modelPath)
         self.filter: Filter = parse(cfg.filter)
         self._columns: dict[str, Column] = {}
+        self.kept: dict[Any, Any] = {}
+        """Statements that other rooms have made for the template, kept as long as the template is."""
 
     @property
     def fields(self) -> set[str]:

@@ -20,7 +20,7 @@ from sqlmodel import Session
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.rows.plan import plan_row, wanted
-from jittask_prefect.rows.sync import values_of
+from jittask_prefect.rows.applying import task_columns
 from jittask_prefect.schedule.timer import Timer
 
 Make = Callable[..., Shop]
@@ -105,7 +105,7 @@ def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
                 by_id[old] = replace(was, status="ended", outcome="superseded")
                 entries[entries.index(was)] = by_id[old]
         if action.action in ("create", "reschedule"):
-            values = values_of(action, "shop", "models.M", now)
+            values = task_columns(action, "shop", "models.M", now)
             for name in ("nominal", "anchor", "due"):
                 values[name] = values[name].astimezone(
                     UTC
