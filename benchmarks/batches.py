@@ -26,7 +26,8 @@ from sqlmodel import Session
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import handover, sync
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.rows import sync
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, me
 from jittask_prefect.schedule import clock
@@ -156,7 +157,7 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
         api.ensure_pool(compile.POOL, compile.POOL_KIND)
         rollout.deploy(app, api, clock.now())
         api.delete_deployment(
-            api.deployments(handover.app_tag(app))[SYNC]["id"]
+            api.deployments(app_tag(app.name))[SYNC]["id"]
         )  # a sync of ours, when it is time
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         worker = here.start_worker(

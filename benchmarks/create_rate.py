@@ -24,6 +24,7 @@ from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.schedule import clock
@@ -84,9 +85,7 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
             },
             "enforce_parameter_schema": False,
         }
-        api._client.request(
-            "POST", f"/deployments/{deployment}/create_flow_run", json=body
-        ).json()
+        api.call("POST", f"/deployments/{deployment}/create_flow_run", body)
 
 
 def measure(folder: Path, url: str, share: float, where: str) -> None:
@@ -94,7 +93,7 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
     refresh_settings()
     app, api = build_app(folder, ELEMENTS, name="rate"), PrefectApi(url)
     rollout.deploy(app, api, clock.now())
-    deployment = api.deployments(handover.app_tag(app))[NAME]["id"]
+    deployment = api.deployments(app_tag(app.name))[NAME]["id"]
     due = clock.now() + timedelta(hours=6)
 
     def keep() -> None:

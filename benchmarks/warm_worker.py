@@ -13,7 +13,7 @@ import os
 import statistics
 import time
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from create_rate import DATABASE, postgres
@@ -24,6 +24,7 @@ from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import handover
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded, environment
@@ -98,7 +99,7 @@ def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
                 tags=tags,
                 parameters=parameters,
             )
-            return str(made["id"])
+            return made.id
         except PrefectApiError:
             if attempt == 4:
                 raise
@@ -118,9 +119,7 @@ def turn(
             f"{pool}: {api.count_runs(flow_runs=where)} of {len(runs)} done"
         )
         time.sleep(0.5)
-    ends = sorted(
-        datetime.fromisoformat(run["end_time"]) for run in api.runs(flow_runs=where)
-    )
+    ends = sorted(run.end_time for run in api.runs(flow_runs=where))
     return count / (ends[-1] - ends[skipped - 1]).total_seconds()
 
 
@@ -131,7 +130,7 @@ def measure(home: Path, share: float, where: str) -> None:
         refresh_settings()
         app, api = build_app(home / "app", ELEMENTS, name="warm"), PrefectApi(url)
         rollout.deploy(app, api, clock.now())
-        found = api.deployments(handover.app_tag(app))
+        found = api.deployments(app_tag(app.name))
         api.delete_deployment(
             found[SYNC]["id"]
         )  # the rows and runs here are made by hand

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -36,9 +36,9 @@ from jittask_prefect.elements.scaffold import date_fields
 from jittask_prefect.elements.types import DateFieldType, Meta, NormalService
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import versions
-from jittask_prefect.ledger.entry import to_entry
+from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.rows.handover import run_name
+from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
 NEW_SCHEDULED, NEW_DATE_FIELD = (
@@ -511,9 +511,19 @@ def _open(app: App, now: datetime) -> list[str]:
         for e in found
     }
     return [
-        f"{run_name(app, e)} · {status[e.task_id]}{TASK_ID}{e.task_id}"
+        f"{_named_task(app, e)} · {status[e.task_id]}{TASK_ID}{e.task_id}"
         for e in found[:SHOWN]
     ]
+
+
+def _named_task(app: App, entry: Entry) -> str:
+    """The name of a task's flow run."""
+    about = f"{(entry.model or entry.template).partition('.')[2]} {entry.row_key}"
+    try:
+        zone: tzinfo = app.template(entry.template).timer.zone
+    except JittaskError:
+        zone = app.zone
+    return timed_name(about.strip(), entry.due, zone)
 
 
 def types_of(app: App, *, rows: bool) -> str:

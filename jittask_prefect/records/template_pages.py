@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from jittask_prefect.deploying import compile
 from jittask_prefect.dialogs.edit import edit_link
 from jittask_prefect.dialogs.forms import EDIT
 from jittask_prefect.dialogs.versions import remember, version_of
@@ -29,11 +28,11 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.markup import cut, md, table
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import charts, statistics
 from jittask_prefect.records.statistics import Stats
 from jittask_prefect.records.upcoming_days import Coming, One, coming
 from jittask_prefect.rows.fingerprint import fingerprint
-from jittask_prefect.rows.handover import app_tag
 from jittask_prefect.schedule.words import describe
 
 PREFIX, MARK = "stats:", "stats"
@@ -187,12 +186,12 @@ def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> s
         known: The artifact's id where it was written before.
     """
     numbers = statistics.of_template(app, template, statistics.span(template, now), now)
-    next_ = coming(app, template, now, decided=compile.decides_itself(template))
+    next_ = coming(app, template, now)
     key, text = (
         links.key(template.fullName, app.names("tasks")),
         cut("\n".join(page(template, numbers, next_, now))),
     )
-    editor = api.deployments(app_tag(app)).get(EDIT)
+    editor = api.deployments(app_tag(app.name)).get(EDIT)
     edit = edit_link(links.ROOT, editor["id"], template) if editor else ""
     remember(template)
     made = api.put_markdown(key, text, summary(numbers, known, edit), known or None)

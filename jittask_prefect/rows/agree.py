@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select
 
@@ -23,6 +22,7 @@ from jittask_prefect.ledger.ending import by_itself
 from jittask_prefect.ledger.ending import since as since_of
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 from jittask_prefect.rows.plan import Report
@@ -115,14 +115,14 @@ def agree(app: App, api: Api, now: datetime, report: Report) -> None:
         limit=PAGE, sort="EXPECTED_START_TIME_ASC", deployments=ours, flow_runs=at_work
     )
     found += api.runs(deployments=ours, flow_runs=ended)
-    tasks = _tasks(app, [run["id"] for run in found], report)
+    tasks = _tasks(app, [run.id for run in found], report)
     for run in found:
-        of = tasks.get(run["id"], [])
+        of = tasks.get(run.id, [])
         right = verdict(of)
         if (
             right is None
             or _handed_on(run)
-            or run["state_type"] in (right.kind, *right.also)
+            or run.state_type in (right.kind, *right.also)
         ):
             continue
         # A run that somebody tries again is Running for a moment before the task is claimed.
@@ -148,18 +148,18 @@ def _tasks(app: App, runs: Sequence[str], report: Report) -> Mapping[str, list[E
     return found
 
 
-def _handed_on(run: Mapping[str, Any]) -> bool:
+def _handed_on(run: FlowRun) -> bool:
     """Whether it is a batch that died, and whose other rows went on in another run: it stays Crashed."""
-    return run["state_type"] == "CRASHED" and by_itself(run)
+    return run.state_type == "CRASHED" and by_itself(run)
 
 
-def _set(api: Api, run: Mapping[str, Any], right: Verdict, report: Report) -> None:
+def _set(api: Api, run: FlowRun, right: Verdict, report: Report) -> None:
     try:
         if right.own is not None:
-            api.mark(run["id"], right.own)
+            api.mark(run.id, right.own)
         api.set_state(
-            run["id"], right.kind, name=right.name, message=right.message, force=True
+            run.id, right.kind, name=right.name, message=right.message, force=True
         )
     except PrefectApiError as error:
         api.ping()  # raises where it is not this run that is refused
-        report.problems.append(f"run {run['name']}: {error}")
+        report.problems.append(f"run {run.name}: {error}")

@@ -33,6 +33,7 @@ from jittask_prefect.ledger.ending import (
 )
 from jittask_prefect.ledger.entry import identity
 from jittask_prefect.ledger.tables import FINAL, entries
+from jittask_prefect.prefect_api.answers import FlowRun
 
 MOST = 500  # rows of one flow run
 AUTO = 20  # rows from which on they share one, where `dispatch` is auto
@@ -190,7 +191,7 @@ def key(app: App, group: Group, number: int) -> str:
 
 def fate(
     connection: Connection,
-    run: Mapping[str, Any] | None,
+    run: FlowRun | None,
     due: datetime,
     now: datetime,
     patience: Patience,
@@ -209,11 +210,11 @@ def fate(
     """
     if run is None or came_to_nothing(run):
         return True
-    kind = run.get("state_type")
-    if kind in ("COMPLETED", "FAILED") and run.get("start_time"):
+    kind = run.state_type
+    if kind in ("COMPLETED", "FAILED") and run.start_time:
         return True  # it joined too late; or the ledger is an older copy, and the run's results say what was done
     if kind == "RUNNING":
-        last = _last_sign(connection, run["id"])
+        last = _last_sign(connection, run.id)
         return (
             (last is not None and now - last > QUIET)
             or (last is None and never_begun(run, due, now, patience))

@@ -72,11 +72,11 @@ def note(
     for cls, app, model in owners_of_table(statement.table):
         templates = app.row_templates(model)
         mapper = sa_inspect(cls)
-        if not templates:
+        if not templates or (
+            isinstance(statement, Update)
+            and not _concerns(statement, params, mapper, templates)
+        ):
             continue
-        if isinstance(statement, Update):
-            if not _concerns(statement, params, mapper, templates):
-                continue
         known = session.info.setdefault(TOUCHED, {})
         touched = known.setdefault((app, model), Touched())
         if not isinstance(statement, Delete):

@@ -23,6 +23,7 @@ from jittask_prefect.ledger.ending import (
 )
 from jittask_prefect.ledger.entry import Entry, to_entries, to_entry
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import LIVE, PAGE, Api
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.handover import Keep, chunks, deployments_of
@@ -154,7 +155,7 @@ def _look_back(app: App, database: str, api: Api, limit: datetime, keep: Keep) -
         limit=PAGE, offset=offset, sort="ID_DESC", **_live(app, database, limit)
     ):
         with app.engine(database).begin() as connection:
-            handover_marks.cancel_again(connection, [run["id"] for run in page])
+            handover_marks.cancel_again(connection, [run.id for run in page])
         offset += len(page)
         keep()
 
@@ -194,7 +195,7 @@ def _look(
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
         ids = sorted({e.flow_run_id for e in part})
-        runs = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
+        runs = {r.id: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
         batched = [e for e in part if e.batch is not None]
         own = [e for e in part if e.batch is None]
         spent, endings = _of_batches(app, database, api, batched, runs, now, patience)
@@ -232,7 +233,7 @@ def _of_batches(
     database: str,
     api: Api,
     waiting: Sequence[Any],
-    runs: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, FlowRun],
     now: datetime,
     patience: Patience,
 ) -> tuple[list[Any], list[tuple[Any, batches.Ending]]]:

@@ -8,10 +8,9 @@ the hook of that enters it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import or_, select
 
@@ -23,6 +22,7 @@ from jittask_prefect.ledger.ending import Patience, never_begun, since
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 
@@ -93,22 +93,22 @@ def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
     left = [run for run in found if _left(run, now, patience)]
     if not left:
         return
-    ids = [run["id"] for run in left]
+    ids = [run.id for run in left]
     query = select(entries.c.task_id, entries.c.flow_run_id)
     query = query.where(or_(entries.c.task_id.in_(ids), entries.c.flow_run_id.in_(ids)))
     with app.engine().connect() as connection:
         known = {value for record in connection.execute(query) for value in record}
     for run in left:
         if (
-            run["id"] not in known
-            and "taskId" not in (run.get("parameters") or {})
+            run.id not in known
+            and "taskId" not in run.parameters
             and not enter(app, run, now)
         ):
-            api.set_state(run["id"], "CRASHED", message=DIED, force=True)
+            api.set_state(run.id, "CRASHED", message=DIED, force=True)
 
 
-def _left(run: Mapping[str, Any], now: datetime, patience: Patience) -> bool:
-    if (run.get("parameters") or {}).get("template"):
+def _left(run: FlowRun, now: datetime, patience: Patience) -> bool:
+    if run.parameters.get("template"):
         return never_begun(run, _due(run), now, patience)
     return now - since(run) > OTHER_LEFT
 
@@ -131,11 +131,11 @@ def end_left(
     at_work = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
     for names, left in (([SYNC], SYNC_LEFT), (dialogs, DIALOG_LEFT)):
         for run in api.runs(deployments=deployments_of(app, names), flow_runs=at_work):
-            if run["id"] != this and now - since(run) > left:
-                api.set_state(run["id"], "CRASHED", message=DIED, force=True)
+            if run.id != this and now - since(run) > left:
+                api.set_state(run.id, "CRASHED", message=DIED, force=True)
 
 
-def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
+def enter(app: App, run: FlowRun, now: datetime) -> bool:
     """Write down a run whose process died as a task that is to get another one.
 
     Args:
@@ -146,7 +146,7 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
     Returns:
         False where it is no scheduled task's, or its occurrence has another run.
     """
-    about = run.get("parameters") or {}
+    about = run.parameters
     if not about.get("template") or set(about) != {"template"}:
         return False
     try:
@@ -155,9 +155,7 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
         return True  # another sync finds it again, once it loads
     if isinstance(template, DateFieldType):
         return False  # a person's run that names no row
-    entry = entry_of(
-        app, template, run["id"], _due(run), bool(run.get("auto_scheduled")), now
-    )
+    entry = entry_of(app, template, run.id, _due(run), run.auto_scheduled, now)
     with app.engine().begin() as connection:
         if not transitions.enter(connection, replace(entry, dirty=True)):
             return False
@@ -169,5 +167,5 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
     return True
 
 
-def _due(run: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(run["expected_start_time"])
+def _due(run: FlowRun) -> datetime:
+    return run.expected_start_time

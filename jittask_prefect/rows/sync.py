@@ -26,7 +26,7 @@ from jittask_prefect.rows.agree import agree
 from jittask_prefect.rows.applying import apply_all
 from jittask_prefect.rows.cancelling import end_cancelling
 from jittask_prefect.rows.fingerprint import fingerprint, rule_of
-from jittask_prefect.rows.handover import Keep, app_tag, hand_over, plain
+from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import pieces, plan, templates_of
 from jittask_prefect.rows.reconcile import reconcile, recover, templates_in
@@ -34,10 +34,8 @@ from jittask_prefect.rows.stuck import scheduled, take_up
 
 __all__ = [
     "Report",
-    "app_tag",
     "fingerprint",
     "hand_over",
-    "plain",
     "plan",
     "rule_of",
     "run",

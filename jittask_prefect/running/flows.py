@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,9 @@ from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.client import BY_HAND, Api
+from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.handover import hand_over
@@ -48,6 +50,7 @@ from jittask_prefect.running import forced
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import REPLACED, TAKEN, Outcome, Run, label_of
 from jittask_prefect.running.execute import execute, locate, me
+from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.order import Wait, look, of_batch, of_task
 from jittask_prefect.running.parameters import Refusals, asked
 from jittask_prefect.running.task import after_return, next_of_row
@@ -57,12 +60,6 @@ from jittask_prefect.warm import pipe_messages
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
-_RUN = {
-    "id",
-    "parameters",
-    "auto_scheduled",
-    "expected_start_time",
-}  # what the ledger keeps of a run
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
@@ -74,7 +71,11 @@ def flows_of(app: App) -> dict[str, AnyFlow]:
     if not any(isinstance(handler, _ToRun) for handler in log.handlers):
         log.addHandler(_ToRun())
     found = {name.partition(".")[2]: _type_flow(app, name) for name in app.types()}
-    return {**found, SYNC_NAME: _sync_flow(app), **dialogs.flows_of(app, _storage())}
+    return {
+        **found,
+        SYNC_NAME: _sync_flow(app),
+        **dialogs.flows_of(app, _storage(), form_actions),
+    }
 
 
 class _ToRun(logging.Handler):
@@ -253,7 +254,7 @@ def _row(outcome: Outcome) -> State[Any]:
 
 def _row_named(text: str) -> Any:
     """The task `row` whose run gets this name: by a callable, for Prefect fills a text with the run's parameters."""
-    name = sync.plain(text)
+    name = prefect_name(text)
     return _row.with_options(task_run_name=lambda: name)
 
 
@@ -282,10 +283,7 @@ def _run_name(app: App) -> Callable[[], str]:
             named = app.template(template)
         except JittaskError:
             return str(runtime.name)  # it does not load: the flow says so
-        return (
-            sync.plain(named.title)
-            + f" · {_due(of).astimezone(named.timer.zone):%Y-%m-%d %H:%M}"
-        )
+        return timed_name(named.title, _due(of), named.timer.zone)
 
     return name
 
@@ -324,10 +322,8 @@ def _say_ended(app: App, run_id: str) -> None:
 
 def _say_row_ended(app: App, run_id: str) -> None:
     """A row of a batch was ended while it was at work: the others go on in another run, unless all were ended."""
-    if ((connect(app.path).run(run_id) or {}).get("state") or {}).get("type") in (
-        "CANCELLING",
-        "CANCELLED",
-    ):
+    run = connect(app.path).run(run_id)
+    if run is not None and run.state_type in ("CANCELLING", "CANCELLED"):
         _say_terminated(app, run_id)
         return
     message = (
@@ -340,10 +336,9 @@ def _say_row_ended(app: App, run_id: str) -> None:
 def _say_terminated(app: App, run_id: str) -> None:
     """The process was told to end: by a Cancel, or because the worker ends."""
     api = connect(app.path)
-    run = api.run(run_id) or {}
-    state = run.get("state") or {}
-    if state.get("type") in ("CANCELLING", "CANCELLED"):
-        kind, outcome, message = "CANCELLED", "forced", state.get("message") or BY_HAND
+    run = api.run(run_id)
+    if run is not None and run.state_type in ("CANCELLING", "CANCELLED"):
+        kind, outcome, message = "CANCELLED", "forced", run.message or BY_HAND
     else:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
@@ -379,7 +374,7 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
             outcome,
             message,
             clock.now(),
-            flow_run.model_dump(mode="json", include=_RUN),
+            answers.flow_run(flow_run.model_dump(mode="json", exclude={"state"})),
         )
 
     return hook
@@ -391,7 +386,7 @@ def record_end(
     outcome: str,
     message: str,
     now: datetime,
-    run: Mapping[str, Any] | None = None,
+    run: answers.FlowRun | None = None,
 ) -> None:
     """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
@@ -502,7 +497,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
 
     After an hour without a worker there are sixty, and a worker without a limit starts them all at once.
     """
-    found = api.deployments(sync.app_tag(app)).get(SYNC)
+    found = api.deployments(app_tag(app.name)).get(SYNC)
     if found is None:
         return 0
     late = (now - timedelta(seconds=LATE_SECONDS)).isoformat()
@@ -513,7 +508,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     runs = api.runs(flow_runs=waiting | {"expected_start_time": {"before_": late}})
     for run in runs:
         api.set_state(
-            run["id"], "CANCELLED", message="a later sync does its work", force=True
+            run.id, "CANCELLED", message="a later sync does its work", force=True
         )
     return len(runs)
 

@@ -129,11 +129,7 @@ def _not_entered(app: App, api: Api, template: Meta, entry: Entry) -> Before:
             "expected_start_time": {"before_": until},
         },
     )
-    made = {
-        run["id"]: datetime.fromisoformat(run["expected_start_time"])
-        for run in runs
-        if run.get("auto_scheduled")
-    }
+    made = {run.id: run.expected_start_time for run in runs if run.auto_scheduled}
     with app.engine().connect() as connection:
         known = set(
             connection.execute(

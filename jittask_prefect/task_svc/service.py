@@ -30,6 +30,7 @@ from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.ledger.tables import FINAL, OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.background_handover import nudge
@@ -161,7 +162,7 @@ class TaskSvc(NormalService):
             template.function(text("funcName", funcName)), arguments, funcName
         )
         api, now = self.api, clock.now()
-        deployment = api.deployments(sync.app_tag(self.app)).get(fullName)
+        deployment = api.deployments(app_tag(self.app.name)).get(fullName)
         if deployment is None:
             raise UnknownTask(
                 f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
@@ -182,8 +183,7 @@ class TaskSvc(NormalService):
             run = api.create_run(
                 deployment["id"],
                 key=entry.task_id,
-                name=sync.plain(template.title)
-                + f" · {due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}",
+                name=timed_name(template.title, due, template.timer.zone),
                 due=due,
                 tags=[fullName],
                 parameters={"template": fullName, "taskId": entry.task_id},
@@ -193,13 +193,13 @@ class TaskSvc(NormalService):
                 transitions.withdraw(connection, entry.task_id)
             raise
         with self.app.engine().begin() as connection:
-            handover_marks.run_made(connection, entry.task_id, run["id"])
+            handover_marks.run_made(connection, entry.task_id, run.id)
         return {
-            "taskId": run["id"],
+            "taskId": run.id,
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": executions.run_url(api, run["id"]),
+            "url": executions.run_url(api, run.id),
         }
 
     @_in_sentences
@@ -249,7 +249,8 @@ class TaskSvc(NormalService):
         found = locate(self.app, task_id)
         if found is None and is_uuid(task_id):
             # A flow run that a row's task had before: it was given up, or its worker died. The ledger has a made one's.
-            of = ((self.api.run(task_id) or {}).get("parameters") or {}).get("taskId")
+            run = self.api.run(task_id)
+            of = run.parameters.get("taskId") if run else None
             found = locate(self.app, of) if isinstance(of, str) else None
         return found
 
@@ -295,15 +296,15 @@ class TaskSvc(NormalService):
     def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
         """End a run that the template's own schedule made and that has not begun."""
         run = self.api.run(task_id) if is_uuid(task_id) else None
-        name = (run.get("parameters") or {}).get("template") if run else None
+        name = run.parameters.get("template") if run else None
         if (
             run is None
             or name not in self.app.names("tasks")
-            or sync.app_tag(self.app) not in run["tags"]
+            or app_tag(self.app.name) not in run.tags
         ):
             raise UnknownTask(f"there is no such task: {quoted(task_id)}")
         before = executions.status_of_run(run, now)
-        if run.get("state_type") in TERMINAL:
+        if run.state_type in TERMINAL:
             return {
                 "taskId": task_id,
                 "previousStatus": before,
@@ -311,7 +312,7 @@ class TaskSvc(NormalService):
                 "changed": False,
             }
         # The ledger first: a worker that takes the run at this very moment finds it ended.
-        due = datetime.fromisoformat(run["expected_start_time"])
+        due = run.expected_start_time
         entry = new_entry(
             task_id=task_id, app=self.app.name, template=str(name), due=due, created=now, status="ended", outcome="forced",
             message=FORCED, finished=now, flow_run_id=task_id, dirty=True,

@@ -24,7 +24,9 @@ from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
 from jittask_prefect.ledger.tables import FINAL, entries
+from jittask_prefect.prefect_api.answers import FlowRun, State
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
 from jittask_prefect.running.execute import me
 from jittask_prefect.running.flows import run_sync
@@ -144,9 +146,9 @@ class Place:
         self.again()
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        return self.api.deployments(sync.app_tag(self.app))
+        return self.api.deployments(app_tag(self.app.name))
 
-    def runs(self, name: str, *states: str) -> list[dict[str, Any]]:
+    def runs(self, name: str, *states: str) -> list[FlowRun]:
         """A template's flow runs, by due time."""
         where: dict[str, Any] = {
             "deployment_id": {"any_": [self.deployments()[name]["id"]]}
@@ -154,7 +156,7 @@ class Place:
         if states:
             where["state"] = {"type": {"any_": list(states)}}
         found = self.api.runs(flow_runs=where)
-        return sorted(found, key=lambda r: r["expected_start_time"])
+        return sorted(found, key=lambda r: r.expected_start_time)
 
     def sync(
         self, now: datetime | None = None, since: datetime | None = None
@@ -207,13 +209,13 @@ class Place:
             what=str(self.entry(task_id)),
         )  # type: ignore[return-value]
 
-    def state(self, run_id: str, *names: str, seconds: float = 30) -> dict[str, Any]:
+    def state(self, run_id: str, *names: str, seconds: float = 30) -> State:
         """A flow run's state once it has one of these names."""
 
-        def look() -> dict[str, Any] | None:
+        def look() -> State | None:
             run = self.api.run(run_id)
-            state = run["state"] if run else None
-            return state if state and state["name"] in names else None
+            state = run.state if run else None
+            return state if state and state.name in names else None
 
         found = until(
             look, seconds, what=f"run {run_id} in {names}, but {self.api.run(run_id)}"

@@ -106,7 +106,7 @@ def ask(place: Place, name: str) -> str:
     run = place.api.create_run(
         found["id"], key=key, name=name, due=clock.now(), tags=[], parameters=about
     )
-    return str(run["id"])
+    return run.id
 
 
 def kept(place: Place, run_id: str) -> list[str]:
@@ -117,7 +117,7 @@ def kept(place: Place, run_id: str) -> list[str]:
         "limit": 20,
     }
     return [
-        line["message"] for line in place.api._call("POST", "/logs/filter", json=where)
+        line["message"] for line in place.api.call("POST", "/logs/filter", body=where)
     ]
 
 

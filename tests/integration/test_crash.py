@@ -151,7 +151,7 @@ def test_the_worker_and_its_tasks_were_killed(place: Place, home: Path) -> None:
     assert (entry.status, entry.message) == ("error", "error: worker died")
     assert (
         entry.flow_run_id
-        and place.state(entry.flow_run_id, "Crashed")["message"] == "error: worker died"
+        and place.state(entry.flow_run_id, "Crashed").message == "error: worker died"
     )
     assert returned(place, task_once) == [f"{task_once} error"]
 
@@ -162,7 +162,7 @@ def test_the_worker_and_its_tasks_were_killed(place: Place, home: Path) -> None:
             [
                 r
                 for r in place.runs("tasks.CrashAgain")
-                if f"models.CrashItem:{again}" in r["tags"]
+                if f"models.CrashItem:{again}" in r.tags
             ]
         )
         == 2

@@ -141,7 +141,7 @@ def state(place: Place, base: int) -> list[str]:
 def waiting(place: Place, base: int) -> int:
     """How many flow runs of these rows are still to start."""
     tags = {f"models.KillItem:{key}" for key in range(base, base + 6)}
-    return len([r for r in place.runs(NAME, "SCHEDULED") if tags & set(r["tags"])])
+    return len([r for r in place.runs(NAME, "SCHEDULED") if tags & set(r.tags)])
 
 
 EXPECTED = [
@@ -186,10 +186,8 @@ def test_an_execution_that_is_killed(place: Place, point: str | None) -> None:
     if entry.status == "pending":
         assert entry.attempt <= 1
         run = place.api.run(str(entry.flow_run_id))
-        assert run and run["state_type"] == "SCHEDULED", "nobody will begin it"
-        assert (
-            in_process(one_run, place, MUCH_LATER, entry.task_id, run["id"], None) == 0
-        )
+        assert run and run.state_type == "SCHEDULED", "nobody will begin it"
+        assert in_process(one_run, place, MUCH_LATER, entry.task_id, run.id, None) == 0
     [entry] = place.entries(NAME, key)
     assert (
         entry.status,

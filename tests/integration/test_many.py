@@ -78,12 +78,12 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     [run_id] = {e.flow_run_id for e in entries}
     assert run_id
     state = work.state(run_id, "Failed")
-    assert state["message"] == "25 rows: 24 done, 1 failed"
+    assert state.message == "25 rows: 24 done, 1 failed"
     run = work.api.run(run_id)
     assert (
         run
-        and set(run["parameters"]) == {"template", "due"}
-        and run["name"].startswith("Many · ")
+        and set(run.parameters) == {"template", "due"}
+        and run.name.startswith("Many · ")
     )
     [bad] = [e for e in entries if e.outcome == "failed"]
     table = work.api.table(run_id)
@@ -94,8 +94,8 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     assert len(table) == 25
 
     def shown() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = work.api._call(
-            "POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}
+        found: list[dict[str, Any]] = work.api.call(
+            "POST", "/task_runs/filter", body={"flow_runs": {"id": {"any_": [run_id]}}}
         )
         return found
 
@@ -112,7 +112,7 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
         assert (
             work.state(
                 run_id, "Completed", "Failed", "Cancelled", "Crashed", seconds=60
-            )["message"]
+            ).message
             == said
         )
     assert Counter(Counter(row for row, _ in begun(work)).values()) == {1: 24, 2: 1}
@@ -146,13 +146,13 @@ def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
         key: "completed" if key == "plain" else "failed" for key in keys
     }
     [run_id] = {e.flow_run_id for e in work.entries("tasks.WorkNamed")}
-    assert work.state(str(run_id), "Failed")["message"] == "4 rows: 1 done, 3 failed"
+    assert work.state(str(run_id), "Failed").message == "4 rows: 1 done, 3 failed"
 
     def names() -> list[str]:
         asked = {"flow_runs": {"id": {"any_": [run_id]}}}
         found = [
             str(one["name"])
-            for one in work.api._call("POST", "/task_runs/filter", json=asked)
+            for one in work.api.call("POST", "/task_runs/filter", body=asked)
         ]
         return sorted(found) if len(found) == 3 else []
 

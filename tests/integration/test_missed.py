@@ -104,7 +104,7 @@ def test_what_was_due_without_a_worker(place: Place, now: datetime) -> None:
         )
         waiting = place.runs(f"tasks.Missed{name}", "SCHEDULED")
         assert [
-            at for at in (iso(r["expected_start_time"]) for r in waiting) if at <= now
+            at for at in (r.expected_start_time for r in waiting) if at <= now
         ] == due
     every = [f"Missed{rows_}{name}" for rows_ in ("", "Row") for name in names]
 

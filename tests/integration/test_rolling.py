@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import Place, iso, scheduled, until
+from place import Place, scheduled, until
 
 from jittask_prefect.deploying import renew
 from jittask_prefect.ledger import state_table
@@ -62,9 +62,7 @@ def roll(place: Place, now: datetime | None = None) -> list[str]:
 def auto(place: Place, name: str, *states: str) -> Counter[datetime]:
     """How many runs a template's schedules made for each instant."""
     return Counter(
-        iso(r["expected_start_time"])
-        for r in place.runs(name, *states)
-        if r["auto_scheduled"]
+        r.expected_start_time for r in place.runs(name, *states) if r.auto_scheduled
     )
 
 
@@ -168,7 +166,7 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
     first = slots(place, name)["s1"]
 
     # Pause in the UI: it takes the runs that wait with it.
-    place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
+    place.api.call("POST", f"/deployments/{found['id']}/pause_deployment")
     assert not auto(place, name, "SCHEDULED")
     assert roll(place) == [f"{name} restored: paused"]
     assert set(whole) - {at for at in whole if at < clock.now()} <= set(
@@ -181,13 +179,13 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
         "active": True,
         "parameters": {"template": "x"},
     }
-    place.api._call(
-        "PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", json=cron
+    place.api.call(
+        "PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", body=cron
     )
-    place.api._call(
+    place.api.call(
         "PATCH",
         f"/deployments/{found['id']}",
-        json={"parameters": {}, "description": "mine"},
+        body={"parameters": {}, "description": "mine"},
     )
     assert roll(place) == [f"{name} restored: description, parameters, schedules"]
     assert (
@@ -197,12 +195,12 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
     assert place.deployments()[name]["parameters"] == {"template": name}
 
     # A schedule of somebody's own, and one of ours deleted.
-    place.api._call(
+    place.api.call(
         "POST",
         f"/deployments/{found['id']}/schedules",
-        json=[{"schedule": {"cron": "7 * * * *"}}],
+        body=[{"schedule": {"cron": "7 * * * *"}}],
     )
-    place.api._call(
+    place.api.call(
         "DELETE",
         f"/deployments/{found['id']}/schedules/{slots(place, name)['s1']['id']}",
     )
@@ -251,9 +249,7 @@ def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_t
     )
     assert auto(place, name)[tomorrow] == 1
     [there] = [
-        r
-        for r in place.runs(name, "SCHEDULED")
-        if iso(r["expected_start_time"]) == tomorrow
+        r for r in place.runs(name, "SCHEDULED") if r.expected_start_time == tomorrow
     ]
     file = place.app.path / "app.json"
     about = json.loads(file.read_text())
@@ -283,23 +279,23 @@ def test_what_waits_for_a_worker_survives_whatever_somebody_does_in_the_ui(
     assert len(waiting) == 8
 
     # A schedule of somebody's own: put out of action, and nothing goes with it.
-    place.api._call(
+    place.api.call(
         "POST",
         f"/deployments/{found['id']}/schedules",
-        json=[{"schedule": {"cron": "7 * * * *"}}],
+        body=[{"schedule": {"cron": "7 * * * *"}}],
     )
     assert roll(place) == [f"{name} restored: schedules"]
     assert past(place, name) == waiting and roll(place) == []
 
     # Pause and resume between two syncs leave no difference, but take what waits.
     for action in ("pause_deployment", "resume_deployment"):
-        place.api._call("POST", f"/deployments/{found['id']}/{action}")
+        place.api.call("POST", f"/deployments/{found['id']}/{action}")
     assert past(place, name) == Counter()
     assert roll(place)[0].startswith(f"{name} made good: 8 due without a run")
     assert past(place, name) == waiting and roll(place) == []
 
     # Pause, and a sync that was killed after it had put it right and before it made the runs again.
-    place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
+    place.api.call("POST", f"/deployments/{found['id']}/pause_deployment")
     place.api.change_deployment(found["id"], {"paused": False})
     assert roll(place)[0].startswith(f"{name} made good: 8 due without a run")
     assert past(place, name) == waiting
@@ -349,7 +345,7 @@ def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) ->
     assert new["id"] != old["id"] and new["entrypoint"].endswith(":OwnType")
     where = {"deployments": {"name": {"any_": [name]}}}
     assert [
-        d["id"] for d in place.api._call("POST", "/deployments/filter", json=where)
+        d["id"] for d in place.api.call("POST", "/deployments/filter", body=where)
     ] == [new["id"]]
 
     # A Type that answers otherwise at every sync is due all the same: what it said stands until it has come.
@@ -402,9 +398,7 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         assert found[due[-1] + 15 * MINUTE] == 1 and min(found) >= quarter
         # A minutely task has 120 of them, and a run that was finished and then deleted is not made again.
         assert sum(at <= now for at in auto(place, "tasks.RollMinutely")) >= 119
-        one = next(
-            r for r in place.runs(name) if iso(r["expected_start_time"]) == due[2]
-        )
+        one = next(r for r in place.runs(name) if r.expected_start_time == due[2])
         assert (
             execute(
                 place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]
@@ -412,9 +406,7 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
             == "completed"
         )
         place.api.delete_run(one["id"])
-        first = next(
-            r for r in place.runs(name) if iso(r["expected_start_time"]) == due[0]
-        )
+        first = next(r for r in place.runs(name) if r.expected_start_time == due[0])
         place.api.delete_run(first["id"])
         with place.app.engine().begin() as connection:
             state_table.put(connection, place.app.name, renew.MARK, before.isoformat())

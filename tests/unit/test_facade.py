@@ -412,7 +412,7 @@ def test_a_run_of_the_schedule_is_ended_though_prefect_answers_no_more(
         due=NOW,
         tags=[],
         parameters={"template": "tasks.Daily"},
-    )["id"]
+    ).id
 
     def silent(*_: object, **__: object) -> None:
         prefect.down = True

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.task_svc.service import TaskSvc
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 TASK, KIND = "tasks.Task", "tasks.DateFieldType"
 INNER = "def customFunc(row): return 1\ndef free(**more): return 1\n"
@@ -81,7 +81,7 @@ def hostile(s: Shop, call: Callable[..., Any], *arguments: Any, **named: Any) ->
         assert 0 < size < 2000, f"{call.__name__}: {size} bytes: {str(error)[:100]}"
         assert state(s) == before
     except BaseException as error:
-        told = f"{call.__name__} {seen(arguments)} {seen(named)}: {type(error).__name__}: {error}"
+        told = f"{call.__name__} {quoted(arguments)} {quoted(named)}: {type(error).__name__}: {error}"
         raise AssertionError(told) from error
 
 

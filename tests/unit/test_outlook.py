@@ -360,7 +360,7 @@ def test_of_a_schedule(app: App, prefect: FakePrefect) -> None:
         tags=[],
         parameters={"template": "tasks.Daily"},
     )
-    app.getElement("services.TaskSvc").forcedEnd(run["id"])
+    app.getElement("services.TaskSvc").forcedEnd(run.id)
     assert pending(app, "tasks.Daily", until) == [
         (None, due) for due in dues if due != "09-29 18:00"
     ]

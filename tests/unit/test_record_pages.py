@@ -98,9 +98,10 @@ class World:
         """A run of the schedule; `known` ones have their entry, and are in the list by it."""
         due = NOW + at * MINUTE
         daily = self.api.all_deployments["tasks.Daily"]["id"]
-        made = self.api.create_run(
+        run = self.api.create_run(
             daily, key=f"{at} {state}", name="x", due=due, tags=[], parameters={}
         )
+        made = self.api.all_runs[run.id]
         made |= {
             "state_type": state,
             "state_name": state.title(),

@@ -141,16 +141,15 @@ def test_a_scheduled_run_too_and_one_that_was_taken_up_by_another_stays_crashed(
     runs = []
     for day in (2, 3):
         s.at(f"2026-03-0{day} 10:00")
-        runs.append(
-            s.api.create_run(
-                deployment,
-                key=str(day),
-                name=str(day),
-                due=s.now,
-                tags=[],
-                parameters=parameters,
-            )
+        made = s.api.create_run(
+            deployment,
+            key=str(day),
+            name=str(day),
+            due=s.now,
+            tags=[],
+            parameters=parameters,
         )
+        runs.append(s.api.all_runs[made.id])
         runs[-1] |= {"auto_scheduled": True, "start_time": s.now.isoformat()}
         s.api._state(runs[-1], "RUNNING")
         if day == 2:
@@ -243,9 +242,11 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
     ):
         about = {"template": name} if name != "jittask.sync" else {}
         key = str(number)
-        run = s.api.create_run(
-            f"other {name}", key=key, name=key, due=DUE, tags=[], parameters=about
-        )
+        run = s.api.all_runs[
+            s.api.create_run(
+                f"other {name}", key=key, name=key, due=DUE, tags=[], parameters=about
+            ).id
+        ]
         s.api._state(run, state)
         run["state"]["timestamp"] = DUE.isoformat()
         made.append(run)

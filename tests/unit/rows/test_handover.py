@@ -310,7 +310,7 @@ def test_an_end_hands_over_what_concerns_its_row_and_not_what_others_left(
         utc("2026-03-03 08:10"),
         "pending",
     )
-    assert s.api.run(str(ended.flow_run_id))["state_type"] == "CANCELLED"
+    assert s.api.all_runs[str(ended.flow_run_id)]["state_type"] == "CANCELLED"
     assert (
         following.flow_run_id is not None and following.flow_run_id != ended.flow_run_id
     )

@@ -44,7 +44,7 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
         made = prefect.create_run(
             deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={}
         )
-        return str(made["id"])
+        return made.id
 
     late = [run("jittask.sync", timedelta(minutes=n)) for n in (1, 2, 60)]
     present = run("jittask.sync", timedelta(seconds=5))
@@ -87,8 +87,8 @@ def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
         made = prefect.create_run(
             deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={}
         )
-        prefect.set_state(made["id"], "RUNNING")
-        return made
+        prefect.set_state(made.id, "RUNNING")
+        return prefect.all_runs[made.id]
 
     dead = [running("jittask.sync", 6), running("jittask.edit-task", 11)]
     alive = [

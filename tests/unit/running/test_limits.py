@@ -254,7 +254,7 @@ def test_a_batch_without_a_slot_leaves_its_rows_to_another_flow_run(shop: Make) 
     done(s, first, "elsewhere")
     s.sync()
     [again] = {e.flow_run_id for e in s.entries(due=utc(NOW))}
-    assert again != run_id and s.api.run(str(run_id))["state_type"] != "CRASHED"  # type: ignore[index]
+    assert again != run_id and s.api.all_runs[str(run_id)]["state_type"] != "CRASHED"
     ended = execute_batch(
         s.app, "tasks.Task", utc(NOW), Run(str(again), s.now), lambda: s.now
     )

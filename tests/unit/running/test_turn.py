@@ -54,8 +54,8 @@ def auto(s: Shop, due: datetime) -> str:
     run = s.api.create_run(
         deployment, key=str(due), name="hourly", due=due, tags=[], parameters=about
     )
-    run["auto_scheduled"] = True
-    return str(run["id"])
+    s.api.all_runs[run.id]["auto_scheduled"] = True
+    return run.id
 
 
 def begin(
