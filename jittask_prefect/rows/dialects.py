@@ -24,12 +24,13 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.types import DateTime, TypeDecorator
+from sqlalchemy.types import DateTime
 
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column, ColumnKind
 from jittask_prefect.ledger.keys import python_type
 from jittask_prefect.ledger.tables import ColumnDateTime
+from jittask_prefect.rows.row_reading import date_columns
 
 Days = Collection[tuple[int, int]]
 FIRST_TEXT, LAST_TEXT = "0001-01-01", "9999-12-31T99"
@@ -47,27 +48,12 @@ def stored(value: Any, held: Column) -> datetime | None:
     return at.replace(tzinfo=None, fold=0)
 
 
-def kept(value: Any, held: Column, dialect: str) -> Any:
-    """A value as the column will give it back: MariaDB's times have whole seconds, unless their type says otherwise."""
-    of = held.type.impl_instance if isinstance(held.type, TypeDecorator) else held.type
-    if (
-        dialect not in ("mysql", "mariadb")
-        or not isinstance(value, datetime)
-        or getattr(of, "fsp", None)
-    ):
-        return value
-    return value.replace(microsecond=0)
-
-
 def dates(
-    template: DateFieldType, start: Any, end: Any
+    template: DateFieldType, start: Any, end: Any = None
 ) -> tuple[datetime | None, datetime | None]:
     """A row's dates as the ledger keeps them."""
-    cfg = template.timer.cfg
-    ends = cfg.end_field and cfg.end_time_type == 2
-    return stored(start, template.field_column(str(cfg.start_field))), (
-        stored(end, template.field_column(str(cfg.end_field))) if ends else None
-    )
+    first, *last = date_columns(template)
+    return stored(start, first), stored(end, last[0]) if last else None
 
 
 def same_date(

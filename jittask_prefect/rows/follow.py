@@ -109,57 +109,54 @@ def follow(
         TransactionLost: The database has undone the caller's transaction; or MariaDB's deadlock, which does so.
     """
     followed, rest = Followed(), iter(changes.items())
-    while part := dict(islice(rest, KEYS_AT_ONCE)):
+    while templates and (part := dict(islice(rest, KEYS_AT_ONCE))):
         rows = _Rows(app, connection, model, templates, part, now, windows)
         _follow(rows, followed)
     return followed
 
 
-def follow_or_raise(
+def follow_row(
     app: App,
     connection: Connection,
     model: str,
-    templates: Sequence[DateFieldType],
-    changes: Changes,
+    key: str,
     now: datetime,
+    *,
+    templates: Sequence[DateFieldType] | None = None,
+    moved: bool = True,
+    ended: bool = False,
 ) -> list[Action]:
-    """The same as `follow`, for callers who are told; returns the actions.
+    """Bring the tasks of one row to the row's present state, for callers who want to know of an error.
+
+    Args:
+        app: The app.
+        connection: The connection whose transaction the row's own change is in.
+        model: The model's full name.
+        key: The row's key as text.
+        now: The present instant.
+        templates: Templates of the model; all of them where absent.
+        moved: Whether a field that decides about due times may have changed: only then can an occurrence of the past
+            have become due.
+        ended: The row's tasks end, whatever the row is.
+
+    Returns:
+        The actions, `skip` actions (nothing to do) among them.
 
     Raises:
+        NoKey: The key is none of the model's.
         LedgerError: The ledger cannot be read or written, of some template at least; the transaction goes on.
     """
-    followed = follow(app, connection, model, templates, changes, now)
+    if templates is None:
+        templates = app.row_templates(model)
+    if not templates:
+        return []
+    values = key_value(templates[0].model, key, connection.dialect.name)
+    change = Change(values, None if moved else frozenset(), ended=ended)
+    followed = follow(app, connection, model, templates, {key: change}, now)
     if followed.hindered is not None:
         reason = explained(connection, followed.hindered)
         raise LedgerError(f"{model}: {reason}") from followed.hindered
     return followed.actions
-
-
-def follow_key(
-    template: DateFieldType,
-    connection: Connection,
-    key: str,
-    now: datetime,
-    *,
-    moved: bool = False,
-) -> list[Action]:
-    """Plan the next task of a row as the database has the row.
-
-    Args:
-        template: The template.
-        connection: The connection whose transaction the row's own change is in.
-        key: The row's key as text.
-        now: The present instant.
-        moved: Whether a field that decides about due times changed: only then can an occurrence of the past be due.
-
-    Raises:
-        NoKey: The key is none of the model's.
-        LedgerError: The ledger cannot be read or written; the transaction goes on.
-    """
-    values = key_value(template.model, key, connection.dialect.name)
-    changes = {key: Change(values, None if moved else frozenset())}
-    app, model = template.app, template.model_name
-    return follow_or_raise(app, connection, model, [template], changes, now)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
-from jittask_prefect.rows import scan
 from jittask_prefect.rows.plan import NOT_MET, stands
+from jittask_prefect.rows.row_reading import DueRow, due_row
 from jittask_prefect.running.attempt_thread import Lane
 from jittask_prefect.running.begin import (
     TAKEN,
@@ -368,8 +368,9 @@ class Attempt:
         with row_session(self.app.engine(self.database), self.shared) as session:
             self.transaction = session.row_transaction
             try:
-                row = scan.load(session, template, entry.row_key)
-                self._recheck_row(template, row)
+                found = due_row(session, template, entry.row_key, self.clock())
+                row = None if found is None else found.row
+                self._recheck_row(template, found)
                 outcome = Outcome(
                     "completed", "completed", "", call(template, self._task(row))
                 )
@@ -405,15 +406,13 @@ class Attempt:
                 session.finish()
         return outcome
 
-    def _recheck_row(self, template: DateFieldType, row: Any) -> None:
-        if row is None:
+    def _recheck_row(self, template: DateFieldType, found: DueRow | None) -> None:
+        if found is None:
             raise Ended("superseded", "superseded: the row is gone")
         if not template.enable:
             raise Ended("superseded", "ended: the task is disabled")
-        series = template.series(row)
-        if series is None or not template.filter.matches(
-            row, self.clock(), template.timer.zone
-        ):
+        series = found.series
+        if series is None:
             raise Ended("superseded", f"superseded: {NOT_MET}")
         if not stands(self.entry, series):
             # A change that no hook saw: what the row's date has become is planned now.

@@ -20,7 +20,7 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.keys import from_json
-from jittask_prefect.rows import hooks, scan
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.warm import leaks
 
@@ -155,13 +155,9 @@ def plan_next(
 ) -> list[Action]:
     """Plan what comes next for a row as the database has it, in the session's transaction."""
     try:
-        with session.begin_nested():
-            row = scan.load(session, template, key)
-        if row is None:
-            return []
-        return hooks.save_row(
-            app, session.connection(), row, template.model_name, now, moved=moved
-        )
+        connection = session.connection()
+        of = (app, connection, template.model_name, key, now)
+        return follow_row(*of, templates=[template], moved=moved)
     except (
         ValueError,
         OverflowError,

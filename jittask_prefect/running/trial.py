@@ -13,7 +13,7 @@ from jittask_prefect.elements.row_session import row_session
 from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.ledger.keys import from_json, key_of, to_json
-from jittask_prefect.rows import scan
+from jittask_prefect.rows.row_reading import load_row as load_row_of_key
 from jittask_prefect.running.execute import call
 
 
@@ -34,7 +34,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
             f"{template.fullName} is a date-field task: name a row of {template.model_name} with --row KEY"
         )
     with Session(app.engine(app.database_of(template.model_name))) as session:
-        row = scan.load(session, template, key)
+        row = load_row_of_key(session, template, key)
         if row is None:
             some = session.exec(select(template.model).limit(5)).all()
             keys = (
@@ -84,7 +84,7 @@ def run_here(
         result = call(template, task)
     else:
         with row_session(app.engine(app.database_of(template.model_name))) as session:
-            task.row = scan.load(session, template, str(key))
+            task.row = load_row_of_key(session, template, str(key))
             result = call(template, task)
             session.flush()
             if not dry:

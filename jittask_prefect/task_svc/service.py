@@ -32,8 +32,9 @@ from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
-from jittask_prefect.rows import hooks, sync
+from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import nudge
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running import forced, stop
 from jittask_prefect.running.execute import after_return, locate, next_of_row
@@ -361,9 +362,9 @@ class TaskSvc(NormalService):
         before = rowObj.get("prevData")
         now = clock.now()
         with self._transaction(session, model) as connection:
-            _key(row, connection)
+            key = _key(row, connection)
             moved = before is None or differs(before, row)
-            actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
+            actions = follow_row(self.app, connection, model, key, now, moved=moved)
         counts = {
             kind: sum(a.action == kind for a in actions)
             for kind in ("create", "reschedule", "end", "skip")
@@ -392,9 +393,8 @@ class TaskSvc(NormalService):
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
-            actions = hooks.delete_row(
-                self.app, connection, _key(row, connection), model, clock.now()
-            )
+            key, now = _key(row, connection), clock.now()
+            actions = follow_row(self.app, connection, model, key, now, ended=True)
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
     @_in_sentences

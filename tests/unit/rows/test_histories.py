@@ -19,8 +19,8 @@ from sqlmodel import Session
 
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.ledger.entry import Entry, new_entry
-from jittask_prefect.rows.plan import plan_row, wanted
 from jittask_prefect.rows.applying import task_columns
+from jittask_prefect.rows.plan import plan_row, wanted
 from jittask_prefect.schedule.timer import Timer
 
 Make = Callable[..., Shop]
