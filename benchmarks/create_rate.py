@@ -28,7 +28,8 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app

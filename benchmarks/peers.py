@@ -42,7 +42,8 @@ from jittask_prefect.rows import sync
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, me
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app

@@ -324,7 +324,7 @@ def worker(
 ) -> None:
     """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
     from jittask_prefect.deploying import compile
-    from jittask_prefect.server.processes import worker_command
+    from jittask_prefect.server.commands import worker_command
     from jittask_prefect.server.selection import connect
 
     heed_interrupts()

@@ -147,6 +147,10 @@ class Fields:
             raise self._wrong(key)
         return tuple(values)
 
+    def items(self, key: str) -> list[Any]:
+        """A list."""
+        return self._typed(key, list)
+
     def instant(self, key: str) -> datetime | None:
         """An aware instant, from ISO 8601, or null."""
         text = self.optional_text(key)

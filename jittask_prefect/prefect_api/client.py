@@ -354,6 +354,7 @@ def _deployment(found: Any) -> dict[str, Any]:
     for key in ("id", "name"):
         fields.text(key)
     fields.texts("tags")
+    fields.items("schedules")
     return dict(found)
 
 

@@ -141,10 +141,9 @@ class Connection:
         response = self._http.get("/csrf-token", params={"client": client})
         response.raise_for_status()
         token = Fields(response.json()).text("token")
-        self._http.headers |= {
-            "Prefect-Csrf-Token": token,
-            "Prefect-Csrf-Client": client,
-        }
+        self._http.headers.update(
+            {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
+        )
 
 
 class NotFound(PrefectApiError):

@@ -34,7 +34,7 @@ from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import TERMINAL, Api
 from jittask_prefect.running.lease import Clock
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.running.process_status import process_of
 
 END_SECONDS = (
     40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process

@@ -13,7 +13,8 @@ from sqlmodel import Session, select
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import FINAL
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 # What is wrong, as the body of a function; `kept` outlives it.
 WRONG = {
@@ -68,7 +69,7 @@ def of_rows() -> str:
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/BadItem": model("BadItem"),
@@ -138,7 +139,7 @@ def test_a_scheduled_task(place: Place, warm: Embedded) -> None:
         )
     assert recorded(place, after).result == '"fine"'
     assert place.sql("SELECT count(*) FROM baditem") == 0
-    log = warm.worker_log.read_text()
+    log = warm.worker.log.read_text()
     assert (
         "a run left the thread 'left'" in log
         and "a run left database connections open" in log

@@ -15,7 +15,7 @@ import pytest
 from place import Place, until
 
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 
 def said(work: Place) -> list[str]:
@@ -164,7 +164,7 @@ def test_a_database_that_stands_still_piles_nothing_up(
 
 
 def test_a_server_that_answers_slowly_piles_nothing_up(
-    work: Place, twelve: list[str], prefect_server: ServerInfo
+    work: Place, twelve: list[str], prefect_server: ServiceInfo
 ) -> None:
     most = 0
     for _ in range(3):

@@ -21,7 +21,7 @@ from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.schedule_text import SLUGS
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 INNER = "def customFunc():\n    return 1\n"
 SHANGHAI = {"timezone": "Asia/Shanghai", "calendar": "CN", "skipHoliday": 1}
@@ -41,7 +41,7 @@ OFFICE_HOURS |= {"calendar": "US", "timezone": "America/New_York"}
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     elements = {
         "tasks/DeployTuesdays": scheduled(INNER, **TUESDAYS),
         "tasks/DeployOff": scheduled(INNER, enable=0),

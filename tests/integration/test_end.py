@@ -13,8 +13,8 @@ from place import Place, until
 
 from jittask_prefect.deploying.compile import POOL
 from jittask_prefect.running import stop
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.processes import process_of
 
 FAST = 5.0  # seconds from forcedEnd to a process that is gone
 

@@ -23,7 +23,7 @@ from jittask_prefect.rows import sync
 from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.running.execute import Run, execute, me
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 NAME = "tasks.KillReminder"
 NOW = iso("2037-03-16 08:00")
@@ -36,7 +36,7 @@ SERVER = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     SERVER.set_forkserver_preload(
         ["jittask_prefect.running.flows", "jittask_prefect.prefect_api.client"]

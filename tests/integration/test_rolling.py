@@ -18,8 +18,9 @@ from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.server.service import ServiceInfo
 
 INNER = "def customFunc():\n    return 1\n"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -42,7 +43,7 @@ def elements() -> dict[str, Any]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     made = Place.build(
         tmp_path / "app", elements(), name="rolling", calendars={"office": OFFICE}
     )

@@ -16,7 +16,7 @@ from sqlalchemy import update
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 NAME = "tasks.SyncReminder"
 INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
@@ -24,7 +24,7 @@ INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active'
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/SyncItem": model("SyncItem"),

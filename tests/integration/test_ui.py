@@ -22,7 +22,7 @@ from place import DAILY, Place, model, rows, scheduled
 from jittask_prefect.prefect_api import links
 from jittask_prefect.records import template_pages
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 ROWS, DAILY_TASK = "tasks.UiRows", "tasks.UiDaily"
 CHROMIUM = shutil.which("chromium")
@@ -38,7 +38,7 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/UiItem": model("UiItem"),

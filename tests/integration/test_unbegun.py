@@ -14,9 +14,10 @@ from patience import PATIENCE
 from place import Place, model, rows, scheduled, until, worker
 from sqlalchemy import text
 
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import WORKER_MARK, Embedded, ServerInfo
-from jittask_prefect.server.processes import Family, process_of
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 HOURLY, ROW = "tasks.UnbegunHourly", "tasks.UnbegunRow"
 INNER = """
@@ -30,7 +31,7 @@ def customFunc(row=None):
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/UnbegunItem": model("UnbegunItem"),
@@ -55,14 +56,7 @@ def place(
 def family(here: Embedded) -> list[int]:
     """The worker, and all its processes."""
     running = here.worker_running()
-    return (
-        [
-            one.pid
-            for one in Family([running.pid], f"{WORKER_MARK}={here.home}").members()
-        ]
-        if running
-        else []
-    )
+    return [one.pid for one in here.worker.family(running).members()] if running else []
 
 
 def warm(place: Place, here: Embedded) -> list[int]:

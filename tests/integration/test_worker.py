@@ -17,9 +17,10 @@ from place import SCRIPTS, Place, model, rows, scheduled, until, worker
 
 from jittask_prefect.deploying import compile
 from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 PID = "import os\ndef customFunc(**more):\n    return os.getpid()\n"
 HERE = "import os, time, ctypes, signal, threading\ndef here(name):\n    (app.path / name).write_text(str(os.getpid()))\n"
@@ -53,7 +54,7 @@ LOOKS = "import os\ndef customFunc():\n    return [os.getcwd(), os.environ.get('
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/WarmItem": model("WarmItem"),
@@ -250,7 +251,7 @@ def test_a_process_with_a_leftover_thread_is_replaced(
     left = result(place, ask(place, "WarmThread"))
     assert result(place, ask(place, "WarmPid")) != left
     until(lambda: gone(int(left)), 5)
-    assert "a run left the thread 'left'" in warm.worker_log.read_text()
+    assert "a run left the thread 'left'" in warm.worker.log.read_text()
 
 
 def test_a_process_that_a_task_has_changed_is_replaced(
@@ -259,8 +260,8 @@ def test_a_process_that_a_task_has_changed_is_replaced(
     """What is not put back after a task (a umask, a time zone, a locale, …) does not reach the next."""
     changed = result(place, ask(place, "WarmUmask"))
     assert result(place, ask(place, "WarmPid")) != changed
-    assert f"Child {changed} is replaced after" in warm.worker_log.read_text()
-    assert "a run changed the umask" in warm.worker_log.read_text()
+    assert f"Child {changed} is replaced after" in warm.worker.log.read_text()
+    assert "a run changed the umask" in warm.worker.log.read_text()
 
 
 def test_all_that_a_function_prints_arrives(place: Place, warm: Embedded) -> None:
@@ -437,7 +438,7 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(
     )
     try:
         until(
-            lambda: "started!" in here.worker_log.read_text().rpartition("stopped!")[2],
+            lambda: "started!" in here.worker.log.read_text().rpartition("stopped!")[2],
             15,
         )
         time.sleep(2)  # its first question; nothing tells of it
@@ -455,7 +456,7 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(
 
 
 def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(
-    place: Place, prefect_server: ServerInfo
+    place: Place, prefect_server: ServiceInfo
 ) -> None:
     env = {**os.environ, "JITTASK_APP": str(place.app.path)}
     for before, command, end in (

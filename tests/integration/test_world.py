@@ -25,8 +25,9 @@ from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, execute
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.server.service import ServiceInfo
 from jittask_prefect.testing import build_app
 
 NAME = "tasks.WorldReminder"
@@ -153,7 +154,7 @@ class Way:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     made = Place.build(tmp_path / "app", ELEMENTS, name="world")
     made.deploy()
     yield made
@@ -172,7 +173,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_through_every_trouble_each_task_has_one_run(
     place: Place,
-    prefect_server: ServerInfo,
+    prefect_server: ServiceInfo,
     waits: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,7 +231,7 @@ def test_through_every_trouble_each_task_has_one_run(
 )
 def test_a_server_that_fails_is_given_up_soon(
     place: Place,
-    prefect_server: ServerInfo,
+    prefect_server: ServiceInfo,
     waits: list[float],
     how: str,
     times: int,
@@ -419,7 +420,7 @@ def test_older_copies_of_either_database(
 
 
 def test_every_change_is_there_after_the_next_sync(
-    tmp_path: Path, prefect_server: ServerInfo
+    tmp_path: Path, prefect_server: ServiceInfo
 ) -> None:
     office: dict[str, Any] = {"country": None, "closed": []}
     keys: dict[str, Any] = {"horizon": 72, "calendars": {"office": office}}

@@ -39,7 +39,7 @@ while dirty and time.monotonic() < until:
 assert not dirty, "not handed over"
 print(sorted(name for name in sys.modules if name.split(".")[0] == "prefect"))
 """
-DEPLOYMENT = {"id": "d", "name": "tasks.Task", "tags": ["app:test"]}
+DEPLOYMENT = {"id": "d", "name": "tasks.Task", "tags": ["app:test"], "schedules": []}
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -241,7 +241,7 @@ def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(
 
     def then_closed(deployment: str, **keys: Any) -> Any:
         run = create(deployment, **keys)
-        if run["name"].startswith("Bill 1"):
+        if run.name.startswith("Bill 1"):
             s.save(id=1, at=None)
         return run
 
