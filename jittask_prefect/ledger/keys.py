@@ -175,7 +175,8 @@ class _Codec:
 
 
 def _codec(column: Any, dialect: str) -> _Codec:
-    known = _codecs.setdefault(column, {})
+    # By type: two columns are compared by making an SQL expression.
+    known = _codecs.setdefault(column.type, {})
     if dialect not in known:
         known[dialect] = _Codec(column.type, dialect)
     return known[dialect]

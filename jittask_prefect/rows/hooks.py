@@ -61,52 +61,67 @@ def install(resolve: Callable[[], App], nudge: Nudge) -> None:
 
 
 class _Noted:
-    """The rows of one class that a flush has written."""
+    """The rows of one class that a flush has written, as far as their tasks may be others now."""
 
     def __init__(self, cls: type[Any], app: App, model: str) -> None:
-        self.app, self.model = app, model
+        self.cls, self.app, self.model = cls, app, model
         self.mapper: Mapper[Any] = sa_inspect(cls)
-        self.cls = cls
         self.templates = app.row_templates(model)
-        self.changes: dict[str, Change] = {}
+        self.related = any(t.filter.follows_relationships for t in self.templates)
         self.methods = any(
             callable(getattr(cls, name, None)) for name in ("afterSave", "afterDelete")
         )
+        self.rows: list[tuple[Any, frozenset[str] | None, bool]] = []
 
-    def note(
-        self, state: InstanceState[Any], dialect: str, *, new: bool, gone: bool
-    ) -> None:
-        """Note a row's key, where its tasks may be others now."""
-        moved: frozenset[str] | None = None
-        another = True
-        if not (new or gone):
-            written = _written(state)
-            moved = frozenset(
-                template.fullName
-                for template in self.templates
-                if written & deciding_fields(template, self.mapper)
-            )
-            related = any(t.filter.follows_relationships for t in self.templates)
-            if not moved and not related:
-                return
-            another = bool(written & _key_fields(self.mapper))
-        row = state.obj()
-        values = state.identity if gone else self.mapper.primary_key_from_instance(row)
-        found = tuple(values or ())
-        key = key_text(self.mapper.primary_key, found, dialect)
-        before = self.changes.get(key)
-        if before is not None and before.another:
-            moved, another = None, True
-        self.changes[key] = Change(found, moved, another)
+    def note(self, row: Any, written: set[str] | None) -> None:
+        """Note a row.
+
+        Args:
+            row: The instance.
+            written: The attributes that the flush has written; None for a new or a deleted row.
+        """
+        if not self.templates:
+            return
+        if written is None:
+            self.rows.append((row, None, True))
+            return
+        moved = frozenset(
+            template.fullName
+            for template in self.templates
+            if written & deciding_fields(template, self.mapper)
+        )
+        if moved or self.related:
+            columns = self.mapper.primary_key
+            keys = {self.mapper.get_property_by_column(c).key for c in columns}
+            self.rows.append((row, moved, bool(written & keys)))
+
+    def changes(self, dialect: str, now: datetime) -> dict[str, Change]:
+        """The noted rows by key text; a row without a key that can be kept is logged."""
+        found: dict[str, Change] = {}
+        for row, moved, another in self.rows:
+            try:
+                identity = sa_inspect(row).identity if moved is None else None
+                of = identity or self.mapper.primary_key_from_instance(row)
+                values = tuple(of)
+                key = key_text(self.mapper.primary_key, values, dialect)
+            except ValueError as error:
+                warn(self.model, error, None, now)
+                continue
+            before = found.get(key)
+            if before is not None and before.another:
+                moved, another = None, True
+            found[key] = Change(values, moved, another)
+        return found
 
     def concerned(self) -> list[DateFieldType]:
         """The templates whose tasks may be others now."""
-        changes = self.changes.values()
         return [
             template
             for template in self.templates
             if template.filter.follows_relationships
-            or any(change.has_moved(template) for change in changes)
+            or any(
+                moved is None or template.fullName in moved for _, moved, _ in self.rows
+            )
         ]
 
 
@@ -130,10 +145,6 @@ def deciding_fields(template: DateFieldType, mapper: Mapper[Any]) -> frozenset[s
     return found
 
 
-def _key_fields(mapper: Mapper[Any]) -> set[str]:
-    return {mapper.get_property_by_column(c).key for c in mapper.primary_key}
-
-
 def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
     session.info[bulk_statements.FLUSHING] = True
 
@@ -141,13 +152,12 @@ def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
     session.info.pop(bulk_statements.FLUSHING, None)
     _load_current()
-    now = clock.now()
     noted: dict[type[Any], _Noted | None] = {}
     # Deleted rows first: where a row takes the place of a row with its key, the new row's tasks stand.
-    for rows, new, gone in (
-        (session.deleted, False, True),
-        (session.new, True, False),
-        (session.dirty, False, False),
+    for rows, whole in (
+        (session.deleted, True),
+        (session.new, True),
+        (session.dirty, False),
     ):
         for row in rows:
             cls = type(row)
@@ -155,38 +165,27 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
                 owner = owner_of(cls)
                 noted[cls] = None if owner is None else _Noted(cls, *owner)
             of = noted[cls]
-            if of is not None:
-                _note(session, of, row, now, new=new, gone=gone)
+            if of is None:
+                continue
+            written = None if whole else _written(sa_inspect(row))
+            if written is not None and not written:
+                continue
+            of.note(row, written)
+            if of.methods:
+                session.info.setdefault(_SAVED, []).append(row)
     for of in noted.values():
-        if of is not None and of.changes:
-            _follow_noted(session, of, now)
-
-
-def _note(
-    session: Session, of: _Noted, row: Any, now: datetime, *, new: bool, gone: bool
-) -> None:
-    state: InstanceState[Any] = sa_inspect(row)
-    if of.methods and (new or gone or _written(state)):
-        session.info.setdefault(_SAVED, []).append(row)
-    if not of.templates:
-        return
-    try:
-        dialect = session.get_bind(of.mapper).dialect.name
-        of.note(state, dialect, new=new, gone=gone)
-    except Exception as error:
-        if took_the_transaction(error):
-            raise
-        warn(of.model, error, None, now)
+        if of is not None and of.rows:
+            _follow_noted(session, of, clock.now())
 
 
 def _follow_noted(session: Session, of: _Noted, now: datetime) -> None:
     connection: Connection | None = None
     try:
-        templates = of.concerned()
         connection = session.connection(bind_arguments={"mapper": of.mapper})
         if is_elsewhere(connection, of.cls, of.model, now):
             return
-        followed = follow(of.app, connection, of.model, templates, of.changes, now)
+        changes, templates = of.changes(connection.dialect.name, now), of.concerned()
+        followed = follow(of.app, connection, of.model, templates, changes, now)
         _finish(session, of.app, of.model, followed, connection, now)
     except Exception as error:
         if took_the_transaction(error):

@@ -231,7 +231,7 @@ def plan_row(
     return _forgetting(sorted(actions, key=lambda a: a.due), entries)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Maker:
     """Makes the new tasks of one row.
 

@@ -39,11 +39,15 @@ def key_attributes(model: Any) -> list[Any]:
 
 def date_columns(template: DateFieldType) -> list[Column]:
     """The columns of a template's dates: the start's, and the end's where the row has an end."""
-    cfg = template.timer.cfg
-    names = [str(cfg.start_field)]
-    if cfg.end_field and cfg.end_time_type == 2:
-        names.append(cfg.end_field)
-    return [template.field_column(name) for name in names]
+    found: list[Column] | None = template.kept.get("dates")
+    if found is None:
+        cfg = template.timer.cfg
+        names = [str(cfg.start_field)]
+        if cfg.end_field and cfg.end_time_type == 2:
+            names.append(cfg.end_field)
+        found = [template.field_column(name) for name in names]
+        template.kept["dates"] = found
+    return found
 
 
 def same_keys(keys: Sequence[Any], number: int) -> ColumnElement[bool]:
