@@ -23,15 +23,11 @@ from sqlalchemy.types import TypeEngine
 from jittask_prefect.errors import FilterError, Problem
 from jittask_prefect.filters.columns import Column, ColumnKind, column_at
 from jittask_prefect.filters.sql_functions import (
-    CodePoints,
-    Ending,
-    Exact,
-    IsoWeek,
-    Position,
-    Rounded,
-    Shortest,
-    Stored,
+    Spelled,
     WallClock,
+    rounded,
+    shortest,
+    stored_time,
 )
 from jittask_prefect.filters.tree import And, Moment, Node, Not, Or, Test
 from jittask_prefect.filters.values import DATE_PARTS, Comparison, comparison, in_column
@@ -159,7 +155,7 @@ class _Writer:
             digits = f"{wanted:f}".partition(".")[2].rstrip("0")
             if len(digits) <= column.type._effective_decimal_return_scale:
                 # SQLite's round may be off by the last bit: round both sides.
-                return Rounded(literal, type_=column.type)
+                return rounded(literal, column.type)
         return literal
 
     def _noted(self, column: Column, moment: Moment) -> str:
@@ -201,8 +197,8 @@ def _contains(
 ) -> ColumnElement[bool]:
     part = sa.literal(wanted, sa.String())
     if operator == "endswith" and wanted:
-        return Ending(text, part) == part
-    position = Position(text, part)
+        return Spelled("ending", text, part, type_=sa.String()) == part
+    position = Spelled("position", text, part, type_=sa.Integer())
     return position == 1 if operator == "startswith" else position > 0
 
 
@@ -211,11 +207,11 @@ def _left(column: Column, value: Any, exact: bool) -> Any:
         case ColumnKind.TEXT:
             return _text(column, value, exact)
         case ColumnKind.DATETIME | ColumnKind.TIME:
-            return Stored(value, type_=column.type)
+            return stored_time(value, column.type)
         case ColumnKind.DECIMAL:
-            return Rounded(value, type_=column.type)
+            return rounded(value, column.type)
         case ColumnKind.FLOAT:
-            return Shortest(value, type_=column.type)
+            return shortest(value, column.type)
     return value
 
 
@@ -225,13 +221,16 @@ def _text(column: Column, value: Any, exact: bool) -> ColumnElement[str]:
         value = sa.func.rtrim(value)
     plain = not padded and not isinstance(column.type, CITEXT)
     ordinary = plain and getattr(column.type, "collation", None) is None
-    return Exact(value) if exact and ordinary else CodePoints(value)
+    meaning = "exact" if exact and ordinary else "code points"
+    return Spelled(meaning, value, type_=sa.String())
 
 
 def _part(operator: str, column: Column, value: Any, zone: ZoneInfo) -> Any:
     """The year, month, ISO week or day of a value: as stored, or in the task's zone for an instant."""
     local = WallClock(value, column, zone) if column.aware else value
-    return IsoWeek(local) if operator == "week" else sa.extract(operator, local)
+    if operator == "week":
+        return Spelled("iso week", local, type_=sa.Integer())
+    return sa.extract(operator, local)
 
 
 def _bind_type(column: Column) -> TypeEngine[Any]:

@@ -196,7 +196,9 @@ def _follow(rows: _Rows, followed: Followed) -> None:
             # A filter may follow a relationship to a table that only this template asks for.
             parts = rows.parts(by_key=False)
         elif one_template and len(rows.changes) == 1:
-            warn(rows.model, error, rows.connection, rows.now)
+            [template], [key] = rows.templates, rows.changes
+            of = f"{template.fullName}, row {key}"
+            warn(of, error, rows.connection, rows.now)
             return
         else:
             parts = rows.parts(by_key=True)

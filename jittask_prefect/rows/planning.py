@@ -161,14 +161,13 @@ def _end_of_template(app: App, database: str, name: str) -> str | None:
     """Why the open tasks of a template, whose rows are not planned here, end; None where nobody knows."""
     try:
         template = app.template(name)
-        rows = isinstance(template, DateFieldType)
-        if rows and app.database_of(template.model_name) == database:
+        if not isinstance(template, DateFieldType):
+            return "the template is of no rows any more"
+        if app.database_of(template.model_name) == database:
             return None  # its model or its filter is broken
     except JittaskError:
         return "the template was removed" if app.gone(name) else None
-    if rows:
-        return "the template's rows are in another database now"
-    return "the template is of no rows any more"
+    return "the template's rows are in another database now"
 
 
 def _names(connection: Connection, app: App) -> Iterator[str]:

@@ -21,7 +21,7 @@ from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column
 from jittask_prefect.filters.tree import Node, tests_of
 from jittask_prefect.ledger.keys import key_text, key_value
-from jittask_prefect.ledger.prepared import Prepared, prepared
+from jittask_prefect.ledger.prepared import Prepared, prepared, wrapped
 from jittask_prefect.ledger.savepoint import nested
 from jittask_prefect.schedule.timer import Series
 
@@ -144,7 +144,7 @@ class RowReader:
         for name, value in self._moments.items():
             parameters[name] = value(now)
         cursor = query.run(connection, [parameters])
-        return Sent(self, query, cursor, list(keys), connection.dialect.name)
+        return Sent(self, connection, query, cursor, list(keys))
 
     def dates(self, template: DateFieldType, record: Sequence[Any]) -> Values | None:
         """A row's start and, where there is one, its end, as the database has them; None where no task is due.
@@ -164,23 +164,27 @@ class Sent:
     """A SELECT of `RowReader` whose answer waits."""
 
     reader: RowReader
+    connection: Connection
     query: Prepared
     cursor: Any
     keys: list[str]
-    dialect: str
 
     def records(self) -> dict[str, Sequence[Any]]:
         """By key text, the rows that there are.
 
         Raises:
-            ValueError: A value cannot be read; as any error that the type of a column raises.
+            ValueError: A value cannot be read; as any of `UNREADABLE`.
         """
-        found = list(self.query.records(self.cursor))
+        dialect = self.connection.dialect
+        try:
+            found = list(self.query.records(self.cursor))
+        except dialect.loaded_dbapi.Error as error:
+            raise wrapped(self.connection, self.query.sql, error) from error
         if len(self.keys) == 1:
             return dict(zip(self.keys, found, strict=False))
         columns = self.reader.key_columns
-        number, dialect = len(columns), self.dialect
-        return {key_text(columns, r[:number], dialect): r for r in found}
+        number, name = len(columns), dialect.name
+        return {key_text(columns, r[:number], name): r for r in found}
 
 
 def reader_of(templates: Sequence[DateFieldType], now: datetime) -> RowReader:

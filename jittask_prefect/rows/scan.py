@@ -148,7 +148,7 @@ class Scan:
             field, null = self._field(column), column is self.end
             same = dialects.same_date(held, field, column, self.dialect, null=null)
             parts.append(same)
-        one = select(sa.literal_column("1")).select_from(entries)
+        one: Select[Any] = select(sa.literal_column("1")).select_from(entries)
         return ~one.where(*parts).exists()
 
     def unsorted(self) -> ColumnElement[bool] | None:

@@ -73,7 +73,8 @@ class TemplatePlanner:
         self.engine = engine
         self.scan = Scan(template, now, engine.dialect.name)
         self.memory, self.since = memory, since
-        config, present = memory and memory.config, fingerprint(template)
+        config = memory.config if memory is not None else None
+        present = fingerprint(template)
         self.edited = memory is not None and rule_of(config) != rule_of(present)
         self.changed = memory is not None and config != present
         self.known = None if since or memory is None else memory.mark
