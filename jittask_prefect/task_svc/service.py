@@ -346,7 +346,7 @@ class TaskSvc(NormalService):
 
     @_in_sentences
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
-        """Bring a saved row's tasks to what the row is now.
+        """Bring a saved row's tasks to the row's present state, as the database has the row.
 
         Args:
             rowObj: `{prevData, postData}`, each a model instance or a dict; `prevData` may be absent.
