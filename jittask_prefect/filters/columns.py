@@ -109,7 +109,7 @@ def columns(mapper: Mapper[Any]) -> dict[str, ColumnProperty[Any]]:
 
 
 def column(model: type, name: str) -> Column:
-    """One of a model's own columns, by its attribute's name.
+    """A model's own column, by its attribute's name.
 
     Raises:
         FilterError: The model maps no such column.
@@ -176,7 +176,7 @@ def _kind(type_: TypeEngine[Any]) -> ColumnKind:
 
 
 def _stores_utc(type_: TypeDecorator[Any]) -> bool:
-    """Whether a decorated datetime stores UTC and returns the instant: tried with one value."""
+    """Whether a decorated datetime stores UTC and returns the instant: tried with a value."""
     if not isinstance(type_.impl_instance, sa.DateTime):
         return False
     moment = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=5)))

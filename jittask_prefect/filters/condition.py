@@ -51,7 +51,7 @@ class Condition:
     """A filter as SQL.
 
     Attributes:
-        sql: The condition, with the values of the instant that it was made for.
+        sql: The condition, with the values of the instant of its first use.
         moments: By name of the bound parameter, the value of a `Q.now(…)` or `Q.today(…)` at another instant.
     """
 
@@ -65,7 +65,7 @@ def condition(
     """The condition of a tree for a model.
 
     Args:
-        tree: What `tree.read` returned.
+        tree: The answer of `tree.read`.
         mapper: The model's mapper.
         now: The instant that `Q.now()` means, aware.
         zone: The task's zone.

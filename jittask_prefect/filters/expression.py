@@ -1,6 +1,6 @@
-"""Q expressions, the `filter` of a task: text → tree → one SQLAlchemy condition.
+"""Q expressions, the `filter` of a task: text → tree → SQLAlchemy condition.
 
-What a filter means:
+The meaning of a filter:
 
 - Three-valued logic, SQL's own: a comparison with NULL is unknown, `~` unknown is unknown, and a row matches only where
   the result is true. So `!=`, `nin`, `nlike` and `nlikeany` do not match NULL. `= None` and `isnull` test for NULL, and
@@ -16,7 +16,7 @@ What a filter means:
   some related row satisfies the comparison, else false.
 - `field__year=…`: a last part that is an operator's name is the operator. For a related column of such a name write
   `Q('period.year', '=', …)` or `period__year__eq`.
-- `Q(a, Q.AND, b, Q.OR, c)`: AND binds tighter. Several keywords in one Q: all of them.
+- `Q(a, Q.AND, b, Q.OR, c)`: AND binds tighter. Several keywords of a Q: all of them.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def _member(type_: sa.Enum, value: object) -> Any:
 
 
 def in_column(column: Column, value: Any, now: datetime, zone: ZoneInfo) -> Any:
-    """A value as the database's column holds it; a `Moment` is resolved.
+    """A value in the form of the database's column; a `Moment` is resolved.
 
     Args:
         column: The column.

@@ -122,7 +122,7 @@ def above_dates(field: Any) -> ColumnElement[bool]:
 def on_days(
     field: Any, column: Column, days: Days, dialect: str
 ) -> ColumnElement[bool]:
-    """Whether a date lies on one of some days."""
+    """Whether a date lies on any of some days."""
     if column.aware:
         days = _around(days)  # the database holds UTC
     parts = []

@@ -1,7 +1,7 @@
 """The one way from changed rows to their tasks: read the rows and the ledger, plan, write; all in the caller's transaction.
 
 Flushes, bulk statements, the facade and a task that ends call `follow` with keys. Nothing is taken from instances:
-the database holds what has been written.
+the database holds the written rows.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def follow(
 ) -> Followed:
     """Bring the tasks of rows to the rows' present state. An error leaves the transaction as it was before.
 
-    An error of one row or one template is logged, and the others are planned.
+    An error of a row or a template is logged, and the others are planned.
 
     Args:
         app: The app.
@@ -126,7 +126,7 @@ def follow_row(
     moved: bool = True,
     ended: bool = False,
 ) -> list[Action]:
-    """Bring the tasks of one row to the row's present state, for callers who want to know of an error.
+    """Bring the tasks of a row to the row's present state, for callers who want to know of an error.
 
     Args:
         app: The app.
@@ -263,7 +263,7 @@ def _plan(
     dates: Values,
     found: Sequence[Entry],
 ) -> list[Action]:
-    """The actions for one row of one template, of which the row has dates."""
+    """The actions for a row that has dates, and a template."""
     name, missed, app, now = template.fullName, template.cfg.missed, rows.app, rows.now
     series = template.timer.series(*dates)
     if series is None:

@@ -252,7 +252,7 @@ def _before_execute(
 
 
 def _before_commit(session: Session) -> None:
-    """Rows of statements are planned last, when it is certain which rows there are."""
+    """Rows of statements are planned last, when no statement can follow."""
     for app, model, touched in bulk_statements.taken(session):
         connection, now = None, clock.now()
         try:

@@ -65,7 +65,7 @@ def _leads(connection: Connection, column: Column[Any]) -> bool:
 
 
 def _finds_days(connection: Connection, query: Select[Any]) -> bool:
-    """Whether the database would look days of the year up in an index, if one served."""
+    """Whether the database would look days of the year up in a suitable index."""
     if connection.dialect.name == "sqlite":
         plan = connection.execute(_Explain(query, "EXPLAIN QUERY PLAN ")).all()
         return any("<expr>" in str(step[-1]) for step in plan)

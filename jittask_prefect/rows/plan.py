@@ -23,7 +23,7 @@ Dates = tuple[datetime | None, datetime | None]
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a plan.
+    """A step of a plan.
 
     Attributes:
         action: `create`, `reschedule` (create, and end the replaced tasks), `end`, or `skip` (nothing to do).
@@ -69,7 +69,7 @@ class Action:
 
 @dataclass
 class Report:
-    """What a sync planned and did.
+    """The plan and the work of a sync.
 
     Attributes:
         actions: The plan, by template and due time; of a sync its changes, the first MOST_ACTIONS of them.
@@ -117,7 +117,7 @@ def since_moved(
     """The occurrences up to an instant of a row whose date moved: past ones are due at once, or recorded as missed.
 
     The past reaches back by `lookback`, and covers occurrences that a holiday move has carried out of it from a later
-    day. Of a list of dates (a single date is one) that ended before, the last date is recorded.
+    day. Of a list of dates that ended before (a single date is such a list), the last date is recorded.
     """
     start = now - timedelta(seconds=missed.lookback) - TICK
     if not is_listed(series):
@@ -132,7 +132,7 @@ def is_listed(series: Series) -> bool:
 
 
 def stands(entry: Entry, series: Series) -> bool:
-    """Whether a task is still one of the row's occurrences: due then, and of that nominal time."""
+    """Whether a task is still an occurrence of the row: due then, and of that nominal time."""
     found = series.due_at(entry.due)
     if found is None or entry.nominal is None:
         return False
@@ -153,7 +153,7 @@ def plan_row(
     known: datetime | None = None,
     dates: Dates | None = None,
 ) -> list[Action]:
-    """The actions for one row of one template.
+    """The actions for a row and a template.
 
     Args:
         app: The app's name, part of every identity.
@@ -164,7 +164,7 @@ def plan_row(
         entries: All ledger entries of this row and template.
         now: The present instant.
         missed: The template's policy for late occurrences.
-        known: An occurrence due until then that is not in the ledger became due by a change of the row: it is not
+        known: An occurrence due until then that is not in the ledger became due by a change of the row: never
             late, however long ago its due time is.
         dates: The row's dates as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
 
@@ -233,7 +233,7 @@ def plan_row(
 
 @dataclass(slots=True)
 class _Maker:
-    """Makes the new tasks of one row.
+    """Makes the new tasks of a row.
 
     Attributes:
         of: App, template and row key.

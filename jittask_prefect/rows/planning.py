@@ -30,7 +30,7 @@ class Piece:
 
 
 def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
-    """What a sync would do with the rows, `skip` (nothing) included; reads only, and needs no server.
+    """The actions of a sync at an instant, `skip` (nothing) included; reads only, and needs no server.
 
     Args:
         app: The app.

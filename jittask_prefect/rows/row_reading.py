@@ -51,7 +51,7 @@ def date_columns(template: DateFieldType) -> list[Column]:
 
 
 def same_keys(keys: Sequence[Any], number: int) -> ColumnElement[bool]:
-    """That a row's key is one of some, which are given as parameters (`key_parameters`)."""
+    """That a row's key is among the parameters of `key_parameters`."""
     named = [
         [sa.bindparam(f"key_{n}_{place}", type_=key.type) for n in range(number)]
         for place, key in enumerate(keys)
@@ -88,7 +88,7 @@ class RowReader:
     """The SELECT for rows of some keys: made once for some templates of a model.
 
     Args:
-        templates: Date-field templates of one model.
+        templates: Date-field templates of a model.
         now: Any instant, for the first values of `Q.now(…)`.
 
     Raises:
@@ -188,7 +188,7 @@ class Sent:
 
 
 def reader_of(templates: Sequence[DateFieldType], now: datetime) -> RowReader:
-    """The reader of some templates of one model, kept as long as the first of them."""
+    """The reader of some templates of a model, kept as long as the first of them."""
     known = templates[0].kept
     name = ("row reader", *templates)
     if name not in known:
@@ -198,7 +198,7 @@ def reader_of(templates: Sequence[DateFieldType], now: datetime) -> RowReader:
 
 
 def dated(column: Column, value: Any) -> Any:
-    """A date as a column holds it.
+    """A date, checked against its column.
 
     Raises:
         ValueError: A time with a zone stands in a column without a zone.
@@ -377,7 +377,7 @@ def unmet(
 ) -> list[tuple[Node, dict[str, Any]]]:
     """The parts of a template's filter that a row does not meet, each with the row's own values of the part's fields.
 
-    One SELECT asks for all of it; the answer is empty where the row meets the filter, or is gone.
+    One SELECT asks for all parts; the answer is empty where the row meets the filter, or is gone.
     """
     model: Any = template.model
     parts = template.filter.parts

@@ -53,7 +53,7 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
 
 class Scan:
-    """The rows of one template.
+    """The rows of a template.
 
     Args:
         template: The date-field template.
@@ -218,7 +218,7 @@ class Scan:
     def texts(
         self, connection: Connection, condition: ColumnElement[bool], most: int
     ) -> list[tuple[str, str]]:
-        """The keys of some rows, and their date as it stands there."""
+        """The keys of some rows, and the texts in their date column."""
         query = (
             select(*self.keys, sa.type_coerce(self._field(self.start), sa.String))
             .where(condition)

@@ -1,4 +1,4 @@
-"""One template's rows and ledger entries of one moment → actions, in pieces of bounded size.
+"""A template's rows and ledger entries of a moment → actions, in pieces of bounded size.
 
 A sync does not read every row of its window again. Tasks that the ledger has planned from a row's present dates stand;
 so the database is asked for the other rows, and for the rows that have come within the horizon since the last sync. All
@@ -43,7 +43,7 @@ log = logging.getLogger("jittask")
 
 
 class TemplatePlanner:
-    """Plans the rows of one template.
+    """Plans the rows of a template.
 
     Args:
         template: The date-field template.
@@ -150,7 +150,7 @@ class TemplatePlanner:
             yield from self._of_waiting(self._not_seen)
 
     def unplanned_keys(self, connection: Connection) -> Iterator[dict[str, Values]]:
-        """The keys of rows in the window that no task has been planned for, piece by piece: what an INSERT has made."""
+        """The keys of rows in the window that no task has been planned for, piece by piece: the rows of INSERTs."""
         condition = self.scan.condition(self.scanned)
         unplanned = self.scan.unplanned(self.scanned)
         if condition is None or unplanned is None or not self.template.enable:

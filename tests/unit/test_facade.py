@@ -838,6 +838,9 @@ def test_an_example_of_the_seed_runs_word_for_word(
     soon = date.today() + timedelta(days=3)
     if "onModelUpdate" in names:
         row = Customer(id=1, name="Ada", trialEnds=soon)
+        with seed.engine().begin() as connection:  # unseen by the hooks
+            values = {"id": 1, "name": "Ada", "trialEnds": soon}
+            connection.execute(Customer.__table__.insert().values(**values))
         assert names["onModelUpdate"]({"postData": row})["created"] == 1
     if "onModelDelete" in names:
         assert names["onModelDelete"]({"prevData": Customer(id=1, name="Ada")}) == {
