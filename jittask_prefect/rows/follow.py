@@ -32,7 +32,7 @@ from jittask_prefect.rows.plan import (
     since_moved,
     wanted,
 )
-from jittask_prefect.rows.row_reading import KEYS_AT_ONCE, Sent, Values, reader_of
+from jittask_prefect.rows.row_reading import KEYS_AT_ONCE, Answer, Values, reader_of
 from jittask_prefect.schedule.timer import Occurrence, Series
 
 Windows = Mapping[str, Callable[[Series], list[Occurrence]]]
@@ -211,7 +211,7 @@ def _planned_and_written(rows: _Rows) -> list[Action]:
     names = [template.fullName for template in rows.templates]
     reader = reader_of(rows.templates, now)
     values = {key: change.values for key, change in rows.changes.items()}
-    sent: list[Sent] = []
+    sent: list[Answer] = []
     with Apart(connection) as apart:
         if not has_ledger(connection, apart, now):
             return []
@@ -225,7 +225,7 @@ def _planned_and_written(rows: _Rows) -> list[Action]:
         tasks = planned_rows.of_rows(
             connection, app.name, names, list(values), one_trip()
         )
-        records = sent[0].records()
+        records = sent[0]()
         ended_lives = [
             (name, key)
             for (name, key), found in tasks.items()

@@ -26,6 +26,8 @@ from jittask_prefect.ledger.savepoint import nested
 from jittask_prefect.schedule.timer import Series
 
 Values = tuple[Any, ...]
+Record = Sequence[Any]
+Answer = Callable[[], dict[str, Record]]
 Moments = Mapping[str, Callable[[datetime], Any]]
 KEYS_AT_ONCE = 512
 
@@ -76,6 +78,11 @@ def key_parameters(keys: Sequence[Values], number: int) -> dict[str, Any]:
     }
 
 
+def _labelled(asked: Sequence[Any]) -> list[Any]:
+    """Expressions with names of their own: equal ones would be selected once."""
+    return [each.label(f"asked_{number}") for number, each in enumerate(asked)]
+
+
 @dataclass(frozen=True)
 class _Place:
     """Where a template's answers stand in a record."""
@@ -97,7 +104,7 @@ class RowReader:
 
     def __init__(self, templates: Sequence[DateFieldType], now: datetime) -> None:
         model: Any = templates[0].model
-        self.key_columns = sa_inspect(model).primary_key
+        self._key_columns = sa_inspect(model).primary_key
         self._keys = key_attributes(model)
         self._asked: list[Any] = list(self._keys)
         self._places: dict[DateFieldType, _Place] = {}
@@ -124,18 +131,21 @@ class RowReader:
         return len(self._asked) - 1
 
     def _statement(self, number: int) -> Select[Any]:
-        asked = [each.label(f"asked_{n}") for n, each in enumerate(self._asked)]
-        return select(*asked).where(same_keys(self._keys, number))
+        return select(*_labelled(self._asked)).where(same_keys(self._keys, number))
 
     def send(
         self, connection: Connection, keys: Mapping[str, Values], now: datetime
-    ) -> Sent:
-        """Send the SELECT; the answer may be fetched later.
+    ) -> Answer:
+        """Send the SELECT.
 
         Args:
             connection: In a transaction.
             keys: By key text, the values of the key columns; at most `KEYS_AT_ONCE`.
             now: The present instant.
+
+        Returns:
+            A function that fetches the answer: by key text, the rows that there are. It raises errors of `UNREADABLE`
+            for a value that cannot be read.
         """
         number = 1 << (len(keys) - 1).bit_length()  # powers of two: few statements
         make = partial(self._statement, number)
@@ -144,9 +154,23 @@ class RowReader:
         for name, value in self._moments.items():
             parameters[name] = value(now)
         cursor = query.run(connection, [parameters])
-        return Sent(self, connection, query, cursor, list(keys))
+        return partial(self._records, connection, query, cursor, list(keys))
 
-    def dates(self, template: DateFieldType, record: Sequence[Any]) -> Values | None:
+    def _records(
+        self, connection: Connection, query: Prepared, cursor: Any, keys: list[str]
+    ) -> dict[str, Record]:
+        dialect = connection.dialect
+        try:
+            found = list(query.records(cursor))
+        except dialect.loaded_dbapi.Error as error:
+            raise wrapped(connection, query.sql, error) from error
+        if len(keys) == 1:
+            return dict(zip(keys, found, strict=False))
+        columns = self._key_columns
+        number, name = len(columns), dialect.name
+        return {key_text(columns, record[:number], name): record for record in found}
+
+    def dates(self, template: DateFieldType, record: Record) -> Values | None:
         """A row's start and, where there is one, its end, as the database has them; None where no task is due.
 
         Raises:
@@ -157,34 +181,6 @@ class RowReader:
             return None
         found = tuple(dated(column, record[at]) for at, column in place.dates)
         return None if found[0] is None else found
-
-
-@dataclass
-class Sent:
-    """A SELECT of `RowReader` whose answer waits."""
-
-    reader: RowReader
-    connection: Connection
-    query: Prepared
-    cursor: Any
-    keys: list[str]
-
-    def records(self) -> dict[str, Sequence[Any]]:
-        """By key text, the rows that there are.
-
-        Raises:
-            ValueError: A value cannot be read; as any of `UNREADABLE`.
-        """
-        dialect = self.connection.dialect
-        try:
-            found = list(self.query.records(self.cursor))
-        except dialect.loaded_dbapi.Error as error:
-            raise wrapped(self.connection, self.query.sql, error) from error
-        if len(self.keys) == 1:
-            return dict(zip(self.keys, found, strict=False))
-        columns = self.reader.key_columns
-        number, name = len(columns), dialect.name
-        return {key_text(columns, r[:number], name): r for r in found}
 
 
 def reader_of(templates: Sequence[DateFieldType], now: datetime) -> RowReader:
@@ -264,7 +260,7 @@ def dated_rows(
     reader = reader_of([template], now)
     try:
         with nested(connection):
-            records = reader.send(connection, keys, now).records()
+            records = reader.send(connection, keys, now)()
     except UNREADABLE as error:
         if len(keys) == 1:
             return [Unreadable(key, _not_read(error)) for key in keys]
@@ -313,11 +309,9 @@ def load_row(session: Session, template: DateFieldType, key: str) -> Any:
     Raises:
         NoKey: The key is none of the model's, or its type cannot read the text: whether a row is there is not known.
     """
-    query = template.kept.get("row")
-    if query is None:
-        query = template.kept["row"] = _whole_row(template.model)
-    found = session.execute(query, _parameters(session, template, key))
-    return found.unique().scalar_one_or_none()
+    dialect = session.get_bind(sa_inspect(template.model)).dialect.name
+    values = key_value(template.model, key, dialect)
+    return session.get(template.model, values, populate_existing=True)
 
 
 def due_row(
@@ -349,19 +343,16 @@ def due_row(
     return DueRow(row, series)
 
 
-def _whole_row(model: Any, *more: Any) -> Select[Any]:
-    query = select(model, *more).where(same_keys(key_attributes(model), 1))
-    return query.execution_options(populate_existing=True)
-
-
 def _due_row(
     template: DateFieldType, now: datetime
 ) -> tuple[Select[Any], list[Column], Moments]:
-    model, columns = template.model, date_columns(template)
+    model: Any = template.model
+    columns = date_columns(template)
     met = template.filter.compiled(model, now, template.timer.zone)
-    asked = [getattr(model, column.key) for column in columns]
-    labelled = [each.label(f"asked_{n}") for n, each in enumerate([met.sql, *asked])]
-    return _whole_row(model, *labelled), columns, met.moments
+    asked = [met.sql, *(getattr(model, column.key) for column in columns)]
+    query = select(model, *_labelled(asked)).where(same_keys(key_attributes(model), 1))
+    kept = query.execution_options(populate_existing=True)
+    return kept, columns, met.moments
 
 
 def _parameters(session: Session, template: DateFieldType, key: str) -> dict[str, Any]:
@@ -386,8 +377,7 @@ def unmet(
         part.condition(model, now, template.timer.zone) for part in parts
     ]
     asked += [getattr(model, name) for name in names]
-    labelled = [each.label(f"asked_{n}") for n, each in enumerate(asked)]
-    query = select(*labelled).where(same_keys(key_attributes(model), 1))
+    query = select(*_labelled(asked)).where(same_keys(key_attributes(model), 1))
     record = session.execute(query, _parameters(session, template, key)).one_or_none()
     if record is None:
         return []
