@@ -393,7 +393,8 @@ class Attempt:
                         if row is None
                         else planned_rows.forget_dates
                     )(session.connection(), self.app.name, rows)
-                if moved or template.timer.cfg.repeat.repeat_type != "normal":
+                series = None if found is None else found.series
+                if moved or series is None or series.next(entry.due) is not None:
                     # A date that the function itself has changed its save has planned.
                     plan_next(
                         self.app,
