@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -78,10 +78,10 @@ class Spelled(FunctionElement[Any]):
     """
 
     inherit_cache = True
-    _traverse_internals: ClassVar[list[Any]] = [
+    _traverse_internals: Any = (
         *FunctionElement._traverse_internals,
         ("meaning", InternalTraversal.dp_string),
-    ]
+    )
 
     def __init__(
         self, meaning: str, *arguments: Any, type_: TypeEngine[Any] | None = None
@@ -97,10 +97,10 @@ class WallClock(FunctionElement[Any]):
 
     type = sa.DateTime()
     inherit_cache = True
-    _traverse_internals: ClassVar[list[Any]] = [
+    _traverse_internals: Any = (
         *FunctionElement._traverse_internals,
         ("about", InternalTraversal.dp_string),
-    ]
+    )
 
     def __init__(self, value: Any, column: Column, zone: ZoneInfo) -> None:
         super().__init__(value)

@@ -46,9 +46,9 @@ def stored(value: Any, column: Column) -> datetime | None:
         return None
     if column.kind is ColumnKind.DATE or not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day)
-    if value.tzinfo is not None and column.aware:
-        value = value.astimezone(UTC)
-    return value.replace(tzinfo=None, fold=0)
+    aware = value.tzinfo is not None and column.aware
+    at = value.astimezone(UTC) if aware else value
+    return at.replace(tzinfo=None, fold=0)
 
 
 def dates(
@@ -149,12 +149,14 @@ def day_of(
     """The month and day of a date, in the spelling of the index that `doctor` proposes."""
     if dialect == "sqlite":
         first, length = (6, 5) if month and number else (6, 2) if month else (9, 2)
-        place = (literal_column(str(first)), literal_column(str(length)))
+        place: Any = (literal_column(str(first)), literal_column(str(length)))
         return func.substr(type_coerce(field, String), *place)
     names = ["month"] * month + ["day"] * number
     if dialect == "postgresql":
         at = _in_utc(field) if column.zoned else field
-        parts = [func.date_part(literal_column(f"'{name}'"), at) for name in names]
+        parts: list[Any] = [
+            func.date_part(literal_column(f"'{name}'"), at) for name in names
+        ]
     else:
         parts = [extract(name, field) for name in names]
     return parts[0] * literal_column("100") + parts[1] if len(parts) == 2 else parts[0]
@@ -235,7 +237,7 @@ def _plain(column: Any, dialect: str) -> Any:
     if dialect == "mariadb":
         return cast(column, String(36))
     # 32 digits are kept; MariaDB's own UUID has its dashes already (SQLAlchemy 2.1).
-    dash = literal_column("'-'")
+    dash: Any = literal_column("'-'")
     text = func.replace(type_coerce(column, String), dash, literal_column("''"))
     parts: list[Any] = []
     for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12)):

@@ -58,7 +58,7 @@ def _leads(connection: Connection, column: Column[Any]) -> bool:
     """Whether some index begins with the column."""
     table, there = column.table, sa_inspect(connection)
     of: dict[str, Any] = {"table_name": table.name, "schema": table.schema}
-    lists = [index["column_names"] for index in there.get_indexes(**of)]
+    lists: list[Any] = [index["column_names"] for index in there.get_indexes(**of)]
     lists += [unique["column_names"] for unique in there.get_unique_constraints(**of)]
     lists.append(list(there.get_pk_constraint(**of)["constrained_columns"]))
     return any(columns and columns[0] == column.name for columns in lists)
