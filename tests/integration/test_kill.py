@@ -21,7 +21,9 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.follow import follow_row
-from jittask_prefect.running.execute import Run, execute, me
+from jittask_prefect.running.lease import new_owner
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.service import ServiceInfo
 
@@ -61,7 +63,7 @@ def one_sync(
     app, api = App(folder), PrefectApi(url)
     if point:
         arm(point, nth, api)
-    assert sync.run(app, api, now, me(), clock=lambda: now)
+    assert sync.run(app, api, now, new_owner(), clock=lambda: now)
 
 
 def one_run(

@@ -16,7 +16,8 @@ from jittask_prefect.deploying import renew
 from jittask_prefect.ledger import state_table
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.databases import upgrade
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings

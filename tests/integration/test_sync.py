@@ -152,12 +152,12 @@ import sys, time
 from pathlib import Path
 from jittask_prefect import App, clock
 from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.running import flows
+from jittask_prefect.running import sync_flow
 def stop(*args, **keys):
     print("stopped", flush=True)
     time.sleep(300)
 PrefectApi.create_run = stop
-flows.run_sync(App(Path(sys.argv[1])), clock.now())
+sync_flow.run_sync(App(Path(sys.argv[1])), clock.now())
 """
 
 

@@ -40,7 +40,10 @@ READS_THE_CLOCK = {
     "elements/types",
     "rows/background_handover",
     "rows/hooks",
+    "running/flow_context",
     "running/flows",
+    "running/run_end",
+    "running/sync_flow",
     "schedule/timer",
     "task_svc/service",
     "testing",
@@ -49,7 +52,9 @@ READS_THE_CLOCK = {
 CALLS_PREFECT = {
     "dialogs/flows",
     "prefect_api/client",
+    "running/flow_context",
     "running/flows",
+    "running/sync_flow",
     "server/embedded",
     "server/selection",
     "warm/child",
@@ -60,7 +65,9 @@ CALLS_PREFECT = {
 }
 PREFECT_FIRST = {
     "dialogs/flows",
+    "running/flow_context",
     "running/flows",
+    "running/sync_flow",
     "warm/child",
     "warm/job",
     "warm/server_wait",
