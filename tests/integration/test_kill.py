@@ -139,7 +139,7 @@ def state(place: Place, base: int) -> list[str]:
             now = (
                 f"{entry.due:%H:%M} #{entry.generation} {entry.outcome or entry.status}"
             )
-            found.append(f"{key - base} {now}: {run['state_type'] if run else None}")
+            found.append(f"{key - base} {now}: {run.state_type if run else None}")
     return found
 
 

@@ -343,8 +343,8 @@ def test_a_run_of_a_schedule_that_nobody_ends_is_cancelled(place: Place) -> None
         tags=[],
         parameters={"template": "tasks.SyncDaily"},
     )
-    place.api.set_state(made["id"], "PENDING")
-    assert place.api.set_state(made["id"], "CANCELLING") == "CANCELLING"
+    place.api.set_state(made.id, "PENDING")
+    assert place.api.set_state(made.id, "CANCELLING") == "CANCELLING"
     place.sync(later(16))
     assert (
         place.state(made.id, "Cancelled", seconds=5).message
