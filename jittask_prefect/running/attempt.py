@@ -201,7 +201,7 @@ class Attempt:
     ) -> None:
         """Plan a row's next occurrence, in the transaction that ends the present one."""
         why, key, app = checked.why, checked.entry.row_key, self.work.app
-        series = checked.found and checked.found.series
+        series = checked.found.series if checked.found is not None else None
         if checked.found is None:
             templates = app.row_templates(template.model_name)
             rows = [(each.fullName, key) for each in templates]
