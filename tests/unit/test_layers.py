@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -84,9 +85,14 @@ def room(name: str) -> str:
     return name.partition("/")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules that a module imports: of the package as `elements/app`, others by name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (_place(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -149,7 +155,7 @@ def test_prefect_is_called_in_few_places(name: str) -> None:
 def test_prefect_is_not_loaded_before_it_is_needed() -> None:
     """Flows and worker import Prefect at their top; elsewhere it is imported inside the functions that call it."""
     for name in sorted(CALLS_PREFECT - PREFECT_FIRST):
-        top = ast.parse(FILES[name].read_text(encoding="utf-8")).body
+        top = parsed(FILES[name]).body
         modules = [n.module or "" for n in top if isinstance(n, ast.ImportFrom)]
         modules += [a.name for n in top if isinstance(n, ast.Import) for a in n.names]
         assert not [m for m in modules if m.partition(".")[0] == "prefect"], name
@@ -157,7 +163,7 @@ def test_prefect_is_not_loaded_before_it_is_needed() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - {"schedule/clock"}))
 def test_the_clock_is_read_in_one_place(name: str) -> None:
-    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    tree = parsed(FILES[name])
     reads = {
         f"{n.value.id}.{n.attr}"
         for n in ast.walk(tree)
