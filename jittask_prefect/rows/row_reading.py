@@ -372,6 +372,8 @@ def unmet(
     """
     model: Any = template.model
     parts = template.filter.parts
+    if not parts:
+        return []
     names = sorted(name for name in template.filter.fields if "." not in name)
     asked: list[Any] = [
         part.condition(model, now, template.timer.zone) for part in parts
