@@ -20,8 +20,6 @@ from jittask_prefect.errors import (
     JittaskError,
     UnknownElement,
 )
-from jittask_prefect.filters.expression import And, Node
-from jittask_prefect.filters.tree import tests_of
 from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.keys import key_of, key_text, key_value, python_type
@@ -31,6 +29,7 @@ from jittask_prefect.records.preview import first_due, preview_lines
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.records.upcoming import BAD_DATES, latest, pending_records
 from jittask_prefect.rows.plan import Action, plan_row
+from jittask_prefect.rows.row_reading import unmet
 from jittask_prefect.schedule.instants import DAY, EARLIEST
 from jittask_prefect.schedule.series import Explained, Occurrence, Series
 from jittask_prefect.schedule.words import describe, origin
@@ -261,8 +260,7 @@ class _Reader:
         name, value = str(template.timer.cfg.start_field), template.dates(self.row)[0]
         if value is None:
             return f"`{name}` is empty"
-        parts = _unmet(template, self.row, self.now)
-        if parts:
+        if parts := unmet(self.session, template, self.key, self.now):
             said = "; ".join(unmet_text(part, values) for part, values in parts)
             return f"the filter is not met: {said}"
         series = template.series(self.row)
@@ -378,17 +376,3 @@ def _taking_place(found: Iterable[Explained]) -> list[Occurrence]:
         for item in found
         if item.due is not None
     ]
-
-
-def _unmet(
-    template: DateFieldType, row: Any, now: datetime
-) -> list[tuple[Node, dict[str, Any]]]:
-    tree, found = template.filter.tree, []
-    for part in tree.parts if isinstance(tree, And) else (tree,):
-        one = replace(template.filter, tree=part, _bound={})
-        if not one.matches(row, now, template.timer.zone):
-            fields = dict.fromkeys(
-                t.path[0] for t in tests_of(part) if len(t.path) == 1
-            )
-            found.append((part, {name: getattr(row, name) for name in fields}))
-    return found

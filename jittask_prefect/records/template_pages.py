@@ -31,7 +31,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import statistics
 from jittask_prefect.records.month_grid import month_grid
 from jittask_prefect.records.page_text import page_lines, summary
-from jittask_prefect.rows.planning import fingerprint
+from jittask_prefect.rows.fingerprint import fingerprint
 
 PREFIX, MARK = "page:", "pages"
 MAX_PAGES, MAX_SECONDS = 5, 1.0
