@@ -44,6 +44,7 @@ READS_THE_CLOCK = {
     "rows/hooks",
     "running/flow_context",
     "running/flows",
+    "running/form_actions",
     "running/run_end",
     "running/sync_flow",
     "schedule/timer",

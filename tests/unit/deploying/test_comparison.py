@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from jittask_prefect import App
-from jittask_prefect.deploying.comparison import RESTORED, differences, digest
+from jittask_prefect.deploying.comparison import RESTORED, as_api, differences, digest
 from jittask_prefect.deploying.deployments import Deployment, deployments
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.testing import build_app
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -47,13 +49,17 @@ def on_server(deployment: Deployment) -> dict[str, Any]:
     fields["schedules"].reverse()
     for number, schedule in enumerate(fields["schedules"]):
         schedule |= {"id": str(number), "deployment_id": "1"}
-    return {**fields, "id": "1", "work_queue_name": "theirs", "status": "READY"}
+    own = {"id": "1", "name": deployment.name, "status": "READY"}
+    return {**fields, **own, "work_queue_name": "theirs"}
+
+
+read = TypeAdapter(ServerDeployment).validate_python
 
 
 def test_the_server_s_own_fields_and_its_order_are_no_difference(app: App) -> None:
     wanted = daily(app)
-    assert differences(wanted, on_server(wanted), ROOT) == []
-    assert digest(wanted.as_api(ROOT)) == digest(on_server(wanted))
+    assert differences(wanted, read(on_server(wanted)), ROOT) == []
+    assert digest(wanted.as_api(ROOT)) == digest(as_api(read(on_server(wanted))))
 
 
 @pytest.mark.parametrize(
@@ -72,18 +78,20 @@ def test_the_server_s_own_fields_and_its_order_are_no_difference(app: App) -> No
 def test_each_field_counts(app: App, field: str, value: Any) -> None:
     wanted = daily(app)
     there = {**on_server(wanted), field: value}
-    assert differences(wanted, there, ROOT) == [field]
-    assert (digest(there) != digest(wanted.as_api(ROOT))) == (field in RESTORED)
+    assert differences(wanted, read(there), ROOT) == [field]
+    assert (digest(as_api(read(there))) != digest(wanted.as_api(ROOT))) == (
+        field in RESTORED
+    )
 
 
 def test_a_foreign_schedule_counts_while_it_is_active(app: App) -> None:
     wanted = daily(app)
     there = on_server(wanted)
-    cron = {"schedule": {"cron": "7 * * * *"}, "slug": None, "active": True}
+    cron = {"schedule": {"cron": "7 * * * *"}, "slug": None, "active": True, "id": "9"}
     there["schedules"].append(cron)
-    assert differences(wanted, there, ROOT) == ["schedules"]
+    assert differences(wanted, read(there), ROOT) == ["schedules"]
     cron |= {"slug": "x-1", "active": False}
-    assert differences(wanted, there, ROOT) == []
+    assert differences(wanted, read(there), ROOT) == []
 
 
 def test_an_interval_is_the_same_whatever_text_its_anchor_has(app: App) -> None:
@@ -91,4 +99,4 @@ def test_an_interval_is_the_same_whatever_text_its_anchor_has(app: App) -> None:
     there = on_server(sync) | {"work_queue_name": "first"}
     [rule] = [s["schedule"] for s in there["schedules"] if s["active"]]
     rule |= {"interval": 60.0, "anchor_date": "2020-01-01T01:00:00+01:00"}
-    assert differences(sync, there, ROOT) == []
+    assert differences(sync, read(there), ROOT) == []
