@@ -92,7 +92,8 @@ class Connection:
             response = self._attempts(method, path, body, timeout)
             response.raise_for_status()
             found = response.json() if response.content else None
-            answer: T = _reader(kind).validate_python(found)
+            # mypy takes no class for hashable.
+            answer: T = _reader(kind).validate_python(found)  # type: ignore[arg-type]
             return answer
         except httpx.HTTPStatusError as error:
             status, text = error.response.status_code, error.response.text
