@@ -165,7 +165,7 @@ def _calendar(name: str) -> Any:
 
     if in_an_app() and name in the_app().calendars():
         return the_app().calendar(name)
-    return Calendar.of(name)
+    return Calendar.read(name)
 
 
 def pending(

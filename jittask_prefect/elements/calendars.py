@@ -50,7 +50,7 @@ class Calendars:
                         raise error.within("app.json") from None
                 else:
                     try:
-                        self._calendars[name] = Calendar.of(name)  # type: ignore[assignment]
+                        self._calendars[name] = Calendar.read(name)  # type: ignore[assignment]
                     except ConfigError as error:
                         known = ", ".join(sorted(self._calendar_cfgs)) or "none"
                         allowed = f"a calendar of app.json ({known}) or a country code such as DE or DE-BY"

@@ -109,7 +109,7 @@ def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
     if cfg.holiday_policy != "next" and not template.timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
-    if (back := prefect_schedules.next_doubled_hour(template.timer, now)) is not None:
+    if (back := template.timer.next_doubled_hour(now)) is not None:
         clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {template.timer.zone.key}"
         yield (
             f"its times of the hour that comes twice run once, the first time: {clock}; "
