@@ -11,12 +11,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from measure import line, scale, workplace
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "elements"))
+# isort: split
 
 import sqlalchemy as sa
 from bad_files import (
@@ -27,8 +26,8 @@ from bad_files import (
     random_filter,
     random_task,
 )
+from q_models import Base, Order
 from sqlmodel import Session, select
-from test_q import Base, Order
 
 from jittask_prefect import JittaskError
 from jittask_prefect.filters.expression import parse

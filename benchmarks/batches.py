@@ -24,13 +24,15 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
 from jittask_prefect.deploying import compile, rollout
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import handover, sync
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.rows import sync
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, me
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app
@@ -156,7 +158,7 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
         api.ensure_pool(compile.POOL, compile.POOL_KIND)
         rollout.deploy(app, api, clock.now())
         api.delete_deployment(
-            api.deployments(handover.app_tag(app))[SYNC]["id"]
+            api.deployments(app_tag(app.name))[SYNC]["id"]
         )  # a sync of ours, when it is time
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         worker = here.start_worker(

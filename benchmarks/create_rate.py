@@ -20,13 +20,16 @@ from measure import line, scale, workplace
 from sqlalchemy import create_engine, text
 
 from jittask_prefect.deploying import rollout
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
@@ -60,12 +63,12 @@ ELEMENTS = {
 def waiting(app: App, count: int, due: datetime) -> list[Entry]:
     """New tasks, not handed over yet."""
     made = [
-        Entry(task_id=str(uuid.uuid4()), template=NAME, model="models.RateItem", row_key=uuid.uuid4().hex, due=due,
+        new_entry(task_id=str(uuid.uuid4()), app=app.name, template=NAME, model="models.RateItem", row_key=uuid.uuid4().hex, due=due,
               nominal=due, generation=1, created=due)
         for _ in range(count)
     ]  # fmt: skip
     with app.engine().begin() as connection:
-        connection.execute(entries.insert(), [entry.model_dump() for entry in made])
+        connection.execute(entries.insert(), [entry.values() for entry in made])
     return made
 
 
@@ -83,9 +86,7 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
             },
             "enforce_parameter_schema": False,
         }
-        api._client.request(
-            "POST", f"/deployments/{deployment}/create_flow_run", json=body
-        ).json()
+        api.call("POST", f"/deployments/{deployment}/create_flow_run", body)
 
 
 def measure(folder: Path, url: str, share: float, where: str) -> None:
@@ -93,12 +94,14 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
     refresh_settings()
     app, api = build_app(folder, ELEMENTS, name="rate"), PrefectApi(url)
     rollout.deploy(app, api, clock.now())
-    deployment = api.deployments(handover.app_tag(app))[NAME]["id"]
+    deployment = api.deployments(app_tag(app.name))[NAME]["id"]
     due = clock.now() + timedelta(hours=6)
 
     def keep() -> None:
         with app.engine().begin() as connection:
-            ledger.take_lease(connection, "sync", "benchmark", clock.now(), 25)
+            state_table.take_lease(
+                connection, app.name, "sync", "benchmark", clock.now(), 25
+            )
 
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     size, rounds = (60, round(12 * share)) if share >= 1 else (8, 1)

@@ -25,7 +25,7 @@ from measure import kill_matrix, line, workplace
 from sqlalchemy import create_engine, text
 
 from jittask_prefect.running.stop import END_SECONDS
-from jittask_prefect.server.embedded import environment
+from jittask_prefect.server.commands import environment
 
 ENDS = 1000
 SERVER = os.environ.get(

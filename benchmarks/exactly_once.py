@@ -19,12 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ending.server import kill, restart
 from measure import kill_matrix, line
-from once import failpoints
+
+# isort: split
+
+import failpoints
+from ending.server import kill, restart
 from once.campaign import BEGIN, Campaign
 from once.children import Context
-from once.oracle import CLOSED, TEMPLATES
 from once.shop import (
     COLUMNS,
     EFFECT,
@@ -36,6 +38,7 @@ from once.shop import (
     elements,
     remove_from,
 )
+from oracle import CLOSED, TEMPLATES
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 

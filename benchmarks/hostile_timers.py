@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import random
 import sys
-from pathlib import Path
 
 from measure import line, scale
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "schedule"))
+# isort: split
 
 from hostile import TooSlow, some_timer, tried
 

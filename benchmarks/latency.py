@@ -28,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 from create_rate import DATABASE, postgres
 from measure import line, workplace
 from sqlmodel import Session
@@ -35,8 +36,8 @@ from sqlmodel import Session
 from jittask_prefect.deploying import rollout
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
-from jittask_prefect.server.processes import LINUX, processes
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
@@ -169,10 +170,8 @@ def up(app: App) -> Iterator[Embedded]:
 
 def family(root: int) -> list[int]:
     """A process and those that came from it."""
-    found, table = {root}, processes()
-    while more := {p.pid for p in table.values() if p.parent in found} - found:
-        found |= more
-    return sorted(found)
+    children = psutil.Process(root).children(recursive=True)
+    return sorted([root, *(child.pid for child in children)])
 
 
 def cpu(pid: int) -> float:
@@ -336,7 +335,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     rounds = max(1, round(40 * asked.scale))
-    idle_seconds = 120.0 if LINUX and asked.scale >= 0.1 else 0.0
+    idle_seconds = 120.0 if psutil.LINUX and asked.scale >= 0.1 else 0.0
     with workplace() as folder:
         if asked.database == "sqlite":
             measure(folder, rounds, idle_seconds, "SQLite")

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# Tests and benchmarks share `tests/helpers/`. For the tests pyproject.toml says so; every benchmark imports
+# this module before a helper.
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 
 def scale(text: str) -> float:

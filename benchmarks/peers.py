@@ -37,11 +37,13 @@ from sqlmodel import Session
 
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import handover, sync
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.rows import sync
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, me
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, build_app
@@ -152,7 +154,7 @@ def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
             api.ensure_pool(compile.POOL, compile.POOL_KIND)
             rollout.deploy(app, api, clock.now())
             api.delete_deployment(
-                api.deployments(handover.app_tag(app))[SYNC]["id"]
+                api.deployments(app_tag(app.name))[SYNC]["id"]
             )  # a sync of ours, beforehand
             here.start_worker(
                 url, compile.POOL, cwd=home, worker_type=compile.POOL_KIND

@@ -22,6 +22,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
+from jittask_prefect.prefect_api.answers import FlowRun, flow_run
 from jittask_prefect.rows import indexes, planning, sync
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.testing import FakePrefect, build_app
@@ -234,10 +235,19 @@ class Quiet(FakePrefect):
     def count_runs(self, **filters: Any) -> int:
         return self.handed_over
 
-    def runs(self, **filters: Any) -> list[dict[str, Any]]:
+    def runs(self, **filters: Any) -> list[FlowRun]:
         # All of them wait: none is in Cancelling, which a sync asks for without ids.
         return [
-            {"id": one, "state_type": "SCHEDULED"}
+            flow_run(
+                {
+                    "id": one,
+                    "name": one,
+                    "tags": [],
+                    "state_type": "SCHEDULED",
+                    "state": {"type": "SCHEDULED"},
+                    "expected_start_time": "2026-01-01T00:00:00+00:00",
+                }
+            )
             for one in filters["flow_runs"].get("id", {"any_": []})["any_"]
         ]
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from measure import line, scale
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit" / "schedule"))
+# isort: split
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from test_rules import YEAR, fires
+from server_dates import YEAR, fires
 from timer_cases import (
     at_moment,
     custom_repeats,

@@ -21,9 +21,10 @@ from sqlmodel import Session
 
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.task_svc.wiring import App

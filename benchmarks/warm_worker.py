@@ -13,7 +13,7 @@ import os
 import statistics
 import time
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from create_rate import DATABASE, postgres
@@ -21,11 +21,14 @@ from measure import line, workplace
 
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import handover
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
@@ -69,12 +72,12 @@ def due_rows(app: App, api: PrefectApi, deployment: str, count: int) -> list[str
         ) + 1
         rows = [{"id": key, "at": at, "done": 0} for key in range(first, first + count)]
         made = [
-            Entry(task_id=str(uuid.uuid4()), template=NAME, model="models.WarmItem", row_key=str(row["id"]), due=at,
+            new_entry(task_id=str(uuid.uuid4()), app=app.name, template=NAME, model="models.WarmItem", row_key=str(row["id"]), due=at,
                   nominal=at, start_value=None, generation=1, created=clock.now(), dirty=False)
             for row in rows
         ]  # fmt: skip
         connection.execute(item.__table__.insert(), rows)
-        connection.execute(entries.insert(), [entry.model_dump() for entry in made])
+        connection.execute(entries.insert(), [entry.values() for entry in made])
     for entry in made:
         runs.append(create(app, api, deployment, entry))
     return runs
@@ -97,7 +100,7 @@ def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
                 tags=tags,
                 parameters=parameters,
             )
-            return str(made["id"])
+            return made.id
         except PrefectApiError:
             if attempt == 4:
                 raise
@@ -117,9 +120,7 @@ def turn(
             f"{pool}: {api.count_runs(flow_runs=where)} of {len(runs)} done"
         )
         time.sleep(0.5)
-    ends = sorted(
-        datetime.fromisoformat(run["end_time"]) for run in api.runs(flow_runs=where)
-    )
+    ends = sorted(run.end_time for run in api.runs(flow_runs=where))
     return count / (ends[-1] - ends[skipped - 1]).total_seconds()
 
 
@@ -130,7 +131,7 @@ def measure(home: Path, share: float, where: str) -> None:
         refresh_settings()
         app, api = build_app(home / "app", ELEMENTS, name="warm"), PrefectApi(url)
         rollout.deploy(app, api, clock.now())
-        found = api.deployments(handover.app_tag(app))
+        found = api.deployments(app_tag(app.name))
         api.delete_deployment(
             found[SYNC]["id"]
         )  # the rows and runs here are made by hand

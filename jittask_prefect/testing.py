@@ -24,10 +24,16 @@ import yaml
 from jittask_prefect.deploying import rollout
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger.tables import upgrade
-from jittask_prefect.prefect_api.client import OWN, TERMINAL
+from jittask_prefect.prefect_api.answers import (
+    OWN,
+    TERMINAL,
+    FlowRun,
+    LogLine,
+    flow_run,
+)
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, execute
@@ -215,7 +221,7 @@ class FakePrefect:
         due: datetime,
         tags: Sequence[str],
         parameters: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    ) -> FlowRun:
         self._called("create_run")
         deployment = next(
             (d for d in self.all_deployments.values() if d["id"] == deployment_id), None
@@ -224,7 +230,7 @@ class FakePrefect:
             raise PrefectApiError(f"there is no deployment {deployment_id}")
         flow = deployment["entrypoint"].rpartition(":")[2]
         if (flow, key) in self._by_key:
-            return self.all_runs[self._by_key[flow, key]]
+            return flow_run(self.all_runs[self._by_key[flow, key]])
         run: dict[str, Any] = {
             "id": str(uuid.uuid4()),
             "name": name,
@@ -241,11 +247,12 @@ class FakePrefect:
         self._by_key[flow, key] = run["id"]
         self.all_runs[run["id"]] = run
         self._state(run, "SCHEDULED")
-        return run
+        return flow_run(run)
 
-    def run(self, run_id: str) -> dict[str, Any] | None:
+    def run(self, run_id: str) -> FlowRun | None:
         self._called("run")
-        return self.all_runs.get(run_id)
+        run = self.all_runs.get(run_id)
+        return None if run is None else flow_run(run)
 
     def runs(
         self,
@@ -254,13 +261,13 @@ class FakePrefect:
         offset: int = 0,
         sort: str = "EXPECTED_START_TIME_DESC",
         **filters: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> list[FlowRun]:
         self._called("runs")
         found = self._chosen(**filters)
         found.sort(
             key=lambda r: r["expected_start_time"], reverse=sort.endswith("DESC")
         )
-        return found[offset:][:limit]
+        return [flow_run(run) for run in found[offset:][:limit]]
 
     def count_runs(self, **filters: Any) -> int:
         self._called("count_runs")
@@ -310,7 +317,7 @@ class FakePrefect:
         if (run := self.all_runs.get(run_id)) is not None:
             run["labels"] = {**run.get("labels", {}), OWN: why}
 
-    def logs(self, run_id: str) -> list[dict[str, Any]]:
+    def logs(self, run_id: str) -> list[LogLine]:
         self._called("logs")
         return []
 

@@ -17,8 +17,10 @@ from patience import PATIENCE
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli.common import heed_interrupts
-from jittask_prefect.server.embedded import Embedded, ServerInfo, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.server.service import ServiceInfo
 
 INTEGRATION = "tests/integration/"
 # Those that share one worker, or have one of a kind; and those that share no server either.
@@ -123,7 +125,7 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[ServerInfo]:
+def prefect_server() -> Iterator[ServiceInfo]:
     """A real Prefect server, one for the session; `PREFECT_API_URL` points at it, here and in what the tests start."""
     with Embedded(BASE / "server") as embedded, pytest.MonkeyPatch.context() as patch:
         server, _ = embedded.ensure()

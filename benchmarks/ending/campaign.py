@@ -19,8 +19,9 @@ from typing import Any
 from sqlmodel import Session
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
+from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import TERMINAL
 from jittask_prefect.rows.sync import RETURN_AFTER
 from jittask_prefect.schedule import clock
@@ -166,8 +167,7 @@ class Campaign:
         with self.ground.app.engine().connect() as connection:
             query = entries.select().where(*where).order_by(entries.c.due.desc())
             found = {
-                int(str(e.row_key)): e
-                for e in map(ledger.to_entry, connection.execute(query))
+                int(str(e.row_key)): e for e in map(to_entry, connection.execute(query))
             }
         return found if len(found) == len(rows) else None
 
@@ -188,23 +188,20 @@ class Campaign:
                 for run in (
                     reversed(runs) if waits else runs
                 ):  # the next ones are for those that are to run
-                    if (
-                        run["id"] not in self._taken
-                        and datetime.fromisoformat(run["expected_start_time"]) > ahead
-                    ):
-                        self._taken.add(run["id"])
+                    if run.id not in self._taken and run.expected_start_time > ahead:
+                        self._taken.add(run.id)
                         return run
             return None
 
         if (run := until(look, 30, 1.0)) is None:
             raise JittaskError("the schedule has no run to be ended")
-        target.tasks, target.run_id = [run["id"]], run["id"]
-        target.due = datetime.fromisoformat(run["expected_start_time"])
+        target.tasks, target.run_id = [run.id], run.id
+        target.due = run.expected_start_time
 
     def entry(self, task: str) -> Entry | None:
         """A task's entry, by its id or its flow run's."""
         with self.ground.app.engine().connect() as connection:
-            return ledger.find(connection, task)
+            return find_entry(connection, task)
 
     def _run_of(self, target: Target) -> str | None:
         if target.run_id is None or target.carrier == BATCH:
@@ -409,9 +406,7 @@ class Campaign:
                 ahead=CANCELLING_SECONDS
             )  # what is left in Cancelling is looked at after a while
             found = [self.entry(task) for task in tasks]
-            if any(
-                entry is not None and entry.status in ledger.OPEN for entry in found
-            ):
+            if any(entry is not None and entry.status in OPEN for entry in found):
                 return False
             returned = self.signs.counts("returned")
             if any(
@@ -434,16 +429,16 @@ class Campaign:
             if (entry := self.entry(t.tasks[0])) and entry.flow_run_id
         }
         known = sorted(runs)
-        found: list[dict[str, Any]] = []
+        found: list[FlowRun] = []
         for start in range(0, len(known), 100):
             found += self.ground.api.runs(
                 flow_runs={"id": {"any_": known[start : start + 100]}}
             )
-        return [run["id"] for run in found if run["state_type"] not in TERMINAL]
+        return [run.id for run in found if run.state_type not in TERMINAL]
 
     def cancelling(self, target: Target) -> list[datetime]:
         """When Prefect had a target's flow run as being cancelled."""
-        states = self.ground.api._call(
+        states = self.ground.api.call(
             "GET", f"/flow_run_states/?flow_run_id={target.run_id}"
         )
         return [

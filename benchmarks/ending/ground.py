@@ -15,7 +15,7 @@ from typing import Any
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import handover
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.running.flows import SYNC, run_sync
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
@@ -63,7 +63,7 @@ class Ground:
         self.svc = TaskSvc(self.app, self.api)
         self.api.ensure_pool(compile.POOL, compile.POOL_KIND)
         rollout.deploy(self.app, self.api, clock.now())
-        self.deployments = self.api.deployments(handover.app_tag(self.app))
+        self.deployments = self.api.deployments(app_tag(self.app.name))
         self.api.delete_deployment(
             self.deployments[SYNC]["id"]
         )  # syncs of ours, when it is time

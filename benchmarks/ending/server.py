@@ -6,8 +6,7 @@ import os
 import signal
 
 from jittask_prefect.server import embedded
-from jittask_prefect.server.embedded import SERVER_MARK, Embedded
-from jittask_prefect.server.processes import Family
+from jittask_prefect.server.embedded import Embedded
 
 
 def kill(server: Embedded) -> int:
@@ -15,8 +14,8 @@ def kill(server: Embedded) -> int:
     info = server.find()
     if info is None:
         return 0
-    for one in Family([info.pid], f"{SERVER_MARK}={server.home}").members():
-        os.kill(one.pid, signal.SIGKILL)
+    for process in server.server.family(info).members():
+        os.kill(process.pid, signal.SIGKILL)
     return 1
 
 

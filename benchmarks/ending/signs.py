@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jittask_prefect.server.processes import alive, start_of
+from jittask_prefect.server.processes import Identity
 
 LOOK_SECONDS = 0.03
 # A process' number, which another one has after half an hour, its start, and the process that began it for the task.
@@ -88,7 +88,7 @@ class Signs:
             now = time.monotonic_ns()
             self.longest, before = max(self.longest, now - before), now
             for life in list(self._alive):
-                there = alive(*life[:2])
+                there = Identity(*life[:2]).alive
                 with self.lock:
                     if there:
                         self._seen[life] = now
@@ -125,7 +125,7 @@ class Signs:
             self._add(sign, int(what.partition(":")[2]), pid)
 
     def _add(self, sign: Sign, pid: int, by: int) -> None:
-        started = start_of(pid)
+        started = Identity.of(pid).started
         life = (pid, started, by)
         sign.pids.add(life)
         self._seen.setdefault(life, sign.last)

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
+from oracle import COUNTERS, KINDS, RETRIES, Effect, Key, Oracle, Row, dues
 from sqlalchemy import NullPool, create_engine, text
 
 from . import children
 from .children import Context, Op
-from .failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
-from .oracle import COUNTERS, KINDS, RETRIES, Effect, Key, Oracle, Row, dues
 from .shop import ZONE, Clock
 
 FORK = multiprocessing.get_context("fork")
@@ -443,14 +443,14 @@ class Campaign:
         tasks = {t.task_id: t for t in self._tasks() if t.status == "pending"}
         self.random.shuffle(runs)
         for number, run in enumerate(runs[:5]):
-            task = tasks.get(run["parameters"].get("taskId"))
+            task = tasks.get(run.parameters.get("taskId"))
             if task is None:
-                if "due" in run["parameters"]:
-                    self._meddle_with_batch(run["id"], number)
+                if "due" in run.parameters:
+                    self._meddle_with_batch(run.id, number)
                 continue
             log = self.oracle.rows[int(task.row_key)].log
             if number == 0:
-                api.set_state(run["id"], "CANCELLING")
+                api.set_state(run.id, "CANCELLING")
                 if key := self._key(task):
                     self._cancelled[key] = len(self.oracle.rows[key[1]].spans)
                     self.oracle.free.add(key)
@@ -459,13 +459,13 @@ class Campaign:
                 )
                 self.count["cancelled"] += 1
             elif number < 3:
-                api.delete_run(run["id"])
+                api.delete_run(run.id)
                 log.append(
                     f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} deleted"
                 )
                 self.count["deleted"] += 1
             else:
-                api.set_state(run["id"], "CRASHED")
+                api.set_state(run.id, "CRASHED")
                 log.append(
                     f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} crashed"
                 )
@@ -492,7 +492,7 @@ class Campaign:
             return
         runs = children.due_runs(self.api, self.ids, self.clock.now())
         run = next(
-            (r for r in runs if r["parameters"].get("taskId") == task.task_id), None
+            (r for r in runs if r.parameters.get("taskId") == task.task_id), None
         )
         if run is None:
             return
@@ -644,7 +644,7 @@ class Campaign:
             found = list(connection.execute(query, {"key": str(row)}))
         ledger = [" ".join(map(str, r)) for r in found]
         runs = [
-            self.api.run(r.flow_run_id) or {"id": r.flow_run_id}
+            (r.flow_run_id, self.api.run(r.flow_run_id))
             for r in found
             if r.status == "pending" and r.flow_run_id
         ]
@@ -654,7 +654,7 @@ class Campaign:
         parts = {
             "changes": known.log,
             "ledger": ledger,
-            "runs": [f"{r['id']} {r.get('state_type')}" for r in runs],
+            "runs": [f"{i} {r.state_type if r else None}" for i, r in runs],
             "effects": effects,
             "last events": self.events[-60:],
         }

@@ -13,12 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import failpoints
 from sqlalchemy import DateTime, bindparam, text, update
 from sqlmodel import Session
 
 from jittask_prefect import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.rows import background_handover, hooks, sync
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import label_of
@@ -32,8 +35,6 @@ from jittask_prefect.running.execute import (
 )
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
-
-from . import failpoints
 
 BUSY, REFUSED, FAILED = (
     4,
@@ -108,35 +109,33 @@ def one_sync(
     return 0
 
 
-def due_runs(api: Any, ids: list[str], now: datetime) -> list[dict[str, Any]]:
+def due_runs(api: Any, ids: list[str], now: datetime) -> list[FlowRun]:
     """The runs that a worker would take up."""
     where = {
         "deployment_id": {"any_": ids},
         "state": {"type": {"any_": ["SCHEDULED"]}},
         "expected_start_time": {"before_": now.isoformat()},
     }
-    found: list[dict[str, Any]] = api.runs(
-        flow_runs=where, sort="EXPECTED_START_TIME_ASC"
-    )
+    found: list[FlowRun] = api.runs(flow_runs=where, sort="EXPECTED_START_TIME_ASC")
     return found
 
 
-def one_run(context: Context, run: dict[str, Any]) -> None:
+def one_run(context: Context, run: FlowRun) -> None:
     """One flow run, as worker and flow do it: the state, the task, the state."""
     app, api = context.app, context.api
     if context.announced:
         api.set_state(
-            run["id"], "RUNNING", force=True
+            run.id, "RUNNING", force=True
         )  # by the server's own clock it is years early
-    this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
-    if "due" in run["parameters"]:
+    this = Run(run.id, run.expected_start_time)
+    if "due" in run.parameters:
         one_batch(context, run, this)
         return
-    task = run["parameters"]["taskId"]
+    task = run.parameters["taskId"]
     context.note("begin", task, time.monotonic_ns())
     outcome = execute(
         app,
-        run["parameters"]["template"],
+        run.parameters["template"],
         task,
         this,
         clock.now,
@@ -150,13 +149,13 @@ def one_run(context: Context, run: dict[str, Any]) -> None:
     if outcome.outcome == "failed":
         context.note("exception", "task", outcome.message, "")
     if why := label_of(outcome):
-        api.mark(run["id"], why)
-    api.set_state(run["id"], kind, message=outcome.message, force=True)
+        api.mark(run.id, why)
+    api.set_state(run.id, kind, message=outcome.message, force=True)
 
 
-def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
+def one_batch(context: Context, run: FlowRun, this: Run) -> None:
     """The flow run of a batch: a row has begun when it is claimed, though its function comes a commit later."""
-    real = claims.claim
+    real = transitions.claim
 
     def claim(connection: Any, task: str, *args: Any, **keys: Any) -> bool:
         claimed = real(connection, task, *args, **keys)
@@ -164,29 +163,29 @@ def one_batch(context: Context, run: dict[str, Any], this: Run) -> None:
             context.note("begin", task, time.monotonic_ns())
         return claimed
 
-    def told(entry: ledger.Entry, outcome: Outcome) -> None:
+    def told(entry: Entry, outcome: Outcome) -> None:
         if "no longer this worker's" not in outcome.message:
             context.note("end", entry.task_id, outcome.status)
         if outcome.outcome == "failed":
             context.note("exception", "task", outcome.message, "")
 
-    claims.claim = claim
+    transitions.claim = claim
     try:
         name, due = (
-            run["parameters"]["template"],
-            datetime.fromisoformat(run["parameters"]["due"]),
+            run.parameters["template"],
+            datetime.fromisoformat(run.parameters["due"]),
         )
         lost = lambda: os._exit(0)  # noqa: E731
         ended = execute_batch(
             context.app, name, due, this, clock.now, lost=lost, told=told
         )
     finally:
-        claims.claim = real
-    record_batch(context.api, run["id"], ended)
+        transitions.claim = real
+    record_batch(context.api, run.id, ended)
     kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
     if kind == "CANCELLED":
-        context.api.mark(run["id"], "skipped")
-    context.api.set_state(run["id"], kind, message=str(ended), force=True)
+        context.api.mark(run.id, "skipped")
+    context.api.set_state(run.id, kind, message=str(ended), force=True)
 
 
 def executor(
@@ -201,7 +200,7 @@ def executor(
     if point:
         failpoints.arm(point, nth, context.api)
     for run in due_runs(context.api, ids, clock.now()):
-        if int(run["id"][:8], 16) % of == part:
+        if int(run.id[:8], 16) % of == part:
             one_run(context, run)
 
 

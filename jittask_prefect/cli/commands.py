@@ -103,7 +103,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
     """Make a new app that works at once."""
     from jittask_prefect.deploying import compile
     from jittask_prefect.elements import scaffold
-    from jittask_prefect.ledger.tables import upgrade
+    from jittask_prefect.rows.databases import upgrade
     from jittask_prefect.task_svc.wiring import App
 
     made = App(scaffold.init(folder))
@@ -324,7 +324,7 @@ def worker(
 ) -> None:
     """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
     from jittask_prefect.deploying import compile
-    from jittask_prefect.server.processes import worker_command
+    from jittask_prefect.server.commands import worker_command
     from jittask_prefect.server.selection import connect
 
     heed_interrupts()
@@ -418,7 +418,7 @@ def db_upgrade(
     ] = False,
 ) -> None:
     """Make or migrate the ledger's tables in each database of the app."""
-    from jittask_prefect.ledger.tables import upgrade
+    from jittask_prefect.rows.databases import upgrade
 
     made = upgrade(the_app(), models=models)
     out.print("\n".join(made) or "the tables are current")

@@ -20,11 +20,11 @@ from jittask_prefect.deploying.renew import last_rolled
 from jittask_prefect.deploying.rollout import differences
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import error_codes, hindrance, ledger, rights
+from jittask_prefect.ledger import error_codes, hindrance, rights, versions
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import templates_of
-from jittask_prefect.rows.sync import app_tag
 from jittask_prefect.server.selection import connect
 
 PACKAGE = "jittask-prefect"
@@ -135,8 +135,8 @@ def _databases(app: App, now: datetime) -> Iterator[Finding]:
         where = f"database {database}" if database else "the app's database"
         try:
             with app.engine(database).connect() as connection:
-                ledger.require(connection, where)
-                mark = None if database else last_rolled(connection)
+                versions.require(connection, where)
+                mark = None if database else last_rolled(connection, app.name)
                 missing = [
                     *_rights(app, database, connection, where),
                     *_indexes(app, database, connection, now),
@@ -232,7 +232,7 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
     try:
         api = connect(app.path)
         api.ping()
-        there = api.deployments(app_tag(app))
+        there = api.deployments(app_tag(app.name))
     except JittaskError as error:
         yield Finding("server", "wrong", str(error))
         return

@@ -24,10 +24,11 @@ from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger.tables import upgrade
 from jittask_prefect.prefect_api.client import PrefectApi, preload
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, environment
+from jittask_prefect.server.commands import environment
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import configured_url, refresh_settings
 from jittask_prefect.task_svc.service import TaskSvc
 
@@ -324,7 +325,7 @@ def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Progress) -> int:
             say.step(f"[bold green]{both if len(states) > 1 else 'completed'}[/]")
             return 0
         time.sleep(0.5)
-    logs = f"{embedded.worker_log}, {embedded.server_log}"
+    logs = f"{embedded.worker.log}, {embedded.server.log}"
     say.fail(f"not completed after {CHECK_SECONDS:g} s: {shown}; logs: {logs}")
     return 1
 

@@ -18,7 +18,7 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.markup import md
-from jittask_prefect.rows.sync import app_tag
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule import prefect_schedules, schedule_text
 from jittask_prefect.schedule.words import describe
 
@@ -174,15 +174,10 @@ def _entry(
     return {
         "name": name,
         "description": text,
-        "tags": [app_tag(app), *tags],
+        "tags": [app_tag(app.name), *tags],
         "entrypoint": f"{file}:{flow}",
         "work_pool": {"name": POOL},
     }
-
-
-def decides_itself(template: Meta) -> bool:
-    """Whether a template's Type says when it is due, and not its timer."""
-    return type(template).getNextRunTime is not Meta.getNextRunTime
 
 
 def following(template: Meta, now: datetime) -> datetime | None:
@@ -196,7 +191,7 @@ def _schedules(
 ) -> list[dict[str, Any]]:
     if isinstance(template, DateFieldType):
         return schedule_text.fixed_slots([])
-    if decides_itself(template):  # one occurrence at a time
+    if template.own_times:  # one occurrence at a time
         said = said or following(template, now)
         return (
             prefect_schedules.at_instant(said, template.timer.zone.key)

@@ -33,10 +33,12 @@ from jittask_prefect.dialogs.forms import DIALOGS
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import Api
-from jittask_prefect.rows.sync import app_tag, fingerprint, rule_of
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.rows.sync import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
 
 MOST = 1000
@@ -119,7 +121,7 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
         PrefectApiError: Prefect cannot be reached; the next sync begins where this one did.
     """
     with app.engine().connect() as connection:
-        mark, known = _remembered(connection)
+        mark, known = _remembered(connection, app.name)
     wanted = {d["name"]: d for d in compile.deployments(app, now)}
     there, changes = _restored(
         app, api, now, {name: entry for name, entry in wanted.items() if name in known}
@@ -158,7 +160,7 @@ def roll(app: App, api: Api, now: datetime) -> list[Change]:
     ]:  # refused, or a slip in its files: looked at later, from then on
         left[name] = replace(known[name], upto=known[name].upto or mark)
     with app.engine().begin() as connection:
-        _remember(connection, now, known, left)
+        _remember(connection, app.name, now, known, left)
     return changes
 
 
@@ -180,7 +182,7 @@ def _look(
     same = before is not None and before.timer == timer
     since = before.since if before is not None and same else now
     following = None
-    if template is not None and compile.decides_itself(template):
+    if template is not None and template.own_times:
         # It may answer otherwise each time; what it said stands until it has come.
         said = before.following if before is not None and same else None
         following = (
@@ -265,7 +267,7 @@ def _restored(
     app: App, api: Api, now: datetime, wanted: Mapping[str, Deployment]
 ) -> tuple[dict[str, Any], list[Change]]:
     """The deployments on the server, after those that were there once are there again."""
-    there, changes = api.deployments(app_tag(app)), list[Change]()
+    there, changes = api.deployments(app_tag(app.name)), list[Change]()
     for name in [name for name in wanted if name not in there]:
         try:
             if found := present(app, api, {name: wanted[name]}).get(name):
@@ -276,7 +278,9 @@ def _restored(
         except (ConfigError, PrefectApiError) as error:
             api.ping()
             changes.append(Change(name, "not restored", str(error)))
-    return ({**there, **api.deployments(app_tag(app))} if changes else there), changes
+    return (
+        {**there, **api.deployments(app_tag(app.name))} if changes else there
+    ), changes
 
 
 def _keep_queue(api: Api, sync: Deployment | None) -> None:
@@ -291,7 +295,7 @@ def _due(template: Meta, after: datetime, now: datetime) -> list[datetime]:
 
     What an own Type decides is not known for the past.
     """
-    if isinstance(template, DateFieldType) or compile.decides_itself(template):
+    if isinstance(template, DateFieldType) or template.own_times:
         return []
     return list(
         deque(
@@ -321,9 +325,7 @@ def _lost(
         }
     )
     there = {
-        (names[r["deployment_id"]], _instant(r))
-        for r in runs
-        if r.get("auto_scheduled")
+        (names[str(r.deployment_id)], _instant(r)) for r in runs if r.auto_scheduled
     }
     lost = {
         name: [at for at in times if (name, at) not in there]
@@ -351,19 +353,19 @@ def _drop_doubles(
     """Making good makes runs for all instants from the first lost one on: those that had one, or are done, go again."""
     between = {"after_": start.isoformat(), "before_": now.isoformat()}
     where = {"deployment_id": {"any_": [deployment_id]}, "expected_start_time": between}
-    runs = [run for run in api.runs(flow_runs=where) if run.get("auto_scheduled")]
+    runs = [run for run in api.runs(flow_runs=where) if run.auto_scheduled]
     runs.sort(
-        key=lambda run: (run["state_type"] == "SCHEDULED", run["created"])
+        key=lambda run: (run.state_type == "SCHEDULED", run.created)
     )  # the one that stands comes first
     taken = set(done)
     for run in runs:
-        if run["state_type"] == "SCHEDULED" and _instant(run) in taken:
-            api.delete_run(run["id"])
+        if run.state_type == "SCHEDULED" and _instant(run) in taken:
+            api.delete_run(run.id)
         taken.add(_instant(run))
 
 
-def _instant(run: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(run["expected_start_time"]).astimezone(UTC)
+def _instant(run: FlowRun) -> datetime:
+    return run.expected_start_time.astimezone(UTC)
 
 
 def _tell(template: Meta | None, now: datetime) -> None:
@@ -381,31 +383,34 @@ def _tell(template: Meta | None, now: datetime) -> None:
         )
 
 
-def last_rolled(connection: Connection) -> datetime | None:
+def last_rolled(connection: Connection, app: str) -> datetime | None:
     """When a sync last did all this; None where none has."""
-    mark = ledger.get(connection, MARK)
+    mark = state_table.get(connection, app, MARK)
     return datetime.fromisoformat(mark) if mark else None
 
 
-def _remembered(connection: Connection) -> tuple[datetime | None, dict[str, _Known]]:
+def _remembered(
+    connection: Connection, app: str
+) -> tuple[datetime | None, dict[str, _Known]]:
     """When a sync last did all this, and what it left."""
     known = {}
-    for name, text in ledger.starting_with(connection, PREFIX).items():
+    for name, text in state_table.starting_with(connection, app, PREFIX).items():
         about = json.loads(text)
         times = {
             key: datetime.fromisoformat(about[key]) for key in TIMES if about.get(key)
         }
         known[name.removeprefix(PREFIX)] = _Known(**{**about, **times})
-    return last_rolled(connection), known
+    return last_rolled(connection, app), known
 
 
 def _remember(
     connection: Connection,
+    app: str,
     now: datetime,
     known: Mapping[str, _Known],
     left: Mapping[str, _Known],
 ) -> None:
-    ledger.put(connection, MARK, now.isoformat())
+    state_table.put(connection, app, MARK, now.isoformat())
     for name, about in left.items():
         if known.get(name) != about:
             text = {
@@ -413,6 +418,8 @@ def _remember(
                 for k, v in asdict(about).items()
                 if v
             }
-            ledger.put(connection, PREFIX + name, json.dumps({"timer": "", **text}))
+            state_table.put(
+                connection, app, PREFIX + name, json.dumps({"timer": "", **text})
+            )
     for name in set(known) - set(left):
-        ledger.put(connection, PREFIX + name, None)
+        state_table.put(connection, app, PREFIX + name, None)

@@ -22,7 +22,7 @@ from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, PrefectApiError, Problem
 from jittask_prefect.prefect_api.client import Api
-from jittask_prefect.rows.sync import app_tag
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule.schedule_text import SLUGS
 
 FIELDS = (
@@ -161,7 +161,7 @@ def _deploy_new(
         api.make_deployment(name, {**of_file(wanted[name], file.parent), "name": name})
     found = {
         **there,
-        **api.deployments(app_tag(app)),
+        **api.deployments(app_tag(app.name)),
     }  # those whose tag was taken away are found by name only
     if missing := [name for name in new if name not in found]:
         raise PrefectApiError(f"`prefect deploy` left out {', '.join(missing)}")
@@ -180,7 +180,7 @@ def present(app: App, api: Api, wanted: Mapping[str, Deployment]) -> dict[str, A
         PrefectApiError: The server cannot be reached.
         ConfigError: A deployment of a wanted name belongs to another app, or to nobody we know.
     """
-    there = api.deployments(app_tag(app))
+    there = api.deployments(app_tag(app.name))
     absent = [name for name in wanted if name not in there]
     for name, found in api.named(absent).items() if absent else ():
         owner = next(

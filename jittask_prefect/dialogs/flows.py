@@ -15,36 +15,43 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run as runtime
 from prefect.states import Completed, Failed
 
+from jittask_prefect.dialogs.actions import Actions
 from jittask_prefect.dialogs.fields import signed
 from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form
 from jittask_prefect.dialogs.submit import Done, submit
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.prefect_api.client import Api
-from jittask_prefect.rows.handover import plain
+from jittask_prefect.prefect_api.names import prefect_name
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect
 
+ActionsOf = Callable[[App, Api], Actions]
 NAMES = tuple(dialog.name for dialog in DIALOGS)  # of their deployments
 
 
-def flows_of(app: App, storage: Path | None) -> dict[str, Any]:
+def flows_of(app: App, storage: Path | None, actions_of: ActionsOf) -> dict[str, Any]:
     """The dialogs' flows, by the name that an entrypoint uses.
 
     Args:
         app: The app.
         storage: Where results would lie.
+        actions_of: Makes the actions of the forms for a Prefect server.
     """
-    return {dialog.function: _flow(app, dialog, storage) for dialog in DIALOGS}
+    return {
+        dialog.function: _flow(app, dialog, storage, actions_of) for dialog in DIALOGS
+    }
 
 
-def _flow(app: App, dialog: Dialog, storage: Path | None) -> Any:
+def _flow(app: App, dialog: Dialog, storage: Path | None, actions_of: ActionsOf) -> Any:
     async def run(**said: Any) -> Any:
         logger = get_run_logger()
         context = FlowRunContext.get()
         run_id = str(context.flow_run.id) if context and context.flow_run else ""
         try:
-            done = await asyncio.to_thread(_submit, app, dialog.name, said, run_id)
+            done = await asyncio.to_thread(
+                _submit, app, dialog.name, said, run_id, actions_of
+            )
         except ConfigError as error:
             for problem in error.problems:
                 logger.error("%s", problem)
@@ -80,14 +87,18 @@ def _name(dialog: Dialog) -> str:
         or ""
     )
     what = dialog.name.partition(".")[2].replace("-", " ")
-    return plain(f"{what} · {about}" if isinstance(about, str) and about else what)
+    return prefect_name(
+        f"{what} · {about}" if isinstance(about, str) and about else what
+    )
 
 
-def _submit(app: App, dialog: str, said: dict[str, Any], run_id: str) -> Done:
+def _submit(
+    app: App, dialog: str, said: dict[str, Any], run_id: str, actions_of: ActionsOf
+) -> Done:
     api = connect(app.path)
     try:
         with _one_at_a_time(app.path):
-            done = submit(app, api, dialog, said, clock.now())
+            done = submit(app, api, actions_of(app, api), dialog, said, clock.now())
     except OutdatedForm as error:
         _show(api, str(said.get("task")), error.page, "An outdated form", run_id)
         raise

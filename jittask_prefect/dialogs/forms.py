@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -35,9 +35,10 @@ from jittask_prefect.elements.loader import TASK_TYPES
 from jittask_prefect.elements.scaffold import date_fields
 from jittask_prefect.elements.types import DateFieldType, Meta, NormalService
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
-from jittask_prefect.rows.handover import run_name
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
 NEW_SCHEDULED, NEW_DATE_FIELD = (
@@ -499,11 +500,9 @@ def _open(app: App, now: datetime) -> list[str]:
     for database in app.databases():
         try:
             with app.engine(database).connect() as connection:
-                if not ledger.there(connection):
+                if not versions.there(connection):
                     continue
-                found += [
-                    ledger.to_entry(record) for record in connection.execute(query)
-                ]
+                found += [to_entry(record) for record in connection.execute(query)]
         except SQLAlchemyError:
             continue  # what stands in a database that is down cannot be ended now
     found.sort(key=lambda entry: (entry.status, entry.due))
@@ -512,9 +511,19 @@ def _open(app: App, now: datetime) -> list[str]:
         for e in found
     }
     return [
-        f"{run_name(app, e)} · {status[e.task_id]}{TASK_ID}{e.task_id}"
+        f"{_named_task(app, e)} · {status[e.task_id]}{TASK_ID}{e.task_id}"
         for e in found[:SHOWN]
     ]
+
+
+def _named_task(app: App, entry: Entry) -> str:
+    """The name of a task's flow run."""
+    about = f"{(entry.model or entry.template).partition('.')[2]} {entry.row_key}"
+    try:
+        zone: tzinfo = app.template(entry.template).timer.zone
+    except JittaskError:
+        zone = app.zone
+    return timed_name(about.strip(), entry.due, zone)
 
 
 def types_of(app: App, *, rows: bool) -> str:

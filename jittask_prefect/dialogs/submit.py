@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from jittask_prefect.deploying import rollout
 from jittask_prefect.dialogs import folder
+from jittask_prefect.dialogs.actions import Actions
 from jittask_prefect.dialogs.edit import differing, edit_link, edited, ended, shown_form
 from jittask_prefect.dialogs.fields import Field
 from jittask_prefect.dialogs.forms import (
@@ -34,12 +34,8 @@ from jittask_prefect.errors import ConfigError, JittaskError, PrefectApiError, P
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.markup import md
-from jittask_prefect.records import upcoming
-from jittask_prefect.records.upcoming import Nearest
-from jittask_prefect.rows.sync import app_tag
-from jittask_prefect.running.trial import run_here
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule.words import describe
-from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.validation import shown
 
 SHOWN = 10  # occurrences of a preview
@@ -68,13 +64,19 @@ class Done:
 
 
 def submit(
-    app: App, api: Api, dialog: str, said: Mapping[str, Any], now: datetime
+    app: App,
+    api: Api,
+    actions: Actions,
+    dialog: str,
+    said: Mapping[str, Any],
+    now: datetime,
 ) -> Done:
     """Do what a form says.
 
     Args:
         app: The app.
         api: Prefect.
+        actions: What is done beyond the app's files.
         dialog: The dialog's name.
         said: What was filled in.
         now: The present instant.
@@ -87,16 +89,18 @@ def submit(
     if dialog in (EDIT, RUN_NOW, END):
         fields = [_any(field) if field.name == "task" else field for field in fields]
     if dialog == EDIT:
-        return _edit(app, api, said, fields, now)
+        return _edit(app, api, actions, said, fields, now)
     filled = checked(
         {name: value for name, value in said.items() if value is not None}, fields
     )
     if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
-        return _new(app, api, filled, fields, now, rows=dialog == NEW_DATE_FIELD)
+        return _new(
+            app, api, actions, filled, fields, now, rows=dialog == NEW_DATE_FIELD
+        )
     if dialog == END:
-        return _end(app, api, filled)
+        return _end(actions, filled)
     assert dialog == RUN_NOW
-    return _run(app, api, filled, now)
+    return _run(app, actions, filled, now)
 
 
 def _any(field: Field) -> Field:
@@ -113,6 +117,7 @@ def _any(field: Field) -> Field:
 def _new(
     app: App,
     api: Api,
+    actions: Actions,
     filled: dict[str, Any],
     fields: list[Field],
     now: datetime,
@@ -132,7 +137,7 @@ def _new(
         if "name" not in filled:
             _not_twice(app, said.config)
         folder.create(app, name, said.config, code)
-    return _deployed(app, api, f"tasks.{name}", "made", now)
+    return _deployed(app, api, actions, f"tasks.{name}", "made", now)
 
 
 def _not_twice(app: App, config: Mapping[str, Any]) -> None:
@@ -148,7 +153,12 @@ def _not_twice(app: App, config: Mapping[str, Any]) -> None:
 
 
 def _edit(
-    app: App, api: Api, said: Mapping[str, Any], fields: list[Field], now: datetime
+    app: App,
+    api: Api,
+    actions: Actions,
+    said: Mapping[str, Any],
+    fields: list[Field],
+    now: datetime,
 ) -> Done:
     about = checked(
         {
@@ -164,11 +174,11 @@ def _edit(
     if not differs:
         return Done(
             f"{name} is already what the form says: nothing is written",
-            _page(app, api, name, now),
+            _page(app, api, actions, name, now),
             name,
         )
     if about.get("version", version_of(template)) != version_of(template):
-        link = _link(app, api, template, api.deployments(app_tag(app)))
+        link = _link(app, api, template, api.deployments(app_tag(app.name)))
         raise outdated(template, about["version"], differs, shown_form(template), link)
     with _told(fields):
         edit = edited(template, said, fields)
@@ -186,7 +196,7 @@ def _edit(
         edit.empty and "version" in about
     ):  # a form that showed them: somebody may have meant to take them away
         told += f"; left as it was, for its field is empty: {', '.join(edit.empty)}"
-    return _deployed(app, api, name, "changed", now, told)
+    return _deployed(app, api, actions, name, "changed", now, told)
 
 
 def _now(app: App, name: str) -> Meta:
@@ -202,11 +212,17 @@ def _now(app: App, name: str) -> Meta:
 
 
 def _deployed(
-    app: App, api: Api, name: str, done: str, now: datetime, about: str = ""
+    app: App,
+    api: Api,
+    actions: Actions,
+    name: str,
+    done: str,
+    now: datetime,
+    about: str = "",
 ) -> Done:
     """Deploy a task whose files are written: from here on nothing is refused any more."""
     try:
-        rollout.deploy(app, api, now, only=[name])
+        actions.deploy(name, now)
     except JittaskError as error:
         left = "`jittask deploy` does it" if done == "made" else "the next sync does it"
         return Done(
@@ -216,11 +232,13 @@ def _deployed(
             failed=True,
         )
     return Done(
-        f"{name} is {done} and deployed{about}", _page(app, api, name, now), name
+        f"{name} is {done} and deployed{about}",
+        _page(app, api, actions, name, now),
+        name,
     )
 
 
-def _end(app: App, api: Api, filled: Mapping[str, Any]) -> Done:
+def _end(actions: Actions, filled: Mapping[str, Any]) -> Done:
     given = [name for name in ("task", "taskId") if name in filled]
     if len(given) != 1:
         raise ConfigError(
@@ -229,11 +247,11 @@ def _end(app: App, api: Api, filled: Mapping[str, Any]) -> Done:
             )
         )
     task_id = str(filled[given[0]]).rpartition(TASK_ID)[2]
-    answer = TaskSvc(app, api).forcedEnd(task_id)
+    answer = actions.end(task_id)
     return Done(f"{task_id} was {answer['previousStatus']} and is {answer['status']}")
 
 
-def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
+def _run(app: App, actions: Actions, filled: Mapping[str, Any], now: datetime) -> Done:
     template = _now(app, filled["task"])
     if isinstance(template, DateFieldType):
         if "argDict" in filled:
@@ -245,7 +263,7 @@ def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
                     "nothing: the function gets the row",
                 )
             )
-        answer = run_here(app, template.fullName, filled.get("row"), now, dry=False)
+        answer = actions.run_row(template.fullName, filled.get("row"), now)
         return Done(
             f"{template.fullName}, row {answer['row']}: {json.dumps(answer['result'], ensure_ascii=False)}"
         )
@@ -269,9 +287,7 @@ def _run(app: App, api: Api, filled: Mapping[str, Any], now: datetime) -> Done:
             Problem("", "Arguments", shown(filled["argDict"]), str(error))
         ) from None
     func = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
-    made = TaskSvc(app, api).createTimerTask(
-        template.fullName, now, func, template.taskType, given
-    )
+    made = actions.start(template, now, func, given)
     return Done(
         f"{template.fullName} begins as flow run {made['taskId']}",
         f"[Its flow run]({made['url']})\n",
@@ -315,11 +331,11 @@ def _code(code: str | None, rows: bool) -> str | None:
 # Pages
 
 
-def _page(app: App, api: Api, name: str, now: datetime) -> str:
+def _page(app: App, api: Api, actions: Actions, name: str, now: datetime) -> str:
     """A preview of a task: its rule, its next occurrences, and links to change it and to look at it."""
     template = app.template(name)
     try:
-        lines = _preview(app, template, now)
+        lines = _preview(actions, template, now)
     except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
         lines = [
             f"## {md(template.title)}",
@@ -328,7 +344,7 @@ def _page(app: App, api: Api, name: str, now: datetime) -> str:
         ]
     lines.append("")
     try:
-        there = api.deployments(app_tag(app))
+        there = api.deployments(app_tag(app.name))
     except PrefectApiError:  # the task stands; the page has no links
         there = {}
     if own := there.get(name):
@@ -349,7 +365,7 @@ def _link(app: App, api: Api, template: Meta, there: Mapping[str, Any]) -> str:
     return edit_link(links.base(api.ui_url), editor["id"], template)
 
 
-def _preview(app: App, template: Meta, now: datetime) -> list[str]:
+def _preview(actions: Actions, template: Meta, now: datetime) -> list[str]:
     name = template.fullName
     lines = [
         f"## {md(template.title)}",
@@ -358,16 +374,15 @@ def _preview(app: App, template: Meta, now: datetime) -> list[str]:
         "",
     ]
     if isinstance(template, DateFieldType):
-        first = Nearest(SHOWN)
-        upcoming.of_rows(app, template, now, now + SOON, now, first)
+        first = actions.upcoming_rows(template, now, now + SOON, SHOWN)
         lines += ["| due | row | moved |", "|---|---|---|"]
         lines += [
-            f"| {item.due:{DUE}} | {md(str(item.row))} | {md(item.moved or '')} |"
-            for item in first.found()
+            f"| {item.due:{DUE}} | {md(item.row)} | {md(item.moved)} |"
+            for item in first
         ]
         lines += (
             []
-            if first.found()
+            if first
             else [f"| none within {SOON.days} days, as the rows are now | | |"]
         )
     else:

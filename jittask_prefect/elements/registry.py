@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MODELS: dict[type[Any], tuple[App, str]] = {}
 # SQLAlchemy has no public way to do so; 2.1 gave the function an underscore.
 _remove_class: Any = (
-    getattr(clsregistry, "_remove_class", None) or clsregistry.remove_class
+    getattr(clsregistry, "_remove_class", None) or clsregistry.remove_class  # type: ignore[attr-defined]
 )
 _FAILED = "_configure_failed"  # of a mapper: why it could not be configured; there is no public name for it
 _OWN: WeakSet[type[Any]] = (

@@ -98,6 +98,11 @@ class Meta:
         """The module of the template's inner.py, loaded at first use."""
         return self.app.module(self.fullName, "inner")
 
+    @property
+    def own_times(self) -> bool:
+        """Whether the Type itself says when its tasks are due (`getNextRunTime`), instead of the timer."""
+        return type(self).getNextRunTime is not Meta.getNextRunTime
+
     def occurrences(
         self, after: datetime, before: datetime, row: Any = None
     ) -> Iterator[datetime]:

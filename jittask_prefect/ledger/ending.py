@@ -6,41 +6,37 @@ run ended by itself and its task waits, the ledger is an older copy, and what wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
-from jittask_prefect.prefect_api.client import OWN, Api
+from jittask_prefect.ledger import transitions
+from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.client import Api
 
 # What a run takes at most from Pending to its claim: where its process, or container, is started only then; and in a
 # pool of ours, whose worker has a process ready beforehand. With a sync each minute the latter is taken up in 80 s.
 TO_BEGIN, TO_BEGIN_WARM = timedelta(minutes=3), timedelta(seconds=20)
 WARM = "jittask"  # the type of a work pool of ours
-DIED = "error: worker died"
-FORCED = "ended: forced end"
 RESTORED = "according to Prefect; the ledger is older than that"
 
 
-def came_to_nothing(run: Mapping[str, Any] | None) -> bool:
+def came_to_nothing(run: FlowRun | None) -> bool:
     """Whether a waiting task's run is gone, or ended without the task: another one is made."""
     if run is None:
         return True
-    kind = run.get("state_type")
+    kind = run.state_type
     if kind == "CANCELLED":
         return by_itself(run)
     return kind == "CRASHED" or (kind == "FAILED" and ending_of(run) is None)
 
 
-def by_itself(run: Mapping[str, Any]) -> bool:
+def by_itself(run: FlowRun) -> bool:
     """Whether the run was ended, or gave up, by our own doing: where its task waits, the ledger is an older copy.
 
     A label says so. The reason does not: whoever cancels a run may write whatever they like.
     """
-    return OWN in (run.get("labels") or {})
+    return run.ended_by_us
 
 
 class Patience:
@@ -54,38 +50,36 @@ class Patience:
         self._api = api
         self._kinds: dict[str, str | None] = {}
 
-    def over(self, run: Mapping[str, Any], waited: timedelta) -> bool:
+    def over(self, run: FlowRun, waited: timedelta) -> bool:
         """Whether a run that has waited so long will not begin any more."""
         if waited <= TO_BEGIN_WARM or waited > TO_BEGIN:
             return waited > TO_BEGIN
-        pool = run.get("work_pool_name")
+        pool = run.work_pool_name
         if pool and pool not in self._kinds:
             self._kinds[pool] = self._api.pool_kind(pool)
         return bool(pool) and self._kinds[str(pool)] == WARM
 
 
 def never_begun(
-    run: Mapping[str, Any] | None, due: datetime, now: datetime, patience: Patience
+    run: FlowRun | None, due: datetime, now: datetime, patience: Patience
 ) -> bool:
     """Whether the worker of a waiting task's run died before it claimed the task: another run is made.
 
     One that is only slow is refused: the claim lets one execution through.
     """
-    if run is None or run.get("state_type") not in ("PENDING", "RUNNING"):
+    if run is None or run.state_type not in ("PENDING", "RUNNING"):
         return False
     return patience.over(run, now - max(due, since(run)))
 
 
-def since(run: Mapping[str, Any]) -> datetime:
+def since(run: FlowRun) -> datetime:
     """Since when a run is in its state; its due time where that is not said."""
-    return datetime.fromisoformat(
-        (run.get("state") or {}).get("timestamp") or run["expected_start_time"]
-    )
+    return run.state_time or run.expected_start_time
 
 
-def ending_of(run: Mapping[str, Any]) -> tuple[str, str, str] | None:
+def ending_of(run: FlowRun) -> tuple[str, str, str] | None:
     """Status, outcome and message of a waiting task by the end of its run; None where that is no end of the task."""
-    kind, said, ran = run.get("state_type"), _said(run), bool(run.get("start_time"))
+    kind, said, ran = run.state_type, _said(run), bool(run.start_time)
     if kind == "COMPLETED":
         # One that ran was done, by a ledger that is an older copy now; a person can only mark it.
         return (
@@ -94,7 +88,7 @@ def ending_of(run: Mapping[str, Any]) -> tuple[str, str, str] | None:
             else _forced("marked as completed")
         )
     if kind == "FAILED" and ran and not by_itself(run):
-        timeout = run.get("state_name") == "TimedOut"
+        timeout = run.state_name == "TimedOut"
         return "error", "timeout" if timeout else "failed", f"{said} ({RESTORED})"
     if kind == "CANCELLED" and not came_to_nothing(run):
         return _forced("cancelled")
@@ -105,35 +99,32 @@ def _forced(what: str) -> tuple[str, str, str]:
     return "ended", "forced", f"ended: {what} in Prefect"
 
 
-def _said(run: Mapping[str, Any]) -> str:
-    return str((run.get("state") or {}).get("message") or "")
+def _said(run: FlowRun) -> str:
+    return run.message
 
 
 def settle(
     connection: Connection,
     task_id: str,
-    run: Mapping[str, Any],
+    run: FlowRun,
     ending: tuple[str, str, str],
     now: datetime,
 ) -> bool:
     """Close a waiting task as its run ended; whether that is news, of which `afterReturn` is still to be told."""
     status, outcome, message = ending
     if outcome == "forced":
-        return ledger.close(
+        return transitions.end(
             connection, task_id, outcome=outcome, message=message, now=now
         )
-    values = {
-        "status": status,
-        "outcome": outcome,
-        "message": message,
-        "flow_run_id": run["id"],
-        "started": datetime.fromisoformat(run["start_time"]),
-        "finished": datetime.fromisoformat(run["end_time"])
-        if run.get("end_time")
-        else now,
-        "dirty": False,
-        "returned": True,
-    }
-    mine = (entries.c.task_id == task_id, entries.c.status == "pending")
-    connection.execute(update(entries).where(*mine).values(**values))
+    assert run.start_time is not None
+    transitions.restore(
+        connection,
+        task_id,
+        status=status,
+        outcome=outcome,
+        message=message,
+        run_id=run.id,
+        started=run.start_time,
+        finished=run.end_time or now,
+    )
     return False

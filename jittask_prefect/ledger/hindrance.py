@@ -12,7 +12,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DBAPIError
 
 from jittask_prefect.errors import LedgerError
-from jittask_prefect.ledger import error_codes, ledger, rights
+from jittask_prefect.ledger import error_codes, rights, versions
 from jittask_prefect.ledger.prepared import schema_of
 from jittask_prefect.ledger.savepoint import Apart, took_the_transaction
 
@@ -59,7 +59,7 @@ def has_ledger(connection: Connection, apart: Apart, now: datetime) -> bool:
     if schema in _with_ledger.get(engine, ()):
         return True
     apart.begin()
-    if ledger.version(connection) == ledger.SCHEMA_VERSION:
+    if versions.version(connection) == versions.SCHEMA_VERSION:
         _with_ledger.setdefault(engine, set()).add(schema)
         return True
     if _said.again(engine, ("no ledger", schema), now):
@@ -101,7 +101,7 @@ def require(connection: Connection, where: str) -> None:
     try:
         with Apart(connection) as apart:
             apart.begin()
-            ledger.require(connection, where)
+            versions.require(connection, where)
     except DBAPIError as error:
         raise LedgerError(f"{where}: {explained(connection, error)}") from error
 

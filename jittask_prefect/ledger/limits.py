@@ -1,47 +1,68 @@
 """How many executions run at a time: of a template (`concurrency` in e.json) and of an app (`maxConcurrency`).
 
-The leases of executions are the slots: a living process renews its own, and that of a dead one runs out. They are
-counted in the transaction that claims a task, in turn: each locks one row of the ledger before it counts. A task that
-finds no slot free, and is to queue, gives its flow run up and waits in the ledger; when a slot becomes free it is let
-through in the order of due times, and holds its place, by a lease too, until it begins.
+The leases of executions are the places: a living process renews its own, and that of a dead one runs out. They are
+counted in the transaction that claims a task, one counter after the other: each locks a row of `jittask_state` first. A
+task that finds no place, and is to queue, gives its flow run up and waits in the ledger. When a place is free the tasks
+are admitted in the order of their due times; each holds its place, by a lease too, until it begins.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, and_, case, func, literal_column, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
-from jittask_prefect.elements.app import App
-from jittask_prefect.elements.config import Concurrency
-from jittask_prefect.elements.types import Meta
-from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry, entries, states
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import OPEN, entries
 
-QUEUED = "queued"  # the outcome of a pending task that waits for a slot
+Overlap = Literal["queue", "skip", "replace"]
+QUEUED = "queued"  # the outcome of a pending task that waits for a place
+ADMITTED = "next"  # of a pending task that has a place, until it has another flow run
+HELD_SECONDS = 60.0  # that a place is held for a task that was admitted
+in_line = and_(entries.c.status == "pending", entries.c.outcome == QUEUED)
+not_in_line = entries.c.outcome.is_distinct_from(QUEUED)
+admitted = entries.c.outcome == ADMITTED
+_COUNTING = "turn"
+_PLACE = "next:"
 _earlier = entries.alias()
 _first = or_(
     entries.c.nominal.is_(None),
     ~select(_earlier.c.task_id)
     .where(
+        _earlier.c.app == entries.c.app,
         _earlier.c.template == entries.c.template,
         _earlier.c.row_key == entries.c.row_key,
         _earlier.c.due < entries.c.due,
         _earlier.c.nominal.is_not(None),
-        _earlier.c.status.in_(ledger.OPEN),
+        _earlier.c.status.in_(OPEN),
     )
     .exists(),
 )  # no earlier occurrence of the same row, or schedule, is open
-NEXT = "next"  # of one whose turn it is, until it has another flow run
-HELD_SECONDS = 60.0  # that a place is held for a task that was let through
-_TURN = "turn"
-_PLACE = "next:"
-in_line = and_(entries.c.status == "pending", entries.c.outcome == QUEUED)
-not_in_line = entries.c.outcome.is_distinct_from(QUEUED)
+
+
+class TemplateLimit(Protocol):
+    """The `concurrency` of an e.json."""
+
+    @property
+    def limit(self) -> int: ...
+
+    @property
+    def overlap(self) -> Overlap: ...
 
 
 @dataclass(frozen=True)
@@ -51,46 +72,50 @@ class Full:
     Attributes:
         overlap: `queue`, `skip` or `replace`.
         reason: In words.
-        oldest: The tasks that would have to end for it, the one that began first in front.
+        oldest: The tasks that would have to end for it, the longest at work first.
     """
 
-    overlap: Literal["queue", "skip", "replace"]
+    overlap: Overlap
     reason: str
     oldest: tuple[str, ...] = ()
 
 
 def full(
-    connection: Connection, app: App, template: Meta, entry: Entry, now: datetime
+    connection: Connection,
+    entry: Entry,
+    of_template: TemplateLimit | None,
+    of_app: int,
+    now: datetime,
 ) -> Full | None:
     """Whether a task that this transaction has claimed is one too many; the caller then undoes the claim.
 
     Args:
         connection: In the transaction of the claim.
-        app: The app.
-        template: The task's template.
         entry: The task as it was before: the place that was held for it is not counted.
+        of_template: The limit of the task's template.
+        of_app: The limit of the app.
         now: The present instant.
     """
-    _in_turn(connection)
-    found = [o for o in _owners(connection, now) if o.owner != entry.owner]
-    same = [o for o in found if o.template == template.fullName]
-    of = template.cfg.concurrency
-    if of is not None and len(same) > of.limit:
+    state_table.lock(connection, entry.app, _COUNTING)
+    places = _places(connection, entry.app, now)
+    found = [place for place in places if place.owner != entry.owner]
+    same = [place for place in found if place.template == entry.template]
+    if of_template is not None and len(same) > of_template.limit:
+        limit = of_template.limit
         at_work = [
-            o.task for o in same if o.began is not None and o.task != entry.task_id
+            place.task
+            for place in same
+            if place.began is not None and place.task != entry.task_id
         ]
-        reason = (
-            f"{of.limit} of {of.limit} executions of {template.fullName} are at work"
-        )
-        return Full(of.overlap, reason, tuple(at_work[: len(same) - of.limit]))
-    most = app.cfg.maxConcurrency
-    if len(found) > most:
-        return Full("queue", f"{most} of {most} executions of the app are at work")
+        reason = f"{limit} of {limit} executions of {entry.template} are at work"
+        return Full(of_template.overlap, reason, tuple(at_work[: len(same) - limit]))
+    if len(found) > of_app:
+        return Full("queue", f"{of_app} of {of_app} executions of the app are at work")
     return None
 
 
 def queue(connection: Connection, full: Full, *tasks: Any) -> int:
-    """Have pending tasks wait for a slot, by conditions; how many."""
+    """Have tasks, given by conditions, wait for a place; how many do. Condition: pending."""
     values = {
         "dirty": True,
         "outcome": QUEUED,
@@ -98,114 +123,96 @@ def queue(connection: Connection, full: Full, *tasks: Any) -> int:
         "owner": None,
         "lease_until": None,
     }
-    return connection.execute(
-        update(entries).where(entries.c.status == "pending", *tasks).values(**values)
-    ).rowcount
+    mine = (entries.c.status == "pending", *tasks)
+    return connection.execute(update(entries).where(*mine).values(**values)).rowcount
 
 
-def waiting(connection: Connection, now: datetime) -> bool:
-    """Whether tasks wait for a slot."""
-    return (
-        connection.execute(
-            select(entries.c.task_id).where(in_line, entries.c.due <= now).limit(1)
-        ).first()
-        is not None
-    )
+def waiting(connection: Connection, app: str, now: datetime) -> bool:
+    """Whether tasks of an app wait for a place."""
+    mine = (in_line, entries.c.app == app, entries.c.due <= now)
+    query = select(entries.c.task_id).where(*mine).limit(1)
+    return connection.execute(query).first() is not None
 
 
-def let_through(app: App, database: str, now: datetime) -> None:
-    """Hand the free slots to the tasks that wait for one, oldest first: their flow runs can be made.
+def admit(
+    engine: Engine,
+    app: str,
+    of_app: int,
+    of_template: Callable[[str], TemplateLimit | None],
+    now: datetime,
+) -> None:
+    """Give the free places to the tasks that wait, oldest first: their flow runs can be made.
 
     Args:
-        app: The app.
-        database: Whose ledger.
+        engine: To the ledger.
+        app: The app's name.
+        of_app: The limit of the app.
+        of_template: The limit of a template, by its name.
         now: The present instant.
     """
-    with app.engine(database).connect() as connection:
-        if not waiting(connection, now):
+    with engine.connect() as connection:
+        if not waiting(connection, app, now):
             return
-    with app.engine(database).begin() as connection:
-        _in_turn(connection)
+    with engine.begin() as connection:
+        state_table.lock(connection, app, _COUNTING)
         taken: dict[str, int] = defaultdict(int)
-        for owner in _owners(connection, now):
-            taken[owner.template] += 1
-        ours = (in_line, entries.c.due <= now, _first)
-        oldest = (
-            select(entries.c.template)
-            .where(*ours)
-            .group_by(entries.c.template)
-            .order_by(func.min(entries.c.due))
-        )
+        for place in _places(connection, app, now):
+            taken[place.template] += 1
+        ours = and_(in_line, entries.c.app == app, entries.c.due <= now, _first)
+        templates = select(entries.c.template).where(ours)
+        templates = templates.group_by(entries.c.template)
+        oldest = templates.order_by(func.min(entries.c.due))
         for template in connection.execute(oldest).scalars().all():
-            free = app.cfg.maxConcurrency - sum(taken.values())
-            if (of := _concurrency(app, template)) is not None:
-                free = min(free, of.limit - taken[template])
-            alone = case(
-                (entries.c.batch.is_(None), entries.c.task_id),
-                else_=literal_column("''"),
-            )
-            which = select(entries.c.due, alone).where(
-                *ours, entries.c.template == template
-            )
-            order = (
-                which.group_by(entries.c.due, alone)
-                .order_by(entries.c.due, alone)
-                .limit(max(0, free))
-            )
-            for due, task in connection.execute(order).all():
-                one = (
-                    entries.c.task_id == task
-                    if task
-                    else and_(entries.c.due == due, entries.c.batch.is_not(None))
-                )
-                mine = select(entries.c.task_id).where(
-                    *ours, entries.c.template == template, one
-                )
-                ids = connection.execute(mine).scalars().all()
-                place = {
-                    "owner": _PLACE + (task or f"{template} {due.isoformat()}"),
-                    "message": "",
-                    "outcome": NEXT,
-                }
-                until = now + timedelta(seconds=HELD_SECONDS)
-                held = update(entries).where(entries.c.task_id.in_(ids))
-                connection.execute(held.values(**place, lease_until=until))
-                taken[template] += 1
+            free = of_app - sum(taken.values())
+            if (own := of_template(template)) is not None:
+                free = min(free, own.limit - taken[template])
+            mine = and_(ours, entries.c.template == template)
+            taken[template] += _admit(connection, template, mine, max(0, free), now)
+
+
+def _admit(
+    connection: Connection, template: str, mine: Any, free: int, now: datetime
+) -> int:
+    """Hold places for the oldest tasks of a template, a batch's rows together; how many places."""
+    alone = case(
+        (entries.c.batch.is_(None), entries.c.task_id), else_=literal_column("''")
+    )
+    order = select(entries.c.due, alone).where(mine).group_by(entries.c.due, alone)
+    oldest = connection.execute(order.order_by(entries.c.due, alone).limit(free)).all()
+    for due, task in oldest:
+        batch = and_(entries.c.due == due, entries.c.batch.is_not(None))
+        together = entries.c.task_id == task if task else batch
+        query = select(entries.c.task_id).where(mine, together)
+        tasks = connection.execute(query).scalars().all()
+        place = {
+            "owner": _PLACE + (task or f"{template} {due.isoformat()}"),
+            "message": "",
+            "outcome": ADMITTED,
+            "lease_until": now + timedelta(seconds=HELD_SECONDS),
+        }
+        held = update(entries).where(entries.c.task_id.in_(tasks))
+        connection.execute(held.values(**place))
+    return len(oldest)
 
 
 @dataclass(frozen=True)
-class _Owner:
+class _Place:
     template: str
     owner: str
     task: str
     began: datetime | None
 
 
-def _owners(connection: Connection, now: datetime) -> list[_Owner]:
-    """Who has a slot: a batch is one execution, whatever the number of its rows."""
+def _places(connection: Connection, app: str, now: datetime) -> list[_Place]:
+    """The places that are taken or held: a batch is one execution, whatever the number of its rows."""
     held = and_(entries.c.status == "pending", entries.c.due <= now)
-    live = (or_(entries.c.status == "executing", held), entries.c.lease_until > now)
-    began = func.min(entries.c.started)
-    query = select(
-        entries.c.template, entries.c.owner, func.min(entries.c.task_id), began
-    ).where(*live)
-    found = connection.execute(
-        query.group_by(entries.c.template, entries.c.owner).order_by(began)
+    live = (
+        entries.c.app == app,
+        or_(entries.c.status == "executing", held),
+        entries.c.lease_until > now,
     )
-    return [_Owner(*record) for record in found]
-
-
-def _in_turn(connection: Connection) -> None:
-    """Wait until nobody else counts: this transaction has the lock from now on."""
-    lock = update(states).where(states.c.name == _TURN).values(value="")
-    if not connection.execute(lock).rowcount and not ledger.insert_once(
-        connection, states, {"name": _TURN, "value": ""}
-    ):
-        connection.execute(lock)
-
-
-def _concurrency(app: App, template: str) -> Concurrency | None:
-    try:
-        return app.template(template).cfg.concurrency
-    except JittaskError:
-        return None  # it does not load: its tasks wait for that
+    began = func.min(entries.c.started)
+    owner = (entries.c.template, entries.c.owner)
+    query = select(*owner, func.min(entries.c.task_id), began).where(*live)
+    found = connection.execute(query.group_by(*owner).order_by(began))
+    return [_Place(*record) for record in found]

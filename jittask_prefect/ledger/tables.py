@@ -1,103 +1,114 @@
-"""The tables of an app: the ledger's, and on request those of its models."""
+"""The two tables of the ledger and the types of their columns; they stand in each database that has rows of the app.
+
+`jittask_ledger` has one row for each task. `jittask_state` has named values: leases, watermarks, the tables' version.
+All instants are UTC. Several apps may share a database: the column `app` keeps them apart.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete
-from sqlmodel import SQLModel
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
+from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 
-from jittask_prefect.elements.app import App
-from jittask_prefect.ledger import ledger, watermarks
-from jittask_prefect.ledger.ledger import entries, states
-
-
-def upgrade(app: App, *, models: bool = False) -> list[str]:
-    """Make what is missing in each database of the app; what is there is left as it is.
-
-    Args:
-        app: The app.
-        models: Also the tables of the app's models. A team that has migrations of its own leaves them to these.
-
-    Returns:
-        What was made, in words.
-    """
-    made = []
-    for database in app.databases():
-        with app.engine(database).begin() as connection:
-            if upgrade_ledger(connection):
-                made.append(
-                    f"{database or 'default'}: ledger tables, version {ledger.SCHEMA_VERSION}"
-                )
-            if not models:
-                continue
-            tables = [
-                m.__table__
-                for n, m in app.models().items()
-                if app.database_of(n) == database
-            ]  # type: ignore[attr-defined]
-            new = [
-                t
-                for t in tables
-                if not connection.dialect.has_table(connection, t.name, schema=t.schema)
-            ]
-            SQLModel.metadata.create_all(connection, tables=new)
-            made += [f"{database or 'default'}: table {t.name}" for t in new]
-    return made
+OPEN = ("pending", "executing")
+FINAL = ("completed", "error", "ended")
 
 
-def upgrade_ledger(connection: Connection) -> bool:
-    """Make the tables where they are missing, or bring older ones to this version; whether anything was done."""
-    found = ledger.version(connection)
-    if found == ledger.SCHEMA_VERSION:
-        return False
-    if found == "1":
-        _from_version_1(connection)
-    if found in ("1", "2"):
-        connection.exec_driver_sql(
-            "ALTER TABLE jittask_ledger ADD COLUMN batch INTEGER"
-        )
-    ledger.Entry.metadata.create_all(connection)
-    if connection.dialect.name in ("mysql", "mariadb"):
-        # Names and keys differ in case, accents and spaces at the end, whatever the database's own collation says.
-        exact = (
-            "utf8mb4_nopad_bin"
-            if getattr(connection.dialect, "is_mariadb", False)
-            else "utf8mb4_0900_bin"
-        )
-        for table in (entries, states):
-            connection.exec_driver_sql(
-                f"ALTER TABLE {table.name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}"
-            )
-    ledger.put(connection, "schema", ledger.SCHEMA_VERSION)
-    return True
+class ColumnDateTime(TypeDecorator[datetime]):
+    """A row's date as its column holds the date: a wall time, or UTC for a column of instants; to the microsecond."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        mysql = dialect.name in ("mysql", "mariadb")
+        return dialect.type_descriptor(MYSQL_DATETIME(fsp=6) if mysql else DateTime())
 
 
-def _from_version_1(connection: Connection) -> None:
-    """Add what version 2 has: which dates a row was planned from. All rows are looked at once more."""
-    kind = ledger.Stored().dialect_impl(connection.dialect).compile(connection.dialect)
-    for name in ("start_value", "end_value"):
-        connection.exec_driver_sql(
-            f"ALTER TABLE jittask_ledger ADD COLUMN {name} {kind}"
-        )
-    for index in entries.indexes:
-        if index.name in ("ix_jittask_ledger_open", "ix_jittask_ledger_planned"):
-            index.drop(connection, checkfirst=True)
-            index.create(connection)
-    for name, mark in ledger.starting_with(connection, "watermark:").items():
-        template = name.removeprefix("watermark:")
-        floor, config = (
-            ledger.get(connection, f"floor:{template}"),
-            ledger.get(connection, f"config:{template}"),
-        )
-        watermarks.remember(
-            connection,
-            template,
-            watermarks.Memory(
-                datetime.fromisoformat(mark), None, watermarks.instant(floor), config
-            ),
-        )
-    for prefix in ("watermark:", "floor:", "config:"):
-        connection.execute(
-            delete(states).where(states.c.name.startswith(prefix, autoescape=True))
-        )
+class UtcDateTime(ColumnDateTime):
+    """An instant: aware in Python, UTC without a zone in the database; to the microsecond."""
+
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+metadata = MetaData()
+"""Apart from the app's own metadata: no `create_all` of the app makes these tables (Alembic: `docs/existing.md`)."""
+
+entries = Table(
+    "jittask_ledger",
+    metadata,
+    Column("task_id", String(36), primary_key=True),
+    Column("app", String(80), nullable=False),
+    Column("template", String(80), nullable=False),
+    Column("model", String(80)),
+    Column("row_key", String(255), nullable=False),
+    Column("nominal", UtcDateTime),
+    Column("generation", Integer, nullable=False),
+    Column("anchor", UtcDateTime),
+    Column("start_value", ColumnDateTime),
+    Column("end_value", ColumnDateTime),
+    Column("due", UtcDateTime, nullable=False),
+    Column("created", UtcDateTime, nullable=False),
+    Column("status", String(12), nullable=False),
+    Column("outcome", String(12)),
+    Column("message", Text, nullable=False),
+    Column("flow_run_id", String(36), index=True),
+    Column("batch", Integer),
+    Column("dirty", Boolean, nullable=False),
+    Column("owner", String(200)),
+    Column("lease_until", UtcDateTime),
+    Column("attempt", Integer, nullable=False),
+    Column("started", UtcDateTime),
+    Column("finished", UtcDateTime),
+    Column("result", Text),
+    Column("func_name", String(200)),
+    Column("arg_dict", Text),
+    Column("returned", Boolean, nullable=False),
+    UniqueConstraint(
+        "app",
+        "template",
+        "row_key",
+        "nominal",
+        "generation",
+        name="uq_jittask_ledger_identity",
+    ),
+    Index("ix_jittask_ledger_open", "status", "due", "template"),
+    Index("ix_jittask_ledger_dirty", "dirty", "due"),
+    Index("ix_jittask_ledger_due", "template", "due"),
+    Index("ix_jittask_ledger_return", "returned", "finished"),
+    Index("ix_jittask_ledger_planned", "template", "row_key", "start_value"),
+)
+
+states = Table(
+    "jittask_state",
+    metadata,
+    Column("app", String(80), primary_key=True),
+    Column("name", String(120), primary_key=True),
+    Column("value", String(255), nullable=False),
+    Column("until", UtcDateTime),
+)
+"""Who writes which name: `sync` (the lease of one sync) and `turn` (the lock of those who count executions) the
+functions of `state_table` and `limits`; `schema` `versions`; `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`;
+`handover:…` and `agreed` the sync; `renewed:…` `deploying/renew`; `page:…` `records/template_pages`."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import state_table
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,25 @@ class Memory:
     config: str | None
 
 
-def remember(connection: Connection, template: str, memory: Memory | None) -> None:
+def remember(
+    connection: Connection, app: str, template: str, memory: Memory | None
+) -> None:
     """Keep the memory of a template; None forgets it."""
     if memory is None:
-        return ledger.put(connection, f"rows:{template}", None)
+        return state_table.put(connection, app, f"rows:{template}", None)
     times = [
         at and at.astimezone(UTC).isoformat()
         for at in (memory.mark, memory.upto, memory.floor)
     ]
-    return ledger.put(
-        connection, f"rows:{template}", json.dumps([*times, memory.config])
+    return state_table.put(
+        connection, app, f"rows:{template}", json.dumps([*times, memory.config])
     )
 
 
-def memories(connection: Connection) -> dict[str, Memory]:
+def memories(connection: Connection, app: str) -> dict[str, Memory]:
     """What is remembered, by template."""
     found = {}
-    for name, text in ledger.starting_with(connection, "rows:").items():
+    for name, text in state_table.starting_with(connection, app, "rows:").items():
         mark, upto, floor, config = json.loads(text)
         memory = Memory(
             datetime.fromisoformat(mark), instant(upto), instant(floor), config

@@ -1,157 +1,288 @@
-"""The shape of the Prefect API's answers, as far as this package reads them: what has another shape is no answer.
+"""Answers of Prefect's API as typed objects. They hold only the fields that this package reads.
 
-A proxy's page, an empty body or another service's JSON is told apart here, once for all who ask.
+An answer of another shape (a proxy's page, an empty body, another service's JSON) raises `ValueError` here, once for
+every caller; the client makes a `PrefectApiError` of the error.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-Check = Callable[[Any], str | None]
-"""Says what is wrong with an answer; None where nothing is."""
+TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
+LIVE = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+OWN = "jittask.ended"
+"""The label of a flow run that this package ends by itself. Unlike a message, nobody writes a label in the UI."""
 
-
-def text(value: Any) -> bool:
-    """A text."""
-    return isinstance(value, str)
-
-
-def optional(value: Any) -> bool:
-    """A text or null."""
-    return value is None or isinstance(value, str)
+T = TypeVar("T")
 
 
-def moment(value: Any) -> bool:
-    """An instant as ISO text, or null."""
-    if value is None:
-        return True
-    try:
-        return (
-            isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
-        )
-    except ValueError:
-        return False
+@dataclass(frozen=True)
+class State:
+    """A state of a flow run.
+
+    Attributes:
+        type: `SCHEDULED`, `PENDING`, `RUNNING`, `COMPLETED`, …
+        name: The name in the UI, e.g. `Late` or `TimedOut`.
+        message: The reason; empty where none was given.
+        timestamp: When the run entered the state; aware.
+    """
+
+    type: str
+    name: str
+    message: str
+    timestamp: datetime | None
 
 
-def texts(value: Any) -> bool:
-    """A list of texts."""
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run; instants are aware, names are those of Prefect's API.
+
+    Attributes:
+        expected_start_time: When the run is due.
+        auto_scheduled: Whether a deployment's schedule made the run.
+    """
+
+    id: str
+    name: str
+    deployment_id: str | None
+    idempotency_key: str | None
+    work_pool_name: str | None
+    tags: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    labels: Mapping[str, Any]
+    expected_start_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    created: datetime | None
+    auto_scheduled: bool
+    state: State | None
+
+    @property
+    def state_type(self) -> str | None:
+        """The type of the run's state; None where the run has no state yet."""
+        return self.state.type if self.state else None
+
+    @property
+    def state_name(self) -> str | None:
+        """The name of the run's state; None where the run has no state yet."""
+        return self.state.name if self.state else None
+
+    @property
+    def message(self) -> str:
+        """The message of the run's state."""
+        return self.state.message if self.state else ""
+
+    @property
+    def state_time(self) -> datetime | None:
+        """When the run entered its state."""
+        return self.state.timestamp if self.state else None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self.state_type in TERMINAL
+
+    def in_state(self, kind: str, message: str) -> FlowRun:
+        """The run as it will be once it has entered a state."""
+        return replace(self, state=State(kind, kind.title(), message, None))
+
+    @property
+    def ended_by_us(self) -> bool:
+        """Whether this package ended the run: the label `OWN` is there."""
+        return OWN in self.labels
 
 
-def mapping(value: Any) -> bool:
-    """An object or null."""
-    return value is None or isinstance(value, dict)
+@dataclass(frozen=True)
+class LogLine:
+    """A line of a flow run's log; `level` as in `logging`."""
+
+    message: str
+    level: int
+    timestamp: datetime | None
 
 
-def state(value: Any) -> bool:
-    """A run's state or null."""
-    return value is None or (
-        isinstance(value, dict)
-        and text(value.get("type"))
-        and moment(value.get("timestamp"))
-    )
+class Fields:
+    """The fields of a JSON object, each read as the type that the caller expects.
 
+    Args:
+        found: An answer, or a part of one.
 
-def kind(value: Any) -> bool:
-    """A block's type."""
-    return isinstance(value, dict) and text(value.get("slug"))
+    Raises:
+        ValueError: The answer is no object; from the methods: the field has another type.
+    """
 
-
-def slots(value: Any) -> bool:
-    """A deployment's schedules."""
-    return isinstance(value, list) and all(
-        isinstance(one, dict)
-        and text(one.get("id"))
-        and isinstance(one.get("active"), bool)
-        for one in value
-    )
-
-
-def rows(value: Any) -> bool:
-    """A table's rows as JSON."""
-    try:
-        found = json.loads(value)
-    except (TypeError, ValueError):
-        return False
-    return isinstance(found, list) and all(isinstance(row, dict) for row in found)
-
-
-Shape = Mapping[str, Callable[[Any], bool]]
-MADE: Shape = {"id": text}
-POOL: Shape = {"type": text}
-RUN: Shape = {
-    "id": text, "name": text, "deployment_id": optional, "state_type": optional, "state": state, "tags": texts,
-    "expected_start_time": moment, "start_time": moment, "end_time": moment, "created": moment, "parameters": mapping,
-    "idempotency_key": optional,
-}  # fmt: skip
-DEPLOYMENT: Shape = {
-    "id": text, "name": text, "tags": texts, "entrypoint": optional, "parameters": mapping, "schedules": slots,
-    "created": moment,
-}  # fmt: skip
-SET: Shape = {"status": text, "state": state}
-LOG: Shape = {
-    "message": text,
-    "level": lambda value: isinstance(value, int),
-    "timestamp": moment,
-}
-TABLE: Shape = {"data": rows}
-AUTOMATION: Shape = {"id": text, "name": text}
-BLOCK: Shape = {"id": text, "name": optional, "block_type": kind}
-
-
-def one(shape: Shape) -> Check:
-    """An object of a shape."""
-
-    def check(found: Any) -> str | None:
+    def __init__(self, found: Any) -> None:
         if not isinstance(found, dict):
-            return f"{_kind(found)} instead of an object"
-        wrong = next(
-            (key for key, fits in shape.items() if not fits(found.get(key))), None
-        )
-        return (
-            None
-            if wrong is None
-            else f"an object whose {wrong} is {_kind(found.get(wrong))}"
-        )
+            raise ValueError(f"{_kind(found)} instead of an object")
+        self._found = found
 
-    return check
+    def text(self, key: str) -> str:
+        """A text."""
+        return self._typed(key, str)
+
+    def optional_text(self, key: str) -> str | None:
+        """A text or null."""
+        return None if self._found.get(key) is None else self.text(key)
+
+    def number(self, key: str) -> int:
+        """A whole number."""
+        return self._typed(key, int)
+
+    def flag(self, key: str) -> bool:
+        """A truth value; False where the field is absent."""
+        return key in self._found and self._typed(key, bool)
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """An object; empty where the field is null or absent."""
+        return {} if self._found.get(key) is None else self._typed(key, dict)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts."""
+        values = self._typed(key, list)
+        if not all(isinstance(value, str) for value in values):
+            raise self._wrong(key)
+        return tuple(values)
+
+    def items(self, key: str) -> list[Any]:
+        """A list."""
+        return self._typed(key, list)
+
+    def instant(self, key: str) -> datetime | None:
+        """An aware instant, from ISO 8601, or null."""
+        text = self.optional_text(key)
+        try:
+            instant = None if text is None else datetime.fromisoformat(text)
+        except ValueError:
+            raise self._wrong(key) from None
+        if instant is not None and instant.tzinfo is None:
+            raise self._wrong(key)
+        return instant
+
+    def inner(self, key: str) -> Fields | None:
+        """An object within the object, or null."""
+        return None if self._found.get(key) is None else Fields(self._typed(key, dict))
+
+    def rows(self, key: str) -> list[dict[str, Any]]:
+        """The rows of a table, which Prefect keeps as a text of JSON."""
+        try:
+            rows = json.loads(self.text(key))
+        except ValueError:
+            raise self._wrong(key) from None
+        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+            raise self._wrong(key)
+        return rows
+
+    def _typed(self, key: str, kind: type[T]) -> T:
+        value = self._found.get(key)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise self._wrong(key)
+        return value
+
+    def _wrong(self, key: str) -> ValueError:
+        return ValueError(f"an object whose {key} is {_kind(self._found.get(key))}")
 
 
-def each(shape: Shape) -> Check:
-    """A list of objects of a shape."""
-    of_one = one(shape)
+def flow_run(found: Any) -> FlowRun:
+    """A flow run of the API's JSON.
 
-    def check(found: Any) -> str | None:
-        if not isinstance(found, list):
-            return f"{_kind(found)} instead of a list"
-        return next((wrong for entry in found if (wrong := of_one(entry))), None)
-
-    return check
-
-
-def number(found: Any) -> str | None:
-    """A whole number."""
-    return (
-        None
-        if isinstance(found, int) and not isinstance(found, bool)
-        else f"{_kind(found)} instead of a number"
+    Raises:
+        ValueError: The answer is no flow run.
+    """
+    run = Fields(found)
+    # Only a run without a state lacks the expected start: nothing has scheduled the run yet.
+    expected = run.instant("expected_start_time") or run.instant("created")
+    if expected is None:
+        raise ValueError("an object whose expected_start_time is nothing")
+    return FlowRun(
+        id=run.text("id"),
+        name=run.text("name"),
+        deployment_id=run.optional_text("deployment_id"),
+        idempotency_key=run.optional_text("idempotency_key"),
+        work_pool_name=run.optional_text("work_pool_name"),
+        tags=run.texts("tags"),
+        parameters=run.mapping("parameters"),
+        labels=run.mapping("labels"),
+        expected_start_time=expected,
+        start_time=run.instant("start_time"),
+        end_time=run.instant("end_time"),
+        created=run.instant("created"),
+        auto_scheduled=run.flag("auto_scheduled"),
+        state=_state_of(run),
     )
 
 
-def anything(_found: Any) -> str | None:
-    """Whatever is JSON: nobody reads it."""
-    return None
+def _state_of(run: Fields) -> State | None:
+    kind, state = run.optional_text("state_type"), run.inner("state")
+    if kind is None or state is None:
+        return None
+    return State(
+        type=kind,
+        name=run.optional_text("state_name") or kind.title(),
+        message=state.optional_text("message") or "",
+        timestamp=state.instant("timestamp"),
+    )
+
+
+def accepted_state(found: Any) -> str | None:
+    """The type of the state that the server accepted; None where the server refused the change."""
+    change = Fields(found)
+    status, state = change.text("status"), change.inner("state")
+    return state.text("type") if state is not None and status == "ACCEPT" else None
+
+
+def log_line(found: Any) -> LogLine:
+    """A line of a flow run's log."""
+    line = Fields(found)
+    return LogLine(
+        line.text("message"), line.number("level"), line.instant("timestamp")
+    )
+
+
+def table_rows(found: Any) -> list[dict[str, Any]]:
+    """The rows of an artifact that is a table."""
+    return Fields(found).rows("data")
+
+
+def identity(found: Any) -> str:
+    """The id of an object."""
+    return Fields(found).text("id")
+
+
+def each(read: Callable[[Any], T]) -> Callable[[Any], list[T]]:
+    """A reader of a list, from the reader of an element."""
+
+    def read_all(found: Any) -> list[T]:
+        if not isinstance(found, list):
+            raise ValueError(f"{_kind(found)} instead of a list")
+        return [read(element) for element in found]
+
+    return read_all
+
+
+def number(found: Any) -> int:
+    """A whole number."""
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise ValueError(f"{_kind(found)} instead of a number")
+    return found
+
+
+def unread(found: Any) -> Any:
+    """An answer of any shape."""
+    return found
+
+
+_KINDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "a truth value",
+    type(None): "nothing",
+}
 
 
 def _kind(value: Any) -> str:
-    kinds = {
-        dict: "an object",
-        list: "a list",
-        str: "a text",
-        bool: "a truth value",
-        int: "a number",
-    }
-    return "nothing" if value is None else kinds.get(type(value), "a number")
+    return _KINDS.get(type(value), "a number")

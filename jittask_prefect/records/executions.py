@@ -15,14 +15,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ArgumentError, JittaskError
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import from_json
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import upcoming
 from jittask_prefect.records.paging import SPARE, Key, LedgerPart, RunsPart
 from jittask_prefect.records.upcoming import Nearest, Pending
-from jittask_prefect.rows.handover import app_tag, run_of, run_tags
+from jittask_prefect.rows.handover import run_of, run_tags
 from jittask_prefect.validation import quoted
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")
@@ -49,10 +52,10 @@ _BY_STATE = {
 }
 
 
-def status_of_run(run: Mapping[str, Any], now: datetime) -> str:
+def status_of_run(run: FlowRun, now: datetime) -> str:
     """A flow run's status in the words of the records."""
-    status = _BY_STATE.get(str(run.get("state_type")), "pending")
-    name, due = run.get("state_name"), _instant(run.get("expected_start_time"))
+    status = _BY_STATE.get(str(run.state_type), "pending")
+    name, due = run.state_name, run.expected_start_time
     return (
         "overdue"
         if status == "pending" and (name == "Late" or (due is not None and due < now))
@@ -255,7 +258,9 @@ def _of_runs(
         return []
     names = {t.fullName for t in app.templates() if not isinstance(t, DateFieldType)}
     names &= {asked.name} if asked.name is not None else names
-    by_id = {d["id"]: n for n, d in api.deployments(app_tag(app)).items() if n in names}
+    by_id = {
+        d["id"]: n for n, d in api.deployments(app_tag(app.name)).items() if n in names
+    }
     if not by_id:
         return []
     low, high, kind = asked.start, asked.end, asked.status
@@ -267,11 +272,11 @@ def _of_runs(
     states = [state for state, status in _BY_STATE.items() if kind in (None, status)]
     found = []
     for run in RunsPart(app, api, by_id, states, low, high).newest(most, now):
-        record = _of_run(app, api, run, by_id[run["deployment_id"]], now)
-        instant = _instant(run["expected_start_time"]) or now
+        record = _of_run(app, api, run, by_id[run.deployment_id], now)
+        instant = run.expected_start_time
         outside = asked.end is not None and instant >= asked.end
         if not outside and asked.status in (None, record["status"]):
-            found.append(((instant, str(run["id"])), record))
+            found.append(((instant, run.id), record))
     return found
 
 
@@ -304,20 +309,14 @@ def _of_pending(app: App, api: Api, item: Pending, now: datetime) -> Record:
     )  # fmt: skip
 
 
-def _of_run(
-    app: App, api: Api, run: Mapping[str, Any], name: str, now: datetime
-) -> Record:
+def _of_run(app: App, api: Api, run: FlowRun, name: str, now: datetime) -> Record:
     zone, title = _about(app, name)
     status = status_of_run(run, now)
-    said = (
-        str((run.get("state") or {}).get("message") or "")
-        if status in ("error", "ended")
-        else ""
-    )
+    said = run.message if status in ("error", "ended") else ""
     return _record(
-        zone, now, run["id"], name, title, status, _instant(run["expected_start_time"]) or now,
-        _instant(run.get("start_time")), _instant(run.get("end_time")), None, None, said,
-        run_url(api, run["id"]),
+        zone, now, run.id, name, title, status, run.expected_start_time,
+        run.start_time, run.end_time, None, None, said,
+        run_url(api, run.id),
     )  # fmt: skip
 
 
@@ -379,7 +378,7 @@ def link(
         ArgumentError: The status is none of `STATUSES`, or a row is named and no date-field task.
     """
     _check_status(status)
-    tag, named = app_tag(app) if name is None else name, None
+    tag, named = app_tag(app.name) if name is None else name, None
     if row is not None:
         template = app.template(name) if name else None
         if not isinstance(template, DateFieldType):

@@ -15,8 +15,10 @@ from typing import Any
 from sqlalchemy import func, select
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
@@ -27,7 +29,6 @@ IDS = 500
 SPARE = 200  # how many more keys before a page are asked for, so that most pages need not ask again
 Key = tuple[datetime, str]
 """Due time and task id."""
-Run = Mapping[str, Any]
 
 
 class LedgerPart:
@@ -47,7 +48,7 @@ class LedgerPart:
         self._databases = []
         for database in databases:
             with app.engine(database).connect() as connection:
-                if ledger.there(connection):
+                if versions.there(connection):
                     self._databases.append(database)
         self._keys: list[tuple[Key, str]] | None = None
 
@@ -84,7 +85,7 @@ class LedgerPart:
                 for start in range(0, len(ids), IDS):
                     mine = entries.c.task_id.in_(ids[start : start + IDS])
                     for record in connection.execute(select(entries).where(mine)):
-                        entry = ledger.to_entry(record)
+                        entry = to_entry(record)
                         found[entry.due, entry.task_id] = entry
         return found
 
@@ -121,17 +122,17 @@ class RunsPart:
         )
         self._low, self._high = low, high
 
-    def newest(self, most: int, now: datetime) -> list[Run]:
+    def newest(self, most: int, now: datetime) -> list[FlowRun]:
         """The newest so many: those that no worker began, and those whose begin the ledger has not seen."""
-        found = {run["id"]: run for run in self._waiting(most)}
+        found = {run.id: run for run in self._waiting(most)}
         low, high = self._low or EARLIEST, min(self._high or now + EARLY, now + EARLY)
         if low <= high:
-            found |= {run["id"]: run for run in self._begun(low, high)}
+            found |= {run.id: run for run in self._begun(low, high)}
         newest = sorted(found.values(), key=_due, reverse=True)
         return newest[:most]
 
-    def _waiting(self, most: int) -> list[Run]:
-        found: list[Run] = []
+    def _waiting(self, most: int) -> list[FlowRun]:
+        found: list[FlowRun] = []
         offset = 0
         while len(found) < most:
             where = self._where(self._low, self._high, begun=False)
@@ -142,7 +143,7 @@ class RunsPart:
                 break
         return found
 
-    def _begun(self, low: datetime, high: datetime) -> Iterator[Run]:
+    def _begun(self, low: datetime, high: datetime) -> Iterator[FlowRun]:
         """Of a span of time: all where they are few, else only where Prefect counts more than the ledger."""
         where = self._where(low, high, begun=True)
         number = self._api.count_runs(flow_runs=where)
@@ -183,26 +184,26 @@ class RunsPart:
         with self._app.engine().connect() as connection:
             return (
                 int(connection.execute(query).scalar() or 0)
-                if ledger.there(connection)
+                if versions.there(connection)
                 else 0
             )
 
-    def _unknown(self, page: Sequence[Run]) -> list[Run]:
+    def _unknown(self, page: Sequence[FlowRun]) -> list[FlowRun]:
         """Without those whose ledger entry, of whatever status, is the truth about them."""
         known: set[str] = set()
         with self._app.engine().connect() as connection:
-            if page and ledger.there(connection):
+            if page and versions.there(connection):
                 for start in range(0, len(page), IDS):
                     mine = entries.c.flow_run_id.in_(
-                        [run["id"] for run in page[start : start + IDS]]
+                        [run.id for run in page[start : start + IDS]]
                     )
                     known |= set(
                         connection.execute(
                             select(entries.c.flow_run_id).where(mine)
                         ).scalars()
                     )
-        return [run for run in page if run["id"] not in known]
+        return [run for run in page if run.id not in known]
 
 
-def _due(run: Run) -> datetime:
-    return datetime.fromisoformat(run["expected_start_time"])
+def _due(run: FlowRun) -> datetime:
+    return run.expected_start_time

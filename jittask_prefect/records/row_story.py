@@ -22,7 +22,8 @@ from jittask_prefect.errors import (
 )
 from jittask_prefect.filters.expression import And, Filter, Node, Not, Or, Test
 from jittask_prefect.filters.tree import tests_of
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.keys import (
     from_json,
     key_of,
@@ -30,7 +31,7 @@ from jittask_prefect.ledger.keys import (
     key_value,
     python_type,
 )
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import calendar_text, upcoming
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.schedule.instants import EARLIEST
@@ -237,12 +238,12 @@ def _found(session: Session, model: str, key: str) -> dict[str, list[Entry]]:
     """All that the ledger holds of the row, by template."""
     found: dict[str, list[Entry]] = {}
     connection = session.connection()
-    if ledger.there(connection):
+    if versions.there(connection):
         query = select(entries).where(
             entries.c.row_key == key, entries.c.model == model
         )
         for record in connection.execute(query):
-            found.setdefault(record.template, []).append(ledger.to_entry(record))
+            found.setdefault(record.template, []).append(to_entry(record))
     return found
 
 

@@ -19,8 +19,8 @@ from sqlalchemy import case, func, literal, select
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.schedule.instants import day_after
 
 STATUSES = ("completed", "error", "ended", "executing", "overdue", "pending")
@@ -177,7 +177,7 @@ def of_template(
         [of, DEFAULT]
     ):  # executions outside the schedule are in the default one
         with app.engine(database).connect() as connection:
-            if not ledger.there(connection):
+            if not versions.there(connection):
                 continue
             for first in range(0, len(borders) - 1, AT_ONCE):
                 part = borders[first : first + AT_ONCE + 1]

@@ -17,22 +17,21 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from jittask_prefect.deploying import compile
 from jittask_prefect.dialogs.edit import edit_link
 from jittask_prefect.dialogs.forms import EDIT
 from jittask_prefect.dialogs.versions import remember, version_of
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import state_table, versions
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.markup import cut, md, table
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import charts, statistics
 from jittask_prefect.records.statistics import Stats
 from jittask_prefect.records.upcoming_days import Coming, One, coming
-from jittask_prefect.rows.handover import app_tag
 from jittask_prefect.rows.planning import fingerprint
 from jittask_prefect.schedule.words import describe
 
@@ -74,13 +73,13 @@ def keep(app: App, api: Api, now: datetime) -> list[str]:
         PrefectApiError: Prefect cannot be reached; the next sync writes what is left.
     """
     with app.engine().connect() as connection:
-        if not ledger.there(connection):
+        if not versions.there(connection):
             return []
         known = {
             n: _Page(**json.loads(t))
-            for n, t in ledger.starting_with(connection, PREFIX).items()
+            for n, t in state_table.starting_with(connection, app.name, PREFIX).items()
         }
-        mark = ledger.get(connection, MARK)
+        mark = state_table.get(connection, app.name, MARK)
     known = {name.removeprefix(PREFIX): page for name, page in known.items()}
     ended = _ended(app, datetime.fromisoformat(mark)) if mark else set[str]()
     left = {
@@ -97,12 +96,13 @@ def keep(app: App, api: Api, now: datetime) -> list[str]:
         with app.engine().begin() as connection:
             for name in set(known) | set(left):
                 if known.get(name) != (page := left.get(name)):
-                    ledger.put(
+                    state_table.put(
                         connection,
+                        app.name,
                         PREFIX + name,
                         json.dumps(asdict(page)) if page else None,
                     )
-            ledger.put(connection, MARK, now.isoformat())
+            state_table.put(connection, app.name, MARK, now.isoformat())
     return written
 
 
@@ -117,7 +117,7 @@ def _ended(app: App, since: datetime) -> set[str]:
     for database in app.databases():
         try:
             with app.engine(database).connect() as connection:
-                if ledger.there(connection):
+                if versions.there(connection):
                     query = (
                         select(entries.c.template, func.count())
                         .where(*late)
@@ -186,12 +186,12 @@ def put(app: App, api: Api, template: Meta, now: datetime, known: str = "") -> s
         known: The artifact's id where it was written before.
     """
     numbers = statistics.of_template(app, template, statistics.span(template, now), now)
-    next_ = coming(app, template, now, decided=compile.decides_itself(template))
+    next_ = coming(app, template, now)
     key, text = (
         links.key(template.fullName, app.names("tasks")),
         cut("\n".join(page(template, numbers, next_, now))),
     )
-    editor = api.deployments(app_tag(app)).get(EDIT)
+    editor = api.deployments(app_tag(app.name)).get(EDIT)
     edit = edit_link(links.ROOT, editor["id"], template) if editor else ""
     remember(template)
     made = api.put_markdown(key, text, summary(numbers, known, edit), known or None)

@@ -19,8 +19,9 @@ from sqlalchemy import Connection, and_, or_, select
 from jittask_prefect.elements.app import DEFAULT, App, check_rows
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger, watermarks
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import planned_rows, versions, watermarks
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows.plan import plan_row
 from jittask_prefect.rows.planning import fingerprint, snapshot
 from jittask_prefect.rows.scan import CHUNK, Dated, Scan, Unreadable
@@ -151,9 +152,9 @@ def ledger_until(
     """
     if not template.enable:
         return None
-    if not ledger.there(connection):
+    if not versions.there(connection):
         return now
-    memory = watermarks.memories(connection).get(template.fullName)
+    memory = watermarks.memories(connection, template.app.name).get(template.fullName)
     if memory is None or memory.upto is None or memory.config != fingerprint(template):
         return now
     return max(now, memory.upto)
@@ -230,9 +231,11 @@ def _of_part(
             kept.problem(f"{template.fullName}, row {row.key}: {error}")
     if not coming:
         return
-    known = ledger.there(connection)
+    known = versions.there(connection)
     found = (
-        ledger.of_rows(connection, [template.fullName], list(coming)) if known else {}
+        planned_rows.of_rows(connection, app.name, [template.fullName], list(coming))
+        if known
+        else {}
     )
     for key, (series, due) in coming.items():
         try:
@@ -347,10 +350,10 @@ def _of_ledger(
     )
     for place in places:
         with app.engine(place).connect() as connection:
-            if not ledger.there(connection):
+            if not versions.there(connection):
                 continue
             for record in connection.execute(query):
-                kept.add(_of_entry(template, ledger.to_entry(record), zone))
+                kept.add(_of_entry(template, to_entry(record), zone))
 
 
 def _of_entry(template: Meta, entry: Entry, zone: Any) -> Pending:
@@ -401,7 +404,7 @@ def _of_schedule(
     with app.engine().connect() as connection:
         ended = (
             set(connection.execute(query).scalars())
-            if ledger.there(connection)
+            if versions.there(connection)
             else set()
         )
     coming = (

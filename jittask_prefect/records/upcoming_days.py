@@ -56,14 +56,13 @@ class Coming:
     note: str = ""
 
 
-def coming(app: App, template: Meta, now: datetime, *, decided: bool = False) -> Coming:
+def coming(app: App, template: Meta, now: datetime) -> Coming:
     """What comes next of a template in this month and the next one, as the rows are now.
 
     Args:
         app: The app.
         template: The template.
         now: The present instant.
-        decided: Its Type says itself when it is due: only the calendar is known then.
     """
     zone = template.timer.zone
     today = now.astimezone(zone).date()
@@ -78,7 +77,7 @@ def coming(app: App, template: Meta, now: datetime, *, decided: bool = False) ->
     end = day_after(last, zone)
     if not template.enable:
         found.note = "Disabled: nothing comes next."
-    elif decided:
+    elif template.own_times:
         found.note = "Its Type decides when it runs next."
     elif isinstance(template, DateFieldType):
         _of_rows(app, template, now, end, found)

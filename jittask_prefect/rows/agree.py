@@ -12,16 +12,17 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.ending import by_itself
 from jittask_prefect.ledger.ending import since as since_of
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 from jittask_prefect.rows.plan import Report
@@ -57,7 +58,7 @@ class Verdict:
 
 def verdict(tasks: Sequence[Entry]) -> Verdict | None:
     """What a run is to say, by the tasks that it was the last to execute; None while one of them is open."""
-    if not tasks or any(task.status in ledger.OPEN for task in tasks):
+    if not tasks or any(task.status in OPEN for task in tasks):
         return None
     number = Counter(task.status for task in tasks)
     batch, one = any(task.batch is not None for task in tasks), tasks[0]
@@ -101,7 +102,7 @@ def agree(app: App, api: Api, now: datetime, report: Report) -> None:
         PrefectApiError: Prefect cannot be reached.
     """
     with app.engine().connect() as connection:
-        last = ledger.get(connection, AGREED)
+        last = state_table.get(connection, app.name, AGREED)
     since = datetime.fromisoformat(last) - OVERLAP if last else now - FIRST
     ours = deployments_of(app, app.names("tasks"))
     at_work = {"state": {"type": {"any_": ["RUNNING"]}}}
@@ -114,21 +115,21 @@ def agree(app: App, api: Api, now: datetime, report: Report) -> None:
         limit=PAGE, sort="EXPECTED_START_TIME_ASC", deployments=ours, flow_runs=at_work
     )
     found += api.runs(deployments=ours, flow_runs=ended)
-    tasks = _tasks(app, [run["id"] for run in found], report)
+    tasks = _tasks(app, [run.id for run in found], report)
     for run in found:
-        of = tasks.get(run["id"], [])
+        of = tasks.get(run.id, [])
         right = verdict(of)
         if (
             right is None
             or _handed_on(run)
-            or run["state_type"] in (right.kind, *right.also)
+            or run.state_type in (right.kind, *right.also)
         ):
             continue
         # A run that somebody tries again is Running for a moment before the task is claimed.
         if now - max(since_of(run), *(task.finished or now for task in of)) > PATIENCE:
             _set(api, run, right, report)
     with app.engine().begin() as connection:
-        ledger.put(connection, AGREED, now.isoformat())
+        state_table.put(connection, app.name, AGREED, now.isoformat())
 
 
 def _tasks(app: App, runs: Sequence[str], report: Report) -> Mapping[str, list[Entry]]:
@@ -143,22 +144,22 @@ def _tasks(app: App, runs: Sequence[str], report: Report) -> Mapping[str, list[E
             )
             with app.engine(database).connect() as connection:
                 for record in connection.execute(query):
-                    found[record.flow_run_id].append(ledger.to_entry(record))
+                    found[record.flow_run_id].append(to_entry(record))
     return found
 
 
-def _handed_on(run: Mapping[str, Any]) -> bool:
+def _handed_on(run: FlowRun) -> bool:
     """Whether it is a batch that died, and whose other rows went on in another run: it stays Crashed."""
-    return run["state_type"] == "CRASHED" and by_itself(run)
+    return run.state_type == "CRASHED" and by_itself(run)
 
 
-def _set(api: Api, run: Mapping[str, Any], right: Verdict, report: Report) -> None:
+def _set(api: Api, run: FlowRun, right: Verdict, report: Report) -> None:
     try:
         if right.own is not None:
-            api.mark(run["id"], right.own)
+            api.mark(run.id, right.own)
         api.set_state(
-            run["id"], right.kind, name=right.name, message=right.message, force=True
+            run.id, right.kind, name=right.name, message=right.message, force=True
         )
     except PrefectApiError as error:
         api.ping()  # raises where it is not this run that is refused
-        report.problems.append(f"run {run['name']}: {error}")
+        report.problems.append(f"run {run.name}: {error}")

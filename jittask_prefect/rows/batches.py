@@ -15,17 +15,15 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    bindparam,
     case,
     func,
     select,
     tuple_,
-    update,
 )
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.ledger import ledger, limits
+from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.ending import (
     RESTORED,
     Patience,
@@ -33,7 +31,9 @@ from jittask_prefect.ledger.ending import (
     ending_of,
     never_begun,
 )
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.entry import identity
+from jittask_prefect.ledger.tables import FINAL, entries
+from jittask_prefect.prefect_api.answers import FlowRun
 
 MOST = 500  # rows of one flow run
 AUTO = 20  # rows from which on they share one, where `dispatch` is auto
@@ -180,44 +180,18 @@ def shares(connection: Connection, group: Group) -> Iterator[Share]:
 
 def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:
     before = {r.flow_run_id for r in part if r.flow_run_id}
-    gave_up = {r.flow_run_id for r in part if r.outcome == limits.NEXT}
+    gave_up = {r.flow_run_id for r in part if r.outcome == limits.ADMITTED}
     return Share(number, run_id, [r.task_id for r in part], before, before - gave_up)
-
-
-def handed_over(connection: Connection, share: Share, run_id: str) -> None:
-    """Write down which batch the tasks are in; one that was closed meanwhile stays as it is."""
-    mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    values = {
-        "batch": share.batch,
-        "flow_run_id": run_id,
-        "dirty": False,
-        "outcome": None,
-    }
-    connection.execute(
-        update(entries).where(*mine).values(**values),
-        [{"task": task} for task in share.tasks],
-    )
 
 
 def key(app: App, group: Group, number: int) -> str:
     """The idempotency key of a batch's flow run."""
-    return ledger.identity(app.name, group.template, "", group.due, number)
-
-
-def empty(connection: Connection, runs: Sequence[str]) -> list[str]:
-    """Those of some batches' flow runs that no open task is left for."""
-    open_ = (entries.c.flow_run_id.in_(runs), entries.c.status.in_(ledger.OPEN))
-    left = set(
-        connection.execute(
-            select(entries.c.flow_run_id).where(*open_).distinct()
-        ).scalars()
-    )
-    return [run for run in runs if run not in left]
+    return identity(app.name, group.template, "", group.due, number)
 
 
 def fate(
     connection: Connection,
-    run: Mapping[str, Any] | None,
+    run: FlowRun | None,
     due: datetime,
     now: datetime,
     patience: Patience,
@@ -236,11 +210,11 @@ def fate(
     """
     if run is None or came_to_nothing(run):
         return True
-    kind = run.get("state_type")
-    if kind in ("COMPLETED", "FAILED") and run.get("start_time"):
+    kind = run.state_type
+    if kind in ("COMPLETED", "FAILED") and run.start_time:
         return True  # it joined too late; or the ledger is an older copy, and the run's results say what was done
     if kind == "RUNNING":
-        last = _last_sign(connection, run["id"])
+        last = _last_sign(connection, run.id)
         return (
             (last is not None and now - last > QUIET)
             or (last is None and never_begun(run, due, now, patience))
@@ -267,7 +241,7 @@ def results_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Ending]:
     found = {}
     for row in rows:
         status, outcome = str(row.get("status")), str(row.get("outcome"))
-        if status in ledger.FINAL:
+        if status in FINAL:
             said = str(row.get("reason") or "done")
             found[str(row.get("taskId"))] = (status, outcome, f"{said} ({RESTORED})")
     return found

@@ -115,7 +115,7 @@ def follow(
         now: The present instant.
     """
     report = Report()
-    known = watermarks.memories(connection)
+    known = watermarks.memories(connection, app.name)
     for template in templates:
         look = Look(
             app,
@@ -129,7 +129,7 @@ def follow(
         for actions in look.of_statements(
             connection, sorted(touched.keys), new=touched.new
         ):
-            apply_all(connection, actions, model, now)
+            apply_all(connection, app.name, actions, model, now)
             yield actions
     for problem in report.problems:
         log.warning("%s", problem)

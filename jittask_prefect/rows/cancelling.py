@@ -6,17 +6,17 @@ or died), a self-hosted server leaves the run as it is; a process that starts on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import or_, select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
 from jittask_prefect.ledger.ending import ending_of, settle, since
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import BY_HAND, PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 from jittask_prefect.rows.plan import Report
@@ -53,19 +53,19 @@ def end_cancelling(
         deployments=deployments_of(app, names),
         flow_runs={"state": {"type": {"any_": ["CANCELLING"]}}},
     )
-    left = {run["id"]: run for run in found if now - since(run) > PATIENCE}
+    left = {run.id: run for run in found if now - since(run) > PATIENCE}
     if not left:
         return []
     mine = or_(entries.c.flow_run_id.in_(left), entries.c.task_id.in_(left))
     with app.engine(database).connect() as connection:
         tasks = [
-            ledger.to_entry(record)
+            to_entry(record)
             for record in connection.execute(select(entries).where(mine))
         ]
     closed = []
     for run in left.values():
         of = [
-            task for task in tasks if run["id"] in (task.flow_run_id, task.task_id)
+            task for task in tasks if run.id in (task.flow_run_id, task.task_id)
         ]  # several where it is a batch
         if any(
             task.status == "executing" and task.lease_until and task.lease_until >= now
@@ -84,25 +84,21 @@ def end_cancelling(
                 ]
         try:
             api.set_state(
-                run["id"],
+                run.id,
                 "CANCELLED",
-                message=cancelled["state"]["message"],
+                message=cancelled.message,
                 force=True,
             )
         except PrefectApiError as error:
             api.ping()  # raises where it is not this run that is refused
-            report.problems.append(f"run {run['name']}: {error}")
+            report.problems.append(f"run {run.name}: {error}")
         else:
             report.ended += 1
     return closed
 
 
-def _cancelled(run: Mapping[str, Any], of: Sequence[Entry]) -> dict[str, Any]:
+def _cancelled(run: FlowRun, of: Sequence[Entry]) -> FlowRun:
     """The run as it will be: with the reason that it was cancelled for, else the one that its task ended for."""
     told = of[0].message if len(of) == 1 else ""
-    said = (run.get("state") or {}).get("message") or told or BY_HAND
-    return {
-        **run,
-        "state_type": "CANCELLED",
-        "state": {"type": "CANCELLED", "message": said},
-    }
+    said = run.message or told or BY_HAND
+    return run.in_state("CANCELLED", said)

@@ -29,7 +29,7 @@ from sqlalchemy.types import DateTime, TypeDecorator
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.binding import Column, Kind
 from jittask_prefect.ledger.keys import python_type
-from jittask_prefect.ledger.ledger import Stored
+from jittask_prefect.ledger.tables import ColumnDateTime
 
 Days = Collection[tuple[int, int]]
 FIRST_TEXT, LAST_TEXT = "0001-01-01", "9999-12-31T99"
@@ -90,7 +90,8 @@ def same_date(
         kept = type_coerce(kept, DateTime())
     else:
         at = type_coerce(
-            cast(field, DateTime()) if held.kind is Kind.DATE else field, Stored()
+            cast(field, DateTime()) if held.kind is Kind.DATE else field,
+            ColumnDateTime(),
         )
     same: ColumnElement[bool] = kept == at
     return or_(same, kept.is_(None) & field.is_(None)) if null else same

@@ -7,9 +7,9 @@ as handed over is handed over again.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -17,20 +17,22 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     ColumnElement,
     and_,
-    bindparam,
     literal,
     or_,
     select,
     tuple_,
-    update,
 )
 
 from jittask_prefect.elements.app import App, Fault
+from jittask_prefect.elements.config import Concurrency
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import ledger, limits
+from jittask_prefect.ledger import handover_marks, limits
 from jittask_prefect.ledger.ending import by_itself, came_to_nothing, ending_of, settle
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, entries_of_run, to_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.plan import Report
 
@@ -76,11 +78,14 @@ def hand_over(
     only: ColumnElement[bool] | None = None
     if rows is not None:
         only = or_(
-            entries.c.outcome == limits.NEXT,
+            entries.c.outcome == limits.ADMITTED,
             tuple_(entries.c.template, entries.c.row_key).in_(rows),
         )
         todo = and_(todo, only)
-    limits.let_through(app, database, now)
+    of_app = app.cfg.maxConcurrency
+    limits.admit(
+        app.engine(database), app.name, of_app, partial(_concurrency, app), now
+    )
     work: _Work | None = None
     for _ in range(ROUNDS):
         with app.engine(database).connect() as connection:
@@ -102,7 +107,7 @@ def hand_over(
             entries.c.status != "executing",
         ):
             mine = []
-            for entry in map(ledger.to_entry, chunk):
+            for entry in map(to_entry, chunk):
                 group = batches.Group(entry.template, entry.due)
                 if (
                     entry.status != "pending"
@@ -119,6 +124,13 @@ def hand_over(
             break
     if work is not None:
         work.tell()
+
+
+def _concurrency(app: App, template: str) -> Concurrency | None:
+    try:
+        return app.template(template).cfg.concurrency
+    except JittaskError:
+        return None  # it does not load: its tasks wait for that
 
 
 def chunks(
@@ -177,7 +189,7 @@ class _Work:
 
     @cached_property
     def deployments(self) -> Mapping[str, Mapping[str, Any]]:
-        return self.api.deployments(app_tag(self.app))
+        return self.api.deployments(app_tag(self.app.name))
 
     def share(self, group: batches.Group) -> None:
         """Hand over tasks that are due together, in batches."""
@@ -203,7 +215,9 @@ class _Work:
                     group.template, partial(end_run, self.api, dead, said, "CRASHED")
                 )
             with engine.begin() as connection:
-                batches.handed_over(connection, share, run_id)
+                handover_marks.batch_joined(
+                    connection, share.tasks, share.batch, run_id
+                )
 
     def _close_cancelled(self, runs: set[str]) -> bool:
         """Close what waits of batches that somebody cancelled and whose worker died then; whether there was any."""
@@ -213,7 +227,7 @@ class _Work:
             if run is None or (ending := ending_of(run)) is None:
                 continue
             with self.app.engine(self.database).begin() as connection:
-                tasks = ledger.of_run(connection, run_id)
+                tasks = entries_of_run(connection, run_id)
                 closed += [
                     e
                     for e in tasks
@@ -234,9 +248,9 @@ class _Work:
                 tags=[group.template],
                 parameters={"template": group.template, "due": group.due.isoformat()},
             )
-            if run.get("state_type") not in TERMINAL and run["id"] not in share.before:
+            if run.state_type not in TERMINAL and run.id not in share.before:
                 self.report.created += 1
-                return str(run["id"])
+                return run.id
             share.batch += 1  # what stands under this key is spent
 
     def do(self, chunk: Sequence[Entry]) -> None:
@@ -276,7 +290,7 @@ class _Work:
         for start in range(0, len(closed), PAGE):
             keys = [_key(e) for e in closed[start : start + PAGE]]
             runs = self.api.runs(flow_runs={"idempotency_key": {"any_": keys}})
-            found |= {run["idempotency_key"]: run["id"] for run in runs}
+            found |= {str(run.idempotency_key): run.id for run in runs}
         return found
 
     def _deployment(
@@ -300,8 +314,8 @@ class _Work:
         if deployment is None:
             return
 
-        def make() -> dict[str, Any]:
-            if entry.flow_run_id and entry.outcome != limits.NEXT:
+        def make() -> FlowRun:
+            if entry.flow_run_id and entry.outcome != limits.ADMITTED:
                 if cancelled := cancelled_by_hand(self.api, entry.flow_run_id):
                     return cancelled
                 end_run(
@@ -322,13 +336,13 @@ class _Work:
         while (
             run := self._tried(f"{entry.template}, row {entry.row_key}", make)
         ) is not None and came_to_nothing(run):
-            entry.flow_run_id = run[
-                "id"
-            ]  # what stands under this key is spent: on to the next key
+            entry = replace(
+                entry, flow_run_id=run.id
+            )  # what stands under this key is spent: on to the next key
         if run is None:
             return
         if (ending := ending_of(run)) is None:
-            self.made.append((entry, run["id"]))
+            self.made.append((entry, run.id))
             self.report.created += 1
             return
         with self.app.engine(self.database).begin() as connection:
@@ -377,21 +391,19 @@ class _Work:
     def _record(self) -> None:
         made, ended, self.made, self.ended = self.made, self.ended, [], []
         if made:
-            _handed_over(self.app, self.database, made)
-        if ended:
-            # One that began again meanwhile (a failed task is tried again by hand) is not marked.
-            mine = (
-                entries.c.task_id.in_([e.task_id for e in ended]),
-                entries.c.status.in_(ledger.FINAL),
-            )
             with self.app.engine(self.database).begin() as connection:
-                connection.execute(update(entries).where(*mine).values(dirty=False))
+                handover_marks.runs_made(connection, made)
+        if ended:
+            with self.app.engine(self.database).begin() as connection:
+                handover_marks.end_shown(connection, [e.task_id for e in ended])
                 runs = {
                     e.flow_run_id
                     for e in ended
                     if e.batch is not None and e.flow_run_id
                 }
-                empty = batches.empty(connection, sorted(runs))
+                empty = sorted(
+                    runs - handover_marks.open_runs(connection, sorted(runs))
+                )
             for run_id in empty:
                 self._tried(
                     run_id,
@@ -420,7 +432,7 @@ def end_run(
 ) -> bool:
     """Propose the end of a flow run that has not ended, with why the ledger ends it itself; whether there was one."""
     run = api.run(run_id)
-    if run is None or run.get("state_type") in TERMINAL:
+    if run is None or run.state_type in TERMINAL:
         return False
     if own is not None:
         api.mark(run_id, own)
@@ -428,58 +440,29 @@ def end_run(
     return True
 
 
-def cancelled_by_hand(api: Api, run_id: str) -> dict[str, Any] | None:
+def cancelled_by_hand(api: Api, run_id: str) -> FlowRun | None:
     """A run that somebody has cancelled, as it is or will be; None for any other."""
     run = api.run(run_id)
     if (
         run is None
-        or run.get("state_type") not in ("CANCELLING", "CANCELLED")
+        or run.state_type not in ("CANCELLING", "CANCELLED")
         or by_itself(run)
     ):
         return None
-    return {**run, "state_type": "CANCELLED"}
+    return run.in_state("CANCELLED", run.message)
 
 
 def drop_run(api: Api, run_id: str, message: str) -> None:
     """Cancel a flow run that has not begun."""
     run = api.run(run_id)
-    if run is not None and run.get("state_type") == "SCHEDULED":
+    if run is not None and run.state_type == "SCHEDULED":
         api.mark(run_id, "superseded")
         api.set_state(run_id, "CANCELLING", message=message)
 
 
-def _handed_over(app: App, database: str, made: Sequence[tuple[Entry, str]]) -> None:
-    # Another attempt than ours has another run, and says so itself.
-    mine = (
-        entries.c.task_id == bindparam("task"),
-        entries.c.attempt == bindparam("tried"),
-    )
-    of = [
-        {"task": entry.task_id, "tried": entry.attempt, "run": run_id}
-        for entry, run_id in made
-    ]
-    with app.engine(database).begin() as connection:
-        for entry, run_id in made:
-            if entry.func_name is not None:
-                ledger.replace_run(connection, entry.task_id, run_id)
-        connection.execute(
-            update(entries).where(*mine).values(flow_run_id=bindparam("run")), of
-        )
-        # A task that was closed meanwhile stays dirty: its run is cancelled next.
-        waits = (*mine, entries.c.status == "pending")
-        connection.execute(
-            update(entries).where(*waits).values(dirty=False, outcome=None), of
-        )
-
-
-def app_tag(app: App) -> str:
-    """The tag that every deployment of the app carries."""
-    return f"app:{app.name}"
-
-
 def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
     """The API's filter for the app's own deployments of some names: another app may have the same names."""
-    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app)]}}
+    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app.name)]}}
 
 
 def run_name(app: App, entry: Entry) -> str:
@@ -488,35 +471,23 @@ def run_name(app: App, entry: Entry) -> str:
         zone: Any = app.template(entry.template).timer.zone
     except JittaskError:
         zone = None
-    return (
-        run_of(entry.model or entry.template, entry.row_key)
-        + f" · {entry.due.astimezone(zone):%Y-%m-%d %H:%M}"
+    return timed_name(
+        run_of(entry.model or entry.template, entry.row_key), entry.due, zone
     )
 
 
 def run_of(model: str, key: str) -> str:
     """What the name of a row's flow run begins with, e.g. `Contract 42`."""
-    return plain(f"{model.partition('.')[2]} {key}".strip())
+    return prefect_name(f"{model.partition('.')[2]} {key}".strip())
 
 
 def batch_name(app: App, group: batches.Group, number: int) -> str:
     """A batch's name: template, due time in its zone, and from the second one on its number."""
     template = app.template(group.template)
     more = f" ({number})" if number > 1 else ""
-    return (
-        plain(template.title)
-        + f" · {group.due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}{more}"
-    )
+    return timed_name(template.title, group.due, template.timer.zone) + more
 
 
 def run_tags(template: str, model: str | None, key: str) -> list[str]:
     """A flow run's tags: template, model, and row."""
-    return [template, *([model, plain(f"{model}:{key}")] if model else [])]
-
-
-def plain(text: str) -> str:
-    """A text as Prefect takes it in names and tags: no `/ % & < >`, no placeholder, at most 120 characters."""
-    text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text).replace(
-        "__prefect_kind", "_ _prefect_kind"
-    )
-    return "".join("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)[:120]
+    return [template, *([model, prefect_name(f"{model}:{key}")] if model else [])]

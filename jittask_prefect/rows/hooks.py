@@ -22,7 +22,8 @@ from jittask_prefect.elements.app import App, owner_of
 from jittask_prefect.elements.row_session import RowSession
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError, LedgerError
-from jittask_prefect.ledger import error_codes, ledger
+from jittask_prefect.ledger import error_codes, planned_rows
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.hindrance import (
     explained,
     has_ledger,
@@ -161,8 +162,12 @@ def _save(
     with Apart(connection) as apart:
         if not has_ledger(connection, apart, now):
             return []
-        found = ledger.of_rows(
-            connection, [t.fullName for t in templates], list(rows), apart.first()
+        found = planned_rows.of_rows(
+            connection,
+            app.name,
+            [t.fullName for t in templates],
+            list(rows),
+            apart.first(),
         )
         actions: list[Action] = []
         ended = [
@@ -171,7 +176,7 @@ def _save(
             if at[1] in over and any(e.anchor is not None for e in of)
         ]
         for at in ended:
-            found[at] = ledger.of_former_life(found[at])
+            found[at] = planned_rows.of_former_life(found[at])
         for key, row in rows.items():
             for template in templates if key not in unsure else ():
                 entries_of = found[template.fullName, key]
@@ -187,7 +192,7 @@ def _save(
                 )
         stored: list[Action] = []
         if unsure:
-            ledger.end_lives(connection, ended)
+            planned_rows.end_lives(connection, app.name, ended)
             for done in bulk_statements.follow(
                 app,
                 connection,
@@ -199,8 +204,10 @@ def _save(
                 stored += done
         if ended or any(a.action != "skip" or a.dates is not None for a in actions):
             with apart.last():
-                ledger.end_lives(connection, ended if not unsure else ())
-                apply_all(connection, actions, model, now)
+                planned_rows.end_lives(
+                    connection, app.name, ended if not unsure else ()
+                )
+                apply_all(connection, app.name, actions, model, now)
     actions += stored
     return actions
 
@@ -216,7 +223,7 @@ def _unsure(
         for name in template.fields:
             value = row.__dict__.get(name)
             if isinstance(value, datetime):
-                held = template.held(name)
+                held = template.field_column(name)
                 keeps = held.utc or (
                     held.aware and connection.dialect.name == "postgresql"
                 )
@@ -230,7 +237,7 @@ def _plan(
     template: DateFieldType,
     row: Any,
     key: str,
-    found: list[ledger.Entry],
+    found: list[Entry],
     now: datetime,
     moved: bool,
     dialect: str,
@@ -241,9 +248,11 @@ def _plan(
         gone = "the row was deleted" if row is None else "disabled"
     elif template.filter.matches(row, now, timer.zone):
         start, end = template.dates(row)
-        start = dialects.kept(start, template.held(str(timer.cfg.start_field)), dialect)
+        start = dialects.kept(
+            start, template.field_column(str(timer.cfg.start_field)), dialect
+        )
         end = (
-            dialects.kept(end, template.held(str(timer.cfg.end_field)), dialect)
+            dialects.kept(end, template.field_column(str(timer.cfg.end_field)), dialect)
             if end is not None
             else None
         )

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from jittask_prefect.elements.config import Missed
-from jittask_prefect.ledger.ledger import OPEN, Entry, identity
+from jittask_prefect.ledger.entry import Entry, identity
+from jittask_prefect.ledger.tables import OPEN
+from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.schedule.timer import Occurrence, Series
 
 MOST = 10_000
-DONE = "another task of the row, due at the same instant, was done"
 NOT_MET = "the row has no date, or the filter is not met"
 
 

@@ -21,8 +21,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import DEFAULT, App, check_rows
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError
-from jittask_prefect.ledger import ledger, watermarks
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger import planned_rows, versions, watermarks
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import dialects, scan
 from jittask_prefect.rows.plan import (
     NOT_MET,
@@ -98,8 +99,8 @@ def pieces(
     templates = templates_of(app, database, report)
     try:
         with app.engine(database).connect() as connection:
-            fresh = not ledger.there(connection)
-            known = {} if fresh else watermarks.memories(connection)
+            fresh = not versions.there(connection)
+            known = {} if fresh else watermarks.memories(connection, app.name)
             orphans = (
                 [] if fresh else _orphans(app, database, connection, templates, report)
             )
@@ -254,8 +255,10 @@ class Look:
         for start in range(0, len(keys), CHUNK):
             rows = self._of_keys(connection, keys[start : start + CHUNK])
             yield self._planned(connection, rows, fresh=False)
-            ledger.end_lives(
-                connection, [(self.name, key) for key in self._gone(connection, rows)]
+            planned_rows.end_lives(
+                connection,
+                self.app.name,
+                [(self.name, key) for key in self._gone(connection, rows)],
             )
         condition, last = self.scan.condition(self._scanned) if new else None, None
         unplanned = self.scan.unplanned(self._scanned)
@@ -309,8 +312,12 @@ class Look:
         last = ""
         while True:
             with self.engine.connect() as connection:
-                keys = ledger.with_open(connection, self.name, last, CHUNK)
-                found = ledger.of_rows(connection, [self.name], keys)
+                keys = planned_rows.rows_that_wait(
+                    connection, self.app.name, self.name, last, CHUNK
+                )
+                found = planned_rows.of_rows(
+                    connection, self.app.name, [self.name], keys
+                )
             actions: list[Action] = []
             for key in keys:
                 actions += self._plan(
@@ -326,7 +333,9 @@ class Look:
         last = ""
         while True:
             with snapshot(self.engine) as connection:
-                keys = ledger.with_open(connection, self.name, last, CHUNK)
+                keys = planned_rows.rows_that_wait(
+                    connection, self.app.name, self.name, last, CHUNK
+                )
                 others = [key for key in keys if key not in self.seen]
                 rows = self._of_keys(connection, others)
                 gone = self._gone(connection, rows)
@@ -352,7 +361,11 @@ class Look:
                 else:
                     part.append(row)
             keys = [row.key for row in part]
-            known = {} if fresh else ledger.of_rows(connection, [self.name], keys)
+            known = (
+                {}
+                if fresh
+                else planned_rows.of_rows(connection, self.app.name, [self.name], keys)
+            )
             if self.changed:
                 self.seen.update(keys)
             for row in part:
@@ -362,7 +375,7 @@ class Look:
                     self._problem(row.key, str(error))
         return actions
 
-    def _row(self, row: Dated, found: Sequence[ledger.Entry]) -> list[Action]:
+    def _row(self, row: Dated, found: Sequence[Entry]) -> list[Action]:
         series = (
             None
             if row.start is None
@@ -411,7 +424,7 @@ class Look:
         key: str,
         row: Dated | None,
         due: Sequence[Occurrence],
-        found: Sequence[ledger.Entry],
+        found: Sequence[Entry],
         *,
         series: Series | None = None,
         known: datetime | None = None,

@@ -8,21 +8,22 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, func, select, update
+from sqlalchemy import and_, case, func, select
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ConfigError, JittaskError
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import handover_marks, state_table, transitions
 from jittask_prefect.ledger.ending import (
-    DIED,
     Patience,
     came_to_nothing,
     ending_of,
     never_begun,
     settle,
 )
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import Entry, to_entries, to_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import LIVE, PAGE, Api
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.handover import Keep, chunks, deployments_of
@@ -59,7 +60,10 @@ def reconcile(
         entries.c.flow_run_id.is_not(None),
     )
     with app.engine(database).connect() as connection:
-        known, place = ledger.get(connection, FAR), ledger.get(connection, NEXT)
+        known, place = (
+            state_table.get(connection, app.name, FAR),
+            state_table.get(connection, app.name, NEXT),
+        )
     closed: list[Entry] = []
     near: Sequence[Any] = next(chunks(app, database, FEW + 1, *waiting), [])
     if len(near) > FEW:
@@ -97,9 +101,11 @@ def reconcile(
             _look_back(app, database, api, limit, keep)
         found, looked = _difference(app, database, api, limit), now
     with app.engine(database).begin() as connection:
-        ledger.put(connection, FAR, f"{found} {looked.isoformat()} {now.isoformat()}")
+        state_table.put(
+            connection, app.name, FAR, f"{found} {looked.isoformat()} {now.isoformat()}"
+        )
         if more != place:
-            ledger.put(connection, NEXT, more)
+            state_table.put(connection, app.name, NEXT, more)
     return closed
 
 
@@ -148,12 +154,8 @@ def _look_back(app: App, database: str, api: Api, limit: datetime, keep: Keep) -
     while page := api.runs(
         limit=PAGE, offset=offset, sort="ID_DESC", **_live(app, database, limit)
     ):
-        mine = (
-            entries.c.flow_run_id.in_([run["id"] for run in page]),
-            entries.c.status == "ended",
-        )
         with app.engine(database).begin() as connection:
-            connection.execute(update(entries).where(*mine).values(dirty=True))
+            handover_marks.cancel_again(connection, [run.id for run in page])
         offset += len(page)
         keep()
 
@@ -193,7 +195,7 @@ def _look(
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
         ids = sorted({e.flow_run_id for e in part})
-        runs = {r["id"]: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
+        runs = {r.id: r for r in api.runs(flow_runs={"id": {"any_": ids}})}
         batched = [e for e in part if e.batch is not None]
         own = [e for e in part if e.batch is None]
         spent, endings = _of_batches(app, database, api, batched, runs, now, patience)
@@ -211,12 +213,8 @@ def _look(
         if spent or endings:
             with app.engine(database).begin() as connection:
                 for record in spent:
-                    same = (
-                        entries.c.task_id == record.task_id,
-                        entries.c.flow_run_id == record.flow_run_id,
-                    )
-                    again = update(entries).where(*same, entries.c.status == "pending")
-                    connection.execute(again.values(dirty=True))
+                    task_id, run_id = record.task_id, record.flow_run_id
+                    handover_marks.run_lost(connection, task_id, run_id)
                 for record, ending in endings:
                     if settle(
                         connection,
@@ -225,7 +223,7 @@ def _look(
                         ending,
                         now,
                     ):
-                        closed.append(ledger.to_entry(record))
+                        closed.append(to_entry(record))
         keep()
     return closed
 
@@ -235,7 +233,7 @@ def _of_batches(
     database: str,
     api: Api,
     waiting: Sequence[Any],
-    runs: Mapping[str, Mapping[str, Any]],
+    runs: Mapping[str, FlowRun],
     now: datetime,
     patience: Patience,
 ) -> tuple[list[Any], list[tuple[Any, batches.Ending]]]:
@@ -261,44 +259,20 @@ def recover(app: App, database: str, now: datetime) -> list[Entry]:
         Those that ended as errors.
     """
     query = select(entries).where(
-        entries.c.status == "executing", entries.c.lease_until < now
+        entries.c.status == "executing",
+        entries.c.lease_until < now,
+        entries.c.app == app.name,
     )
     ended = []
     with app.engine(database).begin() as connection:
-        for record in connection.execute(query).all():
-            entry = ledger.to_entry(record)
-            mine = (
-                entries.c.task_id == entry.task_id,
-                entries.c.status == "executing",
-                entries.c.owner == entry.owner,
-            )
+        for entry in to_entries(connection.execute(query).all()):
             retries = _retries(app, entry)
             if retries is None:
                 continue
-            if entry.attempt <= retries:
-                # The flow run's id stays until the next one is made: the dead one is marked as crashed then.
-                again = {
-                    "status": "pending",
-                    "owner": None,
-                    "lease_until": None,
-                    "dirty": True,
-                }
-                connection.execute(update(entries).where(*mine).values(**again))
-                log.warning(
-                    "%s %s: its worker died; it is tried again",
-                    entry.template,
-                    entry.task_id,
-                )
-                continue
-            died = {
-                "status": "error",
-                "outcome": "died",
-                "message": DIED,
-                "finished": now,
-                "owner": None,
-                "dirty": True,
-            }
-            if connection.execute(update(entries).where(*mine).values(**died)).rowcount:
+            if transitions.retry(connection, entry, retries, keep_run=True):
+                what = (entry.template, entry.task_id)
+                log.warning("%s %s: its worker died; it is tried again", *what)
+            elif transitions.fail(connection, entry, now):
                 ended.append(entry)
     return ended
 

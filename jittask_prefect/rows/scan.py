@@ -30,8 +30,8 @@ from sqlmodel import Session
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.binding import Column, Kind, column
 from jittask_prefect.ledger.keys import NoKey, key_text, key_value
-from jittask_prefect.ledger.ledger import entries
 from jittask_prefect.ledger.savepoint import nested
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import dialects
 from jittask_prefect.schedule.reach import Reach
 

@@ -8,18 +8,21 @@ the hook of that enters it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import or_, select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ending import DIED, Patience, never_begun, since
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.ending import Patience, never_begun, since
+from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 
@@ -34,11 +37,12 @@ log = logging.getLogger("jittask")
 
 
 def entry_of(
-    template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
+    app: App, template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
 ) -> Entry:
     """The ledger entry of a scheduled template's run.
 
     Args:
+        app: The app.
         template: The template.
         run_id: The run.
         due: When it was to start.
@@ -50,8 +54,8 @@ def entry_of(
         series = template.series()
         occurrence = series.due_at(due) if series else None
         nominal = occurrence.nominal if occurrence else due
-    return Entry(
-        task_id=run_id, template=template.fullName, nominal=nominal, due=due, created=now, flow_run_id=run_id,
+    return new_entry(
+        task_id=run_id, app=app.name, template=template.fullName, nominal=nominal, due=due, created=now, flow_run_id=run_id,
         dirty=False,
     )  # fmt: skip
 
@@ -89,22 +93,22 @@ def take_up(app: App, api: Api, names: Sequence[str], now: datetime) -> None:
     left = [run for run in found if _left(run, now, patience)]
     if not left:
         return
-    ids = [run["id"] for run in left]
+    ids = [run.id for run in left]
     query = select(entries.c.task_id, entries.c.flow_run_id)
     query = query.where(or_(entries.c.task_id.in_(ids), entries.c.flow_run_id.in_(ids)))
     with app.engine().connect() as connection:
         known = {value for record in connection.execute(query) for value in record}
     for run in left:
         if (
-            run["id"] not in known
-            and "taskId" not in (run.get("parameters") or {})
+            run.id not in known
+            and "taskId" not in run.parameters
             and not enter(app, run, now)
         ):
-            api.set_state(run["id"], "CRASHED", message=DIED, force=True)
+            api.set_state(run.id, "CRASHED", message=DIED, force=True)
 
 
-def _left(run: Mapping[str, Any], now: datetime, patience: Patience) -> bool:
-    if (run.get("parameters") or {}).get("template"):
+def _left(run: FlowRun, now: datetime, patience: Patience) -> bool:
+    if run.parameters.get("template"):
         return never_begun(run, _due(run), now, patience)
     return now - since(run) > OTHER_LEFT
 
@@ -127,11 +131,11 @@ def end_left(
     at_work = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
     for names, left in (([SYNC], SYNC_LEFT), (dialogs, DIALOG_LEFT)):
         for run in api.runs(deployments=deployments_of(app, names), flow_runs=at_work):
-            if run["id"] != this and now - since(run) > left:
-                api.set_state(run["id"], "CRASHED", message=DIED, force=True)
+            if run.id != this and now - since(run) > left:
+                api.set_state(run.id, "CRASHED", message=DIED, force=True)
 
 
-def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
+def enter(app: App, run: FlowRun, now: datetime) -> bool:
     """Write down a run whose process died as a task that is to get another one.
 
     Args:
@@ -142,7 +146,7 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
     Returns:
         False where it is no scheduled task's, or its occurrence has another run.
     """
-    about = run.get("parameters") or {}
+    about = run.parameters
     if not about.get("template") or set(about) != {"template"}:
         return False
     try:
@@ -151,13 +155,9 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
         return True  # another sync finds it again, once it loads
     if isinstance(template, DateFieldType):
         return False  # a person's run that names no row
-    entry = entry_of(
-        template, run["id"], _due(run), bool(run.get("auto_scheduled")), now
-    )
+    entry = entry_of(app, template, run.id, _due(run), run.auto_scheduled, now)
     with app.engine().begin() as connection:
-        if not ledger.insert_once(
-            connection, entries, entry.model_dump() | {"dirty": True}
-        ):
+        if not transitions.enter(connection, replace(entry, dirty=True)):
             return False
     log.warning(
         "%s, due %s: its worker died before it began; it gets another run",
@@ -167,5 +167,5 @@ def enter(app: App, run: Mapping[str, Any], now: datetime) -> bool:
     return True
 
 
-def _due(run: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(run["expected_start_time"])
+def _due(run: FlowRun) -> datetime:
+    return run.expected_start_time

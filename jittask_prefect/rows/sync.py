@@ -17,12 +17,17 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import claims, ledger, watermarks
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import (
+    planned_rows,
+    state_table,
+    versions,
+    watermarks,
+)
+from jittask_prefect.ledger.entry import without_return
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.rows.agree import agree
 from jittask_prefect.rows.cancelling import end_cancelling
-from jittask_prefect.rows.handover import Keep, app_tag, hand_over, plain
+from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Action, Report
 from jittask_prefect.rows.planning import (
     fingerprint,
@@ -36,10 +41,8 @@ from jittask_prefect.rows.stuck import scheduled, take_up
 
 __all__ = [
     "Report",
-    "app_tag",
     "fingerprint",
     "hand_over",
-    "plain",
     "plan",
     "rule_of",
     "run",
@@ -58,11 +61,11 @@ class LeaseLostError(JittaskError):
     """Another sync has taken over."""
 
 
-def values_of(action: Action, model: str, now: datetime) -> dict[str, Any]:
+def values_of(action: Action, app: str, model: str, now: datetime) -> dict[str, Any]:
     """The ledger entry that a `create` or `reschedule` inserts."""
     values: dict[str, Any] = {
-        **_BLANK,
         "task_id": action.task_id,
+        "app": app,
         "template": action.template,
         "model": model,
         "row_key": action.row,
@@ -86,15 +89,12 @@ def values_of(action: Action, model: str, now: datetime) -> dict[str, Any]:
     return values
 
 
-_BLANK = {
-    name: field.get_default()
-    for name, field in Entry.model_fields.items()
-    if not field.is_required()
-}
-
-
 def apply_all(
-    connection: Connection, actions: Sequence[Action], model: str, now: datetime
+    connection: Connection,
+    app: str,
+    actions: Sequence[Action],
+    model: str,
+    now: datetime,
 ) -> None:
     """Write actions into the ledger; a second time changes nothing."""
     closed: list[tuple[str, str]] = []
@@ -112,17 +112,17 @@ def apply_all(
             again[action.template, action.row] = None
         if action.gone:
             gone[action.template, action.row] = None
-    ledger.supersede(connection, closed, now)
-    ledger.look_again(connection, list(again))
-    ledger.end_lives(connection, list(gone))
+    planned_rows.supersede(connection, closed, now)
+    planned_rows.forget_dates(connection, app, list(again))
+    planned_rows.end_lives(connection, app, list(gone))
     # Only now: what is written of a row here stands for its present dates.
     made = [
-        values_of(action, model, now)
+        values_of(action, app, model, now)
         for action in actions
         if action.action in ("create", "reschedule")
     ]
-    ledger.insert_all(connection, entries, made)
-    ledger.mark(
+    planned_rows.plan(connection, made)
+    planned_rows.remember_dates(
         connection,
         [
             (a.task_id, *a.dates)
@@ -161,14 +161,18 @@ def run(
         PrefectApiError: Prefect cannot be reached; what was planned is kept in the ledger.
     """
     with app.engine().connect() as connection:
-        ledger.require(connection, "the app's database")
+        versions.require(connection, "the app's database")
     with app.engine().begin() as connection:
-        if not ledger.take_lease(connection, "sync", owner, now, LEASE_SECONDS):
+        if not state_table.take_lease(
+            connection, app.name, "sync", owner, now, LEASE_SECONDS
+        ):
             return None
 
     def keep() -> None:
         with app.engine().begin() as connection:
-            if not ledger.take_lease(connection, "sync", owner, clock(), LEASE_SECONDS):
+            if not state_table.take_lease(
+                connection, app.name, "sync", owner, clock(), LEASE_SECONDS
+            ):
                 raise LeaseLostError
 
     try:
@@ -179,7 +183,7 @@ def run(
             return report
     finally:
         with app.engine().begin() as connection:
-            ledger.free_lease(connection, "sync", owner)
+            state_table.free_lease(connection, app.name, "sync", owner)
 
 
 def _run(
@@ -193,7 +197,7 @@ def _run(
     for database in app.databases():
         if database not in report.down:
             with app.engine(database).connect() as connection:
-                left = claims.unreturned(connection, now - RETURN_AFTER)
+                left = without_return(connection, app.name, now - RETURN_AFTER)
             report.died += [
                 (database, entry) for entry in [*left, *recover(app, database, now)]
             ]
@@ -223,8 +227,8 @@ def _renewed(app: App, owner: str, clock: Callable[[], datetime]) -> Iterator[No
         while not stop.wait(RENEW_SECONDS):
             try:
                 with app.engine().begin() as connection:
-                    if not ledger.take_lease(
-                        connection, "sync", owner, clock(), LEASE_SECONDS
+                    if not state_table.take_lease(
+                        connection, app.name, "sync", owner, clock(), LEASE_SECONDS
                     ):
                         return
             except SQLAlchemyError as error:
@@ -244,7 +248,7 @@ def _ready(app: App, database: str, report: Report) -> bool:
     if database not in report.down:
         try:
             with app.engine(database).connect() as connection:
-                ledger.require(
+                versions.require(
                     connection,
                     f"database {database}" if database else "the app's database",
                 )
@@ -270,17 +274,21 @@ def _plan_and_apply(
         for start in range(0, len(piece.actions), BATCH):
             with engine.begin() as connection:
                 apply_all(
-                    connection, piece.actions[start : start + BATCH], piece.model, now
+                    connection,
+                    app.name,
+                    piece.actions[start : start + BATCH],
+                    piece.model,
+                    now,
                 )
             keep()
         report.note(piece.actions)
     if database in report.down:
         return
     with engine.begin() as connection:
-        known = watermarks.memories(connection)
+        known = watermarks.memories(connection, app.name)
         for name in known:
             if app.gone(name):  # one that is made by this name later is enabled anew
-                watermarks.remember(connection, name, None)
+                watermarks.remember(connection, app.name, name, None)
         for template in templates_of(app, database, Report()):
             name, config, before = (
                 template.fullName,
@@ -291,7 +299,7 @@ def _plan_and_apply(
                 continue
             if not template.enable:
                 if before is not None:
-                    watermarks.remember(connection, name, None)
+                    watermarks.remember(connection, app.name, name, None)
                 continue
             if before is None or rule_of(before.config) != rule_of(config):
                 floor = before.mark if before else since or now
@@ -299,5 +307,5 @@ def _plan_and_apply(
                 floor = before.floor or before.mark
             upto = now + timedelta(hours=app.cfg.horizon)
             watermarks.remember(
-                connection, name, watermarks.Memory(now, upto, floor, config)
+                connection, app.name, name, watermarks.Memory(now, upto, floor, config)
             )

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,12 +21,13 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import claims, ledger, limits
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import limits, transitions
+from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.twins import DONE, end_twins, has_twin
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.rows.batches import MOST
-from jittask_prefect.rows.plan import DONE
 from jittask_prefect.running.attempt_thread import Lane
 from jittask_prefect.running.begin import (
     LOOK_SECONDS,
@@ -246,7 +247,7 @@ class _Batch:
         """Have the row that the last commit has claimed, and that nobody will begin now, wait again."""
         if self.claimed is not None:
             with self.app.engine(self.database).begin() as connection:
-                claims.give_back(connection, self.claimed.task_id, self.owner)
+                transitions.give_back(connection, self.claimed.task_id, self.owner)
 
     def _before(self) -> dict[str, int]:
         """What became of the rows of this flow run: somebody tries it again, and nothing had failed."""
@@ -309,7 +310,11 @@ class _Batch:
                     entry = self._claim(connection, done)
                     full = (
                         limits.full(
-                            connection, self.app, self.template, entry, self.clock()
+                            connection,
+                            entry,
+                            self.template.cfg.concurrency,
+                            self.app.cfg.maxConcurrency,
+                            self.clock(),
                         )
                         if entry
                         else None
@@ -329,8 +334,12 @@ class _Batch:
         if not self.again:  # these have a slot
             with self.app.engine(self.database).begin() as connection:
                 if not self.begun:
-                    claims.retry_batch(
-                        connection, self.template.fullName, self.due, self.run.id
+                    transitions.retry_batch(
+                        connection,
+                        self.app.name,
+                        self.template.fullName,
+                        self.due,
+                        self.run.id,
                     )
                 if limits.queue(connection, full, *self._mine()):
                     self.ended.queued = full.reason
@@ -368,10 +377,12 @@ class _Batch:
             self._look(connection)
         entry = next(iter(self.waiting), None)
         if entry is None or entry.task_id in self.twins:
-            return claims.finish(connection, task_id, owner, **how)
+            return transitions.finish(connection, task_id, owner, **how)
         self.asked = time.monotonic()
-        following = claims.Following(entry.task_id, self.run.id, LEASE_SECONDS)
-        mine = claims.finish(connection, task_id, owner, following=following, **how)
+        following = transitions.Following(entry.task_id, self.run.id, LEASE_SECONDS)
+        mine = transitions.finish(
+            connection, task_id, owner, following=following, **how
+        )
         if mine:
             self.waiting.popleft()
             if following.claimed:
@@ -383,9 +394,7 @@ class _Batch:
     def _ours(self, entry: Entry) -> Entry:
         if not self.again:  # their leases are older
             self.hold.renewed = self.asked
-        entry.attempt += 1
-        entry.flow_run_id = self.run.id
-        return entry
+        return replace(entry, attempt=entry.attempt + 1, flow_run_id=self.run.id)
 
     def _claim(self, connection: Connection, done: list[Entry]) -> Entry | None:
         """Claim one of the waiting rows; those that another task has done for the same instant are noted in `done`."""
@@ -396,11 +405,11 @@ class _Batch:
             run, now, self.asked = self.run.id, self.clock(), time.monotonic()
             if (
                 entry.task_id in self.twins
-                and (twin := claims.twin(connection, entry, now)) is not None
+                and (twin := end_twins(connection, entry, now)) is not None
             ):
                 done += [entry] if twin == "done" else []
                 continue  # one whose twin is at work gets another flow run
-            if claims.claim(
+            if transitions.claim(
                 connection,
                 entry.task_id,
                 self.owner,
@@ -425,7 +434,7 @@ class _Batch:
             self.due - self.clock()
         ).total_seconds() <= EARLY_SECONDS:  # whoever names another instant has no rows
             mine = or_(mine, entries.c.flow_run_id.is_(None))
-        query = select(entries, claims.has_twin().label("asks")).where(
+        query = select(entries, has_twin().label("asks")).where(
             entries.c.template == self.template.fullName,
             entries.c.due == self.due,
             status,
@@ -434,11 +443,12 @@ class _Batch:
         found = connection.execute(
             query.order_by(entries.c.row_key).limit(max(0, room))
         )
-        for entry in map(ledger.to_entry, found):
-            if entry.__dict__.pop("asks"):
+        for record in found:
+            entry = to_entry(record)
+            if record.asks:
                 self.twins.add(entry.task_id)
             self.waiting.append(entry)
         if any(entry.status == "error" for entry in self.waiting):
-            claims.retry_batch(
-                connection, self.template.fullName, self.due, self.run.id
+            transitions.retry_batch(
+                connection, self.app.name, self.template.fullName, self.due, self.run.id
             )

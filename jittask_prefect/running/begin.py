@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-
-from sqlalchemy import update
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import claims, ledger, limits
-from jittask_prefect.ledger.ending import FORCED
+from jittask_prefect.ledger import handover_marks, limits, transitions, versions
+from jittask_prefect.ledger.entry import Entry, find_entry, new_entry
 from jittask_prefect.ledger.keys import from_json
-from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.ledger.limits import Full
-from jittask_prefect.rows.plan import DONE
+from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.ledger.transitions import FORCED
+from jittask_prefect.ledger.twins import DONE, end_twins
 from jittask_prefect.rows.stuck import entry_of
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Turn
@@ -68,8 +67,8 @@ def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
     """The database and the entry of a task id, or of a flow run's id, in any database of the app."""
     for database in app.databases():
         with app.engine(database).connect() as connection:
-            ledger.require(connection, database or "the app's database")
-            entry = ledger.find(connection, task_id)
+            versions.require(connection, database or "the app's database")
+            entry = find_entry(connection, task_id)
         if entry is not None:
             return database, entry
     return None
@@ -99,23 +98,24 @@ def entered(
     if task_id is not None:
         database, found = known or (DEFAULT, None)
         return database, belongs(template, task_id, found)
-    entry = entry_of(template, run.id, run.due, run.auto, now)
+    entry = entry_of(app, template, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
-        ledger.require(connection, "the app's database")
+        versions.require(connection, "the app's database")
         if (
-            not ledger.insert_once(connection, entries, entry.model_dump())
-            and ledger.find(connection, run.id) is None
+            not transitions.enter(connection, entry)
+            and find_entry(connection, run.id) is None
         ):
             # The unique identity is taken: another run has this occurrence. It stands in the records, apart.
-            twin = entry.model_dump() | {
-                "nominal": None,
-                "status": "ended",
-                "outcome": "skipped",
-                "returned": True,
-                "finished": now,
-            }
-            twin["message"] = "not run: another run has this occurrence"
-            ledger.insert_once(connection, entries, twin)
+            also = replace(
+                entry,
+                nominal=None,
+                status="ended",
+                outcome="skipped",
+                message="not run: another run has this occurrence",
+                returned=True,
+                finished=now,
+            )
+            transitions.enter(connection, also)
     return DEFAULT, entry
 
 
@@ -134,10 +134,11 @@ def put_off(
     """
     if task_id is None:
         try:
-            entry = entry_of(app.template(name), run.id, run.due, True, now)
+            entry = entry_of(app, app.template(name), run.id, run.due, True, now)
         except JittaskError:
-            entry = Entry(
+            entry = new_entry(
                 task_id=run.id,
+                app=app.name,
                 template=name,
                 nominal=run.due,
                 due=run.due,
@@ -145,10 +146,8 @@ def put_off(
                 flow_run_id=run.id,
             )
         with app.engine().begin() as connection:
-            ledger.require(connection, "the app's database")
-            ledger.insert_once(
-                connection, entries, entry.model_dump() | {"dirty": True}
-            )
+            versions.require(connection, "the app's database")
+            transitions.enter(connection, replace(entry, dirty=True))
     return Outcome("ended", "skipped", broken(name, why))
 
 
@@ -199,7 +198,7 @@ def begin(
             with engine.begin() as connection:
                 if (
                     entry.status == "pending"
-                    and (twin := claims.twin(connection, entry, clock())) == "done"
+                    and (twin := end_twins(connection, entry, clock())) == "done"
                 ):
                     break
                 if twin == "busy":
@@ -207,13 +206,14 @@ def begin(
                         "queue",
                         "another task of the row, due at the same instant, is at work",
                     )
-                elif not claims.claim(
+                elif not transitions.claim(
                     connection, task_id, owner, run.id, clock(), LEASE_SECONDS
                 ):
-                    return _not_run(ledger.find(connection, task_id), run.id)
-                full = full or limits.full(connection, app, template, entry, clock())
+                    return _not_run(find_entry(connection, task_id), run.id)
+                own, of_app = template.cfg.concurrency, app.cfg.maxConcurrency
+                full = full or limits.full(connection, entry, own, of_app, clock())
                 if full is None:
-                    return ledger.find(connection, task_id) or entry
+                    return find_entry(connection, task_id) or entry
                 connection.rollback()
         if full.overlap == "replace":
             for other in full.oldest:
@@ -225,9 +225,7 @@ def begin(
             waited += LOOK_SECONDS
     if twin == "done" or full is None:
         with engine.begin() as connection:  # its flow run is this one, and ends now
-            connection.execute(
-                update(entries).where(entries.c.task_id == task_id).values(dirty=False)
-            )
+            handover_marks.end_shown(connection, [task_id])
         next_of_row(app, database, entry, clock())
         return Outcome("ended", "superseded", f"superseded: {DONE}")
     with engine.begin() as connection:
@@ -236,12 +234,14 @@ def begin(
         ):
             return Outcome("ended", "skipped", f"not run: queued: {full.reason}")
         why = f"not run: {full.reason}"
-        if ledger.close(
-            connection, task_id, outcome="skipped", message=why, now=clock()
-        ):
-            connection.execute(
-                update(entries).where(entries.c.task_id == task_id).values(dirty=False)
-            )
+        transitions.end(
+            connection,
+            task_id,
+            outcome="skipped",
+            message=why,
+            now=clock(),
+            dirty=False,
+        )
     if after_return(app, database, task_id):
         next_of_row(app, database, entry, clock())
     return Outcome("ended", "skipped", why)
@@ -268,12 +268,12 @@ def _not_run(found: Entry | None, run_id: str) -> Outcome:
 
 def _end(app: App, database: str, task_id: str, now: datetime) -> None:
     with app.engine(database).begin() as connection:
-        ledger.close(
+        transitions.end(
             connection,
             task_id,
             outcome="forced",
             message=REPLACED,
             now=now,
-            within=ledger.OPEN,
+            within=OPEN,
         )
     after_return(app, database, task_id)

@@ -10,18 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.row_session import RowTransaction, row_session
 from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import planned_rows, transitions
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
-from jittask_prefect.ledger.ledger import Entry, entries
 from jittask_prefect.rows import scan
 from jittask_prefect.rows.plan import NOT_MET, stands
 from jittask_prefect.running.attempt_thread import Lane
@@ -167,6 +168,7 @@ def _attempts(
         sleep(template.cfg.retryDelay)
         if not attempt.next():
             return TAKEN
+        entry = attempt.entry
 
 
 class Attempt:
@@ -181,7 +183,7 @@ class Attempt:
         clock: Gives the present instant.
         hold: Is told before the task is ended.
         lane: The thread.
-        finish: Records the end of the task, as `claims.finish` does.
+        finish: Records the end of the task, as `transitions.finish` does.
         transaction: For a row's session, which nobody else uses meanwhile; absent one of its own.
     """
 
@@ -195,7 +197,7 @@ class Attempt:
         clock: Clock,
         hold: Hold,
         lane: Lane,
-        finish: Finish = claims.finish,
+        finish: Finish = transitions.finish,
         transaction: RowTransaction | None = None,
     ) -> None:
         self.app, self.database, self.template, self.entry = (
@@ -240,17 +242,13 @@ class Attempt:
 
     def next(self) -> bool:
         """Count one attempt more; False: the task is no longer this execution's."""
-        mine = (
-            entries.c.task_id == self.entry.task_id,
-            entries.c.owner == self.owner,
-            entries.c.status == "executing",
-        )
+        attempt = self.entry.attempt + 1
         with self.app.engine(self.database).begin() as connection:
-            if not connection.execute(
-                update(entries).where(*mine).values(attempt=self.entry.attempt + 1)
-            ).rowcount:
+            if not transitions.next_attempt(
+                connection, self.entry.task_id, self.owner, attempt
+            ):
                 return False
-        self.entry.attempt += 1
+        self.entry = replace(self.entry, attempt=attempt)
         return True
 
     def failed(self, outcome: Outcome) -> bool:
@@ -389,9 +387,11 @@ class Attempt:
                         else [template]
                     )
                     rows = [(each.fullName, entry.row_key) for each in of]
-                    (ledger.end_lives if row is None else ledger.look_again)(
-                        session.connection(), rows
-                    )
+                    (
+                        planned_rows.end_lives
+                        if row is None
+                        else planned_rows.forget_dates
+                    )(session.connection(), self.app.name, rows)
                 if moved or template.timer.cfg.repeat.repeat_type != "normal":
                     # A date that the function itself has changed its save has planned.
                     plan_next(

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run as runtime
 from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Failed
-from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.deploying import renew
@@ -34,11 +33,14 @@ from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.loader import TASK_LOG
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import ledger, limits
-from jittask_prefect.ledger.ending import DIED
+from jittask_prefect.ledger import handover_marks, limits, transitions
+from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
 from jittask_prefect.ledger.keys import to_json
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import OPEN
+from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.client import BY_HAND, Api
+from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.handover import hand_over
@@ -48,6 +50,7 @@ from jittask_prefect.running import forced
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import REPLACED, TAKEN, Outcome, Run, label_of
 from jittask_prefect.running.execute import execute, locate, me
+from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.order import Wait, look, of_batch, of_task
 from jittask_prefect.running.parameters import Refusals, asked
 from jittask_prefect.running.task import after_return, next_of_row
@@ -57,12 +60,6 @@ from jittask_prefect.warm import pipe_messages
 
 SYNC_NAME = "jittask_sync"
 LATE_SECONDS = 30.0
-_RUN = {
-    "id",
-    "parameters",
-    "auto_scheduled",
-    "expected_start_time",
-}  # what the ledger keeps of a run
 LEAVE_SECONDS = 3.0  # what a process that must go takes at most to say so
 log = logging.getLogger("jittask")
 AnyFlow = Any  # Flow[P, R]: its parameters differ by Type
@@ -74,7 +71,11 @@ def flows_of(app: App) -> dict[str, AnyFlow]:
     if not any(isinstance(handler, _ToRun) for handler in log.handlers):
         log.addHandler(_ToRun())
     found = {name.partition(".")[2]: _type_flow(app, name) for name in app.types()}
-    return {**found, SYNC_NAME: _sync_flow(app), **dialogs.flows_of(app, _storage())}
+    return {
+        **found,
+        SYNC_NAME: _sync_flow(app),
+        **dialogs.flows_of(app, _storage(), form_actions),
+    }
 
 
 class _ToRun(logging.Handler):
@@ -226,7 +227,7 @@ def _run_batch(app: App, template: str, due: datetime, this: Run) -> State[Any]:
 def _replace(app: App, task_id: str) -> None:
     """End the execution that another one of its template replaces."""
     found = locate(app, task_id)
-    if found is not None and found[1].status in ledger.OPEN:
+    if found is not None and found[1].status in OPEN:
         forced.end(app, connect(app.path), *found, REPLACED, clock.now)
 
 
@@ -238,7 +239,7 @@ def _make_way(app: App, template: str) -> None:
             app.database_of(of.model_name) if isinstance(of, DateFieldType) else DEFAULT
         )
         with app.engine(database).connect() as connection:
-            if not limits.waiting(connection, clock.now()):
+            if not limits.waiting(connection, app.name, clock.now()):
                 return
         hand_over(app, database, connect(app.path), clock.now(), Report(), rows=())
     except (JittaskError, SQLAlchemyError) as error:
@@ -253,7 +254,7 @@ def _row(outcome: Outcome) -> State[Any]:
 
 def _row_named(text: str) -> Any:
     """The task `row` whose run gets this name: by a callable, for Prefect fills a text with the run's parameters."""
-    name = sync.plain(text)
+    name = prefect_name(text)
     return _row.with_options(task_run_name=lambda: name)
 
 
@@ -282,10 +283,7 @@ def _run_name(app: App) -> Callable[[], str]:
             named = app.template(template)
         except JittaskError:
             return str(runtime.name)  # it does not load: the flow says so
-        return (
-            sync.plain(named.title)
-            + f" · {_due(of).astimezone(named.timer.zone):%Y-%m-%d %H:%M}"
-        )
+        return timed_name(named.title, _due(of), named.timer.zone)
 
     return name
 
@@ -312,7 +310,7 @@ def _leave(say: Callable[[App, str], None], app: App, run_id: str) -> None:
 def _say_ended(app: App, run_id: str) -> None:
     """The ledger has ended the task, so Prefect's run ends too; or another execution has taken it over."""
     found = locate(app, run_id)
-    if found is not None and found[1].status in ledger.OPEN:
+    if found is not None and found[1].status in OPEN:
         connect(app.path).set_state(run_id, "CRASHED", message=DIED, force=True)
         return
     message = found[1].message if found else ""
@@ -324,10 +322,8 @@ def _say_ended(app: App, run_id: str) -> None:
 
 def _say_row_ended(app: App, run_id: str) -> None:
     """A row of a batch was ended while it was at work: the others go on in another run, unless all were ended."""
-    if ((connect(app.path).run(run_id) or {}).get("state") or {}).get("type") in (
-        "CANCELLING",
-        "CANCELLED",
-    ):
+    run = connect(app.path).run(run_id)
+    if run is not None and run.state_type in ("CANCELLING", "CANCELLED"):
         _say_terminated(app, run_id)
         return
     message = (
@@ -340,10 +336,9 @@ def _say_row_ended(app: App, run_id: str) -> None:
 def _say_terminated(app: App, run_id: str) -> None:
     """The process was told to end: by a Cancel, or because the worker ends."""
     api = connect(app.path)
-    run = api.run(run_id) or {}
-    state = run.get("state") or {}
-    if state.get("type") in ("CANCELLING", "CANCELLED"):
-        kind, outcome, message = "CANCELLED", "forced", state.get("message") or BY_HAND
+    run = api.run(run_id)
+    if run is not None and run.state_type in ("CANCELLING", "CANCELLED"):
+        kind, outcome, message = "CANCELLED", "forced", run.message or BY_HAND
     else:
         kind, outcome, message = "CRASHED", "died", DIED
     api.set_state(run_id, kind, message=message, force=True)
@@ -356,13 +351,13 @@ def _ended(app: App, run_id: str) -> str | None:
     try:
         for database in app.databases():
             with app.engine(database).connect() as connection:
-                found += ledger.of_run(connection, run_id)
+                found += entries_of_run(connection, run_id)
     except SQLAlchemyError as error:
         log.warning("not known whether run %s was ended: %s", run_id, error)
     messages = [entry.message for entry in found if entry.outcome == "forced"]
     return (
         messages[0]
-        if messages and not any(entry.status in ledger.OPEN for entry in found)
+        if messages and not any(entry.status in OPEN for entry in found)
         else None
     )
 
@@ -379,7 +374,7 @@ def _on_end(app: App, outcome: str, message: str) -> Any:
             outcome,
             message,
             clock.now(),
-            flow_run.model_dump(mode="json", include=_RUN),
+            answers.flow_run(flow_run.model_dump(mode="json", exclude={"state"})),
         )
 
     return hook
@@ -391,7 +386,7 @@ def record_end(
     outcome: str,
     message: str,
     now: datetime,
-    run: Mapping[str, Any] | None = None,
+    run: answers.FlowRun | None = None,
 ) -> None:
     """Record in the ledger that a flow run was ended from outside, then `afterReturn` and the next occurrence.
 
@@ -401,15 +396,10 @@ def record_end(
     unknown = True
     for database in app.databases():
         with app.engine(database).begin() as connection:
-            found = ledger.of_run(connection, run_id)
+            found = entries_of_run(connection, run_id)
             unknown = unknown and not found
             if outcome == "died":
-                waits = (
-                    entries.c.flow_run_id == run_id,
-                    entries.c.status == "pending",
-                    entries.c.batch.is_not(None),
-                )
-                connection.execute(update(entries).where(*waits).values(dirty=True))
+                handover_marks.batch_lost(connection, run_id)
         for entry in found:
             _record_end(app, database, entry, outcome, message, now)
     if unknown and run and outcome == "died":
@@ -425,38 +415,24 @@ def _record_end(
         except JittaskError:
             return  # a sync does it once the template loads
         with app.engine(database).begin() as connection:
-            again = update(entries).where(
-                entries.c.task_id == entry.task_id,
-                entries.c.status == "executing",
-                entries.c.attempt <= retries,
-            )
-            values = {
-                "status": "pending",
-                "owner": None,
-                "lease_until": None,
-                "dirty": True,
-            }
-            if entry.batch is None:
-                values["flow_run_id"] = None
-            if connection.execute(again.values(**values)).rowcount:
+            if transitions.retry(
+                connection, entry, retries, keep_run=entry.batch is not None
+            ):
                 return
-    status = "error" if outcome == "died" else "ended"
-    within = ("executing",) if outcome == "died" else ("pending", "executing")
     with app.engine(database).begin() as connection:
-        about: dict[str, Any] = {
-            "outcome": outcome,
-            "message": message,
-            "now": now,
-            "status": status,
-        }
-        closed = ledger.close(connection, entry.task_id, within=within, **about)
-        if closed:
-            connection.execute(
-                update(entries)
-                .where(entries.c.task_id == entry.task_id)
-                .values(dirty=False)
+        if outcome == "died":
+            closed = transitions.fail(connection, entry, now, dirty=False)
+        else:
+            closed = transitions.end(
+                connection,
+                entry.task_id,
+                outcome=outcome,
+                message=message,
+                now=now,
+                within=OPEN,
+                dirty=False,
             )
-        found = ledger.find(connection, entry.task_id)
+        found = find_entry(connection, entry.task_id)
     if not closed and found is not None and found.status == "ended":
         return  # who has ended it goes on with it, and may kill this process at any moment
     if after_return(app, database, entry.task_id):
@@ -521,7 +497,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
 
     After an hour without a worker there are sixty, and a worker without a limit starts them all at once.
     """
-    found = api.deployments(sync.app_tag(app)).get(SYNC)
+    found = api.deployments(app_tag(app.name)).get(SYNC)
     if found is None:
         return 0
     late = (now - timedelta(seconds=LATE_SECONDS)).isoformat()
@@ -532,7 +508,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     runs = api.runs(flow_runs=waiting | {"expected_start_time": {"before_": late}})
     for run in runs:
         api.set_state(
-            run["id"], "CANCELLED", message="a later sync does its work", force=True
+            run.id, "CANCELLED", message="a later sync does its work", force=True
         )
     return len(runs)
 

@@ -6,8 +6,8 @@ import logging
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError, UnknownTask
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry, find_entry
+from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
@@ -43,10 +43,10 @@ def end(
         away = not stop.ask(api, entry.flow_run_id, message)
     changed = bool(stop.close(app, database, [entry], message, clock))
     with app.engine(database).connect() as connection:
-        ended = ledger.find(connection, entry.task_id)
+        ended = find_entry(connection, entry.task_id)
     if ended is None:
         raise UnknownTask(f"there is no such task: {entry.task_id!r}")
-    if ended.status in ledger.OPEN:  # it began, or begins again, just now
+    if ended.status in OPEN:  # it began, or begins again, just now
         return end(app, api, database, ended, message, clock)
     # The process may have been faster: told to end by Prefect, it has written so itself. Or its function had returned,
     # and it lives on.

@@ -24,7 +24,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.ledger import claims
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import owner_of
 from jittask_prefect.running.attempt_thread import Lane
 
 LEASE_SECONDS = 25.0
@@ -183,12 +184,11 @@ class _Look:
             with self._connection.begin():
                 renews = now - self.hold.renewed >= RENEW_SECONDS
                 if renews:
-                    claims.renew(
+                    transitions.renew(
                         self._connection, self.owner, self.clock(), LEASE_SECONDS
                     )
                 mine = (
-                    task_id is None
-                    or claims.owner_of(self._connection, task_id) == self.owner
+                    task_id is None or owner_of(self._connection, task_id) == self.owner
                 )
             if renews:
                 self.hold.renewed = max(self.hold.renewed, now)

@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.ledger.ledger import OPEN, Entry, entries
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.prefect_api.client import PAGE, Api
 from jittask_prefect.rows.handover import deployments_of
 
@@ -128,11 +129,7 @@ def _not_entered(app: App, api: Api, template: Meta, entry: Entry) -> Before:
             "expected_start_time": {"before_": until},
         },
     )
-    made = {
-        run["id"]: datetime.fromisoformat(run["expected_start_time"])
-        for run in runs
-        if run.get("auto_scheduled")
-    }
+    made = {run.id: run.expected_start_time for run in runs if run.auto_scheduled}
     with app.engine().connect() as connection:
         known = set(
             connection.execute(

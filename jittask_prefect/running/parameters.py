@@ -14,8 +14,8 @@ from jittask_prefect.errors import (
     UnknownElement,
     UnknownTask,
 )
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
-from jittask_prefect.ledger.ledger import Entry
 from jittask_prefect.validation import shown
 
 LONGEST = 200  # characters of a name or an id; longer ones are not looked for

@@ -26,12 +26,15 @@ from sqlalchemy.exc import OperationalError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ending import FORCED, by_itself
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.ending import by_itself
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.transitions import FORCED
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import TERMINAL, Api
 from jittask_prefect.running.lease import Clock
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.running.process_status import process_of
 
 END_SECONDS = (
     40.0  # the stock worker: 8 s until it sees the end, 30 s of grace for the process
@@ -82,7 +85,7 @@ def close(
         return [
             task
             for task in tasks
-            if ledger.close(connection, task.task_id, within=(task.status,), **about)
+            if transitions.end(connection, task.task_id, within=(task.status,), **about)
         ]
 
     engine = app.engine(database)
@@ -145,11 +148,7 @@ def await_gone(
             (None, False) if away else _answer(partial(api.run, entry.flow_run_id))
         )
         away = away or (not known and (here is not None or entry.owner is None))
-        if (
-            known
-            and here is not True
-            and (run is None or run.get("state_type") in TERMINAL)
-        ):
+        if known and here is not True and (run is None or run.state_type in TERMINAL):
             return
         if here is True:
             if _went_on(app, database, entry, run):
@@ -178,9 +177,9 @@ def _cancelled(api: Api, run_id: str, message: str) -> None:
         log.debug("run %s is left to the next sync: %s", run_id, error)
 
 
-def _never_begun(entry: Entry, run: Any) -> bool:
+def _never_begun(entry: Entry, run: FlowRun | None) -> bool:
     """Whether nobody has begun it, also as far as Prefect can tell; the ledger lets nobody begin it any more."""
-    waits = run is None or run.get("state_type") in (
+    waits = run is None or run.state_type in (
         "SCHEDULED",
         "PENDING",
         "CANCELLING",
@@ -188,10 +187,10 @@ def _never_begun(entry: Entry, run: Any) -> bool:
     return entry.batch is None and entry.owner is None and waits
 
 
-def _went_on(app: App, database: str, entry: Entry, run: Any) -> bool:
+def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool:
     """Whether the function returned by itself, at the last moment, and its process lives on: it is a warm one."""
-    if run is not None and run.get("state_type") in TERMINAL:
-        kind = run["state_type"]
+    if run is not None and run.state_type in TERMINAL:
+        kind = run.state_type
         # Cancelled by others, or Crashed: what a process says that is about to leave.
         return kind in ("COMPLETED", "FAILED") or (
             kind == "CANCELLED" and by_itself(run)

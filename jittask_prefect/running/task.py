@@ -17,9 +17,9 @@ from sqlmodel import Session
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.keys import from_json
-from jittask_prefect.ledger.ledger import Entry
 from jittask_prefect.rows import hooks, scan
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.warm import leaks
@@ -102,9 +102,9 @@ def _awaited(result: Any) -> Any:
 def after_return(app: App, database: str, task_id: str) -> bool:
     """Call the Type's `afterReturn` once for a task that has ended; whether this call did."""
     with app.engine(database).begin() as connection:
-        if not claims.take_return(connection, task_id):
+        if not transitions.take_return(connection, task_id):
             return False
-        entry = ledger.find(connection, task_id)
+        entry = find_entry(connection, task_id)
         assert entry is not None
         if _unreadable(app, entry.template):
             connection.rollback()  # a later sync calls it
@@ -114,11 +114,8 @@ def after_return(app: App, database: str, task_id: str) -> bool:
     )
     try:
         template = app.template(entry.template)
-        _awaited(
-            template.afterReturn(
-                task_of(app, template, entry, None, entry.status, result)
-            )
-        )  # type: ignore[func-returns-value]
+        task = task_of(app, template, entry, None, entry.status, result)
+        _awaited(template.afterReturn(task))  # type: ignore[func-returns-value]
     except (Exception, SystemExit):
         log.exception("afterReturn of %s failed", entry.template)
     return True

@@ -1,21 +1,19 @@
-"""The Prefect server and worker that `jittask up` runs for one app: found, started, handed on, ended.
+"""The Prefect server and worker that `jittask up` runs for an app: found, started, handed on, ended.
 
-Everything of one app lies in one folder, its *home* (`<app>/.jittask`):
+Everything of an app lies in one folder, its *home* (`<app>/.jittask`):
 
-    server.json, worker.json   what runs: pid and start time, address, Prefect version, and the `up` that owns it
-    server.lock                held while something is looked for and started, so that two `up`s make one server
-    server.log, worker.log     output, appended; `.1` is the one before, once it grew beyond 10 MB
+    server.json, worker.json   the running processes: pid, start, address, Prefect version, and the `up` that owns them
+    server.lock                held while processes are looked for and started, so that two `up`s make one server
+    server.log, worker.log     output, appended; `.1` is the log before, once a log grew beyond 10 MB
     prefect/                   PREFECT_HOME: the SQLite database and Prefect's own files
 
-Both end with their owner on Ctrl-C, SIGTERM and SIGHUP. Where it was killed outright they live on, and the next `up`
-takes them over. POSIX only: sessions, `flock`, signals. Importing this imports nothing of Prefect.
+Server and worker end with their owner on Ctrl-C, SIGTERM and SIGHUP. Where the owner was killed they live on, and the
+next `up` takes them over. POSIX only: sessions and signals. Importing this module imports nothing of Prefect.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
 import re
 import signal
@@ -29,112 +27,48 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import httpx
+from filelock import FileLock, Timeout
+
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.server.processes import (
+from jittask_prefect.server.commands import (
     HOST,
-    Family,
-    Owner,
-    Process,
-    ServerInfo,
-    WorkerInfo,
-    alive,
-    forget_info,
-    free_port,
-    kill,
-    open_log,
+    environment,
     prefect_command,
     prefect_version,
-    read_info,
-    start_of,
     worker_command,
-    write_info,
 )
+from jittask_prefect.server.processes import POLL, Identity
+from jittask_prefect.server.service import Service, ServiceInfo
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
-POLL = 0.05  # seconds between two looks at something that cannot be awaited
-ANSWER = 5.0  # seconds that one request may take: a busy server computes schedules in its event loop
+# How long one request may take, in seconds: a busy server computes schedules in its event loop.
+ANSWER = 5.0
 PORT_ATTEMPTS = 3
-LOG_TAIL = 20
-
-# In the environment of what we start, and so of all that it starts: tells our processes where their parents are gone.
-SERVER_MARK = "JITTASK_SERVER_OF"
-WORKER_MARK = "JITTASK_WORKER_OF"
-
-
-def environment(url: str | None, home: Path) -> dict[str, str]:
-    """The environment that all our processes get.
-
-    Args:
-        url: The API's address; None for the server itself, which must not have one.
-        home: The app's `.jittask` folder.
-
-    Returns:
-        `os.environ` with Prefect kept to this home: no hidden server, no user profile, no telemetry, no proxy between
-        us and this machine. Logging settings stay as they are.
-    """
-    env = dict(os.environ)
-    # The profile and the newer spelling of "ephemeral mode" would win over what is set below.
-    for name in (
-        "PREFECT_API_URL",
-        "PREFECT_PROFILE",
-        "PREFECT_PROFILES_PATH",
-        "PREFECT_SERVER_EPHEMERAL_ENABLED",
-    ):
-        env.pop(name, None)
-    for name in (SERVER_MARK, WORKER_MARK):  # called in a flow run
-        env.pop(name, None)
-    if url is not None:
-        env["PREFECT_API_URL"] = url
-    env["PREFECT_HOME"] = str(home.resolve() / "prefect")
-    env["PREFECT_SERVER_ALLOW_EPHEMERAL_MODE"] = "false"
-    env["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    env["DO_NOT_TRACK"] = "1"
-    env.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")
-    env.setdefault("PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT", "false")
-    env["PYTHONUNBUFFERED"] = "1"
-    direct = env.get("no_proxy") or env.get("NO_PROXY") or ""
-    env["no_proxy"] = env["NO_PROXY"] = ",".join(
-        filter(None, (direct, HOST, "localhost"))
-    )
-    return env
 
 
 class Embedded:
-    """The server and the worker of one home.
+    """The server and the worker of a home.
 
-    As a context manager it stops at the end what it answers for, on SIGTERM and SIGHUP too.
+    As a context manager it stops at the end what it answers for, on SIGTERM and SIGHUP too. Nothing is started or
+    written before a method is called.
+
+    Args:
+        home: The app's `.jittask` folder; made when something is started.
     """
 
     def __init__(self, home: Path) -> None:
-        """Nothing is started or written yet.
-
-        Args:
-            home: The app's `.jittask` folder; made when something is started.
-        """
         self.home = home.resolve()
-        self.server_log = self.home / "server.log"
-        self.worker_log = self.home / "worker.log"
-        self._server_file = self.home / "server.json"
-        self._worker_file = self.home / "worker.json"
-        self._server: ServerInfo | None = None
-        self._worker: WorkerInfo | None = None
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._log_start: dict[Path, int] = {}
+        self.server = Service(self.home, "server")
+        self.worker = Service(self.home, "worker")
         self._handlers: dict[signal.Signals, Any] = {}
 
-    def find(self) -> ServerInfo | None:
-        """The server of this home that runs, answers, and is of the Prefect version installed; otherwise None.
+    def find(self) -> ServiceInfo | None:
+        """The server that runs, answers, and is of the installed version of Prefect; None where there is none."""
+        info, _ = self.server.running()
+        fits = info and info.version == prefect_version() and self._answers(info)
+        return info if fits else None
 
-        A state file whose process is gone is removed.
-        """
-        info, _ = read_info(self._server_file, ServerInfo)
-        return (
-            info
-            if info and info.version == prefect_version() and _answers(info)
-            else None
-        )
-
-    def ensure(self, timeout: float = 180) -> tuple[ServerInfo, bool]:
+    def ensure(self, timeout: float = 180) -> tuple[ServiceInfo, bool]:
         """Find the server of this home or start it.
 
         Args:
@@ -144,31 +78,28 @@ class Embedded:
             The server, and whether it was started here.
 
         Raises:
-            PrefectApiError: It does not start; with the end of its log.
+            PrefectApiError: The server does not start; with the end of its log.
         """
         with self._locked(timeout):
-            info, owner = read_info(self._server_file, ServerInfo)
+            info, owner = self.server.running()
             if info:
-                if info.version == prefect_version() and _await_answer(
-                    info, time.monotonic() + timeout
-                ):
-                    if not alive(*owner):
-                        write_info(self._server_file, info)
-                        self._server = info
+                deadline = time.monotonic() + timeout
+                if info.version == prefect_version() and self._await(info, deadline):
+                    if not owner.alive:
+                        self.server.adopt(info)
                     return info, False
                 self._refuse_foreign(
-                    info,
+                    self.server,
                     owner,
                     f"server (pid {info.pid}, Prefect {info.version}, {info.url})",
                 )
-            # Never two servers on one database: one that does not answer, is of another version, or was never written
-            # down ends first.
-            if left := self._end(SERVER_MARK, info):
+            # Never two servers on one database: a server that does not answer, is of another version, or was never
+            # written down ends first.
+            if left := self.server.end(info):
                 raise PrefectApiError(
                     f"The Prefect server of {self.home} does not answer and cannot be ended: pid {left}."
                 )
-            self._server = self._start_server(timeout)
-            return self._server, True
+            return self._start_server(timeout), True
 
     def ensure_worker(
         self,
@@ -176,10 +107,9 @@ class Embedded:
         pool: str,
         *,
         cwd: Path,
-        env: Mapping[str, str] | None = None,
         worker_type: str = "process",
         limit: int | None = None,
-    ) -> tuple[WorkerInfo, bool]:
+    ) -> tuple[ServiceInfo, bool]:
         """Find the worker of this home for `url` and `pool`, or start it; arguments as in `start_worker`.
 
         Returns:
@@ -189,24 +119,21 @@ class Embedded:
             PrefectApiError: Another `jittask up` of this home runs a worker for another server, pool or version.
         """
         with self._locked(30):
-            info, owner = read_info(self._worker_file, WorkerInfo)
+            info, owner = self.worker.running()
             if info:
-                if (info.url, info.pool, info.version) == (
-                    url,
-                    pool,
-                    prefect_version(),
-                ):
-                    if not alive(*owner):
-                        write_info(self._worker_file, info)
-                        self._worker = info
+                if info == self.worker_running(url, pool):
+                    if not owner.alive:
+                        self.worker.adopt(info)
                     return info, False
                 self._refuse_foreign(
-                    info,
+                    self.worker,
                     owner,
                     f"worker (pid {info.pid}, pool {info.pool!r} of {info.url})",
                 )
-                self._end(WORKER_MARK, info)
-            return self._start_worker(url, pool, cwd, env, worker_type, limit)[1], True
+                self.worker.end(info)
+            self.start_worker(url, pool, cwd=cwd, worker_type=worker_type, limit=limit)
+            assert self.worker.info is not None
+            return self.worker.info, True
 
     def start_worker(
         self,
@@ -223,51 +150,27 @@ class Embedded:
         Args:
             url: The API's address.
             pool: The work pool's name; the pool exists.
-            cwd: Where it runs.
-            env: What is added to `environment(url, home)`.
+            cwd: The working directory.
+            env: Variables beside those of `environment(url, home)`.
             worker_type: The worker's type, which is the pool's.
             limit: How many runs at a time at most.
         """
-        return self._start_worker(url, pool, cwd, env, worker_type, limit)[0]
-
-    def _start_worker(
-        self,
-        url: str,
-        pool: str,
-        cwd: Path,
-        env: Mapping[str, str] | None,
-        worker_type: str,
-        limit: int | None = None,
-    ) -> tuple[subprocess.Popen[bytes], WorkerInfo]:
+        self._make_home()
         place = zlib.crc32(os.fsencode(self.home))
-        name = f"jittask-{re.sub(r'[^A-Za-z0-9.-]', '-', socket.gethostname())}-{place:08x}"
-        command = worker_command(pool, worker_type, name=name, limit=limit)
-        marked = (
-            environment(url, self.home)
-            | dict(env or {})
-            | {WORKER_MARK: str(self.home)}
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())
+        command = worker_command(
+            pool, worker_type, name=f"jittask-{host}-{place:08x}", limit=limit
         )
-        process = self._spawn(command, self.worker_log, cwd=cwd, env=marked)
-        info = WorkerInfo(
-            process.pid,
-            start_of(process.pid),
-            url,
-            pool,
-            str(self.home),
-            prefect_version(),
-        )
-        self._worker = info
-        write_info(self._worker_file, info)
-        return process, info
+        variables = {**environment(url, self.home), **(env or {})}
+        process = self.worker.start(command, cwd, variables)
+        self.worker.adopt(_info(process.pid, url, pool))
+        return process
 
     def worker_running(
         self, url: str | None = None, pool: str | None = None
-    ) -> WorkerInfo | None:
-        """The worker of this home that runs (for that server and that pool, where given); otherwise None.
-
-        A state file whose process is gone is removed.
-        """
-        info, _ = read_info(self._worker_file, WorkerInfo)
+    ) -> ServiceInfo | None:
+        """The worker that runs, for that server and that pool where given; None where there is none."""
+        info, _ = self.worker.running()
         fits = (
             info
             and info.version == prefect_version()
@@ -277,12 +180,8 @@ class Embedded:
         return info if fits else None
 
     def owned(self) -> list[str]:
-        """What this object answers for, and `stop` ends: `worker`, `server`."""
-        return [
-            what
-            for what, info in (("worker", self._worker), ("server", self._server))
-            if info
-        ]
+        """The services that this object answers for, and that `stop` ends: `worker`, `server`."""
+        return [s.name for s in (self.worker, self.server) if s.info]
 
     def check(self) -> None:
         """Raise where a process that this object answers for has ended by itself.
@@ -290,34 +189,23 @@ class Embedded:
         Raises:
             PrefectApiError: With the end of its log.
         """
-        for what, info, log in (
-            ("server", self._server, self.server_log),
-            ("worker", self._worker, self.worker_log),
-        ):
-            if info and not alive(info.pid, info.started):
-                raise PrefectApiError(
-                    f"The Prefect {what} (pid {info.pid}) has ended. {self._ending(log)}"
-                )
+        self.server.check()
+        self.worker.check()
 
     def stop(self) -> None:
         """End what this object started or took over, worker first, with all that came from it.
 
-        Flow runs first, so that they end as Crashed; they have sessions of their own and are found by parent, session
-        and environment. Each gets SIGTERM, 10 seconds, SIGKILL; interrupted meanwhile (a second Ctrl-C), SIGKILL at
-        once. What was only found stays.
+        Processes that were only found stay. `Family.end` says in which order and how long.
 
         Raises:
             JittaskError: A process survived SIGKILL.
         """
-        survivors: list[int] = []
-        if worker := self._worker:
-            survivors += self._end(WORKER_MARK, worker)
-            forget_info(self._worker_file, worker)
-            self._worker = None
-        if server := self._server:
-            survivors += self._end(SERVER_MARK, server)
-            forget_info(self._server_file, server)
-            self._server = None
+        survivors = [
+            pid
+            for service in (self.worker, self.server)
+            if service.info
+            for pid in service.end(service.info)
+        ]
         if survivors:
             raise JittaskError(
                 f"These processes survived SIGKILL: {', '.join(map(str, survivors))}."
@@ -342,223 +230,108 @@ class Embedded:
             while self._handlers:
                 signal.signal(*self._handlers.popitem())
 
-    def _start_server(self, timeout: float) -> ServerInfo:
-        base = environment(None, self.home) | {
-            SERVER_MARK: str(self.home),
-            "PREFECT_SERVER_API_HOST": HOST,
-        }
-        base.pop("PREFECT_SERVER_API_BASE_PATH", None)
+    def _start_server(self, timeout: float) -> ServiceInfo:
+        env = environment(None, self.home) | {"PREFECT_SERVER_API_HOST": HOST}
+        env.pop("PREFECT_SERVER_API_BASE_PATH", None)
         command = prefect_command("server", "start")
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            port = free_port()
-            own = {
-                "PREFECT_SERVER_API_PORT": str(port),
-                "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
-            }
-            own["PREFECT_UI_URL"] = f"http://{HOST}:{port}"  # of the links in notices
-            begun = time.monotonic()
+            ui_url = f"http://{HOST}:{(port := free_port())}"
+            env["PREFECT_SERVER_API_PORT"] = str(port)
+            env["PREFECT_SERVER_UI_API_URL"] = f"{ui_url}/api"
+            env["PREFECT_UI_URL"] = ui_url  # of the links in notices
+            deadline = time.monotonic() + timeout
             # In its home: a prefect.toml or .env of the user's folder is not meant for this server.
-            process = self._spawn(
-                command, self.server_log, cwd=self.home, env=base | own
-            )
-            info = ServerInfo(
-                process.pid,
-                start_of(process.pid),
-                port,
-                str(self.home),
-                prefect_version(),
-            )
+            process = self.server.start(command, self.home, env)
+            info = _info(process.pid, f"{ui_url}/api")
             try:
-                write_info(
-                    self._server_file, info
-                )  # before it answers: killed meanwhile, the next `up` must find it
-                if _await_answer(info, begun + timeout, process):
+                # Before it answers: killed meanwhile, the next `up` must find it.
+                self.server.adopt(info)
+                if self._await(info, deadline):
                     return info
                 code = process.poll()
             except BaseException:
-                self._give_up(info)
+                self.server.end(info)
                 raise
-            self._give_up(info)
-            ending = self._ending(self.server_log)
-            if (
-                code is not None
-                and "already in use" in ending
-                and attempt < PORT_ATTEMPTS
-            ):
-                continue  # taken since it was free
-            how = (
-                f"did not answer within {timeout:g} s"
-                if code is None
-                else f"ended with exit code {code}"
-            )
-            raise PrefectApiError(
-                f"The Prefect server did not start: `{' '.join(command)}` on {info.url} {how}. {ending}"
-            )
-        raise AssertionError("unreachable")
-
-    def _give_up(self, info: ServerInfo) -> None:
-        self._end(SERVER_MARK, info)
-        forget_info(self._server_file, info)
-
-    def _spawn(
-        self, command: list[str], log: Path, *, cwd: Path, env: Mapping[str, str]
-    ) -> subprocess.Popen[bytes]:
-        self._make_home()
-        with open_log(log) as output:
-            self._log_start[log] = output.tell()
-            process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        self._children[process.pid] = process
-        return process
+            self.server.end(info)
+            log_end = self.server.log_end()
+            taken = code is not None and "already in use" in log_end
+            if not taken or attempt == PORT_ATTEMPTS:
+                break
+        how = (
+            f"did not answer within {timeout:g} s"
+            if code is None
+            else f"ended with exit code {code}"
+        )
+        raise PrefectApiError(
+            f"The Prefect server did not start: `{' '.join(command)}` on {info.url} {how}. {log_end}"
+        )
 
     def _make_home(self) -> None:
         if not self.home.exists():
+            # Logs and the server's database show what tasks do: not to everybody.
             self.home.parent.mkdir(parents=True, exist_ok=True)
-            self.home.mkdir(
-                mode=0o700, exist_ok=True
-            )  # logs and the server's database show what tasks do
+            self.home.mkdir(mode=0o700, exist_ok=True)
             (self.home / ".gitignore").write_text("*\n")
         (self.home / "prefect").mkdir(exist_ok=True)
 
-    def _refuse_foreign(
-        self, info: ServerInfo | WorkerInfo, owner: Owner, what: str
-    ) -> None:
-        if alive(*owner) and info not in (self._server, self._worker):
+    def _refuse_foreign(self, service: Service, owner: Identity, what: str) -> None:
+        if owner.alive and service.info is None:
             raise PrefectApiError(
-                f"The {what} of {self.home} does not fit or does not answer, and the `jittask up` with pid {owner[0]} "
+                f"The {what} of {self.home} does not fit or does not answer, and the `jittask up` with pid {owner.pid} "
                 "answers for it: stop that one first."
             )
 
     @contextlib.contextmanager
     def _locked(self, timeout: float) -> Iterator[None]:
-        import fcntl
-
         self._make_home()
-        deadline = time.monotonic() + timeout
-        with (self.home / "server.lock").open("a+") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > deadline:
-                        lock.seek(0)
-                        holder = lock.read() or "?"
-                        raise PrefectApiError(
-                            f"Process {holder} has held {lock.name} for {timeout:g} s."
-                        ) from None
-                time.sleep(POLL)
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
-            yield
-
-    def _end(self, mark: str, root: ServerInfo | WorkerInfo | None) -> list[int]:
-        """End this process and all that came from it or carries the mark; returns the pids that survive."""
-        family = Family(
-            [root.pid] if root and alive(root.pid, root.started) else [],
-            f"{mark}={self.home}",
-        )
-        told: dict[Owner, float] = {}
-        living: list[Process] = []
-        now = time.monotonic()
-        last, end = now + 3 * GRACE, now + 4 * GRACE
-        while now < end:
-            try:
-                if not (living := family.members()):
-                    break
-                now = time.monotonic()
-                # The worker last, while flow runs can still report how they end: else they stay Running for ever.
-                others = [one for one in living if root is None or one.pid != root.pid]
-                for one in living if now > last else others or living:
-                    # SIGTERM once and not by group: to Prefect's worker a second one means SIGKILL.
-                    since = told.setdefault((one.pid, one.started), now)
-                    if since == now:
-                        kill(one.pid, signal.SIGTERM)
-                    elif now > min(since + GRACE, last):
-                        kill(one.pid, signal.SIGKILL)
-                time.sleep(POLL)
-            except (KeyboardInterrupt, SystemExit):
-                last, end = 0.0, now + GRACE  # asked twice: at once
-        for pid in [
-            pid for pid, child in self._children.items() if child.poll() is not None
-        ]:
-            del self._children[pid]
-        return [one.pid for one in living]
-
-    def _ending(self, log: Path) -> str:
-        """The last lines that were written since we started the process, for a message."""
+        lock = FileLock(self.home / "server.lock", timeout=timeout, poll_interval=POLL)
         try:
-            with log.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(self._log_start.get(log, 0), size - 64_000))
-                lines = file.read().decode(errors="replace").strip().splitlines()
-        except OSError as error:
-            return f"Its log cannot be read: {error}."
-        if not lines:
-            return f"Its log, {log}, is empty."
-        return f"Its log, {log}, ends:\n" + "\n".join(lines[-LOG_TAIL:])
+            lock.acquire()
+        except Timeout:
+            raise PrefectApiError(
+                f"Another process has held {lock.lock_file} for {timeout:g} s: is another `jittask up` starting?"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _await(self, info: ServiceInfo, deadline: float) -> bool:
+        """Whether the server answers before its process is gone and before the deadline (monotonic seconds)."""
+        while info.identity.alive:
+            if self._answers(info):
+                return True
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+        return False
+
+    def _answers(self, info: ServiceInfo) -> bool:
+        """Whether the server at its address is healthy and of this home: another one may have got the port first."""
+        try:
+            # Without the environment's proxies.
+            with httpx.Client(timeout=ANSWER, trust_env=False, verify=False) as client:
+                if client.get(f"{info.url}/health").status_code != 200:
+                    return False
+                found = client.get(f"{info.url}/admin/settings")
+                # With PREFECT_SERVER_API_AUTH_STRING the server answers this only to whoever has the password.
+                if found.status_code in (401, 403):
+                    return True
+                return Path(found.json()["home"]) == self.home / "prefect"
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return False
+
+
+def _info(pid: int, url: str, pool: str = "") -> ServiceInfo:
+    return ServiceInfo(pid, Identity.of(pid).started, url, pool, prefect_version())
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-# --- the server's side
-
-
-def _await_answer(
-    info: ServerInfo, deadline: float, child: subprocess.Popen[bytes] | None = None
-) -> bool:
-    """True once the server answers; False once its process is gone or the deadline (monotonic seconds) has passed."""
-    while alive(info.pid, info.started):
-        if _answers(info):
-            return True
-        if time.monotonic() > deadline:
-            break
-        if child is None:
-            time.sleep(POLL)
-        else:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(POLL)
-    return False
-
-
-def _answers(info: ServerInfo) -> bool:
-    """Whether what listens on its port is healthy and of its home: another server may have got the port first."""
-    if _get(info.port, "/api/health")[0] != 200:
-        return False
-    status, body = _get(info.port, "/api/admin/settings")
-    if status in (
-        401,
-        403,
-    ):  # PREFECT_SERVER_API_AUTH_STRING is set: it cannot be asked
-        return True
-    try:
-        return (
-            status == 200
-            and Path(json.loads(body)["home"]) == Path(info.home) / "prefect"
-        )
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(
-        HOST, port, timeout=ANSWER
-    )  # not urllib: no proxy of the environment
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
-        return 0, b""
-    finally:
-        connection.close()
+def free_port() -> int:
+    """A port of this machine at which nobody listens at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])

@@ -1,281 +1,133 @@
-"""What runs on this machine: processes and their families, and the files that say which of them are ours.
-
-Linux reads `/proc`; elsewhere `ps` is asked. Both identify a process by pid and start time, since pids are reused.
-"""
+"""Processes of this machine: their identity, and families of processes that end together."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import IO, TypeVar
+from dataclasses import dataclass
 
-HOST = "127.0.0.1"
-LOG_LIMIT = 10_000_000
-LINUX = Path("/proc/self/stat").exists()
+import psutil
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.05  # seconds between two looks at something that cannot be awaited
+# Linux reckons the start from the machine's own, which a step of the clock moves a little.
+SAME_START = 1.5
 
 
 @dataclass(frozen=True)
-class ServerInfo:
-    """A running server: `started` is the process's start time as the OS gives it, to tell a reused pid."""
+class Identity:
+    """A process: pids are used again, so its start (seconds since 1970) belongs to it."""
 
     pid: int
     started: float
-    port: int
-    home: str
-    version: str
+
+    @classmethod
+    def of(cls, pid: int) -> Identity:
+        """The identity of a living process; of no process where there is none of that pid."""
+        process = living(pid)
+        return cls(pid, process.create_time() if process else 0.0)
 
     @property
-    def url(self) -> str:
-        """The address of its API."""
-        return f"{self.ui_url}/api"
-
-    @property
-    def ui_url(self) -> str:
-        """The address of its UI."""
-        return f"http://{HOST}:{self.port}"
-
-
-@dataclass(frozen=True)
-class WorkerInfo:
-    """A running worker, and the server and work pool that it polls."""
-
-    pid: int
-    started: float
-    url: str
-    pool: str
-    home: str
-    version: str
+    def alive(self) -> bool:
+        """Whether the process lives."""
+        process = living(self.pid)
+        return (
+            process is not None
+            and abs(process.create_time() - self.started) < SAME_START
+        )
 
 
-Info = TypeVar("Info", ServerInfo, WorkerInfo)
-Owner = tuple[int, float]  # pid and start time
-
-
-# --- processes
-
-
-@dataclass(frozen=True)
-class Process:
-    """A row of the process table; `dead`: a zombie."""
-
-    pid: int
-    parent: int
-    session: int
-    started: float  # Linux: seconds since boot; elsewhere: since 1970, whole
-    dead: bool
+def living(pid: int) -> psutil.Process | None:
+    """The process of a pid; None where there is none, or it has ended and only waits for its parent."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process
+    except (psutil.Error, ValueError):
+        return None
 
 
 class Family:
-    """Processes that came from some roots; it grows as it is looked at: sessions outlive the parents that made them."""
+    """A process and all that came from it: found by parent, by session, and by a mark in the environment.
 
-    def __init__(self, roots: Iterable[int], mark: str) -> None:
-        self._seen = set(roots)
-        self._sessions = set(self._seen)  # each root leads a session
-        self._mark = b"\0" + os.fsencode(mark) + b"\0"
-
-    def members(self) -> list[Process]:
-        """Those that live now; never this process, nor what it runs in."""
-        table = processes()
-        ours: set[int] = set()
-        one = table.get(os.getpid())
-        while one and one.pid not in ours:
-            ours.add(one.pid)
-            one = table.get(one.parent)
-        mine = os.getsid(0)
-        found = {
-            p.pid
-            for p in table.values()
-            if p.session in self._sessions or p.pid in self._seen or self._marked(p.pid)
-        }
-        while more := {
-            p.pid for p in table.values() if p.parent in found and p.pid not in found
-        }:
-            found |= more
-        living = [
-            table[pid]
-            for pid in found
-            if pid not in ours and table[pid].session != mine and not table[pid].dead
-        ]
-        self._seen = {p.pid for p in living}
-        self._sessions |= {p.session for p in living}
-        return living
-
-    def _marked(self, pid: int) -> bool:
-        try:
-            return self._mark in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-        except OSError:
-            return False
-
-
-def processes() -> dict[int, Process]:
-    """All processes, by pid."""
-    if LINUX:
-        found = (
-            _from_proc(int(entry)) for entry in os.listdir("/proc") if entry.isdigit()
-        )
-        return {p.pid: p for p in found if p}
-    return _from_ps("-ax")
-
-
-def process_of(pid: int) -> Process | None:
-    """The process of a pid."""
-    return _from_proc(pid) if LINUX else _from_ps("-p", str(pid)).get(pid)
-
-
-def _from_proc(pid: int) -> Process | None:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    state, parent, _, session, *rest = text.rpartition(")")[
-        2
-    ].split()  # proc(5): the name before it may hold anything
-    return Process(
-        pid,
-        int(parent),
-        int(session),
-        int(rest[15]) / os.sysconf("SC_CLK_TCK"),
-        state in "ZX",
-    )
-
-
-def _from_ps(*which: str) -> dict[int, Process]:
-    command = ["ps", *which, "-o", "pid=,ppid=,stat=,lstart="]
-    text = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"LC_ALL": "C"},
-        check=False,
-    ).stdout
-    table: dict[int, Process] = {}
-    for line in text.splitlines():
-        pid, parent, state, started = line.split(None, 3)
-        try:
-            session = os.getsid(int(pid))
-        except OSError:
-            continue
-        since = time.mktime(time.strptime(started.strip(), "%a %b %d %H:%M:%S %Y"))
-        table[int(pid)] = Process(
-            int(pid), int(parent), session, since, state.startswith("Z")
-        )
-    return table
-
-
-def alive(pid: int, started: float) -> bool:
-    """Whether the process of this pid and this start time lives; a zombie does not."""
-    process = process_of(pid)
-    return process is not None and not process.dead and process.started == started
-
-
-def start_of(pid: int) -> float:
-    """When a process began; 0 where there is none."""
-    process = process_of(pid)
-    return process.started if process else 0.0
-
-
-def myself() -> Owner:
-    """This process."""
-    return os.getpid(), start_of(os.getpid())
-
-
-def kill(pid: int, number: signal.Signals) -> None:
-    """Send a signal; a process that is gone, or not ours, is left."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
-
-
-# --- what starts Prefect's own
-
-
-def prefect_version() -> str:
-    """The version that is installed; nothing of Prefect is imported for it."""
-    return importlib.metadata.version("prefect")
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def prefect_command(*arguments: str) -> list[str]:
-    """What runs Prefect's command line in this Python."""
-    # -P: the folder it runs in is the user's, and a file of his may be called like a module.
-    return [sys.executable, "-P", "-m", "prefect", "--no-prompt", *arguments]
-
-
-def worker_command(
-    pool: str, worker_type: str, *, name: str | None = None, limit: int | None = None
-) -> list[str]:
-    """What starts a worker.
+    The family grows with each look: sessions outlive the parents that made them.
 
     Args:
-        pool: The work pool's name.
-        worker_type: The worker's type, which is the pool's.
-        name: The worker's name; one that Prefect makes where absent.
-        limit: How many runs at a time at most; the type's own default where absent.
+        root: The first process; None where only marked ones are known.
+        mark: The name of an environment variable.
+        value: The variable's value.
     """
-    more = [
-        *(["--name", name] if name else []),
-        *(["--limit", str(limit)] if limit else []),
-    ]
-    return prefect_command(
-        "worker", "start", "--pool", pool, "--type", worker_type, *more
-    )
+
+    def __init__(self, root: int | None, mark: str, value: str) -> None:
+        self._root, self._mark, self._value = root, mark, value
+        self._known = set() if root is None else {root}
+        self._sessions = set(self._known)  # the root leads a session
+
+    def members(self) -> list[psutil.Process]:
+        """The members that live; never this process, its parents, or its session."""
+        table = {}
+        for process in psutil.process_iter(["ppid", "status", "environ"]):
+            with contextlib.suppress(ProcessLookupError):
+                table[process.pid] = process, os.getsid(process.pid)
+        found = {
+            pid
+            for pid, (process, session) in table.items()
+            if pid in self._known
+            or session in self._sessions
+            # None where the process is another user's.
+            or (process.info["environ"] or {}).get(self._mark) == self._value
+        }
+        while (
+            more := {p for p, (c, _) in table.items() if c.info["ppid"] in found}
+            - found
+        ):
+            found |= more
+        me = psutil.Process()
+        found -= {me.pid, *(parent.pid for parent in me.parents())}
+        members = [
+            (process, session)
+            for process, session in map(table.__getitem__, found & table.keys())
+            if session != os.getsid(0)
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+        ]
+        self._known = {process.pid for process, _ in members}
+        self._sessions |= {session for _, session in members}
+        return [process for process, _ in members]
+
+    def end(self) -> list[int]:
+        """End the family: the root last, so that flow runs can still report how they end.
+
+        Each member gets SIGTERM, and SIGKILL after `GRACE` seconds; interrupted meanwhile (a second Ctrl-C), SIGKILL at
+        once.
+
+        Returns:
+            The pids that survive.
+        """
+        asked: dict[psutil.Process, float] = {}
+        now = time.monotonic()
+        last, end = now + 3 * GRACE, now + 4 * GRACE
+        members: list[psutil.Process] = []
+        while now < end:
+            try:
+                if not (members := self.members()):
+                    break
+                now = time.monotonic()
+                others = [member for member in members if member.pid != self._root]
+                for member in members if now > last else others or members:
+                    # SIGTERM once and not by group: to Prefect's worker a second one means SIGKILL.
+                    since = asked.setdefault(member, now)
+                    if since == now:
+                        send(member, signal.SIGTERM)
+                    elif now > min(since + GRACE, last):
+                        send(member, signal.SIGKILL)
+                time.sleep(POLL)
+            except (KeyboardInterrupt, SystemExit):
+                last, end = 0.0, now + GRACE
+        return [member.pid for member in members]
 
 
-# --- state files and logs
-
-
-def read_info(file: Path, kind: type[Info]) -> tuple[Info | None, Owner]:
-    """What the file says, where its process lives, and the owner; a file that is stale or unreadable is removed."""
-    try:
-        text = file.read_text()
-    except OSError:
-        return None, (0, 0.0)
-    try:
-        state = json.loads(text)
-        info = kind(**{f.name: state[f.name] for f in fields(kind)})
-        owner = int(state["owner"][0]), float(state["owner"][1])
-        if alive(int(info.pid), float(info.started)):
-            return info, owner
-    except (ValueError, KeyError, TypeError, IndexError):
-        pass
-    with contextlib.suppress(OSError):
-        if file.read_text() == text:
-            file.unlink()
-    return None, (0, 0.0)
-
-
-def write_info(file: Path, info: ServerInfo | WorkerInfo) -> None:
-    """Say what runs, and that this process answers for it."""
-    draft = file.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text(json.dumps(asdict(info) | {"owner": myself()}, indent=2))
-    draft.replace(file)
-
-
-def forget_info(file: Path, info: ServerInfo | WorkerInfo) -> None:
-    """Remove the file where it still speaks of this process."""
-    with contextlib.suppress(OSError, ValueError):
-        if json.loads(file.read_text())["pid"] == info.pid:
-            file.unlink()
-
-
-def open_log(log: Path) -> IO[bytes]:
-    """A log to append to; the old one is put aside once it is too long."""
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > LOG_LIMIT:
-            log.replace(log.with_suffix(".log.1"))
-    return log.open("ab")
+def send(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal; a process that is gone, or another user's, is left alone."""
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process.send_signal(number)

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,11 +24,13 @@ from jittask_prefect.errors import (
     PrefectApiError,
     UnknownTask,
 )
-from jittask_prefect.ledger import hindrance, ledger
-from jittask_prefect.ledger.ending import FORCED
+from jittask_prefect.ledger import handover_marks, hindrance, transitions, versions
+from jittask_prefect.ledger.entry import Entry, entries_of_run, new_entry
 from jittask_prefect.ledger.keys import key_of
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.tables import FINAL, OPEN
+from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.background_handover import nudge
@@ -160,51 +162,44 @@ class TaskSvc(NormalService):
             template.function(text("funcName", funcName)), arguments, funcName
         )
         api, now = self.api, clock.now()
-        deployment = api.deployments(sync.app_tag(self.app)).get(fullName)
+        deployment = api.deployments(app_tag(self.app.name)).get(fullName)
         if deployment is None:
             raise UnknownTask(
                 f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
             )
-        entry = Entry(
-            task_id=str(uuid.uuid4()), template=fullName, due=due, created=now,
+        entry = new_entry(
+            task_id=str(uuid.uuid4()), app=self.app.name, template=fullName, due=due, created=now,
             func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
         )  # fmt: skip
         try:
             with self.app.engine().begin() as connection:
-                ledger.require(connection, "the app's database")
-                ledger.insert_once(connection, entries, entry.model_dump())
+                versions.require(connection, "the app's database")
+                transitions.enter(connection, entry)
         except DataError as error:
             raise ArgumentError(
                 f"the app's database does not take this task: {str(error.orig)[:200]}"
             ) from None
-        mine = entries.c.task_id == entry.task_id
         try:
             run = api.create_run(
                 deployment["id"],
                 key=entry.task_id,
-                name=sync.plain(template.title)
-                + f" · {due.astimezone(template.timer.zone):%Y-%m-%d %H:%M}",
+                name=timed_name(template.title, due, template.timer.zone),
                 due=due,
                 tags=[fullName],
                 parameters={"template": fullName, "taskId": entry.task_id},
             )
         except JittaskError:
             with self.app.engine().begin() as connection:
-                connection.execute(delete(entries).where(mine))
+                transitions.withdraw(connection, entry.task_id)
             raise
         with self.app.engine().begin() as connection:
-            connection.execute(
-                update(entries).where(mine).values(flow_run_id=run["id"])
-            )
-            # One that was ended meanwhile stays dirty: the sync cancels its run.
-            open_ = entries.c.status.in_(ledger.OPEN)
-            connection.execute(update(entries).where(mine, open_).values(dirty=False))
+            handover_marks.run_made(connection, entry.task_id, run.id)
         return {
-            "taskId": run["id"],
+            "taskId": run.id,
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": executions.run_url(api, run["id"]),
+            "url": executions.run_url(api, run.id),
         }
 
     @_in_sentences
@@ -233,7 +228,7 @@ class TaskSvc(NormalService):
         before = (
             "overdue" if entry.status == "pending" and entry.due < now else entry.status
         )
-        if entry.status in ledger.FINAL:
+        if entry.status in FINAL:
             return {
                 "taskId": taskId,
                 "previousStatus": before,
@@ -254,16 +249,15 @@ class TaskSvc(NormalService):
         found = locate(self.app, task_id)
         if found is None and is_uuid(task_id):
             # A flow run that a row's task had before: it was given up, or its worker died. The ledger has a made one's.
-            of = ((self.api.run(task_id) or {}).get("parameters") or {}).get("taskId")
+            run = self.api.run(task_id)
+            of = run.parameters.get("taskId") if run else None
             found = locate(self.app, of) if isinstance(of, str) else None
         return found
 
     def _end_batch(self, database: str, run_id: str) -> Result:
         """End what is open of a batch's rows, and its flow run."""
         with self.app.engine(database).connect() as connection:
-            rows = [
-                e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN
-            ]
+            rows = [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
         at_work = [e for e in rows if e.status == "executing"]
         away = bool(rows) and not stop.ask(self.api, run_id)
         changed = stop.close(self.app, database, rows, FORCED, clock.now)
@@ -283,9 +277,7 @@ class TaskSvc(NormalService):
         if rows and not away:
             self._hand_over(database, rows)
         with self.app.engine(database).connect() as connection:
-            left = [
-                e for e in ledger.of_run(connection, run_id) if e.status in ledger.OPEN
-            ]
+            left = [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
         if {e.task_id for e in left} & {
             e.task_id for e in rows
         }:  # one began, or begins again, just now
@@ -304,15 +296,15 @@ class TaskSvc(NormalService):
     def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
         """End a run that the template's own schedule made and that has not begun."""
         run = self.api.run(task_id) if is_uuid(task_id) else None
-        name = (run.get("parameters") or {}).get("template") if run else None
+        name = run.parameters.get("template") if run else None
         if (
             run is None
             or name not in self.app.names("tasks")
-            or sync.app_tag(self.app) not in run["tags"]
+            or app_tag(self.app.name) not in run.tags
         ):
             raise UnknownTask(f"there is no such task: {quoted(task_id)}")
         before = executions.status_of_run(run, now)
-        if run.get("state_type") in TERMINAL:
+        if run.state_type in TERMINAL:
             return {
                 "taskId": task_id,
                 "previousStatus": before,
@@ -320,14 +312,14 @@ class TaskSvc(NormalService):
                 "changed": False,
             }
         # The ledger first: a worker that takes the run at this very moment finds it ended.
-        due = datetime.fromisoformat(run["expected_start_time"])
-        entry = Entry(
-            task_id=task_id, template=str(name), due=due, created=now, status="ended", outcome="forced",
+        due = run.expected_start_time
+        entry = new_entry(
+            task_id=task_id, app=self.app.name, template=str(name), due=due, created=now, status="ended", outcome="forced",
             message=FORCED, finished=now, flow_run_id=task_id, dirty=True,
         )  # fmt: skip
         with self.app.engine().begin() as connection:
-            ledger.require(connection, "the app's database")
-            fresh = ledger.insert_once(connection, entries, entry.model_dump())
+            versions.require(connection, "the app's database")
+            fresh = transitions.enter(connection, entry)
         if not fresh:
             return self.forcedEnd(task_id)
         away = not stop.ask(self.api, task_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jittask_prefect import App
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.testing import FakePrefect, at, deploy
 
 FLOWS = Path(__file__).parents[2] / "flows"  # the demo app of this repository

@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+import doc_pages
 import pytest
 from doc_pages import FENCE, INCLUDED, ROOT, Block, blocks, commands, expected, merged
 from prefect.settings import Settings
@@ -26,7 +27,7 @@ from typer.testing import CliRunner
 
 from jittask_prefect import App
 from jittask_prefect.cli.commands import cli
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.rows.databases import upgrade
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DONE = {"json", "python", "console"}  # by doc_pages.py
@@ -70,7 +71,7 @@ def test_a_block_is_of_a_kind_that_is_tested(page: Path) -> None:
 def test_the_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "120"}
     env.pop("JITTASK_APP", None)
-    command = [sys.executable, Path(__file__).with_name("doc_pages.py"), page, tmp_path]
+    command = [sys.executable, doc_pages.__file__, page, tmp_path]
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240
     )

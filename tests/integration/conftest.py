@@ -8,7 +8,7 @@ import pytest
 from place import Place, deploy_here, model, rows, scheduled, worker
 
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 # Types of the app's own; `returned.txt` has one line for each call of afterReturn.
 TYPE = """
@@ -115,7 +115,7 @@ def deploying(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def work(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     """An app whose templates are deployed, and a worker that executes them."""
     ended = "tasks.WorkRowsType"

@@ -10,9 +10,11 @@ import pytest
 from place import Place, model, rows, scheduled, until, worker
 from sqlmodel import Session, select
 
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import FINAL
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 # What is wrong, as the body of a function; `kept` outlives it.
 WRONG = {
@@ -67,7 +69,7 @@ def of_rows() -> str:
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/BadItem": model("BadItem"),
@@ -105,7 +107,7 @@ def ask(place: Place, name: str) -> str:
     run = place.api.create_run(
         found["id"], key=key, name=name, due=clock.now(), tags=[], parameters=about
     )
-    return str(run["id"])
+    return run.id
 
 
 def kept(place: Place, run_id: str) -> list[str]:
@@ -116,11 +118,11 @@ def kept(place: Place, run_id: str) -> list[str]:
         "limit": 20,
     }
     return [
-        line["message"] for line in place.api._call("POST", "/logs/filter", json=where)
+        line["message"] for line in place.api.call("POST", "/logs/filter", body=where)
     ]
 
 
-def recorded(place: Place, run_id: str, seconds: float = 60) -> ledger.Entry:
+def recorded(place: Place, run_id: str, seconds: float = 60) -> Entry:
     place.state(run_id, "Completed", "Failed", "TimedOut", "Crashed", seconds=seconds)
     return place.ended(run_id, 10)
 
@@ -137,7 +139,7 @@ def test_a_scheduled_task(place: Place, warm: Embedded) -> None:
         )
     assert recorded(place, after).result == '"fine"'
     assert place.sql("SELECT count(*) FROM baditem") == 0
-    log = warm.worker_log.read_text()
+    log = warm.worker.log.read_text()
     assert (
         "a run left the thread 'left'" in log
         and "a run left database connections open" in log
@@ -172,13 +174,11 @@ def test_rows_of_a_batch(place: Place, warm: Embedded) -> None:
         session.commit()
         keys = {str(row.id): row.status for row in session.exec(select(item))}
 
-    def over() -> list[ledger.Entry]:
+    def over() -> list[Entry]:
         place.sync()
         found = place.entries("tasks.BadRows")
         return (
-            found
-            if len(found) == 30 and all(e.status in ledger.FINAL for e in found)
-            else []
+            found if len(found) == 30 and all(e.status in FINAL for e in found) else []
         )
 
     for entry in until(over, 90, every=1.0):

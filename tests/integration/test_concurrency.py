@@ -15,7 +15,7 @@ import pytest
 from place import Place, until
 
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 
 def said(work: Place) -> list[str]:
@@ -65,7 +65,7 @@ def test_queue_goes_on_as_soon_as_the_other_has_ended(work: Place) -> None:
     )
     given_up = work.state(str(waits.flow_run_id), "Cancelled")
     assert (
-        given_up["message"]
+        given_up.message
         == "not run: queued: 1 of 1 executions of tasks.WorkQueue are at work"
     )
     [record] = [
@@ -92,7 +92,7 @@ def test_skip_is_not_run_and_says_so(work: Place) -> None:
     second = work.ended(begin(work, "skip", "s2"))
     why = "not run: 1 of 1 executions of tasks.WorkSkip are at work"
     assert (second.status, second.outcome, second.message) == ("ended", "skipped", why)
-    assert work.state(str(second.flow_run_id), "Cancelled")["message"] == why
+    assert work.state(str(second.flow_run_id), "Cancelled").message == why
     let_end(work, "s1")
     assert work.ended(first).status == "completed"
     assert said(work) == ["begin s1", "end s1"]
@@ -164,7 +164,7 @@ def test_a_database_that_stands_still_piles_nothing_up(
 
 
 def test_a_server_that_answers_slowly_piles_nothing_up(
-    work: Place, twelve: list[str], prefect_server: ServerInfo
+    work: Place, twelve: list[str], prefect_server: ServiceInfo
 ) -> None:
     most = 0
     for _ in range(3):

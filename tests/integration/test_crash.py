@@ -14,8 +14,8 @@ from place import Place, model, process_pool, rows, until, worker
 from jittask_prefect.running.flows import run_sync
 from jittask_prefect.running.lease import LEASE_SECONDS
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import WORKER_MARK, Embedded, ServerInfo
-from jittask_prefect.server.processes import Family
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 # The first attempt of a row never ends by itself; what comes later does at once.
 INNER = """
@@ -40,7 +40,7 @@ class CrashType(DateFieldType):
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     once = rows("CrashItem", INNER, filter="Q(status='once')")
     again = rows("CrashItem", INNER, filter="Q(status='again')", retries=1)
@@ -108,7 +108,7 @@ def kill(here: Embedded) -> None:
     """kill -9 of the worker and of all that came from it, as when the machine loses power."""
     running = here.worker_running()
     assert running
-    family = Family([running.pid], f"{WORKER_MARK}={here.home}")
+    family = here.worker.family(running)
     while found := family.members():
         for one in found:
             os.kill(one.pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ def test_the_worker_and_its_tasks_were_killed(place: Place, home: Path) -> None:
     assert (entry.status, entry.message) == ("error", "error: worker died")
     assert (
         entry.flow_run_id
-        and place.state(entry.flow_run_id, "Crashed")["message"] == "error: worker died"
+        and place.state(entry.flow_run_id, "Crashed").message == "error: worker died"
     )
     assert returned(place, task_once) == [f"{task_once} error"]
 
@@ -162,7 +162,7 @@ def test_the_worker_and_its_tasks_were_killed(place: Place, home: Path) -> None:
             [
                 r
                 for r in place.runs("tasks.CrashAgain")
-                if f"models.CrashItem:{again}" in r["tags"]
+                if f"models.CrashItem:{again}" in r.tags
             ]
         )
         == 2

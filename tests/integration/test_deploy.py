@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
-from place import SCRIPTS, Place, deploy_here, iso, scheduled
+from place import SCRIPTS, Place, deploy_here, scheduled
 
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.schedule_text import SLUGS
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 INNER = "def customFunc():\n    return 1\n"
 SHANGHAI = {"timezone": "Asia/Shanghai", "calendar": "CN", "skipHoliday": 1}
@@ -41,7 +41,7 @@ OFFICE_HOURS |= {"calendar": "US", "timezone": "America/New_York"}
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     elements = {
         "tasks/DeployTuesdays": scheduled(INNER, **TUESDAYS),
         "tasks/DeployOff": scheduled(INNER, enable=0),
@@ -116,10 +116,10 @@ def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -
     overdue, late = there["tasks.DeployMany"]["id"], now - timedelta(minutes=220)
     place.api.fill_schedule(overdue, late, until=now - timedelta(minutes=5))
     place.api.fill_schedule(there[compile.SYNC]["id"], now, until=now)
-    due = place.api._call(
+    due = place.api.call(
         "POST",
         f"/work_pools/{compile.POOL}/get_scheduled_flow_runs",
-        json={"scheduled_before": clock.now().isoformat()},
+        body={"scheduled_before": clock.now().isoformat()},
     )
     assert (
         len(due) == 200
@@ -203,7 +203,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
 def test_a_change_made_in_the_ui_is_found_and_put_right(place: Place) -> None:
     place.deploy(BEFORE_NATIONAL_DAY)
     found = place.deployments()["tasks.DeployTuesdays"]
-    place.api._call("PATCH", f"/deployments/{found['id']}", json={"paused": True})
+    place.api.call("PATCH", f"/deployments/{found['id']}", body={"paused": True})
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == ["tasks.DeployTuesdays"]
     assert not place.deployments()["tasks.DeployTuesdays"]["paused"]
     assert len(filled(place, "tasks.DeployTuesdays")) == 3, (
@@ -226,7 +226,7 @@ def test_two_apps_with_a_template_of_the_same_name_are_refused(
 
 
 def instants(place: Place, name: str) -> list[datetime]:
-    return [iso(r["expected_start_time"]) for r in place.runs(name, "SCHEDULED")]
+    return [r.expected_start_time for r in place.runs(name, "SCHEDULED")]
 
 
 def filled(place: Place, name: str) -> list[datetime]:

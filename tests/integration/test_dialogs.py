@@ -28,8 +28,8 @@ def submit(work: Place, dialog: str, form: dict[str, Any]) -> str:
     def post() -> str | None:
         try:
             return str(
-                work.api._call(
-                    "POST", f"/deployments/{found}/create_flow_run", json=body
+                work.api.call(
+                    "POST", f"/deployments/{found}/create_flow_run", body=body
                 )["id"]
             )
         except PrefectApiError as error:
@@ -47,7 +47,7 @@ def done(work: Place, run_id: str) -> dict[str, Any]:
 
 
 def page(work: Place, key: str) -> str:
-    return str(work.api._call("GET", f"/artifacts/{key}/latest")["data"])
+    return str(work.api.call("GET", f"/artifacts/{key}/latest")["data"])
 
 
 def again(work: Place, name: str) -> None:
@@ -65,7 +65,7 @@ def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
     name = "tasks.CongBiaoDanLaiDeRenWu"
     again(work, name)
     run_id = submit(work, forms.NEW_DATE_FIELD, form)
-    assert done(work, run_id)["message"] == f"{name} is made and deployed"
+    assert done(work, run_id).message == f"{name} is made and deployed"
     assert (work.app.path / name.replace(".", "/") / "e.json").exists()
     assert name in work.deployments()
     assert f"`{name}`" in page(work, "dialog-tasks-congbiaodanlaiderenwu")
@@ -82,7 +82,7 @@ def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
         "filter": "Q(status='never')",
     }
     changed = f"{name} is changed and deployed: Name, Filter"
-    assert done(work, submit(work, forms.EDIT, edited))["message"] == changed
+    assert done(work, submit(work, forms.EDIT, edited)).message == changed
     assert (
         json.loads((work.app.path / name.replace(".", "/") / "e.json").read_text())[
             "filter"
@@ -114,12 +114,12 @@ def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
     assert done(work, submit(work, forms.NEW_SCHEDULED, made))["name"] == "Completed"
     first = {**linked(page(work, key)), "title": "Second"}
     assert (
-        done(work, submit(work, forms.EDIT, first))["message"]
+        done(work, submit(work, forms.EDIT, first)).message
         == f"{name} is changed and deployed: Name"
     )
     off = {**linked(page(work, key)), "enable": "Off", "title": "Third"}
     assert (
-        done(work, submit(work, forms.EDIT, off))["message"]
+        done(work, submit(work, forms.EDIT, off)).message
         == f"{name} is changed and deployed: Name, Enabled"
     )
     file = work.app.path / name.replace(".", "/") / "e.json"
@@ -128,11 +128,11 @@ def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
     assert copied["name"] == "Failed"
     assert (
         'title: found a form made from "Copied"; allowed: a form made from "Third"'
-        in copied["message"]
+        in copied.message
     )
     assert (
         "enable: found a form made from nothing; allowed: a form made from 0"
-        in copied["message"]
+        in copied.message
     )
     assert file.read_bytes() == before and work.deployments()[name]["paused"]
     fresh = linked(page(work, key))
@@ -155,15 +155,15 @@ def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(
     state = done(work, run_id)
     assert (
         state["name"] == "Failed"
-        and "Name: found" in state["message"]
-        and "Custom: cron" in state["message"]
+        and "Name: found" in state.message
+        and "Custom: cron" in state.message
     )
     starts = ("Name: found", "Custom: cron: found")
     said = until(
         lambda: [
-            log["message"]
+            log.message
             for log in work.api.logs(run_id)
-            if log["message"].startswith(starts)
+            if log.message.startswith(starts)
         ]
     )
     assert len(said) == 2
@@ -185,7 +185,7 @@ def test_of_two_who_make_one_name_one_is_told(work: Place) -> None:
         runs = list(
             pool.map(lambda _: submit(work, forms.NEW_SCHEDULED, form), range(2))
         )
-    states = sorted(done(work, run)["message"] for run in runs)
+    states = sorted(done(work, run).message for run in runs)
     assert states[0].startswith("refused: English name: found") or states[0].startswith(
         "refused: name"
     )
@@ -263,11 +263,11 @@ def overdue(work: Place, inbox: Inbox) -> str:
 
 
 def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> None:
-    kind = work.api._call("GET", "/block_types/slug/custom-webhook")
-    schemas = work.api._call(
+    kind = work.api.call("GET", "/block_types/slug/custom-webhook")
+    schemas = work.api.call(
         "POST",
         "/block_schemas/filter",
-        json={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}},
+        body={"block_schemas": {"block_type_id": {"any_": [kind["id"]]}}},
     )
     port = inbox.server.server_port
     block = f"ops-{port}"  # another one where the test is run again
@@ -283,7 +283,7 @@ def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> 
         "block_schema_id": schemas[0]["id"],
         "data": data,
     }
-    work.api._call("POST", "/block_documents/", json=about)
+    work.api.call("POST", "/block_documents/", body=about)
     assert f"custom-webhook/{block}" in work.jittask("notify").stdout
     for _ in range(2):
         made = work.jittask("notify", f"custom-webhook/{block}")

@@ -17,23 +17,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.server import embedded as module
-from jittask_prefect.server import processes as table
-from jittask_prefect.server.embedded import (
-    Embedded,
-    ServerInfo,
-    WorkerInfo,
-    environment,
-)
+from jittask_prefect.server import processes, service
+from jittask_prefect.server.commands import environment, prefect_version
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.processes import Identity
+from jittask_prefect.server.service import ServiceInfo
 
 # What `up` does, as another process: prints {"pid": …, "mine": …} once the server answers, and waits for its end.
 UP = """
 import json, signal, sys
 from pathlib import Path
-from jittask_prefect.embedded import Embedded
+from jittask_prefect.server.embedded import Embedded
 with Embedded(Path(sys.argv[1])) as embedded:
     server, mine = embedded.ensure()
     print(json.dumps({"pid": server.pid, "mine": mine}), flush=True)
@@ -96,7 +95,7 @@ def test_a_server_that_another_up_answers_for_is_used_and_left_alone(
 
 
 def test_a_port_that_another_server_took_meanwhile_is_tried_no_more(
-    warm: Path, prefect_server: ServerInfo, monkeypatch: pytest.MonkeyPatch
+    warm: Path, prefect_server: ServiceInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ports = iter([prefect_server.port, module.free_port()])
     monkeypatch.setattr(module, "free_port", lambda: next(ports))
@@ -112,7 +111,7 @@ def test_a_port_that_another_server_took_meanwhile_is_tried_no_more(
 def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(
     warm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GRACE", 1.0)
+    monkeypatch.setattr(processes, "GRACE", 1.0)
     monkeypatch.setattr(module, "ANSWER", 0.5)
     here = Embedded(warm)
     try:
@@ -120,9 +119,7 @@ def test_a_server_that_hangs_is_ended_with_sigkill_and_replaced(
         os.kill(first.pid, signal.SIGSTOP)
         with pytest.raises(PrefectApiError, match=f"pid {os.getpid()} answers for it"):
             Embedded(warm).ensure(timeout=0)
-        monkeypatch.setattr(
-            module, "_await_answer", _without_patience(module._await_answer, first)
-        )
+        monkeypatch.setattr(here, "_await", _without_patience(here._await, first))
         second, mine = here.ensure()
         assert mine and second.pid != first.pid
         assert not _session(first.pid)
@@ -163,7 +160,7 @@ def test_a_server_that_cannot_start_says_why(
         {"pid": 2**22 + 1},
         {"pid": os.getpid(), "started": 1.0},
         {"pid": "x"},
-        {"port": ...},
+        {"url": ...},
         None,
     ],
     ids=["dead", "reused pid", "wrong type", "key missing", "no JSON"],
@@ -172,12 +169,12 @@ def test_a_stale_state_file_is_ignored_and_removed(
     tmp_path: Path, change: dict[str, Any] | None
 ) -> None:
     state = asdict(
-        ServerInfo(
+        ServiceInfo(
             os.getpid(),
-            table.start_of(os.getpid()),
-            1,
-            str(tmp_path),
-            module.prefect_version(),
+            Identity.of(os.getpid()).started,
+            "http://127.0.0.1:1/api",
+            "",
+            prefect_version(),
         )
     )
     state |= (change or {}) | {"owner": [1, 1.0]}
@@ -197,10 +194,9 @@ def test_a_server_of_another_prefect_version_is_not_used_and_not_killed_under_an
     with subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True
     ) as other:
-        started = table.start_of(other.pid)
-        state = asdict(ServerInfo(other.pid, started, 1, str(tmp_path), "3.0.0")) | {
-            "owner": [other.pid, started]
-        }
+        started = Identity.of(other.pid).started
+        info = ServiceInfo(other.pid, started, "http://127.0.0.1:1/api", "", "3.0.0")
+        state = asdict(info) | {"owner": [other.pid, started]}
         (tmp_path / "server.json").write_text(json.dumps(state))
         assert Embedded(tmp_path).find() is None
         with pytest.raises(
@@ -211,39 +207,19 @@ def test_a_server_of_another_prefect_version_is_not_used_and_not_killed_under_an
         other.kill()
 
 
-def test_the_portable_way_to_look_at_processes_agrees_with_proc(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    parent, session = os.getppid(), os.getsid(0)
-    assert (found := table.process_of(os.getpid())) and (
-        found.parent,
-        found.session,
-        found.dead,
-    ) == (
-        parent,
-        session,
-        False,
-    )
-    monkeypatch.setattr(table, "LINUX", False)
-    assert (found := table.process_of(os.getpid())) and (
-        found.parent,
-        found.session,
-        found.dead,
-    ) == (
-        parent,
-        session,
-        False,
-    )
-    assert table.alive(*table.myself())
-    assert table.processes()[os.getpid()] == found
-    assert table.process_of(2**22 + 1) is None
+def test_a_process_is_told_from_another_of_its_pid() -> None:
+    me = Identity.of(os.getpid())
+    assert me.alive and not Identity(me.pid, me.started - 60).alive
+    assert not Identity.of(2**22 + 1).alive
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        _until(lambda: processes.living(ended.pid) is None)
 
 
 # --- the worker
 
 
 def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(
-    tmp_path: Path, prefect_server: ServerInfo
+    tmp_path: Path, prefect_server: ServiceInfo
 ) -> None:
     (tmp_path / "long.py").write_text(FLOW)
     run = _deploy_and_run(tmp_path)
@@ -265,9 +241,7 @@ def test_stop_ends_the_worker_its_flow_runs_and_what_they_started(
         )
     finally:
         here.stop()
-    assert [
-        pid for pid in pids if (found := table.process_of(pid)) and not found.dead
-    ] == []
+    assert [pid for pid in pids if processes.living(pid)] == []
     assert not _marked(home)
     assert sorted(path.name for path in home.glob("*.json")) == []
     state = json.loads(_get(f"{prefect_server.url}/flow_runs/{run}"))["state"]
@@ -287,7 +261,7 @@ def test_a_second_ctrl_c_kills_at_once_and_what_ignores_sigterm_is_killed(
             module, "worker_command", lambda *_, **__: [sys.executable, "-c", script]
         )
         for grace, interrupted in ((10.0, True), (0.3, False)):
-            patch.setattr(module, "GRACE", grace)
+            patch.setattr(processes, "GRACE", grace)
             here.start_worker("http://127.0.0.1:1/api", "pool", cwd=tmp_path)
             _until((tmp_path / "deaf").exists, here)
             begun = time.monotonic()
@@ -342,7 +316,7 @@ def test_a_worker_for_another_server_is_replaced_where_its_up_is_gone_and_refuse
             json.dumps(asdict(old) | {"owner": [2**22 + 1, 1.0]})
         )
         new, mine = other.ensure_worker("http://127.0.0.1:2/api", "pool", cwd=tmp_path)
-        assert mine and new.pid != old.pid and isinstance(new, WorkerInfo)
+        assert mine and new.pid != old.pid
         assert not _session(old.pid)
         other.stop()
         assert not _marked(tmp_path)
@@ -397,10 +371,11 @@ def test_importing_it_does_not_import_prefect() -> None:
 
 
 @pytest.fixture
-def warm(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Path]:
+def warm(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Path]:
     """A home whose database is migrated already: 3 s to start instead of 7."""
     (tmp_path / "prefect").mkdir()
-    with sqlite3.connect(Path(prefect_server.home, "prefect", "prefect.db")) as source:
+    home = psutil.Process(prefect_server.pid).environ()["PREFECT_HOME"]
+    with sqlite3.connect(Path(home, "prefect.db")) as source:
         with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as target:
             source.backup(target)
         target.close()
@@ -448,20 +423,21 @@ def _deploy_and_run(folder: Path) -> str:
         return str(client.create_flow_run_from_deployment(deployment).id)
 
 
-def _until(condition: Callable[[], bool], here: Embedded, seconds: float = 60) -> None:
+def _until(
+    condition: Callable[[], bool], here: Embedded | None = None, seconds: float = 60
+) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        here.check()
-        assert time.monotonic() < deadline, here.worker_log.read_text()
+        if here:
+            here.check()
+        assert time.monotonic() < deadline, here and here.worker.log.read_text()
         time.sleep(0.05)
 
 
 def _without_patience(
-    await_answer: Callable[..., bool], hung: ServerInfo
+    await_answer: Callable[..., bool], hung: ServiceInfo
 ) -> Callable[..., bool]:
-    return lambda info, deadline, child=None: (
-        info != hung and await_answer(info, deadline, child)
-    )
+    return lambda info, deadline: info != hung and await_answer(info, deadline)
 
 
 def _get(*urls: str) -> bytes:
@@ -476,16 +452,12 @@ def _get(*urls: str) -> bytes:
 
 
 def _session(pid: int) -> list[int]:
-    return [
-        p.pid
-        for p in table.processes().values()
-        if pid in (p.pid, p.session) and not p.dead
-    ]
+    return [p.pid for p in processes.Family(pid, "JITTASK_NONE", "").members()]
 
 
 def _marked(home: Path) -> list[int]:
     marks = [
-        f"{name}={home}\0".encode() for name in (module.SERVER_MARK, module.WORKER_MARK)
+        f"{service.mark_of(name)}={home}\0".encode() for name in ("server", "worker")
     ]
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
@@ -497,7 +469,7 @@ def _marked(home: Path) -> list[int]:
     return found
 
 
-def _assert_nothing_left(server: ServerInfo, home: Path) -> None:
+def _assert_nothing_left(server: ServiceInfo, home: Path) -> None:
     assert _session(server.pid) == []
     assert _marked(home) == []
     assert sorted(path.name for path in home.glob("*.json")) == []

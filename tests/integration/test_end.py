@@ -13,8 +13,8 @@ from place import Place, until
 
 from jittask_prefect.deploying.compile import POOL
 from jittask_prefect.running import stop
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.processes import process_of
 
 FAST = 5.0  # seconds from forcedEnd to a process that is gone
 
@@ -86,7 +86,7 @@ def test_a_pending_task_never_runs(work: Place) -> None:
     }
     assert entry.flow_run_id
     assert (
-        work.state(entry.flow_run_id, "Cancelled", seconds=5)["message"]
+        work.state(entry.flow_run_id, "Cancelled", seconds=5).message
         == "ended: forced end"
     )
     assert work.svc.forcedEnd(entry.task_id)["changed"] is False
@@ -96,20 +96,18 @@ def test_a_pending_task_never_runs(work: Place) -> None:
 
 def test_a_run_of_the_schedule_that_has_not_begun_never_runs(work: Place) -> None:
     [run, *_] = work.runs("tasks.WorkAdd", "SCHEDULED")
-    answer = work.svc.forcedEnd(run["id"])
+    answer = work.svc.forcedEnd(run.id)
     assert (answer["previousStatus"], answer["status"], answer["changed"]) == (
         "pending",
         "ended",
         True,
     )
-    assert (
-        work.state(run["id"], "Cancelled", seconds=5)["message"] == "ended: forced end"
-    )
-    assert work.svc.forcedEnd(run["id"])["changed"] is False
+    assert work.state(run.id, "Cancelled", seconds=5).message == "ended: forced end"
+    assert work.svc.forcedEnd(run.id)["changed"] is False
 
 
 def test_an_overdue_task_never_runs(work: Place) -> None:
-    work.api._call("PATCH", f"/work_pools/{POOL}", json={"is_paused": True})
+    work.api.call("PATCH", f"/work_pools/{POOL}", body={"is_paused": True})
     try:
         row = work.save("WorkItem", at=local(-2), status="row")
         [entry] = until(
@@ -120,7 +118,7 @@ def test_an_overdue_task_never_runs(work: Place) -> None:
         assert entry.flow_run_id
         work.state(entry.flow_run_id, "Cancelled", seconds=5)
     finally:
-        work.api._call("PATCH", f"/work_pools/{POOL}", json={"is_paused": False})
+        work.api.call("PATCH", f"/work_pools/{POOL}", body={"is_paused": False})
     assert work.sql("SELECT done FROM workitem WHERE id = :id", id=row.id) == 0
 
 
@@ -156,8 +154,8 @@ def test_cancel_in_the_ui_ends_an_executing_task(
     run_id = work.entry(task_id).flow_run_id
     assert run_id
     began = time.monotonic()
-    work.api._call(
-        "POST", f"/flow_runs/{run_id}/set_state", json={"state": {"type": "CANCELLING"}}
+    work.api.call(
+        "POST", f"/flow_runs/{run_id}/set_state", body={"state": {"type": "CANCELLING"}}
     )
     until(lambda: gone(pid), 40)
     print(f"Cancel in the UI → gone: {time.monotonic() - began:.2f} s")
@@ -203,7 +201,7 @@ def test_one_in_c_code_is_ended_in_prefect_too_though_it_did_not_answer(
     assert work.svc.forcedEnd(task_id)["changed"] is True
     assert gone(pid)
     run = work.state(task_id, "Cancelled", "Crashed", seconds=20)
-    assert (run["name"], run["message"]) == ("Cancelled", "ended: forced end")
+    assert (run.name, run.message) == ("Cancelled", "ended: forced end")
     assert len(returned(work, task_id)) == 1
 
 
@@ -238,7 +236,7 @@ def ends(
     )
     assert entry.flow_run_id
     assert (
-        work.state(entry.flow_run_id, "Cancelled", seconds=10)["message"]
+        work.state(entry.flow_run_id, "Cancelled", seconds=10).message
         == "ended: forced end"
     )
     assert len(returned(work, task_id)) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from place import Place, until
 
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.schedule import clock
 
 
@@ -67,13 +67,13 @@ def test_a_scheduled_function_gets_its_arguments_which_prefect_never_sees(
     run = work.api.run(tasks["WorkAdd"])
     assert (
         run
-        and set(run["parameters"]) == {"template", "taskId"}
-        and "amount" not in str(run["parameters"])
+        and set(run.parameters) == {"template", "taskId"}
+        and "amount" not in str(run.parameters)
     )
-    assert work.state(run["id"], "Completed")["message"] == '{"sum": 7}'
-    assert "adding 7" in says(work, run["id"], "printed line")
+    assert work.state(run.id, "Completed").message == '{"sum": 7}'
+    assert "adding 7" in says(work, run.id, "printed line")
     [record] = [
-        r for r in work.svc.getTaskRecords("tasks.WorkAdd") if r["taskId"] == run["id"]
+        r for r in work.svc.getTaskRecords("tasks.WorkAdd") if r["taskId"] == run.id
     ]
     assert (record["status"], record["result"]) == ("completed", {"sum": 7})
 
@@ -110,7 +110,7 @@ def test_an_error_fails_the_run_with_its_message(
     entry = ended(work, tasks["WorkFails"])
     assert (entry.status, entry.outcome) == ("error", "failed")
     assert (
-        work.state(tasks["WorkFails"], "Failed")["message"]
+        work.state(tasks["WorkFails"], "Failed").message
         == "error: ValueError: no such customer"
     )
     says(work, tasks["WorkFails"], "Traceback")
@@ -174,12 +174,12 @@ def test_the_sync_flow_runs_on_the_worker(work: Place) -> None:
         sync["id"], key="a sync", name="a sync", due=clock.now(), tags=[], parameters={}
     )
     until(lambda: work.entries("tasks.WorkLater", 7000), 60)
-    work.state(run["id"], "Completed", seconds=60)
+    work.state(run.id, "Completed", seconds=60)
     until(
         lambda: [
             r
             for r in work.runs("tasks.WorkLater", "SCHEDULED")
-            if "models.WorkItem:7000" in r["tags"]
+            if "models.WorkItem:7000" in r.tags
         ],
         10,
     )
@@ -189,7 +189,7 @@ def says(work: Place, run_id: str, what: str) -> str:
     """The log of a run once it has a text; Prefect takes its lines in portions, in the order in which they are said."""
 
     def log() -> str | None:
-        text = "\n".join(line["message"] for line in work.api.logs(run_id))
+        text = "\n".join(line.message for line in work.api.logs(run_id))
         return text if what in text else None
 
     return until(log, 60) or ""

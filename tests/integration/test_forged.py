@@ -32,7 +32,7 @@ def forged(work: Place, of: str, **parameters: Any) -> str | None:
 
     def make() -> dict[str, Any] | None:
         try:
-            return dict(work.api._call("POST", path, json=body))
+            return dict(work.api.call("POST", path, body=body))
         except PrefectApiError as error:
             return (
                 None if "answered 503" in str(error) else {"id": None}
@@ -103,4 +103,4 @@ def test_what_somebody_made_up_runs_nothing_and_keeps_nobody_waiting(
     assert {work.entry(entry.task_id).status for entry in (mine, theirs)} == {"pending"}
     for said, run_id in made.items():
         assert run_id is not None, said
-        assert said in work.state(run_id, "Failed", "Crashed")["message"]
+        assert said in work.state(run_id, "Failed", "Crashed").message

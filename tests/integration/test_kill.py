@@ -6,27 +6,23 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from failpoints import EXECUTION, SYNC, absent, arm
 from place import Place, iso, model, rows
 from sqlalchemy import text
 
 from jittask_prefect import App
-from jittask_prefect.ledger import claims
+from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.running.execute import Run, execute, me
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from once.failpoints import EXECUTION, SYNC, absent, arm
+from jittask_prefect.server.service import ServiceInfo
 
 NAME = "tasks.KillReminder"
 NOW = iso("2037-03-16 08:00")
@@ -39,7 +35,7 @@ SERVER = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     SERVER.set_forkserver_preload(
         ["jittask_prefect.running.flows", "jittask_prefect.prefect_api.client"]
@@ -114,7 +110,7 @@ def prepare(place: Place, base: int) -> None:
     place.api.delete_run(str(runs[deleted].flow_run_id))
     place.api.set_state(str(runs[cancelled].flow_run_id), "CANCELLING")
     with place.app.engine().begin() as connection:  # a worker that died
-        claims.claim(
+        transitions.claim(
             connection,
             runs[dead].task_id,
             "somewhere:1:x",
@@ -145,7 +141,7 @@ def state(place: Place, base: int) -> list[str]:
 def waiting(place: Place, base: int) -> int:
     """How many flow runs of these rows are still to start."""
     tags = {f"models.KillItem:{key}" for key in range(base, base + 6)}
-    return len([r for r in place.runs(NAME, "SCHEDULED") if tags & set(r["tags"])])
+    return len([r for r in place.runs(NAME, "SCHEDULED") if tags & set(r.tags)])
 
 
 EXPECTED = [
@@ -190,10 +186,8 @@ def test_an_execution_that_is_killed(place: Place, point: str | None) -> None:
     if entry.status == "pending":
         assert entry.attempt <= 1
         run = place.api.run(str(entry.flow_run_id))
-        assert run and run["state_type"] == "SCHEDULED", "nobody will begin it"
-        assert (
-            in_process(one_run, place, MUCH_LATER, entry.task_id, run["id"], None) == 0
-        )
+        assert run and run.state_type == "SCHEDULED", "nobody will begin it"
+        assert in_process(one_run, place, MUCH_LATER, entry.task_id, run.id, None) == 0
     [entry] = place.entries(NAME, key)
     assert (
         entry.status,

@@ -14,7 +14,8 @@ import pytest
 from place import Place, until
 from sqlmodel import Session
 
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import FINAL
 
 NAME = "tasks.WorkBatch"
 
@@ -43,16 +44,16 @@ def due(work: Place) -> Callable[..., datetime]:
     return make
 
 
-def of(work: Place, at: datetime) -> list[ledger.Entry]:
+def of(work: Place, at: datetime) -> list[Entry]:
     return [entry for entry in work.entries(NAME) if entry.due == at]
 
 
-def over(work: Place, at: datetime, seconds: float = 90) -> list[ledger.Entry]:
+def over(work: Place, at: datetime, seconds: float = 90) -> list[Entry]:
     """The entries once all have ended."""
 
-    def ended() -> list[ledger.Entry]:
+    def ended() -> list[Entry]:
         found = of(work, at)
-        return found if all(e.status in ledger.FINAL for e in found) else []
+        return found if all(e.status in FINAL for e in found) else []
 
     return until(ended, seconds, what=str(Counter(e.status for e in of(work, at))))
 
@@ -77,12 +78,12 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     [run_id] = {e.flow_run_id for e in entries}
     assert run_id
     state = work.state(run_id, "Failed")
-    assert state["message"] == "25 rows: 24 done, 1 failed"
+    assert state.message == "25 rows: 24 done, 1 failed"
     run = work.api.run(run_id)
     assert (
         run
-        and set(run["parameters"]) == {"template", "due"}
-        and run["name"].startswith("Many · ")
+        and set(run.parameters) == {"template", "due"}
+        and run.name.startswith("Many · ")
     )
     [bad] = [e for e in entries if e.outcome == "failed"]
     table = work.api.table(run_id)
@@ -93,8 +94,8 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     assert len(table) == 25
 
     def shown() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = work.api._call(
-            "POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [run_id]}}}
+        found: list[dict[str, Any]] = work.api.call(
+            "POST", "/task_runs/filter", body={"flow_runs": {"id": {"any_": [run_id]}}}
         )
         return found
 
@@ -111,7 +112,7 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
         assert (
             work.state(
                 run_id, "Completed", "Failed", "Cancelled", "Crashed", seconds=60
-            )["message"]
+            ).message
             == said
         )
     assert Counter(Counter(row for row, _ in begun(work)).values()) == {1: 24, 2: 1}
@@ -138,22 +139,20 @@ def test_a_rows_key_is_no_template_of_its_task_runs_name(work: Place) -> None:
     def ended() -> dict[str, str | None]:
         found = work.entries("tasks.WorkNamed")
         return {
-            e.row_key: e.outcome
-            for e in found
-            if all(e.status in ledger.FINAL for e in found)
+            e.row_key: e.outcome for e in found if all(e.status in FINAL for e in found)
         }
 
     assert until(ended, 90) == {
         key: "completed" if key == "plain" else "failed" for key in keys
     }
     [run_id] = {e.flow_run_id for e in work.entries("tasks.WorkNamed")}
-    assert work.state(str(run_id), "Failed")["message"] == "4 rows: 1 done, 3 failed"
+    assert work.state(str(run_id), "Failed").message == "4 rows: 1 done, 3 failed"
 
     def names() -> list[str]:
         asked = {"flow_runs": {"id": {"any_": [run_id]}}}
         found = [
             str(one["name"])
-            for one in work.api._call("POST", "/task_runs/filter", json=asked)
+            for one in work.api.call("POST", "/task_runs/filter", body=asked)
         ]
         return sorted(found) if len(found) == 3 else []
 

@@ -10,7 +10,7 @@ import pytest
 from place import Place, iso, model, rows, scheduled, until, worker
 
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 HOUR = timedelta(hours=1)
 HOURLY = {"repeatType": "hour"}
@@ -49,7 +49,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def place(
-    now: datetime, tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    now: datetime, tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     start = f"{now - 1000.5 * HOUR:%Y-%m-%d %H:%M:%S}"
     elements: dict[str, Any] = {
@@ -104,7 +104,7 @@ def test_what_was_due_without_a_worker(place: Place, now: datetime) -> None:
         )
         waiting = place.runs(f"tasks.Missed{name}", "SCHEDULED")
         assert [
-            at for at in (iso(r["expected_start_time"]) for r in waiting) if at <= now
+            at for at in (r.expected_start_time for r in waiting) if at <= now
         ] == due
     every = [f"Missed{rows_}{name}" for rows_ in ("", "Row") for name in names]
 

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import Place, iso, scheduled, until
+from place import Place, scheduled, until
 
 from jittask_prefect.deploying import renew
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.ledger import state_table
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.server.service import ServiceInfo
 
 INNER = "def customFunc():\n    return 1\n"
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -42,7 +43,7 @@ def elements() -> dict[str, Any]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     made = Place.build(
         tmp_path / "app", elements(), name="rolling", calendars={"office": OFFICE}
     )
@@ -62,9 +63,7 @@ def roll(place: Place, now: datetime | None = None) -> list[str]:
 def auto(place: Place, name: str, *states: str) -> Counter[datetime]:
     """How many runs a template's schedules made for each instant."""
     return Counter(
-        iso(r["expected_start_time"])
-        for r in place.runs(name, *states)
-        if r["auto_scheduled"]
+        r.expected_start_time for r in place.runs(name, *states) if r.auto_scheduled
     )
 
 
@@ -81,10 +80,15 @@ def age(place: Place, hours: float, mark: datetime | None = None) -> datetime:
     """Let the sync have known all this for some hours; until `mark`, or from then on, it saw that nothing was lost."""
     before = clock.now() - hours * HOUR
     with place.app.engine().begin() as connection:
-        ledger.put(connection, renew.MARK, (mark or before).isoformat())
-        for key, text in ledger.starting_with(connection, renew.PREFIX).items():
-            ledger.put(
+        state_table.put(
+            connection, place.app.name, renew.MARK, (mark or before).isoformat()
+        )
+        for key, text in state_table.starting_with(
+            connection, place.app.name, renew.PREFIX
+        ).items():
+            state_table.put(
                 connection,
+                place.app.name,
                 key,
                 json.dumps({**json.loads(text), "since": before.isoformat()}),
             )
@@ -149,7 +153,7 @@ def test_a_schedule_is_renewed_only_when_its_text_changes(place: Place) -> None:
     # The text of what comes every minute holds for two hours, that of a daily task for a month.
     later = clock.now() + 5 * HOUR
     with place.app.engine().begin() as connection:
-        ledger.put(connection, renew.MARK, later.isoformat())
+        state_table.put(connection, place.app.name, renew.MARK, later.isoformat())
     assert roll(place, later) == ["tasks.RollMinutely renewed: schedules"]
     assert roll(place, later) == []
 
@@ -163,7 +167,7 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
     first = slots(place, name)["s1"]
 
     # Pause in the UI: it takes the runs that wait with it.
-    place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
+    place.api.call("POST", f"/deployments/{found['id']}/pause_deployment")
     assert not auto(place, name, "SCHEDULED")
     assert roll(place) == [f"{name} restored: paused"]
     assert set(whole) - {at for at in whole if at < clock.now()} <= set(
@@ -176,13 +180,13 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
         "active": True,
         "parameters": {"template": "x"},
     }
-    place.api._call(
-        "PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", json=cron
+    place.api.call(
+        "PATCH", f"/deployments/{found['id']}/schedules/{first['id']}", body=cron
     )
-    place.api._call(
+    place.api.call(
         "PATCH",
         f"/deployments/{found['id']}",
-        json={"parameters": {}, "description": "mine"},
+        body={"parameters": {}, "description": "mine"},
     )
     assert roll(place) == [f"{name} restored: description, parameters, schedules"]
     assert (
@@ -192,12 +196,12 @@ def test_what_somebody_changed_or_broke_in_the_ui_is_restored_and_told(
     assert place.deployments()[name]["parameters"] == {"template": name}
 
     # A schedule of somebody's own, and one of ours deleted.
-    place.api._call(
+    place.api.call(
         "POST",
         f"/deployments/{found['id']}/schedules",
-        json=[{"schedule": {"cron": "7 * * * *"}}],
+        body=[{"schedule": {"cron": "7 * * * *"}}],
     )
-    place.api._call(
+    place.api.call(
         "DELETE",
         f"/deployments/{found['id']}/schedules/{slots(place, name)['s1']['id']}",
     )
@@ -246,9 +250,7 @@ def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_t
     )
     assert auto(place, name)[tomorrow] == 1
     [there] = [
-        r
-        for r in place.runs(name, "SCHEDULED")
-        if iso(r["expected_start_time"]) == tomorrow
+        r for r in place.runs(name, "SCHEDULED") if r.expected_start_time == tomorrow
     ]
     file = place.app.path / "app.json"
     about = json.loads(file.read_text())
@@ -278,23 +280,23 @@ def test_what_waits_for_a_worker_survives_whatever_somebody_does_in_the_ui(
     assert len(waiting) == 8
 
     # A schedule of somebody's own: put out of action, and nothing goes with it.
-    place.api._call(
+    place.api.call(
         "POST",
         f"/deployments/{found['id']}/schedules",
-        json=[{"schedule": {"cron": "7 * * * *"}}],
+        body=[{"schedule": {"cron": "7 * * * *"}}],
     )
     assert roll(place) == [f"{name} restored: schedules"]
     assert past(place, name) == waiting and roll(place) == []
 
     # Pause and resume between two syncs leave no difference, but take what waits.
     for action in ("pause_deployment", "resume_deployment"):
-        place.api._call("POST", f"/deployments/{found['id']}/{action}")
+        place.api.call("POST", f"/deployments/{found['id']}/{action}")
     assert past(place, name) == Counter()
     assert roll(place)[0].startswith(f"{name} made good: 8 due without a run")
     assert past(place, name) == waiting and roll(place) == []
 
     # Pause, and a sync that was killed after it had put it right and before it made the runs again.
-    place.api._call("POST", f"/deployments/{found['id']}/pause_deployment")
+    place.api.call("POST", f"/deployments/{found['id']}/pause_deployment")
     place.api.change_deployment(found["id"], {"paused": False})
     assert roll(place)[0].startswith(f"{name} made good: 8 due without a run")
     assert past(place, name) == waiting
@@ -344,7 +346,7 @@ def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) ->
     assert new["id"] != old["id"] and new["entrypoint"].endswith(":OwnType")
     where = {"deployments": {"name": {"any_": [name]}}}
     assert [
-        d["id"] for d in place.api._call("POST", "/deployments/filter", json=where)
+        d["id"] for d in place.api.call("POST", "/deployments/filter", body=where)
     ] == [new["id"]]
 
     # A Type that answers otherwise at every sync is due all the same: what it said stands until it has come.
@@ -397,9 +399,7 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         assert found[due[-1] + 15 * MINUTE] == 1 and min(found) >= quarter
         # A minutely task has 120 of them, and a run that was finished and then deleted is not made again.
         assert sum(at <= now for at in auto(place, "tasks.RollMinutely")) >= 119
-        one = next(
-            r for r in place.runs(name) if iso(r["expected_start_time"]) == due[2]
-        )
+        one = next(r for r in place.runs(name) if r.expected_start_time == due[2])
         assert (
             execute(
                 place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]
@@ -407,12 +407,10 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
             == "completed"
         )
         place.api.delete_run(one["id"])
-        first = next(
-            r for r in place.runs(name) if iso(r["expected_start_time"]) == due[0]
-        )
+        first = next(r for r in place.runs(name) if r.expected_start_time == due[0])
         place.api.delete_run(first["id"])
         with place.app.engine().begin() as connection:
-            ledger.put(connection, renew.MARK, before.isoformat())
+            state_table.put(connection, place.app.name, renew.MARK, before.isoformat())
         assert (
             f"{name} made good: 1 due without a run, {due[0]:%Y-%m-%d %H:%M} UTC"
             in roll(place, now)

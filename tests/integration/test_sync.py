@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from place import Place, iso, model, rows, scheduled, until
+from place import Place, model, rows, scheduled, until
 from sqlalchemy import update
 
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 NAME = "tasks.SyncReminder"
 INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active', 0)"
@@ -23,7 +24,7 @@ INSERT = "INSERT INTO syncitem (id, at, status, done) VALUES (:id, :at, 'active'
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/SyncItem": model("SyncItem"),
@@ -50,9 +51,7 @@ def insert(place: Place, row: int, at: datetime) -> None:
 def live(place: Place, row: int) -> list[dict[str, object]]:
     """A row's flow runs that are still to start."""
     return [
-        r
-        for r in place.runs(NAME, "SCHEDULED")
-        if f"models.SyncItem:{row}" in r["tags"]
+        r for r in place.runs(NAME, "SCHEDULED") if f"models.SyncItem:{row}" in r.tags
     ]
 
 
@@ -66,10 +65,10 @@ def test_a_row_becomes_a_named_and_tagged_run_once(place: Place) -> None:
         and report.created == 1
     )
     [run] = live(place, 42)
-    assert run["name"] == f"SyncItem 42 · {at:%Y-%m-%d %H:%M}"
-    assert {NAME, "models.SyncItem", "models.SyncItem:42"} <= set(run["tags"])
-    assert iso(run["expected_start_time"]) == at.replace(tzinfo=UTC)
-    assert run["parameters"] == {
+    assert run.name == f"SyncItem 42 · {at:%Y-%m-%d %H:%M}"
+    assert {NAME, "models.SyncItem", "models.SyncItem:42"} <= set(run.tags)
+    assert run.expected_start_time == at.replace(tzinfo=UTC)
+    assert run.parameters == {
         "template": NAME,
         "taskId": place.entries(NAME, 42)[0].task_id,
     }
@@ -77,7 +76,7 @@ def test_a_row_becomes_a_named_and_tagged_run_once(place: Place) -> None:
     for _ in range(2):
         report = place.sync()
         assert report and report.created == report.ended == 0 and report.actions == []
-    assert [r["id"] for r in live(place, 42)] == [run["id"]]
+    assert [r.id for r in live(place, 42)] == [run.id]
 
 
 def test_a_date_that_moved_cancels_the_old_run_and_makes_the_new(place: Place) -> None:
@@ -91,13 +90,8 @@ def test_a_date_that_moved_cancels_the_old_run_and_makes_the_new(place: Place) -
     )
     place.sync()
     [new] = live(place, 43)
-    assert (
-        new["id"] != old["id"]
-        and new["name"] == f"SyncItem 43 · {earlier:%Y-%m-%d %H:%M}"
-    )
-    assert place.state(old["id"], "Cancelled")["message"].startswith(
-        "superseded: now due"
-    )
+    assert new.id != old.id and new.name == f"SyncItem 43 · {earlier:%Y-%m-%d %H:%M}"
+    assert place.state(old.id, "Cancelled").message.startswith("superseded: now due")
 
 
 def test_a_row_that_was_deleted_in_a_session_loses_its_run(place: Place) -> None:
@@ -109,7 +103,7 @@ def test_a_row_that_was_deleted_in_a_session_loses_its_run(place: Place) -> None
     with Session(place.app.engine()) as session:
         session.delete(session.get_one(place.app.getElement("models.SyncItem"), 44))
         session.commit()
-    place.state(run["id"], "Cancelled")
+    place.state(run.id, "Cancelled")
     place.sync()
     assert [e.status for e in place.entries(NAME, 44)] == ["ended"] and live(
         place, 44
@@ -122,8 +116,8 @@ def test_a_run_cancelled_in_prefect_closes_the_task_until_the_date_changes(
     insert(place, 45, hence(4))
     place.sync()
     [run] = live(place, 45)
-    place.api.set_state(run["id"], "CANCELLING")  # as the UI's Cancel does
-    place.state(run["id"], "Cancelled")
+    place.api.set_state(run.id, "CANCELLING")  # as the UI's Cancel does
+    place.state(run.id, "Cancelled")
     place.sync()
     [entry] = place.entries(NAME, 45)
     assert (entry.status, entry.outcome, entry.message) == (
@@ -145,11 +139,11 @@ def test_a_run_that_somebody_deleted_is_made_again(place: Place) -> None:
     insert(place, 46, hence(4))
     place.sync()
     [run] = live(place, 46)
-    place.api._call("DELETE", f"/flow_runs/{run['id']}")
+    place.api.call("DELETE", f"/flow_runs/{run.id}")
     place.sync()
     [again] = live(place, 46)
-    assert again["id"] != run["id"] and again["name"] == run["name"]
-    assert [e.flow_run_id for e in place.entries(NAME, 46)] == [again["id"]]
+    assert again.id != run.id and again.name == run.name
+    assert [e.flow_run_id for e in place.entries(NAME, 46)] == [again.id]
 
 
 # A sync that stops inside the hand-over: the lease is taken, the ledger is written, Prefect knows nothing yet.
@@ -245,8 +239,8 @@ def taken(place: Place) -> tuple[int, str]:
     insert(place, row, hence(4))
     place.sync()
     [run] = live(place, row)
-    assert place.api.set_state(str(run["id"]), "PENDING") == "PENDING"
-    return row, str(run["id"])
+    assert place.api.set_state(run.id, "PENDING") == "PENDING"
+    return row, run.id
 
 
 def later(seconds: float) -> datetime:
@@ -265,7 +259,7 @@ def test_a_run_that_a_worker_had_taken_is_cancelled_with_the_reason_when_its_row
     report = place.sync()
     assert report and report.ended == 1
     state = place.state(run, "Cancelled", seconds=5)
-    assert state["message"].startswith("superseded: now due")
+    assert state.message.startswith("superseded: now due")
     assert place.sync(later(16)) and place.state(run, "Cancelled", seconds=5) == state
 
 
@@ -273,7 +267,7 @@ def test_a_forced_end_cancels_a_run_that_a_worker_had_taken(place: Place) -> Non
     row, run = taken(place)
     [entry] = place.entries(NAME, row)
     assert place.svc.forcedEnd(entry.task_id)["changed"] is True
-    assert place.state(run, "Cancelled", seconds=5)["message"] == "ended: forced end"
+    assert place.state(run, "Cancelled", seconds=5).message == "ended: forced end"
 
 
 def test_what_somebody_cancelled_in_prefect_before_it_began_ends_with_its_task(
@@ -290,7 +284,7 @@ def test_what_somebody_cancelled_in_prefect_before_it_began_ends_with_its_task(
     report = place.sync(later(16))
     assert report and report.ended == 1
     assert (
-        place.state(run, "Cancelled", seconds=5)["message"]
+        place.state(run, "Cancelled", seconds=5).message
         == "ended: cancelled in Prefect"
     )
     [entry] = place.entries(NAME, row)
@@ -309,7 +303,7 @@ def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_worke
     (_, left), (row, alive) = taken(place), taken(place)
     [entry] = place.entries(NAME, row)
     with place.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, entry.task_id, "somebody", alive, clock.now(), 60
         )
     for run in (left, alive):
@@ -319,20 +313,20 @@ def test_what_is_being_cancelled_keeps_its_reason_and_what_executes_is_its_worke
         )
     report = place.sync(later(20))
     assert report and report.ended == 1
-    assert place.state(left, "Cancelled", seconds=5)["message"] == "superseded: by hand"
-    assert place.api.run(alive)["state"]["name"] == "Cancelling"  # type: ignore[index]
+    assert place.state(left, "Cancelled", seconds=5).message == "superseded: by hand"
+    assert place.api.run(alive).state_name == "Cancelling"  # type: ignore[union-attr]
     with place.app.engine().begin() as connection:
-        ledger.close(
+        transitions.end(
             connection,
             entry.task_id,
             outcome="forced",
             message="ended: x",
             now=clock.now(),
-            within=ledger.OPEN,
+            within=OPEN,
         )
         connection.execute(
-            update(ledger.entries)
-            .where(ledger.entries.c.task_id == entry.task_id)
+            update(entries)
+            .where(entries.c.task_id == entry.task_id)
             .values(dirty=False)
         )
     report = place.sync(later(20))
@@ -353,7 +347,7 @@ def test_a_run_of_a_schedule_that_nobody_ends_is_cancelled(place: Place) -> None
     assert place.api.set_state(made["id"], "CANCELLING") == "CANCELLING"
     place.sync(later(16))
     assert (
-        place.state(made["id"], "Cancelled", seconds=5)["message"]
+        place.state(made.id, "Cancelled", seconds=5).message
         == "ended: cancelled in Prefect"
     )
 
@@ -371,7 +365,7 @@ def test_a_save_in_a_plain_session_is_in_prefect_within_five_seconds_without_a_s
     [run] = until(lambda: live(place, row.id), 5)
     took = (clock.now() - began).total_seconds()
     print(f"save → visible in Prefect: {took:.2f} s")
-    assert run["name"] == f"SyncItem {row.id} · {at:%Y-%m-%d %H:%M}"
+    assert run.name == f"SyncItem {row.id} · {at:%Y-%m-%d %H:%M}"
 
 
 def test_with_prefect_away_a_save_succeeds_at_once_and_the_next_sync_makes_the_run(

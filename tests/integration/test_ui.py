@@ -22,7 +22,7 @@ from place import DAILY, Place, model, rows, scheduled
 from jittask_prefect.prefect_api import links
 from jittask_prefect.records import template_pages
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import ServerInfo
+from jittask_prefect.server.service import ServiceInfo
 
 ROWS, DAILY_TASK = "tasks.UiRows", "tasks.UiDaily"
 CHROMIUM = shutil.which("chromium")
@@ -38,7 +38,7 @@ STATES = {
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/UiItem": model("UiItem"),
@@ -85,7 +85,7 @@ def shown(place: Place, link: str) -> set[str]:
         }
     if "flow-run-search" in query:
         where["name"] = {"like_": query["flow-run-search"]}
-    return {run["id"] for run in place.api.runs(flow_runs=where)}
+    return {run.id for run in place.api.runs(flow_runs=where)}
 
 
 def described(place: Place, name: str) -> dict[str, str]:
@@ -107,7 +107,7 @@ def test_each_link_of_a_description_shows_the_runs_of_its_status(
 
 
 def test_runs_of_a_schedule_carry_their_templates_tag(place: Place) -> None:
-    waiting = {run["id"] for run in place.runs(DAILY_TASK, "SCHEDULED")}
+    waiting = {run.id for run in place.runs(DAILY_TASK, "SCHEDULED")}
     assert waiting
     assert shown(place, described(place, DAILY_TASK)["pending"]) == waiting
 
@@ -128,15 +128,12 @@ def test_the_link_of_a_row_and_of_a_span_of_time(
     # A sync may have made another run of it: this one failed without a claim.
     [tag] = [
         tag
-        for tag in place.api.run(runs["error"])["tags"]
+        for tag in place.api.run(runs["error"]).tags
         if tag.endswith(f":{mine.row_key}")
     ]  # type: ignore[index]
-    of_row = {run["id"] for run in place.api.runs(flow_runs={"tags": {"all_": [tag]}})}
+    of_row = {run.id for run in place.api.runs(flow_runs={"tags": {"all_": [tag]}})}
     assert runs["error"] in of_row and shown(place, done.stdout.strip()) == of_row
-    due = {
-        status: datetime.fromisoformat(place.api.run(r)["expected_start_time"])
-        for status, r in runs.items()
-    }  # type: ignore[index]
+    due = {status: place.api.run(r).expected_start_time for status, r in runs.items()}  # type: ignore[index]
     link = links.runs(tag=ROWS, start=due["executing"], end=due["completed"])
     assert shown(place, link) == {runs["executing"], runs["overdue"]}
 
@@ -154,8 +151,8 @@ def test_records_of_a_row_as_csv(place: Place, runs: dict[str, str]) -> None:
 
 
 def artifacts(place: Place, key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = place.api._call(
-        "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}}
+    found: list[dict[str, Any]] = place.api.call(
+        "POST", "/artifacts/filter", body={"artifacts": {"key": {"any_": [key]}}}
     )
     return found
 

@@ -14,9 +14,10 @@ from patience import PATIENCE
 from place import Place, model, rows, scheduled, until, worker
 from sqlalchemy import text
 
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import WORKER_MARK, Embedded, ServerInfo
-from jittask_prefect.server.processes import Family, process_of
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 HOURLY, ROW = "tasks.UnbegunHourly", "tasks.UnbegunRow"
 INNER = """
@@ -30,7 +31,7 @@ def customFunc(row=None):
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/UnbegunItem": model("UnbegunItem"),
@@ -55,14 +56,7 @@ def place(
 def family(here: Embedded) -> list[int]:
     """The worker, and all its processes."""
     running = here.worker_running()
-    return (
-        [
-            one.pid
-            for one in Family([running.pid], f"{WORKER_MARK}={here.home}").members()
-        ]
-        if running
-        else []
-    )
+    return [one.pid for one in here.worker.family(running).members()] if running else []
 
 
 def warm(place: Place, here: Embedded) -> list[int]:
@@ -110,20 +104,20 @@ def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused
             later(place, 25)
             [entry] = place.entries(HOURLY)
             assert (entry.task_id, entry.status) == (
-                old["id"],
+                old.id,
                 "pending",
-            ) and entry.flow_run_id != old["id"]
+            ) and entry.flow_run_id != old.id
             assert (
-                place.state(old["id"], "Crashed")["message"]
+                place.state(old.id, "Crashed").message
                 == "its worker died: the task is tried again"
             )
             with worker(home / ".jittask", cwd=home, limit=1):
-                assert place.ended(old["id"]).status == "completed"
+                assert place.ended(old.id).status == "completed"
         finally:
             for pid in processes:
                 os.kill(pid, signal.SIGCONT)
         assert (
-            place.state(old["id"], "Completed")["message"]
+            place.state(old.id, "Completed").message
             == "nothing ran: the task was completed before"
         )
     assert begun(place) == ["hourly"]
@@ -138,7 +132,7 @@ def due_now(place: Place) -> str:
         "tags": [],
         "parameters": {"template": "tasks.UnbegunWarm"},
     }
-    return str(place.api.create_run(found, due=clock.now(), **about)["id"])
+    return place.api.create_run(found, due=clock.now(), **about).id
 
 
 def test_a_worker_that_is_stopped_puts_back_what_it_had_taken_and_not_begun(
@@ -160,8 +154,9 @@ def test_a_worker_that_is_stopped_puts_back_what_it_had_taken_and_not_begun(
             30,
             what="the worker's end",
         )
-        state = (place.api.run(run) or {})["state"]
-        assert (state["type"], state["message"]) == (
+        found = place.api.run(run)
+        assert found is not None
+        assert (found.state_type, found.message) == (
             "SCHEDULED",
             "put back: its worker ended before it began",
         )

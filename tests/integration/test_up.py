@@ -22,8 +22,8 @@ from place import SCRIPTS, until
 from rich.console import Console
 
 from jittask_prefect.cli.up import view
-from jittask_prefect.server.embedded import SERVER_MARK, WORKER_MARK
 from jittask_prefect.server.processes import Family
+from jittask_prefect.server.service import mark_of
 
 FLOWS = Path(__file__).parents[2] / "flows"
 SECONDS = 200 * PATIENCE
@@ -51,8 +51,8 @@ class Demo:
         home = self.folder / ".jittask"
         return [
             p.pid
-            for mark in (SERVER_MARK, WORKER_MARK)
-            for p in Family([], f"{mark}={home}").members()
+            for name in ("server", "worker")
+            for p in Family(None, mark_of(name), str(home)).members()
         ]
 
     def server(self) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from place import SCRIPTS, Place, iso, model, rows, scheduled, until, worker
+from place import SCRIPTS, Place, model, rows, scheduled, until, worker
 
 from jittask_prefect.deploying import compile
+from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
-from jittask_prefect.server.processes import process_of
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 
 PID = "import os\ndef customFunc(**more):\n    return os.getpid()\n"
 HERE = "import os, time, ctypes, signal, threading\ndef here(name):\n    (app.path / name).write_text(str(os.getpid()))\n"
@@ -52,7 +54,7 @@ LOOKS = "import os\ndef customFunc():\n    return [os.getcwd(), os.environ.get('
 
 @pytest.fixture(scope="module")
 def place(
-    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServerInfo
+    tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
         "models/WarmItem": model("WarmItem"),
@@ -138,8 +140,14 @@ def gone(pid: int) -> bool:
     return found is None or found.dead
 
 
+def run_of(place: Place, run_id: str) -> FlowRun:
+    run = place.api.run(run_id)
+    assert run is not None
+    return run
+
+
 def said(place: Place, run_id: str) -> list[str]:
-    return [line["message"] for line in place.api.logs(run_id)]
+    return [line.message for line in place.api.logs(run_id)]
 
 
 def test_one_process_does_several_runs_one_after_the_other(
@@ -148,8 +156,8 @@ def test_one_process_does_several_runs_one_after_the_other(
     tasks = [ask(place, "WarmPid") for _ in range(5)]
     pids = {result(place, task) for task in tasks}
     assert len(pids) == 1
-    runs = [place.api.run(task) for task in tasks]
-    spans = sorted((r["start_time"], r["end_time"]) for r in runs if r)
+    runs = [run_of(place, task) for task in tasks]
+    spans = sorted((r.start_time, r.end_time) for r in runs)
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
@@ -168,13 +176,13 @@ def test_a_run_that_the_schedule_made_has_its_occurrence(
         return [
             run
             for run in place.runs("tasks.WarmDates")
-            if iso(run["expected_start_time"]) == at
+            if run.expected_start_time == at
         ]
 
     [run] = until(made, 10)
-    assert run["auto_scheduled"]
-    place.state(run["id"], "Completed")
-    entry = place.entry(run["id"])
+    assert run.auto_scheduled
+    place.state(run.id, "Completed")
+    entry = place.entry(run.id)
     assert (entry.nominal, entry.due, entry.status) == (at, at, "completed")
     assert entry.started is not None and entry.started >= at
 
@@ -199,7 +207,7 @@ def test_a_function_that_exits_is_an_error_and_the_next_task_runs(
         "error: worker died",
     )
     state = place.state(task, "Crashed")
-    assert state["message"] == "the process of this run ended with exit code 3"
+    assert state.message == "the process of this run ended with exit code 3"
     result(place, after)
     returned = place.app.path / "returned.txt"
     until(
@@ -243,7 +251,7 @@ def test_a_process_with_a_leftover_thread_is_replaced(
     left = result(place, ask(place, "WarmThread"))
     assert result(place, ask(place, "WarmPid")) != left
     until(lambda: gone(int(left)), 5)
-    assert "a run left the thread 'left'" in warm.worker_log.read_text()
+    assert "a run left the thread 'left'" in warm.worker.log.read_text()
 
 
 def test_a_process_that_a_task_has_changed_is_replaced(
@@ -252,8 +260,8 @@ def test_a_process_that_a_task_has_changed_is_replaced(
     """What is not put back after a task (a umask, a time zone, a locale, …) does not reach the next."""
     changed = result(place, ask(place, "WarmUmask"))
     assert result(place, ask(place, "WarmPid")) != changed
-    assert f"Child {changed} is replaced after" in warm.worker_log.read_text()
-    assert "a run changed the umask" in warm.worker_log.read_text()
+    assert f"Child {changed} is replaced after" in warm.worker.log.read_text()
+    assert "a run changed the umask" in warm.worker.log.read_text()
 
 
 def test_all_that_a_function_prints_arrives(place: Place, warm: Embedded) -> None:
@@ -282,7 +290,7 @@ def test_a_function_in_c_code_that_listens_to_nobody_is_ended(
         "ended",
         True,
     )
-    assert place.state(task, "Cancelled")["message"] == "ended: forced end"
+    assert place.state(task, "Cancelled").message == "ended: forced end"
     result(place, ask(place, "WarmPid"))
     lines = (place.app.path / "returned.txt").read_text().splitlines()
     assert [line for line in lines if line.startswith(task)] == [f"{task} ended"]
@@ -305,15 +313,16 @@ def test_an_early_run_is_held_by_nobody_until_it_is_due(
     place: Place, warm: Embedded
 ) -> None:
     task = ask(place, "WarmPid", 6)
-    due = iso((place.api.run(task) or {})["expected_start_time"])
+    due = run_of(place, task).expected_start_time
     while clock.now() < due - timedelta(
         seconds=1
     ):  # the worker asks for what is due within 10 s
-        assert (place.api.run(task) or {})["state_type"] == "SCHEDULED"
+        assert run_of(place, task).state_type == "SCHEDULED"
         time.sleep(0.2)
     result(place, task)
-    run = place.api.run(task) or {}
-    assert run["expected_start_time"] <= run["start_time"]
+    run = run_of(place, task)
+    assert run.start_time is not None
+    assert run.expected_start_time <= run.start_time
 
 
 @pytest.mark.parametrize("variables", [{"env": {"A": "b"}}, {"command": "echo"}])
@@ -322,8 +331,8 @@ def test_job_variables_are_refused(
 ) -> None:
     found = place.deployments()["tasks.WarmPid"]["id"]
     body = {"parameters": {"template": "tasks.WarmPid"}, "job_variables": variables}
-    run = place.api._call("POST", f"/deployments/{found}/create_flow_run", json=body)
-    message = place.state(run["id"], "Crashed")["message"]
+    run = place.api.call("POST", f"/deployments/{found}/create_flow_run", body=body)
+    message = place.state(str(run["id"]), "Crashed").message
     assert message.startswith(
         f"job variables {next(iter(variables))} of deployment tasks.WarmPid: "
     )
@@ -349,7 +358,7 @@ def test_a_flow_that_is_not_there_is_said_and_the_next_task_runs(
     run = place.api.create_run(
         found["id"], key="broken", name="b", due=clock.now(), tags=[], parameters={}
     )
-    message = place.state(run["id"], "Crashed")["message"]
+    message = place.state(run.id, "Crashed").message
     assert (
         "the flow could not be loaded: LookupError: " in message
         and "has no flow 'Gone'; it has: " in message
@@ -388,7 +397,7 @@ def test_a_long_task_keeps_nobody_waiting_and_a_worker_that_ends_says_so(
         os.kill(running.pid, signal.SIGTERM)
         until(lambda: gone(running.pid), 20, what="the worker's end")
         assert gone(pid)
-    assert place.state(long, "Crashed", seconds=1)["message"] == "error: worker died"
+    assert place.state(long, "Crashed", seconds=1).message == "error: worker died"
     assert (place.entry(long).status, place.entry(long).message) == (
         "error",
         "error: worker died",
@@ -408,7 +417,7 @@ def test_a_worker_that_ends_says_so_of_a_run_that_listens_to_nobody(
         os.kill(running.pid, signal.SIGTERM)
         until(lambda: gone(pid), 10)
         assert (
-            place.state(task, "Crashed")["message"]
+            place.state(task, "Crashed").message
             == "the process of this run ended with signal SIGKILL"
         )
 
@@ -429,7 +438,7 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(
     )
     try:
         until(
-            lambda: "started!" in here.worker_log.read_text().rpartition("stopped!")[2],
+            lambda: "started!" in here.worker.log.read_text().rpartition("stopped!")[2],
             15,
         )
         time.sleep(2)  # its first question; nothing tells of it
@@ -439,15 +448,15 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(
             )
             == "COMPLETED"
         )
-        due = iso((place.api.run(task) or {})["expected_start_time"])
+        due = run_of(place, task).expected_start_time
         time.sleep(max(0.0, (due - clock.now()).total_seconds()) + 4)
-        assert (place.api.run(task) or {})["state"]["message"] == "by another worker"
+        assert run_of(place, task).message == "by another worker"
     finally:
         here.stop()
 
 
 def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(
-    place: Place, prefect_server: ServerInfo
+    place: Place, prefect_server: ServiceInfo
 ) -> None:
     env = {**os.environ, "JITTASK_APP": str(place.app.path)}
     for before, command, end in (
@@ -479,7 +488,7 @@ def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(
             until(
                 lambda log=log: "started!" in log.read_text(), 60, what=log.read_text()
             )  # type: ignore[misc]
-            assert place.api._call("GET", "/work_pools/another")["type"] == "jittask"
+            assert place.api.call("GET", "/work_pools/another")["type"] == "jittask"
         finally:
             process.send_signal(end)
             process.wait(30)

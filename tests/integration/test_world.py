@@ -25,8 +25,9 @@ from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Outcome, Run, execute
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.embedded import Embedded, ServerInfo
+from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
+from jittask_prefect.server.service import ServiceInfo
 from jittask_prefect.testing import build_app
 
 NAME = "tasks.WorldReminder"
@@ -58,9 +59,7 @@ def move(place: Place, row: int, at: datetime) -> None:
 def found(place: Place, *states: str, name: str = NAME) -> list[str]:
     """The flow runs as `row HH:MM`, by row."""
     runs = place.runs(name, *states)
-    return sorted(
-        f"{r['name'].split()[1]} {r['expected_start_time'][11:16]}" for r in runs
-    )
+    return sorted(f"{r.name.split()[1]} {r.expected_start_time:%H:%M}" for r in runs)
 
 
 # An unreliable way
@@ -155,7 +154,7 @@ class Way:
 
 
 @pytest.fixture
-def place(tmp_path: Path, prefect_server: ServerInfo) -> Iterator[Place]:
+def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     made = Place.build(tmp_path / "app", ELEMENTS, name="world")
     made.deploy()
     yield made
@@ -174,7 +173,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_through_every_trouble_each_task_has_one_run(
     place: Place,
-    prefect_server: ServerInfo,
+    prefect_server: ServiceInfo,
     waits: list[float],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -221,7 +220,7 @@ def test_through_every_trouble_each_task_has_one_run(
     assert found(place) == one_each
     assert not [e for e in place.entries(NAME) if e.dirty]
     assert {e.flow_run_id for e in place.entries(NAME)} == {
-        r["id"] for r in place.runs(NAME)
+        r.id for r in place.runs(NAME)
     }
 
 
@@ -232,7 +231,7 @@ def test_through_every_trouble_each_task_has_one_run(
 )
 def test_a_server_that_fails_is_given_up_soon(
     place: Place,
-    prefect_server: ServerInfo,
+    prefect_server: ServiceInfo,
     waits: list[float],
     how: str,
     times: int,
@@ -409,9 +408,9 @@ def test_older_copies_of_either_database(
         [again] = [
             r
             for r in place.runs(NAME, "SCHEDULED")
-            if r["name"].startswith("WorldItem 1 ")
+            if r.name.startswith("WorldItem 1 ")
         ]
-        assert ran_run(place, again["id"], one.task_id, later).outcome == "skipped"
+        assert ran_run(place, again.id, one.task_id, later).outcome == "skipped"
         assert (tmp_path / "app" / "done").read_text() == "1 9 "
         place.app.close()
     refresh_settings()
@@ -421,7 +420,7 @@ def test_older_copies_of_either_database(
 
 
 def test_every_change_is_there_after_the_next_sync(
-    tmp_path: Path, prefect_server: ServerInfo
+    tmp_path: Path, prefect_server: ServiceInfo
 ) -> None:
     office: dict[str, Any] = {"country": None, "closed": []}
     keys: dict[str, Any] = {"horizon": 72, "calendars": {"office": office}}
@@ -464,14 +463,14 @@ def test_every_change_is_there_after_the_next_sync(
         place.change(element, timerCfg=timer)
         assert synced() == ["1 18:00", "2 19:00"]
         # the function: the same runs, which do something else
-        before = {r["id"] for r in place.runs(NAME, "SCHEDULED")}
+        before = {r.id for r in place.runs(NAME, "SCHEDULED")}
         (place.app.path / element / "inner.py").write_text(
             "def customFunc(row):\n    row.status = 'other'\n"
         )
         place.again()
         assert (
             synced() == ["1 18:00", "2 19:00"]
-            and {r["id"] for r in place.runs(NAME, "SCHEDULED")} == before
+            and {r.id for r in place.runs(NAME, "SCHEDULED")} == before
         )
         assert ran(place, 2, now.replace(hour=19)).status == "completed"
         assert place.sql("SELECT status FROM worlditem WHERE id = 2") == "other"
@@ -500,10 +499,11 @@ def test_every_change_is_there_after_the_next_sync(
         place.again()
         assert synced() == ["1 18:00", "3 20:00"]
         assert {
-            r["expected_start_time"][:10] for r in place.runs(NAME, "SCHEDULED")
+            r.expected_start_time.date().isoformat()
+            for r in place.runs(NAME, "SCHEDULED")
         } == {"2031-03-04"}
         # a run deleted in the UI
-        first = place.runs(NAME, "SCHEDULED")[0]["id"]
+        first = place.runs(NAME, "SCHEDULED")[0].id
         place.api.delete_run(first)
         assert synced() == ["1 18:00", "3 20:00"] and place.api.run(first) is None
         # the deployment deleted in the UI, and its runs with it
@@ -521,10 +521,10 @@ def test_every_change_is_there_after_the_next_sync(
             "completed",
         }
         # the template removed
-        left = {r["id"] for r in place.runs(NAME, "SCHEDULED")}
+        left = {r.id for r in place.runs(NAME, "SCHEDULED")}
         shutil.rmtree(place.app.path / element)
         place.again()
-        assert synced() == [] and {place.api.run(i)["state"]["type"] for i in left} == {
+        assert synced() == [] and {place.api.run(i).state_type for i in left} == {
             "CANCELLED"
         }  # type: ignore[index]
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from shop import on, server, servers, shop, url  # noqa: F401  fixtures
 
 from jittask_prefect.server.selection import refresh_settings
 

@@ -14,8 +14,8 @@ import pytest
 
 from jittask_prefect.cli import commands
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger.tables import upgrade
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.testing import build_app
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)

@@ -23,7 +23,7 @@ from jittask_prefect import (
     UnknownElement,
     UnknownTask,
 )
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
@@ -412,7 +412,7 @@ def test_a_run_of_the_schedule_is_ended_though_prefect_answers_no_more(
         due=NOW,
         tags=[],
         parameters={"template": "tasks.Daily"},
-    )["id"]
+    ).id
 
     def silent(*_: object, **__: object) -> None:
         prefect.down = True
@@ -780,7 +780,7 @@ EXAMPLES = sorted((DATA / "seed" / "examples").glob("*.py"))
 def seed(tmp_path: Path, prefect: FakePrefect) -> App:
     shutil.copytree(DATA / "seed_app", tmp_path / "seed")
     made = App(tmp_path / "seed")
-    from jittask_prefect.ledger.tables import upgrade
+    from jittask_prefect.rows.databases import upgrade
 
     upgrade(made, models=True)
     assert made.check() == []

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "rows"))
-
-from shop import Shop, servers, shop, url  # noqa: F401  fixtures
+from shop import Shop
 from sqlalchemy import select
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.task_svc.service import TaskSvc
-from jittask_prefect.validation import seen
+from jittask_prefect.validation import quoted
 
 TASK, KIND = "tasks.Task", "tasks.DateFieldType"
 INNER = "def customFunc(row): return 1\ndef free(**more): return 1\n"
@@ -64,7 +59,7 @@ VALUES: list[Any] = [
 
 
 @pytest.fixture
-def s(shop: Callable[..., Shop]) -> Shop:  # noqa: F811
+def s(shop: Callable[..., Shop]) -> Shop:
     made = shop(inner=INNER)
     made.save(id=1, at=datetime(2026, 3, 2, 10))
     made.sync()
@@ -86,7 +81,7 @@ def hostile(s: Shop, call: Callable[..., Any], *arguments: Any, **named: Any) ->
         assert 0 < size < 2000, f"{call.__name__}: {size} bytes: {str(error)[:100]}"
         assert state(s) == before
     except BaseException as error:
-        told = f"{call.__name__} {seen(arguments)} {seen(named)}: {type(error).__name__}: {error}"
+        told = f"{call.__name__} {quoted(arguments)} {quoted(named)}: {type(error).__name__}: {error}"
         raise AssertionError(told) from error
 
 

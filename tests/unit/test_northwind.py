@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from jittask_prefect import App
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.rows.databases import upgrade
 
 DATA = Path(__file__).parents[1] / "data"
 NOW = "1998-05-06T00:00:00-04:00"

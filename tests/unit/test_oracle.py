@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from once.oracle import Effect, Oracle, dues
+from oracle import Effect, Oracle, dues
 
 NINE, TEN, NOON = (datetime(2037, 3, 16, hour) for hour in (9, 10, 12))  # a Monday
 

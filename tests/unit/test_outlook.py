@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, update
 
 from jittask_prefect import App
 from jittask_prefect.ledger import watermarks
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import upcoming
 from jittask_prefect.rows import scan
 from jittask_prefect.schedule import clock
@@ -303,9 +303,9 @@ def test_before_any_sync_and_after_an_edit_the_rows_answer_from_now_on(
     assert pending(app, "tasks.Remind") == [("1", "09-29 09:00")]
     prefect.sync(app, NOW)
     with app.engine().begin() as connection:
-        memory = watermarks.memories(connection)["tasks.Remind"]
+        memory = watermarks.memories(connection, app.name)["tasks.Remind"]
         watermarks.remember(
-            connection, "tasks.Remind", replace(memory, config="another")
+            connection, app.name, "tasks.Remind", replace(memory, config="another")
         )
     raw(
         app, insert(table(app)).values(id=2, endDate=date(2026, 10, 5), status="active")
@@ -360,7 +360,7 @@ def test_of_a_schedule(app: App, prefect: FakePrefect) -> None:
         tags=[],
         parameters={"template": "tasks.Daily"},
     )
-    app.getElement("services.TaskSvc").forcedEnd(run["id"])
+    app.getElement("services.TaskSvc").forcedEnd(run.id)
     assert pending(app, "tasks.Daily", until) == [
         (None, due) for due in dues if due != "09-29 18:00"
     ]

@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import insert
 
 from jittask_prefect import App
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import BLANK
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import executions, paging
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
@@ -86,11 +87,7 @@ class World:
             "task_id": task, "template": f"tasks.{of}", "row_key": "" if of == "Daily" else row, "nominal": due,
             "generation": next(self._number), "due": due, "created": due, "status": status, "flow_run_id": run,
         }  # fmt: skip
-        blank = {
-            n: f.get_default()
-            for n, f in Entry.model_fields.items()
-            if not f.is_required()
-        }
+        blank = {**BLANK, "app": self.app.name}
         with self.app.engine("crm" if of == "Visit" else "").begin() as connection:
             connection.execute(insert(entries).values(blank | values))
         self.all.append((due, task, status))
@@ -101,9 +98,10 @@ class World:
         """A run of the schedule; `known` ones have their entry, and are in the list by it."""
         due = NOW + at * MINUTE
         daily = self.api.all_deployments["tasks.Daily"]["id"]
-        made = self.api.create_run(
+        run = self.api.create_run(
             daily, key=f"{at} {state}", name="x", due=due, tags=[], parameters={}
         )
+        made = self.api.all_runs[run.id]
         made |= {
             "state_type": state,
             "state_name": state.title(),

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, update
 
 from jittask_prefect import App, ArgumentError, UnknownElement
 from jittask_prefect.filters.expression import parse
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import plain_text
 from jittask_prefect.records.row_story import Part, RowView, text_of, unmet, view
 from jittask_prefect.schedule import clock

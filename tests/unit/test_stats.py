@@ -18,7 +18,8 @@ from sqlalchemy import insert
 
 from jittask_prefect import App
 from jittask_prefect.errors import ArgumentError, PrefectApiError
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import BLANK
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.records import (
     charts,
@@ -109,9 +110,7 @@ def put(
         "row_key": "1", "nominal": due, "generation": next(NUMBER), "due": due, "created": due - timedelta(days=1),
         "status": status, "outcome": None, "message": "", "dirty": False, "returned": True, **ran, **more,
     }  # fmt: skip
-    blank = {
-        n: f.get_default() for n, f in Entry.model_fields.items() if not f.is_required()
-    }
+    blank = {**BLANK, "app": app.name}
     with app.engine().begin() as connection:
         connection.execute(insert(entries).values(blank | values))
 

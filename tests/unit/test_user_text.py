@@ -14,7 +14,7 @@ from prefect.utilities.templating import find_placeholders
 
 import jittask_prefect
 from jittask_prefect.deploying import notices
-from jittask_prefect.rows.handover import plain
+from jittask_prefect.prefect_api.names import prefect_name
 from jittask_prefect.running import flows
 from jittask_prefect.running.begin import Outcome
 
@@ -55,8 +55,10 @@ def test_a_rows_key_in_the_name_of_its_task_run_is_the_key(key: str) -> None:
     ],
 )
 def test_a_name_or_tag_holds_no_placeholder_of_prefects(text: str, shown: str) -> None:
-    assert plain(text) == shown
-    assert not find_placeholders(plain(text)) and "__prefect_kind" not in plain(text)
+    assert prefect_name(text) == shown
+    assert not find_placeholders(
+        prefect_name(text)
+    ) and "__prefect_kind" not in prefect_name(text)
 
 
 @pytest.mark.parametrize(

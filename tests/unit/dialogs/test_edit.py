@@ -13,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from shop import COUNT, Shop, model_of, rows_task
+from submitting import submit
 
 from jittask_prefect.dialogs import flows, folder, forms
 from jittask_prefect.dialogs.fields import schema
-from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.records import template_pages
 

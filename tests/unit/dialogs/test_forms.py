@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shop import COUNT, Shop, model_of, utc
+from submitting import submit
 
 from jittask_prefect.dialogs import folder, forms, words
 from jittask_prefect.dialogs.fields import schema
-from jittask_prefect.dialogs.submit import submit
 from jittask_prefect.dialogs.values import checked, config_of, form_of
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.scaffold import SCHEDULED as SCHEDULED_CODE

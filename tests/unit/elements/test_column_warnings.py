@@ -10,7 +10,7 @@ import pytest
 from app_files import APP, REMIND, patched, write
 from sqlmodel import Session, select
 
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.rows.databases import upgrade
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MODEL = """

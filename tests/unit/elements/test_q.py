@@ -1,6 +1,5 @@
 """Q expressions: both spellings, what is refused, and the law: condition and predicate agree on every database."""
 
-import enum
 import os
 import random
 import time
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
-from typing import Any, Optional
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,90 +16,16 @@ import sqlalchemy as sa
 from bad_files import random_comparison
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from q_models import Base, Country, Customer, Level, Order
 from sqlalchemy.orm import registry
 from sqlalchemy.pool import StaticPool
-from sqlmodel import Field, Relationship, Session, SQLModel, create_engine, select
+from sqlmodel import Field, Session, SQLModel, create_engine, select
 
 from jittask_prefect.errors import FilterError
 from jittask_prefect.filters.expression import And, Not, Or, Test, parse
 
 ZONE = ZoneInfo("Asia/Shanghai")
 NOW = datetime(2026, 3, 10, 18, 30, tzinfo=UTC)  # 11 March, 02:30 in Shanghai
-
-
-class Base(SQLModel, registry=registry()):
-    """A registry of its own: other tests may name their models alike."""
-
-
-class Level(enum.Enum):
-    LOW = "low"
-    HIGH = "high"
-
-
-class Country(Base, table=True):
-    __tablename__ = "q_country"
-    id: int | None = Field(default=None, primary_key=True)
-    code: str | None = None
-
-
-class Customer(Base, table=True):
-    __tablename__ = "q_customer"
-    id: int | None = Field(default=None, primary_key=True)
-    name: str | None = None
-    age: int | None = None
-    country_id: int | None = Field(default=None)
-    country: Country | None = Relationship(
-        sa_relationship_kwargs={
-            "primaryjoin": "foreign(Customer.country_id) == Country.id",
-        }
-    )
-    orders: list["Order"] = Relationship(
-        back_populates="customer",
-        sa_relationship_kwargs={
-            "primaryjoin": "Customer.id == foreign(Order.customer_id)"
-        },
-    )
-
-
-class Order(Base, table=True):
-    __tablename__ = "q_order"
-    id: int | None = Field(default=None, primary_key=True)
-    customer_id: int | None = None
-    parent_id: int | None = None
-    text: str | None = Field(default=None, sa_type=sa.String(60))
-    code: str | None = Field(default=None, sa_type=sa.CHAR(8))
-    level: int | None = None
-    price: Decimal | None = Field(default=None, sa_type=sa.Numeric(12, 2))
-    free: Decimal | None = Field(default=None, sa_type=sa.Numeric(30, 9))
-    score: float | None = None
-    active: bool | None = None
-    rank: Level | None = None
-    key: uuid.UUID | None = None
-    due: date | None = None
-    at: datetime | None = Field(default=None, sa_type=sa.DateTime())
-    utc: datetime | None = (
-        None  # UTCDateTime from SQLModel 0.0.3x on, a naive DateTime before
-    )
-    aware: datetime | None = Field(default=None, sa_type=sa.DateTime(timezone=True))
-    hour: clock | None = None
-    data: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
-    blob: bytes | None = None
-    customer: Customer | None = Relationship(
-        back_populates="orders",
-        sa_relationship_kwargs={
-            "primaryjoin": "foreign(Order.customer_id) == Customer.id"
-        },
-    )
-    parent: Optional["Order"] = Relationship(
-        sa_relationship_kwargs={
-            "primaryjoin": "foreign(Order.parent_id) == remote(Order.id)",
-            "uselist": False,
-        }
-    )
-
-    @property
-    def double(self) -> int:
-        return 2 * (self.level or 0)
 
 
 def ids(

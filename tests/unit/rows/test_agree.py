@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, rows_task, utc
 
-from jittask_prefect.ledger import claims
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.prefect_api.client import OWN
 from jittask_prefect.rows.agree import verdict
 from jittask_prefect.running.execute import Run, execute
@@ -141,16 +141,15 @@ def test_a_scheduled_run_too_and_one_that_was_taken_up_by_another_stays_crashed(
     runs = []
     for day in (2, 3):
         s.at(f"2026-03-0{day} 10:00")
-        runs.append(
-            s.api.create_run(
-                deployment,
-                key=str(day),
-                name=str(day),
-                due=s.now,
-                tags=[],
-                parameters=parameters,
-            )
+        made = s.api.create_run(
+            deployment,
+            key=str(day),
+            name=str(day),
+            due=s.now,
+            tags=[],
+            parameters=parameters,
         )
+        runs.append(s.api.all_runs[made.id])
         runs[-1] |= {"auto_scheduled": True, "start_time": s.now.isoformat()}
         s.api._state(runs[-1], "RUNNING")
         if day == 2:
@@ -180,7 +179,7 @@ def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(
     s = shop(inner=FAIL, dispatch="row")
     run = begun(s, 1)
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, s.entries()[0].task_id, "somebody", run["id"], s.now, 3600
         )
     twice(s)
@@ -192,7 +191,7 @@ def test_a_living_process_has_half_a_minute_and_what_executes_is_left_alone(
         "result": None,
     }
     with s.app.engine().begin() as connection:
-        assert claims.finish(
+        assert transitions.finish(
             connection, s.entries()[0].task_id, "somebody", now=s.now, **done
         )
     s.now += timedelta(seconds=29)
@@ -243,9 +242,11 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
     ):
         about = {"template": name} if name != "jittask.sync" else {}
         key = str(number)
-        run = s.api.create_run(
-            f"other {name}", key=key, name=key, due=DUE, tags=[], parameters=about
-        )
+        run = s.api.all_runs[
+            s.api.create_run(
+                f"other {name}", key=key, name=key, due=DUE, tags=[], parameters=about
+            ).id
+        ]
         s.api._state(run, state)
         run["state"]["timestamp"] = DUE.isoformat()
         made.append(run)
@@ -264,8 +265,9 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
 def entry(
     status: str, outcome: str | None = None, batch: int | None = None, **more: Any
 ) -> Entry:
-    return Entry(
+    return new_entry(
         task_id="t",
+        app="shop",
         template="tasks.T",
         due=DUE,
         created=DUE,

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Date, Engine, Integer, MetaData, Table, create_engine
 
-from jittask_prefect.ledger.tables import upgrade_ledger
+from jittask_prefect.ledger.versions import upgrade_ledger
 
 
 def include_name(name: str | None, type_: str, parent_names: Any) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from shop import Shop, utc
 
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.ending import DIED
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import batches
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run
@@ -239,7 +241,7 @@ def test_a_process_that_is_about_to_end_begins_no_other_row(on: Make) -> None:
         with s.app.engine().begin() as connection:
             [first] = [e for e in s.entries() if e.row_key == of.BEGUN[0]]
             about = {"outcome": "forced", "message": "", "within": ("executing",)}
-            assert ledger.close(connection, first.task_id, now=s.now, **about)
+            assert transitions.end(connection, first.task_id, now=s.now, **about)
 
     ender = threading.Thread(target=end)
     ender.start()
@@ -258,19 +260,17 @@ DONE: dict[str, Any] = {
 }
 
 
-def go_on(
-    s: Shop, first: ledger.Entry, then: ledger.Entry, owner: str = "me"
-) -> tuple[bool, bool]:
+def go_on(s: Shop, first: Entry, then: Entry, owner: str = "me") -> tuple[bool, bool]:
     """End the first one's execution and begin the other's in one statement: whether each was to be had."""
-    following = claims.Following(then.task_id, "its run", 25)
+    following = transitions.Following(then.task_id, "its run", 25)
     with s.app.engine().begin() as connection:
-        mine = claims.finish(
+        mine = transitions.finish(
             connection, first.task_id, owner, now=s.now, following=following, **DONE
         )
     return mine, following.claimed
 
 
-def two(on: Make, swapped: bool = False) -> tuple[Shop, ledger.Entry, ledger.Entry]:
+def two(on: Make, swapped: bool = False) -> tuple[Shop, Entry, Entry]:
     """Two rows that are due, the first of them (`swapped`: the second) at work, and given first."""
     s = on(dispatch="batch")
     fill(s, range(1, 3))
@@ -278,7 +278,7 @@ def two(on: Make, swapped: bool = False) -> tuple[Shop, ledger.Entry, ledger.Ent
     s.at("2026-03-02 10:00")
     first, then = reversed(s.entries()) if swapped else s.entries()
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, first.task_id, "me", "its run", s.now, 25, in_batch=True
         )
     return s, first, then
@@ -311,7 +311,7 @@ def test_one_statement_ends_a_row_and_begins_another(on: Make, swapped: bool) ->
 def test_the_other_row_is_no_longer_to_be_had(on: Make) -> None:
     s, first, then = two(on)
     with s.app.engine().begin() as connection:
-        assert ledger.close(
+        assert transitions.end(
             connection, then.task_id, outcome="forced", message="", now=s.now
         )
     assert go_on(s, first, then) == (True, False)
@@ -334,9 +334,9 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
     s, first, then = two(on)
     if s.app.engine().dialect.name == "sqlite":
         pytest.skip("SQLite locks no rows")
-    mine = ledger.entries.c.task_id == then.task_id
+    mine = entries.c.task_id == then.task_id
     with s.app.engine().begin() as connection:
-        connection.execute(ledger.entries.update().where(mine).values(message="locked"))
+        connection.execute(entries.update().where(mine).values(message="locked"))
         assert go_on(s, first, then) == (True, False)
 
 
@@ -352,7 +352,7 @@ def test_who_closes_both_rows_at_once_is_not_in_the_way(
     got: list[tuple[bool, bool]] = []
     other = threading.Thread(target=lambda: got.append(go_on(s, first, then)))
     with s.app.engine().begin() as connection:
-        assert ledger.close(
+        assert transitions.end(
             connection,
             first.task_id,
             outcome="forced",
@@ -363,7 +363,7 @@ def test_who_closes_both_rows_at_once_is_not_in_the_way(
         other.start()
         other.join(0.5)  # it waits for the first one
         assert other.is_alive()
-        assert ledger.close(
+        assert transitions.end(
             connection, then.task_id, outcome="forced", message="", now=s.now
         )  # a deadlock raises
     other.join(30)
@@ -409,7 +409,7 @@ def test_a_row_that_was_claimed_and_not_begun_is_not_lost_with_its_batch(
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
 
-    def told(_entry: ledger.Entry, _outcome: object) -> None:
+    def told(_entry: Entry, _outcome: object) -> None:
         raise RuntimeError("no task run of that name")
 
     with pytest.raises(RuntimeError):
@@ -442,7 +442,7 @@ def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
         s.app.engine().begin() as connection
     ):  # one was done, one is at work, and then the process is gone
         for entry in begun:
-            assert claims.claim(
+            assert transitions.claim(
                 connection, entry.task_id, "dead:1:x", run, s.now, 25, in_batch=True
             )
         done = {
@@ -451,7 +451,7 @@ def test_a_batch_that_died_is_taken_up_again(on: Make) -> None:
             "message": "",
             "result": None,
         }
-        assert claims.finish(
+        assert transitions.finish(
             connection, begun[0].task_id, "dead:1:x", now=s.now, **done
         )
     s.api._state(s.api.all_runs[run], "RUNNING")
@@ -473,7 +473,7 @@ def test_retries_left_when_it_died(on: Make) -> None:
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection,
             s.entries()[3].task_id,
             "dead:1:x",
@@ -612,7 +612,7 @@ def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
     s.sync()
     first, *_ = s.entries()
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection,
             first.task_id,
             "me:1:x",
@@ -622,7 +622,9 @@ def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
             in_batch=True,
         )
         about = {"outcome": "forced", "message": "ended: forced end", "now": s.now}
-        assert ledger.close(connection, first.task_id, within=("executing",), **about)
+        assert transitions.end(
+            connection, first.task_id, within=("executing",), **about
+        )
     record_end(s.app, str(first.flow_run_id), "died", DIED, s.now)
     [ended] = s.entries(row_key=first.row_key)
     assert (ended.status, ended.returned) == ("ended", False)

@@ -11,7 +11,7 @@ from shop import COUNT, MODEL, Shop, model_of, rows_task, utc
 from sqlalchemy import text, update
 
 from jittask_prefect.deploying import rollout
-from jittask_prefect.ledger import claims
+from jittask_prefect.ledger import transitions
 from jittask_prefect.running.execute import Run, execute
 
 Make = Callable[..., Shop]
@@ -206,7 +206,7 @@ def test_how_often_a_broken_task_is_tried_is_not_guessed(shop: Make) -> None:
     s.save(id=1, at=TEN)
     s.sync("2026-03-02 10:00")
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, s.entries()[0].task_id, "dead", "run", s.now, 25
         )
     change(s, {"tasks/Task": {"inner.py": COUNT}})

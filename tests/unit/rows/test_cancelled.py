@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 from shop import Shop
 
-from jittask_prefect.ledger import claims
+from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import OWN
 
 Make = Callable[..., Shop]
@@ -46,7 +46,7 @@ def test_cancel_closes_though_the_worker_died_and_retries_are_left(
     [run] = s.api.all_runs
     s.at("2026-03-02 10:00")
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, s.entries()[0].task_id, "dead:1:x", run, s.now, 25
         )
     s.api._state(s.api.all_runs[run], state, None, "ended: enough")

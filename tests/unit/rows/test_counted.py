@@ -10,7 +10,8 @@ import pytest
 from shop import SERVERS
 from sqlalchemy import insert
 
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger.entry import BLANK
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import paging, statistics
 from jittask_prefect.records.statistics import Spread
 from jittask_prefect.testing import build_app
@@ -41,9 +42,7 @@ def test_what_is_counted_is_the_same_everywhere(
         database=url(kind),
     )
     template, made = app.template("tasks.Daily"), []
-    blank = {
-        n: f.get_default() for n, f in Entry.model_fields.items() if not f.is_required()
-    }
+    blank = {**BLANK, "app": app.name}
     for number in range(
         70
     ):  # one a day, the last one today at 10:00 in Shanghai; every seventh one failed

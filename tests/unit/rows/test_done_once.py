@@ -10,8 +10,8 @@ import pytest
 from shop import Shop, rows_task, utc
 from sqlalchemy import update
 
-from jittask_prefect.ledger import claims
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry
 
 Make = Callable[..., Shop]
 DAILY: dict[str, Any] = {"repeat": {"repeatType": "day"}, "missed": {"lookback": 7200}}
@@ -134,12 +134,14 @@ def test_two_dates_that_a_holiday_moves_to_one_instant(shop: Make) -> None:
 def at_work(s: Shop, entry: Entry) -> None:
     """A worker begins a task, and is at it."""
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, entry.task_id, "worker", "its run", s.now, 600)
+        assert transitions.claim(
+            connection, entry.task_id, "worker", "its run", s.now, 600
+        )
 
 
 def ends(s: Shop, entry: Entry, status: str) -> None:
     with s.app.engine().begin() as connection:
-        assert claims.finish(
+        assert transitions.finish(
             connection,
             entry.task_id,
             "worker",

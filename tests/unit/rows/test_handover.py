@@ -13,7 +13,7 @@ import pytest
 from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
+from jittask_prefect.ledger import state_table
 from jittask_prefect.rows import handover, reconcile
 from jittask_prefect.running.begin import TAKEN, label_of
 
@@ -169,7 +169,9 @@ def test_what_others_make_and_cancel_at_that_moment_is_no_difference(
     monkeypatch.setattr(s.api, "count_runs", meanwhile)
     with s.app.engine().connect() as connection:
         assert reconcile.reconcile(s.app, "", s.api, s.now, lambda: None) == []
-        assert str(ledger.get(connection, reconcile.FAR)).startswith("0 ")
+        assert str(state_table.get(connection, s.app.name, reconcile.FAR)).startswith(
+            "0 "
+        )
 
 
 def test_where_many_are_due_each_sync_asks_for_the_next(
@@ -239,7 +241,7 @@ def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(
 
     def then_closed(deployment: str, **keys: Any) -> Any:
         run = create(deployment, **keys)
-        if run["name"].startswith("Bill 1"):
+        if run.name.startswith("Bill 1"):
             s.save(id=1, at=None)
         return run
 
@@ -308,7 +310,7 @@ def test_an_end_hands_over_what_concerns_its_row_and_not_what_others_left(
         utc("2026-03-03 08:10"),
         "pending",
     )
-    assert s.api.run(str(ended.flow_run_id))["state_type"] == "CANCELLED"
+    assert s.api.all_runs[str(ended.flow_run_id)]["state_type"] == "CANCELLED"
     assert (
         following.flow_run_id is not None and following.flow_run_id != ended.flow_run_id
     )

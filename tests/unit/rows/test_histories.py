@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from jittask_prefect.elements.config import Missed
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.rows.plan import plan_row, wanted
 from jittask_prefect.rows.sync import values_of
 from jittask_prefect.schedule.timer import Timer
@@ -100,15 +101,16 @@ def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
             if action.action == "end"
             else ()
         ):
-            if by_id[old].status == "pending":
-                by_id[old].status, by_id[old].outcome = "ended", "superseded"
+            if (was := by_id[old]).status == "pending":
+                by_id[old] = replace(was, status="ended", outcome="superseded")
+                entries[entries.index(was)] = by_id[old]
         if action.action in ("create", "reschedule"):
-            values = values_of(action, "models.M", now)
+            values = values_of(action, "shop", "models.M", now)
             for name in ("nominal", "anchor", "due"):
                 values[name] = values[name].astimezone(
                     UTC
                 )  # as the database gives them back
-            made = Entry(**values)
+            made = new_entry(**values)
             assert made.task_id not in by_id
             entries.append(made)
             by_id[made.task_id] = made

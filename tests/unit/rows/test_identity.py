@@ -319,7 +319,7 @@ def test_a_tie_of_generations_is_the_present_dates(shop: Make) -> None:
         session.commit()
     with s.app.engine().begin() as connection:
         for action in stale.actions:
-            engine.apply_all(connection, [action], "models.Bill", s.now)
+            engine.apply_all(connection, s.app.name, [action], "models.Bill", s.now)
     s.sync()
     assert s.tasks(status="pending") == ["1 03-02 09:00 #1 pending"]
     s.work("2026-03-02 09:00")

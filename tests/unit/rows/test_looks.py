@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from shop import MODEL, SERVERS, Shop, model_of, rows_task, utc
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
 from jittask_prefect.rows import planning, scan
 
@@ -253,50 +253,3 @@ def test_a_touched_row_of_which_raw_sql_moved_the_date(
     )  # the hook sees the new date, and that no date was changed
     assert read(s, looked) == ["1"]
     assert s.tasks(status="pending")[0] == "1 03-02 09:30 #2 pending"
-
-
-def test_a_ledger_of_version_1_is_brought_up(
-    on: Callable[..., Shop], looked: list[str]
-) -> None:
-    from jittask_prefect.ledger import ledger
-    from jittask_prefect.ledger.tables import upgrade_ledger
-
-    s = on("sqlite")
-    s.save(id=1, at=TEN)
-    s.sync()
-    with s.app.engine().begin() as connection:
-        connection.execute(text("DROP INDEX ix_jittask_ledger_planned"))
-        for column in ("start_value", "end_value", "batch"):
-            connection.execute(text(f"ALTER TABLE jittask_ledger DROP COLUMN {column}"))
-        connection.execute(text("DELETE FROM jittask_state WHERE name LIKE 'rows:%'"))
-        ledger.put(connection, "schema", "1")
-        ledger.put(connection, "watermark:tasks.Task", "2026-03-02T07:59:00+00:00")
-    with pytest.raises(Exception, match="version 1, not 3"):
-        s.sync()
-    s.raw(
-        "INSERT INTO bill (id, status, count, at) VALUES (2, 'open', 0, '2026-03-02 07:59:30.000000')"
-    )
-    with s.app.engine().begin() as connection:
-        assert upgrade_ledger(connection)
-        assert not upgrade_ledger(connection)
-    assert read(s, looked) == ["1", "2"]
-    assert s.tasks() == ["2 03-02 07:59 #1 pending", "1 03-02 10:00 #1 pending"]
-    assert read(s, looked) == []
-
-
-def test_a_ledger_of_version_2_is_brought_up(
-    on: Callable[..., Shop], looked: list[str]
-) -> None:
-    from jittask_prefect.ledger import ledger
-    from jittask_prefect.ledger.tables import upgrade_ledger
-
-    s = on("sqlite")
-    s.save(id=1, at=TEN)
-    s.sync()
-    with s.app.engine().begin() as connection:
-        connection.execute(text("ALTER TABLE jittask_ledger DROP COLUMN batch"))
-        ledger.put(connection, "schema", "2")
-        assert upgrade_ledger(connection)
-        assert not upgrade_ledger(connection)
-    assert read(s, looked) == []
-    assert s.tasks() == ["1 03-02 10:00 #1 pending"]

@@ -148,18 +148,18 @@ def test_a_memory_without_days_is_one_of_an_earlier_version(shop: Make) -> None:
     s.sync()
     before = s.entries()
     with s.app.engine().begin() as connection:
-        memory = planning.watermarks.memories(connection)["tasks.Task"]
+        memory = planning.watermarks.memories(connection, s.app.name)["tasks.Task"]
         assert memory.config is not None and "-" in memory.config
         old = planning.watermarks.Memory(
             memory.mark, memory.upto, memory.floor, planning.rule_of(memory.config)
         )
-        planning.watermarks.remember(connection, "tasks.Task", old)
+        planning.watermarks.remember(connection, s.app.name, "tasks.Task", old)
     report = s.sync("2026-03-02 09:00")
     assert report.actions == [] and report.calendars == [] and s.entries() == before
     with s.app.engine().connect() as connection:
-        assert planning.watermarks.memories(connection)["tasks.Task"].floor == utc(
-            "2026-03-02 08:00"
-        )
+        assert planning.watermarks.memories(connection, s.app.name)[
+            "tasks.Task"
+        ].floor == utc("2026-03-02 08:00")
 
 
 def test_a_dry_run_says_so_too(shop: Make, release: Release) -> None:

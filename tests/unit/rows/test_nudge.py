@@ -12,12 +12,12 @@ import pytest
 from jittask_prefect.rows import background_handover
 from jittask_prefect.testing import FakePrefect, build_app
 
-# A client that takes a second to be made, most of it in a function that Rust calls, as importing Prefect does.
+# A client that takes a second to be made, most of it in a function that Rust calls.
 MAKES = """
 import threading, time
 from pydantic import TypeAdapter, BeforeValidator
 from typing import Annotated
-from jittask_prefect.rows import nudge
+from jittask_prefect.rows import background_handover as nudge
 
 begun = threading.Event()
 
@@ -40,17 +40,19 @@ class App:
 nudge.nudge(App(), "")
 begun.wait()
 """
-# A client as it is, which takes about two seconds to be imported.
-IMPORTS = """
-import sys, time
+# A client as it is, whose server answers nothing.
+CONNECTS = """
+import os, socket
 from pathlib import Path
-from jittask_prefect.rows import nudge
+from jittask_prefect.rows import background_handover as nudge
 
 class App:
     path = Path("nowhere")
-nudge.nudge(App(), "")
-while "prefect" not in sys.modules:
-    time.sleep(0.01)
+with socket.create_server(("127.0.0.1", 0)) as server:
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{server.getsockname()[1]}/api"
+    nudge.hand_over = lambda app, database, api, now, report: api.ping()
+    nudge.nudge(App(), "")
+    server.accept()
 """
 FORKS = """
 import os
@@ -61,7 +63,7 @@ if pid:
 
 
 @pytest.mark.parametrize(
-    "script", [MAKES, MAKES + FORKS, IMPORTS], ids=["ends", "forks", "imports"]
+    "script", [MAKES, MAKES + FORKS, CONNECTS], ids=["ends", "forks", "connects"]
 )
 def test_a_process_that_ends_while_a_client_is_made(script: str) -> None:
     env = {**os.environ, "PREFECT_API_URL": "http://127.0.0.1:9/api"}

@@ -10,8 +10,8 @@ from shop import Shop
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from jittask_prefect.ledger.ledger import entries
 from jittask_prefect.ledger.prepared import FEW, prepared
+from jittask_prefect.ledger.tables import entries
 
 Make = Callable[..., Shop]
 VALUES = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, utc
 
-from jittask_prefect.ledger import claims
+from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import OWN
 from jittask_prefect.running.execute import Run, execute
 
@@ -86,7 +86,7 @@ def test_of_a_batch_whose_slot_is_taken_in_another_run(shop: Make) -> None:
     s.save(id=9, at=datetime(2026, 3, 2, 9, 59))
     [other] = s.entries(row_key="9")
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, other.task_id, "elsewhere", "elsewhere", s.now, 25
         )
     found = retry(s, run)
@@ -102,7 +102,9 @@ def test_of_a_batch_whose_slot_is_taken_in_another_run(shop: Make) -> None:
         "result": None,
     }
     with s.app.engine().begin() as connection:
-        assert claims.finish(connection, other.task_id, "elsewhere", now=s.now, **done)
+        assert transitions.finish(
+            connection, other.task_id, "elsewhere", now=s.now, **done
+        )
     s.sync("2026-03-02 10:01")
     s.work("2026-03-02 10:01")
     assert sorted(calls(s)) == [2, 4] and len(s.api.all_runs) == 2

@@ -10,6 +10,7 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.dialogs.flows import NAMES
+from jittask_prefect.prefect_api.answers import flow_run
 from jittask_prefect.rows.stuck import end_left
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.running.flows import record_end
@@ -58,9 +59,10 @@ def auto(
     """A run that a schedule has made."""
     about = {"template": name} if name != "jittask.sync" else {}
     deployment = s.api.all_deployments[name]["id"]
-    run = s.api.create_run(
+    made = s.api.create_run(
         deployment, key=run_id, name=run_id, due=due, tags=[], parameters=about
     )
+    run = s.api.all_runs[made.id]
     run["auto_scheduled"] = True
     return run
 
@@ -148,7 +150,7 @@ def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) ->
         run, "CRASHED", None, "the process of this run ended with signal SIGKILL"
     )
     for _ in range(2):
-        record_end(s.app, run["id"], "died", "error: worker died", s.now, run)
+        record_end(s.app, run["id"], "died", "error: worker died", s.now, flow_run(run))
     s.sync("2026-03-02 10:00:01")
     assert [state for name, state in live(s) if name == "tasks.Daily"] == [
         "CRASHED",
@@ -159,14 +161,15 @@ def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) ->
 
 
 def test_a_run_of_rows_that_named_none_gets_no_other(s: Shop) -> None:
-    run = s.api.create_run(
+    made = s.api.create_run(
         s.api.all_deployments["tasks.Daily"]["id"], key="by hand", name="", due=DUE, tags=[],
         parameters={"template": "tasks.Task"},
     )  # fmt: skip
+    run = s.api.all_runs[made.id]
     taken(s, run)
     before = s.tasks()
     s.sync("2026-03-02 10:00:30")
-    record_end(s.app, run["id"], "died", "error: worker died", s.now, run)
+    record_end(s.app, run["id"], "died", "error: worker died", s.now, flow_run(run))
     assert run["state_type"] == "CRASHED" and s.tasks() == before
 
 

@@ -14,7 +14,8 @@ from sqlalchemy import Connection, create_engine, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from jittask_prefect.ledger.ledger import entries
+from jittask_prefect.ledger.inserts import insert_once
+from jittask_prefect.ledger.tables import entries
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -184,22 +185,21 @@ def test_two_syncs_that_plan_the_same(on: Make) -> None:
     for _ in range(2):
         with s.app.engine().begin() as connection:
             for action in plan.actions:
-                sync.apply_all(connection, [action], "models.Bill", s.now)
+                sync.apply_all(connection, s.app.name, [action], "models.Bill", s.now)
     assert s.tasks() == ["1 03-02 10:00 #1 pending"]
     assert s.did() == []
 
 
 def test_an_entry_that_does_not_fit_is_no_silent_cut(on: Make) -> None:
     # MariaDB's INSERT IGNORE turns errors into warnings, and cuts: half a name is worse than an error
-    from jittask_prefect.ledger import ledger
 
     s = on()
     s.save(id=1, at=TEN)
     [entry] = s.entries()
-    values = {**entry.model_dump(), "task_id": "other", "row_key": "x" * 256}
+    values = {**entry.values(), "task_id": "other", "row_key": "x" * 256}
     with s.app.engine().begin() as connection:
         try:
-            made = ledger.insert_once(connection, entries, values)
+            made = insert_once(connection, entries, values)
         except SQLAlchemyError:
             made = False
     kept = [e.row_key for e in s.entries(task_id="other")]

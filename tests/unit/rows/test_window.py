@@ -10,6 +10,7 @@ import pytest
 from shop import GONE, Shop, model_of, rows_task, utc
 
 from jittask_prefect.errors import LedgerError, PrefectApiError
+from jittask_prefect.ledger import state_table
 from jittask_prefect.records.executions import records
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.testing import FakePrefect, deploy
@@ -385,9 +386,9 @@ def test_one_sync_at_a_time_and_a_dead_ones_lease_runs_out(shop: Make) -> None:
     s = shop()
     dead = utc("2026-03-02 08:00")
     with s.app.engine().begin() as connection:
-        from jittask_prefect.ledger import ledger
-
-        assert ledger.take_lease(connection, "sync", "dead", dead, sync.LEASE_SECONDS)
+        assert state_table.take_lease(
+            connection, s.app.name, "sync", "dead", dead, sync.LEASE_SECONDS
+        )
     assert sync.run(s.app, s.api, s.now, "me", clock=lambda: s.now) is None
     assert s.sync("2026-03-02 08:01:01").problems == []
 
@@ -407,7 +408,10 @@ def test_no_tables(shop: Make) -> None:
 def test_records_of_tables_of_another_version(shop: Make) -> None:
     s = shop()
     s.raw("UPDATE jittask_state SET value = '1' WHERE name = 'schema'")
-    with pytest.raises(LedgerError, match="version 1, not 3: run `jittask db upgrade`"):
+    with pytest.raises(
+        LedgerError,
+        match="version 1, and this jittask-prefect works with version 4 only",
+    ):
         records(s.app, s.api, s.now)
 
 

@@ -52,9 +52,10 @@ def forged(s: Shop, of: str = "tasks.Task", **parameters: Any) -> dict[str, Any]
     """A run that somebody made of a deployment, with parameters of their own."""
     deployment = s.api.all_deployments[of]["id"]
     key = json.dumps(sorted(parameters))
-    return s.api.create_run(
+    made = s.api.create_run(
         deployment, key=key, name="by hand", due=DUE, tags=[], parameters=parameters
     )
+    return s.api.all_runs[made.id]
 
 
 def task_of(s: Shop, template: str) -> str:

@@ -13,8 +13,9 @@ from shop import COUNT, Shop, rows_task, utc
 from sqlalchemy import text, update
 
 from jittask_prefect.errors import PrefectApiError, UnknownTask
-from jittask_prefect.ledger import claims, ledger
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry, owner_of
+from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.running import execute as execution
 from jittask_prefect.running.begin import label_of
 from jittask_prefect.running.execute import Run, after_return, execute, next_of_row
@@ -68,7 +69,7 @@ def test_two_executions_of_one_task(shop: Make) -> None:
 def test_a_second_execution_while_the_first_is_at_work(shop: Make) -> None:
     s, task = due_row(shop)
     with s.app.engine().begin() as connection:
-        assert claims.claim(connection, task.task_id, "somebody", "run", s.now, 25)
+        assert transitions.claim(connection, task.task_id, "somebody", "run", s.now, 25)
     assert s.run(task).message == "not run: the task is executing"
     assert s.row(1).count == 0
 
@@ -188,13 +189,13 @@ def test_a_task_that_is_ended_between_two_attempts(shop: Make) -> None:
 
     def end(_seconds: float) -> None:
         with s.app.engine().begin() as connection:
-            ledger.close(
+            transitions.end(
                 connection,
                 task.task_id,
                 outcome="forced",
                 message="x",
                 now=s.now,
-                within=ledger.OPEN,
+                within=OPEN,
             )
 
     assert s.run(task, sleep=end).outcome == "forced"
@@ -264,7 +265,7 @@ def test_a_timeout_with_a_retry_and_the_first_attempt_comes_back(shop: Make) -> 
 def dead(s: Shop, task: Entry) -> datetime:
     """A worker claims the task and dies; the instant at which its lease is over."""
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, task.task_id, "dead", str(task.flow_run_id), s.now, 25
         )
     return s.now + timedelta(seconds=26)
@@ -280,9 +281,9 @@ def test_a_worker_that_died_with_retries_left(shop: Make) -> None:
     assert first["state_type"] == "CRASHED"  # not left as running for ever
     assert [o.status for o in s.work()] == ["completed"]
     with s.app.engine().begin() as connection:  # the dead one was only slow
-        claims.renew(connection, "dead", s.now, 25)
-        assert claims.owner_of(connection, task.task_id) is None
-        assert not claims.finish(
+        transitions.renew(connection, "dead", s.now, 25)
+        assert owner_of(connection, task.task_id) is None
+        assert not transitions.finish(
             connection,
             task.task_id,
             "dead",
@@ -494,7 +495,7 @@ def test_a_repeating_row_goes_on_however_a_task_ended(
     s, task = due_row(shop, inner, repeat={"repeatType": "week"})
     if how == "forced":
         with s.app.engine().begin() as connection:
-            ledger.close(
+            transitions.end(
                 connection, task.task_id, outcome="forced", message="x", now=s.now
             )
         next_of_row(s.app, "", task, s.now)

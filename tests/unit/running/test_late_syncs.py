@@ -11,8 +11,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.tables import upgrade
+from jittask_prefect.ledger.entry import find_entry
+from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running import flows
 from jittask_prefect.running.flows import drop_late_syncs, flows_of, run_sync
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -44,7 +44,7 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
         made = prefect.create_run(
             deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={}
         )
-        return str(made["id"])
+        return made.id
 
     late = [run("jittask.sync", timedelta(minutes=n)) for n in (1, 2, 60)]
     present = run("jittask.sync", timedelta(seconds=5))
@@ -87,8 +87,8 @@ def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
         made = prefect.create_run(
             deployment, key=f"{name} {due}", name=name, due=due, tags=[], parameters={}
         )
-        prefect.set_state(made["id"], "RUNNING")
-        return made
+        prefect.set_state(made.id, "RUNNING")
+        return prefect.all_runs[made.id]
 
     dead = [running("jittask.sync", 6), running("jittask.edit-task", 11)]
     alive = [
@@ -130,7 +130,7 @@ def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(
     [hook] = flow.on_crashed_hooks
     hook(flow, run, state)
     with app.engine().connect() as connection:
-        entry = ledger.find(connection, str(run.id))
+        entry = find_entry(connection, str(run.id))
     assert entry is not None and (entry.status, entry.dirty, entry.due) == (
         "pending",
         True,

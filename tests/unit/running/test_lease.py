@@ -12,7 +12,7 @@ import pytest
 from frozen import Balancer
 from shop import Shop
 
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.running import lease
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, execute
@@ -94,13 +94,13 @@ def test_a_frozen_connection_is_replaced_by_another(
     """Where the database answers others, the lease is renewed on another connection, and the function goes on."""
     s, task, balancer = frozen
     left, renewed = threading.Event(), threading.Event()
-    real = lease.claims.renew
+    real = lease.transitions.renew
 
     def noted(*args: Any, **keys: Any) -> None:
         real(*args, **keys)
         renewed.set()
 
-    lease.claims.renew = noted
+    lease.transitions.renew = noted
     try:
         thread, inner = at_work(s, task, left.set)
         assert renewed.wait(20)
@@ -110,7 +110,7 @@ def test_a_frozen_connection_is_replaced_by_another(
             renewed.clear()
             assert renewed.wait(LEASE), "the lease was not renewed"
     finally:
-        lease.claims.renew = real
+        lease.transitions.renew = real
     assert not left.is_set()
     balancer.thaw()
     inner.GO.set()
@@ -128,7 +128,7 @@ def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
 ) -> None:
     """The lease is renewed while `retryDelay` passes, in a batch too, where no row is at work meanwhile."""
     renewed = threading.Event()
-    real = lease.claims.renew
+    real = lease.transitions.renew
 
     def noted(*args: Any, **keys: Any) -> None:
         real(*args, **keys)
@@ -138,7 +138,7 @@ def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
         renewed.clear()
         assert seconds == 60 and renewed.wait(20)
 
-    monkeypatch.setattr(lease.claims, "renew", noted)
+    monkeypatch.setattr(lease.transitions, "renew", noted)
     inner = "TRIES = []\ndef customFunc(row):\n    TRIES.append(1)\n    if len(TRIES) == 1: raise ValueError\n"
     s = shop(
         inner=inner,

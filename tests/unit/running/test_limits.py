@@ -12,8 +12,9 @@ from shop import COUNT, Shop, rows_task, utc
 from sqlalchemy import update
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.ledger import claims, ledger, limits
-from jittask_prefect.ledger.ledger import Entry, entries
+from jittask_prefect.ledger import limits, transitions
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run, execute
 
@@ -43,7 +44,7 @@ def three(
 
 def begin(s: Shop, entry: Entry, owner: str, at: datetime | None = None) -> None:
     with s.app.engine().begin() as connection:
-        assert claims.claim(
+        assert transitions.claim(
             connection, entry.task_id, owner, f"run of {owner}", at or s.now, 25
         )
 
@@ -56,7 +57,7 @@ def done(s: Shop, entry: Entry, owner: str) -> None:
         "result": None,
     }
     with s.app.engine().begin() as connection:
-        assert claims.finish(connection, entry.task_id, owner, **about, now=s.now)
+        assert transitions.finish(connection, entry.task_id, owner, **about, now=s.now)
 
 
 def made(s: Shop) -> int:
@@ -253,7 +254,7 @@ def test_a_batch_without_a_slot_leaves_its_rows_to_another_flow_run(shop: Make) 
     done(s, first, "elsewhere")
     s.sync()
     [again] = {e.flow_run_id for e in s.entries(due=utc(NOW))}
-    assert again != run_id and s.api.run(str(run_id))["state_type"] != "CRASHED"  # type: ignore[index]
+    assert again != run_id and s.api.all_runs[str(run_id)]["state_type"] != "CRASHED"
     ended = execute_batch(
         s.app, "tasks.Task", utc(NOW), Run(str(again), s.now), lambda: s.now
     )
@@ -275,16 +276,15 @@ def test_many_at_once_are_never_more_than_the_limit(
     s.sync(NOW)
     found, begun = s.entries(), []
     start = threading.Barrier(len(found))
+    limit = s.app.template("tasks.Task").cfg.concurrency
 
     def claim(entry: Entry) -> None:
         start.wait()
         with s.app.engine().begin() as connection:
-            assert claims.claim(
+            assert transitions.claim(
                 connection, entry.task_id, entry.row_key, "run", s.now, 25
             )
-            if limits.full(
-                connection, s.app, s.app.template("tasks.Task"), entry, s.now
-            ):
+            if limits.full(connection, entry, limit, s.app.cfg.maxConcurrency, s.now):
                 connection.rollback()
             else:
                 begun.append(entry.row_key)
@@ -303,7 +303,7 @@ def test_what_waits_can_be_ended_and_moved(shop: Make) -> None:
     s.run(second)
     s.run(third)
     with s.app.engine().begin() as connection:
-        assert ledger.close(
+        assert transitions.end(
             connection,
             second.task_id,
             outcome="forced",
@@ -313,7 +313,7 @@ def test_what_waits_can_be_ended_and_moved(shop: Make) -> None:
     s.save(id=3, at=TEN + timedelta(days=1))
     assert states(s)[1:] == ["2 ended forced", "3 ended superseded", "3 pending None"]
     with s.app.engine().connect() as connection:
-        assert not limits.waiting(connection, s.now)
+        assert not limits.waiting(connection, s.app.name, s.now)
 
 
 def test_a_failed_task_that_is_tried_again_by_hand_is_not_lost(shop: Make) -> None:

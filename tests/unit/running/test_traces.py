@@ -33,7 +33,7 @@ WARNINGS = "the warnings' filters"  # a library that is imported for the first t
 # One process for all: each change is looked at as of the one before.
 SCRIPT = """
 import builtins, gc, json, locale, logging, os, resource, signal, socket, sys, time, types, warnings
-from jittask_prefect.running.traces import changed, traces
+from jittask_prefect.warm.traces import changed, traces
 locale.setlocale(locale.LC_ALL, 'C.UTF-8')
 before_open = open
 changes = json.loads(sys.argv[1])
@@ -53,7 +53,7 @@ os.write(1, json.dumps(said).encode())
 IMPORTS = """
 import json, logging, os, sys, warnings
 sys.path[:0] = [sys.argv[1], sys.argv[2]]
-from jittask_prefect.running.traces import changed, traces
+from jittask_prefect.warm.traces import changed, traces
 hooks, finders = sys.excepthook, list(sys.meta_path)
 said = {}
 for name in ["concurrent.futures.process", "xml.etree.ElementTree", "wave", "library", "unhooks", "own", "own_finder"]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, rows_task, utc
 
-from jittask_prefect.ledger import claims, ledger
+from jittask_prefect.ledger import transitions
 from jittask_prefect.rows.stuck import entry_of
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.running.order import look, of_batch, of_task
@@ -54,8 +54,8 @@ def auto(s: Shop, due: datetime) -> str:
     run = s.api.create_run(
         deployment, key=str(due), name="hourly", due=due, tags=[], parameters=about
     )
-    run["auto_scheduled"] = True
-    return str(run["id"])
+    s.api.all_runs[run.id]["auto_scheduled"] = True
+    return run.id
 
 
 def begin(
@@ -131,8 +131,8 @@ def test_one_that_is_on_time_waits_for_what_is_caught_up_and_not_for_what_was_on
         with s.app.engine().begin() as connection:
             if s.entries(task_id=ten) == []:
                 made = entry_of(s.app.template("tasks.Hourly"), ten, TEN, True, TEN)
-                ledger.insert_once(connection, ledger.entries, made.model_dump())
-                claims.claim(connection, ten, "somebody", ten, started, 9999)
+                transitions.enter(connection, made)
+                transitions.claim(connection, ten, "somebody", ten, started, 9999)
             connection.exec_driver_sql(
                 "UPDATE jittask_ledger SET started = ? WHERE task_id = ?",
                 (f"{started:%Y-%m-%d %H:%M:%S.%f}", ten),

@@ -6,7 +6,6 @@ The server's own code evaluates the text: prefect/server/schemas/schedules.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from prefect.server.schemas.schedules import IntervalSchedule, RRuleSchedule
+from server_dates import YEAR, fires
 from timer_cases import (
     CALENDARS,
     ZONES,
@@ -39,29 +38,7 @@ GOLDEN = json.loads(
     (Path(__file__).parents[2] / "golden" / "occurrences.json").read_text()
 )["cases"]
 NOW = datetime(2026, 9, 20, 13, 7, tzinfo=UTC)
-YEAR = timedelta(400)
 Window = tuple[datetime, datetime]
-
-
-def fires(
-    slot: dict[str, Any], after: datetime, before: datetime
-) -> Iterator[datetime]:
-    """What the server schedules for a slot in [after, before); it gives at most 1,000 at a time."""
-    if "interval" in slot:
-        schedule: Any = IntervalSchedule(
-            **{name: slot[name] for name in ("interval", "anchor_date", "timezone")}
-        )
-    else:
-        schedule = RRuleSchedule(rrule=slot["rrule"], timezone=slot["timezone"])
-    while True:
-        found = [
-            datetime.fromtimestamp(at.timestamp(), UTC)
-            for at in schedule._get_dates_generator(900, after, before)
-        ]
-        yield from (at for at in found if at < before)
-        if len(found) < 900:
-            return
-        after = found[-1] + timedelta(seconds=1)
 
 
 def check(timer: Timer, now: datetime, windows: list[Window]) -> list[dict[str, Any]]:

@@ -14,20 +14,20 @@ from typing import Any
 from jittask_prefect.errors import PrefectApiError
 
 SYNC = {
-    "before-lease": ("ledger.ledger:take_lease", "before"),
+    "before-lease": ("ledger.state_table:take_lease", "before"),
     "after-lease": (
-        "rows.sync:ledger.require",
+        "rows.sync:versions.require",
         "before",
     ),  # the second one: the lease is committed, nothing is planned
     "after-plan": ("rows.sync:apply_all", "before"),
     "after-apply": ("rows.sync:apply_all", "after"),
     "after-memory": ("ledger.watermarks:remember", "after"),
-    "before-close": ("ledger.ledger:supersede", "before"),
-    "after-close": ("ledger.ledger:supersede", "after"),
-    "before-insert": ("ledger.ledger:insert_all", "before"),
-    "after-insert": ("ledger.ledger:insert_all", "after"),
-    "before-watermark": ("ledger.ledger:put", "before"),
-    "after-watermark": ("ledger.ledger:put", "after"),
+    "before-close": ("ledger.planned_rows:supersede", "before"),
+    "after-close": ("ledger.planned_rows:supersede", "after"),
+    "before-insert": ("ledger.planned_rows:plan", "before"),
+    "after-insert": ("ledger.planned_rows:plan", "after"),
+    "before-watermark": ("ledger.state_table:put", "before"),
+    "after-watermark": ("ledger.state_table:put", "after"),
     "before-recover": ("rows.sync:recover", "before"),
     "after-recover": ("rows.sync:recover", "after"),
     "after-reconcile": ("rows.sync:reconcile", "after"),
@@ -35,14 +35,14 @@ SYNC = {
     "after-end": ("api:set_state", "after"),
     "before-create": ("api:create_run", "before"),
     "after-create": ("api:create_run", "after"),
-    "between-create-and-mark": ("rows.handover:_handed_over", "before"),
-    "after-mark": ("rows.handover:_handed_over", "after"),
-    "before-free": ("ledger.ledger:free_lease", "before"),
-    "after-free": ("ledger.ledger:free_lease", "after"),
+    "between-create-and-mark": ("ledger.handover_marks:runs_made", "before"),
+    "after-mark": ("ledger.handover_marks:runs_made", "after"),
+    "before-free": ("ledger.state_table:free_lease", "before"),
+    "after-free": ("ledger.state_table:free_lease", "after"),
 }
 EXECUTION = {
-    "before-claim": ("ledger.claims:claim", "before"),
-    "uncommitted-claim": ("ledger.claims:claim", "after"),
+    "before-claim": ("ledger.transitions:claim", "before"),
+    "uncommitted-claim": ("ledger.transitions:claim", "after"),
     "after-claim": ("running.execute:kept", "before"),
     "before-function": ("running.execute:call", "before"),
     "after-function": ("running.execute:call", "after"),
@@ -54,8 +54,8 @@ EXECUTION = {
     "before-state": ("api:set_state", "before"),
 }
 BATCH_SYNC = {
-    "between-batch-and-mark": ("rows.batches:handed_over", "before"),
-    "after-batch-mark": ("rows.batches:handed_over", "after"),
+    "between-batch-and-mark": ("ledger.handover_marks:batch_joined", "before"),
+    "after-batch-mark": ("ledger.handover_marks:batch_joined", "after"),
 }
 BATCH_EXECUTION = {
     "before-table": ("api:put_table", "before"),

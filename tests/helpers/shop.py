@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from sqlalchemy import Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect.ledger.ledger import Entry, entries, to_entry
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.execute import Outcome, Run, execute
@@ -286,9 +286,6 @@ POSTGRES = os.environ.get(
 MARIADB = os.environ.get(
     "JITTASK_TEST_MARIADB", "mysql+pymysql://root@127.0.0.1:3306/test"
 )
-_NUMBERS = (
-    count()
-)  # each folder of tests that asks has a fixture, and databases, of its own
 
 
 class Server:
@@ -316,7 +313,7 @@ class Server:
         if self._admin is None:
             return f"sqlite:///{part or 'test'}.db"
         if part not in self._engines:
-            name = f"jittask_lines_{os.getpid()}_{next(_NUMBERS)}{part}"
+            name = f"jittask_lines_{os.getpid()}{part}"
             with self._admin.connect() as connection:
                 connection.execute(text(f"CREATE DATABASE {name}"))
                 if (

@@ -22,9 +22,11 @@ from sqlalchemy import text
 from jittask_prefect import App
 from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import ledger
-from jittask_prefect.ledger.ledger import Entry
+from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
+from jittask_prefect.ledger.tables import FINAL, entries
+from jittask_prefect.prefect_api.answers import FlowRun, State
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
 from jittask_prefect.running.execute import me
 from jittask_prefect.running.flows import run_sync
@@ -144,9 +146,9 @@ class Place:
         self.again()
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        return self.api.deployments(sync.app_tag(self.app))
+        return self.api.deployments(app_tag(self.app.name))
 
-    def runs(self, name: str, *states: str) -> list[dict[str, Any]]:
+    def runs(self, name: str, *states: str) -> list[FlowRun]:
         """A template's flow runs, by due time."""
         where: dict[str, Any] = {
             "deployment_id": {"any_": [self.deployments()[name]["id"]]}
@@ -154,7 +156,7 @@ class Place:
         if states:
             where["state"] = {"type": {"any_": list(states)}}
         found = self.api.runs(flow_runs=where)
-        return sorted(found, key=lambda r: r["expected_start_time"])
+        return sorted(found, key=lambda r: r.expected_start_time)
 
     def sync(
         self, now: datetime | None = None, since: datetime | None = None
@@ -183,37 +185,37 @@ class Place:
     def entries(self, name: str, row: object = None) -> list[Entry]:
         """A template's ledger entries (of one row), by generation and due time."""
         with self.app.engine().connect() as connection:
-            where = [ledger.entries.c.template == name]
+            where = [entries.c.template == name]
             if row is not None:
-                where.append(ledger.entries.c.row_key == str(row))
+                where.append(entries.c.row_key == str(row))
             query = (
-                ledger.entries.select()
+                entries.select()
                 .where(*where)
-                .order_by(ledger.entries.c.generation, ledger.entries.c.due)
+                .order_by(entries.c.generation, entries.c.due)
             )
-            return [ledger.to_entry(r) for r in connection.execute(query)]
+            return [to_entry(r) for r in connection.execute(query)]
 
     def entry(self, task_id: str) -> Entry:
         with self.app.engine().connect() as connection:
-            found = ledger.find(connection, task_id)
+            found = find_entry(connection, task_id)
         assert found is not None, task_id
         return found
 
     def ended(self, task_id: str, seconds: float = 60) -> Entry:
         """A task's entry once it has ended."""
         return until(
-            lambda: e if (e := self.entry(task_id)).status in ledger.FINAL else None,
+            lambda: e if (e := self.entry(task_id)).status in FINAL else None,
             seconds,
             what=str(self.entry(task_id)),
         )  # type: ignore[return-value]
 
-    def state(self, run_id: str, *names: str, seconds: float = 30) -> dict[str, Any]:
+    def state(self, run_id: str, *names: str, seconds: float = 30) -> State:
         """A flow run's state once it has one of these names."""
 
-        def look() -> dict[str, Any] | None:
+        def look() -> State | None:
             run = self.api.run(run_id)
-            state = run["state"] if run else None
-            return state if state and state["name"] in names else None
+            state = run.state if run else None
+            return state if state and state.name in names else None
 
         found = until(
             look, seconds, what=f"run {run_id} in {names}, but {self.api.run(run_id)}"

@@ -1,0 +1,48 @@
+"""What a submitted form does beyond the app's files: handed in by the flows, since later rooms do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jittask_prefect.elements.types import DateFieldType, Meta
+
+
+@dataclass(frozen=True)
+class UpcomingRow:
+    """A row's next task, in a preview.
+
+    Attributes:
+        due: The due time; aware, in the task's zone.
+        row: The row's key.
+        moved: Why a holiday has moved the task; empty where none has.
+    """
+
+    due: datetime
+    row: str
+    moved: str = ""
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions of forms on ledger, Prefect and rows. Each raises JittaskError where it fails.
+
+    Attributes:
+        deploy: Bring the deployment of a task (full name, present instant) to its files.
+        end: End a task by its id, or a flow run's; the answer of `forcedEnd`.
+        run_row: Run a date-field task for a row (full name, row key, present instant), here and now;
+            the answer has `row` and `result`.
+        start: Make a task of a template outside its schedule (template, due, function name, arguments);
+            the answer of `createTimerTask`.
+        upcoming_rows: The first tasks of a date-field template between two instants, at most so many.
+    """
+
+    deploy: Callable[[str, datetime], None]
+    end: Callable[[str], Mapping[str, Any]]
+    run_row: Callable[[str, str | None, datetime], Mapping[str, Any]]
+    start: Callable[[Meta, datetime, str, Mapping[str, Any]], Mapping[str, Any]]
+    upcoming_rows: Callable[
+        [DateFieldType, datetime, datetime, int], Sequence[UpcomingRow]
+    ]

@@ -1,0 +1,156 @@
+"""One task as the ledger holds it, and the questions that many ask: by id, by flow run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, or_, select
+
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.tables import entries
+
+NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
+FORMER_RUN = "run:"
+"""Begin of a name in `jittask_state`: a flow run that a task of `createTimerTask` had before; the value is the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One task. The fields are the columns of `jittask_ledger`, in their order.
+
+    Attributes:
+        task_id: UUIDv5 of the identity; for an execution of a scheduled task its flow run's id.
+        app: The app's name.
+        row_key: The row's key as text; empty for scheduled tasks.
+        nominal: The occurrence before the holiday move; null for executions outside the schedule.
+        generation: Rises with each reschedule of the row.
+        anchor: Start of the row's series (its date with the offset): tells a changed date from a repeated save. Null
+            once the row is gone: a row that is inserted with its key later has a past of its own.
+        start_value: The row's `startField` as the database held it when the task was planned; null where the row is to
+            be looked at again. A row whose dates stand here needs no planning.
+        end_value: Its `endField` likewise.
+        created: When the task became known; lateness counts from here where this is after the due time.
+        status: pending, executing, completed, error or ended.
+        outcome: How the task ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
+        flow_run_id: The flow run that executes the task, or is to.
+        batch: Its batch's number among those of its template and due time; null where it has a flow run of its own.
+        dirty: Prefect does not reflect this task yet.
+        owner: Who executes it, as `host:pid:token`.
+        lease_until: Until when the owner is taken to be alive.
+        attempt: How often the task was begun.
+        result: What the function returned, as JSON.
+        func_name: The function of `createTimerTask`, and in `arg_dict` its arguments as JSON.
+        returned: `afterReturn` has been called, or is not to be: nothing of the task was to run any more.
+    """
+
+    task_id: str
+    app: str
+    template: str
+    model: str | None
+    row_key: str
+    nominal: datetime | None
+    generation: int
+    anchor: datetime | None
+    start_value: datetime | None
+    end_value: datetime | None
+    due: datetime
+    created: datetime
+    status: str
+    outcome: str | None
+    message: str
+    flow_run_id: str | None
+    batch: int | None
+    dirty: bool
+    owner: str | None
+    lease_until: datetime | None
+    attempt: int
+    started: datetime | None
+    finished: datetime | None
+    result: str | None
+    func_name: str | None
+    arg_dict: str | None
+    returned: bool
+
+    def values(self) -> dict[str, Any]:
+        """The columns' values, by name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+BLANK: dict[str, Any] = {
+    **dict.fromkeys(COLUMNS),
+    "row_key": "",
+    "generation": 0,
+    "status": "pending",
+    "message": "",
+    "dirty": True,
+    "attempt": 0,
+    "returned": False,
+}
+"""What a new task has where nothing else is said."""
+
+
+def new_entry(**values: Any) -> Entry:
+    """A task that no table holds yet: task_id, app, template, due and created are needed."""
+    return Entry(**(BLANK | values))
+
+
+def to_entry(record: Any) -> Entry:
+    """A result row of `select(entries, …)` as an Entry."""
+    return Entry(*record[: len(COLUMNS)])
+
+
+def to_entries(records: Iterable[Any]) -> list[Entry]:
+    """Result rows of `select(entries, …)` as entries."""
+    return [to_entry(record) for record in records]
+
+
+def identity(
+    app: str, template: str, row_key: str, nominal: datetime, generation: int
+) -> str:
+    """The id of a row's task: a UUIDv5 of app, template, row key, nominal occurrence and generation."""
+    moment = nominal.astimezone(UTC).isoformat()
+    parts = (app, template, row_key, moment, str(generation))
+    return str(uuid.uuid5(NAMESPACE, "\x1f".join(parts)))
+
+
+def find_entry(connection: Connection, task_id: str) -> Entry | None:
+    """The entry of a task id, or of a flow run's id; also of a flow run that the task was made with and has no more."""
+    found = _entry_of_id(connection, task_id)
+    if found is None:
+        first = state_table.get_any(connection, FORMER_RUN + task_id)
+        found = None if first is None else _entry_of_id(connection, first)
+    return found
+
+
+def _entry_of_id(connection: Connection, task_id: str) -> Entry | None:
+    mine = or_(entries.c.task_id == task_id, entries.c.flow_run_id == task_id)
+    record = connection.execute(select(entries).where(mine)).first()
+    return None if record is None else to_entry(record)
+
+
+def entries_of_run(connection: Connection, run_id: str) -> list[Entry]:
+    """The entries of a flow run: one, or those of a batch."""
+    query = select(entries).where(entries.c.flow_run_id == run_id)
+    return to_entries(connection.execute(query.order_by(entries.c.task_id)))
+
+
+def owner_of(connection: Connection, task_id: str) -> str | None:
+    """Who executes a task; None where nobody does: the task was ended."""
+    mine = (entries.c.task_id == task_id, entries.c.status == "executing")
+    found = connection.execute(select(entries.c.owner).where(*mine)).scalar()
+    return None if found is None else str(found)
+
+
+def without_return(connection: Connection, app: str, before: datetime) -> list[Entry]:
+    """The tasks that ended before an instant and whose `afterReturn` nobody has called: the caller to be has died."""
+    query = select(entries).where(
+        entries.c.returned.is_(False),
+        entries.c.finished < before,
+        entries.c.app == app,
+    )
+    return to_entries(connection.execute(query))

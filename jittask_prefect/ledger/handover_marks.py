@@ -1,0 +1,112 @@
+"""The second machine: how far Prefect reflects a task. Its columns are `dirty`, `flow_run_id` and `batch`.
+
+Drawn in `jittask_prefect.ledger`. No function here changes a task's status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+
+from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.entry import FORMER_RUN, Entry
+from jittask_prefect.ledger.tables import FINAL, OPEN, entries
+
+# dirty → clean
+
+
+def run_made(connection: Connection, task_id: str, run_id: str) -> None:
+    """Note the flow run of a task of `createTimerTask`. A task that ended meanwhile stays dirty: its run is cancelled.
+
+    Condition for clean: the task is open.
+    """
+    mine = entries.c.task_id == task_id
+    connection.execute(update(entries).where(mine).values(flow_run_id=run_id))
+    open_ = (mine, entries.c.status.in_(OPEN))
+    connection.execute(update(entries).where(*open_).values(dirty=False))
+
+
+def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None:
+    """Note the flow runs that the hand-over has made for tasks.
+
+    Condition: the attempt is that of the entry: another attempt has another run, and says so itself. Condition for
+    clean: the task is pending: a task that ended meanwhile stays dirty, and its run is cancelled next.
+    """
+    if not made:
+        return
+    for entry, run_id in made:
+        if entry.func_name is not None:
+            _keep_former_run(connection, entry, run_id)
+    of = [{"task": e.task_id, "tried": e.attempt, "run": run} for e, run in made]
+    mine = (
+        entries.c.task_id == bindparam("task"),
+        entries.c.attempt == bindparam("tried"),
+    )
+    run = update(entries).where(*mine).values(flow_run_id=bindparam("run"))
+    connection.execute(run, of)
+    waits = (*mine, entries.c.status == "pending")
+    clean = update(entries).where(*waits).values(dirty=False, outcome=None)
+    connection.execute(clean, of)
+
+
+def _keep_former_run(connection: Connection, entry: Entry, run_id: str) -> None:
+    """Keep the run that a task of `createTimerTask` had: its caller knows the task by that run."""
+    mine = select(entries.c.flow_run_id).where(entries.c.task_id == entry.task_id)
+    before = connection.execute(mine).scalar()
+    if before and before != run_id:
+        state_table.put(connection, entry.app, FORMER_RUN + before, entry.task_id)
+
+
+def batch_joined(
+    connection: Connection, tasks: Sequence[str], batch: int, run_id: str
+) -> None:
+    """Note the batch that tasks are in. Condition: pending; a task that ended meanwhile stays as it is."""
+    mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
+    values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "outcome": None}
+    statement = update(entries).where(*mine).values(**values)
+    connection.execute(statement, [{"task": task} for task in tasks])
+
+
+def end_shown(connection: Connection, tasks: Sequence[str]) -> None:
+    """Note that Prefect shows the end of tasks. Condition: they have ended; a failed task may begin again meanwhile."""
+    mine = (entries.c.task_id.in_(tasks), entries.c.status.in_(FINAL))
+    connection.execute(update(entries).where(*mine).values(dirty=False))
+
+
+# clean → dirty
+
+
+def run_lost(connection: Connection, task_id: str, run_id: str) -> None:
+    """Have a task get another flow run. Condition: pending, and its flow run is still that one."""
+    mine = (
+        entries.c.task_id == task_id,
+        entries.c.flow_run_id == run_id,
+        entries.c.status == "pending",
+    )
+    connection.execute(update(entries).where(*mine).values(dirty=True))
+
+
+def batch_lost(connection: Connection, run_id: str) -> None:
+    """Have the rows of a batch that it did not begin get another flow run. Condition: pending, in that batch."""
+    mine = (
+        entries.c.flow_run_id == run_id,
+        entries.c.status == "pending",
+        entries.c.batch.is_not(None),
+    )
+    connection.execute(update(entries).where(*mine).values(dirty=True))
+
+
+def cancel_again(connection: Connection, runs: Sequence[str]) -> None:
+    """Have live flow runs cancelled whose tasks are ended, as in an older copy of Prefect. Condition: ended."""
+    mine = (entries.c.flow_run_id.in_(runs), entries.c.status == "ended")
+    connection.execute(update(entries).where(*mine).values(dirty=True))
+
+
+def open_runs(connection: Connection, runs: Sequence[str]) -> set[Any]:
+    """Those of some flow runs that have an open task."""
+    query = select(entries.c.flow_run_id).where(
+        entries.c.flow_run_id.in_(runs), entries.c.status.in_(OPEN)
+    )
+    return set(connection.execute(query.distinct()).scalars())

@@ -1,0 +1,186 @@
+"""What the hook and the sync read and write of rows' tasks, many at once, by prepared statements.
+
+A plan is applied in this order: supersede, forget, insert, remember. Only then does what stands for a row's dates hold.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
+from functools import partial
+from typing import Any, cast
+
+from sqlalchemy import Connection, Select, Update, bindparam, select, update
+
+from jittask_prefect.ledger.entry import BLANK, Entry
+from jittask_prefect.ledger.inserts import insert_all
+from jittask_prefect.ledger.prepared import prepared
+from jittask_prefect.ledger.tables import entries
+
+TaskDates = tuple[str, datetime | None, datetime | None]
+Row = tuple[str, str]
+"""A template and a row key."""
+KEYS_AT_ONCE = 512
+
+# Reads
+
+# What planning reads of an entry; a dataclass would take several times as long to make.
+_Planned = namedtuple(
+    "_Planned",
+    "task_id template row_key nominal generation anchor start_value end_value due status outcome message flow_run_id",
+)
+
+
+def of_rows(
+    connection: Connection,
+    app: str,
+    templates: Sequence[str],
+    keys: Sequence[str],
+    trip: AbstractContextManager[Any] | None = None,
+) -> dict[Row, list[Entry]]:
+    """The part of some rows' entries that planning reads, by template and row key; they are only to be read.
+
+    Args:
+        connection: In a transaction.
+        app: The app's name.
+        templates: Their full names.
+        keys: The rows' keys.
+        trip: Entered while the statements are sent; the answers are fetched after it.
+    """
+    found: dict[Row, list[Entry]] = {
+        (name, key): [] for name in templates for key in keys
+    }
+    asked = []
+    with trip or nullcontext():
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            part = keys[start : start + KEYS_AT_ONCE]
+            # Few statements: sizes are powers of two, and the last key fills the rest.
+            size = 1 << (len(part) - 1).bit_length()
+            name = ("of rows", len(templates), size)
+            make = partial(_of_rows, len(templates), size)
+            query = prepared(connection, name, make)
+            binds = {f"of{number}": name for number, name in enumerate(templates)}
+            binds |= {
+                f"row{number}": part[min(number, len(part) - 1)]
+                for number in range(size)
+            }
+            asked.append((query, query.run(connection, [binds | {"app": app}])))
+    for query, cursor in asked:
+        for record in query.records(cursor):
+            entry = _Planned._make(record)
+            found[entry.template, entry.row_key].append(cast(Entry, entry))
+    return found
+
+
+def _of_rows(templates: int, size: int) -> Select[Any]:
+    c = entries.c
+    names = [bindparam(f"of{n}", type_=c.template.type) for n in range(templates)]
+    keys = [bindparam(f"row{n}", type_=c.row_key.type) for n in range(size)]
+    columns = [c[name] for name in _Planned._fields]
+    mine = (c.app == bindparam("app", type_=c.app.type), c.template.in_(names))
+    return select(*columns).where(*mine, c.row_key.in_(keys))
+
+
+def of_former_life(found: Sequence[Entry]) -> list[Entry]:
+    """The entries of `of_rows` as `end_lives` leaves them."""
+    return [
+        cast(Entry, cast(_Planned, entry)._replace(anchor=None, start_value=None))
+        for entry in found
+    ]
+
+
+def rows_that_wait(
+    connection: Connection, app: str, template: str, after: str, limit: int
+) -> list[str]:
+    """The keys of rows with a pending task, in order, from the key behind `after` on (empty: from the first)."""
+    mine = (
+        entries.c.app == app,
+        entries.c.template == template,
+        entries.c.status == "pending",
+        entries.c.row_key > after,
+    )
+    query = select(entries.c.row_key).where(*mine).distinct()
+    found = connection.execute(query.order_by(entries.c.row_key).limit(limit))
+    return list(found.scalars())
+
+
+# Writes
+
+
+def plan(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Insert tasks: nothing → pending, or → ended where the occurrence was missed; a known identity is left out.
+
+    Args:
+        connection: In a transaction.
+        tasks: The same columns of each; the others are as for any new task.
+    """
+    insert_all(connection, entries, [BLANK | dict(values) for values in tasks])
+
+
+def supersede(
+    connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime
+) -> None:
+    """End tasks, each with a message, that are no longer what their rows say. Condition: pending."""
+    if tasks:
+        of = [{"task": task_id, "why": why, "now": now} for task_id, why in tasks]
+        prepared(connection, "supersede", _supersede).run(connection, of).close()
+
+
+def _supersede() -> Update:
+    values = {
+        "status": "ended",
+        "outcome": "superseded",
+        "message": bindparam("why"),
+        "finished": bindparam("now"),
+        "dirty": True,
+        "returned": True,
+        "start_value": None,
+    }
+    mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
+    return update(entries).where(*mine).values(**values)
+
+
+def forget_dates(connection: Connection, app: str, rows: Sequence[Row]) -> None:
+    """Have the next sync plan rows, whatever was planned for their dates before."""
+    if rows:
+        of = [{"app": app, "of": template, "row": key} for template, key in rows]
+        prepared(connection, "forget", _forget_dates).run(connection, of).close()
+
+
+def _forget_dates() -> Update:
+    mine = (*_of_row(), entries.c.start_value.is_not(None))
+    return update(entries).where(*mine).values(start_value=None)
+
+
+def end_lives(connection: Connection, app: str, rows: Sequence[Row]) -> None:
+    """Note that rows are gone: what was done for them binds no other row of their keys."""
+    if rows:
+        of = [{"app": app, "of": template, "row": key} for template, key in rows]
+        prepared(connection, "end lives", _end_lives).run(connection, of).close()
+
+
+def _end_lives() -> Update:
+    mine = (*_of_row(), entries.c.anchor.is_not(None))
+    return update(entries).where(*mine).values(anchor=None, start_value=None)
+
+
+def _of_row() -> tuple[Any, ...]:
+    return (
+        entries.c.app == bindparam("app", type_=entries.c.app.type),
+        entries.c.template == bindparam("of"),
+        entries.c.row_key == bindparam("row"),
+    )
+
+
+def remember_dates(connection: Connection, tasks: Sequence[TaskDates]) -> None:
+    """Write down from which dates of their rows tasks were planned."""
+    if tasks:
+        of = [{"task": task, "start": start, "end": end} for task, start, end in tasks]
+        prepared(connection, "remember", _remember_dates).run(connection, of).close()
+
+
+def _remember_dates() -> Update:
+    statement = update(entries).where(entries.c.task_id == bindparam("task"))
+    return statement.values(start_value=bindparam("start"), end_value=bindparam("end"))

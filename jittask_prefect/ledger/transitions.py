@@ -1,0 +1,462 @@
+"""Every transition of a task, each as one conditional UPDATE (or INSERT) that lets one caller through.
+
+The states are drawn in `jittask_prefect.ledger`. Functions take a connection in a transaction and never commit. What the
+hook and the sync write of planned rows, many at once, stands in `planned_rows`; the queue for limits in `limits`; what
+concerns Prefect alone in `handover_marks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    update,
+)
+
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.inserts import insert_once
+from jittask_prefect.ledger.keys import to_json
+from jittask_prefect.ledger.prepared import prepared
+from jittask_prefect.ledger.tables import FINAL, entries
+
+DIED = "error: worker died"
+FORCED = "ended: forced end"
+_FREE: dict[str, Any] = {"owner": None, "lease_until": None}
+
+# nothing → pending
+
+
+def enter(connection: Connection, entry: Entry) -> bool:
+    """Write down a task that is new; False where its id or its identity is taken.
+
+    For tasks of `createTimerTask` and for runs that a schedule, or a person, made: these enter at their claim, or when
+    they are ended or taken up before it. Tasks of rows are planned.
+    """
+    return insert_once(connection, entries, entry.values())
+
+
+def withdraw(connection: Connection, task_id: str) -> None:
+    """Remove a task that `createTimerTask` wrote and Prefect refused: its caller gets an error, and nothing is kept."""
+    connection.execute(delete(entries).where(entries.c.task_id == task_id))
+
+
+# pending → executing
+
+
+def claim(
+    connection: Connection,
+    task_id: str,
+    owner: str,
+    run_id: str,
+    now: datetime,
+    seconds: float,
+    *,
+    in_batch: bool = False,
+) -> bool:
+    """Begin a task, in a flow run: the fence that lets one execution through; whether the task was claimed.
+
+    Condition: the task is pending; in a flow run of its own a task that ended as an error may begin too (Retry in the
+    UI). Completed and ended tasks never begin again, whatever Prefect's state says.
+
+    Args:
+        connection: In a transaction.
+        task_id: The task.
+        owner: Who executes the task.
+        run_id: The flow run.
+        now: The present instant.
+        seconds: How long the claim holds without renewal.
+        in_batch: The flow run is a batch's.
+    """
+    until = now + timedelta(seconds=seconds)
+    given = {"task": task_id, "by": owner, "run": run_id, "now": now, "until": until}
+    statement = prepared(connection, ("claim", in_batch), partial(_claim, in_batch))
+    return _changed(connection, statement, given) == 1
+
+
+def _claim(in_batch: bool) -> Update:
+    may = ("pending",) if in_batch else ("pending", "error")
+    mine = [
+        entries.c.task_id == bindparam("task"),
+        entries.c.status.in_([literal(status) for status in may]),
+    ]
+    return update(entries).where(*mine).values(**_claimed(in_batch))
+
+
+def _claimed(in_batch: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "status": "executing",
+        "owner": bindparam("by"),
+        "flow_run_id": bindparam("run"),
+        "lease_until": bindparam("until"),
+        "attempt": entries.c.attempt + 1,
+        "started": bindparam("now"),
+        "finished": None,
+        "outcome": None,
+        "message": "",
+        "returned": False,
+    }
+    if in_batch:
+        values["batch"] = func.coalesce(entries.c.batch, 0)
+    return values
+
+
+# executing → executing
+
+
+def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> None:
+    """Say that the owner's executions live. Condition: they are executing, and the owner's."""
+    mine = (entries.c.status == "executing", entries.c.owner == owner)
+    until = now + timedelta(seconds=seconds)
+    connection.execute(update(entries).where(*mine).values(lease_until=until))
+
+
+def next_attempt(
+    connection: Connection, task_id: str, owner: str, attempt: int
+) -> bool:
+    """Count a further attempt within an execution; False: the task is no longer this owner's.
+
+    Condition: the task is executing, and the owner's.
+    """
+    statement = update(entries).where(*_executing(task_id, owner))
+    return bool(connection.execute(statement.values(attempt=attempt)).rowcount)
+
+
+# executing → completed, error, ended: by the owner
+
+
+@dataclass
+class Following:
+    """The task that an owner goes on with, its flow run, its lease in seconds, and whether it was claimed."""
+
+    task_id: str
+    run_id: str
+    seconds: float
+    claimed: bool = False
+
+
+def finish(
+    connection: Connection,
+    task_id: str,
+    owner: str,
+    *,
+    status: str,
+    outcome: str,
+    message: str,
+    result: Any,
+    now: datetime,
+    returned: bool = False,
+    following: Following | None = None,
+) -> bool:
+    """Record the end of an execution: completed, error or ended. False: nothing of the execution may commit.
+
+    Condition: the task is executing, and the owner's.
+
+    Args:
+        connection: In a transaction.
+        task_id: The task.
+        owner: Who executed the task.
+        status: Its new status.
+        outcome: How the task ended.
+        message: Why.
+        result: What the function returned.
+        now: The present instant.
+        returned: `afterReturn` has nothing to do.
+        following: A task of the batch that the owner is to go on with: claimed in the same transaction, where nobody
+            has it locked; on PostgreSQL by the same statement.
+    """
+    given = {
+        "task": task_id,
+        "by": owner,
+        "state": status,
+        "how": outcome,
+        "why": message,
+        "gave": None if result is None else to_json(result),
+        "now": now,
+        "done": returned,
+    }
+    if following is not None and connection.dialect.name == "postgresql":
+        until = now + timedelta(seconds=following.seconds)
+        given |= {"next": following.task_id, "run": following.run_id, "until": until}
+        statement = prepared(connection, "finish and claim", _finish_and_claim)
+        changed = _changed(connection, statement, given)
+        following.claimed = changed == 2
+        return changed > 0
+    finished = _changed(connection, prepared(connection, "finish", _finish), given) > 0
+    if following is not None and finished and _unlocked(connection, following.task_id):
+        of = (following.task_id, owner, following.run_id, now, following.seconds)
+        following.claimed = claim(connection, *of, in_batch=True)
+    return finished
+
+
+def _finish() -> Update:
+    return update(entries).where(_owned(entries)).values(**_finished())
+
+
+def _finish_and_claim() -> Update:
+    """Finish one task and claim another, unless the first is somebody else's.
+
+    The first is locked first, and nobody waits for the other: whoever closes several tasks at once cannot be in the
+    way.
+    """
+    finished, claimed = _finished(), _claimed(in_batch=True)
+    first, other = entries.alias("mine"), entries.alias("other")
+    mine = select(first.c.task_id).where(_owned(first)).with_for_update()
+    free = select(other.c.task_id).where(
+        other.c.task_id == bindparam("next"), exists(mine)
+    )
+    waits = and_(
+        entries.c.task_id == bindparam("next"),
+        entries.c.status == literal("pending"),
+        entries.c.task_id == free.with_for_update(skip_locked=True).scalar_subquery(),
+    )
+    values = {
+        name: case(
+            (entries.c.task_id == bindparam("task"), _typed(name, finished)),
+            else_=_typed(name, claimed),
+        )
+        for name in {**finished, **claimed}
+    }
+    # Both ids once more, for the planner.
+    both = entries.c.task_id.in_([bindparam("task"), bindparam("next")])
+    return update(entries).where(both, _owned(entries) | waits).values(**values)
+
+
+def _typed(name: str, values: dict[str, Any]) -> Any:
+    """A column's new value in a CASE, where the database cannot tell a parameter's type by the column."""
+    column = entries.c[name]
+    value = values.get(name, column)
+    if isinstance(value, BindParameter):
+        return bindparam(value.key, type_=column.type)
+    if isinstance(value, str):
+        return literal_column(f"'{value}'")  # written out: a parameter less
+    if value is None or value is False:
+        return null() if value is None else false()
+    return value
+
+
+def _unlocked(connection: Connection, task_id: str) -> bool:
+    """Whether nobody has an entry locked: MariaDB's UPDATE cannot say itself that it does not wait."""
+    if connection.dialect.name == "sqlite":
+        return True
+    mine = select(entries.c.task_id).where(entries.c.task_id == task_id)
+    free = mine.with_for_update(skip_locked=True)
+    return connection.execute(free).first() is not None
+
+
+def _owned(table: Any) -> Any:
+    mine = (table.c.task_id == bindparam("task"), table.c.owner == bindparam("by"))
+    return and_(*mine, table.c.status == literal("executing"))
+
+
+def _finished() -> dict[str, Any]:
+    return {
+        **_FREE,
+        "status": bindparam("state"),
+        "outcome": bindparam("how"),
+        "message": bindparam("why"),
+        "result": bindparam("gave"),
+        "finished": bindparam("now"),
+        "dirty": False,
+        "returned": bindparam("done"),
+    }
+
+
+# executing → pending
+
+
+def give_back(connection: Connection, task_id: str, owner: str) -> bool:
+    """Have a task that was claimed and not begun wait again, in another flow run; whether it was the owner's.
+
+    Condition: the task is executing, and the owner's.
+    """
+    values = {"status": "pending", "started": None, "dirty": True, **_FREE}
+    again = update(entries).where(*_executing(task_id, owner))
+    attempt = entries.c.attempt - 1
+    return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
+
+
+def retry(
+    connection: Connection, entry: Entry, retries: int, *, keep_run: bool
+) -> bool:
+    """Have a task whose worker died wait for another flow run; whether it does.
+
+    Condition: the task is executing, still by that owner, and has retries left.
+
+    Args:
+        connection: In a transaction.
+        entry: The task as it was read.
+        retries: How often the task may be tried again.
+        keep_run: The dead flow run's id stays until the next one is made, for the hand-over to mark it as crashed.
+    """
+    mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
+    values = {"status": "pending", "dirty": True, **_FREE}
+    if not keep_run:
+        values["flow_run_id"] = None
+    return bool(
+        connection.execute(update(entries).where(*mine).values(**values)).rowcount
+    )
+
+
+# error → pending
+
+
+def retry_batch(
+    connection: Connection, app: str, template: str, due: datetime, run_id: str
+) -> None:
+    """Have the rows that failed in a batch's flow run wait again: somebody has pressed Retry.
+
+    Condition: they ended as errors, in this flow run.
+    """
+    failed = (
+        entries.c.app == app,
+        entries.c.template == template,
+        entries.c.due == due,
+        entries.c.flow_run_id == run_id,
+        entries.c.status == "error",
+    )
+    values = {
+        "status": "pending",
+        "outcome": None,
+        "message": "",
+        "finished": None,
+        "dirty": False,
+    }
+    connection.execute(update(entries).where(*failed).values(**values))
+
+
+# pending, executing → ended, error: by others than the owner
+
+
+def end(
+    connection: Connection,
+    task_id: str,
+    *,
+    outcome: str,
+    message: str,
+    now: datetime,
+    within: Sequence[str] = ("pending",),
+    dirty: bool = True,
+) -> bool:
+    """End a task that is not to run, or to run any longer; whether this call did.
+
+    Condition: the task is in one of the given states.
+
+    Args:
+        connection: In a transaction.
+        task_id: The task.
+        outcome: forced, superseded, missed or skipped. `afterReturn` is not called for superseded tasks.
+        message: Why.
+        now: The present instant.
+        within: The states.
+        dirty: Prefect has not been told.
+    """
+    values = {"status": "ended", "returned": outcome == "superseded", "dirty": dirty}
+    return _close(connection, task_id, within, outcome, message, now, values)
+
+
+def fail(
+    connection: Connection, entry: Entry, now: datetime, *, dirty: bool = True
+) -> bool:
+    """End a task as an error, since its worker died; whether this call did.
+
+    Condition: the task is executing, still by that owner.
+    """
+    values = {"status": "error", "returned": False, "dirty": dirty}
+    mine = entries.c.owner == entry.owner
+    within, task_id = ("executing",), entry.task_id
+    return _close(connection, task_id, within, "died", DIED, now, values, mine)
+
+
+def _close(
+    connection: Connection,
+    task_id: str,
+    within: Sequence[str],
+    outcome: str,
+    message: str,
+    now: datetime,
+    values: dict[str, Any],
+    *also: Any,
+) -> bool:
+    about = {"outcome": outcome, "message": message, "finished": now, **_FREE}
+    mine = (entries.c.task_id == task_id, entries.c.status.in_(within), *also)
+    statement = update(entries).where(*mine).values(**about, **values)
+    return bool(connection.execute(statement).rowcount)
+
+
+def restore(
+    connection: Connection,
+    task_id: str,
+    *,
+    status: str,
+    outcome: str,
+    message: str,
+    run_id: str,
+    started: datetime,
+    finished: datetime,
+) -> None:
+    """Record that a pending task was done, according to Prefect: the ledger is an older copy.
+
+    Condition: the task is pending.
+    """
+    values = {
+        "status": status,
+        "outcome": outcome,
+        "message": message,
+        "flow_run_id": run_id,
+        "started": started,
+        "finished": finished,
+        "dirty": False,
+        "returned": True,
+    }
+    mine = (entries.c.task_id == task_id, entries.c.status == "pending")
+    connection.execute(update(entries).where(*mine).values(**values))
+
+
+# completed, error, ended: once
+
+
+def take_return(connection: Connection, task_id: str) -> bool:
+    """Take the right to call `afterReturn`, which is given once for each end of a task.
+
+    Condition: the task has ended, and nobody has taken the right.
+    """
+    once = (
+        entries.c.task_id == task_id,
+        entries.c.returned.is_(False),
+        entries.c.status.in_(FINAL),
+    )
+    taken = connection.execute(update(entries).where(*once).values(returned=True))
+    return bool(taken.rowcount)
+
+
+def _executing(task_id: str, owner: str | None) -> tuple[Any, ...]:
+    return (
+        entries.c.task_id == task_id,
+        entries.c.owner == owner,
+        entries.c.status == "executing",
+    )
+
+
+def _changed(connection: Connection, statement: Any, given: dict[str, Any]) -> int:
+    cursor = statement.run(connection, [given])
+    changed = int(cursor.rowcount)
+    cursor.close()
+    return changed

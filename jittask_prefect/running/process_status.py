@@ -1,0 +1,36 @@
+"""A process of this machine as Linux shows it in `/proc`, for the code that kills a task's process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """What Linux says of a process.
+
+    Attributes:
+        parent: The parent's pid.
+        session: The pid of the session's leader.
+        started: When the process began, in seconds since the machine did.
+        dead: Whether the process has ended and only its entry is left.
+    """
+
+    parent: int
+    session: int
+    started: float
+    dead: bool
+
+
+def process_of(pid: int) -> ProcessStatus | None:
+    """The status of a process; None where there is no such process, or no `/proc`."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # proc(5): the name, in parentheses, may hold anything.
+    state, parent, _, session, *rest = text.rpartition(")")[2].split()
+    started = int(rest[15]) / os.sysconf("SC_CLK_TCK")
+    return ProcessStatus(int(parent), int(session), started, state in "ZX")

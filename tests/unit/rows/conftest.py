@@ -1,1 +1,0 @@
-from shop import on, server, servers, shop, url  # noqa: F401  fixtures
