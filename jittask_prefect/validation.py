@@ -151,7 +151,7 @@ def _shortened(text: str) -> str:
 def pydantic_problems(
     error: ValidationError, model: type[BaseModel], key: str = ""
 ) -> list[Problem]:
-    """Pydantic's errors as problems, at most one problem for each key."""
+    """Pydantic's errors as problems, at most a problem for each key."""
     found: dict[str, Problem] = {}
     errors = error.errors(include_url=False)
     for item in errors[:MAX_PROBLEMS]:
@@ -179,7 +179,7 @@ def _keys(loc: tuple[int | str, ...]) -> list[int | str]:
 
 
 def _allowed(item: Any, model: type[BaseModel]) -> str:
-    """The allowed values, from one of pydantic's errors."""
+    """The allowed values of a pydantic error."""
     if item["type"] == "extra_forbidden":
         holder = _holder(model, item["loc"][:-1])
         fields = holder.model_fields if holder else {}

@@ -1,4 +1,4 @@
-"""App: a folder of elements; the elements are loaded one by one, and checked as a whole."""
+"""App: a folder of elements, each loaded at its first use, and checked as a whole."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class App(Loader):
         path: The folder that holds app.json, or app.json itself.
 
     Raises:
-        ConfigError: app.json is missing or wrong. Mistakes in elements are found by `check`, or when one is used.
+        ConfigError: app.json is missing or wrong. Mistakes in elements are found by `check`, or at their use.
     """
 
     made: ClassVar[int] = 0
@@ -149,7 +149,7 @@ class App(Loader):
         return None
 
     def types(self) -> dict[str, type[Meta]]:
-        """The task Types: the built-in ones (or what shadows them) and the app's own that work."""
+        """The task Types: the built-in Types (or elements that shadow them) and the app's own that load."""
         names = sorted({*TASK_TYPES, *self.names("tasks")})
         return {
             name: element
@@ -172,7 +172,7 @@ class App(Loader):
         return self._databases_of[model]
 
     def close(self) -> None:
-        """Give back what the app holds: connections and the classes of its models."""
+        """Give back the app's connections and the classes of its models."""
         with LOCK:
             self.dispose()
             forget_all(self)
@@ -251,5 +251,5 @@ def current_app() -> App:
 
 
 def use_app(app: App) -> None:
-    """Make an app that is already loaded the one that `current_app` gives for its folder."""
+    """Make `current_app` give an app that is already loaded, for its folder."""
     _APPS[app.path] = app

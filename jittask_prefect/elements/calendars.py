@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 
 
@@ -58,6 +58,4 @@ class Calendars:
             problem = error.problems[0]
             if problem.key.endswith("subdiv"):
                 allowed += f"; of {name.partition('-')[0]}: {problem.allowed}"
-            raise ConfigError(
-                Problem("", "timerCfg.calendar", repr(name), allowed)
-            ) from None
+            raise invalid("timerCfg.calendar", repr(name), allowed) from None

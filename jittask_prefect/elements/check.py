@@ -19,7 +19,13 @@ from jittask_prefect.elements.config import (
     read_json,
 )
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    Problem,
+    UnknownElement,
+    invalid,
+)
 from jittask_prefect.filters.binding import Kind, column, columns
 from jittask_prefect.filters.expression import parse
 from jittask_prefect.schedule import prefect_schedules
@@ -241,13 +247,12 @@ def _check_fields(
     try:
         model = app.getElement(name)
     except UnknownElement:
-        raise ConfigError(Problem("", "modelPath", name, allowed)) from None
+        raise invalid("modelPath", name, allowed) from None
     except ConfigError as error:
         broken = f"{name}, which is broken: {error}"
-        problem = Problem("", "modelPath", broken, "a model that loads")
-        raise ConfigError(problem) from None
+        raise invalid("modelPath", broken, "a model that loads") from None
     if name not in models:
-        raise ConfigError(Problem("", "modelPath", name, allowed))
+        raise invalid("modelPath", name, allowed)
     found = []
     kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
     dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]

@@ -55,7 +55,7 @@ def safe_text(text: str) -> str:
 
 
 def display_text(text: str) -> str:
-    """Refuse a text that is not one line of 1 to 200 characters, without the texts that `safe_text` refuses."""
+    """Refuse a text that is not a line of 1 to 200 characters, without the texts that `safe_text` refuses."""
     one_line = text.strip() and all(ord(c) >= 32 for c in text)
     if not one_line or len(text) > 200 or has_controls(text):
         raise ValueError("one line of 1 to 200 characters, without control characters")
@@ -104,7 +104,7 @@ class Missed(StrictModel):
 
 
 class Concurrency(StrictModel):
-    """How many executions of a template may run at one time."""
+    """How many executions of a template may run at a time."""
 
     limit: AtOnce
     overlap: Literal["queue", "skip", "replace"] = "queue"
@@ -174,7 +174,7 @@ def _row_problems(raw: Mapping[str, Any], rows: bool) -> Iterator[Problem]:
 
 
 def _read(problems: list[Problem], read: Callable[[], T]) -> T | None:
-    """The result of a reader, or None: then its problems are added, but for keys that have one already."""
+    """The result of a reader, or None: then its problems are added, but for keys with a problem already."""
     try:
         return read()
     except ConfigError as error:
@@ -188,7 +188,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
 
     Args:
         raw: The parsed JSON.
-        rows: Whether the task's Type makes one task for each row.
+        rows: Whether the task's Type makes a task for each row.
 
     Raises:
         ConfigError: With every problem of the file, those of `timerCfg` among them.
@@ -299,7 +299,7 @@ def is_file(path: Path) -> bool:
 
 
 def read_json(path: Path, name: str) -> Any:
-    """The JSON of one file.
+    """The JSON of a file.
 
     Args:
         path: The file.
@@ -357,7 +357,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def machine_zone() -> str:
-    """The IANA name of the machine's zone; `UTC` for a machine without one."""
+    """The IANA name of the machine's zone; `UTC` for a machine without a zone."""
     from tzlocal import get_localzone_name
 
     return get_localzone_name() or "UTC"

@@ -32,7 +32,7 @@ class Databases:
     """The databases of an app.
 
     Args:
-        path: The app folder; relative SQLite paths are relative to it.
+        path: The app folder; relative SQLite paths begin there.
         cfg: app.json.
     """
 
@@ -44,7 +44,7 @@ class Databases:
         self._engine_lock = threading.RLock()
 
     def databases(self) -> list[str]:
-        """The names of the app's databases, the default one first."""
+        """The names of the app's databases, the default database first."""
         return [DEFAULT, *sorted(self.cfg.databases)]
 
     def database_url(self, database: str = DEFAULT) -> str:

@@ -42,7 +42,13 @@ from jittask_prefect.elements.types import (
     NormalService,
     NormalType,
 )
-from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    Problem,
+    UnknownElement,
+    invalid,
+)
 from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.validation import quoted, shown
@@ -66,7 +72,7 @@ TASK_LOG: ContextVar[Any] = ContextVar("jittask_log", default=None)
 
 
 class Log:
-    """The `log` of element code: the flow run's logger inside one, Python's own elsewhere."""
+    """The `log` of element code: the flow run's logger inside a flow run, Python's own elsewhere."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(TASK_LOG.get() or logging.getLogger("jittask"), name)
@@ -104,7 +110,7 @@ class Loader(Databases, Calendars):
         self._modules: dict[tuple[str, str], ModuleType] = {}
 
     def names(self, folder: str) -> list[str]:
-        """The full names of the elements in one folder (`tasks`, `models`, `services`), sorted."""
+        """The full names of the elements in a folder (`tasks`, `models`, `services`), sorted."""
         found = (
             p.name for p in folders(self.path / folder, folder) if is_file(p / "e.json")
         )
@@ -210,7 +216,7 @@ class Loader(Databases, Calendars):
         if (built_in := self._built_in(name)) is not None:
             return built_in
         found = f"{name}, which needs itself to load"
-        raise ConfigError(Problem("", "", found, "no circle of elements"))
+        raise invalid("", found, "no circle of elements")
 
     def _built_in(self, name: str) -> Any:
         if name in self.builtins:
@@ -241,7 +247,7 @@ class Loader(Databases, Calendars):
             if not isinstance(kind, str):
                 found = shown(kind) if "type" in keys else "nothing"
                 allowed = "a Type's full name, like tasks.NormalType"
-                raise ConfigError(Problem("", "type", found, allowed))
+                raise invalid("type", found, allowed)
             if kind.endswith(".Meta"):
                 return self._load_type(name, raw, kind)
             if folder == "models":
@@ -259,7 +265,7 @@ class Loader(Databases, Calendars):
             "services.Meta": NormalService,
         }
         if kind not in bases:
-            raise ConfigError(Problem("", "type", kind, "tasks.Meta or services.Meta"))
+            raise invalid("type", kind, "tasks.Meta or services.Meta")
         return self._class(name, "type", bases[kind])
 
     def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
@@ -267,15 +273,15 @@ class Loader(Databases, Calendars):
             raise self._unmappable[name]
         cfg = ModelCfg.read(raw)
         if cfg.type != "models.NormalType":
-            raise ConfigError(Problem("", "type", cfg.type, "models.NormalType"))
+            raise invalid("type", cfg.type, "models.NormalType")
         if cfg.database is not None and cfg.database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
             allowed = f"a name of app.json's databases: {known}"
-            raise ConfigError(Problem("", "database", cfg.database, allowed))
+            raise invalid("database", cfg.database, allowed)
         model = self._class(name, "model", SQLModel)
         if sa_inspect(model, raiseerr=False) is None:
             found = f"class {model.__name__}"
-            raise ConfigError(Problem("", "model.py", found, "a class with table=True"))
+            raise invalid("model.py", found, "a class with table=True")
         own = model.__module__.startswith(f"{self._prefix}.")
         register(model, cast("App", self), name, own=own)
         if own and model.__sqlmodel_relationships__:
@@ -307,7 +313,7 @@ class Loader(Databases, Calendars):
     def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
         if name in _BUILT_IN:
             allowed = f"tasks.Meta: only a Type may have the name {name}"
-            raise ConfigError(Problem("", "type", kind, allowed))
+            raise invalid("type", kind, allowed)
         type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
         # A task without a holiday rule works although the app's calendar is broken.
@@ -322,8 +328,7 @@ class Loader(Databases, Calendars):
             raise
         except BaseException as error:
             found = f"{kind}, which fails: {_error_text(error)}"
-            problem = Problem("", "type", found, "a Type that works")
-            raise ConfigError(problem) from error
+            raise invalid("type", found, "a Type that works") from error
         return made
 
     def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
@@ -333,12 +338,12 @@ class Loader(Databases, Calendars):
             found = None
         except ConfigError as error:
             broken = f"{kind}, which is broken: {error}"
-            raise ConfigError(Problem("", "type", broken, usual)) from None
+            raise invalid("type", broken, usual) from None
         if not (isinstance(found, type) and issubclass(found, base)) or found is Meta:
             names = self.names(usual.partition(".")[0])
             own = [name for name in names if isinstance(self._elements.get(name), type)]
             allowed = f"{', '.join([usual, *own])}, or a Type of the app's own"
-            raise ConfigError(Problem("", "type", kind, allowed))
+            raise invalid("type", kind, allowed)
         return found
 
     def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
@@ -358,7 +363,7 @@ class Loader(Databases, Calendars):
             return own[0]
         allowed = f"class {short}, a subclass of {base.__name__}"
         found = ", ".join(classes) or "no such class"
-        raise ConfigError(Problem("", f"{stem}.py", found, allowed))
+        raise invalid(f"{stem}.py", found, allowed)
 
     def module(self, name: str, stem: str) -> ModuleType:
         """The Python file of an element, loaded once; the names `app` and `log` are there without an import.

@@ -13,10 +13,10 @@ _LIBRARIES = ("site-packages", "dist-packages")
 
 
 def defined_by(found: object, folder: Path, module: str | None = None) -> bool:
-    """Whether a function was written in the app: in a file of its folder, or in one module of the team's.
+    """Whether a function was written in the app: in a file of its folder, or in a module of the team's.
 
     A decorator's wrapper counts as the wrapped function, whoever wrote the decorator. `__wrapped__` alone proves
-    nothing: a library's own function may have been given one, so only a function that was made by a call is followed.
+    nothing: a library's own function may have that attribute, so only a function that was made by a call is followed.
 
     Args:
         found: A function; a static or class method as it stands in its class.
@@ -55,7 +55,7 @@ def _within(found: object) -> Any:
 
 
 def method(service: object, name: str, folder: Path) -> Any:
-    """A method of a service that the app defines, bound; None without one.
+    """A method of a service that the app defines, bound; None otherwise.
 
     The service's class, and its base classes, may stand in modules of the team's outside of the app folder. Methods
     that the class inherits from a library, and properties, are no service functions.

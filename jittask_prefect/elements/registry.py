@@ -47,7 +47,7 @@ def owner_of(model: type[Any]) -> tuple[App, str] | None:
 
 
 def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
-    """The models of loaded apps with a table, also as one of several tables (joined inheritance)."""
+    """The models of loaded apps whose tables include a table (several with joined inheritance)."""
     return [
         (m, app, name)
         for m, (app, name) in _MODELS.items()

@@ -114,7 +114,7 @@ class RowTransaction:
         self.raw.invalidate(*how, **more)
 
     def savepoint(self) -> None:
-        """Ensure a transaction: on SQLite the first savepoint begins one, and the savepoint's release would commit."""
+        """Ensure a transaction: on SQLite the release of a savepoint that came first would commit."""
         if not self._busy():
             self._say("BEGIN")
 

@@ -15,7 +15,7 @@ from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import display_text, machine_zone
-from jittask_prefect.errors import ArgumentError, ConfigError, Problem
+from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.filters.binding import Kind, column, columns
 
 RESERVED = ("Meta", "NormalType", "DateFieldType")
@@ -123,7 +123,7 @@ def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
     try:
         display_text(title)
     except ValueError as error:
-        raise ConfigError(Problem("", "title", repr(title), str(error))) from None
+        raise invalid("title", repr(title), str(error)) from None
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
     taken = [*RESERVED, *(path.name for path in tasks.iterdir())]

@@ -1,6 +1,6 @@
 """Meta → Type → Instance: the base classes that task templates and services are made of.
 
-A *Type* is a class here or of the app's own; a *template* is an instance of its Type, made from one element folder.
+A *Type* is a class here or of the app's own; a *template* is an instance of its Type, made from an element folder.
 The names of public methods are the contract's, hence camelCase.
 """
 
@@ -43,7 +43,7 @@ POSITIONAL = (
 
 @dataclass
 class Task:
-    """One execution, as `handle`, `afterReturn` and the other methods of a Type see it.
+    """An execution, as `handle`, `afterReturn` and the other methods of a Type see it.
 
     Attributes:
         taskId: The task's id.
@@ -135,7 +135,7 @@ class Meta:
     def explained(
         self, after: datetime, before: datetime, row: Any = None
     ) -> Iterator[Explained]:
-        """The same as `explain`, one by one as they are found."""
+        """The same as `explain`, each as soon as it is found."""
         series = self.series(row)
         if series is None:
             return iter(())
@@ -144,7 +144,7 @@ class Meta:
     def getNextRunTime(
         self, task: Task | None = None, now: datetime | None = None
     ) -> datetime | None:
-        """The next due time after `now` (the present where absent); None without one."""
+        """The next due time after `now` (the present where absent); None otherwise."""
         series = self.series(task.row if task is not None else None)
         if series is None:
             return None
@@ -152,7 +152,7 @@ class Meta:
         return occurrence.due if occurrence else None
 
     def series(self, row: Any = None) -> Series | None:
-        """The occurrences that belong together: the scheduled task's, or one row's."""
+        """The occurrences that belong together: the scheduled task's, or a row's."""
         return self.timer.series()
 
     def local(self, instant: datetime) -> datetime:
@@ -197,7 +197,7 @@ class Meta:
         return bool(public) and defined_by(found, self.app.path)
 
     def handle(self, task: Task) -> Any:
-        """Run one execution, and return the task's result; a Type may override it."""
+        """Run an execution, and return the task's result; a Type may override it."""
         return self.getFunc(task)(**task.argDict)
 
     def afterReturn(self, task: Task) -> None:
@@ -243,7 +243,7 @@ class NormalType(Meta):
 
 
 class DateFieldType(Meta):
-    """Date-field tasks (`tasks.DateFieldType`): one for each row, due relative to a date of the row."""
+    """Date-field tasks (`tasks.DateFieldType`): a task for each row, due relative to a date of the row."""
 
     rows = True
 
@@ -280,7 +280,7 @@ class DateFieldType(Meta):
         return found
 
     def series(self, row: Any = None) -> Series | None:
-        """The occurrences of one row; None where the row has no date."""
+        """The occurrences of a row; None where the row has no date."""
         if row is None:
             return None
         start, end = self.dates(row)
@@ -327,7 +327,7 @@ class DateFieldType(Meta):
         return self._columns[field]
 
     def handle(self, task: Task) -> Any:
-        """Run one execution: the function gets the row, or, called by `createTimerTask`, its arguments."""
+        """Run an execution: the function gets the row, or, called by `createTimerTask`, its arguments."""
         if task.row is None:
             return super().handle(task)
         return self.getFunc(task)(task.row)

@@ -32,7 +32,7 @@ class JittaskError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a file: its place, the value found there, and the values allowed."""
+    """A mistake in a file: its place, the value found there, and the values allowed."""
 
     file: str
     key: str
@@ -67,6 +67,11 @@ class ConfigError(JittaskError):
     def within(self, file: str, key: str = "") -> ConfigError:
         """The same error, each problem seen from the file (and the key) around it."""
         return type(self)([p.within(file, key) for p in self.problems])
+
+
+def invalid(key: str, found: str, allowed: str, *, file: str = "") -> ConfigError:
+    """The error of a single mistake; see `Problem`."""
+    return ConfigError(Problem(file, key, found, allowed))
 
 
 class FilterError(ConfigError):

@@ -54,7 +54,7 @@ def next_times(
         timer: The timer of a row task.
         starts: The values of `startField`, None where a row has none.
         now: Aware, or a wall time in the task's zone.
-        ends: The values of `endField`, one for each start; absent, no row has an end of its own.
+        ends: The values of `endField`, in the order of the starts; absent, no row has an end of its own.
 
     Returns:
         Aware datetimes in the task's zone, in the order of the rows; None where nothing is due any more.
@@ -112,7 +112,7 @@ def _next(series: Series | None, now: datetime) -> datetime | None:
 
 
 def _next_days(timer: Timer, wall: datetime, today: date) -> _NextDays:
-    """The next days of all starts of one phase, found with noon for a clock time."""
+    """The next days of all starts of a phase, found with noon for a clock time."""
     series = timer.series_from(midnight(wall.date()).replace(hour=NOON))
     low = clamped(midnight(today), timer.zone) - 2 * DAY
     near: list[date] = []
@@ -127,7 +127,7 @@ def _next_days(timer: Timer, wall: datetime, today: date) -> _NextDays:
 
 
 def _one_offset(day: date, noon: datetime) -> bool:
-    """Whether a day has one offset from UTC, from midnight to midnight, in the zone of `noon`."""
+    """Whether a day has the same offset from UTC, from midnight to midnight, in the zone of `noon`."""
     try:
         edges = (midnight(at).replace(tzinfo=noon.tzinfo) for at in (day, day + DAY))
         return all(edge.utcoffset() == noon.utcoffset() for edge in edges)

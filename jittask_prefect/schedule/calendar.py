@@ -3,7 +3,7 @@
 A day is a *holiday* where the country (or the calendar's `closed`) says so. It is a *working day* where it is neither
 weekend nor holiday; make-up days (China's, and the calendar's `open`) are working days even on a Saturday.
 
-All of this stands in one table, a byte for each day, made once for each configuration and never changed; threads share
+All of this stands in a table, a byte for each day, made once for each configuration and never changed; threads share
 the table.
 """
 
@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.country import (
     Country,
     Listing,
@@ -33,7 +33,7 @@ from jittask_prefect.validation import StrictModel, shown
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
-"""What a table covers at least. Before and beyond, weekends go on and no holiday is known."""
+"""The least range of a table. Before and beyond, weekends go on and no holiday is known."""
 EDGE = 4 * 7
 """Ordinary days at both ends of a table: the search for a working day ends there at the latest."""
 SATURDAY_AND_SUNDAY = (5, 6)
@@ -137,7 +137,7 @@ def nearest_zero(days: DayTable, off: bytes, ordinal: int, step: int) -> int | N
 
 
 class Calendar:
-    """Holidays and working days of one calendar; immutable, safe to share between threads.
+    """Holidays and working days of a calendar; immutable, safe to share between threads.
 
     Args:
         cfg: Country, subdivision, categories, block rule, and the house's own closed and open days.
@@ -156,7 +156,7 @@ class Calendar:
 
     @classmethod
     def read(cls, source: object, key: str = "calendar") -> Self | None:
-        """The calendar of any form that names one.
+        """The calendar that a source names.
 
         Args:
             source: None, a Calendar, a CalendarCfg, a mapping as in app.json, or a country code, with a subdivision
@@ -170,8 +170,9 @@ class Calendar:
             return source
         if isinstance(source, str):
             return cls(CalendarCfg(country=source), key)
-        known = isinstance(source, CalendarCfg)
-        return cls(source if known else CalendarCfg.read(source, key), key)
+        if isinstance(source, CalendarCfg):
+            return cls(source, key)
+        return cls(CalendarCfg.read(source, key), key)
 
     @property
     def label(self) -> str:
@@ -198,7 +199,7 @@ class Calendar:
         return self.days.rests[self.days.at(day.toordinal())] == 0
 
     def is_holiday(self, day: date) -> bool:
-        """Whether `day` is a legal holiday: listed, closed, or (block contiguous) in a run of days off around one."""
+        """Whether `day` is a legal holiday: listed, closed, or (block contiguous) in a run of days off around a listed day."""
         return day.toordinal() in self.days.names
 
     def holiday_name(self, day: date) -> str | None:
@@ -267,19 +268,19 @@ def _with_subdivision(cfg: CalendarCfg, key: str) -> CalendarCfg:
         return cfg
     if cfg.subdiv is not None:
         allowed = f"none beside the country {cfg.country}"
-        raise ConfigError(Problem("", f"{key}.subdiv", shown(cfg.subdiv), allowed))
+        raise invalid(f"{key}.subdiv", shown(cfg.subdiv), allowed)
     return cfg.model_copy(update={"country": code, "subdiv": subdiv})
 
 
 def _check(cfg: CalendarCfg, key: str) -> None:
     if both := sorted(set(_days(cfg.closed)) & set(_days(cfg.open))):
         allowed = "a day that is not in closed as well"
-        raise ConfigError(Problem("", f"{key}.open", shown(str(both[0])), allowed))
+        raise invalid(f"{key}.open", shown(str(both[0])), allowed)
     if cfg.country is None:
         for name in ("subdiv", "categories", "language"):
             if (found := getattr(cfg, name)) is not None:
                 allowed = "only with country"
-                raise ConfigError(Problem("", f"{key}.{name}", shown(found), allowed))
+                raise invalid(f"{key}.{name}", shown(found), allowed)
     elif unknown := problems(_country(cfg, cfg.country), key):
         raise ConfigError(unknown)
 

@@ -46,13 +46,13 @@ class Candidate:
     wall: datetime | None = None
 
     def rank(self) -> tuple[bool, datetime]:
-        """Of candidates that arrive at one instant, one without a move stands; else the earliest."""
+        """Of candidates that arrive at the same instant, that without a move stands; else the earliest."""
         return self.reason is not None, self.nominal
 
 
 @dataclass(slots=True)
 class Candidates:
-    """The candidates of one series.
+    """The candidates of a series.
 
     Attributes:
         cycle: The nominal times.

@@ -136,7 +136,7 @@ def listing(country: Country, first: int, last: int) -> Listing:
 def _weekends(
     entity: Any, first: int, last: int
 ) -> tuple[dict[int, tuple[int, ...]], frozenset[date]]:
-    """The weekend of each year; and, of a year with two weekends, its weekend days one by one."""
+    """The weekend of each year; and, of a year with two weekends, each weekend day."""
     weekends: dict[int, tuple[int, ...]] = {}
     odd: set[date] = set()
     for year in range(first, last + 1):
@@ -156,7 +156,7 @@ def _weekend(entity: Any, day: date) -> tuple[int, ...]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """One caller of the library at a time, without its warnings."""
+    """A single caller of the library at a time, without its warnings."""
     with LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -271,7 +271,7 @@ class LeftOut(NamedTuple):
     """Days of a year on which most are off, and which a calendar does not have for want of a choice.
 
     Attributes:
-        choices: The subdivisions, or the one category, to choose.
+        choices: The subdivisions, or the category, to choose.
         days: The days with their names.
     """
 
@@ -289,7 +289,7 @@ def left_out(code: str, category: bool, year: int) -> tuple[LeftOut, ...]:
         year: The year.
 
     Returns:
-        For subdivisions one, with the days that half of them or more have; for categories one each.
+        For subdivisions a single entry, with the days that half of them or more have; for categories an entry each.
     """
     bare = _bare(code)
     known = listing(Country(code), year, year).holidays

@@ -19,7 +19,7 @@ MAX_LENGTH = 1000
 
 @dataclass(frozen=True)
 class Field:
-    """One of the five fields: its name, its least and greatest number, and names for numbers."""
+    """A field: its name, its least and greatest number, and names for numbers."""
 
     name: str
     low: int

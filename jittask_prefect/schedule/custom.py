@@ -1,4 +1,4 @@
-"""The rule of a custom repeat, cron or RRULE: one RRULE, or several whose times are joined."""
+"""The rule of a custom repeat, cron or RRULE: an RRULE, or several whose times are joined."""
 
 from __future__ import annotations
 

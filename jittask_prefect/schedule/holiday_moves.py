@@ -51,7 +51,7 @@ class HolidayMoves:
         return WEEKEND if self.weekends and days.weekends[days.at(ordinal)] else None
 
     def next_open(self, day: date) -> date | None:
-        """The first day after a blocked `day` that is not blocked; None without one."""
+        """The first day after a blocked `day` that is not blocked; None otherwise."""
         for ordinal in range(day.toordinal() + 1, LAST_ORDINAL + 1):
             if self.blocked(at := date.fromordinal(ordinal)) is None:
                 return at

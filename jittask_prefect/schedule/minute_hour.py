@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import invalid
 from jittask_prefect.schedule.days import day_of_year, each_day
 from jittask_prefect.schedule.instants import (
     DAY,
@@ -38,7 +38,7 @@ def interval_slots(
     Args:
         timer: The timer.
         series: Its occurrences.
-        step: The elapsed time from one occurrence to the next.
+        step: The elapsed time between neighbouring occurrences.
         now: The present instant.
         days: For how many days after `now` the open days are named.
 
@@ -75,7 +75,7 @@ def interval_slots(
     if longest > MAX_RRULE_LENGTH or len(slots) > len(SLUGS):
         allowed = f"days that fit {MAX_RRULE_LENGTH} characters"
         found = "too many holidays"
-        raise ConfigError(Problem("", "timerCfg.calendar", found, allowed))
+        raise invalid("timerCfg.calendar", found, allowed)
     return slots
 
 

@@ -7,8 +7,8 @@ Facts about Prefect behind the form, measured with 3.8.8, seen to hold with 3.9.
 - An interval knows neither start nor end, and drifts by DST where the interval is a day or longer: minute and hour in
   UTC only.
 - A slug that a later deploy does not name keeps firing: there are always the same four slots.
-- A rule that leaves days out jumps over them; an EXRULE walks through all times that it takes away. So a rule that is
-  finer than a day names the days that it may run on.
+- A rule jumps over days that it leaves out; an EXRULE walks through all times that it takes away. So a rule finer than
+  a day names its days.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import invalid
 from jittask_prefect.schedule.days import day_of_year, each_day
 from jittask_prefect.schedule.instants import (
     DAY,
@@ -70,7 +70,7 @@ def check_density(timer: Timer) -> None:
     per_day = plain_rule(timer.cfg.repeat, series.wall).per_day
     if per_day > MAX_PER_DAY:
         found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
-        raise ConfigError(Problem("", "timerCfg.repeat", found, allowed))
+        raise invalid("timerCfg.repeat", found, allowed)
 
 
 def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot]:
@@ -122,15 +122,14 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
                 return fixed_slots(slots)
         horizon //= 2
     allowed = f"a rule that fits {MAX_RRULE_LENGTH} characters of Prefect's schedule"
-    problem = Problem("", "timerCfg.repeat", "a rule with too many exceptions", allowed)
-    raise ConfigError(problem)
+    raise invalid("timerCfg.repeat", "a rule with too many exceptions", allowed)
 
 
 # Dates written out
 
 
 def at_instant(instant: datetime, zone: str) -> list[ScheduleSlot]:
-    """Four slots that fire at one instant.
+    """Four slots that fire at a single instant.
 
     Args:
         instant: Aware.
@@ -160,7 +159,7 @@ def _listed(
 
 
 def _dates_slot(due: list[datetime], zone: ZoneInfo) -> ScheduleSlot:
-    """A schedule of some instants, in UTC where the server would misread the wall time of one of them."""
+    """A schedule of some instants, in UTC where the server would misread a wall time."""
     walls = [wall_time(at, zone) for at in due]
     if any(on_server(wall, zone) != at for wall, at in zip(walls, due, strict=True)):
         zone, walls = ZoneInfo("UTC"), [wall_time(at, UTC) for at in due]
@@ -172,7 +171,7 @@ def _dates_slot(due: list[datetime], zone: ZoneInfo) -> ScheduleSlot:
 
 @dataclass
 class _Window:
-    """One slot's share of the time: wall times low..high, the lines of the rule there, and the rule's differences."""
+    """A slot's share of the time: wall times low..high, the lines of the rule there, and the rule's differences."""
 
     low: datetime
     high: datetime

@@ -1,7 +1,7 @@
 """Which values of a row's date can have an occurrence due in a window: the question to a database.
 
-A value is named by its wall time in the task's zone. The answer is never too narrow. For `normal` repeats it is exact
-but for the hour of a clock change and a month's last days. For repeats that go on it says where a series may have
+A value is named by its wall time in the task's zone. The answer is never too narrow. For `normal` repeats the answer is
+exact but for the hour of a clock change and a month's last days. For repeats that go on the answer says where a series may have
 begun, and on which days of the year or month.
 """
 
@@ -42,8 +42,8 @@ class Reach:
     """Values of `startField`, by wall times of the task's zone; bounds are inclusive, None is unbounded.
 
     Attributes:
-        spans: A value lies in one of these; without spans nothing is due in the window.
-        days: And on one of these days. None: on any day.
+        spans: A value lies in a span; without spans nothing is due in the window.
+        days: And on such a day. None: on any day.
         end: The least value of `endField` of a series that goes on so far; None for any.
     """
 
@@ -126,7 +126,7 @@ def _nominal(
 
 
 def _wall(at: datetime, timer: Timer, direction: int) -> datetime:
-    """The wall time of a window's end, moved outwards by what the clocks change there."""
+    """The wall time of a window's end, moved outwards by the clock change there."""
     return wall_time(at, timer.zone) + direction * offset_change(at, timer.zone)
 
 
@@ -138,7 +138,7 @@ def _end_of(day: date) -> datetime:
 def _joined(
     spans: Iterator[tuple[datetime, datetime]], gap: timedelta
 ) -> list[tuple[datetime, datetime]]:
-    """The spans in order; neighbours no further apart than the gap are one span."""
+    """The spans in order; neighbours no further apart than the gap are joined."""
     found: list[tuple[datetime, datetime]] = []
     for low, high in sorted(spans):
         if found and low - found[-1][1] <= gap:
@@ -158,7 +158,7 @@ def _before_offset(
         if (duration := offset.duration) is not None:
             first, last = (resolve(wall, timer.zone) - duration for wall in (low, high))
             return _wall(first, timer, -1), _wall(last, timer, 1)
-        if offset.time is not None:  # whatever the clock was, the offset sets it
+        if offset.time is not None:  # the offset sets the clock time
             low, high = midnight(low.date()), _end_of(high.date())
         if not offset.months:
             return low - offset.days * DAY, high - offset.days * DAY
@@ -222,7 +222,7 @@ def _start_numbers(repeat: Repeat, day: date) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1000)
 def _days_before_offset(days: Days, offset: Offset | None) -> Days | None:
-    """The days of the year, or month, from which an offset leads to one of these; None where every day does."""
+    """The days of the year, or month, from which an offset leads to such days; None where every day does."""
     if offset is None or not offset.amount:
         return days
     duration = abs(offset.duration or offset.days * DAY)

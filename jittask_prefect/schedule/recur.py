@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Recurrence(Protocol):
-    """Nominal wall-clock times of one series."""
+    """Nominal wall-clock times of a series."""
 
     @property
     def sub_daily(self) -> bool:
@@ -44,7 +44,7 @@ class Recurrence(Protocol):
         """The naive wall times n with low <= n < high, none before the start, in order."""
 
     def first(self, low: datetime) -> datetime | None:
-        """The first wall time from `low` on; None without one. The search ends, whatever the cycle."""
+        """The first wall time from `low` on; None otherwise. The search ends, whatever the cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class DayCycle:
         return next((at for at in times if at >= low), None)
 
     def _repeats(self, low: date) -> date:
-        """A day up to which the cycle has a day, if it has any from `low` on."""
+        """A day up to which the cycle has a day, if any day follows `low`."""
         return date.max
 
 

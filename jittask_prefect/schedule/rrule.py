@@ -1,7 +1,7 @@
-"""One RRULE line (RFC 5545 §3.3.10): its parts, read and checked.
+"""An RRULE line (RFC 5545 §3.3.10): its parts, read and checked.
 
 Written here, not taken from dateutil: dateutil's rules spin to the year 9999 where nothing matches, and walk from the
-start at every question. Where both answer, they answer alike (a test compares them). The one exception is a BYDAY that
+start at every question. Where both answer, they answer alike (a test compares them). The only exception is a BYDAY that
 mixes `MO` and `1TU`: dateutil takes days that are both, RFC 5545 days that are either.
 """
 
@@ -42,7 +42,7 @@ FEW_TIMES, FEW_DAYS = 24, 10
 
 @dataclass(frozen=True, slots=True)
 class RRule:
-    """The parts of one RRULE line, without a start.
+    """The parts of an RRULE line, without a start.
 
     Attributes:
         freq: A name of FREQUENCIES.
@@ -63,7 +63,7 @@ class RRule:
         """Read a rule.
 
         Args:
-            text: One line, with or without `RRULE:`, without DTSTART, COUNT or UNTIL.
+            text: A single line, with or without `RRULE:`, without DTSTART, COUNT or UNTIL.
 
         Raises:
             ValueError: Not such a line; the message says which text is allowed.
@@ -91,7 +91,7 @@ class RRule:
 
     @property
     def text(self) -> str:
-        """The rule as one line, parts in a fixed order."""
+        """The rule as a line, parts in a fixed order."""
         every = f";INTERVAL={self.interval}" if self.interval > 1 else ""
         parts = "".join(f";{name}={listed(by)}" for name, by in sorted(self.by.items()))
         days = [f"{n or ''}{WEEKDAYS[day]}" for n, day in sorted(self.weekdays)]
@@ -149,8 +149,9 @@ class RRule:
 
     def possible(self) -> bool:
         """Whether some start has an occurrence, whatever the interval; found by a bounded search."""
-        clock = (min(self.part(name), default=0) for name in CLOCK_PARTS)
-        return replace(self, interval=1).at(datetime(2000, 1, 1, *clock)).matches()
+        hour, minute, second = (min(self.part(name), default=0) for name in CLOCK_PARTS)
+        start = datetime(2000, 1, 1, hour, minute, second)
+        return replace(self, interval=1).at(start).matches()
 
     def at(self, start: datetime) -> RRuleSeries:
         """The series of this rule from a start (naive wall time) on; the start fills in absent parts."""

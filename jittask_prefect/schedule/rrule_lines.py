@@ -20,7 +20,7 @@ MAX_PER_DAY = 1440
 
 @dataclass(frozen=True)
 class PlainRule:
-    """RRULEs that share one DTSTART, without an end.
+    """RRULEs with a common DTSTART, without an end.
 
     Attributes:
         rules: The rules; none where each time is to be written out.
@@ -127,9 +127,9 @@ def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
     last = {"BYSETPOS": frozenset({-1})}
     each_month = [{"BYMONTH": frozenset({month})} for month in sorted(months)]
     for n in sorted(numbers - plain):
-        days = {"BYMONTHDAY": frozenset(range(28, n + 1))}
+        upto = {"BYMONTHDAY": frozenset(range(28, n + 1))}
         for within in each_month if repeat.repeat_type == "year" else [{}]:
-            rules.append(replace(rule, by={**within, **days, **last}))
+            rules.append(replace(rule, by={**within, **upto, **last}))
     return rules
 
 

@@ -116,7 +116,7 @@ class RRuleSeries:
             if not first <= day <= last:
                 first, last = self._period(day)
                 # A period costs more than a day.
-                deque(islice(tries, (last - first).days // 4), maxlen=0)
+                deque(islice(tries, (last - first).days), maxlen=0)
                 picked = self._picked(first, last, clocks)
             yield day, picked.get(day, [])
 
@@ -153,7 +153,7 @@ class RRuleSeries:
             day = following
 
     def _in_period(self, day: date) -> date | None:
-        """The first day from `day` on that may lie in an allowed month and period; None without one."""
+        """The first day from `day` on that may lie in an allowed month and period; None otherwise."""
         rule, first = self.rule, self.start.date()
         if (months := rule.part("BYMONTH")) and day.month not in months:
             return month_start(month_number(day) + 1)
@@ -244,32 +244,12 @@ class RRuleSeries:
                 picked.setdefault(days[number], []).append(clocks[clock])
         return picked
 
-    def _max_days(self) -> int:
-        """An upper bound of the days of a period that the day parts allow."""
-        rule, yearly = self.rule, self.rule.freq == "YEARLY"
-        bounds = [MAX_DAYS[rule.freq]]
-        months = len(rule.part("BYMONTH"))
-        if rule.weekdays and rule.freq == "WEEKLY":
-            bounds.append(len(rule.weekdays))
-        elif rule.weekdays and rule.freq in ("MONTHLY", "YEARLY"):
-            plain, numbered = (53, months or 1) if yearly else (5, 1)
-            bounds.append(sum(numbered if n else plain for n, _ in rule.weekdays))
-        if numbers := rule.part("BYMONTHDAY"):
-            bounds.append(len(numbers) * ((months or 12) if yearly else 1))
-        if numbers := rule.part("BYWEEKNO"):
-            bounds.append(
-                7 * len(numbers) + 6
-            )  # the year's last days may lie in week 1
-        if numbers := rule.part("BYYEARDAY"):
-            bounds.append(len(numbers))
-        return min(bounds)
-
     def _reachable(self) -> bool:
         """Whether BYSETPOS lies within a period, and steps of the interval ever meet an allowed clock time."""
         rule = self.rule
         if not rule.by_clock:
             places = rule.part("BYSETPOS")
-            most = rule.clock_times * self._max_days()
+            most = rule.clock_times * MAX_DAYS[rule.freq]
             return not places or min(map(abs, places)) <= most
         unit = SECONDS[rule.freq]
         phase = gcd(self._step, 86400)
@@ -287,7 +267,7 @@ class RRuleSeries:
 
     @property
     def _step(self) -> int:
-        """The seconds from one step to the next."""
+        """The seconds between neighbouring steps."""
         return SECONDS[self.rule.freq] * self.rule.interval
 
     def _origin(self) -> int:

@@ -1,4 +1,4 @@
-"""Series: the occurrences of one start, which is the scheduled task itself or one row."""
+"""Series: the occurrences of a start, which is the scheduled task itself or a row."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ DROPPED = "dropped"
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One occurrence: when it is due, and of which nominal time.
+    """An occurrence: its due time and its nominal time.
 
-    Compare and store these in UTC: within an overlap Python finds no datetime of a zone equal to one in UTC (PEP 495),
-    and of two in one zone it compares the wall clocks.
+    Compare and store these in UTC: within an overlap Python finds no datetime of a zone equal to a datetime in UTC
+    (PEP 495), and compares the wall clocks of two datetimes in the same zone.
 
     Args:
         nominal: Before the holiday move; aware, in the task's zone. Part of a task's identity.
@@ -51,15 +51,15 @@ class Occurrence:
 
 @dataclass(frozen=True, slots=True)
 class Explained:
-    """What became of one nominal occurrence.
+    """The fate of a nominal occurrence.
 
     Args:
         nominal: Aware, in the task's zone.
-        due: When it takes place, aware; None where it does not.
-        moved_from: The day it was moved away from, or dropped on.
+        due: When the occurrence takes place, aware; None where it does not.
+        moved_from: The day of the move, or of the drop.
         because: The holiday's name, or "weekend".
         zone: IANA name of the task's zone.
-        note: More to say: dropped, one with another, a clock change, beyond the published calendar.
+        note: More to say: dropped, joined with another, a clock change, beyond the published calendar.
         origin: Of a row's task, the value and the offset that the first nominal time comes from.
     """
 
@@ -87,14 +87,14 @@ class Explained:
 
 
 class Exhausted(NamedTuple):
-    """What the rows of a timer know of each other: from when on holidays take away the rest of a phase."""
+    """Shared by the rows of a timer: from when on holidays take away the rest of a phase."""
 
     since: dict[object, datetime]
     phase: object
 
 
 class Series:
-    """The occurrences of one start; `Timer.series` makes it."""
+    """The occurrences of a start; `Timer.series` makes a series."""
 
     __slots__ = (
         "_first",
@@ -175,7 +175,7 @@ class Series:
         return map(self._occurrence, self._due(low, high))
 
     def next(self, after: datetime) -> Occurrence | None:
-        """The first occurrence due after an instant; None without one."""
+        """The first occurrence due after an instant; None otherwise."""
         low = max(clamped(after, self.zone) + TICK, self._first)
         known = self.exhausted
         if known is not None and low >= known.since.get(known.phase, LATEST):
@@ -189,7 +189,7 @@ class Series:
         return None
 
     def due_at(self, due: datetime) -> Occurrence | None:
-        """The occurrence that is due exactly then; None without one."""
+        """The occurrence that is due exactly then; None otherwise."""
         at = clamped(due, self.zone)
         return next(self.between(at, at + TICK), None)
 
@@ -206,7 +206,7 @@ class Series:
         return [found for found in self.between(low, at + TICK) if found.nominal > at]
 
     def at_nominal(self, nominal: datetime) -> Occurrence | None:
-        """The occurrence of a nominal time, wherever a holiday move puts it; None without one."""
+        """The occurrence of a nominal time, wherever a holiday move puts it; None otherwise."""
         at = clamped(nominal, self.zone)
         for candidate, standing in self._explainable(at, at + TICK):
             stands = standing.get(candidate.due) if candidate.due else None
@@ -215,7 +215,7 @@ class Series:
         return None
 
     def single(self) -> Occurrence | None:
-        """The occurrence of a series that does not repeat, wherever a holiday move puts it; None without one."""
+        """The occurrence of a series that does not repeat, wherever a holiday move puts it; None otherwise."""
         return next(self.between(EARLIEST, LATEST), None)
 
     def _due(self, low: datetime, high: datetime) -> Iterator[Candidate]:
@@ -266,7 +266,7 @@ class Series:
     def _standing(
         self, candidates: Iterable[Candidate], low: datetime, high: datetime
     ) -> list[Candidate]:
-        """The candidates due in [low, high) within start and end, one for each instant, in order."""
+        """The candidates due in [low, high) within start and end, the best of each instant, in order."""
         best: dict[datetime, Candidate] = {}
         for candidate in candidates:
             due = candidate.due
@@ -300,7 +300,7 @@ class Series:
     # Explanations
 
     def explain(self, after: datetime, before: datetime) -> list[Explained]:
-        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why.
+        """Every nominal occurrence that lies in, or moves into, [after, before), with its fate and the reason.
 
         Args:
             after: First instant, inclusive; aware, or naive in the task's zone.
@@ -312,7 +312,7 @@ class Series:
         return list(self.explained(after, before))
 
     def explained(self, after: datetime, before: datetime) -> Iterator[Explained]:
-        """The same as `explain`, one by one as they are found."""
+        """The same as `explain`, each as soon as it is found."""
         candidates = self.candidates
         if candidates is None:
             return
@@ -404,7 +404,7 @@ class Series:
     def _clock_change(
         self, wall: datetime | None, due: datetime | None
     ) -> Iterator[str]:
-        """What a clock change makes of a wall time: the time is skipped, or comes twice."""
+        """The effect of a clock change on a wall time: the time is skipped, or comes twice."""
         if wall is None or due is None:
             return
         local = due.astimezone(self.zone)

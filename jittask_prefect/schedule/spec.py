@@ -19,7 +19,7 @@ from pydantic import (
     model_serializer,
 )
 
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.days import months_later
 from jittask_prefect.validation import (
     Flag,
@@ -80,7 +80,7 @@ def _zone_name(name: str) -> str:
 def _from_text(
     pattern: str, read: Callable[[str], object], allowed: str
 ) -> Callable[[object], object]:
-    """A reader of texts of one form."""
+    """A reader of texts of a form."""
 
     def check(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
@@ -322,7 +322,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
     from jittask_prefect.schedule.checks import check
 
     if not isinstance(raw, Mapping):
-        raise ConfigError(Problem("", key, shown(raw), "an object"))
+        raise invalid(key, shown(raw), "an object")
     sound, problems = sanitized(raw, key)
     data = _without_nulls(sound)
     bad: set[tuple[str, ...]] = set()

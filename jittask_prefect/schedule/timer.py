@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.errors import ArgumentError, ConfigError, Problem
+from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.schedule import bulk, clock
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.custom import CustomRule
@@ -73,8 +73,7 @@ class Timer:
         try:
             self.zone = read_zone(named)
         except ValueError as error:
-            problem = Problem("", "timezone", shown(named), str(error))
-            raise ConfigError(problem) from None
+            raise invalid("timezone", shown(named), str(error)) from None
         if calendar is None:
             self.calendar = Calendar.read(cfg.calendar, "timerCfg.calendar")
         else:
@@ -82,7 +81,7 @@ class Timer:
         if cfg.skip_holiday and self.calendar is None:
             found = "1 without a calendar"
             allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
-            raise ConfigError(Problem("", "timerCfg.skipHoliday", found, allowed))
+            raise invalid("timerCfg.skipHoliday", found, allowed)
         self.moves = HolidayMoves(
             self.calendar or Calendar(CalendarCfg()),
             cfg.skip_holiday,
@@ -108,7 +107,7 @@ class Timer:
     # Occurrences
 
     def series(self, start: Field = None, end: Field = None) -> Series | None:
-        """The occurrences of one start.
+        """The occurrences of a start.
 
         Args:
             start: For rows the value of `startField`: a date, a naive datetime (local to the task's zone) or an aware
@@ -150,11 +149,11 @@ class Timer:
         return (found.due for found in self._only().between(after, before))
 
     def explain(self, after: datetime, before: datetime) -> list[Explained]:
-        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why."""
+        """Every nominal occurrence that lies in, or moves into, [after, before), with its fate and the reason."""
         return self._only().explain(after, before)
 
     def nextTime(self, now: datetime | None = None) -> datetime | None:
-        """The first due time after `now` (aware, or naive in the task's zone; None: the present); None without one."""
+        """The first due time after `now` (aware, or naive in the task's zone; None: the present); None otherwise."""
         found = self._only().next(clock.now() if now is None else now)
         return None if found is None else found.due
 
@@ -298,7 +297,7 @@ class Timer:
     def start_wall(self, value: date) -> datetime | None:
         """The naive wall time at which the series of a row's `startField` value begins, where that needs no instant.
 
-        None for an aware value, for an offset of elapsed time or one that met a shorter month, and at the calendar's
+        None for an aware value, for an offset of elapsed time, for an offset that met a shorter month, and at the calendar's
         ends.
         """
         offset = self.cfg.start_offset

@@ -1,4 +1,4 @@
-"""A timer in one English sentence: the rule itself, independent of today."""
+"""A timer in an English sentence: the rule itself, independent of today."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ POLICIES = {
 
 
 def describe(timer: Timer) -> str:
-    """The rule of a timer in one sentence.
+    """The rule of a timer in a sentence.
 
     Args:
         timer: Scheduled or of rows.

@@ -178,7 +178,7 @@ def row_of(
         )
     data, other = rowObj[first], rowObj.get(second)
     known = app.names("models")
-    # A key `model` may be a column as well (of cars, say): it names a model only where it names one of the app.
+    # A key `model` may be a column as well (of cars, say): only a name of the app's models names a model.
     named = (
         side.get("model") for side in (data, other, rowObj) if isinstance(side, Mapping)
     )
@@ -201,7 +201,7 @@ def row_of(
 
 
 def in_a_session(values: Iterable[Any]) -> bool:
-    """Whether one of the values is a `rowObj` with a row that belongs to a session."""
+    """Whether any value is a `rowObj` with a row that belongs to a session."""
     sides = [
         side
         for value in values

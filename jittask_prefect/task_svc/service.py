@@ -1,10 +1,11 @@
-"""TaskSvc: the facade, one short method for each use case. Names and results are the contract's."""
+"""TaskSvc: the facade, a short method for each use case. Names and results are the contract's."""
 
 from __future__ import annotations
 
 import json
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -55,19 +56,25 @@ Result = dict[str, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("jittask")
+# For each action of a plan: its name in the results.
+DONE = {
+    "create": "created",
+    "reschedule": "rescheduled",
+    "end": "ended",
+    "skip": "unchanged",
+}
 
 
-def _in_sentences(method: Callable[P, R]) -> Callable[P, R]:
-    """Whatever happens within, the caller meets a `JittaskError`, with the error itself as its cause.
+def _only_jittask_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Raise a `JittaskError` for every error within, with the error itself as its cause.
 
-    Only what a database says in the caller's own session comes as it is: its transaction is the caller's to try again.
+    Database errors in the caller's own session pass unchanged: the caller may try its transaction again.
     """
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        callers = in_a_session(
-            [*args, *kwargs.values()]
-        )  # a failed flush takes the row out of it
+        # Asked before: a failed flush takes the row out of its session.
+        callers = in_a_session([*args, *kwargs.values()])
         try:
             return method(*args, **kwargs)
         except JittaskError:
@@ -106,7 +113,7 @@ class TaskSvc(NormalService):
         """Talk to this Prefect from now on."""
         self._api = api
 
-    @_in_sentences
+    @_only_jittask_errors
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
         """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
         if not isinstance(queryStr, str):
@@ -124,7 +131,7 @@ class TaskSvc(NormalService):
             if wanted in t.title.casefold() or wanted in t.fullName.casefold()
         ]
 
-    @_in_sentences
+    @_only_jittask_errors
     def createTimerTask(
         self,
         fullName: str,
@@ -202,7 +209,7 @@ class TaskSvc(NormalService):
             "url": executions.run_url(api, run.id),
         }
 
-    @_in_sentences
+    @_only_jittask_errors
     def forcedEnd(self, taskId: str) -> Result:
         """End one task: a pending one never runs, an executing one's process is gone when this returns.
 
@@ -343,9 +350,9 @@ class TaskSvc(NormalService):
         except PrefectApiError as error:
             log.warning("left to the next sync: %s", error)
 
-    @_in_sentences
+    @_only_jittask_errors
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
-        """Bring a saved row's tasks to what the row is now.
+        """Bring a saved row's tasks up to date with the row.
 
         Args:
             rowObj: `{prevData, postData}`, each a model instance or a dict; `prevData` may be absent.
@@ -364,19 +371,13 @@ class TaskSvc(NormalService):
             _key(row, connection)
             moved = before is None or differs(before, row)
             actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
-        counts = {
-            kind: sum(a.action == kind for a in actions)
-            for kind in ("create", "reschedule", "end", "skip")
-        }
+        counts = Counter(DONE[action.action] for action in actions)
         return {
-            "created": counts["create"],
-            "rescheduled": counts["reschedule"],
-            "ended": counts["end"],
-            "unchanged": counts["skip"],
-            "tasks": [self._shown(a) for a in actions],
+            **{done: counts[done] for done in DONE.values()},
+            "tasks": [self._shown(action) for action in actions],
         }
 
-    @_in_sentences
+    @_only_jittask_errors
     def deleteDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
         """End the open tasks of a row that was deleted.
 
@@ -397,7 +398,7 @@ class TaskSvc(NormalService):
             )
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
-    @_in_sentences
+    @_only_jittask_errors
     def getTaskRecords(
         self,
         fullName: str | None = None,
@@ -414,8 +415,8 @@ class TaskSvc(NormalService):
         Without an `endTime` nothing bounds what is to come: the records are what the ledger and Prefect hold.
 
         Args:
-            fullName: Of one template only.
-            status: Of one status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
+            fullName: Of this template only.
+            status: Of this status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
             startTime: Due then or later; text or a naive datetime in the zone of the task, else of the app.
             endTime: Due earlier.
             limit: How many at most.
@@ -450,26 +451,20 @@ class TaskSvc(NormalService):
 
     def _shown(self, action: Action) -> Result:
         zone = self.app.template(action.template).timer.zone
-        done = {
-            "create": "created",
-            "reschedule": "rescheduled",
-            "end": "ended",
-            "skip": "unchanged",
-        }[action.action]
         return {
             "fullName": action.template,
             "taskId": action.task_id,
             "dueTime": action.due.astimezone(zone).isoformat(),
-            "action": done,
+            "action": DONE[action.action],
         }
 
     @contextmanager
     def _transaction(self, session: Session | None, model: str) -> Iterator[Connection]:
-        """The row's own transaction where it has a session, else one of its own."""
+        """The row's own transaction where the row has a session, else a new transaction."""
         if session is not None:
             if (
                 not session._flushing
-            ):  # in afterSave and afterDelete it is, and has nothing left to do
+            ):  # in afterSave and afterDelete nothing is left to flush
                 session.flush()
             connection = session.connection(
                 bind_arguments={"mapper": sa_inspect(self.app.getElement(model))}
