@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, Engine, literal, or_, select, tuple_
 
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries
@@ -35,6 +35,7 @@ class Entry:
         end_value: Its `endField` likewise.
         created: When the task became known; lateness counts from here where this is after the due time.
         status: pending, executing, completed, error or ended.
+        queue: Of a pending task: `waiting` for a free place, `admitted` to one; else null.
         outcome: How the task ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         flow_run_id: The flow run that executes the task, or is to.
         batch: Its batch's number among those of its template and due time; null where it has a flow run of its own.
@@ -60,6 +61,7 @@ class Entry:
     due: datetime
     created: datetime
     status: str
+    queue: str | None
     outcome: str | None
     message: str
     flow_run_id: str | None
@@ -137,6 +139,39 @@ def entries_of_run(connection: Connection, run_id: str) -> list[Entry]:
     """The entries of a flow run: one, or those of a batch."""
     query = select(entries).where(entries.c.flow_run_id == run_id)
     return to_entries(connection.execute(query.order_by(entries.c.task_id)))
+
+
+def in_order(
+    engine: Engine,
+    app: str,
+    size: int,
+    *where: Any,
+    start: tuple[datetime, str] | None = None,
+) -> Iterator[list[Entry]]:
+    """Entries of an app in the order of due time and id, some at a time; the database is free in between.
+
+    Args:
+        engine: To the ledger.
+        app: The app's name.
+        size: How many at a time.
+        where: Conditions.
+        start: Due time and id of the entry behind which to begin.
+    """
+    place = (entries.c.due, entries.c.task_id)
+    while True:
+        query = select(entries).where(entries.c.app == app, *where)
+        if start is not None:
+            at = zip(start, place, strict=True)
+            behind = tuple_(*(literal(value, column.type) for value, column in at))
+            query = query.where(entries.c.due >= start[0], tuple_(*place) > behind)
+        with engine.connect() as connection:
+            found = connection.execute(query.order_by(*place).limit(size))
+            part = to_entries(found)
+        if part:
+            yield part
+        if len(part) < size:
+            return
+        start = (part[-1].due, part[-1].task_id)
 
 
 def owner_of(connection: Connection, task_id: str) -> str | None:

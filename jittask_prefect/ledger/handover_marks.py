@@ -47,7 +47,7 @@ def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None
     run = update(entries).where(*mine).values(flow_run_id=bindparam("run"))
     connection.execute(run, of)
     waits = (*mine, entries.c.status == "pending")
-    clean = update(entries).where(*waits).values(dirty=False, outcome=None)
+    clean = update(entries).where(*waits).values(dirty=False, queue=None)
     connection.execute(clean, of)
 
 
@@ -64,7 +64,7 @@ def batch_joined(
 ) -> None:
     """Note the batch that tasks are in. Condition: pending; a task that ended meanwhile stays as it is."""
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "outcome": None}
+    values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "queue": None}
     statement = update(entries).where(*mine).values(**values)
     connection.execute(statement, [{"task": task} for task in tasks])
 
@@ -78,7 +78,7 @@ def end_shown(connection: Connection, tasks: Sequence[str]) -> None:
 # clean → dirty
 
 
-def run_lost(connection: Connection, task_id: str, run_id: str) -> None:
+def run_lost(connection: Connection, task_id: str, run_id: str | None) -> None:
     """Have a task get another flow run. Condition: pending, and its flow run is still that one."""
     mine = (
         entries.c.task_id == task_id,

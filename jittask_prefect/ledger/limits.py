@@ -31,12 +31,12 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import OPEN, entries
 
 Overlap = Literal["queue", "skip", "replace"]
-QUEUED = "queued"  # the outcome of a pending task that waits for a place
-ADMITTED = "next"  # of a pending task that has a place, until it has another flow run
+WAITING, ADMITTED = "waiting", "admitted"
+"""Values of `queue`: the task waits for a place; it holds one, until it has another flow run."""
 HELD_SECONDS = 60.0  # that a place is held for a task that was admitted
-in_line = and_(entries.c.status == "pending", entries.c.outcome == QUEUED)
-not_in_line = entries.c.outcome.is_distinct_from(QUEUED)
-admitted = entries.c.outcome == ADMITTED
+in_line = and_(entries.c.status == "pending", entries.c.queue == WAITING)
+not_in_line = entries.c.queue.is_distinct_from(WAITING)
+admitted = entries.c.queue == ADMITTED
 _COUNTING = "turn"
 _PLACE = "next:"
 _earlier = entries.alias()
@@ -118,7 +118,7 @@ def queue(connection: Connection, full: Full, *tasks: Any) -> int:
     """Have tasks, given by conditions, wait for a place; how many do. Condition: pending."""
     values = {
         "dirty": True,
-        "outcome": QUEUED,
+        "queue": WAITING,
         "message": f"queued: {full.reason}",
         "owner": None,
         "lease_until": None,
@@ -187,7 +187,7 @@ def _admit(
         place = {
             "owner": _PLACE + (task or f"{template} {due.isoformat()}"),
             "message": "",
-            "outcome": ADMITTED,
+            "queue": ADMITTED,
             "lease_until": now + timedelta(seconds=HELD_SECONDS),
         }
         held = update(entries).where(entries.c.task_id.in_(tasks))

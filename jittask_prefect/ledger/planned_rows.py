@@ -129,8 +129,9 @@ def supersede(
 
 
 def _supersede() -> Update:
-    values = {
+    values: dict[str, Any] = {
         "status": "ended",
+        "queue": None,
         "outcome": "superseded",
         "message": bindparam("why"),
         "finished": bindparam("now"),

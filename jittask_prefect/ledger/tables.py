@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
     Dialect,
     Index,
     Integer,
@@ -72,6 +73,7 @@ entries = Table(
     Column("due", UtcDateTime, nullable=False),
     Column("created", UtcDateTime, nullable=False),
     Column("status", String(12), nullable=False),
+    Column("queue", String(12)),
     Column("outcome", String(12)),
     Column("message", Text, nullable=False),
     Column("flow_run_id", String(36), index=True),
@@ -100,6 +102,12 @@ entries = Table(
     Index("ix_jittask_ledger_return", "returned", "finished"),
     Index("ix_jittask_ledger_planned", "template", "row_key", "start_value"),
 )
+
+
+def of_app(app: str) -> ColumnElement[bool]:
+    """Of an entry in a query: whether the task is this app's; another app may have equal names."""
+    return entries.c.app == app
+
 
 states = Table(
     "jittask_state",

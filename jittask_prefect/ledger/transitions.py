@@ -39,7 +39,7 @@ from jittask_prefect.ledger.tables import FINAL, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
-_FREE: dict[str, Any] = {"owner": None, "lease_until": None}
+_FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
 
 # nothing → pending
 
@@ -109,6 +109,7 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
         "attempt": entries.c.attempt + 1,
         "started": bindparam("now"),
         "finished": None,
+        "queue": None,
         "outcome": None,
         "message": "",
         "returned": False,
@@ -293,26 +294,16 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
 
 
-def retry(
-    connection: Connection, entry: Entry, retries: int, *, keep_run: bool
-) -> bool:
+def retry(connection: Connection, entry: Entry, retries: int) -> bool:
     """Have a task whose worker died wait for another flow run; whether it does.
 
-    Condition: the task is executing, still by that owner, and has retries left.
-
-    Args:
-        connection: In a transaction.
-        entry: The task as it was read.
-        retries: How often the task may be tried again.
-        keep_run: The dead flow run's id stays until the next one is made, for the hand-over to mark it as crashed.
+    Condition: the task is executing, still by that owner, and has retries left. The dead flow run's id stays until the
+    next one is made: the hand-over ends that run, unless a person has cancelled it.
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
+    again = update(entries).where(*mine)
     values = {"status": "pending", "dirty": True, **_FREE}
-    if not keep_run:
-        values["flow_run_id"] = None
-    return bool(
-        connection.execute(update(entries).where(*mine).values(**values)).rowcount
-    )
+    return bool(connection.execute(again.values(**values)).rowcount)
 
 
 # error → pending

@@ -25,7 +25,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import upcoming
 from jittask_prefect.records.paging import SPARE, Key, LedgerPart, RunsPart
 from jittask_prefect.records.upcoming import Nearest, Pending
-from jittask_prefect.rows.handover import run_of, run_tags
+from jittask_prefect.rows.run_names import run_of, run_tags
 from jittask_prefect.validation import quoted
 
 STATUSES = ("pending", "executing", "overdue", "completed", "error", "ended")

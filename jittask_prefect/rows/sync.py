@@ -24,9 +24,7 @@ from jittask_prefect.ledger import (
     watermarks,
 )
 from jittask_prefect.ledger.entry import without_return
-from jittask_prefect.prefect_api.client import Api
-from jittask_prefect.rows.agree import agree
-from jittask_prefect.rows.cancelling import end_cancelling
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Action, Report
 from jittask_prefect.rows.planning import (
@@ -36,8 +34,13 @@ from jittask_prefect.rows.planning import (
     rule_of,
     templates_of,
 )
-from jittask_prefect.rows.reconcile import reconcile, recover, templates_in
-from jittask_prefect.rows.stuck import scheduled, take_up
+from jittask_prefect.rows.settling import (
+    end_cancelling,
+    enter_left,
+    settle_dead,
+    settle_waiting,
+    show_ends,
+)
 
 __all__ = [
     "Report",
@@ -151,7 +154,7 @@ def run(
         owner: Who holds the lease that lets one sync run at a time.
         since: Start of the window, instead of the last sync.
         clock: Gives the instant for renewing the lease while a long sync goes on.
-        after: What is to be done as well while the lease is held; it gets the report.
+        after: What is to be done as well while the lease is held; called with the report.
 
     Returns:
         What was done; None where another sync holds the lease.
@@ -162,28 +165,17 @@ def run(
     """
     with app.engine().connect() as connection:
         versions.require(connection, "the app's database")
-    with app.engine().begin() as connection:
-        if not state_table.take_lease(
-            connection, app.name, "sync", owner, now, LEASE_SECONDS
-        ):
-            return None
-
-    def keep() -> None:
-        with app.engine().begin() as connection:
-            if not state_table.take_lease(
-                connection, app.name, "sync", owner, clock(), LEASE_SECONDS
-            ):
-                raise LeaseLostError
-
+    lease = _Lease(app, owner, clock)
+    if not lease.take(now):
+        return None
     try:
-        with _renewed(app, owner, clock):
-            report = _run(app, api, now, since, keep)
+        with lease.renewed():
+            report = _run(app, api, now, since, lease.keep)
             if after is not None:
                 after(report)
             return report
     finally:
-        with app.engine().begin() as connection:
-            state_table.free_lease(connection, app.name, "sync", owner)
+        lease.free()
 
 
 def _run(
@@ -194,53 +186,71 @@ def _run(
         if _ready(app, database, report):
             _plan_and_apply(app, database, report, now, since, keep)
     report.actions.sort(key=lambda a: (a.template, a.due, a.row))
-    for database in app.databases():
-        if database not in report.down:
-            with app.engine(database).connect() as connection:
-                left = without_return(connection, app.name, now - RETURN_AFTER)
-            report.died += [
-                (database, entry) for entry in [*left, *recover(app, database, now)]
-            ]
-    for database in app.databases():
-        if database not in report.down:
-            keep()
-            report.died += [
-                (database, entry) for entry in reconcile(app, database, api, now, keep)
-            ]
-            if database == DEFAULT:
-                take_up(app, api, scheduled(app), now)
-            hand_over(app, database, api, now, report, keep)
-            ended = end_cancelling(
-                app, database, api, templates_in(app, database), now, report
-            )
-            report.died += [(database, entry) for entry in ended]
-    agree(app, api, now, report)
+    databases = [name for name in app.databases() if name not in report.down]
+    for database in databases:
+        with app.engine(database).connect() as connection:
+            left = without_return(connection, app.name, now - RETURN_AFTER)
+        left += settle_dead(app, database, now)
+        report.died += [(database, entry) for entry in left]
+    for database in databases:
+        keep()
+        ended = settle_waiting(app, database, api, now, keep)
+        report.died += [(database, entry) for entry in ended]
+        if database == DEFAULT:
+            enter_left(app, api, now)
+        hand_over(app, database, api, now, report, keep)
+        ended = end_cancelling(app, database, api, now, report)
+        report.died += [(database, entry) for entry in ended]
+    show_ends(app, api, now, report)
     return report
 
 
-@contextmanager
-def _renewed(app: App, owner: str, clock: Callable[[], datetime]) -> Iterator[None]:
-    """Renew the lease from a thread, so that it holds while one step takes long and ends with the process."""
-    stop = threading.Event()
+class _Lease:
+    """The lease that lets one sync run at a time."""
 
-    def renew() -> None:
-        while not stop.wait(RENEW_SECONDS):
-            try:
-                with app.engine().begin() as connection:
-                    if not state_table.take_lease(
-                        connection, app.name, "sync", owner, clock(), LEASE_SECONDS
-                    ):
+    def __init__(self, app: App, owner: str, clock: Callable[[], datetime]) -> None:
+        self._app, self._owner, self._clock = app, owner, clock
+
+    def take(self, now: datetime) -> bool:
+        """Take or renew the lease; whether the owner has it."""
+        of = (self._app.name, "sync", self._owner, now, LEASE_SECONDS)
+        with self._app.engine().begin() as connection:
+            return state_table.take_lease(connection, *of)
+
+    def keep(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            LeaseLostError: Another sync has taken over.
+        """
+        if not self.take(self._clock()):
+            raise LeaseLostError
+
+    def free(self) -> None:
+        """Give the lease back."""
+        with self._app.engine().begin() as connection:
+            state_table.free_lease(connection, self._app.name, "sync", self._owner)
+
+    @contextmanager
+    def renewed(self) -> Iterator[None]:
+        """Renew the lease from a thread, so that it holds while one step takes long and ends with the process."""
+        stop = threading.Event()
+
+        def renew() -> None:
+            while not stop.wait(RENEW_SECONDS):
+                try:
+                    if not self.take(self._clock()):
                         return
-            except SQLAlchemyError as error:
-                log.debug("the sync's lease was not renewed: %s", error)
+                except SQLAlchemyError as error:
+                    log.debug("the sync's lease was not renewed: %s", error)
 
-    thread = threading.Thread(target=renew, name="jittask-sync-lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+        thread = threading.Thread(target=renew, name="jittask-sync-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
 
 def _ready(app: App, database: str, report: Report) -> bool:

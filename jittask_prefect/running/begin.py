@@ -17,7 +17,7 @@ from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.ledger.twins import DONE, end_twins
-from jittask_prefect.rows.stuck import entry_of
+from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Turn
 from jittask_prefect.running.parameters import belongs

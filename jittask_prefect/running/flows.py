@@ -33,8 +33,8 @@ from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.loader import TASK_LOG
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import handover_marks, limits, transitions
-from jittask_prefect.ledger.entry import Entry, entries_of_run, find_entry
+from jittask_prefect.ledger import limits
+from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
@@ -45,7 +45,7 @@ from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.stuck import SYNC, end_left, enter
+from jittask_prefect.rows.settling import SYNC, end_left, settle_reported
 from jittask_prefect.running import forced
 from jittask_prefect.running.batch import execute_batch, record_batch
 from jittask_prefect.running.begin import REPLACED, TAKEN, Outcome, Run, label_of
@@ -393,50 +393,11 @@ def record_end(
     A task whose worker died, and which has retries left, begins again instead; so do the rows of a batch that were not
     begun, and the run of a schedule (`run`, as Prefect has it) that the ledger does not know yet.
     """
-    unknown = True
-    for database in app.databases():
-        with app.engine(database).begin() as connection:
-            found = entries_of_run(connection, run_id)
-            unknown = unknown and not found
-            if outcome == "died":
-                handover_marks.batch_lost(connection, run_id)
-        for entry in found:
-            _record_end(app, database, entry, outcome, message, now)
-    if unknown and run and outcome == "died":
-        enter(app, run, now)
-
-
-def _record_end(
-    app: App, database: str, entry: Entry, outcome: str, message: str, now: datetime
-) -> None:
-    if outcome == "died":
-        try:
-            retries = app.template(entry.template).cfg.retries
-        except JittaskError:
-            return  # a sync does it once the template loads
-        with app.engine(database).begin() as connection:
-            if transitions.retry(
-                connection, entry, retries, keep_run=entry.batch is not None
-            ):
-                return
-    with app.engine(database).begin() as connection:
-        if outcome == "died":
-            closed = transitions.fail(connection, entry, now, dirty=False)
-        else:
-            closed = transitions.end(
-                connection,
-                entry.task_id,
-                outcome=outcome,
-                message=message,
-                now=now,
-                within=OPEN,
-                dirty=False,
-            )
-        found = find_entry(connection, entry.task_id)
-    if not closed and found is not None and found.status == "ended":
-        return  # who has ended it goes on with it, and may kill this process at any moment
-    if after_return(app, database, entry.task_id):
-        next_of_row(app, database, entry, now)
+    cancelled = message if outcome == "forced" else None
+    left = settle_reported(app, run_id, now, cancelled=cancelled, run=run)
+    for database, entry in left:
+        if after_return(app, database, entry.task_id):
+            next_of_row(app, database, entry, now)
 
 
 def _sync_flow(app: App) -> AnyFlow:

@@ -18,7 +18,7 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.prefect_api.client import PAGE, Api
-from jittask_prefect.rows.handover import deployments_of
+from jittask_prefect.rows.run_states import deployments_of
 
 WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 

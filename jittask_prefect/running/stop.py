@@ -27,7 +27,6 @@ from sqlalchemy.exc import OperationalError
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.ending import by_itself
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.transitions import FORCED
@@ -193,7 +192,7 @@ def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool
         kind = run.state_type
         # Cancelled by others, or Crashed: what a process says that is about to leave.
         return kind in ("COMPLETED", "FAILED") or (
-            kind == "CANCELLED" and by_itself(run)
+            kind == "CANCELLED" and run.ended_by_us
         )
     if entry.batch is None:
         return False

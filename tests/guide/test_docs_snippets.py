@@ -71,7 +71,7 @@ def test_a_block_is_of_a_kind_that_is_tested(page: Path) -> None:
 def test_the_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "120"}
     env.pop("JITTASK_APP", None)
-    command = [sys.executable, doc_pages.__file__, page, tmp_path]
+    command = [sys.executable, "-P", doc_pages.__file__, page, tmp_path]
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240
     )

@@ -57,7 +57,7 @@ def test_queue_goes_on_as_soon_as_the_other_has_ended(work: Place) -> None:
     until(lambda: said(work) == ["begin q1"], 60)
     second = begin(work, "queue", "q2")
     waits = until(
-        lambda: e if (e := work.entry(second)).outcome == "queued" else None, 30
+        lambda: e if (e := work.entry(second)).queue == "waiting" else None, 30
     )
     assert (
         waits

@@ -23,9 +23,9 @@ def test_the_fields_of_an_entry_are_the_columns_in_their_order() -> None:
 
 @pytest.mark.parametrize("found", ["1", "3", "5"])
 def test_another_version_is_refused_with_what_to_do(
-    on: Callable[..., Shop], found: str
+    shop: Callable[..., Shop], found: str
 ) -> None:
-    s = on("sqlite")
+    s = shop()
     with s.app.engine().begin() as connection:
         state_table.put(connection, "", "schema", found)
     with s.app.engine().connect() as connection:
@@ -43,10 +43,10 @@ def test_another_version_is_refused_with_what_to_do(
 
 
 def test_a_version_without_the_apps_name_is_refused_too(
-    on: Callable[..., Shop],
+    shop: Callable[..., Shop],
 ) -> None:
     """The table of version 3 had no column `app`: the version is read without it."""
-    s = on("sqlite")
+    s = shop()
     with s.app.engine().begin() as connection:
         connection.execute(text("DROP TABLE jittask_state"))
         connection.execute(text("CREATE TABLE jittask_state (name TEXT, value TEXT)"))
@@ -58,8 +58,8 @@ def test_a_version_without_the_apps_name_is_refused_too(
         versions.require(connection, "the database")
 
 
-def test_the_tables_are_made_once(on: Callable[..., Shop]) -> None:
-    s = on("sqlite")
+def test_the_tables_are_made_once(shop: Callable[..., Shop]) -> None:
+    s = shop()
     with s.app.engine().begin() as connection:
         assert not versions.upgrade_ledger(connection)
         connection.execute(text("DROP TABLE jittask_ledger"))

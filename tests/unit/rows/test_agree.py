@@ -10,9 +10,7 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.prefect_api.client import OWN
-from jittask_prefect.rows.agree import verdict
 from jittask_prefect.running.execute import Run, execute
 
 Make = Callable[..., Shop]
@@ -260,56 +258,3 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
     assert s.entries() == []
     with pytest.raises(Exception, match="there is no such task"):
         s.element("services.TaskSvc").forcedEnd(made[0]["id"])
-
-
-def entry(
-    status: str, outcome: str | None = None, batch: int | None = None, **more: Any
-) -> Entry:
-    return new_entry(
-        task_id="t",
-        app="shop",
-        template="tasks.T",
-        due=DUE,
-        created=DUE,
-        status=status,
-        outcome=outcome or status,
-        batch=batch,
-        **more,
-    )
-
-
-@pytest.mark.parametrize(
-    ("tasks", "right"),
-    [
-        ([], None),
-        ([entry("pending")], None),
-        ([entry("completed", batch=1), entry("executing", batch=1)], None),
-        ([entry("completed")], ("COMPLETED", None, None)),
-        ([entry("error", "failed")], ("FAILED", None, None)),
-        ([entry("error", "timeout")], ("FAILED", "TimedOut", None)),
-        ([entry("error", "died")], ("CRASHED", None, None)),
-        ([entry("ended", "forced")], ("CANCELLED", None, None)),
-        ([entry("ended", "missed")], ("CANCELLED", None, "missed")),
-        (
-            [entry("completed", batch=1), entry("ended", "forced", 1)],
-            ("COMPLETED", None, None),
-        ),
-        (
-            [entry("completed", batch=1), entry("error", "timeout", 1)],
-            ("FAILED", None, None),
-        ),
-        (
-            [entry("error", "died", 1), entry("error", "failed", 1)],
-            ("FAILED", None, None),
-        ),
-        (
-            [entry("ended", "superseded", 1), entry("ended", "superseded", 1)],
-            ("CANCELLED", None, "superseded"),
-        ),
-    ],
-)
-def test_what_a_run_says_by_its_tasks(
-    tasks: list[Entry], right: tuple[str, str | None, str | None] | None
-) -> None:
-    found = verdict(tasks)
-    assert (found and (found.kind, found.name, found.own)) == right

@@ -12,10 +12,10 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.ending import DIED
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.rows import batches
+from jittask_prefect.ledger.transitions import DIED
+from jittask_prefect.rows import batches, settling
 from jittask_prefect.running.batch import execute_batch
 from jittask_prefect.running.execute import Run
 from jittask_prefect.running.flows import record_end
@@ -580,9 +580,7 @@ def test_never_early(on: Make) -> None:
 
 def test_numbers_far_ahead_agree(on: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     # more runs than are asked for by id: a batch counts as one
-    from jittask_prefect.rows import reconcile
-
-    monkeypatch.setattr(reconcile, "FEW", 3)
+    monkeypatch.setattr(settling, "ALL_ASKED", 3)
     s = on()
     fill(s, range(1, 101), ELEVEN)
     fill(s, range(200, 205), TEN)

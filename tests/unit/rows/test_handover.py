@@ -14,7 +14,7 @@ from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import state_table
-from jittask_prefect.rows import handover, reconcile
+from jittask_prefect.rows import handover, settling
 from jittask_prefect.running.begin import TAKEN, label_of
 
 Make = Callable[..., Shop]
@@ -32,7 +32,7 @@ NEAR = datetime(2026, 3, 2, 8, 10)
 @pytest.fixture(autouse=True)
 def _many(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handful of runs counts as many here."""
-    monkeypatch.setattr(reconcile, "FEW", 0)
+    monkeypatch.setattr(settling, "ALL_ASKED", 0)
 
 
 @pytest.fixture(params=SERVERS)
@@ -68,7 +68,7 @@ def test_what_is_far_is_counted_and_what_is_near_is_asked_for(shop: Make) -> Non
     assert asked(s, "2026-03-02 08:02") == ["runs", "count_runs"]
     # 19:50 is less than a quarter of an hour before them: 451 by id in pages of 200, and nothing is left to count
     s.now = utc("2026-03-02 19:49")
-    assert reconcile.reconcile(s.app, "", s.api, s.now, lambda: None) == []
+    assert settling.settle_waiting(s.app, "", s.api, s.now, lambda: None) == []
     assert asked(s, "2026-03-02 19:50") == ["runs", "runs", "runs", "count_runs"]
 
 
@@ -168,8 +168,8 @@ def test_what_others_make_and_cancel_at_that_moment_is_no_difference(
 
     monkeypatch.setattr(s.api, "count_runs", meanwhile)
     with s.app.engine().connect() as connection:
-        assert reconcile.reconcile(s.app, "", s.api, s.now, lambda: None) == []
-        assert str(state_table.get(connection, s.app.name, reconcile.FAR)).startswith(
+        assert settling.settle_waiting(s.app, "", s.api, s.now, lambda: None) == []
+        assert str(state_table.get(connection, s.app.name, settling.FAR)).startswith(
             "0 "
         )
 
@@ -177,7 +177,7 @@ def test_what_others_make_and_cancel_at_that_moment_is_no_difference(
 def test_where_many_are_due_each_sync_asks_for_the_next(
     shop: Make, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile, "NEAR_AT_ONCE", 2)
+    monkeypatch.setattr(settling, "NEAR_AT_ONCE", 2)
     s = shop(app_json={"database": database})
     for key in (1, 2, 3, 4, 5):
         s.save(id=key, at=datetime(2026, 3, 2, 8, 5 + key))
@@ -201,7 +201,7 @@ def test_every_part_is_handed_over_also_where_all_are_due_at_one_instant(
     shop: Make, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "CHUNK", 3)
-    monkeypatch.setattr(reconcile, "FAR_AT_ONCE", 3)
+    monkeypatch.setattr(settling, "FAR_AT_ONCE", 3)
     monkeypatch.setattr(handover, "BATCH", 2)
     s = shop(app_json={"database": database})
     for key in range(1, 11):

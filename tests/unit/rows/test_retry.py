@@ -91,9 +91,9 @@ def test_of_a_batch_whose_slot_is_taken_in_another_run(shop: Make) -> None:
         )
     found = retry(s, run)
     assert calls(s) == [] and found["state_type"] == "CANCELLED"
-    assert {e.row_key: e.outcome for e in s.entries(status="pending")} == {
-        "2": "queued",
-        "4": "queued",
+    assert {e.row_key: e.queue for e in s.entries(status="pending")} == {
+        "2": "waiting",
+        "4": "waiting",
     }
     done = {
         "status": "completed",

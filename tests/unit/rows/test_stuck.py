@@ -11,7 +11,7 @@ from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.dialogs.flows import NAMES
 from jittask_prefect.prefect_api.answers import flow_run
-from jittask_prefect.rows.stuck import end_left
+from jittask_prefect.rows.settling import end_left
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.running.flows import record_end
 

@@ -254,7 +254,7 @@ def test_a_run_that_crashes_and_is_lost_again_and_again(
         [run] = s.api.due(utc("2026-03-02 10:00"))
         s.api.set_state(run["id"], "CRASHED")
         with monkeypatch.context() as patch:
-            patch.setattr(handover, "_handed_over", lambda *a: 1 / 0)
+            patch.setattr(handover.handover_marks, "runs_made", lambda *a: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 s.sync(f"2026-03-02 10:0{minute}")
         s.sync()
@@ -322,7 +322,7 @@ def test_a_crash_between_prefect_and_the_recording_of_the_run(
     s = shop()
     insert(s, 1, "2026-03-02 10:00")
     with monkeypatch.context() as patch:
-        patch.setattr(handover, "_handed_over", lambda *a: 1 / 0)
+        patch.setattr(handover.handover_marks, "runs_made", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             s.sync()
     assert s.entries()[0].flow_run_id is None and len(s.api.all_runs) == 1
@@ -336,7 +336,7 @@ def test_a_run_that_was_never_recorded_and_its_row_changed(
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     with monkeypatch.context() as patch:
-        patch.setattr(handover, "_handed_over", lambda *a: 1 / 0)
+        patch.setattr(handover.handover_marks, "runs_made", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             s.sync()
     s.save(id=1, at=datetime(2026, 3, 2, 11))
@@ -356,7 +356,7 @@ def test_a_run_that_was_never_recorded_and_began(
     s = shop()
     s.save(id=1, at=datetime(2026, 3, 2, 10))
     with monkeypatch.context() as patch:
-        patch.setattr(handover, "_handed_over", lambda *a: 1 / 0)
+        patch.setattr(handover.handover_marks, "runs_made", lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             s.sync()
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]

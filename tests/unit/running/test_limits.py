@@ -75,9 +75,9 @@ def test_one_too_many_waits_a_moment_and_then_gives_its_flow_run_up(shop: Make) 
     assert (outcome.status, outcome.message) == ("ended", f"not run: queued: {ONE}")
     assert 2.5 <= sum(slept) <= 3.5 and s.row(2).count == 0
     [entry] = [e for e in s.entries() if e.row_key == "2"]
-    assert (entry.status, entry.outcome, entry.dirty, entry.attempt) == (
+    assert (entry.status, entry.queue, entry.dirty, entry.attempt) == (
         "pending",
-        "queued",
+        "waiting",
         True,
         0,
     )
@@ -246,8 +246,8 @@ def test_a_batch_without_a_slot_leaves_its_rows_to_another_flow_run(shop: Make) 
         sleep=slept.append,
     )
     assert str(ended) == f"not run: queued: {ONE}" and slept
-    assert {(e.status, e.outcome, e.dirty) for e in s.entries(due=utc(NOW))} == {
-        ("pending", "queued", True)
+    assert {(e.status, e.queue, e.dirty) for e in s.entries(due=utc(NOW))} == {
+        ("pending", "waiting", True)
     }
     s.sync()
     assert {e.flow_run_id for e in s.entries(due=utc(NOW))} == {run_id}, "no slot yet"

@@ -10,7 +10,7 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.rows.stuck import entry_of
+from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running.execute import Run, execute
 from jittask_prefect.running.order import look, of_batch, of_task
 
@@ -91,8 +91,8 @@ def test_what_is_late_waits_for_all_that_was_due_before(
     s = make("all")
     nine, ten, eleven = (auto(s, due) for due in (NINE, TEN, ELEVEN))
     assert begin(s, eleven, ELEVEN, NOON) == "what was due 2026-03-02 09:00 comes first"
-    assert [(e.task_id, e.status, e.outcome) for e in s.entries()] == [
-        (eleven, "pending", "queued")
+    assert [(e.task_id, e.status, e.queue) for e in s.entries()] == [
+        (eleven, "pending", "waiting")
     ]
     assert begin(s, ten, TEN, NOON) == "what was due 2026-03-02 09:00 comes first"
     assert begin(s, nine, NINE, NOON) == "completed"
@@ -130,7 +130,9 @@ def test_one_that_is_on_time_waits_for_what_is_caught_up_and_not_for_what_was_on
         # At work since then, and not at its end yet.
         with s.app.engine().begin() as connection:
             if s.entries(task_id=ten) == []:
-                made = entry_of(s.app.template("tasks.Hourly"), ten, TEN, True, TEN)
+                made = entry_of(
+                    s.app, s.app.template("tasks.Hourly"), ten, TEN, True, TEN
+                )
                 transitions.enter(connection, made)
                 transitions.claim(connection, ten, "somebody", ten, started, 9999)
             connection.exec_driver_sql(

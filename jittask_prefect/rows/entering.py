@@ -1,0 +1,81 @@
+"""Runs of schedules that the ledger does not know yet: they enter at their claim, or when their process died before."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.prefect_api.answers import FlowRun
+
+log = logging.getLogger("jittask")
+
+
+def entry_of(
+    app: App, template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
+) -> Entry:
+    """The ledger entry of a scheduled template's run.
+
+    Args:
+        app: The app.
+        template: The template.
+        run_id: The run.
+        due: When the run was to start.
+        auto: A schedule made the run: it stands for an occurrence, and no other run does.
+        now: The present instant.
+    """
+    nominal = None
+    if auto:
+        series = template.series()
+        occurrence = series.due_at(due) if series else None
+        nominal = occurrence.nominal if occurrence else due
+    return new_entry(
+        task_id=run_id,
+        app=app.name,
+        template=template.fullName,
+        nominal=nominal,
+        due=due,
+        created=now,
+        flow_run_id=run_id,
+        dirty=False,
+    )
+
+
+def scheduled(app: App) -> list[str]:
+    """The names of the scheduled templates."""
+    return [t.fullName for t in app.templates() if not isinstance(t, DateFieldType)]
+
+
+def enter_dead_run(app: App, run: FlowRun, now: datetime) -> bool:
+    """Write down a run whose process died as a task that is to get another run.
+
+    Args:
+        app: The app.
+        run: The run, which no entry has.
+        now: The present instant.
+
+    Returns:
+        False where the run is no scheduled task's, or its occurrence has another run.
+    """
+    about = run.parameters
+    if not about.get("template") or set(about) != {"template"}:
+        return False
+    try:
+        template = app.template(about["template"])
+    except JittaskError:
+        return True  # another sync finds the run again, once the template loads
+    if isinstance(template, DateFieldType):
+        return False  # a person's run that names no row
+    due = run.expected_start_time
+    entry = entry_of(app, template, run.id, due, run.auto_scheduled, now)
+    with app.engine().begin() as connection:
+        if not transitions.enter(connection, replace(entry, dirty=True)):
+            return False
+    why = "%s, due %s: its worker died before it began; it gets another run"
+    log.warning(why, template.fullName, due)
+    return True

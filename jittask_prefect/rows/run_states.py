@@ -1,0 +1,177 @@
+"""Asking: which flow runs are to be compared with the ledger's tasks, and what Prefect says of them.
+
+Up to 200 waiting tasks are all asked for by id. Of more, those that are due within a quarter of an hour, or past, are,
+2,000 a sync. Of all others only the number of runs is asked: where Prefect has as many as the ledger, none was
+cancelled or deleted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, case, func, or_, select
+
+from jittask_prefect.elements.app import DEFAULT, App
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.errors import ConfigError
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.verdict import TO_BEGIN, TO_BEGIN_WARM, RunFacts
+from jittask_prefect.prefect_api.answers import LIVE, FlowRun
+from jittask_prefect.prefect_api.api import PAGE, Api
+from jittask_prefect.prefect_api.names import app_tag
+
+
+def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
+    """The API's filter for the app's own deployments of some names: another app may have the same names."""
+    return {"name": {"any_": list(names)}, "tags": {"all_": [app_tag(app.name)]}}
+
+
+def templates_in(app: App, database: str) -> list[str]:
+    """The templates whose tasks stand in a database's ledger; scheduled ones' in the default one."""
+    rows = {}
+    for template in app.templates():
+        if isinstance(template, DateFieldType):
+            with suppress(ConfigError):  # its model is broken
+                rows[template.fullName] = app.database_of(template.model_name)
+    return [name for name in app.names("tasks") if rows.get(name, DEFAULT) == database]
+
+
+class Facts:
+    """What Prefect says of flow runs, as the verdict takes it; the type of a work pool is asked for once.
+
+    Args:
+        api: Prefect.
+        now: The present instant.
+    """
+
+    def __init__(self, api: Api, now: datetime) -> None:
+        self._api, self._now = api, now
+        self._pools: dict[str, str | None] = {}
+
+    def of(
+        self, run: FlowRun | None, due: datetime, silent: timedelta | None = None
+    ) -> RunFacts | None:
+        """The facts of a run.
+
+        Args:
+            run: The run; None where it is missing.
+            due: When its task is due.
+            silent: Of a batch: for how long none of its rows was at work.
+        """
+        if run is None:
+            return None
+        in_state, late = self.in_state(run), self._now - due
+        waits = run.state_type in ("PENDING", "RUNNING")
+        matters = waits and TO_BEGIN_WARM < min(in_state, late) <= TO_BEGIN
+        return RunFacts(
+            state=run.state_type,
+            name=run.state_name or "",
+            started=run.start_time is not None,
+            ended_by_us=run.ended_by_us,
+            in_state=in_state,
+            late=late,
+            pool=self._pool(run) if matters else None,
+            silent=silent,
+        )
+
+    def in_state(self, run: FlowRun) -> timedelta:
+        """For how long a run is in its state; since its due time where Prefect does not say."""
+        return self._now - (run.state_time or run.expected_start_time)
+
+    def _pool(self, run: FlowRun) -> str | None:
+        name = run.work_pool_name
+        if name and name not in self._pools:
+            self._pools[name] = self._api.pool_kind(name)
+        return self._pools[name] if name else None
+
+
+def silences(
+    app: App, database: str, runs: Iterable[str], now: datetime
+) -> dict[str, timedelta]:
+    """For how long no row of some batches was at work, by flow run; negative while a row is, absent where none was."""
+    lives = case((entries.c.status == "executing", entries.c.lease_until))
+    # An end by `died` is no sign of life: a sync writes that.
+    ended = case((entries.c.outcome != "died", entries.c.finished))
+    signs = (func.max(lives), func.max(ended))
+    query = select(entries.c.flow_run_id, *signs)
+    query = query.where(entries.c.flow_run_id.in_(sorted(runs)))
+    found = {}
+    with app.engine(database).connect() as connection:
+        for run_id, *seen in connection.execute(query.group_by(entries.c.flow_run_id)):
+            if last := max(filter(None, seen), default=None):
+                found[run_id] = now - last
+    return found
+
+
+def tasks_of_runs(
+    app: App, databases: Iterable[str], runs: Sequence[str], *, by_id: bool = False
+) -> Mapping[str, list[tuple[str, Entry]]]:
+    """The tasks of some flow runs, each with its database, by flow run.
+
+    Args:
+        app: The app.
+        databases: Whose ledgers are asked.
+        runs: The ids of the runs.
+        by_id: Also tasks whose id is a run's, that have another run by now.
+    """
+    found: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
+    for database in databases if runs else ():
+        for start in range(0, len(runs), PAGE):
+            part = runs[start : start + PAGE]
+            mine = [entries.c.flow_run_id.in_(part)]
+            if by_id:
+                mine.append(entries.c.task_id.in_(part))
+            with app.engine(database).connect() as connection:
+                for record in connection.execute(select(entries).where(or_(*mine))):
+                    entry = to_entry(record)
+                    for run_id in {entry.flow_run_id, entry.task_id} & set(part):
+                        found[str(run_id)].append((database, entry))
+    return found
+
+
+def live_runs(app: App, database: str, limit: datetime) -> dict[str, Any]:
+    """The API's filter for the runs that we made and that are due from an instant on."""
+    return {
+        "deployments": deployments_of(app, templates_in(app, database)),
+        "flow_runs": {
+            "state": {"type": {"any_": list(LIVE)}},
+            "expected_start_time": {"after_": limit.isoformat()},
+            # A schedule's own runs name their deployment there.
+            "created_by": {"is_null_": True},
+        },
+    }
+
+
+def difference(app: App, database: str, api: Api, limit: datetime) -> int:
+    """How many runs Prefect has more than the ledger (fewer: negative) of those due from an instant on."""
+    least, most = _expected(app, database, limit)
+    there = api.count_runs(**live_runs(app, database, limit))
+    if not least <= there <= most:
+        # What others made or cancelled since the first look at the ledger may be counted or not.
+        after = _expected(app, database, limit)
+        least, most = min(least, after[0]), max(most, after[1])
+    return min(there - least, 0) or max(there - most, 0)
+
+
+def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
+    """The least and the most runs that Prefect may have: without, and with, those that change just now."""
+    own, clean = entries.c.batch.is_(None), entries.c.dirty.is_(False)
+    due = (entries.c.app == app.name, entries.c.due >= limit)
+    runs = select(
+        func.count(case((and_(own, clean), 1))),
+        func.count(case((and_(~own, clean), entries.c.flow_run_id)).distinct()),
+    ).where(*due, entries.c.status == "pending")
+    changing = select(
+        func.count(case((entries.c.dirty.is_(True), 1))),
+        func.count(case((entries.c.status == "executing", 1))),
+    )
+    with app.engine(database).connect() as connection:
+        least = sum(connection.execute(runs).one())
+        either = or_(entries.c.dirty.is_(True), entries.c.status == "executing")
+        more = sum(connection.execute(changing.where(*due, either)).one())
+    return least, least + more
