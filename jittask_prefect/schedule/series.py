@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from jittask_prefect.schedule.candidates import Candidate, Candidates
+from jittask_prefect.schedule.explanation import Explained, dropped, explained
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
     DAY,
@@ -18,7 +19,6 @@ from jittask_prefect.schedule.instants import (
     clamped,
     near_day,
     shifted,
-    wall_time,
 )
 from jittask_prefect.schedule.recur import Elapsed, Recurrence, recurrence
 from jittask_prefect.schedule.spec import Repeat
@@ -28,7 +28,6 @@ FIRST_WINDOW = timedelta(minutes=10)
 WIDEST_WINDOW = timedelta(2000)
 NEARBY = 3
 """Empty windows, each four times as wide, before a search asks where it may go on."""
-DROPPED = "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +48,6 @@ class Occurrence:
     moved: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """The fate of a nominal occurrence.
-
-    Args:
-        nominal: Aware, in the task's zone.
-        due: When the occurrence takes place, aware; None where it does not.
-        moved_from: The day of the move, or of the drop.
-        because: The holiday's name, or "weekend".
-        zone: IANA name of the task's zone.
-        note: More to say: dropped, joined with another, a clock change, beyond the published calendar.
-        origin: Of a row's task, the value and the offset that the first nominal time comes from.
-    """
-
-    nominal: datetime
-    due: datetime | None
-    moved_from: date | None
-    because: str | None
-    zone: str
-    note: str
-    origin: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as JSON values, times in ISO 8601 with their offset from UTC."""
-        at = self.due or self.nominal
-        return {
-            "nominal": self.nominal.isoformat(),
-            "due": self.due.isoformat() if self.due else None,
-            "offset": at.isoformat()[-6:],
-            "movedFrom": self.moved_from.isoformat() if self.moved_from else None,
-            "because": self.because,
-            "zone": self.zone,
-            "note": self.note,
-            **({"origin": self.origin} if self.origin else {}),
-        }
-
-
 class Exhausted(NamedTuple):
     """Shared by the rows of a timer: from when on holidays take away the rest of a phase."""
 
@@ -97,13 +59,13 @@ class Series:
     """The occurrences of a start; `Timer.series` makes a series."""
 
     __slots__ = (
-        "_first",
-        "_last",
-        "_moves",
-        "_start",
         "anchor",
         "candidates",
         "exhausted",
+        "first",
+        "last",
+        "moves",
+        "start",
         "stop",
         "wall",
         "zone",
@@ -127,9 +89,9 @@ class Series:
         self.anchor: datetime = LATEST
         """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
         self.exhausted: Exhausted | None = None
-        self._moves = moves
-        self._start = start
-        self._first = self._last = LATEST
+        self.moves = moves
+        self.start = start
+        self.first = self.last = LATEST
         if wall is not None and anchor is not None:
             try:
                 self.anchor = anchor.astimezone(zone)
@@ -137,7 +99,7 @@ class Series:
                 return
             cycle = recurrence(repeat, wall, day)
             self.candidates = Candidates(cycle, moves, zone, wall, anchor)
-            self._first, self._last = self._span(cycle, anchor)
+            self.first, self.last = self._span(cycle, anchor)
 
     def __repr__(self) -> str:
         anchor = self.anchor.isoformat() if self.candidates else None
@@ -152,14 +114,14 @@ class Series:
         self, cycle: Recurrence | Elapsed, anchor: datetime
     ) -> tuple[datetime, datetime]:
         """The instants before which, and from which on, no occurrence is due."""
-        first = self._start or anchor
-        if self._start is None and self._moves.moves_back:
+        first = self.start or anchor
+        if self.start is None and self.moves.moves_back:
             day = anchor.astimezone(self.zone).date()
-            first = min(near_day(self._moves.arrivals(day, day)[0], -2), anchor)
+            first = min(near_day(self.moves.arrivals(day, day)[0], -2), anchor)
         last = LATEST if self.stop is None else shifted(self.stop, TICK)
         if not isinstance(cycle, Elapsed) and cycle.last is not None:
             day = cycle.last.date()
-            last = min(last, near_day(self._moves.arrivals(day, day)[1], 4))
+            last = min(last, near_day(self.moves.arrivals(day, day)[1], 4))
         return first, last
 
     # Occurrences
@@ -176,7 +138,7 @@ class Series:
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first occurrence due after an instant; None otherwise."""
-        low = max(clamped(after, self.zone) + TICK, self._first)
+        low = max(clamped(after, self.zone) + TICK, self.first)
         known = self.exhausted
         if known is not None and low >= known.since.get(known.phase, LATEST):
             return None
@@ -200,7 +162,7 @@ class Series:
             at: The instant, aware; an occurrence due then counts as carried before.
         """
         at = clamped(at, self.zone)
-        low = self._moves.earliest_due_after(at, self.zone)
+        low = self.moves.earliest_due_after(at, self.zone)
         if low >= at or self.candidates is None or self.candidates.sub_daily:
             return []
         return [found for found in self.between(low, at + TICK) if found.nominal > at]
@@ -208,10 +170,15 @@ class Series:
     def at_nominal(self, nominal: datetime) -> Occurrence | None:
         """The occurrence of a nominal time, wherever a holiday move puts it; None otherwise."""
         at = clamped(nominal, self.zone)
-        for candidate, standing in self._explainable(at, at + TICK):
-            stands = standing.get(candidate.due) if candidate.due else None
-            if stands is not None and candidate.nominal == stands.nominal == at:
-                return self._occurrence(candidate)
+        if self.candidates is None:
+            return None
+        for candidate in self.candidates.within(at, at + TICK, nominal=True):
+            due = candidate.due
+            if candidate.nominal != at or due is None:
+                continue
+            stands = next(self._due(due, due + TICK), None)
+            if stands is not None and stands.nominal == at:
+                return self._occurrence(stands)
         return None
 
     def single(self) -> Occurrence | None:
@@ -223,7 +190,7 @@ class Series:
 
         The search goes on in windows: narrow ones, each four times as wide, up to the first that holds any.
         """
-        low, high = max(low, self._first), min(high, self._last)
+        low, high = max(low, self.first), min(high, self.last)
         candidates = self.candidates
         if candidates is None or low >= high:
             return
@@ -233,7 +200,7 @@ class Series:
             upto = min(shifted(low, width), high)
             if searching and candidates.sub_daily:
                 upto = self._after_first(low, upto)
-            found = self._standing(candidates.within(low, upto), low, upto)
+            found = self.standing(candidates.within(low, upto), low, upto)
             yield from found
             if found:
                 searching, empty = False, 0
@@ -259,24 +226,24 @@ class Series:
         assert self.candidates is not None
         for candidate in self.candidates.within(low, high):
             due = candidate.due
-            if due is not None and low <= due < high and not self._beyond(candidate):
+            if due is not None and low <= due < high and not self.beyond(candidate):
                 return due + TICK
         return high
 
-    def _standing(
+    def standing(
         self, candidates: Iterable[Candidate], low: datetime, high: datetime
     ) -> list[Candidate]:
         """The candidates due in [low, high) within start and end, the best of each instant, in order."""
         best: dict[datetime, Candidate] = {}
         for candidate in candidates:
             due = candidate.due
-            if due is None or not low <= due < high or self._beyond(candidate):
+            if due is None or not low <= due < high or self.beyond(candidate):
                 continue
             if due not in best or candidate.rank() < best[due].rank():
                 best[due] = candidate
         return [best[due] for due in sorted(best)]
 
-    def _beyond(self, candidate: Candidate) -> str | None:
+    def beyond(self, candidate: Candidate) -> str | None:
         """Why a candidate lies beyond start or end; None where it stands."""
         nominal, due = candidate.nominal, candidate.due
         if self.stop is not None:
@@ -284,7 +251,7 @@ class Series:
                 return "the end comes first"
             if due is not None and due > self.stop:
                 return "the holiday move carries it past the end"
-        if due is not None and self._start is not None and due < self._start:
+        if due is not None and self.start is not None and due < self.start:
             return "the holiday move carries it before the start"
         return None
 
@@ -313,102 +280,8 @@ class Series:
 
     def explained(self, after: datetime, before: datetime) -> Iterator[Explained]:
         """The same as `explain`, each as soon as it is found."""
-        candidates = self.candidates
-        if candidates is None:
-            return
-        width = DAY
-        if not isinstance(candidates.cycle, Elapsed) and not candidates.sub_daily:
-            width = max(candidates.cycle.pace, 400 * DAY)
-        low = max(clamped(after, self.zone), self._first)
-        high = min(clamped(before, self.zone), self._last)
-        told: set[datetime] = set()
-        while low < high:
-            upto = min(shifted(low, width), high)
-            empty, again = True, set[datetime]()
-            for candidate, standing in self._explainable(low, upto):
-                empty = False
-                due = candidate.due
-                if candidate.nominal >= upto or (due is not None and due >= upto):
-                    again.add(candidate.nominal)  # the next window sees it too
-                if candidate.nominal not in told:
-                    yield self._explained(candidate, standing)
-            low = candidates.ahead(upto, left_out=True) if empty else upto
-            told |= again
+        return explained(self, after, before)
 
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
         """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
-        candidates = self.candidates
-        if candidates is None or candidates.sub_daily or not self._moves.active:
-            return
-        days = [wall_time(clamped(at, self.zone), self.zone) for at in (after, before)]
-        first, last = self._moves.arrivals(days[0].date(), days[1].date())
-        low, high = near_day(first, -2), near_day(last, 2)
-        ends = [at for at in (self._start, self.stop) if at is not None]
-        if any(low <= at <= high for at in ends):
-            for item in self.explained(after, before):
-                if item.note.startswith(DROPPED):
-                    yield item
-
-    def _explainable(
-        self, low: datetime, high: datetime
-    ) -> Iterator[tuple[Candidate, dict[datetime, Candidate]]]:
-        """The candidates of a window by nominal time, each with the standing candidates by due time."""
-        if self.candidates is None:
-            return
-        found = list(self.candidates.within(low, high, nominal=True))
-        found.sort(key=lambda candidate: candidate.nominal)
-        dues = [candidate.due for candidate in found if candidate.due is not None]
-        standing: dict[datetime, Candidate] = {}
-        if dues:
-            first, last = min(dues), max(dues) + TICK
-            others = self.candidates.within(first, last)
-            for other in self._standing(others, first, last):
-                if other.due is not None:
-                    standing[other.due] = other
-        for candidate in found:
-            due = candidate.due
-            if low <= candidate.nominal < high or (
-                due is not None and low <= due < high
-            ):
-                yield candidate, standing
-
-    def _explained(
-        self, candidate: Candidate, standing: dict[datetime, Candidate]
-    ) -> Explained:
-        due, notes = candidate.due, list[str]()
-        if due is None:
-            notes.append("skipped")
-        elif (why := self._beyond(candidate)) is not None:
-            due = None
-            notes.append(f"{DROPPED}: {why}")
-        elif (other := standing.get(due)) and other.nominal != candidate.nominal:
-            due = None
-            at = other.nominal.astimezone(self.zone)
-            notes.append(f"one with the occurrence of {at:%Y-%m-%d %H:%M}")
-        notes += self._clock_change(candidate.wall, due)
-        calendar = self._moves.calendar
-        known = calendar.reliable_until if self._moves.holidays else None
-        if known is not None and candidate.day.year not in calendar.known_years:
-            notes.append("no holidays are known for this year")
-        elif known is not None and candidate.day > known:
-            notes.append(f"holidays are not published beyond {known}")
-        return Explained(
-            candidate.nominal.astimezone(self.zone),
-            due.astimezone(self.zone) if due else None,
-            candidate.day if candidate.reason else None,
-            candidate.reason,
-            self.zone.key,
-            "; ".join(notes),
-        )
-
-    def _clock_change(
-        self, wall: datetime | None, due: datetime | None
-    ) -> Iterator[str]:
-        """The effect of a clock change on a wall time: the time is skipped, or comes twice."""
-        if wall is None or due is None:
-            return
-        local = due.astimezone(self.zone)
-        if local.replace(tzinfo=None, fold=0) != wall:
-            yield f"clocks go forward over {wall:%H:%M}"
-        elif not local.fold and local.utcoffset() != local.replace(fold=1).utcoffset():
-            yield f"clocks go back: the first {wall:%H:%M} of two"
+        return dropped(self, after, before)
