@@ -61,6 +61,7 @@ class StrictModel(BaseModel):
         """
         if not isinstance(raw, Mapping):
             raise ConfigError(Problem("", key, shown(raw), "an object"))
+
         sound, problems = sanitized(raw, key)
         known = {problem.key for problem in problems}
         try:
@@ -68,8 +69,10 @@ class StrictModel(BaseModel):
         except ValidationError as error:
             more = pydantic_problems(error, cls, key)
             problems += [problem for problem in more if problem.key not in known]
+
         if problems:
             raise ConfigError(problems)
+
         return found
 
 
@@ -98,6 +101,7 @@ def _sanitized(
         allowed = f"JSON of at most {MAX_DEPTH} levels"
         refuse(path, f"more than {MAX_DEPTH} levels", allowed)
         return None
+
     if isinstance(value, Mapping):
         found = {}
         for name, inner in value.items():
@@ -105,19 +109,25 @@ def _sanitized(
                 allowed = "a key without half a surrogate pair"
                 refuse(path, f"the key {shown(name)}", allowed)
                 continue
+
             below = f"{path}.{name}" if path else str(name)
             found[name] = _sanitized(inner, below, depth + 1, refuse)
+
         return found
+
     if isinstance(value, list | tuple):
         return type(value)(
             _sanitized(inner, f"{path}.{n}", depth + 1, refuse)
             for n, inner in enumerate(value)
         )
+
     if isinstance(value, str) and has_surrogates(value):
         refuse(path, shown(value), "a text without half a surrogate pair")
         return value.encode("utf-8", "replace").decode()
+
     if isinstance(value, float) and not math.isfinite(value):
         refuse(path, shown(value), "a finite number")
+
     return value
 
 
@@ -132,6 +142,7 @@ def shown(value: object) -> str:
         text = f"a {type(value).__name__} that is nested too deeply"
     except ValueError:
         text = f"a {type(value).__name__} of thousands of digits"
+
     return _shortened(text)
 
 
@@ -141,6 +152,7 @@ def quoted(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001  an int of 5,000 digits, a list in itself, a class of the caller's own
         text = f"a {type(value).__name__} that cannot be shown"
+
     return _shortened(text)
 
 
@@ -161,10 +173,13 @@ def pydantic_problems(
         if path in found:
             value, earlier = found[path].found, found[path].allowed
             allowed = earlier if allowed in earlier else f"{earlier}, or {allowed}"
+
         found[path] = Problem("", path, value, allowed)
+
     if (more := len(errors) - MAX_PROBLEMS) > 0:
         allowed = "none: correct these first"
         found[""] = Problem("", key, f"{more} more mistakes", allowed)
+
     return list(found.values())
 
 
@@ -185,10 +200,12 @@ def _allowed(item: Any, model: type[BaseModel]) -> str:
         fields = holder.model_fields if holder else {}
         keys = sorted(field.alias or name for name, field in fields.items())
         return f"no such key; the keys are {', '.join(keys)}" if keys else "no such key"
+
     if item["type"] == "missing":
         return "this key is required"
     if item["type"] in ("model_type", "dict_type", "model_attributes_type"):
         return "an object"
+
     message = str(item["msg"])
     return message.removeprefix("Value error, ").removeprefix("Input should be ")
 
@@ -207,5 +224,7 @@ def _holder(
         inner = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
         if len(inner) != 1:
             return None
+
         model = inner[0]
+
     return model

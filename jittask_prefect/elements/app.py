@@ -70,6 +70,7 @@ class App(Loader):
             cfg, calendars = read_app(read_json(folder / "app.json", "app.json"))
         except ConfigError as error:
             raise error.within("app.json") from None
+
         App.made += 1
         # A name of its own even where the folder is loaded twice: each app keeps its own classes.
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
@@ -103,10 +104,12 @@ class App(Loader):
             stamp = os.stat(f"{self.path}/tasks").st_mtime_ns
         except FileNotFoundError:
             return []
+
         with LOCK:
             if self._row_templates is None or self._row_templates[0] != stamp:
                 of_rows = [t for t in self.templates() if isinstance(t, DateFieldType)]
                 self._row_templates = stamp, of_rows
+
             return [t for t in self._row_templates[1] if t.model_name == model]
 
     def template(self, name: str) -> Meta:
@@ -121,6 +124,7 @@ class App(Loader):
                 element = self.getElement(name)
                 if isinstance(element, Meta):
                     return element
+
         known = ", ".join(t.fullName for t in self.templates()) or "none"
         raise UnknownElement(
             f"{quoted(name)} is no task template of {self.name}; its templates are {known}"
@@ -140,12 +144,14 @@ class App(Loader):
             template = self.template(name)
             if isinstance(template, DateFieldType):
                 check_rows(template)
+
             if func is not None:
                 template.function(func)
             elif type(template).handle in (Meta.handle, DateFieldType.handle):
                 template.getFunc()
         except JittaskError as error:
             return Fault(str(error), self.gone(name))
+
         return None
 
     def types(self) -> dict[str, type[Meta]]:
@@ -169,6 +175,7 @@ class App(Loader):
             where = f"{model.replace('.', '/')}/e.json"
             cfg = ModelCfg.read(read_json(self.path / where, where))
             self._databases_of[model] = cfg.database or DEFAULT
+
         return self._databases_of[model]
 
     def close(self) -> None:
@@ -199,13 +206,16 @@ def find_app() -> Path:
         folder = _folder_of(Path(named))
         if (folder / "app.json").is_file():
             return folder
+
         found, allowed = (
             f"{named}, where no app.json is",
             "an app folder, or its app.json",
         )
         raise ConfigError(Problem(ENV_APP, "", found, allowed))
+
     if (nearest := _nearest(Path.cwd())) is not None:
         return nearest
+
     found = f"none in {Path.cwd()} or above"
     allowed = f"an app folder; {ENV_APP} points at one, `jittask init DIR` makes one"
     raise ConfigError(Problem("app.json", "", found, allowed))
@@ -247,6 +257,7 @@ def current_app() -> App:
     with LOCK:
         if path not in _APPS:
             _APPS[path] = App(path)
+
         return _APPS[path]
 
 

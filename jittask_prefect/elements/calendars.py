@@ -36,11 +36,13 @@ class Calendars:
         """
         if name is None:
             return None
+
         with self._calendar_lock:
             if name not in self._calendars:
                 own = name in self._calendar_cfgs
                 made = self._own(name) if own else self._of_country(name)
                 self._calendars[name] = made
+
             return self._calendars[name]
 
     def _own(self, name: str) -> Calendar:

@@ -44,15 +44,18 @@ def problems(app: App) -> list[Problem]:
     found: list[Problem] = []
     for database in app.databases():
         found += _caught("app.json", lambda d=database: app.database_url(d))
+
     for calendar in app.calendars():
         for p in _caught("app.json", lambda c=calendar: app.calendar(c)):
             key = "calendar" if p.key == "timerCfg.calendar" else p.key
             found.append(Problem("app.json", key, p.found, p.allowed))
+
     places: list[tuple[str, Path]] = []
     for folder in FOLDERS:
         found += _caught(
             "", lambda f=folder: places.extend((f, p) for p in folders(app.path / f, f))
         )
+
     for folder, place in places:
         where, config = f"{folder}/{place.name}/e.json", place / "e.json"
         if is_file(config) and NAME.fullmatch(place.name):
@@ -63,6 +66,7 @@ def problems(app: App) -> list[Problem]:
             what = "a folder" if config.is_dir() else "no such file"
             allowed = "a JSON file beside the element's code"
             found.append(Problem(where, "", what, allowed))
+
     return found
 
 
@@ -80,18 +84,22 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
             found.append(
                 f"app.json: no timezone; the machine's is used: {app.timezone}"
             )
+
         others = (p for p in app.path.iterdir() if p.is_dir() and p.name not in FOLDERS)
         unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
         read = ", ".join(FOLDERS)
         found += [f"{name}/ is not read; elements are in {read}" for name in unread]
+
     for template in app.templates() if templates is None else templates:
         own = [*_timer_warnings(template.timer, now)]
         if isinstance(template, DateFieldType):
             own += _column_warnings(template)
+
         found += [f"{template.fullName}: {text}" for text in own]
         calendar = template.timer.calendar
         if calendar is not None and template.timer.cfg.skip_holiday:
             found += [text for text in calendar.left_out(now.year) if text not in found]
+
     return found
 
 
@@ -102,18 +110,22 @@ def _timer_warnings(timer: Timer, now: datetime) -> Iterator[str]:
         until = calendar.reliable_until
         if until is not None and until < soon:
             yield f"holidays of {calendar.label} are published until {until}; later days are a forecast"
+
     if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
     if cfg.holiday_policy != "next" and not timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
+
     if (back := timer.next_doubled_hour(now)) is not None:
         clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {timer.zone.key}"
         yield (
             f"its times of the hour that comes twice run once, the first time: {clock}; "
             "repeatType minute or hour counts elapsed time"
         )
+
     if cfg.rows and _rows_never_due(timer, now):
         yield "it is never due: holidays or weekends take away each occurrence of every row"
+
     series = None if cfg.rows else timer.series()
     if series is not None and series.next(now) is None:
         ever = series.next(EARLIEST) is not None
@@ -140,6 +152,7 @@ def _column_warnings(template: DateFieldType) -> Iterator[str]:
         kind = make_url(app.database_url(app.database_of(name))).get_backend_name()
     except ConfigError:
         return  # `problems` says so
+
     start = sa_inspect(template.model).column_attrs[str(cfg.start_field)].columns[0]
     default = str(getattr(start.server_default, "arg", "")).upper()
     changes = start.onupdate is not None or start.server_onupdate is not None
@@ -148,6 +161,7 @@ def _column_warnings(template: DateFieldType) -> Iterator[str]:
             f"each save of a row changes {name}.{cfg.start_field} (onupdate), so a task whose function changes its row "
             "is due again and again; take a date that nothing but your own code sets"
         )
+
     fields = [cfg.start_field, cfg.end_field if cfg.end_time_type == 2 else None]
     columns_used = [
         *(template.field_column(field) for field in fields if field),
@@ -155,6 +169,7 @@ def _column_warnings(template: DateFieldType) -> Iterator[str]:
     ]
     if kind == "postgresql":
         return
+
     zoneless = (used.key for used in columns_used if used.aware and not used.utc)
     for key in dict.fromkeys(zoneless):
         yield (
@@ -169,6 +184,7 @@ def _caught(where: str, action: Any) -> list[Problem]:
         action()
     except ConfigError as error:
         return list(error.within(where).problems)
+
     return []
 
 
@@ -179,6 +195,7 @@ def _element(app: App, name: str) -> None:
         known = {problem.key for problem in error.problems}
         more = [p for p in _code_problems(app, name) if p.key not in known]
         raise ConfigError([*error.problems, *more]) from None
+
     if isinstance(element, Meta) and (found := template_problems(element)):
         raise ConfigError(found)
 
@@ -191,8 +208,10 @@ def _code_problems(app: App, name: str) -> list[Problem]:
         kind = app.getElement(raw["type"])
     except (JittaskError, TypeError, KeyError):
         return []
+
     if not (isinstance(kind, type) and issubclass(kind, Meta)) or kind is Meta:
         return []
+
     func = raw.get("func", raw.get("taskFunc"))
     inner = raw.get("funcType", "Inner") == "Inner"
     found: list[Problem] = []
@@ -206,6 +225,7 @@ def _code_problems(app: App, name: str) -> list[Problem]:
             argDict=arguments if isinstance(arguments, dict) else {},
         )
         found += _caught("", template.check_function)
+
     timer, model = raw.get("timerCfg"), raw.get("modelPath")
     if kind.rows and isinstance(model, str):
         written = timer if isinstance(timer, dict) else {}
@@ -214,6 +234,7 @@ def _code_problems(app: App, name: str) -> list[Problem]:
         found += _caught(
             "", lambda: _check_fields(app, model, fields, raw.get("filter"))
         )
+
     return found
 
 
@@ -224,6 +245,7 @@ def template_problems(template: Meta) -> list[Problem]:
         found += _caught("", lambda: check_rows(template))
     else:
         found += _caught("", lambda: prefect_schedules.check_density(template.timer))
+
     return found
 
 
@@ -251,8 +273,10 @@ def _check_fields(
     except ConfigError as error:
         broken = f"{name}, which is broken: {error}"
         raise invalid("modelPath", broken, "a model that loads") from None
+
     if name not in models:
         raise invalid("modelPath", name, allowed)
+
     found = []
     kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
     dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
@@ -262,6 +286,7 @@ def _check_fields(
             named = f"{field}, which is no date" if field in kinds else str(field)
             allowed = f"a date or datetime column of {name}: {known}"
             found.append(Problem("", f"timerCfg.{key}", named, allowed))
+
     if isinstance(filter_, str):
         found += _caught("", lambda: parse(filter_).check(model))
     if found:

@@ -51,6 +51,7 @@ def safe_text(text: str) -> str:
     for mark in _HOSTILE:
         if mark in text:
             raise ValueError(f"a text without {mark}, which Prefect would resolve")
+
     return text
 
 
@@ -75,6 +76,7 @@ def _zone(text: str) -> str:
         ZoneInfo(text)
     except (KeyError, ValueError, OSError):
         raise ValueError("an IANA zone like Europe/Berlin") from None
+
     return text
 
 
@@ -140,10 +142,12 @@ class TaskCfg(StrictModel):
             if "taskFunc" in raw:
                 old = raw.pop("taskFunc")
                 raw.setdefault("func", old)
+
             if isinstance(raw.get("tags"), list):
                 raw["tags"] = tuple(raw["tags"])
             if raw.get("filter") is None:
                 raw.pop("filter", None)
+
         return raw
 
 
@@ -167,6 +171,7 @@ def _row_problems(raw: Mapping[str, Any], rows: bool) -> Iterator[Problem]:
     if rows and not raw.get("modelPath"):
         allowed = "this key is required: a name like models.Contract"
         yield Problem("", "modelPath", "nothing", allowed)
+
     for key in () if rows else ("modelPath", "filter", "dispatch", "rowRuns"):
         if raw.get(key) not in (None, ""):
             allowed = "nothing: this key is for date-field tasks"
@@ -200,13 +205,16 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
         problems += [*_function_problems(raw), *_row_problems(raw, rows)]
         if isinstance(raw.get("timerCfg"), Mapping):
             timer = _read(problems, lambda: read_timer(raw["timerCfg"], rows=rows))
+
     limits = cfg.concurrency if cfg and cfg.dispatch == "batch" else None
     if limits is not None and limits.overlap != "queue":
         allowed = "queue, or dispatch row: the rows of a batch run one after the other"
         found = f"{limits.overlap} with dispatch batch"
         problems.append(Problem("", "concurrency.overlap", found, allowed))
+
     if problems or cfg is None or timer is None:
         raise ConfigError(problems)
+
     return cfg, timer
 
 
@@ -267,8 +275,10 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
             problems.extend(error.problems)
         except ValueError as error:
             problems.append(Problem("", "calendars", shown(name), str(error)))
+
     if problems or cfg is None:
         raise ConfigError(problems)
+
     return cfg, calendars
 
 
@@ -325,6 +335,7 @@ def read_json(path: Path, name: str) -> Any:
         found, allowed = error.strerror or str(error), "a file that can be read"
     except ValueError as error:  # NaN, or a number of thousands of digits
         found = str(error)
+
     raise ConfigError(Problem(name, key, found, allowed))
 
 
@@ -352,6 +363,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if key in result:
             raise _TwiceError(key)
         result[key] = value
+
     return result
 
 

@@ -67,26 +67,31 @@ class Databases:
         try:
             if has_controls(text):
                 raise ValueError
+
             url = make_url(text)
             dialect = url.get_dialect()
             in_memory = url.database in (None, "", ":memory:")
             if url.get_backend_name() == "sqlite" and not in_memory:
                 url = url.set(database=str((self.path / str(url.database)).resolve()))
+
             dialect().create_connect_args(url)
         except (NoSuchModuleError, ImportError):
             raise refused(url.drivername) from None
         except (ArgumentError, ValueError, OSError, RuntimeError):
             # RuntimeError: a path of links in a circle.
             raise refused("a text that is no URL") from None
+
         if dialect.is_async:
             found = f"{url.drivername}, an async driver"
             raise refused(found, f"a driver that waits: {SYNC_DRIVERS}")
+
         try:
             dialect.import_dbapi()
         except ImportError as error:
             found = f"{url.drivername}, whose driver is not installed ({error})"
             allowed = f"an installed driver: `pip install` it, or name another one in the URL, like {SYNC_DRIVERS}"
             raise refused(found, allowed) from None
+
         return url.render_as_string(hide_password=False)
 
     def _database_text(self, database: str) -> str:
@@ -98,6 +103,7 @@ class Databases:
             allowed = f"a name of its databases: {known}"
             found = f"no {database!r}"
             raise ConfigError(Problem("app.json", "databases", found, allowed))
+
         return self.cfg.databases[database]
 
     def _database_place(self, database: str) -> tuple[str, str]:
@@ -120,7 +126,9 @@ class Databases:
                 event.listen(engine, "do_connect", self._connector(database))
                 if lite:
                     event.listen(engine, "connect", _set_up_sqlite)
+
                 self._engines[database] = engine
+
             return self._engines[database]
 
     def lease_engine(self, database: str = DEFAULT) -> Engine:
@@ -136,6 +144,7 @@ class Databases:
                     engine.url,
                     execution_options=engine.get_execution_options(),
                 )
+
             return self._lease_engines[database]
 
     def _connector(self, database: str) -> Callable[..., Any]:
@@ -147,6 +156,7 @@ class Databases:
             except Exception as error:
                 if isinstance(error, dialect.loaded_dbapi.Error):
                     raise
+
                 found = (
                     f"a URL that its driver refuses ({type(error).__name__}: {error})"
                 )
@@ -163,7 +173,9 @@ class Databases:
         if current is not None and current.get_bind().engine is self.engine(database):
             with current.block():
                 yield current
+
             return
+
         with Session(self.engine(database)) as session:
             yield session
 
@@ -173,6 +185,7 @@ class Databases:
             for engines in (self._lease_engines, self._engines):
                 for engine in engines.values():
                     engine.dispose()
+
                 engines.clear()
 
 

@@ -123,6 +123,7 @@ class Loader(Databases, Calendars):
         """
         if not NAME.fullmatch(name.partition(".")[2]):
             return True
+
         try:
             os.stat(self.path / "app.json")
             with os.scandir(self.path / name.replace(".", "/")) as found:
@@ -151,15 +152,18 @@ class Loader(Databases, Calendars):
             if not isinstance(name, str) or name not in self._elements:
                 if name in self._loading:
                     return self._shadowed(name)
+
                 self._loading.append(name)
                 try:
                     self._elements[name] = self._load(name)
                 finally:
                     self._loading.pop()
+
                 if not self._loading and self._related:
                     self._configure()
                 if name in self._unmappable:
                     raise self._unmappable[name]
+
             return self._elements[name]
 
     def _configure(self) -> None:
@@ -173,6 +177,7 @@ class Loader(Databases, Calendars):
         finally:
             self._loading.pop()
             self._related = False
+
         for name, error in drop_unmappable(cast("App", self)).items():
             self._elements.pop(name, None)
             self._unmappable[name] = self._broken(name, "model", error)
@@ -203,6 +208,7 @@ class Loader(Databases, Calendars):
             try:
                 if inner is not None:
                     self._modules[name, "inner"] = self._exec(name, "inner", inner)
+
                 yield self._load_task(name, raw, str(raw.get("type")))
             finally:
                 self.forget(name)
@@ -231,15 +237,18 @@ class Loader(Databases, Calendars):
             raise UnknownElement(
                 f"{quoted(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
             )
+
         where = f"{folder}/{short}/e.json"
         if not is_file(self.path / where):
             if (built_in := self._built_in(name)) is not None:
                 return built_in
+
             others = [other.partition(".")[2] for other in self.names(folder)]
             raise UnknownElement(
                 f"{quoted(name)} is no element of {self.name}; "
                 f"{folder} has {', '.join(others) or 'no elements'}"
             )
+
         try:
             raw = read_json(self.path / where, where)
             keys = raw if isinstance(raw, Mapping) else {}
@@ -248,12 +257,14 @@ class Loader(Databases, Calendars):
                 found = shown(kind) if "type" in keys else "nothing"
                 allowed = "a Type's full name, like tasks.NormalType"
                 raise invalid("type", found, allowed)
+
             if kind.endswith(".Meta"):
                 return self._load_type(name, raw, kind)
             if folder == "models":
                 return self._load_model(name, raw)
             if folder == "services":
                 return self._load_service(name, raw, kind)
+
             return self._load_task(name, raw, kind)
         except ConfigError as error:
             raise error.within(where) from None
@@ -271,21 +282,26 @@ class Loader(Databases, Calendars):
     def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
         if name in self._unmappable:
             raise self._unmappable[name]
+
         cfg = ModelCfg.read(raw)
         if cfg.type != "models.NormalType":
             raise invalid("type", cfg.type, "models.NormalType")
+
         if cfg.database is not None and cfg.database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
             allowed = f"a name of app.json's databases: {known}"
             raise invalid("database", cfg.database, allowed)
+
         model = self._class(name, "model", SQLModel)
         if sa_inspect(model, raiseerr=False) is None:
             found = f"class {model.__name__}"
             raise invalid("model.py", found, "a class with table=True")
+
         own = model.__module__.startswith(f"{self._prefix}.")
         register(model, cast("App", self), name, own=own)
         if own and model.__sqlmodel_relationships__:
             self._related = True
+
         return model
 
     def _load_service(self, name: str, raw: Any, kind: str) -> Any:
@@ -299,6 +315,7 @@ class Loader(Databases, Calendars):
                 "__doc__": service.__doc__,
             }
             service = type(service.__name__, (service, base), attributes)
+
         built_in = self.builtins.get(name)
         takes_app = isinstance(built_in, type) and issubclass(service, built_in)
         try:
@@ -308,12 +325,14 @@ class Loader(Databases, Calendars):
             raise
         except BaseException as error:
             raise self._broken(name, "service", error) from error
+
         return instance
 
     def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
         if name in _BUILT_IN:
             allowed = f"tasks.Meta: only a Type may have the name {name}"
             raise invalid("type", kind, allowed)
+
         type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
         # A task without a holiday rule works although the app's calendar is broken.
@@ -329,6 +348,7 @@ class Loader(Databases, Calendars):
         except BaseException as error:
             found = f"{kind}, which fails: {_error_text(error)}"
             raise invalid("type", found, "a Type that works") from error
+
         return made
 
     def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
@@ -339,11 +359,13 @@ class Loader(Databases, Calendars):
         except ConfigError as error:
             broken = f"{kind}, which is broken: {error}"
             raise invalid("type", broken, usual) from None
+
         if not (isinstance(found, type) and issubclass(found, base)) or found is Meta:
             names = self.names(usual.partition(".")[0])
             own = [name for name in names if isinstance(self._elements.get(name), type)]
             allowed = f"{', '.join([usual, *own])}, or a Type of the app's own"
             raise invalid("type", kind, allowed)
+
         return found
 
     def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
@@ -361,6 +383,7 @@ class Loader(Databases, Calendars):
             return classes[short]
         if len(own) == 1:
             return own[0]
+
         allowed = f"class {short}, a subclass of {base.__name__}"
         found = ", ".join(classes) or "no such class"
         raise invalid(f"{stem}.py", found, allowed)
@@ -382,6 +405,7 @@ class Loader(Databases, Calendars):
         if not is_file(file):
             allowed = "a Python file beside e.json"
             raise ConfigError(Problem(where, "", "no such file", allowed))
+
         known = f"{self._prefix}.{name}.{stem}"
         for last in (False, True):
             spec = importlib.util.spec_from_file_location(known, file)
@@ -402,6 +426,7 @@ class Loader(Databases, Calendars):
                 app = cast("App", self)
                 if not (table_taken and evict_tables(app, known, str(error))):
                     raise self._broken(name, stem, error) from error
+
         raise AssertionError("unreachable")
 
     def _broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
@@ -429,6 +454,7 @@ class Loader(Databases, Calendars):
             raise UnknownElement(
                 f"{quoted(name)} is no service function; allowed: services.X.method"
             )
+
         service = self.getElement(".".join(parts[:2]))
         found = ownership.method(service, parts[2], self.path)
         if found is None:
@@ -436,6 +462,7 @@ class Loader(Databases, Calendars):
             raise UnknownElement(
                 f"{parts[0]}.{parts[1]} has no function {quoted(parts[2])} that the app defines; it has {known}"
             )
+
         return found  # type: ignore[no-any-return]
 
 

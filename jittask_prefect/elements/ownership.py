@@ -29,7 +29,9 @@ def defined_by(found: object, folder: Path, module: str | None = None) -> bool:
             func = _within(func)
             if func is None:
                 return False
+
             continue
+
         code, wrapped = func.__code__, getattr(func, "__wrapped__", None)
         made = "<locals>" in code.co_qualname
         own = code.co_filename == module or _lies_in(code.co_filename, folder)
@@ -37,7 +39,9 @@ def defined_by(found: object, folder: Path, module: str | None = None) -> bool:
             return True
         if not made or wrapped is None:
             return False
+
         func = wrapped
+
     return False
 
 
@@ -49,6 +53,7 @@ def _within(found: object) -> Any:
         return found.func
     if isinstance(found, type) or not callable(found):
         return None
+
     wrapped = inspect.getattr_static(found, "__wrapped__", None)
     call = inspect.getattr_static(type(found), "__call__", None)
     return call if wrapped is None else wrapped
@@ -62,6 +67,7 @@ def method(service: object, name: str, folder: Path) -> Any:
     """
     if name.startswith("_"):
         return None
+
     # A test may put a function in the place of a method, on the instance.
     places = (type(service), service)
     static = (inspect.getattr_static(place, name, None) for place in places)
@@ -85,6 +91,7 @@ def _home(cls: type[Any]) -> str | None:
         file = inspect.getfile(cls)
     except (OSError, TypeError):
         return None
+
     return None if _in_library(Path(file).resolve()) else file
 
 
@@ -96,6 +103,7 @@ def _lies_in(name: str, folder: Path) -> bool:
         inside = file.relative_to(folder)
     except (OSError, RuntimeError, ValueError):
         return False
+
     foreign = any(
         file.is_relative_to(place) and not folder.is_relative_to(place)
         for place in _standard()

@@ -43,6 +43,7 @@ def owner_of(model: type[Any]) -> tuple[App, str] | None:
     for cls in model.__mro__:
         if cls in _MODELS:
             return _MODELS[cls]
+
     return None
 
 
@@ -78,6 +79,7 @@ def drop_unmappable(app: App) -> dict[str, Exception]:
             for model, (owner, name) in list(_MODELS.items()):
                 if owner is not app or model not in _OWN:
                     continue
+
                 mapper = class_mapper(model, False)
                 if error := getattr(mapper, _FAILED, None):
                     failed, found[name] = True, error
@@ -85,6 +87,7 @@ def drop_unmappable(app: App) -> dict[str, Exception]:
                     _forget(model)
                     registry._dispose_manager_and_mapper(manager)
                     registry._managers.pop(manager, None)
+
             if not failed:
                 return found  # a class of the team's: SQLAlchemy tells its users
 
@@ -95,10 +98,12 @@ def evict_tables(app: App, module: str, message: str) -> bool:
     stale = [m for m in others if f"'{m.__tablename__}'" in message]
     for model in stale:
         _forget(model)
+
     if stale:  # the module's own classes are half made
         for cls in list(_subclasses(SQLModel)):
             if cls.__module__ == module:
                 _unregister(cls)
+
     return bool(stale)
 
 

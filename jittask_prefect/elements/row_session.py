@@ -81,7 +81,9 @@ class RowTransaction:
         if not self.raw.is_valid:
             if self.lost:
                 raise RowSessionError(LOST)
+
             self.raw = self.engine.raw_connection()
+
         return _Connection(self)
 
     def commit(self) -> None:
@@ -92,11 +94,13 @@ class RowTransaction:
                 self._at_point("RELEASE SAVEPOINT")
             if self.lost:
                 raise RowSessionError(LOST)
+
             self.raw.commit()
             self._over = True
         elif self._busy():
             if self.committed:
                 self._say(f"RELEASE SAVEPOINT {POINT}")
+
             self._say(f"SAVEPOINT {POINT}")
             self.committed = True
 
@@ -295,6 +299,7 @@ class RowSession(Session):
                 savepoint if savepoint is not None and savepoint.is_active else self
             ).rollback()
             raise
+
         if savepoint is not None and savepoint.is_active:
             savepoint.commit()
 

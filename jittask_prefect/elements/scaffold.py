@@ -39,6 +39,7 @@ def english_name(title: str, taken: Collection[str] = ()) -> str:
     name = "".join(word[:1].upper() + word[1:] for word in words)[:60] or "Task"
     if name[0].isdigit():
         name = f"Task{name}"[:60]
+
     used = {other.casefold() for other in taken}
     numbered = itertools.chain([name], (f"{name}{n}" for n in itertools.count(2)))
     return next(found for found in numbered if found.casefold() not in used)
@@ -86,14 +87,18 @@ def new_date_field(
             raise ArgumentError(
                 "a date-field task needs a model with a date or datetime column; this app has none"
             )
+
         model = sorted(usable)[0]
+
     if model not in usable:
         raise ArgumentError(
             f"model {model!r}; allowed: {', '.join(sorted(usable)) or 'none has a date column'}"
         )
+
     field = field or usable[model][0]
     if field not in usable[model]:
         raise ArgumentError(f"field {field!r}; allowed: {', '.join(usable[model])}")
+
     config = {
         "type": "tasks.DateFieldType",
         "title": title,
@@ -124,6 +129,7 @@ def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
         display_text(title)
     except ValueError as error:
         raise invalid("title", repr(title), str(error)) from None
+
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
     taken = [*RESERVED, *(path.name for path in tasks.iterdir())]
@@ -142,6 +148,7 @@ def init(folder: Path) -> Path:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArgumentError(f"{folder} is not empty; `jittask init` makes a new folder")
+
     title = folder.resolve().name
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", anyascii(title)).strip("-")[:64]
     app = {
@@ -159,6 +166,7 @@ def init(folder: Path) -> Path:
         (folder / place).mkdir(parents=True)
         _json(folder / place / "e.json", config)
         (folder / place / code_file).write_text(code, encoding="utf-8")
+
     _json(folder / "app.json", app)
     ignored = ".jittask/\n__pycache__/\n*.db\n*.db-shm\n*.db-wal\n"
     (folder / ".gitignore").write_text(ignored, encoding="utf-8")

@@ -65,6 +65,7 @@ def next_times(
         each = repeat(None) if ends is None else ends
         pairs = zip(starts, each, strict=ends is not None)
         return [_next(timer.series(start, end), now) for start, end in pairs]
+
     after = clamped(now, zone)
     today = wall_time(after, zone).date()
     earlier = wall_time(shifted(after, -3 * DAY), zone).date()
@@ -77,6 +78,7 @@ def next_times(
         if start is None:
             times.append(None)
             continue
+
         wall: datetime | None
         # The short way for a naive datetime: a million of them in seconds.
         if (
@@ -88,21 +90,26 @@ def next_times(
             wall = start
         else:
             wall = timer.start_wall(start)
+
         found = None
         if wall is not None:
             key = phase(wall) if wall < settled else -wall.toordinal()
             found = known.get(key)
             if found is None:
                 found = known[key] = _next_days(timer, wall, today)
+
         if wall is None or found is None or (day := found.day) is None:
             times.append(_next(timer.series(start), now))
             continue
+
         clock = wall.time()
         for near in found.near:
             if combine(near, clock, zone).astimezone(UTC) > after:
                 day = near
                 break
+
         times.append(combine(day, clock, zone))
+
     return times
 
 
@@ -122,7 +129,9 @@ def _next_days(timer: Timer, wall: datetime, today: date) -> _NextDays:
             break  # clocks change on that day: each row's own wall time decides where it arrives
         if day > today + DAY:
             return _NextDays(tuple(near), day)
+
         near.append(day)
+
     return _NextDays((), None)
 
 

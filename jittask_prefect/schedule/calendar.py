@@ -52,11 +52,14 @@ def _range(item: object) -> tuple[date, date]:
     except (AttributeError, ValueError):
         allowed = '"yyyy-MM-dd" or "yyyy-MM-dd/yyyy-MM-dd"'
         raise ValueError(f"{allowed}, not {shown(item)}") from None
+
     if days[1] < days[0]:
         allowed = "a range that ends on or after its first day"
         raise ValueError(f"{allowed}, not {shown(item)}")
+
     if (days[1] - days[0]).days > MAX_RANGE:
         raise ValueError(f"a range of at most ten years, not {shown(item)}")
+
     return days
 
 
@@ -131,7 +134,9 @@ def nearest_zero(days: DayTable, off: bytes, ordinal: int, step: int) -> int | N
         week = off.find(0, len(off) - 7) if step > 0 else off.rfind(0, 0, 7)
         if week < 0:
             return None
+
         found = week + 7 * step
+
     at = ordinal + found - place
     return at if 1 <= at <= LAST_ORDINAL else None
 
@@ -172,6 +177,7 @@ class Calendar:
             return cls(CalendarCfg(country=source), key)
         if isinstance(source, CalendarCfg):
             return cls(source, key)
+
         return cls(CalendarCfg.read(source, key), key)
 
     @property
@@ -252,6 +258,7 @@ class Calendar:
                     f"{code} leaves out the category {name}: {_examples(found.days)}; "
                     f'"categories": ["public", "{name}"] has both'
                 )
+
         return said
 
 
@@ -269,6 +276,7 @@ def _with_subdivision(cfg: CalendarCfg, key: str) -> CalendarCfg:
     if cfg.subdiv is not None:
         allowed = f"none beside the country {cfg.country}"
         raise invalid(f"{key}.subdiv", shown(cfg.subdiv), allowed)
+
     return cfg.model_copy(update={"country": code, "subdiv": subdiv})
 
 
@@ -276,6 +284,7 @@ def _check(cfg: CalendarCfg, key: str) -> None:
     if both := sorted(set(_days(cfg.closed)) & set(_days(cfg.open))):
         allowed = "a day that is not in closed as well"
         raise invalid(f"{key}.open", shown(str(both[0])), allowed)
+
     if cfg.country is None:
         for name in ("subdiv", "categories", "language"):
             if (found := getattr(cfg, name)) is not None:
@@ -318,6 +327,7 @@ def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> Da
     known = NO_COUNTRY
     if cfg.country:
         known = listing(_country(cfg, cfg.country), first_year, last_year)
+
     first = max(1, date(first_year, 1, 1).toordinal() - EDGE)
     last = min(LAST_ORDINAL, date(last_year, 12, 31).toordinal() + EDGE)
     weekends = _weekends(known, first, last)
@@ -330,15 +340,18 @@ def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> Da
     rests, makeup = bytearray(weekends), bytearray(len(weekends))
     for ordinal in listed:
         rests[ordinal - first] = 1
+
     for ordinal in worked - closed:
         place = ordinal - first
         rests[place] = weekends[place] = 0
         makeup[place] = 1
+
     off = {at: name for at, name in sorted(listed.items()) if rests[at - first]}
     names = off
     if block == "contiguous":
         substituted = {day.toordinal() for day in known.substituted}
         names = _blocks(off, off.keys() - substituted, bytes(rests), first)
+
     return DayTable(first, bytes(rests), bytes(weekends), bytes(makeup), names)
 
 
@@ -351,13 +364,16 @@ def _weekends(known: Listing, first: int, last: int) -> bytearray:
         if known.weekends and year not in changing:
             nearest = min(known.weekends, key=lambda known: abs(known - year))
             weekend = known.weekends[nearest]
+
         begin = max(first, date(year, 1, 1).toordinal())
         end = min(last, date(year, 12, 31).toordinal())
         for weekday in weekend:
             at = begin + (weekday + 1 - begin) % 7  # ordinal 1 is a Monday
             found[at - first : end - first + 1 : 7] = b"\1" * len(range(at, end + 1, 7))
+
     for day in known.odd:
         found[day.toordinal() - first] = 1
+
     return found
 
 
@@ -377,6 +393,7 @@ def _blocks(
     for ordinal in off:
         if ordinal in named:
             continue
+
         begin = rests.rfind(0, 0, ordinal - first) + 1
         end = rests.find(0, ordinal - first)
         run = range(begin + first, (end if end >= 0 else len(rests)) + first)
@@ -386,4 +403,5 @@ def _blocks(
         for day in run:
             nearest = min(chosen, key=lambda at: (abs(at - day), at))
             named[day] = off[nearest]
+
     return named

@@ -106,9 +106,11 @@ class Candidates:
         reason = self.moves.blocked(day) if self.moves.active else None
         if reason is None:
             return Candidate(nominal, nominal, day, None, wall)
+
         target = self.moves.target(day)
         if target is None:
             return Candidate(nominal, None, day, reason)
+
         moved = datetime.combine(target, wall.time())
         return Candidate(nominal, resolve(moved, self.zone), day, reason, moved)
 
@@ -129,6 +131,7 @@ class Candidates:
                 if reason is not None and not every:
                     upto = midnight(day) + DAY
                     break
+
             begin = upto
 
     def _steps(
@@ -145,11 +148,13 @@ class Candidates:
                 if self.moves.active and today != day:
                     reason = self.moves.blocked(today)
                     over = day_after(today, self.zone)
+
                 day = today
                 yield Candidate(at, at if reason is None else None, today, reason)
                 following = at + cycle.step
                 if reason is not None and not every:
                     following = max(following, first_step(at, cycle.step, over))
+
                 at = following
         except OverflowError:
             return
@@ -168,16 +173,19 @@ class Candidates:
         """
         if isinstance(self.cycle, Elapsed):
             return self._ahead_in_steps(self.cycle, at, left_out)
+
         moves = self.moves
         moving = moves.active and not self.cycle.sub_daily and moves.policy != "skip"
         day = wall_time(shifted(at, -2 * DAY), self.zone).date()
         if moving:
             # A time on days off before that day may be due later; a time on the working day before them may not.
             day = min(day, moves.sources(day, day)[0] + DAY)
+
         for _ in range(MAX_RUNS):
             wall = self.cycle.first(midnight(day))
             if wall is None:
                 return LATEST
+
             day = wall.date()
             if moves.active and moves.blocked(day) is not None:
                 if moving:
@@ -187,9 +195,12 @@ class Candidates:
                     open_day = moves.next_open(day)
                     if open_day is None:
                         return LATEST
+
                     day = open_day
                     continue
+
             return max(at, near_day(day, -2))
+
         return LATEST
 
     def _ahead_in_steps(self, cycle: Elapsed, at: datetime, left_out: bool) -> datetime:
@@ -199,8 +210,11 @@ class Candidates:
             ignored = left_out or not self.moves.active
             if found >= LATEST or ignored or self.moves.blocked(day) is None:
                 return found
+
             open_day = self.moves.next_open(day)
             if open_day is None:
                 return LATEST
+
             at = clamped(midnight(open_day), self.zone)
+
         return LATEST

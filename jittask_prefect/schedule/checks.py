@@ -73,16 +73,19 @@ def check(
     _start(cfg, raw, written, rows, refuse)
     if rows and ("endTimeType",) not in bad:
         _end_of_rows(cfg, raw, written, refuse)
+
     for name, offset in (
         ("startOffset", cfg.start_offset),
         ("endOffset", cfg.end_offset),
     ):
         if offset is not None:
             _offset(name, offset, _below(bad, name), refuse)
+
     if ("repeat",) not in bad and isinstance(raw.get("repeat"), Mapping):
         _repeat(cfg.repeat, raw["repeat"], _below(bad, "repeat"), refuse)
     if not problems and not bad:
         _some_occurrence(cfg, refuse)
+
     return problems
 
 
@@ -105,10 +108,12 @@ def _start(
     )
     if needed not in written:
         refuse(needed, "nothing", f"{REQUIRED}: a {kind} task starts from it")
+
     for name in foreign:
         if name in written:
             allowed = f"no such key for a {kind} task, which starts from {needed}"
             refuse(name, shown(raw[name]), allowed)
+
     start, end = cfg.start_time, cfg.end_time
     if not rows and start is not None and end is not None and _ends_before(start, end):
         refuse("endTime", shown(raw["endTime"]), f"a time from startTime ({start}) on")
@@ -128,11 +133,14 @@ def _end_of_rows(
         elif "endOffset" in written and "endField" not in written:
             allowed = "only beside endField, with endTimeType 2"
             refuse("endOffset", shown(raw["endOffset"]), allowed)
+
         return
+
     needed, unwanted = ENDS[cfg.end_time_type]
     this = f"with endTimeType {cfg.end_time_type}"
     if needed and needed not in written:
         refuse(needed, "nothing", f"{REQUIRED} {this}")
+
     for name in unwanted:
         if name in written:
             refuse(name, shown(raw[name]), f"no such key {this}")
@@ -143,18 +151,23 @@ def _offset(name: str, offset: Offset, broken: set[str], refuse: Refuse) -> None
     kind, number = offset.offset_type, offset.offset
     if "offset_type" not in given and "offset" in given and "offsetType" not in broken:
         refuse(f"{name}.offsetType", "nothing", "-1 before, 0 on time or 1 after")
+
     for attribute, alias in (("offset", "offset"), ("unit", "offsetUnit")):
         if kind and attribute not in given and alias not in broken:
             refuse(f"{name}.{alias}", "nothing", f"{REQUIRED} with offsetType {kind}")
+
     if kind == -1 and number < 0:
         allowed = "0 or more: offsetType -1 says before"
         refuse(f"{name}.offset", str(number), allowed)
+
     if kind == 0 and number and "offset_type" in given:
         allowed = "0 or absent with offsetType 0 (on time)"
         refuse(f"{name}.offset", str(number), allowed)
+
     if abs(offset.amount) // UNITS_A_YEAR.get(offset.unit, 1) > 9999:
         allowed = f"less than 9,999 years of offsetUnit {offset.unit}"
         refuse(f"{name}.offset", str(number), allowed)
+
     if offset.time is not None and offset.elapsed:
         allowed = "a time only with day, week, month or year"
         refuse(f"{name}.time", f"a time with offsetUnit {offset.unit}", allowed)
@@ -165,10 +178,12 @@ def _repeat(
 ) -> None:
     if "repeatType" in broken:
         return
+
     written = {name for name in raw if raw[name] is not None}
     if "repeatType" not in written:
         refuse("repeat.repeatType", "nothing", f"one of {', '.join(TAKES)}")
         return
+
     kind = repeat.repeat_type
     taken = TAKES[kind] | {"repeatType"} | ({"period"} if repeat.period == 1 else set())
     names = ", ".join(sorted(TAKES[kind])) or "no other"
@@ -177,6 +192,7 @@ def _repeat(
         if key in written - taken - broken:
             allowed = f"no such key with repeatType {kind}, which takes {names}"
             refuse(f"repeat.{key}", shown(raw[key]), allowed)
+
     if kind in ("month", "year"):
         _month_or_year(repeat, written, broken, refuse)
     if kind == "custom":
@@ -188,6 +204,7 @@ def _custom(repeat: Repeat, written: set[Any], refuse: Refuse) -> None:
     if len(rules) != 1:
         found = f"custom with {' and '.join(rules) or 'no rule'}"
         refuse("repeat", found, "custom with exactly one of cron, rrule, dates")
+
     for name, read in (("cron", read_cron), ("rrule", RRule.read)):
         if (text := getattr(repeat, name)) is not None:
             try:
@@ -203,17 +220,21 @@ def _month_or_year(
     if repeat.sub_type == "week" and not by_week:
         allowed = f"{REQUIRED} with subType week: 1 to 5, or -1 to -5"
         refuse("repeat.week", "nothing", allowed)
+
     if repeat.sub_type == "day" and by_week:
         refuse("repeat.week", str(repeat.week), "no such key with subType day")
+
     days = list(repeat.day or ())
     if by_day and by_week:
         refuse("repeat.day", shown(days), "either day, or week with weekday")
     elif by_day and repeat.sub_type == "week":
         refuse("repeat.day", shown(days), "no such key with subType week")
+
     weekless = not by_week and repeat.sub_type != "week" and "week" not in broken
     if "weekday" in written and weekless:
         allowed = "weekday only beside week, or with repeatType week"
         refuse("repeat.weekday", shown(list(repeat.weekday or ())), allowed)
+
     if repeat.month_end == "skip" and days and repeat.month and not by_week:
         longest = max(month_length(date(2024, month, 1)) for month in repeat.month)
         if min(days) > longest:
@@ -231,22 +252,27 @@ def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
             allowed = "a rule that matches some day; this one never does"
             refuse("repeat.rrule", shown(repeat.rrule), allowed)
             return
+
         # Of a scheduled task `prefect_schedules.check_density` says so.
         if start is None:
             per_day = plain_rule(repeat, SOME_START).per_day
             if per_day > MAX_PER_DAY:
                 found = f"{per_day:g} occurrences a day"
                 refuse("repeat.rrule", found, f"at most {MAX_PER_DAY}")
+
     if start is None:
         dates = repeat.dates or ()
         times = [at if isinstance(at, datetime) else midnight(at) for at in dates]
         if times and end is not None and all(_ends_before(at, end) for at in times):
             allowed = f"at least one date up to {end}"
             refuse("repeat.dates", "no date up to endTime", allowed)
+
         return
+
     cycle = recurrence(repeat, start)
     if isinstance(cycle, Elapsed):
         return
+
     first = cycle.first(start)
     if repeat.dates is not None:
         if first is None or (end is not None and _ends_before(first, end)):

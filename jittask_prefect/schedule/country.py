@@ -82,6 +82,7 @@ def problems(country: Country, key: str) -> list[Problem]:
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
         allowed = f"an ISO 3166 country code such as CN, US or DE{hint}, or a name in app.json's calendars"
         return [Problem("", f"{key}.country", shown(code), allowed)]
+
     entity = _bare(code)
     subdivs = sorted({*entity.subdivisions, *entity.subdivisions_aliases})
     categories, languages = entity.supported_categories, entity.supported_languages
@@ -100,6 +101,7 @@ def problems(country: Country, key: str) -> list[Problem]:
         if value is not None and value not in names:
             allowed = ", ".join(names) or nothing
             found.append(Problem("", f"{key}.{name}", shown(value), allowed))
+
     return found
 
 
@@ -125,6 +127,7 @@ def listing(country: Country, first: int, last: int) -> Listing:
         )
         names = [str(entity.tr(label)) for label in labels if label]
         weekends, odd = _weekends(entity, first, last)
+
     marks = "|".join(re.escape(name).replace("%s", ".*") for name in names)
     substitute = re.compile(marks or r"(?!)")
     listed = {day: name for day, name in entity.items() if first <= day.year <= last}
@@ -146,6 +149,7 @@ def _weekends(
         else:
             days = each_day(date(year, 1, 1), date(year, 12, 31))
             odd.update(filter(entity.is_weekend, days))
+
     return weekends, frozenset(odd)
 
 
@@ -199,16 +203,19 @@ def reliable_until(code: str) -> date:
         if isinstance(table, dict):
             decreed |= {year for year, days in table.items() if _substitutes(days)}
             given |= set(table) if name == "special_public_holidays" else set()
+
     last = int(entity.end_year)
     if len(decreed.intersection(RECENT)) >= 5:
         return date(min(last, max(decreed)), 12, 31)
     if len(given.intersection(RECENT)) >= 6:
         last = min(last, max(given))
+
     guessed = _estimated_years(entity, last)
     if guessed and max(guessed) >= RECENT.stop:
         # Past the last estimate the library knows nothing at all, which is no better.
         sure = (year for year in range(2000, max(guessed)) if year not in guessed)
         return date(max(sure, default=1999), 12, 31)
+
     return date(_last_confirmed(code, last), 12, 31)
 
 
@@ -217,6 +224,7 @@ def _estimated_years(entity: Any, last: int) -> set[int]:
     label = getattr(entity, "estimated_label", None)
     if not label:
         return set()
+
     how: dict[str, Any] = {
         "years": range(max(entity.start_year, 2000), last + 1),
         "expand": False,
@@ -227,6 +235,7 @@ def _estimated_years(entity: Any, last: int) -> set[int]:
             marked = type(entity)(**how, islamic_show_estimated=True)
         except TypeError:  # a country whose estimates are always marked
             marked = type(entity)(**how)
+
     mark = marked.tr(label).replace("%s", "").strip(" ()（）")
     return {day.year for day, name in marked.items() if mark in name}
 
@@ -243,6 +252,7 @@ def _last_confirmed(code: str, last: int) -> int:
         def add(name: str, computed: tuple[date | None, bool], **more: Any) -> Any:
             if computed[1] and computed[0] is not None:
                 found.append(computed[0])
+
             return adds(name, computed, **more)
 
         entity._add_eastern_calendar_holiday = add
@@ -250,6 +260,7 @@ def _last_confirmed(code: str, last: int) -> int:
             entity.get(date(year, 1, 1))
             if found:
                 return year - 1
+
     return last
 
 
@@ -307,6 +318,7 @@ def left_out(code: str, category: bool, year: int) -> tuple[LeftOut, ...]:
         names = [name for name in OFFICES if name in offices - {bare.default_category}]
         found = [LeftOut((name,), more(Country(code, None, (name,)))) for name in names]
         return tuple(each for each in found if each.days)
+
     subdivs = tuple(bare.subdivisions)
     count: Counter[date] = Counter()
     called: dict[date, str] = {}
@@ -314,6 +326,7 @@ def left_out(code: str, category: bool, year: int) -> tuple[LeftOut, ...]:
         days = more(Country(code, subdiv))
         count.update(days.keys())
         called = days | called
+
     common = {
         day: called[day] for day in sorted(count) if 2 * count[day] >= len(subdivs)
     }

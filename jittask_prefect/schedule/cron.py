@@ -54,12 +54,14 @@ def read_cron(text: str) -> tuple[RRule, ...]:
         raise ValueError(
             f"five fields of at most {MAX_LENGTH} characters, not {len(text)}"
         )
+
     parts = text.split()
     if len(parts) != 5:
         six = " (six fields are refused: seconds are not read the same everywhere)"
         raise ValueError(
             f"five fields: minute hour day-of-month month day-of-week{six if len(parts) == 6 else ''}"
         )
+
     minutes, hours, days, months, sundays = map(_numbers, parts, FIELDS)
     by = {
         "BYHOUR": hours,
@@ -77,8 +79,10 @@ def read_cron(text: str) -> tuple[RRule, ...]:
             RRule("DAILY", by=by | by_day),
             RRule("DAILY", by=by, weekdays=weekdays),
         ]
+
     if not (possible := tuple(rule for rule in rules if rule.possible())):
         raise ValueError("an expression that matches some day; this one never does")
+
     return possible
 
 
@@ -105,18 +109,23 @@ def _numbers(text: str, field: Field) -> frozenset[int]:
                 last = _number(last_text, field)
                 if field is DAY_OF_WEEK and last == 0 < first:
                     last = 7  # fri-sun
+
             if last < first:
                 raise ValueError(f"a {field.name} range that rises, not {item}")
+
         found.update(range(first, last + 1, step))
+
     return frozenset(found)
 
 
 def _number(text: str, field: Field) -> int:
     if text.casefold() in field.names:
         return field.names[text.casefold()]
+
     digits = text.isascii() and text.isdigit() and len(text) <= 4
     if digits and field.low <= int(text) <= field.high:
         return int(text)
+
     names = " or a name" if field.names else ""
     raise ValueError(
         f"a {field.name} of {field.low} to {field.high}{names}, with *, lists, ranges and steps, "

@@ -36,6 +36,7 @@ class CustomRule:
         """
         if cron is not None:
             return cls(read_cron(cron), True)
+
         rule = RRule.read(rrule or "")
         # BYDAY: server and RFC agree on weekdays with a number, and on weekdays without, but not on both in one rule.
         numbered = frozenset(pair for pair in rule.weekdays if pair[0])

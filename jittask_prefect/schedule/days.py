@@ -73,6 +73,7 @@ def week_numbers(day: date, week_start: int) -> set[int]:
     middle = days_later(day, 3 - (day.weekday() - week_start) % 7)
     if middle is None:
         return set()
+
     number = (day_of_year(middle) + 6) // 7
     weeks_left = (year_length(middle) - day_of_year(middle)) // 7
     return {number, -weeks_left - 1}

@@ -66,9 +66,11 @@ def explained(series: Series, after: datetime, before: datetime) -> Iterator[Exp
     candidates = series.candidates
     if candidates is None:
         return
+
     width = DAY
     if not isinstance(candidates.cycle, Elapsed) and not candidates.sub_daily:
         width = max(candidates.cycle.pace, 400 * DAY)
+
     low = max(clamped(after, series.zone), series.first)
     high = min(clamped(before, series.zone), series.last)
     told: set[datetime] = set()
@@ -79,9 +81,11 @@ def explained(series: Series, after: datetime, before: datetime) -> Iterator[Exp
             empty = False
             if candidate.nominal not in told:
                 yield _explained(series, candidate, standing)
+
             due = candidate.due
             if candidate.nominal >= upto or (due is not None and due >= upto):
                 again.add(candidate.nominal)  # the next window has the candidate too
+
         told |= again
         low = candidates.ahead(upto, left_out=True) if empty else upto
 
@@ -91,6 +95,7 @@ def dropped(series: Series, after: datetime, before: datetime) -> Iterator[Expla
     candidates, moves, zone = series.candidates, series.moves, series.zone
     if candidates is None or candidates.sub_daily or not moves.active:
         return
+
     days = [wall_time(clamped(at, zone), zone).date() for at in (after, before)]
     first, last = moves.arrivals(*days)
     low, high = near_day(first, -2), near_day(last, 2)
@@ -114,6 +119,7 @@ def _explainable(
         for other in series.standing(candidates.within(first, last), first, last):
             if other.due is not None:
                 standing[other.due] = other
+
     for candidate in found:
         due = candidate.due
         if low <= candidate.nominal < high or (due is not None and low <= due < high):
@@ -133,10 +139,12 @@ def _explained(
         due = None
         at = other.nominal.astimezone(zone)
         notes.append(f"one with the occurrence of {at:%Y-%m-%d %H:%M}")
+
     if candidate.wall is not None and due is not None:
         notes += _clock_change(candidate.wall, due.astimezone(zone))
     if series.moves.holidays:
         notes += _unpublished(series, candidate.day)
+
     return Explained(
         candidate.nominal.astimezone(zone),
         due.astimezone(zone) if due else None,

@@ -55,6 +55,7 @@ class HolidayMoves:
         for ordinal in range(day.toordinal() + 1, LAST_ORDINAL + 1):
             if self.blocked(at := date.fromordinal(ordinal)) is None:
                 return at
+
         return None
 
     def target(self, day: date) -> date | None:
@@ -65,9 +66,11 @@ class HolidayMoves:
             return self._working_day(day, 1)
         if self.policy == "previous":
             return self._working_day(day, -1)
+
         earlier, later = self._working_day(day, -1), self._working_day(day, 1)
         if earlier is None or later is None:
             return later or earlier
+
         return earlier if day - earlier < later - day else later
 
     def sources(self, first: date, last: date) -> tuple[date, date]:
@@ -99,6 +102,7 @@ class HolidayMoves:
         """
         if not self.moves_back:
             return at
+
         # From the day after on: a working day of `at` is a target too.
         ordinal = at.astimezone(zone).date().toordinal() + 1
         found = nearest_zero(self._days, self._off, ordinal, -1)

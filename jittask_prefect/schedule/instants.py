@@ -105,5 +105,7 @@ def clock_changes(
             while b - a > SECOND:
                 middle = a + (b - a) // 2
                 a, b = (middle, b) if offset(middle) == before else (a, middle)
+
             yield b.replace(microsecond=0), before, after
+
         at = following

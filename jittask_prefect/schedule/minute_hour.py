@@ -57,7 +57,9 @@ def interval_slots(
             return [
                 {"interval": seconds, "anchor_date": anchor_date, "timezone": "UTC"}
             ]
+
         return [_steps_from(anchor, step, begin, stop)]
+
     # BYYEARDAY counts UTC days here, so windows begin with them.
     slots: list[ScheduleSlot] = []
     window = begin.replace(hour=0)
@@ -68,14 +70,18 @@ def interval_slots(
         last = upto - SECOND if stop is None else min(stop, upto - SECOND)
         if lines := list(_on_open_days(timer, step, first, last)):
             slots.append(rule_slot(lines, "UTC", wall_time(first, UTC)))
+
         window = upto
+
     if stop is None or first_step(anchor, step, end) <= stop:
         slots.append(_steps_from(anchor, step, end, stop))
+
     longest = max((len(slot["rrule"]) for slot in slots), default=0)
     if longest > MAX_RRULE_LENGTH or len(slots) > len(SLUGS):
         allowed = f"days that fit {MAX_RRULE_LENGTH} characters"
         found = "too many holidays"
         raise invalid("timerCfg.calendar", found, allowed)
+
     return slots
 
 
@@ -115,7 +121,9 @@ def _on_open_days(
             at_hours, at_minutes = clock[0] & {*hours}, clock[1] & {*minutes}
             if at_hours and at_minutes:
                 yield f"RRULE:{_daily(days, at_hours, at_minutes, second)}{end}"
+
         return
+
     some = set[int]().union(*open_parts.values())
     if some:
         yield f"{_steps(step)};BYYEARDAY={listed(some)}{end}"
@@ -132,6 +140,7 @@ def _daily_clock(anchor: datetime, step: timedelta) -> tuple[set[int], set[int]]
     if minutes % 60 == 0 and 1440 % minutes == 0:
         hours = minutes // 60
         return {*range(anchor.hour % hours, 24, hours)}, {anchor.minute}
+
     return None
 
 
@@ -153,6 +162,7 @@ def _parts(
             start, stop = max(begin - low, timedelta()), min(end - low, DAY)
             for part in _parts_of_day(start // MINUTE, stop // MINUTE):
                 groups.setdefault(part, set()).add(day_of_year(day))
+
     order = sorted(groups, key=lambda part: [(each.start, each.stop) for each in part])
     return {part: groups[part] for part in order}
 
@@ -163,6 +173,7 @@ def _parts_of_day(begin: int, end: int) -> Iterator[tuple[range, range]]:
     if begin % 60:
         hour = begin // 60
         yield range(hour, hour + 1), range(begin % 60, min(60, end - hour * 60))
+
     if len(whole):
         yield whole, range(60)
     if end % 60 and end // 60 >= whole.start:
@@ -182,6 +193,7 @@ def _runs(
         elif not inside and run is not None:
             yield run, resolve(midnight(day), zone)
             run = None
+
     if run is not None:
         # Parts of days count whole minutes; UNTIL cuts within the last minute.
         yield run, (last + MINUTE).replace(second=0, microsecond=0)

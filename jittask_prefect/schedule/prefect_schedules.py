@@ -67,6 +67,7 @@ def check_density(timer: Timer) -> None:
     series = timer.series()
     if series is None or series.cycle is None or isinstance(series.cycle, Elapsed):
         return
+
     per_day = plain_rule(timer.cfg.repeat, series.wall).per_day
     if per_day > MAX_PER_DAY:
         found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
@@ -94,10 +95,12 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
         return fixed_slots([])
     if isinstance(series.cycle, Elapsed):
         return fixed_slots(interval_slots(timer, series, series.cycle.step, now, days))
+
     plain = plain_rule(timer.cfg.repeat, series.wall)
     begin = holds_from(now, plain.per_day)
     if not plain.rules:
         return fixed_slots(_listed(timer, series, begin, LATEST))
+
     check_density(timer)
     far = shifted(begin, LISTED_AHEAD)
     horizon = days + 32
@@ -105,8 +108,10 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
         seen = series.between(begin, begin + horizon * DAY)
         if len(list(islice(seen, SPARSE))) < SPARSE:
             return fixed_slots(_listed(timer, series, begin, far, MAX_LISTED))
+
     if plain.misread and plain.positions:
         return fixed_slots(_listed(timer, series, begin, far))
+
     while horizon >= 30:
         for count in range(1, len(SLUGS) + 1):
             end = begin + horizon * DAY
@@ -119,8 +124,11 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
                         timer,
                         horizon,
                     )
+
                 return fixed_slots(slots)
+
         horizon //= 2
+
     allowed = f"a rule that fits {MAX_RRULE_LENGTH} characters of Prefect's schedule"
     raise invalid("timerCfg.repeat", "a rule with too many exceptions", allowed)
 
@@ -152,6 +160,7 @@ def _listed(
     due = [occurrence.due for occurrence in found]
     if len(due) > room:
         log.warning("%s: only the next %d dates are written out", timer, room)
+
     return [
         _dates_slot(due[n : n + DATES_PER_SLOT], timer.zone)
         for n in range(0, min(len(due), room), DATES_PER_SLOT)
@@ -198,21 +207,26 @@ def _slots(
     if named:
         for window in windows:
             window.lines = _lines_of_days(timer, cycle, plain, window)
+
     if cycle.sub_daily:
         for window in windows:
             _except_gaps(timer, series, window)
+
         windows[0].low = max(windows[0].low, wall_time(begin, zone))
     else:
         _except_differences(series, windows, zone, stop)
+
     misread = _take_misread(series, windows, zone)
     if named:  # beyond the horizon the plain repeat
         beyond = list(plain.readable_lines)
         windows.append(_Window(windows[-1].high, datetime.max, beyond))
+
     slots = []
     for window in windows:
         last = stop
         if window is not windows[-1]:
             last = min(window.high - SECOND, stop or datetime.max)
+
         first = cycle.first(window.low) if window.lines else None
         if first is not None and (last is None or first <= last):
             start = plain.dtstart(first)
@@ -222,6 +236,7 @@ def _slots(
         elif window.extra:
             first = min(window.extra)
             slots.append(rule_slot([], zone.key, first, window.extra))
+
     return [*slots, *([_dates_slot(misread, zone)] if misread else [])]
 
 
@@ -287,6 +302,7 @@ def _except_gaps(timer: Timer, series: Series, window: _Window) -> None:
             )
             window.without |= skipped
             window.extra |= {at + gap for at in open_} - taken
+
     if series.stop is not None:
         window.extra = {at for at in window.extra if resolve(at, zone) <= series.stop}
 
@@ -306,4 +322,5 @@ def _take_misread(
                     window.extra.discard(wall)
                     window.without.add(wall)
                     found.append(occurrence.due)
+
     return found

@@ -68,22 +68,26 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
     low, high = clamped(after, zone), clamped(before, zone)
     if low >= high:
         return NOTHING
+
     clock = offset.time if offset is not None else None
     if clock is None and whole_days and (offset is None or offset.duration is None):
         clock = time()
     if repeat.repeat_type == "custom" or timer.sub_daily:
         clock = None  # the rule has clock times of its own
+
     nominal = _nominal(timer, low, high, clock)
     anchors = _joined(nominal, TICK if clock is None else DAY)
     if not anchors:
         return NOTHING
     if repeat.repeat_type == "normal":
         return Reach(tuple(_before_offset(timer, offset, *span) for span in anchors))
+
     first, last = anchors[0][0], anchors[-1][1]
     spans = ((None, _before_offset(timer, offset, first, last)[1]),)
     end = _least_end(timer, low)
     if timer.sub_daily or (last - first).days > MAX_DAYS:
         return Reach(spans, None, end)
+
     # Of a rule whose days the row's date does not decide, none may lie here.
     days = frozenset(
         start
@@ -95,6 +99,7 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
         return NOTHING
     if (0, 0) in days:
         return Reach(spans, None, end)
+
     return Reach(spans, _days_before_offset(days, offset), end)
 
 
@@ -109,14 +114,17 @@ def _nominal(
     if not moving and clock is None:
         yield first, last
         return
+
     if (end - begin).days > MAX_DAYS:
         whole = min(first, midnight(begin)), max(last, _end_of(end))
         yield whole if moving else (first, last)
         return
+
     for day in each_day(begin, end):
         target = moves.target(day) if moving and moves.blocked(day) else day
         if target is None or not first.date() <= target <= last.date():
             continue
+
         if clock is None:
             by = midnight(day) - midnight(target)
             yield max(first, midnight(target)) + by, min(last, _end_of(target)) + by
@@ -145,6 +153,7 @@ def _joined(
             found[-1] = found[-1][0], max(found[-1][1], high)
         else:
             found.append((low, high))
+
     return found
 
 
@@ -154,18 +163,22 @@ def _before_offset(
     """The wall times of a field from which its offset leads to `low`..`high`; unbounded beyond the calendar."""
     if offset is None:
         return low, high
+
     try:
         if (duration := offset.duration) is not None:
             first, last = (resolve(wall, timer.zone) - duration for wall in (low, high))
             return _wall(first, timer, -1), _wall(last, timer, 1)
+
         if offset.time is not None:  # the offset sets the clock time
             low, high = midnight(low.date()), _end_of(high.date())
         if not offset.months:
             return low - offset.days * DAY, high - offset.days * DAY
+
         # Near a month's end a shorter month makes the day uncertain: there whole days count.
         begin, end = (months_later(at.date(), -offset.months) for at in (low, high))
         if high.day == month_length(high):
             end = end.replace(day=month_length(end))
+
         return (
             datetime.combine(begin, low.time()) if low.day < 28 else midnight(begin),
             datetime.combine(end, high.time()) if high.day < 28 else _end_of(end),
@@ -206,16 +219,19 @@ def _start_numbers(repeat: Repeat, day: date) -> tuple[int, ...]:
         return anywhere if right_weekday else ()
     if kind not in ("month", "year"):
         return anywhere
+
     length = month_length(day)
     if repeat.week is not None:
         from_start, from_end = (day.day - 1) // 7 + 1, -((length - day.day) // 7 + 1)
         week = from_start if repeat.week > 0 else from_end
         return anywhere if right_weekday and week == repeat.week else ()
+
     # The last day of a month stands for all later days too.
     last = day.day == length
     meant = range(day.day, 32 if last and repeat.month_end == "last" else day.day + 1)
     if repeat.day is None:
         return tuple(meant)
+
     named = {*meant, -1} if last else {*meant}
     return anywhere if named & set(repeat.day) else ()
 
@@ -225,9 +241,11 @@ def _days_before_offset(days: Days, offset: Offset | None) -> Days | None:
     """The days of the year, or month, from which an offset leads to such days; None where every day does."""
     if offset is None or not offset.amount:
         return days
+
     duration = abs(offset.duration or offset.days * DAY)
     if duration > LONG * DAY:
         return None
+
     any_month = all(month == 0 for month, _ in days)
     found = set()
     for row in each_day(date(2023, 1, 1), date(2026, 12, 31)):
@@ -237,6 +255,7 @@ def _days_before_offset(days: Days, offset: Offset | None) -> Days | None:
                 month = start.month
                 if not days.isdisjoint({(0, number), (month, number), (month, 0)}):
                     found.add((0 if any_month else row.month, row.day))
+
     return frozenset(found)
 
 
@@ -248,6 +267,7 @@ def _days_after_offset(row: date, offset: Offset) -> Iterator[date]:
         first, last = midnight(row) + duration - spare, _end_of(row) + duration + spare
         yield from each_day(first, last)
         return
+
     try:
         yield offset.moved(midnight(row)).date()
     except OverflowError:

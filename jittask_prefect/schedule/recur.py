@@ -182,6 +182,7 @@ class Monthly(DayCycle):
         first = month_number(self.start)
         if self.months is not None:
             first -= self.start.month - 1
+
         skipped = max(0, (month_number(low) - first) // self.period)
         last = min(month_number(high), LAST_MONTH)
         within = (0,) if self.months is None else [n - 1 for n in self.months]
@@ -189,6 +190,7 @@ class Monthly(DayCycle):
             for month in within:
                 if cycle + month > last:
                     return
+
                 for day in self._of_month(*divmod(cycle + month, 12)):
                     if low <= day <= high:
                         yield day
@@ -212,6 +214,7 @@ class Monthly(DayCycle):
                 length - (last - weekday + 1) % 7 + 7 * (self.week + 1)
                 for weekday in self.weekdays
             }
+
         return [date(year, month + 1, n) for n in sorted(found) if 1 <= n <= length]
 
 
@@ -232,6 +235,7 @@ def recurrence(
     start = start.replace(fold=0)
     if kind == "normal":
         return ListedTimes(start, (start,))
+
     if repeat.dates is not None:
         clock = start.time()
         times = {
@@ -239,20 +243,24 @@ def recurrence(
             for at in repeat.dates
         }
         return ListedTimes(start, tuple(sorted(times)))
+
     if kind == "custom":
         return CustomRule.read(repeat.cron, repeat.rrule).at(start)
     if kind in ("minute", "hour"):
         return Elapsed(period * timedelta(minutes=1 if kind == "minute" else 60))
     if kind == "day":
         return Daily(start, period)
+
     weekdays = tuple(sorted(set(repeat.weekday or (start.isoweekday(),))))
     if kind == "week":
         return Weekly(start, period, weekdays)
+
     numbers = tuple(sorted(set(repeat.day or (day or start.day,))))
     months = None
     if kind == "year":
         period *= 12
         months = tuple(sorted(set(repeat.month or (start.month,))))
+
     keep = repeat.month_end == "last"
     return Monthly(start, period, months, numbers, repeat.week, weekdays, keep)
 
@@ -273,19 +281,25 @@ def day_phase(
     if kind == "custom" and custom and repeat.dates is None:
         named = CustomRule.read(repeat.cron, repeat.rrule).names_days
         return (lambda at: 0) if named else None
+
     if kind == "day":
         return lambda at: at.toordinal() % period
+
     if kind == "week":
         if repeat.weekday:
             return lambda at: (at.toordinal() - 1) // 7 % period
+
         return lambda at: (at.toordinal() - 1) % (7 * period)
+
     if kind not in ("month", "year"):
         return None
+
     by_weekday = repeat.week is not None and not repeat.weekday
     by_day = repeat.week is None and not repeat.day
     by_month = kind == "year" and not repeat.month
     if period == 1 and by_day:
         return (lambda at: (at.month, at.day)) if by_month else (lambda at: at.day)
+
     return lambda at: (
         at.year % period if kind == "year" else (at.year * 12 + at.month) % period,
         at.month if by_month else 0,

@@ -77,15 +77,18 @@ class RRule:
         freq = parts.pop("FREQ", "")
         if freq not in FREQUENCIES:
             raise ValueError(f"FREQ= one of {', '.join(FREQUENCIES)}")
+
         interval = _numbers("INTERVAL", parts.pop("INTERVAL", "1"), 1, 1_000_000, False)
         week_start = parts.pop("WKST", "MO")
         if week_start not in WEEKDAYS:
             raise ValueError(f"WKST= one of {', '.join(WEEKDAYS)}")
+
         weekdays = _weekdays(parts.pop("BYDAY")) if "BYDAY" in parts else frozenset()
         if unknown := [name for name in parts if name not in RANGES]:
             raise ValueError(
                 f"the parts FREQ, INTERVAL, WKST, BYDAY, {', '.join(RANGES)}; not {unknown[0]}"
             )
+
         by = {name: _numbers(name, text, *RANGES[name]) for name, text in parts.items()}
         return cls(freq, min(interval), WEEKDAYS.index(week_start), by, weekdays)
 
@@ -135,6 +138,7 @@ class RRule:
         """How many times a day the rule has, on days with any; defaults filled in (see `at`)."""
         if not self.by_clock:
             return float(self.clock_times)
+
         hours, minutes, seconds = (len(self.part(name)) for name in CLOCK_PARTS)
         steps = 86400 / (SECONDS[self.freq] * self.interval) * ((hours or 24) / 24)
         return (
@@ -162,10 +166,12 @@ class RRule:
         if not (by.keys() & DAY_PARTS or weekdays):
             if self.freq == "YEARLY":
                 by.setdefault("BYMONTH", frozenset({start.month}))
+
             if self.freq in ("YEARLY", "MONTHLY"):
                 by["BYMONTHDAY"] = frozenset({start.day})
             elif self.freq == "WEEKLY":
                 weekdays = frozenset({(0, start.weekday())})
+
         coarser = {"BYHOUR": 2, "BYMINUTE": 1, "BYSECOND": 0}
         clock = {
             "BYHOUR": start.hour,
@@ -175,6 +181,7 @@ class RRule:
         for name, number in clock.items():
             if FREQUENCIES.index(self.freq) > coarser[name]:
                 by.setdefault(name, frozenset({number}))
+
         whole = start.replace(microsecond=0)
         filled = replace(self, by=by, weekdays=weekdays)
         return RRuleSeries(filled, whole, start - whole)
@@ -230,10 +237,12 @@ def _split(text: str) -> dict[str, str]:
         raise ValueError(
             f"an RRULE of at most {MAX_RRULE_LENGTH} characters, not {len(text)}"
         )
+
     body = text.strip()
     body = body[6:] if body.upper().startswith("RRULE:") else body
     if "\n" in body or "DTSTART" in body.upper():
         raise ValueError("one RRULE line without DTSTART: the rule starts at the start")
+
     parts: dict[str, str] = {}
     for item in body.split(";"):
         name, equals, value = item.strip().upper().partition("=")
@@ -241,10 +250,13 @@ def _split(text: str) -> dict[str, str]:
             raise ValueError(
                 f"NAME=VALUE parts joined by ';', each name once, not {shown(item)}"
             )
+
         parts[name] = value
+
     for name in ("COUNT", "UNTIL"):
         if name in parts:
             raise ValueError(f"an RRULE without {name}: endTime says when it ends")
+
     return parts
 
 
@@ -254,11 +266,14 @@ def _numbers(name: str, text: str, low: int, high: int, signed: bool) -> Numbers
         body = item[1:] if item[:1] in ("+", "-") else item
         if not (body.isascii() and body.isdigit() and len(body) <= 8):
             raise ValueError(f"{name}= whole numbers, not {shown(item)}")
+
         number = int(item)
         if not low <= (abs(number) if signed else number) <= high:
             from_end = " or the same from the end" if signed else ""
             raise ValueError(f"{name}= {low} to {high}{from_end}, not {item}")
+
         found.add(number)
+
     return frozenset(found)
 
 
@@ -272,5 +287,7 @@ def _weekdays(text: str) -> frozenset[tuple[int, int]]:
             )
         if number and 0 in _numbers("BYDAY", number, 0, 53, True):
             raise ValueError(f"BYDAY= a number from 1 or -1 on, not {shown(item)}")
+
         found.add((int(number or 0), WEEKDAYS.index(name)))
+
     return frozenset(found)

@@ -56,12 +56,14 @@ class PlainRule:
         """The lines with only those week numbers that the server reads right."""
         if not self.misread:
             return self.lines
+
         lines = []
         for series in self.series:
             weeks = series.rule.part("BYWEEKNO") - MISREAD
             rule = replace(series.rule, by={**series.rule.by, "BYWEEKNO": weeks})
             if weeks and replace(series, rule=rule).matches():
                 lines.append(rule.text)
+
         return tuple(lines)
 
     def dtstart(self, first: datetime) -> datetime:
@@ -96,16 +98,21 @@ def plain_rule(repeat: Repeat, start: datetime) -> PlainRule:
     kind, period = repeat.repeat_type, repeat.period
     if kind == "normal" or repeat.dates is not None:
         return PlainRule()
+
     if kind == "custom":
         series = CustomRule.read(repeat.cron, repeat.rrule).series(start)
         if len(series) > 1:
             series = tuple(each for each in series if each.matches())
+
         return PlainRule(tuple(each.rule for each in series), series)
+
     if kind == "day":
         return PlainRule((RRule("DAILY", period),))
+
     if kind == "week":
         days = _weekdays(repeat.weekday or (start.isoweekday(),))
         return PlainRule((RRule("WEEKLY", period, weekdays=days),))
+
     return PlainRule(tuple(_monthly(repeat, start)))
 
 
@@ -114,15 +121,19 @@ def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
     months = frozenset(repeat.month or (start.month,))
     if repeat.repeat_type == "year":
         rule = RRule("YEARLY", repeat.period, by={"BYMONTH": months})
+
     if repeat.week is not None:
         days = _weekdays(repeat.weekday or (start.isoweekday(),), repeat.week)
         return [replace(rule, weekdays=days)]
+
     numbers = frozenset(repeat.day or (start.day,))
     if repeat.month_end == "skip":
         return [replace(rule, by={**rule.by, "BYMONTHDAY": numbers})]
+
     rules = []
     if plain := frozenset(n for n in numbers if n <= 28):
         rules.append(replace(rule, by={**rule.by, "BYMONTHDAY": plain}))
+
     # The last day of those up to n is n itself, or the month's last where the month is shorter.
     last = {"BYSETPOS": frozenset({-1})}
     each_month = [{"BYMONTH": frozenset({month})} for month in sorted(months)]
@@ -130,6 +141,7 @@ def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
         upto = {"BYMONTHDAY": frozenset(range(28, n + 1))}
         for within in each_month if repeat.repeat_type == "year" else [{}]:
             rules.append(replace(rule, by={**within, **upto, **last}))
+
     return rules
 
 

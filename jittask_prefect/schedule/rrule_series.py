@@ -105,11 +105,14 @@ class RRuleSeries:
                 begin = low.time() if day == low.date() else time.min
                 end = high.time() if day == high.date() else time.max
                 yield day, self._clocks(day, begin, end, tries)
+
             return
+
         clocks = _clock_times(*map(self.rule.part, CLOCK_PARTS))
         if not self.rule.part("BYSETPOS"):
             yield from ((day, clocks) for day in days)
             return
+
         first, last = date.max, date.min
         picked: dict[date, list[time]] = {}
         for day in days:
@@ -118,6 +121,7 @@ class RRuleSeries:
                 # A period costs more than a day.
                 deque(islice(tries, (last - first).days), maxlen=0)
                 picked = self._picked(first, last, clocks)
+
             yield day, picked.get(day, [])
 
     def _part(self, name: str) -> list[int]:
@@ -133,10 +137,12 @@ class RRuleSeries:
             cycle = CALENDAR.get(rule.freq, CALENDAR["DAILY"])
         else:
             cycle = 1 if rule.freq == "WEEKLY" else 7
+
         if rule.by_clock:
             days = lcm(self._step, cycle * 86400) // 86400
         else:
             days = lcm(rule.interval, cycle) * MAX_DAYS[rule.freq]
+
         return days_later(low, days) or date.max
 
     def _days(self, low: date, high: date, tries: Tries) -> Iterator[date]:
@@ -145,11 +151,14 @@ class RRuleSeries:
         for _ in tries:
             if day is None or day > high:
                 return
+
             following = self._in_period(day)
             if following == day:
                 if self._allows(day):
                     yield day
+
                 following = days_later(day, 1)
+
             day = following
 
     def _in_period(self, day: date) -> date | None:
@@ -157,29 +166,36 @@ class RRuleSeries:
         rule, first = self.rule, self.start.date()
         if (months := rule.part("BYMONTH")) and day.month not in months:
             return month_start(month_number(day) + 1)
+
         numbers = rule.part("BYMONTHDAY")
         if numbers and min(numbers) > 0 and day.day not in numbers:
             number = min((n for n in numbers if n > day.day), default=32)
             if number > month_length(day):
                 return month_start(month_number(day) + 1)
+
             return day.replace(day=number)
+
         if rule.by_clock:
             far = self._step > 86400
             return days_later(day, self._behind(day) // 86400) if far else day
+
         if rule.interval == 1:
             return day
         if rule.freq == "DAILY":
             return days_later(
                 day, (first.toordinal() - day.toordinal()) % rule.interval
             )
+
         if rule.freq == "WEEKLY":
             begin = first.toordinal() - (first.weekday() - rule.week_start) % 7
             weeks, into = divmod(day.toordinal() - begin, 7)
             behind = -weeks % rule.interval
             return days_later(day, behind * 7 - into) if behind else day
+
         if rule.freq == "MONTHLY":
             behind = (month_number(first) - month_number(day)) % rule.interval
             return month_start(month_number(day) + behind) if behind else day
+
         behind = (first.year - day.year) % rule.interval
         return month_start((day.year + behind) * 12) if behind else day
 
@@ -190,13 +206,16 @@ class RRuleSeries:
             from_end = day.day - month_length(day) - 1
             if day.day not in numbers and from_end not in numbers:
                 return False
+
         if numbers := rule.part("BYYEARDAY"):
             number = day_of_year(day)
             from_end = number - year_length(day) - 1
             if number not in numbers and from_end not in numbers:
                 return False
+
         if rule.weekdays and not self._on_weekday(day):
             return False
+
         numbers = rule.part("BYWEEKNO")
         return not numbers or not numbers.isdisjoint(week_numbers(day, rule.week_start))
 
@@ -205,10 +224,12 @@ class RRuleSeries:
         weekday = day.weekday()
         if (0, weekday) in self.rule.weekdays:
             return True
+
         if self.rule.freq == "YEARLY" and not self.rule.part("BYMONTH"):
             number, length = day_of_year(day), year_length(day)
         else:
             number, length = day.day, month_length(day)
+
         from_start, from_end = (number + 6) // 7, -((length - number) // 7 + 1)
         return not self.rule.weekdays.isdisjoint(
             ((from_start, weekday), (from_end, weekday))
@@ -221,12 +242,15 @@ class RRuleSeries:
         freq = self.rule.freq
         if freq == "DAILY":
             return day, day
+
         if freq == "WEEKLY":
             back = (day.weekday() - self.rule.week_start) % 7
             first, last = days_later(day, -back), days_later(day, 6 - back)
             return first or date.min, last or date.max
+
         if freq == "MONTHLY":
             return day.replace(day=1), day.replace(day=month_length(day))
+
         return date(day.year, 1, 1), date(day.year, 12, 31)
 
     def _picked(
@@ -242,6 +266,7 @@ class RRuleSeries:
             if 0 <= place < count:
                 number, clock = divmod(place, len(clocks))
                 picked.setdefault(days[number], []).append(clocks[clock])
+
         return picked
 
     def _reachable(self) -> bool:
@@ -251,6 +276,7 @@ class RRuleSeries:
             places = rule.part("BYSETPOS")
             most = rule.clock_times * MAX_DAYS[rule.freq]
             return not places or min(map(abs, places)) <= most
+
         unit = SECONDS[rule.freq]
         phase = gcd(self._step, 86400)
         hours, minutes, seconds = map(rule.part, CLOCK_PARTS)
@@ -260,6 +286,7 @@ class RRuleSeries:
         if unit < 3600:
             sixty = minutes or range(60)
             allowed = {(place + m * 60) % phase for place in allowed for m in sixty}
+
         last = seconds or range(60) if unit == 1 else (0,)
         return not allowed.isdisjoint({-s % phase for s in last})
 
@@ -296,10 +323,13 @@ class RRuleSeries:
                 continue
             if unit < 3600 and minutes and minute not in minutes:
                 continue
+
             if unit == 1:
                 if not seconds or at % 60 in seconds:
                     yield time(hour, minute, at % 60)
+
                 continue
+
             within = sorted(minutes) if unit == 3600 else [minute]
             yield from (time(hour, m, s) for m in within for s in sorted(seconds))
 
@@ -311,6 +341,7 @@ class RRuleSeries:
         parts: Iterable[range] = (steps,)
         if (hours or minutes) and len(steps) > len(named):
             parts = (_within(steps, at, 60 if minutes else 3600) for at in named)
+
         for part, _ in zip(parts, tries, strict=False):
             for at, _ in zip(part, tries, strict=False):
                 yield at

@@ -64,6 +64,7 @@ def rule_slot(
     for name, times in (("EXDATE", without), ("RDATE", extra)):
         if times:
             text.append(f"{name}:{','.join(map(stamp, sorted(times)))}")
+
     return {"rrule": "\n".join(text), "timezone": zone}
 
 
@@ -90,5 +91,6 @@ def holds_from(now: datetime, per_day: float) -> datetime:
         return begin.replace(day=1)
     if per_day * 7 <= MAX_WALKED:
         return begin - begin.weekday() * DAY
+
     hours = next((n for n in (24, 12, 4, 2) if per_day * n <= MAX_WALKED * 24), 1)
     return begin + at.hour // hours * hours * timedelta(hours=1)

@@ -97,6 +97,7 @@ class Series:
                 self.anchor = anchor.astimezone(zone)
             except OverflowError:
                 return
+
             cycle = recurrence(repeat, wall, day)
             self.candidates = Candidates(cycle, moves, zone, wall, anchor)
             self.first, self.last = self._span(cycle, anchor)
@@ -118,10 +119,12 @@ class Series:
         if self.start is None and self.moves.moves_back:
             day = anchor.astimezone(self.zone).date()
             first = min(near_day(self.moves.arrivals(day, day)[0], -2), anchor)
+
         last = LATEST if self.stop is None else shifted(self.stop, TICK)
         if not isinstance(cycle, Elapsed) and cycle.last is not None:
             day = cycle.last.date()
             last = min(last, near_day(self.moves.arrivals(day, day)[1], 4))
+
         return first, last
 
     # Occurrences
@@ -142,12 +145,15 @@ class Series:
         known = self.exhausted
         if known is not None and low >= known.since.get(known.phase, LATEST):
             return None
+
         for found in self._due(low, LATEST):
             return self._occurrence(found)
+
         if known is None or self.stop is not None or self.candidates is None:
             return None
         if self.candidates.ahead(low) >= LATEST:
             known.since[known.phase] = low
+
         return None
 
     def due_at(self, due: datetime) -> Occurrence | None:
@@ -165,6 +171,7 @@ class Series:
         low = self.moves.earliest_due_after(at, self.zone)
         if low >= at or self.candidates is None or self.candidates.sub_daily:
             return []
+
         return [found for found in self.between(low, at + TICK) if found.nominal > at]
 
     def at_nominal(self, nominal: datetime) -> Occurrence | None:
@@ -172,13 +179,16 @@ class Series:
         at = clamped(nominal, self.zone)
         if self.candidates is None:
             return None
+
         for candidate in self.candidates.within(at, at + TICK, nominal=True):
             due = candidate.due
             if candidate.nominal != at or due is None:
                 continue
+
             stands = next(self._due(due, due + TICK), None)
             if stands is not None and stands.nominal == at:
                 return self._occurrence(stands)
+
         return None
 
     def single(self) -> Occurrence | None:
@@ -194,12 +204,14 @@ class Series:
         candidates = self.candidates
         if candidates is None or low >= high:
             return
+
         width = self._first_window(candidates)
         searching, empty = True, 0
         while low < high:
             upto = min(shifted(low, width), high)
             if searching and candidates.sub_daily:
                 upto = self._after_first(low, upto)
+
             found = self.standing(candidates.within(low, upto), low, upto)
             yield from found
             if found:
@@ -228,6 +240,7 @@ class Series:
             due = candidate.due
             if due is not None and low <= due < high and not self.beyond(candidate):
                 return due + TICK
+
         return high
 
     def standing(
@@ -241,6 +254,7 @@ class Series:
                 continue
             if due not in best or candidate.rank() < best[due].rank():
                 best[due] = candidate
+
         return [best[due] for due in sorted(best)]
 
     def beyond(self, candidate: Candidate) -> str | None:
@@ -251,8 +265,10 @@ class Series:
                 return "the end comes first"
             if due is not None and due > self.stop:
                 return "the holiday move carries it past the end"
+
         if due is not None and self.start is not None and due < self.start:
             return "the holiday move carries it before the start"
+
         return None
 
     def _occurrence(self, candidate: Candidate) -> Occurrence:

@@ -53,11 +53,13 @@ def read_zone(name: str) -> ZoneInfo:
     """
     if not isinstance(name, str):
         raise ValueError(ZONE)
+
     try:
         if name and name == name.strip():
             return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         pass
+
     known = sorted(available_timezones(), reverse=True)
     cities = {zone.rpartition("/")[2].casefold(): zone for zone in known}
     folded = {zone.casefold(): zone for zone in known}
@@ -85,6 +87,7 @@ def _from_text(
     def check(value: object) -> object:
         if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
             raise ValueError(allowed)
+
         try:
             return read(value)
         except ValueError:
@@ -323,6 +326,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
 
     if not isinstance(raw, Mapping):
         raise invalid(key, shown(raw), "an object")
+
     sound, problems = sanitized(raw, key)
     data = _without_nulls(sound)
     bad: set[tuple[str, ...]] = set()
@@ -338,10 +342,13 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
             removed = {_remove(data, place) for place in places}
             if removed == {()}:  # no key is left that could be removed
                 raise ConfigError(problems) from None
+
             bad |= removed
+
     problems += check(cfg, sound, rows=rows, bad=frozenset(bad), key=key)
     if problems:
         raise ConfigError(problems)
+
     return cfg.canonical()
 
 
@@ -367,8 +374,11 @@ def _remove(data: dict[str, Any], loc: tuple[int | str, ...]) -> tuple[str, ...]
     for part in loc:
         if not (isinstance(holder, dict) and isinstance(part, str) and part in holder):
             break
+
         path.append(part)
         parent, holder = holder, holder[part]
+
     if path:
         del parent[path[-1]]
+
     return tuple(path)

@@ -68,20 +68,24 @@ class Timer:
             given = timerCfg if isinstance(timerCfg, Mapping) else {}
             rows = "startField" in given and "startTime" not in given
             self.cfg = read_timer(timerCfg, rows=rows)
+
         cfg = self.cfg
         named = cfg.timezone or ("UTC" if timezone is None else timezone)
         try:
             self.zone = read_zone(named)
         except ValueError as error:
             raise invalid("timezone", shown(named), str(error)) from None
+
         if calendar is None:
             self.calendar = Calendar.read(cfg.calendar, "timerCfg.calendar")
         else:
             self.calendar = Calendar.read(calendar)
+
         if cfg.skip_holiday and self.calendar is None:
             found = "1 without a calendar"
             allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
             raise invalid("timerCfg.skipHoliday", found, allowed)
+
         self.moves = HolidayMoves(
             self.calendar or Calendar(CalendarCfg()),
             cfg.skip_holiday,
@@ -125,12 +129,15 @@ class Timer:
                 raise ArgumentError(
                     "a scheduled timer has one series: series() takes no row values"
                 )
+
             return self._scheduled
+
         for value in (start, end):
             if value is not None and not isinstance(value, date):
                 raise ArgumentError(
                     f"a row's date {shown(value)}; allowed: a date, or a datetime with or without a zone"
                 )
+
         return None if start is None else self._series(start, end)
 
     def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:
@@ -194,16 +201,19 @@ class Timer:
         """
         if self.cfg.repeat.repeat_type != "custom" or not self.sub_daily:
             return None
+
         low = wall_time(now, self.zone)
         series = self.series(low - 400 * DAY) if self.cfg.rows else self._scheduled
         cycle = series.cycle if series is not None else None
         if series is None or cycle is None or isinstance(cycle, Elapsed):
             return None
+
         for at, before, after in clock_changes(self.zone, low, low + 400 * DAY):
             if after < before and at + DAY <= (series.stop or LATEST):
                 begin = (at + after).replace(tzinfo=None)
                 if any(True for _ in cycle.wall_times(begin, begin + before - after)):
                     return at.astimezone(self.zone)
+
         return None
 
     def _only(self) -> Series:
@@ -226,9 +236,11 @@ class Timer:
             stop = self._stop(end)
         except OverflowError:
             wall = anchor = None
+
         if anchor is not None and not EARLIEST < anchor < LATEST:
             # A date at the edge of the calendar, as databases hold for "never": never due.
             wall = anchor = None
+
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
         day = None if wall is None or start is None else self._day_meant(start, wall)
         series = Series(
@@ -236,6 +248,7 @@ class Timer:
         )
         if self._phase is not None and wall is not None and day is None:
             series.exhausted = Exhausted(self._exhausted, self._phase(wall))
+
         return series
 
     def _day_meant(self, start: date, wall: datetime) -> int | None:
@@ -250,6 +263,7 @@ class Timer:
             return None
         if isinstance(start, datetime) and start.tzinfo is not None:
             start = start.astimezone(self.zone)
+
         return start.day if start.day > wall.day >= 28 else None
 
     def _stop(self, end: Field) -> datetime | None:
@@ -262,18 +276,22 @@ class Timer:
             offset = cfg.end_offset
         else:
             return None
+
         if end is None:
             return None
+
         try:
             wall, instant = self._place(end, offset)
             if isinstance(end, datetime) or (
                 offset and (offset.time or offset.duration)
             ):
                 return instant
+
             return day_after(wall.date(), self.zone) - TICK
         except OverflowError:
             if end.year < 5000:
                 raise
+
             return None
 
     def _place(self, value: date, offset: Offset | None) -> tuple[datetime, datetime]:
@@ -286,11 +304,14 @@ class Timer:
         else:
             instant = value.astimezone(UTC)
             wall = wall_time(instant, self.zone)
+
         if offset is None:
             return wall, instant
+
         if (duration := offset.duration) is not None:
             instant += duration
             return wall_time(instant, self.zone), instant
+
         moved = offset.moved(wall)
         return (wall, instant) if moved == wall else (moved, in_utc(moved, self.zone))
 
@@ -304,14 +325,18 @@ class Timer:
         wall = value if isinstance(value, datetime) else midnight(value)
         if wall.tzinfo is not None:
             return None
+
         if offset is not None:
             try:
                 moved = offset.moved(wall)
             except OverflowError:
                 return None
+
             if offset.duration is not None or self._day_meant(value, moved) is not None:
                 return None
+
             wall = moved
+
         return wall.replace(fold=0) if 1 < wall.year < 9999 else None
 
     def series_from(self, wall: datetime) -> Series:

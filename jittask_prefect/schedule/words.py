@@ -55,9 +55,11 @@ def origin(timer: Timer, value: date) -> str:
     shown = _moment(value)
     if isinstance(value, datetime) and value.tzinfo is not None:
         shown = f"{_moment(value.astimezone(timer.zone))} {timer.zone.key}"
+
     text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({shown})", 1)
     if offset is not None and offset.amount:
         return text
+
     return text.removeprefix("at ").removeprefix("on ")
 
 
@@ -68,6 +70,7 @@ def _scheduled(timer: Timer) -> str:
     zone = f"({timer.zone.key})"
     if repeat.repeat_type == "normal":
         return f"once, on {_day(start)} at {_clock(start)} {zone}"
+
     text = _cycle(repeat, start)
     if repeat.repeat_type in ("minute", "hour"):
         text += f", counted from {_moment(start)} {zone}"
@@ -76,6 +79,7 @@ def _scheduled(timer: Timer) -> str:
     else:
         text += f" at {_clock(start)} {zone}"
         text += f", counted from {_day(start)}" if repeat.period > 1 else ""
+
     return text if cfg.end_time is None else f"{text} until {_moment(cfg.end_time)}"
 
 
@@ -88,6 +92,7 @@ def _rows(timer: Timer) -> str:
         text += f" until {_moment(cfg.end_time)}"
     elif cfg.end_time_type == 2:
         text += f" until {_offset(cfg.end_offset, cfg.end_field or '')}"
+
     return text
 
 
@@ -100,6 +105,7 @@ def _offset(offset: Offset | None, field: str) -> str:
         text = f"{_count(abs(offset.amount), offset.unit)} {side} {name}"
     else:
         text = f"on {name}" if offset.time is not None else f"at {name}"
+
     return text if offset.time is None else f"{text}, at {_clock(offset.time)}"
 
 
@@ -108,6 +114,7 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
     kind = repeat.repeat_type
     if kind == "custom":
         return _custom(repeat)
+
     text = f"every {kind}" if repeat.period == 1 else f"every {repeat.period} {kind}s"
     weekdays = repeat.weekday or ((start.isoweekday(),) if start else ())
     named = _named(WEEKDAYS, weekdays)
@@ -115,15 +122,19 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
         return f"{text} on {named}" if named else text
     if kind not in ("month", "year"):
         return text
+
     months = tuple[int, ...]()
     if kind == "year":
         months = repeat.month or ((start.month,) if start else ())
         text += f" in {_named(MONTHS, months)}" if months else ""
+
     if repeat.week is not None:
         return f"{text} on the {_place(repeat.week)} {named or 'such weekday'}"
+
     days = repeat.day or ((start.day,) if start else ())
     if not days:
         return text
+
     return f"{text} on {_month_days(days)}{_short_months(repeat, days, months)}"
 
 
@@ -162,12 +173,14 @@ def _holidays(timer: Timer) -> str | None:
     cfg, moves = timer.cfg, timer.moves
     if not moves.active:
         return None
+
     label = timer.calendar.label if timer.calendar is not None else ""
     names = [f"a legal holiday ({label})"] if moves.holidays else []
     if moves.weekends:
         names.append("a weekend" + (f" ({label})" if label and not names else ""))
     if timer.sub_daily or cfg.holiday_policy == "skip":
         return f"{' or '.join(names)} is left out"
+
     return f"{' or '.join(names)} {POLICIES[cfg.holiday_policy]}"
 
 
