@@ -28,8 +28,8 @@ from jittask_prefect.errors import (
 )
 from jittask_prefect.filters.binding import Kind, column, columns
 from jittask_prefect.filters.expression import parse
-from jittask_prefect.schedule import prefect_schedules
 from jittask_prefect.schedule.instants import EARLIEST
+from jittask_prefect.schedule.rrule_lines import check_density
 from jittask_prefect.schedule.timer import Timer
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def template_problems(template: Meta) -> list[Problem]:
     if isinstance(template, DateFieldType):
         found += _caught("", lambda: check_rows(template))
     else:
-        found += _caught("", lambda: prefect_schedules.check_density(template.timer))
+        found += _caught("", lambda: check_density(template.timer))
 
     return found
 

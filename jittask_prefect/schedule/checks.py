@@ -253,7 +253,7 @@ def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
             refuse("repeat.rrule", shown(repeat.rrule), allowed)
             return
 
-        # Of a scheduled task `prefect_schedules.check_density` says so.
+        # Of a scheduled task `check_density` says so.
         if start is None:
             per_day = plain_rule(repeat, SOME_START).per_day
             if per_day > MAX_PER_DAY:

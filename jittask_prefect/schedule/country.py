@@ -18,8 +18,6 @@ from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import holidays
-
 from jittask_prefect.errors import Problem
 from jittask_prefect.schedule.days import each_day
 from jittask_prefect.validation import shown
@@ -58,9 +56,16 @@ class Listing(NamedTuple):
     odd: frozenset[date]
 
 
+def _library() -> Any:
+    """The library, imported at its first use: a process without holidays does without."""
+    import holidays
+
+    return holidays
+
+
 def codes() -> list[str]:
     """The codes of all countries that have a calendar."""
-    return sorted(holidays.list_supported_countries(include_aliases=False))
+    return sorted(_library().list_supported_countries(include_aliases=False))
 
 
 def known_years(code: str) -> tuple[int, int]:
@@ -113,7 +118,7 @@ def listing(country: Country, first: int, last: int) -> Listing:
     # The neighbours too: a holiday of one year may be observed, or paid for, in another.
     years = range(max(first - 1, 1), min(last + 1, 9999) + 1)
     with _quietly():
-        entity: Any = holidays.country_holidays(
+        entity: Any = _library().country_holidays(
             country.code,
             subdiv=country.subdiv,
             years=years,
@@ -169,12 +174,12 @@ def _quietly() -> Iterator[None]:
 @lru_cache(maxsize=512)
 def _bare(code: str) -> Any:
     """The library's object without any year, for its names and its range."""
-    return holidays.country_holidays(code, expand=False)
+    return _library().country_holidays(code, expand=False)
 
 
 @lru_cache(maxsize=1)
 def _countries() -> Mapping[str, list[str]]:
-    found: dict[str, list[str]] = holidays.list_supported_countries(
+    found: dict[str, list[str]] = _library().list_supported_countries(
         include_aliases=True
     )
     return found
@@ -244,7 +249,7 @@ def _last_confirmed(code: str, last: int) -> int:
     """The year before the first year to come with a computed day that its name does not mark as an estimate."""
     found: list[date] = []
     with _quietly():
-        entity: Any = holidays.country_holidays(code)
+        entity: Any = _library().country_holidays(code)
         adds = getattr(entity, "_add_eastern_calendar_holiday", None)
         if adds is None:
             return last

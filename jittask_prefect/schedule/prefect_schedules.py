@@ -36,7 +36,7 @@ from jittask_prefect.schedule.instants import (
 from jittask_prefect.schedule.minute_hour import interval_slots
 from jittask_prefect.schedule.recur import Elapsed, Recurrence
 from jittask_prefect.schedule.rrule import MAX_RRULE_LENGTH, listed
-from jittask_prefect.schedule.rrule_lines import MAX_PER_DAY, PlainRule, plain_rule
+from jittask_prefect.schedule.rrule_lines import PlainRule, check_density, plain_rule
 from jittask_prefect.schedule.schedule_text import (
     SLUGS,
     ScheduleSlot,
@@ -56,22 +56,6 @@ SPARSE, MAX_LISTED, LISTED_AHEAD = 6, 60, timedelta(days=366 * 30)
 LISTED_AHEAD: the server would walk from day to day in search of them."""
 DATES_PER_SLOT = 250
 """Dates of a slot: parsed in 7 ms, 4,000 characters."""
-
-
-def check_density(timer: Timer) -> None:
-    """Refuse a scheduled timer that the server could not keep up with, whatever the time is.
-
-    Raises:
-        ConfigError: The timer has more than MAX_PER_DAY occurrences a day.
-    """
-    series = timer.series()
-    if series is None or series.cycle is None or isinstance(series.cycle, Elapsed):
-        return
-
-    per_day = plain_rule(timer.cfg.repeat, series.wall).per_day
-    if per_day > MAX_PER_DAY:
-        found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
-        raise invalid("timerCfg.repeat", found, allowed)
 
 
 def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot]:

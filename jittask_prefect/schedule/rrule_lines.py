@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
+from jittask_prefect.errors import invalid
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.instants import DAY, midnight
+from jittask_prefect.schedule.recur import Elapsed
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_series import RRuleSeries
 from jittask_prefect.schedule.spec import Repeat
+
+if TYPE_CHECKING:
+    from jittask_prefect.schedule.timer import Timer
 
 MISREAD = {52, 53, -52, -53}
 """Week numbers that dateutil, and so the server, reads wrong at the turn of a year (2022-01-01 is in week 52)."""
@@ -148,3 +154,19 @@ def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
 def _weekdays(days: Iterable[int], week: int = 0) -> frozenset[tuple[int, int]]:
     """Weekdays (Monday 1) as BYDAY, each with the number of its week in the month."""
     return frozenset((week, day - 1) for day in days)
+
+
+def check_density(timer: Timer) -> None:
+    """Refuse a scheduled timer that the server could not keep up with, whatever the time is.
+
+    Raises:
+        ConfigError: The timer has more than MAX_PER_DAY occurrences a day.
+    """
+    series = timer.series()
+    if series is None or series.cycle is None or isinstance(series.cycle, Elapsed):
+        return
+
+    per_day = plain_rule(timer.cfg.repeat, series.wall).per_day
+    if per_day > MAX_PER_DAY:
+        found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
+        raise invalid("timerCfg.repeat", found, allowed)
