@@ -31,7 +31,7 @@ class PlainRule:
     Attributes:
         rules: The rules; none where each time is to be written out.
         series: Of a custom rule, the series of each rule. The server looks until the year 9999 for the times of a rule
-            that has none, so a rule must not be handed over without a day of its series.
+            without any. So each rule that is handed over needs a day of its series.
     """
 
     rules: tuple[RRule, ...] = ()

@@ -38,8 +38,8 @@ def fixed_slots(active: list[ScheduleSlot]) -> list[ScheduleSlot]:
 def on_server(wall: datetime, zone: ZoneInfo) -> datetime:
     """The instant (UTC) that the server makes of a wall time: that of dateutil's zone.
 
-    In zones whose winter time is a daylight-saving time of minus an hour (Dublin, Casablanca) dateutil takes the hour
-    after the clocks go back for the hour before.
+    In some zones (Dublin, Casablanca) winter time is a daylight-saving time of minus an hour. There dateutil takes the
+    hour after the clocks go back for the hour before.
     """
     return wall.replace(tzinfo=tz.gettz(zone.key)).astimezone(UTC)
 

@@ -34,8 +34,8 @@ NEARBY = 3
 class Occurrence:
     """An occurrence: its due time and its nominal time.
 
-    Compare and store these in UTC: within an overlap Python finds no datetime of a zone equal to a datetime in UTC
-    (PEP 495), and compares the wall clocks of two datetimes in the same zone.
+    Compare and store these in UTC. Within an overlap Python finds no datetime of a zone equal to a datetime in UTC
+    (PEP 495). Of two datetimes in the same zone Python compares the wall clocks.
 
     Args:
         nominal: Before the holiday move; aware, in the task's zone. Part of a task's identity.

@@ -1,8 +1,8 @@
 """Timer: a `timerCfg`, its calendar and its zone; and the occurrences that follow from them.
 
-The rules are those of RFC 5545 for wall clocks (§3.3.5: a time in a DST gap moves forward by the gap, a time in an
-overlap is the first), elapsed time for minute and hour, then the holiday rule, then start and end. Instants are compared
-in UTC throughout: Python compares the wall clocks of two datetimes that share a zone.
+The rules, in this order: RFC 5545 for wall clocks, elapsed time for minute and hour; the holiday rule; start and end. By
+RFC 5545 §3.3.5 a time in a DST gap moves forward by the gap, and a time in an overlap is the first. Instants are
+compared in UTC throughout: Python compares the wall clocks of two datetimes that share a zone.
 """
 
 from __future__ import annotations
