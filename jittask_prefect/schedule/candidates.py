@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -67,11 +67,11 @@ class Candidates:
     zone: ZoneInfo
     wall: datetime
     anchor: datetime
+    sub_daily: bool = field(init=False)
+    """Whether a holiday drops candidates instead of moving them."""
 
-    @property
-    def sub_daily(self) -> bool:
-        """Whether a holiday drops candidates instead of moving them."""
-        return isinstance(self.cycle, Elapsed) or self.cycle.sub_daily
+    def __post_init__(self) -> None:
+        self.sub_daily = isinstance(self.cycle, Elapsed) or self.cycle.sub_daily
 
     def within(
         self, low: datetime, high: datetime, *, nominal: bool = False
@@ -81,7 +81,7 @@ class Candidates:
             return iter(())
         if isinstance(self.cycle, Elapsed):
             return self._steps(self.cycle, low, high, every=nominal)
-        if self.cycle.sub_daily:
+        if self.sub_daily:
             return self._times(self.cycle, low, high, every=nominal)
         return self._days(self.cycle, low, high)
 
@@ -89,8 +89,8 @@ class Candidates:
         self, cycle: Recurrence, low: datetime, high: datetime
     ) -> Iterator[Candidate]:
         """Those of a cycle of days: a holiday moves them."""
-        first = wall_time(low, self.zone).date() - DAY
-        last = wall_time(high, self.zone).date() + DAY
+        first = low.astimezone(self.zone).date() - DAY
+        last = high.astimezone(self.zone).date() + DAY
         begin, end = self.moves.sources(first, last)
         over = midnight(min(max(end, last), date.max - DAY)) + DAY
         for wall in cycle.wall_times(midnight(min(begin, first)), over):
@@ -175,7 +175,7 @@ class Candidates:
             return self._ahead_in_steps(self.cycle, at, left_out)
 
         moves = self.moves
-        moving = moves.active and not self.cycle.sub_daily and moves.policy != "skip"
+        moving = moves.active and not self.sub_daily and moves.policy != "skip"
         day = wall_time(shifted(at, -2 * DAY), self.zone).date()
         if moving:
             # A time on days off before that day may be due later; a time on the working day before them may not.

@@ -77,11 +77,13 @@ class HolidayMoves:
         """The days from which an occurrence can arrive within `first`..`last`, both inclusive."""
         if not self.active or self.policy == "skip":
             return first, last
-        low, high = self.arrivals(first, last)
-        return (
-            first if self.policy == "previous" else low,
-            last if self.policy == "next" else high,
-        )
+        low, high = first, last
+        if self.policy != "previous":
+            low = self._working_day(first, -1) or date.min
+        if self.policy != "next":
+            high = self._working_day(last, 1) or date.max
+
+        return low, high
 
     def arrivals(self, first: date, last: date) -> tuple[date, date]:
         """The days between which each occurrence of `first`..`last` takes place, moved or not."""

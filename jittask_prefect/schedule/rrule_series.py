@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -93,7 +94,10 @@ class RRuleSeries:
         days = self._days(low.date(), last, tries)
         for day, clocks in self._with_clocks(days, low, high, tries):
             for clock in clocks:
-                if low <= (at := datetime.combine(day, clock)) < high:
+                at = datetime.combine(day, clock)
+                if at >= high:
+                    return
+                if at >= low:
                     yield at + self.fraction
 
     def _with_clocks(
@@ -110,7 +114,10 @@ class RRuleSeries:
 
         clocks = _clock_times(*map(self.rule.part, CLOCK_PARTS))
         if not self.rule.part("BYSETPOS"):
-            yield from ((day, clocks) for day in days)
+            for day in days:
+                first = bisect_left(clocks, low.time()) if day == low.date() else 0
+                yield day, clocks[first:] if first else clocks
+
             return
 
         first, last = date.max, date.min

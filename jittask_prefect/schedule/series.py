@@ -23,7 +23,7 @@ from jittask_prefect.schedule.instants import (
 from jittask_prefect.schedule.recur import Elapsed, Recurrence, recurrence
 from jittask_prefect.schedule.spec import Repeat
 
-FIRST_WINDOW = timedelta(minutes=10)
+FIRST_WINDOW = timedelta(hours=1)
 """Of a cycle finer than a day."""
 WIDEST_WINDOW = timedelta(2000)
 NEARBY = 3
