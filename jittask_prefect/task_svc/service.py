@@ -89,7 +89,7 @@ class TaskSvc(NormalService):
     """The task service (`services.TaskSvc`).
 
     Args:
-        app: The app that it serves.
+        app: The app of the service.
         api: Prefect; absent, the server that the environment or `jittask up` names, found at first use.
     """
 
@@ -110,7 +110,7 @@ class TaskSvc(NormalService):
 
     @_only_jittask_errors
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
-        """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
+        """The task templates whose title or full name contains a text, whatever its case; all templates for an empty text."""
         if not isinstance(queryStr, str):
             raise ArgumentError(f"queryStr {quoted(queryStr)}; allowed: a text")
         wanted = queryStr.casefold()
@@ -135,7 +135,7 @@ class TaskSvc(NormalService):
         taskType: str,
         argDict: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Make one execution of a template's function, outside its schedule.
+        """Make a single execution of a template's function, outside its schedule.
 
         Args:
             fullName: The template's full name, of either Type.
@@ -148,10 +148,10 @@ class TaskSvc(NormalService):
             `{taskId, fullName, status, startTime, url}`.
 
         Raises:
-            UnknownElement: There is no such template or function.
+            UnknownElement: The app has no such template or function.
             InvalidTime: The time cannot be read.
             ArgumentError: The Type is another one, or the function does not take these arguments.
-            PrefectApiError: Prefect cannot be reached; nothing is kept then.
+            PrefectApiError: Prefect cannot be reached; nothing is kept.
         """
         template = self.app.template(fullName)
         if taskType != template.taskType:
@@ -206,18 +206,18 @@ class TaskSvc(NormalService):
 
     @_only_jittask_errors
     def forcedEnd(self, taskId: str) -> Result:
-        """End one task: a pending one never runs, an executing one's process is gone when this returns.
+        """End a task: a pending task never runs; the process of an executing task is gone when this returns.
 
         Args:
             taskId: A task's id, or a flow run's.
 
         Returns:
-            `{taskId, previousStatus, status, changed}`; a task that has ended already is left as it is.
+            `{taskId, previousStatus, status, changed}`; a task that has ended already stays as it is.
 
         Raises:
-            UnknownTask: There is no such task.
-            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. All
-                others the ledger ends; the next sync tells Prefect.
+            UnknownTask: No task and no flow run has the id.
+            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. The
+                ledger ends all other tasks; the next sync ends their runs.
             JittaskError: The process did not end in time.
         """
         return force_end(self.app, self.api, text("taskId", taskId), clock.now)
@@ -283,13 +283,13 @@ class TaskSvc(NormalService):
         """Execution records, newest due time first.
 
         With an `endTime` beyond the horizon, the tasks of rows that are due there are among the pending ones: planned
-        from the rows as they are now, each with the taskId that it will have if nothing changes, and without a url.
-        Without an `endTime` nothing bounds what is to come: the records are what the ledger and Prefect hold.
+        from the rows as they are now, each with its future taskId (if nothing changes), and without a url. Without an
+        `endTime` nothing bounds the future: then the records are those of the ledger and of Prefect.
 
         Args:
             fullName: Of this template only.
             status: Of this status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
-            startTime: Due then or later; text or a naive datetime in the zone of the task, else of the app.
+            startTime: Due at this time or later; text or a naive datetime in the zone of the task, else of the app.
             endTime: Due earlier.
             limit: How many at most.
             offset: How many of the newest to pass over.
@@ -299,7 +299,7 @@ class TaskSvc(NormalService):
             message, url}`; times as ISO 8601, duration and lateness in seconds, `row` is its key as text.
 
         Raises:
-            UnknownElement: There is no such template.
+            UnknownElement: The app has no such template.
             InvalidTime: A time cannot be read.
             ArgumentError: The status is unknown, or limit or offset is no count.
             PrefectApiError: Prefect cannot be reached.
