@@ -26,7 +26,7 @@ from jittask_prefect.errors import (
     UnknownElement,
     invalid,
 )
-from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.filters.columns import ColumnKind, column, columns
 from jittask_prefect.filters.expression import parse
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.rrule_lines import check_density
@@ -279,7 +279,11 @@ def _check_fields(
 
     found = []
     kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
-    dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
+    dates = [
+        name
+        for name, kind in kinds.items()
+        if kind in (ColumnKind.DATE, ColumnKind.DATETIME)
+    ]
     known = ", ".join(dates) or "a model with a date or datetime column"
     for key, field in fields.items():
         if field is not None and field not in dates:

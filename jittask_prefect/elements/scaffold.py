@@ -16,7 +16,7 @@ from sqlalchemy import inspect as sa_inspect
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import display_text, machine_zone
 from jittask_prefect.errors import ArgumentError, invalid
-from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.filters.columns import ColumnKind, column, columns
 
 RESERVED = ("Meta", "NormalType", "DateFieldType")
 """Names of built-in Types, which a task of that name would shadow."""
@@ -120,7 +120,7 @@ def date_fields(model: Any) -> list[str]:
     return [
         name
         for name in columns(sa_inspect(model))
-        if column(model, name).kind in (Kind.DATE, Kind.DATETIME)
+        if column(model, name).kind in (ColumnKind.DATE, ColumnKind.DATETIME)
     ]
 
 

@@ -22,7 +22,7 @@ from jittask_prefect.errors import (
     SignatureError,
     UnknownElement,
 )
-from jittask_prefect.filters.binding import Column, Kind, column
+from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.filters.expression import Filter, parse
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.instants import clamped, midnight
@@ -259,6 +259,8 @@ class DateFieldType(Meta):
         self.model_name = str(cfg.modelPath)
         self.filter: Filter = parse(cfg.filter)
         self._columns: dict[str, Column] = {}
+        self.kept: dict[Any, Any] = {}
+        """Statements that other rooms have made for the template, kept as long as the template is."""
 
     @property
     def fields(self) -> set[str]:
@@ -315,8 +317,8 @@ class DateFieldType(Meta):
             return value
         found = self.field_column(field)
         if not isinstance(value, datetime):
-            return value if found.kind is Kind.DATE else midnight(value)
-        if found.kind is Kind.DATE:
+            return value if found.kind is ColumnKind.DATE else midnight(value)
+        if found.kind is ColumnKind.DATE:
             return value.date()
         return value if found.aware else value.replace(tzinfo=None)
 

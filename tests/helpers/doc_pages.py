@@ -11,7 +11,7 @@ A fenced block is one of these:
     json                    keys that differ from the page's e.json; the task with them has no mistake
     python                  run, in the order of the page, in one process; what is printed stands in the comment below
     console                 commands, run; what they print stands below them
-    sql                     statements; tests/unit/rows/test_rights.py executes them
+    sql                     statements; tests/unit/ledger/test_rights.py executes them
     bash                    commands that a test does not run: each is one that there is, with options that it has
 """
 
