@@ -13,7 +13,6 @@ from jittask_prefect.schedule.explanation import Explained, dropped, explained
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
     DAY,
-    EARLIEST,
     LATEST,
     TICK,
     clamped,
@@ -190,10 +189,6 @@ class Series:
                 return self._occurrence(stands)
 
         return None
-
-    def single(self) -> Occurrence | None:
-        """The occurrence of a series that does not repeat, wherever a holiday move puts it; None otherwise."""
-        return next(self.between(EARLIEST, LATEST), None)
 
     def _due(self, low: datetime, high: datetime) -> Iterator[Candidate]:
         """The standing candidates due in [low, high), in order.
