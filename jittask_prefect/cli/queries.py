@@ -132,7 +132,7 @@ def calendar(
     from jittask_prefect.task_svc.wiring import in_an_app
 
     own = in_an_app() and country in the_app().calendars()
-    found: Any = the_app().calendar(country) if own else Calendar.of(country)
+    found: Any = the_app().calendar(country) if own else Calendar.read(country)
     days = year_grid.year(found, year)
     if as_json:
         print_json(year_grid.as_json(found, days))

@@ -257,7 +257,7 @@ def test_a_country_or_year_that_is_none(
 
 
 def test_the_year_of_a_grid_is_complete() -> None:
-    china = Calendar.of("CN")
+    china = Calendar.read("CN")
     assert china is not None
     assert [len(year_grid.year(china, n)) for n in (2024, 2025)] == [366, 365]
     for width in (30, 64, 96, 200):
