@@ -24,6 +24,7 @@ import yaml
 from jittask_prefect.deploying import rollout
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import lease_time
 from jittask_prefect.prefect_api.answers import (
     OWN,
     TERMINAL,
@@ -108,6 +109,7 @@ class FakePrefect:
     ui_url = "memory://prefect"
 
     def __init__(self) -> None:
+        lease_time.use_clock_of_caller()  # time is an argument here
         self.down = False
         self.calls: list[str] = []
         self.all_deployments: dict[str, dict[str, Any]] = {}

@@ -17,10 +17,13 @@ from patience import PATIENCE
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli.common import heed_interrupts
+from jittask_prefect.ledger import lease_time
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.server.service import ServiceInfo
+
+lease_time.use_clock_of_caller()  # time is an argument
 
 INTEGRATION = "tests/integration/"
 # Those that share one worker, or have one of a kind; and those that share no server either.

@@ -84,11 +84,9 @@ def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> 
         assert len({e.task_id for e in entries}) == len(entries)
         if entries:
             done = min(entries, key=lambda e: (e.status != "pending", e.due))
-            done.status, done.outcome = (
-                ("completed", "completed")
-                if done.status == "pending"
-                else (done.status, done.outcome)
-            )
+            if done.status == "pending":
+                at = entries.index(done)
+                entries[at] = replace(done, status="completed", outcome="completed")
 
 
 def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
