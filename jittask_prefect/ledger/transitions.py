@@ -231,10 +231,10 @@ def _finish_and_claim() -> Update:
     free = select(other.c.task_id).where(
         other.c.task_id == bindparam("next"), exists(mine)
     )
+    unlocked = free.with_for_update(skip_locked=True).scalar_subquery()
     waits = and_(
         entries.c.task_id == bindparam("next"),
         entries.c.status == literal("pending"),
-        entries.c.task_id == free.with_for_update(skip_locked=True).scalar_subquery(),
     )
     values = {
         name: case(
@@ -243,8 +243,10 @@ def _finish_and_claim() -> Update:
         )
         for name in {**finished, **claimed}
     }
-    # Both ids once more, for the planner.
-    both = entries.c.task_id.in_([bindparam("task"), bindparam("next")])
+    # Asked before any row is changed: PostgreSQL locks no row that the same statement has changed.
+    both = entries.c.task_id.in_(
+        [bindparam("task"), func.coalesce(unlocked, bindparam("task"))]
+    )
     return update(entries).where(both, _owned(entries) | waits).values(**values)
 
 
