@@ -28,8 +28,9 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
-from jittask_prefect.running.batch import execute_batch
-from jittask_prefect.running.execute import Run, me
+from jittask_prefect.running.lease import new_owner
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute_batch
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
@@ -165,7 +166,7 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
             url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
         )
         due = fill(app, count, 20)
-        sync.run(app, api, clock.now(), me(), clock=clock.now)
+        sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
         mine = (entries.c.due == due, entries.c.template == NAME)
         killed = False
         while left := _open(app, mine):
@@ -180,7 +181,7 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
                     url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
                 )
             if killed:  # as the flow `jittask.sync` does every minute
-                sync.run(app, api, clock.now(), me(), clock=clock.now)
+                sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
             time.sleep(0.2)
         with app.engine().connect() as connection:
             ends = sorted(

@@ -24,7 +24,7 @@ from ending.verdict import ALIVE_SECONDS, COUNTERS, KILLED_SECONDS, Verdict, jud
 from measure import kill_matrix, line, workplace
 from sqlalchemy import create_engine, text
 
-from jittask_prefect.running.stop import END_SECONDS
+from jittask_prefect.running.process_end import END_SECONDS
 from jittask_prefect.server.commands import environment
 
 ENDS = 1000

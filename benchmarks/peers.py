@@ -39,8 +39,9 @@ from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
-from jittask_prefect.running.batch import execute_batch
-from jittask_prefect.running.execute import Run, me
+from jittask_prefect.running.lease import new_owner
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute_batch
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
@@ -165,7 +166,7 @@ def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
                     [peer(at=at.replace(tzinfo=None)) for _ in range(count)]
                 )
                 session.commit()
-            sync.run(app, api, clock.now(), me(), clock=clock.now)
+            sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
             assert clock.now() < at, "handing over took too long"
             time.sleep((at - clock.now()).total_seconds())
             await_effects(app.engine(), count, "ours")

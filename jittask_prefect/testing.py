@@ -35,10 +35,9 @@ from jittask_prefect.prefect_api.answers import (
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
 from jittask_prefect.rows.databases import upgrade
-from jittask_prefect.running.batch import execute_batch, record_batch
-from jittask_prefect.running.begin import label_of
-from jittask_prefect.running.execute import Outcome, Run, execute
-from jittask_prefect.running.parameters import Asked, Refusals, asked
+from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
+from jittask_prefect.running.parameters import REFUSALS, Request, request_of
+from jittask_prefect.running.run import execute, execute_batch
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.task_svc.wiring import App
@@ -409,22 +408,22 @@ class FakePrefect:
     ) -> list[Outcome]:
         parameters = run["parameters"]
         try:
-            of = asked(
+            of = request_of(
                 app, *(parameters.get(name) for name in ("template", "taskId", "due"))
             )
             return self._do(app, run, of, this, now)
-        except Refusals as error:
+        except REFUSALS as error:
             self.mark(run["id"], "refused")
             self._state(run, "FAILED", None, f"not run: {error}")
             return []
 
     def _do(
-        self, app: App, run: dict[str, Any], of: Asked, this: Run, now: datetime
+        self, app: App, run: dict[str, Any], of: Request, this: Run, now: datetime
     ) -> list[Outcome]:
         name = str(run["parameters"]["template"])
         if of.due is not None:
             ended = execute_batch(app, name, of.due, this, lambda: now)
-            record_batch(self, run["id"], ended)
+            keep_table(self, run["id"], ended)
             kind = (
                 "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
             )

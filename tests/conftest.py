@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from patience import PATIENCE
+from prefect_database import migrated, prepare
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli.common import heed_interrupts
@@ -26,23 +27,17 @@ from jittask_prefect.server.service import ServiceInfo
 lease_time.use_clock_of_caller()  # time is an argument
 
 INTEGRATION = "tests/integration/"
-# Those that share one worker, or have one of a kind; and those that share no server either.
-ONE_WORKER = tuple(
-    f"/test_{name}.py"
-    for name in (
-        "concurrency",
-        "dialogs",
-        "end",
-        "execution",
-        "many",
-        "worker",
-        "unbegun",
-        "crash",
-        "embedded",
-    )
-)
-OWN_SERVER = ("/test_auth.py", "/test_browser.py", "/test_up.py")
-BENCHMARKS = "/test_benchmarks.py"
+# Files that share a Prefect server, each group in a process of its own. One app at a time may be on a server, and the
+# files of a group run one after the other: those that share an app and its worker, those with a worker of their own,
+# and those that need a server only. They wait most of the time.
+GROUPS = {
+    "worker": ("concurrency", "dialogs", "end", "execution", "forged", "many"),
+    "workers": ("bad_input", "crash", "missed", "unbegun", "worker"),
+    "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui", "world"),
+}
+BENCHMARKS = "test_benchmarks.py"
+# What takes longest comes first, so that the processes end together.
+LONGEST = ("ends", "browser", "exactly_once", "up", "auth")
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -77,31 +72,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that asks for the server is marked `server`; one that may have a server may be run a second time.
 
     Prefect's server on SQLite now and then stands still for its own busy_timeout of a minute, which no setting
-    shortens; a rerun is counted in pytest's last line. What takes long comes first, so that the processes end together.
+    shortens; a rerun is counted in pytest's last line.
     """
-    items.sort(
-        key=lambda item: (INTEGRATION not in item.nodeid, BENCHMARKS not in item.nodeid)
-    )
+    items.sort(key=lambda item: _order(item.nodeid))
     for item in items:
         if "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
-        if INTEGRATION in item.nodeid or BENCHMARKS in item.nodeid:
+        if item.nodeid.startswith(INTEGRATION) or BENCHMARKS in item.nodeid:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
+def _share(nodeid: str) -> str:
+    """The part of the suite that a test runs with, in one process: a group, or its module; a benchmark by itself."""
+    module = nodeid.partition("::")[0]
+    if module.endswith(BENCHMARKS):
+        return nodeid
+    if module.startswith(INTEGRATION):
+        for group, names in GROUPS.items():
+            if module.removeprefix(f"{INTEGRATION}test_").removesuffix(".py") in names:
+                return INTEGRATION + group
+    return module
+
+
+def _order(nodeid: str) -> int:
+    """Groups, then what takes long, then all other tests."""
+    share = _share(nodeid)
+    if share.removeprefix(INTEGRATION) in GROUPS:
+        return list(GROUPS).index(share.removeprefix(INTEGRATION))
+    module, _, benchmark = share.removesuffix("]").partition("[")
+    name = benchmark or Path(module).stem.removeprefix("test_")
+    if benchmark or share.startswith(INTEGRATION):
+        return 3 + (LONGEST.index(name) if name in LONGEST else len(LONGEST))
+    return 4 + len(LONGEST)
+
+
 class _Shares(LoadScopeScheduling):
-    """Three processes share the suite: two have half of the integration tests each, which wait most of the time, and a
-    server of their own; the third takes module after module, and the others do when they have done theirs. Each of the
-    benchmarks, which take long, counts as a module.
+    """Four processes share the suite. Three begin with the groups, each with a server of its own, and wait most of the
+    time; the fourth takes part after part, and the others do when they have done theirs.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        if module.endswith(BENCHMARKS):
-            return nodeid
-        if not module.startswith(INTEGRATION) or module.endswith(OWN_SERVER):
-            return module
-        return INTEGRATION + ("one" if module.endswith(ONE_WORKER) else "many")
+        return _share(nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -128,8 +139,15 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[ServiceInfo]:
+def prefect_database(pytestconfig: pytest.Config) -> Path:
+    """The database of a Prefect server that has no rows yet."""
+    return migrated(pytestconfig.cache.mkdir("prefect"))
+
+
+@pytest.fixture(scope="session")
+def prefect_server(prefect_database: Path) -> Iterator[ServiceInfo]:
     """A real Prefect server, one for the session; `PREFECT_API_URL` points at it, here and in what the tests start."""
+    prepare(BASE / "server", prefect_database)
     with Embedded(BASE / "server") as embedded, pytest.MonkeyPatch.context() as patch:
         server, _ = embedded.ensure()
         patch.setenv("PREFECT_API_URL", server.url)

@@ -16,7 +16,8 @@ from jittask_prefect.deploying import compile, rollout
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.running.flows import SYNC, run_sync
+from jittask_prefect.rows.settling import SYNC
+from jittask_prefect.running.sync_flow import run_sync
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings

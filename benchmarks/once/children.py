@@ -23,16 +23,10 @@ from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.rows import background_handover, hooks, sync
-from jittask_prefect.running.batch import execute_batch, record_batch
-from jittask_prefect.running.begin import label_of
-from jittask_prefect.running.execute import (
-    Outcome,
-    Run,
-    after_return,
-    execute,
-    me,
-    next_of_row,
-)
+from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.lease import new_owner
+from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
+from jittask_prefect.running.run import execute, execute_batch
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
 
@@ -102,7 +96,7 @@ def one_sync(
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)
 
-    report = sync.run(app, api, now, me(), clock=clock.now, after=after)
+    report = sync.run(app, api, now, new_owner(), clock=clock.now, after=after)
     if report is None:
         return BUSY
     for problem in report.problems:
@@ -182,7 +176,7 @@ def one_batch(context: Context, run: FlowRun, this: Run) -> None:
         )
     finally:
         transitions.claim = real
-    record_batch(context.api, run.id, ended)
+    keep_table(context.api, run.id, ended)
     kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
     if kind == "CANCELLED":
         context.api.mark(run.id, "skipped")

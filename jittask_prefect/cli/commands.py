@@ -253,7 +253,7 @@ def sync(
     """
     from jittask_prefect.records import plain_text as told
     from jittask_prefect.rows import sync as engine
-    from jittask_prefect.running.flows import run_sync
+    from jittask_prefect.running.sync_flow import run_sync
 
     app, at = the_app(), an_instant(now)
     start = an_instant(since, name="--since") if since else None

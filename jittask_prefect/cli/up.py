@@ -161,7 +161,7 @@ def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
         say.warn(
             f"`prefect work-pool delete {compile.POOL}` before `jittask up` makes one of type {compile.POOL_KIND}"
         )
-    from jittask_prefect.running.flows import drop_late_syncs, run_sync
+    from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
     most = (

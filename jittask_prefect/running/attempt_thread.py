@@ -1,4 +1,4 @@
-"""The thread that attempts run in, one after the other, so that each can be waited for with a time limit."""
+"""The thread of an executor's attempts, so that each attempt can have a time limit."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from types import TracebackType
 Job = tuple[Context, Callable[[], None], str, threading.Event]
 
 
-class Lane:
-    """A thread for one execution or batch; it ends with the `with` block."""
+class AttemptThread:
+    """A thread for pieces of work in turn; ends with the `with` block."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def __enter__(self) -> Lane:
+    def __enter__(self) -> AttemptThread:
         return self
 
     def __exit__(
@@ -28,26 +28,28 @@ class Lane:
         at: TracebackType | None,
     ) -> None:
         self._jobs.put(None)
-        if (
-            self._thread is not None and kind is None
-        ):  # else it may be at work, for as long as it likes
+        # After an error the thread may be at work, for as long as the function likes.
+        if self._thread is not None and kind is None:
             self._thread.join()
 
     @property
     def ident(self) -> int | None:
-        """The thread's, as `threading.get_ident` gives it."""
+        """The thread's number, as `threading.get_ident` gives it."""
         return self._thread.ident if self._thread else None
 
     def start(self, work: Callable[[], None], name: str) -> threading.Event:
-        """Begin a piece of work that raises nothing, in a copy of this context; set once it is done.
+        """Begin a piece of work, in a copy of this context.
 
         Args:
-            work: Called without arguments.
+            work: Called without arguments; must not raise.
             name: The thread's name meanwhile.
+
+        Returns:
+            An event that is set at the end of the work.
         """
         if self._thread is None:
             self._thread = threading.Thread(
-                target=_live, args=(self._jobs,), name=name, daemon=True
+                target=_work_off, args=(self._jobs,), name=name, daemon=True
             )
             self._thread.start()
         done = threading.Event()
@@ -55,15 +57,15 @@ class Lane:
         return done
 
     def leave(self) -> None:
-        """Leave the thread to what does not return; the next piece of work has another one."""
+        """Leave the thread to work that does not return; the next work gets a new thread."""
         self._jobs.put(None)
         self._jobs, self._thread = SimpleQueue(), None
 
 
-def _live(jobs: SimpleQueue[Job | None]) -> None:
+def _work_off(jobs: SimpleQueue[Job | None]) -> None:
     while (job := jobs.get()) is not None:
         context, work, name, done = job
         threading.current_thread().name = name
         context.run(work)
-        del context, work, job  # what they hold may be large
+        del context, work, job  # they may hold much memory
         done.set()

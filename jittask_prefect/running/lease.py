@@ -1,10 +1,11 @@
-"""An execution's hold on its task: a lease that is renewed while it runs, and that others may see run out.
+"""The lease of an executor: renewed while its tasks are at work, visible to others as it runs out.
 
-A database, or a balancer before it, may keep a connection open and answer nothing. So the lease asks on a connection of
-its own, in a thread that is left behind when no answer comes, and a watch ends the process by its own clock before
-the lease runs out. The watch is the time-out of connect and of statement alike: drivers that wait for an answer know
-none. It is not on the app's engine, where it would end long statements of a function; nor is it a setting of the
-session, which a pooler may hand to others.
+A database, or a balancer before it, may keep a connection open and answer nothing. So the
+lease has a connection of its own, in a thread that is left behind when no answer comes, and
+a watch ends the process by its own clock before the lease runs out. The watch is the
+time-out for connecting and for statements: drivers that wait for an answer know none. No
+time-out stands on the app's engine, where long statements of a function would end, nor in
+the session's settings, which a pooler may hand to others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
@@ -26,181 +27,195 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import App
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import owner_of
-from jittask_prefect.running.attempt_thread import Lane
+from jittask_prefect.running.attempt_thread import AttemptThread
 
 LEASE_SECONDS = 25.0
 LOOK_SECONDS = 1.0
 RENEW_SECONDS = 5.0
-ANSWER_SECONDS = 4.0  # what the database has for an answer before it is asked again, on another connection
-HOLDS_SECONDS = 20.0  # since the last renewal: what is left of the lease is for the process to leave
+# For an answer of the database; then the lease asks again, on another connection.
+ANSWER_SECONDS = 4.0
+# Since the last renewal; the process has the rest of the lease to leave.
+HOLDS_SECONDS = 20.0
 KEEP_ALIVE = {
     "TCP_KEEPIDLE": 5,
     "TCP_KEEPINTVL": 2,
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 10_000,
 }
+THREAD = "jittask-lease-look"
 log = logging.getLogger("jittask")
 Clock = Callable[[], datetime]
 
 
-def me() -> str:
-    """Who executes: host, process, and a token that no other execution has."""
+def new_owner() -> str:
+    """A new owner: host, process, and a token that no other owner has."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
 
 
 class Hold:
-    """What an owner executes just now.
+    """The tasks that an executor has at work.
 
     Attributes:
-        task_id: The task.
-        settling: Set before the execution ends the task itself: from then on it is not lost.
-        lost: The task is no longer the owner's, and the process is about to end.
-        renewed: Since when the lease holds for certain, in seconds of the monotonic clock.
+        tasks: The tasks' ids; none between two calls.
+        settling: Set before the executor ends the tasks: from then on they are not lost.
+        lost: A task is no longer the owner's, and the process is about to end.
+        renewed: The moment from which the lease counts, in seconds of the monotonic clock.
     """
 
-    def __init__(self, since: float) -> None:
-        self.task_id: str | None = None
+    def __init__(self) -> None:
+        self.tasks: tuple[str, ...] = ()
         self.settling = threading.Event()
         self.lost = False
-        self.renewed = since
-        self.gate = threading.Lock()
-        self.left = threading.Event()
+        self.renewed = time.monotonic()
+        self._gate = threading.Lock()
+        self._left = threading.Event()
+
+    def on(self, tasks: Sequence[str]) -> None:
+        """Watch over the tasks that begin now."""
+        self.settling.clear()
+        self.tasks = tuple(tasks)
 
     def off(self) -> None:
-        """Leave a task; does not return while the process is about to end: nothing else may begin in it."""
-        with self.gate:
+        """Leave the tasks; never returns in a process that is about to end, so that nothing begins there."""
+        with self._gate:
             if not self.lost:
-                self.task_id = None
+                self.tasks = ()
                 return
-        self.left.wait()
+        self._left.wait()
 
-    def on(self, task_id: str) -> None:
-        """Go on to a task."""
-        self.settling.clear()
-        self.task_id = task_id
+    def lose(self, tasks: tuple[str, ...], lost: Callable[[], None]) -> bool:
+        """End the process, unless the executor went on from these tasks or ends them itself.
+
+        Returns:
+            Whether the tasks are lost.
+        """
+        with self._gate:
+            self.lost = self.tasks == tasks and not self.settling.is_set()
+        if self.lost:
+            try:
+                lost()
+            finally:
+                self._left.set()
+        return self.lost
 
 
 @contextmanager
-def kept(
+def held_lease(
     app: App,
     database: str,
     owner: str,
     clock: Clock,
     lost: Callable[[], None] | None,
-    since: float,
 ) -> Iterator[Hold]:
-    """Renew the leases of an owner while it executes, and notice when what it is at was ended, or may have been.
+    """Renew an owner's leases, and notice when a task at work was ended, or may have been.
 
     Args:
         app: The app.
-        database: Where the tasks' entries are.
-        owner: Who executes.
+        database: The database of the tasks' entries.
+        owner: The owner.
         clock: Gives the present instant.
-        lost: Called, from another thread, when the task is no longer this owner's, or soon may not be.
-        since: When the first claim was asked for, in seconds of the monotonic clock.
+        lost: Called from another thread when a task is no longer the owner's, or soon may
+            not be; absent nothing happens then.
     """
-    stop, hold = threading.Event(), Hold(since)
+    stop, hold = threading.Event(), Hold()
 
-    def keep() -> None:
-        look, lane = _Look(app, database, owner, clock, hold), Lane()
+    def watch() -> None:
+        lease = _Lease(app, database, owner, clock, hold)
+        thread = AttemptThread()
         while not stop.wait(LOOK_SECONDS):
-            if (task_id := hold.task_id) is None:
-                continue
-            done = lane.start(look.once, "jittask-lease-look")
-            if not _answered(done, stop, look, hold):
-                lane.leave()
-                look.cut()
-                look = _Look(app, database, owner, clock, hold)
-            mine = look.mine is not False
-            if look.mine is None and not look.lite:
-                mine = time.monotonic() - hold.renewed < HOLDS_SECONDS
-            with hold.gate:
-                gone_on = (
-                    stop.is_set() or hold.settling.is_set() or hold.task_id != task_id
-                )
-                hold.lost = not mine and not gone_on and lost is not None
-            if hold.lost and lost is not None:
-                try:
-                    lost()
-                finally:
-                    hold.left.set()
+            tasks = hold.tasks
+            done = thread.start(lease.look, THREAD)
+            if not _answered(done, stop, lease, hold):
+                thread.leave()
+                lease.cut()
+                lease = _Lease(app, database, owner, clock, hold)
+            ended = tasks and not lease.holds and not stop.is_set()
+            if ended and lost is not None and hold.lose(tasks, lost):
                 return
-        lane.start(look.close, "jittask-lease-look")
-        lane.leave()
+        thread.start(lease.close, THREAD)
+        thread.leave()
 
-    thread = threading.Thread(target=keep, name="jittask-lease", daemon=True)
-    thread.start()
+    watcher = threading.Thread(target=watch, name="jittask-lease", daemon=True)
+    watcher.start()
     try:
         yield hold
     finally:
         stop.set()
-        thread.join(timeout=2)
+        watcher.join(timeout=2)
 
 
 def _answered(
-    done: threading.Event, stop: threading.Event, look: _Look, hold: Hold
+    done: threading.Event, stop: threading.Event, lease: _Lease, hold: Hold
 ) -> bool:
     """Wait for an answer, not beyond the time at which the process must leave."""
-    if not look.lite:
+    if not lease.sqlite:
         left = hold.renewed + HOLDS_SECONDS - time.monotonic()
         return done.wait(max(LOOK_SECONDS, min(ANSWER_SECONDS, left)))
-    while not done.wait(
-        LOOK_SECONDS
-    ):  # a file answers, once whoever writes lets others through
+    while not done.wait(LOOK_SECONDS):  # SQLite answers once its writer commits
         if stop.is_set():
             return False
     return True
 
 
-class _Look:
-    """The lease's connection: one look after the other at whose the task is, each in another thread than the watch.
+class _Lease:
+    """The lease's connection; each look in another thread than the watch.
 
     Attributes:
-        mine: Whether the task is the owner's; None where the database did not say.
-        lite: SQLite: the function's own transaction holds the lock, which also keeps everybody else out.
+        mine: Whether all tasks at work are the owner's; None where the database gave no
+            answer.
+        sqlite: On SQLite the function's transaction may hold the lock that keeps the lease
+            from its renewal, and everybody else from taking the task.
     """
 
     def __init__(
         self, app: App, database: str, owner: str, clock: Clock, hold: Hold
     ) -> None:
-        self.engine = app.lease_engine(database)
-        self.owner, self.clock, self.hold = owner, clock, hold
-        self.lite = self.engine.dialect.name == "sqlite"
+        self._engine = app.lease_engine(database)
+        self._owner, self._clock, self._hold = owner, clock, hold
+        self.sqlite = self._engine.dialect.name == "sqlite"
         self.mine: bool | None = None
         self._connection: Connection | None = None
-        self._raw: Any = None
+        self._driver: Any = None
 
-    def once(self) -> None:
-        """Ask, and renew where it is time."""
+    @property
+    def holds(self) -> bool:
+        """Whether the tasks at work are the owner's, as far as the last look tells."""
+        if self.mine is None:
+            since = time.monotonic() - self._hold.renewed
+            return self.sqlite or since < HOLDS_SECONDS
+        return self.mine
+
+    def look(self) -> None:
+        """Ask whose the tasks are, and renew the leases where it is time."""
         self.mine = None
-        task_id, now = self.hold.task_id, time.monotonic()
+        tasks, now = self._hold.tasks, time.monotonic()
+        renews = now - self._hold.renewed >= RENEW_SECONDS
         try:
-            if self._connection is None:
-                # A transaction that stays open in a frozen connection would keep its lock from the next one.
-                level = {} if self.lite else {"isolation_level": "AUTOCOMMIT"}
-                self._connection = self.engine.connect().execution_options(**level)
-                self._raw = self._connection.connection.driver_connection
-                _keep_alive(self._raw)
-            with self._connection.begin():
-                renews = now - self.hold.renewed >= RENEW_SECONDS
+            connection = self._connected()
+            with connection.begin():
                 if renews:
-                    transitions.renew(
-                        self._connection, self.owner, self.clock(), LEASE_SECONDS
-                    )
-                mine = (
-                    task_id is None or owner_of(self._connection, task_id) == self.owner
-                )
+                    instant = self._clock()
+                    transitions.renew(connection, self._owner, instant, LEASE_SECONDS)
+                owners = {owner_of(connection, task) for task in tasks}
             if renews:
-                self.hold.renewed = max(self.hold.renewed, now)
-            self.mine = mine
+                self._hold.renewed = max(self._hold.renewed, now)
+            self.mine = owners <= {self._owner}
         except SQLAlchemyError as error:
-            log.debug("lease of %s not renewed: %s", task_id, error)
+            log.debug("the lease of %s is not renewed: %s", tasks, error)
             self.close()
         except Exception as error:  # noqa: BLE001  a connection that was cut raises anything
-            log.warning(
-                "lease of %s not renewed: %s: %s", task_id, type(error).__name__, error
-            )
+            kind = type(error).__name__
+            log.warning("the lease of %s is not renewed: %s: %s", tasks, kind, error)
             self.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            # A transaction that a frozen connection keeps open would keep its lock.
+            options = {} if self.sqlite else {"isolation_level": "AUTOCOMMIT"}
+            self._connection = self._engine.connect().execution_options(**options)
+            self._driver = self._connection.connection.driver_connection
+            _keep_alive(self._driver)
+        return self._connection
 
     def close(self) -> None:
         """Give the connection back; the next look takes another."""
@@ -211,27 +226,24 @@ class _Look:
 
     def cut(self) -> None:
         """End the connection under a look that waits for an answer."""
-        found = _socket(self._raw)
+        found = _socket(self._driver)
         if found is not None:
             with found, suppress(OSError):  # it is closed already
                 found.shutdown(socket.SHUT_RDWR)
 
 
-def _socket(raw: Any) -> socket.socket | None:
+def _socket(driver: Any) -> socket.socket | None:
     """A copy of the socket of a driver's connection, where the driver shows it."""
     try:
-        return socket.socket(
-            fileno=os.dup(
-                raw.fileno() if hasattr(raw, "fileno") else raw._sock.fileno()
-            )
-        )
-    except Exception as error:  # noqa: BLE001  no connection, a closed one, or a driver that hides it
-        log.debug("no socket of %r: %s", raw, error)
+        number = driver.fileno() if hasattr(driver, "fileno") else driver._sock.fileno()
+        return socket.socket(fileno=os.dup(number))
+    except Exception as error:  # noqa: BLE001  closed, or a driver that hides it
+        log.debug("no socket of %r: %s", driver, error)
         return None
 
 
-def _keep_alive(raw: Any) -> None:
-    found = _socket(raw)
+def _keep_alive(driver: Any) -> None:
+    found = _socket(driver)
     if found is None:
         return
     with found:

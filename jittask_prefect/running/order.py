@@ -1,15 +1,16 @@
-"""Whose turn it is: with `missed: all`, what is late of a scheduled task, or of a row, runs in order, one by one.
+"""Whose turn it is: with `missed: all`, late occurrences run in the order of their due times.
 
-Prefect has a run for each occurrence, and a worker begins several beside each other. One that began too early waits a
-moment where only one is before it; else it waits in the ledger like one that finds no slot (`rows/limits.py`).
+Prefect has a run for each occurrence, and a worker begins several at once. An occurrence
+that begins too early waits a moment in its process for a single earlier occurrence, and in
+the ledger for more, as for a slot (`ledger/limits.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
@@ -17,7 +18,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import OPEN, entries
-from jittask_prefect.prefect_api.client import PAGE, Api
+from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.rows.run_states import deployments_of
 
 WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
@@ -25,119 +26,113 @@ WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 
 @dataclass(frozen=True)
 class Wait:
-    """Why it is not its turn; `long` where more than one comes first."""
+    """Why an occurrence has to wait; `long` where several others come first."""
 
     reason: str
     long: bool
 
 
+class Earlier(NamedTuple):
+    """An occurrence that was due earlier and has not ended; `begun` None: not begun either."""
+
+    due: datetime
+    begun: datetime | None
+
+
 Turn = Callable[[str, Meta, Entry], Wait | None]
-"""Asked with the database and the entry of a task that is not claimed yet."""
-Before = list[tuple[datetime, datetime | None]]
-"""What was due earlier and has not ended: when each was due, and when it was begun."""
+"""Called with the database, the template and the entry of a task that is not claimed."""
 
 
-def of_task(
-    app: App, database: str, connect: Callable[[], Api], template: Meta, entry: Entry
-) -> Callable[[], Before]:
-    """What comes before a task that is not claimed yet: of its row, or of its schedule.
+def wait_of_task(
+    app: App,
+    database: str,
+    connect: Callable[[], Api],
+    template: Meta,
+    entry: Entry,
+    now: datetime,
+) -> Wait | None:
+    """Why a task has to wait for earlier occurrences of its row, or of its schedule.
 
     Args:
         app: The app.
-        database: Where the task's entry is.
+        database: The database of the task's entry.
         connect: Gives Prefect, which knows the runs of a schedule that have not begun.
         template: The template.
         entry: The task.
-    """
-    if entry.nominal is None:
-        return list  # a person's run is apart from the schedule
-    if not entry.row_key:
-        return lambda: [
-            *_entered(app, database, entry.due, template, [""]),
-            *_not_entered(app, connect(), template, entry),
-        ]
-    return lambda: _entered(app, database, entry.due, template, [entry.row_key])
-
-
-def of_batch(
-    app: App, database: str, template: Meta, due: datetime
-) -> Callable[[], Before]:
-    """What comes before a batch: earlier occurrences of its rows."""
-    mine = (
-        entries.c.template == template.fullName,
-        entries.c.due == due,
-        entries.c.status == "pending",
-    )
-    return lambda: _entered(
-        app, database, due, template, select(entries.c.row_key).where(*mine)
-    )
-
-
-def look(
-    template: Meta, due: datetime, before: Callable[[], Before], now: datetime
-) -> Wait | None:
-    """Whether others come first, which are due earlier and have not ended: where one of them, or this one, is late.
-
-    Args:
-        template: The template.
-        due: When this one was due.
-        before: Tells what comes before.
         now: The present instant.
 
     Raises:
         PrefectApiError: Prefect cannot be reached.
     """
+    if template.cfg.missed.policy != "all" or entry.nominal is None:
+        return None  # a person's run is apart from the schedule
+    earlier = _in_ledger(app, database, template, entry.due, [entry.row_key])
+    if not entry.row_key:
+        earlier += _in_prefect(app, connect(), template, entry.due)
+    return _wait(template, entry.due, earlier, now)
+
+
+def wait_of_batch(
+    app: App, database: str, template: Meta, due: datetime, now: datetime
+) -> Wait | None:
+    """Why a batch has to wait for earlier occurrences of its rows."""
     if template.cfg.missed.policy != "all":
         return None
-    grace, found = timedelta(seconds=template.cfg.missed.grace), before()
-    if not found or (
-        now - due <= grace and all((begun or now) - at <= grace for at, begun in found)
-    ):
+    batch = (
+        entries.c.app == app.name,
+        entries.c.template == template.fullName,
+        entries.c.due == due,
+        entries.c.status == "pending",
+    )
+    rows = select(entries.c.row_key).where(*batch)
+    return _wait(template, due, _in_ledger(app, database, template, due, rows), now)
+
+
+def _wait(
+    template: Meta, due: datetime, earlier: Sequence[Earlier], now: datetime
+) -> Wait | None:
+    """Earlier occurrences come first where any of them, or the present occurrence, is late."""
+    grace = timedelta(seconds=template.cfg.missed.grace)
+    late = now - due > grace or any((e.begun or now) - e.due > grace for e in earlier)
+    if not earlier or not late:
         return None
-    first = min(at for at, _ in found).astimezone(template.timer.zone)
-    return Wait(f"what was due {first:%Y-%m-%d %H:%M} comes first", long=len(found) > 1)
+    first = min(e.due for e in earlier).astimezone(template.timer.zone)
+    reason = f"what was due {first:%Y-%m-%d %H:%M} comes first"
+    return Wait(reason, long=len(earlier) > 1)
 
 
-def _entered(
-    app: App, database: str, due: datetime, template: Meta, rows: Any
-) -> Before:
-    """Of some rows (a schedule's own have an empty key) the earlier tasks that the ledger knows."""
-    earlier = (
+def _in_ledger(
+    app: App, database: str, template: Meta, due: datetime, rows: Any
+) -> list[Earlier]:
+    """Earlier tasks of some rows that the ledger knows; a schedule's tasks have an empty key."""
+    mine = (
+        entries.c.app == app.name,
         entries.c.template == template.fullName,
         entries.c.due < due,
         entries.c.nominal.is_not(None),
+        entries.c.status.in_(OPEN),
+        entries.c.row_key.in_(rows),
     )
-    query = select(entries.c.due, entries.c.started).where(
-        *earlier, entries.c.status.in_(OPEN)
-    )
+    query = select(entries.c.due, entries.c.started).where(*mine)
     with app.engine(database).connect() as connection:
-        return [
-            (one.due, one.started)
-            for one in connection.execute(query.where(entries.c.row_key.in_(rows)))
-        ]
+        return [Earlier(*record) for record in connection.execute(query)]
 
 
-def _not_entered(app: App, api: Api, template: Meta, entry: Entry) -> Before:
-    """The earlier runs of a schedule that the ledger does not know yet."""
-    until = entry.due.astimezone(UTC).isoformat()
+def _in_prefect(app: App, api: Api, template: Meta, due: datetime) -> list[Earlier]:
+    """Earlier runs of a schedule that the ledger does not know yet."""
     runs = api.runs(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
         deployments=deployments_of(app, [template.fullName]),
         flow_runs={
             "state": {"type": {"any_": list(WAITING)}},
-            "expected_start_time": {"before_": until},
+            "expected_start_time": {"before_": due.astimezone(UTC).isoformat()},
         },
     )
     made = {run.id: run.expected_start_time for run in runs if run.auto_scheduled}
+    query = select(entries.c.task_id).where(entries.c.task_id.in_(made))
     with app.engine().connect() as connection:
-        known = set(
-            connection.execute(
-                select(entries.c.task_id).where(entries.c.task_id.in_(made))
-            ).scalars()
-        )
+        known = set(connection.execute(query).scalars())
     return [
-        (due, None)
-        for run_id, due in made.items()
-        if run_id not in known and due < entry.due
+        Earlier(at, None) for run, at in made.items() if run not in known and at < due
     ]

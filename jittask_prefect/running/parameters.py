@@ -1,4 +1,4 @@
-"""What a flow run asks for: its parameters, which anybody may write, read before anything is done."""
+"""The parameters of a flow run, which anybody may write: checked before anything is done."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.validation import shown
 
-LONGEST = 200  # characters of a name or an id; longer ones are not looked for
-Refusals = (ArgumentError, UnknownElement, UnknownTask)
-"""What is wrong with the parameters of a flow run: nothing has run, and the message says why."""
+LONGEST = 200
+"""Characters of a name or an id; longer texts are not looked for."""
+REFUSALS = (ArgumentError, UnknownElement, UnknownTask)
+"""The errors of wrong parameters: nothing has run, and the message says why."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A task of a template by its id, a batch by its instant (UTC), or, with neither, a run of a scheduled task.
+class Request:
+    """A task by its id, a batch by its instant, or neither: a run of a scheduled task.
 
-    The template is None where it is there and does not load: its tasks wait.
+    Attributes:
+        template: The template; None for a template that does not load: its tasks wait.
+        task_id: The task's id.
+        due: The batch's instant, in UTC.
     """
 
     template: Meta | None
@@ -35,48 +39,49 @@ class Asked:
     due: datetime | None = None
 
 
-def asked(
+def request_of(
     app: App, template: object, task_id: object = None, due: object = None
-) -> Asked:
-    """The parameters of a flow run, checked.
+) -> Request:
+    """Check the parameters of a flow run.
 
     Args:
         app: The app.
         template: A template's full name.
-        task_id: The id of one of its tasks.
-        due: The instant that a batch of its rows is due at: ISO 8601 with an offset.
+        task_id: The id of a task of the template.
+        due: The instant of a batch: ISO 8601 with an offset.
 
     Raises:
-        ArgumentError: A parameter is missing, or is not what it has to be.
+        ArgumentError: A parameter is missing or has a wrong value.
         UnknownElement: There is no such template.
     """
     if not isinstance(template, str) or len(template) > LONGEST:
         raise ArgumentError(
-            f"template {_told(template)}; allowed: the full name of a task, e.g. tasks.DailyReport"
+            f"template {_shown(template)}; allowed: the full name of a task, "
+            "e.g. tasks.DailyReport"
         )
-    of = _template(app, template)
-    rows = isinstance(of, DateFieldType)
+    found = _template(app, template)
+    rows = isinstance(found, DateFieldType)
     if task_id is not None and not _is_id(task_id):
         raise ArgumentError(
-            f"taskId {_told(task_id)}; allowed: the id of a task of {template}"
+            f"taskId {_shown(task_id)}; allowed: the id of a task of {template}"
         )
-    if due is None:
-        if rows and task_id is None:
+    if due is not None:
+        if task_id is not None or (found is not None and not rows):
+            reason = "there is a taskId as well"
+            if found is not None and not rows:
+                reason = f"{template} is no task of rows"
             raise ArgumentError(
-                f"{template} has a task for each row, and the run names none. Give `taskId`, which "
-                f"`jittask pending {template}` lists, or use the dialog jittask.run-task-now with the row's key"
+                f"due {_shown(due)}, but {reason}; allowed: `due` of a task of rows, "
+                "and no `taskId`"
             )
-        return Asked(of, task_id)
-    if task_id is not None or (of is not None and not rows):
-        why = (
-            f"{template} is no task of rows"
-            if of is not None and not rows
-            else "there is a taskId as well"
-        )
+        return Request(found, None, _instant(due))
+    if rows and task_id is None:
         raise ArgumentError(
-            f"due {_told(due)}, but {why}; allowed: `due` of a task of rows, and no `taskId`"
+            f"{template} has a task for each row, and the run names none. Give "
+            f"`taskId`, which `jittask pending {template}` lists, or use the dialog "
+            "jittask.run-task-now with the row's key"
         )
-    return Asked(of, None, _instant(due))
+    return Request(found, task_id)
 
 
 def _template(app: App, name: str) -> Meta | None:
@@ -88,51 +93,44 @@ def _template(app: App, name: str) -> Meta | None:
         return None
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return as_text(shown(value))
 
 
 def _is_id(value: object) -> TypeGuard[str]:
-    return (
-        isinstance(value, str)
-        and len(value) <= LONGEST
-        and value.isascii()
-        and value.isprintable()
-    )
+    if not isinstance(value, str) or len(value) > LONGEST:
+        return False
+    return value.isascii() and value.isprintable()
 
 
 def _instant(due: object) -> datetime:
     try:
-        found = (
-            datetime.fromisoformat(due)
-            if isinstance(due, str) and len(due) <= LONGEST
-            else None
-        )
-        if found is not None and found.tzinfo is not None:
-            return found.astimezone(UTC)
+        if isinstance(due, str) and len(due) <= LONGEST:
+            found = datetime.fromisoformat(due)
+            if found.tzinfo is not None:
+                return found.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
     raise ArgumentError(
-        f"due {_told(due)}; allowed: an instant with its offset, e.g. 2026-03-02T09:00:00+00:00"
+        f"due {_shown(due)}; allowed: an instant with its offset, "
+        "e.g. 2026-03-02T09:00:00+00:00"
     )
 
 
-def belongs(template: Meta, task_id: str, entry: Entry | None) -> Entry:
-    """The entry of a task id, where it is this template's: of a row, or made for one of its functions.
+def entry_of_template(template: Meta, task_id: str, entry: Entry | None) -> Entry:
+    """The entry of a task id, where it is a task of the template.
 
     Raises:
-        UnknownTask: It is not.
+        UnknownTask: There is no such task, or it is another template's.
     """
+    name = template.fullName
     if entry is None or entry.task_id != task_id:
-        raise UnknownTask(f"there is no task {_told(task_id)} in the ledger")
-    if entry.template != template.fullName:
-        raise UnknownTask(
-            f"task {task_id} is one of {entry.template}, not of {template.fullName}"
-        )
+        raise UnknownTask(f"there is no task {_shown(task_id)} in the ledger")
+    if entry.template != name:
+        raise UnknownTask(f"task {task_id} is one of {entry.template}, not of {name}")
     rows = isinstance(template, DateFieldType)
+    # A task of `createTimerTask` has no row, whatever the template.
     if entry.func_name is None and bool(entry.row_key) is not rows:
         kind = "of a row" if entry.row_key else "of no row"
-        raise UnknownTask(
-            f"task {task_id} is {kind}, which {template.fullName} is not any more"
-        )
+        raise UnknownTask(f"task {task_id} is {kind}, which {name} is not any more")
     return entry

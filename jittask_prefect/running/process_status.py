@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """What Linux says of a process.
+    """The status of a process, from `/proc`.
 
     Attributes:
         parent: The parent's pid.

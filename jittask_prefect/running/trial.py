@@ -14,7 +14,10 @@ from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.ledger.keys import from_json, key_of, to_json
 from jittask_prefect.rows import scan
-from jittask_prefect.running.execute import call
+from jittask_prefect.running.function import call_function
+
+KEYS = 5
+"""Keys that an error names as examples."""
 
 
 def load_row(app: App, template: Meta, key: str | None) -> Any:
@@ -23,29 +26,23 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
     Raises:
         ArgumentError: The key is missing, superfluous, or of no row.
     """
+    name = template.fullName
     if not isinstance(template, DateFieldType):
         if key is not None:
-            raise ArgumentError(
-                f"{template.fullName} is a scheduled task: it takes no --row"
-            )
+            raise ArgumentError(f"{name} is a scheduled task: it takes no --row")
         return None
+    model = template.model_name
     if key is None:
         raise ArgumentError(
-            f"{template.fullName} is a date-field task: name a row of {template.model_name} with --row KEY"
+            f"{name} is a date-field task: name a row of {model} with --row KEY"
         )
-    with Session(app.engine(app.database_of(template.model_name))) as session:
+    with Session(app.engine(app.database_of(model))) as session:
         row = scan.load(session, template, key)
         if row is None:
-            some = session.exec(select(template.model).limit(5)).all()
-            keys = (
-                ", ".join(
-                    key_of(each, session.get_bind().dialect.name) for each in some
-                )
-                or "none"
-            )
-            raise ArgumentError(
-                f"{template.model_name} has no row {key!r}; some that it has: {keys}"
-            )
+            dialect = session.get_bind().dialect.name
+            some = session.exec(select(template.model).limit(KEYS)).all()
+            keys = ", ".join(key_of(each, dialect) for each in some) or "none"
+            raise ArgumentError(f"{model} has no row {key!r}; some that it has: {keys}")
         session.expunge(row)
     return row
 
@@ -53,45 +50,45 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
 def run_here(
     app: App, name: str, key: str | None, now: datetime, *, dry: bool
 ) -> dict[str, Any]:
-    """Call a template's function as an execution would; what the function raises comes through.
+    """Call a template's function as an execution would; the function's error comes through.
 
     Args:
         app: The app.
         name: The template's full name.
         key: The row's key, for a date-field task.
         now: The present instant, the task's due time.
-        dry: Roll back what it changed on the row. What it does elsewhere is done.
+        dry: Roll back the changes of the row's session. Other effects stay.
+
+    Returns:
+        `{fullName, row, result, dry}`.
+
+    Raises:
+        ArgumentError: The key is missing, superfluous or of no row; a dry scheduled task.
+        JittaskError: The row cannot be read.
     """
     template = app.template(name)
     template.check_function()
     try:
         load_row(app, template, key)
     except DBAPIError as error:
-        more = "`jittask db upgrade --models` makes missing tables"
-        raise JittaskError(f"the row cannot be read: {error.orig}; {more}") from error
-    task = Task(
-        "here",
-        name,
-        template.taskType,
-        dict(template.cfg.argDict),
-        now.astimezone(template.timer.zone),
-    )
-    if not isinstance(template, DateFieldType):
-        if dry:
-            raise ArgumentError(
-                f"{name} is a scheduled task: its own sessions commit, so --dry could not roll them back"
-            )
-        result = call(template, task)
-    else:
+        advice = "`jittask db upgrade --models` makes missing tables"
+        raise JittaskError(f"the row cannot be read: {error.orig}; {advice}") from error
+    due = now.astimezone(template.timer.zone)
+    arguments = dict(template.cfg.argDict)
+    task = Task("here", name, template.taskType, arguments, due)
+    if isinstance(template, DateFieldType):
         with row_session(app.engine(app.database_of(template.model_name))) as session:
             task.row = scan.load(session, template, str(key))
-            result = call(template, task)
+            result = call_function(template, task)
             session.flush()
             if not dry:
                 session.finish()
-    return {
-        "fullName": name,
-        "row": key,
-        "result": from_json(to_json(result)),
-        "dry": dry,
-    }
+    elif dry:
+        raise ArgumentError(
+            f"{name} is a scheduled task: its own sessions commit, "
+            "so --dry could not roll them back"
+        )
+    else:
+        result = call_function(template, task)
+    shown = from_json(to_json(result))
+    return {"fullName": name, "row": key, "result": shown, "dry": dry}

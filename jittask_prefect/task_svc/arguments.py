@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
@@ -242,11 +241,3 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
             raise ArgumentError(f"{model} has no row with {said}: {why}") from None
         stored = {k: getattr(there, k) for k in known} if there is not None else {}
     return cls(**{**stored, **values})
-
-
-def is_uuid(text: str) -> bool:
-    try:
-        uuid.UUID(text)
-    except ValueError:
-        return False
-    return True

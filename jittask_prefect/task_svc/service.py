@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
@@ -16,27 +16,23 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from jittask_prefect.elements.app import DEFAULT, App
+from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import NormalService, check_arguments
 from jittask_prefect.errors import (
     ArgumentError,
     JittaskError,
-    PrefectApiError,
     UnknownTask,
 )
 from jittask_prefect.ledger import handover_marks, hindrance, transitions, versions
-from jittask_prefect.ledger.entry import Entry, entries_of_run, new_entry
+from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
-from jittask_prefect.ledger.tables import FINAL, OPEN
-from jittask_prefect.ledger.transitions import FORCED
-from jittask_prefect.prefect_api.client import TERMINAL, Api
+from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
-from jittask_prefect.rows import hooks, sync
+from jittask_prefect.rows import hooks
 from jittask_prefect.rows.background_handover import nudge
 from jittask_prefect.rows.plan import Action
-from jittask_prefect.running import forced, stop
-from jittask_prefect.running.execute import after_return, locate, next_of_row
+from jittask_prefect.running.end import force_end
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect
 from jittask_prefect.task_svc.arguments import arguments as arguments_of
@@ -44,7 +40,6 @@ from jittask_prefect.task_svc.arguments import (
     differs,
     in_a_session,
     instant,
-    is_uuid,
     row_of,
     storable,
     text,
@@ -218,130 +213,7 @@ class TaskSvc(NormalService):
                 others the ledger ends; the next sync tells Prefect.
             JittaskError: The process did not end in time.
         """
-        found = self._find(text("taskId", taskId))
-        now = clock.now()
-        if found is None:
-            return self._end_unclaimed(taskId, now)
-        database, entry = found
-        if entry.batch is not None and taskId == entry.flow_run_id:
-            return self._end_batch(database, taskId)
-        before = (
-            "overdue" if entry.status == "pending" and entry.due < now else entry.status
-        )
-        if entry.status in FINAL:
-            return {
-                "taskId": taskId,
-                "previousStatus": before,
-                "status": entry.status,
-                "changed": False,
-            }
-        status, changed = forced.end(
-            self.app, self.api, database, entry, FORCED, clock.now
-        )
-        return {
-            "taskId": taskId,
-            "previousStatus": before,
-            "status": status,
-            "changed": changed,
-        }
-
-    def _find(self, task_id: str) -> tuple[str, Entry] | None:
-        found = locate(self.app, task_id)
-        if found is None and is_uuid(task_id):
-            # A flow run that a row's task had before: it was given up, or its worker died. The ledger has a made one's.
-            run = self.api.run(task_id)
-            of = run.parameters.get("taskId") if run else None
-            found = locate(self.app, of) if isinstance(of, str) else None
-        return found
-
-    def _end_batch(self, database: str, run_id: str) -> Result:
-        """End what is open of a batch's rows, and its flow run."""
-        with self.app.engine(database).connect() as connection:
-            rows = [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
-        at_work = [e for e in rows if e.status == "executing"]
-        away = bool(rows) and not stop.ask(self.api, run_id)
-        changed = stop.close(self.app, database, rows, FORCED, clock.now)
-        for entry in at_work:
-            stop.await_gone(
-                self.app,
-                database,
-                self.api,
-                entry,
-                clock.now,
-                closed=entry in changed,
-                away=away,
-            )
-        for entry in rows:
-            if after_return(self.app, database, entry.task_id):
-                next_of_row(self.app, database, entry, clock.now())
-        if rows and not away:
-            self._hand_over(database, rows)
-        with self.app.engine(database).connect() as connection:
-            left = [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
-        if {e.task_id for e in left} & {
-            e.task_id for e in rows
-        }:  # one began, or begins again, just now
-            return self._end_batch(database, run_id) | {
-                "previousStatus": "executing",
-                "changed": True,
-            }
-        before = "executing" if at_work else "pending" if rows else "ended"
-        return {
-            "taskId": run_id,
-            "previousStatus": before,
-            "status": "ended",
-            "changed": bool(changed),
-        }
-
-    def _end_unclaimed(self, task_id: str, now: datetime) -> Result:
-        """End a run that the template's own schedule made and that has not begun."""
-        run = self.api.run(task_id) if is_uuid(task_id) else None
-        name = run.parameters.get("template") if run else None
-        if (
-            run is None
-            or name not in self.app.names("tasks")
-            or app_tag(self.app.name) not in run.tags
-        ):
-            raise UnknownTask(f"there is no such task: {quoted(task_id)}")
-        before = executions.status_of_run(run, now)
-        if run.state_type in TERMINAL:
-            return {
-                "taskId": task_id,
-                "previousStatus": before,
-                "status": before,
-                "changed": False,
-            }
-        # The ledger first: a worker that takes the run at this very moment finds it ended.
-        due = run.expected_start_time
-        entry = new_entry(
-            task_id=task_id, app=self.app.name, template=str(name), due=due, created=now, status="ended", outcome="forced",
-            message=FORCED, finished=now, flow_run_id=task_id, dirty=True,
-        )  # fmt: skip
-        with self.app.engine().begin() as connection:
-            versions.require(connection, "the app's database")
-            fresh = transitions.enter(connection, entry)
-        if not fresh:
-            return self.forcedEnd(task_id)
-        away = not stop.ask(self.api, task_id)
-        stop.await_gone(self.app, DEFAULT, self.api, entry, clock.now, away=away)
-        if not away:
-            self._hand_over(DEFAULT, [entry])
-        after_return(self.app, DEFAULT, task_id)
-        return {
-            "taskId": task_id,
-            "previousStatus": before,
-            "status": "ended",
-            "changed": True,
-        }
-
-    def _hand_over(self, database: str, of: Sequence[Entry]) -> None:
-        rows = [(entry.template, entry.row_key) for entry in of]
-        try:
-            sync.hand_over(
-                self.app, database, self.api, clock.now(), sync.Report(), rows=rows
-            )
-        except PrefectApiError as error:
-            log.warning("left to the next sync: %s", error)
+        return force_end(self.app, self.api, text("taskId", taskId), clock.now)
 
     @_in_sentences
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:

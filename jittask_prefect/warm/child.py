@@ -224,7 +224,7 @@ class Child:
             return f"a run left the thread {left[0]!r}"
         if _has_children():
             return "a run left processes"
-        if leaks.there():
+        if leaks.open_connections():
             return "a run left database connections open"
         size = memory()
         self.size = self.size or size

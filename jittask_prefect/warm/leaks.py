@@ -1,6 +1,6 @@
-"""Database connections that a function leaves open: their transactions would lock others out, for as long as it lives.
+"""Database connections that a function leaves open: their transactions would lock others out.
 
-Whatever pool of SQLAlchemy they are from, each is noted with its thread when it is taken, until it is given back.
+Each connection, of any pool of SQLAlchemy, is noted with its thread from checkout to return.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from sqlalchemy.pool import Pool
 from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import JittaskError
 
-OURS = "jittask-"  # the threads of ours, which give theirs back
+OURS = "jittask-"
+"""Begin of the names of this package's threads, which give their connections back."""
 _open: dict[int, tuple[Any, int]] = {}
 log = logging.getLogger("jittask")
 
@@ -24,33 +25,34 @@ class LeftOpenError(JittaskError):
     """the function left a transaction open: it was rolled back"""
 
 
-def _taken(raw: Any, record: Any, proxy: Any) -> None:
+def _note(raw: Any, record: Any, proxy: Any) -> None:
     if not threading.current_thread().name.startswith(OURS):
         _open[id(record)] = record, threading.get_ident()
 
 
-def _given_back(raw: Any, record: Any) -> None:
+def _forget(raw: Any, record: Any) -> None:
     _open.pop(id(record), None)
 
 
-event.listen(Pool, "checkout", _taken)
-event.listen(Pool, "checkin", _given_back)
-event.listen(Pool, "detach", _given_back)
+event.listen(Pool, "checkout", _note)
+event.listen(Pool, "checkin", _forget)
+event.listen(Pool, "detach", _forget)
 
 
-def there() -> set[int]:
-    """The connections that are open now."""
+def open_connections() -> set[int]:
+    """The open connections, each as a number."""
     return set(_open)
 
 
-def close(before: set[int]) -> None:
-    """Roll back what this thread has opened since, and not given back; the row's session is not the function's.
+def roll_back_new(before: set[int]) -> None:
+    """Roll back the connections that this thread has opened and not given back.
 
     Args:
-        before: What `there` said then.
+        before: The answer of `open_connections` before the function. The connection of the
+            row's session is not the function's, and stays.
 
     Raises:
-        LeftOpenError: There was a transaction in it.
+        LeftOpenError: A connection had a transaction.
     """
     mine = threading.get_ident()
     new = [
@@ -58,50 +60,47 @@ def close(before: set[int]) -> None:
         for key, (record, thread) in list(_open.items())
         if key not in before and thread == mine
     ]
-    kept = _of_row() if new else None
+    kept = _row_connection() if new else None
     left = [
         raw
         for record in new
         if (raw := record.driver_connection) is not None and raw is not kept
     ]
-    if any([roll_back(raw) for raw in left]):
+    if any([_roll_back(raw) for raw in left]):
         raise LeftOpenError
 
 
-def of_thread(thread: int | None) -> list[Any]:
+def connections_of_thread(thread: int | None) -> list[Any]:
     """The drivers' connections that a thread has open."""
     return [
         record.driver_connection for record, of in list(_open.values()) if of == thread
     ]
 
 
-def roll_back(raw: Any) -> bool:
+def _roll_back(raw: Any) -> bool:
     """Roll a driver's connection back; whether there was a transaction."""
-    busy = _busy(raw)
+    busy = _in_transaction(raw)
     try:
         raw.rollback()
-    except Exception as error:  # noqa: BLE001  drivers have errors of their own, and asynchronous ones another way
+    except Exception as error:  # noqa: BLE001  drivers have errors of their own
         log.warning(
             "a connection that a function left open could not be rolled back: %s", error
         )
     return busy
 
 
-def _busy(raw: Any) -> bool:
+def _in_transaction(raw: Any) -> bool:
     if hasattr(raw, "in_transaction"):  # sqlite3
         return bool(raw.in_transaction)
     if hasattr(raw, "server_status"):  # PyMySQL: SERVER_STATUS_IN_TRANS
         return bool(raw.server_status & 1)
-    return bool(
-        getattr(getattr(raw, "info", None), "transaction_status", 0)
-    )  # psycopg: 0 is idle
+    info = getattr(raw, "info", None)  # psycopg: 0 is idle
+    return bool(getattr(info, "transaction_status", 0))
 
 
-def _of_row() -> Any:
+def _row_connection() -> Any:
     session = ROW_SESSION.get(None)
     try:
-        return (
-            None if session is None else session.row_transaction.raw.driver_connection
-        )
-    except Exception:  # noqa: BLE001  a session that is to be rolled back anyway
+        return session and session.row_transaction.raw.driver_connection
+    except Exception:  # noqa: BLE001  a session that is rolled back anyway
         return None

@@ -1,6 +1,6 @@
 """Every fenced block of the guide and of the README is run, or at least checked; what prints is compared.
 
-What the languages of the blocks mean is said in `doc_pages.py`, which does a page in a process of its own.
+What the languages of the blocks mean is said in `doc_pages.py`, which does each page in a process of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -65,18 +66,37 @@ def test_a_block_is_of_a_kind_that_is_tested(page: Path) -> None:
     assert len(fences) == 2 * len(found)
 
 
+@pytest.fixture(scope="module")
+def read() -> Iterator[Callable[[Path, Path], list[str]]]:
+    """Does a page in a folder; what is wrong with the page."""
+    env = {**os.environ, "COLUMNS": "120"}
+    env.pop("JITTASK_APP", None)
+    command = [sys.executable, "-P", doc_pages.__file__]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env=env
+    ) as pages:
+        assert pages.stdin and pages.stdout
+        given, answers = pages.stdin, pages.stdout
+
+        def done(page: Path, folder: Path) -> list[str]:
+            print(json.dumps([str(page), str(folder)]), file=given, flush=True)
+            said = folder / doc_pages.SAID
+            assert answers.readline() == "0\n", said.exists() and said.read_text()
+            wrong: list[str] = json.loads((folder / doc_pages.WRONG).read_text())
+            return wrong
+
+        yield done
+        given.close()
+
+
 @pytest.mark.parametrize(
     "page", [p for p in PAGES if DONE & {b.language for b in blocks(p)}], ids=name
 )
-def test_the_page_does_what_it_shows(page: Path, tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "120"}
-    env.pop("JITTASK_APP", None)
-    command = [sys.executable, "-P", doc_pages.__file__, page, tmp_path]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == []
+def test_the_page_does_what_it_shows(
+    page: Path, tmp_path: Path, read: Callable[[Path, Path], list[str]]
+) -> None:
+    assert read(page, tmp_path) == []
 
 
 def test_the_readmes_e_json_is_the_demos_own() -> None:

@@ -1,4 +1,8 @@
-"""Does what a page of the guide shows, block by block: `python doc_pages.py PAGE FOLDER`.
+"""Does what pages of the guide show, block by block.
+
+`python -P doc_pages.py` reads pages from standard input, `["PAGE", "FOLDER"]` a line, and answers each with an exit code.
+What is wrong with a page stands in `wrong.json` in its folder then. The process has imported what pages need, and forks
+for each page.
 
 A fenced block is one of these:
 
@@ -7,7 +11,7 @@ A fenced block is one of these:
     json                    keys that differ from the page's e.json; the task with them has no mistake
     python                  run, in the order of the page, in one process; what is printed stands in the comment below
     console                 commands, run; what they print stands below them
-    sql                     statements; tests/unit/rows/test_rights.py executes them
+    sql                     statements; tests/unit/ledger/test_rights.py executes them
     bash                    commands that a test does not run: each is one that there is, with options that it has
 """
 
@@ -30,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+WRONG, SAID = "wrong.json", "said.txt"
 FENCE = re.compile(r"^( *)```(\S*)[ ]*(.*)\n((?:.*\n)*?)\1```[ ]*$", re.MULTILINE)
 INCLUDED = re.compile(r"^--8<--\n(.+)\n--8<--$", re.MULTILINE)
 EMPTY = (
@@ -259,8 +264,40 @@ def differs(said: str, shown: str) -> str:
     return "" if same else f"prints\n{said.rstrip()}\nand the page shows\n{shown}"
 
 
+def read_here(page: Path, folder: Path) -> None:
+    """Read a page, as a process of its own does that was started in the page's folder."""
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.path.insert(0, str(folder))
+    with (folder / SAID).open("w") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    (folder / WRONG).write_text(json.dumps(Reader(page, folder).read()))
+
+
+def serve() -> None:
+    """Read the pages that standard input names, one after the other."""
+    import typer.testing
+
+    import jittask_prefect.cli.commands  # noqa: F401  imported once, not for each page
+
+    assert typer.testing
+    for line in sys.stdin:
+        page, folder = map(Path, json.loads(line))
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                read_here(page.resolve(), folder.resolve())
+                code = 0
+            except BaseException:  # noqa: BLE001  a page's code may raise anything
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[2]).resolve()
-    os.chdir(place)
-    sys.path.insert(0, str(place))
-    print(json.dumps(Reader(Path(sys.argv[1]).resolve(), place).read()))
+    serve()

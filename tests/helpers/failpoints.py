@@ -43,14 +43,14 @@ SYNC = {
 EXECUTION = {
     "before-claim": ("ledger.transitions:claim", "before"),
     "uncommitted-claim": ("ledger.transitions:claim", "after"),
-    "after-claim": ("running.execute:kept", "before"),
-    "before-function": ("running.execute:call", "before"),
-    "after-function": ("running.execute:call", "after"),
-    "before-finish": ("running.execute:Attempt.finish", "before"),
-    "after-finish": ("running.execute:Attempt.finish", "after"),
+    "after-claim": ("running.attempt:Attempt.run", "before"),
+    "before-function": ("running.attempt:call_function", "before"),
+    "after-function": ("running.attempt:call_function", "after"),
+    "before-finish": ("running.executor:Executor._finish_task", "before"),
+    "after-finish": ("running.executor:Executor._finish_task", "after"),
     "before-commit": ("elements.row_session:RowSession.finish", "before"),
     "after-commit": ("elements.row_session:RowSession.finish", "after"),
-    "before-return": ("running.execute:after_return", "before"),
+    "before-return": ("running.executor:after_return", "before"),
     "before-state": ("api:set_state", "before"),
 }
 BATCH_SYNC = {

@@ -28,8 +28,8 @@ from jittask_prefect.prefect_api.answers import FlowRun, State
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
-from jittask_prefect.running.execute import me
-from jittask_prefect.running.flows import run_sync
+from jittask_prefect.running.lease import new_owner
+from jittask_prefect.running.sync_flow import run_sync
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.task_svc.service import TaskSvc
@@ -164,7 +164,9 @@ class Place:
         """One sync in this process, as of an instant."""
         if now is None:
             return run_sync(self.app, clock.now(), since)
-        return sync.run(self.app, self.api, now, me(), since=since, clock=lambda: now)
+        return sync.run(
+            self.app, self.api, now, new_owner(), since=since, clock=lambda: now
+        )
 
     def sql(self, statement: str, **values: Any) -> Any:
         """Raw SQL, which no hook sees; the first column of the first row where there is one."""

@@ -19,7 +19,8 @@ from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import hooks, sync
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.running.execute import Outcome, Run, execute
+from jittask_prefect.running.outcome import Outcome, Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from place import Place, scheduled, until, worker
+from prefect_database import prepare
 
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
@@ -16,9 +18,12 @@ SECRET = "shop:a long secret"
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def guarded(
+    tmp_path_factory: pytest.TempPathFactory, prefect_database: Path
+) -> Iterator[Place]:
     """An app on a Prefect server of its own, which answers nobody without the password."""
     home = tmp_path_factory.mktemp("auth")
+    prepare(home / "server", prefect_database)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_SERVER_API_AUTH_STRING", SECRET)
         with Embedded(home / "server") as embedded:

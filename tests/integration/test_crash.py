@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from place import Place, model, process_pool, rows, until, worker
 
-from jittask_prefect.running.flows import run_sync
 from jittask_prefect.running.lease import LEASE_SECONDS
+from jittask_prefect.running.sync_flow import run_sync
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.service import ServiceInfo

@@ -111,7 +111,7 @@ def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
         "startDate": "2026-01-01",
         "repeat": "Yearly",
     }
-    assert done(work, submit(work, forms.NEW_SCHEDULED, made))["name"] == "Completed"
+    assert done(work, submit(work, forms.NEW_SCHEDULED, made)).name == "Completed"
     first = {**linked(page(work, key)), "title": "Second"}
     assert (
         done(work, submit(work, forms.EDIT, first)).message
@@ -125,7 +125,7 @@ def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
     file = work.app.path / name.replace(".", "/") / "e.json"
     before = file.read_bytes()
     copied = done(work, submit(work, forms.EDIT, first))
-    assert copied["name"] == "Failed"
+    assert copied.name == "Failed"
     assert (
         'title: found a form made from "Copied"; allowed: a form made from "Third"'
         in copied.message
@@ -154,7 +154,7 @@ def test_what_is_refused_says_so_in_state_and_log_and_writes_nothing(
     )
     state = done(work, run_id)
     assert (
-        state["name"] == "Failed"
+        state.name == "Failed"
         and "Name: found" in state.message
         and "Custom: cron" in state.message
     )
@@ -198,7 +198,7 @@ def test_run_now_and_end(work: Place) -> None:
         submit(
             work, forms.RUN_NOW, {"task": "tasks.WorkAdd", "argDict": '{"amount": 7}'}
         ),
-    )["name"] == ("Completed")
+    ).name == ("Completed")
     until(
         lambda: [
             r
@@ -211,7 +211,7 @@ def test_run_now_and_end(work: Place) -> None:
     work.sync()
     [entry] = work.entries("tasks.WorkLater", row.id)
     ended = done(work, submit(work, forms.END, {"taskId": entry.task_id}))
-    assert ended["message"] == f"{entry.task_id} was pending and is ended"
+    assert ended.message == f"{entry.task_id} was pending and is ended"
     assert work.entry(entry.task_id).outcome == "forced"
 
 

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -17,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from prefect_database import prepare
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.server import embedded as module
@@ -371,15 +370,9 @@ def test_importing_it_does_not_import_prefect() -> None:
 
 
 @pytest.fixture
-def warm(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Path]:
+def warm(tmp_path: Path, prefect_database: Path) -> Iterator[Path]:
     """A home whose database is migrated already: 3 s to start instead of 7."""
-    (tmp_path / "prefect").mkdir()
-    home = psutil.Process(prefect_server.pid).environ()["PREFECT_HOME"]
-    with sqlite3.connect(Path(home, "prefect.db")) as source:
-        with sqlite3.connect(tmp_path / "prefect" / "prefect.db") as target:
-            source.backup(target)
-        target.close()
-    source.close()
+    prepare(tmp_path, prefect_database)
     yield tmp_path
     assert not _marked(tmp_path)
 

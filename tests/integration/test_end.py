@@ -12,7 +12,7 @@ import pytest
 from place import Place, until
 
 from jittask_prefect.deploying.compile import POOL
-from jittask_prefect.running import stop
+from jittask_prefect.running import end
 from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
 
@@ -197,7 +197,7 @@ def test_one_in_c_code_is_ended_in_prefect_too_though_it_did_not_answer(
         {"name": "held", "held": True},
     )["taskId"]
     pid = pid_of(work, "held")
-    monkeypatch.setattr(stop, "ask", lambda *_: False)
+    monkeypatch.setattr(end, "propose_end", lambda *_: False)
     assert work.svc.forcedEnd(task_id)["changed"] is True
     assert gone(pid)
     run = work.state(task_id, "Cancelled", "Crashed", seconds=20)

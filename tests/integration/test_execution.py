@@ -125,7 +125,7 @@ def test_past_its_timeout_a_task_is_timed_out(
         "timeout",
         "error: still running after 2 s",
     )
-    assert work.state(tasks["WorkSlow"], "TimedOut")["type"] == "FAILED"
+    assert work.state(tasks["WorkSlow"], "TimedOut").type == "FAILED"
 
 
 def test_a_row_task_commits_its_effect(work: Place, tasks: dict[str, str]) -> None:

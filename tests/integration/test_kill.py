@@ -20,7 +20,9 @@ from jittask_prefect import App
 from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import hooks, sync
-from jittask_prefect.running.execute import Run, execute, me
+from jittask_prefect.running.lease import new_owner
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.service import ServiceInfo
 
@@ -61,7 +63,7 @@ def one_sync(
     app, api = App(folder), PrefectApi(url)
     if point:
         arm(point, nth, api)
-    assert sync.run(app, api, now, me(), clock=lambda: now)
+    assert sync.run(app, api, now, new_owner(), clock=lambda: now)
 
 
 def one_run(
@@ -136,7 +138,7 @@ def state(place: Place, base: int) -> list[str]:
             now = (
                 f"{entry.due:%H:%M} #{entry.generation} {entry.outcome or entry.status}"
             )
-            found.append(f"{key - base} {now}: {run['state_type'] if run else None}")
+            found.append(f"{key - base} {now}: {run.state_type if run else None}")
     return found
 
 

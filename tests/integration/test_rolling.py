@@ -16,7 +16,8 @@ from jittask_prefect.deploying import renew
 from jittask_prefect.ledger import state_table
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.databases import upgrade
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
@@ -260,7 +261,7 @@ def test_a_calendar_that_changes_takes_the_schedules_with_it_and_stops_the_run_t
 
     # The run is there already, and a worker has taken it: nothing runs.
     outcome = execute(
-        place.app, name, None, Run(there["id"], tomorrow, auto=True), lambda: tomorrow
+        place.app, name, None, Run(there.id, tomorrow, auto=True), lambda: tomorrow
     )
     assert (outcome.status, outcome.message) == (
         "ended",
@@ -402,13 +403,13 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         one = next(r for r in place.runs(name) if r.expected_start_time == due[2])
         assert (
             execute(
-                place.app, name, None, Run(one["id"], due[2], auto=True), lambda: due[2]
+                place.app, name, None, Run(one.id, due[2], auto=True), lambda: due[2]
             ).status
             == "completed"
         )
-        place.api.delete_run(one["id"])
+        place.api.delete_run(one.id)
         first = next(r for r in place.runs(name) if r.expected_start_time == due[0])
-        place.api.delete_run(first["id"])
+        place.api.delete_run(first.id)
         with place.app.engine().begin() as connection:
             state_table.put(connection, place.app.name, renew.MARK, before.isoformat())
         assert (

@@ -152,12 +152,12 @@ import sys, time
 from pathlib import Path
 from jittask_prefect import App, clock
 from jittask_prefect.prefect_api import PrefectApi
-from jittask_prefect.running import flows
+from jittask_prefect.running import sync_flow
 def stop(*args, **keys):
     print("stopped", flush=True)
     time.sleep(300)
 PrefectApi.create_run = stop
-flows.run_sync(App(Path(sys.argv[1])), clock.now())
+sync_flow.run_sync(App(Path(sys.argv[1])), clock.now())
 """
 
 
@@ -343,8 +343,8 @@ def test_a_run_of_a_schedule_that_nobody_ends_is_cancelled(place: Place) -> None
         tags=[],
         parameters={"template": "tasks.SyncDaily"},
     )
-    place.api.set_state(made["id"], "PENDING")
-    assert place.api.set_state(made["id"], "CANCELLING") == "CANCELLING"
+    place.api.set_state(made.id, "PENDING")
+    assert place.api.set_state(made.id, "CANCELLING") == "CANCELLING"
     place.sync(later(16))
     assert (
         place.state(made.id, "Cancelled", seconds=5).message

@@ -223,7 +223,7 @@ def test_a_function_that_closes_what_its_process_lives_by_is_an_error(
 ) -> None:
     """The worker notices within 30 s, both records end, and the place is free."""
     task, after = ask(place, "WarmCloses"), ask(place, "WarmPid")
-    assert (place.ended(task, 40).status, place.state(task, "Crashed")["type"]) == (
+    assert (place.ended(task, 40).status, place.state(task, "Crashed").type) == (
         "error",
         "CRASHED",
     )

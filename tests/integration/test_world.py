@@ -22,8 +22,8 @@ from place import Place, model, rows
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api import client
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.running.begin import label_of
-from jittask_prefect.running.execute import Outcome, Run, execute
+from jittask_prefect.running.outcome import Outcome, Run, label_of
+from jittask_prefect.running.run import execute
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from patience import PATIENCE
+from prefect_database import prepare
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 # A real Prefect server is started for the report; here the processes share one in memory.
 MORE = {"exactly_once": ["--prefect", "memory"]}
+# These start a server, here on a database that is migrated already.
+WITH_SERVER = ("create_rate", "ends", "hooks_cost", "warm_worker")
 # `latency` waits for the clock on a machine that has nothing else to do, which the suite's never is; `take_up`
 # waits for minutes to pass; `bad_input` has its share in the tests of `elements`.
 NAMES = sorted(
@@ -23,7 +27,14 @@ NAMES = sorted(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_hundredth_of_each(name: str) -> None:
+def test_a_hundredth_of_each(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    env = dict(os.environ)
+    if name in WITH_SERVER:
+        prepare(tmp_path, request.getfixturevalue("prefect_database"))
+        file = tmp_path / "prefect" / "prefect.db"
+        env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{file}"
     command = [
         sys.executable,
         str(FOLDER / f"{name}.py"),
@@ -32,7 +43,7 @@ def test_a_hundredth_of_each(name: str) -> None:
         *MORE.get(name, []),
     ]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=250 * PATIENCE
+        command, env=env, capture_output=True, text=True, timeout=250 * PATIENCE
     )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,10 @@ READS_THE_CLOCK = {
     "elements/types",
     "rows/background_handover",
     "rows/hooks",
+    "running/flow_context",
     "running/flows",
+    "running/run_end",
+    "running/sync_flow",
     "schedule/timer",
     "task_svc/service",
     "testing",
@@ -49,7 +53,9 @@ READS_THE_CLOCK = {
 CALLS_PREFECT = {
     "dialogs/flows",
     "prefect_api/client",
+    "running/flow_context",
     "running/flows",
+    "running/sync_flow",
     "server/embedded",
     "server/selection",
     "warm/child",
@@ -60,7 +66,9 @@ CALLS_PREFECT = {
 }
 PREFECT_FIRST = {
     "dialogs/flows",
+    "running/flow_context",
     "running/flows",
+    "running/sync_flow",
     "warm/child",
     "warm/job",
     "warm/server_wait",
@@ -77,9 +85,14 @@ def room(name: str) -> str:
     return name.partition("/")[0]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path) -> Iterator[str]:
     """The modules that a module imports: of the package as `elements/app`, others by name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (_place(alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -142,7 +155,7 @@ def test_prefect_is_called_in_few_places(name: str) -> None:
 def test_prefect_is_not_loaded_before_it_is_needed() -> None:
     """Flows and worker import Prefect at their top; elsewhere it is imported inside the functions that call it."""
     for name in sorted(CALLS_PREFECT - PREFECT_FIRST):
-        top = ast.parse(FILES[name].read_text(encoding="utf-8")).body
+        top = parsed(FILES[name]).body
         modules = [n.module or "" for n in top if isinstance(n, ast.ImportFrom)]
         modules += [a.name for n in top if isinstance(n, ast.Import) for a in n.names]
         assert not [m for m in modules if m.partition(".")[0] == "prefect"], name
@@ -150,7 +163,7 @@ def test_prefect_is_not_loaded_before_it_is_needed() -> None:
 
 @pytest.mark.parametrize("name", sorted(set(FILES) - {"schedule/clock"}))
 def test_the_clock_is_read_in_one_place(name: str) -> None:
-    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
+    tree = parsed(FILES[name])
     reads = {
         f"{n.value.id}.{n.attr}"
         for n in ast.walk(tree)

@@ -16,7 +16,7 @@ import jittask_prefect
 from jittask_prefect.deploying import notices
 from jittask_prefect.prefect_api.names import prefect_name
 from jittask_prefect.running import flows
-from jittask_prefect.running.begin import Outcome
+from jittask_prefect.running.outcome import Outcome
 
 PACKAGE = Path(jittask_prefect.__file__).parent
 KEYS = [

@@ -11,7 +11,8 @@ from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger import transitions
 from jittask_prefect.prefect_api.client import OWN
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)

@@ -14,11 +14,10 @@ from shop import Shop, utc
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.rows import batches, settling
-from jittask_prefect.running.batch import execute_batch
-from jittask_prefect.running.execute import Run
-from jittask_prefect.running.flows import record_end
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute_batch
+from jittask_prefect.running.run_end import record_end
 
 Make = Callable[..., Shop]
 TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
@@ -525,8 +524,8 @@ def test_a_row_that_joins_a_batch_that_is_over(on: Make) -> None:
 
 def test_two_batches_share_nothing(on: Make) -> None:
     # one flow run does the other's rows neither before nor after it
-    from jittask_prefect.running.batch import execute_batch
-    from jittask_prefect.running.execute import Run
+    from jittask_prefect.running.outcome import Run
+    from jittask_prefect.running.run import execute_batch
 
     s = on()
     fill(s, range(1, 601))
@@ -553,8 +552,8 @@ def test_two_batches_share_nothing(on: Make) -> None:
 
 
 def test_never_early(on: Make) -> None:
-    from jittask_prefect.running.batch import execute_batch
-    from jittask_prefect.running.execute import Run
+    from jittask_prefect.running.outcome import Run
+    from jittask_prefect.running.run import execute_batch
 
     s = on()
     fill(s, range(1, 21))
@@ -623,7 +622,7 @@ def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
         assert transitions.end(
             connection, first.task_id, within=("executing",), **about
         )
-    record_end(s.app, str(first.flow_run_id), "died", DIED, s.now)
+    record_end(s.app, str(first.flow_run_id), s.now)
     [ended] = s.entries(row_key=first.row_key)
     assert (ended.status, ended.returned) == ("ended", False)
     assert [(e.status, e.dirty) for e in s.entries() if e.task_id != first.task_id] == [

@@ -12,7 +12,8 @@ from sqlalchemy import text, update
 
 from jittask_prefect.deploying import rollout
 from jittask_prefect.ledger import transitions
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)

@@ -15,7 +15,7 @@ from shop import SERVERS, Shop, utc
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.rows import handover, settling
-from jittask_prefect.running.begin import TAKEN, label_of
+from jittask_prefect.running.outcome import TAKEN, label_of
 
 Make = Callable[..., Shop]
 FAR = datetime(2026, 3, 2, 20)  # the shop's clock shows 08:00

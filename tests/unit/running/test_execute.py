@@ -16,10 +16,11 @@ from jittask_prefect.errors import PrefectApiError, UnknownTask
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, owner_of
 from jittask_prefect.ledger.tables import OPEN, entries
-from jittask_prefect.running import execute as execution
-from jittask_prefect.running.begin import label_of
-from jittask_prefect.running.execute import Run, after_return, execute, next_of_row
+from jittask_prefect.running.attempt import Attempt
 from jittask_prefect.running.flows import state_of
+from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.outcome import Run, label_of
+from jittask_prefect.running.run import execute
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -657,16 +658,16 @@ def test_the_watch_over_a_lease_is_off_once_the_task_is_done(
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.001)
     s, task = due_row(shop)
     lost: list[bool] = []
-    real = execution.Attempt.run
+    real = Attempt.run
 
-    def lingering(self: Any) -> Any:
-        outcome = real(self)
+    def lingering(self: Any, thread: Any) -> Any:
+        outcome = real(self, thread)
         threading.Event().wait(
             0.05
         )  # the completion is committed, and the watch still looks
         return outcome
 
-    monkeypatch.setattr(execution.Attempt, "run", lingering)
+    monkeypatch.setattr(Attempt, "run", lingering)
     now = s.now
     run = Run("run", task.due)
     assert (

@@ -13,8 +13,9 @@ from prefect.states import Crashed
 
 from jittask_prefect.ledger.entry import find_entry
 from jittask_prefect.rows.databases import upgrade
-from jittask_prefect.running import flows
-from jittask_prefect.running.flows import drop_late_syncs, flows_of, run_sync
+from jittask_prefect.running import sync_flow
+from jittask_prefect.running.flows import flows_of
+from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -77,7 +78,7 @@ def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
     upgrade(app)
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
-    monkeypatch.setattr(flows, "connect", lambda path: prefect)
+    monkeypatch.setattr(sync_flow, "connect", lambda path: prefect)
 
     def running(name: str, minutes: int) -> dict[str, Any]:
         deployment, due = (

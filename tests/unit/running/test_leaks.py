@@ -8,7 +8,8 @@ from datetime import datetime
 import pytest
 from shop import COUNT, SERVERS, Shop, utc
 
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 from jittask_prefect.warm import leaks
 
 Make = Callable[..., Shop]
@@ -55,7 +56,7 @@ def test_a_transaction_that_was_left_open(
     shop: Make, url: Callable[[str], str], database: str, then: str, message: str
 ) -> None:
     assert scheduled(shop, OPENS.format(then=then), url(database)) == ("error", message)
-    assert leaks.there(), "and the process that has them is replaced"
+    assert leaks.open_connections(), "and the process that has them is replaced"
 
 
 def test_a_function_that_never_returns_holds_no_lock(shop: Make) -> None:

@@ -14,8 +14,8 @@ from shop import Shop
 
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.running import lease
-from jittask_prefect.running.batch import execute_batch
-from jittask_prefect.running.execute import Run, execute
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute, execute_batch
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)

@@ -16,9 +16,9 @@ from jittask_prefect.errors import (
     UnknownElement,
     UnknownTask,
 )
-from jittask_prefect.running.batch import execute_batch
-from jittask_prefect.running.execute import Run, execute
-from jittask_prefect.running.parameters import asked
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.parameters import request_of
+from jittask_prefect.running.run import execute, execute_batch
 
 Make = Callable[..., Shop]
 TEN, DUE = datetime(2026, 3, 2, 10), utc("2026-03-02 10:00")
@@ -202,7 +202,7 @@ def test_forged_parameters_are_refused_in_a_sentence(
     s: Shop, parameters: dict[str, Any], error: type[JittaskError]
 ) -> None:
     with pytest.raises(error) as refused:
-        of = asked(
+        of = request_of(
             s.app, *(parameters.get(name) for name in ("template", "taskId", "due"))
         )
         execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -461,13 +462,13 @@ def test_a_session_in_a_row_task_is_the_row_s_own(tmp_path: Path) -> None:
 # --- the current app, in processes of their own ----------------------------------------------------------------------
 
 
-def python(code: str, cwd: Path, **env: str) -> str:
+def python(code: str, cwd: Path, *arguments: str) -> str:
     """What a fresh Python prints."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith("JITTASK_")}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         cwd=cwd,
-        env=plain | env,
+        env=plain,
         capture_output=True,
         text=True,
         timeout=60,
@@ -475,6 +476,29 @@ def python(code: str, cwd: Path, **env: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+# A Python that has imported the package, and does nothing with it but fork: for each folder, and each JITTASK_APP.
+FORKS = """
+import json, os, sys
+import jittask_prefect.elements.app
+for folder, named in json.loads(sys.argv[2]):
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        if named:
+            os.environ["JITTASK_APP"] = named
+        exec(sys.argv[1])
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def forks(code: str, *cases: tuple[Path, str]) -> list[str]:
+    """What some code prints in each folder, with each JITTASK_APP."""
+    given = json.dumps([[str(folder), named] for folder, named in cases])
+    return python(FORKS, cases[0][0], code, given).splitlines()
 
 
 CHEAP = """
@@ -506,11 +530,8 @@ except JittaskError as error:
 
 
 def test_using_the_app_where_there_is_none_says_what_to_do(tmp_path: Path) -> None:
-    assert python(USED, tmp_path) == "ConfigError True True True"
-    assert (
-        python(USED, tmp_path, JITTASK_APP=str(tmp_path / "nowhere"))
-        == "ConfigError True True False"
-    )
+    said = forks(USED, (tmp_path, ""), (tmp_path, str(tmp_path / "nowhere")))
+    assert said == ["ConfigError True True True", "ConfigError True True False"]
 
 
 def test_which_app_is_the_current_one(tmp_path: Path) -> None:
@@ -525,8 +546,11 @@ def test_which_app_is_the_current_one(tmp_path: Path) -> None:
         "here = current_app(); os.environ['JITTASK_APP'] = str(here.path / 'app.json')\n"
         "print(app.name, current_app() is here)"
     )
-    assert python(code, inside) == "near True"
-    assert python(code, tmp_path / "near") == "near True"
-    assert python(code, inside, JITTASK_APP=str(named)) == "named True"
-    assert python(code, inside, JITTASK_APP=str(named / "app.json")) == "named True"
-    assert python(code, inside, JITTASK_APP="../../../named") == "named True"
+    assert forks(
+        code,
+        (inside, ""),
+        (tmp_path / "near", ""),
+        (inside, str(named)),
+        (inside, str(named / "app.json")),
+        (inside, "../../../named"),
+    ) == ["near True", "near True", "named True", "named True", "named True"]

@@ -12,8 +12,9 @@ from shop import Shop, model_of, rows_task, utc
 from jittask_prefect.dialogs.flows import NAMES
 from jittask_prefect.prefect_api.answers import flow_run
 from jittask_prefect.rows.settling import end_left
-from jittask_prefect.running.execute import Run, execute
-from jittask_prefect.running.flows import record_end
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
+from jittask_prefect.running.run_end import record_end
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -150,7 +151,7 @@ def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) ->
         run, "CRASHED", None, "the process of this run ended with signal SIGKILL"
     )
     for _ in range(2):
-        record_end(s.app, run["id"], "died", "error: worker died", s.now, flow_run(run))
+        record_end(s.app, run["id"], s.now, run=flow_run(run))
     s.sync("2026-03-02 10:00:01")
     assert [state for name, state in live(s) if name == "tasks.Daily"] == [
         "CRASHED",
@@ -169,7 +170,7 @@ def test_a_run_of_rows_that_named_none_gets_no_other(s: Shop) -> None:
     taken(s, run)
     before = s.tasks()
     s.sync("2026-03-02 10:00:30")
-    record_end(s.app, run["id"], "died", "error: worker died", s.now, flow_run(run))
+    record_end(s.app, run["id"], s.now, run=flow_run(run))
     assert run["state_type"] == "CRASHED" and s.tasks() == before
 
 

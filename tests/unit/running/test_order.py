@@ -11,8 +11,9 @@ from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger import transitions
 from jittask_prefect.rows.entering import entry_of
-from jittask_prefect.running.execute import Run, execute
-from jittask_prefect.running.order import look, of_batch, of_task
+from jittask_prefect.running.order import wait_of_batch, wait_of_task
+from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.run import execute
 
 Make = Callable[..., Shop]
 NINE, TEN, ELEVEN = (utc(f"2026-03-02 {hour}:00") for hour in ("09", "10", "11"))
@@ -68,12 +69,7 @@ def begin(
     """Begin a run: how it ended, or what it waits for."""
 
     def turn(database: str, template: Any, entry: Any) -> Any:
-        return look(
-            template,
-            entry.due,
-            of_task(s.app, database, lambda: s.api, template, entry),
-            now,
-        )
+        return wait_of_task(s.app, database, lambda: s.api, template, entry, now)
 
     run = Run(run_id, due, True)
     outcome = execute(
@@ -130,9 +126,8 @@ def test_one_that_is_on_time_waits_for_what_is_caught_up_and_not_for_what_was_on
         # At work since then, and not at its end yet.
         with s.app.engine().begin() as connection:
             if s.entries(task_id=ten) == []:
-                made = entry_of(
-                    s.app, s.app.template("tasks.Hourly"), ten, TEN, True, TEN
-                )
+                hourly = s.app.template("tasks.Hourly")
+                made = entry_of(s.app, hourly, ten, TEN, True, TEN)
                 transitions.enter(connection, made)
                 transitions.claim(connection, ten, "somebody", ten, started, 9999)
             connection.exec_driver_sql(
@@ -183,8 +178,8 @@ def test_a_row_waits_for_its_own(make: Callable[[str], Shop]) -> None:
     template = s.app.template("tasks.Task")
 
     def waits(entry: Any) -> bool:
-        before = of_task(s.app, "", lambda: s.api, template, entry)
-        return look(template, entry.due, before, s.now) is not None
+        found = wait_of_task(s.app, "", lambda: s.api, template, entry, s.now)
+        return found is not None
 
     late = {
         (e.row_key, e.due): waits(e)
@@ -194,8 +189,8 @@ def test_a_row_waits_for_its_own(make: Callable[[str], Shop]) -> None:
     assert late == {("1", TEN): False, ("1", ELEVEN): True, ("2", ELEVEN): False}
     # A batch waits where one of its rows does.
     for due, expected in ((TEN, False), (ELEVEN, True)):
-        before = of_batch(s.app, "", template, due)
-        assert (look(template, due, before, s.now) is not None) is expected
+        found = wait_of_batch(s.app, "", template, due, s.now)
+        assert (found is not None) is expected
 
 
 def test_what_waited_is_let_through_one_by_one_in_order(

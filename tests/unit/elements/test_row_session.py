@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, object_session, sessionmaker
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.rows import hooks
-from jittask_prefect.running.execute import Outcome
+from jittask_prefect.running.outcome import Outcome
 from jittask_prefect.running.trial import run_here
 
 Make = Callable[..., Shop]

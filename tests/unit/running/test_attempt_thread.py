@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from jittask_prefect.running.attempt_thread import Lane
+from jittask_prefect.running.attempt_thread import AttemptThread
 
 HELD: ContextVar[str] = ContextVar("held", default="")
 
@@ -22,7 +22,7 @@ def test_one_thread_does_all_each_in_a_context_of_its_own() -> None:
         HELD.set("spoiled")
 
     HELD.set("ours")
-    with Lane() as lane:
+    with AttemptThread() as lane:
         for name in ("one", "two"):
             assert lane.start(work, name).wait(10)
         ident = lane.ident
@@ -33,7 +33,7 @@ def test_one_thread_does_all_each_in_a_context_of_its_own() -> None:
 
 def test_what_does_not_return_keeps_its_thread_and_nobody_waits_for_it() -> None:
     go, second = threading.Event(), threading.Event()
-    with Lane() as lane:
+    with AttemptThread() as lane:
         stuck = lane.start(lambda: bool(go.wait(30)), "stuck")
         left = next(
             thread for thread in threading.enumerate() if thread.ident == lane.ident
@@ -48,7 +48,7 @@ def test_what_does_not_return_keeps_its_thread_and_nobody_waits_for_it() -> None
 
 def test_an_interruption_does_not_wait_for_what_is_at_work() -> None:
     go = threading.Event()
-    with pytest.raises(KeyboardInterrupt), Lane() as lane:
+    with pytest.raises(KeyboardInterrupt), AttemptThread() as lane:
         done = lane.start(lambda: bool(go.wait(30)), "long")
         raise KeyboardInterrupt
     assert not done.is_set()

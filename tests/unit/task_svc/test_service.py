@@ -27,7 +27,7 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[2] / "data"
 NOW = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)  # a Monday, 09:00 in Shanghai
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 

@@ -1,0 +1,233 @@
+"""An attempt of a call: fresh rows → re-check → function → its changes and the tasks' ends in one commit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from jittask_prefect.elements.row_session import (
+    RowSession,
+    RowTransaction,
+    row_session,
+)
+from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import planned_rows
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.keys import as_text
+from jittask_prefect.rows import scan
+from jittask_prefect.running.attempt_thread import AttemptThread
+from jittask_prefect.running.calls import Call, End, Work
+from jittask_prefect.running.follow_up import plan_next
+from jittask_prefect.running.function import call_function, task_of
+from jittask_prefect.running.outcome import Outcome
+from jittask_prefect.running.recheck import NotRun, check_row, check_scheduled
+from jittask_prefect.warm import leaks
+
+Ends = Sequence[End]
+log = logging.getLogger("jittask")
+
+
+class RefusedError(JittaskError):
+    """The task was ended, or belongs to another execution: nothing of it may commit."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A task with its row as the database has it, and the reason not to run it."""
+
+    entry: Entry
+    row: Any
+    why: NotRun | None = None
+
+    def outcome(self, result: Any) -> Outcome:
+        if self.why is not None:
+            return Outcome("ended", self.why.outcome, self.why.message)
+        return Outcome("completed", "completed", "", result)
+
+
+class Attempt:
+    """An attempt of a call, in another thread, so that a time limit can end the wait.
+
+    Args:
+        work: The flow run's app, template and clock.
+        call: The tasks, claimed.
+        finish: Records the tasks' ends; False: a task is no longer this execution's.
+        settling: Set before the end of the tasks is written: from then on the lease's
+            watch does not take them for lost.
+        transaction: The executor's connection for rows; absent the attempt takes one.
+
+    Attributes:
+        given_up: The time limit was over before the end of the tasks was written.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        call: Call,
+        finish: Callable[[Connection, Ends], bool],
+        settling: threading.Event,
+        transaction: RowTransaction | None = None,
+    ) -> None:
+        self.work, self.call, self.transaction = work, call, transaction
+        self.given_up = False
+        self._finish, self._settling = finish, settling
+        self._gate = threading.Lock()
+        self._settled = False
+        self._ends: Ends | None = None
+
+    def run(self, thread: AttemptThread) -> Ends | None:
+        """Run the attempt in a thread.
+
+        Returns:
+            Each task with its outcome; None where the call was taken away meanwhile.
+        """
+        timeout = self.work.template.cfg.timeout
+        done = thread.start(self._target, self.call.name)
+        if not done.wait(timeout):
+            with self._gate:
+                self.given_up = not self._settled
+            if self.given_up:
+                self._roll_back(thread.ident)
+                thread.leave()
+                message = f"error: still running after {timeout:g} s"
+                return self._all(Outcome("error", "timeout", message))
+            done.wait()
+        return self._ends
+
+    def _all(self, outcome: Outcome) -> Ends:
+        return [(entry, outcome) for entry in self.call.tasks]
+
+    @contextmanager
+    def _settle(self) -> Iterator[None]:
+        """The block ends the tasks and commits; begins within the time limit or raises."""
+        with self._gate:
+            if self.given_up:
+                raise RefusedError
+            self._settling.set()
+            yield
+            self._settled = True
+
+    def _end(self, connection: Connection, ends: Ends) -> None:
+        if not self._finish(connection, ends):
+            raise RefusedError
+
+    def _roll_back(self, thread: int | None) -> None:
+        """Roll back the connections of a function that does not return: nothing commits or stays locked."""
+        try:
+            found = leaks.connections_of_thread(thread)
+            if self.transaction is not None:
+                self.transaction.given_up = True
+                found.append(self.transaction.raw.driver_connection)
+            for raw in {id(raw): raw for raw in found if raw is not None}.values():
+                # sqlite3 and psycopg would wait with the rollback for an answer.
+                for name in ("interrupt", "cancel"):
+                    getattr(raw, name, lambda: None)()
+                raw.rollback()
+        except Exception as error:  # noqa: BLE001  drivers have errors of their own
+            log.warning(
+                "%s: its transaction could not be rolled back: %s",
+                self.call.name,
+                error,
+            )
+
+    def _target(self) -> None:
+        try:
+            rows = bool(self.call.tasks[0].row_key)
+            self._ends = self._rows() if rows else self._scheduled()
+        except RefusedError:
+            self._ends = None
+        except BaseException as error:
+            log.error("%s failed", self.work.template.fullName, exc_info=error)
+            message = f"error: {type(error).__name__}: {_text_of(error)}"[:2000]
+            self._ends = self._all(Outcome("error", "failed", message))
+
+    def _scheduled(self) -> Ends:
+        work, [entry] = self.work, self.call.tasks
+        try:
+            check_scheduled(work.template, entry, work.clock())
+            result = call_function(work.template, task_of(work.template, entry))
+            outcome = Outcome("completed", "completed", "", result)
+        except NotRun as why:
+            outcome = Outcome("ended", why.outcome, why.message)
+        ends, engine = self._all(outcome), work.app.engine(work.database)
+        with self._settle(), engine.begin() as connection:
+            self._end(connection, ends)
+        return ends
+
+    def _rows(self) -> Ends:
+        template = self.work.template
+        assert isinstance(template, DateFieldType)
+        engine = self.work.app.engine(self.work.database)
+        with row_session(engine, self._own()) as session:
+            checked = [self._check(session, template, e) for e in self.call.tasks]
+            result = self._call([each for each in checked if each.why is None])
+            ends = [(each.entry, each.outcome(result)) for each in checked]
+            session.flush()
+            with self._settle():
+                self._end(session.connection(), ends)
+                for each in checked:
+                    self._plan(session, template, each)
+                session.finish()
+        return ends
+
+    def _check(
+        self, session: RowSession, template: DateFieldType, entry: Entry
+    ) -> _Checked:
+        row = scan.load(session, template, entry.row_key)
+        try:
+            check_row(template, entry, row, self.work.clock())
+        except NotRun as why:
+            return _Checked(entry, row, why)
+        return _Checked(entry, row)
+
+    def _call(self, ready: list[_Checked]) -> Any:
+        """Call the function with the row, unless the re-check has ended the task."""
+        if not ready:
+            return None
+        [only] = ready
+        template = self.work.template
+        return call_function(template, task_of(template, only.entry, only.row))
+
+    def _plan(
+        self, session: RowSession, template: DateFieldType, checked: _Checked
+    ) -> None:
+        """Plan a row's next occurrence, in the transaction that ends the present one."""
+        why, key, app = checked.why, checked.entry.row_key, self.work.app
+        if why is not None and checked.row is None:
+            templates = app.row_templates(template.model_name)
+            rows = [(each.fullName, key) for each in templates]
+            planned_rows.end_lives(session.connection(), app.name, rows)
+        elif why is not None and why.outcome == "superseded":
+            rows = [(template.fullName, key)]
+            planned_rows.forget_dates(session.connection(), app.name, rows)
+        moved = why is not None and why.moved
+        # The save of a function that changes its row's date has planned the row.
+        if moved or template.timer.cfg.repeat.repeat_type != "normal":
+            now = self.work.clock()
+            plan_next(app, session, template, key, now, moved=moved)
+
+    def _own(self) -> RowTransaction:
+        """The connection for rows; taken within the time limit, or given back."""
+        made = self.transaction or RowTransaction(
+            self.work.app.engine(self.work.database)
+        )
+        with self._gate:
+            if self.given_up:
+                made.close()
+                raise RefusedError
+            self.transaction = made
+        return made
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return as_text(str(error))
+    except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
+        return "(its message cannot be shown)"

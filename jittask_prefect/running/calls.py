@@ -1,0 +1,361 @@
+"""The calls of a flow run, taken from the ledger.
+
+A call is a list of tasks whose effect commits in one transaction; today every call has a
+single task. A flow run is for its own task, or for a batch: the rows of a template that
+are due at the same instant.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import Meta
+from jittask_prefect.ledger import handover_marks, limits, transitions
+from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
+from jittask_prefect.ledger.keys import from_json
+from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.twins import DONE, end_twins, has_twin
+from jittask_prefect.rows.batches import MOST
+from jittask_prefect.running.follow_up import follow_up, next_of_row
+from jittask_prefect.running.lease import LEASE_SECONDS, Clock
+from jittask_prefect.running.order import Wait
+from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run
+
+# The worker's prefetch and a little more: a person has started what is earlier.
+EARLY_SECONDS = 15.0
+SUPERSEDED = Outcome("ended", "superseded", f"superseded: {DONE}")
+End = tuple[Entry, Outcome]
+TWIN_AT_WORK = "another task of the row, due at the same instant, is at work"
+
+
+@dataclass(frozen=True)
+class Work:
+    """The surroundings that all calls of a flow run share.
+
+    Attributes:
+        app: The app.
+        database: The database of the tasks' entries.
+        template: The template.
+        run: The flow run.
+        clock: Gives the present instant.
+        sleep: Waits, in seconds.
+        summary: The tasks that have ended, with their outcomes.
+        lost: Called from another thread when a task at work was ended, or may have
+            been: must end the process.
+        end: Ends another execution, by its task id, and returns when its process is
+            gone; absent in a batch, whose rows only wait for a slot.
+        told: Called after each task.
+    """
+
+    app: App
+    database: str
+    template: Meta
+    run: Run
+    clock: Clock
+    sleep: Callable[[float], None]
+    summary: Summary
+    lost: Callable[[], None] | None
+    end: Callable[[str], object] | None = None
+    told: Callable[[Entry, Outcome], None] | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """Tasks whose effect commits in one transaction."""
+
+    tasks: list[Entry]
+
+    @property
+    def ids(self) -> list[str]:
+        """The tasks' ids."""
+        return [entry.task_id for entry in self.tasks]
+
+    @property
+    def name(self) -> str:
+        """The call's name, for its thread and its log."""
+        more = len(self.tasks) - 1
+        return f"jittask {self.tasks[0].task_id}" + (
+            f" and {more} more" if more else ""
+        )
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is; the first is 1."""
+        return self.tasks[0].attempt
+
+
+class Calls(ABC):
+    """The calls of a flow run that nobody has claimed yet.
+
+    Attributes:
+        begun: Whether a claim was tried in its turn and with a free slot.
+    """
+
+    def __init__(self, work: Work, turn: Callable[[], Wait | None] | None) -> None:
+        self.work, self._turn = work, turn
+        self.begun = False
+
+    def turn(self) -> Wait | None:
+        """Why the first call has to wait for earlier occurrences; None: for none."""
+        return self._turn() if self._turn and not self.begun else None
+
+    def claim(self, owner: str) -> Call | Full | None:
+        """Claim the next call, with a slot for its owner.
+
+        Returns:
+            The call; why there is no slot, so that nothing is claimed; None where nothing
+            is left to claim.
+        """
+        work, closed = self.work, list[End]()
+        with work.app.engine(work.database).begin() as connection:
+            found = self.claim_in(connection, owner, closed)
+            if isinstance(found, Full):
+                connection.rollback()
+                self.drop()
+                return found
+        self.begun = True
+        for entry, outcome in closed:
+            work.summary.tasks.append((entry, outcome))
+            if outcome is SUPERSEDED:
+                next_of_row(work.app, work.database, entry, work.clock())
+        return found
+
+    @abstractmethod
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | None:
+        """Claim the next call, in a transaction that is rolled back where `Full` is the answer.
+
+        Args:
+            connection: In the transaction.
+            owner: Who claims.
+            closed: Tasks are added that have ended instead.
+        """
+
+    def full(self, connection: Connection, entry: Entry) -> Full | None:
+        """Why there is no slot for a task that this transaction has claimed."""
+        work = self.work
+        own, of_app = work.template.cfg.concurrency, work.app.cfg.maxConcurrency
+        return limits.full(connection, entry, own, of_app, work.clock())
+
+    def reserve(self, connection: Connection) -> Entry | None:
+        """A task that the commit of another may claim; None where `claim` is needed."""
+        return None
+
+    def take(self, entry: Entry, *, claimed: bool) -> Call | None:
+        """The call of a reserved task; None where the claim failed."""
+        return None
+
+    @abstractmethod
+    def drop(self, call: Call | None = None) -> None:
+        """Forget the list, and a call whose claim did not commit: the list is read again."""
+
+    @abstractmethod
+    def give_up(self, full: Full) -> None:
+        """Have the tasks that were not claimed wait for a slot in another flow run."""
+
+    def ended_before(self) -> Mapping[str, int]:
+        """How many tasks of this flow run had ended before, by status."""
+        return {}
+
+
+class OneTask(Calls):
+    """The call of a flow run that is for its own task.
+
+    Args:
+        work: The flow run's surroundings.
+        entry: The task.
+        turn: Tells whether earlier occurrences come first.
+    """
+
+    def __init__(
+        self, work: Work, entry: Entry, turn: Callable[[], Wait | None] | None
+    ) -> None:
+        # Retry of a failed task waits for nobody.
+        super().__init__(work, turn if entry.status == "pending" else None)
+        self.entry = entry
+
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | None:
+        entry, run, now = self.entry, self.work.run, self.work.clock()
+        if self.begun:
+            return None
+        twin = end_twins(connection, entry, now) if entry.status == "pending" else None
+        if twin == "busy":
+            return Full("queue", TWIN_AT_WORK)
+        if twin == "done":
+            # The task's flow run is this one, and ends.
+            handover_marks.end_shown(connection, [entry.task_id])
+            closed.append((entry, SUPERSEDED))
+            return None
+        about = (entry.task_id, owner, run.id, now, LEASE_SECONDS)
+        if not transitions.claim(connection, *about):
+            found = find_entry(connection, entry.task_id)
+            closed.append((entry, not_claimed(found, run.id)))
+            return None
+        full = self.full(connection, entry)
+        return full or Call([find_entry(connection, entry.task_id) or entry])
+
+    def drop(self, call: Call | None = None) -> None:
+        """The list is this task alone."""
+
+    def give_up(self, full: Full) -> None:
+        work, entry, now = self.work, self.entry, self.work.clock()
+        mine = entries.c.task_id == entry.task_id
+        outcome = not_run(full.reason)
+        with work.app.engine(work.database).begin() as connection:
+            if full.overlap == "queue" and limits.queue(connection, full, mine):
+                outcome = not_run(f"queued: {full.reason}")
+            else:
+                transitions.end(
+                    connection,
+                    entry.task_id,
+                    outcome="skipped",
+                    message=outcome.message,
+                    now=now,
+                    dirty=False,
+                )
+        follow_up(work.app, work.database, entry, now)
+        work.summary.tasks.append((entry, outcome))
+
+
+def not_claimed(found: Entry | None, run_id: str) -> Outcome:
+    """Why a task cannot be claimed; each flow run of a completed task is completed."""
+    if found is None:
+        return not_run("the task is gone")
+    if found.status != "completed":
+        message = f" ({found.message})" if found.message else ""
+        return not_run(f"the task is {found.status}{message}")
+    if found.flow_run_id != run_id:
+        message = "nothing ran: the task was completed before"
+        return Outcome("completed", "skipped", message)
+    message = "nothing ran: this run has completed the task before"
+    result = None if found.result is None else from_json(found.result)
+    return Outcome("completed", "skipped", message, result)
+
+
+class RowsOfInstant(Calls):
+    """The calls of a batch: each has a row of a template that is due at the instant.
+
+    Rows that were handed over to this flow run, and rows that nobody has handed over.
+    The list is read again before its end, since rows may join.
+
+    Args:
+        work: The flow run's surroundings.
+        due: The instant.
+        turn: Tells whether earlier occurrences come first.
+    """
+
+    def __init__(
+        self, work: Work, due: datetime, turn: Callable[[], Wait | None] | None
+    ) -> None:
+        super().__init__(work, turn)
+        self.due, self.name = due, work.template.fullName
+        self.taken = 0
+        self._waiting: deque[Entry] = deque()
+        # Tasks that must ask for another task of their row and instant first.
+        self._twins: set[str] = set()
+
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | None:
+        work = self.work
+        if not self._waiting:
+            self._read(connection)
+        while (entry := self._pop()) is not None:
+            now = work.clock()
+            if entry.task_id in self._twins:
+                twin = end_twins(connection, entry, now)
+                if twin == "done":
+                    closed.append((entry, SUPERSEDED))
+                if twin:  # a twin at work: this row gets another flow run
+                    continue
+            about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
+            if transitions.claim(connection, *about, in_batch=True):
+                return self.full(connection, entry) or self.take(entry, claimed=True)
+        return None
+
+    def reserve(self, connection: Connection) -> Entry | None:
+        if not self._waiting:
+            self._read(connection)
+        entry = self._pop()
+        if entry is None or entry.task_id not in self._twins:
+            return entry
+        self._waiting.appendleft(entry)
+        return None
+
+    def take(self, entry: Entry, *, claimed: bool) -> Call | None:
+        if not claimed:  # somebody has locked the row's task, or closed it
+            self._waiting.append(entry)
+            return None
+        self.taken += 1
+        run_id = self.work.run.id
+        return Call([replace(entry, attempt=entry.attempt + 1, flow_run_id=run_id)])
+
+    def drop(self, call: Call | None = None) -> None:
+        self.taken -= len(call.tasks) if call else 0
+        self._waiting.clear()
+
+    def _pop(self) -> Entry | None:
+        """The next waiting task; executors may call this at the same time."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def give_up(self, full: Full) -> None:
+        work = self.work
+        with work.app.engine(work.database).begin() as connection:
+            if not self.begun:
+                self._retry(connection)
+            if limits.queue(connection, full, *self._of_this_run()):
+                work.summary.queued = full.reason
+
+    def ended_before(self) -> Mapping[str, int]:
+        status = entries.c.status
+        query = select(status, func.count()).where(*self._of_this_run())
+        with self.work.app.engine(self.work.database).connect() as connection:
+            found = connection.execute(query.group_by(status)).all()
+        return {each.status: each[1] for each in found}
+
+    def _read(self, connection: Connection) -> None:
+        """Read which rows wait; those of other batches are left to them."""
+        this_run = entries.c.flow_run_id == self.work.run.id
+        status: ColumnElement[bool] = entries.c.status == "pending"
+        if not self.begun:  # Retry: what failed in this run before it began
+            status = or_(status, and_(entries.c.status == "error", this_run))
+        early = (self.due - self.work.clock()).total_seconds()
+        if early <= EARLY_SECONDS:  # else a person has named an instant of the future
+            this_run = or_(this_run, entries.c.flow_run_id.is_(None))
+        mine = (*self._of_instant(), status, this_run)
+        query = select(entries, has_twin().label("has_twin")).where(*mine)
+        room = max(0, MOST - self.taken)
+        for record in connection.execute(query.order_by(entries.c.row_key).limit(room)):
+            self._waiting.append(to_entry(record))
+            if record.has_twin:
+                self._twins.add(record.task_id)
+        if any(entry.status == "error" for entry in self._waiting):
+            self._retry(connection)
+
+    def _retry(self, connection: Connection) -> None:
+        app, run_id = self.work.app.name, self.work.run.id
+        transitions.retry_batch(connection, app, self.name, self.due, run_id)
+
+    def _of_instant(self) -> tuple[ColumnElement[bool], ...]:
+        return (
+            entries.c.app == self.work.app.name,
+            entries.c.template == self.name,
+            entries.c.due == self.due,
+        )
+
+    def _of_this_run(self) -> tuple[ColumnElement[bool], ...]:
+        return *self._of_instant(), entries.c.flow_run_id == self.work.run.id

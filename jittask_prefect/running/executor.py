@@ -1,0 +1,236 @@
+"""The executor: claims the calls of a flow run and runs them in turn.
+
+An executor has an owner, a lease, a thread and a connection of its own, so that several
+executors can work off the same list of calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from jittask_prefect.elements.row_session import RowTransaction
+from jittask_prefect.elements.types import Meta
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.transitions import Following
+from jittask_prefect.running.attempt import Attempt, Ends
+from jittask_prefect.running.attempt_thread import AttemptThread
+from jittask_prefect.running.calls import Call, Calls, Work
+from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.lease import LEASE_SECONDS, Hold, held_lease, new_owner
+from jittask_prefect.running.outcome import TAKEN, Outcome
+
+# For a slot, before the flow run is given up; and between two looks for one.
+WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2
+log = logging.getLogger("jittask")
+
+
+def work_off(work: Work, calls: Calls) -> None:
+    """Run the calls of a flow run, in an executor."""
+    owner = new_owner()
+    with (
+        held_lease(work.app, work.database, owner, work.clock, work.lost) as hold,
+        AttemptThread() as thread,
+    ):
+        executor = Executor(work, calls, owner, hold, thread)
+        try:
+            executor.work_off()
+        except BaseException:
+            executor.give_back()
+            raise
+
+
+class Executor:
+    """Claims calls of a flow run's list, and runs them in turn.
+
+    Args:
+        work: The flow run's surroundings.
+        calls: The list.
+        owner: Who claims; of this executor alone.
+        hold: The owner's lease.
+        thread: The thread for attempts.
+    """
+
+    def __init__(
+        self, work: Work, calls: Calls, owner: str, hold: Hold, thread: AttemptThread
+    ) -> None:
+        self.work, self.calls, self.owner = work, calls, owner
+        self.hold, self.thread = hold, thread
+        # Claimed by the last commit.
+        self._next: Call | None = None
+        self._retries: deque[tuple[datetime, Call]] = deque()
+        # One connection for row after row: to ask the pool for each costs a round trip.
+        self._transaction: RowTransaction | None = None
+
+    def work_off(self) -> None:
+        """Run all calls, at last those that are tried again."""
+        while (call := self._take()) is not None:
+            self.hold.on(call.ids)
+            self._attempt(call)
+        self.hold.off()
+        self._drop_connection()
+
+    def give_back(self) -> None:
+        """Have the tasks wait again that the last commit claimed and nobody will begin."""
+        if self._next is not None:
+            with self.work.app.engine(self.work.database).begin() as connection:
+                for task_id in self._next.ids:
+                    transitions.give_back(connection, task_id, self.owner)
+
+    def _take(self) -> Call | None:
+        """The next call: claimed by the last commit, claimed now, or tried again."""
+        self.hold.off()
+        call, self._next = self._next, None
+        call = call or self._claim()
+        while call is None and self._retries:
+            call = self._again(*self._retries.popleft())
+        return call
+
+    def _claim(self) -> Call | None:
+        """Claim a call, in its turn, once a slot is free for this executor."""
+        work, waited = self.work, 0.0
+        while True:
+            wait = self.calls.turn()
+            asked_at = time.monotonic()
+            full = Full("queue", wait.reason) if wait else self.calls.claim(self.owner)
+            if not isinstance(full, Full):
+                if full is not None:
+                    self._claimed(asked_at)
+                return full
+            if full.overlap == "replace" and work.end is not None:
+                for other in full.oldest:
+                    work.end(other)
+                continue
+            too_long = waited >= WAIT_SECONDS or (wait is not None and wait.long)
+            if full.overlap == "skip" or too_long or self._retries:
+                break
+            work.sleep(LOOK_SECONDS)
+            waited += LOOK_SECONDS
+        if not self._retries:  # they have a slot, and the list is read after them again
+            self.calls.give_up(full)
+        return None
+
+    def _claimed(self, asked_at: float) -> None:
+        if not self._retries:  # their leases are older
+            self.hold.renewed = asked_at
+
+    def _again(self, at: datetime, call: Call) -> Call | None:
+        """Try a failed call again, once the task's `retryDelay` is over."""
+        work = self.work
+        self.hold.on(call.ids)  # their leases are renewed meanwhile
+        work.sleep(max(0.0, (at - work.clock()).total_seconds()))
+        attempt = call.attempt + 1
+        with work.app.engine(work.database).begin() as connection:
+            mine = [
+                transitions.next_attempt(connection, task_id, self.owner, attempt)
+                for task_id in call.ids
+            ]
+        if all(mine):
+            return Call([replace(entry, attempt=attempt) for entry in call.tasks])
+        self._record([(entry, TAKEN) for entry in call.tasks])
+        return None
+
+    def _attempt(self, call: Call) -> None:
+        """Run a call; then put it back for a retry, or record its end."""
+        settling, transaction = self.hold.settling, self._transaction
+        attempt = Attempt(self.work, call, self._finish, settling, transaction)
+        ends = attempt.run(self.thread)
+        self._transaction = attempt.transaction
+        failed = ends is not None and any(end.status == "error" for _, end in ends)
+        if ends is None or failed:
+            self._drop_connection(given_up=attempt.given_up)
+            if self._next is not None:  # claimed in a commit that failed: nobody has it
+                self.calls.drop(self._next)
+                self._next = None
+        if ends is not None and failed:
+            if self._is_tried_again(call, ends):
+                return
+            ends = ends if self._record_failure(ends) else None
+        self.hold.off()
+        if ends is None:
+            ends = [(entry, TAKEN) for entry in call.tasks]
+        else:
+            self._follow_up(ends)
+        self._record(ends)
+
+    def _finish(self, connection: Connection, ends: Ends) -> bool:
+        """Record the ends of a call's tasks, and claim the next call in the same commit."""
+        *others, last = ends
+        if not all(self._finish_task(connection, *end) for end in others):
+            return False
+        entry = self.calls.reserve(connection)
+        if entry is None:
+            return self._finish_task(connection, *last)
+        asked_at = time.monotonic()
+        following = Following(entry.task_id, self.work.run.id, LEASE_SECONDS)
+        mine = self._finish_task(connection, *last, following)
+        self._next = self.calls.take(entry, claimed=following.claimed)
+        if self._next is not None:
+            self._claimed(asked_at)
+        return mine
+
+    def _finish_task(
+        self,
+        connection: Connection,
+        entry: Entry,
+        outcome: Outcome,
+        following: Following | None = None,
+    ) -> bool:
+        return transitions.finish(
+            connection,
+            entry.task_id,
+            self.owner,
+            **vars(outcome),
+            now=self.work.clock(),
+            returned=not self._has_after_return,
+            following=following,
+        )
+
+    @property
+    def _has_after_return(self) -> bool:
+        return type(self.work.template).afterReturn is not Meta.afterReturn
+
+    def _is_tried_again(self, call: Call, ends: Ends) -> bool:
+        """Put a failed call behind the others, where retries are left."""
+        cfg = self.work.template.cfg
+        if call.attempt > cfg.retries:
+            return False
+        _, outcome = ends[0]
+        about = (self.work.template.fullName, call.attempt, outcome.message)
+        log.warning("%s: attempt %d failed (%s); again in %g s", *about, cfg.retryDelay)
+        at = self.work.clock() + timedelta(seconds=cfg.retryDelay)
+        self._retries.append((at, call))
+        return True
+
+    def _record_failure(self, ends: Ends) -> bool:
+        """Record that the last attempt failed; False: a task is no longer this owner's."""
+        self.hold.settling.set()
+        with self.work.app.engine(self.work.database).begin() as connection:
+            return self._finish(connection, ends)
+
+    def _follow_up(self, ends: Ends) -> None:
+        work = self.work
+        for entry, outcome in ends:
+            if self._has_after_return:
+                after_return(work.app, work.database, entry.task_id)
+            if outcome.status == "error":
+                next_of_row(work.app, work.database, entry, work.clock())
+
+    def _record(self, ends: Ends) -> None:
+        for entry, outcome in ends:
+            self.work.summary.tasks.append((entry, outcome))
+            if self.work.told is not None:
+                self.work.told(entry, outcome)
+
+    def _drop_connection(self, *, given_up: bool = False) -> None:
+        """Have another connection from now on; a function that was given up keeps its own."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None and not given_up:
+            transaction.close()

@@ -1,0 +1,256 @@
+"""The end of an execution, from outside: ask Prefect, close the ledger's entry, await the process.
+
+The process watches the ledger for its own end, and its worker watches Prefect. Neither
+helps where C code holds the interpreter's lock and no worker is told (a row of a batch, or
+a server that does not answer), nor where the function's transaction has SQLite locked, so
+that nothing can be closed. Then a child of a warm worker on this host is killed here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import OperationalError
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.transitions import FORCED
+from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.running.lease import Clock
+from jittask_prefect.running.process_status import process_of
+
+# The stock worker: 8 s until it sees the end, and 30 s of grace for the process.
+END_SECONDS = 40.0
+ASK_SECONDS = 2.0  # for an answer of Prefect, before the ledger goes first
+KILL_SECONDS = 1.5  # for a process and its worker, before the process is killed here
+LOCKED_MS = 2000  # SQLite is waited for, before a process that may lock it is killed
+CHILD = b"jittask_prefect.warm.child"
+T = TypeVar("T")
+log = logging.getLogger("jittask")
+
+
+def propose_end(api: Api, run_id: str, message: str = FORCED) -> bool:
+    """Propose the end of a flow run to Prefect.
+
+    Returns:
+        Whether Prefect answered in time; without an answer the ledger ends the task.
+    """
+    _, answered = _ask(partial(api.set_state, run_id, "CANCELLING", message=message))
+    return answered
+
+
+def _ask(call: Callable[[], T]) -> tuple[T | None, bool]:
+    """Prefect's answer, and whether there was an answer within `ASK_SECONDS`: the client tries for longer."""
+    answers: list[T] = []
+
+    def work() -> None:
+        try:
+            answers.append(call())
+        except PrefectApiError as error:
+            log.warning("a task's end is left to the ledger: %s", error)
+
+    context = copy_context()
+    name = "jittask-ask"
+    thread = threading.Thread(target=context.run, args=(work,), name=name, daemon=True)
+    thread.start()
+    thread.join(ASK_SECONDS)
+    return (answers[0], True) if answers else (None, False)
+
+
+def close(
+    app: App, database: str, tasks: Sequence[Entry], message: str, clock: Clock
+) -> list[Entry]:
+    """End tasks in the ledger, in a single commit.
+
+    On SQLite the function's own transaction may have the file locked: then the processes
+    that execute these tasks are killed, and the tasks ended after that.
+
+    Returns:
+        The tasks that were still in the state that they are given in.
+    """
+
+    def end(connection: Connection, task: Entry) -> bool:
+        return transitions.end(
+            connection,
+            task.task_id,
+            outcome="forced",
+            message=message,
+            now=clock(),
+            within=(task.status,),
+        )
+
+    def end_all(connection: Connection) -> list[Entry]:
+        return [task for task in tasks if end(connection, task)]
+
+    engine = app.engine(database)
+    executing = [task for task in tasks if task.status == "executing"]
+    if executing and engine.dialect.name == "sqlite":
+        try:
+            with _short_wait(engine) as connection:
+                closed = end_all(connection)
+                connection.commit()
+                return closed
+        except OperationalError as error:
+            for task in executing:
+                log.warning("%s: its process is killed: %s", task.task_id, error.orig)
+                kill(task, clock())
+    with engine.begin() as connection:
+        return end_all(connection)
+
+
+@contextmanager
+def _short_wait(engine: Engine) -> Iterator[Connection]:
+    """A connection that waits for SQLite's lock no longer than `LOCKED_MS`."""
+    with engine.connect() as connection:
+        before = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={LOCKED_MS}")
+        try:
+            yield connection
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={before}")
+
+
+def await_gone(
+    app: App,
+    database: str,
+    api: Api,
+    entry: Entry,
+    clock: Clock,
+    message: str = FORCED,
+    *,
+    closed: bool = True,
+    away: bool = False,
+) -> None:
+    """Wait until nothing executes a task that has ended.
+
+    Args:
+        app: The app.
+        database: The database that has the task's entry.
+        api: Prefect.
+        entry: The task before its end.
+        clock: Gives the present instant.
+        message: Why the task ends.
+        closed: Whether this process has ended the task; else its own process did just
+            before, and is left alone.
+        away: Prefect does not answer: only the process is looked at.
+
+    Raises:
+        JittaskError: The task's process is still there after `END_SECONDS`.
+    """
+    if not entry.flow_run_id:
+        return
+    begun = time.monotonic()
+    while (passed := time.monotonic() - begun) < END_SECONDS:
+        alive = is_alive(entry)
+        run: FlowRun | None = None
+        answered = False
+        if not away:
+            run, answered = _ask(partial(api.run, entry.flow_run_id))
+            away = not answered and alive is not None
+        if answered and not alive and (run is None or run.is_final):
+            return
+        if alive:
+            if _went_on(app, database, entry, run):
+                return
+            if closed and passed > KILL_SECONDS:
+                kill(entry, clock())
+        elif alive is False or _lease_over(entry, clock()):
+            if entry.batch is None and not away:
+                _set_cancelled(api, entry.flow_run_id, message)
+            return
+        time.sleep(0.2)
+    raise JittaskError(
+        f"task {entry.task_id} is ended, but its process ({entry.owner}) was still "
+        f"there after {END_SECONDS:g} s: flow run {entry.flow_run_id}"
+    )
+
+
+def _set_cancelled(api: Api, run_id: str, message: str) -> None:
+    try:
+        api.set_state(run_id, "CANCELLED", message=message, force=True)
+    except PrefectApiError as error:
+        log.debug("run %s is left to the next sync: %s", run_id, error)
+
+
+def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool:
+    """Whether the function returned at the last moment, and its warm process lives on."""
+    if run is not None and run.is_final:
+        # Crashed, or cancelled by others: its process is about to leave.
+        returned = run.state_type in ("COMPLETED", "FAILED")
+        return returned or (run.state_type == "CANCELLED" and run.ended_by_us)
+    if entry.batch is None:
+        return False
+    later = (
+        entries.c.flow_run_id == entry.flow_run_id,
+        entries.c.task_id != entry.task_id,
+        entries.c.started > entry.started,
+    )
+    query = select(entries.c.task_id).where(*later).limit(1)
+    with app.engine(database).connect() as connection:
+        return connection.execute(query).first() is not None
+
+
+def is_alive(entry: Entry) -> bool | None:
+    """Whether the process that executes is alive; None for a process of another host, or an unknown one."""
+    pid = _pid(entry)
+    if pid is None or pid == os.getpid():
+        return None if pid is None else True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    found = process_of(pid)
+    return found is not None and not found.dead
+
+
+def kill(entry: Entry, now: datetime) -> None:
+    """Kill the process group that executes, if its leader is a child of a warm worker on this host.
+
+    Other processes are left to their own workers; so is a process that began later than
+    the task: the pid was used again.
+    """
+    pid = _pid(entry)
+    if pid in (None, os.getpid()) or sys.platform != "linux" or entry.started is None:
+        return
+    assert pid is not None
+    found = process_of(pid)
+    if found is None or found.dead or found.session != pid:
+        return
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - found.started
+    if age < (now - entry.started).total_seconds():
+        return
+    try:
+        if CHILD in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+            os.killpg(pid, signal.SIGKILL)
+    except OSError as error:
+        log.debug("process %d is not killed: %s", pid, error)
+
+
+def _pid(entry: Entry) -> int | None:
+    host, _, rest = (entry.owner or "").partition(":")
+    return int(rest.partition(":")[0]) if host == socket.gethostname() else None
+
+
+def _lease_over(entry: Entry, now: datetime) -> bool:
+    return entry.lease_until is not None and entry.lease_until < now

@@ -1,0 +1,223 @@
+"""A flow run executes its own task, or a batch; each task at most once.
+
+Flows, tests and benchmarks call `execute` and `execute_batch`, which know no Prefect.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import transitions, versions
+from jittask_prefect.ledger.entry import Entry, find_entry, new_entry
+from jittask_prefect.ledger.tables import OPEN
+from jittask_prefect.ledger.transitions import FORCED
+from jittask_prefect.rows.entering import entry_of
+from jittask_prefect.running.calls import (
+    EARLY_SECONDS,
+    OneTask,
+    RowsOfInstant,
+    Work,
+)
+from jittask_prefect.running.executor import work_off
+from jittask_prefect.running.follow_up import after_return
+from jittask_prefect.running.lease import (
+    Clock,
+)
+from jittask_prefect.running.order import Turn, Wait
+from jittask_prefect.running.outcome import (
+    Outcome,
+    Run,
+    Summary,
+    broken_message,
+)
+from jittask_prefect.running.parameters import entry_of_template, request_of
+
+REPLACED = f"{FORCED}: a later execution replaces it"
+
+
+def execute(
+    app: App,
+    name: str,
+    task_id: str | None,
+    run: Run,
+    clock: Clock,
+    *,
+    lost: Callable[[], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    end: Callable[[str], object] | None = None,
+    turn: Turn | None = None,
+) -> Outcome:
+    """Run a task, at most once for its identity.
+
+    Args:
+        app: The app.
+        name: The template's full name.
+        task_id: The ledger entry; absent for a run that the template's own schedule, or
+            a person, made.
+        run: The flow run.
+        clock: Gives the present instant.
+        lost: Called from another thread when the execution was ended or taken over; must
+            end the process.
+        sleep: Waits between retries, for a slot, and for the due time where the run
+            began a moment early; in seconds.
+        end: Ends the execution that this execution replaces, by its task id, and returns
+            once the process is gone; absent the ledger ends the task, and its process
+            notices.
+        turn: Tells whether the task has to wait for others, by its database, template
+            and entry.
+
+    Returns:
+        How the task ended. A function's failure is an outcome, never an exception.
+
+    Raises:
+        ArgumentError: A task of rows, and no task id.
+        UnknownTask: There is no task of that id, or it is another template's.
+    """
+    template = request_of(app, name, task_id).template
+    known = locate(app, task_id) if task_id is not None else None
+    # A person who asks for a run gets its error at once.
+    if task_id is not None or run.auto:
+        fault = app.fault(name, known[1].func_name if known else None)
+        if fault is not None:
+            return _put_off(app, name, task_id, run, clock(), fault.reason)
+    template = template or app.template(name)
+    if task_id is not None:
+        database, found = known or (DEFAULT, None)
+        entry = entry_of_template(template, task_id, found)
+    else:
+        database, entry = DEFAULT, _entered(app, template, run, clock())
+    _wait_for(entry.due, clock, sleep)
+    summary = Summary()
+    end = end or partial(_end_in_ledger, app, database, clock)
+    work = Work(app, database, template, run, clock, sleep, summary, lost, end)
+    own_turn = partial(turn, database, template, entry) if turn else None
+    work_off(work, OneTask(work, entry, own_turn))
+    [(_, outcome)] = summary.tasks
+    return outcome
+
+
+def execute_batch(
+    app: App,
+    name: str,
+    due: datetime,
+    run: Run,
+    clock: Clock,
+    *,
+    lost: Callable[[], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    told: Callable[[Entry, Outcome], None] | None = None,
+    turn: Callable[[], Wait | None] | None = None,
+) -> Summary:
+    """Run the tasks of a template that are due at an instant, at most 500, each at most once.
+
+    Args:
+        app: The app.
+        name: The template's full name.
+        due: The instant; aware.
+        run: The flow run.
+        clock: Gives the present instant.
+        lost: Called from another thread when the row at work was ended; must end the
+            process.
+        sleep: Waits for the due time where the run began a moment early, for a slot, and
+            before a row is tried again; in seconds.
+        told: Called after each row.
+        turn: Tells whether earlier occurrences of the rows come first.
+    """
+    fault = app.fault(name)
+    if fault is not None and not fault.gone:
+        return Summary(broken=broken_message(name, fault.reason))
+    template = app.template(name)
+    if not isinstance(template, DateFieldType):
+        raise TypeError(f"{name} is no task of rows")
+    database = app.database_of(template.model_name)
+    _wait_for(due, clock, sleep)
+    summary = Summary()
+    work = Work(app, database, template, run, clock, sleep, summary, lost, told=told)
+    calls = RowsOfInstant(work, due, turn)
+    work_off(work, calls)
+    if not summary.tasks and not summary.queued:
+        summary.before = calls.ended_before()
+    return summary
+
+
+def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
+    """The database and the entry of a task id, or of a flow run's id."""
+    for database in app.databases():
+        with app.engine(database).connect() as connection:
+            versions.require(connection, database or "the app's database")
+            entry = find_entry(connection, task_id)
+        if entry is not None:
+            return database, entry
+    return None
+
+
+def _wait_for(due: datetime, clock: Clock, sleep: Callable[[float], None]) -> None:
+    """Wait for the due time: Prefect starts runs up to half a second early."""
+    early = (due - clock()).total_seconds()
+    if 0 < early <= EARLY_SECONDS:
+        sleep(early)
+
+
+def _entered(app: App, template: Meta, run: Run, now: datetime) -> Entry:
+    """Make the ledger entry for a run of the schedule, or of a person."""
+    entry = entry_of(app, template, run.id, run.due, run.auto, now)
+    with app.engine().begin() as connection:
+        versions.require(connection, "the app's database")
+        entered = transitions.enter(connection, entry)
+        if not entered and find_entry(connection, run.id) is None:
+            # Another run has this occurrence: this one stands in the records, apart.
+            apart = replace(
+                entry,
+                nominal=None,
+                status="ended",
+                outcome="skipped",
+                message="not run: another run has this occurrence",
+                returned=True,
+                finished=now,
+            )
+            transitions.enter(connection, apart)
+    return entry
+
+
+def _put_off(
+    app: App, name: str, task_id: str | None, run: Run, now: datetime, reason: str
+) -> Outcome:
+    """Have a task of a broken template wait for another flow run, until the template is mended."""
+    if task_id is None:
+        try:
+            entry = entry_of(app, app.template(name), run.id, run.due, True, now)
+        except JittaskError:
+            entry = new_entry(
+                task_id=run.id,
+                app=app.name,
+                template=name,
+                nominal=run.due,
+                due=run.due,
+                created=now,
+                flow_run_id=run.id,
+            )
+        with app.engine().begin() as connection:
+            versions.require(connection, "the app's database")
+            transitions.enter(connection, replace(entry, dirty=True))
+    return Outcome("ended", "skipped", broken_message(name, reason))
+
+
+def _end_in_ledger(app: App, database: str, clock: Clock, task_id: str) -> None:
+    with app.engine(database).begin() as connection:
+        transitions.end(
+            connection,
+            task_id,
+            outcome="forced",
+            message=REPLACED,
+            now=clock(),
+            within=OPEN,
+        )
+    after_return(app, database, task_id)
