@@ -99,11 +99,6 @@ def own_type(name: str, base: str) -> dict[str, object]:
     }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the worker comes last: one server has one `jittask.sync`, so one app at a time."""
-    items.sort(key=lambda item: "work" in getattr(item, "fixturenames", ()))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def deploying(request: pytest.FixtureRequest) -> Iterator[None]:
     """Outside of the tests about it, `prefect deploy` runs in this process: another needs seconds to import Prefect."""
