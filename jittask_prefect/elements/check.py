@@ -20,7 +20,7 @@ from jittask_prefect.elements.config import (
 )
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
-from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.filters.columns import ColumnKind, column, columns
 from jittask_prefect.filters.expression import parse
 from jittask_prefect.schedule import prefect_schedules
 from jittask_prefect.schedule.instants import EARLIEST
@@ -282,7 +282,11 @@ def _check_fields(
         )
     found = []
     kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
-    dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
+    dates = [
+        name
+        for name, kind in kinds.items()
+        if kind in (ColumnKind.DATE, ColumnKind.DATETIME)
+    ]
     for key, field in fields.items():
         if field is not None and field not in dates:
             named = f"{field}, which is no date" if field in kinds else str(field)

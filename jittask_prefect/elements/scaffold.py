@@ -15,7 +15,7 @@ from sqlalchemy import inspect as sa_inspect
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import machine_zone, safe_text
 from jittask_prefect.errors import ArgumentError, ConfigError, Problem
-from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.filters.columns import ColumnKind, column, columns
 
 RESERVED = (
     "Meta",
@@ -121,7 +121,7 @@ def date_fields(model: Any) -> list[str]:
     return [
         name
         for name in columns(sa_inspect(model))
-        if column(model, name).kind in (Kind.DATE, Kind.DATETIME)
+        if column(model, name).kind in (ColumnKind.DATE, ColumnKind.DATETIME)
     ]
 
 

@@ -22,7 +22,7 @@ from jittask_prefect.errors import (
     SignatureError,
     UnknownElement,
 )
-from jittask_prefect.filters.binding import Column, Kind, column
+from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.filters.expression import Filter
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.instants import clamped
@@ -270,6 +270,8 @@ class DateFieldType(Meta):
         self.model_name = str(cfg.modelPath)
         self.filter: Filter = parse(cfg.filter)
         self._columns: dict[str, Column] = {}
+        self.kept: dict[Any, Any] = {}
+        """Statements that other rooms have made for the template, kept as long as the template is."""
 
     @property
     def fields(self) -> set[str]:
@@ -339,10 +341,10 @@ class DateFieldType(Meta):
         if not isinstance(value, datetime):
             return (
                 value
-                if held.kind is Kind.DATE
+                if held.kind is ColumnKind.DATE
                 else datetime(value.year, value.month, value.day)
             )
-        if held.kind is Kind.DATE:
+        if held.kind is ColumnKind.DATE:
             return value.date()
         return value if held.aware else value.replace(tzinfo=None)
 

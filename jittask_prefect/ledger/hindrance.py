@@ -110,7 +110,7 @@ def explained(connection: Connection, error: Exception) -> str:
     """An error in a line, with the rights that the role lacks where that is the reason."""
     said = error_codes.told(error)
     if error_codes.code(error) == error_codes.NO_RIGHT:
-        said += f"; {_lacks(connection) or 'the filter needs SELECT on it'}"
+        said += f"; {_lacks(connection) or 'planning needs SELECT on the table'}"
     return said
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.filters.binding import unpadded
+from jittask_prefect.filters.columns import unpadded
 
 MOST_BYTES = 60_000
 MOST_DIGITS = 255
@@ -173,7 +173,8 @@ class _Codec:
 
 
 def _codec(column: Any, dialect: str) -> _Codec:
-    known = _codecs.setdefault(column, {})
+    # By type: two columns are compared by making an SQL expression.
+    known = _codecs.setdefault(column.type, {})
     if dialect not in known:
         known[dialect] = _Codec(column.type, dialect)
     return known[dialect]

@@ -5,7 +5,7 @@ SQLAlchemy's own way from a statement to the driver takes several times as long 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,15 +51,9 @@ class Prepared:
         self._to_driver = {
             name: convert for name, convert in binds.items() if convert is not None
         }
-        kinds = [
-            _impl(column.type, dialect).result_processor(dialect, None)
-            for column in _selected(statement)
-        ]
-        self._from_driver = [
-            (place, convert)
-            for place, convert in enumerate(kinds)
-            if convert is not None
-        ]
+        self._dialect = dialect
+        self._types = [column.type for column in _selected(statement)]
+        self._from_driver: list[tuple[int, Any]] | None = None
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> Any:
         """Give the statement to the driver, once for each of some rows, in the transaction that has begun.
@@ -84,12 +78,22 @@ class Prepared:
 
     def records(self, cursor: Any) -> Iterable[list[Any]]:
         """The records that a SELECT has found, converted as SQLAlchemy would; closes the cursor."""
+        if self._from_driver is None:
+            self._from_driver = list(self._converters(cursor.description))
         found = [list(record) for record in cursor.fetchall()]
         cursor.close()
         for record in found:
             for place, convert in self._from_driver:
                 record[place] = convert(record[place])
         return found
+
+    def _converters(self, description: Any) -> Iterator[tuple[int, Any]]:
+        """By place, the conversions of the driver's values: some depend on the driver's own type."""
+        dialect = self._dialect
+        for place, of in enumerate(self._types):
+            found = _impl(of, dialect).result_processor(dialect, description[place][1])
+            if found is not None:
+                yield place, found
 
     def _given(self, row: Values) -> Any:
         values = {**self._fixed, **row}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy import select
 from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session as OrmSession
+from sqlalchemy.orm import object_session
 from sqlmodel import Session
 
 from jittask_prefect.elements.app import App, check_rows
@@ -20,8 +22,7 @@ from jittask_prefect.errors import (
     JittaskError,
     UnknownElement,
 )
-from jittask_prefect.filters.expression import And, Filter, Node, Not, Or, Test
-from jittask_prefect.filters.tree import tests_of
+from jittask_prefect.filters.expression import And, Node, Not, Or, Test
 from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.keys import (
@@ -33,6 +34,7 @@ from jittask_prefect.ledger.keys import (
 )
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import calendar_text, upcoming
+from jittask_prefect.rows import row_reading
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.series import Explained, Occurrence, Series
@@ -261,7 +263,7 @@ def _part(
     series, coming, plan = None, [], []
     try:
         check_rows(template)
-        part.state = _no_tasks(template, row, now)
+        part.state = _no_tasks(template, row, key, now)
         series = template.series(row) if not part.state else None
         if series is not None:
             upto = max(
@@ -319,7 +321,7 @@ def _part(
     return part
 
 
-def _no_tasks(template: DateFieldType, row: Any, now: datetime) -> str:
+def _no_tasks(template: DateFieldType, row: Any, key: str, now: datetime) -> str:
     """Why the row as it is has no tasks of the template; empty where it has."""
     if row is None:
         return "the row is gone"
@@ -329,7 +331,8 @@ def _no_tasks(template: DateFieldType, row: Any, now: datetime) -> str:
     value = template.dates(row)[0]
     if value is None:
         return f"`{name}` is empty"
-    if parts := unmet(template.filter, row, now, template.timer.zone):
+    session = object_session(row)
+    if session is not None and (parts := unmet(session, template, key, now)):
         return "the filter is not met: " + "; ".join(parts)
     series = template.series(row)
     if series is None or series.cycle is None:
@@ -337,17 +340,13 @@ def _no_tasks(template: DateFieldType, row: Any, now: datetime) -> str:
     return ""
 
 
-def unmet(filter_: Filter, row: Any, now: datetime, zone: Any) -> list[str]:
-    """The parts of a filter that a row does not meet, each with what the row has instead."""
-    parts = filter_.tree.parts if isinstance(filter_.tree, And) else (filter_.tree,)
+def unmet(
+    session: OrmSession, template: DateFieldType, key: str, now: datetime
+) -> list[str]:
+    """The parts of a filter that a row does not meet, each with the row's own values."""
     told = []
-    for part in parts:
-        if replace(filter_, tree=part, _bound={}).matches(row, now, zone):
-            continue
-        fields = dict.fromkeys(
-            test.path[0] for test in tests_of(part) if len(test.path) == 1
-        )
-        has = [f"`{name}` is {_shown(getattr(row, name))}" for name in fields]
+    for part, values in row_reading.unmet(session, template, key, now):
+        has = [f"`{name}` is {_shown(value)}" for name, value in values.items()]
         told.append(f"{text_of(part)}{', but ' if has else ''}{' and '.join(has)}")
     return told
 

@@ -32,7 +32,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import charts, statistics
 from jittask_prefect.records.statistics import Stats
 from jittask_prefect.records.upcoming_days import Coming, One, coming
-from jittask_prefect.rows.planning import fingerprint
+from jittask_prefect.rows.fingerprint import fingerprint
 from jittask_prefect.schedule.words import describe
 
 PREFIX, MARK = "stats:", "stats"

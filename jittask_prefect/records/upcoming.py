@@ -22,9 +22,10 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows, versions, watermarks
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.rows.fingerprint import fingerprint
 from jittask_prefect.rows.plan import plan_row
-from jittask_prefect.rows.planning import fingerprint, snapshot
-from jittask_prefect.rows.scan import CHUNK, Dated, Scan, Unreadable
+from jittask_prefect.rows.row_reading import Dated, Unreadable
+from jittask_prefect.rows.scan import CHUNK, Scan, snapshot
 from jittask_prefect.schedule.timer import Occurrence, Series
 
 TICK = timedelta(microseconds=1)

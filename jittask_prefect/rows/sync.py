@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import (
-    planned_rows,
     state_table,
     versions,
     watermarks,
 )
 from jittask_prefect.ledger.entry import without_return
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.rows.applying import apply_all
+from jittask_prefect.rows.fingerprint import fingerprint, rule_of
 from jittask_prefect.rows.handover import Keep, hand_over
-from jittask_prefect.rows.plan import Action, Report
-from jittask_prefect.rows.planning import (
-    fingerprint,
-    pieces,
-    plan,
-    rule_of,
-    templates_of,
-)
+from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.planning import pieces, plan, templates_of
 from jittask_prefect.rows.settling import (
     end_cancelling,
     enter_left,
@@ -62,77 +55,6 @@ log = logging.getLogger("jittask")
 
 class LeaseLostError(JittaskError):
     """Another sync has taken over."""
-
-
-def values_of(action: Action, app: str, model: str, now: datetime) -> dict[str, Any]:
-    """The ledger entry that a `create` or `reschedule` inserts."""
-    values: dict[str, Any] = {
-        "task_id": action.task_id,
-        "app": app,
-        "template": action.template,
-        "model": model,
-        "row_key": action.row,
-        "nominal": action.nominal,
-        "generation": action.generation,
-        "anchor": action.anchor,
-        "due": action.due,
-        "created": now,
-    }
-    if action.dates is not None:
-        values["start_value"], values["end_value"] = action.dates
-    if action.missed:
-        values |= {
-            "status": "ended",
-            "outcome": "missed",
-            "message": action.reason,
-            "finished": now,
-            "dirty": False,
-            "returned": True,
-        }
-    return values
-
-
-def apply_all(
-    connection: Connection,
-    app: str,
-    actions: Sequence[Action],
-    model: str,
-    now: datetime,
-) -> None:
-    """Write actions into the ledger; a second time changes nothing."""
-    closed: list[tuple[str, str]] = []
-    again: dict[tuple[str, str], None] = {}
-    gone: dict[tuple[str, str], None] = {}
-    for action in actions:
-        if action.action == "end":
-            closed.append((action.task_id, f"ended: {action.reason}"))
-        elif action.action in ("create", "reschedule"):
-            closed += [
-                (old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}")
-                for old in action.closes
-            ]
-        if action.again:
-            again[action.template, action.row] = None
-        if action.gone:
-            gone[action.template, action.row] = None
-    planned_rows.supersede(connection, closed, now)
-    planned_rows.forget_dates(connection, app, list(again))
-    planned_rows.end_lives(connection, app, list(gone))
-    # Last: these marks stand for the present dates of the rows.
-    made = [
-        values_of(action, app, model, now)
-        for action in actions
-        if action.action in ("create", "reschedule")
-    ]
-    planned_rows.plan(connection, made)
-    planned_rows.remember_dates(
-        connection,
-        [
-            (a.task_id, *a.dates)
-            for a in actions
-            if a.action == "skip" and a.dates is not None
-        ],
-    )
 
 
 def run(

@@ -17,7 +17,7 @@ from jittask_prefect.elements.app import App, owner_of
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ArgumentError, InvalidTime
 from jittask_prefect.errors.printable import has_controls
-from jittask_prefect.filters.binding import columns
+from jittask_prefect.filters.columns import columns
 from jittask_prefect.schedule.instants import EARLIEST, LATEST, resolve
 from jittask_prefect.validation import quoted, sanitized
 

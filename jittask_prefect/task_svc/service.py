@@ -29,8 +29,8 @@ from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import executions
-from jittask_prefect.rows import hooks
 from jittask_prefect.rows.background_handover import nudge
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.end import force_end
 from jittask_prefect.schedule import clock
@@ -217,7 +217,7 @@ class TaskSvc(NormalService):
 
     @_in_sentences
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
-        """Bring a saved row's tasks to what the row is now.
+        """Bring a saved row's tasks to the row's present state, as the database has the row.
 
         Args:
             rowObj: `{prevData, postData}`, each a model instance or a dict; `prevData` may be absent.
@@ -233,9 +233,9 @@ class TaskSvc(NormalService):
         before = rowObj.get("prevData")
         now = clock.now()
         with self._transaction(session, model) as connection:
-            _key(row, connection)
+            key = _key(row, connection)
             moved = before is None or differs(before, row)
-            actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
+            actions = follow_row(self.app, connection, model, key, now, moved=moved)
         counts = {
             kind: sum(a.action == kind for a in actions)
             for kind in ("create", "reschedule", "end", "skip")
@@ -264,9 +264,8 @@ class TaskSvc(NormalService):
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
-            actions = hooks.delete_row(
-                self.app, connection, _key(row, connection), model, clock.now()
-            )
+            key, now = _key(row, connection), clock.now()
+            actions = follow_row(self.app, connection, model, key, now, ended=True)
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
     @_in_sentences

@@ -19,7 +19,8 @@ from sqlalchemy import text
 from jittask_prefect import App
 from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import hooks, sync
+from jittask_prefect.rows import sync
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
@@ -109,7 +110,9 @@ def prepare(place: Place, base: int) -> None:
         place.app.engine().begin() as connection
     ):  # as the model events do, without their background thread
         connection.execute(text("DELETE FROM killitem WHERE id = :id"), {"id": gone})
-        hooks.delete_row(place.app, connection, str(gone), "models.KillItem", early)
+        follow_row(
+            place.app, connection, "models.KillItem", str(gone), early, ended=True
+        )
     runs = {key: place.entries(NAME, key)[0] for key in (deleted, cancelled, dead)}
     place.api.delete_run(str(runs[deleted].flow_run_id))
     place.api.set_state(str(runs[cancelled].flow_run_id), "CANCELLING")

@@ -390,13 +390,13 @@ def test_without_a_ledger(tmp_path: Path) -> None:
 
 
 def test_which_part_of_a_filter_is_not_met(app: App) -> None:
-    row = app.getElement("models.Contract")(
-        id=1, endDate=date(2026, 10, 6), status="late", level=2
-    )
-    zone = app.zone
+    save(app, id=1, endDate=date(2026, 10, 6), status="late", level=2)
+    template: Any = app.template("tasks.Remind")
 
     def of(text: str) -> list[str]:
-        return unmet(parse(text), row, NOW, zone)
+        template.filter = parse(text)
+        with app.session() as session:
+            return unmet(session, template, "1", NOW)
 
     assert of("") == []
     assert of("Q(status='late') & Q(level=2)") == []

@@ -1,4 +1,7 @@
-"""A bound filter as a predicate over a model instance, in Kleene's three-valued logic: None is unknown."""
+"""What a filter means, a second time: a predicate over a model instance, as the tests' oracle for the SQL condition.
+
+Kleene's three-valued logic: None is unknown.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,24 @@ import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, time
 from decimal import ROUND_HALF_UP, Context, Decimal
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.orm import RelationshipProperty, object_session, with_parent
-from sqlalchemy.orm.interfaces import RelationshipDirection
+from sqlalchemy.orm import RelationshipProperty, object_session
 
-from jittask_prefect.filters.binding import (
-    Check,
+from jittask_prefect.filters.columns import (
     Column,
-    Kind,
-    date_of,
-    instant_of,
-    member,
-    to_many,
+    ColumnKind,
+    column_at,
+    mapper_of,
     unpadded,
-    wall_of,
 )
-from jittask_prefect.filters.tree import And, Node, Not, Or
+from jittask_prefect.filters.expression import Filter
+from jittask_prefect.filters.tree import And, Node, Not, Or, Test
+from jittask_prefect.filters.values import Comparison, comparison, in_column
 
 _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -39,15 +40,19 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
 _WIDE = Context(prec=100)
 
 
-def truth(node: Node, row: Any, now: datetime, zone: ZoneInfo) -> bool | None:
-    """Whether a row satisfies a bound tree.
+def matches(found: Filter, row: Any, now: datetime, zone: ZoneInfo) -> bool:
+    """Whether a model instance satisfies a filter; unknown is no."""
+    return truth(found.tree, row, now, zone) is True
 
-    Args:
-        node: What `bind` returned.
-        row: An instance of the model.
-        now: The instant that `Q.now()` means, aware.
-        zone: The task's zone.
-    """
+
+@cache
+def compared(test: Test, model: type) -> Comparison:
+    """A test's comparison with the column of a model."""
+    return comparison(column_at(test.path, mapper_of(model)), test)
+
+
+def truth(node: Node, row: Any, now: datetime, zone: ZoneInfo) -> bool | None:
+    """Whether a row satisfies a tree."""
     match node:
         case And(parts):
             return _all(truth(part, row, now, zone) for part in parts)
@@ -55,8 +60,9 @@ def truth(node: Node, row: Any, now: datetime, zone: ZoneInfo) -> bool | None:
             return _not(_all(_not(truth(part, row, now, zone)) for part in parts))
         case Not(part):
             return _not(truth(part, row, now, zone))
-        case Check(column=column):
-            return _across(column.hops, row, node, now, zone)
+        case Test():
+            check = compared(node, type(row))
+            return _across(check.column.hops, row, check, now, zone)
     raise TypeError(node)
 
 
@@ -76,12 +82,12 @@ def _all(values: Iterable[bool | None]) -> bool | None:
 def _across(
     hops: tuple[RelationshipProperty[Any], ...],
     row: Any,
-    check: Check,
+    check: Comparison,
     now: datetime,
     zone: ZoneInfo,
 ) -> bool | None:
     """Across a to-many relationship: whether some related row satisfies the comparison, never unknown."""
-    if any(map(to_many, hops)):
+    if any(hop.uselist or hop.secondary is not None for hop in hops):
         return any(
             _across(hops[1:], related, check, now, zone) is True
             for related in _related(row, hops[0])
@@ -96,71 +102,14 @@ def _across(
 
 
 def _related(row: Any, hop: RelationshipProperty[Any]) -> list[Any]:
-    related = _found(row, hop)
-    if (
-        hop.direction is not RelationshipDirection.MANYTOONE
-        or hop.secondary is not None
-    ):
-        return (
-            [related]
-            if related is not None and not hop.uselist
-            else list(related or [])
-        )
-    related = _by_key(row, hop, related)
-    return [] if related is None else [related]
-
-
-def _found(row: Any, hop: RelationshipProperty[Any]) -> Any:
-    """What a row holds across a relationship, also where it is declared (`lazy`), or was loaded, never to be read."""
-    if (
-        hop.lazy not in ("noload", "write_only", "dynamic")
-        or sa.inspect(row).attrs[hop.key].history.has_changes()
-    ):
-        try:
-            return getattr(row, hop.key)
-        except sa.exc.InvalidRequestError:  # raiseload
-            if object_session(row) is None:
-                raise
-    session = object_session(row)
-    if session is None:
-        return None
-    mine = with_parent(row, getattr(type(row), hop.key))
-    with session.no_autoflush:
-        found = session.scalars(sa.select(hop.mapper.class_).where(mine)).unique().all()
-    return found if hop.uselist else next(iter(found), None)
-
-
-def _by_key(row: Any, hop: RelationshipProperty[Any], related: Any) -> Any:
-    """The related row; where the foreign key was set and the loaded relationship is the old one, the key decides."""
-    state = sa.inspect(row)
-    session = object_session(row)
-    if session is None or state.attrs[hop.key].history.has_changes():
-        return related
-    mapper = state.mapper
-    pairs = hop.local_remote_pairs or []
-    keys = {
-        there: getattr(row, mapper.get_property_by_column(here).key)
-        for here, there in pairs
-    }
-    if related is not None:
-        there_is = {
-            there: getattr(related, hop.mapper.get_property_by_column(there).key)
-            for there in keys
-        }
-        if there_is == keys:
-            return related
-    if set(keys) != set(hop.mapper.primary_key):
-        return related
-    if None in keys.values():
-        return None
-    with session.no_autoflush:
-        return session.get(
-            hop.mapper.class_, tuple(keys[column] for column in hop.mapper.primary_key)
-        )
+    found = getattr(row, hop.key)
+    if hop.uselist:
+        return list(found)
+    return [] if found is None else [found]
 
 
 def _positive(
-    check: Check, row: Any, found: Any, now: datetime, zone: ZoneInfo
+    check: Comparison, row: Any, found: Any, now: datetime, zone: ZoneInfo
 ) -> bool | None:
     column, name, wanted = check.column, check.operator, check.value
     if name == "isnull":
@@ -207,25 +156,25 @@ def _read(column: Column, row: Any, value: Any) -> Any:
 
 def _held(column: Column, row: Any, value: Any) -> Any:
     match column.kind:
-        case Kind.INT | Kind.BOOL:
+        case ColumnKind.INT | ColumnKind.BOOL:
             return value if isinstance(value, int | float | Decimal) else int(value)
-        case Kind.FLOAT:
+        case ColumnKind.FLOAT:
             return float(value)
-        case Kind.DECIMAL if isinstance(column.type, sa.Numeric):
+        case ColumnKind.DECIMAL if isinstance(column.type, sa.Numeric):
             return _rounded(column.type, row, Decimal(str(value)))
-        case Kind.TEXT:
+        case ColumnKind.TEXT:
             return unpadded(column.type, str(value))
-        case Kind.ENUM if isinstance(column.type, sa.Enum):
+        case ColumnKind.ENUM if isinstance(column.type, sa.Enum):
             known = column.type.enum_class is not None and isinstance(
                 value, column.type.enum_class
             )
-            return value if known else member(column.type, value)
-        case Kind.UUID:
+            return value if known else _member(column.type, value)
+        case ColumnKind.UUID:
             return value if isinstance(value, uuid.UUID) else uuid.UUID(str(value))
-        case Kind.TIME:
+        case ColumnKind.TIME:
             return time.fromisoformat(value) if isinstance(value, str) else value
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    if column.kind is Kind.DATE:
+    if column.kind is ColumnKind.DATE:
         return moment.date() if isinstance(moment, datetime) else moment
     if not isinstance(moment, datetime):
         return datetime.combine(moment, time())
@@ -235,6 +184,14 @@ def _held(column: Column, row: Any, value: Any) -> Any:
         if dialect is not None and dialect.name != "postgresql"
         else moment
     )
+
+
+def _member(type_: sa.Enum, value: object) -> Any:
+    if type_.enum_class is None:
+        return value if value in type_.enums else None
+    members = list(type_.enum_class)
+    plain = [m for m in members if m.value == value and type(m.value) is type(value)]
+    return next(iter([*plain, *(m for m in members if m.name == value)]), None)
 
 
 def _rounded(type_: sa.Numeric[Any], row: Any, value: Decimal) -> Decimal | float:
@@ -272,13 +229,13 @@ def _holds(
 ) -> bool:
     compare = _ORDERS[name]
     match column.kind:
-        case Kind.DATE:
-            return compare(value, date_of(wanted, now, zone))
-        case Kind.DATETIME:
+        case ColumnKind.DATE:
+            return compare(value, in_column(column, wanted, now, zone))
+        case ColumnKind.DATETIME:
             return compare(*_moments(column, value, wanted, now, zone))
-        case Kind.DECIMAL if isinstance(value, float):
+        case ColumnKind.DECIMAL if isinstance(value, float):
             wanted = float(wanted)
-    if column.kind in (Kind.DECIMAL, Kind.FLOAT) and math.isnan(value):
+    if column.kind in (ColumnKind.DECIMAL, ColumnKind.FLOAT) and math.isnan(value):
         return name in (
             ">",
             ">=",
@@ -291,8 +248,9 @@ def _moments(
 ) -> tuple[datetime, datetime]:
     """Two wall-clock times, or two instants in UTC: Python compares aware times of one zone by their clocks."""
     if not column.aware:
-        return _here(value, zone).replace(tzinfo=None), wall_of(wanted, now, zone)
-    instant = instant_of(wanted, now, zone)
+        wall = in_column(column, wanted, now, zone)
+        return _here(value, zone).replace(tzinfo=None), wall
+    instant = in_column(column, wanted, now, zone)
     if column.utc and value.tzinfo is None:
         value = value.replace(tzinfo=zone)
     return (
