@@ -12,7 +12,7 @@ from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.schedule.instants import EARLIEST
-from jittask_prefect.schedule.recur import Listed
+from jittask_prefect.schedule.recur import ListedTimes
 from jittask_prefect.schedule.timer import Occurrence, Series
 
 MOST_ACTIONS = 10_000
@@ -128,7 +128,7 @@ def since_moved(
 
 def is_listed(series: Series) -> bool:
     """Whether a series is a list of dates, such as a single date, that ends by itself."""
-    return isinstance(series.cycle, Listed)
+    return isinstance(series.cycle, ListedTimes)
 
 
 def stands(entry: Entry, series: Series) -> bool:
