@@ -25,6 +25,7 @@ from jittask_prefect.deploying import (
 )
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.errors import ConfigError
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.schedule_text import SLUGS
 from jittask_prefect.server.service import ServiceInfo
@@ -69,7 +70,7 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
     names = [entry["name"] for entry in yaml.safe_load(text)["deployments"]]
     found = deployments.deployments(place.app, BEFORE_NATIONAL_DAY)
     wanted = {deployment.name: deployment for deployment in found}
-    there = place.deployments()
+    there = place.api.deployments(app_tag(place.app.name))
     dialogs = {
         "new-scheduled-task",
         "new-date-field-task",
@@ -93,8 +94,8 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
         )
     ] == []
     assert (
-        there["tasks.DeployOff"]["paused"]
-        and not there["tasks.DeployTuesdays"]["paused"]
+        there["tasks.DeployOff"].paused
+        and not there["tasks.DeployTuesdays"].paused
     )
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], (
         "what `prefect deploy` made is what `jittask deploy` wants"
@@ -131,7 +132,10 @@ def test_prefect_deploy_makes_the_same_deployments_field_by_field(place: Place) 
         place.api.delete_deployment(deployment["id"])
     prefect_deploy_all(prefect_yaml.write(place.app, BEFORE_NATIONAL_DAY).parent)
     deploying.fill_forms(
-        place.app, place.api, place.deployments(), BEFORE_NATIONAL_DAY
+        place.app,
+        place.api,
+        place.api.deployments(app_tag(place.app.name)),
+        BEFORE_NATIONAL_DAY,
     )  # as the first sync does
     theirs = whole(place)
     assert list(ours) == list(theirs) and len(ours) == 9
@@ -242,7 +246,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
         ["tasks.DeployMany"],
     )
     there = place.deployments()
-    assert not there["tasks.DeployOff"]["paused"]
+    assert not there["tasks.DeployOff"].paused
     assert there["tasks.DeployTuesdays"]["updated"] == stamps["tasks.DeployTuesdays"]
 
     assert place.deploy(BEFORE_NATIONAL_DAY, prune=True).removed == ["tasks.DeployMany"]
