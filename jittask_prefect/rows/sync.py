@@ -27,13 +27,8 @@ from jittask_prefect.rows.fingerprint import fingerprint, rule_of
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import pieces, plan, templates_of
-from jittask_prefect.rows.settling import (
-    end_cancelling,
-    enter_left,
-    settle_dead,
-    settle_waiting,
-    show_ends,
-)
+from jittask_prefect.rows.run_endings import end_cancelling, show_ends
+from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
 
 __all__ = [
     "Report",
