@@ -53,6 +53,7 @@ def of_rows(
         (name, key): [] for name in templates for key in keys
     }
     asked = []
+
     with trip or nullcontext():
         for start in range(0, len(keys), KEYS_AT_ONCE):
             part = keys[start : start + KEYS_AT_ONCE]
@@ -67,10 +68,12 @@ def of_rows(
                 for number in range(size)
             }
             asked.append((query, query.run(connection, [binds | {"app": app}])))
+
     for query, cursor in asked:
         for record in query.records(cursor):
             entry = _Planned._make(record)
             found[entry.template, entry.row_key].append(cast(Entry, entry))
+
     return found
 
 
@@ -80,6 +83,7 @@ def _of_rows(templates: int, size: int) -> Select[Any]:
     keys = [bindparam(f"row{n}", type_=c.row_key.type) for n in range(size)]
     columns = [c[name] for name in _Planned._fields]
     mine = (c.app == bindparam("app", type_=c.app.type), c.template.in_(names))
+
     return select(*columns).where(*mine, c.row_key.in_(keys))
 
 
@@ -103,6 +107,7 @@ def rows_that_wait(
     )
     query = select(entries.c.row_key).where(*mine).distinct()
     found = connection.execute(query.order_by(entries.c.row_key).limit(limit))
+
     return list(found.scalars())
 
 

@@ -77,23 +77,31 @@ def end_cancelling(
     facts = Facts(api, now)
     left = [run for run in found if facts.in_state(run) > CANCELLING]
     tasks = tasks_of_runs(app, [database], [run.id for run in left], by_id=True)
+
     with app.engine(database).connect() as connection:
         living = living_tasks(connection, app.name, now)
+
     closed = []
+
     for run in left:
         of = [entry for _, entry in tasks.get(run.id, ())]
+
         if any(entry.task_id in living for entry in of):
             continue
+
         what = reading(facts.of(run, run.expected_start_time))
+
         # The ledger first: a process that comes up at this very moment finds its tasks ended.
         with app.engine(database).begin() as connection:
             for entry in of if what is Reading.CANCELLED else ():
                 if settle_one_dead(app, connection, entry, run, what, now):
                     closed.append(entry)
+
         told = of[0].message if len(of) == 1 else ""
         message = run.message or told or BY_HAND
         right = RightState("CANCELLED")
         report.ended += _set_state(api, run, right, message, report)
+
     return closed
 
 
@@ -115,6 +123,7 @@ def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
     """
     with app.engine().connect() as connection:
         last = state_table.get(connection, app.name, SHOWN)
+
     since = datetime.fromisoformat(last) - OVERLAP if last else now - FIRST
     ours = deployments_of(app, app.names("tasks"))
     at_work = {"state": {"type": {"any_": ["RUNNING"]}}}
@@ -129,17 +138,22 @@ def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
     databases = [name for name in app.databases() if name not in report.down]
     tasks = tasks_of_runs(app, databases, [run.id for run in found])
     facts = Facts(api, now)
+
     for run in found:
         of = [entry for _, entry in tasks.get(run.id, ())]
         right = right_state(of)
         # A batch that died, and whose other rows went on in another run, stays Crashed.
         went_on = run.state_type == "CRASHED" and run.ended_by_us
+
         if right is None or went_on or run.state_type in (right.kind, *right.also):
             continue
+
         # A run that somebody tries again is Running for a moment before the task is claimed.
         ends = [now - entry.finished for entry in of if entry.finished]
+
         if min([facts.in_state(run), *ends]) > TO_SHOW:
             _set_state(api, run, right, _message(of, right), report)
+
     with app.engine().begin() as connection:
         state_table.put(connection, app.name, SHOWN, now.isoformat())
 
@@ -147,10 +161,13 @@ def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
 def _message(tasks: Sequence[Entry], right: RightState) -> str:
     if any(task.batch is not None for task in tasks):
         return summary(tasks)
+
     if right.kind != "COMPLETED":
         return tasks[0].message
+
     result = tasks[0].result
     text = "" if result is None else json.dumps(json.loads(result), ensure_ascii=False)
+
     return text[:1000]
 
 
@@ -166,6 +183,7 @@ def _set_state(
         api.ping()  # raises where Prefect is away
         report.problems.append(f"run {run.name}: {error}")
         return False
+
     return True
 
 

@@ -77,13 +77,17 @@ def settle_waiting(
         entries.c.dirty.is_(False),
         entries.c.flow_run_id.is_not(None),
     )
+
     with engine.connect() as connection:
         known = state_table.get(connection, app.name, FAR)
         place = state_table.get(connection, app.name, NEXT)
+
     near = next(in_order(engine, app.name, ALL_ASKED + 1, *waiting), [])
+
     if len(near) > ALL_ASKED:
         start, soon = _place(place), (*waiting, entries.c.due < limit)
         near = next(in_order(engine, app.name, NEAR_AT_ONCE, *soon, start=start), [])
+
     closed = _settle(app, database, api, near, now, keep)
     more = len(near) == NEAR_AT_ONCE
     left = f"{near[-1].due.isoformat()} {near[-1].task_id}" if more else None
@@ -91,24 +95,30 @@ def settle_waiting(
     before, looked, seen = _last_difference(known)
     found = difference(app, database, api, limit)
     stays = found and now - looked >= AGAIN
+
     if found != before or abs(now - seen) > GAP or stays:
         later = (*waiting, entries.c.due >= limit)
         for part in in_order(engine, app.name, FAR_AT_ONCE, *later):
             closed += _settle(app, database, api, part, now, keep)
+
         if found > 0:
             _cancel_again(app, database, api, limit, keep)
+
         found, looked = difference(app, database, api, limit), now
+
     with engine.begin() as connection:
         text = f"{found} {looked.isoformat()} {now.isoformat()}"
         state_table.put(connection, app.name, FAR, text)
         if left != place:
             state_table.put(connection, app.name, NEXT, left)
+
     return closed
 
 
 def _place(text: str | None) -> tuple[datetime, str] | None:
     if text is None:
         return None
+
     due, _, task_id = text.partition(" ")
     return datetime.fromisoformat(due), task_id
 
@@ -117,7 +127,9 @@ def _last_difference(known: str | None) -> tuple[int, datetime, datetime]:
     """The difference that the last sync left, when its runs were asked for, and when the last sync was."""
     if known is None:
         return 0, _NEVER, _NEVER
+
     found, looked, seen = known.split(" ")
+
     return int(found), datetime.fromisoformat(looked), datetime.fromisoformat(seen)
 
 
@@ -129,6 +141,7 @@ def _cancel_again(
     while page := api.runs(limit=PAGE, offset=offset, sort="ID_DESC", **live):
         with app.engine(database).begin() as connection:
             handover_marks.cancel_again(connection, [run.id for run in page])
+
         offset += len(page)
         keep()
 
@@ -150,19 +163,23 @@ def _settle(
         batches = {str(e.flow_run_id) for e in part if e.batch is not None}
         silent = silences(app, database, batches, now) if batches else {}
         found: list[tuple[Entry, Verdict]] = []
+
         for entry in part:
             run_id = str(entry.flow_run_id)
             seen = facts.of(runs.get(run_id), entry.due, silent.get(run_id))
             kind = kind_of(entry.status, in_batch=entry.batch is not None)
             what = verdict(kind, reading(seen))
+
             if what is not Verdict.NOTHING:
                 found.append((entry, what))
+
         spent = {e.flow_run_id for e, what in found if what is Verdict.RECORDED}
         recorded = {
             task: how
             for run_id in spent
             for task, how in recorded_endings(api.table(str(run_id))).items()
         }
+
         if found:
             with app.engine(database).begin() as connection:
                 for entry, what in found:
@@ -170,7 +187,9 @@ def _settle(
                     about = (connection, what, entry, run, now)
                     if carry_out(*about, recorded=recorded):
                         closed.append(entry)
+
         keep()
+
     return closed
 
 
@@ -185,10 +204,12 @@ def settle_dead(app: App, database: str, now: datetime) -> list[Entry]:
         entries.c.app == app.name,
     )
     ended = []
+
     with app.engine(database).begin() as connection:
         for entry in to_entries(connection.execute(query).all()):
             if settle_one_dead(app, connection, entry, None, Reading.MISSING, now):
                 ended.append(entry)
+
     return ended
 
 
@@ -223,10 +244,13 @@ def settle_one_dead(
         retries=(retries := _retries(app, entry)),
     )
     found = verdict(kind, what)
+
     if found is Verdict.RETRY:
         why = "%s %s: its worker died; it is tried again"
         log.warning(why, entry.template, entry.task_id)
+
     about = (connection, found, entry, run, now)
+
     return carry_out(*about, retries=retries or 0, message=message, shown=shown)
 
 
@@ -261,14 +285,17 @@ def settle_reported(
     """
     ours = run is not None and run.ended_by_us
     left, known = [], False
+
     for database in app.databases():
         with app.engine(database).begin() as connection:
             for entry in entries_of_run(connection, run_id):
                 known = True
                 what = Reading.CRASHED if cancelled is None else Reading.CANCELLED
+
                 # A run whose task is executing was not ended by us: the ledger is always first.
                 if cancelled is not None and ours and entry.status == "pending":
                     what = Reading.WITHDRAWN
+
                 ended = settle_one_dead(
                     app,
                     connection,
@@ -279,10 +306,13 @@ def settle_reported(
                     message=cancelled or "",
                     shown=True,
                 )
+
                 if ended or entry.status in ("completed", "error"):
                     left.append((database, entry))
+
     if not known and run is not None and cancelled is None:
         enter_dead_run(app, run, now)
+
     return left
 
 
@@ -305,6 +335,7 @@ def enter_left(app: App, api: Api, now: datetime) -> None:
     facts = Facts(api, now)
     left = [run for run in found if _is_left(facts, run)]
     known = tasks_of_runs(app, [DEFAULT], [run.id for run in left], by_id=True)
+
     for run in left:
         named = run.id in known or "taskId" in run.parameters
         if not named and not enter_dead_run(app, run, now):
@@ -314,5 +345,6 @@ def enter_left(app: App, api: Api, now: datetime) -> None:
 def _is_left(facts: Facts, run: FlowRun) -> bool:
     if not run.parameters.get("template"):
         return facts.in_state(run) > UNNAMED_LEFT
+
     about = reading(facts.of(run, run.expected_start_time))
     return verdict(Kind.UNKNOWN, about) is Verdict.ENTER
