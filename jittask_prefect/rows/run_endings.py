@@ -84,7 +84,7 @@ def end_cancelling(
     closed = []
 
     for run in left:
-        of = [entry for _, entry in tasks.get(run.id, ())]
+        of = tasks.get(run.id, [])
 
         if any(entry.task_id in living for entry in of):
             continue
@@ -140,7 +140,7 @@ def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
     facts = Facts(api, now)
 
     for run in found:
-        of = [entry for _, entry in tasks.get(run.id, ())]
+        of = tasks.get(run.id, [])
         right = right_state(of)
         # A batch that died, and whose other rows went on in another run, stays Crashed.
         went_on = run.state_type == "CRASHED" and run.ended_by_us

@@ -123,8 +123,8 @@ def silences(
 
 def tasks_of_runs(
     app: App, databases: Iterable[str], runs: Sequence[str], *, by_id: bool = False
-) -> Mapping[str, list[tuple[str, Entry]]]:
-    """The tasks of some flow runs, each with its database, by flow run.
+) -> Mapping[str, list[Entry]]:
+    """The tasks of some flow runs, by flow run.
 
     Args:
         app: The app.
@@ -132,7 +132,7 @@ def tasks_of_runs(
         runs: The ids of the runs.
         by_id: Also tasks whose id is a run's, that have another run by now.
     """
-    found: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
+    found: dict[str, list[Entry]] = defaultdict(list)
     for database in databases if runs else ():
         for start in range(0, len(runs), PAGE):
             part = runs[start : start + PAGE]
@@ -144,7 +144,7 @@ def tasks_of_runs(
                 for record in connection.execute(select(entries).where(or_(*mine))):
                     entry = to_entry(record)
                     for run_id in {entry.flow_run_id, entry.task_id} & set(part):
-                        found[str(run_id)].append((database, entry))
+                        found[str(run_id)].append(entry)
 
     return found
 
