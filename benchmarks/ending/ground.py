@@ -17,7 +17,7 @@ from jittask_prefect.deploying import deployments
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.rows.settling import SYNC
+from jittask_prefect.rows.run_endings import SYNC
 from jittask_prefect.running.sync_flow import run_sync
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded

@@ -36,9 +36,11 @@ def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None
     """
     if not made:
         return
+
     for entry, run_id in made:
         if entry.func_name is not None:
             _keep_former_run(connection, entry, run_id)
+
     of = [{"task": e.task_id, "tried": e.attempt, "run": run} for e, run in made]
     mine = (
         entries.c.task_id == bindparam("task"),

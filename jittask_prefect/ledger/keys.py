@@ -39,6 +39,7 @@ def key_of(row: Any, dialect: str) -> str:
     values = [
         getattr(row, mapper.get_property_by_column(c).key) for c in mapper.primary_key
     ]
+
     return key_text(mapper.primary_key, values, dialect)
 
 
@@ -66,8 +67,10 @@ def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
         if len(values) == 1
         else json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     )
+
     if not 0 < len(text) <= 255:
         raise ValueError(f"a row key of {len(text)} characters; 1 to 255 are allowed")
+
     return text
 
 
@@ -91,7 +94,9 @@ def key_value(model: type[Any], text: str, dialect: str) -> tuple[Any, ...]:
         texts: list[Any] = [text] if len(columns) == 1 else json.loads(text)
         if not isinstance(texts, list) or len(texts) != len(columns):
             raise ValueError(f"it has {len(columns)} columns")
+
         parts = zip(columns, texts, strict=True)
+
         return tuple(
             _held(_codec(column, dialect).value(part)) for column, part in parts
         )
@@ -110,12 +115,16 @@ class _Codec:
     def __init__(self, of: TypeEngine[Any], dialect: str) -> None:
         self.dialect = _dialect(dialect)
         self.bare = of  # as declared: a driver's own type of texts knows no padding
+
         while _decorates(self.bare):
             self.bare = self.bare.impl_instance
+
         of, self.decorators = of.dialect_impl(self.dialect), []
+
         while _decorates(of):
             self.decorators.append(of)
             of = of.impl_instance
+
         self.of = of
         self.kind = python_type(of)
         self.own = (
@@ -127,6 +136,7 @@ class _Codec:
     def plain(self, value: Any) -> Any:
         if self.exact:
             return value if type(value) is int else _plain(self._stored(value))
+
         try:
             found = _plain(self._stored(value))
             back = _plain(self._stored(self.value(found)))
@@ -134,17 +144,21 @@ class _Codec:
             raise ValueError(
                 f"the key {value!r} cannot be kept as text: {error}"
             ) from error
+
         if back != found:
             raise ValueError(f"the key {value!r} cannot be read back from {found!r}")
+
         return found
 
     def value(self, plain: Any) -> Any:
         found = _typed(plain, self.kind)
         if self.own and (reads := self.of.result_processor(self.dialect, None)):
             found = reads(found)
+
         for decorator in reversed(self.decorators):
             if _overrides(decorator, "process_result_value"):
                 found = decorator.process_result_value(found, self.dialect)
+
         return found
 
     def _stored(self, value: Any) -> Any:
@@ -152,23 +166,30 @@ class _Codec:
         for decorator in self.decorators:
             if _overrides(decorator, "process_bind_param"):
                 value = decorator.process_bind_param(value, self.dialect)
+
         if self.own and (writes := self.of.bind_processor(self.dialect)):
             value = writes(value)
+
         if isinstance(value, (bytearray, memoryview)):
             value = bytes(value)
+
         name = self.dialect.name
+
         if isinstance(value, str) and name != "sqlite":
             return unpadded(self.bare, value)
+
         if (
             isinstance(value, bytes)
             and name in ("mysql", "mariadb")
             and isinstance(self.of, BINARY)
         ):
             return value.ljust(self.of.length or 0, b"\0")
+
         if isinstance(value, datetime) and value.tzinfo is not None:
             # A column without a zone drops the zone; PostgreSQL gives an instant in the zone of its session.
             keeps = name == "postgresql" or self.decorators
             return value.astimezone(UTC) if keeps else value.replace(tzinfo=None)
+
         return value
 
 
@@ -177,6 +198,7 @@ def _codec(column: Any, dialect: str) -> _Codec:
     known = _codecs.setdefault(column.type, {})
     if dialect not in known:
         known[dialect] = _Codec(column.type, dialect)
+
     return known[dialect]
 
 
@@ -199,6 +221,7 @@ def python_type(of: TypeEngine[Any]) -> type[Any]:
     """The Python type of a column's values; of a TypeDecorator (SQLModel's AutoString) that of the decorated type."""
     while _decorates(of):
         of = of.impl_instance
+
     try:
         return of.python_type
     except NotImplementedError:
@@ -208,12 +231,16 @@ def python_type(of: TypeEngine[Any]) -> type[Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.name  # as SQLAlchemy keeps it
+
     if isinstance(value, Decimal):
         return f"{value.normalize():f}"  # 1.5 and 1.50 are equal
+
     if isinstance(value, bytes):
         return value.hex()
+
     if isinstance(value, timedelta):
         return str(value // timedelta(microseconds=1))
+
     return (
         value
         if isinstance(value, (int, str)) and not isinstance(value, bool)
@@ -224,16 +251,22 @@ def _plain(value: Any) -> Any:
 def _typed(value: Any, kind: type[Any]) -> Any:
     if isinstance(value, kind):
         return value
+
     if issubclass(kind, enum.Enum):
         return kind[str(value)]
+
     if kind is bool:
         return {"True": True, "False": False}[str(value)]
+
     if kind is bytes:
         return bytes.fromhex(str(value))
+
     if kind is timedelta:
         return timedelta(microseconds=int(value))
+
     if issubclass(kind, (datetime, date, time)):
         return kind.fromisoformat(str(value))
+
     return kind(str(value)) if kind in (int, str, float, Decimal, uuid.UUID) else value
 
 
@@ -252,8 +285,10 @@ def _held(value: Any) -> Any:
             fits = value.is_finite() and -MOST_DIGITS <= value.adjusted() < MOST_DIGITS
         case _:
             fits = not isinstance(value, str) or as_text(value) == value
+
     if not fits:
         raise ValueError("a value that no database holds")
+
     return value
 
 
@@ -268,7 +303,9 @@ def to_json(value: Any) -> str:
             text = json.dumps(from_json(text), ensure_ascii=False, allow_nan=False)
     except Exception:  # noqa: BLE001  a value's own `__str__` may raise anything, and the function has done its work
         text = json.dumps(_repr(value), ensure_ascii=False)
+
     text = as_text(text)
+
     # In bytes: MariaDB's TEXT holds 65,535 of them.
     return (
         text

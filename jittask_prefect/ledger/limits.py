@@ -101,6 +101,7 @@ def full(
     places = _places(connection, entry.app, now)
     found = [place for place in places if place.owner != entry.owner]
     same = [place for place in found if place.template == entry.template]
+
     if of_template is not None and len(same) > of_template.limit:
         limit = of_template.limit
         at_work = [
@@ -109,9 +110,12 @@ def full(
             if place.began is not None and place.task != entry.task_id
         ]
         reason = f"{limit} of {limit} executions of {entry.template} are at work"
+
         return Full(of_template.overlap, reason, tuple(at_work[: len(same) - limit]))
+
     if len(found) > of_app:
         return Full("queue", f"{of_app} of {of_app} executions of the app are at work")
+
     return None
 
 
@@ -125,6 +129,7 @@ def queue(connection: Connection, full: Full, *tasks: Any) -> int:
         "lease_until": None,
     }
     mine = (entries.c.status == "pending", *tasks)
+
     return connection.execute(update(entries).where(*mine).values(**values)).rowcount
 
 
@@ -132,6 +137,7 @@ def waiting(connection: Connection, app: str, now: datetime) -> bool:
     """Whether tasks of an app wait for a place."""
     mine = (in_line, entries.c.app == app, entries.c.due <= now)
     query = select(entries.c.task_id).where(*mine).limit(1)
+
     return connection.execute(query).first() is not None
 
 
@@ -154,19 +160,24 @@ def admit(
     with engine.connect() as connection:
         if not waiting(connection, app, now):
             return
+
     with engine.begin() as connection:
         state_table.lock(connection, app, _COUNTING)
         taken: dict[str, int] = defaultdict(int)
+
         for place in _places(connection, app, now):
             taken[place.template] += 1
+
         ours = and_(in_line, entries.c.app == app, entries.c.due <= now, _first)
         templates = select(entries.c.template).where(ours)
         templates = templates.group_by(entries.c.template)
         oldest = templates.order_by(func.min(entries.c.due))
+
         for template in connection.execute(oldest).scalars().all():
             free = of_app - sum(taken.values())
             if (own := of_template(template)) is not None:
                 free = min(free, own.limit - taken[template])
+
             mine = and_(ours, entries.c.template == template)
             taken[template] += _admit(connection, template, mine, max(0, free), now)
 
@@ -180,6 +191,7 @@ def _admit(
     )
     order = select(entries.c.due, alone).where(mine).group_by(entries.c.due, alone)
     oldest = connection.execute(order.order_by(entries.c.due, alone).limit(free)).all()
+
     for due, task in oldest:
         batch = and_(entries.c.due == due, entries.c.batch.is_not(None))
         together = entries.c.task_id == task if task else batch
@@ -193,6 +205,7 @@ def _admit(
         }
         held = update(entries).where(entries.c.task_id.in_(tasks))
         connection.execute(held.values(**place))
+
     return len(oldest)
 
 
@@ -216,4 +229,5 @@ def _places(connection: Connection, app: str, now: datetime) -> list[_Place]:
     owner = (entries.c.template, entries.c.owner)
     query = select(*owner, func.min(entries.c.task_id), began).where(*live)
     found = connection.execute(query.group_by(*owner).order_by(began))
+
     return [_Place(*record) for record in found]

@@ -6,7 +6,7 @@ A plan is applied in this order: supersede, forget, insert, remember. Only then 
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from functools import partial
@@ -53,6 +53,7 @@ def of_rows(
         (name, key): [] for name in templates for key in keys
     }
     asked = []
+
     with trip or nullcontext():
         for start in range(0, len(keys), KEYS_AT_ONCE):
             part = keys[start : start + KEYS_AT_ONCE]
@@ -67,10 +68,12 @@ def of_rows(
                 for number in range(size)
             }
             asked.append((query, query.run(connection, [binds | {"app": app}])))
+
     for query, cursor in asked:
         for record in query.records(cursor):
             entry = _Planned._make(record)
             found[entry.template, entry.row_key].append(cast(Entry, entry))
+
     return found
 
 
@@ -80,6 +83,7 @@ def _of_rows(templates: int, size: int) -> Select[Any]:
     keys = [bindparam(f"row{n}", type_=c.row_key.type) for n in range(size)]
     columns = [c[name] for name in _Planned._fields]
     mine = (c.app == bindparam("app", type_=c.app.type), c.template.in_(names))
+
     return select(*columns).where(*mine, c.row_key.in_(keys))
 
 
@@ -103,6 +107,7 @@ def rows_that_wait(
     )
     query = select(entries.c.row_key).where(*mine).distinct()
     found = connection.execute(query.order_by(entries.c.row_key).limit(limit))
+
     return list(found.scalars())
 
 
@@ -123,9 +128,8 @@ def supersede(
     connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime
 ) -> None:
     """End tasks, each with a message, that no longer agree with their rows. Condition: pending."""
-    if tasks:
-        of = [{"task": task_id, "why": why, "now": now} for task_id, why in tasks]
-        prepared(connection, "supersede", _supersede).run(connection, of).close()
+    of = [{"task": task_id, "why": why, "now": now} for task_id, why in tasks]
+    _write(connection, "supersede", _supersede, of)
 
 
 def _supersede() -> Update:
@@ -145,9 +149,8 @@ def _supersede() -> Update:
 
 def forget_dates(connection: Connection, app: str, rows: Sequence[Row]) -> None:
     """Have the next sync plan rows, whatever was planned for their dates before."""
-    if rows:
-        of = [{"app": app, "of": template, "row": key} for template, key in rows]
-        prepared(connection, "forget", _forget_dates).run(connection, of).close()
+    of = [{"app": app, "of": template, "row": key} for template, key in rows]
+    _write(connection, "forget", _forget_dates, of)
 
 
 def _forget_dates() -> Update:
@@ -157,9 +160,8 @@ def _forget_dates() -> Update:
 
 def end_lives(connection: Connection, app: str, rows: Sequence[Row]) -> None:
     """Note that rows are gone: tasks done for them bind no later row of the same key."""
-    if rows:
-        of = [{"app": app, "of": template, "row": key} for template, key in rows]
-        prepared(connection, "end lives", _end_lives).run(connection, of).close()
+    of = [{"app": app, "of": template, "row": key} for template, key in rows]
+    _write(connection, "end lives", _end_lives, of)
 
 
 def _end_lives() -> Update:
@@ -177,11 +179,20 @@ def _of_row() -> tuple[Any, ...]:
 
 def remember_dates(connection: Connection, tasks: Sequence[TaskDates]) -> None:
     """Write down from which dates of their rows tasks were planned."""
-    if tasks:
-        of = [{"task": task, "start": start, "end": end} for task, start, end in tasks]
-        prepared(connection, "remember", _remember_dates).run(connection, of).close()
+    of = [{"task": task, "start": start, "end": end} for task, start, end in tasks]
+    _write(connection, "remember", _remember_dates, of)
 
 
 def _remember_dates() -> Update:
     statement = update(entries).where(entries.c.task_id == bindparam("task"))
     return statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
+
+
+def _write(
+    connection: Connection,
+    name: str,
+    make: Callable[[], Update],
+    of: Sequence[Mapping[str, Any]],
+) -> None:
+    if of:
+        prepared(connection, name, make).run(connection, of).close()

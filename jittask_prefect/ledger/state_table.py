@@ -15,6 +15,7 @@ def get(connection: Connection, app: str, name: str) -> str | None:
     """The value of a name."""
     mine = (states.c.app == app, states.c.name == name)
     found = connection.execute(select(states.c.value).where(*mine)).scalar()
+
     return None if found is None else str(found)
 
 
@@ -22,6 +23,7 @@ def get_any(connection: Connection, name: str) -> str | None:
     """The value of a name that no two apps can have."""
     query = select(states.c.value).where(states.c.name == name)
     found = connection.execute(query).scalar()
+
     return None if found is None else str(found)
 
 
@@ -29,16 +31,20 @@ def starting_with(connection: Connection, app: str, prefix: str) -> dict[str, st
     """The values of all names that begin with a prefix, by name."""
     begins = states.c.name.startswith(prefix, autoescape=True)
     query = select(states.c.name, states.c.value).where(states.c.app == app, begins)
+
     return {r.name: r.value for r in connection.execute(query)}
 
 
 def put(connection: Connection, app: str, name: str, value: str | None) -> None:
     """Set a value; None removes the name."""
     mine = (states.c.app == app, states.c.name == name)
+
     if value is None:
         connection.execute(delete(states).where(*mine))
         return
+
     changed = connection.execute(update(states).where(*mine).values(value=value))
+
     if not changed.rowcount:
         insert_once(connection, states, {"app": app, "name": name, "value": value})
 
@@ -73,11 +79,15 @@ def take_lease(
     )
     mine = (states.c.app == app, states.c.name == name, free)
     statement = update(states).where(*mine).values(value=owner, until=until)
+
     if connection.execute(statement).rowcount:
         return True
+
     values = {"app": app, "name": name, "value": "", "until": None}
+
     if not insert_once(connection, states, values):
         return False
+
     return bool(connection.execute(statement).rowcount)
 
 
@@ -92,6 +102,7 @@ def lock(connection: Connection, app: str, name: str) -> None:
     mine = (states.c.app == app, states.c.name == name)
     statement = update(states).where(*mine).values(value="")
     values = {"app": app, "name": name, "value": ""}
+
     if not connection.execute(statement).rowcount and not insert_once(
         connection, states, values
     ):

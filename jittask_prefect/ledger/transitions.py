@@ -14,34 +14,23 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     Connection,
-    Float,
-    Update,
-    and_,
-    bindparam,
-    case,
     delete,
-    exists,
-    false,
-    func,
-    literal,
-    literal_column,
-    null,
     select,
     update,
 )
 
+from jittask_prefect.ledger import statements
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.inserts import insert_once
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import prepared
-from jittask_prefect.ledger.tables import FINAL, UtcDateTime, entries
+from jittask_prefect.ledger.statements import FREE
+from jittask_prefect.ledger.tables import FINAL, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
-_FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
 
 # nothing → pending
 
@@ -88,43 +77,15 @@ def claim(
         in_batch: The flow run is a batch's.
     """
     given = {"task": task_id, **_claimer(owner, run_id, now, seconds)}
-    statement = prepared(connection, ("claim", in_batch), partial(_claim, in_batch))
+    statement = prepared(
+        connection, ("claim", in_batch), partial(statements.claim, in_batch)
+    )
     return _changed(connection, statement, given) == 1
-
-
-def _claim(in_batch: bool) -> Update:
-    may = ("pending",) if in_batch else ("pending", "error")
-    mine = [
-        entries.c.task_id == bindparam("task"),
-        entries.c.status.in_([literal(status) for status in may]),
-    ]
-    return update(entries).where(*mine).values(**_claimed(in_batch))
 
 
 def _claimer(owner: str, run_id: str, now: datetime, seconds: float) -> dict[str, Any]:
     until = caller_time(now, seconds)
     return {"by": owner, "run": run_id, "now": now, "until": until, "seconds": seconds}
-
-
-def _claimed(in_batch: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "status": "executing",
-        "owner": bindparam("by"),
-        "flow_run_id": bindparam("run"),
-        "lease_until": clock(
-            bindparam("until", type_=UtcDateTime()), bindparam("seconds", type_=Float())
-        ),
-        "attempt": entries.c.attempt + 1,
-        "started": bindparam("now"),
-        "finished": None,
-        "queue": None,
-        "outcome": None,
-        "message": "",
-        "returned": False,
-    }
-    if in_batch:
-        values["batch"] = func.coalesce(entries.c.batch, 0)
-    return values
 
 
 # executing → executing
@@ -204,63 +165,20 @@ def finish(
     if following is not None and connection.dialect.name == "postgresql":
         claimer = _claimer(owner, following.run_id, now, following.seconds)
         given |= claimer | {"next": following.task_id}
-        statement = prepared(connection, "finish and claim", _finish_and_claim)
+        statement = prepared(
+            connection, "finish and claim", statements.finish_and_claim
+        )
         changed = _changed(connection, statement, given)
         following.claimed = changed == 2
         return changed > 0
-    finished = _changed(connection, prepared(connection, "finish", _finish), given) > 0
+    finished = (
+        _changed(connection, prepared(connection, "finish", statements.finish), given)
+        > 0
+    )
     if following is not None and finished and _unlocked(connection, following.task_id):
         of = (following.task_id, owner, following.run_id, now, following.seconds)
         following.claimed = claim(connection, *of, in_batch=True)
     return finished
-
-
-def _finish() -> Update:
-    return update(entries).where(_owned(entries)).values(**_finished())
-
-
-def _finish_and_claim() -> Update:
-    """Finish one task and claim another, unless the first is somebody else's.
-
-    The first is locked first, and nobody waits for the other: whoever closes several tasks at once cannot be in the
-    way.
-    """
-    finished, claimed = _finished(), _claimed(in_batch=True)
-    first, other = entries.alias("mine"), entries.alias("other")
-    mine = select(first.c.task_id).where(_owned(first)).with_for_update()
-    free = select(other.c.task_id).where(
-        other.c.task_id == bindparam("next"), exists(mine)
-    )
-    unlocked = free.with_for_update(skip_locked=True).scalar_subquery()
-    waits = and_(
-        entries.c.task_id == bindparam("next"),
-        entries.c.status == literal("pending"),
-    )
-    values = {
-        name: case(
-            (entries.c.task_id == bindparam("task"), _typed(name, finished)),
-            else_=_typed(name, claimed),
-        )
-        for name in {**finished, **claimed}
-    }
-    # Asked before any row is changed: PostgreSQL locks no row that the same statement has changed.
-    both = entries.c.task_id.in_(
-        [bindparam("task"), func.coalesce(unlocked, bindparam("task"))]
-    )
-    return update(entries).where(both, _owned(entries) | waits).values(**values)
-
-
-def _typed(name: str, values: dict[str, Any]) -> Any:
-    """A column's new value in a CASE, where the database cannot tell a parameter's type by the column."""
-    column = entries.c[name]
-    value = values.get(name, column)
-    if isinstance(value, BindParameter):
-        return bindparam(value.key, type_=column.type)
-    if isinstance(value, str):
-        return literal_column(f"'{value}'")  # written out: a parameter less
-    if value is None or value is False:
-        return null() if value is None else false()
-    return value
 
 
 def _unlocked(connection: Connection, task_id: str) -> bool:
@@ -272,24 +190,6 @@ def _unlocked(connection: Connection, task_id: str) -> bool:
     return connection.execute(free).first() is not None
 
 
-def _owned(table: Any) -> Any:
-    mine = (table.c.task_id == bindparam("task"), table.c.owner == bindparam("by"))
-    return and_(*mine, table.c.status == literal("executing"))
-
-
-def _finished() -> dict[str, Any]:
-    return {
-        **_FREE,
-        "status": bindparam("state"),
-        "outcome": bindparam("how"),
-        "message": bindparam("why"),
-        "result": bindparam("gave"),
-        "finished": bindparam("now"),
-        "dirty": False,
-        "returned": bindparam("done"),
-    }
-
-
 # executing → pending
 
 
@@ -298,7 +198,7 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
 
     Condition: the task is executing, and the owner's.
     """
-    values = {"status": "pending", "started": None, "dirty": True, **_FREE}
+    values = {"status": "pending", "started": None, "dirty": True, **FREE}
     again = update(entries).where(*_executing(task_id, owner))
     attempt = entries.c.attempt - 1
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
@@ -312,7 +212,7 @@ def retry(connection: Connection, entry: Entry, retries: int) -> bool:
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
     again = update(entries).where(*mine)
-    values = {"status": "pending", "dirty": True, **_FREE}
+    values = {"status": "pending", "dirty": True, **FREE}
     return bool(connection.execute(again.values(**values)).rowcount)
 
 
@@ -396,7 +296,7 @@ def _close(
     values: dict[str, Any],
     *also: Any,
 ) -> bool:
-    about = {"outcome": outcome, "message": message, "finished": now, **_FREE}
+    about = {"outcome": outcome, "message": message, "finished": now, **FREE}
     mine = (entries.c.task_id == task_id, entries.c.status.in_(within), *also)
     statement = update(entries).where(*mine).values(**about, **values)
     return bool(connection.execute(statement).rowcount)

@@ -93,8 +93,8 @@ class FlowRun:
 
     @property
     def ended_by_us(self) -> bool:
-        """Whether this package ended the run: the label `OWN` is there."""
-        return OWN in self.labels
+        """Whether this package ended the run: the label `OWN` says why; the label is empty once the run begins again."""
+        return bool(self.labels.get(OWN))
 
     def in_state(self, kind: str, message: str) -> FlowRun:
         """The run as in another state."""

@@ -74,8 +74,10 @@ def groups(
         func.count(entries.c.batch).label("batched"),
     )
     counts = counts.where(*new)
+
     if only is not None:
         counts = counts.where(tuple_(*place).in_(select(*place).where(*new, only)))
+
     found = counts.group_by(*place).subquery()
     other = entries.alias("other")
     joins = exists().where(
@@ -87,11 +89,13 @@ def groups(
     )
     together: list[Group] = []
     few: set[Group] = set()
+
     for template, due, number, batched, joined in connection.execute(
         select(found, case((found.c.number < AUTO, joins), else_=False))
     ):
         batch = template in always or number >= AUTO or batched or joined
         (together.append if batch else few.add)(Group(template, due))
+
     return sorted(together, key=lambda g: (g.due, g.template)), few
 
 
@@ -133,12 +137,15 @@ def shares(app: App, connection: Connection, group: Group) -> Iterator[Share]:
     columns = (entries.c.task_id, entries.c.flow_run_id, entries.c.queue)
     rows = select(*columns).where(*of, *_to_hand_over(app))
     waiting = connection.execute(rows.order_by(entries.c.row_key)).all()
+
     for number, run_id, there, at_work in batches:
         if run_id and there and not at_work and there < BATCH_SIZE and waiting:
             part, waiting = waiting[: BATCH_SIZE - there], waiting[BATCH_SIZE - there :]
             yield _share(number, run_id, part)
+
     taken = {number for number, _, there, at_work in batches if there or at_work}
     free = (number for number in count(1) if number not in taken)
+
     for left in range(-(-len(waiting) // BATCH_SIZE), 0, -1):
         size = -(-len(waiting) // left)
         yield _share(next(free), None, waiting[:size])

@@ -29,7 +29,7 @@ from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.run_names import batch_name, run_name, run_tags
+from jittask_prefect.rows.run_names import batch_name, run_key, run_name, run_tags
 from jittask_prefect.rows.run_states import Facts
 
 BATCH = 20
@@ -82,18 +82,24 @@ def hand_over(
     dirty: list[ColumnElement[bool]] = [entries.c.dirty.is_(True), limits.not_in_line]
     dirty += [due, entries.c.status != "executing"]
     only: ColumnElement[bool] | None = None
+
     if rows is not None:
         row = tuple_(entries.c.template, entries.c.row_key)
         only = or_(limits.admitted, row.in_(rows))
         dirty.append(only)
+
     work = _HandOver(app, database, api, now, report, keep or (lambda: None))
     shared = set(batches.shared(app, "auto", "batch"))
+
     for _ in range(ROUNDS):
         with engine.connect() as connection:
             together, few = batches.groups(app, connection, limit, only)
+
         for group in together:
             work.share(group)
+
         seen, more = few | set(together), False
+
         for part in in_order(engine, app.name, CHUNK, *dirty):
             alone = []
             for entry in part:
@@ -103,10 +109,13 @@ def hand_over(
                     alone.append(entry)
                 else:  # new, and shared in the next round; or waits for the next sync
                     more = more or group not in seen
+
             if alone:
                 work.hand_over(alone)
+
         if not more:
             break
+
     work.report_waiting()
 
 
@@ -149,14 +158,18 @@ class _HandOver:
         """The id of a template's deployment; None, and noted, where its tasks have to wait."""
         if (template, func) not in self._faults:
             self._faults[template, func] = self.app.fault(template, func)
+
         if self._faults[template, func] is not None:
             # Its runs would fail and be made again, every minute.
             self.waiting[template] = BROKEN
             return None
+
         deployment = self.deployments.get(template)
+
         if deployment is None:
             self.waiting[template] = NOT_DEPLOYED
             return None
+
         return deployment.id
 
     def _tried(self, what: str, call: Callable[[], T]) -> T | None:
@@ -167,11 +180,15 @@ class _HandOver:
         except PrefectApiError as error:
             self.failing += time.monotonic() - begun
             self.api.ping()  # raises where Prefect is away
+
             if self.failing > PATIENCE:
                 raise
+
             self.refused += 1
+
             if self.refused <= PROBLEMS:
                 self.report.problems.append(f"{what}: {error}")
+
             return None
 
     # Batches
@@ -180,19 +197,25 @@ class _HandOver:
         """Hand over tasks that are due together, in batches."""
         if (deployment := self._deployment(group.template)) is None:
             return
+
         shares = self._shares(group)
+
         if self._end_cancelled({run for share in shares for run in share.dead}):
             shares = self._shares(group)
+
         for share in shares:
             self.keep()
             make = partial(self._make_batch, deployment, group, share)
             run_id = share.run_id or self._tried(group.template, make)
+
             if run_id is None:
                 continue
+
             for dead in share.dead - {run_id}:
                 self._tried(group.template, partial(self.api.mark, dead, "died"))
                 end = partial(end_run, self.api, dead, GO_ON, "CRASHED")
                 self._tried(group.template, end)
+
             with self.engine.begin() as connection:
                 tasks, number = share.tasks, share.batch
                 handover_marks.batch_joined(connection, tasks, number, run_id)
@@ -204,10 +227,12 @@ class _HandOver:
     def _end_cancelled(self, runs: set[str]) -> bool:
         """End the waiting rows of batches that a person cancelled and whose worker died then; whether there were any."""
         ended = []
+
         for run_id in sorted(runs):
             run = self._tried(run_id, partial(self._cancelled, run_id))
             if run is None:
                 continue
+
             with self.engine.begin() as connection:
                 for entry in entries_of_run(connection, run_id):
                     what = Verdict.CANCEL
@@ -215,7 +240,9 @@ class _HandOver:
                         connection, what, entry, run, self.now
                     ):
                         ended.append(entry)
+
         self.report.died += [(self.database, entry) for entry in ended]
+
         return bool(ended)
 
     def _cancelled(self, run_id: str) -> FlowRun | None:
@@ -239,9 +266,11 @@ class _HandOver:
                 tags=[group.template],
                 parameters={"template": group.template, "due": group.due.isoformat()},
             )
+
             if not run.is_final and run.id not in share.before:
                 self.report.created += 1
                 return run.id
+
             share.batch += 1  # the run under this key is spent
 
     # Flow runs of their own
@@ -252,6 +281,7 @@ class _HandOver:
         unrecorded = self._unrecorded(closed)
         made: list[tuple[Entry, str]] = []
         ended: list[Entry] = []
+
         try:
             for number, entry in enumerate(tasks):
                 if number % BATCH == BATCH - 1:
@@ -261,7 +291,7 @@ class _HandOver:
                         if (run_id := self._make(entry)) is not None:
                             made.append((entry, run_id))
                     else:
-                        run_id = entry.flow_run_id or unrecorded.get(_key(entry))
+                        run_id = entry.flow_run_id or unrecorded.get(run_key(entry))
                         if self._end(entry, run_id):
                             ended.append(entry)
                 finally:
@@ -274,33 +304,43 @@ class _HandOver:
         """The runs of closed tasks whose maker died before recording them, by key."""
         found: dict[str | None, str] = {}
         for start in range(0, len(closed), PAGE):
-            keys = [_key(entry) for entry in closed[start : start + PAGE]]
+            keys = [run_key(entry) for entry in closed[start : start + PAGE]]
             runs = self.api.runs(flow_runs={"idempotency_key": {"any_": keys}})
             found |= {run.idempotency_key: run.id for run in runs}
+
         return found
 
     def _make(self, entry: Entry) -> str | None:
         """Make a task's flow run; None where the task waits, was refused, or ended with its run."""
         deployment = self._deployment(entry.template, entry.func_name)
+
         if deployment is None:
             return None
+
         who = f"{entry.template}, row {entry.row_key}"
+
         while True:
             run = self._tried(who, partial(self._run_of, entry, deployment))
+
             if run is None:
                 return None
+
             facts = self.facts.of(run, entry.due)
             what = verdict(Kind.PENDING, reading(facts))
+
             if self._is_cancelled(run):
                 what = Verdict.CANCEL
+
             if what is Verdict.NOTHING:
                 self.report.created += 1
                 return run.id
+
             if what is not Verdict.ANOTHER:
                 with self.engine.begin() as connection:
                     if carry_out(connection, what, entry, run, self.now):
                         self.report.died.append((self.database, entry))
                 return None
+
             # The run under this key is spent: on to the next key.
             entry = replace(entry, flow_run_id=run.id, queue=None)
 
@@ -310,11 +350,13 @@ class _HandOver:
             before = self.api.run(entry.flow_run_id)
             if before is not None and self._is_cancelled(before):
                 return before
+
             if before is not None and not before.is_final:
                 self.api.set_state(before.id, "CRASHED", message=TRIED_AGAIN)
+
         return self.api.create_run(
             deployment,
-            key=_key(entry),
+            key=run_key(entry),
             name=run_name(self.app, entry),
             due=entry.due,
             tags=run_tags(entry.template, entry.model, entry.row_key),
@@ -325,6 +367,7 @@ class _HandOver:
         """Propose the end of a task's flow run; False where that was refused."""
         if run_id is None or (entry.batch is not None and entry.status == "ended"):
             return True  # the others of its batch go on
+
         # Cancelling asks a process to end. A process that never began the task does not answer.
         asked = "CANCELLING" if entry.started else "CANCELLED"
         own = None if entry.outcome == "forced" else entry.outcome
@@ -333,13 +376,16 @@ class _HandOver:
         end = partial(end_run, self.api, run_id, entry.message, *about)
         ended = self._tried(who, end)
         self.report.ended += bool(ended)
+
         return ended is not None
 
     def _record(self, made: list[tuple[Entry, str]], ended: list[Entry]) -> None:
         """Record the runs made and ended, and cancel batches without rows; empties the lists."""
         if not made and not ended:
             return
+
         empty: set[str] = set()
+
         with self.engine.begin() as connection:
             handover_marks.runs_made(connection, made)
             if ended:
@@ -350,17 +396,12 @@ class _HandOver:
                     if e.batch is not None and e.flow_run_id
                 }
                 empty = runs - handover_marks.open_runs(connection, sorted(runs))
+
         made.clear()
         ended.clear()
+
         for run_id in sorted(empty):
             self._tried(run_id, partial(drop_run, self.api, run_id, EMPTY))
-
-
-def _key(entry: Entry) -> str:
-    """The idempotency key of a task's next flow run: another key after each run that came to nothing."""
-    attempt = [str(entry.attempt)] if entry.attempt else []
-    before = [entry.flow_run_id] if entry.flow_run_id else []
-    return "/".join([entry.task_id, *attempt, *before])
 
 
 def end_run(
@@ -368,11 +409,15 @@ def end_run(
 ) -> bool:
     """Propose the end of a flow run, and label why the ledger ends the run; False where the run has ended."""
     run = api.run(run_id)
+
     if run is None or run.is_final:
         return False
+
     if own is not None:
         api.mark(run_id, own)
+
     api.set_state(run_id, kind, message=message)
+
     return True
 
 

@@ -1,4 +1,4 @@
-"""Names and tags of the flow runs that the hand-over makes."""
+"""Names, tags and idempotency keys of the flow runs that the hand-over makes."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ def batch_name(app: App, template: str, due: datetime, number: int) -> str:
 def run_tags(template: str, model: str | None, key: str) -> list[str]:
     """A flow run's tags: template, model, and row."""
     return [template, *([model, prefect_name(f"{model}:{key}")] if model else [])]
+
+
+def run_key(entry: Entry) -> str:
+    """The idempotency key of a task's next flow run: another key after each run that came to nothing."""
+    attempt = [str(entry.attempt)] if entry.attempt else []
+    before = [entry.flow_run_id] if entry.flow_run_id else []
+
+    return "/".join([entry.task_id, *attempt, *before])

@@ -40,6 +40,7 @@ def templates_in(app: App, database: str) -> list[str]:
         if isinstance(template, DateFieldType):
             with suppress(ConfigError):  # its model is broken
                 rows[template.fullName] = app.database_of(template.model_name)
+
     return [name for name in app.names("tasks") if rows.get(name, DEFAULT) == database]
 
 
@@ -67,9 +68,11 @@ class Facts:
         """
         if run is None:
             return None
+
         in_state, late = self.in_state(run), self._now - due
         waits = run.state_type in ("PENDING", "RUNNING")
         matters = waits and TO_BEGIN_WARM < min(in_state, late) <= TO_BEGIN
+
         return RunFacts(
             state=run.state_type,
             name=run.state_name or "",
@@ -89,6 +92,7 @@ class Facts:
         name = run.work_pool_name
         if name and name not in self._pools:
             self._pools[name] = self._api.pool_kind(name)
+
         return self._pools[name] if name else None
 
 
@@ -105,6 +109,7 @@ def silences(
     query = select(entries.c.flow_run_id, *signs)
     query = query.where(entries.c.flow_run_id.in_(sorted(runs)))
     found = {}
+
     with app.engine(database).connect() as connection:
         by_run = connection.execute(query.group_by(entries.c.flow_run_id))
         for run_id, living, *seen in by_run:
@@ -112,13 +117,14 @@ def silences(
                 found[run_id] = timedelta(seconds=-1)
             elif last := max(filter(None, seen), default=None):
                 found[run_id] = now - last
+
     return found
 
 
 def tasks_of_runs(
     app: App, databases: Iterable[str], runs: Sequence[str], *, by_id: bool = False
-) -> Mapping[str, list[tuple[str, Entry]]]:
-    """The tasks of some flow runs, each with its database, by flow run.
+) -> Mapping[str, list[Entry]]:
+    """The tasks of some flow runs, by flow run.
 
     Args:
         app: The app.
@@ -126,18 +132,20 @@ def tasks_of_runs(
         runs: The ids of the runs.
         by_id: Also tasks whose id is a run's, that have another run by now.
     """
-    found: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
+    found: dict[str, list[Entry]] = defaultdict(list)
     for database in databases if runs else ():
         for start in range(0, len(runs), PAGE):
             part = runs[start : start + PAGE]
             mine = [entries.c.flow_run_id.in_(part)]
             if by_id:
                 mine.append(entries.c.task_id.in_(part))
+
             with app.engine(database).connect() as connection:
                 for record in connection.execute(select(entries).where(or_(*mine))):
                     entry = to_entry(record)
                     for run_id in {entry.flow_run_id, entry.task_id} & set(part):
-                        found[str(run_id)].append((database, entry))
+                        found[str(run_id)].append(entry)
+
     return found
 
 
@@ -158,10 +166,12 @@ def difference(app: App, database: str, api: Api, limit: datetime) -> int:
     """How many runs Prefect has more than the ledger (fewer: negative) of those due from an instant on."""
     least, most = _expected(app, database, limit)
     there = api.count_runs(**live_runs(app, database, limit))
+
     if not least <= there <= most:
         # Runs made or cancelled since the ledger was counted may be in the number or not.
         after = _expected(app, database, limit)
         least, most = min(least, after[0]), max(most, after[1])
+
     return min(there - least, 0) or max(there - most, 0)
 
 
@@ -175,7 +185,9 @@ def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
     ).where(*due, entries.c.status == "pending")
     changing = (entries.c.dirty.is_(True), entries.c.status == "executing")
     count = select(func.count()).select_from(entries).where(*due)
+
     with app.engine(database).connect() as connection:
         least = sum(connection.execute(runs).one())
         more = [connection.execute(count.where(each)).scalar_one() for each in changing]
+
     return least, least + sum(more)

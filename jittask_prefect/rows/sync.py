@@ -27,13 +27,8 @@ from jittask_prefect.rows.fingerprint import fingerprint, rule_of
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import pieces, plan, templates_of
-from jittask_prefect.rows.settling import (
-    end_cancelling,
-    enter_left,
-    settle_dead,
-    settle_waiting,
-    show_ends,
-)
+from jittask_prefect.rows.run_endings import end_cancelling, show_ends
+from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
 
 __all__ = [
     "Report",
@@ -87,14 +82,18 @@ def run(
     """
     with app.engine().connect() as connection:
         versions.require(connection, "the app's database")
+
     lease = _Lease(app, owner, clock)
+
     if not lease.take(now):
         return None
+
     try:
         with lease.renewed():
             report = _run(app, api, now, since, lease.keep)
             if after is not None:
                 after(report)
+
             return report
     finally:
         lease.free()
@@ -104,26 +103,35 @@ def _run(
     app: App, api: Api, now: datetime, since: datetime | None, keep: Keep
 ) -> Report:
     report = Report()
+
     for database in app.databases():
         if _ready(app, database, report):
             _plan_and_apply(app, database, report, now, since, keep)
+
     report.actions.sort(key=lambda a: (a.template, a.due, a.row))
     databases = [name for name in app.databases() if name not in report.down]
+
     for database in databases:
         with app.engine(database).connect() as connection:
             left = without_return(connection, app.name, now - RETURN_AFTER)
+
         left += settle_dead(app, database, now)
         report.died += [(database, entry) for entry in left]
+
     for database in databases:
         keep()
         ended = settle_waiting(app, database, api, now, keep)
         report.died += [(database, entry) for entry in ended]
+
         if database == DEFAULT:
             enter_left(app, api, now)
+
         hand_over(app, database, api, now, report, keep)
         ended = end_cancelling(app, database, api, now, report)
         report.died += [(database, entry) for entry in ended]
+
     show_ends(app, api, now, report)
+
     return report
 
 
@@ -168,6 +176,7 @@ class _Lease:
 
         thread = threading.Thread(target=renew, name="jittask-sync-lease", daemon=True)
         thread.start()
+
         try:
             yield
         finally:
@@ -190,6 +199,7 @@ def _ready(app: App, database: str, report: Report) -> bool:
         except SQLAlchemyError as error:
             report.down.add(database)
             report.problems.append(f"database {database or 'default'}: {error}")
+
     return database not in report.down
 
 
@@ -214,8 +224,10 @@ def _plan_and_apply(
                 )
             keep()
         report.note(piece.actions)
+
     if database in report.down:
         return
+
     with engine.begin() as connection:
         known = watermarks.memories(connection, app.name)
         for name in known:
@@ -223,22 +235,27 @@ def _plan_and_apply(
                 name
             ):  # a template that is made by this name later is enabled anew
                 watermarks.remember(connection, app.name, name, None)
+
         for template in templates_of(app, database, Report()):
             name, config, before = (
                 template.fullName,
                 fingerprint(template),
                 known.get(template.fullName),
             )
+
             if name in report.failed:
                 continue
+
             if not template.enable:
                 if before is not None:
                     watermarks.remember(connection, app.name, name, None)
                 continue
+
             if before is None or rule_of(before.config) != rule_of(config):
                 floor = before.mark if before else since or now
             else:
                 floor = before.floor or before.mark
+
             upto = now + timedelta(hours=app.cfg.horizon)
             watermarks.remember(
                 connection, app.name, name, watermarks.Memory(now, upto, floor, config)

@@ -27,6 +27,7 @@ from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.prefect_api import answers
+from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.prefect_api.names import prefect_name, timed_name
 from jittask_prefect.rows.handover import hand_over
@@ -81,6 +82,10 @@ def _type_flow(app: App, name: str) -> Any:
         this = Run(str(found.id), due_of(found), found.auto_scheduled)
         with task_log() as logger:
             try:
+                if found.labels.get(
+                    OWN
+                ):  # tried again: from here on a person may cancel
+                    await asyncio.to_thread(mark, app, this.id, "")
                 request = await asyncio.to_thread(
                     request_of, app, template, taskId, due
                 )

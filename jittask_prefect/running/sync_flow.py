@@ -21,7 +21,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.settling import SYNC, end_left
+from jittask_prefect.rows.run_endings import SYNC, end_left
 from jittask_prefect.running.flow_context import (
     due_of,
     options,

@@ -57,6 +57,22 @@ def test_cancel_closes_though_the_worker_died_and_retries_are_left(
     assert s.api.all_runs[run]["state_type"] == "CANCELLED"
 
 
+@pytest.mark.parametrize("dispatch", ["row", "batch"])
+def test_a_run_that_is_tried_again_may_be_cancelled_by_a_person(
+    shop: Make, dispatch: str
+) -> None:
+    """A run that gave up bears a label; the flow empties it when somebody presses Retry."""
+    s = shop(dispatch=dispatch)
+    s.save(id=1, at=TEN)
+    s.sync()
+    [run] = s.api.all_runs
+    for reason in ("broken", ""):
+        s.api.mark(run, reason)
+    s.api.set_state(run, "CANCELLED")
+    s.sync("2026-03-02 08:01")
+    assert s.tasks() == ["1 03-02 10:00 #1 forced"] and len(s.api.all_runs) == 1
+
+
 def test_what_the_ledger_ends_itself_is_labelled_and_what_a_person_ends_is_not(
     shop: Make,
 ) -> None:

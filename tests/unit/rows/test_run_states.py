@@ -11,7 +11,7 @@ from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.dialogs.flows import NAMES
 from jittask_prefect.prefect_api.answers import flow_run
-from jittask_prefect.rows.settling import end_left
+from jittask_prefect.rows.run_endings import end_left
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
 from jittask_prefect.running.run_end import record_end

@@ -1,0 +1,130 @@
+"""The prepared statements of a claim and of an execution's end; `transitions` says when they are used.
+
+Parameters: `task`, `by` (the owner), `run`, `now`, `until` and `seconds` (the lease); `state`, `how`, `why`, `gave`,
+`done` (the end); `next` (the task that is claimed with the end).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    Float,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    update,
+)
+
+from jittask_prefect.ledger.lease_time import clock
+from jittask_prefect.ledger.tables import UtcDateTime, entries
+
+FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
+"""The columns of a task that nobody executes."""
+
+
+def claim(in_batch: bool) -> Update:
+    """Begin a task: pending, or in a flow run of its own an error."""
+    may = ("pending",) if in_batch else ("pending", "error")
+    mine = [
+        entries.c.task_id == bindparam("task"),
+        entries.c.status.in_([literal(status) for status in may]),
+    ]
+    return update(entries).where(*mine).values(**_claimed(in_batch))
+
+
+def _claimed(in_batch: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "status": "executing",
+        "owner": bindparam("by"),
+        "flow_run_id": bindparam("run"),
+        "lease_until": clock(
+            bindparam("until", type_=UtcDateTime()), bindparam("seconds", type_=Float())
+        ),
+        "attempt": entries.c.attempt + 1,
+        "started": bindparam("now"),
+        "finished": None,
+        "queue": None,
+        "outcome": None,
+        "message": "",
+        "returned": False,
+    }
+    if in_batch:
+        values["batch"] = func.coalesce(entries.c.batch, 0)
+    return values
+
+
+def finish() -> Update:
+    """End a task that its owner executes."""
+    return update(entries).where(_owned(entries)).values(**_finished())
+
+
+def finish_and_claim() -> Update:
+    """Finish one task and claim another, unless the first is somebody else's.
+
+    The first is locked first, and nobody waits for the other: whoever closes several tasks at once cannot be in the
+    way.
+    """
+    finished, claimed = _finished(), _claimed(in_batch=True)
+    first, other = entries.alias("mine"), entries.alias("other")
+    mine = select(first.c.task_id).where(_owned(first)).with_for_update()
+    free = select(other.c.task_id).where(
+        other.c.task_id == bindparam("next"), exists(mine)
+    )
+    unlocked = free.with_for_update(skip_locked=True).scalar_subquery()
+    waits = and_(
+        entries.c.task_id == bindparam("next"),
+        entries.c.status == literal("pending"),
+    )
+    values = {
+        name: case(
+            (entries.c.task_id == bindparam("task"), _typed(name, finished)),
+            else_=_typed(name, claimed),
+        )
+        for name in {**finished, **claimed}
+    }
+    # Asked before any row is changed: PostgreSQL locks no row that the same statement has changed.
+    both = entries.c.task_id.in_(
+        [bindparam("task"), func.coalesce(unlocked, bindparam("task"))]
+    )
+    return update(entries).where(both, _owned(entries) | waits).values(**values)
+
+
+def _typed(name: str, values: dict[str, Any]) -> Any:
+    """A column's new value in a CASE, where the database cannot tell a parameter's type by the column."""
+    column = entries.c[name]
+    value = values.get(name, column)
+    if isinstance(value, BindParameter):
+        return bindparam(value.key, type_=column.type)
+    if isinstance(value, str):
+        return literal_column(f"'{value}'")  # written out: a parameter less
+    if value is None or value is False:
+        return null() if value is None else false()
+    return value
+
+
+def _owned(table: Any) -> Any:
+    mine = (table.c.task_id == bindparam("task"), table.c.owner == bindparam("by"))
+    return and_(*mine, table.c.status == literal("executing"))
+
+
+def _finished() -> dict[str, Any]:
+    return {
+        **FREE,
+        "status": bindparam("state"),
+        "outcome": bindparam("how"),
+        "message": bindparam("why"),
+        "result": bindparam("gave"),
+        "finished": bindparam("now"),
+        "dirty": False,
+        "returned": bindparam("done"),
+    }
