@@ -170,6 +170,8 @@ def _settle(
         for entry in part:
             run_id = str(entry.flow_run_id)
             seen = facts.of(runs.get(run_id), entry.due, silent.get(run_id))
+            if seen is not None and seen.state == "CANCELLING":
+                continue  # left to `end_cancelling`, which keeps the person's reason
             kind = kind_of(entry.status, in_batch=entry.batch is not None)
             what = verdict(kind, reading(seen))
             if what is not Verdict.NOTHING:
