@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jittask_prefect.schedule.calendar import Calendar
-from jittask_prefect.schedule.series import Explained
+from jittask_prefect.schedule.explanation import Explained
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June",

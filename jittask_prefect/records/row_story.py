@@ -36,8 +36,9 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.records import calendar_text, upcoming
 from jittask_prefect.rows import row_reading
 from jittask_prefect.rows.plan import Action, plan_row
+from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.instants import EARLIEST
-from jittask_prefect.schedule.series import Explained, Occurrence, Series
+from jittask_prefect.schedule.series import Occurrence, Series
 from jittask_prefect.schedule.words import describe, origin
 
 AHEAD = timedelta(days=366 * 30)
