@@ -17,7 +17,7 @@ from patience import PATIENCE
 from prefect_database import migrated, prepare
 from xdist.scheduler import LoadScopeScheduling
 
-from jittask_prefect.cli.common import heed_interrupts
+from jittask_prefect.cli.options import heed_interrupts
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings

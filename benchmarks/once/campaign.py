@@ -78,7 +78,7 @@ class Campaign:
         self._begun: dict[tuple[int, str], list[int]] = {}
         self._open: Counter[str] = Counter()
         self._cancelled: dict[Key, int] = {}
-        self.ids = [d["id"] for d in api.deployments("app:campaign").values()]
+        self.ids = [d.id for d in api.deployments("app:campaign").values()]
         self.errors: list[str] = []
 
     # Processes

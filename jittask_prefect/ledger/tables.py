@@ -119,4 +119,4 @@ states = Table(
 )
 """Who writes which name: `sync` (the lease of one sync) and `turn` (the lock of those who count executions) the
 functions of `state_table` and `limits`; `schema` `versions`; `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`;
-`handover:…` and `agreed` the sync; `renewed:…` `deploying/renew`; `page:…` `records/template_pages`."""
+`handover:…` and `agreed` the sync; `renewed` and `renewed:…` `deploying/renew`; `pages` and `page:…` `records/template_pages`."""

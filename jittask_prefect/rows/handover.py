@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, or_, tuple_
 
@@ -24,7 +24,7 @@ from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order
 from jittask_prefect.ledger.settlement import carry_out
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.verdict import Kind, Reading, Verdict, reading, verdict
-from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import batches
@@ -135,7 +135,7 @@ class _HandOver:
         self._faults: dict[tuple[str, str | None], Fault | None] = {}
 
     @cached_property
-    def deployments(self) -> Mapping[str, Mapping[str, Any]]:
+    def deployments(self) -> Mapping[str, ServerDeployment]:
         return self.api.deployments(app_tag(self.app.name))
 
     def report_waiting(self) -> None:
@@ -157,7 +157,7 @@ class _HandOver:
         if deployment is None:
             self.waiting[template] = NOT_DEPLOYED
             return None
-        return str(deployment["id"])
+        return deployment.id
 
     def _tried(self, what: str, call: Callable[[], T]) -> T | None:
         """What a call gives; None where it is this run that is refused, and the others go on."""

@@ -29,7 +29,8 @@ from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
-from jittask_prefect.records import executions
+from jittask_prefect.records import listing
+from jittask_prefect.records.record import run_url
 from jittask_prefect.rows.background_handover import nudge
 from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
@@ -183,7 +184,7 @@ class TaskSvc(NormalService):
             ) from None
         try:
             run = api.create_run(
-                deployment["id"],
+                deployment.id,
                 key=entry.task_id,
                 name=timed_name(template.title, due, template.timer.zone),
                 due=due,
@@ -201,7 +202,7 @@ class TaskSvc(NormalService):
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": executions.run_url(api, run.id),
+            "url": run_url(api.ui_url, run.id),
         }
 
     @_only_jittask_errors
@@ -304,10 +305,7 @@ class TaskSvc(NormalService):
             PrefectApiError: Prefect cannot be reached.
         """
         template = self.app.template(fullName) if fullName not in (None, "") else None
-        return executions.records(
-            self.app,
-            self.api,
-            clock.now(),
+        wanted = listing.RecordFilter(
             name=template.fullName if template else None,
             status=None if status == "" else status,
             start=instant(startTime, template or self.app)
@@ -316,9 +314,11 @@ class TaskSvc(NormalService):
             end=instant(endTime, template or self.app)
             if endTime not in (None, "")
             else None,
-            limit=limit,
-            offset=offset,
         )
+        found = listing.records(
+            self.app, self.api, clock.now(), wanted, limit=limit, offset=offset
+        )
+        return [record.as_dict(ui_url=self.api.ui_url) for record in found]
 
     def _shown(self, action: Action) -> Result:
         zone = self.app.template(action.template).timer.zone

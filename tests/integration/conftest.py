@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from place import Place, deploy_here, model, rows, scheduled, worker
+from place import Place, model, rows, scheduled, worker
 
-from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.server.service import ServiceInfo
 
 # Types of the app's own; `returned.txt` has one line for each call of afterReturn.
@@ -102,15 +101,6 @@ def own_type(name: str, base: str) -> dict[str, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs the worker comes last: one server has one `jittask.sync`, so one app at a time."""
     items.sort(key=lambda item: "work" in getattr(item, "fixturenames", ()))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deploying(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Outside of the tests about it, `prefect deploy` runs in this process: another needs seconds to import Prefect."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.path.name != "test_deploy.py":
-            patch.setattr(PrefectApi, "deploy", deploy_here)
-        yield
 
 
 @pytest.fixture(scope="session")
