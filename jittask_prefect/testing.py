@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import lease_time
 from jittask_prefect.prefect_api.answers import (
     OWN,
     TERMINAL,
@@ -111,6 +112,7 @@ class FakePrefect:
     ui_url = "memory://prefect"
 
     def __init__(self) -> None:
+        lease_time.use_clock_of_caller()  # time is an argument here
         self.down = False
         self.calls: list[str] = []
         self.all_deployments: dict[str, dict[str, Any]] = {}

@@ -18,19 +18,22 @@ from prefect_database import migrated, prepare
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli.options import heed_interrupts
+from jittask_prefect.ledger import lease_time
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.server.service import ServiceInfo
 
+lease_time.use_clock_of_caller()  # time is an argument
+
 INTEGRATION = "tests/integration/"
-# Files that share a Prefect server, each group in a process of its own. One app at a time may be on a server, and the
-# files of a group run one after the other: those that share an app and its worker, those with a worker of their own,
-# and those that need a server only. They wait most of the time.
+# Files that share a Prefect server, each group in a process of its own: those with a worker of their own, those that
+# need a server only, and those that share an app and its worker. They wait most of the time. A server has one
+# `jittask.sync`, so one app at a time; the shared app stays to the end, so its files come last.
 GROUPS = {
-    "worker": ("concurrency", "dialogs", "end", "execution", "forged", "many"),
     "workers": ("bad_input", "crash", "missed", "unbegun", "worker"),
     "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui", "world"),
+    "worker": ("concurrency", "dialogs", "end", "execution", "forged", "many"),
 }
 BENCHMARKS = "test_benchmarks.py"
 # What takes longest comes first, so that the processes end together.

@@ -1,4 +1,4 @@
-"""The few statements that every save makes, given to the driver itself.
+"""The few statements that every save makes, given to the driver without SQLAlchemy between.
 
 SQLAlchemy's own way from a statement to the driver takes several times as long as the database does.
 """
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 Values = Mapping[str, Any]
-FEW = 20  # rows up to which drivers have a shorter way one by one
+FEW = 20  # rows up to which drivers are faster row by row
 
 
 class Prepared:
@@ -24,7 +24,7 @@ class Prepared:
         statement: An INSERT, UPDATE, DELETE or SELECT.
         dialect: The database's.
         columns: The columns that an INSERT sets.
-        schema: Where its tables are; absent where the connection looks by itself.
+        schema: Where its tables are; absent where the connection finds them.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Prepared:
             The driver's cursor; its `rowcount` is that of the last few rows only.
 
         Raises:
-            DBAPIError: As SQLAlchemy raises it.
+            DBAPIError: As SQLAlchemy raises the driver's error.
         """
         given = [self._given(row) for row in rows]
         cursor = connection.connection.cursor()
@@ -77,7 +77,7 @@ class Prepared:
         return cursor
 
     def records(self, cursor: Any) -> Iterable[list[Any]]:
-        """What a SELECT has found, converted as SQLAlchemy does it; closes the cursor."""
+        """The records that a SELECT has found, converted as SQLAlchemy would; closes the cursor."""
         if self._from_driver is None:
             self._from_driver = list(self._converters(cursor.description))
         found = [list(record) for record in cursor.fetchall()]
@@ -115,7 +115,7 @@ def _impl(of: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
 
 
 def wrapped(connection: Connection, sql: str, error: Exception) -> BaseException:
-    """A driver's own error as SQLAlchemy raises it."""
+    """A driver's own error as SQLAlchemy would raise the error."""
     dialect = connection.dialect
     return DBAPIError.instance(
         sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect

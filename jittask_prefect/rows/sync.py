@@ -46,7 +46,7 @@ __all__ = [
 
 BATCH = 1000
 LEASE_SECONDS = (
-    25.0  # with a sync every minute, a dead one's work is taken up within 85 s
+    25.0  # with a sync every minute, a dead sync's work is taken up within 85 s
 )
 RENEW_SECONDS = 5.0
 RETURN_AFTER = timedelta(minutes=1)
@@ -67,23 +67,23 @@ def run(
     clock: Callable[[], datetime],
     after: Callable[[Report], None] | None = None,
 ) -> Report | None:
-    """One whole sync.
+    """A whole sync.
 
     Args:
         app: The app.
         api: Prefect.
         now: The present instant.
-        owner: Who holds the lease that lets one sync run at a time.
+        owner: Who holds the lease that lets a single sync run at a time.
         since: Start of the window, instead of the last sync.
         clock: Gives the instant for renewing the lease while a long sync goes on.
-        after: What is to be done as well while the lease is held; called with the report.
+        after: Called with the report while the lease is held.
 
     Returns:
-        What was done; None where another sync holds the lease.
+        The report; None where another sync holds the lease.
 
     Raises:
         LedgerError: The ledger's tables are missing.
-        PrefectApiError: Prefect cannot be reached; what was planned is kept in the ledger.
+        PrefectApiError: Prefect cannot be reached; the ledger keeps all plans.
     """
     with app.engine().connect() as connection:
         versions.require(connection, "the app's database")
@@ -128,13 +128,13 @@ def _run(
 
 
 class _Lease:
-    """The lease that lets one sync run at a time."""
+    """The lease that lets a single sync run at a time."""
 
     def __init__(self, app: App, owner: str, clock: Callable[[], datetime]) -> None:
         self._app, self._owner, self._clock = app, owner, clock
 
     def take(self, now: datetime) -> bool:
-        """Take or renew the lease; whether the owner has it."""
+        """Take or renew the lease; whether the owner has the lease now."""
         of = (self._app.name, "sync", self._owner, now, LEASE_SECONDS)
         with self._app.engine().begin() as connection:
             return state_table.take_lease(connection, *of)
@@ -155,7 +155,7 @@ class _Lease:
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew the lease from a thread, so that it holds while one step takes long and ends with the process."""
+        """Renew the lease from a thread, so that long steps keep the lease, which ends with the process."""
         stop = threading.Event()
 
         def renew() -> None:
@@ -176,7 +176,7 @@ class _Lease:
 
 
 def _ready(app: App, database: str, report: Report) -> bool:
-    """Whether a database answers and has the ledger; else it is reported, and the others go on."""
+    """Whether a database answers and has the ledger; else the report says why, and the others go on."""
     if database not in report.down:
         try:
             with app.engine(database).connect() as connection:
@@ -219,7 +219,9 @@ def _plan_and_apply(
     with engine.begin() as connection:
         known = watermarks.memories(connection, app.name)
         for name in known:
-            if app.gone(name):  # one that is made by this name later is enabled anew
+            if app.gone(
+                name
+            ):  # a template that is made by this name later is enabled anew
                 watermarks.remember(connection, app.name, name, None)
         for template in templates_of(app, database, Report()):
             name, config, before = (

@@ -98,11 +98,6 @@ def own_type(name: str, base: str) -> dict[str, object]:
     }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the worker comes last: one server has one `jittask.sync`, so one app at a time."""
-    items.sort(key=lambda item: "work" in getattr(item, "fixturenames", ()))
-
-
 @pytest.fixture(scope="session")
 def work(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo

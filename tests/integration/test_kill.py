@@ -17,7 +17,7 @@ from place import Place, iso, model, rows
 from sqlalchemy import text
 
 from jittask_prefect import App
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.follow import follow_row
@@ -60,6 +60,7 @@ def one_sync(
 ) -> None:
     """A process: one sync as of an instant, killed at a failpoint."""
     clock.now = lambda: now
+    lease_time.use_clock_of_caller()
     app, api = App(folder), PrefectApi(url)
     if point:
         arm(point, nth, api)
@@ -71,6 +72,7 @@ def one_run(
 ) -> None:
     """A process: one flow run, as worker and flow do it, killed at a failpoint."""
     clock.now = lambda: now
+    lease_time.use_clock_of_caller()
     app, api = App(folder), PrefectApi(url)
     api.set_state(run, "RUNNING", force=True)
     if point:

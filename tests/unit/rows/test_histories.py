@@ -85,9 +85,8 @@ def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> 
         if entries:
             done = min(entries, key=lambda e: (e.status != "pending", e.due))
             if done.status == "pending":
-                entries[entries.index(done)] = replace(
-                    done, status="completed", outcome="completed"
-                )
+                at = entries.index(done)
+                entries[at] = replace(done, status="completed", outcome="completed")
 
 
 def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
