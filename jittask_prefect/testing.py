@@ -1,11 +1,11 @@
-"""For tests of your own tasks: an app in a temporary folder, and a Prefect that lives in memory.
+"""For tests of your own tasks: an app in a temporary folder, and a Prefect in memory.
 
 app = build_app(tmp_path, {"tasks/Daily": {"e.json": {...}, "inner.py": "def customFunc(): return 1"}})
 prefect = FakePrefect()
-deploy(app, prefect)        # from here on it is the app's Prefect: app.getElement("services.TaskSvc") talks to it
+deploy(app, prefect)        # from here on the app's Prefect, also of app.getElement("services.TaskSvc")
 with at(now): ...           # save rows here: the hooks ask the clock
 prefect.sync(app, now)      # rows → flow runs, as the sync does every minute
-prefect.run_due(app, now)   # what is due runs, here and now, as if a worker did it
+prefect.run_due(app, now)   # due runs are executed, here and now, as by a worker
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def build_app(
     """Write an app folder and load it.
 
     Args:
-        folder: Where; made where it is missing.
+        folder: The app folder; made where missing.
         elements: `{"tasks/Daily": {"e.json": {…}, "inner.py": "…"}}`; JSON may be given as text, too.
         ready: Make the tables of the ledger and of the models.
         app_json: Keys of app.json that differ from a plain app in UTC on SQLite.
@@ -70,21 +70,22 @@ def build_app(
     for place, files in (elements or {}).items():
         (folder / place).mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            text = (
-                content
-                if isinstance(content, str)
-                else json.dumps(content, ensure_ascii=False)
-            )
-            (folder / place / name).write_text(text, encoding="utf-8")
+            text = content
+            if not isinstance(content, str):
+                text = json.dumps(content, ensure_ascii=False)
+
+            (folder / place / name).write_text(str(text), encoding="utf-8")
+
     app = App(folder)
     if ready:
         upgrade(app, models=True)
+
     return app
 
 
 @contextmanager
 def at(now: datetime) -> Iterator[datetime]:
-    """Let the clock stand still: whoever asks for the time, as the model hooks do, is given this one."""
+    """Let the clock stand still: all code that asks for the time, the model hooks too, gets this instant."""
     real, clock.now = clock.now, lambda: now
     try:
         yield now
@@ -95,7 +96,7 @@ def at(now: datetime) -> Iterator[datetime]:
 def deploy(
     app: App, api: FakePrefect, now: datetime | None = None
 ) -> deploying.Deployed:
-    """Compile an app and deploy it to a fake, which is the app's Prefect from then on."""
+    """Compile an app and deploy all its tasks to a fake, which is the app's Prefect from then on."""
     api.serve(app)
     return deploying.deploy(app, api, now or clock.now())
 
@@ -104,7 +105,7 @@ class FakePrefect:
     """Prefect in memory: deployments, flow runs and their states, without schedules' own runs.
 
     Attributes:
-        down: Set it, and every call fails as if no server answered.
+        down: While true, every call fails as if no server answered.
         calls: The names of the calls made, in order.
     """
 
@@ -187,6 +188,7 @@ class FakePrefect:
         )
         if found is None:
             raise PrefectApiError(f"there is no deployment {deployment_id}")
+
         slots = {slot["slug"]: slot for slot in found["schedules"]} | {
             s["slug"]: s for s in body.get("schedules", [])
         }
@@ -223,9 +225,11 @@ class FakePrefect:
         )
         if deployment is None:
             raise PrefectApiError(f"there is no deployment {deployment_id}")
+
         flow = deployment["entrypoint"].rpartition(":")[2]
         if (flow, key) in self._by_key:
             return flow_run(self.all_runs[self._by_key[flow, key]])
+
         run: dict[str, Any] = {
             "id": str(uuid.uuid4()),
             "name": name,
@@ -302,6 +306,7 @@ class FakePrefect:
             return "MISSING"
         if run["state_type"] in TERMINAL and not force:
             return str(run["state_type"])
+
         # As the server does: what no process has begun is cancelled at once.
         at_once = kind == "CANCELLING" and run["state_type"] == "SCHEDULED"
         self._state(run, "CANCELLED" if at_once else kind, name, message)
@@ -347,7 +352,7 @@ class FakePrefect:
         }
 
     def serve(self, app: App) -> None:
-        """Be the Prefect that the app's task service talks to, and the app the one that `current_app` gives."""
+        """Become the Prefect of the app's task service, and make the app that of `current_app`."""
         use_app(app)
         leave(app)
         service = app.getElement("services.TaskSvc")
@@ -391,7 +396,7 @@ class FakePrefect:
                 yield run
 
     def run_due(self, app: App, now: datetime) -> list[Outcome]:
-        """Execute what is due, here and now, as a worker would."""
+        """Execute due runs, here and now, as a worker would."""
         outcomes = []
         for run in list(self.due(now)):
             this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
@@ -399,6 +404,7 @@ class FakePrefect:
             run["start_time"] = now.isoformat()
             outcomes += self._execute(app, run, this, now)
             run["end_time"] = now.isoformat()
+
         return outcomes
 
     def _execute(
@@ -427,20 +433,23 @@ class FakePrefect:
             )
             if kind == "CANCELLED":
                 self.mark(run["id"], "broken" if ended.broken else "skipped")
+
             self._state(run, kind, None, str(ended))
             return [outcome for _, outcome in ended.tasks]
+
         outcome = execute(app, name, of.task_id, this, lambda: now)
         kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
             outcome.status
         ]
         if why := label_of(outcome):
             self.mark(run["id"], why)
+
         self._state(run, kind, None, outcome.message)
         return [outcome]
 
 
 def _deployment(name: str, content: Mapping[str, Any]) -> ServerDeployment:
-    """A deployment as the server gives it: a schedule has an id, here its slug."""
+    """A deployment as the server's answer: a schedule has an id, here its slug."""
     schedules = [{"id": s["slug"], **s} for s in content.get("schedules", [])]
     return _read_deployment({**content, "name": name, "schedules": schedules})
 

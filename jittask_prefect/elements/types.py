@@ -53,7 +53,7 @@ class Task:
         dueTime: When the task is due; aware, in the task's zone.
         status: `executing` in `handle`; `completed`, `error` or `ended` in `afterReturn`.
         row: The model instance of a row task, else None.
-        result: What the function returned, or the reason of a failure.
+        result: The function's return value, or the reason of a failure.
         funcName: The function to call instead of the template's own (`createTimerTask`).
     """
 
@@ -123,6 +123,7 @@ class Meta:
         series = self.series(row)
         if series is None:
             return iter(())
+
         window = self.local(after), self.local(before)
         return (occurrence.due for occurrence in series.between(*window))
 
@@ -178,6 +179,7 @@ class Meta:
         """
         if name.startswith("services."):
             return self.app.service_function(name)
+
         names = vars(self.inner)
         found: Any = names.get(name)
         if not self._callable(name, found):
@@ -187,6 +189,7 @@ class Meta:
                 f"{self.fullName}: no function {quoted(name)}; its inner.py has {known}; "
                 "a service function is written services.X.method"
             )
+
         return found  # type: ignore[no-any-return]
 
     def _callable(self, name: str, found: object) -> bool:
@@ -214,12 +217,14 @@ class Meta:
         if self.cfg.funcType == "Inner":
             file = f"{self.fullName.replace('.', '/')}/inner.py"
             key, found = CUSTOM, "nothing"
+
         try:
             func = self.getFunc()
             if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
                 generator = f"{_signature_text(func)} with `yield`"
                 allowed = "a function without `yield`, which runs when it is called"
                 raise SignatureError(Problem("", key, generator, allowed))
+
             self._check_signature(func, key)
         except UnknownElement as error:
             allowed = f"a function that is there ({error})"
@@ -279,6 +284,7 @@ class DateFieldType(Meta):
             raise UnknownElement(
                 f"{self.model_name!r} is no model of {self.app.name}; its models are {known}"
             )
+
         return found
 
     def series(self, row: Any = None) -> Series | None:
@@ -313,13 +319,16 @@ class DateFieldType(Meta):
         except AttributeError:
             self.field_column(field)  # its error names the columns
             raise
+
         if not isinstance(value, date):
             return value
+
         found = self.field_column(field)
         if not isinstance(value, datetime):
             return value if found.kind is ColumnKind.DATE else midnight(value)
         if found.kind is ColumnKind.DATE:
             return value.date()
+
         return value if found.aware else value.replace(tzinfo=None)
 
     def field_column(self, field: str) -> Column:

@@ -27,7 +27,7 @@ from jittask_prefect.schedule.schedule_text import (
 from jittask_prefect.schedule.series import Series
 from jittask_prefect.schedule.timer import Timer
 
-HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+MINUTE = timedelta(minutes=1)
 
 
 def interval_slots(

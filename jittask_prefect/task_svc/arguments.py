@@ -36,7 +36,7 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
     """A time from outside as an instant.
 
     Args:
-        value: Text (`yyyy-MM-dd[ HH:mm[:ss]]`, ISO 8601) or a datetime; without an offset it is in the task's zone.
+        value: Text (`yyyy-MM-dd[ HH:mm[:ss]]`, ISO 8601) or a datetime; without an offset in the task's zone.
         of: The template, or the app, whose zone counts.
 
     Raises:
@@ -51,10 +51,12 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
             raise InvalidTime(
                 f"{quoted(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601"
             ) from None
+
     if not isinstance(found, datetime):
         raise InvalidTime(
             f"{quoted(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, ISO 8601, or a datetime"
         )
+
     zone = of.timer.zone if isinstance(of, Meta) else of.zone
     try:
         at = found.astimezone(UTC) if found.tzinfo else resolve(found, zone)
@@ -62,6 +64,7 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
             return found if found.tzinfo else at
     except (OverflowError, ValueError):
         pass
+
     allowed = f"{EARLIEST.date()} to {LATEST.date()}, which each zone can show"
     raise InvalidTime(f"{quoted(value)} is out of range; allowed: {allowed}")
 
@@ -76,20 +79,25 @@ def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
         raise ArgumentError(
             f"argDict {type(argDict).__name__}; allowed: a dict of keyword arguments"
         )
+
     found = dict(argDict or {})
     if not all(isinstance(k, str) for k in found):
         raise ArgumentError("argDict: its keys are names of arguments")
+
     problems = sanitized(found, "argDict")[1]
     if problems:
         raise ArgumentError("\n".join(map(str, problems)))
+
     try:
         text = json.dumps(found, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"argDict holds what JSON cannot: {error}") from None
+
     if (size := len(text.encode())) > MOST_BYTES:
         raise ArgumentError(
             f"argDict of {size:,} bytes as JSON; allowed: at most {MOST_BYTES:,}. Pass a key instead"
         )
+
     return found
 
 
@@ -105,6 +113,7 @@ def text(name: str, value: object) -> str:
         raise ArgumentError(
             f"{name} {quoted(value)}; allowed: a text of at most 255 characters, none of control"
         )
+
     return value
 
 
@@ -135,11 +144,14 @@ def _value(column: Any, key: str, value: Any) -> Any:
             )
         except ValueError:
             found = None
+
         if not isinstance(found, date):
             raise InvalidTime(
                 f"{key} {quoted(value)}; allowed: ISO 8601, or a {kind.__name__}"
             )
+
         return found
+
     return storable(key, value) if isinstance(value, str) and value else value
 
 
@@ -147,6 +159,7 @@ def differs(before: Any, row: Any) -> bool:
     """Whether a row differs from its earlier values; an instance that was changed in place counts as different."""
     if before is row:
         return True
+
     known = columns(sa_inspect(type(row)))
     if isinstance(before, Mapping):
         return any(
@@ -154,6 +167,7 @@ def differs(before: Any, row: Any) -> bool:
             for key, value in before.items()
             if key in known
         )
+
     return any(getattr(before, key, None) != getattr(row, key, None) for key in known)
 
 
@@ -175,6 +189,7 @@ def row_of(
         raise ArgumentError(
             f"rowObj needs {first}: a model instance, or a dict of its fields"
         )
+
     data, other = rowObj[first], rowObj.get(second)
     known = app.names("models")
     # A key `model` may be a column as well (of cars, say): only a name of the app's models names a model.
@@ -190,12 +205,15 @@ def row_of(
         raise ArgumentError(
             f"rowObj.{first} is {type(data).__name__}, of no model of the app; a dict needs the key `model`"
         )
+
     if not isinstance(data, Mapping):
         if _model_of(data) is None:
             raise ArgumentError(
                 f"rowObj.{first} is {quoted(data)}; allowed: a model instance, or a dict of its fields"
             )
+
         return str(model), data, object_session(data)
+
     return str(model), _built(app, str(model), data), None
 
 
@@ -226,11 +244,13 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
         raise ArgumentError(
             f"{model} has no field {', '.join(map(quoted, unknown[:5]))}; it has {', '.join(known)}"
         )
+
     keys = [mapper.get_property_by_column(c).key for c in mapper.primary_key]
     if any(fields.get(k) is None for k in keys):
         raise ArgumentError(
             f"a row of {model} is named by {', '.join(keys)}; found {', '.join(fields) or 'nothing'}"
         )
+
     values = {k: _value(known[k].columns[0], k, v) for k, v in fields.items()}
     with Session(app.engine(app.database_of(model))) as session:
         try:
@@ -240,10 +260,13 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
                 error, "connection_invalidated", False
             ):
                 raise
+
             said = ", ".join(f"{k} {quoted(values[k])}" for k in keys)
             why = str(getattr(error, "orig", None) or error)[
                 :200
             ]  # not the statement, which may not be shown
             raise ArgumentError(f"{model} has no row with {said}: {why}") from None
+
         stored = {k: getattr(there, k) for k in known} if there is not None else {}
+
     return cls(**{**stored, **values})

@@ -78,6 +78,7 @@ def _only_jittask_errors(method: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if callers and isinstance(error, SQLAlchemyError):
                 raise
+
             said = getattr(error, "orig", None) or error
             raise JittaskError(
                 f"{method.__name__} failed: {type(said).__name__}: {said}"
@@ -114,6 +115,7 @@ class TaskSvc(NormalService):
         """The task templates whose title or full name contains a text, whatever its case; all templates for an empty text."""
         if not isinstance(queryStr, str):
             raise ArgumentError(f"queryStr {quoted(queryStr)}; allowed: a text")
+
         wanted = queryStr.casefold()
         return [
             {
@@ -151,7 +153,7 @@ class TaskSvc(NormalService):
         Raises:
             UnknownElement: The app has no such template or function.
             InvalidTime: The time cannot be read.
-            ArgumentError: The Type is another one, or the function does not take these arguments.
+            ArgumentError: The template has another Type, or the function does not take these arguments.
             PrefectApiError: Prefect cannot be reached; nothing is kept.
         """
         template = self.app.template(fullName)
@@ -159,6 +161,7 @@ class TaskSvc(NormalService):
             raise ArgumentError(
                 f"taskType {quoted(taskType)}; {fullName} is of type {template.taskType}"
             )
+
         due = instant(startTime, template)
         arguments = arguments_of(argDict)
         check_arguments(
@@ -170,6 +173,7 @@ class TaskSvc(NormalService):
             raise UnknownTask(
                 f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
             )
+
         entry = new_entry(
             task_id=str(uuid.uuid4()), app=self.app.name, template=fullName, due=due, created=now,
             func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
@@ -182,6 +186,7 @@ class TaskSvc(NormalService):
             raise ArgumentError(
                 f"the app's database does not take this task: {str(error.orig)[:200]}"
             ) from None
+
         try:
             run = api.create_run(
                 deployment.id,
@@ -194,9 +199,12 @@ class TaskSvc(NormalService):
         except JittaskError:
             with self.app.engine().begin() as connection:
                 transitions.withdraw(connection, entry.task_id)
+
             raise
+
         with self.app.engine().begin() as connection:
             handover_marks.run_made(connection, entry.task_id, run.id)
+
         return {
             "taskId": run.id,
             "fullName": fullName,
@@ -244,6 +252,7 @@ class TaskSvc(NormalService):
             key = _key(row, connection)
             moved = before is None or differs(before, row)
             actions = follow_row(self.app, connection, model, key, now, moved=moved)
+
         counts = Counter(DONE[action.action] for action in actions)
         return {
             **{done: counts[done] for done in DONE.values()},
@@ -268,6 +277,7 @@ class TaskSvc(NormalService):
         with self._transaction(session, model) as connection:
             key, now = _key(row, connection), clock.now()
             actions = follow_row(self.app, connection, model, key, now, ended=True)
+
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
     @_only_jittask_errors
@@ -337,21 +347,24 @@ class TaskSvc(NormalService):
                 not session._flushing
             ):  # in afterSave and afterDelete nothing is left to flush
                 session.flush()
+
             connection = session.connection(
                 bind_arguments={"mapper": sa_inspect(self.app.getElement(model))}
             )
             hindrance.require(connection, "the row's database")
             yield connection
             return
+
         database = self.app.database_of(model)
         with self.app.engine(database).begin() as connection:
             hindrance.require(connection, database or "the app's database")
             yield connection
+
         nudge(self.app, database)
 
 
 def _key(row: Any, connection: Connection) -> str:
-    """The row's key, before anything is written for it."""
+    """The row's key, before the row's entries are written."""
     try:
         return storable("rowObj: a key", key_of(row, connection.dialect.name))
     except (TypeError, ValueError, RecursionError) as error:
