@@ -150,9 +150,10 @@ def test_a_run_that_somebody_deleted_is_made_again(place: Place) -> None:
 STUCK = """
 import sys, time
 from pathlib import Path
-from jittask_prefect import App, clock
-from jittask_prefect.prefect_api import PrefectApi
+from jittask_prefect import App
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.running import sync_flow
+from jittask_prefect.schedule import clock
 def stop(*args, **keys):
     print("stopped", flush=True)
     time.sleep(300)
