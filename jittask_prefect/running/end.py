@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jittask_prefect.elements.app import App
@@ -34,12 +34,14 @@ from jittask_prefect.validation import quoted
 log = logging.getLogger("jittask")
 
 
-def force_end(app: App, api: Api, task_id: str, clock: Clock) -> dict[str, Any]:
+def force_end(
+    app: App, connect: Callable[[], Api], task_id: str, clock: Clock
+) -> dict[str, Any]:
     """End a task by its id, or by a flow run's: of a batch all rows that are open.
 
     Args:
         app: The app.
-        api: Prefect.
+        connect: Gives Prefect, which is not asked for a task that has ended.
         task_id: The id.
         clock: Gives the present instant.
 
@@ -52,17 +54,17 @@ def force_end(app: App, api: Api, task_id: str, clock: Clock) -> dict[str, Any]:
             that has not begun.
         JittaskError: The process did not end in time.
     """
-    found = _find(app, api, task_id)
+    found = _find(app, connect, task_id)
     if found is None:
-        return _end_unclaimed(app, api, task_id, clock)
+        return _end_unclaimed(app, connect, task_id, clock)
     database, entry = found
     if entry.batch is not None and task_id == entry.flow_run_id:
-        return _end_batch(app, api, database, task_id, clock)
+        return _end_batch(app, connect(), database, task_id, clock)
     if entry.status in FINAL:
         return _answer(task_id, entry.status, entry.status, changed=False)
     overdue = entry.status == "pending" and entry.due < clock()
     before = "overdue" if overdue else entry.status
-    status, changed = end_task(app, api, database, entry, FORCED, clock)
+    status, changed = end_task(app, connect(), database, entry, FORCED, clock)
     return _answer(task_id, before, status, changed=changed)
 
 
@@ -75,22 +77,24 @@ def _answer(task_id: str, before: str, status: str, *, changed: bool) -> dict[st
     }
 
 
-def _find(app: App, api: Api, task_id: str) -> tuple[str, Entry] | None:
+def _find(
+    app: App, connect: Callable[[], Api], task_id: str
+) -> tuple[str, Entry] | None:
     """The entry of an id; also of a flow run that a row's task had before."""
     found = locate(app, task_id)
-    if found is None and (run := _flow_run(api, task_id)) is not None:
+    if found is None and (run := _flow_run(connect, task_id)) is not None:
         of = run.parameters.get("taskId")
         found = locate(app, of) if isinstance(of, str) else None
     return found
 
 
-def _flow_run(api: Api, run_id: str) -> FlowRun | None:
+def _flow_run(connect: Callable[[], Api], run_id: str) -> FlowRun | None:
     """The flow run of an id; Prefect is not asked for a text that is no UUID."""
     try:
         uuid.UUID(run_id)
     except ValueError:
         return None
-    return api.run(run_id)
+    return connect().run(run_id)
 
 
 def replace_execution(app: App, api: Api, task_id: str, clock: Clock) -> None:
@@ -207,9 +211,11 @@ def _open_rows(app: App, database: str, run_id: str) -> list[Entry]:
         return [e for e in entries_of_run(connection, run_id) if e.status in OPEN]
 
 
-def _end_unclaimed(app: App, api: Api, run_id: str, clock: Clock) -> dict[str, Any]:
+def _end_unclaimed(
+    app: App, connect: Callable[[], Api], run_id: str, clock: Clock
+) -> dict[str, Any]:
     """End a run that a deployment's schedule made and that has not begun."""
-    run, now = _flow_run(api, run_id), clock()
+    run, now = _flow_run(connect, run_id), clock()
     name = run.parameters.get("template") if run else None
     tasks = app.names("tasks")
     if run is None or name not in tasks or app_tag(app.name) not in run.tags:
@@ -230,6 +236,7 @@ def _end_unclaimed(app: App, api: Api, run_id: str, clock: Clock) -> dict[str, A
     with app.engine().begin() as connection:
         versions.require(connection, "the app's database")
         entered = transitions.enter(connection, entry)
-    if not entered or not _end(app, api, DEFAULT, [entry], FORCED, clock, run_id):
-        return force_end(app, api, run_id, clock)  # a worker has taken the run
+    about = (app, connect(), DEFAULT, [entry], FORCED, clock, run_id)
+    if not entered or not _end(*about):
+        return force_end(app, connect, run_id, clock)  # a worker has taken the run
     return _answer(run_id, before, "ended", changed=True)

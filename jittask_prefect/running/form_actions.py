@@ -29,7 +29,7 @@ def form_actions(app: App, api: Api) -> Actions:
         deploy_app(app, api, now, only=[name])
 
     def end(task_id: str) -> Json:
-        return force_end(app, api, task_id, clock.now)
+        return force_end(app, lambda: api, task_id, clock.now)
 
     def run_row(name: str, key: str | None, now: datetime) -> Json:
         return run_here(app, name, key, now, dry=False)

@@ -229,7 +229,8 @@ class TaskSvc(NormalService):
                 ledger ends all other tasks; the next sync ends their runs.
             JittaskError: The process did not end in time.
         """
-        return force_end(self.app, self.api, text("taskId", taskId), clock.now)
+        task_id = text("taskId", taskId)
+        return force_end(self.app, lambda: self.api, task_id, clock.now)
 
     @_only_jittask_errors
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:

@@ -50,7 +50,7 @@ EXECUTION = {
     "after-finish": ("running.executor:Executor._finish_task", "after"),
     "before-commit": ("elements.row_session:RowSession.finish", "before"),
     "after-commit": ("elements.row_session:RowSession.finish", "after"),
-    "before-return": ("running.executor:after_return", "before"),
+    "before-return": ("running.executor:Executor._follow_up", "before"),
     "before-state": ("api:set_state", "before"),
 }
 BATCH_SYNC = {
