@@ -19,7 +19,7 @@ from jittask_prefect.deploying.deployments import (
 )
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import invalid
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
@@ -168,8 +168,7 @@ def existing(
             told = (
                 f"a deployment of that name that belongs to {owner or 'something else'}"
             )
-            raise ConfigError(
-                Problem("prefect.yaml", name, told, "a server, or a name, of its own")
-            )
+            allowed = "a server, or a name, of its own"
+            raise invalid(name, told, allowed, file="prefect.yaml")
         there[name] = found
     return there

@@ -18,7 +18,7 @@ from jittask_prefect.deploying.prefect_folder import (
 )
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.files import replace_file
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import invalid
 
 FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""
 
@@ -99,7 +99,7 @@ def write(app: App, now: datetime, out: Path | None = None) -> Path:
     file = out or root_of(app) / PREFECT_FILE
     if out is None and file.exists() and not is_ours(file):
         allowed = "a file that `jittask compile` made; --out FILE writes another one"
-        raise ConfigError(Problem(str(file), "", "a file of somebody else's", allowed))
+        raise invalid("", "a file of somebody else's", allowed, file=str(file))
     made = text(app, now)
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists() or file.read_text(encoding="utf-8") != made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from jittask_prefect.dialogs.fields import refused
+from jittask_prefect.errors import invalid
 
 
 def checked_code(code: str | None, *, rows: bool) -> str | None:
@@ -24,12 +24,12 @@ def checked_code(code: str | None, *, rows: bool) -> str | None:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         found = str(error).encode(errors="backslashreplace").decode()
         found = found or type(error).__name__
-        raise refused("code", found, "Python") from None
+        raise invalid("code", found, "Python") from None
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     names = [node.name for node in tree.body if isinstance(node, functions)]
     if "customFunc" not in names:
         needed = "def customFunc(rowData)" if rows else "def customFunc()"
-        raise refused("code", "no customFunc", needed)
+        raise invalid("code", "no customFunc", needed)
     return with_line_end(code)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jittask_prefect.dialogs.words import SWITCH
-from jittask_prefect.errors import ConfigError, Problem
 
 _PYTHON_TYPES: dict[str, Any] = {
     "string": str,
@@ -175,14 +174,3 @@ def signed(function: Callable[..., Any], fields: Sequence[Field]) -> Callable[..
 def titles_of(fields: Sequence[Field]) -> dict[str, str]:
     """The titles of fields, by name."""
     return {field.name: field.title for field in fields}
-
-
-def refused(place: str, found: str, allowed: str) -> ConfigError:
-    """The error of a form, or of its files, with a single problem.
-
-    Args:
-        place: The field, or the file, with the problem.
-        found: The content found there.
-        allowed: The content that would do.
-    """
-    return ConfigError(Problem("", place, found, allowed))

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jittask_prefect.dialogs.fields import Json, refused
+from jittask_prefect.dialogs.fields import Json
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.config import read_json
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.errors import ConfigError
+from jittask_prefect.errors import ConfigError, invalid
 
 
 def folder_of(app: App, full_name: str) -> Path:
@@ -60,7 +60,7 @@ def create(app: App, name: str, config: Json, code: str) -> Path:
 def taken(name: str) -> ConfigError:
     """The error of a name that is in use."""
     allowed = "a name that no other element of tasks/ has"
-    return refused("name", name, allowed)
+    return invalid("name", name, allowed)
 
 
 def change(app: App, template: Meta, config: Json, code: str | None) -> None:
@@ -82,7 +82,7 @@ def change(app: App, template: Meta, config: Json, code: str | None) -> None:
     where = f"{name.replace('.', '/')}/e.json"
     if read_json(app.path / where, where) != template.config:
         found = f"{name}, whose e.json somebody changed just now"
-        raise refused("Task", found, "a form that is filled in anew")
+        raise invalid("Task", found, "a form that is filled in anew")
     inner = inner_file(app, name)
     before = inner.read_bytes() if code and inner.exists() else None
     try:
@@ -136,4 +136,4 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _not_written(file: Path, error: OSError) -> ConfigError:
-    return refused(str(file), str(error), "a place that can be written")
+    return invalid(str(file), str(error), "a place that can be written")

@@ -21,7 +21,7 @@ from jittask_prefect.dialogs.conversion import (
     shown_form,
 )
 from jittask_prefect.dialogs.edit import differing, edit_link, edited
-from jittask_prefect.dialogs.fields import LINE, Field, Form, Json, refused
+from jittask_prefect.dialogs.fields import LINE, Field, Form, Json
 from jittask_prefect.dialogs.forms import (
     EDIT,
     END,
@@ -35,7 +35,13 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.loader import TASK_TYPES
 from jittask_prefect.elements.scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import ConfigError, JittaskError, PrefectApiError, Problem
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    PrefectApiError,
+    Problem,
+    invalid,
+)
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
@@ -144,7 +150,7 @@ class Submission:
             if template.config == config:
                 found = f"all that {template.fullName} has"
                 allowed = "another name, or an English name, for a second task that does the same"
-                raise refused("title", found, allowed)
+                raise invalid("title", found, allowed)
 
     def edit(self) -> Result:
         """Change a task's files where the form differs, and its deployment."""
@@ -204,7 +210,7 @@ class Submission:
         if len(given) != 1:
             found = "both" if given else "nothing"
             allowed = "a task, or the id of one"
-            raise refused("Task", found, allowed)
+            raise invalid("Task", found, allowed)
         task_id = str(given[0]).rpartition(ID_MARK)[2]
         answer = self.actions.end(task_id)
         before, after = answer["previousStatus"], answer["status"]
@@ -218,19 +224,19 @@ class Submission:
         if isinstance(template, DateFieldType):
             if given is not None:
                 allowed = "nothing: the function gets the row"
-                raise refused("Arguments", given, allowed)
+                raise invalid("Arguments", given, allowed)
             answer = self.actions.run_row(name, row, self.now)
             result = json.dumps(answer["result"], ensure_ascii=False)
             return Result(f"{name}, row {answer['row']}: {result}")
         if row is not None:
             allowed = f"nothing: {name} is a scheduled task"
-            raise refused("Row", row, allowed)
+            raise invalid("Row", row, allowed)
         try:
             called_with = (
                 dict(template.cfg.argDict) if given is None else arguments(given)
             )
         except ValueError as error:
-            raise refused("Arguments", shown(given), str(error)) from None
+            raise invalid("Arguments", shown(given), str(error)) from None
         own = template.cfg.funcType != "Global"
         function = "customFunc" if own else str(template.cfg.func)
         made = self.actions.start(template, self.now, function, called_with)
