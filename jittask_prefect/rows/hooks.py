@@ -154,43 +154,46 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
     _load_current()
     noted: dict[type[Any], _Noted | None] = {}
     # Deleted rows first: where a row takes the place of a row with its key, the new row's tasks stand.
-    for rows, whole in (
+    for instances, whole in (
         (session.deleted, True),
         (session.new, True),
         (session.dirty, False),
     ):
-        for row in rows:
+        for row in instances:
             cls = type(row)
             if cls not in noted:
                 owner = owner_of(cls)
                 noted[cls] = None if owner is None else _Noted(cls, *owner)
-            of = noted[cls]
-            if of is None:
+            rows = noted[cls]
+            if rows is None:
                 continue
             written = None if whole else _written(sa_inspect(row))
             if written is not None and not written:
                 continue
-            of.note(row, written)
-            if of.methods:
+            rows.note(row, written)
+            if rows.methods:
                 session.info.setdefault(_SAVED, []).append(row)
-    for of in noted.values():
-        if of is not None and of.rows:
-            _follow_noted(session, of, clock.now())
+    for rows in noted.values():
+        if rows is not None and rows.rows:
+            _follow_noted(session, rows, clock.now())
 
 
-def _follow_noted(session: Session, of: _Noted, now: datetime) -> None:
+def _follow_noted(session: Session, rows: _Noted, now: datetime) -> None:
     connection: Connection | None = None
     try:
-        connection = session.connection(bind_arguments={"mapper": of.mapper})
-        if is_elsewhere(connection, of.cls, of.model, now):
+        connection = session.connection(bind_arguments={"mapper": rows.mapper})
+        if is_elsewhere(connection, rows.cls, rows.model, now):
             return
-        changes, templates = of.changes(connection.dialect.name, now), of.concerned()
-        followed = follow(of.app, connection, of.model, templates, changes, now)
-        _finish(session, of.app, of.model, followed, connection, now)
+        changes, templates = (
+            rows.changes(connection.dialect.name, now),
+            rows.concerned(),
+        )
+        followed = follow(rows.app, connection, rows.model, templates, changes, now)
+        _finish(session, rows.app, rows.model, followed, connection, now)
     except Exception as error:
         if took_the_transaction(error):
             raise
-        warn(of.model, error, connection, now)
+        warn(rows.model, error, connection, now)
 
 
 def _finish(

@@ -80,8 +80,8 @@ class TemplatePlanner:
         self.known = None if since or memory is None else memory.mark
         self.window = self._window()
         self.scanned = self._scanned()
-        self._seen: set[str] = set()
-        self._told: set[str] = set()
+        self._read_keys: set[str] = set()
+        self._reported: set[str] = set()
 
     # Windows
 
@@ -135,7 +135,7 @@ class TemplatePlanner:
         """
         if not self.template.enable:
             if not fresh:
-                yield from self._of_waiting(self._disabled)
+                yield from self._plan_of_waiting_rows(self._plan_of_disabled)
             return
         condition, last = self._condition(fresh or everything), None
         while condition is not None:
@@ -147,7 +147,7 @@ class TemplatePlanner:
                 break
         self._report_unsorted()
         if self.changed:
-            yield from self._of_waiting(self._not_seen)
+            yield from self._plan_of_waiting_rows(self._plan_of_unread_rows)
 
     def unplanned_keys(self, connection: Connection) -> Iterator[dict[str, Values]]:
         """The keys of rows in the window that no task has been planned for, piece by piece: the rows of INSERTs."""
@@ -178,7 +178,7 @@ class TemplatePlanner:
             found.append(condition)
         return or_(*found) if found else None
 
-    def _of_waiting(
+    def _plan_of_waiting_rows(
         self, planned: Callable[[Connection, list[str]], list[Action]]
     ) -> Iterator[list[Action]]:
         """The plan of all rows with pending tasks, piece by piece, each in a snapshot of its own."""
@@ -193,7 +193,9 @@ class TemplatePlanner:
                 return
             last = keys[-1]
 
-    def _disabled(self, connection: Connection, keys: list[str]) -> list[Action]:
+    def _plan_of_disabled(
+        self, connection: Connection, keys: list[str]
+    ) -> list[Action]:
         found = self._entries(connection, keys)
         return [
             action
@@ -201,9 +203,11 @@ class TemplatePlanner:
             for action in no_more_tasks(found[self.name, key], "disabled")
         ]
 
-    def _not_seen(self, connection: Connection, keys: list[str]) -> list[Action]:
+    def _plan_of_unread_rows(
+        self, connection: Connection, keys: list[str]
+    ) -> list[Action]:
         """The template was changed: the rows outside the window, too."""
-        others = self._values([key for key in keys if key not in self._seen])
+        others = self._values([key for key in keys if key not in self._read_keys])
         rows = dated_rows(connection, self.template, others, self.now)
         gone = {row.key for row in rows if isinstance(row, Dated) and not row.there}
         actions = self._planned(connection, rows, fresh=False)
@@ -245,7 +249,7 @@ class TemplatePlanner:
             keys = [row.key for row in part]
             known = {} if fresh else self._entries(connection, keys)
             if self.changed:
-                self._seen.update(keys)
+                self._read_keys.update(keys)
             for row in part:
                 try:
                     actions += self._row(row, known.get((self.name, row.key), ()))
@@ -298,10 +302,10 @@ class TemplatePlanner:
                 self._problem(key, f"{text!r} in {self.scan.start.key} is no date")
 
     def _problem(self, key: str, why: str) -> None:
-        if key in self._told:
+        if key in self._reported:
             return
-        self._told.add(key)
-        if len(self._told) <= MOST_PROBLEMS:
+        self._reported.add(key)
+        if len(self._reported) <= MOST_PROBLEMS:
             self.report.problems.append(f"{self.name}, row {key}: {why}")
-        elif len(self._told) == MOST_PROBLEMS + 1:
+        elif len(self._reported) == MOST_PROBLEMS + 1:
             self.report.problems.append(f"{self.name}: there are more such rows")
