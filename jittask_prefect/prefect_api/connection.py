@@ -25,6 +25,7 @@ from jittask_prefect.prefect_api.settings import ClientSettings
 # sync for seven minutes. Here a call ends after 96 s, after 6 s where the server answers 503.
 TIMEOUT = 30.0
 RETRIES = 2
+LONGEST_PAUSE = 30.0  # a server that asks for a longer pause has refused
 # Headers that Prefect's client sets by itself, and lets no setting change.
 PROTECTED = ("user-agent", "prefect-csrf-token", "prefect-csrf-client")
 RETRIED_STATUSES = (408, 429, 502, 503)
@@ -133,7 +134,7 @@ class Connection:
                 if last or response.status_code not in RETRIED_STATUSES:
                     return response
                 wait = _retry_after(response) or wait
-                if wait > TIMEOUT:
+                if wait > LONGEST_PAUSE:
                     return response
             # Spread, so that clients that were refused together do not come again together.
             time.sleep(wait * random.uniform(1, 1.2))
