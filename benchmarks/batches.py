@@ -23,7 +23,8 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import deployments
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
@@ -113,7 +114,7 @@ def fill(app: App, count: int, seconds: float) -> datetime:
 def rate(app: App, kind: str, share: float) -> None:
     """One batch and as many bare commits, in turn."""
     api, size = FakePrefect(), max(20, int(500 * share))
-    rollout.deploy(app, api, clock.now())
+    deploying.deploy(app, api, clock.now())
     rows, bare = [], []
     for _ in range(max(1, int(7 * share))):
         due = fill(app, size, 2)
@@ -156,14 +157,14 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
         os.environ["PREFECT_API_URL"] = url
         refresh_settings()
         api = PrefectApi(url)
-        api.ensure_pool(compile.POOL, compile.POOL_KIND)
-        rollout.deploy(app, api, clock.now())
+        api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+        deploying.deploy(app, api, clock.now())
         api.delete_deployment(
-            api.deployments(app_tag(app.name))[SYNC]["id"]
+            api.deployments(app_tag(app.name))[SYNC].id
         )  # a sync of ours, when it is time
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         worker = here.start_worker(
-            url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
+            url, deployments.POOL, cwd=home, env=asks, worker_type=deployments.POOL_TYPE
         )
         due = fill(app, count, 20)
         sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
@@ -178,7 +179,11 @@ def together(home: Path, app: App, kind: str, count: int, *, kill: bool) -> None
                     worker.pid, signal.SIGKILL
                 )  # its children see that the pipe is gone
                 other.start_worker(
-                    url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
+                    url,
+                    deployments.POOL,
+                    cwd=home,
+                    env=asks,
+                    worker_type=deployments.POOL_TYPE,
                 )
             if killed:  # as the flow `jittask.sync` does every minute
                 sync.run(app, api, clock.now(), new_owner(), clock=clock.now)

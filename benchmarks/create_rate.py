@@ -19,7 +19,7 @@ from typing import Any
 from measure import line, scale, workplace
 from sqlalchemy import create_engine, text
 
-from jittask_prefect.deploying import rollout
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
@@ -93,8 +93,8 @@ def measure(folder: Path, url: str, share: float, where: str) -> None:
     os.environ["PREFECT_API_URL"] = url
     refresh_settings()
     app, api = build_app(folder, ELEMENTS, name="rate"), PrefectApi(url)
-    rollout.deploy(app, api, clock.now())
-    deployment = api.deployments(app_tag(app.name))[NAME]["id"]
+    deploying.deploy(app, api, clock.now())
+    deployment = api.deployments(app_tag(app.name))[NAME].id
     due = clock.now() + timedelta(hours=6)
 
     def keep() -> None:

@@ -89,7 +89,7 @@ def prefect(kind: str) -> Iterator[tuple[Any, Any, Any]]:
             (partial(kill, embedded), partial(restart, embedded, server.port)),
         )
         remove_from(
-            server.url, [d["id"] for d in api.deployments("app:campaign").values()]
+            server.url, [d.id for d in api.deployments("app:campaign").values()]
         )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
-from jittask_prefect.deploying import rollout
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows import background_handover, hooks
 from jittask_prefect.schedule import clock
@@ -146,7 +146,7 @@ def visible(folder: Path, saves: int) -> None:
         refresh_settings()
         app = build_app(folder / "app", elements(1))
         api = PrefectApi(server.url)
-        rollout.deploy(app, api, clock.now())
+        deploying.deploy(app, api, clock.now())
         cls: Any = app.getElement("models.Bill")
         hooks._nudges[:] = [background_handover.nudge]
         taken = []

@@ -33,7 +33,7 @@ from create_rate import DATABASE, postgres
 from measure import line, workplace
 from sqlmodel import Session
 
-from jittask_prefect.deploying import rollout
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
@@ -240,7 +240,7 @@ def measure(home: Path, rounds: int, idle_seconds: float, where: str) -> None:
         (app.path / "tasks/SoonPlain/e.json").write_text(json.dumps(task(dates)))
         app.close()
         app = App(app.path)
-        rollout.deploy(app, PrefectApi(server.url), clock.now())
+        deploying.deploy(app, PrefectApi(server.url), clock.now())
         ask(app, "first", clock.now())  # the worker's process loads what has changed
         due = turns(app, dates)
         deadline = time.monotonic() + 60

@@ -35,7 +35,8 @@ from measure import line, workplace
 from sqlalchemy import Engine, create_engine, make_url, text
 from sqlmodel import Session
 
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import deployments
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
@@ -152,13 +153,13 @@ def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
             os.environ["PREFECT_API_URL"] = url
             refresh_settings()
             api = PrefectApi(url)
-            api.ensure_pool(compile.POOL, compile.POOL_KIND)
-            rollout.deploy(app, api, clock.now())
+            api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+            deploying.deploy(app, api, clock.now())
             api.delete_deployment(
-                api.deployments(app_tag(app.name))[SYNC]["id"]
+                api.deployments(app_tag(app.name))[SYNC].id
             )  # a sync of ours, beforehand
             here.start_worker(
-                url, compile.POOL, cwd=home, worker_type=compile.POOL_KIND
+                url, deployments.POOL, cwd=home, worker_type=deployments.POOL_TYPE
             )
             at = (clock.now() + timedelta(seconds=DUE_IN)).replace(microsecond=0)
             with Session(app.engine()) as session:
@@ -180,7 +181,7 @@ def here_and_now(app: App) -> Turn:
 
     def turn(count: int) -> None:
         api, at = FakePrefect(), clock.now()
-        rollout.deploy(app, api, at)
+        deploying.deploy(app, api, at)
         with Session(app.engine()) as session:
             session.add_all([peer(at=at.replace(tzinfo=None)) for _ in range(count)])
             session.commit()

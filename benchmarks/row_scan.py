@@ -23,8 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.prefect_api.answers import FlowRun, flow_run
-from jittask_prefect.rows import indexes, planning, sync
+from jittask_prefect.rows import indexes, sync
 from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.template_planner import TemplatePlanner
 from jittask_prefect.testing import FakePrefect, build_app
 
 NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -148,9 +149,8 @@ def planned(app: App, template: str, since: datetime = NOW) -> int:
     """Read and plan one template as a first sync does; how many tasks."""
     report = Report()
     made = 0
-    one = planning.Look(
-        app, app.template(template), app.engine(), NOW, since, None, report
-    )  # type: ignore[arg-type]
+    of: Any = app.template(template)
+    one = TemplatePlanner(of, app.engine(), NOW, since, None, report)
     for actions in one.pieces(False, False):
         made += len(actions)
     assert not report.problems, report.problems

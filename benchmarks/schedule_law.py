@@ -29,7 +29,7 @@ from timer_cases import (
 
 from jittask_prefect import ConfigError, Timer
 from jittask_prefect.schedule.prefect_schedules import schedules
-from jittask_prefect.schedule.schedule_text import LONGEST
+from jittask_prefect.schedule.rrule import MAX_RRULE_LENGTH
 
 KINDS = {"days and longer": day_repeats(), "minutes and hours": step_repeats(), "cron and rrule": custom_repeats(),
          "positions and weeks": turning_repeats()}  # fmt: skip
@@ -62,7 +62,7 @@ def campaign(
         except ConfigError:
             count["refused"] += 1
             return
-        assert all(len(slot.get("rrule", "")) <= LONGEST for slot in slots)
+        assert all(len(slot.get("rrule", "")) <= MAX_RRULE_LENGTH for slot in slots)
         ours = [
             at.astimezone(UTC) for at in timer.occurrences(now, now + timedelta(40))
         ]

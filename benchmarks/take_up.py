@@ -19,7 +19,8 @@ from ending.ground import until
 from measure import line, scale, workplace
 from sqlmodel import Session
 
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import deployments
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
@@ -118,8 +119,8 @@ def main() -> None:
             }
             app = build_app(home / "app", elements, name="dying")
             api = PrefectApi(url)
-            api.ensure_pool(compile.POOL, compile.POOL_KIND)
-            rollout.deploy(app, api, clock.now())
+            api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+            deploying.deploy(app, api, clock.now())
             for turn in range(turns):
                 for one in workers:
                     if one.worker_running() is None:
@@ -127,10 +128,10 @@ def main() -> None:
                         env = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
                         one.start_worker(
                             url,
-                            compile.POOL,
+                            deployments.POOL,
                             cwd=home,
                             env=env,
-                            worker_type=compile.POOL_KIND,
+                            worker_type=deployments.POOL_TYPE,
                         )
                 time.sleep(random.uniform(5, 65))  # any moment between two syncs
                 kind = KINDS[turn % len(KINDS)]

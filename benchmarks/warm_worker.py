@@ -19,7 +19,8 @@ from pathlib import Path
 from create_rate import DATABASE, postgres
 from measure import line, workplace
 
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import deployments
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
@@ -56,7 +57,7 @@ ELEMENTS = {
         "inner.py": "def customFunc(row):\n    row.done += 1\n",
     },
 }
-POOLS = {"stock": "process", compile.POOL: compile.POOL_KIND}
+POOLS = {"stock": "process", deployments.POOL: deployments.POOL_TYPE}
 STOCK_LIMIT = 4
 
 
@@ -130,11 +131,9 @@ def measure(home: Path, share: float, where: str) -> None:
         os.environ["PREFECT_API_URL"] = url
         refresh_settings()
         app, api = build_app(home / "app", ELEMENTS, name="warm"), PrefectApi(url)
-        rollout.deploy(app, api, clock.now())
+        deploying.deploy(app, api, clock.now())
         found = api.deployments(app_tag(app.name))
-        api.delete_deployment(
-            found[SYNC]["id"]
-        )  # the rows and runs here are made by hand
+        api.delete_deployment(found[SYNC].id)  # the rows and runs here are made by hand
         asks = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         for pool, kind in POOLS.items():
             api.ensure_pool(pool, kind)
@@ -142,22 +141,22 @@ def measure(home: Path, share: float, where: str) -> None:
             url, "stock", cwd=home, env=asks, worker_type="process", limit=STOCK_LIMIT
         )
         here.start_worker(
-            url, compile.POOL, cwd=home, env=asks, worker_type=compile.POOL_KIND
+            url, deployments.POOL, cwd=home, env=asks, worker_type=deployments.POOL_TYPE
         )
         rates: dict[str, list[float]] = {pool: [] for pool in POOLS}
-        rounds, skipped, size = 3, 4, {"stock": 12, compile.POOL: 60}
+        rounds, skipped, size = 3, 4, {"stock": 12, deployments.POOL: 60}
         if share < 1:
             rounds, skipped, size = 1, 1, dict.fromkeys(POOLS, 1)
         for _ in range(rounds):
             for pool in POOLS:
                 rates[pool].append(
-                    turn(app, api, found[NAME]["id"], pool, size[pool], skipped)
+                    turn(app, api, found[NAME].id, pool, size[pool], skipped)
                 )
         ratio = statistics.median(
-            o / s for o, s in zip(rates[compile.POOL], rates["stock"], strict=True)
+            o / s for o, s in zip(rates[deployments.POOL], rates["stock"], strict=True)
         )
         figures = {f"{name}_per_second": statistics.median(rates[pool]) for name, pool in
-                   (("stock", "stock"), ("ours", compile.POOL))}  # fmt: skip
+                   (("stock", "stock"), ("ours", deployments.POOL))}  # fmt: skip
         line(
             f"flow runs, server on {where}",
             ratio,

@@ -19,16 +19,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import TypeAdapter
 
-from jittask_prefect.deploying import rollout
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.elements.app import use_app
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import lease_time
 from jittask_prefect.prefect_api.answers import (
     OWN,
     TERMINAL,
     FlowRun,
     LogLine,
+    ServerDeployment,
     flow_run,
 )
 from jittask_prefect.rows import sync
@@ -41,6 +43,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.task_svc.wiring import App
 
+_read_deployment = TypeAdapter(ServerDeployment).validate_python
 Element = Mapping[str, str | Mapping[str, Any]]
 
 
@@ -89,10 +92,12 @@ def at(now: datetime) -> Iterator[datetime]:
         clock.now = real
 
 
-def deploy(app: App, api: FakePrefect, now: datetime | None = None) -> rollout.Deployed:
+def deploy(
+    app: App, api: FakePrefect, now: datetime | None = None
+) -> deploying.Deployed:
     """Compile an app and deploy it to a fake, which is the app's Prefect from then on."""
     api.serve(app)
-    return rollout.deploy(app, api, now or clock.now())
+    return deploying.deploy(app, api, now or clock.now())
 
 
 class FakePrefect:
@@ -107,6 +112,7 @@ class FakePrefect:
     ui_url = "memory://prefect"
 
     def __init__(self) -> None:
+        lease_time.use_clock_of_caller()  # time is an argument here
         self.down = False
         self.calls: list[str] = []
         self.all_deployments: dict[str, dict[str, Any]] = {}
@@ -140,39 +146,29 @@ class FakePrefect:
         self._called("pool_kind")
         return self.pools.get(name)
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         self._called("deployments")
-        return {n: d for n, d in self.all_deployments.items() if tag in d["tags"]}
+        return {
+            name: _deployment(name, content)
+            for name, content in self.all_deployments.items()
+            if tag in content["tags"]
+        }
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         self._called("named")
-        return {n: d for n, d in self.all_deployments.items() if n in names}
+        return {
+            name: _deployment(name, content)
+            for name, content in self.all_deployments.items()
+            if name in names
+        }
 
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        self._called("deploy")
-        directory = {"directory": str(file.parent)}
-        for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["deployments"]:
-            if entry["name"] not in names:
-                continue
-            known: dict[str, Any] = self.all_deployments.get(entry["name"], {})
-            self.all_deployments[entry["name"]] = {
-                **entry,
-                "id": known.get("id") or str(uuid.uuid4()),
-                "work_pool_name": entry["work_pool"]["name"],
-                "work_queue_name": entry["work_pool"].get("work_queue_name", "default"),
-                "pull_steps": [
-                    {"prefect.deployments.steps.set_working_directory": directory}
-                ],
-                "schedules": [_as_api(slot) for slot in entry["schedules"]],
-            }
-
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         self._called("make_deployment")
         known: dict[str, Any] = self.all_deployments.get(body["name"], {})
-        self.all_deployments[body["name"]] = {
-            **body,
-            "id": known.get("id") or str(uuid.uuid4()),
-        }
+        made = known.get("id") or str(uuid.uuid4())
+        queue = {"work_queue_name": "default"}
+        self.all_deployments[body["name"]] = {**queue, **body, "id": made}
+        return str(made)
 
     def delete_deployment(self, deployment_id: str) -> None:
         self._called("delete_deployment")
@@ -378,7 +374,11 @@ class FakePrefect:
         run |= {
             "state_type": kind,
             "state_name": name or kind.title(),
-            "state": {"type": kind, "message": message},
+            "state": {
+                "type": kind,
+                "name": name or kind.title(),
+                "message": message,
+            },
         }
 
     def due(self, now: datetime) -> Iterator[dict[str, Any]]:
@@ -439,13 +439,10 @@ class FakePrefect:
         return [outcome]
 
 
-def _as_api(slot: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = ("rrule", "interval", "anchor_date", "timezone")
-    return {
-        "slug": slot["slug"],
-        "active": slot["active"],
-        "schedule": {k: slot[k] for k in kinds if k in slot},
-    }
+def _deployment(name: str, content: Mapping[str, Any]) -> ServerDeployment:
+    """A deployment as the server gives it: a schedule has an id, here its slug."""
+    schedules = [{"id": s["slug"], **s} for s in content.get("schedules", [])]
+    return _read_deployment({**content, "name": name, "schedules": schedules})
 
 
 def _ended(run: Mapping[str, Any]) -> datetime:

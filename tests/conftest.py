@@ -17,11 +17,14 @@ from patience import PATIENCE
 from prefect_database import migrated, prepare
 from xdist.scheduler import LoadScopeScheduling
 
-from jittask_prefect.cli.common import heed_interrupts
+from jittask_prefect.cli.options import heed_interrupts
+from jittask_prefect.ledger import lease_time
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.server.service import ServiceInfo
+
+lease_time.use_clock_of_caller()  # time is an argument
 
 INTEGRATION = "tests/integration/"
 # Files that share a Prefect server, each group in a process of its own: those with a worker of their own, those that

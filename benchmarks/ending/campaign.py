@@ -174,7 +174,7 @@ class Campaign:
     def _choose(self, target: Target) -> None:
         """A run that the schedule has made, and that no other target has."""
         of = {
-            "deployment_id": {"any_": [self.ground.deployments[EVERY]["id"]]},
+            "deployment_id": {"any_": [self.ground.deployments[EVERY].id]},
             "state": {"type": {"any_": ["SCHEDULED"]}},
         }
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import deployments
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
@@ -60,13 +61,13 @@ class Ground:
         )
         if problems := self.app.check():
             raise SystemExit("\n".join(map(str, problems)))
-        (home / "app" / compile.FLOW_FILE).write_text(FLOWS)
+        (home / "app" / deployments.FLOW_FILE).write_text(FLOWS)
         self.svc = TaskSvc(self.app, self.api)
-        self.api.ensure_pool(compile.POOL, compile.POOL_KIND)
-        rollout.deploy(self.app, self.api, clock.now())
+        self.api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+        deploying.deploy(self.app, self.api, clock.now())
         self.deployments = self.api.deployments(app_tag(self.app.name))
         self.api.delete_deployment(
-            self.deployments[SYNC]["id"]
+            self.deployments[SYNC].id
         )  # syncs of ours, when it is time
         for worker in self.workers:
             self.start_worker(worker)
@@ -75,10 +76,10 @@ class Ground:
         env = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
         worker.start_worker(
             self.url,
-            compile.POOL,
+            deployments.POOL,
             cwd=self.home,
             env=env,
-            worker_type=compile.POOL_KIND,
+            worker_type=deployments.POOL_TYPE,
         )
 
     def kill_workers(self) -> int:

@@ -78,7 +78,7 @@ class Campaign:
         self._begun: dict[tuple[int, str], list[int]] = {}
         self._open: Counter[str] = Counter()
         self._cancelled: dict[Key, int] = {}
-        self.ids = [d["id"] for d in api.deployments("app:campaign").values()]
+        self.ids = [d.id for d in api.deployments("app:campaign").values()]
         self.errors: list[str] = []
 
     # Processes
@@ -455,19 +455,19 @@ class Campaign:
                     self._cancelled[key] = len(self.oracle.rows[key[1]].spans)
                     self.oracle.free.add(key)
                 log.append(
-                    f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} cancelled"
+                    f"{self.clock.local():%d %H:%M} run {run.id} of {task.task_id} cancelled"
                 )
                 self.count["cancelled"] += 1
             elif number < 3:
                 api.delete_run(run.id)
                 log.append(
-                    f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} deleted"
+                    f"{self.clock.local():%d %H:%M} run {run.id} of {task.task_id} deleted"
                 )
                 self.count["deleted"] += 1
             else:
                 api.set_state(run.id, "CRASHED")
                 log.append(
-                    f"{self.clock.local():%d %H:%M} run {run['id']} of {task.task_id} crashed"
+                    f"{self.clock.local():%d %H:%M} run {run.id} of {task.task_id} crashed"
                 )
                 self.count["crashed"] += 1
 

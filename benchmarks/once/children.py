@@ -19,7 +19,7 @@ from sqlmodel import Session
 
 from jittask_prefect import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.rows import background_handover, hooks, sync
@@ -58,6 +58,7 @@ class Context:
 def run(context: Context, work: Any, *args: Any) -> None:
     """The body of a child process: the campaign's clock, and exceptions as an exit code."""
     clock.now = context.now
+    lease_time.use_clock_of_caller()
     try:
         code = work(context, *args)
     except (sync.LeaseLostError, PrefectApiError) as error:

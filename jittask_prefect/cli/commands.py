@@ -9,27 +9,32 @@ from datetime import timedelta
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
-from jittask_prefect.cli.common import (
+from jittask_prefect.cli.options import (
     Json,
     Now,
-    an_instant,
-    err,
+    RowKey,
+    Task,
     heed_interrupts,
-    out,
-    print_json,
-    print_lines,
-    say,
-    say_left_out,
+    instant_or_now,
     the_app,
+    warn_of_problems,
 )
 from jittask_prefect.cli.queries import COMMANDS
-from jittask_prefect.cli.terminal import prepare
-from jittask_prefect.errors import ArgumentError, ConfigError, JittaskError
+from jittask_prefect.cli.terminal import (
+    err,
+    out,
+    prepare,
+    print_json,
+    print_line,
+    print_lines,
+    warn,
+)
+from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.schedule import clock
 
 cli = typer.Typer(
@@ -43,7 +48,7 @@ db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
 cli.add_typer(db, name="db")
 
 
-class Kind(StrEnum):
+class TaskKind(StrEnum):
     """The two kinds of tasks."""
 
     scheduled = "scheduled"
@@ -51,25 +56,21 @@ class Kind(StrEnum):
 
 
 def main() -> None:
-    """Run the command; an error of ours is a sentence, not a traceback."""
+    """Run the command; an error of this package or of a database is a sentence, not a traceback."""
     prepare()
     try:
         code = cli(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except JittaskError as error:
-        err.print(f"[red]{type(error).__name__}:[/] {escape(str(error))}")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _fail(type(error).__name__, str(error))
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if _database_said(error):
-            err.print(f"[red]the database:[/] {escape(_database_said(error))}")
-            sys.exit(1)
+        if answer := _database_answer(error):
+            _fail("the database", answer)
         # typer's own usage errors know how to show themselves
         show = getattr(error, "show", None)
         if show is None:
@@ -78,16 +79,19 @@ def main() -> None:
         sys.exit(getattr(error, "exit_code", 2))
 
 
-def _database_said(error: Exception) -> str:
-    """What a database answers, without the statement; empty for an error that is not a database's."""
-    if "run" in sys.argv[1:2]:
-        return (
-            ""  # for debugging: where the task's own code failed is what is asked for
-        )
+def _fail(source: str, text: str) -> NoReturn:
+    err.print(f"[red]{source}:[/] {escape(text)}")
+    sys.exit(1)
+
+
+def _database_answer(error: Exception) -> str:
+    """A database's own words, without the statement; empty for errors of other kinds.
+
+    `jittask run` is for debugging, so its errors keep their traceback.
+    """
     origin = getattr(error, "orig", None)
-    if not isinstance(origin, Exception) or not type(error).__module__.startswith(
-        "sqlalchemy"
-    ):
+    of_database = type(error).__module__.startswith("sqlalchemy")
+    if "run" in sys.argv[1:2] or not isinstance(origin, Exception) or not of_database:
         return ""
     return f"{origin}; `jittask db upgrade --models` makes missing tables"
 
@@ -101,23 +105,22 @@ def version() -> None:
 @cli.command()
 def init(folder: Annotated[Path, typer.Argument(metavar="DIR")]) -> None:
     """Make a new app that works at once."""
-    from jittask_prefect.deploying import compile
+    from jittask_prefect.deploying import prefect_yaml
     from jittask_prefect.elements import scaffold
     from jittask_prefect.rows.databases import upgrade
     from jittask_prefect.task_svc.wiring import App
 
     made = App(scaffold.init(folder))
-    compile.write(made, compile.instant_of(made, clock.now()))
+    prefect_yaml.write(made, prefect_yaml.instant_of(made, clock.now()))
     if made.database_url().startswith("sqlite"):  # another database may be the team's
         upgrade(made, models=True)
-    out.print(
-        f"{escape(str(made.path))} is made. Next: [bold]cd {escape(str(folder))} && jittask up[/]"
-    )
+    command = f"[bold]cd {escape(str(folder))} && jittask up[/]"
+    out.print(f"{escape(str(made.path))} is made. Next: {command}")
 
 
 @cli.command()
 def new(
-    kind: Kind,
+    kind: TaskKind,
     title: str,
     model: Annotated[
         str | None,
@@ -131,56 +134,48 @@ def new(
     from jittask_prefect.elements import scaffold
 
     app = the_app()
-    if kind is Kind.scheduled:
+    if kind is TaskKind.scheduled:
         if model or field:
             raise ArgumentError("--model and --field belong to a date-field task")
         folder = scaffold.new_scheduled(app, title, clock.now())
     else:
         folder = scaffold.new_date_field(app, title, model, field)
-    made = json.loads((folder / "e.json").read_text(encoding="utf-8"))
-    of = (
-        f" for {made['modelPath']}, field {made['timerCfg']['startField']}"
-        if "modelPath" in made
-        else ""
-    )
-    out.print(
-        f"tasks.{folder.name} is made{of}: {escape(str(folder / 'e.json'))}, inner.py"
-    )
+    file = folder / "e.json"
+    made = json.loads(file.read_text(encoding="utf-8"))
+    rows = ""
+    if "modelPath" in made:
+        rows = f" for {made['modelPath']}, field {made['timerCfg']['startField']}"
+    out.print(f"tasks.{folder.name} is made{rows}: {escape(str(file))}, inner.py")
 
 
 @cli.command()
 def check() -> None:
-    """Report every mistake of every file; exit 1 where there is one."""
+    """Report every mistake of every file; exit 1 where a file has one."""
     app = the_app()
     problems = app.check()
     for problem in problems:
-        say(problem)
+        print_line(problem)
     for warning in app.warnings(clock.now()):
-        err.print(f"[yellow]warning:[/] {escape(warning)}")
+        warn(warning)
     if problems:
-        err.print(
-            f"[red]{len(problems)} mistake{'s' if len(problems) > 1 else ''} in {escape(str(app.path))}[/]"
-        )
+        count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
+        err.print(f"[red]{count} in {escape(str(app.path))}[/]")
         raise typer.Exit(1)
-    err.print(
-        f"[green]no mistake; tasks: {len(app.templates())}, models: {len(app.models())}[/]"
-    )
+    counts = f"tasks: {len(app.templates())}, models: {len(app.models())}"
+    err.print(f"[green]no mistake; {counts}[/]")
 
 
 @cli.command()
 def doctor() -> None:
-    """Look at versions, app, databases and server, and say what to do; exit 1 where something is wrong."""
+    """Examine versions, app, databases and server, and say what to do; exit 1 where something is wrong."""
     from jittask_prefect.cli.doctor import findings
 
-    marks = {
-        "ok": "[green]ok[/]",
-        "warning": "[yellow]warning[/]",
-        "wrong": "[red]wrong[/]",
-    }
-    states = []
+    colours = {"ok": "green", "warning": "yellow", "wrong": "red"}
+    states = set()
     for found in findings(the_app(), clock.now()):
-        states.append(found.state)
-        out.print(f"{marks[found.state]} {found.about}: {escape(found.text)}")
+        states.add(found.state)
+        word = f"[{colours[found.state]}]{found.state}[/]"
+        out.print(f"{word} {found.about}: {escape(found.text)}")
     if "wrong" in states:
         raise typer.Exit(1)
 
@@ -191,34 +186,34 @@ def compile_(
     file: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Where to write it; prefect.yaml beside the app where absent."
+            "--out", help="The file; prefect.yaml beside the app where absent."
         ),
     ] = None,
 ) -> None:
     """Write prefect.yaml."""
-    from jittask_prefect.deploying import compile
+    from jittask_prefect.deploying import prefect_yaml
+    from jittask_prefect.deploying.deployments import sound_templates
 
     app = the_app()
-    say_left_out(app)
-    written = compile.write(
-        app, an_instant(now) if now else compile.instant_of(app, clock.now()), file
-    )
-    out.print(f"{escape(str(written))}: {len(compile.sound(app))} tasks and the sync")
+    warn_of_problems(app)
+    at = instant_or_now(now) if now else prefect_yaml.instant_of(app, clock.now())
+    written = prefect_yaml.write(app, at, file)
+    out.print(f"{escape(str(written))}: {len(sound_templates(app))} tasks and the sync")
 
 
 @cli.command()
 def deploy(
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove deployments whose template is gone.")
+        bool, typer.Option("--prune", help="Remove deployments without a template.")
     ] = False,
 ) -> None:
-    """Compile, and bring the server's deployments to it; only what changed is touched."""
-    from jittask_prefect.deploying import rollout
+    """Compile, and update the server's deployments; only what changed is touched."""
+    from jittask_prefect.deploying import deploy as deploying
     from jittask_prefect.server.selection import connect
 
     app = the_app()
-    say_left_out(app)
-    done = rollout.deploy(app, connect(app.path), clock.now(), prune=prune)
+    warn_of_problems(app)
+    done = deploying.deploy(app, connect(app.path), clock.now(), prune=prune)
     for word, names in (
         ("deployed", done.changed),
         ("unchanged", done.unchanged),
@@ -227,9 +222,9 @@ def deploy(
         if names:
             out.print(f"{word}: {', '.join(names)}")
     if done.leftover:
-        out.print(
-            f"[yellow]without a template: {', '.join(done.leftover)}; `jittask deploy --prune` removes them[/]"
-        )
+        leftover = ", ".join(done.leftover)
+        command = "`jittask deploy --prune` removes them"
+        out.print(f"[yellow]without a template: {leftover}; {command}[/]")
 
 
 @cli.command()
@@ -243,51 +238,43 @@ def sync(
     now: Now = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Look back to this instant instead of the last sync."),
+        typer.Option(help="The start of the window, instead of the last sync."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring rows and flow runs together once, and print what was done with the rows, and why.
+    """Bring rows and flow runs together once, and print every change of rows with its reason.
 
-    With --dry-run: what would be done with the rows whose tasks are due within the horizon, skip meaning nothing.
+    With --dry-run: the plan for the rows whose tasks are due within the horizon; skip means no change.
     """
-    from jittask_prefect.records import plain_text as told
-    from jittask_prefect.rows import sync as engine
+    from jittask_prefect.records import text
+    from jittask_prefect.records.text_table import time_text
+    from jittask_prefect.rows import sync as syncing
     from jittask_prefect.running.sync_flow import run_sync
 
-    app, at = the_app(), an_instant(now)
-    start = an_instant(since, name="--since") if since else None
-    report = engine.plan(app, at, start) if dry_run else run_sync(app, at, start)
+    app, at = the_app(), instant_or_now(now)
+    start = instant_or_now(since, "--since") if since else None
+    report = syncing.plan(app, at, start) if dry_run else run_sync(app, at, start)
     if report is None:
-        raise JittaskError(
-            "another sync is at work; it holds the lease for a minute at most"
-        )
+        busy = "another sync is at work; it holds the lease for a minute at most"
+        raise JittaskError(busy)
     if as_json:
         print_json([action.as_dict() for action in report.actions])
     else:
-        print_lines(
-            told.plan(
-                report.actions, {t.fullName: t.timer.zone for t in app.templates()}
-            )
-        )
+        zones = {t.fullName: t.timer.zone for t in app.templates()}
+        print_lines(text.plan(report.actions, zones))
     for problem in report.problems:
-        err.print(f"[yellow]problem:[/] {escape(problem)}")
+        warn(problem, "problem")
     for line in [*report.calendars, *report.deployments]:
         err.print(escape(line))
     if as_json:
         return
-    horizon = told.when((at + timedelta(hours=app.cfg.horizon)).astimezone(app.zone))
+    horizon = time_text((at + timedelta(hours=app.cfg.horizon)).astimezone(app.zone))
+    counts = text.counts(report.actions, text.TO_DO if dry_run else text.DONE)
+    out.print(f"Rows until {horizon} (the horizon): {counts}.")
     if dry_run:
-        out.print(
-            f"Rows until {horizon} (the horizon): {told.counts(report.actions) or 'nothing to do'}."
-        )
-        out.print(
-            "Nothing was written. Later ones: `jittask pending TASK --until DATE`."
-        )
+        command = "`jittask pending TASK --until DATE`"
+        out.print(f"Nothing was written. Later ones: {command}.")
     else:
-        out.print(
-            f"Rows until {horizon} (the horizon): {told.done(report.actions) or 'nothing to do'}."
-        )
         out.print(f"Flow runs: {report.created} made, {report.ended} ended.")
 
 
@@ -301,7 +288,7 @@ def up(
         ),
     ] = False,
 ) -> None:
-    """Start what is missing (server, work pool, deployments, worker), and show what happens until Ctrl-C."""
+    """Start the server, work pool, deployments and worker that are missing, and show the tasks until Ctrl-C."""
     from jittask_prefect.cli.up import up as run_up
 
     heed_interrupts()
@@ -318,40 +305,32 @@ def worker(
         typer.Option(
             "--limit",
             min=1,
-            help="How many tasks at a time at most; maxConcurrency of app.json where absent.",
+            help="The most tasks at a time; maxConcurrency of app.json where absent.",
         ),
     ] = None,
 ) -> None:
     """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
-    from jittask_prefect.deploying import compile
+    from jittask_prefect.deploying.deployments import POOL_TYPE, ensure_work_pool
     from jittask_prefect.server.commands import worker_command
     from jittask_prefect.server.selection import connect
 
     heed_interrupts()
     app = the_app()
     api = connect(app.path)
-    kind = api.ensure_pool(pool, compile.POOL_KIND)
-    if kind != compile.POOL_KIND:
-        raise ArgumentError(
-            f"the work pool {pool!r} is of type {kind}; allowed: {compile.POOL_KIND}. `prefect worker start --pool "
-            f"{pool}` runs a worker of that type"
-        )
+    ensure_work_pool(api, pool)
     os.environ["PREFECT_API_URL"] = api.url
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")  # Prefect's own: 10
-    command = worker_command(pool, kind, limit=limit or app.cfg.maxConcurrency)
-    os.execv(
-        command[0], command
-    )  # this process becomes the worker: signals need nobody who hands them on
+    command = worker_command(pool, POOL_TYPE, limit=limit or app.cfg.maxConcurrency)
+    # This process becomes the worker, so that signals reach the worker itself.
+    os.execv(command[0], command)
 
 
 @cli.command()
 def run(
-    task: str,
-    row: Annotated[
-        str | None, typer.Option("--row", help="The row's key, for a date-field task.")
-    ] = None,
+    task: Task,
+    row: RowKey = None,
     dry: Annotated[
-        bool, typer.Option("--dry", help="Roll back what it changed on the row.")
+        bool, typer.Option("--dry", help="Roll back the changes of the row.")
     ] = False,
 ) -> None:
     """Run a task's function here and now, in this process, without a server: for debugging."""
@@ -364,13 +343,15 @@ def run(
 
 
 @cli.command()
-def end(task_id: str) -> None:
-    """End a task: a pending one never runs, an executing one's process is gone."""
+def end(
+    task_id: Annotated[str, typer.Argument(help="The task's id, or a flow run's.")],
+) -> None:
+    """End a task: a pending task never runs, an executing task's process is ended."""
     print_json(the_app().getElement("services.TaskSvc").forcedEnd(task_id))
 
 
-for look in COMMANDS:
-    cli.command()(look)
+for command in COMMANDS:
+    cli.command()(command)
 
 
 @cli.command()
@@ -379,11 +360,13 @@ def notify(
         str | None,
         typer.Argument(help="A notification block of the server, as TYPE/NAME."),
     ] = None,
-    failed: Annotated[bool, typer.Option(help="Of tasks that failed.")] = True,
-    overdue: Annotated[bool, typer.Option(help="Of tasks that are overdue.")] = True,
-    off: Annotated[bool, typer.Option("--off", help="Take the notices away.")] = False,
+    failed: Annotated[bool, typer.Option(help="Tell of tasks that failed.")] = True,
+    overdue: Annotated[
+        bool, typer.Option(help="Tell of tasks that are overdue.")
+    ] = True,
+    off: Annotated[bool, typer.Option("--off", help="Remove the notices.")] = False,
 ) -> None:
-    """Have Prefect tell of failed and overdue tasks, through a notification block; without one list those there are."""
+    """Let Prefect tell of failed and overdue tasks through a notification block; without a block list the blocks."""
     from jittask_prefect.deploying import notices
     from jittask_prefect.prefect_api.client import PrefectApi
     from jittask_prefect.server.selection import address
@@ -391,23 +374,18 @@ def notify(
     app = the_app()
     api = PrefectApi(address(app.path))
     if off:
-        out.print(
-            "\n".join(f"{name}: off" for name in notices.silence(app, api))
-            or "there were none"
+        lines = [f"{name}: off" for name in notices.silence(app, api)]
+        print_lines(lines or ["there were none"])
+    elif block is None:
+        missing = (
+            f"{api.url} has no notification block; Prefect's page Blocks makes one"
         )
-        return
-    if block is None:
-        known = sorted(api.notification_blocks())
-        out.print(
-            "\n".join(known)
-            or f"{api.url} has no notification block; Prefect's page Blocks makes one"
-        )
-        return
-    kinds = tuple(
-        kind for kind, wanted in (("failed", failed), ("overdue", overdue)) if wanted
-    )
-    for name in notices.notify(app, api, block, kinds):
-        out.print(f"{name}: through {block}", markup=False)
+        print_lines(sorted(api.notification_blocks()) or [missing])
+    else:
+        wanted = {"failed": failed, "overdue": overdue}
+        kinds = tuple(kind for kind in wanted if wanted[kind])
+        names = notices.notify(app, api, block, kinds)
+        print_lines(f"{name}: through {block}" for name in names)
 
 
 @db.command("upgrade")
@@ -417,11 +395,11 @@ def db_upgrade(
         typer.Option("--models", help="Also make missing tables of the app's models."),
     ] = False,
 ) -> None:
-    """Make or migrate the ledger's tables in each database of the app."""
+    """Make the ledger's tables in each database of the app."""
     from jittask_prefect.rows.databases import upgrade
 
     made = upgrade(the_app(), models=models)
     out.print("\n".join(made) or "the tables are current")
 
 
-__all__ = ["ConfigError", "cli", "main"]
+__all__ = ["cli", "main"]

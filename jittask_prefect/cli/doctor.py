@@ -1,4 +1,4 @@
-"""`jittask doctor`: whether versions, app, database and server are as they must be, each with what to do."""
+"""`jittask doctor`: the state of versions, app, databases and server, each with what to do."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from jittask_prefect.deploying import compile
-from jittask_prefect.deploying.renew import last_rolled
-from jittask_prefect.deploying.rollout import differences
+from jittask_prefect.deploying.comparison import differences
+from jittask_prefect.deploying.deployments import deployments
+from jittask_prefect.deploying.prefect_folder import root_of
+from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import error_codes, hindrance, rights, versions
@@ -29,32 +30,33 @@ from jittask_prefect.server.selection import connect
 
 PACKAGE = "jittask-prefect"
 BOUNDED = ("prefect", "sqlalchemy", "sqlmodel", "holidays")
-"""Packages whose other versions are known to break something; pyproject.toml says what."""
-LATE = timedelta(minutes=3)
-NEAR = (None, "", "localhost", "127.0.0.1", "::1")
+"""Packages of which other versions are known to break something; pyproject.toml has the reasons."""
+SYNC_LATE = timedelta(minutes=3)
+LOCAL_HOSTS = (None, "", "localhost", "127.0.0.1", "::1")
 _LIBPQ = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60000,
 }
-KEEP_ALIVE = {
+_MYSQL = {"read_timeout": 3600, "write_timeout": 60}
+TIMEOUTS = {
     "psycopg": _LIBPQ,
     "psycopg2": _LIBPQ,
-    "pymysql": {"read_timeout": 3600, "write_timeout": 60},
-    "mysqldb": {"read_timeout": 3600, "write_timeout": 60},
+    "pymysql": _MYSQL,
+    "mysqldb": _MYSQL,
 }
-"""By driver: the keys of a database URL that end a connection which answers nothing."""
+"""By driver, the keys of a database URL that end a silent connection."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One result of the examination.
 
     Args:
-        about: What: `versions`, `app`, `database` or `server`.
+        about: The subject: `versions`, `app`, `database` or `server`.
         state: `ok`, `warning` or `wrong`.
-        text: What was found, and what to do where it is not as it must be.
+        text: The result, and what to do about a fault.
     """
 
     about: str
@@ -63,7 +65,7 @@ class Finding:
 
 
 def findings(app: App, now: datetime) -> Iterator[Finding]:
-    """All that is to be said of an app on this machine.
+    """The state of an app on this machine.
 
     Args:
         app: The app.
@@ -77,155 +79,131 @@ def findings(app: App, now: datetime) -> Iterator[Finding]:
     for text in app.warnings(now):
         yield Finding("app", "warning", text)
     yield from _secrets(app)
-    yield from _databases(app, now)
+    for database in app.databases():
+        yield from _database(app, database, now)
     yield from _server(app, now)
 
 
 def _versions() -> Iterator[Finding]:
-    required = {
-        r.name.lower(): r
-        for r in map(Requirement, importlib.metadata.requires(PACKAGE) or [])
-    }
-    for name in BOUNDED:
-        there, wanted = importlib.metadata.version(name), required[name].specifier
-        if not wanted.contains(there, prereleases=True):
-            yield Finding(
-                "versions",
-                "wrong",
-                f"{name} {there}; allowed: {wanted}: `pip install '{name}{wanted}'`",
-            )
-    told = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in BOUNDED)
+    requirements = map(Requirement, importlib.metadata.requires(PACKAGE) or [])
+    required = {requirement.name.lower(): requirement for requirement in requirements}
+    versions = {name: importlib.metadata.version(name) for name in BOUNDED}
+    for name, version in versions.items():
+        wanted = required[name].specifier
+        if not wanted.contains(version, prereleases=True):
+            command = f"`pip install '{name}{wanted}'`"
+            text = f"{name} {version}; allowed: {wanted}: {command}"
+            yield Finding("versions", "wrong", text)
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
     yield Finding("versions", "ok", f"Python {sys.version.split()[0]}, {told}")
 
 
 def _secrets(app: App) -> Iterator[Finding]:
-    """A password in app.json is for the user alone that runs the app."""
+    """Warn of a password in an app.json that other users of the machine may read."""
+    file = app.path / "app.json"
     try:
-        mode = (app.path / "app.json").stat().st_mode & 0o777
+        mode = file.stat().st_mode & 0o777
     except OSError as error:
         yield Finding("app", "wrong", f"app.json: {error.strerror}")
         return
-    named = {
-        "database": app.cfg.database,
-        **{f"databases.{name}": url for name, url in app.cfg.databases.items()},
-    }
-    holding = [key for key, url in named.items() if _has_password(url)]
+    urls = {f"databases.{name}": url for name, url in app.cfg.databases.items()}
+    urls["database"] = app.cfg.database
+    holding = ", ".join(key for key, url in urls.items() if _has_password(url))
     if holding and mode & 0o077 and os.name == "posix":
-        told = f"app.json ({mode:o}) may be read by others, and {', '.join(holding)} holds a password: "
-        yield Finding(
-            "app",
-            "warning",
-            f"{told}`chmod 600 {app.path / 'app.json'}`, or name it in JITTASK_DATABASE_URL",
+        read = (
+            f"app.json ({mode:o}) may be read by others, and {holding} holds a password"
         )
+        advice = f"`chmod 600 {file}`, or name it in JITTASK_DATABASE_URL"
+        yield Finding("app", "warning", f"{read}: {advice}")
 
 
 def _has_password(text: str) -> bool:
     try:
         url = make_url(text)
-    except (
-        ArgumentError,
-        ValueError,
-    ):  # `check` says so; what is no URL may hold one all the same
-        return "@" in text
+    except (ArgumentError, ValueError):
+        return "@" in text  # `check` reports the URL
     return url.password is not None or any("pass" in key.lower() for key in url.query)
 
 
-def _databases(app: App, now: datetime) -> Iterator[Finding]:
-    for database in app.databases():
-        where = f"database {database}" if database else "the app's database"
-        try:
-            with app.engine(database).connect() as connection:
-                versions.require(connection, where)
-                mark = None if database else last_rolled(connection, app.name)
-                missing = [
-                    *_rights(app, database, connection, where),
-                    *_indexes(app, database, connection, now),
-                ]
-        except JittaskError as error:
-            yield Finding("database", "wrong", str(error))
-            continue
-        except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
-            yield Finding(
-                "database", "wrong", f"{where}: {_explained(app, database, error)}"
-            )
-            continue
-        yield Finding("database", "ok", f"{where}: the ledger's tables are current")
-        yield from _keep_alive(where, app.engine(database).url)
-        yield from missing
-        if not database and (mark is None or now - mark > LATE):
-            since = (
-                "no sync has run yet"
-                if mark is None
-                else f"the last sync ran {mark:%Y-%m-%d %H:%M:%S} UTC"
-            )
-            yield Finding(
-                "server",
-                "warning",
-                f"{since}: is a worker running? `jittask up`, or `prefect worker start`",
-            )
-
-
-def _keep_alive(where: str, url: URL) -> Iterator[Finding]:
-    """A connection that stays open and answers nothing keeps whoever waits for an answer waiting for ever."""
-    wanted = KEEP_ALIVE.get(url.get_driver_name())
-    if wanted is None or url.host in NEAR or set(url.query) & set(wanted):
+def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
+    name = f"database {database}" if database else "the app's database"
+    engine = app.engine(database)
+    try:
+        with engine.connect() as connection:
+            versions.require(connection, name)
+            last = None if database else last_renewal(connection, app.name)
+            found = [
+                *_rights(app, database, connection, name),
+                *_indexes(app, database, connection, now),
+            ]
+    except JittaskError as error:
+        yield Finding("database", "wrong", str(error))
         return
-    example = "&".join(f"{name}={value}" for name, value in wanted.items())
-    told = f"{where}: nothing ends a connection that {url.host} keeps open and does not answer; add to its URL: ?{example}"
-    yield Finding("database", "warning", told)
+    except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
+        text = str(error)
+        if error_codes.code(error) == error_codes.NO_RIGHT:
+            with engine.connect() as connection:
+                text = hindrance.explained(connection, error)
+        yield Finding("database", "wrong", f"{name}: {text}")
+        return
+    yield Finding("database", "ok", f"{name}: the ledger's tables are current")
+    yield from _timeouts(name, engine.url)
+    yield from found
+    if not database and (last is None or now - last > SYNC_LATE):
+        run = f"the last sync ran {last:%Y-%m-%d %H:%M:%S} UTC" if last else ""
+        advice = "is a worker running? `jittask up`, or `prefect worker start`"
+        text = f"{run or 'no sync has run yet'}: {advice}"
+        yield Finding("server", "warning", text)
 
 
-def _explained(app: App, database: str, error: Exception) -> str:
-    """An error of a database; where a right is missing, which one."""
-    if error_codes.code(error) != error_codes.NO_RIGHT:
-        return str(error)
-    with app.engine(database).connect() as connection:
-        return hindrance.explained(connection, error)
+def _timeouts(name: str, url: URL) -> Iterator[Finding]:
+    """Warn where nothing ends a connection that stays open and silent."""
+    wanted = TIMEOUTS.get(url.get_driver_name())
+    if wanted is None or url.host in LOCAL_HOSTS or set(url.query) & set(wanted):
+        return
+    keys = "&".join(f"{key}={value}" for key, value in wanted.items())
+    silent = f"nothing ends a connection that {url.host} keeps open and does not answer"
+    yield Finding("database", "warning", f"{name}: {silent}; add to its URL: ?{keys}")
 
 
 def _rights(
-    app: App, database: str, connection: Connection, where: str
+    app: App, database: str, connection: Connection, name: str
 ) -> Iterator[Finding]:
-    """What the role of `app.json` may not do with the ledger's tables, and whether a sync may read the rows."""
+    """Report rights that the role of app.json lacks on the ledger's tables, and on the rows for a sync."""
     if lacks := rights.sentence(connection, rights.SAVE):
-        yield Finding("database", "wrong", f"{where}: {lacks}")
+        yield Finding("database", "wrong", f"{name}: {lacks}")
         return
-    quoted = connection.dialect.identifier_preparer.format_table
-    tables = {
-        sa_inspect(template.model).local_table
-        for template in templates_of(app, database, Report())
+    dialect = connection.dialect
+    templates = templates_of(app, database, Report())
+    tables = {sa_inspect(template.model).local_table for template in templates}
+    present = {
+        dialect.identifier_preparer.format_table(table): ("SELECT",)
+        for table in tables
+        if dialect.has_table(connection, table.name, schema=table.schema)
     }
-    there = {
-        quoted(t): ("SELECT",)
-        for t in tables
-        if connection.dialect.has_table(connection, t.name, schema=t.schema)
-    }
-    if lacks := rights.sentence(
-        connection, {**rights.WORK, **dict(sorted(there.items()))}
-    ):
-        told = f"{where}: enough for a program that saves rows; for a worker, or a sync, {lacks}"
-        yield Finding("database", "warning", told)
+    work = {**rights.WORK, **dict(sorted(present.items()))}
+    if lacks := rights.sentence(connection, work):
+        enough = "enough for a program that saves rows; for a worker, or a sync"
+        yield Finding("database", "warning", f"{name}: {enough}, {lacks}")
 
 
 def _indexes(
     app: App, database: str, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
-    """Without an index on its date each sync reads a template's whole table."""
+    """Warn of tables that each sync reads whole, for lack of an index on the date."""
     for template in templates_of(app, database, Report()):
+        task = template.fullName
         try:
             statement = indexes.missing(connection, template, now)
         except Exception as error:  # noqa: BLE001  a missing table or column is of any kind
-            told = str(error).strip().partition("\n")[0]
-            yield Finding(
-                "database",
-                "wrong",
-                f"{template.fullName}: its rows cannot be asked for: {told}",
-            )
+            reason = str(error).strip().partition("\n")[0]
+            text = f"{task}: its rows cannot be asked for: {reason}"
+            yield Finding("database", "wrong", text)
             connection.rollback()
             continue
         if statement is not None:
-            told = f"{template.fullName}: each sync reads the whole table; an index makes it quick: {statement};"
-            yield Finding("database", "warning", told)
+            whole = "each sync reads the whole table; an index makes it quick"
+            yield Finding("database", "warning", f"{task}: {whole}: {statement};")
 
 
 def _server(app: App, now: datetime) -> Iterator[Finding]:
@@ -237,13 +215,13 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
         yield Finding("server", "wrong", str(error))
         return
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
-    root = compile.root_of(app)
-    for entry in compile.deployments(app, now):
-        name = entry["name"]
+    root = root_of(app)
+    for wanted in deployments(app, now):
+        name = wanted.name
         if name not in there:
-            yield Finding(
-                "server", "wrong", f"{name} is not deployed: `jittask deploy`"
-            )
-        elif names := differences(entry, there[name], root):
-            told = f"{name} differs in {', '.join(names)}: the next sync, or `jittask deploy`, puts it right"
-            yield Finding("server", "warning", told)
+            text = f"{name} is not deployed: `jittask deploy`"
+            yield Finding("server", "wrong", text)
+        elif fields := differences(wanted, there[name], root):
+            remedy = "the next sync, or `jittask deploy`, puts it right"
+            text = f"{name} differs in {', '.join(fields)}: {remedy}"
+            yield Finding("server", "warning", text)

@@ -1,14 +1,16 @@
-"""Where the commands print: user text reaches a terminal, a file or a pipe without what these would obey."""
+"""Where the commands print: users' text reaches a terminal, a file or a pipe without characters that these obey."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
 from rich.segment import Segment
 from rich.text import Text
 
@@ -18,47 +20,57 @@ from jittask_prefect.errors.printable import escape_controls, escape_controls_js
 class Terminal(Console):
     """A console that shows control characters instead of passing them on; its own colours it still writes."""
 
-    def render_str(self, text: str, **how: Any) -> Text:
-        """A text of markup as rich has it; here, so that columns are as wide as what is shown."""
-        return super().render_str(escape_controls(text), **how)
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A text of rich's markup; overridden so that columns are as wide as the shown text."""
+        return super().render_str(escape_controls(text), **options)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """The parts of something to be printed; all that is printed comes through here."""
+        """The parts of a renderable; everything printed comes through here."""
         for part in super().render(renderable, options):
-            yield (
-                part
-                if part.control
-                else Segment(escape_controls(part.text), part.style)
-            )
+            shown = Segment(escape_controls(part.text), part.style)
+            yield part if part.control else shown
 
 
-def say(text: object) -> None:
-    """Print a line as it is, without colours or breaks: what another program reads."""
+# A file or a pipe has no edge at which to break lines.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+out = Terminal(highlight=False, soft_wrap=True, width=_WIDTH)
+err = Terminal(stderr=True, highlight=False, soft_wrap=True)
+
+
+def warn(text: object, word: str = "warning") -> None:
+    """Print a warning on standard error, after a word in yellow."""
+    err.print(f"[yellow]{word}:[/] {escape(str(text))}")
+
+
+def print_line(text: object) -> None:
+    """Print a line without colours or breaks, for another program."""
     print(escape_controls(str(text)))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines without reading markup in them."""
+    for line in lines:
+        out.print(line, markup=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
     """Print JSON."""
-    print(
-        escape_controls_json(
-            json.dumps(value, ensure_ascii=False, indent=2, default=str)
-        ),
-        flush=True,
-    )
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    print(escape_controls_json(text), flush=True)
 
 
-class _Visible(logging.Formatter):
+class _EscapingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return escape_controls(super().format(record))
 
 
 def prepare() -> None:
-    """Have this process write whatever it has to say: in an encoding that cannot, and in its log too."""
+    """Let this process write any text, also in an encoding that lacks characters, and in its log."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(_Visible())
+        logging.lastResort.setFormatter(_EscapingFormatter())

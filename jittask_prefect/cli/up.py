@@ -1,30 +1,29 @@
-"""`jittask up`: start what is missing, show what happens, leave nothing behind."""
+"""`jittask up`: start the missing parts, show the tasks, leave no process behind."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from datetime import timedelta
 
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
+from jittask_prefect.cli.live_view import view
 from jittask_prefect.cli.terminal import Terminal, print_json
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying.deploy import deploy
+from jittask_prefect.deploying.deployments import POOL, POOL_TYPE, ensure_work_pool
+from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.elements.types import CUSTOM, DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi, preload
+from jittask_prefect.records import listing
+from jittask_prefect.records.listing import RecordFilter
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
@@ -33,16 +32,30 @@ from jittask_prefect.server.selection import configured_url, refresh_settings
 from jittask_prefect.task_svc.service import TaskSvc
 
 CHECK_SECONDS = 180.0
-STARTS_WITHIN = 15.0  # what a worker takes to begin a run: nothing is wrong yet
-SHOWN = timedelta(days=1)  # ahead of now
-_STYLES = {
-    "executing": "bold cyan",
-    "overdue": "yellow",
-    "pending": "",
-    "completed": "green",
-    "error": "bold red",
-    "ended": "dim",
-}
+AHEAD = timedelta(days=1)
+"""The span of future tasks in the live view."""
+SHORT_REPEATS = ("minute", "hour")
+
+
+class Progress:
+    """Lines on the steps of a command, each with the seconds since its start."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._start = time.monotonic()
+
+    def step(self, text: str) -> None:
+        """Print a finished step; rich's markup is read."""
+        seconds = f"[dim]{time.monotonic() - self._start:5.1f} s[/]"
+        self.console.print(f"{seconds}  {text}", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print a fault that stops nothing."""
+        self.console.print(Text(text, style="yellow"), soft_wrap=True)
+
+    def fail(self, text: str) -> None:
+        """Print the fault that ends the command."""
+        self.console.print(Text(text, style="red"), soft_wrap=True)
 
 
 def up(app: App, *, check: bool = False) -> int:
@@ -50,326 +63,215 @@ def up(app: App, *, check: bool = False) -> int:
 
     Args:
         app: The app.
-        check: End by itself once a scheduled and a date-field task have completed; records as JSON on stdout.
+        check: End once a scheduled and a date-field task have completed; their records as JSON on stdout.
 
     Returns:
         The exit code.
     """
-    say = Progress(Terminal(stderr=check, highlight=False))
+    progress = Progress(Terminal(stderr=check, highlight=False))
     for problem in app.check():
-        say.warn(f"left out: {problem}")
+        progress.warn(f"left out: {problem}")
     if not app.templates():
-        say.fail(f"no task works in {app.path}; `jittask check` says why")
+        progress.fail(f"no task works in {app.path}; `jittask check` says why")
         return 1
     made = upgrade(app, models=True)
     if made:
-        say.step(f"tables made: {len(made)}")
-    begins = any(": table " in what for what in made)
+        progress.step(f"tables made: {len(made)}")
     with Embedded(app.path / ".jittask") as embedded:
-        api = _start(app, embedded, say)
-        say.step(
-            f"[bold green]{escape(app.title)}[/] is up: [link={api.ui_url}]{api.ui_url}[/link]"
-        )
-        svc = TaskSvc(app, api)
+        api = _start(app, embedded, progress)
+        link = f"[link={api.ui_url}]{api.ui_url}[/link]"
+        progress.step(f"[bold green]{escape(app.title)}[/] is up: {link}")
+        service = TaskSvc(app, api)
         if check:
-            return _check(app, svc, embedded, say)
-        if begins:
-            _begin(app, svc, say)
-        ours = ", then ".join(embedded.owned())
-        say.step(
-            f"Ctrl-C ends {ours}"
-            if ours
-            else "Ctrl-C leaves this view; another `jittask up` runs the server"
-        )
+            return _check(app, service, embedded, progress)
+        if any(": table " in change for change in made):
+            _run_short_repeats(app, service, progress)
+        owned = ", then ".join(embedded.owned())
+        others = "Ctrl-C leaves this view; another `jittask up` runs the server"
+        progress.step(f"Ctrl-C ends {owned}" if owned else others)
         try:
-            _watch(app, svc, embedded, say.console)
+            _watch(app, api, embedded, progress.console)
         except KeyboardInterrupt:
-            if ours:
-                say.step(f"ending: {ours} …")
+            if owned:
+                progress.step(f"ending: {owned} …")
         return 0
 
 
-def _begin(app: App, svc: TaskSvc, say: Progress) -> None:
-    """The tables are new: what comes hourly or more often runs once now; nobody waits an hour for first rows."""
-    for template in _scheduled(app):
-        if template.enable and template.timer.cfg.repeat.repeat_type in (
-            "minute",
-            "hour",
-        ):
-            _run_now(template, svc)
-            say.step(f"the database is new: {escape(template.title)} runs once now")
-
-
-def _scheduled(app: App) -> list[Meta]:
-    return [t for t in app.templates() if not isinstance(t, DateFieldType)]
-
-
-def _run_now(template: Meta, svc: TaskSvc) -> str:
-    """Run a scheduled task's own function once, now; the task's id."""
-    name = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
-    made = svc.createTimerTask(
-        template.fullName, clock.now(), name, template.taskType, template.cfg.argDict
-    )
-    return str(made["taskId"])
-
-
-class Progress:
-    """What happens while one waits, with the seconds since the start."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._begun = time.monotonic()
-
-    def step(self, text: str) -> None:
-        """Something was done; rich's markup is read."""
-        self.console.print(
-            f"[dim]{time.monotonic() - self._begun:5.1f} s[/]  {text}", soft_wrap=True
-        )
-
-    def warn(self, text: str) -> None:
-        """Something is not as it should be, and it goes on."""
-        self.console.print(Text(text, style="yellow"), soft_wrap=True)
-
-    def fail(self, text: str) -> None:
-        """Why it ends."""
-        self.console.print(Text(text, style="red"), soft_wrap=True)
-
-
-def _start(app: App, embedded: Embedded, say: Progress) -> PrefectApi:
-    """Server, pool, worker, deployments, and the first sync: what is there is used, what is missing is started."""
+def _start(app: App, embedded: Embedded, progress: Progress) -> PrefectApi:
+    """Start the missing of server, pool, worker and deployments, and sync once."""
     url = configured_url()
     if url is None:
-        os.environ.update(
-            environment(None, embedded.home)
-        )  # Prefect reads its settings when it is imported
-        say.step("Prefect server …")
-        warm = threading.Thread(target=_import_prefect)
-        warm.start()  # beside the server, which needs as long as this
-        server, ours = embedded.ensure()
+        # Prefect reads its settings when it is imported.
+        os.environ.update(environment(None, embedded.home))
+        progress.step("Prefect server …")
+        # The import takes as long as the server's start, so both run side by side.
+        importing = threading.Thread(target=_import_prefect)
+        importing.start()
+        server, started = embedded.ensure()
         url = server.url
         os.environ.update(environment(url, embedded.home))
-        warm.join()
+        importing.join()
         refresh_settings()
-        say.step(f"Prefect server {'started' if ours else 'found'} at {url}")
+        progress.step(f"Prefect server {'started' if started else 'found'} at {url}")
     api = PrefectApi(url)
-    kind = api.ensure_pool(compile.POOL, compile.POOL_KIND)
-    if kind != compile.POOL_KIND:
-        # Made by an earlier version; Prefect changes no pool's type, and deleting it is not ours to do.
-        say.warn(
-            f"the work pool {compile.POOL!r} is of type {kind}: each run starts a Python of its own, in seconds;"
-        )
-        say.warn(
-            f"`prefect work-pool delete {compile.POOL}` before `jittask up` makes one of type {compile.POOL_KIND}"
-        )
+    ensure_work_pool(api)
     from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
-    drop_late_syncs(app, api, clock.now())  # before a worker takes them all at once
-    most = (
-        app.cfg.maxConcurrency if kind == compile.POOL_KIND else None
-    )  # Prefect's own asks less often with a limit
-    _, ours = embedded.ensure_worker(
-        url, compile.POOL, cwd=compile.root_of(app), worker_type=kind, limit=most
+    drop_late_syncs(app, api, clock.now())  # a new worker would start them all at once
+    _, started = embedded.ensure_worker(
+        url,
+        POOL,
+        cwd=root_of(app),
+        worker_type=POOL_TYPE,
+        limit=app.cfg.maxConcurrency,
     )
-    say.step(f"worker {'started' if ours else 'found'}")
-    done = rollout.deploy(app, api, clock.now())
-    say.step(
-        f"deployments: {len(done.changed)} new or changed, {len(done.unchanged)} as they were"
-    )
+    progress.step(f"worker {'started' if started else 'found'}")
+    done = deploy(app, api, clock.now())
+    counts = f"{len(done.changed)} new or changed, {len(done.unchanged)} as they were"
+    progress.step(f"deployments: {counts}")
     if done.leftover:
-        say.warn(
-            f"left over: {', '.join(done.leftover)}; `jittask deploy --prune` removes them"
-        )
+        command = "`jittask deploy --prune` removes them"
+        progress.warn(f"left over: {', '.join(done.leftover)}; {command}")
     report = run_sync(app, clock.now())
     if report is not None:
-        say.step(f"first sync: {report.created} runs made for rows")
+        progress.step(f"first sync: {report.created} runs made for rows")
         for problem in report.problems:
-            say.warn(problem)
+            progress.warn(problem)
     return api
 
 
 def _import_prefect() -> None:
-    """Import early what is needed later; where that fails, it fails again where it can be told."""
+    """Import Prefect early; a failure comes again where the command can report it."""
     with contextlib.suppress(Exception):
         preload()
         from jittask_prefect.running import flows  # noqa: F401
 
 
-# Watch
-
-
-def _watch(app: App, svc: TaskSvc, embedded: Embedded, console: Console) -> None:
+def _watch(app: App, api: PrefectApi, embedded: Embedded, console: Console) -> None:
+    """Show the live view until Ctrl-C."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             embedded.check()
-            shown: RenderableType
+            now = clock.now()
+            past, future = (
+                RecordFilter(end=now),
+                RecordFilter(start=now, end=now + AHEAD),
+            )
             try:
-                now = clock.now()
-                records = svc.getTaskRecords(
-                    endTime=now
-                )  # the latest, however long ago
-                records += svc.getTaskRecords(
-                    startTime=now, endTime=now + SHOWN, limit=1000
-                )
-                shown = view(records, app.zone, now, console.size.height - 4)
+                found = listing.records(app, api, now, past)
+                found += listing.records(app, api, now, future, limit=1000)
+                width, height = console.size
+                shown = view(found, app.zone, now, width, height - 4)
             except JittaskError as error:
                 shown = Text(str(error), style="red")
             live.update(shown, refresh=True)
             time.sleep(2)
 
 
-def view(
-    records: Sequence[Mapping[str, Any]], zone: tzinfo, now: datetime, height: int
-) -> Group:
-    """The records as a table: what was last, what runs or is late, what comes next.
+def _scheduled(app: App) -> list[Meta]:
+    return [t for t in app.templates() if not isinstance(t, DateFieldType)]
 
-    Args:
-        records: What `getTaskRecords` gives.
-        zone: The zone that times are shown in.
-        now: The present instant.
-        height: Lines that there is room for.
-    """
-    room = max(4, height - 5)
-    busy = [r for r in records if r["status"] in ("executing", "overdue")][: room // 2]
-    coming = sorted((r for r in records if r["status"] == "pending"), key=_due)
-    past = [r for r in records if r["status"] in ("completed", "error", "ended")]
-    past.sort(
-        key=lambda r: datetime.fromisoformat(r["endTime"] or r["dueTime"]), reverse=True
+
+def _run_short_repeats(app: App, service: TaskSvc, progress: Progress) -> None:
+    """Run tasks that repeat within an hour once now, so that a new database has its first rows soon."""
+    for template in _scheduled(app):
+        if template.enable and template.timer.cfg.repeat.repeat_type in SHORT_REPEATS:
+            _run_now(template, service)
+            title = escape(template.title)
+            progress.step(f"the database is new: {title} runs once now")
+
+
+def _run_now(template: Meta, service: TaskSvc) -> str:
+    """Run a scheduled task's own function once, now; the task's id."""
+    cfg = template.cfg
+    function = str(cfg.func) if cfg.funcType == "Global" else CUSTOM
+    made = service.createTimerTask(
+        template.fullName, clock.now(), function, template.taskType, cfg.argDict
     )
-    coming = coming[
-        : max(2, room - len(busy) - min(len(past), (room - len(busy)) // 2))
-    ]
-    past = past[: max(2, room - len(busy) - len(coming))]
-    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
-    table.add_column("due", no_wrap=True, min_width=14)
-    table.add_column("task", no_wrap=True, overflow="ellipsis", ratio=3)
-    table.add_column("row", no_wrap=True, overflow="ellipsis", max_width=12)
-    table.add_column("status", no_wrap=True, min_width=9)
-    table.add_column("result", no_wrap=True, overflow="ellipsis", ratio=4)
-    for record in [*sorted(past, key=_due), *sorted(busy, key=_due), *coming]:
-        status = Text(record["status"], style=_STYLES.get(record["status"], ""))
-        if (
-            record["status"] == "overdue"
-            and (now - _due(record)).total_seconds() < STARTS_WITHIN
-        ):
-            status = Text("starting", style="cyan")
-        due = f"{_due(record).astimezone(zone):%m-%d %H:%M:%S}"
-        table.add_row(
-            due,
-            Text(record["title"]),
-            Text(record["row"] or ""),
-            status,
-            Text(_said(record, now)),
-        )
-    counts = Counter(r["status"] for r in records)
-    total = ", ".join(
-        f"{counts[status]} {status}" for status in _STYLES if counts[status]
-    )
-    title = Text.assemble(
-        (f"{now.astimezone(zone):%Y-%m-%d %H:%M:%S}", "bold"),
-        "  ",
-        (total or "nothing yet", "dim"),
-    )
-    return Group(title, table)
+    return str(made["taskId"])
 
 
-def _due(record: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(record["dueTime"])
+# --check
 
 
-def _said(record: Mapping[str, Any], now: datetime) -> str:
-    if record["status"] == "pending":
-        return f"in {_span((_due(record) - now).total_seconds())}"
-    if record["status"] == "overdue":
-        return f"for {_span((now - _due(record)).total_seconds())}"
-    if record["result"] is not None:
-        return json.dumps(record["result"], ensure_ascii=False)
-    return " ".join((record["message"] or "").split())
-
-
-def _span(seconds: float) -> str:
-    """A length of time in its largest unit."""
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
-
-
-# Check
-
-
-def _check(app: App, svc: TaskSvc, embedded: Embedded, say: Progress) -> int:
-    wanted = _provoke(app, svc, say)
+def _check(app: App, service: TaskSvc, embedded: Embedded, progress: Progress) -> int:
+    """Wait until a task of each kind has completed; the exit code."""
+    wanted = _start_tasks(app, service, progress)
     deadline = time.monotonic() + CHECK_SECONDS
     shown = ""
     while time.monotonic() < deadline:
         embedded.check()
-        found = {r["taskId"]: r for r in svc.getTaskRecords(limit=1000)}
-        states = {what: found.get(task_id, {}) for what, task_id in wanted.items()}
-        line = ", ".join(
-            f"{what} {r.get('status', 'unknown')}" for what, r in states.items()
+        found = listing.records(
+            app, service.api, clock.now(), RecordFilter(), limit=1000
         )
+        records = {wanted[r.task_id]: r for r in found if r.task_id in wanted}
+        statuses = {
+            title: records[title].status if title in records else "unknown"
+            for title in wanted.values()
+        }
+        line = ", ".join(f"{title} {status}" for title, status in statuses.items())
         if line != shown:
-            say.step(escape(line))
+            progress.step(escape(line))
             shown = line
-        if any(r.get("status") in ("error", "ended") for r in states.values()):
-            reasons = (
-                f"{what}: {r['message']}"
-                for what, r in states.items()
-                if r.get("message")
-            )
-            say.fail(f"failed: {'; '.join(reasons)}")
+        if {"error", "ended"} & set(statuses.values()):
+            reasons = [
+                f"{title}: {r.message}" for title, r in records.items() if r.message
+            ]
+            progress.fail(f"failed: {'; '.join(reasons)}")
             return 1
-        if all(r.get("status") == "completed" for r in states.values()):
-            print_json(list(found.values()))
+        if set(statuses.values()) == {"completed"}:
+            ui_url = service.api.ui_url
+            print_json([record.as_dict(ui_url=ui_url) for record in found])
             both = "a scheduled and a date-field task have completed"
-            say.step(f"[bold green]{both if len(states) > 1 else 'completed'}[/]")
+            progress.step(f"[bold green]{both if len(wanted) > 1 else 'completed'}[/]")
             return 0
         time.sleep(0.5)
     logs = f"{embedded.worker.log}, {embedded.server.log}"
-    say.fail(f"not completed after {CHECK_SECONDS:g} s: {shown}; logs: {logs}")
+    progress.fail(f"not completed after {CHECK_SECONDS:g} s: {shown}; logs: {logs}")
     return 1
 
 
-def _provoke(app: App, svc: TaskSvc, say: Progress) -> dict[str, str]:
-    """Run the hourly task once, and save an appointment that is due within seconds; the ids by what they are."""
+def _start_tasks(
+    app: App, service: TaskSvc, progress: Progress
+) -> dict[str | None, str]:
+    """Run an hourly task once, and save an appointment that is due within seconds; titles by task id."""
+    wanted: dict[str | None, str] = {}
     scheduled = _scheduled(app)
-    wanted: dict[str, str] = {}
-    if scheduled:
-        template = next(
-            (t for t in scheduled if t.timer.cfg.repeat.repeat_type == "hour"),
-            scheduled[0],
-        )
-        wanted[template.title] = _run_now(template, svc)
-    if "tasks.AppointmentReminder" in app.names(
-        "tasks"
-    ) and "models.Appointment" in app.names("models"):
+    scheduled.sort(key=lambda t: t.timer.cfg.repeat.repeat_type != "hour")
+    for template in scheduled[:1]:
+        wanted[_run_now(template, service)] = template.title
+    names = {*app.names("tasks"), *app.names("models")}
+    if {"tasks.AppointmentReminder", "models.Appointment"} <= names:
         reminder = app.template("tasks.AppointmentReminder")
-        wanted[reminder.title] = _appointment(app, reminder)
+        wanted[_save_appointment(app, reminder)] = reminder.title
     else:
-        say.warn("the app has no AppointmentReminder: only a scheduled task is checked")
+        only = "only a scheduled task is checked"
+        progress.warn(f"the app has no AppointmentReminder: {only}")
     return wanted
 
 
-def _appointment(app: App, reminder: Meta) -> str:
+def _save_appointment(app: App, reminder: Meta) -> str:
     """Save an appointment whose reminder is due in three seconds; the task's id."""
-    Appointment = app.getElement("models.Appointment")
-    offset = reminder.timer.cfg.start_offset
-    ahead = timedelta(**{f"{offset.unit}s": -offset.amount}) if offset else timedelta(0)
-    starts = (
-        (clock.now() + timedelta(seconds=3) + ahead)
-        .astimezone(reminder.timer.zone)
-        .replace(tzinfo=None, microsecond=0)
+    model, offset = (
+        app.getElement("models.Appointment"),
+        reminder.timer.cfg.start_offset,
     )
+    ahead = timedelta(seconds=3)
+    if offset:
+        ahead -= timedelta(**{f"{offset.unit}s": offset.amount})
+    starts = (clock.now() + ahead).astimezone(reminder.timer.zone)
     with app.session() as session:
-        row = Appointment(
+        row = model(
             customer="Ada Example",
             phone="+49 30 0000000",
             subject="first visit",
-            startsAt=starts,
+            startsAt=starts.replace(tzinfo=None, microsecond=0),
         )
         session.add(row)
         session.commit()
         answer = TaskSvc(app).saveDateFieldTask({"postData": row})
-    return str(
-        next(t["taskId"] for t in answer["tasks"] if t["fullName"] == reminder.fullName)
+    return next(
+        str(task["taskId"])
+        for task in answer["tasks"]
+        if task["fullName"] == reminder.fullName
     )

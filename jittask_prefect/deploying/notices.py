@@ -15,7 +15,7 @@ EVENTS = {
     "failed": ("Failed", "Crashed", "TimedOut"),
     "overdue": ("Late",),
 }
-"""What there is a notice of, and the states of a flow run that it is about."""
+"""The kinds of notices, and the states of a flow run that each tells of."""
 BODY = (
     "{{ flow_run.name }} of {{ deployment.name }} is {{ flow_run.state.name }}"
     "{% if flow_run.state.message %}: {{ flow_run.state.message }}{% endif %}\n{{ flow_run|ui_url or '' }}"
@@ -25,7 +25,7 @@ BODY = (
 def notify(
     app: App, api: PrefectApi, block: str, kinds: tuple[str, ...] = tuple(EVENTS)
 ) -> list[str]:
-    """Set up the notices of an app, or change those that are there; a second time changes nothing.
+    """Set up the notices of an app, or change the present ones. A second call changes nothing.
 
     Args:
         app: The app.
@@ -54,7 +54,7 @@ def notify(
 
 
 def silence(app: App, api: PrefectApi) -> list[str]:
-    """Take the notices of an app away; the names of those that there were."""
+    """Remove the notices of an app; the names of the removed."""
     return [
         name
         for name in (_name(app, kind) for kind in EVENTS)
@@ -63,9 +63,9 @@ def silence(app: App, api: PrefectApi) -> list[str]:
 
 
 def automation(app: App, kind: str, block_id: str) -> dict[str, Any]:
-    """The automation, as the API takes it.
+    """The automation's body for the API.
 
-    It watches the runs of the app's task Types: the sync, which runs each minute, is none of them.
+    The automation watches the runs of the app's task Types. The sync runs each minute, and is left out.
 
     Args:
         app: The app.
@@ -89,7 +89,7 @@ def automation(app: App, kind: str, block_id: str) -> dict[str, Any]:
     action = {
         "type": "send-notification",
         "block_document_id": block_id,
-        "subject": f"{_literal(app.title)}: a task {'failed' if kind == 'failed' else 'is overdue'}",
+        "subject": f"{_without_jinja(app.title)}: a task {'failed' if kind == 'failed' else 'is overdue'}",
         "body": BODY,
     }
     return {
@@ -101,8 +101,8 @@ def automation(app: App, kind: str, block_id: str) -> dict[str, Any]:
     }
 
 
-def _literal(text: str) -> str:
-    """A text in a template of Jinja's that stands for itself there."""
+def _without_jinja(text: str) -> str:
+    """A text without meaning in a Jinja template: braces stand for themselves."""
     return re.sub(r"[{}]", lambda found: "{{ '" + found[0] + "' }}", text)
 
 

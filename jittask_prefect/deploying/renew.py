@@ -1,363 +1,341 @@
-"""The deployments roll on: each sync renews their schedules, restores what was changed, makes good what was due.
+"""The sync's care for deployments: schedules renewed, changes in the UI restored, lost runs made again.
 
-What it knows from the last time stands in the ledger: until when all that was due was seen to have a run, and for each
-deployment what it left on the server, so that a change of the template can be told from somebody's change in the UI.
+The ledger's state table remembers the last renewal: until when every due occurrence was seen to have a run, and the
+content that was left of each deployment on the server. A change of the template is told from somebody's change in the
+UI by that content.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
-from jittask_prefect.deploying import compile
-from jittask_prefect.deploying.rollout import (
-    KEPT,
+from jittask_prefect.deploying.comparison import RESTORED, as_api, correct, digest
+from jittask_prefect.deploying.deploy import deploy, existing, fill_forms
+from jittask_prefect.deploying.deployments import (
+    QUEUE,
+    SYNC,
     Deployment,
-    bring,
-    deploy,
-    digest,
-    fill_forms,
-    of_file,
-    of_server,
-    present,
+    deployments,
+    of_template_at,
+    own_next_time,
 )
+from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
-from jittask_prefect.ledger.tables import entries
-from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.ledger.tables import entries, of_app
+from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.sync import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
 
-MOST = 1000
-"""Occurrences of one task that are made good after a time without a server; older ones are told, not made."""
-TOLD = 5
-"""Occurrences that a holiday move drops, which a changed schedule's log names."""
-MARK, PREFIX = "rolled", "deployment:"
-TIMES = ("since", "upto", "following")
+MOST_LOST = 1000
+"""Occurrences of a task that are made again after a time without a server; the log tells of older ones."""
+DROPPED_LOGGED = 5
+"""Occurrences that a holiday policy drops, in the log of a changed schedule."""
+DROPPED_WITHIN = timedelta(days=400)
+MARK, PREFIX = "renewed", "renewed:"
 log = logging.getLogger("jittask")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a sync did to one deployment: `renewed`, `changed`, `restored` or `made good`, and what it was about."""
+    """A sync's change of a deployment: `renewed`, `changed`, `restored` or `made good`, and its subject."""
 
     name: str
-    what: str
-    about: str
+    kind: str
+    subject: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.what}: {self.about}"
+        return f"{self.name} {self.kind}: {self.subject}"
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What the last sync left of a deployment.
+class Memory(BaseModel, frozen=True):
+    """What the last sync knew of a deployment.
 
-    Args:
-        timer: The rule in the template's fingerprint; empty while it is disabled.
-        since: When a sync first saw it so: nothing earlier is ever made good.
-        state: The digest of what was on the server.
-        updated: When the server last changed it; empty where we did.
-        upto: Until when all that was due was seen to have a run, where that is not the mark of all.
-        following: What an own Type's `getNextRunTime` last said.
+    Attributes:
+        rule: The rule in the template's fingerprint; empty while the template is disabled.
+        since: When a sync first saw that rule; nothing earlier is made again.
+        state: The digest of the deployment on the server.
+        updated: The server's time of the last change; empty where that change was ours.
+        complete_until: Until when each due occurrence had a run, where that differs from the last renewal.
+        own_next: The next due time that a Type with own times has said.
     """
 
-    timer: str
+    rule: str
     since: datetime
     state: str
     updated: str = ""
-    upto: datetime | None = None
-    following: datetime | None = None
+    complete_until: datetime | None = None
+    own_next: datetime | None = None
 
 
 @dataclass
-class _Look:
-    """What a sync sees of one deployment.
+class Review:
+    """What a sync finds of a deployment.
 
-    Args:
-        entry: As it is to be.
-        found: As it is.
-        template: None for the sync itself and the dialogs.
-        known: What is to be remembered of it.
-        word: What a change of it is called.
-        again: Whether its future runs are to be made again, whatever differs.
+    Attributes:
+        wanted: The app's deployment.
+        there: The server's.
+        template: The template; None for the sync and the dialogs.
+        memory: What is to be remembered.
+        cause: How a difference is called: `restored`, `renewed` or `changed`.
+        refill: Whether the future runs are made again, even without a difference.
         due: The occurrences that must have runs, UTC.
+        lost: Those of them that neither Prefect nor the ledger knows, in order.
+        recorded: Those that the ledger knows.
     """
 
-    entry: Deployment
-    found: Deployment
+    wanted: Deployment
+    there: ServerDeployment
     template: Meta | None
-    known: _Known
-    word: str
-    again: bool
-    due: list[datetime]
+    memory: Memory
+    cause: str
+    refill: bool
+    due: Sequence[datetime] = ()
+    lost: list[datetime] = field(default_factory=list)
+    recorded: set[datetime] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """The deployment's name."""
+        return self.wanted.name
+
+    @property
+    def id(self) -> str:
+        """The deployment's id on the server."""
+        return self.there.id
 
 
-def roll(app: App, api: Api, now: datetime) -> list[Change]:
-    """Renew schedules before their horizon is used up, restore what was changed in Prefect, make good what was due.
+def renew(app: App, api: Api, now: datetime) -> list[Change]:
+    """Renew schedules before they end, restore changes made in Prefect, make lost runs of due occurrences again.
 
     Args:
         app: The app.
         api: Prefect.
-        now: The present instant.
+        now: The present instant, aware.
 
     Returns:
-        What was done; nothing where all was as it should be.
+        The changes; empty where every deployment was as the app wants.
 
     Raises:
-        PrefectApiError: Prefect cannot be reached; the next sync begins where this one did.
+        PrefectApiError: Prefect cannot be reached; the next sync begins at the same place.
     """
     with app.engine().connect() as connection:
-        mark, known = _remembered(connection, app.name)
-    wanted = {d["name"]: d for d in compile.deployments(app, now)}
-    there, changes = _restored(
-        app, api, now, {name: entry for name, entry in wanted.items() if name in known}
-    )
-    gone = {change.name for change in changes}
-    looks: dict[str, _Look] = {}
-    for name in (
-        name for name in wanted if name in there
-    ):  # new ones `jittask deploy` makes
+        last, memories = _remembered(connection, app.name)
+    wanted = {entry.name: entry for entry in deployments(app, now)}
+    known = {name: entry for name, entry in wanted.items() if name in memories}
+    there, changes = _restore_missing(app, api, now, known)
+    missing = {change.name for change in changes}
+    reviews = []
+    for name in wanted:
+        if name not in there:  # `jittask deploy` makes new ones
+            continue
         try:
-            looks[name] = _look(
-                app,
-                wanted[name],
-                there[name],
-                known.get(name),
-                mark or now,
-                now,
-                gone=name in gone,
-            )
+            review = _review(app, wanted[name], there[name], memories.get(name), now)
+            _require_runs(review, memories.get(name), last or now, now, name in missing)
+            reviews.append(review)
         except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything
             changes.append(Change(name, "left out", f"{type(error).__name__}: {error}"))
-    lost, done = _lost(app, api, looks, now)
-    left: dict[str, _Known] = {}
-    for name, look in looks.items():
+    _find_lost(app, api, reviews, now)
+    kept: dict[str, Memory] = {}
+    for review in reviews:
         try:
-            changes += _put_right(app, api, name, look, lost.get(name, []), done, now)
-            left[name] = look.known
+            changes += _put_right(app, api, review, now)
+            kept[review.name] = review.memory
         except PrefectApiError as error:
-            api.ping()  # raises where it is not this deployment that is refused
-            changes.append(Change(name, "refused", str(error)))
+            api.ping()  # raises where more than this deployment is refused
+            changes.append(Change(review.name, "refused", str(error)))
     fill_forms(app, api, there, now)
-    _keep_queue(api, there.get(compile.SYNC))
-    tasks = {*app.names("tasks"), compile.SYNC, *(dialog.name for dialog in DIALOGS)}
-    for name in [
-        n for n in set(known) - set(left) if n in tasks or not app.gone(n)
-    ]:  # refused, or a slip in its files: looked at later, from then on
-        left[name] = replace(known[name], upto=known[name].upto or mark)
+    _keep_queue_first(api, there.get(SYNC))
+    # Refused ones, and those with a mistake in their files: later syncs go on from here.
+    for name in set(memories) - set(kept):
+        if name in own_names() or not app.gone(name):
+            until = memories[name].complete_until or last
+            kept[name] = memories[name].model_copy(update={"complete_until": until})
     with app.engine().begin() as connection:
-        _remember(connection, app.name, now, known, left)
+        _remember(connection, app.name, now, memories, kept)
     return changes
 
 
-def _look(
-    app: App,
-    entry: Deployment,
-    found: Deployment,
-    before: _Known | None,
-    mark: datetime,
-    now: datetime,
-    *,
-    gone: bool,
-) -> _Look:
-    template = (
-        app.template(entry["name"]) if entry["name"] in app.names("tasks") else None
-    )
-    # Other days of a calendar make other schedules, and no other template: what was due before stays due.
-    timer = rule_of(fingerprint(template)) if template and template.enable else ""
-    same = before is not None and before.timer == timer
-    since = before.since if before is not None and same else now
-    following = None
-    if template is not None and template.own_times:
-        # It may answer otherwise each time; what it said stands until it has come.
-        said = before.following if before is not None and same else None
-        following = (
-            said
-            if said is not None and said > now
-            else compile.following(template, now)
-        )
-        entry = compile.deployment(app, template, now, following)
-    updated = str(found.get("updated"))
-    touched = gone or (
-        before is not None
-        and (
-            before.state != digest(of_server(found))
-            or before.updated not in ("", updated)
-        )
-    )
-    state = digest(of_file(entry, compile.root_of(app)))
-    look = _Look(
-        entry,
-        found,
-        template,
-        _Known(timer, since, state, updated, None, following),
-        "",
-        gone,
-        [],
-    )
-    look.word = "restored" if touched else "renewed" if same else "changed"
-    if template is not None and not entry["paused"]:
-        back = before.upto or mark if before is not None else mark
-        if touched:  # what waited may be gone with what somebody took away
-            back = min(back, now - timedelta(seconds=template.cfg.missed.lookback))
-        look.due = _due(template, max(since, back), now)
-    return look
+def own_names() -> set[str]:
+    """The names of the deployments that no template has: the sync's and the dialogs'."""
+    return {SYNC, *(dialog.name for dialog in DIALOGS)}
 
 
-def _put_right(
-    app: App,
-    api: Api,
-    name: str,
-    look: _Look,
-    lost: list[datetime],
-    done: set[tuple[str, datetime]],
-    now: datetime,
-) -> list[Change]:
-    """Change one deployment where it differs, and make its runs from what was lost on."""
-    changes, root, deployment_id = [], compile.root_of(app), str(look.found["id"])
-    start, entry = min([*lost, now]), look.entry
-    if lost and look.template is not None:
-        entry = compile.deployment(
-            app, look.template, start
-        )  # the text must reach back to what it has to make
-        look.known = replace(look.known, state=digest(of_file(entry, root)))
-    if names := bring(api, entry, look.found, root, only=KEPT):
-        look.known = replace(look.known, updated="")
-        word = (
-            "changed"
-            if look.word == "renewed" and names != ["schedules"]
-            else look.word
-        )
-        changes.append(Change(name, word, ", ".join(names)))
-        if word != "renewed":
-            _tell(look.template, now)
-    if lost:
-        span = f"{lost[0]:%Y-%m-%d %H:%M}" + (
-            f" to {lost[-1]:%Y-%m-%d %H:%M}" if len(lost) > 1 else ""
-        )
-        changes.append(
-            Change(name, "made good", f"{len(lost)} due without a run, {span} UTC")
-        )
-        if len(lost) == MOST:
-            log.warning("%s: what was due before %s is not made good", name, lost[0])
-    if (names or lost or look.again) and not entry["paused"]:
-        api.fill_schedule(deployment_id, start, until=now)
-        if lost:
-            _drop_doubles(
-                api, deployment_id, start, now, {at for of, at in done if of == name}
-            )
-    return changes
-
-
-def _restored(
-    app: App, api: Api, now: datetime, wanted: Mapping[str, Deployment]
-) -> tuple[dict[str, Any], list[Change]]:
-    """The deployments on the server, after those that were there once are there again."""
-    there, changes = api.deployments(app_tag(app.name)), list[Change]()
-    for name in [name for name in wanted if name not in there]:
+def _restore_missing(
+    app: App, api: Api, now: datetime, known: Mapping[str, Deployment]
+) -> tuple[dict[str, ServerDeployment], list[Change]]:
+    """The deployments on the server, after known ones that somebody removed are there again."""
+    changes: list[Change] = []
+    there = dict(api.deployments(app_tag(app.name)))
+    for name in [name for name in known if name not in there]:
         try:
-            if found := present(app, api, {name: wanted[name]}).get(name):
-                there[name] = found  # somebody took our tag away
+            if found := existing(app, api, {name: known[name]}).get(name):
+                there[name] = found  # somebody removed the app's tag
                 continue
             deploy(app, api, now, only=[name])
             changes.append(Change(name, "restored", "the deployment was gone"))
         except (ConfigError, PrefectApiError) as error:
             api.ping()
             changes.append(Change(name, "not restored", str(error)))
-    return (
-        {**there, **api.deployments(app_tag(app.name))} if changes else there
-    ), changes
+    if changes:
+        there |= api.deployments(app_tag(app.name))
+    return there, changes
 
 
-def _keep_queue(api: Api, sync: Deployment | None) -> None:
-    """Keep the sync's queue in front: `prefect deploy` makes a queue that is missing as the last one."""
-    pool = sync.get("work_pool_name") if sync is not None else None
-    if sync is not None and pool and sync.get("work_queue_name") == compile.QUEUE:
-        api.ensure_queue(pool, compile.QUEUE)
+def _review(
+    app: App,
+    wanted: Deployment,
+    there: ServerDeployment,
+    before: Memory | None,
+    now: datetime,
+) -> Review:
+    template = None if wanted.name in own_names() else app.template(wanted.name)
+    # Other days of a calendar make other schedules and no other rule: earlier occurrences stay due.
+    rule = rule_of(fingerprint(template)) if template and template.enable else ""
+    same_rule = before if before is not None and before.rule == rule else None
+    own_next = None
+    if template is not None and template.own_times:
+        # The Type may answer otherwise each time; its answer stands until the instant has come.
+        own_next = same_rule.own_next if same_rule else None
+        if own_next is None or own_next <= now:
+            own_next = own_next_time(template, now)
+        wanted = of_template_at(template, now, own_next)
+    memory = Memory(
+        rule=rule,
+        since=same_rule.since if same_rule else now,
+        state=digest(wanted.as_api(root_of(app))),
+        updated=str(there.updated),
+        own_next=own_next,
+    )
+    cause = "renewed" if same_rule else "changed"
+    return Review(wanted, there, template, memory, cause, refill=False)
 
 
-def _due(template: Meta, after: datetime, now: datetime) -> list[datetime]:
-    """A template's occurrences after an instant and up to now, UTC; the latest MOST of them.
+def _require_runs(
+    review: Review, before: Memory | None, last: datetime, now: datetime, missing: bool
+) -> None:
+    """Note which occurrences must have runs, and whether somebody changed the deployment on the server."""
+    updated = review.memory.updated
+    touched = missing or (
+        before is not None
+        and (
+            before.state != digest(as_api(review.there))
+            or before.updated not in ("", updated)
+        )
+    )
+    review.refill = missing
+    if touched:
+        review.cause = "restored"
+    template = review.template
+    if template is None or review.wanted.paused:
+        return
+    begin = (before.complete_until if before else None) or last
+    if touched:  # waiting runs may be gone with the change
+        begin = min(begin, now - timedelta(seconds=template.cfg.missed.lookback))
+    review.due = _due_between(template, max(review.memory.since, begin), now)
 
-    What an own Type decides is not known for the past.
+
+def _due_between(template: Meta, after: datetime, now: datetime) -> list[datetime]:
+    """The latest occurrences of a schedule after an instant and up to now, UTC, `MOST_LOST` at most.
+
+    The past of a Type with own times is not known.
     """
     if isinstance(template, DateFieldType) or template.own_times:
         return []
-    return list(
-        deque(
-            (
-                due.astimezone(UTC)
-                for due in template.occurrences(after + TICK, now + TICK)
-            ),
-            maxlen=MOST,
-        )
-    )
+    found = template.occurrences(after + TICK, now + TICK)
+    return list(deque((due.astimezone(UTC) for due in found), maxlen=MOST_LOST))
 
 
-def _lost(
-    app: App, api: Api, looks: Mapping[str, _Look], now: datetime
-) -> tuple[dict[str, list[datetime]], set[tuple[str, datetime]]]:
-    """Of each deployment what was due and has no run, nor had one that the ledger knows of; and what it knows."""
-    due = {name: look.due for name, look in looks.items() if look.due}
+def _find_lost(app: App, api: Api, reviews: list[Review], now: datetime) -> None:
+    """Note the due occurrences without a run in Prefect, and which of them the ledger knows."""
+    due = {review.id: review for review in reviews if review.due}
     if not due:
-        return {}, set()
-    first = min(times[0] for times in due.values())
-    names = {str(looks[name].found["id"]): name for name in due}
-    between = {"after_": first.isoformat(), "before_": now.isoformat()}
-    runs = api.runs(
-        flow_runs={
-            "deployment_id": {"any_": list(names)},
-            "expected_start_time": between,
-        }
-    )
-    there = {
-        (names[str(r.deployment_id)], _instant(r)) for r in runs if r.auto_scheduled
-    }
-    lost = {
-        name: [at for at in times if (name, at) not in there]
-        for name, times in due.items()
-    }
-    if not any(lost.values()):
-        return {}, set()
+        return
+    first = min(review.due[0] for review in due.values())
+    runs = set()
+    for run in _scheduled_runs(api, list(due), first, now):
+        runs.add((str(run.deployment_id), _instant(run)))
+    for review in due.values():
+        review.lost = [at for at in review.due if (review.id, at) not in runs]
+    if not any(review.lost for review in due.values()):
+        return
     query = select(entries.c.template, entries.c.due).where(
-        entries.c.template.in_(lost),
+        of_app(app.name),
+        entries.c.template.in_([review.name for review in due.values()]),
         entries.c.row_key == "",
         entries.c.nominal.is_not(None),
         entries.c.due >= first,
     )
     with app.engine().connect() as connection:
-        done = {(r.template, r.due) for r in connection.execute(query)}
-    return {
-        name: [at for at in times if (name, at) not in done]
-        for name, times in lost.items()
-    }, done
+        recorded = {(name, at) for name, at in connection.execute(query)}
+    for review in due.values():
+        review.recorded = {at for name, at in recorded if name == review.name}
+        review.lost = [at for at in review.lost if at not in review.recorded]
 
 
-def _drop_doubles(
-    api: Api, deployment_id: str, start: datetime, now: datetime, done: set[datetime]
-) -> None:
-    """Making good makes runs for all instants from the first lost one on: those that had one, or are done, go again."""
-    between = {"after_": start.isoformat(), "before_": now.isoformat()}
-    where = {"deployment_id": {"any_": [deployment_id]}, "expected_start_time": between}
-    runs = [run for run in api.runs(flow_runs=where) if run.auto_scheduled]
-    runs.sort(
-        key=lambda run: (run.state_type == "SCHEDULED", run.created)
-    )  # the one that stands comes first
-    taken = set(done)
+def _scheduled_runs(
+    api: Api, deployment_ids: list[str], start: datetime, end: datetime
+) -> Iterator[FlowRun]:
+    """The runs that schedules have made for a span of time."""
+    between = {"after_": start.isoformat(), "before_": end.isoformat()}
+    where = {
+        "deployment_id": {"any_": deployment_ids},
+        "expected_start_time": between,
+    }
+    return (run for run in api.runs(flow_runs=where) if run.auto_scheduled)
+
+
+def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change]:
+    """Change a deployment where it differs, and make its runs from the first lost run on."""
+    changes: list[Change] = []
+    root, wanted = root_of(app), review.wanted
+    name, lost = review.name, review.lost
+    start = min([*lost, now])
+    if lost and review.template is not None:
+        # The schedule's text must reach back to the first run.
+        wanted = of_template_at(review.template, start)
+        state = digest(wanted.as_api(root))
+        review.memory = review.memory.model_copy(update={"state": state})
+    if names := correct(api, wanted, review.there, root, only=RESTORED):
+        review.memory = review.memory.model_copy(update={"updated": ""})
+        if review.cause == "renewed" and names != ["schedules"]:
+            review.cause = "changed"
+        changes.append(Change(name, review.cause, ", ".join(names)))
+        if review.cause != "renewed":
+            _log_warnings(review.template, now)
+    if lost:
+        ends = dict.fromkeys((lost[0], lost[-1]))
+        span = " to ".join(f"{at:%Y-%m-%d %H:%M}" for at in ends)
+        told = f"{len(lost)} due without a run, {span} UTC"
+        changes.append(Change(name, "made good", told))
+        if len(lost) == MOST_LOST:
+            log.warning("%s: what was due before %s is not made good", name, lost[0])
+    if (names or lost or review.refill) and not wanted.paused:
+        api.fill_schedule(review.id, start, until=now)
+        if lost:
+            _drop_doubles(api, review, start, now)
+    return changes
+
+
+def _drop_doubles(api: Api, review: Review, start: datetime, now: datetime) -> None:
+    """Delete the runs that `fill_schedule` has made for instants with a run, or with a task in the ledger."""
+    runs = list(_scheduled_runs(api, [review.id], start, now))
+    # The run that began comes first, then the older run.
+    runs.sort(key=lambda run: (run.state_type == "SCHEDULED", run.created))
+    taken = set(review.recorded)
     for run in runs:
         if run.state_type == "SCHEDULED" and _instant(run) in taken:
             api.delete_run(run.id)
@@ -368,58 +346,58 @@ def _instant(run: FlowRun) -> datetime:
     return run.expected_start_time.astimezone(UTC)
 
 
-def _tell(template: Meta | None, now: datetime) -> None:
-    """Say in the log what a new schedule drops, and where it rests on holidays that are not published."""
+def _keep_queue_first(api: Api, sync: ServerDeployment | None) -> None:
+    """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last."""
+    if sync is None or sync.work_queue_name != QUEUE:
+        return
+    if pool := sync.work_pool_name:
+        api.ensure_queue(pool, QUEUE)
+
+
+def _log_warnings(template: Meta | None, now: datetime) -> None:
+    """Log the occurrences that a new schedule drops, and holidays that are not published yet."""
     if template is None or isinstance(template, DateFieldType):
         return
     for warning in template.app.warnings(now, [template]):
         log.warning(warning)
     series = template.series()
-    for item in (
-        islice(series.dropped(now, now + timedelta(days=400)), TOLD) if series else ()
-    ):
-        log.warning(
-            "%s: %s %s", template.fullName, f"{item.nominal:%Y-%m-%d %H:%M}", item.note
-        )
+    dropped = series.dropped(now, now + DROPPED_WITHIN) if series else iter(())
+    for item in islice(dropped, DROPPED_LOGGED):
+        nominal = f"{item.nominal:%Y-%m-%d %H:%M}"
+        log.warning("%s: %s %s", template.fullName, nominal, item.note)
 
 
-def last_rolled(connection: Connection, app: str) -> datetime | None:
-    """When a sync last did all this; None where none has."""
+# Memory in the ledger's state table
+
+
+def last_renewal(connection: Connection, app: str) -> datetime | None:
+    """When a sync last renewed the deployments; None where none has."""
     mark = state_table.get(connection, app, MARK)
     return datetime.fromisoformat(mark) if mark else None
 
 
 def _remembered(
     connection: Connection, app: str
-) -> tuple[datetime | None, dict[str, _Known]]:
-    """When a sync last did all this, and what it left."""
-    known = {}
-    for name, text in state_table.starting_with(connection, app, PREFIX).items():
-        about = json.loads(text)
-        times = {
-            key: datetime.fromisoformat(about[key]) for key in TIMES if about.get(key)
-        }
-        known[name.removeprefix(PREFIX)] = _Known(**{**about, **times})
-    return last_rolled(connection, app), known
+) -> tuple[datetime | None, dict[str, Memory]]:
+    """The time of the last renewal, and the memories of deployments by name."""
+    found = state_table.starting_with(connection, app, PREFIX).items()
+    memories = {
+        key.removeprefix(PREFIX): Memory.model_validate_json(text)
+        for key, text in found
+    }
+    return last_renewal(connection, app), memories
 
 
 def _remember(
     connection: Connection,
     app: str,
     now: datetime,
-    known: Mapping[str, _Known],
-    left: Mapping[str, _Known],
+    before: Mapping[str, Memory],
+    after: Mapping[str, Memory],
 ) -> None:
     state_table.put(connection, app, MARK, now.isoformat())
-    for name, about in left.items():
-        if known.get(name) != about:
-            text = {
-                k: v.isoformat() if isinstance(v, datetime) else v
-                for k, v in asdict(about).items()
-                if v
-            }
-            state_table.put(
-                connection, app, PREFIX + name, json.dumps({"timer": "", **text})
-            )
-    for name in set(known) - set(left):
-        state_table.put(connection, app, PREFIX + name, None)
+    for name in {*before, *after}:
+        memory = after.get(name)
+        if memory != before.get(name):
+            text = memory.model_dump_json(exclude_none=True) if memory else None
+            state_table.put(connection, app, PREFIX + name, text)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from jittask_prefect.dialogs.fields import Json
 from jittask_prefect.elements.types import DateFieldType, Meta
 
 
@@ -40,9 +40,9 @@ class Actions:
     """
 
     deploy: Callable[[str, datetime], None]
-    end: Callable[[str], Mapping[str, Any]]
-    run_row: Callable[[str, str | None, datetime], Mapping[str, Any]]
-    start: Callable[[Meta, datetime, str, Mapping[str, Any]], Mapping[str, Any]]
+    end: Callable[[str], Json]
+    run_row: Callable[[str, str | None, datetime], Json]
+    start: Callable[[Meta, datetime, str, Json], Json]
     upcoming_rows: Callable[
         [DateFieldType, datetime, datetime, int], Sequence[UpcomingRow]
     ]

@@ -1,285 +1,188 @@
-"""Editing a task: the form that shows what it is, and the e.json with what the form changes, the rest as it was."""
+"""Editing a task: only the fields that the form says otherwise than the task change its e.json."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote
 
 from jittask_prefect.dialogs import words
-from jittask_prefect.dialogs.fields import Field
-from jittask_prefect.dialogs.values import checked, config_of, form_of
+from jittask_prefect.dialogs.checking import checked, filled_in
+from jittask_prefect.dialogs.code import with_line_end
+from jittask_prefect.dialogs.conversion import config_of, form_of, shown_form
+from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
+from jittask_prefect.dialogs.folder import inner_file
+from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
 from jittask_prefect.dialogs.versions import version_of
-from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import shown
 
-SWITCHES = ("enable", "skipHoliday", "workdaysOnly")
-USUAL: dict[str, Any] = {
-    "enable": words.SWITCH[True],
-    "period": 1,
-    "monthEnd": words.MONTH_END["last"],
-    "skipHoliday": words.SWITCH[False],
-    "workdaysOnly": words.SWITCH[False],
-    "holidayPolicy": words.HOLIDAY["next"],
-    "missed": words.MISSED["latest"],
-    "grace": 60,
-    "lookback": 86400,
-    "retries": 0,
-    "retryDelay": 0,
-    "timeout": 43200,
-}
-USUAL_OF_ROWS = {
-    "when": words.WHEN[0],
-    "dispatch": words.DISPATCH["auto"],
-    "rowRuns": words.ROW_RUNS["failed"],
-}
-"""What a task has of which its e.json says nothing."""
-WITH = {
-    "endField": ("endWhen", "endOffset", "endOffsetUnit", "endAtTime"),
-    "endDate": ("endTime",),
-    "limit": ("overlap",),
-}
-"""What goes along with a field that is cleared."""
-OF_REPEAT = (
-    "period",
-    "weekdays",
-    "week",
-    "days",
-    "months",
-    "monthEnd",
-    "cron",
-    "rrule",
-    "dates",
-)
-TAKES = {
-    "minute": ("period",),
-    "hour": ("period",),
-    "day": ("period",),
-    "week": ("period", "weekdays"),
-    "month": ("period", "weekdays", "week", "days", "monthEnd"),
-    "year": ("period", "weekdays", "week", "days", "monthEnd", "months"),
-    "custom": ("cron", "rrule", "dates"),
-}
-"""What a repeat cycle takes."""
+ABOUT_FORM = ("task", "version", "clear")
+"""Fields that say nothing of the task itself."""
 TOGETHER = (
     ("funcType", "func", "taskFunc"),
     ("endTimeType", "endTime", "endField", "endOffset"),
 )
-"""Keys of e.json that are written anew together: one alone may contradict the others."""
+"""Keys of e.json that are written together: an old key beside a new key may contradict it."""
 INSIDE = ("timerCfg", "repeat", "missed", "concurrency")
-"""Objects of e.json of which single keys are changed; of an offset's two spellings no key means the same."""
-APART = ("task", "version", "clear")
-"""Fields that say nothing of the task itself."""
-LONGEST = 7_500
-"""Characters of a link's parameters: many servers and proxies refuse a first line of more than 8 KB."""
-Form = Mapping[str, Any]
+"""Objects of e.json of which single keys are written. An offset has two spellings, so all of it is written."""
+MAX_LINK = 7_500
+"""Characters of a link's parameters. Many servers and proxies refuse a first line of more than 8 KB."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What a form makes of a task.
+    """The effect of a form on a task.
 
     Attributes:
-        config: The e.json.
-        code: The inner.py; None where the form has none.
-        changed: The titles of the fields that say something else than the task, cleared ones among them.
-        empty: The titles of the fields that are empty, though the task has something there.
+        config: The new e.json.
+        code: The new inner.py; None where the form has none.
+        changed: The titles of changed fields, cleared ones among them.
+        left: The titles of empty fields that have a value in the task.
     """
 
-    config: dict[str, Any]
+    config: Json
     code: str | None
     changed: list[str]
-    empty: list[str]
+    left: list[str]
 
 
-def shown_form(template: Meta) -> dict[str, Any]:
-    """The form that shows what a task is, also where that is the default."""
-    usual = USUAL | (USUAL_OF_ROWS if isinstance(template, DateFieldType) else {})
-    if template.cfg.concurrency:
-        usual["overlap"] = words.OVERLAP["queue"]
-    form = usual | form_of(template)
-    return form | {name: _switched(form[name]) for name in SWITCHES}
-
-
-def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
-    """What a form makes of a task: what it says otherwise than the task is changed, and nothing else.
+def differing(template: Meta, form: Form, fields: Sequence[Field]) -> Json:
+    """The fields that a form says otherwise than the task is, not checked yet.
 
     Args:
-        template: The task as it is.
-        form: What was filled in.
-        fields: The dialog's.
-
-    Raises:
-        ConfigError: With every field that holds what it may not. What the form says as the task does is not looked at.
+        template: The task.
+        form: The submitted values.
+        fields: The fields of the form.
     """
-    titles, said = {field.name: field.title for field in fields}, said_of(form)
-    filled = checked(
-        {"task": template.fullName, **differing(template, form, fields)}, fields
-    )
-    code = filled.pop("code", None)
-    mine, shows = form_of(template), shown_form(template)
-    new = {
-        name: value
-        for name, value in filled.items()
-        if name not in APART and value != shows.get(name)
-    }
-    gone = _cleared(filled.get("clear", ()), new, titles) | _dropped(
-        {**mine, **new}, new
-    )
-    after = {name: value for name, value in mine.items() if name not in gone}
-    after |= {
-        name: value == words.SWITCH[True] if name in SWITCHES else value
-        for name, value in new.items()
-    }
-    config = deepcopy(template.config)
-    kind, rows = template.taskType, isinstance(template, DateFieldType)
-    _carry(
-        config,
-        config_of(mine, kind, rows=rows).config,
-        config_of(after, kind, rows=rows).config,
-    )
-    changed = [
-        name for name in titles if name in new or (name in gone and name in mine)
-    ]
-    empty = [
-        name
-        for name in titles
-        if name in mine and name not in said and name not in gone
-    ]
-    about = [titles["code"]] if code is not None else []
-    return Edit(
-        config,
-        code,
-        [*(titles[name] for name in changed), *about],
-        [titles[name] for name in empty],
-    )
-
-
-def differing(template: Meta, form: Form, fields: Sequence[Field]) -> dict[str, Any]:
-    """What a form says otherwise than the task is; nothing of it is looked at yet."""
-    shows, mine = shown_form(template), form_of(template)
+    shows = shown_form(template)
     found = {
         name: value
-        for name, value in said_of(form).items()
-        if name not in APART and value != shows.get(name)
+        for name, value in _filled(form).items()
+        if name not in ABOUT_FORM and value != shows.get(name)
     }
     if isinstance(code := found.get("code"), str):
-        inner = template.app.path / template.fullName.replace(".", "/") / "inner.py"
-        if inner.is_file() and inner.read_bytes() == ended(code).encode(
-            errors="replace"
-        ):
+        inner = inner_file(template.app, template.fullName)
+        same = with_line_end(code).encode(errors="replace")
+        if inner.is_file() and inner.read_bytes() == same:
             del found["code"]
     if clear := form.get("clear"):
-        idle = {
-            field.title for field in fields if field.name not in {*mine, *found}
-        }  # there is nothing to take away
-        if not (
-            isinstance(clear, list)
-            and all(isinstance(title, str) and title in idle for title in clear)
-        ):
+        # Nothing is there to take away from an empty field.
+        used = {*form_of(template), *found}
+        unused = [field.title for field in fields if field.name not in used]
+        if not (isinstance(clear, list) and all(title in unused for title in clear)):
             found["clear"] = clear
     return found
 
 
-def ended(code: str) -> str:
-    """Code with the end of its last line."""
-    return code if code.endswith("\n") else code + "\n"
+def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
+    """The effect of a form on a task. Fields that say the same as the task are not looked at.
+
+    Args:
+        template: The present task.
+        form: The submitted values.
+        fields: The fields of the form.
+
+    Raises:
+        ConfigError: With every field whose value does not fit.
+    """
+    titles, differs = titles_of(fields), differing(template, form, fields)
+    new = checked({"task": template.fullName, **differs}, fields)
+    code = new.pop("code", None)
+    clear = new.pop("clear", ())
+    new.pop("task")
+    before = form_of(template)
+    gone = _cleared(clear, new, titles) | _dropped({**before, **new}, new)
+    after = {name: value for name, value in before.items() if name not in gone} | new
+    config = deepcopy(template.config)
+    kind, rows = template.taskType, template.rows
+    _carry(
+        config,
+        config_of(before, kind, rows=rows),
+        config_of(after, kind, rows=rows),
+    )
+    changed = {*new, *(gone & set(before)), *(["code"] if code is not None else [])}
+    left = set(before) - set(_filled(form)) - gone
+    return Edit(config, code, _titled(titles, changed), _titled(titles, left))
 
 
-def said_of(form: Form) -> dict[str, Any]:
-    """What is filled in, a switch in words: older forms had on and off."""
-    filled = {
-        name: value.strip() if isinstance(value, str) else value
-        for name, value in form.items()
-    }
+def _filled(form: Form) -> Json:
+    """The fields that are not empty, switches in words; forms of other makers have booleans."""
     return {
-        name: _switched(value) if name in SWITCHES else value
-        for name, value in filled.items()
-        if value not in (None, "", [])
+        name: words.SWITCH[value] if isinstance(value, bool) else value
+        for name, value in filled_in(form).items()
     }
 
 
-def _switched(value: Any) -> Any:
-    return words.SWITCH[value] if isinstance(value, bool) else value
+def _titled(titles: Form, names: Collection[str]) -> list[str]:
+    return [title for name, title in titles.items() if name in names]
 
 
-def _cleared(clear: Iterable[str], new: Form, titles: Mapping[str, str]) -> set[str]:
-    names = {title: name for name, title in titles.items()}
-    gone = {names[title] for title in clear}
-    problems = [
-        Problem("", titles[name], shown(new[name]), "nothing, or no Clear for it")
-        for name in sorted(gone & set(new))
-    ]
-    if problems:
-        raise ConfigError(problems)
-    return gone | {
-        name for each in gone for name in WITH.get(each, ()) if name not in new
-    }
+def _cleared(clear: Iterable[str], new: Form, titles: Form) -> set[str]:
+    """The fields to take away, with those that say nothing without them."""
+    gone = {name for name, title in titles.items() if title in clear}
+    if both := sorted(gone & set(new)):
+        allowed = "nothing, or no Clear for it"
+        raise ConfigError(
+            [Problem("", titles[name], shown(new[name]), allowed) for name in both]
+        )
+    for name in set(gone):
+        gone |= children(name) - set(new)
+    return gone
 
 
 def _dropped(form: Form, new: Form) -> set[str]:
-    """What another repeat cycle, or another direction, does not take, and nobody filled in with it."""
+    """The fields that a new repeat cycle, or an offset of nothing, does not take, unless they are filled in too."""
     gone: set[str] = set()
     if "repeat" in new:
-        takes = set(TAKES.get(words.meant(words.REPEAT, new["repeat"]), ()))
-        takes -= {"weekdays"} if "week" in takes and "week" not in form else set()
-        gone |= set(OF_REPEAT) - takes
-    for when, others in (
-        ("when", ("offset", "offsetUnit")),
-        ("endWhen", ("endOffset", "endOffsetUnit")),
+        cycle = BY_NAME["repeat"].to_json(new["repeat"])
+        gone |= {f.name for f in TASK_FIELDS if f.cycles and cycle not in f.cycles}
+        if cycle in ("month", "year") and "week" not in form:
+            gone.add("weekdays")
+    for when, amount, unit in (
+        ("when", "offset", "offsetUnit"),
+        ("endWhen", "endOffset", "endOffsetUnit"),
     ):
         if new.get(when) == words.WHEN[0]:
-            gone |= set(others)
+            gone |= {amount, unit}
     return gone - set(new)
 
 
-def _carry(config: dict[str, Any], before: Form, after: Form) -> None:
-    """Change in an e.json what differs between two others; what is in neither stays."""
+def _carry(config: Json, before: Form, after: Form) -> None:
+    """Write into an e.json the difference between two others; keys that neither has stay."""
     differ = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     differ |= {name for group in TOGETHER if differ & set(group) for name in group}
-    for name in (name for name in {**config, **after} if name in differ):
-        old, new = before.get(name), after.get(name)
+    for name in [name for name in {**config, **after} if name in differ]:
+        parts = (config.get(name), before.get(name), after.get(name))
         if name not in after:
             config.pop(name, None)
-        elif (
-            name in INSIDE
-            and isinstance(config.get(name), dict)
-            and isinstance(old, dict)
-            and isinstance(new, dict)
-        ):
-            _carry(config[name], old, new)
+        elif name in INSIDE and all(isinstance(part, dict) for part in parts):
+            _carry(config[name], before[name], after[name])
         else:
-            config[name] = new
+            config[name] = after[name]
 
 
 def edit_link(base: str, deployment_id: str, template: Meta) -> str:
-    """The address of the form for editing a task, filled in with what the task is.
+    """The address of the form for editing a task, filled in with its present content.
 
-    What is too long for a link is left out, the longest first: a field that stays empty changes nothing.
+    A link that is too long loses its longest fields: an empty field changes nothing.
 
     Args:
-        base: Where the UI is.
-        deployment_id: Of the dialog.
+        base: The address of the UI.
+        deployment_id: The id of the dialog's deployment.
         template: The task.
     """
-    form = {
-        "task": template.fullName,
-        **shown_form(template),
-        "version": version_of(template),
-    }
-    parts = {name: len(_quoted({name: value})) for name, value in form.items()}
-    for name in sorted(
-        set(parts) - {"task", "version"}, key=lambda name: parts[name], reverse=True
-    ):
-        if len(filled := _quoted(form)) <= LONGEST:
+    needed = {"task": template.fullName, "version": version_of(template)}
+    form = shown_form(template)
+    lengths = {name: len(_quoted({name: value})) for name, value in form.items()}
+    for name in sorted(form, key=lengths.__getitem__, reverse=True):
+        if len(_quoted({**needed, **form})) <= MAX_LINK:
             break
         del form[name]
-    else:
-        filled = _quoted(form)
+    filled = _quoted({**needed, **form})
     return f"{base}/deployments/deployment/{deployment_id}/run?parameters={filled}"
 
 

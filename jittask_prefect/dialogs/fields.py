@@ -1,160 +1,188 @@
-"""What a form is made of, as the JSON schema that the UI draws it from, and as a flow's signature."""
+"""A field of a form: its JSON schema for the UI, its parameter of the flow, and its key in e.json."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-_PYTHON: dict[str, Any] = {
+from jittask_prefect.dialogs.words import SWITCH
+from jittask_prefect.errors import ConfigError, Problem
+
+_PYTHON_TYPES: dict[str, Any] = {
     "string": str,
     "integer": int,
     "number": float,
     "boolean": bool,
     "array": list,
 }
-LINE, TEXT = 200, 20_000
-"""How long one line, and a longer text, may be."""
+Json = dict[str, Any]
+"""An object of JSON."""
+Form = Mapping[str, Any]
+"""The values of a form, by names of fields."""
+LINE_LENGTH = 200
+LINE = {"type": "string", "maxLength": LINE_LENGTH}
+TEXT = {"type": "string", "maxLength": 20_000}
+JSON = {**TEXT, "format": "json-string"}
+LINES = {"type": "array", "items": LINE}
+CLOCK = {"type": "string", "pattern": r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$"}
+DAY = {"type": "string", "format": "date"}
+SECONDS = {"type": "number", "minimum": 0}
+FLAG = {"type": "boolean"}
 
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a form.
+    """A field of a form.
 
     Attributes:
         name: The parameter's name.
-        title: What stands above it.
-        schema: Its JSON schema, without title and default.
-        about: What stands beneath the title.
-        required: Whether it must be filled in.
-        default: What it holds at first; None: nothing.
+        title: The label.
+        schema: The JSON schema, without title, description and default.
+        about: The help text.
+        if_empty: The value of an empty field of a new task, for the help text.
+        required: Whether the form refuses an empty field.
+        default: The content of a fresh form; None for nothing.
+        key: The path in e.json, e.g. `missed.grace`; empty where code of its own reads and writes the field.
+        words: The form's words for the values in e.json.
+        usual: The value in e.json that an absent key means.
+        rows: True for a field of date-field tasks only, False for a field of scheduled tasks only.
+        clearable: Whether a task works without the field.
+        parent: The field without which this field says nothing.
+        cycles: The repeat types that take the field; empty where the repeat type is of no account.
+        source: The name of the options in `options.py` that fill the drop-down.
     """
 
     name: str
     title: str
-    schema: Mapping[str, Any]
+    schema: Form
     about: str = ""
+    if_empty: str = ""
     required: bool = False
     default: Any = None
+    key: str = ""
+    words: Mapping[Any, str] = field(default_factory=dict)
+    usual: Any = None
+    rows: bool | None = None
+    clearable: bool = True
+    parent: str = ""
+    cycles: Sequence[str] = ()
+    source: str = ""
 
-    def as_property(self, position: int) -> dict[str, Any]:
-        """Its part of the form's schema."""
+    @property
+    def switch(self) -> bool:
+        """Whether the field is on or off."""
+        return bool(self.schema["type"] == "boolean")
+
+    def to_form(self, value: Any) -> Any:
+        """A value of e.json as the form shows it."""
+        if self.switch:
+            return bool(value)
+        if self.words and isinstance(value, list | tuple):
+            return [self.words[each] for each in value]
+        if self.words:
+            return self.words.get(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return list(value) if isinstance(value, tuple) else value
+
+    def to_json(self, value: Any) -> Any:
+        """A value of the form as e.json has it; a switch of the form for editing says On or Off."""
+        if self.switch:
+            return int(value in (True, SWITCH[True]))
+        meanings = {word: meaning for meaning, word in self.words.items()}
+        if meanings and isinstance(value, list):
+            return [meanings[each] for each in value]
+        return meanings[value] if meanings else value
+
+    def as_property(self, position: int) -> Json:
+        """The field's part of the form's schema."""
         found = {"title": self.title, "position": position, **self.schema}
-        if self.about:
-            found["description"] = self.about
+        empty = self.if_empty and f"{self.if_empty} where empty"
+        if about := "; ".join(filter(None, (self.about, empty))):
+            found["description"] = about
         if self.default is not None:
             found["default"] = self.default
         return found
 
-
-def line(
-    name: str, title: str, about: str = "", *, pattern: str | None = None, **more: Any
-) -> Field:
-    """A text of one line."""
-    limits = {"maxLength": LINE} if pattern is None else {"pattern": pattern}
-    return Field(name, title, {"type": "string", **limits}, about, **more)
-
-
-def text(name: str, title: str, about: str = "", **more: Any) -> Field:
-    """A longer text."""
-    return Field(name, title, {"type": "string", "maxLength": TEXT}, about, **more)
+    def as_parameter(self) -> inspect.Parameter:
+        """The field's parameter in the signature of the flow."""
+        kind = _PYTHON_TYPES[self.schema["type"]]
+        return inspect.Parameter(
+            self.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if self.required else self.default,
+            annotation=kind if self.required else kind | None,
+        )
 
 
-def clock(name: str, title: str, about: str = "HH:mm", **more: Any) -> Field:
-    """A clock time."""
-    return line(
-        name, title, about, pattern=r"^([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?$", **more
-    )
+def whole(low: int = 0) -> Json:
+    """The schema of a whole number."""
+    return {"type": "integer", "minimum": low}
 
 
-def day(name: str, title: str, about: str = "", **more: Any) -> Field:
-    """A date, with a picker."""
-    return Field(name, title, {"type": "string", "format": "date"}, about, **more)
-
-
-def whole(
-    name: str, title: str, about: str = "", *, low: int = 0, **more: Any
-) -> Field:
-    """A whole number."""
-    return Field(name, title, {"type": "integer", "minimum": low}, about, **more)
-
-
-def seconds(name: str, title: str, about: str = "Seconds", **more: Any) -> Field:
-    """A length of time."""
-    return Field(name, title, {"type": "number", "minimum": 0}, about, **more)
-
-
-def flag(name: str, title: str, about: str = "", **more: Any) -> Field:
-    """A switch."""
-    return Field(name, title, {"type": "boolean"}, about, **more)
+def matching(pattern: str) -> Json:
+    """The schema of a text that matches a regular expression."""
+    return {"type": "string", "pattern": pattern}
 
 
 def choice(
-    name: str, title: str, options: Sequence[str], about: str = "", **more: Any
+    name: str,
+    title: str,
+    options: Mapping[Any, str] | Sequence[str] = (),
+    about: str = "",
+    *,
+    many: bool = False,
+    **more: Any,
 ) -> Field:
-    """One of several, from a drop-down."""
-    return Field(name, title, {"type": "string", "enum": list(options)}, about, **more)
+    """A drop-down.
+
+    Args:
+        name: The parameter's name.
+        title: The label.
+        options: The options, or the form's words for the values in e.json.
+        about: The help text.
+        many: Whether several options may be chosen.
+        more: Other attributes of `Field`.
+    """
+    words = options if isinstance(options, Mapping) else {}
+    schema: Json = {"type": "string", "enum": list(words.values() or options)}
+    if many:
+        schema = {"type": "array", "items": schema}
+    return Field(name, title, schema, about, words=words, **more)
 
 
-def choices(
-    name: str, title: str, options: Sequence[str], about: str = "", **more: Any
-) -> Field:
-    """Some of several."""
-    items = {"type": "string", "enum": list(options)}
-    return Field(name, title, {"type": "array", "items": items}, about, **more)
-
-
-def lines(name: str, title: str, about: str = "", **more: Any) -> Field:
-    """Several texts of one line."""
-    return Field(
-        name,
-        title,
-        {"type": "array", "items": {"type": "string", "maxLength": LINE}},
-        about,
-        **more,
-    )
-
-
-def json_text(name: str, title: str, about: str = "", **more: Any) -> Field:
-    """JSON, with an editor."""
-    return Field(
-        name,
-        title,
-        {"type": "string", "format": "json-string", "maxLength": TEXT},
-        about,
-        **more,
-    )
-
-
-def schema(fields: Sequence[Field]) -> dict[str, Any]:
+def schema(fields: Sequence[Field]) -> Json:
     """The JSON schema of a form, as a deployment has it."""
+    properties = {each.name: each.as_property(n) for n, each in enumerate(fields)}
     return {
         "title": "Parameters",
         "type": "object",
-        "properties": {
-            field.name: field.as_property(number) for number, field in enumerate(fields)
-        },
-        "required": [field.name for field in fields if field.required],
+        "properties": properties,
+        "required": [each.name for each in fields if each.required],
         "definitions": {},
     }
 
 
 def signed(function: Callable[..., Any], fields: Sequence[Field]) -> Callable[..., Any]:
-    """A function of keyword arguments with the form's fields as its signature: `prefect deploy` reads it."""
-    function.__signature__ = inspect.Signature([_parameter(field) for field in fields])  # type: ignore[attr-defined]
+    """A function of keyword arguments whose signature is the form: `prefect deploy` reads the signature."""
+    signature = inspect.Signature([each.as_parameter() for each in fields])
+    function.__signature__ = signature  # type: ignore[attr-defined]
     return function
 
 
-def _parameter(field: Field) -> inspect.Parameter:
-    kind = _PYTHON[field.schema["type"]]
-    if field.required:
-        return inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, annotation=kind
-        )
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
-        annotation=kind | None,
-    )
+def titles_of(fields: Sequence[Field]) -> dict[str, str]:
+    """The titles of fields, by name."""
+    return {field.name: field.title for field in fields}
+
+
+def refused(place: str, found: str, allowed: str) -> ConfigError:
+    """The error of a form, or of its files, with a single problem.
+
+    Args:
+        place: The field, or the file, with the problem.
+        found: The content found there.
+        allowed: The content that would do.
+    """
+    return ConfigError(Problem("", place, found, allowed))

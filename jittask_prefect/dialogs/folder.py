@@ -1,154 +1,139 @@
-"""A task's folder, written whole or not at all."""
+"""The folder of a task, written whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from jittask_prefect.dialogs.fields import Json, refused
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.config import read_json
+from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError
 
 
-def create(app: App, name: str, config: dict[str, Any], code: str) -> Path:
-    """Make the folder of a new task; of two that make the same, one does.
+def folder_of(app: App, full_name: str) -> Path:
+    """The folder of a task."""
+    return app.path / full_name.replace(".", "/")
+
+
+def inner_file(app: App, full_name: str) -> Path:
+    """The file of a task's own function."""
+    return folder_of(app, full_name) / "inner.py"
+
+
+def create(app: App, name: str, config: Json, code: str) -> Path:
+    """Make the folder of a new task. Of two callers with the same name, only the first makes the task.
 
     Args:
         app: The app.
         name: The element's name, without `tasks.`.
         config: The e.json.
-        code: The inner.py; empty: none.
+        code: The inner.py; empty for none.
+
+    Returns:
+        The path of the folder.
 
     Raises:
-        ConfigError: The name is taken, or the task does not work; nothing is left of it then.
+        ConfigError: The name is taken, or the task does not work; nothing is left on the disk then.
     """
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
     if any(place.name.casefold() == name.casefold() for place in tasks.iterdir()):
         raise taken(name)
-    with _spare(tasks) as spare:
-        _write(spare, config, code)
-        _sound(app, f"tasks.{name}", config, spare / "inner.py" if code else None)
+    with _tried(app, f"tasks.{name}", config, code) as spare:
         spare.chmod(0o755)
         folder = tasks / name
         try:
-            spare.rename(
-                folder
-            )  # fails where a folder with anything in it has the name
+            spare.rename(folder)  # fails where another folder with content has the name
         except OSError:
             raise taken(name) from None
         return folder
 
 
 def taken(name: str) -> ConfigError:
-    """What is said where a name is in use."""
-    return ConfigError(
-        Problem("", "name", name, "a name that no other element of tasks/ has")
-    )
+    """The error of a name that is in use."""
+    allowed = "a name that no other element of tasks/ has"
+    return refused("name", name, allowed)
 
 
-def change(app: App, template: Meta, config: dict[str, Any], code: str | None) -> None:
-    """Write a task's e.json anew, and its inner.py where one is given.
+def change(app: App, template: Meta, config: Json, code: str | None) -> None:
+    """Write a task's e.json anew, and its inner.py where code is given.
 
     Args:
         app: The app.
-        template: The task as the form was compared with it.
+        template: The task that the form was compared with.
         config: The e.json.
-        code: The inner.py; None: it stays.
+        code: The inner.py; None leaves the present one.
 
     Raises:
-        ConfigError: The task would not work, or its e.json was changed at this moment; its files are as they were then.
+        ConfigError: The task would not work, or somebody changed its e.json just now; the files are as they were.
     """
     name = template.fullName
-    folder = app.path / name.replace(".", "/")
-    with _spare(app.path / "tasks") as spare:
-        _write(spare, config, code or "")
-        _sound(app, name, config, spare / "inner.py" if code else None)
+    folder = folder_of(app, name)
+    with _tried(app, name, config, code or ""):
+        pass
     where = f"{name.replace('.', '/')}/e.json"
     if read_json(app.path / where, where) != template.config:
-        changed = f"{name}, whose e.json somebody changed just now"
-        raise ConfigError(Problem("", "Task", changed, "a form that is filled in anew"))
-    before = (
-        (folder / "inner.py").read_bytes()
-        if code and (folder / "inner.py").exists()
-        else None
-    )
+        found = f"{name}, whose e.json somebody changed just now"
+        raise refused("Task", found, "a form that is filled in anew")
+    inner = inner_file(app, name)
+    before = inner.read_bytes() if code and inner.exists() else None
     try:
         _write(folder, config, code)
     except ConfigError:
         if before is not None:
-            _replace(folder / "inner.py", before)
+            _replace(inner, before)
         raise
     finally:
         app.forget(name)
 
 
 @contextmanager
-def _spare(tasks: Path) -> Iterator[Path]:
-    """A folder that no element's name is like: nobody reads what is tried out there."""
+def _tried(app: App, full_name: str, config: Json, code: str) -> Iterator[Path]:
+    """A spare folder with a task that works. No element has such a name, so nobody else reads the folder.
+
+    Raises:
+        ConfigError: The task does not work, or the folder cannot be written.
+    """
+    tasks = app.path / "tasks"
     try:
         spare = Path(tempfile.mkdtemp(prefix=".new-", dir=tasks))
     except OSError as error:
-        raise _failed(tasks, error) from None
+        raise _not_written(tasks, error) from None
     try:
+        _write(spare, config, code)
+        inner = spare / "inner.py" if code else None
+        with app.candidate(full_name, config, inner) as template:
+            problems = template_problems(template)
+        shutil.rmtree(spare / "__pycache__", ignore_errors=True)
+        if problems:
+            raise ConfigError(problems)
         yield spare
     finally:
         shutil.rmtree(spare, ignore_errors=True)
 
 
-def _write(folder: Path, config: dict[str, Any], code: str | None) -> None:
+def _write(folder: Path, config: Json, code: str | None) -> None:
     if code:
         _replace(folder / "inner.py", code.encode())
-    # Last: a folder without it is no element.
-    _replace(
-        folder / "e.json",
-        (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode(),
-    )
+    # The e.json comes last: a folder without e.json is no element.
+    text = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
+    _replace(folder / "e.json", text.encode())
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """A file with other content, whole or not at all, with its mode; a link goes on to lead to it.
-
-    Raises:
-        ConfigError: It cannot be written.
-    """
-    file = file.resolve()
-    spare = file.with_name(f".{file.name}.new-{os.getpid()}-{threading.get_ident()}")
     try:
-        with spare.open("wb") as written:
-            written.write(content)
-            written.flush()
-            os.fsync(written.fileno())
-        if file.exists():
-            shutil.copymode(file, spare)
-        spare.replace(file)
+        replace_file(file, content)
     except OSError as error:
-        raise _failed(file, error) from None
-    finally:
-        spare.unlink(missing_ok=True)
+        raise _not_written(file, error) from None
 
 
-def _failed(file: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        Problem("", str(file), str(error), "a place that can be written")
-    )
-
-
-def _sound(
-    app: App, full_name: str, config: dict[str, Any], inner: Path | None
-) -> None:
-    """Whether a task would work, before it is there for anybody."""
-    with app.candidate(full_name, config, inner) as template:
-        problems = template_problems(template)
-    shutil.rmtree(inner.with_name("__pycache__") if inner else "", ignore_errors=True)
-    if problems:
-        raise ConfigError(problems)
+def _not_written(file: Path, error: OSError) -> ConfigError:
+    return refused(str(file), str(error), "a place that can be written")

@@ -1,63 +1,67 @@
-"""What a submitted form does. Each returns what was done, and a page in Markdown that shows it."""
+"""The effect of a submitted form, with a message for the run's state and a page that shows the task."""
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import islice
-from typing import Any
 
 from jittask_prefect.dialogs import folder
 from jittask_prefect.dialogs.actions import Actions
-from jittask_prefect.dialogs.edit import differing, edit_link, edited, ended, shown_form
-from jittask_prefect.dialogs.fields import Field
+from jittask_prefect.dialogs.checking import checked
+from jittask_prefect.dialogs.code import checked_code
+from jittask_prefect.dialogs.conversion import (
+    about_fields,
+    arguments,
+    config_of,
+    shown_form,
+)
+from jittask_prefect.dialogs.edit import differing, edit_link, edited
+from jittask_prefect.dialogs.fields import LINE, Field, Form, Json, refused
 from jittask_prefect.dialogs.forms import (
     EDIT,
     END,
     NEW_DATE_FIELD,
     NEW_SCHEDULED,
-    RUN_NOW,
-    TASK_ID,
     form,
-    types_of,
 )
-from jittask_prefect.dialogs.values import arguments, checked, config_of, in_the_form
+from jittask_prefect.dialogs.options import ID_MARK
 from jittask_prefect.dialogs.versions import outdated, remember, version_of
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.loader import TASK_TYPES
 from jittask_prefect.elements.scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError, PrefectApiError, Problem
 from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.client import Api
-from jittask_prefect.prefect_api.markup import md
+from jittask_prefect.prefect_api.markup import md, table
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule.words import describe
 from jittask_prefect.validation import shown
 
-SHOWN = 10  # occurrences of a preview
-AHEAD, SOON = (
-    timedelta(days=400),
-    timedelta(days=31),
-)  # looked ahead: of a schedule, of rows
+SHOWN = 10
+"""Occurrences of a preview."""
+SCHEDULE_AHEAD, ROWS_AHEAD = timedelta(days=400), timedelta(days=31)
 DUE = "%a %Y-%m-%d %H:%M"
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a dialog did.
+class Result:
+    """The effect of a form.
 
     Attributes:
-        said: In a sentence, for the run's state.
-        page: In Markdown; empty where there is nothing to show.
+        message: A sentence for the run's state.
+        page: The page in Markdown; empty where there is nothing to show.
         name: The task's full name, for the page's key.
-        failed: Whether a part of it is left to do, as `said` tells.
+        failed: Whether a part is left to do, as the message says.
     """
 
-    said: str
+    message: str
     page: str = ""
     name: str = ""
     failed: bool = False
@@ -68,334 +72,230 @@ def submit(
     api: Api,
     actions: Actions,
     dialog: str,
-    said: Mapping[str, Any],
+    values: Form,
     now: datetime,
-) -> Done:
-    """Do what a form says.
+) -> Result:
+    """Carry out a form.
 
     Args:
         app: The app.
         api: Prefect.
-        actions: What is done beyond the app's files.
+        actions: The actions beyond the app's files.
         dialog: The dialog's name.
-        said: What was filled in.
-        now: The present instant.
+        values: The submitted values.
+        now: The present instant, aware.
 
     Raises:
         JittaskError: With everything that is wrong; nothing is written then.
-        OutdatedForm: A form for editing was made from another state of the task; its page leads to a fresh form.
+        OutdatedForm: The form was made from another version of the task; the error's page leads to a fresh form.
     """
     fields = form(app, dialog, now)
-    if dialog in (EDIT, RUN_NOW, END):
-        fields = [_any(field) if field.name == "task" else field for field in fields]
+    if dialog not in (NEW_SCHEDULED, NEW_DATE_FIELD):
+        # The drop-down may be a minute old: other tasks are looked for.
+        fields = [replace(f, schema=LINE) if f.name == "task" else f for f in fields]
+    submission = Submission(app, api, actions, now, fields, values)
     if dialog == EDIT:
-        return _edit(app, api, actions, said, fields, now)
-    filled = checked(
-        {name: value for name, value in said.items() if value is not None}, fields
-    )
-    if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
-        return _new(
-            app, api, actions, filled, fields, now, rows=dialog == NEW_DATE_FIELD
-        )
+        return submission.edit()
     if dialog == END:
-        return _end(actions, filled)
-    assert dialog == RUN_NOW
-    return _run(app, actions, filled, now)
+        return submission.end()
+    if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
+        return submission.make(rows=dialog == NEW_DATE_FIELD)
+    return submission.run()
 
 
-def _any(field: Field) -> Field:
-    """The drop-down may be a minute old: what it does not have is looked for."""
-    return Field(
-        field.name,
-        field.title,
-        {"type": "string", "maxLength": 400},
-        field.about,
-        field.required,
-    )
+@dataclass(frozen=True)
+class Submission:
+    """A submitted form; the arguments of `submit`, and the form's fields."""
 
+    app: App
+    api: Api
+    actions: Actions
+    now: datetime
+    fields: list[Field]
+    values: Form
 
-def _new(
-    app: App,
-    api: Api,
-    actions: Actions,
-    filled: dict[str, Any],
-    fields: list[Field],
-    now: datetime,
-    *,
-    rows: bool,
-) -> Done:
-    tasks = app.path / "tasks"
-    there = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
-    name = filled.get("name") or english_name(filled["title"], [*RESERVED, *there])
-    if name in RESERVED:
-        raise folder.taken(name)
-    with _told(fields):
-        said = config_of(filled, types_of(app, rows=rows), rows=rows)
-        code = _code(said.code, rows) or (OF_ROWS if rows else SCHEDULED)
-        if said.config.get("funcType") == "Global":
-            code = said.code or ""
-        if "name" not in filled:
-            _not_twice(app, said.config)
-        folder.create(app, name, said.config, code)
-    return _deployed(app, api, actions, f"tasks.{name}", "made", now)
+    @cached_property
+    def checked(self) -> Json:
+        """The filled-in fields, each of its field's kind."""
+        return checked(self.values, self.fields)
 
+    def make(self, *, rows: bool) -> Result:
+        """Make a task and deploy it."""
+        filled, tasks = self.checked, self.app.path / "tasks"
+        taken = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
+        name = filled.get("name")
+        if name in RESERVED:
+            raise folder.taken(name)
+        name = name or english_name(filled["title"], [*RESERVED, *taken])
+        with self._told_of_fields():
+            kind = next(n for n, t in TASK_TYPES.items() if t.rows == rows)
+            config = config_of(filled, kind, rows=rows)
+            code = checked_code(filled.get("code"), rows=rows)
+            if code is None and config.get("funcType") != "Global":
+                code = OF_ROWS if rows else SCHEDULED
+            if "name" not in filled:
+                self._refuse_twin(config)
+            folder.create(self.app, name, config, code or "")
+        return self._deployed(f"tasks.{name}", "made")
 
-def _not_twice(app: App, config: Mapping[str, Any]) -> None:
-    """Refuse a form that was submitted twice: two tasks would do each thing twice."""
-    for template in app.templates():
-        if template.config == config:
-            allowed = (
-                "another name, or an English name, for a second task that does the same"
+    def _refuse_twin(self, config: Form) -> None:
+        """Refuse a form that is submitted twice: two tasks would do each thing twice."""
+        for template in self.app.templates():
+            if template.config == config:
+                found = f"all that {template.fullName} has"
+                allowed = "another name, or an English name, for a second task that does the same"
+                raise refused("title", found, allowed)
+
+    def edit(self) -> Result:
+        """Change a task's files where the form differs, and its deployment."""
+        about = {name: self.values.get(name) for name in ("task", "version")}
+        about = checked(about, self.fields)
+        template = self._template(about["task"])
+        name, rows = template.fullName, isinstance(template, DateFieldType)
+        differs = differing(template, self.values, self.fields)
+        if not differs:
+            told = f"{name} is already what the form says: nothing is written"
+            return Result(told, self._page(name), name)
+        version = about.get("version")
+        if version not in (None, version_of(template)):
+            link = self._edit_link(template, self._deployments())
+            shows = shown_form(template)
+            raise outdated(template, version, differs, shows, link)
+        with self._told_of_fields():
+            edit = edited(template, self.values, self.fields)
+            code = checked_code(edit.code, rows=rows)
+            inner = folder.inner_file(self.app, name)
+            own_function = edit.config.get("funcType") != "Global"
+            if code is None and own_function and not inner.exists():
+                code = OF_ROWS if rows else SCHEDULED
+            folder.change(self.app, template, edit.config, code)
+        told = f": {', '.join(edit.changed)}"
+        # A form with a version showed these values: somebody may have meant to take them away.
+        if edit.left and version is not None:
+            told += f"; left as it was, for its field is empty: {', '.join(edit.left)}"
+        return self._deployed(name, "changed", told)
+
+    def _template(self, name: str) -> Meta:
+        """A task as its files are now, whatever this process has read of them before."""
+        try:
+            self.app.template(name)
+            self.app.forget(name)
+            return self.app.template(name)
+        except ConfigError as error:
+            found = f"{name}, whose files are broken"
+            allowed = "a task that works; nothing is written over its files"
+            problems = [*error.problems, Problem("", "Task", found, allowed)]
+            raise ConfigError(problems) from None
+
+    def _deployed(self, name: str, done: str, about: str = "") -> Result:
+        """Deploy a task whose files are written: nothing is refused any more."""
+        try:
+            self.actions.deploy(name, self.now)
+        except JittaskError as error:
+            left = "`jittask deploy`" if done == "made" else "the next sync"
+            told = f"{name} is {done}, and not deployed: {error}; {left} does it"
+            return Result(told, "", name, failed=True)
+        told = f"{name} is {done} and deployed{about}"
+        return Result(told, self._page(name), name)
+
+    def end(self) -> Result:
+        """End a task."""
+        given = [self.checked[n] for n in ("task", "taskId") if n in self.checked]
+        if len(given) != 1:
+            found = "both" if given else "nothing"
+            allowed = "a task, or the id of one"
+            raise refused("Task", found, allowed)
+        task_id = str(given[0]).rpartition(ID_MARK)[2]
+        answer = self.actions.end(task_id)
+        before, after = answer["previousStatus"], answer["status"]
+        return Result(f"{task_id} was {before} and is {after}")
+
+    def run(self) -> Result:
+        """Run a task outside its schedule: for a row here and now, else in a flow run."""
+        template = self._template(self.checked["task"])
+        row, given = self.checked.get("row"), self.checked.get("argDict")
+        name = template.fullName
+        if isinstance(template, DateFieldType):
+            if given is not None:
+                allowed = "nothing: the function gets the row"
+                raise refused("Arguments", given, allowed)
+            answer = self.actions.run_row(name, row, self.now)
+            result = json.dumps(answer["result"], ensure_ascii=False)
+            return Result(f"{name}, row {answer['row']}: {result}")
+        if row is not None:
+            allowed = f"nothing: {name} is a scheduled task"
+            raise refused("Row", row, allowed)
+        try:
+            called_with = (
+                dict(template.cfg.argDict) if given is None else arguments(given)
             )
-            raise ConfigError(
-                Problem("", "title", f"all that {template.fullName} has", allowed)
-            )
+        except ValueError as error:
+            raise refused("Arguments", shown(given), str(error)) from None
+        own = template.cfg.funcType != "Global"
+        function = "customFunc" if own else str(template.cfg.func)
+        made = self.actions.start(template, self.now, function, called_with)
+        message = f"{name} begins as flow run {made['taskId']}"
+        return Result(message, f"[Its flow run]({made['url']})\n")
+
+    @contextmanager
+    def _told_of_fields(self) -> Iterator[None]:
+        """Tell the problems of the files, made from the form, of the form's fields."""
+        try:
+            yield
+        except ConfigError as error:
+            raise about_fields(error, self.fields) from None
+
+    # The page
+
+    def _page(self, name: str) -> str:
+        """A preview of a task: its rule, its next occurrences, and links to the task and to its form."""
+        template = self.app.template(name)
+        lines = [f"## {md(template.title)}", ""]
+        try:
+            lines += self._preview(template)
+        except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
+            lines.append(f"No preview: {md(f'{type(error).__name__}: {error}')}")
+        lines.append("")
+        try:
+            there = self._deployments()
+        except PrefectApiError:  # the task stands; the page has no links
+            there = {}
+        if own := there.get(name):
+            base = links.base(self.api.ui_url)
+            lines.append(f"- [The task]({base}/deployments/deployment/{own.id})")
+        if link := self._edit_link(template, there):
+            lines.append(f"- [Edit it]({link})")
+        return "\n".join(lines) + "\n"
+
+    def _deployments(self) -> Mapping[str, ServerDeployment]:
+        return self.api.deployments(app_tag(self.app.name))
+
+    def _edit_link(self, template: Meta, there: Mapping[str, ServerDeployment]) -> str:
+        """The address of the form that shows a task as it is; empty where there is no such dialog."""
+        if EDIT not in there:
+            return ""
+        remember(template)
+        return edit_link(links.base(self.api.ui_url), there[EDIT].id, template)
+
+    def _preview(self, template: Meta) -> list[str]:
+        rule = f"`{template.fullName}`: {describe(template.timer)}"
+        if isinstance(template, DateFieldType):
+            head = ("due", "row", "moved")
+            until = self.now + ROWS_AHEAD
+            upcoming = self.actions.upcoming_rows(template, self.now, until, SHOWN)
+            rows = [(f"{r.due:{DUE}}", md(r.row), md(r.moved)) for r in upcoming]
+            none = f"none within {ROWS_AHEAD.days} days, as the rows are now"
+        else:
+            head = ("due", "moved from", "because")
+            rows = list(islice(_occurrences(template, self.now), SHOWN))
+            none = f"none within {SCHEDULE_AHEAD.days} days"
+        return [rule, "", *table(head, rows or [(none, "", "")])]
 
 
-def _edit(
-    app: App,
-    api: Api,
-    actions: Actions,
-    said: Mapping[str, Any],
-    fields: list[Field],
-    now: datetime,
-) -> Done:
-    about = checked(
-        {
-            name: said[name]
-            for name in ("task", "version")
-            if said.get(name) is not None
-        },
-        fields,
-    )
-    template = _now(app, about["task"])
-    name, rows = template.fullName, isinstance(template, DateFieldType)
-    differs = differing(template, said, fields)
-    if not differs:
-        return Done(
-            f"{name} is already what the form says: nothing is written",
-            _page(app, api, actions, name, now),
-            name,
-        )
-    if about.get("version", version_of(template)) != version_of(template):
-        link = _link(app, api, template, api.deployments(app_tag(app.name)))
-        raise outdated(template, about["version"], differs, shown_form(template), link)
-    with _told(fields):
-        edit = edited(template, said, fields)
-        code = _code(edit.code, rows)
-        inner = app.path / name.replace(".", "/") / "inner.py"
-        if (
-            code is None
-            and edit.config.get("funcType") != "Global"
-            and not inner.exists()
-        ):
-            code = OF_ROWS if rows else SCHEDULED
-        folder.change(app, template, edit.config, code)
-    told = f": {', '.join(edit.changed)}"
-    if (
-        edit.empty and "version" in about
-    ):  # a form that showed them: somebody may have meant to take them away
-        told += f"; left as it was, for its field is empty: {', '.join(edit.empty)}"
-    return _deployed(app, api, actions, name, "changed", now, told)
-
-
-def _now(app: App, name: str) -> Meta:
-    """A task as its files are now, whatever this process has read of them before."""
-    try:
-        app.template(name)
-        app.forget(name)
-        return app.template(name)
-    except ConfigError as error:
-        allowed = "a task that works; nothing is written over its files"
-        broken = Problem("", "Task", f"{name}, whose files are broken", allowed)
-        raise ConfigError([*error.problems, broken]) from None
-
-
-def _deployed(
-    app: App,
-    api: Api,
-    actions: Actions,
-    name: str,
-    done: str,
-    now: datetime,
-    about: str = "",
-) -> Done:
-    """Deploy a task whose files are written: from here on nothing is refused any more."""
-    try:
-        actions.deploy(name, now)
-    except JittaskError as error:
-        left = "`jittask deploy` does it" if done == "made" else "the next sync does it"
-        return Done(
-            f"{name} is {done}, and not deployed: {error}; {left}",
-            "",
-            name,
-            failed=True,
-        )
-    return Done(
-        f"{name} is {done} and deployed{about}",
-        _page(app, api, actions, name, now),
-        name,
-    )
-
-
-def _end(actions: Actions, filled: Mapping[str, Any]) -> Done:
-    given = [name for name in ("task", "taskId") if name in filled]
-    if len(given) != 1:
-        raise ConfigError(
-            Problem(
-                "", "Task", "both" if given else "nothing", "a task, or the id of one"
-            )
-        )
-    task_id = str(filled[given[0]]).rpartition(TASK_ID)[2]
-    answer = actions.end(task_id)
-    return Done(f"{task_id} was {answer['previousStatus']} and is {answer['status']}")
-
-
-def _run(app: App, actions: Actions, filled: Mapping[str, Any], now: datetime) -> Done:
-    template = _now(app, filled["task"])
-    if isinstance(template, DateFieldType):
-        if "argDict" in filled:
-            raise ConfigError(
-                Problem(
-                    "",
-                    "Arguments",
-                    filled["argDict"],
-                    "nothing: the function gets the row",
-                )
-            )
-        answer = actions.run_row(template.fullName, filled.get("row"), now)
-        return Done(
-            f"{template.fullName}, row {answer['row']}: {json.dumps(answer['result'], ensure_ascii=False)}"
-        )
-    if "row" in filled:
-        raise ConfigError(
-            Problem(
-                "",
-                "Row",
-                filled["row"],
-                f"nothing: {template.fullName} is a scheduled task",
-            )
-        )
-    try:
-        given = (
-            arguments(filled["argDict"])
-            if "argDict" in filled
-            else dict(template.cfg.argDict)
-        )
-    except ValueError as error:
-        raise ConfigError(
-            Problem("", "Arguments", shown(filled["argDict"]), str(error))
-        ) from None
-    func = str(template.cfg.func) if template.cfg.funcType == "Global" else "customFunc"
-    made = actions.start(template, now, func, given)
-    return Done(
-        f"{template.fullName} begins as flow run {made['taskId']}",
-        f"[Its flow run]({made['url']})\n",
-    )
-
-
-@contextmanager
-def _told(fields: list[Field]) -> Iterator[None]:
-    """Say of the form's fields what is wrong with the files that it makes."""
-    try:
-        yield
-    except ConfigError as error:
-        raise in_the_form(error, fields) from None
-
-
-def _code(code: str | None, rows: bool) -> str | None:
-    """An inner.py from a form, which the app allows; it is looked at, and never run here.
-
-    Raises:
-        ConfigError: It is no Python, or has no customFunc.
-    """
-    if code is None:
-        return None
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        said = (
-            str(error).encode(errors="backslashreplace").decode()
-            or type(error).__name__
-        )
-        raise ConfigError(Problem("", "code", said, "Python")) from None
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    if not any(
-        isinstance(node, functions) and node.name == "customFunc" for node in tree.body
-    ):
-        needed = "def customFunc(rowData)" if rows else "def customFunc()"
-        raise ConfigError(Problem("", "code", "no customFunc", needed))
-    return ended(code)
-
-
-# Pages
-
-
-def _page(app: App, api: Api, actions: Actions, name: str, now: datetime) -> str:
-    """A preview of a task: its rule, its next occurrences, and links to change it and to look at it."""
-    template = app.template(name)
-    try:
-        lines = _preview(actions, template, now)
-    except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
-        lines = [
-            f"## {md(template.title)}",
-            "",
-            f"No preview: {md(f'{type(error).__name__}: {error}')}",
-        ]
-    lines.append("")
-    try:
-        there = api.deployments(app_tag(app.name))
-    except PrefectApiError:  # the task stands; the page has no links
-        there = {}
-    if own := there.get(name):
-        lines.append(
-            f"- [The task]({links.base(api.ui_url)}/deployments/deployment/{own['id']})"
-        )
-    if link := _link(app, api, template, there):
-        lines.append(f"- [Edit it]({link})")
-    return "\n".join(lines) + "\n"
-
-
-def _link(app: App, api: Api, template: Meta, there: Mapping[str, Any]) -> str:
-    """The address of the form that shows a task as it is; empty where there is no such dialog."""
-    editor = there.get(EDIT)
-    if editor is None:
-        return ""
-    remember(template)
-    return edit_link(links.base(api.ui_url), editor["id"], template)
-
-
-def _preview(actions: Actions, template: Meta, now: datetime) -> list[str]:
-    name = template.fullName
-    lines = [
-        f"## {md(template.title)}",
-        "",
-        f"`{name}`: {describe(template.timer)}",
-        "",
-    ]
-    if isinstance(template, DateFieldType):
-        first = actions.upcoming_rows(template, now, now + SOON, SHOWN)
-        lines += ["| due | row | moved |", "|---|---|---|"]
-        lines += [
-            f"| {item.due:{DUE}} | {md(item.row)} | {md(item.moved)} |"
-            for item in first
-        ]
-        lines += (
-            []
-            if first
-            else [f"| none within {SOON.days} days, as the rows are now | | |"]
-        )
-    else:
-        lines += ["| due | moved from | because |", "|---|---|---|"]
-        found = [
-            e
-            for e in islice(template.explained(now, now + AHEAD), 3 * SHOWN)
-            if e.due is not None
-        ][:SHOWN]
-        for each in found:
+def _occurrences(template: Meta, now: datetime) -> Iterator[tuple[str, str, str]]:
+    """The next occurrences of a schedule: due time, day before the holiday move, reason."""
+    found = template.explained(now, now + SCHEDULE_AHEAD)
+    for each in islice(found, 3 * SHOWN):
+        if each.due is not None:
             moved = f"{each.moved_from:%a %Y-%m-%d}" if each.moved_from else ""
-            lines.append(
-                f"| {each.due:{DUE}} | {moved} | {md(each.because or each.note)} |"
-            )
-        lines += [] if found else [f"| none within {AHEAD.days} days | | |"]
-    return lines
+            yield f"{each.due:{DUE}}", moved, md(each.because or each.note)

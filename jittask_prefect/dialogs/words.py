@@ -1,13 +1,17 @@
-"""What the forms call the values of e.json, and back."""
+"""The forms' words for the values of e.json."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 WHEN = {0: "On the date", -1: "Before", 1: "After"}
-UNITS = {"second": "seconds", "minute": "minutes", "hour": "hours", "day": "days", "week": "weeks", "month": "months",
-         "year": "years"}  # fmt: skip
+UNITS = {
+    "second": "seconds",
+    "minute": "minutes",
+    "hour": "hours",
+    "day": "days",
+    "week": "weeks",
+    "month": "months",
+    "year": "years",
+}
 REPEAT = {
     "normal": "No repeat",
     "minute": "Every minute",
@@ -18,21 +22,42 @@ REPEAT = {
     "year": "Yearly",
     "custom": "Custom",
 }
-WEEKDAYS = dict(
-    enumerate(
-        ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
-        1,
-    )
-)
-MONTHS = dict(
-    enumerate(
-        ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-         "December"), 1,
-    )
-)  # fmt: skip
+WEEKDAYS = {
+    1: "Monday",
+    2: "Tuesday",
+    3: "Wednesday",
+    4: "Thursday",
+    5: "Friday",
+    6: "Saturday",
+    7: "Sunday",
+}
+MONTHS = {
+    1: "January",
+    2: "February",
+    3: "March",
+    4: "April",
+    5: "May",
+    6: "June",
+    7: "July",
+    8: "August",
+    9: "September",
+    10: "October",
+    11: "November",
+    12: "December",
+}
 DAYS = {**{number: str(number) for number in range(1, 32)}, -1: "Last"}
-WEEKS = {1: "First", 2: "Second", 3: "Third", 4: "Fourth", 5: "Fifth", -1: "Last", -2: "Last but one",
-         -3: "Third from the end", -4: "Fourth from the end", -5: "Fifth from the end"}  # fmt: skip
+WEEKS = {
+    1: "First",
+    2: "Second",
+    3: "Third",
+    4: "Fourth",
+    5: "Fifth",
+    -1: "Last",
+    -2: "Last but one",
+    -3: "Third from the end",
+    -4: "Fourth from the end",
+    -5: "Fifth from the end",
+}
 MONTH_END = {"last": "The month's last day", "skip": "No occurrence"}
 HOLIDAY = {
     "next": "To the next working day",
@@ -50,8 +75,3 @@ ROW_RUNS = {"failed": "Failed ones", "all": "All"}
 OVERLAP = {"queue": "Wait", "skip": "Not run", "replace": "End the earlier one"}
 SWITCH = {True: "On", False: "Off"}
 INNER = "customFunc of its inner.py"
-
-
-def meant(words: Mapping[Any, str], said: str) -> Any:
-    """The value that one of the words stands for."""
-    return {word: value for value, word in words.items()}[said]

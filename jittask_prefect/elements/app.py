@@ -1,14 +1,16 @@
-"""App: a folder of elements, found, loaded one by one, and checked as a whole."""
+"""App: a folder of elements, each loaded at its first use, and checked as a whole."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from sqlmodel import SQLModel
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 ENV_APP = "JITTASK_APP"
+log = logging.getLogger("jittask")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class App(Loader):
         path: The folder that holds app.json, or app.json itself.
 
     Raises:
-        ConfigError: app.json is missing or wrong. Mistakes in elements are found by `check`, or when one is used.
+        ConfigError: app.json is missing or wrong. Mistakes in elements are found by `check`, or at their use.
     """
 
     made: ClassVar[int] = 0
@@ -67,9 +70,11 @@ class App(Loader):
             cfg, calendars = read_app(read_json(folder / "app.json", "app.json"))
         except ConfigError as error:
             raise error.within("app.json") from None
+
         App.made += 1
-        # Its own even where the folder is loaded twice: each app keeps its own classes.
-        modules = f"jittask_app_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}_{App.made}"
+        # A name of its own even where the folder is loaded twice: each app keeps its own classes.
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+        modules = f"jittask_app_{digest}_{App.made}"
         super().__init__(folder, cfg, calendars, modules)
         self.title = cfg.title or cfg.name
         self.zone = ZoneInfo(self.timezone)
@@ -79,55 +84,51 @@ class App(Loader):
     def __repr__(self) -> str:
         return f"<App {self.name} at {self.path}>"
 
-    def templates(self) -> list[Meta]:
-        """The task templates that work, by full name; broken ones are left to `check`."""
-        found = []
-        for name in self.names("tasks"):
+    def _working(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
+        """The elements that load, by full name; `check` tells of the others."""
+        for name in names:
             try:
-                element = self.getElement(name)
+                yield name, self.getElement(name)
             except JittaskError as error:
-                logging.getLogger("jittask").debug("%s is left out: %s", name, error)
-                continue
-            if isinstance(element, Meta):
-                found.append(element)
-        return found
+                log.debug("%s is left out: %s", name, error)
+
+    def templates(self) -> list[Meta]:
+        """The task templates that work, by full name; `check` tells of the others."""
+        working = self._working(self.names("tasks"))
+        return [element for _, element in working if isinstance(element, Meta)]
 
     def row_templates(self, model: str) -> list[DateFieldType]:
         """The date-field templates of a model; kept until a folder is added to, or taken from, `tasks`."""
         try:
-            stamp = os.stat(
-                f"{self.path}/tasks"
-            ).st_mtime_ns  # at every save, so the short way
+            # Asked at every save, so the short way.
+            stamp = os.stat(f"{self.path}/tasks").st_mtime_ns
         except FileNotFoundError:
             return []
+
         with LOCK:
             if self._row_templates is None or self._row_templates[0] != stamp:
-                self._row_templates = (
-                    stamp,
-                    [t for t in self.templates() if isinstance(t, DateFieldType)],
-                )
+                of_rows = [t for t in self.templates() if isinstance(t, DateFieldType)]
+                self._row_templates = stamp, of_rows
+
             return [t for t in self._row_templates[1] if t.model_name == model]
 
     def template(self, name: str) -> Meta:
         """The task template of that full name.
 
         Raises:
-            UnknownElement: There is no such template.
+            UnknownElement: The app has no such template.
+            ConfigError: The template is broken.
         """
-        try:
-            element = (
-                self.getElement(name)
-                if isinstance(name, str) and name.startswith("tasks.")
-                else None
-            )
-        except UnknownElement:
-            element = None
-        if not isinstance(element, Meta):
-            known = ", ".join(t.fullName for t in self.templates()) or "none"
-            raise UnknownElement(
-                f"{quoted(name)} is no task template of {self.name}; its templates are {known}"
-            )
-        return element
+        if isinstance(name, str) and name.startswith("tasks."):
+            with suppress(UnknownElement):
+                element = self.getElement(name)
+                if isinstance(element, Meta):
+                    return element
+
+        known = ", ".join(t.fullName for t in self.templates()) or "none"
+        raise UnknownElement(
+            f"{quoted(name)} is no task template of {self.name}; its templates are {known}"
+        )
 
     def fault(self, name: str, func: str | None = None) -> Fault | None:
         """Why no task of a template can run: the template, its model, a field or the function cannot be read.
@@ -143,52 +144,42 @@ class App(Loader):
             template = self.template(name)
             if isinstance(template, DateFieldType):
                 check_rows(template)
+
             if func is not None:
                 template.function(func)
             elif type(template).handle in (Meta.handle, DateFieldType.handle):
                 template.getFunc()
         except JittaskError as error:
             return Fault(str(error), self.gone(name))
+
         return None
 
     def types(self) -> dict[str, type[Meta]]:
-        """The task Types: the built-in ones (or what shadows them) and the app's own that work."""
-        found: dict[str, type[Meta]] = {}
-        for name in sorted({*TASK_TYPES, *self.names("tasks")}):
-            try:
-                element = self.getElement(name)
-            except JittaskError as error:
-                logging.getLogger("jittask").debug("%s is left out: %s", name, error)
-                continue
-            if isinstance(element, type) and issubclass(element, Meta):
-                found[name] = element
-        return found
+        """The task Types: the built-in Types (or elements that shadow them) and the app's own that load."""
+        names = sorted({*TASK_TYPES, *self.names("tasks")})
+        return {
+            name: element
+            for name, element in self._working(names)
+            if isinstance(element, type) and issubclass(element, Meta)
+        }
 
     # Models
 
     def models(self) -> dict[str, type[SQLModel]]:
         """The models that load, by full name."""
-        found = {}
-        for name in self.names("models"):
-            try:
-                element = self.getElement(name)
-            except JittaskError as error:
-                logging.getLogger("jittask").debug("%s is left out: %s", name, error)
-                continue
-            found[name] = element
-        return found
+        return dict(self._working(self.names("models")))
 
     def database_of(self, model: str) -> str:
         """The name of the database that holds a model's table."""
         if model not in self._databases_of:
             where = f"{model.replace('.', '/')}/e.json"
-            self._databases_of[model] = (
-                ModelCfg.read(read_json(self.path / where, where)).database or DEFAULT
-            )
+            cfg = ModelCfg.read(read_json(self.path / where, where))
+            self._databases_of[model] = cfg.database or DEFAULT
+
         return self._databases_of[model]
 
     def close(self) -> None:
-        """Give back what the app holds: connections and the classes of its models."""
+        """Give back the app's connections and the classes of its models."""
         with LOCK:
             self.dispose()
             forget_all(self)
@@ -200,7 +191,7 @@ class App(Loader):
         return check.problems(self)
 
     def warnings(self, now: datetime, templates: list[Meta] | None = None) -> list[str]:
-        """What works but should be known, of the app or of some templates only."""
+        """Facts that a user should know of working parts, of the app or of some templates only."""
         return check.warnings(self, now, templates)
 
 
@@ -208,31 +199,26 @@ def find_app() -> Path:
     """The folder of the app that `JITTASK_APP`, or the nearest app.json, names.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: Neither names an app.
     """
     named = os.environ.get(ENV_APP)
     if named:
         folder = _folder_of(Path(named))
-        if not (folder / "app.json").is_file():
-            raise ConfigError(
-                Problem(
-                    ENV_APP,
-                    "",
-                    f"{named}, where no app.json is",
-                    "an app folder, or its app.json",
-                )
-            )
-        return folder
-    if (found := _nearest(Path.cwd())) is not None:
-        return found
-    raise ConfigError(
-        Problem(
-            "app.json",
-            "",
-            f"none in {Path.cwd()} or above",
-            f"an app folder; {ENV_APP} points at one, `jittask init DIR` makes one",
+        if (folder / "app.json").is_file():
+            return folder
+
+        found, allowed = (
+            f"{named}, where no app.json is",
+            "an app folder, or its app.json",
         )
-    )
+        raise ConfigError(Problem(ENV_APP, "", found, allowed))
+
+    if (nearest := _nearest(Path.cwd())) is not None:
+        return nearest
+
+    found = f"none in {Path.cwd()} or above"
+    allowed = f"an app folder; {ENV_APP} points at one, `jittask init DIR` makes one"
+    raise ConfigError(Problem("app.json", "", found, allowed))
 
 
 def in_an_app() -> bool:
@@ -250,15 +236,12 @@ def _nearest(here: Path) -> Path | None:
 
 
 def _folder_of(path: Path) -> Path:
-    """The app folder that a path means: itself, the one of an app.json, or `flows` in it."""
-    folder = path.resolve()
+    """The app folder that a path means: the folder itself, that of an app.json, or `flows` in the folder."""
+    folder, flows = path.resolve(), path.resolve() / "flows"
     if folder.name == "app.json" and not folder.is_dir():
         return folder.parent
-    return (
-        folder / "flows"
-        if not (folder / "app.json").exists() and (folder / "flows/app.json").exists()
-        else folder
-    )
+    inside = not (folder / "app.json").exists() and (flows / "app.json").exists()
+    return flows if inside else folder
 
 
 _APPS: dict[Path, App] = {}
@@ -268,15 +251,16 @@ def current_app() -> App:
     """The app that `find_app` names, loaded once for each folder.
 
     Raises:
-        ConfigError: There is none, or its app.json is wrong.
+        ConfigError: No app is named, or its app.json is wrong.
     """
     path = find_app()
     with LOCK:
         if path not in _APPS:
             _APPS[path] = App(path)
+
         return _APPS[path]
 
 
 def use_app(app: App) -> None:
-    """Make an app that is already loaded the one that `current_app` gives for its folder."""
+    """Make `current_app` give an app that is already loaded, for its folder."""
     _APPS[app.path] = app

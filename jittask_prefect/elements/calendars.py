@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 
 
 class Calendars:
-    """What an app knows about its calendars.
+    """The calendars of an app.
 
     Args:
         usual: The name of the calendar of tasks that name none.
@@ -24,39 +24,40 @@ class Calendars:
         self._calendar_lock = threading.Lock()
 
     def calendars(self) -> list[str]:
-        """The names of the calendars that app.json names, and its default one."""
-        return list(
-            dict.fromkeys(
-                name for name in (self._usual, *self._calendar_cfgs) if name is not None
-            )
-        )
+        """The names of the calendars that app.json names, the usual calendar first."""
+        usual = () if self._usual is None else (self._usual,)
+        return list(dict.fromkeys([*usual, *self._calendar_cfgs]))
 
     def calendar(self, name: str | None) -> Calendar | None:
         """A calendar by its name in app.json, or by a country code (`DE`, or `DE-BY`).
 
         Raises:
-            ConfigError: There is neither.
+            ConfigError: Neither app.json nor the countries know the name.
         """
         if name is None:
             return None
+
         with self._calendar_lock:
             if name not in self._calendars:
-                if name in self._calendar_cfgs:
-                    try:
-                        self._calendars[name] = Calendar(
-                            self._calendar_cfgs[name], f"calendars.{name}"
-                        )
-                    except ConfigError as error:
-                        raise error.within("app.json") from None
-                else:
-                    try:
-                        self._calendars[name] = Calendar.of(name)  # type: ignore[assignment]
-                    except ConfigError as error:
-                        known = ", ".join(sorted(self._calendar_cfgs)) or "none"
-                        allowed = f"a calendar of app.json ({known}) or a country code such as DE or DE-BY"
-                        if error.problems[0].key.endswith("subdiv"):
-                            allowed += f"; of {name.partition('-')[0]}: {error.problems[0].allowed}"
-                        raise ConfigError(
-                            Problem("", "timerCfg.calendar", repr(name), allowed)
-                        ) from None
+                own = name in self._calendar_cfgs
+                made = self._own(name) if own else self._of_country(name)
+                self._calendars[name] = made
+
             return self._calendars[name]
+
+    def _own(self, name: str) -> Calendar:
+        try:
+            return Calendar(self._calendar_cfgs[name], f"calendars.{name}")
+        except ConfigError as error:
+            raise error.within("app.json") from None
+
+    def _of_country(self, name: str) -> Calendar:
+        try:
+            return Calendar(CalendarCfg(country=name))
+        except ConfigError as error:
+            known = ", ".join(sorted(self._calendar_cfgs)) or "none"
+            allowed = f"a calendar of app.json ({known}) or a country code such as DE or DE-BY"
+            problem = error.problems[0]
+            if problem.key.endswith("subdiv"):
+                allowed += f"; of {name.partition('-')[0]}: {problem.allowed}"
+            raise invalid("timerCfg.calendar", repr(name), allowed) from None

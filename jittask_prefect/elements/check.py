@@ -1,4 +1,4 @@
-"""`jittask check`: every mistake of every file at once, and what works but should be known."""
+"""`jittask check`: every mistake of every file at once, and warnings about working parts."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ from jittask_prefect.elements.config import (
     read_json,
 )
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
-from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    Problem,
+    UnknownElement,
+    invalid,
+)
+from jittask_prefect.filters.columns import ColumnKind, column, columns
 from jittask_prefect.filters.expression import parse
-from jittask_prefect.schedule import prefect_schedules
 from jittask_prefect.schedule.instants import EARLIEST
+from jittask_prefect.schedule.rrule_lines import check_density
 from jittask_prefect.schedule.timer import Timer
 
 if TYPE_CHECKING:
@@ -38,41 +44,39 @@ def problems(app: App) -> list[Problem]:
     found: list[Problem] = []
     for database in app.databases():
         found += _caught("app.json", lambda d=database: app.database_url(d))
+
     for calendar in app.calendars():
         for p in _caught("app.json", lambda c=calendar: app.calendar(c)):
             key = "calendar" if p.key == "timerCfg.calendar" else p.key
             found.append(Problem("app.json", key, p.found, p.allowed))
+
     places: list[tuple[str, Path]] = []
     for folder in FOLDERS:
         found += _caught(
             "", lambda f=folder: places.extend((f, p) for p in folders(app.path / f, f))
         )
+
     for folder, place in places:
-        where = f"{folder}/{place.name}/e.json"
-        if is_file(place / "e.json") and NAME.fullmatch(place.name):
+        where, config = f"{folder}/{place.name}/e.json", place / "e.json"
+        if is_file(config) and NAME.fullmatch(place.name):
             found += _caught(where, lambda n=f"{folder}.{place.name}": _element(app, n))
-        elif is_file(place / "e.json"):
+        elif is_file(config):
             found.append(Problem(where, "folder name", place.name, NAME_TEXT))
-        elif (place / "e.json").is_dir():
-            found.append(
-                Problem(where, "", "a folder", "a JSON file beside the element's code")
-            )
-        elif any(is_file(place / name) for name in _CODE):
-            found.append(
-                Problem(
-                    where, "", "no such file", "a JSON file beside the element's code"
-                )
-            )
+        elif config.is_dir() or any(is_file(place / name) for name in _CODE):
+            what = "a folder" if config.is_dir() else "no such file"
+            allowed = "a JSON file beside the element's code"
+            found.append(Problem(where, "", what, allowed))
+
     return found
 
 
 def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> list[str]:
-    """What works but should be known: a zone that nobody named, holidays that are guessed, folders that nobody reads.
+    """Facts that a user should know of working parts: a zone nobody named, unpublished holidays, unread folders.
 
     Args:
         app: The app.
         now: The present instant.
-        templates: Only what concerns these.
+        templates: Only the warnings of these.
     """
     found = []
     if templates is None:
@@ -80,92 +84,94 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
             found.append(
                 f"app.json: no timezone; the machine's is used: {app.timezone}"
             )
+
         others = (p for p in app.path.iterdir() if p.is_dir() and p.name not in FOLDERS)
         unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
-        found += [
-            f"{name}/ is not read; elements are in {', '.join(FOLDERS)}"
-            for name in unread
-        ]
+        read = ", ".join(FOLDERS)
+        found += [f"{name}/ is not read; elements are in {read}" for name in unread]
+
     for template in app.templates() if templates is None else templates:
-        found += [f"{template.fullName}: {what}" for what in _of_timer(template, now)]
+        own = [*_timer_warnings(template.timer, now)]
+        if isinstance(template, DateFieldType):
+            own += _column_warnings(template)
+
+        found += [f"{template.fullName}: {text}" for text in own]
         calendar = template.timer.calendar
         if calendar is not None and template.timer.cfg.skip_holiday:
-            found += [what for what in calendar.left_out(now.year) if what not in found]
-        if isinstance(template, DateFieldType):
-            found += [f"{template.fullName}: {what}" for what in _of_columns(template)]
+            found += [text for text in calendar.left_out(now.year) if text not in found]
+
     return found
 
 
-def _of_timer(template: Meta, now: datetime) -> Iterator[str]:
-    calendar, cfg = template.timer.calendar, template.timer.cfg
-    until = calendar.reliable_until if calendar and cfg.skip_holiday else None
-    if (
-        until is not None
-        and calendar is not None
-        and until < (now + timedelta(days=400)).date()
-    ):
-        yield f"holidays of {calendar.label} are published until {until}; what lies beyond is a forecast"
+def _timer_warnings(timer: Timer, now: datetime) -> Iterator[str]:
+    calendar, cfg = timer.calendar, timer.cfg
+    soon = (now + timedelta(days=400)).date()
+    if calendar is not None and cfg.skip_holiday:
+        until = calendar.reliable_until
+        if until is not None and until < soon:
+            yield f"holidays of {calendar.label} are published until {until}; later days are a forecast"
+
     if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
-    if cfg.holiday_policy != "next" and not template.timer.moves.active:
+    if cfg.holiday_policy != "next" and not timer.moves.active:
         yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
-    if (back := prefect_schedules.next_doubled_hour(template.timer, now)) is not None:
-        clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {template.timer.zone.key}"
+
+    if (back := timer.next_doubled_hour(now)) is not None:
+        clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {timer.zone.key}"
         yield (
             f"its times of the hour that comes twice run once, the first time: {clock}; "
             "repeatType minute or hour counts elapsed time"
         )
-    if cfg.rows and _never(template.timer, now):
+
+    if cfg.rows and _rows_never_due(timer, now):
         yield "it is never due: holidays or weekends take away each occurrence of every row"
-    series = template.timer.series() if cfg.start_time is not None else None
-    if series is not None and cfg.start_time is not None and series.next(now) is None:
+
+    series = None if cfg.rows else timer.series()
+    if series is not None and series.next(now) is None:
         ever = series.next(EARLIEST) is not None
         never = "it is never due: no occurrence lies between startTime and endTime, or holidays take away each"
         yield "it is over: its last occurrence lies in the past" if ever else never
 
 
-def _never(timer: Timer, now: datetime) -> bool:
-    """Whether rows of whatever date have no occurrence from now on, since each falls on a day that is left out."""
-    cfg, moves = timer.cfg, timer.moves
-    if (
-        not moves.active
-        or (cfg.holiday_policy != "skip" and not timer.sub_daily)
-        or cfg.end_time is not None
-    ):
+def _rows_never_due(timer: Timer, now: datetime) -> bool:
+    """Whether no row has an occurrence from now on, whatever its date: each falls on a day that is left out."""
+    moves = timer.moves
+    drops = timer.sub_daily or moves.policy == "skip"
+    if not (moves.active and drops) or timer.cfg.end_time is not None:
         return False
-    rows = (
-        timer.series(datetime(now.year, 1, 1, 9) - timedelta(days=n)) for n in range(31)
-    )
+    begin = datetime(now.year, 1, 1, 9)
+    rows = (timer.series(begin - timedelta(days=n)) for n in range(31))
     return all(series is None or series.next(now) is None for series in rows)
 
 
-def _of_columns(template: DateFieldType) -> Iterator[str]:
-    """What the columns of a template that loads do of themselves, or cannot keep."""
+def _column_warnings(template: DateFieldType) -> Iterator[str]:
+    """Columns of a template that loads which change of themselves, or cannot keep a zone."""
     app, cfg, name = template.app, template.timer.cfg, template.model_name
     try:
         check_rows(template)
         kind = make_url(app.database_url(app.database_of(name))).get_backend_name()
     except ConfigError:
         return  # `problems` says so
+
     start = sa_inspect(template.model).column_attrs[str(cfg.start_field)].columns[0]
-    of_database = str(getattr(start.server_default, "arg", "")).upper()
-    if (
-        start.onupdate is not None
-        or start.server_onupdate is not None
-        or "ON UPDATE" in of_database
-    ):
+    default = str(getattr(start.server_default, "arg", "")).upper()
+    changes = start.onupdate is not None or start.server_onupdate is not None
+    if changes or "ON UPDATE" in default:
         yield (
             f"each save of a row changes {name}.{cfg.start_field} (onupdate), so a task whose function changes its row "
             "is due again and again; take a date that nothing but your own code sets"
         )
+
     fields = [cfg.start_field, cfg.end_field if cfg.end_time_type == 2 else None]
-    held = [
+    columns_used = [
         *(template.field_column(field) for field in fields if field),
         *template.filter.columns(template.model),
     ]
     if kind == "postgresql":
         return
-    for key in dict.fromkeys(each.key for each in held if each.aware and not each.utc):
+
+    zoneless = (used.key for used in columns_used if used.aware and not used.utc)
+    for key in dict.fromkeys(zoneless):
         yield (
             f"{key} is DateTime(timezone=True), and {kind} keeps no zone: a time that was saved with one is read as a "
             f"time of {template.timer.zone.key}, hours early or late; take SQLModel's UTCDateTime, which keeps UTC, "
@@ -178,6 +184,7 @@ def _caught(where: str, action: Any) -> list[Problem]:
         action()
     except ConfigError as error:
         return list(error.within(where).problems)
+
     return []
 
 
@@ -185,59 +192,60 @@ def _element(app: App, name: str) -> None:
     try:
         element = app.getElement(name)
     except ConfigError as error:
-        told = {p.key for p in error.problems}
-        raise ConfigError(
-            [*error.problems, *(p for p in _beside(app, name) if p.key not in told)]
-        ) from None
+        known = {problem.key for problem in error.problems}
+        more = [p for p in _code_problems(app, name) if p.key not in known]
+        raise ConfigError([*error.problems, *more]) from None
+
     if isinstance(element, Meta) and (found := template_problems(element)):
         raise ConfigError(found)
 
 
-def _beside(app: App, name: str) -> list[Problem]:
-    """What else is wrong with a task whose e.json is: its function, model and fields, as far as they can be told."""
+def _code_problems(app: App, name: str) -> list[Problem]:
+    """Further problems of a task with a wrong e.json: its function, model and fields, as far as they can be found."""
     where = f"{name.replace('.', '/')}/e.json"
     try:
         raw = read_json(app.path / where, where)
         kind = app.getElement(raw["type"])
     except (JittaskError, TypeError, KeyError):
         return []
+
     if not (isinstance(kind, type) and issubclass(kind, Meta)) or kind is Meta:
         return []
-    func, inner = (
-        raw.get("func", raw.get("taskFunc")),
-        raw.get("funcType", "Inner") == "Inner",
-    )
+
+    func = raw.get("func", raw.get("taskFunc"))
+    inner = raw.get("funcType", "Inner") == "Inner"
     found: list[Problem] = []
     if inner or isinstance(func, str):
-        stub = object.__new__(kind)
-        stub.app, stub.fullName = app, name
-        given = raw.get("argDict")
-        about = {"funcType": "Inner" if inner else "Global", "func": func}
-        stub.cfg = TaskCfg.model_construct(
-            **about, argDict=given if isinstance(given, dict) else {}
+        template = object.__new__(kind)
+        template.app, template.fullName = app, name
+        arguments = raw.get("argDict")
+        template.cfg = TaskCfg.model_construct(
+            funcType="Inner" if inner else "Global",
+            func=func,
+            argDict=arguments if isinstance(arguments, dict) else {},
         )
-        found += _caught("", stub.check_function)
-    timer = raw.get("timerCfg")
-    if kind.rows and isinstance(raw.get("modelPath"), str):
-        fields = (
-            {k: timer.get(k) for k in ("startField", "endField")}
-            if isinstance(timer, dict)
-            else {}
-        )
-        named = {k: v for k, v in fields.items() if isinstance(v, str)}
+        found += _caught("", template.check_function)
+
+    timer, model = raw.get("timerCfg"), raw.get("modelPath")
+    if kind.rows and isinstance(model, str):
+        written = timer if isinstance(timer, dict) else {}
+        fields = {key: written.get(key) for key in ("startField", "endField")}
+        fields = {key: name for key, name in fields.items() if isinstance(name, str)}
         found += _caught(
-            "", lambda: _check_fields(app, raw["modelPath"], named, raw.get("filter"))
+            "", lambda: _check_fields(app, model, fields, raw.get("filter"))
         )
+
     return found
 
 
 def template_problems(template: Meta) -> list[Problem]:
-    """What is wrong with a template that loads: its function, its model, its fields, its filter."""
+    """The problems of a template that loads: its function, its model, its fields, its filter."""
     found = _caught("", template.check_function)
     if isinstance(template, DateFieldType):
         found += _caught("", lambda: check_rows(template))
     else:
-        found += _caught("", lambda: prefect_schedules.check_density(template.timer))
+        found += _caught("", lambda: check_density(template.timer))
+
     return found
 
 
@@ -255,46 +263,34 @@ def check_rows(template: DateFieldType) -> None:
 def _check_fields(
     app: App, name: str, fields: Mapping[str, str | None], filter_: object
 ) -> None:
+    models = app.names("models")
+    known = ", ".join(models)
+    allowed = f"a model of the app: {known or 'the app has no models'}"
     try:
         model = app.getElement(name)
     except UnknownElement:
-        known = ", ".join(app.names("models")) or "the app has no models"
-        raise ConfigError(
-            Problem("", "modelPath", name, f"a model of the app: {known}")
-        ) from None
+        raise invalid("modelPath", name, allowed) from None
     except ConfigError as error:
-        raise ConfigError(
-            Problem(
-                "",
-                "modelPath",
-                f"{name}, which is broken: {error}",
-                "a model that loads",
-            )
-        ) from None
-    if name not in app.names("models"):
-        raise ConfigError(
-            Problem(
-                "",
-                "modelPath",
-                name,
-                f"a model of the app: {', '.join(app.names('models'))}",
-            )
-        )
+        broken = f"{name}, which is broken: {error}"
+        raise invalid("modelPath", broken, "a model that loads") from None
+
+    if name not in models:
+        raise invalid("modelPath", name, allowed)
+
     found = []
     kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
-    dates = [name for name, kind in kinds.items() if kind in (Kind.DATE, Kind.DATETIME)]
+    dates = [
+        name
+        for name, kind in kinds.items()
+        if kind in (ColumnKind.DATE, ColumnKind.DATETIME)
+    ]
+    known = ", ".join(dates) or "a model with a date or datetime column"
     for key, field in fields.items():
         if field is not None and field not in dates:
             named = f"{field}, which is no date" if field in kinds else str(field)
-            allowed = ", ".join(dates) or "a model with a date or datetime column"
-            found.append(
-                Problem(
-                    "",
-                    f"timerCfg.{key}",
-                    named,
-                    f"a date or datetime column of {name}: {allowed}",
-                )
-            )
+            allowed = f"a date or datetime column of {name}: {known}"
+            found.append(Problem("", f"timerCfg.{key}", named, allowed))
+
     if isinstance(filter_, str):
         found += _caught("", lambda: parse(filter_).check(model))
     if found:

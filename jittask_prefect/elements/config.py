@@ -1,28 +1,30 @@
-"""`e.json` and `app.json` as frozen, validated shapes; the one place where these files are read."""
+"""`e.json` and `app.json` as frozen, validated models; the only place where these files are read."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.spec import TimerCfg, read_timer
-from jittask_prefect.validation import StrictModel, sanitized, shown
+from jittask_prefect.validation import Flag, StrictModel, sanitized, shown
+
+T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
 _HOSTILE = ("{{", "}}", "__prefect_kind")
 MAX_SECONDS = 36525 * 86400
-"""A hundred years: no time that is counted from today leaves what clocks, threads and databases know."""
+"""A hundred years: counted from today, such a time lies within the range of clocks, threads and databases."""
 MAX_AT_ONCE = 1_000_000
 """The largest number of executions that a limit may name."""
 
@@ -41,7 +43,7 @@ def _clean(text: str) -> str:
 
 
 def safe_text(text: str) -> str:
-    """Refuse control characters, and what Prefect would resolve or hydrate: placeholders and `__prefect_kind`.
+    """Refuse control characters, and texts that Prefect would resolve or hydrate: placeholders and `__prefect_kind`.
 
     Source: prefect `deployments/base.py` resolves `{{ … }}` in deployments, `_internal/schemas` hydrates parameters.
     """
@@ -49,16 +51,14 @@ def safe_text(text: str) -> str:
     for mark in _HOSTILE:
         if mark in text:
             raise ValueError(f"a text without {mark}, which Prefect would resolve")
+
     return text
 
 
-def _display(text: str) -> str:
-    if (
-        not text.strip()
-        or len(text) > 200
-        or any(ord(c) < 32 for c in text)
-        or has_controls(text)
-    ):
+def display_text(text: str) -> str:
+    """Refuse a text that is not a line of 1 to 200 characters, without the texts that `safe_text` refuses."""
+    one_line = text.strip() and all(ord(c) >= 32 for c in text)
+    if not one_line or len(text) > 200 or has_controls(text):
         raise ValueError("one line of 1 to 200 characters, without control characters")
     return safe_text(text)
 
@@ -68,17 +68,25 @@ def _tag(text: str) -> str:
         raise ValueError(
             "a tag that does not begin with app:, which says whose a deployment is"
         )
-    return _display(text)
+    return display_text(text)
 
 
-def _flag(value: object) -> bool:
-    if isinstance(value, int) and value in (0, 1):
-        return bool(value)
-    raise ValueError("1 or 0")
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("an IANA zone like Europe/Berlin") from None
+
+    return text
 
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Display = Annotated[str, AfterValidator(_display)]
+def _app_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", text):
+        raise ValueError("up to 64 letters, digits, - or _")
+    return text
+
+
+Display = Annotated[str, AfterValidator(display_text)]
 Tag = Annotated[str, AfterValidator(_tag)]
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
 ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
@@ -90,7 +98,7 @@ AtOnce = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
 
 
 class Missed(StrictModel):
-    """What to do with occurrences that no worker ran in time; `grace` and `lookback` in seconds."""
+    """The policy for occurrences that no worker ran in time; `grace` and `lookback` in seconds."""
 
     policy: Literal["latest", "all", "none"] = "latest"
     grace: Seconds = 60
@@ -98,7 +106,7 @@ class Missed(StrictModel):
 
 
 class Concurrency(StrictModel):
-    """How many executions of a template may run at one time."""
+    """How many executions of a template may run at a time."""
 
     limit: AtOnce
     overlap: Literal["queue", "skip", "replace"] = "queue"
@@ -134,48 +142,50 @@ class TaskCfg(StrictModel):
             if "taskFunc" in raw:
                 old = raw.pop("taskFunc")
                 raw.setdefault("func", old)
+
             if isinstance(raw.get("tags"), list):
                 raw["tags"] = tuple(raw["tags"])
             if raw.get("filter") is None:
                 raw.pop("filter", None)
+
         return raw
 
 
-def _function_problems(raw: Mapping[str, Any]) -> list[Problem]:
-    """What contradicts itself between `funcType`, `func` and its older spelling, `taskFunc`."""
+def _function_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Contradictions between `funcType`, `func` and its older spelling, `taskFunc`."""
     kind, new, old = raw.get("funcType", "Inner"), raw.get("func"), raw.get("taskFunc")
     if new is not None and old is not None and new != old:
-        return [
-            Problem(
-                "",
-                "taskFunc",
-                shown(old),
-                f"{shown(new)}, as in func, whose older spelling it is",
-            )
-        ]
-    if kind == "Global" and new is None and old is None:
-        return [
-            Problem(
-                "",
-                "func",
-                "nothing",
-                "this key is required with funcType Global: services.X.method",
-            )
-        ]
-    if kind == "Inner" and (new is not None or old is not None):
+        allowed = f"{shown(new)}, as in func, whose older spelling it is"
+        yield Problem("", "taskFunc", shown(old), allowed)
+    elif kind == "Global" and new is None and old is None:
+        allowed = "this key is required with funcType Global: services.X.method"
+        yield Problem("", "func", "nothing", allowed)
+    elif kind == "Inner" and (new is not None or old is not None):
         key = "taskFunc" if new is None else "func"
-        return [
-            Problem(
-                "",
-                key,
-                shown(raw[key]),
-                "nothing with funcType Inner; Global calls a service function",
-            )
-        ]
-    return []
+        allowed = "nothing with funcType Inner; Global calls a service function"
+        yield Problem("", key, shown(raw[key]), allowed)
 
 
-_ROW_KEYS = ("modelPath", "filter", "dispatch", "rowRuns")
+def _row_problems(raw: Mapping[str, Any], rows: bool) -> Iterator[Problem]:
+    """Keys of date-field tasks that are missing, or that a scheduled task has."""
+    if rows and not raw.get("modelPath"):
+        allowed = "this key is required: a name like models.Contract"
+        yield Problem("", "modelPath", "nothing", allowed)
+
+    for key in () if rows else ("modelPath", "filter", "dispatch", "rowRuns"):
+        if raw.get(key) not in (None, ""):
+            allowed = "nothing: this key is for date-field tasks"
+            yield Problem("", key, shown(raw[key]), allowed)
+
+
+def _read(problems: list[Problem], read: Callable[[], T]) -> T | None:
+    """The result of a reader, or None: then its problems are added, but for keys with a problem already."""
+    try:
+        return read()
+    except ConfigError as error:
+        known = {problem.key for problem in problems}
+        problems += [problem for problem in error.problems if problem.key not in known]
+        return None
 
 
 def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
@@ -183,59 +193,28 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
 
     Args:
         raw: The parsed JSON.
-        rows: Whether the task's Type makes one task for each row.
+        rows: Whether the task's Type makes a task for each row.
 
     Raises:
         ConfigError: With every problem of the file, those of `timerCfg` among them.
     """
     raw, problems = sanitized(raw)
-    told = {p.key for p in problems}
-    cfg: TaskCfg | None = None
+    cfg = _read(problems, lambda: TaskCfg.read(raw))
     timer: TimerCfg | None = None
-    try:
-        cfg = TaskCfg.read(raw)
-    except ConfigError as error:
-        problems.extend(p for p in error.problems if p.key not in told)
     if isinstance(raw, Mapping):
-        problems.extend(_function_problems(raw))
-        if rows and not raw.get("modelPath"):
-            problems.append(
-                Problem(
-                    "",
-                    "modelPath",
-                    "nothing",
-                    "this key is required: a name like models.Contract",
-                )
-            )
-        if not rows:
-            problems.extend(
-                Problem(
-                    "",
-                    key,
-                    shown(raw[key]),
-                    "nothing: this key is for date-field tasks",
-                )
-                for key in _ROW_KEYS
-                if raw.get(key) not in (None, "")
-            )
-        if (
-            cfg
-            and cfg.dispatch == "batch"
-            and cfg.concurrency
-            and cfg.concurrency.overlap != "queue"
-        ):
-            overlap = f"{cfg.concurrency.overlap} with dispatch batch"
-            allowed = (
-                "queue, or dispatch row: the rows of a batch run one after the other"
-            )
-            problems.append(Problem("", "concurrency.overlap", overlap, allowed))
+        problems += [*_function_problems(raw), *_row_problems(raw, rows)]
         if isinstance(raw.get("timerCfg"), Mapping):
-            try:
-                timer = read_timer(raw["timerCfg"], rows=rows, key="timerCfg")
-            except ConfigError as error:
-                problems.extend(p for p in error.problems if p.key not in told)
+            timer = _read(problems, lambda: read_timer(raw["timerCfg"], rows=rows))
+
+    limits = cfg.concurrency if cfg and cfg.dispatch == "batch" else None
+    if limits is not None and limits.overlap != "queue":
+        allowed = "queue, or dispatch row: the rows of a batch run one after the other"
+        found = f"{limits.overlap} with dispatch batch"
+        problems.append(Problem("", "concurrency.overlap", found, allowed))
+
     if problems or cfg is None or timer is None:
         raise ConfigError(problems)
+
     return cfg, timer
 
 
@@ -256,7 +235,7 @@ class ServiceCfg(StrictModel):
 
 
 class TypeCfg(StrictModel):
-    """The e.json of a Type of the app's own; the class in type.py decides what it extends."""
+    """The e.json of a Type of the app's own; the class in type.py decides which Type is extended."""
 
     type: TypePath
     title: Display = "Type"
@@ -266,9 +245,9 @@ class TypeCfg(StrictModel):
 class AppCfg(StrictModel):
     """app.json; `horizon` in hours."""
 
-    name: Annotated[str, AfterValidator(lambda t: _named(t))]
+    name: Annotated[str, AfterValidator(_app_name)]
     title: Display | None = None
-    timezone: Annotated[str, AfterValidator(lambda t: _zone(t))] | None = None
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
     database: str = "sqlite:///app.db"
     databases: dict[Display, str] = Field(default_factory=dict)
     horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
@@ -278,20 +257,6 @@ class AppCfg(StrictModel):
     calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-def _named(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", text):
-        raise ValueError("up to 64 letters, digits, - or _")
-    return text
-
-
-def _zone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("an IANA zone like Europe/Berlin") from None
-    return text
-
-
 def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
     """app.json and its named calendars, checked as a whole.
 
@@ -299,38 +264,33 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
         ConfigError: With every problem of the file.
     """
     raw, problems = sanitized(raw)
-    told = {p.key for p in problems}
-    cfg: AppCfg | None = None
+    cfg = _read(problems, lambda: AppCfg.read(raw))
     calendars: dict[str, CalendarCfg] = {}
-    try:
-        cfg = AppCfg.read(raw)
-    except ConfigError as error:
-        problems.extend(p for p in error.problems if p.key not in told)
     named = raw.get("calendars") if isinstance(raw, Mapping) else None
-    for name, value in (named or {}).items() if isinstance(named, Mapping) else ():
+    for name, value in named.items() if isinstance(named, Mapping) else ():
         try:
-            _display(name)  # a task's description names its calendar
-        except ValueError as error:
-            problems.append(Problem("", "calendars", shown(name), str(error)))
-            continue
-        try:
+            display_text(name)  # a task's description names its calendar
             calendars[name] = CalendarCfg.read(value, f"calendars.{name}")
         except ConfigError as error:
             problems.extend(error.problems)
+        except ValueError as error:
+            problems.append(Problem("", "calendars", shown(name), str(error)))
+
     if problems or cfg is None:
         raise ConfigError(problems)
+
     return cfg, calendars
 
 
 def folders(path: Path, name: str) -> list[Path]:
-    """The folders in a folder, sorted; none where there is none.
+    """The folders in a folder, sorted; none without the folder.
 
     Args:
         path: The folder.
-        name: How messages call it, relative to the app folder.
+        name: Its name in messages, relative to the app folder.
 
     Raises:
-        ConfigError: It cannot be read.
+        ConfigError: The folder cannot be read.
     """
     try:
         return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
@@ -341,7 +301,7 @@ def folders(path: Path, name: str) -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; what may not be looked at counts as one, and reading it says why it cannot be."""
+    """Whether there is a file. A path that cannot be examined counts as a file: reading it tells why."""
     try:
         return path.is_file()
     except OSError:
@@ -349,48 +309,42 @@ def is_file(path: Path) -> bool:
 
 
 def read_json(path: Path, name: str) -> Any:
-    """The JSON of one file.
+    """The JSON of a file.
 
     Args:
         path: The file.
-        name: How messages call it, relative to the app folder.
+        name: Its name in messages, relative to the app folder.
 
     Raises:
-        ConfigError: It is missing, is not UTF-8, is not JSON, or names a key twice.
+        ConfigError: The file is missing, is not UTF-8, is not JSON, or names a key twice.
     """
+    key, allowed = "", "valid JSON"
     try:
         return parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(Problem(name, "", "no such file", "a JSON file")) from None
+        found, allowed = "no such file", "a JSON file"
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise ConfigError(Problem(name, "", where, "valid JSON")) from None
+        found = f"line {error.lineno}, column {error.colno}: {error.msg}"
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            Problem(name, "", f"byte {error.start} is not UTF-8", "UTF-8 text")
-        ) from None
+        found, allowed = f"byte {error.start} is not UTF-8", "UTF-8 text"
     except RecursionError:
-        raise ConfigError(
-            Problem(name, "", "JSON nested too deeply", "valid JSON")
-        ) from None
+        found = "JSON nested too deeply"
     except _TwiceError as error:
-        raise ConfigError(
-            Problem(name, str(error), "the key twice", "each key once")
-        ) from None
+        key, found, allowed = str(error), "the key twice", "each key once"
     except OSError as error:
-        raise ConfigError(
-            Problem(name, "", error.strerror or str(error), "a file that can be read")
-        ) from None
+        found, allowed = error.strerror or str(error), "a file that can be read"
     except ValueError as error:  # NaN, or a number of thousands of digits
-        raise ConfigError(Problem(name, "", str(error), "valid JSON")) from None
+        found = str(error)
+
+    raise ConfigError(Problem(name, key, found, allowed))
 
 
 def parse_json(text: str) -> Any:
-    """JSON without what other readers refuse or read otherwise.
+    """JSON without values that other readers refuse or read differently.
 
     Raises:
-        ValueError: It is no JSON, has NaN or infinity in it, or names a key twice.
-        RecursionError: It is nested too deeply.
+        ValueError: The text is no JSON, has NaN or infinity in it, or names a key twice.
+        RecursionError: The text is nested too deeply.
     """
     return json.loads(text, object_pairs_hook=_once, parse_constant=_no_such_number)
 
@@ -409,12 +363,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if key in result:
             raise _TwiceError(key)
         result[key] = value
+
     return result
 
 
 @lru_cache(maxsize=1)
 def machine_zone() -> str:
-    """The IANA name of the machine's zone, `UTC` where it has none."""
+    """The IANA name of the machine's zone; `UTC` for a machine without a zone."""
     from tzlocal import get_localzone_name
 
     return get_localzone_name() or "UTC"

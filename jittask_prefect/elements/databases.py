@@ -19,16 +19,20 @@ from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 
-_WAIT = "sqlite, postgresql+psycopg or mysql+pymysql"
+SYNC_DRIVERS = "sqlite, postgresql+psycopg or mysql+pymysql"
+URL_TEXT = (
+    "a database URL like sqlite:///shop.db or postgresql+psycopg://user@host/name"
+)
 ENV_DATABASE = "JITTASK_DATABASE_URL"
-DEFAULT = ""  # the name under which app.json's `database` is kept
+DEFAULT = ""
+"""The name of the database that app.json calls `database`."""
 
 
 class Databases:
-    """What an app knows about its databases.
+    """The databases of an app.
 
     Args:
-        path: The app folder; relative SQLite paths are relative to it.
+        path: The app folder; relative SQLite paths begin there.
         cfg: app.json.
     """
 
@@ -40,72 +44,67 @@ class Databases:
         self._engine_lock = threading.RLock()
 
     def databases(self) -> list[str]:
-        """The names of the app's databases, the default one first."""
+        """The names of the app's databases, the default database first."""
         return [DEFAULT, *sorted(self.cfg.databases)]
 
     def database_url(self, database: str = DEFAULT) -> str:
-        """The SQLAlchemy URL of a database of the app; the default one where no name is given.
+        """The SQLAlchemy URL of a database of the app.
+
+        Args:
+            database: Its name in app.json; the default database where empty.
 
         Raises:
-            ConfigError: It is no URL, of no known kind of database, for a driver that is not installed or that is
-                async, or there is none of that name.
+            ConfigError: No database has the name; its text is no URL, of no known kind of database, or for a driver
+                that is not installed or that is async.
         """
-        from_environment = os.environ.get(ENV_DATABASE) if database == DEFAULT else None
-        where = self._database_place(database)
-        if from_environment:
-            text = from_environment
-        elif database and database not in self.cfg.databases:
-            known = ", ".join(sorted(self.cfg.databases)) or "none"
-            raise ConfigError(
-                Problem(
-                    "app.json",
-                    "databases",
-                    f"no {database!r}",
-                    f"a name of its databases: {known}",
-                )
-            )
-        else:
-            text = self.cfg.databases[database] if database else self.cfg.database
-        allowed = "a database URL like sqlite:///shop.db or postgresql+psycopg://user@host/name"
+        place = self._database_place(database)
+
+        def refused(found: str, allowed: str = URL_TEXT) -> ConfigError:
+            return ConfigError(Problem(*place, found, allowed))
+
         # No message shows the text: it may hold a password.
+        text = self._database_text(database)
         try:
             if has_controls(text):
                 raise ValueError
+
             url = make_url(text)
             dialect = url.get_dialect()
-            if url.get_backend_name() == "sqlite" and url.database not in (
-                None,
-                "",
-                ":memory:",
-            ):
+            in_memory = url.database in (None, "", ":memory:")
+            if url.get_backend_name() == "sqlite" and not in_memory:
                 url = url.set(database=str((self.path / str(url.database)).resolve()))
+
             dialect().create_connect_args(url)
         except (NoSuchModuleError, ImportError):
-            raise ConfigError(Problem(*where, url.drivername, allowed)) from None
-        except (
-            ArgumentError,
-            ValueError,
-            OSError,
-            RuntimeError,
-        ):  # a path may be of links in a circle
-            raise ConfigError(
-                Problem(*where, "a text that is no URL", allowed)
-            ) from None
+            raise refused(url.drivername) from None
+        except (ArgumentError, ValueError, OSError, RuntimeError):
+            # RuntimeError: a path of links in a circle.
+            raise refused("a text that is no URL") from None
+
         if dialect.is_async:
-            raise ConfigError(
-                Problem(
-                    *where,
-                    f"{url.drivername}, an async driver",
-                    f"a driver that waits: {_WAIT}",
-                )
-            )
+            found = f"{url.drivername}, an async driver"
+            raise refused(found, f"a driver that waits: {SYNC_DRIVERS}")
+
         try:
             dialect.import_dbapi()
         except ImportError as error:
             found = f"{url.drivername}, whose driver is not installed ({error})"
-            allowed = f"an installed driver: `pip install` it, or name another one in the URL, like {_WAIT}"
-            raise ConfigError(Problem(*where, found, allowed)) from None
+            allowed = f"an installed driver: `pip install` it, or name another one in the URL, like {SYNC_DRIVERS}"
+            raise refused(found, allowed) from None
+
         return url.render_as_string(hide_password=False)
+
+    def _database_text(self, database: str) -> str:
+        """The URL of a database as it is written."""
+        if database == DEFAULT:
+            return os.environ.get(ENV_DATABASE) or self.cfg.database
+        if database not in self.cfg.databases:
+            known = ", ".join(sorted(self.cfg.databases)) or "none"
+            allowed = f"a name of its databases: {known}"
+            found = f"no {database!r}"
+            raise ConfigError(Problem("app.json", "databases", found, allowed))
+
+        return self.cfg.databases[database]
 
     def _database_place(self, database: str) -> tuple[str, str]:
         """The file and the key that a database's URL comes from."""
@@ -126,12 +125,14 @@ class Databases:
                 )
                 event.listen(engine, "do_connect", self._connector(database))
                 if lite:
-                    event.listen(engine, "connect", _wal)
+                    event.listen(engine, "connect", _set_up_sqlite)
+
                 self._engines[database] = engine
+
             return self._engines[database]
 
     def lease_engine(self, database: str = DEFAULT) -> Engine:
-        """An engine with connections of its own, made as those of `engine`, its listeners too; SQLite's is the same."""
+        """An engine for leases, with connections of its own and the listeners of `engine`; the same engine on SQLite."""
         with self._engine_lock:
             engine = self.engine(database)
             if engine.dialect.name == "sqlite":
@@ -143,10 +144,11 @@ class Databases:
                     engine.url,
                     execution_options=engine.get_execution_options(),
                 )
+
             return self._lease_engines[database]
 
     def _connector(self, database: str) -> Callable[..., Any]:
-        """Opens a connection; what a driver says of a parameter that it does not know is a mistake in the URL."""
+        """Opens a connection; a driver's error about an unknown parameter becomes a mistake in the URL."""
 
         def connect(dialect: Dialect, _record: Any, args: Any, parameters: Any) -> Any:
             try:
@@ -154,24 +156,26 @@ class Databases:
             except Exception as error:
                 if isinstance(error, dialect.loaded_dbapi.Error):
                     raise
-                told = (
+
+                found = (
                     f"a URL that its driver refuses ({type(error).__name__}: {error})"
                 )
                 allowed = "a database URL whose parameters the driver knows"
-                raise ConfigError(
-                    Problem(*self._database_place(database), told, allowed)
-                ) from error
+                place = self._database_place(database)
+                raise ConfigError(Problem(*place, found, allowed)) from error
 
         return connect
 
     @contextmanager
     def session(self, database: str = DEFAULT) -> Iterator[Session]:
-        """A database session; inside a row task, the row's own: what it commits holds with the task's completion."""
+        """A database session; inside a row task the row's own, whose commits hold with the task's completion."""
         current = ROW_SESSION.get()
         if current is not None and current.get_bind().engine is self.engine(database):
             with current.block():
                 yield current
+
             return
+
         with Session(self.engine(database)) as session:
             yield session
 
@@ -181,10 +185,11 @@ class Databases:
             for engines in (self._lease_engines, self._engines):
                 for engine in engines.values():
                     engine.dispose()
+
                 engines.clear()
 
 
-def _wal(connection: Any, _record: Any) -> None:
-    """SQLite: readers do not block the writer, and the writer waits instead of failing."""
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    """Readers do not block the writer, and the writer waits instead of failing."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA busy_timeout=30000")

@@ -1,4 +1,4 @@
-"""From an element's folder to its class, instance or template; each is loaded once, at its first use."""
+"""From an element's folder to its class, instance or template; each element is loaded once, at its first use."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ from jittask_prefect.elements.types import (
     NormalService,
     NormalType,
 )
-from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    Problem,
+    UnknownElement,
+    invalid,
+)
 from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.validation import quoted, shown
@@ -66,7 +72,7 @@ TASK_LOG: ContextVar[Any] = ContextVar("jittask_log", default=None)
 
 
 class Log:
-    """The `log` of element code: the flow run's logger inside one, Python's own elsewhere."""
+    """The `log` of element code: the flow run's logger inside a flow run, Python's own elsewhere."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(TASK_LOG.get() or logging.getLogger("jittask"), name)
@@ -79,7 +85,7 @@ class Loader(Databases, Calendars):
         path: The app folder.
         cfg: app.json.
         calendars: The calendars that app.json describes.
-        modules: What the names of the elements' Python modules begin with.
+        modules: The beginning of the names of the elements' Python modules.
     """
 
     builtins: ClassVar[dict[str, Callable[[Any], Any]]] = {}
@@ -98,28 +104,26 @@ class Loader(Databases, Calendars):
         self._prefix = modules
         self._elements: dict[str, Any] = {}
         self._loading: list[str] = []
-        self._related = (
-            False  # a model was loaded whose relationships are still to be looked at
-        )
-        self._unsound: dict[
-            str, ConfigError
-        ] = {}  # models whose relationships lead nowhere
+        # Whether a model was loaded whose relationships are still to be configured.
+        self._related = False
+        self._unmappable: dict[str, ConfigError] = {}
         self._modules: dict[tuple[str, str], ModuleType] = {}
 
     def names(self, folder: str) -> list[str]:
-        """The full names of the elements in one folder (`tasks`, `models`, `services`), sorted."""
+        """The full names of the elements in a folder (`tasks`, `models`, `services`), sorted."""
         found = (
             p.name for p in folders(self.path / folder, folder) if is_file(p / "e.json")
         )
         return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
 
     def gone(self, name: str) -> bool:
-        """Whether an element is known to be gone: its folder is not there, or has neither e.json nor code.
+        """Whether an element is known to be gone: its folder is missing, or has neither e.json nor code.
 
-        What cannot be read is not known to be gone: it is broken, and what depends on it waits.
+        A folder that cannot be read is not known to be gone: its element is broken, and its tasks wait.
         """
         if not NAME.fullmatch(name.partition(".")[2]):
             return True
+
         try:
             os.stat(self.path / "app.json")
             with os.scandir(self.path / name.replace(".", "/")) as found:
@@ -141,26 +145,29 @@ class Loader(Databases, Calendars):
             The class of a model or a Type, the instance of a service, the template object of a task.
 
         Raises:
-            UnknownElement: There is none of that name.
+            UnknownElement: No element has the name.
             ConfigError: The element is broken.
         """
         with LOCK:
             if not isinstance(name, str) or name not in self._elements:
                 if name in self._loading:
-                    return self._itself(name)
+                    return self._shadowed(name)
+
                 self._loading.append(name)
                 try:
                     self._elements[name] = self._load(name)
                 finally:
                     self._loading.pop()
+
                 if not self._loading and self._related:
                     self._configure()
-                if name in self._unsound:
-                    raise self._unsound[name]
+                if name in self._unmappable:
+                    raise self._unmappable[name]
+
             return self._elements[name]
 
     def _configure(self) -> None:
-        """Load all models, which relationships name, and take away those whose relationships lead nowhere."""
+        """Load all models, since relationships name them, and take away models whose relationships lead nowhere."""
         self._related = False
         self._loading.append("")
         try:
@@ -170,9 +177,10 @@ class Loader(Databases, Calendars):
         finally:
             self._loading.pop()
             self._related = False
+
         for name, error in drop_unmappable(cast("App", self)).items():
             self._elements.pop(name, None)
-            self._unsound[name] = self._broken(name, "model", error)
+            self._unmappable[name] = self._broken(name, "model", error)
 
     def forget(self, name: str) -> None:
         """Load a task template anew at its next use: its files have changed."""
@@ -185,12 +193,12 @@ class Loader(Databases, Calendars):
     def candidate(
         self, name: str, raw: Mapping[str, Any], inner: Path | None = None
     ) -> Iterator[Meta]:
-        """A task template as another e.json would make it: to look at, before anything is written.
+        """A task template as another e.json would make it, before anything is written.
 
         Args:
-            name: Its full name.
+            name: The template's full name.
             raw: The e.json.
-            inner: A file that stands for its inner.py; its own where absent.
+            inner: A file in the place of its inner.py; absent, its own inner.py.
 
         Raises:
             ConfigError: The e.json, the Type or the file does not work.
@@ -200,21 +208,26 @@ class Loader(Databases, Calendars):
             try:
                 if inner is not None:
                     self._modules[name, "inner"] = self._exec(name, "inner", inner)
+
                 yield self._load_task(name, raw, str(raw.get("type")))
             finally:
                 self.forget(name)
 
-    def _itself(self, name: str) -> Any:
-        """What an element gets that asks for its own name while it loads: the built-in one that it shadows."""
-        if name in _BUILT_IN:
-            return _BUILT_IN[name]
+    def _shadowed(self, name: str) -> Any:
+        """The built-in element that an element shadows: its own name gives that while it loads.
+
+        Raises:
+            ConfigError: No built-in element has the name.
+        """
+        if (built_in := self._built_in(name)) is not None:
+            return built_in
+        found = f"{name}, which needs itself to load"
+        raise invalid("", found, "no circle of elements")
+
+    def _built_in(self, name: str) -> Any:
         if name in self.builtins:
             return self.builtins[name](self)
-        raise ConfigError(
-            Problem(
-                "", "", f"{name}, which needs itself to load", "no circle of elements"
-            )
-        )
+        return _BUILT_IN.get(name)
 
     def _load(self, name: str) -> Any:
         folder, _, short = (
@@ -224,131 +237,108 @@ class Loader(Databases, Calendars):
             raise UnknownElement(
                 f"{quoted(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
             )
-        if not is_file(self.path / folder / short / "e.json"):
-            if name in _BUILT_IN:
-                return _BUILT_IN[name]
-            if name in self.builtins:
-                return self.builtins[name](self)
-            raise UnknownElement(
-                f"{quoted(name)} is no element of {self.name}; {self._alike(folder)}"
-            )
+
         where = f"{folder}/{short}/e.json"
+        if not is_file(self.path / where):
+            if (built_in := self._built_in(name)) is not None:
+                return built_in
+
+            others = [other.partition(".")[2] for other in self.names(folder)]
+            raise UnknownElement(
+                f"{quoted(name)} is no element of {self.name}; "
+                f"{folder} has {', '.join(others) or 'no elements'}"
+            )
+
         try:
             raw = read_json(self.path / where, where)
-            kind = raw.get("type") if isinstance(raw, Mapping) else None
+            keys = raw if isinstance(raw, Mapping) else {}
+            kind = keys.get("type")
             if not isinstance(kind, str):
-                found = (
-                    shown(kind)
-                    if isinstance(raw, Mapping) and "type" in raw
-                    else "nothing"
-                )
-                raise ConfigError(
-                    Problem(
-                        "", "type", found, "a Type's full name, like tasks.NormalType"
-                    )
-                )
+                found = shown(kind) if "type" in keys else "nothing"
+                allowed = "a Type's full name, like tasks.NormalType"
+                raise invalid("type", found, allowed)
+
             if kind.endswith(".Meta"):
                 return self._load_type(name, raw, kind)
             if folder == "models":
                 return self._load_model(name, raw)
             if folder == "services":
                 return self._load_service(name, raw, kind)
+
             return self._load_task(name, raw, kind)
         except ConfigError as error:
             raise error.within(where) from None
 
-    def _alike(self, folder: str) -> str:
-        return f"{folder} has " + (
-            ", ".join(n.partition(".")[2] for n in self.names(folder)) or "no elements"
-        )
-
     def _load_type(self, name: str, raw: Any, kind: str) -> type[Any]:
         TypeCfg.read(raw)
-        base: type[Any] = {"tasks.Meta": Meta, "services.Meta": NormalService}.get(
-            kind, object
-        )
-        if base is object:
-            raise ConfigError(Problem("", "type", kind, "tasks.Meta or services.Meta"))
-        return self._class(name, "type", base)
+        bases: dict[str, type[Any]] = {
+            "tasks.Meta": Meta,
+            "services.Meta": NormalService,
+        }
+        if kind not in bases:
+            raise invalid("type", kind, "tasks.Meta or services.Meta")
+        return self._class(name, "type", bases[kind])
 
     def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
-        if name in self._unsound:
-            raise self._unsound[name]
+        if name in self._unmappable:
+            raise self._unmappable[name]
+
         cfg = ModelCfg.read(raw)
         if cfg.type != "models.NormalType":
-            raise ConfigError(Problem("", "type", cfg.type, "models.NormalType"))
+            raise invalid("type", cfg.type, "models.NormalType")
+
         if cfg.database is not None and cfg.database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
-            raise ConfigError(
-                Problem(
-                    "",
-                    "database",
-                    cfg.database,
-                    f"a name of app.json's databases: {known}",
-                )
-            )
-        found = self._class(name, "model", SQLModel)
-        if sa_inspect(found, raiseerr=False) is None:
-            raise ConfigError(
-                Problem(
-                    "", "model.py", f"class {found.__name__}", "a class with table=True"
-                )
-            )
-        ownership = found.__module__.startswith(f"{self._prefix}.")
-        register(found, cast("App", self), name, own=ownership)
-        self._related = self._related or (
-            ownership and bool(found.__sqlmodel_relationships__)
-        )
-        return found
+            allowed = f"a name of app.json's databases: {known}"
+            raise invalid("database", cfg.database, allowed)
+
+        model = self._class(name, "model", SQLModel)
+        if sa_inspect(model, raiseerr=False) is None:
+            found = f"class {model.__name__}"
+            raise invalid("model.py", found, "a class with table=True")
+
+        own = model.__module__.startswith(f"{self._prefix}.")
+        register(model, cast("App", self), name, own=own)
+        if own and model.__sqlmodel_relationships__:
+            self._related = True
+
+        return model
 
     def _load_service(self, name: str, raw: Any, kind: str) -> Any:
         ServiceCfg.read(raw)
         base = self._type(kind, NormalService, "services.NormalType")
-        found: Any = self._class(name, "service", NormalService)
-        if not issubclass(found, base):
+        service: Any = self._class(name, "service", NormalService)
+        if not issubclass(service, base):
             # The service extends the package's own base, its Type in the app comes in between.
-            found = type(
-                found.__name__,
-                (found, base),
-                {"__module__": found.__module__, "__doc__": found.__doc__},
-            )
+            attributes = {
+                "__module__": service.__module__,
+                "__doc__": service.__doc__,
+            }
+            service = type(service.__name__, (service, base), attributes)
+
         built_in = self.builtins.get(name)
+        takes_app = isinstance(built_in, type) and issubclass(service, built_in)
         try:
-            instance: Any = (
-                found(self)
-                if isinstance(built_in, type) and issubclass(found, built_in)
-                else found()
-            )
+            instance: Any = service(self) if takes_app else service()
             instance.app = self
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             raise self._broken(name, "service", error) from error
+
         return instance
 
     def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
         if name in _BUILT_IN:
-            raise ConfigError(
-                Problem(
-                    "",
-                    "type",
-                    kind,
-                    f"tasks.Meta: only a Type may have the name {name}",
-                )
-            )
+            allowed = f"tasks.Meta: only a Type may have the name {name}"
+            raise invalid("type", kind, allowed)
+
         type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
-        # What looks at no holiday works although the app's calendar is broken.
-        usual = (
-            self.cfg.calendar
-            if timer_cfg.skip_holiday or timer_cfg.workdays_only
-            else None
-        )
-        timer = Timer(
-            timer_cfg,
-            self.calendar(timer_cfg.calendar or usual),
-            timer_cfg.timezone or self.timezone,
-        )
+        # A task without a holiday rule works although the app's calendar is broken.
+        ruled = timer_cfg.skip_holiday or timer_cfg.workdays_only
+        calendar = timer_cfg.calendar or (self.cfg.calendar if ruled else None)
+        timer = Timer(timer_cfg, self.calendar(calendar), self.timezone)
         try:
             made: Meta = type_(cast("App", self), name, raw, cfg, timer)
         except ConfigError:
@@ -356,14 +346,9 @@ class Loader(Databases, Calendars):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise ConfigError(
-                Problem(
-                    "",
-                    "type",
-                    f"{kind}, which fails: {_said(error)}",
-                    "a Type that works",
-                )
-            ) from error
+            found = f"{kind}, which fails: {_error_text(error)}"
+            raise invalid("type", found, "a Type that works") from error
+
         return made
 
     def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
@@ -372,43 +357,36 @@ class Loader(Databases, Calendars):
         except UnknownElement:
             found = None
         except ConfigError as error:
-            raise ConfigError(
-                Problem("", "type", f"{kind}, which is broken: {error}", usual)
-            ) from None
+            broken = f"{kind}, which is broken: {error}"
+            raise invalid("type", broken, usual) from None
+
         if not (isinstance(found, type) and issubclass(found, base)) or found is Meta:
-            ownership = [
-                n
-                for n in self.names(usual.partition(".")[0])
-                if isinstance(self._elements.get(n), type)
-            ]
-            raise ConfigError(
-                Problem(
-                    "",
-                    "type",
-                    kind,
-                    ", ".join([usual, *ownership]) + ", or a Type of the app's own",
-                )
-            )
+            names = self.names(usual.partition(".")[0])
+            own = [name for name in names if isinstance(self._elements.get(name), type)]
+            allowed = f"{', '.join([usual, *own])}, or a Type of the app's own"
+            raise invalid("type", kind, allowed)
+
         return found
 
     def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
-        """The class that an element's module defines or imports: the one of the element's name, else the only one."""
+        """The class of an element's name that its module defines or imports; else the only class that it defines."""
         short = name.partition(".")[2]
         module = self.module(name, stem)
+        bases = (base, SQLModel, *TASK_TYPES.values())
         classes = {
-            n: c
-            for n, c in vars(module).items()
-            if isinstance(c, type)
-            and issubclass(c, base)
-            and c not in (base, SQLModel, *TASK_TYPES.values())
+            name: cls
+            for name, cls in vars(module).items()
+            if isinstance(cls, type) and issubclass(cls, base) and cls not in bases
         }
-        ownership = [c for c in classes.values() if c.__module__ == module.__name__]
-        found = classes.get(short) or (ownership[0] if len(ownership) == 1 else None)
-        if found is None:
-            has = ", ".join(classes) or "no such class"
-            allowed = f"class {short}, a subclass of {base.__name__}"
-            raise ConfigError(Problem("", f"{stem}.py", has, allowed))
-        return found
+        own = [cls for cls in classes.values() if cls.__module__ == module.__name__]
+        if short in classes:
+            return classes[short]
+        if len(own) == 1:
+            return own[0]
+
+        allowed = f"class {short}, a subclass of {base.__name__}"
+        found = ", ".join(classes) or "no such class"
+        raise invalid(f"{stem}.py", found, allowed)
 
     def module(self, name: str, stem: str) -> ModuleType:
         """The Python file of an element, loaded once; the names `app` and `log` are there without an import.
@@ -425,9 +403,9 @@ class Loader(Databases, Calendars):
         where = f"{name.replace('.', '/')}/{stem}.py"
         file = file or self.path / where
         if not is_file(file):
-            raise ConfigError(
-                Problem(where, "", "no such file", "a Python file beside e.json")
-            )
+            allowed = "a Python file beside e.json"
+            raise ConfigError(Problem(where, "", "no such file", allowed))
+
         known = f"{self._prefix}.{name}.{stem}"
         for last in (False, True):
             spec = importlib.util.spec_from_file_location(known, file)
@@ -441,42 +419,26 @@ class Loader(Databases, Calendars):
             except KeyboardInterrupt:
                 sys.modules.pop(known, None)
                 raise
-            except (
-                BaseException
-            ) as error:  # SystemExit, asyncio's CancelledError, a skip of pytest's
+            except BaseException as error:
+                # SystemExit, asyncio's CancelledError, a skip of pytest's too.
                 sys.modules.pop(known, None)
-                again = (
-                    not last
-                    and isinstance(error, InvalidRequestError)
-                    and evict_tables(cast("App", self), known, str(error))
-                )
-                if not again:
+                table_taken = not last and isinstance(error, InvalidRequestError)
+                app = cast("App", self)
+                if not (table_taken and evict_tables(app, known, str(error))):
                     raise self._broken(name, stem, error) from error
+
         raise AssertionError("unreachable")
 
     def _broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
-        """What an element's code raised, with the line of its file that did."""
+        """The error of an element's code as a problem, with the last line of the element's file that took part."""
         where = f"{name.replace('.', '/')}/{stem}.py"
-        lines = [
-            f.lineno
-            for f in traceback.extract_tb(error.__traceback__)
-            if f.filename == str(self.path / where)
-        ]
-        line = (
-            error.lineno
-            if isinstance(error, SyntaxError)
-            else lines[-1]
-            if lines
-            else None
-        )
-        return ConfigError(
-            Problem(
-                where,
-                f"line {line}" if line else "",
-                _said(error),
-                "a module that imports",
-            )
-        )
+        line = error.lineno if isinstance(error, SyntaxError) else None
+        if line is None:
+            for frame in traceback.extract_tb(error.__traceback__):
+                if frame.filename == str(self.path / where):
+                    line = frame.lineno
+        key, found = f"line {line}" if line else "", _error_text(error)
+        return ConfigError(Problem(where, key, found, "a module that imports"))
 
     def service_function(self, name: str) -> Callable[..., Any]:
         """A service function.
@@ -485,13 +447,14 @@ class Loader(Databases, Calendars):
             name: `services.X.method`.
 
         Raises:
-            UnknownElement: There is no such service or method.
+            UnknownElement: The app has no such service or method.
         """
         parts = name.split(".")
         if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
             raise UnknownElement(
                 f"{quoted(name)} is no service function; allowed: services.X.method"
             )
+
         service = self.getElement(".".join(parts[:2]))
         found = ownership.method(service, parts[2], self.path)
         if found is None:
@@ -499,10 +462,11 @@ class Loader(Databases, Calendars):
             raise UnknownElement(
                 f"{parts[0]}.{parts[1]} has no function {quoted(parts[2])} that the app defines; it has {known}"
             )
+
         return found  # type: ignore[no-any-return]
 
 
-def _said(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything

@@ -1,4 +1,4 @@
-"""Whose a model class is: the classes that the apps of this process have loaded."""
+"""The model classes that the apps of this process have loaded, and which app owns each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MODELS: dict[type[Any], tuple[App, str]] = {}
 _remove_class: Any = (
     getattr(clsregistry, "_remove_class", None) or clsregistry.remove_class  # type: ignore[attr-defined]
 )
-_FAILED = "_configure_failed"  # of a mapper: why it could not be configured; there is no public name for it
-_OWN: WeakSet[type[Any]] = (
-    WeakSet()
-)  # those that an element's file defines; others are the team's own
+# Of a mapper: the error of its configuration; there is no public name for it.
+_FAILED = "_configure_failed"
+# The classes that an element's file defines; others are the team's own.
+_OWN: WeakSet[type[Any]] = WeakSet()
 
 
 def register(model: type[Any], app: App, name: str, *, own: bool) -> None:
@@ -31,7 +31,7 @@ def register(model: type[Any], app: App, name: str, *, own: bool) -> None:
         model: The class.
         app: The app.
         name: The model's full name.
-        own: A file of the app's elements defines it; else it is imported from the team's own package.
+        own: A file of the app's elements defines the class; else it is imported from the team's own package.
     """
     _MODELS[model] = (app, name)
     if own:
@@ -43,11 +43,12 @@ def owner_of(model: type[Any]) -> tuple[App, str] | None:
     for cls in model.__mro__:
         if cls in _MODELS:
             return _MODELS[cls]
+
     return None
 
 
 def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
-    """The models of loaded apps that have a table for theirs, or as one of theirs (joined inheritance)."""
+    """The models of loaded apps whose tables include a table (several with joined inheritance)."""
     return [
         (m, app, name)
         for m, (app, name) in _MODELS.items()
@@ -56,7 +57,7 @@ def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
 
 
 def forget_all(app: App) -> None:
-    """Give back the classes of an app's models; those that it only imports stay as they are."""
+    """Give back the classes of an app's models; imported classes stay as they are."""
     for model, (owner, _) in list(_MODELS.items()):
         if owner is app:
             _forget(model)
@@ -66,7 +67,7 @@ def drop_unmappable(app: App) -> dict[str, Exception]:
     """Configure SQLAlchemy's mappers, and take away the app's own models that fail: they would fail the others.
 
     Returns:
-        By the full name of the model, why it cannot be configured.
+        By the full name of a model, the error of its configuration.
     """
     found: dict[str, Exception] = {}
     while True:
@@ -74,38 +75,35 @@ def drop_unmappable(app: App) -> dict[str, Exception]:
             configure_mappers()
             return found
         except Exception:  # noqa: BLE001  a lambda in a relationship may raise anything
-            own = [
-                (m, name)
-                for m, (owner, name) in _MODELS.items()
-                if owner is app and m in _OWN
-            ]
-            failed = {
-                m: (name, why)
-                for m, name in own
-                if (why := getattr(class_mapper(m, False), _FAILED, None))
-            }
+            failed = False
+            for model, (owner, name) in list(_MODELS.items()):
+                if owner is not app or model not in _OWN:
+                    continue
+
+                mapper = class_mapper(model, False)
+                if error := getattr(mapper, _FAILED, None):
+                    failed, found[name] = True, error
+                    manager, registry = mapper.class_manager, model._sa_registry
+                    _forget(model)
+                    registry._dispose_manager_and_mapper(manager)
+                    registry._managers.pop(manager, None)
+
             if not failed:
-                return found  # a class of the team's: whoever uses it is told by SQLAlchemy
-            for model, (name, why) in failed.items():
-                found[name] = why
-                manager, registry = (
-                    class_mapper(model, False).class_manager,
-                    model._sa_registry,
-                )
-                _forget(model)
-                registry._dispose_manager_and_mapper(manager)
-                registry._managers.pop(manager, None)
+                return found  # a class of the team's: SQLAlchemy tells its users
 
 
 def evict_tables(app: App, module: str, message: str) -> bool:
-    """Forget models of other apps whose table stands in the way of this app's; whether any was."""
+    """Forget models of other apps whose table this app's module needs; whether any was forgotten."""
     others = [m for m, (owner, _) in _MODELS.items() if owner is not app and m in _OWN]
     stale = [m for m in others if f"'{m.__tablename__}'" in message]
     for model in stale:
         _forget(model)
+
     if stale:  # the module's own classes are half made
-        for cls in [c for c in _subclasses(SQLModel) if c.__module__ == module]:
-            _unregister(cls)
+        for cls in list(_subclasses(SQLModel)):
+            if cls.__module__ == module:
+                _unregister(cls)
+
     return bool(stale)
 
 
@@ -126,7 +124,7 @@ def _forget(model: type[Any]) -> None:
 
 
 def _unregister(model: type[Any]) -> None:
-    """Take a class out of what relationships find by name."""
+    """Take a class out of the names that relationships find."""
     registry = getattr(model, "_sa_registry", None)
     if registry is not None:
         _remove_class(model.__name__, model, registry._class_registry)

@@ -1,8 +1,8 @@
 """The session of a row's execution: its commits hold together with the task's completion, or not at all.
 
-A row's function may have been written for an ordinary session. What it commits can be committed only with the task's
-completion, so `commit` sets a savepoint, the *point*: a later `rollback` or `close` goes back to the point, never
-behind it. A function that never commits costs no statement more.
+A row's function may have been written for an ordinary session. Its commits can take effect only with the task's
+completion. So `commit` sets a savepoint, the *point*: a later `rollback` or `close` goes back to the point, never behind
+the point. A function that never commits costs no statement more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jittask_prefect.errors import JittaskError
 POINT = "jittask_point"
 LOST = (
     "the database gave the transaction of the row's task up after the function had committed: "
-    "what the function committed is lost, so the task cannot be completed"
+    "the function's commit is lost, so the task cannot be completed"
 )
 GIVEN_UP = "the time of the row's task is over: its function has no database any more"
 ENDS = (
@@ -35,7 +35,7 @@ _ENDS = re.compile(
     r"(commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!(\s+\w+)?\s+to\b))\b",
     re.IGNORECASE,
 )
-# Quoted texts and names, and comments: nothing in them is a statement. PostgreSQL's bodies in dollars too.
+# Quoted texts and names, comments, and PostgreSQL's bodies in dollars: no statement stands in these.
 _NO_WORDS = re.compile(
     r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/",
     re.DOTALL,
@@ -52,14 +52,14 @@ class RowSessionError(JittaskError):
 
 
 class RowTransaction:
-    """The database connection and the transaction of a row's task; of one row after the other in a batch.
+    """The database connection and the transaction of a row's task; in a batch of each row in turn.
 
     Attributes:
         raw: The pool's connection.
         committed: The function has committed: the point is there.
-        written: Something was written since the last commit or rollback.
-        lost: What the function committed is gone, and the task must not complete.
-        given_up: The function did not return in time, and gets no statement through any more.
+        written: The function has written since the last commit or rollback.
+        lost: The function's commit is gone, and the task must not complete.
+        given_up: The function did not return in time; its further statements are refused.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -69,19 +69,21 @@ class RowTransaction:
         self._ending = self._over = False
 
     def begin(self) -> None:
-        """Another row's turn."""
+        """Begin with another row."""
         self.committed = self.written = self.lost = self._ending = self._over = False
 
     def connection(self) -> Connection:
         """A connection for a session's transaction.
 
         Raises:
-            RowSessionError: The database has gone, and what the function committed with it.
+            RowSessionError: The connection is lost, and the function's commit with it.
         """
         if not self.raw.is_valid:
             if self.lost:
                 raise RowSessionError(LOST)
+
             self.raw = self.engine.raw_connection()
+
         return _Connection(self)
 
     def commit(self) -> None:
@@ -92,16 +94,18 @@ class RowTransaction:
                 self._at_point("RELEASE SAVEPOINT")
             if self.lost:
                 raise RowSessionError(LOST)
+
             self.raw.commit()
             self._over = True
         elif self._busy():
             if self.committed:
                 self._say(f"RELEASE SAVEPOINT {POINT}")
+
             self._say(f"SAVEPOINT {POINT}")
             self.committed = True
 
     def rollback(self) -> None:
-        """Undo what was done since the point."""
+        """Undo all since the point."""
         self.written = False
         if self.committed and not self.lost and self.raw.is_valid:
             self._at_point("ROLLBACK TO SAVEPOINT")
@@ -109,21 +113,21 @@ class RowTransaction:
             self.raw.rollback()
 
     def invalidate(self, *how: Any, **more: Any) -> None:
-        """The connection is broken, or said to be."""
+        """Mark the connection as broken."""
         self.lost = self.lost or self.committed
         self.raw.invalidate(*how, **more)
 
     def savepoint(self) -> None:
-        """Make sure of a transaction: on SQLite a savepoint that comes first is one, and its release commits it."""
+        """Ensure a transaction: on SQLite the release of a savepoint that came first would commit."""
         if not self._busy():
             self._say("BEGIN")
 
     def end(self) -> None:
-        """From here on a commit is the real one."""
+        """From here on a commit takes effect."""
         self._ending = True
 
     def undo(self) -> None:
-        """Undo everything, unless the real commit was done."""
+        """Undo everything, unless a commit has taken effect."""
         if not self._over and self.raw.is_valid:
             try:
                 self.raw.rollback()
@@ -140,7 +144,7 @@ class RowTransaction:
         )
 
     def _at_point(self, statement: str) -> None:
-        """Without a point the database has rolled all back: MariaDB after a deadlock, SQLite where the disk is full."""
+        """Act on the point. A missing point means that the database rolled back: a deadlock (MariaDB), a full disk (SQLite)."""
         try:
             self._say(f"{statement} {POINT}")
         except Exception as error:
@@ -156,7 +160,7 @@ class RowTransaction:
 
 
 class _Driver:
-    """The driver's connection, and the pool's proxy of it, as a row's function gets hold of them."""
+    """The driver's connection, or the pool's proxy, as a row's function sees them."""
 
     __slots__ = ("_of", "_real")
 
@@ -185,7 +189,7 @@ class _Driver:
         raise RowSessionError(DETACHED)
 
     def executescript(self, script: str) -> None:
-        """sqlite3 commits before a script, whatever stands in it."""
+        """Refused: sqlite3 commits before a script, whatever its statements."""
         raise RowSessionError(f"executescript() {ENDS}")
 
     def _close_special(self, **_how: Any) -> None:
@@ -256,7 +260,7 @@ def _no_end(text: str) -> None:
 
 
 class RowSession(Session):
-    """The session of a row's execution: what element code commits, the execution commits with the task's completion.
+    """The session of a row's execution: commits of element code take effect with the task's completion.
 
     Args:
         transaction: The row's; the session's own transactions are parts of it.
@@ -268,7 +272,7 @@ class RowSession(Session):
         super().__init__(transaction.engine, expire_on_commit=False)
 
     def begin(self, nested: bool = False) -> SessionTransaction:
-        """Begin a transaction; the one that reading the row began is no obstacle, and holds."""
+        """Begin a transaction; the transaction that reading the row began is no obstacle, and holds."""
         now = self.get_transaction()
         if (
             not nested
@@ -280,7 +284,7 @@ class RowSession(Session):
 
     @contextmanager
     def block(self) -> Iterator[None]:
-        """A `with app.session()` of the function: an error that leaves the block undoes it since its last commit.
+        """A `with app.session()` of the function: an error that leaves the block undoes the block since its last commit.
 
         Uncommitted changes from before the block stay; only with such changes the block needs a savepoint.
         """
@@ -295,11 +299,12 @@ class RowSession(Session):
                 savepoint if savepoint is not None and savepoint.is_active else self
             ).rollback()
             raise
+
         if savepoint is not None and savepoint.is_active:
             savepoint.commit()
 
     def finish(self) -> None:
-        """The real commit."""
+        """Commit for good."""
         self.row_transaction.end()
         self.ending = True
         super().commit()
@@ -309,11 +314,11 @@ class RowSession(Session):
 def row_session(
     engine: Engine, transaction: RowTransaction | None = None
 ) -> Iterator[RowSession]:
-    """The session that `app.session()` gives inside; what `finish` has not committed is undone.
+    """The session that `app.session()` gives inside; without `finish` all is undone at the end.
 
     Args:
-        engine: The database's.
-        transaction: The batch's, which stays open; absent one of the row's own.
+        engine: The database's engine.
+        transaction: The batch's transaction, which stays open; absent, the row has its own.
     """
     own = transaction or RowTransaction(engine)
     own.begin()
@@ -341,7 +346,7 @@ def _after_transaction_create(
                 bind_arguments={"bind": session.row_transaction.connection()}
             )
         except BaseException:
-            transaction.close()  # else it would take an ordinary connection
+            transaction.close()  # else the session would take an ordinary connection
             raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Collection
@@ -13,15 +14,12 @@ from anyascii import anyascii
 from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.config import machine_zone, safe_text
-from jittask_prefect.errors import ArgumentError, ConfigError, Problem
-from jittask_prefect.filters.binding import Kind, column, columns
+from jittask_prefect.elements.config import display_text, machine_zone
+from jittask_prefect.errors import ArgumentError, invalid
+from jittask_prefect.filters.columns import ColumnKind, column, columns
 
-RESERVED = (
-    "Meta",
-    "NormalType",
-    "DateFieldType",
-)  # names of Types, which a task would stand in front of
+RESERVED = ("Meta", "NormalType", "DateFieldType")
+"""Names of built-in Types, which a task of that name would shadow."""
 SCHEDULED = 'def customFunc():\n    log.info("it is time")\n    return "done"\n'
 OF_ROWS = (
     'def customFunc(rowData):\n    log.info("due: %s", rowData)\n    return "done"\n'
@@ -33,21 +31,18 @@ def english_name(title: str, taken: Collection[str] = ()) -> str:
 
     Args:
         title: The title.
-        taken: Names that are in use; a number is added to one of them. Compared without case, as some file systems do.
+        taken: Names in use: such a name gets a number. Compared without case, as some file systems do.
     """
-    words = re.findall(
-        r"[A-Za-z0-9]+",
-        "".join(anyascii(c) if ord(c) > 127 else c for c in title.replace("'", "")),
-    )
+    bare = title.replace("'", "")
+    ascii_only = "".join(anyascii(c) if ord(c) > 127 else c for c in bare)
+    words = re.findall(r"[A-Za-z0-9]+", ascii_only)
     name = "".join(word[:1].upper() + word[1:] for word in words)[:60] or "Task"
     if name[0].isdigit():
         name = f"Task{name}"[:60]
-    used = {t.casefold() for t in taken}
-    number = 2
-    found = name
-    while found.casefold() in used:
-        found, number = f"{name}{number}", number + 1
-    return found
+
+    used = {other.casefold() for other in taken}
+    numbered = itertools.chain([name], (f"{name}{n}" for n in itertools.count(2)))
+    return next(found for found in numbered if found.casefold() not in used)
 
 
 def new_scheduled(app: App, title: str, now: datetime) -> Path:
@@ -79,11 +74,11 @@ def new_date_field(
     Args:
         app: The app.
         title: The display name.
-        model: The model's full name; absent, the first one that has a date.
-        field: The date field; absent, the model's first one.
+        model: The model's full name; absent, the first model with a date.
+        field: The date field; absent, the model's first date field.
 
     Raises:
-        ArgumentError: There is no such model or field.
+        ArgumentError: The app has no such model, or the model no such field.
     """
     dates = {name: date_fields(cls) for name, cls in app.models().items()}
     usable = {name: fields for name, fields in dates.items() if fields}
@@ -92,14 +87,18 @@ def new_date_field(
             raise ArgumentError(
                 "a date-field task needs a model with a date or datetime column; this app has none"
             )
+
         model = sorted(usable)[0]
+
     if model not in usable:
         raise ArgumentError(
             f"model {model!r}; allowed: {', '.join(sorted(usable)) or 'none has a date column'}"
         )
+
     field = field or usable[model][0]
     if field not in usable[model]:
         raise ArgumentError(f"field {field!r}; allowed: {', '.join(usable[model])}")
+
     config = {
         "type": "tasks.DateFieldType",
         "title": title,
@@ -121,24 +120,20 @@ def date_fields(model: Any) -> list[str]:
     return [
         name
         for name in columns(sa_inspect(model))
-        if column(model, name).kind in (Kind.DATE, Kind.DATETIME)
+        if column(model, name).kind in (ColumnKind.DATE, ColumnKind.DATETIME)
     ]
 
 
 def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
     try:
-        safe_text(title)
+        display_text(title)
     except ValueError as error:
-        raise ConfigError(Problem("", "title", title, str(error))) from None
-    if not title.strip() or len(title) > 200 or any(ord(c) < 32 for c in title):
-        raise ConfigError(
-            Problem("", "title", repr(title), "one line of 1 to 200 characters")
-        )
+        raise invalid("title", repr(title), str(error)) from None
+
     tasks = app.path / "tasks"
     tasks.mkdir(exist_ok=True)
-    folder = tasks / english_name(
-        title, [*RESERVED, *(p.name for p in tasks.iterdir())]
-    )
+    taken = [*RESERVED, *(path.name for path in tasks.iterdir())]
+    folder = tasks / english_name(title, taken)
     folder.mkdir()
     (folder / "inner.py").write_text(code, encoding="utf-8")
     _json(folder / "e.json", config)
@@ -146,50 +141,35 @@ def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
 
 
 def init(folder: Path) -> Path:
-    """Make a new app in a folder that is empty or not there yet.
+    """Make a new app in a folder that is empty or missing.
 
     Raises:
-        ArgumentError: The folder holds something.
+        ArgumentError: The folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArgumentError(f"{folder} is not empty; `jittask init` makes a new folder")
-    for place in (
-        "models/Contract",
-        "services/NoticeSvc",
-        "tasks/ContractReminder",
-        "tasks/DailyReport",
+
+    title = folder.resolve().name
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", anyascii(title)).strip("-")[:64]
+    app = {
+        "name": name or "app",
+        "title": title,
+        "timezone": machine_zone(),
+        "database": "sqlite:///app.db",
+    }
+    for place, config, code_file, code in (
+        ("models/Contract", _CONTRACT, "model.py", _MODEL),
+        ("services/NoticeSvc", _NOTICES, "service.py", _SERVICE),
+        ("tasks/ContractReminder", _REMINDER, "inner.py", _REMIND),
+        ("tasks/DailyReport", _REPORT, "inner.py", _COUNT),
     ):
         (folder / place).mkdir(parents=True)
-    name = (
-        re.sub(r"[^A-Za-z0-9_-]+", "-", anyascii(folder.resolve().name)).strip("-")[:64]
-        or "app"
-    )
-    _json(
-        folder / "app.json",
-        {
-            "name": name,
-            "title": folder.resolve().name,
-            "timezone": machine_zone(),
-            "database": "sqlite:///app.db",
-        },
-    )
-    _json(
-        folder / "models/Contract/e.json",
-        {"type": "models.NormalType", "title": "Contract"},
-    )
-    (folder / "models/Contract/model.py").write_text(_MODEL, encoding="utf-8")
-    _json(
-        folder / "services/NoticeSvc/e.json",
-        {"type": "services.NormalType", "title": "Notices"},
-    )
-    (folder / "services/NoticeSvc/service.py").write_text(_SERVICE, encoding="utf-8")
-    _json(folder / "tasks/ContractReminder/e.json", _REMINDER)
-    (folder / "tasks/ContractReminder/inner.py").write_text(_REMIND, encoding="utf-8")
-    _json(folder / "tasks/DailyReport/e.json", _REPORT)
-    (folder / "tasks/DailyReport/inner.py").write_text(_COUNT, encoding="utf-8")
-    (folder / ".gitignore").write_text(
-        ".jittask/\n__pycache__/\n*.db\n*.db-shm\n*.db-wal\n", encoding="utf-8"
-    )
+        _json(folder / place / "e.json", config)
+        (folder / place / code_file).write_text(code, encoding="utf-8")
+
+    _json(folder / "app.json", app)
+    ignored = ".jittask/\n__pycache__/\n*.db\n*.db-shm\n*.db-wal\n"
+    (folder / ".gitignore").write_text(ignored, encoding="utf-8")
     return folder
 
 
@@ -199,6 +179,8 @@ def _json(file: Path, content: Any) -> None:
     )
 
 
+_CONTRACT = {"type": "models.NormalType", "title": "Contract"}
+_NOTICES = {"type": "services.NormalType", "title": "Notices"}
 _MODEL = """from datetime import date
 
 from sqlmodel import Field, SQLModel

@@ -1,6 +1,6 @@
 """Meta → Type → Instance: the base classes that task templates and services are made of.
 
-A *Type* is a class here or of the app's own; a *template* is an instance of its Type, made from one element folder.
+A *Type* is a class here or of the app's own; a *template* is an instance of its Type, made from an element folder.
 The names of public methods are the contract's, hence camelCase.
 """
 
@@ -22,10 +22,10 @@ from jittask_prefect.errors import (
     SignatureError,
     UnknownElement,
 )
-from jittask_prefect.filters.binding import Column, Kind, column
-from jittask_prefect.filters.expression import Filter
+from jittask_prefect.filters.columns import Column, ColumnKind, column
+from jittask_prefect.filters.expression import Filter, parse
 from jittask_prefect.schedule import clock
-from jittask_prefect.schedule.instants import clamped
+from jittask_prefect.schedule.instants import clamped, midnight
 from jittask_prefect.schedule.timer import Explained, Series, Timer
 from jittask_prefect.schedule.words import origin
 from jittask_prefect.validation import quoted
@@ -35,18 +35,22 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 CUSTOM = "customFunc"
+POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
 
 
 @dataclass
 class Task:
-    """One execution, as `handle`, `afterReturn` and the other methods of a Type see it.
+    """An execution, as `handle`, `afterReturn` and the other methods of a Type see it.
 
     Attributes:
-        taskId: Its id.
+        taskId: The task's id.
         fullName: The template's full name.
         taskType: The full name of the template's Type.
         argDict: Keyword arguments for the function of a scheduled task.
-        dueTime: When it is due; aware, in the task's zone.
+        dueTime: When the task is due; aware, in the task's zone.
         status: `executing` in `handle`; `completed`, `error` or `ended` in `afterReturn`.
         row: The model instance of a row task, else None.
         result: What the function returned, or the reason of a failure.
@@ -65,7 +69,7 @@ class Task:
 
 
 class Meta:
-    """What every task template has (`tasks.Meta`)."""
+    """The base of all task templates (`tasks.Meta`)."""
 
     rows = False
 
@@ -119,7 +123,8 @@ class Meta:
         series = self.series(row)
         if series is None:
             return iter(())
-        return (o.due for o in series.between(self.local(after), self.local(before)))
+        window = self.local(after), self.local(before)
+        return (occurrence.due for occurrence in series.between(*window))
 
     def explain(
         self, after: datetime, before: datetime, row: Any = None
@@ -130,18 +135,16 @@ class Meta:
     def explained(
         self, after: datetime, before: datetime, row: Any = None
     ) -> Iterator[Explained]:
-        """The same, one by one as they are found."""
+        """The same as `explain`, each as soon as it is found."""
         series = self.series(row)
-        return (
-            iter(())
-            if series is None
-            else series.explained(self.local(after), self.local(before))
-        )
+        if series is None:
+            return iter(())
+        return series.explained(self.local(after), self.local(before))
 
     def getNextRunTime(
         self, task: Task | None = None, now: datetime | None = None
     ) -> datetime | None:
-        """The next due time after `now` (the present where absent); None where there is none."""
+        """The next due time after `now` (the present where absent); None otherwise."""
         series = self.series(task.row if task is not None else None)
         if series is None:
             return None
@@ -149,18 +152,18 @@ class Meta:
         return occurrence.due if occurrence else None
 
     def series(self, row: Any = None) -> Series | None:
-        """The occurrences that belong together: the scheduled task's, or one row's."""
+        """The occurrences that belong together: the scheduled task's, or a row's."""
         return self.timer.series()
 
     def local(self, instant: datetime) -> datetime:
-        """An instant made aware: a naive one is wall-clock time in the task's zone."""
+        """An instant made aware: a naive datetime is wall-clock time in the task's zone."""
         return instant if instant.tzinfo else clamped(instant, self.timer.zone)
 
     def getFunc(self, task: Task | None = None) -> Function:
         """The function that an execution calls.
 
         Raises:
-            UnknownElement: There is no such function.
+            UnknownElement: The function is missing.
         """
         name = task.funcName if task is not None else None
         if name is None:
@@ -171,17 +174,15 @@ class Meta:
         """A function of inner.py, or `services.X.method`.
 
         Raises:
-            UnknownElement: There is no such function.
+            UnknownElement: The function is missing.
         """
         if name.startswith("services."):
             return self.app.service_function(name)
         names = vars(self.inner)
         found: Any = names.get(name)
         if not self._callable(name, found):
-            known = (
-                ", ".join(sorted(n for n, f in names.items() if self._callable(n, f)))
-                or "none"
-            )
+            callables = sorted(n for n, f in names.items() if self._callable(n, f))
+            known = ", ".join(callables) or "none"
             raise UnknownElement(
                 f"{self.fullName}: no function {quoted(name)}; its inner.py has {known}; "
                 "a service function is written services.X.method"
@@ -189,48 +190,40 @@ class Meta:
         return found  # type: ignore[no-any-return]
 
     def _callable(self, name: str, found: object) -> bool:
-        """Whether a task may call this of its inner.py; `customFunc` may be an import: its name is all it says."""
+        """Whether a task may call a name of its inner.py; `customFunc` may be imported, other functions may not."""
         if name == CUSTOM:
             return callable(found) and not isinstance(found, type)
-        return (
-            bool(NAME.fullmatch(name))
-            and not name.startswith("_")
-            and defined_by(found, self.app.path)
-        )
+        public = NAME.fullmatch(name) and not name.startswith("_")
+        return bool(public) and defined_by(found, self.app.path)
 
     def handle(self, task: Task) -> Any:
-        """Run one execution; a Type may override it. What it returns is the task's result."""
+        """Run an execution, and return the task's result; a Type may override it."""
         return self.getFunc(task)(**task.argDict)
 
     def afterReturn(self, task: Task) -> None:
-        """Called once when an execution has ended, however it ended; a Type may override it."""
+        """Called once after an execution, whatever its end; a Type may override it."""
 
     def check_function(self) -> None:
-        """Whether the function takes what the task passes to it.
+        """Refuse a function that does not take the arguments of the task.
 
         Raises:
-            SignatureError: It does not.
+            SignatureError: The function does not take them.
             ConfigError: The function, its module or its service is missing or broken.
         """
-        inner = self.cfg.funcType == "Inner"
-        file, key = (
-            (f"{self.fullName.replace('.', '/')}/inner.py", "customFunc")
-            if inner
-            else ("", "func")
-        )
+        file, key, found = "", "func", str(self.cfg.func)
+        if self.cfg.funcType == "Inner":
+            file = f"{self.fullName.replace('.', '/')}/inner.py"
+            key, found = CUSTOM, "nothing"
         try:
             func = self.getFunc()
             if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+                generator = f"{_signature_text(func)} with `yield`"
                 allowed = "a function without `yield`, which runs when it is called"
-                raise SignatureError(
-                    Problem("", key, f"{_shape(func)} with `yield`", allowed)
-                )
+                raise SignatureError(Problem("", key, generator, allowed))
             self._check_signature(func, key)
         except UnknownElement as error:
-            found = "nothing" if inner else str(self.cfg.func)
-            raise ConfigError(
-                Problem(file, key, found, f"a function that is there ({error})")
-            ) from None
+            allowed = f"a function that is there ({error})"
+            raise ConfigError(Problem(file, key, found, allowed)) from None
         except SignatureError as error:
             raise error.within(file) from None
 
@@ -238,13 +231,11 @@ class Meta:
         try:
             _signature(func, key).bind(**self.cfg.argDict)
         except TypeError as error:
-            given = ", ".join(self.cfg.argDict) or "no argument"
-            allowed = f"a function that can be called with {given}" + (
-                " (argDict)" if self.cfg.argDict else ""
-            )
-            raise SignatureError(
-                Problem("", key, f"{_shape(func)}: {error}", allowed)
-            ) from None
+            given = f"{', '.join(self.cfg.argDict)} (argDict)"
+            given = given if self.cfg.argDict else "no argument"
+            allowed = f"a function that can be called with {given}"
+            found = f"{_signature_text(func)}: {error}"
+            raise SignatureError(Problem("", key, found, allowed)) from None
 
 
 class NormalType(Meta):
@@ -252,7 +243,7 @@ class NormalType(Meta):
 
 
 class DateFieldType(Meta):
-    """Date-field tasks (`tasks.DateFieldType`): one for each row, due relative to a date of it."""
+    """Date-field tasks (`tasks.DateFieldType`): a task for each row, due relative to a date of the row."""
 
     rows = True
 
@@ -264,32 +255,25 @@ class DateFieldType(Meta):
         cfg: TaskCfg,
         timer: Timer,
     ) -> None:
-        from jittask_prefect.filters.expression import parse
-
         super().__init__(app, fullName, config, cfg, timer)
         self.model_name = str(cfg.modelPath)
         self.filter: Filter = parse(cfg.filter)
         self._columns: dict[str, Column] = {}
+        self.kept: dict[Any, Any] = {}
+        """Statements that other rooms have made for the template, kept as long as the template is."""
 
     @property
     def fields(self) -> set[str]:
-        """The fields that decide when, and whether, a row is due; of a related row the relationship."""
+        """The fields that decide when, and whether, a row is due; for a related row the relationship."""
         cfg = self.timer.cfg
-        names = {name.split(".")[0] for name in self.filter.fields}
-        return (
-            names
-            | {str(cfg.start_field)}
-            | ({cfg.end_field} if cfg.end_field else set())
-        )
+        dates = {name for name in (cfg.start_field, cfg.end_field) if name}
+        return dates | {name.partition(".")[0] for name in self.filter.fields}
 
     @property
     def model(self) -> type[Any]:
         """The model's class."""
-        found = (
-            self.app.getElement(self.model_name)
-            if self.model_name.startswith("models.")
-            else None
-        )
+        named = self.model_name.startswith("models.")
+        found = self.app.getElement(self.model_name) if named else None
         if not isinstance(found, type):
             known = ", ".join(self.app.names("models")) or "none"
             raise UnknownElement(
@@ -298,7 +282,7 @@ class DateFieldType(Meta):
         return found
 
     def series(self, row: Any = None) -> Series | None:
-        """The occurrences of one row; None where the row has no date."""
+        """The occurrences of a row; None where the row has no date."""
         if row is None:
             return None
         start, end = self.dates(row)
@@ -311,80 +295,67 @@ class DateFieldType(Meta):
         start = self.dates(row)[0] if row is not None else None
         if start is not None:
             where = origin(self.timer, start)
-            yield from (
-                replace(found, origin=where)
-                for found in super().explained(after, before, row)
-            )
+            for found in super().explained(after, before, row):
+                yield replace(found, origin=where)
 
     def dates(self, row: Any) -> tuple[date | None, date | None]:
         """The row's start and end field, as the timer takes them."""
         cfg = self.timer.cfg
-        end = (
-            self._stored(row, cfg.end_field)
-            if cfg.end_field and cfg.end_time_type == 2
-            else None
-        )
-        return self._stored(row, str(cfg.start_field)), end
+        start, end = self._as_stored(row, str(cfg.start_field)), None
+        if cfg.end_field and cfg.end_time_type == 2:
+            end = self._as_stored(row, cfg.end_field)
+        return start, end
 
-    def _stored(self, row: Any, field: str) -> Any:
+    def _as_stored(self, row: Any, field: str) -> Any:
         """A field's value as the database keeps it, whatever was assigned: else a save and a sync would differ."""
         try:
             value = getattr(row, field)
         except AttributeError:
-            self.field_column(field)  # says which columns there are
+            self.field_column(field)  # its error names the columns
             raise
         if not isinstance(value, date):
             return value
-        held = self.field_column(field)
+        found = self.field_column(field)
         if not isinstance(value, datetime):
-            return (
-                value
-                if held.kind is Kind.DATE
-                else datetime(value.year, value.month, value.day)
-            )
-        if held.kind is Kind.DATE:
+            return value if found.kind is ColumnKind.DATE else midnight(value)
+        if found.kind is ColumnKind.DATE:
             return value.date()
-        return value if held.aware else value.replace(tzinfo=None)
+        return value if found.aware else value.replace(tzinfo=None)
 
     def field_column(self, field: str) -> Column:
-        """What the column of a field holds."""
+        """The column of a field."""
         if field not in self._columns:
             self._columns[field] = column(self.model, field)
         return self._columns[field]
 
     def handle(self, task: Task) -> Any:
-        """Run one execution: the function gets the row; one called by `createTimerTask` its arguments."""
+        """Run an execution: the function gets the row, or, called by `createTimerTask`, its arguments."""
         if task.row is None:
             return super().handle(task)
         return self.getFunc(task)(task.row)
 
     def _check_signature(self, func: Function, key: str) -> None:
         kinds = [p.kind for p in _signature(func, key).parameters.values()]
-        positional = (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        )
-        if len(kinds) != 1 or kinds[0] not in positional:
-            raise SignatureError(
-                Problem("", key, _shape(func), "exactly one parameter, the row")
-            )
+        if len(kinds) != 1 or kinds[0] not in POSITIONAL:
+            allowed = "exactly one parameter, the row"
+            raise SignatureError(Problem("", key, _signature_text(func), allowed))
 
 
 class NormalService:
     """The base of services (`services.NormalType`): a class whose methods are service functions.
 
     Attributes:
-        app: The app that the service belongs to; set once it is made.
+        app: The app that the service belongs to; set once the service is made.
     """
 
     app: App
 
 
 def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> None:
-    """Whether a function can be called with these keyword arguments.
+    """Refuse keyword arguments that a function does not take.
 
     Raises:
-        ArgumentError: It cannot.
+        ArgumentError: The function cannot be called with them.
     """
     try:
         _signature(func, name).bind(**arguments)
@@ -392,21 +363,18 @@ def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> 
         raise ArgumentError(str(error)) from None
     except TypeError as error:
         raise ArgumentError(
-            f"{name} is {_shape(func)}; called with {', '.join(arguments) or 'no argument'}: {error}"
+            f"{name} is {_signature_text(func)}; called with {', '.join(arguments) or 'no argument'}: {error}"
         ) from None
 
 
 def _signature(func: Function, key: str) -> inspect.Signature:
     try:
         return inspect.signature(func)
-    except (
-        TypeError,
-        ValueError,
-    ) as error:  # `__wrapped__` in a circle, a `__signature__` that is none
-        raise SignatureError(
-            Problem("", key, f"parameters that cannot be read: {error}", "a function")
-        ) from None
+    except (TypeError, ValueError) as error:
+        # `__wrapped__` in a circle, a `__signature__` that is none.
+        found = f"parameters that cannot be read: {error}"
+        raise SignatureError(Problem("", key, found, "a function")) from None
 
 
-def _shape(func: Function) -> str:
+def _signature_text(func: Function) -> str:
     return f"{getattr(func, '__name__', 'function')}{inspect.signature(func)}"

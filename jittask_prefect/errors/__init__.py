@@ -1,13 +1,13 @@
 """Every error that the package raises on purpose.
 
 JittaskError
-├── ConfigError        an e.json, app.json or timer that cannot work; lists every problem
-│   ├── FilterError    a Q expression that cannot work
-│   ├── OutdatedForm   a form for editing that was made from an earlier state of the task
+├── ConfigError        an e.json, app.json or timer with mistakes; lists every problem
+│   ├── FilterError    a Q expression with mistakes
+│   ├── OutdatedForm   an edit form made from an earlier state of the task
 │   └── SignatureError a function whose parameters do not fit the task
 ├── UnknownElement     no element of that name in the app
 ├── UnknownTask        no task of that id
-├── InvalidTime        a time that cannot be read
+├── InvalidTime        an unreadable time
 ├── ArgumentError      an argument that the call does not take
 ├── LedgerError        the ledger's tables are missing or of another version
 └── PrefectApiError    the Prefect server cannot be reached, or refuses
@@ -24,7 +24,7 @@ from jittask_prefect.errors.printable import escape_controls
 
 
 class JittaskError(Exception):
-    """jittask-prefect cannot do what was asked."""
+    """jittask-prefect cannot do this."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(escape_controls(message or (type(self).__doc__ or "").strip()))
@@ -32,7 +32,7 @@ class JittaskError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a file: where it is, what was found there, and what is allowed."""
+    """A mistake in a file: its place, the value found there, and the values allowed."""
 
     file: str
     key: str
@@ -40,7 +40,7 @@ class Problem:
     allowed: str
 
     def __post_init__(self) -> None:
-        for each in fields(self):  # they quote files, which may hold anything
+        for each in fields(self):  # quotes of files, which may hold any character
             object.__setattr__(
                 self, each.name, escape_controls(getattr(self, each.name))
             )
@@ -50,7 +50,7 @@ class Problem:
         return f"{where}: found {self.found}; allowed: {self.allowed}"
 
     def within(self, file: str, key: str = "") -> Problem:
-        """The same problem, seen from the file (and the key) that holds it."""
+        """The same problem, seen from the file (and the key) around it."""
         path = self.key if not key else key if not self.key else f"{key}.{self.key}"
         return Problem(self.file or file, path, self.found, self.allowed)
 
@@ -65,8 +65,13 @@ class ConfigError(JittaskError):
         super().__init__("\n".join(map(str, self.problems)) or None)
 
     def within(self, file: str, key: str = "") -> ConfigError:
-        """The same error, each problem seen from the file (and the key) that holds it."""
+        """The same error, each problem seen from the file (and the key) around it."""
         return type(self)([p.within(file, key) for p in self.problems])
+
+
+def invalid(key: str, found: str, allowed: str, *, file: str = "") -> ConfigError:
+    """The error of a single mistake; see `Problem`."""
+    return ConfigError(Problem(file, key, found, allowed))
 
 
 class FilterError(ConfigError):
@@ -74,7 +79,7 @@ class FilterError(ConfigError):
 
 
 class SignatureError(ConfigError):
-    """The function does not take what the task passes to it."""
+    """The function does not take the arguments of the task."""
 
 
 class OutdatedForm(ConfigError):

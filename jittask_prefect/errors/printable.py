@@ -1,25 +1,28 @@
-"""Texts of users on their way to people: what a terminal, a CSV file or a spreadsheet would obey is written out."""
+"""Texts of users on their way to people: characters that a terminal, a CSV file or a spreadsheet obeys are escaped."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# C0 without tab and line feed, DEL and C1; the ends of lines and the marks of direction that only Unicode has;
-# halves of surrogate pairs, which UTF-8 cannot hold.
+_SURROGATES = r"\ud800-\udfff"
+"""Halves of surrogate pairs, which UTF-8 cannot hold."""
+_DIRECTIONS = r"\u202a-\u202e\u2066-\u2069"
+"""Unicode's marks of direction."""
+# C0 without tab and line feed, DEL and C1; the ends of lines that only Unicode has.
 _OBEYED = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_SURROGATES}]"
 )
 _CONTROLS = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+    rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_SURROGATES}]"
 )
-_HALVES = re.compile(r"[\ud800-\udfff]")
+_HALVES = re.compile(f"[{_SURROGATES}]")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def escape_controls(text: str) -> str:
-    """A text without what a terminal obeys: `\\x1b` and its like stand as Python writes them; lines and tabs stay."""
+    """A text with control characters as Python writes them, `\\x1b`; lines and tabs stay."""
     return _OBEYED.sub(lambda found: repr(found[0])[1:-1], text)
 
 
@@ -41,14 +44,11 @@ def has_surrogates(text: str) -> bool:
 def csv_cell(value: Any) -> Any:
     """A value as a cell of a CSV file: a text that a spreadsheet would compute begins with an apostrophe.
 
-    Numbers, and texts that are plain numbers, stay what they are.
+    Numbers, and texts that are plain numbers, stay as they are.
     Source: OWASP, CSV injection.
     """
     if not isinstance(value, str):
         return value
     text = escape_controls(value)
-    return (
-        f"'{text}"
-        if value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
-        else text
-    )
+    formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{text}" if formula else text

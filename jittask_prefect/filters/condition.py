@@ -1,159 +1,195 @@
-"""A bound filter as a SQLAlchemy condition that means the same on SQLite, PostgreSQL, MariaDB and MySQL.
+"""A filter's tree → a SQLAlchemy condition that means the same on SQLite, PostgreSQL, MariaDB and MySQL.
 
-Where a database's own comparison differs from Python's, an element of `q_dialects` names the meaning.
+Where databases compare differently, a function of `sql_functions` names the meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from operator import eq, ge, gt, le, lt
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
 from sqlalchemy.dialects.postgresql import CITEXT
-from sqlalchemy.orm import RelationshipProperty, aliased
+from sqlalchemy.orm import Mapper, RelationshipProperty, aliased
 from sqlalchemy.types import TypeEngine
 
-from jittask_prefect.filters.binding import (
-    Check,
-    Column,
-    Kind,
-    date_of,
-    instant_of,
-    to_many,
-    wall_of,
-)
-from jittask_prefect.filters.dialects import (
-    CodePoints,
-    Ending,
-    Exact,
-    IsoWeek,
-    Position,
-    Rounded,
-    Shortest,
-    Stored,
+from jittask_prefect.errors import FilterError, Problem
+from jittask_prefect.filters.columns import Column, ColumnKind, column_at
+from jittask_prefect.filters.sql_functions import (
+    Spelled,
     WallClock,
+    rounded,
+    shortest,
+    stored_time,
 )
-from jittask_prefect.filters.tree import And, Node, Not, Or
+from jittask_prefect.filters.tree import And, Moment, Node, Not, Or, Test
+from jittask_prefect.filters.values import DATE_PARTS, Comparison, comparison, in_column
 
 Hops = tuple[RelationshipProperty[Any], ...]
 Reach = Callable[[Callable[[Any], Any]], Any]
-"""Takes what to make of the column beside it, gives the value as the filter's model sees it."""
-_CHUNK = 100
-_ORDERS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
-    "=": lambda a, b: a == b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
+"""Takes a function that wraps a column where the column stands; gives the value as the filter's model sees it."""
+_ORDERS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "=": eq,
+    ">": gt,
+    ">=": ge,
+    "<": lt,
+    "<=": le,
 }
+_OR_LENGTH = 100
+"""Alternatives in one OR: SQLite refuses expressions deeper than 1,000."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A filter as SQL.
+
+    Attributes:
+        sql: The condition, with the values of the instant of its first use.
+        moments: By name of the bound parameter, the value of a `Q.now(…)` or `Q.today(…)` at another instant.
+    """
+
+    sql: ColumnElement[bool]
+    moments: Mapping[str, Callable[[datetime], Any]]
 
 
 def condition(
-    node: Node, model: Any, now: datetime, zone: ZoneInfo
-) -> ColumnElement[bool]:
-    """The condition of a bound tree.
+    tree: Node, mapper: Mapper[Any], now: datetime, zone: ZoneInfo
+) -> Condition:
+    """The condition of a tree for a model.
 
     Args:
-        node: What `bind` returned.
-        model: The table class, or an alias of it.
+        tree: The answer of `tree.read`.
+        mapper: The model's mapper.
         now: The instant that `Q.now()` means, aware.
         zone: The task's zone.
+
+    Raises:
+        FilterError: With every field that is no mapped column, and every value that does not fit its column.
     """
-    match node:
-        case And(parts):
-            return sa.and_(
-                sa.true(), *(condition(part, model, now, zone) for part in parts)
-            )
-        case Or(parts):
-            return sa.or_(
-                sa.false(), *(condition(part, model, now, zone) for part in parts)
-            )
-        case Not(part):
-            return sa.not_(condition(part, model, now, zone))
-        case Check(column=column):
-            return _across(
-                column.hops,
-                model,
-                column,
-                lambda reach: _compare(node, reach, now, zone),
-            )
-    raise TypeError(node)
+    writer = _Writer(mapper, now, zone)
+    found = writer.node(tree)
+    if writer.problems:
+        raise FilterError(dict.fromkeys(writer.problems))
+    return Condition(found, writer.moments)
 
 
-def _across(
-    hops: Hops,
-    entity: Any,
-    column: Column,
-    compare: Callable[[Reach], ColumnElement[bool]],
-) -> ColumnElement[bool]:
-    """EXISTS as far as the last to-many hop; then to-one hops are a scalar subquery, NULL without a row."""
-    if not any(map(to_many, hops)):
-        return compare(lambda made: _value(hops, entity, column.key, made))
-    hop = hops[0]
-    target = aliased(hop.mapper)
-    related = getattr(entity, hop.key).of_type(target)
-    inner = _across(hops[1:], target, column, compare)
-    return related.any(inner) if hop.uselist else related.has(inner)  # type: ignore[no-any-return]
+@dataclass
+class _Writer:
+    mapper: Mapper[Any]
+    now: datetime
+    zone: ZoneInfo
+    problems: list[Problem] = field(default_factory=list)
+    moments: dict[str, Callable[[datetime], Any]] = field(default_factory=dict)
 
+    def node(self, node: Node) -> ColumnElement[bool]:
+        match node:
+            case And(parts):
+                return sa.and_(sa.true(), *map(self.node, parts))
+            case Or(parts):
+                return sa.or_(sa.false(), *map(self.node, parts))
+            case Not(part):
+                return sa.not_(self.node(part))
+            case Test():
+                try:
+                    found = comparison(column_at(node.path, self.mapper), node)
+                except FilterError as error:
+                    self.problems.extend(error.problems)
+                    return sa.false()
+                return self._across(found.column.hops, self.mapper.class_, found)
+        raise TypeError(node)
 
-def _value(hops: Hops, entity: Any, key: str, made: Callable[[Any], Any]) -> Any:
-    if not hops:
-        return made(getattr(entity, key))
-    aliases = [aliased(hop.mapper) for hop in hops]
-    links = zip([entity, *aliases[:-1]], hops, aliases, strict=True)
-    joins = [getattr(source, hop.key).of_type(alias) for source, hop, alias in links]
-    query = sa.select(made(getattr(aliases[-1], key))).select_from(aliases[0])
-    for join in joins[1:]:
-        query = query.join(join)
-    return query.where(joins[0]).correlate_except(*aliases).limit(1).scalar_subquery()
-
-
-def _compare(
-    check: Check, reach: Reach, now: datetime, zone: ZoneInfo
-) -> ColumnElement[bool]:
-    found = _positive(check, reach, now, zone)
-    return sa.not_(found) if check.negated else found
-
-
-def _positive(
-    check: Check, reach: Reach, now: datetime, zone: ZoneInfo
-) -> ColumnElement[bool]:
-    column, operator, wanted = check.column, check.operator, check.value
-    if operator == "isnull":
-        return reach(lambda value: value).is_(None)  # type: ignore[no-any-return]
-    if operator in ("year", "month", "week", "day"):
-        part = reach(lambda value: _part(operator, column, value, zone))
-        return _ORDERS["="](part, sa.literal(wanted, sa.BigInteger()))
-    if operator in ("like", "startswith", "endswith"):
-        return _contains(
-            operator, reach(lambda value: _text(column, value, exact=False)), wanted
+    def _across(self, hops: Hops, entity: Any, of: Comparison) -> ColumnElement[bool]:
+        """EXISTS up to the last to-many relationship; then a scalar subquery, NULL without a related row."""
+        if not any(hop.uselist or hop.secondary is not None for hop in hops):
+            return self._compared(of, lambda wrap: _value(hops, entity, of, wrap))
+        hop = hops[0]
+        target = aliased(hop.mapper)
+        related = getattr(entity, hop.key).of_type(target)
+        inner = self._across(hops[1:], target, of)
+        found: ColumnElement[bool] = (
+            related.any(inner) if hop.uselist else related.has(inner)
         )
-    if operator == "likeany":
-        text = reach(lambda value: _text(column, value, exact=False))
-        return _any([_contains("like", text, item) for item in wanted])
-    left = reach(lambda value: _left(column, value, exact=operator in ("=", "in")))
-    if operator == "in":
-        items = [
-            _literal(column, item, now, zone) for item in wanted if item is not None
-        ]
-        parts = [left.in_(items)] if items else []
-        return _any([*parts, left.is_(None)] if None in wanted else parts)
-    if operator == "range":
-        low, high = (_literal(column, item, now, zone) for item in wanted)
-        return sa.and_(left >= low, left <= high)
-    return _ORDERS[operator](left, _literal(column, wanted, now, zone))
+        return found
+
+    def _compared(self, of: Comparison, reach: Reach) -> ColumnElement[bool]:
+        found = self._positive(of, reach)
+        return sa.not_(found) if of.negated else found
+
+    def _positive(self, of: Comparison, reach: Reach) -> ColumnElement[bool]:
+        column, operator, wanted = of.column, of.operator, of.value
+        if operator == "isnull":
+            null: ColumnElement[bool] = reach(lambda value: value).is_(None)
+            return null
+        if operator in DATE_PARTS:
+            part = reach(lambda value: _part(operator, column, value, self.zone))
+            return part == sa.literal(wanted, sa.BigInteger())  # type: ignore[no-any-return]
+        if operator in ("like", "startswith", "endswith", "likeany"):
+            text = reach(lambda value: _text(column, value, exact=False))
+            if operator == "likeany":
+                return _any([_contains("like", text, item) for item in wanted])
+            return _contains(operator, text, wanted)
+        left = reach(lambda value: _left(column, value, operator in ("=", "in")))
+        if operator == "in":
+            items = [self._literal(column, i) for i in wanted if i is not None]
+            parts = [left.in_(items)] if items else []
+            return _any([*parts, left.is_(None)] if None in wanted else parts)
+        if operator == "range":
+            low, high = (self._literal(column, item) for item in wanted)
+            return sa.and_(left >= low, left <= high)
+        return _ORDERS[operator](left, self._literal(column, wanted))
+
+    def _literal(self, column: Column, wanted: Any) -> Any:
+        value = in_column(column, wanted, self.now, self.zone)
+        literal: Any = sa.literal(value, _bind_type(column))
+        if isinstance(wanted, Moment):
+            name = self._noted(column, wanted)
+            literal = sa.bindparam(name, value, type_=_bind_type(column))
+        if isinstance(wanted, Decimal) and isinstance(column.type, sa.Numeric):
+            digits = f"{wanted:f}".partition(".")[2].rstrip("0")
+            if len(digits) <= column.type._effective_decimal_return_scale:
+                # SQLite's round may be off by the last bit: round both sides.
+                return rounded(literal, column.type)
+        return literal
+
+    def _noted(self, column: Column, moment: Moment) -> str:
+        """The name of a moment's parameter: the same name means the same value, whichever filter it stands in."""
+        zone = self.zone
+        about = f"{moment} {column.kind.name} {column.aware} {zone.key}"
+        name = f"moment_{hashlib.sha256(about.encode()).hexdigest()[:16]}"
+        self.moments[name] = lambda now: in_column(column, moment, now, zone)
+        return name
+
+
+def _value(hops: Hops, entity: Any, of: Comparison, wrap: Callable[[Any], Any]) -> Any:
+    """The column across to-one relationships."""
+    if not hops:
+        return wrap(getattr(entity, of.column.key))
+    aliases = [aliased(hop.mapper) for hop in hops]
+    sources = [entity, *aliases[:-1]]
+    first, *joins = (
+        getattr(source, hop.key).of_type(alias)
+        for source, hop, alias in zip(sources, hops, aliases, strict=True)
+    )
+    column = wrap(getattr(aliases[-1], of.column.key))
+    query = sa.select(column).select_from(aliases[0])
+    for join in joins:
+        query = query.join(join)
+    return query.where(first).correlate_except(*aliases).limit(1).scalar_subquery()
 
 
 def _any(parts: list[ColumnElement[bool]]) -> ColumnElement[bool]:
-    """OR in groups: SQLite refuses expressions deeper than 1,000."""
-    if len(parts) <= _CHUNK:
+    if len(parts) <= _OR_LENGTH:
         return sa.or_(sa.false(), *parts)
-    groups = [sa.or_(*parts[i : i + _CHUNK]) for i in range(0, len(parts), _CHUNK)]
-    return sa.or_(*(sa.sql.elements.Grouping(group) for group in groups))
+    starts = range(0, len(parts), _OR_LENGTH)
+    groups = [sa.or_(*parts[start : start + _OR_LENGTH]) for start in starts]
+    return sa.or_(*map(sa.sql.elements.Grouping, groups))
 
 
 def _contains(
@@ -161,76 +197,53 @@ def _contains(
 ) -> ColumnElement[bool]:
     part = sa.literal(wanted, sa.String())
     if operator == "endswith" and wanted:
-        return Ending(text, part) == part
-    position = Position(text, part)
+        return Spelled("ending", text, part, type_=sa.String()) == part
+    position = Spelled("position", text, part, type_=sa.Integer())
     return position == 1 if operator == "startswith" else position > 0
 
 
 def _left(column: Column, value: Any, exact: bool) -> Any:
     match column.kind:
-        case Kind.TEXT:
+        case ColumnKind.TEXT:
             return _text(column, value, exact)
-        case Kind.DATETIME | Kind.TIME:
-            return Stored(value, type_=column.type)
-        case Kind.DECIMAL:
-            return Rounded(value, type_=column.type)
-        case Kind.FLOAT:
-            return Shortest(value, type_=column.type)
+        case ColumnKind.DATETIME | ColumnKind.TIME:
+            return stored_time(value, column.type)
+        case ColumnKind.DECIMAL:
+            return rounded(value, column.type)
+        case ColumnKind.FLOAT:
+            return shortest(value, column.type)
     return value
 
 
-def _right(column: Column, wanted: Any, now: datetime, zone: ZoneInfo) -> Any:
-    match column.kind:
-        case Kind.DATE:
-            return date_of(wanted, now, zone)
-        case Kind.DATETIME:
-            return (
-                instant_of(wanted, now, zone)
-                if column.aware
-                else wall_of(wanted, now, zone)
-            )
-        case Kind.UUID if not getattr(column.type, "as_uuid", True):
-            return str(wanted)
-    return wanted
-
-
-def _literal(column: Column, wanted: Any, now: datetime, zone: ZoneInfo) -> Any:
-    literal = sa.literal(_right(column, wanted, now, zone), _bind_type(column))
-    if isinstance(wanted, Decimal) and isinstance(column.type, sa.Numeric):
-        digits = f"{wanted:f}".partition(".")[2].rstrip("0")
-        if len(digits) <= column.type._effective_decimal_return_scale:
-            return Rounded(
-                literal, type_=column.type
-            )  # SQLite's round is off by a last bit at times: on both sides, then
-    return literal
-
-
-def _bind_type(column: Column) -> TypeEngine[Any]:
-    """The type of a value: never narrower than what may stand in the filter, since PostgreSQL's drivers cast to it."""
-    match column.kind:
-        case Kind.INT:
-            return sa.BigInteger()
-        case Kind.DECIMAL:
-            return sa.Numeric()
-        case Kind.FLOAT:
-            return sa.Double()
-        case Kind.TEXT:
-            return sa.String()
-        case Kind.DATETIME:
-            return column.type if column.utc else sa.DateTime(timezone=column.aware)
-    return column.type
-
-
 def _text(column: Column, value: Any, exact: bool) -> ColumnElement[str]:
-    if isinstance(column.type, sa.CHAR):
+    padded = isinstance(column.type, sa.CHAR)
+    if padded:
         value = sa.func.rtrim(value)
-    ordinary = getattr(column.type, "collation", None) is None and not isinstance(
-        column.type, CITEXT | sa.CHAR
-    )
-    return Exact(value) if exact and ordinary else CodePoints(value)
+    plain = not padded and not isinstance(column.type, CITEXT)
+    ordinary = plain and getattr(column.type, "collation", None) is None
+    meaning = "exact" if exact and ordinary else "code points"
+    return Spelled(meaning, value, type_=sa.String())
 
 
 def _part(operator: str, column: Column, value: Any, zone: ZoneInfo) -> Any:
-    """The year, month, ISO week or day of a value: as stored, or in the task's zone where it is an instant."""
+    """The year, month, ISO week or day of a value: as stored, or in the task's zone for an instant."""
     local = WallClock(value, column, zone) if column.aware else value
-    return IsoWeek(local) if operator == "week" else sa.extract(operator, local)
+    if operator == "week":
+        return Spelled("iso week", local, type_=sa.Integer())
+    return sa.extract(operator, local)
+
+
+def _bind_type(column: Column) -> TypeEngine[Any]:
+    """The type of a value, never narrower than a filter's values, since PostgreSQL's drivers cast to the type."""
+    match column.kind:
+        case ColumnKind.INT:
+            return sa.BigInteger()
+        case ColumnKind.DECIMAL:
+            return sa.Numeric()
+        case ColumnKind.FLOAT:
+            return sa.Double()
+        case ColumnKind.TEXT:
+            return sa.String()
+        case ColumnKind.DATETIME if not column.utc:
+            return sa.DateTime(timezone=column.aware)
+    return column.type

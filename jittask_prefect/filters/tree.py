@@ -1,6 +1,6 @@
 """Q expressions as text: an allow-list over Python's own `ast`, read into an immutable tree.
 
-Nothing is evaluated. What `_Reader` does not name is refused, and the size is capped before Python's parser reads it.
+Nothing is evaluated. Syntax that `_Reader` does not name is refused; the size is limited before Python's parser reads.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Test(Node):
-    """One comparison as it is written: a field's path, an operator (symbols instead of `eq ne gt …`), a value."""
+    """A comparison as written: a field's path, an operator (symbols instead of `eq ne gt …`), a value."""
 
     __test__ = False  # pytest takes classes of this name for its own
 
@@ -86,7 +86,7 @@ class Not(Node):
 
 @dataclass(frozen=True)
 class And(Node):
-    """`&`, `Q.AND`, several keywords in one Q; without parts it is always true."""
+    """`&`, `Q.AND`, several keywords of a Q; without parts always true."""
 
     parts: tuple[Node, ...]
 
@@ -99,7 +99,7 @@ class Or(Node):
 
 
 def refuse(found: str, allowed: str) -> FilterError:
-    """The error of one mistake in a filter."""
+    """The error of a mistake in a filter."""
     return FilterError(
         Problem("", "filter", found if len(found) <= 80 else found[:77] + "…", allowed)
     )
@@ -112,7 +112,7 @@ def read(text: str) -> Node:
         text: The expression, e.g. `Q(status='active') & ~Q('age', '<', 18)`.
 
     Raises:
-        FilterError: Where the text is no Q expression, or exceeds a cap; it says what was found and what is allowed.
+        FilterError: The text is no Q expression, or exceeds a limit; the message has the text found and the forms allowed.
     """
     if len(text) > MAX_LENGTH:
         raise refuse(f"{len(text):,} characters", f"at most {MAX_LENGTH:,} characters")
@@ -319,7 +319,7 @@ class _Reader:
 
 
 def _chain(at: ast.expr, operator: type[ast.operator]) -> list[ast.expr]:
-    """a & b & c as one list: Python nests them to the left, as deep as the chain is long."""
+    """The parts of a & b & c: Python nests them to the left, as deep as the chain is long."""
     parts: list[ast.expr] = []
     while isinstance(at, ast.BinOp) and isinstance(at.op, operator):
         parts.append(at.right)

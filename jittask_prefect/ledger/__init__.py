@@ -1,6 +1,6 @@
-"""The ledger: what was planned, handed over, claimed and finished. Only this folder writes its two tables.
+"""The ledger: tasks that are planned, handed over, claimed and finished. Only this folder writes its two tables.
 
-The life of a task (`jittask_ledger.status`). Each arrow is one conditional write, named in `transitions`, or in
+The life of a task (`jittask_ledger.status`). Each arrow is a conditional write, named in `transitions`, or in
 `planned_rows` (plan, supersede) and `limits` (queue, admit)::
 
                  plan: hook, sync, next occurrence         enter: createTimerTask, a schedule's run at its claim
@@ -23,23 +23,23 @@ The life of a task (`jittask_ledger.status`). Each arrow is one conditional writ
   ENDED <----------+        (restore: pending -> completed, error: Prefect remembers what an older copy does not)
   superseded, forced, missed, skipped
 
-Then once, for each end: `take_return` gives one caller the right to call `afterReturn`.
+Then, once for each end, `take_return` gives a caller the right to call `afterReturn`.
 
 The hand-over to Prefect is a second machine (`dirty`, `flow_run_id`, `batch`; `handover_marks`)::
 
     DIRTY, pending  -- runs_made: a flow run of its own ----------------> CLEAN, pending: Prefect will run the task
                     -- batch_joined: number n, and the batch's run -----> CLEAN, pending, in batch n
-    CLEAN, pending  -- run_lost, batch_lost: missing, dead, spent ------> DIRTY, pending: gets another flow run
+    CLEAN, pending  -- run_lost: missing, dead, spent ------------------> DIRTY, pending: gets another flow run
     any, executing  -- finish ------------------------------------------> CLEAN, final: the process tells Prefect
     any             -- supersede, end, fail from outside ---------------> DIRTY, final: a flow run is to be ended
     DIRTY, final    -- end_shown: Prefect shows the end ----------------> CLEAN, final
 
 The ledger is always first: a task is claimed, ended or completed here before Prefect hears of it. So where a flow run
-ended by itself and its task still waits, the ledger is an older copy, and what was done stays done (`restore`).
-A flow run's idempotency key names task, attempt and previous run: made twice, it is one. A batch's number rises once
-its run is spent; nothing joins a batch that has begun; a batch looks for rows again before it ends.
+ended by its own doing and its task still waits, the ledger is an older copy: the task stays done (`restore`).
+A flow run's idempotency key names task, attempt and previous run: to make a run twice makes no second run. A batch's
+number rises once its run is spent; no row joins a batch that has begun; a batch looks for rows again before its end.
 
-What a crash leaves:
+A crash leaves:
 
 =====================================  ====================================  ==========================================
 between                                left behind                           mended by
@@ -47,11 +47,11 @@ between                                left behind                           men
 plan or supersede, and hand-over       dirty                                 the next hand-over
 a flow run made, and its mark          dirty; the run under its key          the next hand-over finds the run by its key
 claim, and the commit that ends it     executing; the lease runs out (25 s)  sync or hook: retry, else fail (died)
-a row's commit, and the next one's     the next is executing, as above       as above
+a row's commit, and the next row's     the next is executing, as above       as above
 end in the ledger, and in Prefect      dirty, or a Running run               hand-over; sync (`right_state`)
 an end, and `afterReturn`              returned = false                      the sync, a minute later
 a verdict, and its write               nothing                               the next sync asks again
 =====================================  ====================================  ==========================================
 
-What is to be done where a flow run's state and a task's status differ stands in one table: `verdict`.
+Where a flow run's state and a task's status differ, the table in `verdict` says how both are brought together.
 """

@@ -1,4 +1,4 @@
-"""One task as the ledger holds it, and the questions that many ask: by id, by flow run."""
+"""A task as the ledger holds it, and the reads that many need: by id, by flow run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, literal, or_, select, tuple_
 
 from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.tables import entries
 
 NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
@@ -20,7 +21,7 @@ FORMER_RUN = "run:"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One task. The fields are the columns of `jittask_ledger`, in their order.
+    """A task. The fields are the columns of `jittask_ledger`, in their order.
 
     Attributes:
         task_id: UUIDv5 of the identity; for an execution of a scheduled task its flow run's id.
@@ -35,15 +36,15 @@ class Entry:
         end_value: Its `endField` likewise.
         created: When the task became known; lateness counts from here where this is after the due time.
         status: pending, executing, completed, error or ended.
-        queue: Of a pending task: `waiting` for a free place, `admitted` to one; else null.
+        queue: Of a pending task: `waiting` for a free place, `admitted` to a place; else null.
         outcome: How the task ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         flow_run_id: The flow run that executes the task, or is to.
-        batch: Its batch's number among those of its template and due time; null where it has a flow run of its own.
+        batch: Its batch's number among those of its template and due time; null where the task has a flow run of its own.
         dirty: Prefect does not reflect this task yet.
-        owner: Who executes it, as `host:pid:token`.
+        owner: The executing process, as `host:pid:token`.
         lease_until: Until when the owner is taken to be alive.
         attempt: How often the task was begun.
-        result: What the function returned, as JSON.
+        result: The function's result, as JSON.
         func_name: The function of `createTimerTask`, and in `arg_dict` its arguments as JSON.
         returned: `afterReturn` has been called, or is not to be: nothing of the task was to run any more.
     """
@@ -93,7 +94,7 @@ BLANK: dict[str, Any] = {
     "attempt": 0,
     "returned": False,
 }
-"""What a new task has where nothing else is said."""
+"""The values of a new task where nothing else is said."""
 
 
 def new_entry(**values: Any) -> Entry:
@@ -136,7 +137,7 @@ def _entry_of_id(connection: Connection, task_id: str) -> Entry | None:
 
 
 def entries_of_run(connection: Connection, run_id: str) -> list[Entry]:
-    """The entries of a flow run: one, or those of a batch."""
+    """The entries of a flow run: a single task's, or a batch's."""
     query = select(entries).where(entries.c.flow_run_id == run_id)
     return to_entries(connection.execute(query.order_by(entries.c.task_id)))
 
@@ -179,6 +180,16 @@ def owner_of(connection: Connection, task_id: str) -> str | None:
     mine = (entries.c.task_id == task_id, entries.c.status == "executing")
     found = connection.execute(select(entries.c.owner).where(*mine)).scalar()
     return None if found is None else str(found)
+
+
+def living_tasks(connection: Connection, app: str, now: datetime) -> set[str]:
+    """The tasks that are executing and whose lease holds."""
+    mine = (
+        entries.c.app == app,
+        entries.c.status == "executing",
+        entries.c.lease_until >= clock(caller_time(now)),
+    )
+    return set(connection.execute(select(entries.c.task_id).where(*mine)).scalars())
 
 
 def without_return(connection: Connection, app: str, before: datetime) -> list[Entry]:

@@ -22,7 +22,7 @@ def code(error: BaseException) -> Code:
 
 
 def meets_all(error: Exception) -> bool:
-    """Whether an error is the database's and not one row's: other rows would meet the same."""
+    """Whether an error is the database's and not a row's: other rows would meet the same."""
     return isinstance(error, DBAPIError) and not isinstance(
         error, (DataError, IntegrityError)
     )
@@ -34,6 +34,6 @@ def is_passing(error: Exception) -> bool:
 
 
 def told(error: BaseException) -> str:
-    """An error in one line: its kind, and what the database says."""
+    """An error in a line: its kind, and the database's message."""
     of = getattr(error, "orig", None) or error
     return f"{type(of).__name__}: {str(of).strip().partition(chr(10))[0]}"

@@ -31,7 +31,7 @@ def run_made(connection: Connection, task_id: str, run_id: str) -> None:
 def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None:
     """Note the flow runs that the hand-over has made for tasks.
 
-    Condition: the attempt is that of the entry: another attempt has another run, and says so itself. Condition for
+    Condition: the attempt is that of the entry: another attempt has another run, and notes that run. Condition for
     clean: the task is pending: a task that ended meanwhile stays dirty, and its run is cancelled next.
     """
     if not made:
@@ -62,7 +62,7 @@ def _keep_former_run(connection: Connection, entry: Entry, run_id: str) -> None:
 def batch_joined(
     connection: Connection, tasks: Sequence[str], batch: int, run_id: str
 ) -> None:
-    """Note the batch that tasks are in. Condition: pending; a task that ended meanwhile stays as it is."""
+    """Note the batch that tasks are in. Condition: pending; a task that ended meanwhile stays unchanged."""
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
     values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "queue": None}
     statement = update(entries).where(*mine).values(**values)
@@ -79,21 +79,11 @@ def end_shown(connection: Connection, tasks: Sequence[str]) -> None:
 
 
 def run_lost(connection: Connection, task_id: str, run_id: str | None) -> None:
-    """Have a task get another flow run. Condition: pending, and its flow run is still that one."""
+    """Have a task get another flow run. Condition: pending, and still of that flow run."""
     mine = (
         entries.c.task_id == task_id,
         entries.c.flow_run_id == run_id,
         entries.c.status == "pending",
-    )
-    connection.execute(update(entries).where(*mine).values(dirty=True))
-
-
-def batch_lost(connection: Connection, run_id: str) -> None:
-    """Have the rows of a batch that it did not begin get another flow run. Condition: pending, in that batch."""
-    mine = (
-        entries.c.flow_run_id == run_id,
-        entries.c.status == "pending",
-        entries.c.batch.is_not(None),
     )
     connection.execute(update(entries).where(*mine).values(dirty=True))
 

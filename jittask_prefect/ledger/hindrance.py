@@ -1,4 +1,4 @@
-"""What keeps the hook from its work: looked for before it, and said once a minute with what to do."""
+"""Hindrances of the hook: no ledger, no rights, another schema. Each is logged once a minute, with advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger("jittask")
 
 
 class Said:
-    """What has been said about an engine within the last minute."""
+    """The warnings that were logged of an engine within the last minute."""
 
     def __init__(self) -> None:
         self._when: WeakKeyDictionary[Engine, dict[object, datetime]] = (
@@ -37,7 +37,7 @@ class Said:
         return True
 
     def clear(self) -> None:
-        """Forget it all."""
+        """Forget all warnings."""
         self._when.clear()
 
 
@@ -54,7 +54,7 @@ def forget() -> None:
 
 
 def has_ledger(connection: Connection, apart: Apart, now: datetime) -> bool:
-    """Whether the ledger's tables are there, looked up once for an engine and schema; where not, it is said."""
+    """Whether the ledger's tables are there, looked up once for an engine and schema; a warning says where not."""
     engine, schema = connection.engine, schema_of(connection)
     if schema in _with_ledger.get(engine, ()):
         return True
@@ -74,7 +74,7 @@ def has_ledger(connection: Connection, apart: Apart, now: datetime) -> bool:
 def is_elsewhere(
     connection: Connection, cls: type[Any], model: str, now: datetime
 ) -> bool:
-    """Whether a `schema_translate_map` leads to another table than the worker's: the row is not the one of its key.
+    """Whether a `schema_translate_map` leads to another table than the worker's: the row is another row than that of its key.
 
     A model without a schema has its ledger where the map leads; a model's own schema says nothing of the ledger.
     """
@@ -107,15 +107,15 @@ def require(connection: Connection, where: str) -> None:
 
 
 def explained(connection: Connection, error: Exception) -> str:
-    """An error in one line, with the rights that the role lacks where that is the reason."""
+    """An error in a line, with the rights that the role lacks where that is the reason."""
     said = error_codes.told(error)
     if error_codes.code(error) == error_codes.NO_RIGHT:
-        said += f"; {_lacks(connection) or 'the filter needs SELECT on it'}"
+        said += f"; {_lacks(connection) or 'planning needs SELECT on the table'}"
     return said
 
 
 def _lacks(connection: Connection) -> str:
-    """Which rights on the ledger's tables the role lacks, as PostgreSQL says it."""
+    """The rights on the ledger's tables that the role lacks."""
     try:
         with Apart(connection) as apart:
             apart.begin()
@@ -129,7 +129,7 @@ def _lacks(connection: Connection) -> str:
 def warn(
     model: str, error: Exception, connection: Connection | None, now: datetime
 ) -> None:
-    """Say what kept rows from being planned; what would meet the next save as well, once a minute."""
+    """Log why rows were not planned; a reason that the next save will meet too is logged once a minute."""
     if connection is None or not error_codes.meets_all(error):
         log.warning(
             "%s: the row's tasks could not be planned: %s",

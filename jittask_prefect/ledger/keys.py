@@ -19,7 +19,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.filters.binding import unpadded
+from jittask_prefect.filters.columns import unpadded
 
 MOST_BYTES = 60_000
 MOST_DIGITS = 255
@@ -45,8 +45,8 @@ def key_of(row: Any, dialect: str) -> str:
 def key_text(columns: Sequence[Any], key: Sequence[Any], dialect: str) -> str:
     """The values of a row's key columns as text: the value itself, or a JSON list where there are several.
 
-    The text is that of the value which the database holds, not of what a TypeDecorator makes of it. The text of a row
-    is one, whether the values were assigned or come from the database: PostgreSQL fills up a CHAR with spaces, MariaDB
+    The text is that of the value in the database, not of a TypeDecorator's value. A row has the same text whether its
+    values were assigned or come from the database: PostgreSQL fills up a CHAR with spaces, MariaDB
     takes those at its end away. In SQLite such spaces tell keys apart.
 
     Args:
@@ -84,7 +84,7 @@ def key_value(model: type[Any], text: str, dialect: str) -> tuple[Any, ...]:
     """The key columns' values of a key text, as `Session.get` takes them.
 
     Raises:
-        NoKey: The text is no key of the model, or its type cannot read it.
+        NoKey: The text is no key of the model, or the key's type cannot read the text.
     """
     columns = sa_inspect(model).primary_key
     try:
@@ -109,9 +109,7 @@ class _Codec:
 
     def __init__(self, of: TypeEngine[Any], dialect: str) -> None:
         self.dialect = _dialect(dialect)
-        self.bare = (
-            of  # as it was declared: a driver's own type of texts knows no padding
-        )
+        self.bare = of  # as declared: a driver's own type of texts knows no padding
         while _decorates(self.bare):
             self.bare = self.bare.impl_instance
         of, self.decorators = of.dialect_impl(self.dialect), []
@@ -168,14 +166,15 @@ class _Codec:
         ):
             return value.ljust(self.of.length or 0, b"\0")
         if isinstance(value, datetime) and value.tzinfo is not None:
-            # A column without a zone drops it; PostgreSQL gives an instant in the zone of its session.
+            # A column without a zone drops the zone; PostgreSQL gives an instant in the zone of its session.
             keeps = name == "postgresql" or self.decorators
             return value.astimezone(UTC) if keeps else value.replace(tzinfo=None)
         return value
 
 
 def _codec(column: Any, dialect: str) -> _Codec:
-    known = _codecs.setdefault(column, {})
+    # By type: two columns are compared by making an SQL expression.
+    known = _codecs.setdefault(column.type, {})
     if dialect not in known:
         known[dialect] = _Codec(column.type, dialect)
     return known[dialect]
@@ -193,11 +192,11 @@ def _overrides(decorator: TypeDecorator[Any], method: str) -> bool:
 def _decorates(of: TypeEngine[Any]) -> TypeGuard[TypeDecorator[Any]]:
     return isinstance(of, TypeDecorator) and not isinstance(
         of, Interval
-    )  # which is one of SQLAlchemy's own
+    )  # which is SQLAlchemy's own
 
 
 def python_type(of: TypeEngine[Any]) -> type[Any]:
-    """The Python type of a column's values; a TypeDecorator (SQLModel's AutoString) is what it decorates."""
+    """The Python type of a column's values; of a TypeDecorator (SQLModel's AutoString) that of the decorated type."""
     while _decorates(of):
         of = of.impl_instance
     try:
@@ -210,7 +209,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.name  # as SQLAlchemy keeps it
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"  # 1.5 and 1.50 are one number
+        return f"{value.normalize():f}"  # 1.5 and 1.50 are equal
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, timedelta):
@@ -259,7 +258,7 @@ def _held(value: Any) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """A function's result as JSON text; what JSON cannot hold is kept as its `repr`, NaN and infinity as their names.
+    """A function's result as JSON text; a value that JSON cannot hold as its `repr`, NaN and infinity as their names.
 
     No other place writes results, and `from_json` reads them.
     """

@@ -1,7 +1,7 @@
 """How many executions run at a time: of a template (`concurrency` in e.json) and of an app (`maxConcurrency`).
 
-The leases of executions are the places: a living process renews its own, and that of a dead one runs out. They are
-counted in the transaction that claims a task, one counter after the other: each locks a row of `jittask_state` first. A
+The leases of executions are the places: a living process renews its own, and that of a dead process runs out. They are
+counted in the transaction that claims a task, after a lock on a row of `jittask_state`: only one counts at a time. A
 task that finds no place, and is to queue, gives its flow run up and waits in the ledger. When a place is free the tasks
 are admitted in the order of their due times; each holds its place, by a lease too, until it begins.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from sqlalchemy import (
@@ -28,11 +28,12 @@ from sqlalchemy import (
 
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.tables import OPEN, entries
 
 Overlap = Literal["queue", "skip", "replace"]
 WAITING, ADMITTED = "waiting", "admitted"
-"""Values of `queue`: the task waits for a place; it holds one, until it has another flow run."""
+"""Values of `queue`: the task waits for a place; the task holds a place, until it has another flow run."""
 HELD_SECONDS = 60.0  # that a place is held for a task that was admitted
 in_line = and_(entries.c.status == "pending", entries.c.queue == WAITING)
 not_in_line = entries.c.queue.is_distinct_from(WAITING)
@@ -67,12 +68,12 @@ class TemplateLimit(Protocol):
 
 @dataclass(frozen=True)
 class Full:
-    """Why a task cannot begin now, and what is to be done with it.
+    """Why a task cannot begin now, and how the task goes on.
 
     Attributes:
         overlap: `queue`, `skip` or `replace`.
         reason: In words.
-        oldest: The tasks that would have to end for it, the longest at work first.
+        oldest: The tasks that would have to end, the longest at work first.
     """
 
     overlap: Overlap
@@ -87,11 +88,11 @@ def full(
     of_app: int,
     now: datetime,
 ) -> Full | None:
-    """Whether a task that this transaction has claimed is one too many; the caller then undoes the claim.
+    """Whether a task that this transaction has claimed exceeds a limit; the caller then undoes the claim.
 
     Args:
         connection: In the transaction of the claim.
-        entry: The task as it was before: the place that was held for it is not counted.
+        entry: The task before its claim: a place that was held for the task is not counted.
         of_template: The limit of the task's template.
         of_app: The limit of the app.
         now: The present instant.
@@ -188,7 +189,7 @@ def _admit(
             "owner": _PLACE + (task or f"{template} {due.isoformat()}"),
             "message": "",
             "queue": ADMITTED,
-            "lease_until": now + timedelta(seconds=HELD_SECONDS),
+            "lease_until": clock(caller_time(now, HELD_SECONDS), HELD_SECONDS),
         }
         held = update(entries).where(entries.c.task_id.in_(tasks))
         connection.execute(held.values(**place))
@@ -204,12 +205,12 @@ class _Place:
 
 
 def _places(connection: Connection, app: str, now: datetime) -> list[_Place]:
-    """The places that are taken or held: a batch is one execution, whatever the number of its rows."""
+    """The places that are taken or held: a batch takes a single place, whatever the number of its rows."""
     held = and_(entries.c.status == "pending", entries.c.due <= now)
     live = (
         entries.c.app == app,
         or_(entries.c.status == "executing", held),
-        entries.c.lease_until > now,
+        entries.c.lease_until > clock(caller_time(now)),
     )
     began = func.min(entries.c.started)
     owner = (entries.c.template, entries.c.owner)

@@ -1,6 +1,6 @@
-"""What the hook and the sync read and write of rows' tasks, many at once, by prepared statements.
+"""Rows' tasks as the hook and the sync read and write them: many at once, by prepared statements.
 
-A plan is applied in this order: supersede, forget, insert, remember. Only then does what stands for a row's dates hold.
+A plan is applied in this order: supersede, forget, insert, remember. Only then do the remembered dates of a row hold.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEYS_AT_ONCE = 512
 
 # Reads
 
-# What planning reads of an entry; a dataclass would take several times as long to make.
+# The columns that planning reads; a dataclass would take several times as long to make.
 _Planned = namedtuple(
     "_Planned",
     "task_id template row_key nominal generation anchor start_value end_value due status outcome message flow_run_id",
@@ -47,7 +47,7 @@ def of_rows(
         app: The app's name.
         templates: Their full names.
         keys: The rows' keys.
-        trip: Entered while the statements are sent; the answers are fetched after it.
+        trip: Entered while the statements are sent; the answers are fetched afterwards.
     """
     found: dict[Row, list[Entry]] = {
         (name, key): [] for name in templates for key in keys
@@ -122,7 +122,7 @@ def plan(connection: Connection, tasks: Sequence[Mapping[str, Any]]) -> None:
 def supersede(
     connection: Connection, tasks: Sequence[tuple[str, str]], now: datetime
 ) -> None:
-    """End tasks, each with a message, that are no longer what their rows say. Condition: pending."""
+    """End tasks, each with a message, that no longer agree with their rows. Condition: pending."""
     if tasks:
         of = [{"task": task_id, "why": why, "now": now} for task_id, why in tasks]
         prepared(connection, "supersede", _supersede).run(connection, of).close()
@@ -156,7 +156,7 @@ def _forget_dates() -> Update:
 
 
 def end_lives(connection: Connection, app: str, rows: Sequence[Row]) -> None:
-    """Note that rows are gone: what was done for them binds no other row of their keys."""
+    """Note that rows are gone: tasks done for them bind no later row of the same key."""
     if rows:
         of = [{"app": app, "of": template, "row": key} for template, key in rows]
         prepared(connection, "end lives", _end_lives).run(connection, of).close()

@@ -1,11 +1,11 @@
-"""The few statements that every save makes, given to the driver itself.
+"""The few statements that every save makes, given to the driver without SQLAlchemy between.
 
 SQLAlchemy's own way from a statement to the driver takes several times as long as the database does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeEngine
 
 Values = Mapping[str, Any]
-FEW = 20  # rows up to which drivers have a shorter way one by one
+FEW = 20  # rows up to which drivers are faster row by row
 
 
 class Prepared:
@@ -24,7 +24,7 @@ class Prepared:
         statement: An INSERT, UPDATE, DELETE or SELECT.
         dialect: The database's.
         columns: The columns that an INSERT sets.
-        schema: Where its tables are; absent where the connection looks by itself.
+        schema: Where its tables are; absent where the connection finds them.
     """
 
     def __init__(
@@ -51,15 +51,9 @@ class Prepared:
         self._to_driver = {
             name: convert for name, convert in binds.items() if convert is not None
         }
-        kinds = [
-            _impl(column.type, dialect).result_processor(dialect, None)
-            for column in _selected(statement)
-        ]
-        self._from_driver = [
-            (place, convert)
-            for place, convert in enumerate(kinds)
-            if convert is not None
-        ]
+        self._dialect = dialect
+        self._types = [column.type for column in _selected(statement)]
+        self._from_driver: list[tuple[int, Any]] | None = None
 
     def run(self, connection: Connection, rows: Sequence[Values]) -> Any:
         """Give the statement to the driver, once for each of some rows, in the transaction that has begun.
@@ -68,7 +62,7 @@ class Prepared:
             The driver's cursor; its `rowcount` is that of the last few rows only.
 
         Raises:
-            DBAPIError: As SQLAlchemy raises it.
+            DBAPIError: As SQLAlchemy raises the driver's error.
         """
         given = [self._given(row) for row in rows]
         cursor = connection.connection.cursor()
@@ -83,13 +77,23 @@ class Prepared:
         return cursor
 
     def records(self, cursor: Any) -> Iterable[list[Any]]:
-        """What a SELECT has found, converted as SQLAlchemy does it; closes the cursor."""
+        """The records that a SELECT has found, converted as SQLAlchemy would; closes the cursor."""
+        if self._from_driver is None:
+            self._from_driver = list(self._converters(cursor.description))
         found = [list(record) for record in cursor.fetchall()]
         cursor.close()
         for record in found:
             for place, convert in self._from_driver:
                 record[place] = convert(record[place])
         return found
+
+    def _converters(self, description: Any) -> Iterator[tuple[int, Any]]:
+        """By place, the conversions of the driver's values: some depend on the driver's own type."""
+        dialect = self._dialect
+        for place, of in enumerate(self._types):
+            found = _impl(of, dialect).result_processor(dialect, description[place][1])
+            if found is not None:
+                yield place, found
 
     def _given(self, row: Values) -> Any:
         values = {**self._fixed, **row}
@@ -111,7 +115,7 @@ def _impl(of: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
 
 
 def wrapped(connection: Connection, sql: str, error: Exception) -> BaseException:
-    """A driver's own error as SQLAlchemy raises it."""
+    """A driver's own error as SQLAlchemy would raise the error."""
     dialect = connection.dialect
     return DBAPIError.instance(
         sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect

@@ -1,4 +1,4 @@
-"""Which rights on the ledger's tables a database role needs, and which of these it has."""
+"""Rights on the ledger's tables: those that a database role needs, and those that it has."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SAVE: Needs = {
     "jittask_ledger": ("SELECT", "INSERT", "UPDATE"),
     "jittask_state": ("SELECT",),
 }
-"""What a program needs that saves rows: the hook's."""
+"""The rights of a program that saves rows: the hook's."""
 WORK: Needs = {
     "jittask_ledger": ("SELECT", "INSERT", "UPDATE"),
     "jittask_state": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
-"""What a worker needs, the sync among its flow runs."""
+"""The rights of a worker, which also runs the sync."""
 _TRIALS = {
     "SELECT": "SELECT 1 FROM {table} WHERE 1 = 0",
     "INSERT": "INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
@@ -37,7 +37,7 @@ def lacking(connection: Connection, needs: Needs) -> dict[str, list[str]]:
 
     Args:
         connection: The role's.
-        needs: Rights by table, each name as SQL has it.
+        needs: Rights by table, each by its name in SQL.
     """
     found: dict[str, list[str]] = {}
     for table, rights in needs.items():
@@ -63,7 +63,7 @@ def lacking(connection: Connection, needs: Needs) -> dict[str, list[str]]:
 
 
 def sentence(connection: Connection, needs: Needs) -> str:
-    """What the connection's role lacks, and how it gets it; empty where it lacks nothing."""
+    """The rights that the connection's role lacks, with the GRANT that gives them; empty where nothing is lacking."""
     parts = []
     for table, rights in lacking(connection, needs).items():
         if connection.dialect.name == "sqlite":

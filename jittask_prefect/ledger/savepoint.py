@@ -1,4 +1,4 @@
-"""A savepoint around what the package does in somebody else's transaction."""
+"""A savepoint around the package's statements in somebody else's transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROLLBACKS = count()
 
 
 class TransactionLost(JittaskError, PendingRollbackError):
-    """The database has undone the transaction: nothing of it is saved. Roll back, and try again."""
+    """The database has undone the transaction: nothing is saved. Roll back, and try again."""
 
 
 def took_the_transaction(error: Exception) -> bool:
@@ -49,10 +49,10 @@ def nested(connection: Connection) -> AbstractContextManager[Any]:
 
 
 class Apart:
-    """What the package does in the caller's transaction, of which an error must not take the transaction with it.
+    """Statements in the caller's transaction: an error of theirs must not undo that transaction.
 
-    On PostgreSQL a statement that fails does, unless it stands in a savepoint. Not elsewhere: on SQLite a savepoint
-    that comes first would be the transaction, and commit when it is released. SQLAlchemy's own savepoint costs as much
+    On PostgreSQL a failed statement aborts the transaction, unless a savepoint stands before. Not elsewhere: on SQLite
+    a savepoint that comes first would be the transaction, and commit when released. SQLAlchemy's own savepoint costs as much
     as planning does. A connection in AUTOCOMMIT has no transaction, and needs none.
 
     After an error the caller's transaction is as it was before, or `TransactionLost` is raised in its place: a COMMIT
@@ -72,7 +72,7 @@ class Apart:
         self._trip: Callable[[], AbstractContextManager[Any]] = (
             at_once or nullcontext
         )  # psycopg: one round trip
-        # In a pipeline that fails, psycopg takes for prepared what the server never saw.
+        # In a pipeline that fails, psycopg takes statements for prepared that the server never saw.
         self._how = {"prepare": False} if at_once else {}
 
     def __enter__(self) -> Apart:
@@ -86,7 +86,7 @@ class Apart:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """The first statements; their answers are there after it."""
+        """The first statements; their answers are there afterwards."""
         if not self._needed:
             yield
             return
@@ -121,11 +121,11 @@ class Apart:
             self._back(error)
 
     def _back(self, error: BaseException) -> None:
-        """Make the caller's transaction what it was before."""
+        """Bring the caller's transaction back to its state before."""
         try:
             if self._open:
                 self._open = False
-                # A text that psycopg has not seen yet: only then it forgets all that it takes for prepared.
+                # A text that psycopg has not seen yet: only then psycopg forgets its prepared statements.
                 self._say(f"ROLLBACK TO SAVEPOINT jittask -- {next(_ROLLBACKS)}")
                 self._say("RELEASE SAVEPOINT jittask")
                 return
@@ -134,7 +134,7 @@ class Apart:
                 and code(error) != MYSQL_DEADLOCK
                 and self._is_gone(error)
             )
-        except Exception as failed:  # noqa: BLE001  whatever it is: the transaction is not what it was
+        except Exception as failed:  # noqa: BLE001  whatever the error: the transaction is not as before
             if code(error) == ABORTED and code(failed) == NO_SAVEPOINT:
                 return  # the caller's own statement had aborted it: no savepoint could be made
             raise TransactionLost(f"{TransactionLost.__doc__} {failed}") from error
@@ -157,7 +157,7 @@ class Apart:
 
     @contextmanager
     def _sent(self) -> Iterator[None]:
-        """In one round trip; a driver's own error is raised as SQLAlchemy raises it."""
+        """In one round trip; a driver's own error is raised as SQLAlchemy would."""
         try:
             with self._trip():
                 yield

@@ -1,4 +1,4 @@
-"""Verdicts carried out: each is one transition, with its own condition, so a verdict that came too late does nothing."""
+"""Verdicts carried out: each is a transition, with its own condition, so a verdict that comes too late does nothing."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def carry_out(
     message: str = "",
     shown: bool = False,
 ) -> bool:
-    """Carry a verdict out; whether the task has ended by it, so that `afterReturn` and the next occurrence follow.
+    """Carry a verdict out; whether the task has ended thereby, so that `afterReturn` and the next occurrence follow.
 
     Args:
         connection: In a transaction.
         verdict: The verdict. `ENTER` is left to the caller: a new entry needs the template.
-        entry: The task as it was read.
+        entry: The task as read before the verdict.
         run: Its flow run.
         now: The present instant.
         retries: How often the task may be tried again.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection, delete, or_, select, update
 
 from jittask_prefect.ledger.inserts import insert_once
+from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.tables import states
 
 
@@ -50,12 +51,12 @@ def take_lease(
     now: datetime,
     seconds: float,
 ) -> bool:
-    """Take or renew a lease that expires by itself, whatever happens to its owner.
+    """Take or renew a lease, which expires whatever happens to its owner.
 
     Args:
         connection: In a transaction.
         app: The app's name.
-        name: What the lease is for.
+        name: The lease's name.
         owner: Who takes the lease; the same owner may renew.
         now: The present instant.
         seconds: How long the lease holds without renewal.
@@ -63,19 +64,21 @@ def take_lease(
     Returns:
         Whether the owner has the lease now.
     """
-    until = now + timedelta(seconds=seconds)
+    until = clock(caller_time(now, seconds), seconds)
     free = or_(
         states.c.value == owner,
         states.c.value == "",
         states.c.until.is_(None),
-        states.c.until < now,
+        states.c.until < clock(caller_time(now)),
     )
     mine = (states.c.app == app, states.c.name == name, free)
     statement = update(states).where(*mine).values(value=owner, until=until)
-    values = {"app": app, "name": name, "value": owner, "until": until}
-    return bool(connection.execute(statement).rowcount) or insert_once(
-        connection, states, values
-    )
+    if connection.execute(statement).rowcount:
+        return True
+    values = {"app": app, "name": name, "value": "", "until": None}
+    if not insert_once(connection, states, values):
+        return False
+    return bool(connection.execute(statement).rowcount)
 
 
 def free_lease(connection: Connection, app: str, name: str, owner: str) -> None:

@@ -1,6 +1,6 @@
 """The two tables of the ledger and the types of their columns; they stand in each database that has rows of the app.
 
-`jittask_ledger` has one row for each task. `jittask_state` has named values: leases, watermarks, the tables' version.
+`jittask_ledger` has a row for each task. `jittask_state` has named values: leases, watermarks, the tables' version.
 All instants are UTC. Several apps may share a database: the column `app` keeps them apart.
 """
 
@@ -117,6 +117,6 @@ states = Table(
     Column("value", String(255), nullable=False),
     Column("until", UtcDateTime),
 )
-"""Who writes which name: `sync` (the lease of one sync) and `turn` (the lock of those who count executions) the
+"""Who writes which name: `sync` (the lease of the sync) and `turn` (the lock of those who count executions) the
 functions of `state_table` and `limits`; `schema` `versions`; `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`;
-`handover:…` and `agreed` the sync; `renewed:…` `deploying/renew`; `page:…` `records/template_pages`."""
+`handover:…` and `agreed` the sync; `renewed` and `renewed:…` `deploying/renew`; `pages` and `page:…` `records/template_pages`."""

@@ -1,21 +1,22 @@
-"""Every transition of a task, each as one conditional UPDATE (or INSERT) that lets one caller through.
+"""Every transition of a task, each as a conditional UPDATE (or INSERT) that lets a single caller through.
 
-The states are drawn in `jittask_prefect.ledger`. Functions take a connection in a transaction and never commit. What the
-hook and the sync write of planned rows, many at once, stands in `planned_rows`; the queue for limits in `limits`; what
-concerns Prefect alone in `handover_marks`.
+The states are drawn in `jittask_prefect.ledger`. Functions take a connection in a transaction and never commit. Plans
+of rows, many tasks at once, stand in `planned_rows`; the queue for limits in `limits`; marks that concern Prefect alone
+in `handover_marks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 from sqlalchemy import (
     BindParameter,
     Connection,
+    Float,
     Update,
     and_,
     bindparam,
@@ -34,8 +35,9 @@ from sqlalchemy import (
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.inserts import insert_once
 from jittask_prefect.ledger.keys import to_json
+from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import prepared
-from jittask_prefect.ledger.tables import FINAL, entries
+from jittask_prefect.ledger.tables import FINAL, UtcDateTime, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
@@ -48,7 +50,7 @@ def enter(connection: Connection, entry: Entry) -> bool:
     """Write down a task that is new; False where its id or its identity is taken.
 
     For tasks of `createTimerTask` and for runs that a schedule, or a person, made: these enter at their claim, or when
-    they are ended or taken up before it. Tasks of rows are planned.
+    they are ended or taken up before that. Tasks of rows are planned.
     """
     return insert_once(connection, entries, entry.values())
 
@@ -71,7 +73,7 @@ def claim(
     *,
     in_batch: bool = False,
 ) -> bool:
-    """Begin a task, in a flow run: the fence that lets one execution through; whether the task was claimed.
+    """Begin a task, in a flow run: the fence that lets a single execution through; whether the task was claimed.
 
     Condition: the task is pending; in a flow run of its own a task that ended as an error may begin too (Retry in the
     UI). Completed and ended tasks never begin again, whatever Prefect's state says.
@@ -85,8 +87,7 @@ def claim(
         seconds: How long the claim holds without renewal.
         in_batch: The flow run is a batch's.
     """
-    until = now + timedelta(seconds=seconds)
-    given = {"task": task_id, "by": owner, "run": run_id, "now": now, "until": until}
+    given = {"task": task_id, **_claimer(owner, run_id, now, seconds)}
     statement = prepared(connection, ("claim", in_batch), partial(_claim, in_batch))
     return _changed(connection, statement, given) == 1
 
@@ -100,12 +101,19 @@ def _claim(in_batch: bool) -> Update:
     return update(entries).where(*mine).values(**_claimed(in_batch))
 
 
+def _claimer(owner: str, run_id: str, now: datetime, seconds: float) -> dict[str, Any]:
+    until = caller_time(now, seconds)
+    return {"by": owner, "run": run_id, "now": now, "until": until, "seconds": seconds}
+
+
 def _claimed(in_batch: bool) -> dict[str, Any]:
     values: dict[str, Any] = {
         "status": "executing",
         "owner": bindparam("by"),
         "flow_run_id": bindparam("run"),
-        "lease_until": bindparam("until"),
+        "lease_until": clock(
+            bindparam("until", type_=UtcDateTime()), bindparam("seconds", type_=Float())
+        ),
         "attempt": entries.c.attempt + 1,
         "started": bindparam("now"),
         "finished": None,
@@ -125,7 +133,7 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
 def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> None:
     """Say that the owner's executions live. Condition: they are executing, and the owner's."""
     mine = (entries.c.status == "executing", entries.c.owner == owner)
-    until = now + timedelta(seconds=seconds)
+    until = clock(caller_time(now, seconds), seconds)
     connection.execute(update(entries).where(*mine).values(lease_until=until))
 
 
@@ -145,7 +153,7 @@ def next_attempt(
 
 @dataclass
 class Following:
-    """The task that an owner goes on with, its flow run, its lease in seconds, and whether it was claimed."""
+    """The task that an owner goes on with, its flow run, its lease in seconds, and whether that task was claimed."""
 
     task_id: str
     run_id: str
@@ -177,11 +185,11 @@ def finish(
         status: Its new status.
         outcome: How the task ended.
         message: Why.
-        result: What the function returned.
+        result: The function's result.
         now: The present instant.
         returned: `afterReturn` has nothing to do.
         following: A task of the batch that the owner is to go on with: claimed in the same transaction, where nobody
-            has it locked; on PostgreSQL by the same statement.
+            has that task locked; on PostgreSQL by the same statement.
     """
     given = {
         "task": task_id,
@@ -194,8 +202,8 @@ def finish(
         "done": returned,
     }
     if following is not None and connection.dialect.name == "postgresql":
-        until = now + timedelta(seconds=following.seconds)
-        given |= {"next": following.task_id, "run": following.run_id, "until": until}
+        claimer = _claimer(owner, following.run_id, now, following.seconds)
+        given |= claimer | {"next": following.task_id}
         statement = prepared(connection, "finish and claim", _finish_and_claim)
         changed = _changed(connection, statement, given)
         following.claimed = changed == 2
@@ -223,10 +231,10 @@ def _finish_and_claim() -> Update:
     free = select(other.c.task_id).where(
         other.c.task_id == bindparam("next"), exists(mine)
     )
+    unlocked = free.with_for_update(skip_locked=True).scalar_subquery()
     waits = and_(
         entries.c.task_id == bindparam("next"),
         entries.c.status == literal("pending"),
-        entries.c.task_id == free.with_for_update(skip_locked=True).scalar_subquery(),
     )
     values = {
         name: case(
@@ -235,8 +243,10 @@ def _finish_and_claim() -> Update:
         )
         for name in {**finished, **claimed}
     }
-    # Both ids once more, for the planner.
-    both = entries.c.task_id.in_([bindparam("task"), bindparam("next")])
+    # Asked before any row is changed: PostgreSQL locks no row that the same statement has changed.
+    both = entries.c.task_id.in_(
+        [bindparam("task"), func.coalesce(unlocked, bindparam("task"))]
+    )
     return update(entries).where(both, _owned(entries) | waits).values(**values)
 
 
@@ -254,7 +264,7 @@ def _typed(name: str, values: dict[str, Any]) -> Any:
 
 
 def _unlocked(connection: Connection, task_id: str) -> bool:
-    """Whether nobody has an entry locked: MariaDB's UPDATE cannot say itself that it does not wait."""
+    """Whether nobody has an entry locked: MariaDB's UPDATE has no SKIP LOCKED."""
     if connection.dialect.name == "sqlite":
         return True
     mine = select(entries.c.task_id).where(entries.c.task_id == task_id)
@@ -284,7 +294,7 @@ def _finished() -> dict[str, Any]:
 
 
 def give_back(connection: Connection, task_id: str, owner: str) -> bool:
-    """Have a task that was claimed and not begun wait again, in another flow run; whether it was the owner's.
+    """Have a task that was claimed and not begun wait again, in another flow run; whether the task was the owner's.
 
     Condition: the task is executing, and the owner's.
     """
@@ -295,10 +305,10 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
 
 
 def retry(connection: Connection, entry: Entry, retries: int) -> bool:
-    """Have a task whose worker died wait for another flow run; whether it does.
+    """Have a task whose worker died wait for another flow run; whether the task does.
 
     Condition: the task is executing, still by that owner, and has retries left. The dead flow run's id stays until the
-    next one is made: the hand-over ends that run, unless a person has cancelled it.
+    next one is made: the hand-over ends that run, unless a person has cancelled the run.
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
     again = update(entries).where(*mine)
@@ -348,7 +358,7 @@ def end(
 ) -> bool:
     """End a task that is not to run, or to run any longer; whether this call did.
 
-    Condition: the task is in one of the given states.
+    Condition: the task is in a state of `within`.
 
     Args:
         connection: In a transaction.

@@ -1,4 +1,4 @@
-"""Two tasks of one row that are due at one instant: only one of them runs.
+"""Twins: two tasks of a row that are due at the same instant. Only one of them runs.
 
 Two series of a row, that of its former date and the present one, may meet in an instant.
 """
@@ -26,11 +26,11 @@ def end_twins(
 
     Args:
         connection: In the transaction of the claim.
-        entry: The task; only a task of a later generation than the first can have a twin that it has to ask for.
+        entry: The task; only a task of a later generation than the first may have a twin.
         now: The present instant.
 
     Returns:
-        `done`: the other was completed, and this one is ended. `busy`: the other is at work. None: nothing does.
+        `done`: the other was completed, and the task is ended. `busy`: the other is at work. None: no twin is in the way.
     """
     if not entry.row_key or entry.generation < 2:
         return None
@@ -52,7 +52,7 @@ def end_twins(
         return "done"
     for other in others:
         if other.status == "pending" and other.generation > entry.generation:
-            continue  # it asks for this one
+            continue  # the twin asks for this task
         why = "superseded: a later task of the row, due at the same instant, is run"
         if not end(
             connection, other.task_id, outcome="superseded", message=why, now=now

@@ -1,7 +1,7 @@
-"""What is to be done where a task of the ledger and its flow run say different things: one table.
+"""The verdict: a table that says how a task and its flow run are brought together where they differ.
 
 Pure: the callers ask the ledger and Prefect, and carry out the verdicts (`settlement`). The ledger is always first, so
-a run that ended by itself while its task still waits shows that the ledger is an older copy.
+a run that ended by its own doing while its task still waits shows that the ledger is an older copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import OPEN
 
 TO_BEGIN = timedelta(minutes=3)
-"""What a run takes at most from Pending to its claim, where its process or container is started only then."""
+"""The longest time from Pending to the claim, where process or container are started only then."""
 TO_BEGIN_WARM = timedelta(seconds=20)
 """The same in a pool of ours, whose worker has a process ready: with a sync each minute the task runs within 80 s."""
 WARM = "jittask"
@@ -24,12 +24,12 @@ WARM = "jittask"
 QUIET = timedelta(seconds=25)
 """A batch of which no row was at work for so long has no process any more."""
 CANCELLING = timedelta(seconds=15)
-"""What a living process and its worker may take to end a run that is Cancelling."""
+"""The time that a living process and its worker may take to end a run that is Cancelling."""
 _NONE = timedelta()
 
 
 class Verdict(Enum):
-    """What is to be done with a task."""
+    """The next step for a task."""
 
     NOTHING = "nothing"
     ENTER = "write the run down as a task that needs another run"
@@ -45,7 +45,7 @@ class Verdict(Enum):
 
 
 class Reading(Enum):
-    """What a flow run is, as far as its task is concerned."""
+    """A flow run, as far as its task is concerned."""
 
     MISSING = "there is none"
     WAITING = "it waits, is at work, or is being ended by us"
@@ -62,7 +62,7 @@ class Reading(Enum):
 
 
 class Kind(Enum):
-    """What a task is, as far as its flow run is concerned."""
+    """A task, as far as its flow run is concerned."""
 
     UNKNOWN = "the ledger has none"
     PENDING = "pending, with a flow run of its own"
@@ -78,7 +78,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What Prefect says of a flow run.
+    """Prefect's facts of a flow run.
 
     Attributes:
         state: The state's type; None where the run has no state yet.
@@ -87,8 +87,8 @@ class RunFacts:
         ended_by_us: The label `jittask.ended`: whoever cancels a run may write any reason, and nobody writes a label.
         in_state: For how long the run is in that state.
         late: How long ago the run was due; negative before.
-        pool: The type of its work pool; None where it was not asked for.
-        silent: Of a batch: for how long none of its rows was at work; negative while one is, None where none was.
+        pool: The type of its work pool; None where nobody asked for the pool.
+        silent: Of a batch: for how long no row was at work; negative while a row is, None where none was.
     """
 
     state: str | None
@@ -102,7 +102,7 @@ class RunFacts:
 
 
 def reading(run: RunFacts | None) -> Reading:
-    """What a flow run is, as far as its task is concerned; None: there is no run."""
+    """The reading of a flow run; None: there is no run."""
     if run is None:
         return Reading.MISSING
     match run.state:
@@ -143,7 +143,7 @@ def kind_of(
     attempt: int = 0,
     retries: int | None = 0,
 ) -> Kind:
-    """What a task is, as far as its flow run is concerned.
+    """The kind of a task.
 
     Args:
         status: The task's status; None where the ledger has no entry.
@@ -187,10 +187,10 @@ _TABLE: dict[Reading, tuple[Verdict, ...]] = {
 
 
 def verdict(task: Kind, run: Reading) -> Verdict:
-    """What is to be done with a task, by its flow run.
+    """The next step for a task, by its flow run.
 
-    A living execution looks after itself; a task that has ended stays ended. A batch is completed while rows wait in
-    it that joined too late: these get another run, and a task with a run of its own was done.
+    A living execution needs nobody; a task that has ended stays ended. A batch may be Completed while rows wait that
+    joined too late: these get another run. A task whose own run is Completed was done.
     """
     if task in (Kind.ALIVE, Kind.FINAL):
         return Verdict.NOTHING
@@ -200,7 +200,7 @@ def verdict(task: Kind, run: Reading) -> Verdict:
     return _TABLE[run][_ORDER.index(task)]
 
 
-# The other direction: what a flow run is to show
+# The other direction: the right state of a flow run
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class RightState:
         kind: Its type.
         also: Types that say the same.
         name: Its name, where that is not its type's.
-        own: Why the ledger ended its tasks by itself, for the run's label.
+        own: Why the ledger ended its tasks, where no person did; for the run's label.
     """
 
     kind: str
@@ -221,7 +221,7 @@ class RightState:
 
 
 def right_state(tasks: Sequence[Entry]) -> RightState | None:
-    """The state of a flow run by the tasks that it was the last to execute; None while one of them is open.
+    """The state of a flow run by the tasks that the run was the last to execute; None while a task is open.
 
     Errors come first, then completed tasks. Of a batch whose rows were all ended, Completed is right too.
     """

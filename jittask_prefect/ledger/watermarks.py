@@ -1,4 +1,4 @@
-"""What the last sync of each date-field template left, kept in `jittask_state`."""
+"""Watermarks: the memory of the last sync of each date-field template, kept in `jittask_state`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from jittask_prefect.ledger import state_table
 
 @dataclass(frozen=True)
 class Memory:
-    """What the last sync of a date-field template left.
+    """The memory of the last sync of a date-field template.
 
     Attributes:
-        mark: When it was.
+        mark: The instant of that sync.
         upto: Until when all that was due then has been planned; None where all rows are to be looked at.
         floor: The instant before which no sync looks: the template was enabled, or edited, then.
-        config: What the template was then (`fingerprint`).
+        config: The template's fingerprint at that time (`planning.fingerprint`).
     """
 
     mark: datetime
@@ -31,7 +31,7 @@ class Memory:
 def remember(
     connection: Connection, app: str, template: str, memory: Memory | None
 ) -> None:
-    """Keep the memory of a template; None forgets it."""
+    """Keep the memory of a template; None forgets the memory."""
     if memory is None:
         return state_table.put(connection, app, f"rows:{template}", None)
     times = [
@@ -44,7 +44,7 @@ def remember(
 
 
 def memories(connection: Connection, app: str) -> dict[str, Memory]:
-    """What is remembered, by template."""
+    """All memories, by template."""
     found = {}
     for name, text in state_table.starting_with(connection, app, "rows:").items():
         mark, upto, floor, config = json.loads(text)

@@ -1,6 +1,6 @@
 """The calls of Prefect's API that this package makes.
 
-`client.PrefectApi` talks to a server, `testing.FakePrefect` is one in memory. Every call raises `PrefectApiError` where
+`client.PrefectApi` talks to a server, `testing.FakePrefect` is a server in memory. Every call raises `PrefectApiError` where
 the server gives no answer or refuses.
 """
 
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Protocol
 
-from jittask_prefect.prefect_api.answers import FlowRun, LogLine
+from jittask_prefect.prefect_api.answers import FlowRun, LogLine, ServerDeployment
 
 PAGE = 200
 """How many objects the server gives in an answer at most."""
@@ -50,20 +49,17 @@ class Api(Protocol):
 
     # Deployments
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         """The deployments that carry a tag, by name."""
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         """The deployments of some names, by name, whoever made them."""
 
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        """Run `prefect deploy` for some of a prefect.yaml's deployments."""
-
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        """Make a deployment of a flow, or change the deployment of that name, from the API's own fields."""
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
+        """Make a deployment of a flow, or replace the flow's deployment of that name; the deployment's id."""
 
     def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
-        """Change some fields of a deployment, and those of its schedules that `body` names by slug."""
+        """Change some fields of a deployment, and the schedules that the body names by slug, in place."""
 
     def delete_deployment(self, deployment_id: str) -> None:
         """Delete a deployment with its runs."""
@@ -141,7 +137,7 @@ class Api(Protocol):
         Args:
             run_id: The flow run.
             kind: The state's type.
-            name: The state's name, where it is not the usual name of the type.
+            name: The state's name, where the type's usual name does not fit.
             message: The reason.
             force: Whether to set the state against the server's rules, e.g. over a final state.
 
@@ -179,7 +175,7 @@ class Api(Protocol):
             key: The artifact's key.
             text: The page.
             description: Of the artifact; Markdown.
-            known: The id of an artifact to replace; where it is gone, or absent, a new artifact is made.
+            known: The id of an artifact to replace; where the artifact is gone, or `known` is absent, a new artifact is made.
             run_id: The flow run that the artifact belongs to.
 
         Returns:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -19,17 +15,15 @@ from jittask_prefect.prefect_api.answers import (
     LIVE,
     OWN,
     TERMINAL,
-    Fields,
+    Block,
     FlowRun,
     LogLine,
-    accepted_state,
-    each,
-    flow_run,
-    identity,
-    log_line,
-    number,
-    table_rows,
-    unread,
+    Made,
+    ServerDeployment,
+    StateChange,
+    Table,
+    WorkPool,
+    WorkQueue,
 )
 from jittask_prefect.prefect_api.api import BY_HAND, PAGE, Api
 from jittask_prefect.prefect_api.connection import TIMEOUT, Connection, NotFound
@@ -43,6 +37,7 @@ BASE_JOB_TEMPLATE: Mapping[str, Any] = {
     "variables": {"type": "object", "properties": {}},
 }
 WARM_POOL = "jittask"
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 T = TypeVar("T")
 
 
@@ -74,28 +69,30 @@ class PrefectApi:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Make a request for which this class has no method; the answer is its JSON."""
-        return self._connection.call(method, path, unread, body=body)
+        return self._connection.call(method, path, object, body=body)
 
     def _if_there(
         self,
         method: str,
         path: str,
-        read: Callable[[Any], T],
+        kind: type[T],
         body: Mapping[str, Any] | None = None,
     ) -> T | None:
         """The answer to a request; None where the object does not exist."""
         try:
-            return self._connection.call(method, path, read, body=body)
+            return self._connection.call(method, path, kind, body=body)
         except NotFound:
             return None
 
-    def _filter(
-        self, kind: str, read: Callable[[Any], T], body: Mapping[str, Any]
-    ) -> list[T]:
-        return self._connection.call("POST", f"/{kind}/filter", each(read), body=body)
+    def _filter(self, path: str, kind: type[T], body: Mapping[str, Any]) -> list[T]:
+        return self._connection.call("POST", f"{path}/filter", list[kind], body=body)  # type: ignore[valid-type]
+
+    def _make(self, path: str, body: Mapping[str, Any]) -> str:
+        """Make an object; its id."""
+        return self._connection.call("POST", path, Made, body=body).id
 
     def ping(self) -> None:
-        self._connection.call("GET", "/health", unread, timeout=PING_TIMEOUT)
+        self._connection.call("GET", "/health", object, timeout=PING_TIMEOUT)
 
     # Work pools
 
@@ -116,76 +113,50 @@ class PrefectApi:
     def ensure_queue(self, pool: str, name: str) -> None:
         queues = f"/work_pools/{quote(pool, safe='')}/queues"
         queue = f"{queues}/{quote(name, safe='')}"
-        priority = self._if_there("GET", queue, lambda q: Fields(q).number("priority"))
-        if priority is None:
+        there = self._if_there("GET", queue, WorkQueue)
+        if there is None:
             self.call("POST", f"{queues}/", {"name": name, "priority": 1})
-        elif priority != 1:
+        elif there.priority != 1:
             self.call("PATCH", queue, {"priority": 1})
 
     def pool_kind(self, name: str) -> str | None:
-        path = f"/work_pools/{quote(name, safe='')}"
-        return self._if_there("GET", path, lambda pool: Fields(pool).text("type"))
+        pool = self._if_there("GET", f"/work_pools/{quote(name, safe='')}", WorkPool)
+        return pool.type if pool else None
 
     # Deployments
 
-    def deployments(self, tag: str) -> dict[str, dict[str, Any]]:
+    def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         return self._deployments({"tags": {"all_": [tag]}})
 
-    def named(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
         return self._deployments({"name": {"any_": list(names)}})
 
-    def _deployments(self, where: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        while True:
+    def _deployments(self, where: Mapping[str, Any]) -> dict[str, ServerDeployment]:
+        found: list[ServerDeployment] = []
+        page = None
+        while page is None or len(page) == PAGE:
             body = {"deployments": where, "limit": PAGE, "offset": len(found)}
-            page = self._filter("deployments", _deployment, body)
+            page = self._filter("/deployments", ServerDeployment, body)
             found += page
-            if len(page) < PAGE:
-                break
         # A name stands for a deployment of each flow; the youngest counts.
-        found.sort(key=lambda deployment: str(deployment.get("created")))
-        return {deployment["name"]: deployment for deployment in found}
+        found.sort(key=lambda deployment: deployment.created or EARLIEST)
+        return {deployment.name: deployment for deployment in found}
 
-    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> None:
-        flow_id = self._connection.call(
-            "POST", "/flows/", identity, body={"name": flow}
-        )
-        self.call("POST", "/deployments/", {**body, "flow_id": flow_id})
-
-    def deploy(self, file: Path, names: Sequence[str]) -> None:
-        chosen = [part for name in names for part in ("--name", name)]
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy"]
-        command += ["--prefect-file", file.name, *chosen]
-        # PWD is what `{{ $PWD }}` becomes in the pull step.
-        env = {
-            **os.environ,
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-            "PWD": str(file.parent),
-        }
-        done = subprocess.run(
-            command,
-            cwd=file.parent,
-            env=env,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-        if done.returncode:
-            said = f"{done.stdout}\n{done.stderr}".strip()[-2000:]
-            raise PrefectApiError(f"`prefect deploy` to {self.url} failed:\n{said}")
+    def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
+        flow_id = self._make("/flows/", {"name": flow})
+        return self._make("/deployments/", {**body, "flow_id": flow_id})
 
     def change_deployment(self, deployment_id: str, body: Mapping[str, Any]) -> None:
         self.call("PATCH", f"/deployments/{deployment_id}", body)
 
     def delete_deployment(self, deployment_id: str) -> None:
-        self._if_there("DELETE", f"/deployments/{deployment_id}", unread)
+        self._if_there("DELETE", f"/deployments/{deployment_id}", object)
 
     def change_schedule(
         self, deployment_id: str, schedule_id: str, body: Mapping[str, Any]
     ) -> None:
         path = f"/deployments/{deployment_id}/schedules/{schedule_id}"
-        self._if_there("PATCH", path, unread, body)
+        self._if_there("PATCH", path, object, body)
 
     def fill_schedule(
         self, deployment_id: str, start: datetime, until: datetime | None = None
@@ -196,7 +167,7 @@ class PrefectApi:
             seconds = (until - start).total_seconds() + 3600
             body |= {"min_time": seconds, "max_runs": 1000}
         path = f"/deployments/{deployment_id}/schedule"
-        self._connection.call("POST", path, unread, body=body, timeout=2 * TIMEOUT)
+        self._connection.call("POST", path, object, body=body, timeout=2 * TIMEOUT)
 
     # Flow runs
 
@@ -223,10 +194,10 @@ class PrefectApi:
             "enforce_parameter_schema": False,
         }
         path = f"/deployments/{deployment_id}/create_flow_run"
-        return self._connection.call("POST", path, flow_run, body=body)
+        return self._connection.call("POST", path, FlowRun, body=body)
 
     def run(self, run_id: str) -> FlowRun | None:
-        return self._if_there("GET", f"/flow_runs/{run_id}", flow_run)
+        return self._if_there("GET", f"/flow_runs/{run_id}", FlowRun)
 
     def runs(
         self,
@@ -240,17 +211,17 @@ class PrefectApi:
         while limit is None or len(found) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(found))
             place = {"sort": sort, "limit": size, "offset": offset + len(found)}
-            page = self._filter("flow_runs", flow_run, {**filters, **place})
+            page = self._filter("/flow_runs", FlowRun, {**filters, **place})
             found += page
             if len(page) < size:
                 break
         return found
 
     def count_runs(self, **filters: Any) -> int:
-        return self._connection.call("POST", "/flow_runs/count", number, body=filters)
+        return self._connection.call("POST", "/flow_runs/count", int, body=filters)
 
     def delete_run(self, run_id: str) -> None:
-        self._if_there("DELETE", f"/flow_runs/{run_id}", unread)
+        self._if_there("DELETE", f"/flow_runs/{run_id}", object)
 
     def set_state(
         self,
@@ -266,10 +237,11 @@ class PrefectApi:
             f"/flow_runs/{run_id}/set_state",
             {"state": state, "force": force},
         )
-        if accepted := self._if_there("POST", path, accepted_state, body):
-            return accepted
+        change = self._if_there("POST", path, StateChange, body)
+        if change and change.status == "ACCEPT" and change.state:
+            return change.state.type
         run = self.run(run_id)
-        if run is None or run.state is None:
+        if run is None:
             return "MISSING"
         asked = (kind, run.state.type)
         if asked == ("CANCELLING", "CANCELLED") and message and not run.message:
@@ -279,12 +251,12 @@ class PrefectApi:
         return run.state.type
 
     def mark(self, run_id: str, why: str) -> None:
-        self._if_there("PATCH", f"/flow_runs/{run_id}/labels", unread, {OWN: why})
+        self._if_there("PATCH", f"/flow_runs/{run_id}/labels", object, {OWN: why})
 
     def logs(self, run_id: str) -> list[LogLine]:
         of_run = {"flow_run_id": {"any_": [run_id]}}
         body = {"logs": of_run, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
-        return self._filter("logs", log_line, body)
+        return self._filter("/logs", LogLine, body)
 
     # Artifacts
 
@@ -298,8 +270,8 @@ class PrefectApi:
     def table(self, run_id: str) -> list[dict[str, Any]]:
         which = {"flow_run_id": {"any_": [run_id]}, "type": {"any_": ["table"]}}
         body = {"artifacts": which, "limit": PAGE, "sort": "CREATED_DESC"}
-        tables = self._filter("artifacts", table_rows, body)
-        return [row for table in reversed(tables) for row in table]
+        tables = self._filter("/artifacts", Table, body)
+        return [row for table in reversed(tables) for row in table.data]
 
     def put_markdown(
         self,
@@ -310,16 +282,14 @@ class PrefectApi:
         run_id: str | None = None,
     ) -> str:
         body = {"data": text, "description": description}
-        if known and self._if_there("GET", f"/artifacts/{known}", identity):
+        if known and self._if_there("GET", f"/artifacts/{known}", Made):
             self.call("PATCH", f"/artifacts/{known}", body)
             return known
         body |= {"key": key, "type": "markdown"}
-        return self._connection.call(
-            "POST", "/artifacts/", identity, body={**body, "flow_run_id": run_id}
-        )
+        return self._make("/artifacts/", {**body, "flow_run_id": run_id})
 
     def drop_artifact(self, artifact_id: str) -> None:
-        self._if_there("DELETE", f"/artifacts/{artifact_id}", unread)
+        self._if_there("DELETE", f"/artifacts/{artifact_id}", object)
 
     # Notices
 
@@ -327,7 +297,8 @@ class PrefectApi:
         """The ids of the blocks that can notify, by `TYPE/NAME`."""
         capable = {"block_capabilities": {"all_": ["notify"]}}
         body = {"block_schemas": capable, "limit": PAGE}
-        return dict(self._filter("block_documents", _block, body))
+        blocks = self._filter("/block_documents", Block, body)
+        return {f"{block.block_type.slug}/{block.name}": block.id for block in blocks}
 
     def keep_automation(self, body: Mapping[str, Any]) -> None:
         """Make an automation, or change the automations of its name."""
@@ -346,25 +317,7 @@ class PrefectApi:
 
     def _automations(self, name: str) -> list[str]:
         body = {"automations": {"name": {"any_": [name]}}}
-        return self._filter("automations", identity, body)
-
-
-def _deployment(found: Any) -> dict[str, Any]:
-    fields = Fields(found)
-    for key in ("id", "name"):
-        fields.text(key)
-    fields.texts("tags")
-    fields.items("schedules")
-    return dict(found)
-
-
-def _block(found: Any) -> tuple[str, str]:
-    """`TYPE/NAME` and the id of a block."""
-    block = Fields(found)
-    kind = block.inner("block_type")
-    if kind is None:
-        raise ValueError("a block without a type")
-    return f"{kind.text('slug')}/{block.optional_text('name')}", block.text("id")
+        return [made.id for made in self._filter("/automations", Made, body)]
 
 
 def _base_job_template(kind: str) -> Mapping[str, Any]:

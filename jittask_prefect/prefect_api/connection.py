@@ -8,23 +8,26 @@ import random
 import ssl
 import time
 import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
 
 import certifi
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.prefect_api.answers import Fields
+from jittask_prefect.prefect_api.answers import CsrfToken
 from jittask_prefect.prefect_api.settings import ClientSettings
+from jittask_prefect.schedule import clock
 
 # Prefect's client by itself waits 60 s for an answer and makes five more attempts: a server that hangs would hold a
 # sync for seven minutes. Here a call ends after 96 s, after 6 s where the server answers 503.
 TIMEOUT = 30.0
 RETRIES = 2
+# Headers that Prefect's client sets by itself, and lets no setting change.
+PROTECTED = ("user-agent", "prefect-csrf-token", "prefect-csrf-client")
 RETRIED_STATUSES = (408, 429, 502, 503)
 # As in `prefect/client/base.py`. A refused connection counts only once the server was there: a wrong address fails at
 # once.
@@ -34,7 +37,7 @@ T = TypeVar("T")
 
 
 class Connection:
-    """A connection to the API of one server; several threads may use it.
+    """A connection to the API of a server; several threads may use it.
 
     Args:
         url: The API's address.
@@ -43,17 +46,17 @@ class Connection:
 
     def __init__(self, url: str, settings: ClientSettings) -> None:
         self.url = url
-        self._csrf = settings.csrf
-        self._retries = min(RETRIES, settings.retries)
+        self._csrf = settings.csrf_support_enabled
+        self._retries = min(RETRIES, settings.max_retries)
         self._connected = False
         self._http = httpx.Client(
             base_url=url,
-            headers={**_authorization(settings), **settings.headers},
-            timeout=min(TIMEOUT, settings.timeout),
+            headers=_headers(settings),
+            timeout=min(TIMEOUT, settings.request_timeout),
             verify=_tls(
                 url.startswith("https:"),
-                settings.verify_tls,
-                settings.certificate_file,
+                not settings.tls_insecure_skip_verify,
+                settings.ssl_cert_file,
             ),
             follow_redirects=True,
             # Prefect Cloud's balancer closes a connection after 30 s (`prefect/client/orchestration`).
@@ -66,7 +69,7 @@ class Connection:
         self,
         method: str,
         path: str,
-        read: Callable[[Any], T],
+        kind: type[T],
         *,
         body: Any = None,
         timeout: float | None = None,
@@ -76,7 +79,7 @@ class Connection:
         Args:
             method: `GET`, `POST`, …
             path: The path behind the API's address.
-            read: Makes an object of the answer's JSON; raises ValueError where the answer is no such object.
+            kind: The answer's type: a class of `answers`, or a type of JSON.
             body: Sent as JSON.
             timeout: How long an attempt may take, in seconds; that of the settings where absent.
 
@@ -88,11 +91,14 @@ class Connection:
         try:
             response = self._attempts(method, path, body, timeout)
             response.raise_for_status()
-            return read(response.json() if response.content else None)
+            found = response.json() if response.content else None
+            # mypy takes no class for hashable.
+            answer: T = _reader(kind).validate_python(found)  # type: ignore[arg-type]
+            return answer
         except httpx.HTTPStatusError as error:
             status, text = error.response.status_code, error.response.text
-            kind = NotFound if status == 404 else PrefectApiError
-            raise kind(
+            kind_of_error = NotFound if status == 404 else PrefectApiError
+            raise kind_of_error(
                 f"{request}: the Prefect server at {self.url} answered {status}: "
                 f"{' '.join(text.split())[:400]}"
             ) from error
@@ -102,10 +108,9 @@ class Connection:
                 "is it running? `jittask up` starts one, PREFECT_API_URL names another"
             ) from error
         except (ValueError, RecursionError, httpx.InvalidURL) as error:
-            reason = next(iter(str(error).splitlines()), "")[:200]
             raise PrefectApiError(
-                f"{request}: the server at {self.url} answered with something else than Prefect's API does ({reason}); "
-                "PREFECT_API_URL must name one, e.g. http://127.0.0.1:4200/api"
+                f"{request}: the server at {self.url} answered with something else than Prefect's API does "
+                f"({_reason(error)}); PREFECT_API_URL must name one, e.g. http://127.0.0.1:4200/api"
             ) from error
 
     def _attempts(
@@ -131,7 +136,7 @@ class Connection:
                 wait = _retry_after(response) or wait
                 if wait > TIMEOUT:
                     return response
-            # Clients that were refused together come again one after the other.
+            # Spread, so that clients that were refused together do not come again together.
             time.sleep(wait * random.uniform(1, 1.2))
         raise AssertionError("unreachable")
 
@@ -140,21 +145,39 @@ class Connection:
         client = str(uuid.uuid4())
         response = self._http.get("/csrf-token", params={"client": client})
         response.raise_for_status()
-        token = Fields(response.json()).text("token")
+        token = _reader(CsrfToken).validate_python(response.json()).token
         self._http.headers.update(
             {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client}
         )
+
+
+@cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _reason(error: Exception) -> str:
+    """Why an answer is refused, as a line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the answer"
+        return f"{place}: {first['msg']}"
+    return next(iter(str(error).splitlines()), "")[:200]
 
 
 class NotFound(PrefectApiError):
     """There is no such object on the server."""
 
 
-def _authorization(settings: ClientSettings) -> dict[str, str]:
+def _headers(settings: ClientSettings) -> dict[str, str]:
+    headers = {}
     if settings.auth_string:
         token = base64.b64encode(settings.auth_string.encode()).decode()
-        return {"Authorization": f"Basic {token}"}
-    return {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
+        headers["Authorization"] = f"Basic {token}"
+    elif settings.key:
+        headers["Authorization"] = f"Bearer {settings.key}"
+    custom = settings.custom_headers
+    return headers | {n: v for n, v in custom.items() if n.lower() not in PROTECTED}
 
 
 @cache
@@ -174,7 +197,7 @@ def _lacks_token(response: httpx.Response) -> bool:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where it does not say."""
+    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where the server does not say."""
     header = response.headers.get("Retry-After", "")
     if header.isdecimal():
         return float(header)
@@ -184,4 +207,4 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until - clock.now()).total_seconds())

@@ -1,8 +1,8 @@
 """Links into Prefect's UI (V2): the Runs page by status, template, row and time range; a run; a task's statistics.
 
-Without a base they are relative to the host that shows them, as a deployment's description needs it: it is compiled
-where neither the host nor the deployment's id is known. The Runs page takes several tags as "any of them", so there is
-one tag in a link: the template's, which runs of schedules inherit from their deployment, or the row's.
+Without a base the links are relative to the host that shows them. A deployment's description needs such links: neither
+the host nor the deployment's id is known when the description is compiled. The Runs page takes several tags as "any of them", so there is
+a link has a single tag: the template's, which runs of schedules inherit from their deployment, or the row's.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def runs(
     named: str | None = None,
     at: str = ROOT,
 ) -> str:
-    """The Runs page, the next ones first for what is to come, else the newest.
+    """The Runs page: the next runs first where they are still to come, else the newest.
 
     Args:
-        status: One of `STATES`; all where absent.
+        status: A key of `STATES`; all where absent.
         tag: A template's full name, or a row's tag (`rows.run_names.run_tags`).
         start: Only those that are due then or later; aware.
         end: Only those that are due earlier; aware.
-        named: Only those whose name has this in it: for a row whose key has a comma, which a tag in a link cannot have.
+        named: Only runs whose name contains this text. For a row whose key has a comma, which a tag in a link cannot have.
         at: The UI's address (`base`); relative to the host where absent.
     """
     asked = []
@@ -91,7 +91,7 @@ def statistics(name: str, names: Collection[str] = (), at: str = ROOT) -> str:
 
 
 def artifact(artifact_id: str, at: str = ROOT) -> str:
-    """The page of one artifact."""
+    """The page of an artifact."""
     return f"{at}/artifacts/artifact/{artifact_id}"
 
 
@@ -113,11 +113,11 @@ def _slug(name: str) -> str:
 
 
 def markdown(name: str, names: Collection[str] = (), at: str = ROOT) -> str:
-    """A line with the links of a template, as its deployment's description has it."""
+    """A line with the links of a template, for its deployment's description."""
     found = [f"[{status}]({runs(status, tag=name, at=at)})" for status in STATES]
     return f"Records: {' · '.join(found)} · [statistics]({statistics(name, names, at)})"
 
 
 def _zulu(at: datetime) -> str:
-    """An instant as the page reads it: with an offset it shows another range."""
+    """An instant in the page's own form: with an offset the page shows another range."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,16 +13,16 @@ _MARKS = re.compile(r"([\\`*_{}\[\]|~])")
 
 
 def md(text: str, most: int = 200) -> str:
-    """A text as one line of Markdown that shows it as it is: no markup, no HTML, no placeholder of Prefect's.
+    """A text as a line of Markdown that shows exactly this text: no markup, no HTML, no placeholder of Prefect's.
 
     Args:
         text: Any text.
-        most: Where it is cut, in characters.
+        most: The length at which the text is cut, in characters.
     """
     line = " ".join(printable(text).split())
     if len(line) > most:
         line = line[: most - 1] + "…"
-    # `\{\{` is no placeholder. What is markup at the start of a line only is left: a text stands inside one.
+    # `\{\{` is no placeholder. Markup that counts only at the start of a line is left: the text stands inside a line.
     return _MARKS.sub(r"\\\1", escape(line, quote=False))
 
 

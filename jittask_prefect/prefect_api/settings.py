@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,37 +25,37 @@ from pydantic import Json, TypeAdapter, ValidationError
 from jittask_prefect.errors import PrefectApiError
 
 CLOUD_API, CLOUD_UI = "https://api.prefect.cloud/api", "https://app.prefect.cloud"
-# `prefect/client/base.py`: headers that Prefect's client sets by itself.
-PROTECTED_HEADERS = ("user-agent", "prefect-csrf-token", "prefect-csrf-client")
 
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """The settings of a client of Prefect's API.
+    """The settings of a client of Prefect's API, with Prefect's defaults.
 
     Attributes:
         url: The API's address; None where no source names a server.
-        ui_url: The UI's address; None where no source names one: `ui_url_of` derives the address then.
+        ui_url: The UI's address; None where no source names the UI: `ui_url_of` derives the address then.
         key: The key of `Authorization: Bearer`.
         auth_string: `USER:PASSWORD` of `Authorization: Basic`; preferred to a key.
-        headers: Further headers of each request.
-        verify_tls: Whether the server's certificate is checked.
-        certificate_file: The file of trusted certificates; None for those of `certifi`.
-        csrf: Whether to fetch a token from a server that protects itself against forged requests.
-        timeout: How long a request may take, in seconds.
-        retries: How many further attempts a request has.
+        tls_insecure_skip_verify: Whether the server's certificate is not checked.
+        ssl_cert_file: The file of trusted certificates; None for those of `certifi`.
+        request_timeout: How long a request may take, in seconds.
+        custom_headers: Further headers of each request.
+        csrf_support_enabled: Whether to fetch a token from a server that protects itself against forged requests.
+        max_retries: How many further attempts a request has.
     """
 
-    url: str | None
-    ui_url: str | None
-    key: str | None
-    auth_string: str | None
-    headers: Mapping[str, str]
-    verify_tls: bool
-    certificate_file: str | None
-    csrf: bool
-    timeout: float
-    retries: int
+    url: str | None = None
+    ui_url: str | None = None
+    key: str | None = None
+    auth_string: str | None = None
+    tls_insecure_skip_verify: bool = False
+    ssl_cert_file: str | None = field(
+        default_factory=lambda: os.environ.get("SSL_CERT_FILE")
+    )
+    request_timeout: float = 60.0
+    custom_headers: dict[str, str] | Json[dict[str, str]] = field(default_factory=dict)
+    csrf_support_enabled: bool = True
+    max_retries: int = 5
 
     def ui_url_of(self, api_url: str) -> str:
         """The UI's address: that of the settings, else derived from the API's (`_defaults.py`, `default_ui_url`)."""
@@ -70,73 +70,51 @@ class ClientSettings:
         )
 
 
+SECTIONS = {
+    "": ("ui_url",),
+    "api": (
+        "url", "key", "auth_string", "tls_insecure_skip_verify", "ssl_cert_file", "request_timeout",
+    ),
+    "client": ("custom_headers", "csrf_support_enabled", "max_retries"),
+}  # fmt: skip
+"""The fields of `ClientSettings`, by the section of Prefect's settings: `PREFECT_API_URL`, `[api]` `url`."""
+
+
 def client_settings() -> ClientSettings:
     """Prefect's settings for this process: its environment, its working directory, the user's profile.
 
     Raises:
         PrefectApiError: A file of settings, or a value, cannot be read.
     """
-    sources = _Sources()
-    headers = sources.value(
-        "client", "custom_headers", Json[dict[str, str]] | dict[str, str], {}
-    )
-    return ClientSettings(
-        url=sources.value("api", "url", str | None) or None,
-        ui_url=sources.value("", "ui_url", str | None),
-        key=sources.value("api", "key", str | None),
-        auth_string=sources.value("api", "auth_string", str | None),
-        headers={
-            name: value
-            for name, value in headers.items()
-            if name.lower() not in PROTECTED_HEADERS
-        },
-        verify_tls=not sources.value("api", "tls_insecure_skip_verify", bool, False),
-        certificate_file=sources.value(
-            "api", "ssl_cert_file", str | None, os.environ.get("SSL_CERT_FILE")
-        ),
-        csrf=sources.value("client", "csrf_support_enabled", bool, True),
-        timeout=sources.value("api", "request_timeout", float, 60.0),
-        retries=sources.value("client", "max_retries", int, 5),
-    )
-
-
-class _Sources:
-    """All sources of settings, read once."""
-
-    def __init__(self) -> None:
-        dotenv = _dotenv()
-        project = _table(_toml(Path("pyproject.toml")), "tool", "prefect")
-        self._variables = [
-            {name.lower(): value for name, value in source.items()}
-            for source in (os.environ, dotenv)
-        ]
-        self._tables = [_toml(Path("prefect.toml")), project]
-        self._profile = _profile(_profiles_path(dotenv, self._tables))
-
-    def value(self, section: str, name: str, kind: Any, default: Any = None) -> Any:
-        """The value of a setting, as `kind`; the default where no source names the setting."""
-        variable = "_".join(filter(None, ("prefect", section, name)))
-        value = self._raw(variable, section, name)
-        try:
-            return (
-                default if value is None else TypeAdapter(kind).validate_python(value)
+    dotenv = _dotenv()
+    variables = [
+        {name.lower(): value for name, value in source.items()}
+        for source in (os.environ, dotenv)
+    ]
+    project = _table(_toml(Path("pyproject.toml")), "tool", "prefect")
+    tables = [_toml(Path("prefect.toml")), project]
+    profile = _profile(_profiles_path(dotenv, tables))
+    values = {}
+    for section, names in SECTIONS.items():
+        prefix = f"prefect_{section}_" if section else "prefect_"
+        sections = [_table(table, section) if section else table for table in tables]
+        for name in names:
+            candidates = (
+                *(source.get(prefix + name) for source in variables),
+                *(table.get(name) for table in sections),
+                profile.get((prefix + name).upper()),
             )
-        except ValidationError as error:
-            # Without the value, which may be a secret.
-            reason = error.errors()[0]["msg"]
-            raise PrefectApiError(
-                f"Prefect's setting {variable.upper()}: {reason}"
-            ) from None
-
-    def _raw(self, variable: str, section: str, name: str) -> Any:
-        for source in self._variables:
-            if variable in source:
-                return source[variable]
-        for table in self._tables:
-            value = _table(table, section).get(name) if section else table.get(name)
-            if value is not None:
-                return value
-        return self._profile.get(variable.upper())
+            found = [value for value in candidates if value is not None]
+            if found:
+                values[name] = found[0]
+    try:
+        return TypeAdapter(ClientSettings).validate_python(values)
+    except ValidationError as error:
+        # Without the value, which may be a secret.
+        first = error.errors(include_input=False)[0]
+        raise PrefectApiError(
+            f"Prefect's setting {first['loc'][0]}: {first['msg']}"
+        ) from None
 
 
 def _dotenv() -> dict[str, str]:

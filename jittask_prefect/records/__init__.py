@@ -1,1 +1,1 @@
-"""All that only reads: records, what is to come, one row's story, statistics."""
+"""Everything that only reads: lists of records, upcoming tasks, a row's history, statistics, their texts and charts."""

@@ -1,18 +1,19 @@
-"""Charts as SVG, drawn by hand: tasks by day and status, and a grid of months with what comes next.
+"""Charts as SVG: tasks by day and status, and a grid of two months with a template's occurrences.
 
-Each stands on a light ground of its own, so that it reads the same in the UI's light and dark theme.
+Each chart has a light ground of its own, so that it reads the same in the UI's light and dark theme.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby
 
 from jittask_prefect.prefect_api.markup import xml
 from jittask_prefect.records.statistics import STATUSES
+from jittask_prefect.records.year_grid import WEEKDAYS
 
 WIDTH = 640
 COLOURS = {
@@ -23,10 +24,19 @@ COLOURS = {
     "overdue": "#ea580c",
     "pending": "#cbd5e1",
 }
-GROUND, INK, FAINT, LINE = "#f8fafc", "#0f172a", "#475569", "#cbd5e1"
-FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
-LEAST = 2.0
-"""How high what is there at least is: one error among a thousand is to be seen."""
+STYLE = """
+text { fill: #0f172a } .faint { fill: #475569 } .white { fill: #fff } .moved { fill: #c2410c }
+.middle { text-anchor: middle } .end { text-anchor: end }
+.title { font-size: 14px; font-weight: 600 } .small { font-size: 11px } .tiny { font-size: 9px }
+.bold { font-weight: 600 } .past { opacity: 0.45 }
+.line { stroke: #cbd5e1 } .today { stroke: #0f172a; stroke-width: 2 }
+.away { fill: none; stroke: #c2410c; stroke-dasharray: 3 2 }
+"""
+RUNS, MOVED = "#1d4ed8", "#c2410c"
+LEAST_HEIGHT = 2.0
+"""The height of a bar at least, so that a single error among a thousand tasks is visible."""
+LETTER = 7
+"""The width of a character, about; for the places of a legend."""
 
 
 def data_uri(svg: str) -> str:
@@ -34,28 +44,27 @@ def data_uri(svg: str) -> str:
     return f"data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}"
 
 
-def _svg(height: int, parts: Iterator[str], about: str) -> str:
-    ground = f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8" fill="{GROUND}" stroke="{LINE}"/>'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    return f'{head} font-family="{FONT}" font-size="12"><title>{xml(about)}</title>{ground}{"".join(parts)}</svg>'
+def _svg(height: float, parts: Iterable[str], title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
+        f' width="{WIDTH}" height="{height}" font-size="12"'
+        " font-family=\"system-ui, -apple-system, 'Segoe UI', sans-serif\">"
+        f"<title>{xml(title)}</title><style>{STYLE}</style>"
+        f'<rect class="line" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}"'
+        f' rx="8" fill="#f8fafc"/>{"".join(parts)}</svg>'
+    )
 
 
-def _text(
-    x: float,
-    y: float,
-    said: str,
-    *,
-    anchor: str = "start",
-    fill: str = INK,
-    more: str = "",
-) -> str:
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" fill="{fill}"{more}>{xml(said)}</text>'
+def _text(x: float, y: float, text: str, style: str = "") -> str:
+    return f'<text class="{style}" x="{x:g}" y="{y:g}">{xml(text)}</text>'
 
 
-def _box(
-    x: float, y: float, wide: float, high: float, fill: str, more: str = ""
-) -> str:
-    return f'<rect x="{x:.2f}" y="{y:.2f}" width="{wide:.2f}" height="{high:.2f}" fill="{fill}"{more}/>'
+def _legend(x: float, y: float, items: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Squares side by side, each with its name; an item is the square's attributes and the name."""
+    for look, name in items:
+        yield f'<rect {look} x="{x:g}" y="{y - 10:g}" width="12" height="12" rx="2"/>'
+        yield _text(x + 17, y, name)
+        x += 27 + LETTER * len(name)
 
 
 # Tasks by day
@@ -65,62 +74,42 @@ def by_day(days: Mapping[date, Mapping[str, int]]) -> str:
     """Bars of the tasks that were due on each day, stacked by status.
 
     Args:
-        days: How many of each status, by day, ascending.
+        days: The number of tasks of each status, by day, ascending.
     """
     return _svg(220, _by_day(days), "Tasks by day and status")
 
 
 def _by_day(days: Mapping[date, Mapping[str, int]]) -> Iterator[str]:
-    left, right, top, bottom = 48.0, WIDTH - 16.0, 44.0, 190.0
-    shown = [s for s in STATUSES if any(number.get(s) for number in days.values())]
-    x = left
-    for status in shown:
-        said = f"{status} {sum(number.get(status, 0) for number in days.values()):,}"
-        yield _box(x, 16, 10, 10, COLOURS[status], ' rx="2"')
-        yield _text(x + 15, 25, said)
-        x += 15 + 7 * len(said) + 12
-    most = top_of(max((sum(number.values()) for number in days.values()), default=0))
+    left, width, top, bottom = 48, 576, 44, 190
+    totals = {s: sum(counts.get(s, 0) for counts in days.values()) for s in STATUSES}
+    shown = [status for status in STATUSES if totals[status]]
+    legend = [(f'fill="{COLOURS[s]}"', f"{s} {totals[s]:,}") for s in shown]
+    yield from _legend(left, 26, legend)
+    if not shown:
+        yield _text(336, 107, "no tasks were due in this time", "middle faint")
+    most = axis_top(max((sum(counts.values()) for counts in days.values()), default=0))
     for part in (0, 1, 2):
         y = bottom - (bottom - top) * part / 2
-        yield f'<path d="M{left:g} {y:g}H{right:g}" stroke="{LINE}"/>'
-        yield _text(left - 6, y + 4, f"{most * part // 2:,}", anchor="end", fill=FAINT)
-    if not shown:
-        yield _text(
-            (left + right) / 2,
-            (top + bottom) / 2 - 10,
-            "no tasks were due in this time",
-            anchor="middle",
-            fill=FAINT,
-        )
-    wide = (right - left) / max(1, len(days))
-    every = -(
-        -len(days) // 10
-    )  # ten dates at most, so that none runs into the next one
+        yield f'<path class="line" d="M{left} {y:g}h{width}"/>'
+        yield _text(left - 6, y + 4, f"{most * part // 2:,}", "end faint")
+    step = width / max(1, len(days))
+    every = -(-len(days) // 10)  # ten dates at most, so that none runs into the next
     for number, (day, counts) in enumerate(days.items()):
-        y = bottom
+        x, y = left + number * step, float(bottom)
         for status in shown:
-            if counts.get(status):
-                high = max(LEAST, (bottom - top) * counts[status] / most)
-                y -= high
-                yield _box(
-                    left + number * wide + wide * 0.12,
-                    y,
-                    wide * 0.76,
-                    high,
-                    COLOURS[status],
+            if count := counts.get(status):
+                height = max(LEAST_HEIGHT, (bottom - top) * count / most)
+                y -= height
+                yield (
+                    f'<rect x="{x + step * 0.12:.2f}" y="{y:.2f}" width="{step * 0.76:.2f}"'
+                    f' height="{height:.2f}" fill="{COLOURS[status]}"/>'
                 )
         if number % every == 0:
-            yield _text(
-                left + (number + 0.5) * wide,
-                bottom + 17,
-                f"{day.day} {day:%b}",
-                anchor="middle",
-                fill=FAINT,
-            )
+            yield _text(x + step / 2, 207, f"{day.day} {day:%b}", "middle faint")
 
 
-def top_of(most: int) -> int:
-    """The number at the top of an axis: an even one of 1, 2, 4, 6 or 8 tens, hundreds, …, not below `most`."""
+def axis_top(most: int) -> int:
+    """The number at the top of an axis: 2, 4, 6, 8 or 10 times a power of ten, not below `most`."""
     size = 1
     while True:
         for step in (2, 4, 6, 8, 10):
@@ -129,20 +118,20 @@ def top_of(most: int) -> int:
         size *= 10
 
 
-# What comes next
+# Two months
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One day of the grid.
+@dataclass
+class DayCell:
+    """A day of the grid.
 
     Attributes:
         day: The day.
         kind: `holiday`, `makeup`, `weekend` or `workday`.
-        here: What takes place on it, in a few characters: a time or a number; empty where nothing does.
-        moved: Whether some of it was moved here from another day.
-        away: The days that something nominal on this day was moved to.
-        dropped: Whether something nominal on this day does not take place.
+        here: The occurrences of the day in a few characters, a time or a number; empty without any.
+        moved: Whether a holiday has moved an occurrence to this day.
+        away: The days to which occurrences of this day were moved.
+        dropped: Whether an occurrence of this day does not take place.
     """
 
     day: date
@@ -153,129 +142,68 @@ class Cell:
     dropped: bool = False
 
 
-KINDS = {
+GROUNDS = {
     "workday": "#ffffff",
     "weekend": "#e9eef5",
     "holiday": "#fecaca",
     "makeup": "#bbf7d0",
 }
-HERE, MOVED = "#1d4ed8", "#c2410c"
-CELL, HIGH, GAP, EDGE, TOP = 42, 38, 20, 16, 58
-WEEK = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
+LEGEND = (
+    (f'class="line" fill="{GROUNDS["holiday"]}"', "holiday"),
+    (f'class="line" fill="{GROUNDS["makeup"]}"', "make-up day"),
+    (f'class="line" fill="{GROUNDS["weekend"]}"', "weekend"),
+    (f'fill="{RUNS}"', "runs"),
+    (f'fill="{MOVED}"', "moved here"),
+    ('class="away"', "away, or left out"),
+)
+CELL_WIDTH, CELL_HEIGHT, GAP, EDGE, TOP = 42, 38, 20, 16, 58
 
 
-def months(cells: Sequence[Cell], today: date) -> str:
+def months(cells: Sequence[DayCell], today: date) -> str:
     """Two months side by side, Monday first.
 
     Args:
         cells: Every day of both months, ascending.
-        today: Has a thick frame; what lies before it is faint.
+        today: The day with a thick frame; earlier days are faint.
     """
     both = [
-        list(found)
-        for _, found in groupby(cells, lambda cell: (cell.day.year, cell.day.month))
+        list(days) for _, days in groupby(cells, lambda c: (c.day.year, c.day.month))
     ]
-    weeks = max((found[0].day.weekday() + len(found) + 6) // 7 for found in both)
-    height = TOP + weeks * HIGH + 34
-    return _svg(height, _months(both, today, height), "What comes next")
+    weeks = max((days[0].day.weekday() + len(days) + 6) // 7 for days in both)
+    height = TOP + weeks * CELL_HEIGHT + 34
+    parts = [*_month(both[0], EDGE, today)]
+    parts += _month(both[1], EDGE + 7 * CELL_WIDTH + GAP, today)
+    parts += _legend(EDGE, height - 14, LEGEND)
+    return _svg(height, parts, "What comes next")
 
 
-def _months(both: Sequence[Sequence[Cell]], today: date, height: int) -> Iterator[str]:
-    for number, found in enumerate(both[:2]):
-        left = EDGE + number * (7 * CELL + GAP)
-        yield _text(
-            left,
-            26,
-            f"{found[0].day:%B} {found[0].day.year}",
-            more=' font-weight="600" font-size="14"',
-        )
-        for column, name in enumerate(WEEK):
-            yield _text(
-                left + (column + 0.5) * CELL, 48, name, anchor="middle", fill=FAINT
-            )
-        before = found[0].day.weekday()
-        for cell in found:
-            week, column = divmod(before + cell.day.day - 1, 7)
-            yield from _cell(cell, left + column * CELL, TOP + week * HIGH, today)
-    yield from _legend(height - 14)
+def _month(days: Sequence[DayCell], left: float, today: date) -> Iterator[str]:
+    first = days[0].day
+    yield _text(left, 26, f"{first:%B} {first.year}", "title")
+    for column, name in enumerate(WEEKDAYS):
+        yield _text(left + (column + 0.5) * CELL_WIDTH, 48, name, "middle faint")
+    for place, cell in enumerate(days, first.weekday()):
+        week, column = divmod(place, 7)
+        x, y = left + column * CELL_WIDTH, TOP + week * CELL_HEIGHT
+        parts = "".join(_cell(cell, today))
+        yield f'<g transform="translate({x:g} {y:g})">{parts}</g>'
 
 
-def _cell(cell: Cell, x: float, y: float, today: date) -> Iterator[str]:
+def _cell(cell: DayCell, today: date) -> Iterator[str]:
     past = cell.day < today
-    frame = (
-        f' stroke="{INK}" stroke-width="2"'
-        if cell.day == today
-        else f' stroke="{LINE}"'
+    frame = "today" if cell.day == today else "line past" if past else "line"
+    yield (
+        f'<rect class="{frame}" x="1" y="1" width="40" height="36" rx="3"'
+        f' fill="{GROUNDS[cell.kind]}"/>'
     )
-    yield _box(
-        x + 1,
-        y + 1,
-        CELL - 2,
-        HIGH - 2,
-        KINDS[cell.kind],
-        f' rx="3"{frame}' + (' opacity="0.45"' if past else ""),
-    )
-    yield _text(
-        x + 5,
-        y + 13,
-        str(cell.day.day),
-        fill=FAINT if past else INK,
-        more=' font-size="11"',
-    )
+    yield _text(5, 13, str(cell.day.day), "small faint" if past else "small")
     gone = f"→ {cell.away[0].day}" if cell.away else "–"
     if cell.here:
-        yield _box(
-            x + 3, y + 17, CELL - 6, 17, MOVED if cell.moved else HERE, ' rx="3"'
-        )
-        said = ' font-size="11" font-weight="600"'
-        yield _text(
-            x + CELL / 2,
-            y + 29.5,
-            cell.here,
-            anchor="middle",
-            fill="#ffffff",
-            more=said,
-        )
+        fill = MOVED if cell.moved else RUNS
+        yield f'<rect x="3" y="17" width="36" height="17" rx="3" fill="{fill}"/>'
+        yield _text(21, 29.5, cell.here, "middle small bold white")
         if cell.away:
-            yield _text(
-                x + CELL - 4,
-                y + 13,
-                gone,
-                anchor="end",
-                fill=MOVED,
-                more=' font-size="9"',
-            )
+            yield _text(38, 13, gone, "end tiny moved")
     elif cell.away or cell.dropped:
-        yield _box(
-            x + 3.5,
-            y + 17.5,
-            CELL - 7,
-            16,
-            "none",
-            f' rx="3" stroke="{MOVED}" stroke-dasharray="3 2"',
-        )
-        yield _text(
-            x + CELL / 2,
-            y + 29.5,
-            gone,
-            anchor="middle",
-            fill=MOVED,
-            more=' font-size="11"',
-        )
-
-
-def _legend(y: float) -> Iterator[str]:
-    x = float(EDGE)
-    dashes = f' rx="3" stroke="{MOVED}" stroke-dasharray="3 2"'
-    outlined = f' rx="2" stroke="{LINE}"'
-    for fill, more, said in (
-        (KINDS["holiday"], outlined, "holiday"),
-        (KINDS["makeup"], outlined, "make-up day"),
-        (KINDS["weekend"], outlined, "weekend"),
-        (HERE, ' rx="2"', "runs"),
-        (MOVED, ' rx="2"', "moved here"),
-        ("none", dashes, "away, or left out"),
-    ):
-        yield _box(x, y - 10, 12, 12, fill, more)
-        yield _text(x + 17, y, said)
-        x += 17 + 7 * len(said) + 10
+        yield '<rect class="away" x="3.5" y="17.5" width="35" height="16" rx="3"/>'
+        yield _text(21, 29.5, gone, "middle small moved")

@@ -1,209 +1,174 @@
-"""A page of records, however deep: the ledger's part by position, and what only Prefect knows of the same span of time.
+"""A page of records, however deep: the ledger's records by position, and the runs that only Prefect knows.
 
-Nothing before the page is read: the ledger counts up to it; and of Prefect's runs, most of which it knows,
-only those are fetched that it may not.
+Nothing before the page is read. The ledger counts up to the page; of Prefect's runs, most of which the ledger knows,
+only those are fetched that the ledger may not know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from heapq import merge
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.client import PAGE, Api
+from jittask_prefect.records.ledgers import connections
 
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-EARLY = timedelta(hours=1)  # a run that has begun is not due later than that
-SHORT, TICK = timedelta(seconds=1), timedelta(microseconds=1)
-FEW = 20  # are fetched, whatever the ledger counts: some of the ledger's may have been deleted in Prefect
+EARLY = timedelta(hours=1)
+"""A run that has begun is due at most this much later than now."""
 IDS = 500
-SPARE = 200  # how many more keys before a page are asked for, so that most pages need not ask again
+"""Ids in a statement."""
+SPARE = 200
+"""Keys asked for before a page, so that most pages need no second question."""
 Key = tuple[datetime, str]
 """Due time and task id."""
 
 
-class LedgerPart:
-    """The entries that meet conditions, newest due time first, by position.
+@dataclass
+class LedgerPage:
+    """The ledger's entries that meet conditions, newest due time first, by position.
 
     Args:
         app: The app.
-        databases: Where they are.
+        databases: The databases to read.
         where: The conditions.
-        most: How many positions there are at most.
+        end: The position at which the page ends.
     """
 
-    def __init__(
-        self, app: App, databases: Sequence[str], where: Sequence[Any], most: int
-    ) -> None:
-        self._app, self._where, self._most = app, where, most
-        self._databases = []
-        for database in databases:
-            with app.engine(database).connect() as connection:
-                if versions.there(connection):
-                    self._databases.append(database)
-        self._keys: list[tuple[Key, str]] | None = None
+    app: App
+    databases: Sequence[str]
+    where: Sequence[Any]
+    end: int
+
+    @cached_property
+    def _present(self) -> list[str]:
+        return [database for database, _ in connections(self.app, self.databases)]
+
+    @cached_property
+    def _merged(self) -> list[tuple[Key, str]]:
+        parts = [self._keys(database, 0) for database in self._present]
+        return list(islice(merge(*parts, reverse=True), self.end))
 
     def keys(self, first: int) -> list[tuple[Key, str]]:
-        """The keys from a position on up to the last one, each with its database."""
-        if len(self._databases) > 1:
-            if (
-                self._keys is None
-            ):  # there is no other way to count in the order of several
-                parts = [self._asked(database, 0) for database in self._databases]
-                self._keys = list(islice(merge(*parts, reverse=True), self._most))
-            return self._keys[first:]
-        return [
-            key for database in self._databases for key in self._asked(database, first)
-        ]
+        """The keys from a position on up to the page's end, each with its database."""
+        if len(self._present) > 1:  # no database knows the positions in the others
+            return self._merged[first:]
+        return [key for name in self._present for key in self._keys(name, first)]
 
-    def _asked(self, database: str, first: int) -> list[tuple[Key, str]]:
-        # Keys alone: to sort whole entries takes several times as long.
+    def _keys(self, database: str, first: int) -> list[tuple[Key, str]]:
+        # Keys alone: sorting whole entries takes several times as long.
         query = (
             select(entries.c.due, entries.c.task_id)
-            .where(*self._where)
-            .order_by(*_ORDER)
+            .where(of_app(self.app.name), *self.where)
+            .order_by(entries.c.due.desc(), entries.c.task_id.desc())
+            .offset(first)
+            .limit(self.end - first)
         )
-        with self._app.engine(database).connect() as connection:
-            found = connection.execute(query.offset(first).limit(self._most - first))
-            return [((r.due, r.task_id), database) for r in found]
+        with self.app.engine(database).connect() as connection:
+            found = connection.execute(query)
+            return [((due, task_id), database) for due, task_id in found]
 
     def entries(self, keys: Sequence[tuple[Key, str]]) -> dict[Key, Entry]:
         """The entries of some keys."""
         found: dict[Key, Entry] = {}
-        for database in self._databases:
+        for database, connection in connections(self.app, self._present):
             ids = [task_id for (_, task_id), of in keys if of == database]
-            with self._app.engine(database).connect() as connection:
-                for start in range(0, len(ids), IDS):
-                    mine = entries.c.task_id.in_(ids[start : start + IDS])
-                    for record in connection.execute(select(entries).where(mine)):
-                        entry = to_entry(record)
-                        found[entry.due, entry.task_id] = entry
+            for part in _parts(ids):
+                query = select(entries).where(entries.c.task_id.in_(part))
+                for entry in map(to_entry, connection.execute(query)):
+                    found[entry.due, entry.task_id] = entry
         return found
 
 
-_ORDER = (entries.c.due.desc(), entries.c.task_id.desc())
-
-
-class RunsPart:
+@dataclass
+class UnknownRuns:
     """The runs of scheduled templates that the ledger does not know.
 
     Args:
         app: The app.
         api: Prefect.
-        templates: The full name of a template by its deployment's id.
-        states: The types of the states that are asked for.
-        low: Only those that are due then or later.
-        high: Only those that are due then or earlier.
+        templates: The full name of each template by its deployment's id.
+        states: The state types to read.
+        start: The earliest due time.
+        end: The latest due time, included.
     """
 
-    def __init__(
-        self,
-        app: App,
-        api: Api,
-        templates: Mapping[str, str],
-        states: Collection[str],
-        low: datetime | None,
-        high: datetime | None,
-    ) -> None:
-        self._app, self._api, self._templates, self._states = (
-            app,
-            api,
-            templates,
-            states,
+    app: App
+    api: Api
+    templates: Mapping[str, str]
+    states: Collection[str]
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def newest(self, limit: int, now: datetime) -> list[FlowRun]:
+        """The newest runs: without a start, or begun and not completed.
+
+        The ledger has an entry of every completed run. A run that began otherwise may have died before its entry.
+
+        Args:
+            limit: The number of runs at most.
+            now: The present instant.
+        """
+        latest = now + EARLY
+        found = self._read(limit, self.states, self.start, self.end, begun=False)
+        states = set(self.states) - {"COMPLETED"}
+        end = min(self.end or latest, latest)
+        if states and (self.start is None or self.start <= end):
+            found |= self._read(limit, states, self.start, end, begun=True)
+        newest = sorted(
+            found.values(), key=lambda run: run.expected_start_time, reverse=True
         )
-        self._low, self._high = low, high
+        return newest[:limit]
 
-    def newest(self, most: int, now: datetime) -> list[FlowRun]:
-        """The newest so many: those that no worker began, and those whose begin the ledger has not seen."""
-        found = {run.id: run for run in self._waiting(most)}
-        low, high = self._low or EARLIEST, min(self._high or now + EARLY, now + EARLY)
-        if low <= high:
-            found |= {run.id: run for run in self._begun(low, high)}
-        newest = sorted(found.values(), key=_due, reverse=True)
-        return newest[:most]
-
-    def _waiting(self, most: int) -> list[FlowRun]:
-        found: list[FlowRun] = []
+    def _read(
+        self,
+        limit: int,
+        states: Collection[str],
+        start: datetime | None,
+        end: datetime | None,
+        *,
+        begun: bool,
+    ) -> dict[str, FlowRun]:
+        """The newest unknown runs by id, page by page."""
+        where: dict[str, Any] = {
+            "deployment_id": {"any_": list(self.templates)},
+            "state": {"type": {"any_": list(states)}},
+            "start_time": {"is_null_": not begun},
+        }
+        span = {"after_": start, "before_": end}
+        between = {k: at.astimezone(UTC).isoformat() for k, at in span.items() if at}
+        if between:
+            where["expected_start_time"] = between
+        found: dict[str, FlowRun] = {}
         offset = 0
-        while len(found) < most:
-            where = self._where(self._low, self._high, begun=False)
-            page = self._api.runs(flow_runs=where, limit=PAGE, offset=offset)
-            found += self._unknown(page)
+        while len(found) < limit:
+            page = self.api.runs(flow_runs=where, limit=PAGE, offset=offset)
+            known = self._known([run.id for run in page])
+            found |= {run.id: run for run in page if run.id not in known}
             offset += len(page)
             if len(page) < PAGE:
                 break
         return found
 
-    def _begun(self, low: datetime, high: datetime) -> Iterator[FlowRun]:
-        """Of a span of time: all where they are few, else only where Prefect counts more than the ledger."""
-        where = self._where(low, high, begun=True)
-        number = self._api.count_runs(flow_runs=where)
-        if not number or (number > FEW and number <= self._counted(low, high)):
-            return
-        if number <= PAGE or high - low < SHORT:
-            yield from self._unknown(self._api.runs(flow_runs=where))
-            return
-        middle = low + (high - low) / 2
-        yield from self._begun(middle + TICK, high)
-        yield from self._begun(low, middle)
-
-    def _where(
-        self, low: datetime | None, high: datetime | None, *, begun: bool
-    ) -> dict[str, Any]:
-        between = {
-            name: at.astimezone(UTC).isoformat()
-            for name, at in (("after_", low), ("before_", high))
-            if at is not None
-        }
-        return {
-            "deployment_id": {"any_": list(self._templates)},
-            "state": {"type": {"any_": list(self._states)}},
-            "start_time": {"is_null_": not begun},
-            **({"expected_start_time": between} if between else {}),
-        }
-
-    def _counted(self, low: datetime, high: datetime) -> int:
-        """How many executions of these templates the ledger has in a span of time."""
-        mine = (
-            entries.c.template.in_(set(self._templates.values())),
-            entries.c.due >= low,
-            entries.c.due <= high,
-        )
-        query = select(func.count()).where(
-            *mine, entries.c.row_key == "", entries.c.flow_run_id.is_not(None)
-        )
-        with self._app.engine().connect() as connection:
-            return (
-                int(connection.execute(query).scalar() or 0)
-                if versions.there(connection)
-                else 0
-            )
-
-    def _unknown(self, page: Sequence[FlowRun]) -> list[FlowRun]:
-        """Without those whose ledger entry, of whatever status, is the truth about them."""
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        """The runs with an entry in the ledger; the entry, whatever its status, is the truth about them."""
         known: set[str] = set()
-        with self._app.engine().connect() as connection:
-            if page and versions.there(connection):
-                for start in range(0, len(page), IDS):
-                    mine = entries.c.flow_run_id.in_(
-                        [run.id for run in page[start : start + IDS]]
-                    )
-                    known |= set(
-                        connection.execute(
-                            select(entries.c.flow_run_id).where(mine)
-                        ).scalars()
-                    )
-        return [run for run in page if run.id not in known]
+        for _, connection in connections(self.app):
+            for part in _parts(ids):
+                column = entries.c.flow_run_id
+                query = select(column).where(column.in_(part))
+                known.update(connection.execute(query).scalars())
+        return known
 
 
-def _due(run: FlowRun) -> datetime:
-    return run.expected_start_time
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + IDS] for start in range(0, len(ids), IDS))

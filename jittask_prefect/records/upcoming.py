@@ -1,414 +1,334 @@
-"""What is pending up to any date: from the ledger as far as the syncs have looked, beyond that from the rows.
+"""Pending tasks up to any date: from the ledger within the horizon, from the rows beyond.
 
-A row that is due beyond the horizon has no entry in the ledger, or (the model events write it) only its next one. So
-what lies there is planned from the rows as they are now, as a sync will do it, and has the ids that it will have if
-nothing changes. Rows are read in parts, and no more is kept than was asked for.
+Beyond the horizon the ledger has no entry of a row, or its next only. Tasks there are planned from the rows as they
+are now, as a sync will do, with the ids that a sync will give them. Rows are read in chunks, and no more tasks are kept
+than were asked for.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count, islice
-from typing import Any
+from itertools import islice
 
-from sqlalchemy import Connection, and_, or_, select
+from sqlalchemy import Connection, or_, select
 
-from jittask_prefect.elements.app import DEFAULT, App, check_rows
+from jittask_prefect.elements.app import check_rows
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows, versions, watermarks
 from jittask_prefect.ledger.entry import Entry, to_entry
-from jittask_prefect.ledger.tables import entries
-from jittask_prefect.rows.plan import plan_row
-from jittask_prefect.rows.planning import fingerprint, snapshot
-from jittask_prefect.rows.scan import CHUNK, Dated, Scan, Unreadable
+from jittask_prefect.ledger.tables import entries, of_app
+from jittask_prefect.records.ledgers import connections, databases_of
+from jittask_prefect.records.record import Record, of_entry, of_occurrence
+from jittask_prefect.rows.fingerprint import fingerprint
+from jittask_prefect.rows.plan import Action, plan_row
+from jittask_prefect.rows.row_reading import Dated, Unreadable
+from jittask_prefect.rows.scan import CHUNK, Scan, snapshot
+from jittask_prefect.schedule.instants import TICK
 from jittask_prefect.schedule.timer import Occurrence, Series
 
-TICK = timedelta(microseconds=1)
-FIRST_LOOK = timedelta(days=1)
-TOLD = 20
-"""How many rows that cannot be read or planned are told one by one."""
+FIRST_SPAN = timedelta(days=1)
+MOST_PROBLEMS = 20
+"""The rows that cannot be read or planned and are named one by one."""
+BAD_DATES = (ValueError, TypeError, OverflowError)
 
 
-@dataclass(frozen=True)
-class Pending:
-    """One pending task.
+class Nearest:
+    """The tasks that are due first, or last, out of any number.
 
-    Attributes:
-        row: The row's key; None for an execution of a scheduled task.
-        due: When; aware, in the task's zone.
-        nominal: Before the holiday move; None for an execution outside the schedule.
-        moved: Why `due` is another day than `nominal`, where that is known.
-        task_id: None for an occurrence of a schedule: Prefect names its run when it makes it.
-        entry: What the ledger holds of it.
+    Args:
+        limit: The number of tasks to keep, 1 or more.
+        last: Keep the last instead of the first.
+        row: Keep only tasks of the row with this key.
     """
 
-    template: str
-    row: str | None
-    due: datetime
-    nominal: datetime | None
-    moved: str | None = None
-    task_id: str | None = None
-    entry: Entry | None = None
+    def __init__(
+        self, limit: int, *, last: bool = False, row: str | None = None
+    ) -> None:
+        self.limit, self.last, self.row = limit, last, row
+        self.records: list[Record] = []
+        self.problems: list[str] = []
 
-    def as_dict(self, now: datetime) -> dict[str, Any]:
-        """The task as `jittask pending --json` prints it."""
-        return {
-            "fullName": self.template,
-            "row": self.row,
-            "taskId": self.task_id,
-            "status": "overdue" if self.due < now else "pending",
-            "dueTime": self.due.isoformat(),
-            "nominal": self.nominal.isoformat() if self.nominal else None,
-            "movedBy": self.moved,
-            "inLedger": self.entry is not None,
-        }
-
-
-@dataclass
-class Nearest:
-    """The first so many tasks by due time, or the last, however they are found; of one row where it is named."""
-
-    most: int
-    last: bool = False
-    row: str | None = None
-    problems: list[str] = field(default_factory=list)
-    _heap: list[tuple[tuple[Any, ...], Pending]] = field(default_factory=list)
-    _number: Iterator[int] = field(default_factory=count)
-
-    def add(self, item: Pending) -> None:
-        """Keep a task, and drop the one that is then one too many."""
-        if self.row is not None and item.row != self.row:
+    def add(self, record: Record) -> None:
+        """Keep a task, and drop the farthest one above the limit."""
+        if self.row not in (None, record.row):
             return
-        at = item.due.astimezone(UTC).timestamp()
-        # Of those due at one instant the records show the greater ids first; a list of what comes, those read first.
-        rank = (
-            (at, item.task_id or "", next(self._number))
-            if self.last
-            else (-at, -next(self._number))
-        )
-        heapq.heappush(self._heap, (rank, item))
-        if len(self._heap) > self.most:
-            heapq.heappop(self._heap)
+        insort(self.records, record, key=self._rank)
+        if len(self.records) > self.limit:
+            self.records.pop(0 if self.last else -1)
 
-    @property
-    def edge(self) -> datetime | None:
-        """The due time of the task that the next better one drops; None while there is room."""
-        return (
-            self._heap[0][1].due
-            if self._heap and len(self._heap) >= self.most
-            else None
-        )
+    def _rank(self, record: Record) -> tuple[float, str]:
+        # A list of records shows the greatest id of an instant first. Upcoming
+        # tasks of an instant stay in the order of reading.
+        return _due(record).timestamp(), (record.task_id or "") * self.last
 
-    def found(self) -> list[Pending]:
-        """The tasks kept, by due time."""
-        ordered = sorted(self._heap, key=lambda pair: pair[0], reverse=not self.last)
-        return [item for _, item in ordered]
+    def window(self, after: datetime, before: datetime) -> tuple[datetime, datetime]:
+        """The part of [after, before) whose tasks can still be kept."""
+        if len(self.records) < self.limit:
+            return after, before
+        farthest = _due(self.records[0 if self.last else -1])
+        if self.last:
+            return max(after, farthest), before
+        return after, min(before, farthest)
 
-    def problem(self, text: str) -> None:
-        """Note what could not be planned; beyond the first few it is only said that there are more."""
-        if len(self.problems) < TOLD:
-            self.problems.append(text)
-        elif len(self.problems) == TOLD:
+    def occurrences(
+        self, series: Series, after: datetime, before: datetime
+    ) -> list[Occurrence]:
+        """The occurrences of a series in [after, before) that can still be kept."""
+        after, before = self.window(after, before)
+        if self.last:
+            return latest(series, after, before, self.limit)
+        return list(islice(series.between(after, before), self.limit))
+
+    def problem(self, template: Meta, key: str, why: object) -> None:
+        """Note a row that cannot be planned; above MOST_PROBLEMS only that there are more."""
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(f"{template.fullName}, row {key}: {why}")
+        elif len(self.problems) == MOST_PROBLEMS:
             self.problems.append("and more rows")
 
 
-def pending(
-    app: App, template: Meta, before: datetime, now: datetime, most: int
-) -> Nearest:
+def pending(template: Meta, before: datetime, now: datetime, limit: int) -> Nearest:
     """The first pending and overdue tasks of a template that are due before an instant.
 
     Args:
-        app: The app.
         template: The template.
-        before: End of the window, excluded.
+        before: The end of the window, excluded; aware.
         now: The present instant.
-        most: How many at most.
+        limit: The number of tasks at most.
     """
-    kept = Nearest(most)
+    kept = Nearest(limit)
     if isinstance(template, DateFieldType):
-        with app.engine(app.database_of(template.model_name)).connect() as connection:
-            border = ledger_until(connection, template, now)
-        _of_ledger(app, template, before, border, kept)
+        border = known_until(template, now)
+        _of_ledger(template, before, border, now, kept)
         if border is not None:
-            of_rows(app, template, border + TICK, before, now, kept)
+            of_rows(template, border + TICK, before, now, kept)
         return kept
-    _of_ledger(app, template, before, None, kept)
+    _of_ledger(template, before, None, now, kept)
     if template.enable:
-        for item in _of_schedule(app, template, now, before, most):
-            kept.add(item)
+        _of_schedule(template, before, now, kept)
     return kept
 
 
-def ledger_until(
-    connection: Connection, template: DateFieldType, now: datetime
-) -> datetime | None:
-    """Up to when (included) the ledger knows of what is due of a date-field template; None where it makes no tasks.
+def known_until(template: DateFieldType, now: datetime) -> datetime | None:
+    """The instant up to which (included) the ledger holds the tasks of a template.
 
-    That is the horizon as of the last sync; the present where none has run, or the template is not what it was then.
+    The instant is the horizon of the last sync. It is the present where no sync has run since the template changed,
+    and None where the template is disabled.
     """
     if not template.enable:
         return None
-    if not versions.there(connection):
-        return now
-    memory = watermarks.memories(connection, template.app.name).get(template.fullName)
-    if memory is None or memory.upto is None or memory.config != fingerprint(template):
-        return now
-    return max(now, memory.upto)
+    database = template.app.database_of(template.model_name)
+    for _, connection in connections(template.app, [database]):
+        memory = watermarks.memories(connection, template.app.name).get(
+            template.fullName
+        )
+        if memory and memory.upto and memory.config == fingerprint(template):
+            return max(now, memory.upto)
+    return now
 
 
 def of_rows(
-    app: App,
     template: DateFieldType,
     after: datetime,
     before: datetime,
     now: datetime,
     kept: Nearest,
 ) -> None:
-    """Plan the rows that are due in [after, before), which is yet to come, and keep the nearest of their tasks.
+    """Plan the rows that are due in [after, before), and keep the nearest of their tasks.
 
-    A row that cannot be read, as a text in a date column cannot, is a problem told in `kept`; the others are planned.
+    A row that cannot be read, e.g. text in a date column, becomes a problem of `kept`. The other rows are planned.
+
+    Args:
+        template: The template.
+        after: The start of the window, in the future; aware.
+        before: The end of the window, excluded.
+        now: The present instant.
+        kept: Takes the tasks and problems.
 
     Raises:
         ConfigError: The template cannot work.
         JittaskError: The keys of rows cannot be read.
     """
     check_rows(template)
-    engine = app.engine(app.database_of(template.model_name))
+    engine = template.app.engine(template.app.database_of(template.model_name))
     scan, last = Scan(template, now, engine.dialect.name), None
     while True:
-        # What the rows read so far have filled is not looked for in the next ones.
-        after, before = _open(after, before, kept)
-        condition = (
-            scan.condition((after - TICK, before - TICK)) if after < before else None
-        )
+        after, before = kept.window(after, before)
+        if after >= before:
+            return
+        condition = scan.condition((after - TICK, before - TICK))
         if condition is None:
             return
         with snapshot(engine) as connection:
             try:
                 rows, last = scan.rows(connection, condition, last)
-            except (ValueError, TypeError, OverflowError) as error:
-                where = f"{template.fullName}: the keys of {template.model_name}"
-                raise JittaskError(f"{where} cannot be read: {error}") from error
+            except BAD_DATES as error:
+                keys = f"{template.fullName}: the keys of {template.model_name}"
+                raise JittaskError(f"{keys} cannot be read: {error}") from error
             for start in range(0, len(rows), CHUNK):
-                _of_part(
-                    app,
-                    template,
-                    connection,
-                    rows[start : start + CHUNK],
-                    after,
-                    before,
-                    now,
-                    kept,
-                )
+                chunk = rows[start : start + CHUNK]
+                _of_chunk(template, connection, chunk, after, before, now, kept)
         if last is None:
             return
 
 
-def _of_part(
-    app: App,
+def _of_chunk(
     template: DateFieldType,
     connection: Connection,
-    rows: list[Dated | Unreadable],
+    rows: Sequence[Dated | Unreadable],
     after: datetime,
     before: datetime,
     now: datetime,
     kept: Nearest,
 ) -> None:
-    coming: dict[str, tuple[Series, list[Occurrence]]] = {}
+    upcoming: dict[str, tuple[Series, list[Occurrence]]] = {}
     for row in rows:
         if isinstance(row, Unreadable):
-            kept.problem(f"{template.fullName}, row {row.key}: {row.why}")
+            kept.problem(template, row.key, row.why)
             continue
         try:
             series = template.timer.series(row.start, row.end)
-            if series is not None and (due := _nearest(series, after, before, kept)):
-                coming[row.key] = series, due
-        except (ValueError, OverflowError, TypeError) as error:
-            kept.problem(f"{template.fullName}, row {row.key}: {error}")
-    if not coming:
-        return
-    known = versions.there(connection)
-    found = (
-        planned_rows.of_rows(connection, app.name, [template.fullName], list(coming))
-        if known
-        else {}
-    )
-    for key, (series, due) in coming.items():
+            due = kept.occurrences(series, after, before) if series else []
+            if series and due:
+                upcoming[row.key] = series, due
+        except BAD_DATES as error:
+            kept.problem(template, row.key, error)
+    app, name, missed = template.app.name, template.fullName, template.cfg.missed
+    known: dict[tuple[str, str], list[Entry]] = {}
+    if upcoming and versions.there(connection):
+        known = planned_rows.of_rows(connection, app, [name], list(upcoming))
+    for key, (series, due) in upcoming.items():
+        mine = known.get((name, key), [])
         try:
-            for item in planned(
-                app,
-                template,
-                key,
-                series,
-                due,
-                found.get((template.fullName, key), []),
-                now,
-            ):
-                kept.add(item)
-        except (ValueError, OverflowError, TypeError) as error:
-            kept.problem(f"{template.fullName}, row {key}: {error}")
+            plan = plan_row(app, name, key, series, due, mine, now, missed)
+        except BAD_DATES as error:
+            kept.problem(template, key, error)
+            continue
+        for record in pending_records(template, key, due, mine, plan, now):
+            kept.add(record)
 
 
-def _open(
-    after: datetime, before: datetime, kept: Nearest
-) -> tuple[datetime, datetime]:
-    """The part of a window of which tasks may be kept."""
-    edge = kept.edge
-    if edge is None:
-        return after, before
-    return (max(after, edge), before) if kept.last else (after, min(before, edge))
-
-
-def _nearest(
-    series: Series, after: datetime, before: datetime, kept: Nearest
-) -> list[Occurrence]:
-    """Those of a row's occurrences that may be kept."""
-    if not kept.most:
-        return []
-    after, before = _open(after, before, kept)
-    if kept.last:
-        return latest(series, after, before, kept.most)
-    return list(islice(series.between(after, before), kept.most))
-
-
-def planned(
-    app: App,
+def pending_records(
     template: DateFieldType,
     key: str,
-    series: Series,
-    due: list[Occurrence],
-    found: list[Entry],
+    due: Sequence[Occurrence],
+    known: Sequence[Entry],
+    plan: Sequence[Action],
     now: datetime,
-) -> list[Pending]:
-    """The tasks of a row's occurrences that are yet to come; those that were ended or done already are none."""
-    waiting = {e.task_id: e for e in found if e.status == "pending"}
-    plan = plan_row(
-        app.name, template.fullName, key, series, due, found, now, template.cfg.missed
-    )
-    actions = {a.due.astimezone(UTC): a for a in plan if a.action != "end"}
-    tasks = []
-    for item in due:
-        action = actions.get(item.due.astimezone(UTC))
-        if action is not None and (
-            action.action != "skip" or action.task_id in waiting
-        ):
-            entry = waiting.get(action.task_id)
-            tasks.append(
-                Pending(
-                    template.fullName,
-                    key,
-                    item.due,
-                    item.nominal,
-                    item.moved,
-                    action.task_id,
-                    entry,
-                )
+) -> list[Record]:
+    """The pending tasks among a row's future occurrences; those ended or done already are left out.
+
+    Args:
+        template: The template.
+        key: The row's key.
+        due: The occurrences.
+        known: The ledger's entries of the row.
+        plan: The actions that the next sync will take on the row.
+        now: The present instant.
+    """
+    waiting = {entry.task_id: entry for entry in known if entry.status == "pending"}
+    actions = {
+        action.due.astimezone(UTC): action
+        for action in plan
+        if action.action != "end"
+        and (action.action != "skip" or action.task_id in waiting)
+    }
+    records = []
+    for occurrence in due:
+        action = actions.get(occurrence.due.astimezone(UTC))
+        if action is None:
+            continue
+        record = of_occurrence(
+            template,
+            now,
+            occurrence.due,
+            occurrence.nominal,
+            occurrence.moved,
+            row=key,
+            task_id=action.task_id,
+        )
+        if entry := waiting.get(action.task_id):
+            record = replace(
+                record,
+                message=entry.message,
+                flow_run_id=entry.flow_run_id,
+                ledger_due=entry.due,
             )
-    return tasks
+        records.append(record)
+    return records
 
 
 def latest(
-    series: Series, after: datetime, before: datetime, most: int
+    series: Series, after: datetime, before: datetime, limit: int
 ) -> list[Occurrence]:
-    """The last so many occurrences due in [after, before): from its end back, in growing steps."""
+    """The last occurrences due in [after, before), found backwards from the end in growing spans."""
     found: list[Occurrence] = []
-    span = FIRST_LOOK
-    while len(found) < most and before > after:
+    span = FIRST_SPAN
+    while len(found) < limit and before > after:
         low = before - span if before - after > span else after
         found = [*series.between(low, before), *found]
         before, span = low, span * 4
-    return found[-most:] if most else []
+    return found[-limit:]
 
 
 def _of_ledger(
-    app: App, template: Meta, before: datetime, border: datetime | None, kept: Nearest
+    template: Meta,
+    before: datetime,
+    border: datetime | None,
+    now: datetime,
+    kept: Nearest,
 ) -> None:
-    """What the ledger holds as pending: of rows up to the border, executions outside the schedule up to the end."""
+    """Keep the ledger's pending tasks: of rows up to the border, others up to the end of the window."""
     mine = entries.c.row_key == ""
-    zone = template.timer.zone
-    if isinstance(template, DateFieldType):
-        mine = mine if border is None else or_(mine, entries.c.due <= border)
-        database = app.database_of(template.model_name)
-        places = [database] if database == DEFAULT else [database, DEFAULT]
-    else:
-        places = [DEFAULT]
-    where = and_(
-        entries.c.template == template.fullName,
-        entries.c.status == "pending",
-        entries.c.due < before,
-        mine,
-    )
     query = (
         select(entries)
-        .where(where)
+        .where(
+            of_app(template.app.name),
+            entries.c.template == template.fullName,
+            entries.c.status == "pending",
+            entries.c.due < before,
+            mine if border is None else or_(mine, entries.c.due <= border),
+        )
         .order_by(entries.c.due, entries.c.row_key)
-        .limit(kept.most)
+        .limit(kept.limit)
     )
-    for place in places:
-        with app.engine(place).connect() as connection:
-            if not versions.there(connection):
-                continue
-            for record in connection.execute(query):
-                kept.add(_of_entry(template, to_entry(record), zone))
-
-
-def _of_entry(template: Meta, entry: Entry, zone: Any) -> Pending:
-    due, nominal = (
-        entry.due.astimezone(zone),
-        entry.nominal.astimezone(zone) if entry.nominal else None,
-    )
-    shown = entry.task_id if entry.row_key else entry.flow_run_id or entry.task_id
-    return Pending(
-        template.fullName,
-        entry.row_key or None,
-        due,
-        nominal,
-        why_moved(template, entry),
-        shown,
-        entry,
-    )
-
-
-def why_moved(template: Meta, entry: Entry) -> str | None:
-    """Why a task is not due on the day of its nominal occurrence, as far as the calendar says so today."""
-    if (
-        entry.nominal is None
-        or entry.nominal == entry.due
-        or not template.timer.moves.active
-    ):
-        return None
-    return template.timer.moves.blocked(
-        entry.nominal.astimezone(template.timer.zone).date()
-    )
+    for _, connection in connections(template.app, databases_of(template)):
+        for found in connection.execute(query):
+            kept.add(of_entry(template.app, to_entry(found), now))
 
 
 def _of_schedule(
-    app: App, template: Meta, now: datetime, before: datetime, most: int
-) -> Iterator[Pending]:
-    """The occurrences of a scheduled task, without those that were ended before they began."""
+    template: Meta, before: datetime, now: datetime, kept: Nearest
+) -> None:
+    """Keep the occurrences of a scheduled task, except those ended before they began."""
     series = template.series()
     if series is None:
         return
-    mine = and_(
+    ended: set[datetime] = set()
+    query = select(entries.c.due).where(
+        of_app(template.app.name),
         entries.c.template == template.fullName,
         entries.c.due >= now,
         entries.c.due < before,
+        entries.c.func_name.is_(None),
+        entries.c.status != "pending",
     )
-    query = select(entries.c.due).where(
-        mine, entries.c.func_name.is_(None), entries.c.status != "pending"
+    for _, connection in connections(template.app):
+        ended.update(connection.execute(query).scalars())
+    upcoming = (
+        occurrence
+        for occurrence in series.between(now, before)
+        if occurrence.due.astimezone(UTC) not in ended
     )
-    with app.engine().connect() as connection:
-        ended = (
-            set(connection.execute(query).scalars())
-            if versions.there(connection)
-            else set()
-        )
-    coming = (
-        o for o in series.between(now, before) if o.due.astimezone(UTC) not in ended
-    )
-    for item in islice(coming, most):
-        yield Pending(template.fullName, None, item.due, item.nominal, item.moved)
+    for occurrence in islice(upcoming, kept.limit):
+        due, nominal = occurrence.due, occurrence.nominal
+        kept.add(of_occurrence(template, now, due, nominal, occurrence.moved))
+
+
+def _due(record: Record) -> datetime:
+    assert record.due is not None
+    return record.due

@@ -1,6 +1,6 @@
-"""After a commit: a background thread that hands over at once what the commit left in the ledger.
+"""After a commit: a background thread hands over the commit's tasks at once.
 
-It is an accelerator only. Where Prefect is away, or the process ends first, the next sync does the same work.
+The thread saves time only. Where Prefect is down, or the process ends first, the next sync does the same work.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def nudge(app: App, database: str) -> None:
 
 
 def _finish() -> None:
-    """Let the process end: not while a client is made, which imports Prefect; and no other is made from then on.
+    """Let the process end, but not while a client is made; no further client is made from then on.
 
-    Before Python 3.14 a daemon thread that is in Rust (pydantic) when its process ends aborts it: exit code 134.
+    Before Python 3.14 a daemon thread in Rust (pydantic) aborts a process that ends: exit code 134.
     """
     global _over
     _over = True
@@ -52,7 +52,7 @@ def _finish() -> None:
 
 
 def _forked() -> None:
-    """In a process that was forked no thread of the other one's gives back what it holds."""
+    """In a forked process the parent's threads never release their locks."""
     global _lock, _making
     _lock, _making = threading.Lock(), threading.Lock()
 
@@ -62,12 +62,12 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def leave(app: App) -> None:
-    """Hand over nothing of an app in the background: its Prefect is not the one that the settings name."""
+    """Hand over nothing of an app in the background: its Prefect is not the server of the settings."""
     _left.add(app)
 
 
 def _work() -> None:
-    try:  # Prefect imports these, which Python refuses once the main thread has ended
+    try:  # imported later on, Python would refuse them once the main thread has ended
         import concurrent.futures.process
         import concurrent.futures.thread  # noqa: F401
     except RuntimeError:
@@ -87,5 +87,5 @@ def _work() -> None:
             except (JittaskError, OSError) as error:
                 log.debug("left to the next sync: %s", error)
             except Exception:
-                if not _over:  # else what it needs may be gone
+                if not _over:  # else modules may be gone
                     log.exception("hand-over failed; left to the next sync")

@@ -21,7 +21,7 @@ from jittask_prefect.ledger.entry import identity
 from jittask_prefect.ledger.tables import entries, of_app
 
 MOST = 500  # rows of one flow run
-AUTO = 20  # rows from which on they share one, where `dispatch` is auto
+AUTO = 20  # rows from which on they share a run, where `dispatch` is auto
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Group:
 
 
 def shared(app: App, *how: str) -> list[str]:
-    """The templates whose tasks are handed over in one of these ways: `auto`, `batch`."""
+    """The templates whose tasks are handed over in the given ways: `auto`, `batch`."""
     templates = [t for t in app.templates() if isinstance(t, DateFieldType)]
     return [
         t.fullName
         for t in templates
         if t.cfg.dispatch in how
-        # What is skipped or replaced has a flow run of its own.
+        # Tasks that are skipped or replaced have flow runs of their own.
         and (t.cfg.concurrency is None or t.cfg.concurrency.overlap == "queue")
     ]
 
@@ -59,7 +59,7 @@ def groups(
         only: Groups that have a task of which this is true.
 
     Returns:
-        Those that belong into batches, in the order of their instants; those that are too few for it.
+        The groups that belong into batches, in the order of their instants; those that are too few.
     """
     always = shared(app, "batch")
     place = (entries.c.template, entries.c.due)
@@ -102,11 +102,11 @@ def _to_hand_over(app: App) -> tuple[ColumnElement[bool], ...]:
 
 @dataclass
 class Share:
-    """Some tasks of a group, and the batch that takes them: an existing flow run, or the number of a new one.
+    """Some tasks of a group, and the batch that takes them: an existing flow run, or the number of a new batch.
 
     Attributes:
         batch: The number.
-        run_id: The flow run, where there is one.
+        run_id: The flow run, where the batch exists.
         tasks: The tasks' ids.
         before: The flow runs that they had before.
         dead: Those of them whose worker died; the others gave up by themselves.

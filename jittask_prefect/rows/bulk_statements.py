@@ -1,12 +1,12 @@
-"""INSERT, UPDATE and DELETE that go past the unit of work: the ledger follows them when the transaction commits.
+"""INSERT, UPDATE and DELETE that go past the unit of work: their rows are followed when the transaction commits.
 
 Followed is each such expression that a session's connection is given: `session.execute`, `Query.update` and `delete`,
-the `bulk_…` methods, upserts, Core statements on models' tables. Nothing is changed of a statement. The keys of the
-rows that an UPDATE or DELETE is about to touch are read before it; of an INSERT it is enough to know that there was
-one, since at the commit the database finds the rows that no task has been planned for. As in SQLAlchemy itself,
-`afterSave` and `afterDelete` are not called. Left to the next sync, and to the look at the row when its task is due,
-are: text; connections without a session; what the database changes by itself (a cascade, a trigger); the new key where
-a statement changes keys; and related rows that a filter looks at.
+the `bulk_…` methods, upserts, Core statements on models' tables. Statements are not changed. The keys of the rows that
+an UPDATE or DELETE is about to touch are read before the statement. For an INSERT a note is enough: at the commit the
+database finds the rows that no task has been planned for. As in SQLAlchemy itself, `afterSave` and `afterDelete` are
+not called. Left to the next sync, and to the check at the due moment, are: text; connections without a session; changes
+that the database makes by itself (a cascade, a trigger); the new key where a statement changes keys; and related rows
+that a filter looks at.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from sqlalchemy import Connection, Delete, Insert, Update, select
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, BooleanClauseList
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.registry import owners_of_table
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger import watermarks
+from jittask_prefect.ledger.hindrance import has_ledger
 from jittask_prefect.ledger.keys import key_text
 from jittask_prefect.ledger.savepoint import Apart
-from jittask_prefect.rows.plan import Action, Report
-from jittask_prefect.rows.planning import Look
-from jittask_prefect.rows.sync import apply_all
+from jittask_prefect.rows.follow import Change, Followed, follow
+from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.row_reading import Values
+from jittask_prefect.rows.template_planner import TemplatePlanner
 
 KINDS = (Insert, Update, Delete)
 FLUSHING, TOUCHED = "jittask_flushing", "jittask_touched"  # in Session.info
@@ -43,171 +45,160 @@ Params = Sequence[Mapping[str, Any]]
 
 @dataclass
 class Touched:
-    """What a transaction's statements have done to the rows of a model: new ones, and the keys of changed ones."""
+    """The rows of a model that a transaction's statements have touched.
+
+    Attributes:
+        new: Whether rows were inserted.
+        keys: The values of the keys of changed and deleted rows, by key text.
+    """
 
     new: bool = False
-    keys: set[str] = field(default_factory=set)
+    keys: dict[str, Values] = field(default_factory=dict)
 
 
 def began(session: Session, connection: Connection) -> None:
-    """A session works on a connection."""
+    """Remember which session works on a connection."""
     _session_of[connection] = ref(session)
 
 
 def note(
     connection: Connection, statement: Insert | Update | Delete, params: Params
 ) -> None:
-    """Remember what a statement is about to do; its caller sees to it that no error makes the statement fail."""
+    """Note the rows that a statement is about to touch; the caller sees to it that no error makes the statement fail."""
     found = _session_of.get(connection)
     session = found() if found is not None else None
     if session is None or FLUSHING in session.info:
         return
-    table: Any = statement.table
-    for cls, app, model in owners_of_table(table):
+    for cls, app, model in owners_of_table(statement.table):
         templates = app.row_templates(model)
+        mapper = sa_inspect(cls)
         if not templates or (
             isinstance(statement, Update)
-            and not _concerns(statement, params, cls, templates)
+            and not _concerns(statement, params, mapper, templates)
         ):
             continue
-        touched = session.info.setdefault(TOUCHED, {}).setdefault(
-            (app, model), Touched()
-        )
+        known = session.info.setdefault(TOUCHED, {})
+        touched = known.setdefault((app, model), Touched())
         if not isinstance(statement, Delete):
             touched.new = True
         if not isinstance(statement, Insert):
-            with Apart(connection) as apart:
-                touched.keys.update(
-                    _keys(
-                        connection,
-                        statement,
-                        list(sa_inspect(cls).primary_key),
-                        params,
-                        apart,
-                    )
-                )
+            dialect, columns = connection.dialect.name, mapper.primary_key
+            for values in _keys(connection, statement, columns, params):
+                touched.keys[key_text(columns, values, dialect)] = values
 
 
 def taken(session: Session) -> list[tuple[App, str, Touched]]:
-    """What was noted in a session, once."""
-    return [
-        (app, model, touched)
-        for (app, model), touched in session.info.pop(TOUCHED, {}).items()
-    ]
+    """The noted rows of a session, once."""
+    found = session.info.pop(TOUCHED, {})
+    return [(app, model, touched) for (app, model), touched in found.items()]
 
 
-def follow(
+def follow_touched(
     app: App,
     connection: Connection,
     model: str,
-    templates: Sequence[DateFieldType],
     touched: Touched,
     now: datetime,
-) -> Iterator[list[Action]]:
-    """Plan rows from what the database holds of them, in the caller's transaction; what was done, piece by piece.
+) -> Followed:
+    """Follow the rows that statements have touched, in the caller's transaction.
 
     Args:
         app: The app.
         connection: The connection whose transaction the changes are in.
         model: The model's full name.
-        templates: Those of its templates that are looked at.
-        touched: What was noted of its rows.
+        touched: The noted rows.
         now: The present instant.
     """
-    report = Report()
-    known = watermarks.memories(connection, app.name)
-    for template in templates:
-        look = Look(
-            app,
-            template,
-            connection.engine,
-            now,
-            None,
-            known.get(template.fullName),
-            report,
-        )
-        for actions in look.of_statements(
-            connection, sorted(touched.keys), new=touched.new
-        ):
-            apply_all(connection, app.name, actions, model, now)
-            yield actions
+    templates = app.row_templates(model)
+    with Apart(connection) as apart:
+        apart.begin()
+        if not has_ledger(connection, apart, now):
+            return Followed()
+        known, report = watermarks.memories(connection, app.name), Report()
+        planners = {
+            t.fullName: TemplatePlanner(
+                t, connection.engine, now, None, known.get(t.fullName), report
+            )
+            for t in templates
+        }
+        keys = dict(touched.keys)
+        for planner in planners.values() if touched.new else ():
+            for part in planner.unplanned_keys(connection):
+                keys |= part
     for problem in report.problems:
         log.warning("%s", problem)
+    changes = {key: Change(values) for key, values in keys.items()}
+    windows = {name: planner.occurrences for name, planner in planners.items()}
+    return follow(app, connection, model, templates, changes, now, windows)
 
 
 def _concerns(
     statement: Update,
     params: Params,
-    cls: type[Any],
+    mapper: Mapper[Any],
     templates: Sequence[DateFieldType],
 ) -> bool:
-    """Whether an UPDATE sets a column that decides about due times; True where that cannot be told."""
-    attrs = sa_inspect(cls).column_attrs
-    wanted: set[str] = set()
-    for name in set().union(*(template.fields for template in templates)) & set(
-        attrs.keys()
-    ):
-        columns = attrs[name].columns
-        if any(
-            c.onupdate is not None or c.server_onupdate is not None for c in columns
-        ):
-            return True
-        wanted |= {name, *(c.name for c in columns)}
-    if any("." in name for template in templates for name in template.filter.fields):
+    """Whether an UPDATE sets a column that decides about due times; True where nobody can tell."""
+    if any(template.filter.follows_relationships for template in templates):
         return True
+    attributes = mapper.column_attrs
+    wanted: set[str] = set()
+    for name in set().union(*(template.fields for template in templates)):
+        columns = attributes[name].columns if name in attributes else []
+        for column in columns:
+            if column.onupdate is not None or column.server_onupdate is not None:
+                return True
+            wanted |= {name, column.name}
     # Up to SQLAlchemy 2.0 `ordered_values` has a list of its own; there is no public way to either.
     values: Any = getattr(statement, "_ordered_values", None) or statement._values or {}
     names: set[str] = set().union(*params[:1])
     for column, _ in values.items() if isinstance(values, Mapping) else values:
-        names.add(
-            column if isinstance(column, str) else str(getattr(column, "key", None))
-        )
+        named = column if isinstance(column, str) else getattr(column, "key", None)
+        names.add(str(named))
     return not names or not wanted.isdisjoint(names)
 
 
 def _keys(
     connection: Connection,
     statement: Update | Delete,
-    keys: Sequence[Any],
+    columns: Sequence[Any],
     params: Params,
-    apart: Apart,
-) -> Iterator[str]:
+) -> Iterator[Values]:
     """The keys of the rows that an UPDATE or DELETE is about to touch."""
-    named = _named(statement, keys, params)
-    if named is None:
+    named = _named(statement, columns, params)
+    if named is not None:
+        yield from named
+        return
+    query = select(*columns)
+    if statement.whereclause is not None:
+        query = query.where(statement.whereclause)
+    with Apart(connection) as apart:
         apart.begin()
-        query = select(*keys)
-        if statement.whereclause is not None:
-            query = query.where(statement.whereclause)
-        named = [
-            tuple(record)
-            for each in params or [{}]
-            for record in connection.execute(query, dict(each))
-        ]
-    for key in named:
-        yield key_text(keys, key, connection.dialect.name)
+        for each in params or [{}]:
+            for record in connection.execute(query, dict(each)):
+                yield tuple(record)
 
 
 def _named(
-    statement: Update | Delete, keys: Sequence[Any], params: Params
-) -> list[tuple[Any, ...]] | None:
-    """The keys, where `key = value` for each column of the key is all that the statement asks for."""
+    statement: Update | Delete, columns: Sequence[Any], params: Params
+) -> list[Values] | None:
+    """The keys, where `key = value` for each column of the key is the whole condition of the statement."""
     where = statement.whereclause
-    if isinstance(where, BooleanClauseList) and where.operator is not operator.and_:
-        return None
-    parts = list(where.clauses) if isinstance(where, BooleanClauseList) else [where]
+    parts: list[Any] = [where]
+    if isinstance(where, BooleanClauseList):
+        if where.operator is not operator.and_:
+            return None
+        parts = list(where.clauses)
     binds: dict[int, BindParameter[Any]] = {}
     for part in parts:
-        if not (isinstance(part, BinaryExpression) and part.operator is operator.eq):
+        equal = isinstance(part, BinaryExpression) and part.operator is operator.eq
+        if not equal or not isinstance(part.right, BindParameter):
             return None
-        if not isinstance(part.right, BindParameter):
-            return None
-        binds[hash(part.left)] = (
-            part.right
-        )  # an annotated column has the hash of the plain one
-    if len(parts) != len(keys) or set(binds) != {hash(column) for column in keys}:
+        # An annotated column has the hash of the plain column.
+        binds[hash(part.left)] = part.right
+    if len(parts) != len(columns) or set(binds) != {hash(c) for c in columns}:
         return None
-    own = [binds[hash(column)] for column in keys]
+    own = [binds[hash(column)] for column in columns]
     return [
         tuple(each.get(bind.key, bind.effective_value) for bind in own)
         for each in params or [{}]

@@ -26,7 +26,7 @@ def entry_of(
         template: The template.
         run_id: The run.
         due: When the run was to start.
-        auto: A schedule made the run: it stands for an occurrence, and no other run does.
+        auto: A schedule made the run, which alone stands for its occurrence.
         now: The present instant.
     """
     nominal = None

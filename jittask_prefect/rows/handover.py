@@ -1,7 +1,7 @@
 """Ledger → Prefect: flow runs are made for tasks that wait, and ended for tasks that ended.
 
-Each step may stop anywhere and be done again: a flow run's idempotency key is its task's id, and what is not recorded
-as handed over is handed over again.
+Each step may stop anywhere and be done again: a flow run's idempotency key is its task's id, and a task that is
+not recorded as handed over is handed over again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, or_, tuple_
 
@@ -24,7 +24,7 @@ from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order
 from jittask_prefect.ledger.settlement import carry_out
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.verdict import Kind, Reading, Verdict, reading, verdict
-from jittask_prefect.prefect_api.answers import FlowRun
+from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import batches
@@ -33,13 +33,13 @@ from jittask_prefect.rows.run_names import batch_name, run_name, run_tags
 from jittask_prefect.rows.run_states import Facts
 
 BATCH = 20
-"""Runs made before they are recorded together; what was made and not recorded is found again by its key."""
+"""Runs made before they are recorded together; a run made and not recorded is found again by its key."""
 CHUNK = 1000  # entries held in memory
 PATIENCE = 30.0
 """Seconds that failing calls may take in one hand-over; the rest is left to the next sync."""
 ROUNDS = 3
 """Rounds of one hand-over, while rows come that share flow runs; the rest is left to the next hand-over."""
-PROBLEMS = 100  # refused runs that one report names
+PROBLEMS = 100  # refused runs that a report names
 BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
 NOT_DEPLOYED = "no deployment of that name; run `jittask deploy`"
 TRIED_AGAIN = "its worker died: the task is tried again"
@@ -60,20 +60,20 @@ def hand_over(
     keep: Keep | None = None,
     rows: Collection[Row] | None = None,
 ) -> None:
-    """Bring Prefect to what the ledger says: make the runs that are missing, end those of tasks that ended.
+    """Bring Prefect in line with the ledger: make the missing runs, end the runs of tasks that ended.
 
     Args:
         app: The app.
         database: Whose ledger.
         api: Prefect.
         now: The present instant.
-        report: Takes what was done, and what was not.
-        keep: Called again and again; whoever has a lease renews it.
-        rows: Only the runs of these rows' tasks, and those that a free place admits: nobody waits here for what an
-            import has left.
+        report: Takes the counts, and the problems.
+        keep: Called again and again; the holder of a lease renews the lease.
+        rows: Only the runs of these rows' tasks, and those that a free place admits: nobody waits here for an
+            import's tasks.
 
     Raises:
-        PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps what is left.
+        PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps the rest.
     """
     engine, limit = app.engine(database), now + timedelta(hours=app.cfg.horizon)
     own_limit = partial(_own_limit, app)
@@ -101,7 +101,7 @@ def hand_over(
                 joins = entry.status == "pending" and entry.template in shared
                 if not joins or group in few:
                     alone.append(entry)
-                else:  # it came meanwhile, and is shared in the next round; or could not be, until the next sync
+                else:  # new, and shared in the next round; or waits for the next sync
                     more = more or group not in seen
             if alone:
                 work.hand_over(alone)
@@ -114,7 +114,7 @@ def _own_limit(app: App, template: str) -> Concurrency | None:
     try:
         return app.template(template).cfg.concurrency
     except JittaskError:
-        return None  # it does not load: its tasks wait for that
+        return None  # the template does not load: its tasks wait
 
 
 class _HandOver:
@@ -135,11 +135,11 @@ class _HandOver:
         self._faults: dict[tuple[str, str | None], Fault | None] = {}
 
     @cached_property
-    def deployments(self) -> Mapping[str, Mapping[str, Any]]:
+    def deployments(self) -> Mapping[str, ServerDeployment]:
         return self.api.deployments(app_tag(self.app.name))
 
     def report_waiting(self) -> None:
-        """Report what waits, and for what."""
+        """Report the tasks that wait, and why."""
         waiting = sorted(self.waiting.items())
         self.report.problems += [f"{name}: {why}" for name, why in waiting]
         if (more := self.refused - PROBLEMS) > 0:
@@ -157,16 +157,16 @@ class _HandOver:
         if deployment is None:
             self.waiting[template] = NOT_DEPLOYED
             return None
-        return str(deployment["id"])
+        return deployment.id
 
     def _tried(self, what: str, call: Callable[[], T]) -> T | None:
-        """What a call gives; None where it is this run that is refused, and the others go on."""
+        """The answer of a call; None where Prefect refuses this run only, and the others go on."""
         begun = time.monotonic()
         try:
             return call()
         except PrefectApiError as error:
             self.failing += time.monotonic() - begun
-            self.api.ping()  # raises where it is not this run that is refused
+            self.api.ping()  # raises where Prefect is away
             if self.failing > PATIENCE:
                 raise
             self.refused += 1
@@ -202,7 +202,7 @@ class _HandOver:
             return list(batches.shares(self.app, connection, group))
 
     def _end_cancelled(self, runs: set[str]) -> bool:
-        """End what waits of batches that somebody cancelled and whose worker died then; whether there was any."""
+        """End the waiting rows of batches that a person cancelled and whose worker died then; whether there were any."""
         ended = []
         for run_id in sorted(runs):
             run = self._tried(run_id, partial(self._cancelled, run_id))
@@ -271,7 +271,7 @@ class _HandOver:
             self._record(made, ended)
 
     def _unrecorded(self, closed: Sequence[Entry]) -> dict[str | None, str]:
-        """The runs of closed tasks that were made by somebody who died before recording it, by key."""
+        """The runs of closed tasks whose maker died before recording them, by key."""
         found: dict[str | None, str] = {}
         for start in range(0, len(closed), PAGE):
             keys = [_key(entry) for entry in closed[start : start + PAGE]]
@@ -280,7 +280,7 @@ class _HandOver:
         return found
 
     def _make(self, entry: Entry) -> str | None:
-        """Make a task's flow run; None where the task waits, was refused, or ended by what its run became."""
+        """Make a task's flow run; None where the task waits, was refused, or ended with its run."""
         deployment = self._deployment(entry.template, entry.func_name)
         if deployment is None:
             return None
@@ -325,7 +325,7 @@ class _HandOver:
         """Propose the end of a task's flow run; False where that was refused."""
         if run_id is None or (entry.batch is not None and entry.status == "ended"):
             return True  # the others of its batch go on
-        # Cancelling asks a process to end. One that never began the task, and cannot any more, does not answer.
+        # Cancelling asks a process to end. A process that never began the task does not answer.
         asked = "CANCELLING" if entry.started else "CANCELLED"
         own = None if entry.outcome == "forced" else entry.outcome
         about = (asked, own) if entry.status == "ended" else ("CRASHED",)
@@ -336,7 +336,7 @@ class _HandOver:
         return ended is not None
 
     def _record(self, made: list[tuple[Entry, str]], ended: list[Entry]) -> None:
-        """Record what was handed over, and cancel batches that no row is left for; empties the lists."""
+        """Record the runs made and ended, and cancel batches without rows; empties the lists."""
         if not made and not ended:
             return
         empty: set[str] = set()
@@ -366,7 +366,7 @@ def _key(entry: Entry) -> str:
 def end_run(
     api: Api, run_id: str, message: str, kind: str, own: str | None = None
 ) -> bool:
-    """Propose the end of a flow run that has not ended, with why the ledger ends it itself; whether there was one."""
+    """Propose the end of a flow run, and label why the ledger ends the run; False where the run has ended."""
     run = api.run(run_id)
     if run is None or run.is_final:
         return False

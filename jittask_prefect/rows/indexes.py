@@ -1,8 +1,7 @@
-"""The index that a sync's question to a table needs, and the statement that makes it where it is missing."""
+"""The index that a sync's query of a table needs, and the statement that makes the missing index."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,11 +14,13 @@ from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.rows import dialects
 from jittask_prefect.rows.scan import Scan
 
+DAY = timedelta(1)
+
 
 def missing(
     connection: Connection, template: DateFieldType, now: datetime
 ) -> str | None:
-    """The statement that makes the index by which a template's rows are found; None where there is one, or none helps.
+    """The statement that makes the index by which a template's rows are found; None with such an index, or without use.
 
     Args:
         connection: To the database of the template's rows.
@@ -29,50 +30,42 @@ def missing(
     dialect = connection.dialect.name
     scan = Scan(template, now, dialect)
     column = sa_inspect(scan.model).attrs[scan.start.key].columns[0]
-    if template.timer.cfg.repeat.repeat_type == "normal":
-        return (
-            None
-            if _leads(connection, column)
-            else _statement(connection, column, column, "")
-        )
+    reach = template.timer.reach(now, now + DAY)
+    if reach.spans and all(low and high for low, high in reach.spans):
+        if _leads(connection, column):
+            return None
+        return _statement(connection, column, column, "")
     if dialect not in ("sqlite", "postgresql"):
         return None  # MariaDB takes an expression's index from 11.8 on, and then only by a column made for it
     for days in range(400):
-        at = now + timedelta(days)
-        found = template.timer.reach(at, at + timedelta(1))
-        if found.days:
-            month, number = (any(pair[part] for pair in found.days) for part in (0, 1))
-            by_day = dialects.day_of(
-                column, scan.start, dialect, month=month, number=number
-            )
-            condition = scan.condition((at, at + timedelta(1)))
-            if condition is None or _finds_days(connection, scan.query(condition)):
-                return None
-            return _statement(
-                connection, column, by_day, "_month_day" if month and number else "_day"
-            )
+        at = now + days * DAY
+        found = template.timer.reach(at, at + DAY)
+        if not found.days:
+            continue
+        condition = scan.condition((at, at + DAY))
+        if condition is None or _finds_days(connection, scan.query(condition)):
+            return None
+        month, number = (any(day[part] for day in found.days) for part in (0, 1))
+        by_day = dialects.day_of(
+            column, scan.start, dialect, month=month, number=number
+        )
+        suffix = "_month_day" if month and number else "_day"
+        return _statement(connection, column, by_day, suffix)
     return None
 
 
 def _leads(connection: Connection, column: Column[Any]) -> bool:
     """Whether some index begins with the column."""
     table, there = column.table, sa_inspect(connection)
-    lists: list[Sequence[str | None]] = [
-        index["column_names"]
-        for index in there.get_indexes(table.name, schema=table.schema)
-    ]
-    lists += [
-        unique["column_names"]
-        for unique in there.get_unique_constraints(table.name, schema=table.schema)
-    ]
-    lists.append(
-        there.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]
-    )
+    of: dict[str, Any] = {"table_name": table.name, "schema": table.schema}
+    lists: list[Any] = [index["column_names"] for index in there.get_indexes(**of)]
+    lists += [unique["column_names"] for unique in there.get_unique_constraints(**of)]
+    lists.append(list(there.get_pk_constraint(**of)["constrained_columns"]))
     return any(columns and columns[0] == column.name for columns in lists)
 
 
 def _finds_days(connection: Connection, query: Select[Any]) -> bool:
-    """Whether the database would look days of the year up in an index, if it could."""
+    """Whether the database would look days of the year up in a suitable index."""
     if connection.dialect.name == "sqlite":
         plan = connection.execute(_Explain(query, "EXPLAIN QUERY PLAN ")).all()
         return any("<expr>" in str(step[-1]) for step in plan)
@@ -80,18 +73,19 @@ def _finds_days(connection: Connection, query: Select[Any]) -> bool:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         plan = connection.execute(_Explain(query, "EXPLAIN ")).all()
         savepoint.rollback()
-    return any("Cond:" in str(step[0]) and "date_part" in str(step[0]) for step in plan)
+    steps = [str(step[0]) for step in plan]
+    return any("Cond:" in step and "date_part" in step for step in steps)
 
 
 def _statement(
-    connection: Connection, column: Column[Any], expression: Any, what: str
+    connection: Connection, column: Column[Any], expression: Any, suffix: str
 ) -> str:
     dialect, names = connection.dialect, connection.dialect.identifier_preparer
-    by = expression.compile(
-        dialect=dialect, compile_kwargs={"include_table": False, "literal_binds": True}
-    )
-    name = names.quote(f"ix_{column.table.name}_{column.name}{what}"[:60])
-    return f"CREATE INDEX {name} ON {names.format_table(column.table)} ({f'({by})' if what else by})"
+    how = {"include_table": False, "literal_binds": True}
+    by = expression.compile(dialect=dialect, compile_kwargs=how)
+    name = names.quote(f"ix_{column.table.name}_{column.name}{suffix}"[:60])
+    table = names.format_table(column.table)
+    return f"CREATE INDEX {name} ON {table} ({f'({by})' if suffix else by})"
 
 
 class _Explain(Executable, ClauseElement):

@@ -1,8 +1,8 @@
-"""Rows and ledger entries → actions; pure. Applying a plan and planning again gives nothing to do."""
+"""Rows and ledger entries → actions; pure. Planning again after a plan was applied finds nothing to do."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
@@ -11,27 +11,28 @@ from jittask_prefect.elements.config import Missed
 from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
+from jittask_prefect.schedule.instants import EARLIEST
+from jittask_prefect.schedule.recur import ListedTimes
 from jittask_prefect.schedule.timer import Occurrence, Series
 
-MOST = 10_000
+MOST_ACTIONS = 10_000
 NOT_MET = "the row has no date, or the filter is not met"
-
-
+TICK = timedelta(microseconds=1)
 Dates = tuple[datetime | None, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step of a plan.
+    """A step of a plan.
 
     Attributes:
-        action: `create`, `reschedule` (create, and close what it replaces), `end`, or `skip` (nothing to do).
-        task_id: The task that the action is about; for `reschedule` the new one.
-        closes: The ids of the open tasks that it closes.
+        action: `create`, `reschedule` (create, and end the replaced tasks), `end`, or `skip` (nothing to do).
+        task_id: The task of the action; for `reschedule` the new task.
+        closes: The ids of the pending tasks that a `reschedule` ends.
         missed: The task is recorded as missed instead of being run.
-        dates: The row's dates that it was planned from, as the ledger keeps them; for `skip` where it has others.
-        again: Other tasks of the row say from which dates they were planned, and that must not count any more.
-        gone: The row is known to be gone: what its tasks did binds no later row of that key.
+        dates: The row's dates that the task was planned from, as the ledger keeps them; for `skip` only new dates.
+        again: The dates that other tasks of the row were planned from must not count any more.
+        gone: The row is gone: its tasks bind no later row of that key.
     """
 
     action: str
@@ -49,6 +50,11 @@ class Action:
     again: bool = False
     gone: bool = False
 
+    @property
+    def makes(self) -> bool:
+        """Whether a task is made."""
+        return self.action in ("create", "reschedule")
+
     def as_dict(self) -> dict[str, str]:
         """The action as `jittask sync --json` prints it."""
         return {
@@ -63,20 +69,20 @@ class Action:
 
 @dataclass
 class Report:
-    """What a sync planned and did.
+    """The plan and the work of a sync.
 
     Attributes:
-        actions: The plan, by template and due time; of a sync what it changed, the first MOST of it.
+        actions: The plan, by template and due time; of a sync its changes, the first MOST_ACTIONS of them.
         changes: How many actions changed something.
-        problems: What could not be looked at; everything else went on.
+        problems: Rows, templates and databases that could not be read; everything else went on.
         failed: The templates whose plan is not whole: nothing of it is applied.
         down: The databases that do not answer, or have no ledger.
         created: Flow runs that exist now because of this sync.
         ended: Flow runs that were cancelled because their task is closed.
-        died: Tasks that ended outside an execution (its worker died, or somebody cancelled the run in Prefect), with
+        died: Tasks that ended outside an execution (the worker died, or somebody cancelled the run in Prefect), with
             their database: `afterReturn` is still to be called.
-        calendars: Where the days of a calendar are others than at the last sync, and what that changed; sentences.
-        deployments: What was renewed, restored or made good of deployments, a sentence each.
+        calendars: Calendars whose days differ from those of the last sync, and the effect; sentences.
+        deployments: Deployments that were renewed, restored or corrected, a sentence each.
     """
 
     actions: list[Action] = field(default_factory=list)
@@ -91,43 +97,46 @@ class Report:
     deployments: list[str] = field(default_factory=list)
 
     def note(self, actions: Sequence[Action]) -> None:
-        """Count what was changed, and keep the first of it."""
+        """Count the changes, and keep the first of them."""
         done = [action for action in actions if action.action != "skip"]
         self.changes += len(done)
-        self.actions += done[: MOST - len(self.actions)]
+        self.actions += done[: MOST_ACTIONS - len(self.actions)]
+
+
+# Which occurrences are planned
 
 
 def wanted(series: Series, after: datetime, before: datetime) -> list[Occurrence]:
     """The occurrences of a row that are due in (after, before]."""
-    tick = timedelta(microseconds=1)
-    return list(series.between(after + tick, before + tick))
+    return list(series.between(after + TICK, before + TICK))
 
 
 def since_moved(
-    series: Series, repeats: bool, now: datetime, missed: Missed, before: datetime
+    series: Series, now: datetime, missed: Missed, before: datetime
 ) -> list[Occurrence]:
-    """The occurrences up to an instant of a row whose date moved: what is past is due at once, or recorded as missed.
+    """The occurrences up to an instant of a row whose date moved: past ones are due at once, or recorded as missed.
 
-    A single date is found however long ago it is due; of a series what is due within `lookback`, and what a holiday
-    move has carried out of it from a later day.
+    The past reaches back by `lookback`, and covers occurrences that a holiday move has carried out of it from a later
+    day. Of a list of dates that ended before (a single date is such a list), the last date is recorded.
     """
-    if not repeats:
-        only = series.single()
-        return [only] if only is not None and only.due <= before else []
-    start = now - timedelta(
-        seconds=missed.lookback, microseconds=1
-    )  # the window is open at its start
-    return [*series.moved_before(start), *wanted(series, start, before)]
+    start = now - timedelta(seconds=missed.lookback) - TICK
+    if not is_listed(series):
+        return [*series.moved_before(start), *wanted(series, start, before)]
+    dates = list(series.between(EARLIEST, before + TICK))
+    return [o for o in dates if o.due > start or o.nominal > start] or dates[-1:]
+
+
+def is_listed(series: Series) -> bool:
+    """Whether a series is a list of dates, such as a single date, that ends by itself."""
+    return isinstance(series.cycle, ListedTimes)
 
 
 def stands(entry: Entry, series: Series) -> bool:
-    """Whether a task is still one of the row's occurrences: due then, and of that nominal time."""
+    """Whether a task is still an occurrence of the row: due then, and of that nominal time."""
     found = series.due_at(entry.due)
-    return (
-        found is not None
-        and entry.nominal is not None
-        and _utc(found.nominal) == _utc(entry.nominal)
-    )
+    if found is None or entry.nominal is None:
+        return False
+    return _utc(found.nominal) == _utc(entry.nominal)
 
 
 def plan_row(
@@ -144,141 +153,194 @@ def plan_row(
     known: datetime | None = None,
     dates: Dates | None = None,
 ) -> list[Action]:
-    """What is to be done about one row of one template.
+    """The actions for a row and a template.
 
     Args:
         app: The app's name, part of every identity.
         template: The template's full name.
         row: The row's key.
-        series: The row's series as the row is now; None where it has no tasks (then `gone` says why).
-        occurrences: Those of its occurrences that the caller looks at (`wanted`).
+        series: The row's series as the row is now; None where the row has no tasks (then `gone` says why).
+        occurrences: Those of its occurrences that the caller asks about (`wanted`, `since_moved`).
         entries: All ledger entries of this row and template.
         now: The present instant.
-        missed: The template's policy for what is late.
-        known: What was due until then, and is not in the ledger, became due by a change of the row only now: it is
-            not late, however long ago its due time is.
+        missed: The template's policy for late occurrences.
+        known: An occurrence due until then that is not in the ledger became due by a change of the row: never
+            late, however long ago its due time is.
         dates: The row's dates as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
 
     Returns:
         Actions, in the order of due times.
     """
-    waiting = [e for e in entries if e.status == "pending"]
-
-    def about(action: str, e: Entry, reason: str) -> Action:
-        return Action(
-            action,
-            template,
-            row,
-            e.task_id,
-            e.due,
-            reason,
-            e.nominal,
-            e.anchor,
-            e.generation,
-        )
-
     if series is None:
-        return _forgetting([about("end", e, gone) for e in waiting], entries)
+        return no_more_tasks(entries, gone)
+    waiting = [e for e in entries if e.status == "pending"]
     anchor = _utc(series.anchor)
-    # Of two of one generation (a hook and a sync at one moment) the one of the row's present date counts as the later.
+    # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
     by_age = sorted(
         entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True
     )
     current = list(takewhile(lambda e: e.anchor == anchor, by_age))
-    fresh = by_age[0].generation + 1 if by_age else 1
-    base = current[0].generation if current else fresh
-    taken = {(e.nominal, e.generation) for e in entries}
     living = [e for e in entries if e.anchor is not None]
     done = {e.due: e for e in living if e.status == "completed"}
-    busy = {e.due for e in living if e.status in OPEN}
-    # A task keeps its nominal time: where another calendar puts that elsewhere, also out of the window, the task moves.
-    there = {_utc(o.nominal) for o in occurrences}
-    moved = [
-        o for e in waiting
-        if e in current and e.nominal is not None and e.nominal not in there and not stands(e, series)
-        and (o := series.at_nominal(e.nominal)) is not None
-    ]  # fmt: skip
+    moved = _moved(series, [e for e in waiting if e in current], occurrences)
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     late = _late(occurrences, now, missed, known, {_utc(o.due) for o in moved})
+    fresh = by_age[0].generation + 1 if by_age else 1
+    maker = _Maker(
+        (app, template, row),
+        anchor,
+        current[0].generation if current else fresh,
+        fresh,
+        {(e.nominal, e.generation) for e in entries},
+        {e.due for e in living if e.status in OPEN},
+        late,
+        dates,
+    )
     actions: list[Action] = []
     kept: set[str] = set()
+    for o in occurrences:
+        due, nominal = _utc(o.due), _utc(o.nominal)
+        same = done.get(due) or next((e for e in current if e.nominal == nominal), None)
+        if same is None:
+            reason = "due within the horizon" if o.due > now else "already due"
+            actions.append(maker.task(o, "create", reason))
+        elif same.status == "pending" and same.due != due:
+            kept.add(same.task_id)
+            reason = _was(same, o.due)
+            actions.append(maker.task(o, "reschedule", reason, (same.task_id,), True))
+        elif same.outcome == "superseded" or (
+            # Missed, and yet to come: another clock was in use then (`--now`, a database restored).
+            same.outcome == "missed" and o.due > now
+        ):
+            actions.append(maker.task(o, "create", "is due again", again=True))
+        else:
+            kept.add(same.task_id)
+            actions.append(_skip(same, dates))
+    twice = [e for e in waiting if e.due in done]
+    left = [
+        e
+        for e in sorted(waiting, key=lambda e: e.due)
+        if e.task_id not in kept
+        and e not in twice
+        and not (e in current and stands(e, series))
+    ]
+    actions = [_paired(a, left) for a in actions]
+    actions += [ending(e, "no longer an occurrence of the row") for e in left]
+    actions += [ending(e, DONE) for e in twice]
+    return _forgetting(sorted(actions, key=lambda a: a.due), entries)
 
-    def make(
+
+@dataclass(slots=True)
+class _Maker:
+    """Makes the new tasks of a row.
+
+    Attributes:
+        of: App, template and row key.
+        anchor: The start of the row's series.
+        base: The generation of tasks from the row's present dates.
+        fresh: A generation that no task has.
+        taken: The nominal times and generations of all tasks.
+        busy: The due times of open tasks.
+        late: Why occurrences are not to run, by due time.
+        dates: The row's dates as the ledger keeps them.
+    """
+
+    of: tuple[str, str, str]
+    anchor: datetime
+    base: int
+    fresh: int
+    taken: Collection[tuple[datetime | None, int]]
+    busy: Collection[datetime]
+    late: Mapping[datetime, str]
+    dates: Dates | None
+
+    def task(
+        self,
         o: Occurrence,
         action: str,
         reason: str,
         closes: tuple[str, ...] = (),
         again: bool = False,
-    ) -> None:
-        why, nominal = late.get(_utc(o.due)), _utc(o.nominal)
-        # Two tasks of one instant differ in their generation: the later one asks for the other before it begins.
-        generation = (
-            fresh if again or (nominal, base) in taken or _utc(o.due) in busy else base
-        )
-        task_id = identity(app, template, row, nominal, generation)
-        text = why or reason + (f"; moved by {o.moved}" if o.moved else "")
-        actions.append(
-            Action(
-                action,
-                template,
-                row,
-                task_id,
-                o.due,
-                text,
-                o.nominal,
-                anchor,
-                generation,
-                closes,
-                bool(why),
-                dates,
-            )
+    ) -> Action:
+        due, nominal = _utc(o.due), _utc(o.nominal)
+        # Two tasks of one instant differ in their generation: the later task asks for the other before it begins.
+        another = again or (nominal, self.base) in self.taken or due in self.busy
+        generation = self.fresh if another else self.base
+        app, template, row = self.of
+        missed = self.late.get(due)
+        moved = f"; moved by {o.moved}" if o.moved else ""
+        return Action(
+            action,
+            template,
+            row,
+            identity(app, template, row, nominal, generation),
+            o.due,
+            missed or reason + moved,
+            o.nominal,
+            self.anchor,
+            generation,
+            closes,
+            missed is not None,
+            self.dates,
         )
 
-    for o in occurrences:
-        same = next((e for e in current if e.nominal == _utc(o.nominal)), None)
-        if _utc(o.due) in done:
-            same = done[_utc(o.due)]
-        if same is None:
-            make(
-                o, "create", "due within the horizon" if o.due > now else "already due"
-            )
-        elif same.status == "pending" and same.due != _utc(o.due):
-            kept.add(same.task_id)
-            make(o, "reschedule", _was(same, o.due), (same.task_id,), again=True)
-        elif same.outcome == "superseded" or (same.outcome == "missed" and o.due > now):
-            # Missed, and yet to come: the clock of then was another one (`--now`, a database restored).
-            make(o, "create", "is due again", again=True)
-        else:
-            kept.add(same.task_id)
-            known_by = None if dates == (same.start_value, same.end_value) else dates
-            actions.append(replace(about("skip", same, _reason(same)), dates=known_by))
-    twice = [e for e in waiting if e.due in done]
-    stale = [
-        e
+
+def no_more_tasks(entries: Sequence[Entry], reason: str = NOT_MET) -> list[Action]:
+    """The end of all pending tasks of a row."""
+    waiting = [e for e in entries if e.status == "pending"]
+    return _forgetting([ending(e, reason) for e in waiting], entries)
+
+
+def ending(entry: Entry, reason: str, action: str = "end") -> Action:
+    """The end of a task."""
+    return Action(
+        action,
+        entry.template,
+        entry.row_key,
+        entry.task_id,
+        entry.due,
+        reason,
+        entry.nominal,
+        entry.anchor,
+        entry.generation,
+    )
+
+
+def _skip(entry: Entry, dates: Dates | None) -> Action:
+    reasons = {
+        "pending": "is planned",
+        "executing": "is executing",
+        "completed": "was done",
+        "error": "was tried and failed",
+    }
+    reason = reasons.get(entry.status, entry.message or "was ended")
+    same = dates == (entry.start_value, entry.end_value)
+    return replace(ending(entry, reason, "skip"), dates=None if same else dates)
+
+
+def _moved(
+    series: Series, waiting: Sequence[Entry], occurrences: Sequence[Occurrence]
+) -> list[Occurrence]:
+    """The occurrences of tasks that another calendar moves: a task keeps its nominal time, also out of the window."""
+    there = {_utc(o.nominal) for o in occurrences}
+    found = [
+        series.at_nominal(e.nominal)
         for e in waiting
-        if e.task_id not in kept
-        and e not in twice
-        and not (e in current and stands(e, series))
+        if e.nominal is not None and e.nominal not in there and not stands(e, series)
     ]
-    left = sorted(stale, key=lambda e: e.due)
-    actions = [_paired(a, left) for a in actions]
-    actions += [about("end", e, "no longer an occurrence of the row") for e in left]
-    actions += [about("end", e, DONE) for e in twice]
-    return _forgetting(sorted(actions, key=lambda a: a.due), entries)
+    return [o for o in found if o is not None]
 
 
 def _forgetting(actions: list[Action], entries: Sequence[Entry]) -> list[Action]:
-    """A row that comes back to a date it had is to be looked at, though tasks that are over were planned from it."""
-    closing = {a.task_id for a in actions if a.action == "end"}.union(
-        *(a.closes for a in actions)
-    )
+    """The actions, marked where a row may come back to dates that tasks which are over were planned from."""
+    closing = {a.task_id for a in actions if a.action == "end"}
+    closing.update(*(a.closes for a in actions))
     if all(e.start_value is None or e.task_id in closing for e in entries):
         return actions
-    new = ("create", "reschedule")
     return [
         replace(a, again=True)
-        if a.action == "end" or (a.action in new and a.generation > 1)
+        if a.action == "end" or (a.makes and a.generation > 1)
         else a
         for a in actions
     ]
@@ -298,28 +360,19 @@ def _late(
 ) -> dict[datetime, str]:
     """Which due times (UTC) are not to run, with the reason: the template's `missed`."""
     dues = [_utc(o.due) for o in occurrences if o.due <= now]
-    new = {due for due in dues if due in moved or (known is not None and due <= known)}
     reasons = {}
     for due in dues:
         age = (now - due).total_seconds()
+        new = due in moved or (known is not None and due <= known)
         if age <= missed.grace:
             continue
-        if due in new and age > missed.lookback:
+        if new and age > missed.lookback:
             reasons[due] = f"missed: more than {missed.lookback:g} s ago"
-        elif missed.policy == "none" and due not in new:
+        elif missed.policy == "none" and not new:
             reasons[due] = "missed: late, and missed.policy is none"
         elif missed.policy != "all" and due != max(dues):
             reasons[due] = "missed: a later occurrence is due too"
     return reasons
-
-
-def _reason(entry: Entry) -> str:
-    return {
-        "pending": "is planned",
-        "executing": "is executing",
-        "completed": "was done",
-        "error": "was tried and failed",
-    }.get(entry.status, entry.message or "was ended")
 
 
 def _was(entry: Entry, due: datetime) -> str:
@@ -328,7 +381,7 @@ def _was(entry: Entry, due: datetime) -> str:
 
 
 def _paired(action: Action, left: list[Entry]) -> Action:
-    """A new task as the `reschedule` of one that is closed, taken from those left; others as they are."""
+    """A new task as the `reschedule` of an ended task, taken from those left; other actions as they are."""
     if action.action != "create" or not left:
         return action
     old = left.pop(0)

@@ -1,4 +1,4 @@
-"""Asking: which flow runs are to be compared with the ledger's tasks, and what Prefect says of them.
+"""Asking: the flow runs that are to be compared with the ledger's tasks, and Prefect's facts of them.
 
 Up to 200 waiting tasks are all asked for by id. Of more, those that are due within a quarter of an hour, or past, are,
 2,000 a sync. Of all others only the number of runs is asked: where Prefect has as many as the ledger, none was
@@ -19,6 +19,8 @@ from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.lease_time import caller_time
+from jittask_prefect.ledger.lease_time import clock as lease
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.verdict import TO_BEGIN, TO_BEGIN_WARM, RunFacts
 from jittask_prefect.prefect_api.answers import LIVE, FlowRun
@@ -32,7 +34,7 @@ def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
 
 
 def templates_in(app: App, database: str) -> list[str]:
-    """The templates whose tasks stand in a database's ledger; scheduled ones' in the default one."""
+    """The templates whose tasks stand in a database's ledger; scheduled templates' in the default database."""
     rows = {}
     for template in app.templates():
         if isinstance(template, DateFieldType):
@@ -42,7 +44,7 @@ def templates_in(app: App, database: str) -> list[str]:
 
 
 class Facts:
-    """What Prefect says of flow runs, as the verdict takes it; the type of a work pool is asked for once.
+    """Prefect's facts of flow runs, as the verdict takes them; the type of a work pool is asked for once.
 
     Args:
         api: Prefect.
@@ -59,7 +61,7 @@ class Facts:
         """The facts of a run.
 
         Args:
-            run: The run; None where it is missing.
+            run: The run; None where there is none.
             due: When its task is due.
             silent: Of a batch: for how long none of its rows was at work.
         """
@@ -80,7 +82,7 @@ class Facts:
         )
 
     def in_state(self, run: FlowRun) -> timedelta:
-        """For how long a run is in its state; since its due time where Prefect does not say."""
+        """For how long a run is in its state; since its due time where Prefect gives no time."""
         return self._now - (run.state_time or run.expected_start_time)
 
     def _pool(self, run: FlowRun) -> str | None:
@@ -94,16 +96,21 @@ def silences(
     app: App, database: str, runs: Iterable[str], now: datetime
 ) -> dict[str, timedelta]:
     """For how long no row of some batches was at work, by flow run; negative while a row is, absent where none was."""
-    lives = case((entries.c.status == "executing", entries.c.lease_until))
+    executing = entries.c.status == "executing"
+    lives = case((executing & (entries.c.lease_until >= lease(caller_time(now))), 1))
     # An end by `died` is no sign of life: a sync writes that.
     ended = case((entries.c.outcome != "died", entries.c.finished))
-    signs = (func.max(lives), func.max(ended))
+    leased = case((executing, entries.c.lease_until))
+    signs = (func.count(lives), func.max(ended), func.max(leased))
     query = select(entries.c.flow_run_id, *signs)
     query = query.where(entries.c.flow_run_id.in_(sorted(runs)))
     found = {}
     with app.engine(database).connect() as connection:
-        for run_id, *seen in connection.execute(query.group_by(entries.c.flow_run_id)):
-            if last := max(filter(None, seen), default=None):
+        by_run = connection.execute(query.group_by(entries.c.flow_run_id))
+        for run_id, living, *seen in by_run:
+            if living:
+                found[run_id] = timedelta(seconds=-1)
+            elif last := max(filter(None, seen), default=None):
                 found[run_id] = now - last
     return found
 
@@ -152,7 +159,7 @@ def difference(app: App, database: str, api: Api, limit: datetime) -> int:
     least, most = _expected(app, database, limit)
     there = api.count_runs(**live_runs(app, database, limit))
     if not least <= there <= most:
-        # What others made or cancelled since the first look at the ledger may be counted or not.
+        # Runs made or cancelled since the ledger was counted may be in the number or not.
         after = _expected(app, database, limit)
         least, most = min(least, after[0]), max(most, after[1])
     return min(there - least, 0) or max(there - most, 0)
@@ -166,12 +173,9 @@ def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
         func.count(case((and_(own, clean), 1))),
         func.count(case((and_(~own, clean), entries.c.flow_run_id)).distinct()),
     ).where(*due, entries.c.status == "pending")
-    changing = select(
-        func.count(case((entries.c.dirty.is_(True), 1))),
-        func.count(case((entries.c.status == "executing", 1))),
-    )
+    changing = (entries.c.dirty.is_(True), entries.c.status == "executing")
+    count = select(func.count()).select_from(entries).where(*due)
     with app.engine(database).connect() as connection:
         least = sum(connection.execute(runs).one())
-        either = or_(entries.c.dirty.is_(True), entries.c.status == "executing")
-        more = sum(connection.execute(changing.where(*due, either)).one())
-    return least, least + more
+        more = [connection.execute(count.where(each)).scalar_one() for each in changing]
+    return least, least + sum(more)

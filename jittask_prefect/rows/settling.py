@@ -1,7 +1,7 @@
-"""Applying: what happened to flow runs is carried into the ledger, and what the ledger says into their states.
+"""Applying: the fates of flow runs are carried into the ledger, and the ledger's ends into flow runs' states.
 
-Each function asks, decides by `ledger.verdict`, and writes, the ledger first. What a process does in between makes a
-write come to nothing, and the next sync asks again.
+Each function asks, decides by `ledger.verdict`, and writes, the ledger first. Where a
+process was faster, the write comes to nothing, and the next sync asks again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from sqlalchemy import Connection, select
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import handover_marks, state_table
-from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order, to_entries
+from jittask_prefect.ledger.entry import (
+    Entry,
+    entries_of_run,
+    in_order,
+    living_tasks,
+    to_entries,
+)
+from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.settlement import carry_out, recorded_endings
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.transitions import DIED
@@ -49,17 +56,17 @@ from jittask_prefect.rows.run_states import (
 
 NEAR = timedelta(minutes=15)
 NEAR_AT_ONCE = 2000
-"""Runs that one sync asks for by id; where more are due, the next sync asks for the next ones."""
+"""Runs that a sync asks for by id; where more are due, the next sync asks for the following ones."""
 ALL_ASKED = PAGE  # waiting tasks that are all asked for at each sync
 FAR_AT_ONCE = 5000
 GAP = timedelta(minutes=5)
-"""Since the last sync: one of the databases may be an older copy, and the numbers agree."""
+"""Since the last sync: a database may be an older copy, and the numbers agree."""
 AGAIN = timedelta(hours=1)
 """A difference that stays is looked into again."""
 FAR, NEXT, SHOWN = "handover:far", "handover:next", "agreed"
 """Names in jittask_state: the last difference, the next task to ask for, until when ended runs were looked at."""
 TO_SHOW = timedelta(seconds=30)
-"""What a living process may take from its commit until Prefect has heard of it."""
+"""The time that a living process may take from its commit until Prefect knows."""
 OVERLAP, FIRST = timedelta(minutes=2), timedelta(hours=1)
 SYNC = "jittask.sync"
 SYNC_LEFT, DIALOG_LEFT = timedelta(minutes=5), timedelta(minutes=10)
@@ -76,10 +83,10 @@ log = logging.getLogger("jittask")
 def settle_waiting(
     app: App, database: str, api: Api, now: datetime, keep: Keep
 ) -> list[Entry]:
-    """Take up what happened to the runs of waiting tasks; the tasks that ended by it.
+    """Take up the fates of waiting tasks' runs; the tasks that ended thereby.
 
     Where the number of runs that are due later is not the ledger's, all of them are asked for by id: once for each
-    difference that is found, once an hour while it stays, and where no sync was for five minutes.
+    new difference, once an hour while a difference stays, and where no sync was for five minutes.
     """
     engine, limit = app.engine(database), now + NEAR
     waiting = (
@@ -124,7 +131,7 @@ def _place(text: str | None) -> tuple[datetime, str] | None:
 
 
 def _last_difference(known: str | None) -> tuple[int, datetime, datetime]:
-    """The difference that the last sync left, when it was looked into, and when the last sync was."""
+    """The difference that the last sync left, when its runs were asked for, and when the last sync was."""
     if known is None:
         return 0, _NEVER, _NEVER
     found, looked, seen = known.split(" ")
@@ -151,7 +158,7 @@ def _settle(
     now: datetime,
     keep: Keep,
 ) -> list[Entry]:
-    """Ask for the runs of waiting tasks by id, and carry the verdicts out; the tasks that ended by it."""
+    """Ask for the runs of waiting tasks by id, and carry the verdicts out; the tasks that ended thereby."""
     closed, facts = [], Facts(api, now)
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
@@ -187,11 +194,11 @@ def _settle(
 def settle_dead(app: App, database: str, now: datetime) -> list[Entry]:
     """Take up executions whose lease ran out: their worker died; the tasks that ended as errors.
 
-    Prefect is not asked: a person's Cancel is found by the hand-over, before it makes the next run.
+    Prefect is not asked: the hand-over finds a person's Cancel before making the next run.
     """
     query = select(entries).where(
         entries.c.status == "executing",
-        entries.c.lease_until < now,
+        entries.c.lease_until < clock(caller_time(now)),
         entries.c.app == app.name,
     )
     ended = []
@@ -213,14 +220,14 @@ def settle_one_dead(
     message: str = "",
     shown: bool = False,
 ) -> bool:
-    """Take up a task whose process is gone; whether the task has ended by it.
+    """Take up a task whose process is gone; whether the task has ended thereby.
 
     Args:
         app: The app.
         connection: In a transaction.
         entry: The task.
         run: Its flow run, where Prefect was asked.
-        what: What the run is.
+        what: The reading of its run.
         now: The present instant.
         message: Why a cancelled task ends.
         shown: Prefect shows the end already.
@@ -263,21 +270,22 @@ def settle_reported(
         run_id: The run. Not the task: a task that was taken up again belongs to another run by now.
         now: The present instant.
         cancelled: The reason, where the run was cancelled; else its process died.
-        run: The run as Prefect has it.
+        run: The run, as Prefect describes it.
 
     Returns:
         The tasks, with their databases, that `afterReturn` and a next occurrence may be due for. A task that was ended
-        is not among them: whoever ended it goes on with it, and may kill this process at any moment.
+        is not among them: whoever ended the task does the rest, and may kill this process at any moment.
     """
     ours = run is not None and run.ended_by_us
-    what = Reading.CRASHED
-    if cancelled is not None:
-        what = Reading.WITHDRAWN if ours else Reading.CANCELLED
     left, known = [], False
     for database in app.databases():
         with app.engine(database).begin() as connection:
             for entry in entries_of_run(connection, run_id):
                 known = True
+                what = Reading.CRASHED if cancelled is None else Reading.CANCELLED
+                # A run whose task is executing was not ended by us: the ledger is always first.
+                if cancelled is not None and ours and entry.status == "pending":
+                    what = Reading.WITHDRAWN
                 ended = settle_one_dead(
                     app,
                     connection,
@@ -290,7 +298,7 @@ def settle_reported(
                 )
                 if ended or entry.status in ("completed", "error"):
                     left.append((database, entry))
-    if not known and run is not None and what is Reading.CRASHED:
+    if not known and run is not None and cancelled is None:
         enter_dead_run(app, run, now)
     return left
 
@@ -335,15 +343,15 @@ def end_cancelling(
 ) -> list[Entry]:
     """Set runs Cancelled that have been Cancelling for more than 15 s and that no living worker executes.
 
-    Cancelling is a proposal to the process that executes. Where there is none, a self-hosted server leaves the run as
-    it is. One question, for a page of 200 runs; what is beyond is the next sync's.
+    Cancelling is a proposal to the executing process. Where there is none, a self-hosted server leaves the run
+    unchanged. Asked once, for a page of 200 runs; the next sync asks for the rest.
 
     Args:
         app: The app.
         database: The database that has the templates' ledger.
         api: Prefect.
         now: The present instant.
-        report: Takes the number of ended runs and what Prefect refused.
+        report: Takes the number of ended runs and Prefect's refusals.
 
     Returns:
         The tasks that ended, since their run was cancelled before they began.
@@ -360,10 +368,12 @@ def end_cancelling(
     facts = Facts(api, now)
     left = [run for run in found if facts.in_state(run) > CANCELLING]
     tasks = tasks_of_runs(app, [database], [run.id for run in left], by_id=True)
+    with app.engine(database).connect() as connection:
+        living = living_tasks(connection, app.name, now)
     closed = []
     for run in left:
         of = [entry for _, entry in tasks.get(run.id, ())]
-        if any(_is_alive(entry, now) for entry in of):
+        if any(entry.task_id in living for entry in of):
             continue
         what = reading(facts.of(run, run.expected_start_time))
         # The ledger first: a process that comes up at this very moment finds its tasks ended.
@@ -378,23 +388,18 @@ def end_cancelling(
     return closed
 
 
-def _is_alive(entry: Entry, now: datetime) -> bool:
-    until = entry.lease_until
-    return entry.status == "executing" and until is not None and until >= now
-
-
 def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
-    """Set the runs right whose state is not what the ledger says of their tasks.
+    """Set the states of runs right that disagree with their tasks in the ledger.
 
-    A process commits a task's end first, and tells Prefect then. Killed in between it leaves a run that is Running for
-    ever, or Crashed; a Cancel in between leaves a Cancelled one. Looked at are the runs that are Running, and those
+    A process commits a task's end first, and tells Prefect then. Killed in between, the process leaves a run that is
+    Running for ever, or Crashed; a Cancel in between leaves a Cancelled one. Looked at are the runs that are Running, and those
     that ended otherwise than Completed since the sync before.
 
     Args:
         app: The app.
         api: Prefect.
         now: The present instant.
-        report: Says which databases are down; takes what Prefect refused.
+        report: Says which databases are down; takes Prefect's refusals.
 
     Raises:
         PrefectApiError: Prefect cannot be reached.
@@ -449,7 +454,7 @@ def _set_state(
             api.mark(run.id, right.own)
         api.set_state(run.id, right.kind, name=right.name, message=message, force=True)
     except PrefectApiError as error:
-        api.ping()  # raises where it is not this run that is refused
+        api.ping()  # raises where Prefect is away
         report.problems.append(f"run {run.name}: {error}")
         return False
     return True
@@ -464,8 +469,8 @@ def end_left(
         app: The app; the caller holds the lease of its sync, so no other sync is at work.
         api: Prefect.
         dialogs: The deployments of the dialogs.
-        now: When the lease was taken: a sync that took it over since then began later.
-        this: The flow run of the sync that is at work; absent where a command does it.
+        now: When the lease was taken: a sync that took the lease over since then began later.
+        this: The flow run of the sync that is at work; absent for a command's sync.
 
     Raises:
         PrefectApiError: Prefect cannot be reached.

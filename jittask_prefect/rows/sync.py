@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import (
-    planned_rows,
     state_table,
     versions,
     watermarks,
 )
 from jittask_prefect.ledger.entry import without_return
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.rows.applying import apply_all
+from jittask_prefect.rows.fingerprint import fingerprint, rule_of
 from jittask_prefect.rows.handover import Keep, hand_over
-from jittask_prefect.rows.plan import Action, Report
-from jittask_prefect.rows.planning import (
-    fingerprint,
-    pieces,
-    plan,
-    rule_of,
-    templates_of,
-)
+from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.planning import pieces, plan, templates_of
 from jittask_prefect.rows.settling import (
     end_cancelling,
     enter_left,
@@ -53,7 +46,7 @@ __all__ = [
 
 BATCH = 1000
 LEASE_SECONDS = (
-    25.0  # with a sync every minute, a dead one's work is taken up within 85 s
+    25.0  # with a sync every minute, a dead sync's work is taken up within 85 s
 )
 RENEW_SECONDS = 5.0
 RETURN_AFTER = timedelta(minutes=1)
@@ -62,77 +55,6 @@ log = logging.getLogger("jittask")
 
 class LeaseLostError(JittaskError):
     """Another sync has taken over."""
-
-
-def values_of(action: Action, app: str, model: str, now: datetime) -> dict[str, Any]:
-    """The ledger entry that a `create` or `reschedule` inserts."""
-    values: dict[str, Any] = {
-        "task_id": action.task_id,
-        "app": app,
-        "template": action.template,
-        "model": model,
-        "row_key": action.row,
-        "nominal": action.nominal,
-        "generation": action.generation,
-        "anchor": action.anchor,
-        "due": action.due,
-        "created": now,
-    }
-    if action.dates is not None:
-        values["start_value"], values["end_value"] = action.dates
-    if action.missed:
-        values |= {
-            "status": "ended",
-            "outcome": "missed",
-            "message": action.reason,
-            "finished": now,
-            "dirty": False,
-            "returned": True,
-        }
-    return values
-
-
-def apply_all(
-    connection: Connection,
-    app: str,
-    actions: Sequence[Action],
-    model: str,
-    now: datetime,
-) -> None:
-    """Write actions into the ledger; a second time changes nothing."""
-    closed: list[tuple[str, str]] = []
-    again: dict[tuple[str, str], None] = {}
-    gone: dict[tuple[str, str], None] = {}
-    for action in actions:
-        if action.action == "end":
-            closed.append((action.task_id, f"ended: {action.reason}"))
-        elif action.action in ("create", "reschedule"):
-            closed += [
-                (old, f"superseded: now due {action.due:%Y-%m-%d %H:%M}")
-                for old in action.closes
-            ]
-        if action.again:
-            again[action.template, action.row] = None
-        if action.gone:
-            gone[action.template, action.row] = None
-    planned_rows.supersede(connection, closed, now)
-    planned_rows.forget_dates(connection, app, list(again))
-    planned_rows.end_lives(connection, app, list(gone))
-    # Only now: what is written of a row here stands for its present dates.
-    made = [
-        values_of(action, app, model, now)
-        for action in actions
-        if action.action in ("create", "reschedule")
-    ]
-    planned_rows.plan(connection, made)
-    planned_rows.remember_dates(
-        connection,
-        [
-            (a.task_id, *a.dates)
-            for a in actions
-            if a.action == "skip" and a.dates is not None
-        ],
-    )
 
 
 def run(
@@ -145,23 +67,23 @@ def run(
     clock: Callable[[], datetime],
     after: Callable[[Report], None] | None = None,
 ) -> Report | None:
-    """One whole sync.
+    """A whole sync.
 
     Args:
         app: The app.
         api: Prefect.
         now: The present instant.
-        owner: Who holds the lease that lets one sync run at a time.
+        owner: Who holds the lease that lets a single sync run at a time.
         since: Start of the window, instead of the last sync.
         clock: Gives the instant for renewing the lease while a long sync goes on.
-        after: What is to be done as well while the lease is held; called with the report.
+        after: Called with the report while the lease is held.
 
     Returns:
-        What was done; None where another sync holds the lease.
+        The report; None where another sync holds the lease.
 
     Raises:
         LedgerError: The ledger's tables are missing.
-        PrefectApiError: Prefect cannot be reached; what was planned is kept in the ledger.
+        PrefectApiError: Prefect cannot be reached; the ledger keeps all plans.
     """
     with app.engine().connect() as connection:
         versions.require(connection, "the app's database")
@@ -206,13 +128,13 @@ def _run(
 
 
 class _Lease:
-    """The lease that lets one sync run at a time."""
+    """The lease that lets a single sync run at a time."""
 
     def __init__(self, app: App, owner: str, clock: Callable[[], datetime]) -> None:
         self._app, self._owner, self._clock = app, owner, clock
 
     def take(self, now: datetime) -> bool:
-        """Take or renew the lease; whether the owner has it."""
+        """Take or renew the lease; whether the owner has the lease now."""
         of = (self._app.name, "sync", self._owner, now, LEASE_SECONDS)
         with self._app.engine().begin() as connection:
             return state_table.take_lease(connection, *of)
@@ -233,7 +155,7 @@ class _Lease:
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Renew the lease from a thread, so that it holds while one step takes long and ends with the process."""
+        """Renew the lease from a thread, so that long steps keep the lease, which ends with the process."""
         stop = threading.Event()
 
         def renew() -> None:
@@ -254,7 +176,7 @@ class _Lease:
 
 
 def _ready(app: App, database: str, report: Report) -> bool:
-    """Whether a database answers and has the ledger; else it is reported, and the others go on."""
+    """Whether a database answers and has the ledger; else the report says why, and the others go on."""
     if database not in report.down:
         try:
             with app.engine(database).connect() as connection:
@@ -297,7 +219,9 @@ def _plan_and_apply(
     with engine.begin() as connection:
         known = watermarks.memories(connection, app.name)
         for name in known:
-            if app.gone(name):  # one that is made by this name later is enabled anew
+            if app.gone(
+                name
+            ):  # a template that is made by this name later is enabled anew
                 watermarks.remember(connection, app.name, name, None)
         for template in templates_of(app, database, Report()):
             name, config, before = (

@@ -21,7 +21,7 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
-from jittask_prefect.rows import scan
+from jittask_prefect.rows.row_reading import DueRow, due_row
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.follow_up import plan_next
@@ -43,7 +43,7 @@ class _Checked:
     """A task with its row as the database has it, and the reason not to run it."""
 
     entry: Entry
-    row: Any
+    found: DueRow | None
     why: NotRun | None = None
 
     def outcome(self, result: Any) -> Outcome:
@@ -180,27 +180,29 @@ class Attempt:
     def _check(
         self, session: RowSession, template: DateFieldType, entry: Entry
     ) -> _Checked:
-        row = scan.load(session, template, entry.row_key)
+        now = self.work.clock()
+        found = due_row(session, template, entry.row_key, now)
         try:
-            check_row(template, entry, row, self.work.clock())
+            check_row(template, entry, found, now)
         except NotRun as why:
-            return _Checked(entry, row, why)
-        return _Checked(entry, row)
+            return _Checked(entry, found, why)
+        return _Checked(entry, found)
 
     def _call(self, ready: list[_Checked]) -> Any:
         """Call the function with the row, unless the re-check has ended the task."""
         if not ready:
             return None
         [only] = ready
-        template = self.work.template
-        return call_function(template, task_of(template, only.entry, only.row))
+        template, row = self.work.template, only.found and only.found.row
+        return call_function(template, task_of(template, only.entry, row))
 
     def _plan(
         self, session: RowSession, template: DateFieldType, checked: _Checked
     ) -> None:
         """Plan a row's next occurrence, in the transaction that ends the present one."""
         why, key, app = checked.why, checked.entry.row_key, self.work.app
-        if why is not None and checked.row is None:
+        series = checked.found.series if checked.found is not None else None
+        if checked.found is None:
             templates = app.row_templates(template.model_name)
             rows = [(each.fullName, key) for each in templates]
             planned_rows.end_lives(session.connection(), app.name, rows)
@@ -209,7 +211,7 @@ class Attempt:
             planned_rows.forget_dates(session.connection(), app.name, rows)
         moved = why is not None and why.moved
         # The save of a function that changes its row's date has planned the row.
-        if moved or template.timer.cfg.repeat.repeat_type != "normal":
+        if moved or series is None or series.next(checked.entry.due) is not None:
             now = self.work.clock()
             plan_next(app, session, template, key, now, moved=moved)
 

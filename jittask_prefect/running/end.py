@@ -22,7 +22,7 @@ from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.records.executions import status_of_run
+from jittask_prefect.records.listing import status_of_run
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.follow_up import after_return, next_of_row

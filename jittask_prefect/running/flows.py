@@ -57,7 +57,7 @@ from jittask_prefect.running.run_end import (
 from jittask_prefect.running.sync_flow import sync_flow
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect
-from jittask_prefect.warm import pipe_messages
+from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE
 
 SYNC_NAME = "jittask_sync"
 log = logging.getLogger("jittask")
@@ -109,7 +109,7 @@ def _type_flow(app: App, name: str) -> Any:
         on_crashed=[_on_end(app, None)],
         **options(),
     )(run)
-    setattr(made, pipe_messages.ENDED, partial(ended_message, app))
+    setattr(made, ENDED_ATTRIBUTE, partial(ended_message, app))
     return made
 
 
@@ -129,8 +129,8 @@ def _on_end(app: App, cancelled: str | None) -> Any:
     """A hook for Prefect, or the warm worker: a run was cancelled (why), or its process died."""
 
     def hook(flow: Any, flow_run: FlowRun, state: State[Any]) -> None:
-        # The state is left out: after a signal it holds an exception, which is no JSON.
-        known = flow_run.model_dump(mode="json", exclude={"state"})
+        # The state's data are left out: after a signal they hold an exception, which is no JSON.
+        known = flow_run.model_dump(mode="json", exclude={"state": {"data"}})
         run = answers.flow_run(known)
         record_end(app, run.id, clock.now(), cancelled=cancelled, run=run)
 

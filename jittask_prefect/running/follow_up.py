@@ -14,7 +14,7 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.keys import from_json
-from jittask_prefect.rows import hooks, scan
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.function import awaited, task_of
 
@@ -102,12 +102,8 @@ def plan_next(
         moved: Whether the row's date may be another than the planned one.
     """
     try:
-        with session.begin_nested():
-            row = scan.load(session, template, key)
-        if row is None:
-            return []
-        connection, model = session.connection(), template.model_name
-        return hooks.save_row(app, connection, row, model, now, moved=moved)
+        row = (app, session.connection(), template.model_name, key, now)
+        return follow_row(*row, templates=[template], moved=moved)
     except (
         ValueError,
         OverflowError,

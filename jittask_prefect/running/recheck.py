@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.rows.plan import NOT_MET, stands
+from jittask_prefect.rows.row_reading import DueRow
 from jittask_prefect.schedule.timer import Series
 
 
@@ -43,19 +43,20 @@ def check_scheduled(template: Meta, entry: Entry, now: datetime) -> None:
     _check_missed(template, entry, series, entry.due, now)
 
 
-def check_row(template: DateFieldType, entry: Entry, row: Any, now: datetime) -> None:
+def check_row(
+    template: DateFieldType, entry: Entry, found: DueRow | None, now: datetime
+) -> None:
     """Check the task of a row against the row in the database; None: no row.
 
     Raises:
         NotRun: The row is gone, does not meet the filter, has another date; or missed.
     """
-    if row is None:
+    if found is None:
         raise NotRun("superseded", "superseded: the row is gone")
     if not template.enable:
         raise NotRun("superseded", "ended: the task is disabled")
-    series = template.series(row)
-    met = template.filter.matches(row, now, template.timer.zone)
-    if series is None or not met:
+    series = found.series
+    if series is None:
         raise NotRun("superseded", f"superseded: {NOT_MET}")
     if not stands(entry, series):
         message = "superseded: the row's date is another one now"

@@ -82,7 +82,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     if found is None:
         return 0
     late = {
-        "deployment_id": {"any_": [found["id"]]},
+        "deployment_id": {"any_": [found.id]},
         "state": {"type": {"any_": ["SCHEDULED"]}},
         "expected_start_time": {
             "before_": (now - timedelta(seconds=LATE_SECONDS)).isoformat()
@@ -115,10 +115,10 @@ def run_sync(
         for database, entry in report.died:
             follow_up(app, database, entry, now)
         end_left(app, api, dialogs.NAMES, now, this)
-        changes = renew.roll(app, api, clock.now())
+        changes = renew.renew(app, api, clock.now())
         report.deployments = [str(change) for change in changes]
         try:
-            template_pages.keep(app, api, clock.now())
+            template_pages.refresh(app, api, clock.now())
         except PrefectApiError as error:  # the sync has done its work
             log.warning("the pages of statistics are left to the next sync: %s", error)
 

@@ -13,7 +13,7 @@ from jittask_prefect.elements.row_session import row_session
 from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.ledger.keys import from_json, key_of, to_json
-from jittask_prefect.rows import scan
+from jittask_prefect.rows import row_reading
 from jittask_prefect.running.function import call_function
 
 KEYS = 5
@@ -37,7 +37,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
             f"{name} is a date-field task: name a row of {model} with --row KEY"
         )
     with Session(app.engine(app.database_of(model))) as session:
-        row = scan.load(session, template, key)
+        row = row_reading.load_row(session, template, key)
         if row is None:
             dialect = session.get_bind().dialect.name
             some = session.exec(select(template.model).limit(KEYS)).all()
@@ -78,7 +78,7 @@ def run_here(
     task = Task("here", name, template.taskType, arguments, due)
     if isinstance(template, DateFieldType):
         with row_session(app.engine(app.database_of(template.model_name))) as session:
-            task.row = scan.load(session, template, str(key))
+            task.row = row_reading.load_row(session, template, str(key))
             result = call_function(template, task)
             session.flush()
             if not dry:

@@ -1,40 +1,47 @@
-"""What must fit together in a `timerCfg`: contradictions, missing parts, rules that never match."""
+"""Keys of a `timerCfg` that must fit together: contradictions, missing parts, rules that never match."""
 
 from __future__ import annotations
 
-from calendar import monthrange
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any
 
 from jittask_prefect.errors import Problem
-from jittask_prefect.schedule.cron import Cron
+from jittask_prefect.schedule.cron import read_cron
+from jittask_prefect.schedule.custom import CustomRule
+from jittask_prefect.schedule.days import month_length
+from jittask_prefect.schedule.instants import midnight
 from jittask_prefect.schedule.recur import Elapsed, recurrence
 from jittask_prefect.schedule.rrule import RRule
-from jittask_prefect.schedule.rrule_lines import DENSEST, base_of
+from jittask_prefect.schedule.rrule_lines import MAX_PER_DAY, plain_rule
 from jittask_prefect.schedule.spec import Offset, Repeat, TimerCfg
 from jittask_prefect.validation import shown
 
-Bad = frozenset[tuple[str, ...]]
-Say = Callable[[str, str, str], None]
+Paths = frozenset[tuple[str, ...]]
+Refuse = Callable[[str, str, str], None]
+"""Adds a problem: the path, the value found, the values allowed."""
 
-# Which keys each repeat type takes; `period` of 1 is let pass everywhere.
-TAKES: Mapping[str, frozenset[str]] = {
-    "normal": frozenset(),
-    "minute": frozenset({"period"}),
-    "hour": frozenset({"period"}),
-    "day": frozenset({"period"}),
-    "week": frozenset({"period", "weekday"}),
-    "month": frozenset({"period", "day", "week", "weekday", "subType", "monthEnd"}),
-    "year": frozenset(
-        {"period", "day", "week", "weekday", "subType", "monthEnd", "month"}
-    ),
-    "custom": frozenset({"cron", "rrule", "dates"}),
+MONTHLY_KEYS = {"period", "day", "week", "weekday", "subType", "monthEnd"}
+# Which keys each repeat type takes; a `period` of 1 is allowed everywhere.
+TAKES: Mapping[str, set[str]] = {
+    "normal": set(),
+    "minute": {"period"},
+    "hour": {"period"},
+    "day": {"period"},
+    "week": {"period", "weekday"},
+    "month": MONTHLY_KEYS,
+    "year": MONTHLY_KEYS | {"month"},
+    "custom": {"cron", "rrule", "dates"},
 }
-CUSTOM = ("cron", "rrule", "dates")
+# For each endTimeType: the key it needs, and keys that contradict it.
+ENDS: Mapping[int, tuple[str, tuple[str, ...]]] = {
+    0: ("", ("endTime", "endField", "endOffset")),
+    1: ("endTime", ("endField", "endOffset")),
+    2: ("endField", ("endTime",)),
+}
 SOME_START = datetime(2024, 1, 1)
-"""From where a row's rule is counted: the rows' own dates are not known yet."""
-YEARS = {
+"""A start for the rules of rows, whose own dates are not known yet."""
+UNITS_A_YEAR = {
     "month": 12,
     "week": 52,
     "day": 365,
@@ -42,287 +49,236 @@ YEARS = {
     "minute": 365 * 1440,
     "second": 365 * 86400,
 }
-"""How many of a unit are a year."""
+REQUIRED = "this key is required"
 
 
 def check(
-    cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Bad, key: str
+    cfg: TimerCfg, raw: Mapping[Any, Any], *, rows: bool, bad: Paths, key: str
 ) -> list[Problem]:
     """The problems between the keys of a timer.
 
     Args:
-        cfg: What could be read; keys in `bad` are left out of it.
-        raw: What was written.
-        rows: Whether it belongs to a row task.
+        cfg: The values that could be read, without the keys in `bad`.
+        raw: The parsed JSON.
+        rows: Whether a row task has the timer.
         bad: Paths that have a problem of their own already.
         key: The path of the timerCfg, for messages.
     """
     problems: list[Problem] = []
 
-    def say(path: str, found: str, allowed: str) -> None:
+    def refuse(path: str, found: str, allowed: str) -> None:
         problems.append(Problem("", f"{key}.{path}", found, allowed))
 
-    _start_and_end(cfg, raw, rows, bad, say)
+    written = {name for name in raw if raw[name] is not None}
+    _start(cfg, raw, written, rows, refuse)
+    if rows and ("endTimeType",) not in bad:
+        _end_of_rows(cfg, raw, written, refuse)
+
     for name, offset in (
         ("startOffset", cfg.start_offset),
         ("endOffset", cfg.end_offset),
     ):
         if offset is not None:
-            _offset(name, offset, bad, say)
-    _repeat(cfg.repeat, raw, bad, say)
+            _offset(name, offset, _below(bad, name), refuse)
+
+    if ("repeat",) not in bad and isinstance(raw.get("repeat"), Mapping):
+        _repeat(cfg.repeat, raw["repeat"], _below(bad, "repeat"), refuse)
     if not problems and not bad:
-        _matches(cfg, say)
+        _some_occurrence(cfg, refuse)
+
     return problems
 
 
-def _start_and_end(
-    cfg: TimerCfg, raw: Mapping[Any, Any], rows: bool, bad: Bad, say: Say
+def _below(bad: Paths, name: str) -> set[str]:
+    """The keys of an object that have a problem already."""
+    return {path[1] for path in bad if len(path) > 1 and path[0] == name}
+
+
+def _start(
+    cfg: TimerCfg, raw: Mapping[Any, Any], written: set[Any], rows: bool, refuse: Refuse
 ) -> None:
-    has = {name for name in raw if raw[name] is not None}
-    needed, other = ("startField", "startTime") if rows else ("startTime", "startField")
-    kind = "row" if rows else "scheduled"
-    if needed not in has:
-        say(needed, "nothing", f"this key is required: a {kind} task starts from it")
-    foreign = (
-        [other]
+    kind, needed, foreign = (
+        ("row", "startField", ["startTime"])
         if rows
-        else [other, "startOffset", "endTimeType", "endField", "endOffset"]
-    )
-    for name in foreign:
-        if name in has:
-            say(
-                name,
-                shown(raw[name]),
-                f"no such key for a {kind} task, which starts from {needed}",
-            )
-    if not rows:
-        start, end = cfg.start_time, cfg.end_time
-        if start is not None and end is not None and _ends_before(start, end):
-            say("endTime", shown(raw["endTime"]), f"a time from startTime ({start}) on")
-        return
-    if ("endTimeType",) in bad:
-        return
-    kinds = {
-        1: ("endTime", ("endField", "endOffset")),
-        2: ("endField", ("endTime",)),
-        0: ("", ()),
-    }
-    wanted, unwanted = kinds[cfg.end_time_type]
-    if "endTimeType" not in has:
-        if {"endTime", "endField"} <= has:
-            say(
-                "endTimeType",
-                "nothing, with endTime and endField both",
-                "1 for endTime, 2 for endField",
-            )
-        elif "endOffset" in has and "endField" not in has:
-            say(
-                "endOffset",
-                shown(raw["endOffset"]),
-                "only beside endField, with endTimeType 2",
-            )
-        return
-    if cfg.end_time_type == 0:
-        unwanted = ("endTime", "endField", "endOffset")
-    if wanted and wanted not in has:
-        say(
-            wanted,
-            "nothing",
-            f"this key is required with endTimeType {cfg.end_time_type}",
+        else (
+            "scheduled",
+            "startTime",
+            ["startField", "startOffset", "endTimeType", "endField", "endOffset"],
         )
-    for name in unwanted:
-        if name in has:
-            say(
-                name,
-                shown(raw[name]),
-                f"no such key with endTimeType {cfg.end_time_type}",
-            )
+    )
+    if needed not in written:
+        refuse(needed, "nothing", f"{REQUIRED}: a {kind} task starts from it")
 
+    for name in foreign:
+        if name in written:
+            allowed = f"no such key for a {kind} task, which starts from {needed}"
+            refuse(name, shown(raw[name]), allowed)
 
-def _moment(at: date) -> datetime:
-    return at if isinstance(at, datetime) else datetime(at.year, at.month, at.day)
+    start, end = cfg.start_time, cfg.end_time
+    if not rows and start is not None and end is not None and _ends_before(start, end):
+        refuse("endTime", shown(raw["endTime"]), f"a time from startTime ({start}) on")
 
 
 def _ends_before(start: datetime, end: date) -> bool:
     return end < start if isinstance(end, datetime) else end < start.date()
 
 
-def _offset(name: str, offset: Offset, bad: Bad, say: Say) -> None:
-    given = offset.model_fields_set
-    broken = {path[1] for path in bad if len(path) > 1 and path[0] == name}
-    if "offset_type" not in given and "offset" in given and "offsetType" not in broken:
-        say(f"{name}.offsetType", "nothing", "-1 before, 0 on time or 1 after")
-    if offset.offset_type:
-        for attribute, alias in (("offset", "offset"), ("unit", "offsetUnit")):
-            if attribute not in given and alias not in broken:
-                say(
-                    f"{name}.{alias}",
-                    "nothing",
-                    f"this key is required with offsetType {offset.offset_type}",
-                )
-    if offset.offset_type == -1 and offset.offset < 0:
-        say(
-            f"{name}.offset",
-            str(offset.offset),
-            "0 or more: offsetType -1 says that it is before",
-        )
-    if offset.offset_type == 0 and offset.offset and "offset_type" in given:
-        say(
-            f"{name}.offset",
-            str(offset.offset),
-            "0 or absent with offsetType 0 (on time)",
-        )
-    if abs(offset.amount) // YEARS.get(offset.unit, 1) > 9999:
-        say(
-            f"{name}.offset",
-            str(offset.offset),
-            f"less than 9,999 years of offsetUnit {offset.unit}",
-        )
-    if offset.time is not None and offset.elapsed:
-        say(
-            f"{name}.time",
-            f"a time with offsetUnit {offset.unit}",
-            "a time only with day, week, month or year",
-        )
+def _end_of_rows(
+    cfg: TimerCfg, raw: Mapping[Any, Any], written: set[Any], refuse: Refuse
+) -> None:
+    if "endTimeType" not in written:
+        if {"endTime", "endField"} <= written:
+            found = "nothing, with endTime and endField both"
+            refuse("endTimeType", found, "1 for endTime, 2 for endField")
+        elif "endOffset" in written and "endField" not in written:
+            allowed = "only beside endField, with endTimeType 2"
+            refuse("endOffset", shown(raw["endOffset"]), allowed)
 
-
-def _repeat(repeat: Repeat, raw: Mapping[Any, Any], bad: Bad, say: Say) -> None:
-    written = raw.get("repeat")
-    if written is None or ("repeat",) in bad or not isinstance(written, Mapping):
         return
-    broken = {path[1] for path in bad if len(path) > 1 and path[0] == "repeat"}
+
+    needed, unwanted = ENDS[cfg.end_time_type]
+    this = f"with endTimeType {cfg.end_time_type}"
+    if needed and needed not in written:
+        refuse(needed, "nothing", f"{REQUIRED} {this}")
+
+    for name in unwanted:
+        if name in written:
+            refuse(name, shown(raw[name]), f"no such key {this}")
+
+
+def _offset(name: str, offset: Offset, broken: set[str], refuse: Refuse) -> None:
+    given = offset.model_fields_set
+    kind, number = offset.offset_type, offset.offset
+    if "offset_type" not in given and "offset" in given and "offsetType" not in broken:
+        refuse(f"{name}.offsetType", "nothing", "-1 before, 0 on time or 1 after")
+
+    for attribute, alias in (("offset", "offset"), ("unit", "offsetUnit")):
+        if kind and attribute not in given and alias not in broken:
+            refuse(f"{name}.{alias}", "nothing", f"{REQUIRED} with offsetType {kind}")
+
+    if kind == -1 and number < 0:
+        allowed = "0 or more: offsetType -1 says before"
+        refuse(f"{name}.offset", str(number), allowed)
+
+    if kind == 0 and number and "offset_type" in given:
+        allowed = "0 or absent with offsetType 0 (on time)"
+        refuse(f"{name}.offset", str(number), allowed)
+
+    if abs(offset.amount) // UNITS_A_YEAR.get(offset.unit, 1) > 9999:
+        allowed = f"less than 9,999 years of offsetUnit {offset.unit}"
+        refuse(f"{name}.offset", str(number), allowed)
+
+    if offset.time is not None and offset.elapsed:
+        allowed = "a time only with day, week, month or year"
+        refuse(f"{name}.time", f"a time with offsetUnit {offset.unit}", allowed)
+
+
+def _repeat(
+    repeat: Repeat, raw: Mapping[Any, Any], broken: set[str], refuse: Refuse
+) -> None:
     if "repeatType" in broken:
         return
-    if written.get("repeatType") is None:
-        say("repeat.repeatType", "nothing", f"one of {', '.join(TAKES)}")
+
+    written = {name for name in raw if raw[name] is not None}
+    if "repeatType" not in written:
+        refuse("repeat.repeatType", "nothing", f"one of {', '.join(TAKES)}")
         return
+
     kind = repeat.repeat_type
-    has = {name for name in written if written[name] is not None}
-    for field in Repeat.model_fields.values():
-        alias = field.alias
-        if alias and alias in has and alias not in TAKES[kind] | {"repeatType"}:
-            say(f"repeat.{alias}", shown(written[alias]), _takes(kind))
-    for alias in ("period", "weekday", "day", "week", "month", *CUSTOM):
-        one = alias == "period" and repeat.period == 1
-        if (
-            alias in has
-            and alias not in TAKES[kind]
-            and not one
-            and alias not in broken
-        ):
-            say(f"repeat.{alias}", shown(written[alias]), _takes(kind))
+    taken = TAKES[kind] | {"repeatType"} | ({"period"} if repeat.period == 1 else set())
+    names = ", ".join(sorted(TAKES[kind])) or "no other"
+    for name, field in Repeat.model_fields.items():
+        key = field.alias or name
+        if key in written - taken - broken:
+            allowed = f"no such key with repeatType {kind}, which takes {names}"
+            refuse(f"repeat.{key}", shown(raw[key]), allowed)
+
     if kind in ("month", "year"):
-        _month_or_year(repeat, has, broken, say)
+        _month_or_year(repeat, written, broken, refuse)
     if kind == "custom":
-        rules = [name for name in CUSTOM if name in has]
-        if len(rules) != 1:
-            say(
-                "repeat",
-                f"custom with {' and '.join(rules) or 'no rule'}",
-                "custom with exactly one of cron, rrule, dates",
-            )
-    for name, read in (("cron", Cron.read), ("rrule", RRule.read)):
-        text = getattr(repeat, name)
-        if text is not None and kind == "custom":
+        _custom(repeat, written, refuse)
+
+
+def _custom(repeat: Repeat, written: set[Any], refuse: Refuse) -> None:
+    rules = [name for name in ("cron", "rrule", "dates") if name in written]
+    if len(rules) != 1:
+        found = f"custom with {' and '.join(rules) or 'no rule'}"
+        refuse("repeat", found, "custom with exactly one of cron, rrule, dates")
+
+    for name, read in (("cron", read_cron), ("rrule", RRule.read)):
+        if (text := getattr(repeat, name)) is not None:
             try:
                 read(text)
             except ValueError as error:
-                say(f"repeat.{name}", shown(text), str(error))
+                refuse(f"repeat.{name}", shown(text), str(error))
 
 
-def _takes(kind: str) -> str:
-    return f"no such key with repeatType {kind}, which takes {', '.join(sorted(TAKES[kind])) or 'no other'}"
-
-
-def _month_or_year(repeat: Repeat, has: set[str], broken: set[str], say: Say) -> None:
-    by_week = "week" in has
+def _month_or_year(
+    repeat: Repeat, written: set[Any], broken: set[str], refuse: Refuse
+) -> None:
+    by_week, by_day = "week" in written, "day" in written
     if repeat.sub_type == "week" and not by_week:
-        say(
-            "repeat.week",
-            "nothing",
-            "this key is required with subType week: 1 to 5, or -1 to -5",
-        )
+        allowed = f"{REQUIRED} with subType week: 1 to 5, or -1 to -5"
+        refuse("repeat.week", "nothing", allowed)
+
     if repeat.sub_type == "day" and by_week:
-        say("repeat.week", str(repeat.week), "no such key with subType day")
-    if by_week and "day" in has:
-        say(
-            "repeat.day",
-            shown(list(repeat.day or ())),
-            "either day, or week with weekday",
-        )
-    if repeat.sub_type == "week" and not by_week and "day" in has:
-        say(
-            "repeat.day", shown(list(repeat.day or ())), "no such key with subType week"
-        )
-    if (
-        "weekday" in has
-        and not by_week
-        and repeat.sub_type != "week"
-        and "week" not in broken
-    ):
-        say(
-            "repeat.weekday",
-            shown(list(repeat.weekday or ())),
-            "weekday only beside week, or with repeatType week",
-        )
-    days = () if by_week else repeat.day or ()
-    if repeat.month_end == "skip" and days and repeat.month:
-        longest = max(monthrange(2024, month)[1] for month in repeat.month)
+        refuse("repeat.week", str(repeat.week), "no such key with subType day")
+
+    days = list(repeat.day or ())
+    if by_day and by_week:
+        refuse("repeat.day", shown(days), "either day, or week with weekday")
+    elif by_day and repeat.sub_type == "week":
+        refuse("repeat.day", shown(days), "no such key with subType week")
+
+    weekless = not by_week and repeat.sub_type != "week" and "week" not in broken
+    if "weekday" in written and weekless:
+        allowed = "weekday only beside week, or with repeatType week"
+        refuse("repeat.weekday", shown(list(repeat.weekday or ())), allowed)
+
+    if repeat.month_end == "skip" and days and repeat.month and not by_week:
+        longest = max(month_length(date(2024, month, 1)) for month in repeat.month)
         if min(days) > longest:
             months = ", ".join(map(str, repeat.month))
-            say(
-                "repeat.day",
-                shown(list(days)),
-                f"a day that month {months} has, or monthEnd last",
-            )
+            allowed = f"a day that month {months} has, or monthEnd last"
+            refuse("repeat.day", shown(days), allowed)
 
 
-def _matches(cfg: TimerCfg, say: Say) -> None:
-    """Refuse what has no occurrence at all, found by a search of bounded length."""
-    repeat = cfg.repeat
-    start = cfg.start_time
+def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
+    """Refuse a timer without any occurrence, found by a search of bounded length."""
+    repeat, start, end = cfg.repeat, cfg.start_time, cfg.end_time
     if repeat.rrule is not None:
-        rule = RRule.read(repeat.rrule)
+        rule = CustomRule.read(None, repeat.rrule)
         if not (rule.possible() if start is None else rule.at(start).matches()):
-            say(
-                "repeat.rrule",
-                shown(repeat.rrule),
-                "a rule that matches some day; this one never does",
-            )
+            allowed = "a rule that matches some day; this one never does"
+            refuse("repeat.rrule", shown(repeat.rrule), allowed)
             return
-        # For a scheduled task `rules.check` says so.
-        if start is None and (per_day := base_of(repeat, SOME_START).per_day) > DENSEST:
-            say("repeat.rrule", f"{per_day:g} occurrences a day", f"at most {DENSEST}")
+
+        # Of a scheduled task `check_density` says so.
+        if start is None:
+            per_day = plain_rule(repeat, SOME_START).per_day
+            if per_day > MAX_PER_DAY:
+                found = f"{per_day:g} occurrences a day"
+                refuse("repeat.rrule", found, f"at most {MAX_PER_DAY}")
+
     if start is None:
-        ends = cfg.end_time
-        if (
-            repeat.dates is not None
-            and ends is not None
-            and all(_ends_before(_moment(at), ends) for at in repeat.dates)
-        ):
-            say(
-                "repeat.dates",
-                "no date up to endTime",
-                f"at least one date up to {ends}",
-            )
+        dates = repeat.dates or ()
+        times = [at if isinstance(at, datetime) else midnight(at) for at in dates]
+        if times and end is not None and all(_ends_before(at, end) for at in times):
+            allowed = f"at least one date up to {end}"
+            refuse("repeat.dates", "no date up to endTime", allowed)
+
         return
+
     cycle = recurrence(repeat, start)
     if isinstance(cycle, Elapsed):
         return
+
     first = cycle.first(start)
     if repeat.dates is not None:
-        if first is None or (
-            cfg.end_time is not None and _ends_before(first, cfg.end_time)
-        ):
-            say(
-                "repeat.dates",
-                "no date within startTime and endTime",
-                f"at least one date from {start} on",
-            )
+        if first is None or (end is not None and _ends_before(first, end)):
+            found = "no date within startTime and endTime"
+            refuse("repeat.dates", found, f"at least one date from {start} on")
     elif first is None:
         key = "week" if repeat.week is not None else "day"
-        say(
-            f"repeat.{key}",
-            f"one that never comes from {start} on",
-            "one that comes, or monthEnd last",
-        )
+        allowed = "one that comes, or monthEnd last"
+        refuse(f"repeat.{key}", f"one that never comes from {start} on", allowed)

@@ -1,4 +1,4 @@
-"""The one place where the clock is read. Everything below the facade is handed `now`."""
+"""The only place where the clock is read: all functions below the facade take `now` as an argument."""
 
 from __future__ import annotations
 

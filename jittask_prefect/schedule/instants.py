@@ -1,14 +1,21 @@
-"""Wall times to instants and back, held within what a datetime can say."""
+"""Wall times to instants and back, within the range of datetime; and the clock changes of a zone."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 DAY = timedelta(1)
+SECOND = timedelta(seconds=1)
 TICK = timedelta(microseconds=1)
 # Two days short of the ends, so that any zone can show them.
 EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
 LATEST = datetime(9999, 12, 29, tzinfo=UTC)
+
+
+def midnight(day: date) -> datetime:
+    """The naive wall time at which a day begins."""
+    return datetime.combine(day, time())
 
 
 def resolve(wall: datetime, zone: tzinfo) -> datetime:
@@ -20,13 +27,18 @@ def resolve(wall: datetime, zone: tzinfo) -> datetime:
     return wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
 
 
+def wall_time(at: datetime, zone: tzinfo) -> datetime:
+    """The naive wall time of an instant in a zone."""
+    return at.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
 def in_utc(at: datetime, zone: tzinfo) -> datetime:
-    """An instant in UTC, whether given aware or as a wall time of `zone`; clamped to the calendar's ends if aware."""
+    """An instant in UTC, whether aware or a wall time of `zone`."""
     return resolve(at, zone) if at.tzinfo is None else at.astimezone(UTC)
 
 
 def clamped(at: datetime, zone: tzinfo) -> datetime:
-    """Like `in_utc`, for the bound of a window: what lies beyond the calendar's ends counts as the end."""
+    """Like `in_utc`, held within EARLIEST..LATEST: for the bounds of a window."""
     try:
         return min(max(in_utc(at, zone), EARLIEST), LATEST)
     except OverflowError:
@@ -34,27 +46,24 @@ def clamped(at: datetime, zone: tzinfo) -> datetime:
 
 
 def shifted(at: datetime, by: timedelta) -> datetime:
-    """An instant moved, held within EARLIEST..LATEST."""
+    """An instant moved by a duration, held within EARLIEST..LATEST."""
     try:
         return min(max(at + by, EARLIEST), LATEST)
     except OverflowError:
         return LATEST if by > timedelta() else EARLIEST
 
 
-def at_day(day: date, days: int) -> datetime | None:
-    """The midnight (UTC) some days from `day`; None where the calendar ends before."""
+def first_step(anchor: datetime, step: timedelta, at: datetime) -> datetime:
+    """The first instant from `at` on of the steps that begin at an anchor; LATEST beyond the calendar."""
     try:
-        return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days)
+        return min(anchor + max(0, -((anchor - at) // step)) * step, LATEST)
     except OverflowError:
-        return None
+        return LATEST
 
 
-def near(day: date, days: int) -> datetime:
+def near_day(day: date, days: int) -> datetime:
     """The midnight (UTC) some days from `day`, held within EARLIEST..LATEST; two days cover every zone."""
-    return shifted(
-        max(datetime(day.year, day.month, day.day, tzinfo=UTC), EARLIEST),
-        timedelta(days),
-    )
+    return shifted(max(midnight(day).replace(tzinfo=UTC), EARLIEST), timedelta(days))
 
 
 def day_after(day: date, zone: tzinfo) -> datetime:
@@ -63,5 +72,40 @@ def day_after(day: date, zone: tzinfo) -> datetime:
     Raises:
         OverflowError: On the calendar's last day.
     """
-    following = day + DAY
-    return resolve(datetime(following.year, following.month, following.day), zone)
+    return resolve(midnight(day + DAY), zone)
+
+
+def offset_change(at: datetime, zone: tzinfo) -> timedelta:
+    """By how much the zone's offset from UTC changes within a day and a half of an instant."""
+    before, after = (
+        shifted(at, days * DAY).astimezone(zone).utcoffset() or timedelta()
+        for days in (-1.5, 1.5)
+    )
+    return abs(before - after)
+
+
+def clock_changes(
+    zone: tzinfo, low: datetime, high: datetime
+) -> Iterator[tuple[datetime, timedelta, timedelta]]:
+    """The clock changes of a zone between two wall times.
+
+    Returns:
+        For each change its instant, and the zone's offset from UTC before and after.
+    """
+
+    def offset(at: datetime) -> timedelta:
+        return at.astimezone(zone).utcoffset() or timedelta()
+
+    at, end = resolve(low, zone), shifted(resolve(high, zone), DAY)
+    while at < min(end, LATEST):
+        following = at + DAY
+        before, after = offset(at), offset(following)
+        if before != after:
+            a, b = at, following
+            while b - a > SECOND:
+                middle = a + (b - a) // 2
+                a, b = (middle, b) if offset(middle) == before else (a, middle)
+
+            yield b.replace(microsecond=0), before, after
+
+        at = following

@@ -1,45 +1,50 @@
 """Repeat cycles: the nominal wall-clock times of a repeat, from any instant on, in closed form.
 
-Nothing here knows zones or holidays: a wall time is a naive datetime as the task's zone shows it. Seeking costs the
-same whether the start lies a day or fifty years back.
+No zones and no holidays here: a wall time is a naive datetime as the task's zone shows it. A search costs the same
+whether the start lies a day or fifty years back.
 """
 
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from math import lcm
 from typing import TYPE_CHECKING, Protocol
+
+from jittask_prefect.schedule.custom import CustomRule
+from jittask_prefect.schedule.days import (
+    LAST_MONTH,
+    LAST_ORDINAL,
+    month_number,
+    month_start,
+)
 
 if TYPE_CHECKING:
     from jittask_prefect.schedule.spec import Repeat
 
-LAST_ORDINAL = date.max.toordinal()
-LAST_MONTH = 9999 * 12 + 11
-
 
 class Recurrence(Protocol):
-    """Nominal wall-clock times of one series."""
+    """Nominal wall-clock times of a series."""
 
     @property
     def sub_daily(self) -> bool:
-        """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
+        """Whether a holiday drops occurrences instead of moving them: there are several on a day."""
 
     @property
     def last(self) -> datetime | None:
-        """A wall time after which there is none; None where there is no end."""
+        """A wall time after which there is no other; None for a series without end."""
 
     @property
     def pace(self) -> timedelta:
-        """About how far one time lies from the next: where a search for it may begin."""
+        """About how far each time lies from the next: the width at which a search begins."""
 
-    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+    def wall_times(self, low: datetime, high: datetime) -> Iterator[datetime]:
         """The naive wall times n with low <= n < high, none before the start, in order."""
 
     def first(self, low: datetime) -> datetime | None:
-        """The first wall time from `low` on; None where there is none. The search ends, whatever the cycle."""
+        """The first wall time from `low` on; None otherwise. The search ends, whatever the cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ class Elapsed:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """Wall times one by one: `normal` (the start alone), and the `dates` of a custom repeat."""
+class ListedTimes:
+    """Wall times written out: the start alone of `normal`, and the `dates` of a custom repeat."""
 
     start: datetime
     times: tuple[datetime, ...]
@@ -65,18 +70,17 @@ class Listed:
     def pace(self) -> timedelta:
         return timedelta(366)
 
-    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+    def wall_times(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
         return (at for at in self.times if low <= at < high)
 
     def first(self, low: datetime) -> datetime | None:
-        low = max(low, self.start)
-        return next((at for at in self.times if at >= low), None)
+        return next(self.wall_times(low, datetime.max), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Days:
-    """A cycle of whole days, all at the start's clock time; subclasses say which days."""
+class DayCycle:
+    """A cycle of whole days, all at the start's clock time; a subclass names the days."""
 
     start: datetime
     period: int
@@ -94,10 +98,10 @@ class Days:
         return timedelta(self.period)
 
     def days(self, low: date, high: date) -> Iterator[date]:
-        """The days of the cycle with low <= day <= high, in order, where low is not before the start's day."""
+        """The days of the cycle with low <= day <= high, in order; `low` is not before the start's day."""
         raise NotImplementedError
 
-    def wall(self, low: datetime, high: datetime) -> Iterator[datetime]:
+    def wall_times(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
         clock = self.start.time()
         if high > low:
@@ -108,36 +112,27 @@ class Days:
 
     def first(self, low: datetime) -> datetime | None:
         low, clock = max(low, self.start), self.start.time()
-        upto = self._same_again(low.date())
-        return next(
-            (
-                at
-                for day in self.days(low.date(), upto)
-                if (at := datetime.combine(day, clock)) >= low
-            ),
-            None,
-        )
+        days = self.days(low.date(), self._repeats(low.date()))
+        times = (datetime.combine(day, clock) for day in days)
+        return next((at for at in times if at >= low), None)
 
-    def _same_again(self, low: date) -> date:
-        """A day up to which the cycle has a day, if it has any from `low` on."""
+    def _repeats(self, low: date) -> date:
+        """A day up to which the cycle has a day, if any day follows `low`."""
         return date.max
 
 
 @dataclass(frozen=True, slots=True)
-class Daily(Days):
+class Daily(DayCycle):
     """Every `period` days."""
 
     def days(self, low: date, high: date) -> Iterator[date]:
-        first = self.start.toordinal()
-        skipped = -(-(low.toordinal() - first) // self.period)
-        for ordinal in range(
-            first + skipped * self.period, high.toordinal() + 1, self.period
-        ):
-            yield date.fromordinal(ordinal)
+        behind = (self.start.toordinal() - low.toordinal()) % self.period
+        first, last = low.toordinal() + behind, high.toordinal()
+        return map(date.fromordinal, range(first, last + 1, self.period))
 
 
 @dataclass(frozen=True, slots=True)
-class Weekly(Days):
+class Weekly(DayCycle):
     """Weekdays (Monday 1) of every `period` weeks, counted from the start's own week, Monday first."""
 
     weekdays: tuple[int, ...]
@@ -147,29 +142,25 @@ class Weekly(Days):
         return timedelta(7 * self.period)
 
     def days(self, low: date, high: date) -> Iterator[date]:
+        first, last = low.toordinal(), min(high.toordinal(), LAST_ORDINAL)
         monday = self.start.toordinal() - self.start.weekday()
-        skipped = max(0, (low.toordinal() - monday) // 7 // self.period)
-        for week in range(
-            monday + skipped * self.period * 7, high.toordinal() + 1, self.period * 7
-        ):
+        step = 7 * self.period
+        begin = monday + max(0, (first - monday) // step) * step
+        for week in range(begin, last + 1, step):
             for weekday in self.weekdays:
-                if (
-                    low.toordinal()
-                    <= week + weekday - 1
-                    <= min(high.toordinal(), LAST_ORDINAL)
-                ):
+                if first <= week + weekday - 1 <= last:
                     yield date.fromordinal(week + weekday - 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Monthly(Days):
+class Monthly(DayCycle):
     """Days of every `period` months (a year counts twelve), counted from the start's month.
 
     Args:
         months: Only these months of a year; None for all.
         numbers: Days of the month, -1 the last; used where `week` is None.
         week: With `weekdays`: the n-th of the month, negative from its end (RFC 5545 §3.3.10, BYDAY).
-        keep: monthEnd `last`: a day that the month lacks is its last day; else it is left out.
+        keep: monthEnd `last`: a day that the month lacks is its last day; else the day is left out.
     """
 
     months: tuple[int, ...] | None
@@ -182,59 +173,60 @@ class Monthly(Days):
     def pace(self) -> timedelta:
         return timedelta(min(31 * self.period, 1_000_000))
 
-    def _same_again(self, low: date) -> date:
+    def _repeats(self, low: date) -> date:
         # The calendar is the same again after 4,800 months.
-        months = low.year * 12 + low.month + lcm(self.period, 4800)
-        return date(months // 12, 1, 1) if months // 12 <= 9999 else date.max
+        months = month_number(low) + 1 + lcm(self.period, 4800)
+        return month_start(months // 12 * 12) or date.max
 
     def days(self, low: date, high: date) -> Iterator[date]:
-        first = self.start.year * 12 + self.start.month - 1
+        first = month_number(self.start)
         if self.months is not None:
             first -= self.start.month - 1
-        skipped = max(0, (low.year * 12 + low.month - 1 - first) // self.period)
-        last = min(high.year * 12 + high.month - 1, LAST_MONTH)
+
+        skipped = max(0, (month_number(low) - first) // self.period)
+        last = min(month_number(high), LAST_MONTH)
+        within = (0,) if self.months is None else [n - 1 for n in self.months]
         for cycle in range(first + skipped * self.period, last + 1, self.period):
-            for month in (
-                (cycle,)
-                if self.months is None
-                else [cycle + number - 1 for number in self.months]
-            ):
-                if month > last:
+            for month in within:
+                if cycle + month > last:
                     return
-                for day in self._of_month(month // 12, month % 12 + 1):
+
+                for day in self._of_month(*divmod(cycle + month, 12)):
                     if low <= day <= high:
                         yield day
 
     def _of_month(self, year: int, month: int) -> list[date]:
-        first, length = monthrange(year, month)
+        """The days of a month, January being 0."""
+        first, length = monthrange(year, month + 1)
         if self.week is None:
-            wanted = (
+            found = {
                 length if n == -1 or (n > length and self.keep) else n
                 for n in self.numbers
-            )
+            }
         elif self.week > 0:
-            wanted = (
+            found = {
                 (weekday - 1 - first) % 7 + 7 * self.week - 6
                 for weekday in self.weekdays
-            )
+            }
         else:
             last = (first + length - 1) % 7
-            wanted = (
+            found = {
                 length - (last - weekday + 1) % 7 + 7 * (self.week + 1)
                 for weekday in self.weekdays
-            )
-        return [date(year, month, n) for n in sorted(set(wanted)) if 1 <= n <= length]
+            }
+
+        return [date(year, month + 1, n) for n in sorted(found) if 1 <= n <= length]
 
 
 def recurrence(
     repeat: Repeat, start: datetime, day: int | None = None
 ) -> Recurrence | Elapsed:
-    """The cycle of a repeat that begins at a start.
+    """The cycle of a repeat from a start on.
 
     Args:
         repeat: A validated repeat.
-        start: The start's wall time, naive; what the repeat leaves open is taken from it.
-        day: The day of the month that the start stands for, where its month was too short for it.
+        start: The start's wall time, naive; the start fills in absent parts of the repeat.
+        day: The day of the month that the start stands for, where its month was too short for that day.
 
     Returns:
         The cycle; `Elapsed` for minute and hour.
@@ -242,90 +234,76 @@ def recurrence(
     kind, period = repeat.repeat_type, repeat.period
     start = start.replace(fold=0)
     if kind == "normal":
-        return Listed(start, (start,))
+        return ListedTimes(start, (start,))
+
+    if repeat.dates is not None:
+        clock = start.time()
+        times = {
+            at if isinstance(at, datetime) else datetime.combine(at, clock)
+            for at in repeat.dates
+        }
+        return ListedTimes(start, tuple(sorted(times)))
+
+    if kind == "custom":
+        return CustomRule.read(repeat.cron, repeat.rrule).at(start)
     if kind in ("minute", "hour"):
         return Elapsed(period * timedelta(minutes=1 if kind == "minute" else 60))
-    if kind == "custom":
-        return _custom(repeat, start)
     if kind == "day":
         return Daily(start, period)
+
     weekdays = tuple(sorted(set(repeat.weekday or (start.isoweekday(),))))
     if kind == "week":
         return Weekly(start, period, weekdays)
+
     numbers = tuple(sorted(set(repeat.day or (day or start.day,))))
+    months = None
+    if kind == "year":
+        period *= 12
+        months = tuple(sorted(set(repeat.month or (start.month,))))
+
     keep = repeat.month_end == "last"
-    if kind == "month":
-        return Monthly(start, period, None, numbers, repeat.week, weekdays, keep)
-    months = tuple(sorted(set(repeat.month or (start.month,))))
-    return Monthly(start, period * 12, months, numbers, repeat.week, weekdays, keep)
+    return Monthly(start, period, months, numbers, repeat.week, weekdays, keep)
 
 
-def phase(repeat: Repeat, *, custom: bool = False) -> Callable[[datetime], int] | None:
-    """Which starts share their days: two starts of one number have the same days from the later one on.
+def day_phase(
+    repeat: Repeat, *, custom: bool = False
+) -> Callable[[datetime], Hashable] | None:
+    """The key that starts with the same days have in common; two such starts share all days from the later start on.
 
     Args:
         repeat: A validated repeat.
-        custom: Rules that name their days themselves count too: then all starts share them.
+        custom: Rules that name their days themselves count too: all starts of such a rule share their days.
 
     Returns:
-        From a start's wall time to that number; None for cycles that are not made of whole days.
+        From a start's wall time to its key; None for cycles that are not made of whole days.
     """
     kind, period = repeat.repeat_type, repeat.period
-    if custom and kind == "custom" and _names_days(repeat):
-        return lambda at: 0
+    if kind == "custom" and custom and repeat.dates is None:
+        named = CustomRule.read(repeat.cron, repeat.rrule).names_days
+        return (lambda at: 0) if named else None
+
     if kind == "day":
         return lambda at: at.toordinal() % period
+
     if kind == "week":
         if repeat.weekday:
             return lambda at: (at.toordinal() - 1) // 7 % period
+
         return lambda at: (at.toordinal() - 1) % (7 * period)
+
     if kind not in ("month", "year"):
         return None
+
     by_weekday = repeat.week is not None and not repeat.weekday
     by_day = repeat.week is None and not repeat.day
-    by_month = kind == "month" or not repeat.month
-
-    def number(at: datetime) -> int:
-        cycle = (
-            at.year % period if kind == "year" else (at.year * 12 + at.month) % period
-        )
-        month = at.month if kind == "year" and by_month else 0
-        return ((cycle * 13 + month) * 32 + (at.day if by_day else 0)) * 8 + (
-            at.isoweekday() if by_weekday else 0
-        )
-
+    by_month = kind == "year" and not repeat.month
     if period == 1 and by_day:
-        return (
-            (lambda at: at.month * 32 + at.day)
-            if kind == "year" and by_month
-            else (lambda at: at.day)
-        )
-    return number
+        # Numbers, since a million rows ask for them.
+        return (lambda at: at.month * 32 + at.day) if by_month else (lambda at: at.day)
 
-
-def _names_days(repeat: Repeat) -> bool:
-    from jittask_prefect.schedule.rrule import RRule
-
-    rule = RRule.read(repeat.rrule) if repeat.rrule is not None else None
-    return repeat.cron is not None or (rule is not None and rule.names_days)
-
-
-def _custom(repeat: Repeat, start: datetime) -> Recurrence:
-    from jittask_prefect.schedule.cron import Cron
-    from jittask_prefect.schedule.rrule import RRule
-
-    if repeat.cron is not None:
-        return Cron.read(repeat.cron).at(start)
-    if repeat.rrule is not None:
-        return RRule.read(repeat.rrule).at(start)
-    clock = start.time()
-    times = {
-        at if isinstance(at, datetime) else datetime.combine(at, clock)
-        for at in repeat.dates or ()
-    }
-    return Listed(start, tuple(sorted(times)))
-
-
-def midnight(day: date) -> datetime:
-    """The naive wall time at which a day begins."""
-    return datetime.combine(day, time())
+    return lambda at: (
+        at.year % period if kind == "year" else (at.year * 12 + at.month) % period,
+        at.month if by_month else 0,
+        at.day if by_day else 0,
+        at.isoweekday() if by_weekday else 0,
+    )

@@ -1,206 +1,172 @@
-"""A repeat as RRULE lines: the plain rule, before holidays, gaps and the end."""
+"""A repeat of days or longer as RRULEs: the plain rule, before holidays, clock changes and the end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from jittask_prefect.schedule.cron import Cron
-from jittask_prefect.schedule.recur import midnight
-from jittask_prefect.schedule.rrule import RRule, RRuleSeries
-from jittask_prefect.schedule.rrule_text import SECONDS, WEEKDAYS
+from jittask_prefect.errors import invalid
+from jittask_prefect.schedule.custom import CustomRule
+from jittask_prefect.schedule.instants import DAY, midnight
+from jittask_prefect.schedule.recur import Elapsed
+from jittask_prefect.schedule.rrule import RRule
+from jittask_prefect.schedule.rrule_series import RRuleSeries
 from jittask_prefect.schedule.spec import Repeat
 
-DAY = timedelta(1)
+if TYPE_CHECKING:
+    from jittask_prefect.schedule.timer import Timer
+
 MISREAD = {52, 53, -52, -53}
 """Week numbers that dateutil, and so the server, reads wrong at the turn of a year (2022-01-01 is in week 52)."""
-DENSEST = 1440
+MAX_PER_DAY = 1440
 """Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """RRULE lines that share one DTSTART, without an end.
+@dataclass(frozen=True)
+class PlainRule:
+    """RRULEs with a common DTSTART, without an end.
 
-    Args:
-        lines: `RRULE:…`; none where each time is written out.
-        aligned: From one of the rule's own times, the DTSTART at which its period begins; the time itself where the
-            lines mean the same from any of their times on.
-        per_day: How many candidates a day the server walks through.
-        on: Of a custom rule, for each line: whether it has times on a day. The server looks until the year 9999 for the
-            times of a line that has none.
-        before: From an aligned DTSTART to the first time: what the lines say there, and the series does not.
-        beyond: Of a rule that the server misreads: each of its days is named up to the horizon, and these lines go on.
-        positions: It picks among the times of a period, so that naming its days does not do.
+    Attributes:
+        rules: The rules; none where each time is to be written out.
+        series: Of a custom rule, the series of each rule. The server looks until the year 9999 for the times of a rule
+            without any. So each rule that is handed over needs a day of its series.
     """
 
-    lines: tuple[str, ...]
-    per_day: float = 1.0
-    aligned: Callable[[datetime], datetime] = lambda at: at
-    on: tuple[Callable[[date], bool], ...] = ()
-    before: Callable[[datetime, datetime], Iterable[datetime]] = lambda low, high: ()
-    beyond: tuple[str, ...] | None = None
-    positions: bool = False
+    rules: tuple[RRule, ...] = ()
+    series: tuple[RRuleSeries, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The rules as `RRULE:…`."""
+        return tuple(rule.text for rule in self.rules)
+
+    @property
+    def per_day(self) -> float:
+        """How many candidates a day the server walks through."""
+        return max((rule.per_day for rule in self.rules), default=1.0)
+
+    @property
+    def positions(self) -> bool:
+        """Whether a rule picks among the times of a period: naming its days would change the picks."""
+        return any(rule.part("BYSETPOS") for rule in self.rules)
+
+    @property
+    def misread(self) -> bool:
+        """Whether the server misreads a rule: each of its days is named up to the horizon."""
+        return any(rule.part("BYWEEKNO") & MISREAD for rule in self.rules)
+
+    @property
+    def readable_lines(self) -> tuple[str, ...]:
+        """The lines with only those week numbers that the server reads right."""
+        if not self.misread:
+            return self.lines
+
+        lines = []
+        for series in self.series:
+            weeks = series.rule.part("BYWEEKNO") - MISREAD
+            rule = replace(series.rule, by={**series.rule.by, "BYWEEKNO": weeks})
+            if weeks and replace(series, rule=rule).matches():
+                lines.append(rule.text)
+
+        return tuple(lines)
+
+    def dtstart(self, first: datetime) -> datetime:
+        """The DTSTART of a series that begins with a time of the rule.
+
+        The time itself, but for weeks with positions: dateutil counts the positions of the first week from DTSTART on,
+        so that DTSTART is the beginning of the week.
+        """
+        if not self._counts_from_dtstart:
+            return first
+        days = (first.weekday() - self.rules[0].week_start) % 7
+        return midnight(first.date()) - days * DAY
+
+    def before(self, dtstart: datetime, first: datetime) -> Iterable[datetime]:
+        """The times from DTSTART on that the lines have, and the series has not."""
+        if not self._counts_from_dtstart:
+            return ()
+        return replace(self.series[0], start=dtstart).wall_times(dtstart, first)
+
+    @property
+    def _counts_from_dtstart(self) -> bool:
+        return self.positions and any(rule.freq == "WEEKLY" for rule in self.rules)
 
 
-def base_of(repeat: Repeat, start: datetime) -> Base:
-    """The plain rule of a repeat of days, or custom.
+def plain_rule(repeat: Repeat, start: datetime) -> PlainRule:
+    """The plain rule of a repeat.
 
     Args:
         repeat: Of any type but minute and hour.
-        start: The start's wall time, naive.
+        start: The start's wall time, naive; the start fills in absent parts.
     """
     kind, period = repeat.repeat_type, repeat.period
-    if kind == "normal" or (kind == "custom" and repeat.dates is not None):
-        return Base(())
+    if kind == "normal" or repeat.dates is not None:
+        return PlainRule()
+
     if kind == "custom":
-        return (
-            _cron(repeat.cron)
-            if repeat.cron is not None
-            else _rrule(RRule.read(repeat.rrule or ""), start)
-        )
-    every = f";INTERVAL={period}" if period > 1 else ""
+        series = CustomRule.read(repeat.cron, repeat.rrule).series(start)
+        if len(series) > 1:
+            series = tuple(each for each in series if each.matches())
+
+        return PlainRule(tuple(each.rule for each in series), series)
+
     if kind == "day":
-        return Base((f"RRULE:FREQ=DAILY{every}",))
+        return PlainRule((RRule("DAILY", period),))
+
     if kind == "week":
-        days = _names(repeat.weekday or (start.isoweekday(),))
-        return Base((f"RRULE:FREQ=WEEKLY{every};WKST=MO;BYDAY={days}",))
-    return Base(tuple(_monthly(repeat, start, every)))
+        days = _weekdays(repeat.weekday or (start.isoweekday(),))
+        return PlainRule((RRule("WEEKLY", period, weekdays=days),))
+
+    return PlainRule(tuple(_monthly(repeat, start)))
 
 
-def _monthly(repeat: Repeat, start: datetime, every: str) -> list[str]:
-    yearly = repeat.repeat_type == "year"
-    months = sorted(set(repeat.month or (start.month,))) if yearly else []
-    head = f"RRULE:FREQ={'YEARLY' if yearly else 'MONTHLY'}{every}"
-    within = f";BYMONTH={','.join(map(str, months))}" if months else ""
+def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
+    rule = RRule("MONTHLY", repeat.period)
+    months = frozenset(repeat.month or (start.month,))
+    if repeat.repeat_type == "year":
+        rule = RRule("YEARLY", repeat.period, by={"BYMONTH": months})
+
     if repeat.week is not None:
-        days = _names(repeat.weekday or (start.isoweekday(),), repeat.week)
-        return [f"{head}{within};BYDAY={days}"]
-    numbers = sorted(set(repeat.day or (start.day,)))
+        days = _weekdays(repeat.weekday or (start.isoweekday(),), repeat.week)
+        return [replace(rule, weekdays=days)]
+
+    numbers = frozenset(repeat.day or (start.day,))
     if repeat.month_end == "skip":
-        return [f"{head}{within};BYMONTHDAY={','.join(map(str, numbers))}"]
-    lines = []
-    if plain := [n for n in numbers if n <= 28]:
-        lines.append(f"{head}{within};BYMONTHDAY={','.join(map(str, plain))}")
-    # The last day of those up to n is n itself, or the month's last where it is shorter.
-    for n in (n for n in numbers if n > 28):
-        upto = ",".join(str(day) for day in range(28, n + 1))
-        each = [f";BYMONTH={month}" for month in months] if yearly else [within]
-        lines += [f"{head}{one};BYMONTHDAY={upto};BYSETPOS=-1" for one in each]
-    return lines
+        return [replace(rule, by={**rule.by, "BYMONTHDAY": numbers})]
+
+    rules = []
+    if plain := frozenset(n for n in numbers if n <= 28):
+        rules.append(replace(rule, by={**rule.by, "BYMONTHDAY": plain}))
+
+    # The last day of those up to n is n itself, or the month's last where the month is shorter.
+    last = {"BYSETPOS": frozenset({-1})}
+    each_month = [{"BYMONTH": frozenset({month})} for month in sorted(months)]
+    for n in sorted(numbers - plain):
+        upto = {"BYMONTHDAY": frozenset(range(28, n + 1))}
+        for within in each_month if repeat.repeat_type == "year" else [{}]:
+            rules.append(replace(rule, by={**within, **upto, **last}))
+
+    return rules
 
 
-def _cron(text: str | None) -> Base:
-    cron = Cron.read(text or "")
-    parts = cron.parts
-    return Base(
-        tuple(map(_cron_line, parts)),
-        len(cron.times),
-        on=tuple(part.matches for part in parts),
-    )
+def _weekdays(days: Iterable[int], week: int = 0) -> frozenset[tuple[int, int]]:
+    """Weekdays (Monday 1) as BYDAY, each with the number of its week in the month."""
+    return frozenset((week, day - 1) for day in days)
 
 
-def _cron_line(cron: Cron) -> str:
-    hours, minutes = (
-        ",".join(map(str, numbers)) for numbers in (cron.hours, cron.minutes)
-    )
-    months = (
-        f";BYMONTH={','.join(map(str, sorted(cron.months)))}"
-        if len(cron.months) < 12
-        else ""
-    )
-    by_number = (
-        f";BYMONTHDAY={','.join(map(str, sorted(cron.days)))}"
-        if len(cron.days) < 31
-        else ""
-    )
-    names = ",".join(WEEKDAYS[(n - 1) % 7] for n in sorted(cron.weekdays))
-    by_weekday = f";BYDAY={names}" if len(cron.weekdays) < 7 else ""
-    return f"RRULE:FREQ=DAILY{months}{by_number}{by_weekday};BYHOUR={hours};BYMINUTE={minutes};BYSECOND=0"
+def check_density(timer: Timer) -> None:
+    """Refuse a scheduled timer that the server could not keep up with, whatever the time is.
 
+    Raises:
+        ConfigError: The timer has more than MAX_PER_DAY occurrences a day.
+    """
+    series = timer.series()
+    if series is None or series.cycle is None or isinstance(series.cycle, Elapsed):
+        return
 
-def _rrule(rule: RRule, start: datetime) -> Base:
-    """A custom rule with its defaults written out; weekdays with and without a number in lines of their own."""
-    series = rule.at(start)
-    parts = _parts(series)
-    lines, on = (
-        tuple(_rrule_line(part.rule) for part in parts),
-        tuple(part.on for part in parts),
-    )
-    rule = series.rule
-    if rule.freq == "WEEKLY" and rule.part("BYSETPOS"):
-        # dateutil counts the positions of the first week from DTSTART on.
-        return Base(
-            lines,
-            _density(rule),
-            lambda at: midnight(at.date()) - _into_week(rule, at) * DAY,
-            on,
-            lambda low, high: replace(series, start=low).wall(low, high),
-        )
-    numbers = rule.part("BYWEEKNO")
-    if numbers & MISREAD:
-        sound = replace(
-            series, rule=replace(rule, by={**rule.by, "BYWEEKNO": numbers - MISREAD})
-        )
-        beyond = (
-            (_rrule_line(sound.rule),) if numbers - MISREAD and sound.matches() else ()
-        )
-        return Base(
-            lines,
-            _density(rule),
-            on=on,
-            beyond=beyond,
-            positions=bool(rule.part("BYSETPOS")),
-        )
-    return Base(lines, _density(rule), on=on)
-
-
-def _parts(series: RRuleSeries) -> list[RRuleSeries]:
-    kinds = [
-        frozenset(p for p in series.rule.weekdays if bool(p[0]) is numbered)
-        for numbered in (False, True)
-    ]
-    if not all(kinds):
-        return [series]
-    both = [
-        replace(series, rule=replace(series.rule, weekdays=pairs)) for pairs in kinds
-    ]
-    return [part for part in both if part.matches()]
-
-
-def _rrule_line(rule: RRule) -> str:
-    every = f";INTERVAL={rule.interval}" if rule.interval > 1 else ""
-    parts = "".join(
-        f";{name}={','.join(map(str, sorted(numbers)))}"
-        for name, numbers in sorted(rule.by.items())
-    )
-    days = ",".join(
-        f"{number or ''}{WEEKDAYS[day]}" for number, day in sorted(rule.weekdays)
-    )
-    by_weekday = f";BYDAY={days}" if days else ""
-    return f"RRULE:FREQ={rule.freq}{every};WKST={WEEKDAYS[rule.week_start]}{parts}{by_weekday}"
-
-
-def _into_week(rule: RRule, at: datetime) -> int:
-    return (at.weekday() - rule.week_start) % 7
-
-
-def _density(rule: RRule) -> float:
-    """Times a day, on the days on which there are any."""
-    hours, minutes, seconds = (
-        len(rule.part(name)) for name in ("BYHOUR", "BYMINUTE", "BYSECOND")
-    )
-    if not rule.sub_daily:
-        return float(hours * minutes * seconds)
-    steps = 86400 / (SECONDS[rule.freq] * rule.interval) * ((hours or 24) / 24)
-    return (
-        steps
-        * (minutes if rule.freq == "HOURLY" else 1)
-        * (1 if rule.freq == "SECONDLY" else seconds)
-    )
-
-
-def _names(weekdays: tuple[int, ...], week: int | None = None) -> str:
-    number = "" if week is None else f"{week}"
-    return ",".join(f"{number}{WEEKDAYS[day - 1]}" for day in sorted(set(weekdays)))
+    per_day = plain_rule(timer.cfg.repeat, series.wall).per_day
+    if per_day > MAX_PER_DAY:
+        found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
+        raise invalid("timerCfg.repeat", found, allowed)

@@ -1,26 +1,25 @@
-"""Slots: the schedules of a deployment in prefect.yaml's form, the text of their rules, and from when a text holds.
+"""The schedule slots of a deployment in prefect.yaml's form: the text of their rules, and from when a text holds.
 
-The text changes once a month (once a week, a day or some hours where occurrences are dense), not with every `now`: a
-change deletes a deployment's future runs, so what need not change should not.
+The text changes once a month (once a week, a day or some hours where occurrences are dense), not with every `now`. Each
+change deletes a deployment's future runs, so a text should not change without need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from dateutil import tz
 
-from jittask_prefect.schedule.instants import DAY
+from jittask_prefect.schedule.instants import DAY, midnight
 
 SLUGS = ("s1", "s2", "s3", "s4")
-LONGEST = 6500  # prefect/_internal/schemas/validators.py: MAX_RRULE_LENGTH
 NEVER = "DTSTART:20000101T000000\nRDATE:20000101T000000"
 WINDOW = 365 * DAY
-"""A window of BYYEARDAY rules: in a longer one a day of the year would come twice."""
-WALKED = 170
+"""A window of BYYEARDAY rules: in a longer window a day of the year would come twice."""
+MAX_WALKED = 170
 """Candidates between DTSTART and now at most: 19 µs each."""
 SLACK = timedelta(minutes=5)
 """How long before `now` the text holds at least."""
@@ -29,35 +28,43 @@ ScheduleSlot = dict[str, Any]
 
 
 def fixed_slots(active: list[ScheduleSlot]) -> list[ScheduleSlot]:
-    """Some schedules in the fixed slots s1 to s4; the unused ones are there too, inactive."""
+    """Schedules in the fixed slots s1 to s4; the slots without a schedule are there too, inactive."""
     idle = {"active": False, "rrule": NEVER, "timezone": "UTC"}
-    filled = [{"active": True, **slot} for slot in active] + [idle] * (
-        len(SLUGS) - len(active)
-    )
+    unused = len(SLUGS) - len(active)
+    filled = [{"active": True, **slot} for slot in active] + [idle] * unused
     return [{"slug": slug, **slot} for slug, slot in zip(SLUGS, filled, strict=True)]
 
 
 def on_server(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The instant (UTC) that the server makes of a wall time: the one that dateutil's zone has for it.
+    """The instant (UTC) that the server makes of a wall time: that of dateutil's zone.
 
-    In zones whose winter time is a daylight-saving time of minus an hour (Dublin, Casablanca) dateutil takes the hour
-    after the clocks go back for the one before.
+    In some zones (Dublin, Casablanca) winter time is a daylight-saving time of minus an hour. There dateutil takes the
+    hour after the clocks go back for the hour before.
     """
     return wall.replace(tzinfo=tz.gettz(zone.key)).astimezone(UTC)
 
 
-def rule(
+def rule_slot(
     lines: Iterable[str],
-    extra: Iterable[datetime],
-    without: Iterable[datetime],
     zone: str,
     start: datetime,
+    extra: Collection[datetime] = (),
+    without: Collection[datetime] = (),
 ) -> ScheduleSlot:
-    """A schedule of RRULE lines, with what is added and taken out; all times are wall times of the zone."""
+    """A schedule of RRULE lines.
+
+    Args:
+        lines: The lines.
+        zone: IANA name of the zone of all wall times.
+        start: DTSTART.
+        extra: Times to add.
+        without: Times to leave out.
+    """
     text = [f"DTSTART:{stamp(start)}", *lines]
-    for name, times in (("EXDATE", sorted(without)), ("RDATE", sorted(extra))):
+    for name, times in (("EXDATE", without), ("RDATE", extra)):
         if times:
-            text.append(f"{name}:{','.join(map(stamp, times))}")
+            text.append(f"{name}:{','.join(map(stamp, sorted(times)))}")
+
     return {"rrule": "\n".join(text), "timezone": zone}
 
 
@@ -66,23 +73,24 @@ def stamp(wall: datetime) -> str:
     return f"{wall.year:04}{wall:%m%dT%H%M%S}"
 
 
-def quantum(now: datetime, per_day: float) -> datetime:
-    """The instant from which the text holds: SLACK before `now` at least, the same for a month, week, day or less."""
+def until(last: datetime | None) -> str:
+    """The UNTIL part of a rule; empty without an end."""
+    return "" if last is None else f";UNTIL={stamp(last)}"
+
+
+def holds_from(now: datetime, per_day: float) -> datetime:
+    """The instant from which the text holds: SLACK before `now` at least, the same for a month, week, day or less.
+
+    Args:
+        now: The present instant.
+        per_day: Candidates a day.
+    """
     at = (now - SLACK).astimezone(UTC)
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    if per_day * 31 <= WALKED:
-        return midnight.replace(day=1)
-    if per_day * 7 <= WALKED:
-        return midnight - midnight.weekday() * DAY
-    hours = next((n for n in (24, 12, 4, 2) if per_day * n <= WALKED * 24), 1)
-    return midnight + at.hour // hours * hours * timedelta(hours=1)
+    begin = midnight(at.date()).replace(tzinfo=UTC)
+    if per_day * 31 <= MAX_WALKED:
+        return begin.replace(day=1)
+    if per_day * 7 <= MAX_WALKED:
+        return begin - begin.weekday() * DAY
 
-
-def span(numbers: Iterable[int]) -> str:
-    """Numbers as a BY part lists them."""
-    return ",".join(map(str, numbers))
-
-
-def each_day(first: date, last: date) -> Iterator[date]:
-    """The days from first to last, both included."""
-    return map(date.fromordinal, range(first.toordinal(), last.toordinal() + 1))
+    hours = next((n for n in (24, 12, 4, 2) if per_day * n <= MAX_WALKED * 24), 1)
+    return begin + at.hour // hours * hours * timedelta(hours=1)

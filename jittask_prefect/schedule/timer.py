@@ -1,27 +1,35 @@
 """Timer: a `timerCfg`, its calendar and its zone; and the occurrences that follow from them.
 
-The rules are those of RFC 5545 for wall clocks (§3.3.5: a time in a DST gap moves forward by the gap, one in an overlap
-is the first), elapsed time for minute and hour, then the holiday rule, then the walls of start and end. Instants are
+The rules, in this order: RFC 5545 for wall clocks, elapsed time for minute and hour; the holiday rule; start and end. By
+RFC 5545 §3.3.5 a time in a DST gap moves forward by the gap, and a time in an overlap is the first. Instants are
 compared in UTC throughout: Python compares the wall clocks of two datetimes that share a zone.
 """
 
 from __future__ import annotations
 
-from calendar import monthrange
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.errors import ArgumentError, ConfigError, Problem
+from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.schedule import bulk, clock
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
-from jittask_prefect.schedule.cron import Cron
+from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
-from jittask_prefect.schedule.instants import EARLIEST, LATEST, day_after, in_utc
+from jittask_prefect.schedule.instants import (
+    DAY,
+    EARLIEST,
+    LATEST,
+    TICK,
+    clock_changes,
+    day_after,
+    in_utc,
+    midnight,
+    wall_time,
+)
 from jittask_prefect.schedule.reach import Reach, reach
-from jittask_prefect.schedule.recur import phase
-from jittask_prefect.schedule.rrule import RRule
-from jittask_prefect.schedule.series import Explained, Occurrence, Over, Series
+from jittask_prefect.schedule.recur import Elapsed, day_phase
+from jittask_prefect.schedule.series import Exhausted, Explained, Occurrence, Series
 from jittask_prefect.schedule.spec import Offset, TimerCfg, read_timer, read_zone
 from jittask_prefect.validation import shown
 
@@ -35,8 +43,8 @@ class Timer:
 
     Args:
         timerCfg: As in e.json, or read already.
-        calendar: None, a country code, a mapping as in app.json, or a Calendar; None: what `timerCfg` names as a
-            country code.
+        calendar: None, a country code, a mapping as in app.json, or a Calendar; None: the country code that `timerCfg`
+            names.
         timezone: IANA name of the zone where `timerCfg` names none; UTC where neither does.
 
     Raises:
@@ -57,38 +65,36 @@ class Timer:
         if isinstance(timerCfg, TimerCfg):
             self.cfg = timerCfg
         else:
-            rows = (
-                isinstance(timerCfg, Mapping)
-                and "startField" in timerCfg
-                and "startTime" not in timerCfg
-            )
+            given = timerCfg if isinstance(timerCfg, Mapping) else {}
+            rows = "startField" in given and "startTime" not in given
             self.cfg = read_timer(timerCfg, rows=rows)
+
         cfg = self.cfg
         named = cfg.timezone or ("UTC" if timezone is None else timezone)
         try:
             self.zone = read_zone(named)
         except ValueError as error:
-            raise ConfigError(
-                Problem("", "timezone", shown(named), str(error))
-            ) from None
-        self.calendar = (
-            Calendar.of(cfg.calendar, "timerCfg.calendar")
-            if calendar is None
-            else Calendar.of(calendar)
-        )
+            raise invalid("timezone", shown(named), str(error)) from None
+
+        if calendar is None:
+            self.calendar = Calendar.read(cfg.calendar, "timerCfg.calendar")
+        else:
+            self.calendar = Calendar.read(calendar)
+
         if cfg.skip_holiday and self.calendar is None:
+            found = "1 without a calendar"
             allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
-            raise ConfigError(
-                Problem("", "timerCfg.skipHoliday", "1 without a calendar", allowed)
-            )
-        known = self.calendar or Calendar(CalendarCfg())
+            raise invalid("timerCfg.skipHoliday", found, allowed)
+
         self.moves = HolidayMoves(
-            known, cfg.skip_holiday, cfg.workdays_only, cfg.holiday_policy
+            self.calendar or Calendar(CalendarCfg()),
+            cfg.skip_holiday,
+            cfg.workdays_only,
+            cfg.holiday_policy,
         )
-        self._over: dict[int, datetime] = {}
-        self._phase = (
-            phase(cfg.repeat, custom=True) if cfg.rows and self.moves.active else None
-        )
+        self._exhausted: dict[Hashable, datetime] = {}
+        shared = cfg.rows and self.moves.active
+        self._phase = day_phase(cfg.repeat, custom=True) if shared else None
         self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
 
     def __repr__(self) -> str:
@@ -98,41 +104,47 @@ class Timer:
     def sub_daily(self) -> bool:
         """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
         repeat = self.cfg.repeat
-        if repeat.repeat_type in ("minute", "hour"):
-            return True
-        if repeat.cron is not None:
-            return Cron.read(repeat.cron).several
-        return repeat.rrule is not None and RRule.read(repeat.rrule).several
+        if repeat.cron is None and repeat.rrule is None:
+            return repeat.repeat_type in ("minute", "hour")
+        return CustomRule.read(repeat.cron, repeat.rrule).sub_daily
+
+    # Occurrences
 
     def series(self, start: Field = None, end: Field = None) -> Series | None:
-        """The occurrences of one start.
+        """The occurrences of a start.
 
         Args:
             start: For rows the value of `startField`: a date, a naive datetime (local to the task's zone) or an aware
-                one. For a scheduled timer nothing.
+                datetime. For a scheduled timer nothing.
             end: For rows the value of `endField`, likewise; None: the row has no end.
 
         Returns:
             The series; None for a row without a start.
+
+        Raises:
+            ArgumentError: Row values for a scheduled timer, or a value that is no date.
         """
         if not self.cfg.rows:
             if start is not None or end is not None:
                 raise ArgumentError(
                     "a scheduled timer has one series: series() takes no row values"
                 )
+
             return self._scheduled
+
         for value in (start, end):
             if value is not None and not isinstance(value, date):
                 raise ArgumentError(
                     f"a row's date {shown(value)}; allowed: a date, or a datetime with or without a zone"
                 )
+
         return None if start is None else self._series(start, end)
 
     def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:
         """The due times of a scheduled timer.
 
         Args:
-            after: First instant, inclusive; a naive one is local to the task's zone.
+            after: First instant, inclusive; a naive datetime is local to the task's zone.
             before: Last instant, exclusive; likewise.
 
         Returns:
@@ -141,15 +153,15 @@ class Timer:
         Raises:
             ArgumentError: This is the timer of a row task.
         """
-        return (found.due for found in self._one().between(after, before))
+        return (found.due for found in self._only().between(after, before))
 
     def explain(self, after: datetime, before: datetime) -> list[Explained]:
-        """Every nominal occurrence that lies in, or moves into, [after, before), with what became of it and why."""
-        return self._one().explain(after, before)
+        """Every nominal occurrence that lies in, or moves into, [after, before), with its fate and the reason."""
+        return self._only().explain(after, before)
 
     def nextTime(self, now: datetime | None = None) -> datetime | None:
-        """The first due time after `now` (aware, or naive in the task's zone; None: the present); None without one."""
-        found = self._one().next(clock.now() if now is None else now)
+        """The first due time after `now` (aware, or naive in the task's zone; None: the present); None otherwise."""
+        found = self._only().next(clock.now() if now is None else now)
         return None if found is None else found.due
 
     def next_times(
@@ -178,12 +190,40 @@ class Timer:
         """
         return reach(self, after, before, whole_days)
 
-    def _one(self) -> Series:
+    def next_doubled_hour(self, now: datetime) -> datetime | None:
+        """When clocks next go back over times of a custom rule finer than a day: such times come once then.
+
+        Args:
+            now: The present instant, aware.
+
+        Returns:
+            The instant of the change, aware, within 400 days; None without a change, or for any other rule.
+        """
+        if self.cfg.repeat.repeat_type != "custom" or not self.sub_daily:
+            return None
+
+        low = wall_time(now, self.zone)
+        series = self.series(low - 400 * DAY) if self.cfg.rows else self._scheduled
+        cycle = series.cycle if series is not None else None
+        if series is None or cycle is None or isinstance(cycle, Elapsed):
+            return None
+
+        for at, before, after in clock_changes(self.zone, low, low + 400 * DAY):
+            if after < before and at + DAY <= (series.stop or LATEST):
+                begin = (at + after).replace(tzinfo=None)
+                if any(True for _ in cycle.wall_times(begin, begin + before - after)):
+                    return at.astimezone(self.zone)
+
+        return None
+
+    def _only(self) -> Series:
         if self._scheduled is None:
             raise ArgumentError(
                 "a row timer has occurrences for a row only: series(start, end)"
             )
         return self._scheduled
+
+    # From a value to a start and an end
 
     def _series(self, start: Field, end: Field) -> Series:
         cfg = self.cfg
@@ -196,36 +236,35 @@ class Timer:
             stop = self._stop(end)
         except OverflowError:
             wall = anchor = None
+
         if anchor is not None and not EARLIEST < anchor < LATEST:
-            wall = anchor = (
-                None  # a date at the edge of the calendar, as databases hold for "never": never due
-            )
+            # A date at the edge of the calendar, as databases hold for "never": never due.
+            wall = anchor = None
+
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
-        meant = None if wall is None or start is None else self._meant(start, wall)
+        day = None if wall is None or start is None else self._day_meant(start, wall)
         series = Series(
-            self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, meant
+            self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, day
         )
-        if self._phase is not None and wall is not None and meant is None:
-            series.over = Over(self._over, self._phase(wall))
+        if self._phase is not None and wall is not None and day is None:
+            series.exhausted = Exhausted(self._exhausted, self._phase(wall))
+
         return series
 
-    def _meant(self, start: date, wall: datetime) -> int | None:
+    def _day_meant(self, start: date, wall: datetime) -> int | None:
         """The day of the month that a row's series counts from, where an offset of months met a shorter month.
 
         31 January with an offset of a month is due on 28 February; monthly from there, the next is 31 March.
         """
         repeat, offset = self.cfg.repeat, self.cfg.start_offset
-        if (
-            offset is None
-            or offset.unit not in ("month", "year")
-            or repeat.repeat_type not in ("month", "year")
-        ):
+        if offset is None or offset.unit not in ("month", "year"):
             return None
-        if repeat.month_end == "skip" or wall.day < 28:
+        if repeat.repeat_type not in ("month", "year") or repeat.month_end == "skip":
             return None
         if isinstance(start, datetime) and start.tzinfo is not None:
             start = start.astimezone(self.zone)
-        return start.day if start.day > wall.day else None
+
+        return start.day if start.day > wall.day >= 28 else None
 
     def _stop(self, end: Field) -> datetime | None:
         """The last instant on which the series may have an occurrence, UTC; None without an end."""
@@ -237,103 +276,70 @@ class Timer:
             offset = cfg.end_offset
         else:
             return None
+
         if end is None:
             return None
+
         try:
             wall, instant = self._place(end, offset)
-            whole_day = not isinstance(end, datetime) and not (
-                offset and (offset.time is not None or _elapses(offset))
-            )
-            return (
-                day_after(wall.date(), self.zone) - timedelta(microseconds=1)
-                if whole_day
-                else instant
-            )
+            if isinstance(end, datetime) or (
+                offset and (offset.time or offset.duration)
+            ):
+                return instant
+
+            return day_after(wall.date(), self.zone) - TICK
         except OverflowError:
             if end.year < 5000:
                 raise
+
             return None
-
-    def wall(self, value: date) -> datetime | None:
-        """The wall time, naive, at which the series of a row's `startField` value begins, where that needs no instant.
-
-        None for an aware value, for an offset of elapsed time or one that met a shorter month, and at the calendar's
-        ends.
-        """
-        offset = self.cfg.start_offset
-        if isinstance(value, datetime):
-            if value.tzinfo is not None:
-                return None
-            at = value.replace(fold=0) if value.fold else value
-        else:
-            at = datetime(value.year, value.month, value.day)
-        if offset is not None:
-            if _elapses(offset):
-                return None
-            try:
-                at = _calendrical(at, offset)
-            except OverflowError:
-                return None
-            at = at if offset.time is None else datetime.combine(at, offset.time)
-            if self._meant(value, at) is not None:
-                return None
-        return at if 1 < at.year < 9999 else None
-
-    def from_wall(self, wall: datetime) -> Series:
-        """The series of a row that begins at a wall time, offset included, and has no end."""
-        return Series(
-            self.zone,
-            self.cfg.repeat,
-            self.moves,
-            wall,
-            in_utc(wall, self.zone),
-            None,
-            None,
-        )
 
     def _place(self, value: date, offset: Offset | None) -> tuple[datetime, datetime]:
         """The wall time (naive) and the instant (UTC) of a field's value with its offset."""
         if not isinstance(value, datetime):
-            wall = datetime(value.year, value.month, value.day)
+            wall = midnight(value)
             instant = in_utc(wall, self.zone)
         elif value.tzinfo is None:
             wall, instant = value, in_utc(value, self.zone)
         else:
             instant = value.astimezone(UTC)
-            wall = instant.astimezone(self.zone).replace(tzinfo=None)
+            wall = wall_time(instant, self.zone)
+
         if offset is None:
             return wall, instant
-        if _elapses(offset):
-            instant += offset.amount * timedelta(**{f"{offset.unit}s": 1})
-            return instant.astimezone(self.zone).replace(tzinfo=None), instant
-        moved = _calendrical(wall, offset)
-        if offset.time is not None:
-            moved = datetime.combine(moved, offset.time)
+
+        if (duration := offset.duration) is not None:
+            instant += duration
+            return wall_time(instant, self.zone), instant
+
+        moved = offset.moved(wall)
         return (wall, instant) if moved == wall else (moved, in_utc(moved, self.zone))
 
+    def start_wall(self, value: date) -> datetime | None:
+        """The naive wall time at which the series of a row's `startField` value begins, where that needs no instant.
 
-def _elapses(offset: Offset) -> bool:
-    return offset.elapsed and offset.amount != 0
+        None for an aware value, for an offset of elapsed time, for an offset that met a shorter month, and at the calendar's
+        ends.
+        """
+        offset = self.cfg.start_offset
+        wall = value if isinstance(value, datetime) else midnight(value)
+        if wall.tzinfo is not None:
+            return None
 
+        if offset is not None:
+            try:
+                moved = offset.moved(wall)
+            except OverflowError:
+                return None
 
-def _calendrical(wall: datetime, offset: Offset) -> datetime:
-    """A wall time moved by days or longer, same clock time; a day that the month lacks is its last."""
-    amount = offset.amount
-    if offset.unit in ("month", "year"):
-        month = (
-            wall.year * 12
-            + wall.month
-            - 1
-            + amount * (12 if offset.unit == "year" else 1)
-        )
-        year, number = month // 12, month % 12 + 1
-        if not 1 <= year <= 9999:
-            raise OverflowError("beyond the calendar")
-        return wall.replace(
-            year=year,
-            month=number,
-            day=min(wall.day, monthrange(year, number)[1]),
-            fold=0,
-        )
-    days = {"day": 1, "week": 7}.get(offset.unit, 0)
-    return (wall + timedelta(days=amount * days)).replace(fold=0) if amount else wall
+            if offset.duration is not None or self._day_meant(value, moved) is not None:
+                return None
+
+            wall = moved
+
+        return wall.replace(fold=0) if 1 < wall.year < 9999 else None
+
+    def series_from(self, wall: datetime) -> Series:
+        """The series of a row that begins at a wall time, offset included, and has no end."""
+        instant = in_utc(wall, self.zone)
+        return Series(self.zone, self.cfg.repeat, self.moves, wall, instant, None, None)

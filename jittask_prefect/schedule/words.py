@@ -1,23 +1,17 @@
-"""A timer in one English sentence: what the rule says, and nothing that depends on today."""
+"""A timer in an English sentence: the rule itself, independent of today."""
 
 from __future__ import annotations
 
-from calendar import monthrange
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
+from jittask_prefect.schedule.days import month_length
 from jittask_prefect.schedule.spec import Offset, Repeat
 from jittask_prefect.schedule.timer import Timer
 
 WEEKDAYS = (
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-)
+    "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday",
+)  # fmt: skip
 MONTHS = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
@@ -31,7 +25,7 @@ POLICIES = {
 
 
 def describe(timer: Timer) -> str:
-    """The rule of a timer in one sentence.
+    """The rule of a timer in a sentence.
 
     Args:
         timer: Scheduled or of rows.
@@ -41,10 +35,9 @@ def describe(timer: Timer) -> str:
         day."
     """
     cfg = timer.cfg
-    parts = [_rows(timer) if cfg.rows else _scheduled(timer)]
-    if (holidays := _holidays(timer)) is not None:
-        parts.append(holidays)
-    text = "; ".join(parts)
+    rule = _rows(timer) if cfg.rows else _scheduled(timer)
+    holidays = _holidays(timer)
+    text = f"{rule}; {holidays}" if holidays else rule
     return text[0].upper() + text[1:] + "."
 
 
@@ -59,22 +52,15 @@ def origin(timer: Timer, value: date) -> str:
         English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
     """
     field, offset = str(timer.cfg.start_field), timer.cfg.start_offset
-    text = _offset(offset, field).replace(
-        f"`{field}`", f"`{field}` ({_told(timer, value)})", 1
-    )
-    return (
-        text
-        if offset is not None and offset.amount
-        else text.removeprefix("at ").removeprefix("on ")
-    )
+    shown = _moment(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        shown = f"{_moment(value.astimezone(timer.zone))} {timer.zone.key}"
 
+    text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({shown})", 1)
+    if offset is not None and offset.amount:
+        return text
 
-def _told(timer: Timer, value: date) -> str:
-    """A row's value: an instant as the clock of the task's zone shows it, with the zone."""
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        return _moment(value)
-    local = value.astimezone(timer.zone)
-    return f"{_moment(local)} {timer.zone.key}"
+    return text.removeprefix("at ").removeprefix("on ")
 
 
 def _scheduled(timer: Timer) -> str:
@@ -84,18 +70,17 @@ def _scheduled(timer: Timer) -> str:
     zone = f"({timer.zone.key})"
     if repeat.repeat_type == "normal":
         return f"once, on {_day(start)} at {_clock(start)} {zone}"
+
     text = _cycle(repeat, start)
     if repeat.repeat_type in ("minute", "hour"):
-        text += f", counted from {_day(start)} {_clock(start)} {zone}"
+        text += f", counted from {_moment(start)} {zone}"
     elif repeat.repeat_type == "custom":
-        text += f" {zone}, from {_day(start)} {_clock(start)} on"
+        text += f" {zone}, from {_moment(start)} on"
     else:
-        text += f" at {_clock(start)} {zone}" + (
-            f", counted from {_day(start)}" if repeat.period > 1 else ""
-        )
-    return text + (
-        f" until {_moment(cfg.end_time)}" if cfg.end_time is not None else ""
-    )
+        text += f" at {_clock(start)} {zone}"
+        text += f", counted from {_day(start)}" if repeat.period > 1 else ""
+
+    return text if cfg.end_time is None else f"{text} until {_moment(cfg.end_time)}"
 
 
 def _rows(timer: Timer) -> str:
@@ -107,6 +92,7 @@ def _rows(timer: Timer) -> str:
         text += f" until {_moment(cfg.end_time)}"
     elif cfg.end_time_type == 2:
         text += f" until {_offset(cfg.end_offset, cfg.end_field or '')}"
+
     return text
 
 
@@ -115,61 +101,61 @@ def _offset(offset: Offset | None, field: str) -> str:
     if offset is None:
         return f"at {name}"
     if offset.amount:
-        text = f"{_count(abs(offset.amount), offset.unit)} {'before' if offset.amount < 0 else 'after'} {name}"
+        side = "before" if offset.amount < 0 else "after"
+        text = f"{_count(abs(offset.amount), offset.unit)} {side} {name}"
     else:
         text = f"on {name}" if offset.time is not None else f"at {name}"
-    return text + (f", at {_clock(offset.time)}" if offset.time is not None else "")
+
+    return text if offset.time is None else f"{text}, at {_clock(offset.time)}"
 
 
 def _cycle(repeat: Repeat, start: datetime | None) -> str:
-    """The cycle; what it leaves open is the start's own, or the row's (`start` None) and then goes without saying."""
+    """The cycle; parts that are the start's own are named, those of a row's start (None) go without saying."""
     kind = repeat.repeat_type
     if kind == "custom":
         return _custom(repeat)
-    every = f"every {kind}" if repeat.period == 1 else f"every {repeat.period} {kind}s"
+
+    text = f"every {kind}" if repeat.period == 1 else f"every {repeat.period} {kind}s"
+    weekdays = repeat.weekday or ((start.isoweekday(),) if start else ())
+    named = _named(WEEKDAYS, weekdays)
     if kind == "week":
-        days = repeat.weekday or ((start.isoweekday(),) if start else ())
-        return f"{every}{' on ' + _list(WEEKDAYS[n - 1] for n in sorted(set(days))) if days else ''}"
+        return f"{text} on {named}" if named else text
     if kind not in ("month", "year"):
-        return every
-    months, numbers = "", tuple[int, ...]()
+        return text
+
+    months = tuple[int, ...]()
     if kind == "year":
-        numbers = repeat.month or ((start.month,) if start else ())
-        months = (
-            f" in {_list(MONTHS[n - 1] for n in sorted(set(numbers)))}"
-            if numbers
-            else ""
-        )
+        months = repeat.month or ((start.month,) if start else ())
+        text += f" in {_named(MONTHS, months)}" if months else ""
+
     if repeat.week is not None:
-        days = repeat.weekday or ((start.isoweekday(),) if start else ())
-        named = _list(WEEKDAYS[n - 1] for n in sorted(set(days))) or "such weekday"
-        return f"{every}{months} on the {_place(repeat.week)} {named}"
+        return f"{text} on the {_place(repeat.week)} {named or 'such weekday'}"
+
     days = repeat.day or ((start.day,) if start else ())
     if not days:
-        return every + months
-    return (
-        f"{every}{months} on {_month_days(days)}{_short_months(repeat, days, numbers)}"
-    )
+        return text
+
+    return f"{text} on {_month_days(days)}{_short_months(repeat, days, months)}"
+
+
+def _named(names: Sequence[str], numbers: Iterable[int]) -> str:
+    return _list(names[n - 1] for n in sorted(set(numbers)))
 
 
 def _month_days(days: Iterable[int]) -> str:
     numbers = sorted(set(days) - {-1})
-    named = (
-        [f"day{'s' if len(numbers) > 1 else ''} {_list(map(str, numbers))}"]
-        if numbers
-        else []
-    )
+    plural = "s" if len(numbers) > 1 else ""
+    named = [f"day{plural} {_list(map(str, numbers))}"] if numbers else []
     return " and ".join(named + (["the last day"] if -1 in days else []))
 
 
 def _short_months(repeat: Repeat, days: Iterable[int], months: Iterable[int]) -> str:
-    if max(days) <= min((monthrange(2025, month)[1] for month in months), default=28):
+    lengths = (month_length(date(2025, month, 1)) for month in months)
+    if max(days) <= min(lengths, default=28):
         return ""
-    return (
-        " (left out where the month is shorter)"
-        if repeat.month_end == "skip"
-        else " (or the month's last)"
-    )
+    if repeat.month_end == "skip":
+        return " (left out where the month is shorter)"
+    return " (or the month's last)"
 
 
 def _custom(repeat: Repeat) -> str:
@@ -178,25 +164,23 @@ def _custom(repeat: Repeat) -> str:
     if repeat.rrule is not None:
         return f"by the rule `{repeat.rrule}`"
     dates = repeat.dates or ()
-    shown = [_moment(at) for at in dates[:5]]
-    return (
-        f"on {_list(shown)}"
-        if len(dates) <= 5
-        else f"on {len(dates)} listed dates, {shown[0]} the first written"
-    )
+    if len(dates) <= 5:
+        return f"on {_list(map(_moment, dates))}"
+    return f"on {len(dates)} listed dates, {_moment(dates[0])} the first written"
 
 
 def _holidays(timer: Timer) -> str | None:
     cfg, moves = timer.cfg, timer.moves
     if not moves.active:
         return None
+
     label = timer.calendar.label if timer.calendar is not None else ""
     names = [f"a legal holiday ({label})"] if moves.holidays else []
     if moves.weekends:
         names.append("a weekend" + (f" ({label})" if label and not names else ""))
-    fine = cfg.repeat.repeat_type in ("minute", "hour") or timer.sub_daily
-    if fine or cfg.holiday_policy == "skip":
+    if timer.sub_daily or cfg.holiday_policy == "skip":
         return f"{' or '.join(names)} is left out"
+
     return f"{' or '.join(names)} {POLICIES[cfg.holiday_policy]}"
 
 

@@ -1,6 +1,6 @@
 """The Prefect server and worker that `jittask up` runs for an app: found, started, handed on, ended.
 
-Everything of an app lies in one folder, its *home* (`<app>/.jittask`):
+Everything of an app lies in a folder, its *home* (`<app>/.jittask`):
 
     server.json, worker.json   the running processes: pid, start, address, Prefect version, and the `up` that owns them
     server.lock                held while processes are looked for and started, so that two `up`s make one server
@@ -41,7 +41,7 @@ from jittask_prefect.server.commands import (
 from jittask_prefect.server.processes import POLL, Identity
 from jittask_prefect.server.service import Service, ServiceInfo
 
-# How long one request may take, in seconds: a busy server computes schedules in its event loop.
+# How long a request may take, in seconds: a busy server computes schedules in its event loop.
 ANSWER = 5.0
 PORT_ATTEMPTS = 3
 
@@ -49,7 +49,7 @@ PORT_ATTEMPTS = 3
 class Embedded:
     """The server and the worker of a home.
 
-    As a context manager it stops at the end what it answers for, on SIGTERM and SIGHUP too. Nothing is started or
+    As a context manager, `stop` is called at the end, on SIGTERM and SIGHUP too. Nothing is started or
     written before a method is called.
 
     Args:
@@ -69,13 +69,13 @@ class Embedded:
         return info if fits else None
 
     def ensure(self, timeout: float = 180) -> tuple[ServiceInfo, bool]:
-        """Find the server of this home or start it.
+        """Find the server of this home, or start a server.
 
         Args:
-            timeout: Seconds to wait for another process that starts it, and again for our own start.
+            timeout: Seconds to wait for another process that starts the server, and again for our own start.
 
         Returns:
-            The server, and whether it was started here.
+            The server, and whether the server was started here.
 
         Raises:
             PrefectApiError: The server does not start; with the end of its log.
@@ -110,10 +110,10 @@ class Embedded:
         worker_type: str = "process",
         limit: int | None = None,
     ) -> tuple[ServiceInfo, bool]:
-        """Find the worker of this home for `url` and `pool`, or start it; arguments as in `start_worker`.
+        """Find the worker of this home for `url` and `pool`, or start a worker; arguments as in `start_worker`.
 
         Returns:
-            The worker, and whether it was started here.
+            The worker, and whether the worker was started here.
 
         Raises:
             PrefectApiError: Another `jittask up` of this home runs a worker for another server, pool or version.
@@ -145,7 +145,7 @@ class Embedded:
         worker_type: str = "process",
         limit: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Start a worker without looking for one; `ensure_worker` looks first.
+        """Start a worker without looking for a running worker; `ensure_worker` looks first.
 
         Args:
             url: The API's address.
@@ -193,7 +193,7 @@ class Embedded:
         self.worker.check()
 
     def stop(self) -> None:
-        """End what this object started or took over, worker first, with all that came from it.
+        """End the services that this object started or took over, worker first, with all their processes.
 
         Processes that were only found stay. `Family.end` says in which order and how long.
 
@@ -244,7 +244,7 @@ class Embedded:
             process = self.server.start(command, self.home, env)
             info = _info(process.pid, f"{ui_url}/api")
             try:
-                # Before it answers: killed meanwhile, the next `up` must find it.
+                # Before the first answer: killed meanwhile, the next `up` must find the server.
                 self.server.adopt(info)
                 if self._await(info, deadline):
                     return info
@@ -307,7 +307,7 @@ class Embedded:
         return False
 
     def _answers(self, info: ServiceInfo) -> bool:
-        """Whether the server at its address is healthy and of this home: another one may have got the port first."""
+        """Whether the server at its address is healthy and of this home: another server may have got the port first."""
         try:
             # Without the environment's proxies.
             with httpx.Client(timeout=ANSWER, trust_env=False, verify=False) as client:

@@ -18,7 +18,7 @@ SAME_START = 1.5
 
 @dataclass(frozen=True)
 class Identity:
-    """A process: pids are used again, so its start (seconds since 1970) belongs to it."""
+    """A process: pids are used again, so its start (seconds since 1970) belongs to its identity."""
 
     pid: int
     started: float
@@ -40,7 +40,7 @@ class Identity:
 
 
 def living(pid: int) -> psutil.Process | None:
-    """The process of a pid; None where there is none, or it has ended and only waits for its parent."""
+    """The process of a pid; None where there is none, or only a zombie."""
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process
@@ -49,7 +49,7 @@ def living(pid: int) -> psutil.Process | None:
 
 
 class Family:
-    """A process and all that came from it: found by parent, by session, and by a mark in the environment.
+    """A process and its descendants: found by parent, by session, and by a mark in the environment.
 
     The family grows with each look: sessions outlive the parents that made them.
 

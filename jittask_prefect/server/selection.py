@@ -16,7 +16,7 @@ def configured_url() -> str | None:
     Raises:
         PrefectApiError: The settings cannot be read.
     """
-    return client_settings().url
+    return client_settings().url or None
 
 
 def address(home: Path) -> str | None:
@@ -47,7 +47,7 @@ def connect(home: Path) -> Api:
 
 
 def refresh_settings() -> None:
-    """Have Prefect, where this process has imported it, read its settings again after a change of the environment."""
+    """Have Prefect, where this process has imported Prefect, read its settings again after a change of the environment."""
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context
 

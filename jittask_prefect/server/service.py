@@ -53,7 +53,7 @@ class ServiceInfo:
 
 
 def mark_of(name: str) -> str:
-    """The variable in the environment of a service, and so of all that it starts; its value is the home."""
+    """The variable in the environment of a service, and so of all its descendants; the value is the home."""
     return f"JITTASK_{name.upper()}_OF"
 
 
@@ -74,7 +74,7 @@ class Service:
         self._log_start = 0
 
     def running(self) -> tuple[ServiceInfo | None, Identity]:
-        """The process that lives, and the `jittask up` that answers for it; a stale state file is removed."""
+        """The living process, and the `jittask up` that answers for the process; a stale state file is removed."""
         nobody = Identity(0, 0.0)
         try:
             text = self._file.read_text()
@@ -123,15 +123,15 @@ class Service:
         return self._process
 
     def family(self, info: ServiceInfo | None) -> Family:
-        """A process of the service and all that came from it, also from processes that are gone."""
+        """A process of the service and all its descendants, also those whose parents are gone."""
         root = info.pid if info and info.identity.alive else None
         return Family(root, mark_of(self.name), str(self.home))
 
     def end(self, info: ServiceInfo | None) -> list[int]:
-        """End a process with all that came from it, and forget it.
+        """End a process with all its descendants, and remove the state file.
 
         Args:
-            info: The process; None where only what carries the mark is to end.
+            info: The process; None for the processes that carry the mark only.
 
         Returns:
             The pids that survive.

@@ -1,4 +1,4 @@
-"""What callers of the task service pass, as values: times, arguments, rows; each refused with what is allowed."""
+"""Arguments of the task service, read and checked: times, keyword arguments, texts, rows."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from jittask_prefect.elements.app import App, owner_of
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ArgumentError, InvalidTime
 from jittask_prefect.errors.printable import has_controls
-from jittask_prefect.filters.binding import columns
+from jittask_prefect.filters.columns import columns
 from jittask_prefect.schedule.instants import EARLIEST, LATEST, resolve
 from jittask_prefect.validation import quoted, sanitized
 
 MOST_BYTES = 60_000
 """MariaDB's TEXT holds 65,535 bytes."""
-# A year alone, a week or a time without its date are ISO 8601 too, and surely a slip.
+# ISO 8601 has a year alone, a week, or a time without its date too: here these are surely a slip.
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?", re.ASCII
 )
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-"""What no database takes: NUL, and halves of characters."""
+"""Characters that no database takes: NUL, and halves of surrogate pairs."""
 
 
 def instant(value: str | datetime, of: Meta | App) -> datetime:
@@ -40,14 +40,13 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
         of: The template, or the app, whose zone counts.
 
     Raises:
-        InvalidTime: It is neither.
+        InvalidTime: The value is neither, or lies outside the calendar.
     """
     found = value
     if isinstance(value, str):
+        iso = value.strip() if _TIME.fullmatch(value.strip()) else ""
         try:
-            found = datetime.fromisoformat(
-                value.strip() if _TIME.fullmatch(value.strip()) else ""
-            )
+            found = datetime.fromisoformat(iso)
         except ValueError:
             raise InvalidTime(
                 f"{quoted(value)} is no time; allowed: yyyy-MM-dd HH:mm:ss, or ISO 8601"
@@ -68,6 +67,11 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
 
 
 def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keyword arguments of a function.
+
+    Raises:
+        ArgumentError: They are no dict of names, or JSON cannot hold them.
+    """
     if argDict is not None and not isinstance(argDict, Mapping):
         raise ArgumentError(
             f"argDict {type(argDict).__name__}; allowed: a dict of keyword arguments"
@@ -90,6 +94,11 @@ def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def text(name: str, value: object) -> str:
+    """A text of 1 to 255 characters without control characters.
+
+    Raises:
+        ArgumentError: The value is no such text.
+    """
     if not isinstance(value, str) or not value:
         raise ArgumentError(f"{name} {quoted(value)}; allowed: a text")
     if len(value) > 255 or has_controls(value):
@@ -100,7 +109,7 @@ def text(name: str, value: object) -> str:
 
 
 def storable(name: str, value: str) -> str:
-    """A text that every database takes, whatever else is in it."""
+    """A text that every database takes."""
     if not value or UNSTORABLE.search(value):
         raise ArgumentError(
             f"{name} {quoted(value)}; allowed: a text without NUL and half a surrogate pair"
@@ -135,20 +144,17 @@ def _value(column: Any, key: str, value: Any) -> Any:
 
 
 def differs(before: Any, row: Any) -> bool:
-    """Whether a row is not what it was; an instance that was only changed in place tells nothing, so it differs."""
+    """Whether a row differs from its earlier values; an instance that was changed in place counts as different."""
     if before is row:
         return True
+    known = columns(sa_inspect(type(row)))
     if isinstance(before, Mapping):
-        known = columns(sa_inspect(type(row)))
         return any(
-            getattr(row, k) != _value(known[k].columns[0], k, v)
-            for k, v in before.items()
-            if k in known
+            getattr(row, key) != _value(known[key].columns[0], key, value)
+            for key, value in before.items()
+            if key in known
         )
-    return any(
-        getattr(before, k, None) != getattr(row, k, None)
-        for k in columns(sa_inspect(type(row)))
-    )
+    return any(getattr(before, key, None) != getattr(row, key, None) for key in known)
 
 
 def row_of(
@@ -160,7 +166,7 @@ def row_of(
         app: The app.
         rowObj: `{prevData, postData}`.
         first: The side that the row is taken from.
-        second: The side that may say what the model is.
+        second: The side that may name the model.
 
     Raises:
         ArgumentError: `rowObj` names no row of a model of the app.
@@ -171,7 +177,7 @@ def row_of(
         )
     data, other = rowObj[first], rowObj.get(second)
     known = app.names("models")
-    # A key `model` may be a column as well (of cars, say): it names a model only where it names one of the app.
+    # A key `model` may be a column as well (of cars, say): only a name of the app's models names a model.
     named = (
         side.get("model") for side in (data, other, rowObj) if isinstance(side, Mapping)
     )
@@ -194,7 +200,7 @@ def row_of(
 
 
 def in_a_session(values: Iterable[Any]) -> bool:
-    """Whether one of some values is a `rowObj` with a row that is in a session."""
+    """Whether any value is a `rowObj` with a row that belongs to a session."""
     sides = [
         side
         for value in values
@@ -208,7 +214,7 @@ def in_a_session(values: Iterable[Any]) -> bool:
 
 
 def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
-    """A row from a dict of its fields: what the dict leaves out is read from the database."""
+    """A row from a dict of its fields; other fields are read from the database."""
     cls = app.getElement(model)
     mapper = sa_inspect(cls)
     fields = {k: v for k, v in data.items() if k != "model" or v != model}

@@ -1,10 +1,11 @@
-"""TaskSvc: the facade, one short method for each use case. Names and results are the contract's."""
+"""TaskSvc: the facade, a short method for each use case. Names and results are the contract's."""
 
 from __future__ import annotations
 
 import json
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,9 +29,10 @@ from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.client import Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
-from jittask_prefect.records import executions
-from jittask_prefect.rows import hooks
+from jittask_prefect.records import listing
+from jittask_prefect.records.record import run_url
 from jittask_prefect.rows.background_handover import nudge
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.end import force_end
 from jittask_prefect.schedule import clock
@@ -50,19 +52,25 @@ Result = dict[str, Any]
 P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("jittask")
+# For each action of a plan: its name in the results.
+DONE = {
+    "create": "created",
+    "reschedule": "rescheduled",
+    "end": "ended",
+    "skip": "unchanged",
+}
 
 
-def _in_sentences(method: Callable[P, R]) -> Callable[P, R]:
-    """Whatever happens within, the caller meets a `JittaskError`, with the error itself as its cause.
+def _only_jittask_errors(method: Callable[P, R]) -> Callable[P, R]:
+    """Raise a `JittaskError` for every error within, with the error itself as its cause.
 
-    Only what a database says in the caller's own session comes as it is: its transaction is the caller's to try again.
+    Database errors in the caller's own session pass unchanged: the caller may try its transaction again.
     """
 
     @wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        callers = in_a_session(
-            [*args, *kwargs.values()]
-        )  # a failed flush takes the row out of it
+        # Asked before: a failed flush takes the row out of its session.
+        callers = in_a_session([*args, *kwargs.values()])
         try:
             return method(*args, **kwargs)
         except JittaskError:
@@ -82,7 +90,7 @@ class TaskSvc(NormalService):
     """The task service (`services.TaskSvc`).
 
     Args:
-        app: The app that it serves.
+        app: The app of the service.
         api: Prefect; absent, the server that the environment or `jittask up` names, found at first use.
     """
 
@@ -101,9 +109,9 @@ class TaskSvc(NormalService):
         """Talk to this Prefect from now on."""
         self._api = api
 
-    @_in_sentences
+    @_only_jittask_errors
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
-        """The task templates whose title or full name contains a text, whatever its case; all where it is empty."""
+        """The task templates whose title or full name contains a text, whatever its case; all templates for an empty text."""
         if not isinstance(queryStr, str):
             raise ArgumentError(f"queryStr {quoted(queryStr)}; allowed: a text")
         wanted = queryStr.casefold()
@@ -119,7 +127,7 @@ class TaskSvc(NormalService):
             if wanted in t.title.casefold() or wanted in t.fullName.casefold()
         ]
 
-    @_in_sentences
+    @_only_jittask_errors
     def createTimerTask(
         self,
         fullName: str,
@@ -128,7 +136,7 @@ class TaskSvc(NormalService):
         taskType: str,
         argDict: Mapping[str, Any] | None = None,
     ) -> Result:
-        """Make one execution of a template's function, outside its schedule.
+        """Make a single execution of a template's function, outside its schedule.
 
         Args:
             fullName: The template's full name, of either Type.
@@ -141,10 +149,10 @@ class TaskSvc(NormalService):
             `{taskId, fullName, status, startTime, url}`.
 
         Raises:
-            UnknownElement: There is no such template or function.
+            UnknownElement: The app has no such template or function.
             InvalidTime: The time cannot be read.
             ArgumentError: The Type is another one, or the function does not take these arguments.
-            PrefectApiError: Prefect cannot be reached; nothing is kept then.
+            PrefectApiError: Prefect cannot be reached; nothing is kept.
         """
         template = self.app.template(fullName)
         if taskType != template.taskType:
@@ -176,7 +184,7 @@ class TaskSvc(NormalService):
             ) from None
         try:
             run = api.create_run(
-                deployment["id"],
+                deployment.id,
                 key=entry.task_id,
                 name=timed_name(template.title, due, template.timer.zone),
                 due=due,
@@ -194,30 +202,30 @@ class TaskSvc(NormalService):
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": executions.run_url(api, run.id),
+            "url": run_url(api.ui_url, run.id),
         }
 
-    @_in_sentences
+    @_only_jittask_errors
     def forcedEnd(self, taskId: str) -> Result:
-        """End one task: a pending one never runs, an executing one's process is gone when this returns.
+        """End a task: a pending task never runs; the process of an executing task is gone when this returns.
 
         Args:
             taskId: A task's id, or a flow run's.
 
         Returns:
-            `{taskId, previousStatus, status, changed}`; a task that has ended already is left as it is.
+            `{taskId, previousStatus, status, changed}`; a task that has ended already stays as it is.
 
         Raises:
-            UnknownTask: There is no such task.
-            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. All
-                others the ledger ends; the next sync tells Prefect.
+            UnknownTask: No task and no flow run has the id.
+            PrefectApiError: Prefect cannot be reached, and the task is a run of the schedule that has not begun. The
+                ledger ends all other tasks; the next sync ends their runs.
             JittaskError: The process did not end in time.
         """
         return force_end(self.app, self.api, text("taskId", taskId), clock.now)
 
-    @_in_sentences
+    @_only_jittask_errors
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
-        """Bring a saved row's tasks to what the row is now.
+        """Bring a saved row's tasks to the row's present state, as the database has the row.
 
         Args:
             rowObj: `{prevData, postData}`, each a model instance or a dict; `prevData` may be absent.
@@ -233,22 +241,16 @@ class TaskSvc(NormalService):
         before = rowObj.get("prevData")
         now = clock.now()
         with self._transaction(session, model) as connection:
-            _key(row, connection)
+            key = _key(row, connection)
             moved = before is None or differs(before, row)
-            actions = hooks.save_row(self.app, connection, row, model, now, moved=moved)
-        counts = {
-            kind: sum(a.action == kind for a in actions)
-            for kind in ("create", "reschedule", "end", "skip")
-        }
+            actions = follow_row(self.app, connection, model, key, now, moved=moved)
+        counts = Counter(DONE[action.action] for action in actions)
         return {
-            "created": counts["create"],
-            "rescheduled": counts["reschedule"],
-            "ended": counts["end"],
-            "unchanged": counts["skip"],
-            "tasks": [self._shown(a) for a in actions],
+            **{done: counts[done] for done in DONE.values()},
+            "tasks": [self._shown(action) for action in actions],
         }
 
-    @_in_sentences
+    @_only_jittask_errors
     def deleteDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:
         """End the open tasks of a row that was deleted.
 
@@ -264,12 +266,11 @@ class TaskSvc(NormalService):
         """
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
-            actions = hooks.delete_row(
-                self.app, connection, _key(row, connection), model, clock.now()
-            )
+            key, now = _key(row, connection), clock.now()
+            actions = follow_row(self.app, connection, model, key, now, ended=True)
         return {"ended": len(actions), "tasks": [self._shown(a) for a in actions]}
 
-    @_in_sentences
+    @_only_jittask_errors
     def getTaskRecords(
         self,
         fullName: str | None = None,
@@ -282,13 +283,13 @@ class TaskSvc(NormalService):
         """Execution records, newest due time first.
 
         With an `endTime` beyond the horizon, the tasks of rows that are due there are among the pending ones: planned
-        from the rows as they are now, each with the taskId that it will have if nothing changes, and without a url.
-        Without an `endTime` nothing bounds what is to come: the records are what the ledger and Prefect hold.
+        from the rows as they are now, each with its future taskId (if nothing changes), and without a url. Without an
+        `endTime` nothing bounds the future: then the records are those of the ledger and of Prefect.
 
         Args:
-            fullName: Of one template only.
-            status: Of one status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
-            startTime: Due then or later; text or a naive datetime in the zone of the task, else of the app.
+            fullName: Of this template only.
+            status: Of this status only: `pending`, `executing`, `overdue`, `completed`, `error` or `ended`.
+            startTime: Due at this time or later; text or a naive datetime in the zone of the task, else of the app.
             endTime: Due earlier.
             limit: How many at most.
             offset: How many of the newest to pass over.
@@ -298,16 +299,13 @@ class TaskSvc(NormalService):
             message, url}`; times as ISO 8601, duration and lateness in seconds, `row` is its key as text.
 
         Raises:
-            UnknownElement: There is no such template.
+            UnknownElement: The app has no such template.
             InvalidTime: A time cannot be read.
             ArgumentError: The status is unknown, or limit or offset is no count.
             PrefectApiError: Prefect cannot be reached.
         """
         template = self.app.template(fullName) if fullName not in (None, "") else None
-        return executions.records(
-            self.app,
-            self.api,
-            clock.now(),
+        wanted = listing.RecordFilter(
             name=template.fullName if template else None,
             status=None if status == "" else status,
             start=instant(startTime, template or self.app)
@@ -316,32 +314,28 @@ class TaskSvc(NormalService):
             end=instant(endTime, template or self.app)
             if endTime not in (None, "")
             else None,
-            limit=limit,
-            offset=offset,
         )
+        found = listing.records(
+            self.app, self.api, clock.now(), wanted, limit=limit, offset=offset
+        )
+        return [record.as_dict(ui_url=self.api.ui_url) for record in found]
 
     def _shown(self, action: Action) -> Result:
         zone = self.app.template(action.template).timer.zone
-        done = {
-            "create": "created",
-            "reschedule": "rescheduled",
-            "end": "ended",
-            "skip": "unchanged",
-        }[action.action]
         return {
             "fullName": action.template,
             "taskId": action.task_id,
             "dueTime": action.due.astimezone(zone).isoformat(),
-            "action": done,
+            "action": DONE[action.action],
         }
 
     @contextmanager
     def _transaction(self, session: Session | None, model: str) -> Iterator[Connection]:
-        """The row's own transaction where it has a session, else one of its own."""
+        """The row's own transaction where the row has a session, else a new transaction."""
         if session is not None:
             if (
                 not session._flushing
-            ):  # in afterSave and afterDelete it is, and has nothing left to do
+            ):  # in afterSave and afterDelete nothing is left to flush
                 session.flush()
             connection = session.connection(
                 bind_arguments={"mapper": sa_inspect(self.app.getElement(model))}

@@ -1,4 +1,4 @@
-"""Where the layers meet: `app`, the built-in task service, and the model events."""
+"""Where the rooms meet: `app`, the built-in task service, and the model events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ hooks.install(current_app, nudge)
 
 
 class _CurrentApp:
-    """Stands for the current app: found at each use, loaded once."""
+    """The current app: found at each use, loaded once."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(current_app(), name)

@@ -1,9 +1,8 @@
-"""What a flow run asks of the warm worker: the flow file, the function, the working directory, and nothing else."""
+"""The job configuration of the warm worker: a flow file, a function, a working directory, and nothing else."""
 
 from __future__ import annotations
 
 import os
-from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +12,50 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.workers.base import BaseJobConfiguration
 
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.warm.children import Code
-from jittask_prefect.warm.server_wait import UNANSWERED
+from jittask_prefect.warm.children import FlowFile
+from jittask_prefect.warm.outage import NO_ANSWER, Log
 
-DIRECTORY = "prefect.deployments.steps.set_working_directory"
+SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
 class JittaskJobConfiguration(BaseJobConfiguration):
-    """What a run needs: the flow file, the function, the working directory; no job variable changes anything."""
+    """The needs of a flow run. Job variables change nothing, since the processes run before a flow run is known."""
 
     file: str = ""
     function: str = ""
     directory: str = ""
 
     @classmethod
-    def of(
+    def from_deployment(
         cls, flow_run: FlowRun, deployment: Any, template: dict[str, Any]
     ) -> JittaskJobConfiguration:
-        """What a flow run's deployment says.
+        """The configuration of a flow run.
 
         Args:
             flow_run: The run.
-            deployment: Its deployment, as the client gives it.
+            deployment: Its deployment, as Prefect's client gives it.
             template: The work pool's base job template.
 
         Raises:
-            ArgumentError: The deployment asks for what a jittask pool does not do.
+            ArgumentError: The deployment asks for something that a jittask pool cannot do.
         """
-        asked = {
+        variables = {
             **template.get("job_configuration", {}),
             **(deployment.job_variables or {}),
+            **(flow_run.job_variables or {}),
         }
-        asked |= flow_run.job_variables or {}
-        if refused := sorted(name for name, value in asked.items() if value):
+        if refused := sorted(name for name, value in variables.items() if value):
             raise ArgumentError(
                 f"job variables {', '.join(refused)} of deployment {deployment.name}: a pool of type jittask takes "
                 "none, since its processes run before a flow run is known; remove them, or use a pool of type process"
             )
         steps = [
-            (name, step)
-            for each in deployment.pull_steps or []
-            for name, step in each.items()
+            step for steps in deployment.pull_steps or [] for step in steps.items()
         ]
-        if other := [name for name, _ in steps if name != DIRECTORY]:
+        if refused := [name for name, _ in steps if name != SET_DIRECTORY]:
             raise ArgumentError(
-                f"pull step {', '.join(other)} of deployment {deployment.name}; allowed in a pool of type jittask: "
-                f"{DIRECTORY}, since the app stays where it is"
+                f"pull step {', '.join(refused)} of deployment {deployment.name}; allowed in a pool of type jittask: "
+                f"{SET_DIRECTORY}, since the app stays where it is"
             )
         path, _, function = (deployment.entrypoint or "").rpartition(":")
         if not path:
@@ -66,9 +63,8 @@ class JittaskJobConfiguration(BaseJobConfiguration):
                 f"entrypoint {deployment.entrypoint!r} of deployment {deployment.name}; allowed in a pool of type "
                 "jittask: FILE.py:FLOW"
             )
-        directory = Path(
-            steps[-1][1]["directory"] if steps else deployment.path or "."
-        ).absolute()
+        place = steps[-1][1]["directory"] if steps else deployment.path or "."
+        directory = Path(place).absolute()
         return cls(
             file=os.path.normpath(directory / path),
             function=function,
@@ -76,46 +72,49 @@ class JittaskJobConfiguration(BaseJobConfiguration):
         )
 
     @property
-    def code(self) -> Code:
-        """What a child has to load."""
-        return Code(self.file, self.directory)
+    def flow_file(self) -> FlowFile:
+        """The file that a child has to load."""
+        return FlowFile(self.file, self.directory)
 
-    def job(self, flow_run: FlowRun, state: State[Any] | None = None) -> dict[str, Any]:
-        """The message for the child: run this, or call the hooks of the state that the run has ended in."""
-        job = {
+    def job(self, flow_run: FlowRun) -> dict[str, Any]:
+        """The message that has a child execute the flow run (`pipe`)."""
+        return {
             "run": flow_run.model_dump(mode="json"),
             "function": self.function,
-            **vars(self.code),
+            "file": self.file,
+            "directory": self.directory,
         }
-        return (
-            job
-            if state is None
-            else job | {"state": state.model_dump(mode="json", exclude={"data"})}
-        )
+
+    def hooks_job(self, flow_run: FlowRun, state: State[Any]) -> dict[str, Any]:
+        """The message that has a child call the flow's hooks for the state in which the run has ended."""
+        return self.job(flow_run) | {
+            "state": state.model_dump(mode="json", exclude={"data"})
+        }
 
 
-async def code_of_pool(
-    client: PrefectClient, pool: str, logger: Logger | LoggerAdapter[Any]
-) -> Code | None:
-    """What a child may load before its first job: the flow file of one of the pool's deployments.
+async def flow_file_of_pool(
+    client: PrefectClient, pool: str, log: Log
+) -> FlowFile | None:
+    """The flow file of one of the pool's deployments, that a child may load before its first job.
 
     Args:
         client: Of the server.
         pool: The work pool's name.
-        logger: Told why nothing is loaded beforehand.
+        log: Gets the reason where nothing can be loaded.
 
     Returns:
-        It, or None where no deployment has one that can be loaded.
+        The file; None where no deployment has a file that can be loaded.
     """
     where = WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
+    no_run = FlowRun.model_construct(job_variables=None)
     try:
-        for deployment in await client.read_deployments(
-            work_pool_filter=where, limit=5
-        ):
-            named = FlowRun.model_construct(job_variables=None)
-            code = JittaskJobConfiguration.of(named, deployment, {}).code
-            if Path(code.file).is_file():
-                return code
-    except (*UNANSWERED, ArgumentError) as error:
-        logger.debug("Nothing is loaded beforehand: %s", error)
+        deployments = await client.read_deployments(work_pool_filter=where, limit=5)
+        for deployment in deployments:
+            configuration = JittaskJobConfiguration.from_deployment(
+                no_run, deployment, {}
+            )
+            if Path(configuration.file).is_file():
+                return configuration.flow_file
+    except (*NO_ANSWER, ArgumentError) as error:
+        log.debug("Nothing is loaded beforehand: %s", error)
     return None

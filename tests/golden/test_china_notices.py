@@ -29,7 +29,7 @@ def days(ranges: list[str]) -> set[date]:
 
 @pytest.mark.parametrize("notice", NOTICES, ids=[n["year"] for n in NOTICES])
 def test_every_day_of_a_notice(notice: dict[str, Any]) -> None:
-    china = Calendar.of("CN")
+    china = Calendar.read("CN")
     assert china is not None
     off, worked = days(notice["off"]), days(notice["worked"])
     # What a notice says of the last days of the year before, and nothing of what the next one says of this year's last.

@@ -12,8 +12,8 @@ import yaml
 from app_files import APP, DAILY, PLAIN, REMIND, patched, write
 
 from jittask_prefect import App
-from jittask_prefect.deploying import compile
-from jittask_prefect.dialogs import values
+from jittask_prefect.deploying import prefect_yaml
+from jittask_prefect.dialogs import conversion
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError, Problem
 
@@ -321,7 +321,7 @@ def look(app: App) -> list[Problem]:
         )
         try:
             template.getNextRunTime(None, NOW)
-            said.append(json.dumps(values.form_of(template), allow_nan=False))
+            said.append(json.dumps(conversion.form_of(template), allow_nan=False))
             said += [
                 o.isoformat()
                 for o, _ in zip(
@@ -332,7 +332,7 @@ def look(app: App) -> list[Problem]:
             ]
         except JittaskError as error:
             said.append(str(error))
-    said.append(compile.text(app, NOW))
+    said.append(prefect_yaml.text(app, NOW))
     for text in said:
         text.encode()  # what no terminal and no server can be told is none of it
     yaml.safe_load(said[-1])

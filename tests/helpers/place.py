@@ -20,7 +20,8 @@ from prefect.testing.cli import CycloptsCliRunner
 from sqlalchemy import text
 
 from jittask_prefect import App
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import deployments
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
 from jittask_prefect.ledger.tables import FINAL, entries
@@ -129,8 +130,8 @@ class Place:
             PrefectApi(os.environ["PREFECT_API_URL"]),
         )
 
-    def deploy(self, now: datetime | None = None, **keys: Any) -> rollout.Deployed:
-        return rollout.deploy(self.app, self.api, now or clock.now(), **keys)
+    def deploy(self, now: datetime | None = None, **keys: Any) -> deploying.Deployed:
+        return deploying.deploy(self.app, self.api, now or clock.now(), **keys)
 
     def again(self) -> None:
         """Read the app's files anew, as another process would."""
@@ -146,7 +147,10 @@ class Place:
         self.again()
 
     def deployments(self) -> dict[str, dict[str, Any]]:
-        return self.api.deployments(app_tag(self.app.name))
+        """The app's deployments as the server's JSON, by name."""
+        where = {"tags": {"all_": [app_tag(self.app.name)]}}
+        found = self.api.call("POST", "/deployments/filter", {"deployments": where})
+        return {deployment["name"]: deployment for deployment in found}
 
     def runs(self, name: str, *states: str) -> list[FlowRun]:
         """A template's flow runs, by due time."""
@@ -255,7 +259,7 @@ class Place:
 
 
 def deploy_here(api: PrefectApi, file: Path, names: Sequence[str]) -> None:
-    """Prefect's own command, as `PrefectApi.deploy` starts it, in this process."""
+    """`prefect deploy` of some deployments of a prefect.yaml, in this process."""
     chosen = [part for name in names for part in ("--name", name)]
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -278,10 +282,10 @@ def worker(home: Path, cwd: Path, *, limit: int | None = None) -> Iterator[Embed
     here = Embedded(home)
     here.start_worker(
         os.environ["PREFECT_API_URL"],
-        compile.POOL,
+        deployments.POOL,
         cwd=cwd,
         env={"PREFECT_WORKER_QUERY_SECONDS": "1"},
-        worker_type=compile.POOL_KIND,
+        worker_type=deployments.POOL_TYPE,
         limit=limit,
     )
     try:
@@ -294,8 +298,8 @@ def worker(home: Path, cwd: Path, *, limit: int | None = None) -> Iterator[Embed
 def process_pool() -> Iterator[None]:
     """Deployments and workers of a pool of Prefect's own type `process` meanwhile."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compile, "POOL", "stock")
-        patch.setattr(compile, "POOL_KIND", "process")
+        patch.setattr(deployments, "POOL", "stock")
+        patch.setattr(deployments, "POOL_TYPE", "process")
         yield
 
 

@@ -14,5 +14,5 @@ from jittask_prefect.testing import FakePrefect
 
 def submit(
     app: App, api: FakePrefect, dialog: str, form: Mapping[str, Any], now: datetime
-) -> dialogs.Done:
+) -> dialogs.Result:
     return dialogs.submit(app, api, form_actions(app, api), dialog, form, now)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from place import Place, deploy_here, model, rows, scheduled, worker
+from place import Place, model, rows, scheduled, worker
 
-from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.server.service import ServiceInfo
 
 # Types of the app's own; `returned.txt` has one line for each call of afterReturn.
@@ -97,15 +96,6 @@ def own_type(name: str, base: str) -> dict[str, object]:
         "e.json": {"type": "tasks.Meta", "title": name},
         "type.py": TYPE.format(name=name, base=base),
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deploying(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Outside of the tests about it, `prefect deploy` runs in this process: another needs seconds to import Prefect."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.path.name != "test_deploy.py":
-            patch.setattr(PrefectApi, "deploy", deploy_here)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,13 @@ import pytest
 import yaml
 from place import SCRIPTS, Place, deploy_here, scheduled
 
-from jittask_prefect.deploying import compile, rollout
+from jittask_prefect.deploying import (
+    comparison,
+    deployments,
+    prefect_folder,
+    prefect_yaml,
+)
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.schedule_text import SLUGS
@@ -55,12 +61,14 @@ def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
 def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
     place: Place,
 ) -> None:
-    file = compile.write(place.app, BEFORE_NATIONAL_DAY)
+    file = prefect_yaml.write(place.app, BEFORE_NATIONAL_DAY)
     text = file.read_text()
-    place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    place.api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
     said = prefect_deploy_all(file.parent)
     assert file.read_text() == text, said
-    wanted = {d["name"]: d for d in yaml.safe_load(text)["deployments"]}
+    names = [entry["name"] for entry in yaml.safe_load(text)["deployments"]]
+    found = deployments.deployments(place.app, BEFORE_NATIONAL_DAY)
+    wanted = {deployment.name: deployment for deployment in found}
     there = place.deployments()
     dialogs = {
         "new-scheduled-task",
@@ -75,11 +83,14 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
         "tasks.DeployMany",
         "jittask.sync",
     }
+    assert names == list(wanted)
     assert set(there) == set(wanted) == own | {f"jittask.{name}" for name in dialogs}
     assert [
         n
         for n in wanted
-        if rollout.differences(wanted[n], there[n], compile.root_of(place.app))
+        if comparison.differences(
+            wanted[n], there[n], prefect_folder.root_of(place.app)
+        )
     ] == []
     assert (
         there["tasks.DeployOff"]["paused"]
@@ -88,6 +99,44 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], (
         "what `prefect deploy` made is what `jittask deploy` wants"
     )
+
+
+OF_THE_SERVER = {"id", "created", "updated", "created_by", "updated_by", "last_polled"}
+"""Fields of a deployment, and of its schedules, that the server sets."""
+OF_THE_FILE = {"version", "version_id", "version_info"}
+"""`prefect deploy` sets these from the digest of the file of the flow; this package reads none of them."""
+
+
+def whole(place: Place) -> dict[str, Any]:
+    """The app's deployments by name, each with all its fields."""
+    found = {}
+    for name, deployment in place.deployments().items():
+        fields = place.api.call("GET", f"/deployments/{deployment['id']}")
+        for schedule in fields["schedules"]:
+            for key in {*OF_THE_SERVER, "deployment_id"}:
+                schedule.pop(key, None)
+        fields["schedules"].sort(key=lambda schedule: schedule["slug"])
+        found[name] = {
+            key: value
+            for key, value in fields.items()
+            if key not in OF_THE_SERVER | OF_THE_FILE
+        }
+    return found
+
+
+def test_prefect_deploy_makes_the_same_deployments_field_by_field(place: Place) -> None:
+    place.deploy(BEFORE_NATIONAL_DAY)
+    ours = whole(place)
+    for deployment in place.deployments().values():
+        place.api.delete_deployment(deployment["id"])
+    prefect_deploy_all(prefect_yaml.write(place.app, BEFORE_NATIONAL_DAY).parent)
+    deploying.fill_forms(
+        place.app, place.api, place.deployments(), BEFORE_NATIONAL_DAY
+    )  # as the first sync does
+    theirs = whole(place)
+    assert list(ours) == list(theirs) and len(ours) == 9
+    for name in ours:
+        assert ours[name] == theirs[name], name
 
 
 def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -> None:
@@ -100,8 +149,8 @@ def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -
             "repeat": {"repeatType": "minute"},
         },
     )
-    place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
-    file = compile.write(place.app, now)
+    place.api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
+    file = prefect_yaml.write(place.app, now)
     deploy_here(
         place.api,
         file,
@@ -109,34 +158,34 @@ def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -
     )
     there = place.deployments()
     queues = {name: found["work_queue_name"] for name, found in there.items()}
-    assert {name for name, queue in queues.items() if queue == compile.QUEUE} == {
+    assert {name for name, queue in queues.items() if queue == deployments.QUEUE} == {
         name for name in there if name.startswith("jittask.")
     }
     place.sync()
     overdue, late = there["tasks.DeployMany"]["id"], now - timedelta(minutes=220)
     place.api.fill_schedule(overdue, late, until=now - timedelta(minutes=5))
-    place.api.fill_schedule(there[compile.SYNC]["id"], now, until=now)
+    place.api.fill_schedule(there[deployments.SYNC]["id"], now, until=now)
     due = place.api.call(
         "POST",
-        f"/work_pools/{compile.POOL}/get_scheduled_flow_runs",
+        f"/work_pools/{deployments.POOL}/get_scheduled_flow_runs",
         body={"scheduled_before": clock.now().isoformat()},
     )
     assert (
         len(due) == 200
         and sum(each["flow_run"]["deployment_id"] == overdue for each in due) > 190
     )
-    assert due[0]["flow_run"]["deployment_id"] == there[compile.SYNC]["id"]
+    assert due[0]["flow_run"]["deployment_id"] == there[deployments.SYNC]["id"]
 
 
 def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(
     place: Place,
 ) -> None:
     name, now = "tasks.DeployMany", clock.now()
-    place.api.ensure_pool(compile.POOL, compile.POOL_KIND)
+    place.api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
 
     def deploy(timer: dict[str, Any]) -> list[dict[str, Any]]:
         place.change("tasks/DeployMany", timerCfg=timer)
-        prefect_deploy_all(compile.write(place.app, now).parent)
+        prefect_deploy_all(prefect_yaml.write(place.app, now).parent)
         found = place.deployments()[name]
         assert sorted(s["slug"] for s in found["schedules"]) == sorted(SLUGS)
         place.api.fill_schedule(found["id"], now)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from place import Place, until
 
-from jittask_prefect.deploying.compile import POOL
+from jittask_prefect.deploying.deployments import POOL
 from jittask_prefect.running import end
 from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock

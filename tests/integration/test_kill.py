@@ -17,9 +17,10 @@ from place import Place, iso, model, rows
 from sqlalchemy import text
 
 from jittask_prefect import App
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import hooks, sync
+from jittask_prefect.rows import sync
+from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
@@ -59,6 +60,7 @@ def one_sync(
 ) -> None:
     """A process: one sync as of an instant, killed at a failpoint."""
     clock.now = lambda: now
+    lease_time.use_clock_of_caller()
     app, api = App(folder), PrefectApi(url)
     if point:
         arm(point, nth, api)
@@ -70,6 +72,7 @@ def one_run(
 ) -> None:
     """A process: one flow run, as worker and flow do it, killed at a failpoint."""
     clock.now = lambda: now
+    lease_time.use_clock_of_caller()
     app, api = App(folder), PrefectApi(url)
     api.set_state(run, "RUNNING", force=True)
     if point:
@@ -107,7 +110,9 @@ def prepare(place: Place, base: int) -> None:
         place.app.engine().begin() as connection
     ):  # as the model events do, without their background thread
         connection.execute(text("DELETE FROM killitem WHERE id = :id"), {"id": gone})
-        hooks.delete_row(place.app, connection, str(gone), "models.KillItem", early)
+        follow_row(
+            place.app, connection, "models.KillItem", str(gone), early, ended=True
+        )
     runs = {key: place.entries(NAME, key)[0] for key in (deleted, cancelled, dead)}
     place.api.delete_run(str(runs[deleted].flow_run_id))
     place.api.set_state(str(runs[cancelled].flow_run_id), "CANCELLING")

@@ -57,7 +57,7 @@ def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
 
 def roll(place: Place, now: datetime | None = None) -> list[str]:
     return [
-        str(change) for change in renew.roll(place.app, place.api, now or clock.now())
+        str(change) for change in renew.renew(place.app, place.api, now or clock.now())
     ]
 
 
@@ -335,7 +335,7 @@ def test_a_template_of_another_type_leaves_no_second_deployment(place: Place) ->
     folder.mkdir()
     (folder / "e.json").write_text(json.dumps({"type": "tasks.Meta", "title": "Own"}))
     (folder / "type.py").write_text(
-        "from datetime import timedelta\nfrom jittask_prefect import NormalType, clock\n\n"
+        "from datetime import timedelta\nfrom jittask_prefect import NormalType\n\n"
         "class OwnType(NormalType):\n"
         "    def getNextRunTime(self, task=None, now=None):\n"
         "        return now + timedelta(minutes=10)\n"

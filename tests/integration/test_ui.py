@@ -173,14 +173,16 @@ def test_the_sync_keeps_one_page_of_each_template_current(
     )
     place.svc.forcedEnd(place.entries(ROWS, ended.id)[0].task_id)
     later = clock.now() + timedelta(minutes=6)
-    assert template_pages.keep(place.app, place.api, later) == [ROWS]
+    assert template_pages.refresh(place.app, place.api, later) == [ROWS]
     [after] = artifacts(place, key)  # changed in place
     assert after["id"] == before["id"]
     assert "forced" not in before["data"] and "ended: forced" in after["data"]
-    assert template_pages.keep(place.app, place.api, later) == []
+    assert template_pages.refresh(place.app, place.api, later) == []
     place.api.drop_artifact(after["id"])
     place.svc.forcedEnd(place.entries(ROWS)[-1].task_id)
-    assert ROWS in template_pages.keep(place.app, place.api, later + timedelta(days=1))
+    assert ROWS in template_pages.refresh(
+        place.app, place.api, later + timedelta(days=1)
+    )
     [again] = artifacts(place, key)
     assert again["id"] != before["id"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -12,16 +11,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from patience import PATIENCE
 from place import SCRIPTS, until
-from rich.console import Console
 
-from jittask_prefect.cli.up import view
 from jittask_prefect.server.processes import Family
 from jittask_prefect.server.service import mark_of
 
@@ -176,43 +172,3 @@ def test_where_no_task_works_up_says_so(demo: Demo, tmp_path: Path) -> None:
     )
     assert done.returncode == 1 and "no task works" in done.stderr
     assert not (tmp_path / ".jittask" / "server.json").exists()
-
-
-def test_the_live_table_fits_a_terminal_of_100_by_30() -> None:
-    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
-    records = []
-    for number, status in enumerate(
-        ["completed"] * 30
-        + ["error", "ended", "executing", "overdue"]
-        + ["pending"] * 30
-    ):
-        due = (now + timedelta(minutes=number - 34)).isoformat()
-        records.append(
-            {
-                "title": "Membership downgrade at expiry [red]",
-                "row": str(number) * 5,
-                "status": status,
-                "dueTime": due,
-                "endTime": due,
-                "result": {"cancelled": "6 porcelain bowls, hand painted"}
-                if status == "completed"
-                else None,
-                "message": "error: no such customer" if status == "error" else "",
-            }
-        )
-    console = Console(file=io.StringIO(), width=100, height=30)
-    console.print(view(records, UTC, now, 26))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert len(lines) <= 26 and max(map(len, lines)) <= 100
-    text = "\n".join(lines)
-    for whole in (
-        "completed",
-        "executing",
-        "overdue",
-        "pending",
-        "11-21 12:00:00",
-        "error: no such customer",
-        "in 3 min",
-    ):
-        assert whole in text, text
-    assert "30 completed" in lines[0]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from place import SCRIPTS, Place, model, rows, scheduled, until, worker
 
-from jittask_prefect.deploying import compile
+from jittask_prefect.deploying import deployments
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
@@ -434,7 +434,11 @@ def test_a_run_that_another_worker_completed_meanwhile_is_left_alone(
         "PREFECT_WORKER_PREFETCH_SECONDS": "60",
     }  # it knows it, and asks no more
     here.start_worker(
-        place.api.url, compile.POOL, cwd=home, env=env, worker_type=compile.POOL_KIND
+        place.api.url,
+        deployments.POOL,
+        cwd=home,
+        env=env,
+        worker_type=deployments.POOL_TYPE,
     )
     try:
         until(
@@ -498,4 +502,4 @@ def test_the_command_makes_the_pool_and_prefects_own_command_runs_it(
         refused.returncode == 1
         and "is of type process; allowed: jittask" in refused.stderr
     )
-    assert compile.POOL_KIND == "jittask"
+    assert deployments.POOL_TYPE == "jittask"

@@ -34,20 +34,23 @@ ORDER = [
 ]
 READS_THE_CLOCK = {
     "cli/commands",
-    "cli/common",
+    "cli/options",
     "cli/queries",
     "cli/up",
     "dialogs/flows",
     "elements/types",
+    "prefect_api/connection",
     "rows/background_handover",
     "rows/hooks",
     "running/flow_context",
     "running/flows",
+    "running/form_actions",
     "running/run_end",
     "running/sync_flow",
     "schedule/timer",
     "task_svc/service",
     "testing",
+    "warm/run_end",
     "warm/worker",
 }
 CALLS_PREFECT = {
@@ -56,12 +59,13 @@ CALLS_PREFECT = {
     "running/flow_context",
     "running/flows",
     "running/sync_flow",
-    "server/embedded",
     "server/selection",
     "warm/child",
     "warm/children",
     "warm/job",
-    "warm/server_wait",
+    "warm/outage",
+    "warm/places",
+    "warm/run_end",
     "warm/worker",
 }
 PREFECT_FIRST = {
@@ -71,7 +75,9 @@ PREFECT_FIRST = {
     "running/sync_flow",
     "warm/child",
     "warm/job",
-    "warm/server_wait",
+    "warm/outage",
+    "warm/places",
+    "warm/run_end",
     "warm/worker",
 }
 

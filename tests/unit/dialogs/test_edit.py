@@ -59,7 +59,7 @@ def by_hand(s: Shop, **keys: Any) -> None:
 def link(s: Shop) -> dict[str, Any]:
     """The form that the link on the task's page opens, once the sync has seen to the page."""
     s.app.forget(TASK)
-    template_pages.keep(s.app, s.api, s.now)
+    template_pages.refresh(s.app, s.api, s.now)
     return of_link(s.api.summaries["stats-tasks-task"])
 
 
@@ -73,7 +73,7 @@ def of_link(text: str) -> dict[str, Any]:
 
 
 def edit(s: Shop, form: dict[str, Any], **more: Any) -> str:
-    return submit(s.app, s.api, forms.EDIT, {**form, **more}, s.now).said
+    return submit(s.app, s.api, forms.EDIT, {**form, **more}, s.now).message
 
 
 def refused(s: Shop, form: dict[str, Any], **more: Any) -> OutdatedForm:
@@ -165,7 +165,7 @@ def test_an_outdated_link_does_not_enable_a_disabled_task(shop: Make) -> None:
     form = link(s)
     edit(s, link(s), enable="Off")
     refused(s, form, title="New title")
-    assert about(s)["enable"] == 0 and s.api.deployments("app:test")[TASK]["paused"]
+    assert about(s)["enable"] == 0 and s.api.all_deployments[TASK]["paused"]
 
 
 def test_a_refusal_leads_to_a_fresh_form(scheduled: Shop) -> None:
@@ -190,14 +190,14 @@ def test_a_refusal_leads_to_a_fresh_form(scheduled: Shop) -> None:
 def test_a_changed_file_s_page_waits_for_no_other(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(template_pages, "MOST", 1)
+    monkeypatch.setattr(template_pages, "MAX_PAGES", 1)
     s = shop(more={f"tasks/A{n}": rows_task() for n in range(4)})
     for _ in range(5):
-        template_pages.keep(s.app, s.api, s.now)
+        template_pages.refresh(s.app, s.api, s.now)
     by_hand(s, title="Other")
     s.app.forget(TASK)
     s.at("2026-03-03 08:00")  # all pages are of yesterday
-    assert template_pages.keep(s.app, s.api, s.now) == [TASK]
+    assert template_pages.refresh(s.app, s.api, s.now) == [TASK]
 
 
 def test_the_same_submit_twice_is_done_once(scheduled: Shop) -> None:
@@ -214,7 +214,7 @@ def test_of_two_who_edit_at_once_the_second_is_told(scheduled: Shop) -> None:
     def one(name: str) -> None:
         start.wait()
         try:
-            with flows._one_at_a_time(s.folder):
+            with flows.one_at_a_time(s.folder):
                 told.append(edit(s, form, title=name))
         except OutdatedForm as error:
             told.append(str(error))
@@ -442,7 +442,7 @@ def test_what_prefect_refuses_is_said_to_be_written(
     monkeypatch.setattr(s.api, "ping", lambda: s.api._called("ping"))
     s.api.down = True
     done = submit(s.app, s.api, forms.EDIT, {**form, "title": "B"}, s.now)
-    assert done.failed and done.said.startswith(
+    assert done.failed and done.message.startswith(
         f"{TASK} is changed, and not deployed: "
     )
     assert about(s)["title"] == "B"

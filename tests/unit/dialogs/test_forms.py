@@ -16,8 +16,9 @@ from shop import COUNT, Shop, model_of, utc
 from submitting import submit
 
 from jittask_prefect.dialogs import folder, forms, words
+from jittask_prefect.dialogs.checking import checked
+from jittask_prefect.dialogs.conversion import config_of, form_of
 from jittask_prefect.dialogs.fields import schema
-from jittask_prefect.dialogs.values import checked, config_of, form_of
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.scaffold import SCHEDULED as SCHEDULED_CODE
 from jittask_prefect.errors import ConfigError, UnknownElement
@@ -47,9 +48,7 @@ OF_ROWS = {"title": "Remind", "startField": "Bill.at"}
 def config(form: dict[str, Any], dialog: str, s: Shop) -> dict[str, Any]:
     rows = dialog == forms.NEW_DATE_FIELD
     kind = "tasks.DateFieldType" if rows else "tasks.NormalType"
-    return config_of(
-        checked(form, forms.form(s.app, dialog, NOW)), kind, rows=rows
-    ).config
+    return config_of(checked(form, forms.form(s.app, dialog, NOW)), kind, rows=rows)
 
 
 def wrong(form: dict[str, Any], dialog: str, s: Shop) -> str:
@@ -227,7 +226,7 @@ def test_every_e_json_of_the_demo_comes_back_from_its_form() -> None:
             template.taskType,
             rows=template.rows,
         )
-        cfg, timer = read_task(again.config, rows=template.rows)
+        cfg, timer = read_task(again, rows=template.rows)
         raw = {"timerCfg": None}
         assert cfg.model_dump() | raw == template.cfg.model_dump() | raw, (
             template.fullName
@@ -278,7 +277,7 @@ def test_what_may_be_ended_is_in_a_drop_down(shop: Make) -> None:
     [said] = options(s, forms.END, "task")
     assert said == f"Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
     done = submit(s.app, s.api, forms.END, {"task": said}, s.now)
-    assert done.said == f"{entry.task_id} was pending and is ended"
+    assert done.message == f"{entry.task_id} was pending and is ended"
     assert (
         s.tasks() == ["1 03-02 10:00 #1 forced"] and options(s, forms.END, "task") == []
     )
@@ -288,11 +287,11 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
     s = shop()
     there = s.api.deployments("app:test")
     name = next(n for n in there if n == forms.EDIT)
-    s.api.change_deployment(there[name]["id"], {"parameter_openapi_schema": {}})
-    from jittask_prefect.deploying.renew import roll
+    s.api.change_deployment(there[name].id, {"parameter_openapi_schema": {}})
+    from jittask_prefect.deploying.renew import renew
 
-    roll(s.app, s.api, s.now)
-    found = s.api.deployments("app:test")[name]["parameter_openapi_schema"]
+    renew(s.app, s.api, s.now)
+    found = s.api.all_deployments[name]["parameter_openapi_schema"]
     assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found[
         "required"
     ] == ["task"]
@@ -307,7 +306,7 @@ def test_a_new_task_stands_in_its_folder_and_is_deployed(shop: Make) -> None:
     done = submit(
         s.app, s.api, forms.NEW_DATE_FIELD, {**OF_ROWS, "title": "合同到期提醒"}, s.now
     )
-    assert (done.said, done.name) == (
+    assert (done.message, done.name) == (
         "tasks.HeTongDaoQiTiXing is made and deployed",
         "tasks.HeTongDaoQiTiXing",
     )
@@ -341,7 +340,7 @@ def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> No
     form = {"task": "tasks.Task", "title": "Other", "offset": 3, "clear": ["Filter"]}
     done = submit(s.app, s.api, forms.EDIT, form, s.now)
     assert (
-        done.said
+        done.message
         == "tasks.Task is changed and deployed: Name, How long before or after, Filter"
     )
     after = s.app.template("tasks.Task")
@@ -351,7 +350,7 @@ def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> No
         "",
     )  # type: ignore[union-attr]
     assert (s.folder / "tasks/Task/inner.py").read_text() == COUNT
-    assert "3 days after" in s.api.deployments("app:test")["tasks.Task"]["description"]
+    assert "3 days after" in s.api.all_deployments["tasks.Task"]["description"]
 
 
 def test_a_task_runs_now(shop: Make) -> None:
@@ -360,7 +359,7 @@ def test_a_task_runs_now(shop: Make) -> None:
     assert (
         submit(
             s.app, s.api, forms.RUN_NOW, {"task": "tasks.Task", "row": "3"}, s.now
-        ).said
+        ).message
         == "tasks.Task, row 3: 1"
     )
     assert s.row(3).count == 1
@@ -398,8 +397,8 @@ def test_a_task_runs_now(shop: Make) -> None:
         ({"offset": -1}, "a number of 0 or more"),
         ({"atTime": "25:00"}, "At: found"),
         ({"endField": "Bill.at", "endDate": "2026-05-01"}, "one of the two"),
-        ({"endTime": "10:00"}, "nothing without a last day"),
-        ({"endWhen": "After"}, "nothing without a date field for the end"),
+        ({"endTime": "10:00"}, "nothing while 'End' is empty"),
+        ({"endWhen": "After"}, "nothing while 'or end by a date field' is empty"),
         ({"repeat": "Daily", "weekdays": ["Monday"]}, "Weekdays: found"),
         ({"repeat": "Weekly", "weekdays": ["Someday"]}, "Weekdays: found"),
         ({"repeat": "Custom"}, "Repeat cycle"),

@@ -277,8 +277,7 @@ def test_a_connection_that_breaks_after_a_commit(
 
     s, outcome = done(shop, url(kind), work)
     assert (
-        outcome.status == "error"
-        and "what the function committed is lost" in outcome.message
+        outcome.status == "error" and "the function's commit is lost" in outcome.message
     )
     assert bills(s) == [(1, "open", 0)]
 
@@ -304,9 +303,7 @@ def test_a_session_that_is_invalidated(shop: Make, url: Url) -> None:
         "completed",
         [(1, "open", 0), (1001, "open", 0), (1002, "open", 0)],
     )
-    assert (
-        two.status == "error" and "what the function committed is lost" in two.message
-    )
+    assert two.status == "error" and "the function's commit is lost" in two.message
     assert bills(s, 2) == [(2, "open", 0)]
 
 

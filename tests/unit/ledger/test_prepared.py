@@ -16,6 +16,7 @@ from jittask_prefect.ledger.tables import entries
 Make = Callable[..., Shop]
 VALUES = {
     "task_id": "a",
+    "app": "shop",
     "template": "tasks.T%s :x ?",
     "row_key": "合同 '1' %(a)s",
     "due": datetime(2026, 3, 1, 9, 0, 0, 123456, timezone(timedelta(hours=8))),

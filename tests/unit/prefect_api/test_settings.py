@@ -172,17 +172,15 @@ def test_settings_are_those_that_prefect_finds(
         monkeypatch.setenv(name, value)
     theirs, ours = Settings(), client_settings()
     key, auth = theirs.api.key, theirs.api.auth_string
-    assert ours.url == (theirs.api.url or None)
+    assert (ours.url or None) == (theirs.api.url or None)
     assert ours.key == (key and key.get_secret_value())
     assert ours.auth_string == (auth and auth.get_secret_value())
-    assert ours.verify_tls is not theirs.api.tls_insecure_skip_verify
-    assert ours.certificate_file == theirs.api.ssl_cert_file
-    assert ours.csrf is theirs.client.csrf_support_enabled
-    assert ours.timeout == theirs.api.request_timeout
-    assert ours.retries == theirs.client.max_retries
-    headers = dict(theirs.client.custom_headers)
-    headers.pop("User-Agent", None)  # Prefect's client keeps its own
-    assert ours.headers == headers
+    assert ours.tls_insecure_skip_verify is theirs.api.tls_insecure_skip_verify
+    assert ours.ssl_cert_file == theirs.api.ssl_cert_file
+    assert ours.csrf_support_enabled is theirs.client.csrf_support_enabled
+    assert ours.request_timeout == theirs.api.request_timeout
+    assert ours.max_retries == theirs.client.max_retries
+    assert ours.custom_headers == theirs.client.custom_headers
     if theirs.api.url:
         assert ours.ui_url_of(theirs.api.url) == theirs.ui_url
 
@@ -196,14 +194,14 @@ def test_settings_are_those_that_prefect_finds(
         (
             {},
             {"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "perhaps"},
-            "PREFECT_API_TLS_INSECURE_SKIP_VERIFY: ",
+            "tls_insecure_skip_verify: ",
         ),
         (
             {},
             {"PREFECT_CLIENT_CUSTOM_HEADERS": "[1]"},
-            "PREFECT_CLIENT_CUSTOM_HEADERS: ",
+            "custom_headers: ",
         ),
-        ({"prefect.toml": "[api]\nkey = 1234"}, {}, "PREFECT_API_KEY: "),
+        ({"prefect.toml": "[api]\nkey = 1234"}, {}, "key: "),
     ],
 )
 def test_settings_that_cannot_be_read_are_refused_without_their_value(

@@ -10,7 +10,7 @@ import pytest
 from shop import COUNT, MODEL, Shop, model_of, rows_task, utc
 from sqlalchemy import text, update
 
-from jittask_prefect.deploying import rollout
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.ledger import transitions
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
@@ -107,7 +107,7 @@ def test_a_slip_ends_no_task(shop: Make, slip: str, dispatch: str) -> None:
         ("pending", 0),
         ("pending", 0),
     ]
-    assert not rollout.deploy(s.app, s.api, s.now, prune=True).removed
+    assert not deploying.deploy(s.app, s.api, s.now, prune=True).removed
     change(
         s,
         {
@@ -130,7 +130,7 @@ def test_a_folder_that_is_gone_ends_its_tasks(shop: Make) -> None:
         s.folder / "tasks/Task/__pycache__"
     ).mkdir()  # what Python leaves there is no element
     assert [a.reason for a in s.sync().actions] == ["the template was removed"]
-    assert rollout.deploy(s.app, s.api, s.now, prune=True).removed == ["tasks.Task"]
+    assert deploying.deploy(s.app, s.api, s.now, prune=True).removed == ["tasks.Task"]
     s.sync("2026-03-02 10:00")
     s.again(**{"tasks/Task": rows_task()})
     assert s.did("2026-03-02 11:00") == []

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlmodel import Session
 
-from jittask_prefect.rows import bulk_statements, hooks, planning
+from jittask_prefect.rows import bulk_statements, follow, hooks
 
 Make = Callable[..., Shop]
 TEN, ELEVEN, NOON = (datetime(2026, 3, 2, hour) for hour in (10, 11, 12))
@@ -199,13 +199,15 @@ def test_what_decides_nothing_costs_nothing(
     s = bills()
     do(s, lambda d, c: d.execute(insert(c), [row(1), row(2)]))
     monkeypatch.setattr(
-        hooks, "_save", lambda *_, **__: pytest.fail("looked at the ledger")
+        hooks, "follow", lambda *_, **__: pytest.fail("looked at the ledger")
     )
     monkeypatch.setattr(
         bulk_statements, "_keys", lambda *_: pytest.fail("looked at the rows")
     )
     monkeypatch.setattr(
-        bulk_statements, "follow", lambda *_: pytest.fail("looked at the ledger")
+        bulk_statements,
+        "follow_touched",
+        lambda *_: pytest.fail("looked at the ledger"),
     )
     do(s, lambda d, c: d.execute(update(c).values(count=5)))
     do(
@@ -282,14 +284,14 @@ def test_one_row_that_cannot_be_planned(
     bills: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s = bills()
-    real = planning.Look._plan
+    real = follow._plan
 
-    def broken(self: Any, key: str, *rest: Any, **more: Any) -> Any:
+    def broken(rows: Any, template: Any, key: str, *rest: Any) -> Any:
         if key == "2":
             raise ValueError("boom")
-        return real(self, key, *rest, **more)
+        return real(rows, template, key, *rest)
 
-    monkeypatch.setattr(planning.Look, "_plan", broken)
+    monkeypatch.setattr(follow, "_plan", broken)
     do(s, lambda d, c: d.execute(insert(c), [row(1), row(2), row(3)]))
     assert s.tasks() == ["1 03-02 10:00 #1 pending", "3 03-02 10:00 #1 pending"]
 

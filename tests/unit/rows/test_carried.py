@@ -10,7 +10,7 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 from sqlalchemy import insert, update
 
-from jittask_prefect.records.row_story import view
+from jittask_prefect.records.row_history import row_history
 from jittask_prefect.records.upcoming import pending
 
 Make = Callable[..., Shop]
@@ -154,11 +154,11 @@ def test_a_row_s_view_names_the_last_due_time(shop: Make) -> None:
     s = office(shop, "2026-01-05")
     s.at("2026-03-05 08:00")
     by_raw_sql(s)
-    part = view(s.app, "models.Bill", "1", s.now, 5, 5).parts[0]
+    part = row_history(s.app, "models.Bill", "1", s.now, 5, 5).parts[0]
     assert part.end == "nothing more is due; the last was Fri 2026-01-02 09:00 UTC"
     assert (
         pending(
-            s.app, s.app.template("tasks.Task"), utc("2026-04-01 00:00"), s.now, 10
-        ).found()
+            s.app.template("tasks.Task"), utc("2026-04-01 00:00"), s.now, 10
+        ).records
         == []
     )

@@ -19,8 +19,8 @@ from sqlmodel import Session
 
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.ledger.entry import Entry, new_entry
+from jittask_prefect.rows.applying import task_columns
 from jittask_prefect.rows.plan import plan_row, wanted
-from jittask_prefect.rows.sync import values_of
 from jittask_prefect.schedule.timer import Timer
 
 Make = Callable[..., Shop]
@@ -84,11 +84,9 @@ def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> 
         assert len({e.task_id for e in entries}) == len(entries)
         if entries:
             done = min(entries, key=lambda e: (e.status != "pending", e.due))
-            done.status, done.outcome = (
-                ("completed", "completed")
-                if done.status == "pending"
-                else (done.status, done.outcome)
-            )
+            if done.status == "pending":
+                at = entries.index(done)
+                entries[at] = replace(done, status="completed", outcome="completed")
 
 
 def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
@@ -105,7 +103,7 @@ def _apply(entries: list[Entry], actions: list[Any], now: datetime) -> None:
                 by_id[old] = replace(was, status="ended", outcome="superseded")
                 entries[entries.index(was)] = by_id[old]
         if action.action in ("create", "reschedule"):
-            values = values_of(action, "shop", "models.M", now)
+            values = task_columns(action, "shop", "models.M", now)
             for name in ("nominal", "anchor", "due"):
                 values[name] = values[name].astimezone(
                     UTC

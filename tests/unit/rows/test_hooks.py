@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session as PlainSession
 from sqlmodel import Session
 
 from jittask_prefect.ledger import hindrance
-from jittask_prefect.rows import hooks
+from jittask_prefect.rows import follow, hooks
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -187,7 +187,7 @@ def test_no_error_about_tasks_makes_a_save_fail(
     def broken(*_args: object, **_keys: object) -> None:
         raise error("boom")
 
-    monkeypatch.setattr(hooks, "_plan", broken)
+    monkeypatch.setattr(follow, "_plan", broken)
     s.save(id=1, at=TEN)
     s.drop(1)
     assert "boom" in caplog.text

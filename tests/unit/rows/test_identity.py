@@ -312,10 +312,9 @@ def test_a_tie_of_generations_is_the_present_dates(shop: Make) -> None:
     with (
         s.session() as session
     ):  # the hook's plan, as it was made without knowledge of the sync's
-        from jittask_prefect.rows import hooks
+        from jittask_prefect.rows.follow import follow_row
 
-        row = session.get(s.element("models.Bill"), 1)
-        hooks.save_row(s.app, session.connection(), row, "models.Bill", s.now)
+        follow_row(s.app, session.connection(), "models.Bill", "1", s.now)
         session.commit()
     with s.app.engine().begin() as connection:
         for action in stale.actions:

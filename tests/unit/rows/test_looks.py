@@ -11,7 +11,8 @@ import pytest
 from shop import MODEL, SERVERS, Shop, model_of, rows_task, utc
 from sqlalchemy import insert
 
-from jittask_prefect.rows import planning, scan
+from jittask_prefect.rows import scan, template_planner
+from jittask_prefect.rows.row_reading import Dated
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -44,13 +45,13 @@ def on(shop: Make, url: Callable[[str], str]) -> Callable[..., Shop]:
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the rows that syncs have read, emptied by the test."""
     found: list[str] = []
-    real = planning.Look._row
+    real = template_planner.TemplatePlanner._row
 
-    def row(self: Any, row: scan.Dated, entries: Any) -> Any:
+    def row(self: Any, row: Dated, entries: Any) -> Any:
         found.append(row.key)
         return real(self, row, entries)
 
-    monkeypatch.setattr(planning.Look, "_row", row)
+    monkeypatch.setattr(template_planner.TemplatePlanner, "_row", row)
     return found
 
 

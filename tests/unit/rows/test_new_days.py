@@ -8,7 +8,9 @@ from datetime import date, datetime
 import pytest
 from shop import Shop, utc
 
+from jittask_prefect.ledger import watermarks
 from jittask_prefect.rows import planning
+from jittask_prefect.rows.fingerprint import fingerprint, rule_of
 from jittask_prefect.schedule import calendar
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.country import listing
@@ -125,11 +127,11 @@ def test_what_looks_at_no_holidays_is_left_alone(shop: Make, release: Release) -
     s = shop("day", calendar="DE")
     s.save(id=1, day=WEDNESDAY)
     s.sync()
-    before = planning.fingerprint(s.app.template("tasks.Task"))
+    before = fingerprint(s.app.template("tasks.Task"))
     release({WEDNESDAY: "New"})
     s.again()
     assert s.sync("2026-03-02 08:01").calendars == []
-    assert planning.fingerprint(s.app.template("tasks.Task")) == before
+    assert fingerprint(s.app.template("tasks.Task")) == before
     cfgs = [
         CalendarCfg(country="CN", language=language) for language in ("en_US", "zh_CN")
     ]
@@ -148,18 +150,18 @@ def test_a_memory_without_days_is_one_of_an_earlier_version(shop: Make) -> None:
     s.sync()
     before = s.entries()
     with s.app.engine().begin() as connection:
-        memory = planning.watermarks.memories(connection, s.app.name)["tasks.Task"]
+        memory = watermarks.memories(connection, s.app.name)["tasks.Task"]
         assert memory.config is not None and "-" in memory.config
-        old = planning.watermarks.Memory(
-            memory.mark, memory.upto, memory.floor, planning.rule_of(memory.config)
+        old = watermarks.Memory(
+            memory.mark, memory.upto, memory.floor, rule_of(memory.config)
         )
-        planning.watermarks.remember(connection, s.app.name, "tasks.Task", old)
+        watermarks.remember(connection, s.app.name, "tasks.Task", old)
     report = s.sync("2026-03-02 09:00")
     assert report.actions == [] and report.calendars == [] and s.entries() == before
     with s.app.engine().connect() as connection:
-        assert planning.watermarks.memories(connection, s.app.name)[
-            "tasks.Task"
-        ].floor == utc("2026-03-02 08:00")
+        assert watermarks.memories(connection, s.app.name)["tasks.Task"].floor == utc(
+            "2026-03-02 08:00"
+        )
 
 
 def test_a_dry_run_says_so_too(shop: Make, release: Release) -> None:

@@ -11,7 +11,7 @@ from shop import COUNT, GONE, Shop, model_of, rows_task, utc
 from sqlalchemy import text
 
 from jittask_prefect.ledger import hindrance
-from jittask_prefect.rows import planning
+from jittask_prefect.rows import template_planner
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -135,7 +135,7 @@ def test_a_sync_sees_rows_and_ledger_of_one_moment(
     s.raw(
         "UPDATE jittask_ledger SET start_value = NULL"
     )  # the sync looks at the row once more
-    real = planning.Look._planned
+    real = template_planner.TemplatePlanner._planned
     done: list[str] = []
 
     def meanwhile(*args: object, **keys: object) -> object:
@@ -146,7 +146,7 @@ def test_a_sync_sees_rows_and_ledger_of_one_moment(
             done.append(s.run(task).status)
         return real(*args, **keys)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(planning.Look, "_planned", meanwhile)
+    monkeypatch.setattr(template_planner.TemplatePlanner, "_planned", meanwhile)
     s.sync()
     assert done == ["saved", "completed"]
     monkeypatch.undo()

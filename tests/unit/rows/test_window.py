@@ -11,7 +11,7 @@ from shop import GONE, Shop, model_of, rows_task, utc
 
 from jittask_prefect.errors import LedgerError, PrefectApiError
 from jittask_prefect.ledger import state_table
-from jittask_prefect.records.executions import records
+from jittask_prefect.records.listing import RecordFilter, records
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.testing import FakePrefect, deploy
 
@@ -412,7 +412,7 @@ def test_records_of_tables_of_another_version(shop: Make) -> None:
         LedgerError,
         match="version 1, and this jittask-prefect works with version 4 only",
     ):
-        records(s.app, s.api, s.now)
+        records(s.app, s.api, s.now, RecordFilter())
 
 
 def two(s: Make) -> Shop:

@@ -144,7 +144,7 @@ def test_a_start_in_1970_is_as_near_as_one_of_last_year() -> None:
         )
         series = timer.series()
         assert series is not None and series.cycle is not None
-        inner, count = series.cycle.wall, [0]  # type: ignore[union-attr]
+        inner, count = series.cycle.wall_times, [0]  # type: ignore[union-attr]
 
         def wall(
             low: datetime, high: datetime, inner: Any = inner, count: list[int] = count
@@ -157,8 +157,8 @@ def test_a_start_in_1970_is_as_near_as_one_of_last_year() -> None:
             sub_daily, last, pace = False, None, timedelta(31)
 
         counted = Counted()
-        counted.wall = wall  # type: ignore[attr-defined]
-        series.cycle = counted  # type: ignore[assignment]
+        counted.wall_times = wall  # type: ignore[attr-defined]
+        series.candidates.cycle = counted  # type: ignore[union-attr,assignment]
         found = series.next(datetime(2026, 9, 20, tzinfo=UTC))
         assert found is not None and found.due.date() == date(2026, 9, 30)
         asked.append(count[0])

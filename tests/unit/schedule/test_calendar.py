@@ -13,7 +13,7 @@ from jittask_prefect.schedule.timer import Timer
 
 
 def calendar(source: Any) -> Calendar:
-    found = Calendar.of(source)
+    found = Calendar.read(source)
     assert found is not None
     return found
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_names_key_and_what_is_allowed(
     source: Any, key: str, allowed: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        Calendar.of(source)
+        Calendar.read(source)
     (problem,) = caught.value.problems
     assert problem.key == key and allowed in problem.allowed
 

@@ -11,7 +11,7 @@ import pytest
 from dateutil.rrule import rrulestr
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.cron import Cron
+from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.timer import Timer
 
@@ -75,7 +75,7 @@ def test_rules_mean_what_they_mean_to_dateutil() -> None:
             if at >= high:
                 break
             theirs.append(at)
-        assert list(series.wall(low, high)) == theirs, text
+        assert list(series.wall_times(low, high)) == theirs, text
         compared += 1
 
 
@@ -113,7 +113,7 @@ def test_positions_of_weeks_and_numbers_of_weeks_are_those_counted_by_hand() -> 
             at = place - 1 if place > 0 else len(found) + place
             expected += found[at : at + 1] if at >= 0 else []
         series = RRule.read(f"FREQ=WEEKLY;{tail};BYSETPOS={place}").at(start)
-        assert [at.date() for at in series.wall(start, end)] == [
+        assert [at.date() for at in series.wall_times(start, end)] == [
             day for day in expected if start.date() <= day < days[-1]
         ]
         number = pick.choice([1, 2, 20, 51, 52, 53, -1, -2, -51, -52, -53])
@@ -124,14 +124,18 @@ def test_positions_of_weeks_and_numbers_of_weeks_are_those_counted_by_hand() -> 
             if day.weekday() in weekdays and number in weeks_by_hand(day, wkst)
         ]
         by_hand = [day for day in by_hand if (day.year - start.year) % interval == 0]
-        assert [at.date() for at in rule.at(start).wall(start, end)] == by_hand, number
+        assert [at.date() for at in rule.at(start).wall_times(start, end)] == by_hand, (
+            number
+        )
 
 
 def wall(rule: str, start: str, low: str, high: str) -> list[str]:
     series = RRule.read(rule).at(datetime.fromisoformat(start))
     return [
         f"{at:%m-%d %H:%M}"
-        for at in series.wall(datetime.fromisoformat(low), datetime.fromisoformat(high))
+        for at in series.wall_times(
+            datetime.fromisoformat(low), datetime.fromisoformat(high)
+        )
     ]
 
 
@@ -234,10 +238,10 @@ def test_what_is_no_rule_is_refused(rule: str, allowed: str) -> None:
     ],
 )
 def test_cron_fields(cron: str, expected: list[str]) -> None:
-    series = Cron.read(cron).at(datetime(2026, 1, 1))
+    series = CustomRule.read(cron, None).at(datetime(2026, 1, 1))
     assert [
         f"{at:%m-%d %H:%M}"
-        for at in series.wall(datetime(2026, 3, 1), datetime(2026, 3, 4))
+        for at in series.wall_times(datetime(2026, 3, 1), datetime(2026, 3, 4))
     ] == expected
 
 

@@ -30,7 +30,8 @@ from timer_cases import (
 
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule.prefect_schedules import at_instant, schedules
-from jittask_prefect.schedule.schedule_text import LONGEST, NEVER, SLUGS
+from jittask_prefect.schedule.rrule import MAX_RRULE_LENGTH
+from jittask_prefect.schedule.schedule_text import NEVER, SLUGS
 from jittask_prefect.schedule.timer import Timer
 
 GOLDEN = json.loads(
@@ -44,7 +45,8 @@ def check(timer: Timer, now: datetime, windows: list[Window]) -> list[dict[str, 
     slots = schedules(timer, now)
     assert [slot["slug"] for slot in slots] == list(SLUGS)
     assert all(
-        len(slot.get("rrule", "")) <= LONGEST and "Z" not in slot.get("rrule", "")
+        len(slot.get("rrule", "")) <= MAX_RRULE_LENGTH
+        and "Z" not in slot.get("rrule", "")
         for slot in slots
     )
     for after, before in windows:

@@ -57,7 +57,7 @@ def year_2026() -> list[date]:
 
 
 def test_china_2026_has_33_days_off_and_6_make_up_days() -> None:
-    china = Calendar.of("CN")
+    china = Calendar.read("CN")
     assert china is not None and len(CHINA_OFF) == 33
     assert [day for day in year_2026() if china.is_holiday(day)] == CHINA_OFF
     assert [day for day in year_2026() if china.is_makeup(day)] == CHINA_WORKED
@@ -65,7 +65,7 @@ def test_china_2026_has_33_days_off_and_6_make_up_days() -> None:
 
 
 def test_listed_alone_knows_only_22_of_the_33() -> None:
-    listed = Calendar.of({"country": "CN", "block": "listed"})
+    listed = Calendar.read({"country": "CN", "block": "listed"})
     assert listed is not None
     assert sum(listed.is_holiday(day) for day in year_2026()) == 22
     # Sunday, October 4, lies within National Day but is not listed.
@@ -256,7 +256,7 @@ def test_an_ordinary_weekend_is_no_holiday() -> None:
 
 def test_beyond_the_published_years_it_goes_on_and_says_so() -> None:
     # The library learns a year each November; 2026 was published in 2025.
-    china = Calendar.of("CN")
+    china = Calendar.read("CN")
     assert china is not None and china.reliable_until is not None
     assert date(2026, 12, 31) <= china.reliable_until <= date(2040, 12, 31)
     timer = Timer(

@@ -1,0 +1,162 @@
+"""The options of drop-downs, from the app's present content."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from datetime import datetime, tzinfo
+from functools import lru_cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from jittask_prefect.dialogs.words import INNER
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.scaffold import date_fields
+from jittask_prefect.elements.types import Meta, NormalService
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import OPEN, entries, of_app
+from jittask_prefect.prefect_api.names import timed_name
+from jittask_prefect.schedule import country
+
+MOST_TASKS = 100
+"""Open tasks in the form for ending a task."""
+ID_MARK = " · "
+"""Stands before the id of an open task."""
+POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Options:
+    """The options of an app's drop-downs.
+
+    Args:
+        app: The app.
+        now: The present instant, aware.
+        rows: Whether the form is for date-field tasks; None for both kinds.
+    """
+
+    def __init__(self, app: App, now: datetime, rows: bool | None) -> None:
+        self.app, self.now, self.rows = app, now, rows
+        self.templates = app.templates()
+        self.sources: dict[str, Callable[[], list[str]]] = {
+            "tasks": self.tasks,
+            "open tasks": self.open_tasks,
+            "date fields": self.date_fields,
+            "functions": self.functions,
+            "types": self.types,
+            "calendars": self.calendars,
+            "time zones": self.time_zones,
+        }
+
+    def tasks(self) -> list[str]:
+        """The full names of the templates."""
+        return [template.fullName for template in self.templates]
+
+    def open_tasks(self) -> list[str]:
+        """Tasks that may be ended: executing ones, overdue ones, then the next; each with its id at the end."""
+        found: list[Entry] = []
+        for database in self.app.databases():
+            try:
+                found += _open_in(self.app, database)
+            except SQLAlchemyError:
+                continue  # tasks in a database that is down cannot be ended now
+        found.sort(key=lambda entry: (entry.status, entry.due))
+        return [self._named(entry) for entry in found[:MOST_TASKS]]
+
+    def _named(self, entry: Entry) -> str:
+        about = f"{(entry.model or entry.template).partition('.')[2]} {entry.row_key}"
+        try:
+            zone: tzinfo = self.app.template(entry.template).timer.zone
+        except JittaskError:
+            zone = self.app.zone
+        overdue = entry.status == "pending" and entry.due < self.now
+        status = "overdue" if overdue else entry.status
+        name = timed_name(about.strip(), entry.due, zone)
+        return f"{name} · {status}{ID_MARK}{entry.task_id}"
+
+    def date_fields(self) -> list[str]:
+        """The date and datetime columns of the app's models, e.g. `Contract.endDate`."""
+        return [
+            f"{name.partition('.')[2]}.{field}"
+            for name, model in self.app.models().items()
+            for field in date_fields(model)
+        ]
+
+    def functions(self) -> list[str]:
+        """The task's own function, the services' functions that fit, and those that tasks call already."""
+        found = [INNER]
+        for name in self.app.names("services"):
+            try:
+                service = self.app.getElement(name)
+            except JittaskError:
+                continue
+            if isinstance(service, NormalService):
+                found += [f"{name}.{method}" for method in self._methods(service)]
+        called = [t.cfg.func for t in self.templates if self.rows in (None, t.rows)]
+        return _with_used(found, called)
+
+    def _methods(self, service: NormalService) -> list[str]:
+        found = []
+        for name in sorted(vars(type(service))):
+            function = getattr(service, name, None)
+            if name.startswith("_") or not inspect.isroutine(function):
+                continue
+            if self.rows is None or _takes(function, row=self.rows):
+                found.append(name)
+        return found
+
+    def types(self) -> list[str]:
+        """The task Types."""
+        return [
+            name
+            for name, kind in self.app.types().items()
+            if kind is not Meta and self.rows in (None, kind.rows)
+        ]
+
+    def calendars(self) -> list[str]:
+        """The calendars of app.json, the countries', and those in use."""
+        used = [template.timer.cfg.calendar for template in self.templates]
+        return _with_used([*self.app.calendars(), *country.codes()], used)
+
+    def time_zones(self) -> list[str]:
+        """The app's time zone, all others, and those in use."""
+        used = [template.timer.cfg.timezone for template in self.templates]
+        return _with_used([self.app.timezone, *_all_time_zones()], used)
+
+
+def _open_in(app: App, database: str) -> list[Entry]:
+    query = (
+        select(entries)
+        .where(of_app(app.name), entries.c.status.in_(OPEN))
+        .order_by(entries.c.status, entries.c.due, entries.c.task_id)
+        .limit(MOST_TASKS)
+    )
+    with app.engine(database).connect() as connection:
+        if not versions.there(connection):
+            return []
+        return [to_entry(record) for record in connection.execute(query)]
+
+
+def _takes(function: Any, *, row: bool) -> bool:
+    """Whether a function takes exactly a row, or no argument."""
+    parameters = inspect.signature(function).parameters.values()
+    if row:
+        return len(parameters) == 1 and all(p.kind in POSITIONAL for p in parameters)
+    return all(p.kind in STARRED for p in parameters if p.default is p.empty)
+
+
+def _with_used(known: Iterable[str], used: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys([*known, *filter(None, used)]))
+
+
+@lru_cache(maxsize=1)
+def _all_time_zones() -> list[str]:
+    return sorted(available_timezones())

@@ -1,0 +1,227 @@
+"""The lines that commands print: pending tasks, records, a row's history, a sync's plan, statistics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, tzinfo
+from itertools import compress, groupby
+
+from jittask_prefect.records.preview import PreviewLine
+from jittask_prefect.records.record import Record
+from jittask_prefect.records.row_history import RowHistory, TemplateHistory
+from jittask_prefect.records.statistics import (
+    STATUSES,
+    Spread,
+    Statistics,
+    duration_text,
+)
+from jittask_prefect.records.text_table import one_line, result_text, table, time_text
+from jittask_prefect.rows.plan import Action
+
+TO_DO = {
+    "create": "to create",
+    "missed": "to record as missed",
+    "reschedule": "to reschedule",
+    "end": "to end",
+    "skip": "as planned",
+}
+DONE = {
+    "create": "created",
+    "missed": "recorded as missed",
+    "reschedule": "rescheduled",
+    "end": "ended",
+    "skip": "as planned",
+}
+
+
+def preview(lines: Iterable[PreviewLine]) -> Iterator[str]:
+    """A line for each occurrence with its explanation."""
+    yield from table(
+        [("due", "nominal", "because", "note"), *(line.cells() for line in lines)], 50
+    )
+
+
+def pending(tasks: Sequence[Record]) -> Iterator[str]:
+    """A line for each task; columns that are empty for all tasks are left out."""
+    rows = [
+        (time_text(task.due), one_line(task.row or ""), task.task_id or "", _note(task))
+        for task in tasks
+        if task.due
+    ]
+    _, keys, ids, _ = (any(column) for column in zip(*rows, strict=True))
+    shown = (True, keys, ids, True)
+    table_rows = [("due", "row", "taskId", "note"), *rows]
+    yield from table([list(compress(cells, shown)) for cells in table_rows], 36)
+
+
+def _note(task: Record) -> str:
+    overdue = "overdue" if task.status == "overdue" else ""
+    return "; ".join(filter(None, (overdue, moved(task))))
+
+
+def moved(record: Record) -> str:
+    """Why a task is due at another time than its nominal occurrence; empty where it is not."""
+    if record.nominal is None or record.due in (None, record.nominal):
+        return ""
+    nominal = f"{record.nominal:%a %Y-%m-%d %H:%M}"
+    return f"{record.moved or 'a holiday'} moved it from {nominal}"
+
+
+def records(found: Sequence[Record]) -> Iterator[str]:
+    """A line for each record."""
+    rows = [
+        (
+            f"{record.due:%Y-%m-%d %H:%M}",
+            record.status,
+            str(record.task_id),
+            " ".join(record.title.split()),
+            one_line(record.row or ""),
+            " ".join(record.message.split())
+            if record.result is None
+            else result_text(record.result),
+        )
+        for record in found
+    ]
+    yield from table([("due", "status", "taskId", "task", "row", "result"), *rows], 36)
+
+
+def row(found: RowHistory) -> Iterator[str]:
+    """A paragraph for each template."""
+    gone = "" if found.exists else ", which is gone: its row is not in the table"
+    yield f"{found.model} {one_line(found.key)}{gone}"
+    for part in found.parts:
+        yield ""
+        yield from _template(part)
+    if not found.parts:
+        yield f"{found.model} has no date-field task."
+
+
+def _template(part: TemplateHistory) -> Iterator[str]:
+    title = f" ({part.title})" if part.title not in ("", part.template) else ""
+    yield f"{part.template}{title}"
+    if part.rule:
+        yield f"  {part.rule}"
+    if part.state:
+        yield f"  No tasks: {part.state}."
+    elif part.origin:
+        yield f"  From {part.origin}."
+    if part.earlier:
+        yield f"  {part.earlier} earlier left out; --past shows more."
+    for record in part.records:
+        yield from _task(record)
+    if part.end:
+        yield f"  {part.end[0].upper()}{part.end[1:]}."
+
+
+def _task(record: Record) -> Iterator[str]:
+    """A line with due time, status and reasons; of a task a second line with its ids."""
+    at = record.due or record.nominal
+    reasons = [moved(record) if record.due else record.moved or "", *record.notes]
+    if record.result is not None and record.status == "completed":
+        reasons.append(f"result {result_text(record.result)}")
+    told = "; ".join(" ".join(reason.split()) for reason in reasons if reason)
+    time = time_text(at) if at else ""
+    yield f"  {time:24}  {record.status:10}  {told}".rstrip()
+    if record.due is None:
+        return
+    ids = f"      task {record.task_id}"
+    if record.generation and record.generation > 1:
+        ids += f", generation {record.generation}"
+    if record.flow_run_id:
+        ids += f", flow run {record.flow_run_id}"
+    yield ids
+
+
+def plan(actions: Sequence[Action], zones: Mapping[str, tzinfo]) -> Iterator[str]:
+    """A paragraph for each template, a line for each action with its reason.
+
+    Args:
+        actions: By template and due time.
+        zones: The zones of the templates by name; the times of others are in UTC.
+    """
+    for template, found in groupby(actions, lambda action: action.template):
+        yield template
+        zone = zones.get(template, UTC)
+        rows = [
+            (
+                time_text(action.due.astimezone(zone)),
+                _kind(action),
+                one_line(action.row),
+                one_line(action.reason),
+            )
+            for action in found
+        ]
+        for line in table([("due", "action", "row", "reason"), *rows]):
+            yield f"  {line}"
+
+
+def counts(actions: Iterable[Action], words: Mapping[str, str]) -> str:
+    """The number of actions of each kind, e.g. `2 to create, 1 to end` or `2 created, 1 ended`.
+
+    Args:
+        actions: The actions.
+        words: TO_DO or DONE.
+    """
+    number = Counter(map(_kind, actions))
+    found = [f"{number[kind]} {word}" for kind, word in words.items() if number[kind]]
+    return ", ".join(found) or "nothing to do"
+
+
+def _kind(action: Action) -> str:
+    return "missed" if action.missed else action.action
+
+
+def statistics(found: Sequence[Statistics]) -> Iterator[str]:
+    """A line for each template: the number of each status, durations and lateness."""
+    spread = "(half, 95 %, longest)"
+    rows = [
+        (
+            of.template,
+            *(str(of.counts[status]) for status in STATUSES),
+            ", ".join(_spread(of.duration)) or "-",
+            ", ".join(_spread(of.lateness)) or "-",
+        )
+        for of in found
+    ]
+    yield from table(
+        [("task", *STATUSES, f"took {spread}", f"late {spread}"), *rows], 40
+    )
+
+
+def template_statistics(found: Statistics) -> Iterator[str]:
+    """Paragraphs about a template: sums, reasons of failures, days."""
+    span = f"{time_text(found.start)} to {time_text(found.end)}"
+    yield f"{found.template} ({found.title}), due {span}"
+    yield ", ".join(f"{found.counts[status]} {status}" for status in STATUSES)
+    for name, spread in (("took", found.duration), ("late", found.lateness)):
+        if spread is not None:
+            half, most, longest = _spread(spread)
+            measured = f"longest {longest}; {spread.runs} runs measured"
+            yield f"{name}: half within {half}, 95 % within {most}, {measured}"
+    if found.reasons:
+        reasons = [
+            (
+                str(reason.count),
+                reason.status,
+                f"{reason.last:%Y-%m-%d}" if reason.last else "",
+                one_line(reason.text),
+            )
+            for reason in found.reasons
+        ]
+        yield ""
+        yield from table([("tasks", "status", "last due", "reason"), *reasons])
+    days = [
+        (f"{day:%a %Y-%m-%d}", *(str(counts[status]) for status in STATUSES))
+        for day, counts in found.days.items()
+        if counts
+    ]
+    if days:
+        yield ""
+        yield from table([("day", *STATUSES), *days])
+
+
+def _spread(found: Spread | None) -> list[str]:
+    if found is None:
+        return []
+    return [duration_text(value) for value in (found.p50, found.p95, found.max)]

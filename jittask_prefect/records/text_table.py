@@ -1,0 +1,61 @@
+"""The printer of all tables: cells below each other, as plain lines that a pipe does not cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.cells import cell_len, set_cell_size
+
+KEY_WIDTH = 30
+"""The widest column of row keys; longer keys push the rest of their line."""
+RESULT_LENGTH = 200
+"""The characters of a result at most; `--json` has the whole."""
+
+
+def table(
+    rows: Sequence[Sequence[str]], widest: int = KEY_WIDTH, width: int | None = None
+) -> Iterator[str]:
+    """The lines of a table; the last column is as long as its cells.
+
+    Args:
+        rows: The cells, each a text of one line; the names of the columns first.
+        widest: The characters of a column at most.
+        width: The characters of a line; cells are cut to fit. Without a width nothing is cut.
+    """
+    columns = list(zip(*rows, strict=True))[:-1]
+    widths = [min(widest, max(map(cell_len, cells))) for cells in columns]
+    for row in rows:
+        cells = []
+        for cell, length in zip(row, widths, strict=False):
+            shown = cell if width is None else shortened(cell, length)
+            cells.append(shown + " " * (length - cell_len(shown)))
+        line = "  ".join([*cells, row[-1]]).rstrip()
+        yield line if width is None else shortened(line, width)
+
+
+def shortened(text: str, width: int) -> str:
+    """A text of at most `width` characters of a terminal, cut with an ellipsis."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def one_line(text: str) -> str:
+    """A text on one line: characters that cannot be printed stand as Python writes them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def result_json(result: Any) -> str:
+    """The result of a function as JSON; empty without a result."""
+    return "" if result is None else json.dumps(result, ensure_ascii=False)
+
+
+def result_text(result: Any) -> str:
+    """The result of a function on one line, cut where it is long."""
+    return shortened(" ".join(result_json(result).split()), RESULT_LENGTH)
+
+
+def time_text(at: datetime) -> str:
+    """An instant with its weekday and its zone."""
+    return f"{at:%a %Y-%m-%d %H:%M %Z}"

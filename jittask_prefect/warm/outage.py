@@ -1,0 +1,80 @@
+"""An outage of the Prefect server: the worker waits, and logs a line a minute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+# Errors of Prefect's client: no answer, a status of failure, or an answer of another shape (no JSON, or pydantic's
+# ValidationError, which is a ValueError).
+NO_ANSWER = (
+    httpx.HTTPError,
+    PrefectException,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+)
+LOG_SECONDS = 60.0
+TRANSIENT = (408, 429)  # the statuses of 400 to 499 after which a repeat may succeed
+Log = logging.Logger | logging.LoggerAdapter[Any]
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the server understood a request, and would answer a repeat the same."""
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return 400 <= status < 500 and status not in TRANSIENT
+    return isinstance(error, ObjectNotFound)
+
+
+class Outage:
+    """The state of the server: answering, or away since some time.
+
+    Args:
+        log: Gets a line at the begin of an outage, each minute, and at the end.
+        clock: Gives seconds.
+
+    Attributes:
+        since: When the outage began; None while the server answers.
+    """
+
+    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._clock = log, clock
+        self.since: float | None = None
+        self._logged: float | None = None
+        self._end_due = False
+
+    def failed(self, error: BaseException) -> None:
+        """Note that a request has failed."""
+        now = self._clock()
+        self.since = now if self.since is None else self.since
+        self._log.debug("A request to the Prefect server has failed", exc_info=error)
+        if self._logged is None or now - self._logged >= LOG_SECONDS:
+            self._logged, self._end_due = now, True
+            self._log.warning(
+                "The Prefect server gives no usable answer, for %.0f s now (%s). The worker waits for it.",
+                now - self.since,
+                one_line(error),
+            )
+
+    def answered(self) -> None:
+        """Note that a request was answered."""
+        if self.since is not None and self._end_due:
+            self._end_due = False
+            seconds = self._clock() - self.since
+            self._log.warning(
+                "The Prefect server answers again, after %.0f s.", seconds
+            )
+        self.since = None
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line of a log."""
+    text = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__

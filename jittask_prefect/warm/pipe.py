@@ -1,0 +1,85 @@
+"""The pipe between the warm worker and a child process: JSON messages, a line each, over a pair of sockets.
+
+To the child:
+
+    {"run", "file", "function", "directory"}   a job: execute this flow run
+    … and "state"                              call the flow's hooks for the state in which the run has ended
+    … and "ask": true                          say whether the ledger has ended the run's task
+    {"ping": true}                             answer, to show that the process lives
+
+To the worker:
+
+    {"ready": pid}      once, when the child takes jobs
+    {"log": line}       a log line for Prefect's API
+    {"pong": true}      the answer to a ping
+    {"answer": …}       the answer to a job, with one of these:
+        {"stale": reason}    nothing was begun, and the process has to be replaced
+        {"failed": reason}   the run could not end by itself
+        {"ended": reason}    the ledger has ended the run's task; null where it has not
+        {"leave": reason}    the job is done; with a reason the process should execute no other
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+ENDED_ATTRIBUTE = "_jittask_ended"
+"""The attribute of a flow that answers `"ask"`: a function of a flow run's id."""
+LIMIT = 64_000_000
+"""Bytes of a message: parameters take 512 KiB at most, a log line 1 MB."""
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """A message as it is sent."""
+    return json.dumps(message, default=str).encode() + b"\n"
+
+
+class Pipe:
+    """The child's end of the pipe; any thread may send.
+
+    Args:
+        end: A connected stream socket.
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._identity = _identity(end)
+        self._sending = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: The worker is gone, or a function has closed this end.
+        """
+        with self._sending:
+            # The number of a closed end may be a database connection's by now.
+            if _identity(self._end) != self._identity:
+                raise OSError(errno.EBADF, "the pipe to the worker is closed")
+            self._end.sendall(encode(message))
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """The worker's messages, until the worker is gone."""
+        try:
+            with self._end.makefile("rb") as lines:
+                for text in lines:
+                    yield json.loads(text)
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Give up this end, in a copy of the process that a fork made."""
+        # Another thread, which the copy does not have, may hold the lock.
+        self._sending = threading.Lock()
+        os.close(self._end.detach())
+
+
+def _identity(end: socket.socket) -> tuple[int, int]:
+    found = os.fstat(end.fileno())
+    return found.st_dev, found.st_ino

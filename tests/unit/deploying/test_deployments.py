@@ -1,0 +1,421 @@
+"""App → prefect.yaml, and the deployments that a deploy touches."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jittask_prefect import App, ConfigError, PrefectApiError
+from jittask_prefect.deploying import deploy as deploying
+from jittask_prefect.deploying import prefect_folder, prefect_yaml
+from jittask_prefect.testing import FakePrefect, build_app, deploy
+
+NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
+DIALOGS = [
+    f"jittask.{name}"
+    for name in (
+        "new-scheduled-task",
+        "new-date-field-task",
+        "edit-task",
+        "end-task",
+        "run-task-now",
+    )
+]
+ENTRYPOINTS = {
+    name: "jittask_flows.py:" + name.replace(".", "_").replace("-", "_")
+    for name in DIALOGS
+}
+DAILY: dict[str, Any] = {
+    "type": "tasks.NormalType",
+    "title": "Daily",
+    "timerCfg": {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}},
+}
+MODEL = """
+from datetime import date
+from sqlmodel import Field, SQLModel
+
+
+
+class Contract(SQLModel, table=True):
+    __tablename__ = "contract"
+    id: int | None = Field(default=None, primary_key=True)
+    status: str = ""
+    endDate: date | None = None
+"""
+ELEMENTS: dict[str, Any] = {
+    "models/Contract": {
+        "e.json": {"type": "models.NormalType", "title": "Contract"},
+        "model.py": MODEL,
+    },
+    "tasks/Audited": {
+        "e.json": {"type": "tasks.Meta", "title": "Audited"},
+        "type.py": "from jittask_prefect import NormalType\nclass Audited(NormalType): pass\n",
+    },
+    "tasks/Daily": {
+        "e.json": DAILY
+        | {"tags": ["nightly", "夜间"], "description": "What it is for."},
+        "inner.py": "def customFunc(): ...\n",
+    },
+    "tasks/Monthly": {
+        "e.json": DAILY
+        | {
+            "title": "Monthly",
+            "type": "tasks.Audited",
+            "enable": 0,
+            "argDict": {"secret": "__prefect_kind {{ x }}"},
+            "timerCfg": {
+                "startTime": "2026-01-31 09:00:00",
+                "repeat": {"repeatType": "month"},
+            },
+        },
+        "inner.py": "def customFunc(secret): ...\n",
+    },
+    "tasks/Remind": {
+        "e.json": {
+            "type": "tasks.DateFieldType",
+            "title": "Remind",
+            "modelPath": "models.Contract",
+            "filter": "Q(status='{{ x }}')",
+            "timerCfg": {
+                "startField": "endDate",
+                "startOffset": {
+                    "offsetType": -1,
+                    "offset": 7,
+                    "offsetUnit": "day",
+                    "time": "09:00",
+                },
+                "repeat": {"repeatType": "normal"},
+            },
+        },
+        "inner.py": "def customFunc(rowData): ...\n",
+    },
+}
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> App:
+    return build_app(tmp_path / "shop", ELEMENTS, name="shop", timezone="Asia/Shanghai")
+
+
+def change(app: App, task: str, **keys: Any) -> App:
+    """The app again, with keys of a task's e.json changed."""
+    file = app.path / "tasks" / task / "e.json"
+    file.write_text(
+        json.dumps(json.loads(file.read_text(encoding="utf-8")) | keys),
+        encoding="utf-8",
+    )
+    return App(app.path)
+
+
+def by_name(text: str) -> dict[str, Any]:
+    return {d["name"]: d for d in yaml.safe_load(text)["deployments"]}
+
+
+def test_the_first_line_records_the_instant(app: App) -> None:
+    first = prefect_yaml.text(app, NOW).splitlines()[0]
+    assert first == "# made by: jittask compile --now 2026-03-02T00:00:00+00:00"
+
+
+def test_the_same_text_twice_whoever_loads_the_app(app: App) -> None:
+    assert prefect_yaml.text(app, NOW) == prefect_yaml.text(App(app.path), NOW)
+
+
+def test_made_again_with_the_recorded_instant_it_is_the_same_file(app: App) -> None:
+    file = prefect_yaml.write(app, NOW)
+    before = file.read_bytes()
+    recorded = prefect_folder.recorded_instant(file)
+    assert recorded == NOW
+    prefect_yaml.write(App(app.path), recorded)
+    assert file.read_bytes() == before
+
+
+def test_a_file_of_this_month_is_not_made_anew_for_another_day(app: App) -> None:
+    prefect_yaml.write(app, NOW)
+    assert prefect_yaml.instant_of(app, NOW + timedelta(days=29)) == NOW
+    assert prefect_yaml.instant_of(
+        app, NOW + timedelta(days=31, hours=5)
+    ) == NOW + timedelta(days=31)
+
+
+def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
+    made = by_name(prefect_yaml.text(app, NOW))
+    assert list(made) == [
+        "tasks.Daily",
+        "tasks.Monthly",
+        "tasks.Remind",
+        "jittask.sync",
+        *DIALOGS,
+    ]
+    assert {n: d["entrypoint"] for n, d in made.items()} == {
+        "tasks.Daily": "jittask_flows.py:NormalType",
+        "tasks.Monthly": "jittask_flows.py:Audited",
+        "tasks.Remind": "jittask_flows.py:DateFieldType",
+        "jittask.sync": "jittask_flows.py:jittask_sync",
+        **ENTRYPOINTS,
+    }
+    assert {n: d["paused"] for n, d in made.items()} == {
+        "tasks.Daily": False,
+        "tasks.Monthly": True,  # enable 0
+        "tasks.Remind": False,
+        "jittask.sync": False,
+        **dict.fromkeys(DIALOGS, False),
+    }
+    assert made["tasks.Daily"]["tags"] == [
+        "app:shop",
+        "tasks.NormalType",
+        "tasks.Daily",
+        "nightly",
+        "夜间",
+    ]
+    assert made["tasks.Daily"]["parameters"] == {"template": "tasks.Daily"}
+
+
+def test_the_sync_runs_every_minute(app: App) -> None:
+    active = [
+        s
+        for s in by_name(prefect_yaml.text(app, NOW))["jittask.sync"]["schedules"]
+        if s["active"]
+    ]
+    assert [s["interval"] for s in active] == [60]
+
+
+def test_rows_and_arguments_stay_at_home(app: App) -> None:
+    text = prefect_yaml.text(app, NOW)
+    assert "__prefect_kind" not in text
+    assert [line for line in text.splitlines() if "{{" in line] == [
+        "    directory: '{{ $PWD }}'"
+    ]
+
+
+def test_a_description_says_the_rule_in_words(app: App) -> None:
+    made = by_name(prefect_yaml.text(app, NOW))
+    daily, remind = (
+        made["tasks.Daily"]["description"],
+        made["tasks.Remind"]["description"],
+    )
+    assert "**Daily**" in daily
+    assert "Every day at 09:00" in daily
+    assert "What it is for." in daily
+    assert "7 days before" in remind
+    assert "`endDate`" in remind
+    assert "Disabled" in made["tasks.Monthly"]["description"]
+
+
+def test_a_description_does_not_change_with_the_day(app: App) -> None:
+    app = change(
+        app,
+        "Daily",
+        timerCfg=DAILY["timerCfg"]
+        | {"skipHoliday": 1, "calendar": "CN", "endTime": "2027-06-30"},
+    )
+
+    def descriptions(now: datetime) -> dict[str, str]:
+        return {
+            n: d["description"] for n, d in by_name(prefect_yaml.text(app, now)).items()
+        }
+
+    assert descriptions(NOW) == descriptions(NOW + timedelta(days=200))
+
+
+def test_entrypoints_resolve_where_the_file_stands(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    file = prefect_yaml.write(app, NOW)
+    monkeypatch.chdir(file.parent)
+    flows = {
+        d["entrypoint"]: load_flow_from_entrypoint(d["entrypoint"]).name
+        for d in by_name(file.read_text()).values()
+    }
+    assert flows == {
+        "jittask_flows.py:NormalType": "tasks.NormalType",
+        "jittask_flows.py:DateFieldType": "tasks.DateFieldType",
+        "jittask_flows.py:Audited": "tasks.Audited",
+        "jittask_flows.py:jittask_sync": "jittask.sync",
+        **{entrypoint: name for name, entrypoint in ENTRYPOINTS.items()},
+    }
+
+
+def test_a_broken_template_is_left_out_and_the_others_are_there(app: App) -> None:
+    others = ["tasks.Monthly", "tasks.Remind", "jittask.sync", *DIALOGS]
+    assert (
+        list(by_name(prefect_yaml.text(change(app, "Daily", enable="yes"), NOW)))
+        == others
+    )
+
+
+def test_a_template_whose_function_or_field_is_none_is_left_out_too(app: App) -> None:
+    (app.path / "tasks/Daily/inner.py").write_text(
+        "raise SystemExit\n", encoding="utf-8"
+    )
+    timer = {"startField": "{{ $HOME }}", "repeat": {"repeatType": "normal"}}
+    text = prefect_yaml.text(change(app, "Remind", timerCfg=timer), NOW)
+    assert list(by_name(text)) == ["tasks.Monthly", "jittask.sync", *DIALOGS]
+    assert "HOME" not in text
+
+
+def test_a_prefect_yaml_of_somebody_else_s_is_not_written_over(app: App) -> None:
+    theirs = app.path.parent / "prefect.yaml"
+    theirs.write_text("name: theirs\n", encoding="utf-8")
+    assert prefect_yaml.write(app, NOW) == app.path / "prefect.yaml"
+    (app.path / "prefect.yaml").write_text("name: theirs\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="somebody else"):
+        prefect_yaml.write(app, NOW)
+    assert theirs.read_text() == "name: theirs\n"
+    assert (app.path / "prefect.yaml").read_text() == "name: theirs\n"
+
+
+def test_our_file_in_the_folder_above_stays_there(app: App) -> None:
+    above = app.path.parent / "prefect.yaml"
+    above.write_text(prefect_yaml.text(app, NOW), encoding="utf-8")
+    assert prefect_yaml.write(app, NOW) == above
+    assert (
+        by_name(above.read_text())["tasks.Daily"]["entrypoint"]
+        == "shop/jittask_flows.py:NormalType"
+    )
+
+
+# --- deploy ----------------------------------------------------------------------------------------------------------
+
+ALL = [*sorted(DIALOGS), "jittask.sync", "tasks.Daily", "tasks.Monthly", "tasks.Remind"]
+
+
+def test_a_deploy_touches_only_what_changed(app: App) -> None:
+    prefect = FakePrefect()
+    first = deploy(app, prefect, NOW)
+    assert (sorted(first.changed), first.unchanged) == (ALL, [])
+    again = deploy(App(app.path), prefect, NOW + timedelta(hours=3))
+    assert (again.changed, sorted(again.unchanged)) == ([], ALL)
+    third = deploy(change(app, "Daily", title="Every day"), prefect, NOW)
+    assert (third.changed, len(third.unchanged)) == (["tasks.Daily"], len(ALL) - 1)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"enable": 0},
+        {"tags": ["other"]},
+        {"description": "other"},
+        {
+            "timerCfg": {
+                "startTime": "2026-01-01 10:00:00",
+                "repeat": {"repeatType": "day"},
+            }
+        },
+        {
+            "timerCfg": {
+                "startTime": "2026-01-01 09:00:00",
+                "repeat": {"repeatType": "day", "period": 2},
+            }
+        },
+        {"type": "tasks.Audited"},
+    ],
+)
+def test_each_change_is_seen(app: App, keys: dict[str, Any]) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    assert deploy(change(app, "Daily", **keys), prefect, NOW).changed == ["tasks.Daily"]
+
+
+def test_a_removed_template_is_reported_and_removed_when_asked(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    (app.path / "tasks/Monthly").rename(app.path.parent / "away")
+    app = App(app.path)
+    assert deploy(app, prefect, NOW).leftover == ["tasks.Monthly"]
+    assert "tasks.Monthly" in prefect.all_deployments
+    pruned = deploying.deploy(app, prefect, NOW, prune=True)
+    assert (pruned.removed, pruned.leftover) == (["tasks.Monthly"], [])
+    assert "tasks.Monthly" not in prefect.all_deployments
+
+
+def test_a_slip_in_e_json_does_not_cost_a_deployment(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    done = deploying.deploy(
+        change(app, "Daily", enable="yes"), prefect, NOW, prune=True
+    )
+    assert (done.removed, done.leftover) == ([], [])
+    assert "tasks.Daily" in prefect.all_deployments
+
+
+def test_another_app_s_deployments_are_left_alone(app: App, tmp_path: Path) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    task = {"tasks/Other": {"e.json": DAILY, "inner.py": "def customFunc(): ...\n"}}
+    with pytest.raises(
+        ConfigError, match="belongs to app:shop"
+    ):  # the sync's name is taken
+        deploy(build_app(tmp_path / "other", task, name="other"), prefect, NOW)
+    assert sorted(prefect.all_deployments) == ALL
+
+
+def test_a_tag_cannot_pretend_to_be_another_app(app: App) -> None:
+    assert [p.key for p in change(app, "Daily", tags=["app:other"]).check()] == [
+        "tags.0"
+    ]
+
+
+def test_a_server_that_is_down_is_said_before_anything_is_written(app: App) -> None:
+    prefect = FakePrefect()
+    prefect.down = True
+    with pytest.raises(PrefectApiError, match="memory://prefect/api"):
+        deploying.deploy(app, prefect, NOW)
+    assert not (app.path / "prefect.yaml").exists()
+
+
+def test_no_anchor_of_yaml_and_no_alias(app: App) -> None:
+    """People read and compare this file: each deployment stands for itself."""
+    assert not re.search(r"[:-] [&*]\w", prefect_yaml.text(app, NOW))
+
+
+def test_a_lost_tag_beside_a_deployment_that_is_gone(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    prefect.all_deployments["tasks.Daily"]["tags"] = ["theirs"]
+    del prefect.all_deployments["tasks.Monthly"]
+    done = deploying.deploy(app, prefect, NOW)
+    assert done.changed == ["tasks.Daily", "tasks.Monthly"]
+    assert (
+        "app:shop" in prefect.all_deployments["tasks.Daily"]["tags"]
+        and "tasks.Monthly" in prefect.all_deployments
+    )
+    assert deploying.deploy(app, prefect, NOW).changed == []
+
+
+def test_a_schedule_of_somebodys_own_is_put_out_of_action_once(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    cron = {
+        "id": "0123456789abcdef",
+        "slug": None,
+        "active": True,
+        "schedule": {"cron": "7 * * * *", "timezone": "UTC"},
+    }
+    prefect.all_deployments["tasks.Daily"]["schedules"].append(cron)
+    assert deploying.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    found = {
+        slot["slug"]: slot["active"]
+        for slot in prefect.all_deployments["tasks.Daily"]["schedules"]
+    }
+    assert found["x-89abcdef"] is False and set(found) == {
+        "s1",
+        "s2",
+        "s3",
+        "s4",
+        "x-89abcdef",
+    }
+
+    prefect.all_deployments["tasks.Daily"]["schedules"][0]["active"] = False
+    prefect.calls.clear()
+    assert deploying.deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    assert (
+        "change_deployment" in prefect.calls and "change_schedule" not in prefect.calls
+    )

@@ -1,0 +1,27 @@
+"""A database with the ledger's tables, of each kind, in a transaction that is rolled back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shop import Server
+from sqlalchemy import Connection, create_engine
+
+from jittask_prefect.ledger.versions import upgrade_ledger
+
+
+@pytest.fixture
+def connection(server: Server, tmp_path: Path) -> Iterator[Connection]:
+    """A connection to an empty ledger."""
+    file = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = create_engine(file if server.kind == "sqlite" else server.url())
+    server.empty()
+    with engine.begin() as made:
+        upgrade_ledger(made)
+    with engine.connect() as found, found.begin() as transaction:
+        yield found
+        if transaction.is_active:
+            transaction.rollback()
+    engine.dispose()

@@ -1,0 +1,72 @@
+"""Whatever a child process does to itself, its parent notices, and the place is free; real processes, small pauses."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from jittask_prefect.warm import children
+from jittask_prefect.warm.children import ChildDied, ChildProcess
+
+# What stands for `child.py`: it speaks the pipe's language, and does something to itself at its first job.
+CHILD = """
+import json, os, signal, socket, sys, threading, time
+pipe = socket.socket(fileno=int(sys.argv[1]))
+def read():
+    with pipe.makefile("rb") as lines:
+        for text in lines:
+            message = json.loads(text)
+            if "ping" in message:
+                pipe.sendall(b'{"pong": true}\\n')
+            else:
+                threading.Thread(target=harm).start()
+def harm():
+    HARM
+pipe.sendall(b'{"ready": 1}\\n')
+read()
+time.sleep(60)
+"""
+HARMS = {
+    "it stops itself": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "it closes the pipe": "pipe.shutdown(socket.SHUT_RDWR)",
+    "it closes the pipe's number": "os.close(pipe.fileno())",
+    "it closes all": "os.closerange(3, 200)",
+    "it says no JSON": "pipe.sendall(b'Segmentation fault\\n')",
+    "it says what is no message": "pipe.sendall(b'[1, 2]\\n')",
+    "its answer is none": "pipe.sendall(b'{\"answer\": 5}\\n')",
+    "it ends, and a copy holds the pipe": "os.fork() and os._exit(3)\n    time.sleep(60)",
+    "it ends": "os._exit(3)",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_child_that_does_something_to_itself_is_gone_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(children, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(children, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(children, "DRAIN_SECONDS", 0.1)
+    package = tmp_path / "jittask_prefect" / "running"
+    package.mkdir(parents=True)
+    (package / "child.py").write_text(CHILD.replace("HARM", HARMS[harm]))
+    start = asyncio.create_subprocess_exec
+
+    async def exec_here(*command: str, **more: object) -> asyncio.subprocess.Process:
+        return await start(
+            sys.executable, str(package / "child.py"), *command[4:], **more
+        )  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", exec_here)
+
+    async def live() -> int:
+        child = ChildProcess(None, lambda line: None)
+        await asyncio.wait_for(asyncio.shield(child.ready), 20)
+        with pytest.raises(ChildDied) as died:
+            await asyncio.wait_for(child.request({"run": 1}), 5)
+        assert child.ended.done()
+        return died.value.code
+
+    assert asyncio.run(live()) in ((3,) if "ends" in harm else (-9, 1))

@@ -1,0 +1,316 @@
+"""What the warm worker decides without a server: what it refuses, what it loads, what its children put back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_RETRY_JITTER_FACTOR,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
+from prefect.states import Cancelled
+from prefect.workers.base import BaseWorker
+
+from jittask_prefect.errors import ArgumentError
+from jittask_prefect.schedule import clock
+from jittask_prefect.warm import child
+from jittask_prefect.warm.job import JittaskJobConfiguration
+from jittask_prefect.warm.outage import Outage
+from jittask_prefect.warm.pipe import Pipe, encode
+from jittask_prefect.warm.places import ActiveRun, DueRun, Places, server_pace
+from jittask_prefect.warm.run_end import RunEnds
+from jittask_prefect.warm.worker import JittaskWorker
+
+STEP = "prefect.deployments.steps.set_working_directory"
+
+
+def configured(**deployment: Any) -> JittaskJobConfiguration:
+    plain: dict[str, Any] = {
+        "name": "tasks.Daily",
+        "job_variables": {},
+        "pull_steps": [{STEP: {"directory": "/srv/shop"}}],
+        "entrypoint": "flows/jittask_flows.py:NormalType",
+        "path": None,
+    }
+    flow_run = FlowRun.model_construct(job_variables=deployment.pop("of_the_run", None))
+    template = JittaskWorker.get_default_base_job_template()
+    return JittaskJobConfiguration.from_deployment(
+        flow_run, SimpleNamespace(**plain | deployment), template
+    )
+
+
+def test_prefect_knows_the_type_by_its_entry_point() -> None:
+    assert BaseWorker.get_worker_class_from_type("jittask") is JittaskWorker
+    assert JittaskWorker.get_default_base_job_template()["variables"] == {
+        "type": "object",
+        "properties": {},
+    }
+
+
+def test_a_deployment_says_what_a_child_loads() -> None:
+    made = configured()
+    assert (made.file, made.function) == (
+        "/srv/shop/flows/jittask_flows.py",
+        "NormalType",
+    )
+    assert (made.flow_file.file, made.flow_file.directory) == (made.file, "/srv/shop")
+
+
+def test_an_empty_job_variable_is_none() -> None:
+    assert configured(job_variables={"env": {}}).function == "NormalType"
+
+
+@pytest.mark.parametrize(
+    ("deployment", "said"),
+    [
+        (
+            {"job_variables": {"env": {"A": "b"}}},
+            "job variables env of deployment tasks.Daily",
+        ),
+        (
+            {"of_the_run": {"command": "echo", "env": {"A": "b"}}},
+            "job variables command, env of",
+        ),
+        (
+            {"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]},
+            "pull step prefect.deployments.steps.git_cl",
+        ),
+        (
+            {"entrypoint": "shop.flows.NormalType"},
+            "allowed in a pool of type jittask: FILE.py:FLOW",
+        ),
+    ],
+)
+def test_what_the_pool_cannot_do_is_refused(
+    deployment: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        configured(**deployment)
+
+
+@pytest.mark.parametrize(
+    ("api", "database", "runs"),
+    [
+        ("http://127.0.0.1:4200/api", "", 1),
+        ("http://127.0.0.1:4200/api", "sqlite+aiosqlite:////srv/prefect.db", 1),
+        (
+            "http://127.0.0.1:4200/api",
+            "postgresql+asyncpg://prefect@127.0.0.1/prefect",
+            2,
+        ),
+        ("https://prefect.example.com/api", "", 2),
+    ],
+)
+def test_the_pace_follows_the_servers_database(
+    api: str, database: str, runs: int
+) -> None:
+    with temporary_settings(
+        {PREFECT_API_URL: api, PREFECT_SERVER_DATABASE_CONNECTION_URL: database or None}
+    ):
+        assert server_pace() == runs
+
+
+def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
+    ours, its = socket.socketpair()
+    pipe = Pipe(its)
+    ours.sendall(encode({"run": "数据 \n"}) + encode({"run": 2}))
+    messages = pipe.messages()
+    assert [next(messages), next(messages)] == [{"run": "数据 \n"}, {"run": 2}]
+    pipe.send({"ready": 1})
+    assert ours.recv(100) == b'{"ready": 1}\n'
+    ours.close()
+    assert list(messages) == []
+    with pytest.raises(OSError):
+        for _ in range(2):
+            pipe.send({"log": "nobody reads this"})
+
+
+def test_a_closed_pipe_is_not_written_to_by_its_number() -> None:
+    ours, its = socket.socketpair()
+    pipe = Pipe(its)
+    threading.Thread(target=lambda: list(pipe.messages()), daemon=True).start()
+    pipe.close()
+    with pytest.raises(OSError):
+        pipe.send({"log": "a copy of the process"})
+    ours.close()
+
+
+def test_what_a_run_left_otherwise_is_put_back(tmp_path: Path) -> None:
+    folder, output, handler = os.getcwd(), sys.stdout, signal.getsignal(signal.SIGUSR1)
+    with child.restored():
+        os.chdir(tmp_path)
+        os.environ["JITTASK_LEFT"] = "x"
+        os.environ.pop("PATH")
+        sys.stdout = sys.stderr
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    assert (os.getcwd(), sys.stdout, signal.getsignal(signal.SIGUSR1)) == (
+        folder,
+        output,
+        handler,
+    )
+    assert "JITTASK_LEFT" not in os.environ and "PATH" in os.environ
+
+
+def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
+    task = tmp_path / "tasks" / "Daily"
+    task.mkdir(parents=True)
+    flows = tmp_path / "jittask_flows.py"
+    for file in (
+        flows,
+        tmp_path / "app.json",
+        task / "e.json",
+        task / "inner.py",
+        task / "notes.txt",
+    ):
+        file.write_text("")
+    ours = {
+        name
+        for name in child.modification_times(str(flows))
+        if name.startswith(str(tmp_path))
+    }
+    assert ours == {
+        str(flows),
+        *map(str, (tmp_path / "app.json", task / "e.json", task / "inner.py")),
+    }
+    assert not [
+        name for name in child.modification_times(str(flows)) if "site-packages" in name
+    ]
+    before = child.modification_times(str(flows))
+    os.utime(task / "inner.py", ns=(1, 1))
+    after = child.modification_times(str(flows))
+    assert {name for name in after if after[name] != before[name]} == {
+        str(task / "inner.py")
+    }
+
+
+def room(
+    at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: float = 0
+) -> bool:
+    """Whether a run may begin beside others that began so many seconds ago; each is a `row`, a `batch` or a `sync`."""
+
+    def flow_run(kind: str) -> FlowRun:
+        parameters = {
+            "template": "tasks.Task",
+            "due" if kind == "batch" else "taskId": "x",
+        }
+        return FlowRun.model_construct(parameters=parameters)
+
+    now = 100.0
+    active = [ActiveRun(flow_run(kind), kind == "sync", now - ago) for kind in at_work]
+    due = DueRun(clock.now(), flow_run(asks), asks == "sync")
+    return Places(limit, pace).may_begin(due, active, now)
+
+
+@pytest.mark.parametrize(
+    ("at_work", "asks", "more", "may"),
+    [
+        ([], "row", {}, True),
+        (["row"], "row", {}, False),  # on SQLite one after the other
+        (["row"], "row", {"pace": 2}, True),
+        (
+            ["row"],
+            "row",
+            {"ago": 4},
+            True,
+        ),  # that one asks the server for nothing any more
+        (["batch"], "batch", {}, True),  # a batch never does
+        (["batch", "batch"], "batch", {}, False),  # but there are two cores
+        (["batch", "batch"], "batch", {"ago": 4}, True),
+        (["row", "row"], "row", {"ago": 4, "limit": 2}, False),
+        (["row", "row"], "sync", {"ago": 4, "limit": 2}, True),  # its own place
+        (["row", "row", "sync"], "sync", {"ago": 4, "limit": 2}, False),
+    ],
+)
+def test_which_run_may_begin_beside_others(
+    at_work: list[str], asks: str, more: dict[str, Any], may: bool
+) -> None:
+    assert room(at_work, asks, **more) is may
+
+
+def test_the_hooks_of_an_ended_run_are_called_though_the_server_did_not_answer_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jittask_prefect.warm.run_end.AGAIN_SECONDS", 0)
+    found = FlowRun.model_construct(id=uuid4(), state=Cancelled(), job_variables=None)
+    asked: list[UUID] = []
+    jobs: list[dict[str, Any]] = []
+
+    async def read(run_id: UUID) -> FlowRun:
+        asked.append(run_id)
+        if len(asked) < 3:
+            raise httpx.ReadTimeout("timed out")
+        return found
+
+    async def acquire(_code: object) -> Any:
+        return SimpleNamespace(request=request)
+
+    async def request(job: dict[str, Any]) -> dict[str, Any]:
+        jobs.append(job)
+        return {}
+
+    async def hooks() -> None:
+        children: Any = SimpleNamespace(
+            acquire=acquire, release=lambda child, leave=None: None
+        )
+        client: Any = SimpleNamespace(read_flow_run=read)
+        log = logging.getLogger("jittask")
+        ends = RunEnds(client, children, Outage(log), log)
+        await ends.call_hooks(ActiveRun(found, False, 0.0), configured())
+
+    asyncio.run(hooks())
+    assert len(asked) == 3
+    assert [job["state"]["type"] for job in jobs] == ["CANCELLED"]
+
+
+class Busy(BaseHTTPRequestHandler):
+    """A server that answers 503."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(time.monotonic())  # type: ignore[attr-defined]
+        self.send_error(503)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+def test_a_busy_server_is_asked_again_soon_for_what_somebody_cancels() -> None:
+    """Prefect's client waits 2 s after a 503, and by itself 4, 8 and 16 s after further ones."""
+
+    async def watch(port: int) -> None:
+        worker = JittaskWorker.__new__(JittaskWorker)
+        worker._active = {uuid4(): ActiveRun(FlowRun.model_construct(), False, 0.0)}
+        worker._children = SimpleNamespace(trim=lambda: None)  # type: ignore[assignment]
+        worker._logger = logging.getLogger("test")  # type: ignore[assignment]
+        worker._outage = Outage(logging.getLogger("test"))
+        async with PrefectClient(f"http://127.0.0.1:{port}/api") as worker._client:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(worker._watch(), 9)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with temporary_settings({PREFECT_CLIENT_RETRY_JITTER_FACTOR: 0}):
+            asyncio.run(watch(server.server_port))
+        server.shutdown()
+        gaps = [after - before for before, after in pairwise(server.asked)]  # type: ignore[attr-defined]
+    assert gaps and max(gaps) < 3.8
