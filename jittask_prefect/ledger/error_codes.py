@@ -1,4 +1,4 @@
-"""Errors of databases, told apart by the codes that these give them."""
+"""Errors of databases, by the codes that the databases give them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 Code = str | int | None
 ABORTED, NO_SAVEPOINT, NO_RIGHT = "25P02", "3B001", "42501"  # PostgreSQL's SQLSTATE
 MYSQL_DEADLOCK, MYSQL_LOCK_WAIT = 1213, 1205
-PASSING = ("55P03", "57014", "40001", "40P01", MYSQL_LOCK_WAIT, 1969, 3024)
+TEMPORARY = ("55P03", "57014", "40001", "40P01", MYSQL_LOCK_WAIT, 1969, 3024)
 """Locks held and time used up: the same statement once more would wait as long again."""
 
 
@@ -21,19 +21,19 @@ def code(error: BaseException) -> Code:
     return first if isinstance(first, int) else None
 
 
-def meets_all(error: Exception) -> bool:
+def is_of_database(error: Exception) -> bool:
     """Whether an error is the database's and not a row's: other rows would meet the same."""
     return isinstance(error, DBAPIError) and not isinstance(
         error, (DataError, IntegrityError)
     )
 
 
-def is_passing(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
     """Whether an error is a lock or a time-out."""
-    return code(error) in PASSING
+    return code(error) in TEMPORARY
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An error in a line: its kind, and the database's message."""
     of = getattr(error, "orig", None) or error
     return f"{type(of).__name__}: {str(of).strip().partition(chr(10))[0]}"

@@ -14,13 +14,13 @@ from sqlalchemy.exc import DBAPIError
 from jittask_prefect.errors import LedgerError
 from jittask_prefect.ledger import error_codes, rights, versions
 from jittask_prefect.ledger.prepared import schema_of
-from jittask_prefect.ledger.savepoint import Apart, took_the_transaction
+from jittask_prefect.ledger.savepoint import Savepoint, took_the_transaction
 
 EVERY = timedelta(minutes=1)
 log = logging.getLogger("jittask")
 
 
-class Said:
+class RecentWarnings:
     """The warnings that were logged of an engine within the last minute."""
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class Said:
             WeakKeyDictionary()
         )
 
-    def again(self, engine: Engine, about: object, now: datetime) -> bool:
-        """Whether something is to be said now: the last time was a minute ago or longer; then this is the last time."""
+    def is_due(self, engine: Engine, about: object, now: datetime) -> bool:
+        """Whether a warning is to be logged now: the last time was a minute ago or longer. Notes this time as the last."""
         when = self._when.setdefault(engine, {})
         if about in when and timedelta() <= now - when[about] < EVERY:
             return False
@@ -44,25 +44,25 @@ class Said:
 _with_ledger: WeakKeyDictionary[Engine, set[str | None]] = (
     WeakKeyDictionary()
 )  # and in which schemas
-_said = Said()
+_warnings = RecentWarnings()
 
 
 def forget() -> None:
     """Look for every ledger anew, and say everything again."""
     _with_ledger.clear()
-    _said.clear()
+    _warnings.clear()
 
 
-def has_ledger(connection: Connection, apart: Apart, now: datetime) -> bool:
+def has_ledger(connection: Connection, savepoint: Savepoint, now: datetime) -> bool:
     """Whether the ledger's tables are there, looked up once for an engine and schema; a warning says where not."""
     engine, schema = connection.engine, schema_of(connection)
     if schema in _with_ledger.get(engine, ()):
         return True
-    apart.begin()
+    savepoint.begin()
     if versions.version(connection) == versions.SCHEMA_VERSION:
         _with_ledger.setdefault(engine, set()).add(schema)
         return True
-    if _said.again(engine, ("no ledger", schema), now):
+    if _warnings.is_due(engine, ("no ledger", schema), now):
         where = f"{engine.url!r}, schema {schema}," if schema else f"{engine.url!r}"
         log.warning(
             "%s has no ledger: run `jittask db upgrade`; until then rows are found by the sync only",
@@ -82,7 +82,7 @@ def is_elsewhere(
     for table in sa_inspect(cls).tables if names else ():
         schema = getattr(table, "schema", None)
         if schema is not None and names.get(schema, schema) != schema:
-            if _said.again(connection.engine, (model, schema), now):
+            if _warnings.is_due(connection.engine, (model, schema), now):
                 said = (model, schema, names[schema])
                 log.warning(
                     "%s: schema_translate_map leads from schema %s to %s: no tasks of its rows are planned",
@@ -99,8 +99,8 @@ def require(connection: Connection, where: str) -> None:
         LedgerError: They are missing, of another version, or not to be read.
     """
     try:
-        with Apart(connection) as apart:
-            apart.begin()
+        with Savepoint(connection) as savepoint:
+            savepoint.begin()
             versions.require(connection, where)
     except DBAPIError as error:
         raise LedgerError(f"{where}: {explained(connection, error)}") from error
@@ -108,7 +108,7 @@ def require(connection: Connection, where: str) -> None:
 
 def explained(connection: Connection, error: Exception) -> str:
     """An error in a line, with the rights that the role lacks where that is the reason."""
-    said = error_codes.told(error)
+    said = error_codes.error_line(error)
     if error_codes.code(error) == error_codes.NO_RIGHT:
         said += f"; {_lacks(connection) or 'planning needs SELECT on the table'}"
     return said
@@ -117,30 +117,30 @@ def explained(connection: Connection, error: Exception) -> str:
 def _lacks(connection: Connection) -> str:
     """The rights on the ledger's tables that the role lacks."""
     try:
-        with Apart(connection) as apart:
-            apart.begin()
+        with Savepoint(connection) as savepoint:
+            savepoint.begin()
             return rights.sentence(connection, rights.SAVE)
     except DBAPIError as error:
         if took_the_transaction(error):
             raise
-        return error_codes.told(error)
+        return error_codes.error_line(error)
 
 
 def warn(
     model: str, error: Exception, connection: Connection | None, now: datetime
 ) -> None:
     """Log why rows were not planned; a reason that the next save will meet too is logged once a minute."""
-    if connection is None or not error_codes.meets_all(error):
+    if connection is None or not error_codes.is_of_database(error):
         log.warning(
             "%s: the row's tasks could not be planned: %s",
             model,
-            error_codes.told(error),
+            error_codes.error_line(error),
         )
         return
     _with_ledger.pop(
         connection.engine, None
     )  # looked for anew: the next warning says more
-    if _said.again(connection.engine, (model, error_codes.code(error)), now):
+    if _warnings.is_due(connection.engine, (model, error_codes.code(error)), now):
         said = (model, explained(connection, error))
         log.warning(
             "%s: the row's tasks could not be planned: %s; the next sync plans them",
@@ -152,8 +152,8 @@ def warn_of_statement(
     connection: Connection, table: Any, error: Exception, now: datetime
 ) -> None:
     """Say why the rows that a statement touches were not looked up, once a minute."""
-    if _said.again(connection.engine, (table, error_codes.code(error)), now):
-        said = (table, error_codes.told(error))
+    if _warnings.is_due(connection.engine, (table, error_codes.code(error)), now):
+        said = (table, error_codes.error_line(error))
         log.warning(
             "%s: the rows of a statement were not looked up: %s; the next sync finds them",
             *said,

@@ -48,7 +48,7 @@ def nested(connection: Connection) -> AbstractContextManager[Any]:
     return nullcontext() if in_autocommit(connection) else connection.begin_nested()
 
 
-class Apart:
+class Savepoint:
     """Statements in the caller's transaction: an error of theirs must not undo that transaction.
 
     On PostgreSQL a failed statement aborts the transaction, unless a savepoint stands before. Not elsewhere: on SQLite
@@ -75,7 +75,7 @@ class Apart:
         # In a pipeline that fails, psycopg takes statements for prepared that the server never saw.
         self._how = {"prepare": False} if at_once else {}
 
-    def __enter__(self) -> Apart:
+    def __enter__(self) -> Savepoint:
         return self
 
     def begin(self) -> None:

@@ -20,7 +20,6 @@ from pydantic import TypeAdapter, ValidationError
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api.answers import CsrfToken
 from jittask_prefect.prefect_api.settings import ClientSettings
-from jittask_prefect.schedule import clock
 
 # Prefect's client by itself waits 60 s for an answer and makes five more attempts: a server that hangs would hold a
 # sync for seven minutes. Here a call ends after 96 s, after 6 s where the server answers 503.
@@ -197,14 +196,18 @@ def _lacks_token(response: httpx.Response) -> bool:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where the server does not say."""
+    """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where the server does not say.
+
+    An instant counts from the response's own `Date`: both are of the server's clock.
+    """
     header = response.headers.get("Retry-After", "")
     if header.isdecimal():
         return float(header)
     try:
-        until = parsedate_to_datetime(header)
+        until, sent = (
+            parsedate_to_datetime(text).replace(tzinfo=UTC)
+            for text in (header, response.headers.get("Date", ""))
+        )
     except ValueError:
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return max(0.0, (until - clock.now()).total_seconds())
+    return max(0.0, (until - sent).total_seconds())

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from icalendar import Calendar as ICalendar
 from icalendar import Event
 
-from jittask_prefect.schedule.series import Explained
+from jittask_prefect.schedule.explanation import Explained
 
 EVENT_LENGTH = timedelta(minutes=15)
 """The length of an event: Outlook's day view hides events without a length."""

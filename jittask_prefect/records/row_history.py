@@ -30,8 +30,9 @@ from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.records.upcoming import BAD_DATES, latest, pending_records
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.rows.row_reading import unmet
+from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.instants import DAY, EARLIEST
-from jittask_prefect.schedule.series import Explained, Occurrence, Series
+from jittask_prefect.schedule.series import Occurrence, Series
 from jittask_prefect.schedule.words import describe, origin
 
 AHEAD = timedelta(days=366 * 30)

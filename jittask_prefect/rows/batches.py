@@ -20,7 +20,7 @@ from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import identity
 from jittask_prefect.ledger.tables import entries, of_app
 
-MOST = 500  # rows of one flow run
+BATCH_SIZE = 500  # rows of one flow run
 AUTO = 20  # rows from which on they share a run, where `dispatch` is auto
 
 
@@ -134,12 +134,12 @@ def shares(app: App, connection: Connection, group: Group) -> Iterator[Share]:
     rows = select(*columns).where(*of, *_to_hand_over(app))
     waiting = connection.execute(rows.order_by(entries.c.row_key)).all()
     for number, run_id, there, at_work in batches:
-        if run_id and there and not at_work and there < MOST and waiting:
-            part, waiting = waiting[: MOST - there], waiting[MOST - there :]
+        if run_id and there and not at_work and there < BATCH_SIZE and waiting:
+            part, waiting = waiting[: BATCH_SIZE - there], waiting[BATCH_SIZE - there :]
             yield _share(number, run_id, part)
     taken = {number for number, _, there, at_work in batches if there or at_work}
     free = (number for number in count(1) if number not in taken)
-    for left in range(-(-len(waiting) // MOST), 0, -1):
+    for left in range(-(-len(waiting) // BATCH_SIZE), 0, -1):
         size = -(-len(waiting) // left)
         yield _share(next(free), None, waiting[:size])
         waiting = waiting[size:]

@@ -30,7 +30,7 @@ from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger import watermarks
 from jittask_prefect.ledger.hindrance import has_ledger
 from jittask_prefect.ledger.keys import key_text
-from jittask_prefect.ledger.savepoint import Apart
+from jittask_prefect.ledger.savepoint import Savepoint
 from jittask_prefect.rows.follow import Change, Followed, follow
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.row_reading import Values
@@ -110,9 +110,9 @@ def follow_touched(
         now: The present instant.
     """
     templates = app.row_templates(model)
-    with Apart(connection) as apart:
-        apart.begin()
-        if not has_ledger(connection, apart, now):
+    with Savepoint(connection) as savepoint:
+        savepoint.begin()
+        if not has_ledger(connection, savepoint, now):
             return Followed()
         known, report = watermarks.memories(connection, app.name), Report()
         planners = {
@@ -172,8 +172,8 @@ def _keys(
     query = select(*columns)
     if statement.whereclause is not None:
         query = query.where(statement.whereclause)
-    with Apart(connection) as apart:
-        apart.begin()
+    with Savepoint(connection) as savepoint:
+        savepoint.begin()
         for each in params or [{}]:
             for record in connection.execute(query, dict(each)):
                 yield tuple(record)

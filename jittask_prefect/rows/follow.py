@@ -21,7 +21,7 @@ from jittask_prefect.ledger import error_codes, planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.hindrance import explained, has_ledger, warn
 from jittask_prefect.ledger.keys import key_value
-from jittask_prefect.ledger.savepoint import Apart, took_the_transaction
+from jittask_prefect.ledger.savepoint import Savepoint, took_the_transaction
 from jittask_prefect.rows import dialects
 from jittask_prefect.rows.applying import apply_all
 from jittask_prefect.rows.plan import (
@@ -189,8 +189,8 @@ def _follow(rows: _Rows, followed: Followed) -> None:
         if took_the_transaction(error):
             raise
         one_template = len(rows.templates) == 1
-        if error_codes.meets_all(error):
-            if one_template or error_codes.is_passing(error):
+        if error_codes.is_of_database(error):
+            if one_template or error_codes.is_temporary(error):
                 followed.hindered = followed.hindered or error
                 return
             # A filter may follow a relationship to a table that only this template asks for.
@@ -212,13 +212,13 @@ def _planned_and_written(rows: _Rows) -> list[Action]:
     reader = reader_of(rows.templates, now)
     values = {key: change.values for key, change in rows.changes.items()}
     sent: list[Answer] = []
-    with Apart(connection) as apart:
-        if not has_ledger(connection, apart, now):
+    with Savepoint(connection) as savepoint:
+        if not has_ledger(connection, savepoint, now):
             return []
 
         @contextmanager
         def one_trip() -> Iterator[None]:
-            with apart.first():
+            with savepoint.first():
                 sent.append(reader.send(connection, values, now))
                 yield
 
@@ -250,7 +250,7 @@ def _planned_and_written(rows: _Rows) -> list[Action]:
                         reason = "the row was deleted"
                     actions += no_more_tasks(found, reason)
         if ended_lives or any(a.action != "skip" or a.dates for a in actions):
-            with apart.last():
+            with savepoint.last():
                 planned_rows.end_lives(connection, app.name, ended_lives)
                 apply_all(connection, app.name, actions, rows.model, now)
     return actions

@@ -23,7 +23,7 @@ from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins, has_twin
-from jittask_prefect.rows.batches import MOST
+from jittask_prefect.rows.batches import BATCH_SIZE
 from jittask_prefect.running.follow_up import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Wait
@@ -338,7 +338,7 @@ class RowsOfInstant(Calls):
             this_run = or_(this_run, entries.c.flow_run_id.is_(None))
         mine = (*self._of_instant(), status, this_run)
         query = select(entries, has_twin().label("has_twin")).where(*mine)
-        room = max(0, MOST - self.taken)
+        room = max(0, BATCH_SIZE - self.taken)
         for record in connection.execute(query.order_by(entries.c.row_key).limit(room)):
             self._waiting.append(to_entry(record))
             if record.has_twin:

@@ -115,8 +115,8 @@ class RRuleSeries:
         clocks = _clock_times(*map(self.rule.part, CLOCK_PARTS))
         if not self.rule.part("BYSETPOS"):
             for day in days:
-                first = bisect_left(clocks, low.time()) if day == low.date() else 0
-                yield day, clocks[first:] if first else clocks
+                passed = bisect_left(clocks, low.time()) if day == low.date() else 0
+                yield day, clocks[passed:] if passed else clocks
 
             return
 

@@ -15,6 +15,7 @@ from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.schedule import bulk, clock
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.custom import CustomRule
+from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
     DAY,
@@ -29,7 +30,7 @@ from jittask_prefect.schedule.instants import (
 )
 from jittask_prefect.schedule.reach import Reach, reach
 from jittask_prefect.schedule.recur import Elapsed, day_phase
-from jittask_prefect.schedule.series import Exhausted, Explained, Occurrence, Series
+from jittask_prefect.schedule.series import Exhausted, Occurrence, Series
 from jittask_prefect.schedule.spec import Offset, TimerCfg, read_timer, read_zone
 from jittask_prefect.validation import shown
 

@@ -17,7 +17,6 @@ from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api import connection
 from jittask_prefect.prefect_api.connection import Connection, NotFound
 from jittask_prefect.prefect_api.settings import ClientSettings
-from jittask_prefect.schedule import clock
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 Answer = tuple[int, Any, dict[str, str]]
@@ -64,6 +63,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The header `Date` of each answer."""
+        return format_datetime(NOW, usegmt=True)
+
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
 
@@ -83,7 +86,6 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     made: list[float] = []
     monkeypatch.setattr(connection.time, "sleep", made.append)
     monkeypatch.setattr(connection.random, "uniform", lambda low, high: low)
-    monkeypatch.setattr(clock, "now", lambda: NOW)
     return made
 
 

@@ -1,0 +1,74 @@
+"""Two apps with equal names of templates in one database: neither touches the other's tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from shop import Shop, model_of, rows_task, utc
+
+from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.transitions import claim
+
+TEN = datetime(2026, 3, 2, 10)
+
+
+@pytest.fixture
+def apps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Shop, Shop]]:
+    """Two apps that read the same rows."""
+    database = f"sqlite:///{tmp_path / 'both.db'}"
+    made = []
+    elements = {"models/Bill": model_of(), "tasks/Task": rows_task("at")}
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        made.append(
+            Shop(folder, monkeypatch, dict(elements), name=name, database=database)
+        )
+    yield made[0], made[1]
+    for each in made:
+        each.app.close()
+
+
+def of_app(shop: Shop) -> list[Entry]:
+    return [e for e in shop.entries() if e.app == shop.app.name]
+
+
+def test_each_sync_plans_its_own(apps: tuple[Shop, Shop]) -> None:
+    one, other = apps
+    one.insert(id=1, status="open", count=0, at=TEN)
+    for each in (one, other, one, other):
+        each.sync()
+    assert [(e.app, e.status, e.generation) for e in one.entries()] == [
+        ("one", "pending", 1),
+        ("other", "pending", 1),
+    ]
+    assert len(one.api.all_runs) == len(other.api.all_runs) == 1
+
+
+def test_a_template_that_is_gone_ends_its_own_tasks(apps: tuple[Shop, Shop]) -> None:
+    one, other = apps
+    one.insert(id=1, status="open", count=0, at=TEN)
+    one.sync()
+    other.sync()
+    one.again(**{"tasks/Task": None})
+    one.sync()
+    assert [e.status for e in of_app(one)] == ["ended"]
+    assert [e.status for e in of_app(other)] == ["pending"]
+
+
+def test_a_dead_worker_is_found_by_its_own_sync(apps: tuple[Shop, Shop]) -> None:
+    one, other = apps
+    one.insert(id=1, status="open", count=0, at=TEN)
+    one.sync()
+    other.sync()
+    [mine] = of_app(one)
+    with one.app.engine().begin() as connection:
+        assert claim(connection, mine.task_id, "me", "run", utc("2026-03-02 10:00"), 25)
+    other.sync("2026-03-02 10:01")
+    assert [e.status for e in of_app(one)] == ["executing"]
+    one.sync("2026-03-02 10:01")
+    assert [(e.status, e.outcome) for e in of_app(one)] == [("error", "died")]
