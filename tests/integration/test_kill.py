@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from failpoints import EXECUTION, SYNC, absent, arm
+from failpoints import EXECUTION, SYNC, absent
+from killed import NAME, one_run, one_sync
 from place import Place, iso, model, rows
 from sqlalchemy import text
 
-from jittask_prefect import App
-from jittask_prefect.ledger import lease_time, transitions
-from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows import sync
+from jittask_prefect.ledger import transitions
 from jittask_prefect.rows.follow import follow_row
-from jittask_prefect.running.lease import new_owner
-from jittask_prefect.running.outcome import Run
-from jittask_prefect.running.run import execute
-from jittask_prefect.schedule import clock
 from jittask_prefect.server.service import ServiceInfo
 
-NAME = "tasks.KillReminder"
 NOW = iso("2037-03-16 08:00")
 LATER = NOW + timedelta(seconds=26)  # a dead process's leases have run out
 MUCH_LATER = NOW + timedelta(minutes=10)
@@ -53,37 +44,6 @@ def place(
     made.deploy()
     yield made
     made.remove()
-
-
-def one_sync(
-    folder: Path, url: str, now: datetime, point: str | None, nth: int
-) -> None:
-    """A process: one sync as of an instant, killed at a failpoint."""
-    clock.now = lambda: now
-    lease_time.use_clock_of_caller()
-    app, api = App(folder), PrefectApi(url)
-    if point:
-        arm(point, nth, api)
-    assert sync.run(app, api, now, new_owner(), clock=lambda: now)
-
-
-def one_run(
-    folder: Path, url: str, now: datetime, task: str, run: str, point: str | None
-) -> None:
-    """A process: one flow run, as worker and flow do it, killed at a failpoint."""
-    clock.now = lambda: now
-    lease_time.use_clock_of_caller()
-    app, api = App(folder), PrefectApi(url)
-    api.set_state(run, "RUNNING", force=True)
-    if point:
-        arm(point, 1, api)
-    outcome = execute(
-        app, NAME, task, Run(run, now), lambda: now, lost=lambda: os._exit(0)
-    )
-    kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
-        outcome.status
-    ]
-    api.set_state(run, kind, message=outcome.message, force=True)
 
 
 def in_process(work: Any, place: Place, *args: Any) -> int | None:

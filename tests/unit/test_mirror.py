@@ -1,0 +1,79 @@
+"""tests/unit mirrors the package: a folder for each room, and a file for each module with rules in it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+PACKAGE = TESTS.parent / "jittask_prefect"
+RULES = 25
+"""Decisions from which on a module has a test file of its name."""
+DECISIONS = (ast.If, ast.IfExp, ast.For, ast.While, ast.match_case, ast.ExceptHandler)
+ELSEWHERE = {
+    "cli/up": "integration/test_up",
+    "deploying/renew": "integration/test_rolling",
+    "dialogs/conversion": "unit/dialogs/test_edit",
+    "dialogs/submit": "unit/dialogs/test_forms",
+    "elements/check": "unit/elements/test_loader",
+    "filters/tree": "unit/filters/test_condition",
+    "filters/values": "unit/filters/test_condition",
+    "records/template_pages": "unit/records/test_statistics",
+    "records/text": "unit/records/test_row_history",
+    "rows/dialects": "unit/rows/test_databases",
+    "rows/follow": "unit/rows/test_hooks",
+    "rows/planning": "unit/rows/test_looks",
+    "rows/scan": "unit/rows/test_due_databases",
+    "rows/settling": "unit/rows/test_handover",
+    "rows/sync": "unit/rows/test_window",
+    "rows/template_planner": "unit/rows/test_looks",
+    "running/calls": "unit/running/test_executor",
+    "running/process_end": "integration/test_end",
+    "schedule/candidates": "unit/schedule/test_law",
+    "schedule/checks": "unit/schedule/test_spec",
+    "schedule/country": "unit/schedule/test_calendar",
+    "schedule/explanation": "unit/schedule/test_words",
+    "schedule/minute_hour": "unit/schedule/test_prefect_schedules",
+    "schedule/recur": "unit/schedule/test_law",
+    "schedule/rrule": "unit/schedule/test_custom",
+    "schedule/rrule_series": "unit/schedule/test_custom",
+    "schedule/series": "unit/schedule/test_semantics_occurrences",
+    "schedule/timer": "unit/schedule/test_law",
+    "testing": "guide/test_06_testing_your_own_tasks",
+    "validation": "unit/elements/test_config",
+    "warm/child": "unit/warm/test_worker",
+}
+"""Modules whose rules hold together with others': the tests stand by what they show."""
+
+MODULES = {
+    path.relative_to(PACKAGE).with_suffix("").as_posix(): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def decisions(path: Path) -> int:
+    """How many ways a module may go."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return sum(isinstance(node, DECISIONS) for node in ast.walk(tree))
+
+
+def test_each_folder_is_a_room() -> None:
+    found = {file.parent.name for file in (TESTS / "unit").glob("*/test_*.py")}
+    assert found <= {name.partition("/")[0] for name in MODULES}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_rules_of_a_module_are_tested_under_its_name(name: str) -> None:
+    room, _, module = name.rpartition("/")
+    own = TESTS / "unit" / room / f"test_{module}.py"
+    if name in ELSEWHERE:
+        assert (TESTS / f"{ELSEWHERE[name]}.py").exists()
+        assert not own.exists(), f"{name} has tests of its own: not elsewhere any more"
+    elif module != "__init__" and decisions(MODULES[name]) >= RULES:
+        assert own.exists(), f"{own.relative_to(TESTS)}, or a line in ELSEWHERE"
+
+
+def test_elsewhere_names_modules() -> None:
+    assert set(ELSEWHERE) <= set(MODULES)
