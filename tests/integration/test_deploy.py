@@ -93,10 +93,7 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
             wanted[n], there[n], prefect_folder.root_of(place.app)
         )
     ] == []
-    assert (
-        there["tasks.DeployOff"].paused
-        and not there["tasks.DeployTuesdays"].paused
-    )
+    assert there["tasks.DeployOff"].paused and not there["tasks.DeployTuesdays"].paused
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], (
         "what `prefect deploy` made is what `jittask deploy` wants"
     )
