@@ -5,6 +5,7 @@ Collations, exact numbers, ISO weeks, the clock of a zone, and SQLite's texts th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -133,7 +134,8 @@ def shortest(value: Any, type_: TypeEngine[Any]) -> Spelled:
 def _spelled(element: Spelled, compiler: SQLCompiler, **kw: Any) -> str:
     arguments = [compiler.process(clause, **kw) for clause in element.clauses]
     dialect = "mysql" if compiler.dialect.name == "mariadb" else compiler.dialect.name
-    return _SPELLINGS[element.meaning].get(dialect, "{0}").format(*arguments)
+    spelling = _SPELLINGS[element.meaning].get(dialect, "{0}")
+    return re.sub(r"\{(\d)\}", lambda found: arguments[int(found[1])], spelling)
 
 
 @compiles(WallClock)

@@ -76,6 +76,9 @@ def enter_dead_run(app: App, run: FlowRun, now: datetime) -> bool:
     with app.engine().begin() as connection:
         if not transitions.enter(connection, replace(entry, dirty=True)):
             return False
-    why = "%s, due %s: its worker died before it began; it gets another run"
-    log.warning(why, template.fullName, due)
+    log.warning(
+        "%s, due %s: the run's worker died before the task began; another run follows",
+        template.fullName,
+        due,
+    )
     return True

@@ -248,8 +248,11 @@ def settle_one_dead(
     found = verdict(kind, what)
 
     if found is Verdict.RETRY:
-        why = "%s %s: its worker died; it is tried again"
-        log.warning(why, entry.template, entry.task_id)
+        log.warning(
+            "%s %s: the worker died; the task is tried again",
+            entry.template,
+            entry.task_id,
+        )
 
     about = (connection, found, entry, run, now)
 

@@ -115,7 +115,7 @@ def test_of_a_completed_batch_nothing_and_it_stays_completed(shop: Make) -> None
     s, run = batch(shop, bad=())
     found = retry(s, run)
     assert calls(s) == [] and found["state"] == {
-        "type": "COMPLETED", "message": "nothing ran: the rows of this run have ended before: 5 completed",
+        "type": "COMPLETED", "name": "Completed", "message": "nothing ran: the rows of this run have ended before: 5 completed",
     }  # fmt: skip
     assert {e.outcome for e in s.entries()} == {"completed"}
 
@@ -129,7 +129,7 @@ def test_of_an_ended_batch_nothing_and_it_says_why(shop: Make) -> None:
     s.sync("2026-03-02 10:00")
     found = retry(s, run)
     assert calls(s) == [] and found["state"] == {
-        "type": "CANCELLED", "message": "not run: the rows of this run have ended before: 1 ended",
+        "type": "CANCELLED", "name": "Cancelled", "message": "not run: the rows of this run have ended before: 1 ended",
     }  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def test_of_a_completed_row_nothing_and_its_run_stays_completed(shop: Make) -> N
     before = s.entries()
     found = retry(s, run)
     assert calls(s) == [] and found["state"] == {
-        "type": "COMPLETED", "message": "nothing ran: this run has completed the task before",
+        "type": "COMPLETED", "name": "Completed", "message": "nothing ran: this run has completed the task before",
     }  # fmt: skip
     assert s.entries() == before and s.row(1).count == 1
 
@@ -159,7 +159,7 @@ def test_of_a_run_whose_task_another_run_has_completed_nothing_and_it_is_complet
     assert s.run(task, run_id="another").status == "completed"
     found = retry(s, run)
     assert calls(s) == [] and found["state"] == {
-        "type": "COMPLETED", "message": "nothing ran: the task was completed before",
+        "type": "COMPLETED", "name": "Completed", "message": "nothing ran: the task was completed before",
     }  # fmt: skip
     assert OWN not in found.get("labels", {}) and s.row(1).count == 1
 
