@@ -21,6 +21,7 @@ from sqlalchemy import (
     literal,
     literal_column,
     null,
+    or_,
     select,
     update,
 )
@@ -33,13 +34,13 @@ FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
 
 
 def claim(in_batch: bool) -> Update:
-    """Begin a task: pending, or in a flow run of its own an error."""
-    may = ("pending",) if in_batch else ("pending", "error")
-    mine = [
-        entries.c.task_id == bindparam("task"),
-        entries.c.status.in_([literal(status) for status in may]),
-    ]
-    return update(entries).where(*mine).values(**_claimed(in_batch))
+    """Begin a task: pending, or an error of this flow run, where the run is the task's own."""
+    may = entries.c.status == literal("pending")
+    if not in_batch:
+        failed = entries.c.status == literal("error")
+        may = or_(may, and_(failed, entries.c.flow_run_id == bindparam("run")))
+    mine = entries.c.task_id == bindparam("task")
+    return update(entries).where(mine, may).values(**_claimed(in_batch))
 
 
 def _claimed(in_batch: bool) -> dict[str, Any]:

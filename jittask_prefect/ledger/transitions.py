@@ -64,8 +64,9 @@ def claim(
 ) -> bool:
     """Begin a task, in a flow run: the fence that lets a single execution through; whether the task was claimed.
 
-    Condition: the task is pending; in a flow run of its own a task that ended as an error may begin too (Retry in the
-    UI). Completed and ended tasks never begin again, whatever Prefect's state says.
+    Condition: the task is pending; or the task ended as an error in this flow run, which is its own (Retry in the UI
+    keeps the run's id). Completed and ended tasks never begin again, whatever Prefect's state says. Nor does a task
+    that failed in another run: this run was late.
 
     Args:
         connection: In a transaction.

@@ -324,7 +324,7 @@ def test_a_failed_task_that_is_tried_again_by_hand_is_not_lost(shop: Make) -> No
             .where(entries.c.task_id == second.task_id)
             .values(status="error")
         )
-    outcome = s.run(second)
+    outcome = s.run(second, run_id=str(second.flow_run_id))
     assert (
         outcome.message == f"not run: {ONE}"
         and s.entries(row_key="2")[0].status == "error"

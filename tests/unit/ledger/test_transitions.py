@@ -59,6 +59,11 @@ def changes(connection: Connection, entry: Entry, call: Call) -> bool:
 TRANSITIONS: dict[str, tuple[Call, str, str]] = {
     "claim": (
         lambda c, e: transitions.claim(c, e.task_id, "new", "other", NOW, 25),
+        "pending",
+        "executing",
+    ),
+    "claim by Retry of the run in which the task failed": (
+        lambda c, e: transitions.claim(c, e.task_id, "new", "run", NOW, 25),
         "pending error",
         "executing",
     ),
