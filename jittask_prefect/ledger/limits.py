@@ -185,12 +185,16 @@ def admit(
 def _admit(
     connection: Connection, template: str, mine: Any, free: int, now: datetime
 ) -> int:
-    """Hold places for the oldest tasks of a template, a batch's rows together; how many places."""
+    """Hold places for the oldest tasks of a template, a batch's rows together; how many places.
+
+    Condition: the tasks are pending, and still wait for a place.
+    """
     alone = case(
         (entries.c.batch.is_(None), entries.c.task_id), else_=literal_column("''")
     )
     order = select(entries.c.due, alone).where(mine).group_by(entries.c.due, alone)
     oldest = connection.execute(order.order_by(entries.c.due, alone).limit(free)).all()
+    places = 0
 
     for due, task in oldest:
         batch = and_(entries.c.due == due, entries.c.batch.is_not(None))
@@ -203,10 +207,11 @@ def _admit(
             "queue": ADMITTED,
             "lease_until": clock(caller_time(now, HELD_SECONDS), HELD_SECONDS),
         }
-        held = update(entries).where(entries.c.task_id.in_(tasks))
-        connection.execute(held.values(**place))
+        # A batch's process may have claimed a task since.
+        held = update(entries).where(entries.c.task_id.in_(tasks), in_line)
+        places += connection.execute(held.values(**place)).rowcount > 0
 
-    return len(oldest)
+    return places
 
 
 @dataclass(frozen=True)

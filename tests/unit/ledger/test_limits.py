@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from shop import COUNT, Shop, rows_task, utc
-from sqlalchemy import update
+from sqlalchemy import Connection, Update, event, update
 
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.ledger import limits, transitions
@@ -125,6 +125,32 @@ def test_those_that_wait_go_on_in_the_order_of_their_due_times(shop: Make) -> No
     s.save(id=5, at=TEN)
     assert s.run(next(e for e in s.entries() if e.row_key == "5")).outcome == "skipped"
     assert s.run(turn).status == "completed"
+
+
+def test_a_task_that_is_claimed_while_places_are_given_keeps_its_claim(
+    shop: Make,
+) -> None:
+    s, (first, second, third) = three(shop)
+    for entry in (second, third):
+        s.run(entry)
+    done(s, first, "elsewhere")
+    claimed: list[Entry] = []
+
+    def claim_first(connection: Connection, clause: Any, *_: Any) -> None:
+        """Claim the tasks just before a place is held."""
+        if isinstance(clause, Update) and clause.table is entries and not claimed:
+            for entry in (second, third):
+                claimed.append(entry)
+                of = (entry.task_id, "batch", "its run", s.now, 25)
+                assert transitions.claim(connection, *of, in_batch=True)
+
+    engine = s.app.engine()
+    event.listen(engine, "before_execute", claim_first)
+    limit = s.app.template("tasks.Task").cfg.concurrency
+    limits.admit(engine, s.app.name, 99, lambda _: limit, s.now)
+    event.remove(engine, "before_execute", claim_first)
+    found = [(e.status, e.owner, e.queue) for e in s.entries() if e.row_key != "1"]
+    assert claimed and found == [("executing", "batch", None)] * 2
 
 
 def test_a_place_is_not_held_for_ever(shop: Make) -> None:
