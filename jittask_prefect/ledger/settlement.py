@@ -21,11 +21,12 @@ RESTORED = "according to Prefect; the ledger is older than that"
 
 @dataclass(frozen=True)
 class Ending:
-    """How a task ended, according to Prefect."""
+    """How a task ended, according to Prefect; `attempt`: of a batch's row, in which attempt."""
 
     status: str
     outcome: str
     message: str
+    attempt: int = 1
 
 
 def recorded_endings(table: Sequence[Mapping[str, Any]]) -> dict[str, Ending]:
@@ -35,7 +36,9 @@ def recorded_endings(table: Sequence[Mapping[str, Any]]) -> dict[str, Ending]:
         status, outcome = str(row.get("status")), str(row.get("outcome"))
         if status in FINAL:
             message = f"{row.get('reason') or 'done'} ({RESTORED})"
-            found[str(row.get("taskId"))] = Ending(status, outcome, message)
+            attempt = int(row.get("attempt", 1))
+            ended = Ending(status, outcome, message, attempt)
+            found[str(row.get("taskId"))] = ended
     return found
 
 
@@ -83,7 +86,7 @@ def carry_out(
     """
     how = ending(verdict, run, message)
     if verdict is Verdict.RECORDED:
-        how = (recorded or {}).get(entry.task_id)
+        how = _unknown_ending(entry, recorded or {})
     if how is not None and how.outcome == "forced":
         return transitions.end(
             connection,
@@ -112,3 +115,12 @@ def carry_out(
     elif verdict is Verdict.FAIL:
         return transitions.fail(connection, entry, now, dirty=not shown)
     return False
+
+
+def _unknown_ending(entry: Entry, recorded: Mapping[str, Ending]) -> Ending | None:
+    """A row's recorded ending in an attempt that the ledger does not know.
+
+    Of a known attempt the ledger had the ending too: somebody has pressed Retry since.
+    """
+    how = recorded.get(entry.task_id)
+    return how if how is not None and how.attempt > entry.attempt else None

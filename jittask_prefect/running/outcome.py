@@ -119,6 +119,7 @@ class Summary:
                 "status": outcome.status,
                 "outcome": outcome.outcome,
                 "reason": outcome.message,
+                "attempt": entry.attempt,
                 "taskId": entry.task_id,
             }
             for entry, outcome in ordered

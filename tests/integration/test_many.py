@@ -88,7 +88,7 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     [bad] = [e for e in entries if e.outcome == "failed"]
     table = work.api.table(run_id)
     assert table[0] == {
-        "row": bad.row_key, "status": "error", "outcome": "failed", "taskId": bad.task_id,
+        "row": bad.row_key, "status": "error", "outcome": "failed", "taskId": bad.task_id, "attempt": 1,
         "reason": f"error: ValueError: row {bad.row_key} is bad",
     }  # fmt: skip
     assert len(table) == 25

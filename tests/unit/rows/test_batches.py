@@ -495,7 +495,7 @@ def test_an_older_copy_of_the_ledger_repeats_nothing(on: Make) -> None:
     s.sync()
     s.work("2026-03-02 10:00")
     s.raw(
-        "UPDATE jittask_ledger SET status = 'pending', outcome = NULL, finished = NULL, returned = :no",
+        "UPDATE jittask_ledger SET status = 'pending', outcome = NULL, finished = NULL, returned = :no, attempt = 0",
         no=False,
     )
     s.sync("2026-03-02 10:10")

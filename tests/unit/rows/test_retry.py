@@ -82,6 +82,25 @@ def test_of_a_batch_in_one_attempt(shop: Make) -> None:
     ] == [(4, "error")]
 
 
+def test_of_a_batch_whose_process_dies_before_a_row_begins(on: Make) -> None:
+    """The run's table names the failures from before Retry; these rows go on in another run."""
+    s, run = batch(on, bad=(2, 4))
+    found = s.api.all_runs[run]
+    s.api.set_state(run, "SCHEDULED", force=True)
+    with s.app.engine().begin() as connection:
+        transitions.retry_batch(
+            connection, s.app.name, "tasks.Task", utc("2026-03-02 10:00"), run
+        )
+    s.api._state(found, "CRASHED")
+    for key in (2, 4):
+        s.save(id=key, status="mended")
+    s.sync("2026-03-02 10:01")
+    assert {e.row_key for e in s.entries(status="pending")} == {"2", "4"}
+    s.work("2026-03-02 10:02")
+    assert {e.outcome for e in s.entries()} == {"completed"}
+    assert len(s.api.all_runs) == 2
+
+
 def test_of_a_batch_whose_slot_is_taken_in_another_run(shop: Make) -> None:
     s, run = batch(shop, bad=(2, 4), concurrency={"limit": 1})
     s.save(id=9, at=datetime(2026, 3, 2, 9, 59))
