@@ -158,8 +158,7 @@ def _settle(
     closed, facts = [], Facts(api, now)
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
-        ids = sorted({str(entry.flow_run_id) for entry in part})
-        runs = {run.id: run for run in api.runs(flow_runs={"id": {"any_": ids}})}
+        runs = _runs_of(api, part)
         batches = {str(e.flow_run_id) for e in part if e.batch is not None}
         silent = silences(app, database, batches, now) if batches else {}
         found: list[tuple[Entry, Verdict]] = []
@@ -195,24 +194,62 @@ def _settle(
     return closed
 
 
-def settle_dead(app: App, database: str, now: datetime) -> list[Entry]:
-    """Take up executions whose lease ran out: their worker died; the tasks that ended as errors.
+def settle_dead(app: App, database: str, api: Api, now: datetime) -> list[Entry]:
+    """Take up executions whose lease ran out: their worker died; the tasks that ended thereby.
 
-    Prefect is not asked: the hand-over finds a person's Cancel before making the next run.
+    Prefect is asked only for the runs of tasks without retries left: a person may have cancelled these. The hand-over
+    finds a person's Cancel of the others before making the next run.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached; tasks without retries left wait for the next sync.
     """
     query = select(entries).where(
         entries.c.status == "executing",
         entries.c.lease_until < clock(caller_time(now)),
         entries.c.app == app.name,
     )
-    ended = []
+    engine = app.engine(database)
 
-    with app.engine(database).begin() as connection:
-        for entry in to_entries(connection.execute(query).all()):
-            if settle_one_dead(app, connection, entry, None, Reading.MISSING, now):
+    with engine.begin() as connection:
+        found = to_entries(connection.execute(query).all())
+        last = [entry for entry in found if not _may_retry(app, entry)]
+        asked = {entry.task_id for entry in last}
+
+        for entry in found:
+            if entry.task_id not in asked:
+                settle_one_dead(app, connection, entry, None, Reading.MISSING, now)
+
+    runs, facts, ended = _runs_of(api, last), Facts(api, now), []
+
+    with engine.begin() as connection:
+        # Read again: a slow process may have renewed its lease since.
+        for entry in to_entries(connection.execute(query).all()) if last else ():
+            if entry.task_id not in asked:
+                continue
+            run = runs.get(str(entry.flow_run_id))
+            what = reading(facts.of(run, entry.due))
+            if settle_one_dead(app, connection, entry, run, what, now):
                 ended.append(entry)
 
     return ended
+
+
+def _may_retry(app: App, entry: Entry) -> bool:
+    retries = _retries(app, entry)
+    return retries is not None and entry.attempt <= retries
+
+
+def _runs_of(api: Api, tasks: Sequence[Entry]) -> dict[str, FlowRun]:
+    """The flow runs of some tasks, by id."""
+    ids = sorted({str(entry.flow_run_id) for entry in tasks})
+    found: dict[str, FlowRun] = {}
+
+    for first in range(0, len(ids), PAGE):
+        part = ids[first : first + PAGE]
+        runs = api.runs(flow_runs={"id": {"any_": part}})
+        found |= {run.id: run for run in runs}
+
+    return found
 
 
 def settle_one_dead(

@@ -115,7 +115,7 @@ def _run(
         with app.engine(database).connect() as connection:
             left = without_return(connection, app.name, now - RETURN_AFTER)
 
-        left += settle_dead(app, database, now)
+        left += settle_dead(app, database, api, now)
         report.died += [(database, entry) for entry in left]
 
     for database in databases:

@@ -37,10 +37,11 @@ def test_cancel_closes_whatever_the_reason(
 
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 @pytest.mark.parametrize("state", ["CANCELLED", "CANCELLING"])
-def test_cancel_closes_though_the_worker_died_and_retries_are_left(
-    shop: Make, state: str, dispatch: str
+@pytest.mark.parametrize("retries", [0, 3])
+def test_cancel_closes_though_the_worker_died(
+    shop: Make, retries: int, state: str, dispatch: str
 ) -> None:
-    s = shop(dispatch=dispatch, retries=3)
+    s = shop(dispatch=dispatch, retries=retries)
     s.save(id=1, at=TEN)
     s.sync()
     [run] = s.api.all_runs

@@ -16,6 +16,7 @@ from jittask_prefect.errors import PrefectApiError, UnknownTask
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, owner_of
 from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.rows import sync
 from jittask_prefect.running.attempt import Attempt
 from jittask_prefect.running.flows import state_of
 from jittask_prefect.running.follow_up import after_return, next_of_row
@@ -297,6 +298,19 @@ def test_a_worker_that_died_with_retries_left(shop: Make) -> None:
     assert (s.row(1).count, s.entries()[0].attempt) == (1, 2)
 
 
+def test_a_death_without_retries_waits_for_prefect(shop: Make) -> None:
+    """A person may have cancelled the run: only Prefect knows."""
+    s, task = due_row(shop)
+    s.now = dead(s, task)
+    s.api.down = True
+    with pytest.raises(PrefectApiError):
+        s.sync()
+    assert s.entries()[0].status == "executing"
+    s.api.down = False
+    s.sync()
+    assert s.entries()[0].outcome == "died"
+
+
 def test_a_worker_that_died_without_retries(shop: Make) -> None:
     s, task = due_row(shop)
     s.now = dead(s, task)
@@ -467,14 +481,21 @@ def test_after_return_follows_every_end_of_a_task_that_is_tried_again(
 
 
 def test_after_return_that_a_dead_process_owes_is_called_by_the_next_sync(
-    shop: Make,
+    shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s, task = due_row(shop)
     s.now = dead(s, task)
-    s.api.down = True
-    with pytest.raises(PrefectApiError):  # the sync that saw the death never came to it
+
+    def away(*_: Any) -> None:
+        s.api.down = True
+        s.api.ping()
+
+    # The sync that saw the death never came to it.
+    with monkeypatch.context() as patch, pytest.raises(PrefectApiError):
+        patch.setattr(sync, "settle_waiting", away)
         s.sync()
     s.api.down = False
+    assert s.entries()[0].outcome == "died"
     assert s.sync().died == []  # another process may just be about to
     s.now += timedelta(minutes=2)
     [(database, entry)] = s.sync().died
