@@ -267,11 +267,14 @@ class _HandOver:
                 parameters={"template": group.template, "due": group.due.isoformat()},
             )
 
-            if not run.is_final and run.id not in share.before:
+            # A run that we have labelled is spent too: a person's Cancel would be taken for ours.
+            spent = run.is_final or run.ended_by_us or run.id in share.before
+
+            if not spent:
                 self.report.created += 1
                 return run.id
 
-            share.batch += 1  # the run under this key is spent
+            share.batch += 1
 
     # Flow runs of their own
 

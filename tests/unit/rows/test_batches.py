@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from shop import Shop, utc
 
+from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
@@ -139,6 +140,35 @@ def test_a_batch_that_all_rows_have_left(on: Make) -> None:
     assert [state for *_, state in runs(s)] == ["CANCELLED", "SCHEDULED"]
     s.work("2026-03-02 10:00")
     assert outcomes(s) == {"superseded": 30, "completed": 30}
+
+
+def test_a_run_that_could_not_be_dropped_takes_no_rows(
+    on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its label is set before its state: a person's Cancel of that run would pass for ours."""
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [first] = s.api.all_runs
+    for key in range(1, 31):
+        s.drop(key)
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise PrefectApiError("refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s.api, "set_state", refused)
+        s.sync()
+    fill(s, range(1, 31))
+    s.sync()
+    _, second = s.api.all_runs
+    assert {e.flow_run_id for e in s.entries(status="pending")} == {second}
+    s.api.set_state(second, "CANCELLED")
+    s.sync()
+    assert outcomes(s) == {"superseded": 30, "forced": 30}
+    s.work("2026-03-02 10:00")
+    assert len(s.api.all_runs) == 2 and s.row_count(5) == 0
+    assert s.api.all_runs[first]["state_type"] == "CANCELLED"
 
 
 def test_a_row_that_fails_touches_no_other(on: Make) -> None:
