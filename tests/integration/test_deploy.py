@@ -243,7 +243,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
         ["tasks.DeployMany"],
     )
     there = place.deployments()
-    assert not there["tasks.DeployOff"].paused
+    assert not there["tasks.DeployOff"]["paused"]
     assert there["tasks.DeployTuesdays"]["updated"] == stamps["tasks.DeployTuesdays"]
 
     assert place.deploy(BEFORE_NATIONAL_DAY, prune=True).removed == ["tasks.DeployMany"]

@@ -33,7 +33,7 @@ HARMS = {
     "it stops itself": "os.kill(os.getpid(), signal.SIGSTOP)",
     "it closes the pipe": "pipe.shutdown(socket.SHUT_RDWR)",
     "it closes the pipe's number": "os.close(pipe.fileno())",
-    "it closes all": "os.closerange(3, 200)",
+    "it closes all": "os.closerange(3, 10_000)",
     "it says no JSON": "pipe.sendall(b'Segmentation fault\\n')",
     "it says what is no message": "pipe.sendall(b'[1, 2]\\n')",
     "its answer is none": "pipe.sendall(b'{\"answer\": 5}\\n')",
