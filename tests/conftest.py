@@ -1,4 +1,4 @@
-"""What all tests share: settings of Prefect that keep away from the developer's own, and four processes for the suite.
+"""What all tests share: settings of Prefect that keep away from the developer's own, and five processes for the suite.
 
 Prefect reads its settings when it is imported, so the environment is set here, before any test module is.
 """
@@ -29,12 +29,12 @@ INTEGRATION = "tests/integration/"
 # `jittask.sync`, so one app at a time; the shared app stays to the end, so its files come last.
 GROUPS = {
     "workers": ("bad_input", "crash", "missed", "unbegun", "worker"),
-    "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui", "world"),
+    "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui"),
     "worker": ("concurrency", "dialogs", "end", "execution", "forged", "many"),
 }
 BENCHMARKS = "test_benchmarks.py"
 # What takes longest comes first, so that the processes end together.
-LONGEST = ("ends", "browser", "exactly_once", "up", "auth")
+LONGEST = ("ends", "exactly_once", "world", "browser", "up", "auth")
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -104,8 +104,8 @@ def _order(nodeid: str) -> int:
 
 
 class _Shares(LoadScopeScheduling):
-    """Four processes share the suite. Three begin with the groups, each with a server of its own, and wait most of the
-    time; the fourth takes part after part, and the others do when they have done theirs.
+    """Five processes share the suite. Three begin with the groups, each with a server of its own, and wait most of the
+    time: two cores are enough. The others take part after part, and so do these when they have done theirs.
     """
 
     def _split_scope(self, nodeid: str) -> str:
