@@ -1,7 +1,7 @@
 """Rows of one template that are due at one instant share flow runs: batches of at most 500.
 
 A batch's flow run names template and instant only. A row joins by being written down for a batch that has not begun,
-and leaves by its task's end; neither needs a call to Prefect.
+and leaves by its task's end; neither changes the flow run. The hand-over asks Prefect first whether the run is still open.
 """
 
 from __future__ import annotations
