@@ -1,4 +1,4 @@
-"""What all tests share: a Prefect that never touches the developer's own, and a real server for those that ask for one.
+"""What all tests share: settings of Prefect that keep away from the developer's own, and five processes for the suite.
 
 Prefect reads its settings when it is imported, so the environment is set here, before any test module is.
 """
@@ -8,21 +8,18 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from patience import PATIENCE
-from prefect_database import migrated, prepare
+from prefect_database import migrated
 from xdist.scheduler import LoadScopeScheduling
 
 from jittask_prefect.cli.options import heed_interrupts
 from jittask_prefect.ledger import lease_time
 from jittask_prefect.server.commands import environment
-from jittask_prefect.server.embedded import Embedded
-from jittask_prefect.server.selection import refresh_settings
-from jittask_prefect.server.service import ServiceInfo
 
 lease_time.use_clock_of_caller()  # time is an argument
 
@@ -32,12 +29,12 @@ INTEGRATION = "tests/integration/"
 # `jittask.sync`, so one app at a time; the shared app stays to the end, so its files come last.
 GROUPS = {
     "workers": ("bad_input", "crash", "missed", "unbegun", "worker"),
-    "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui", "world"),
+    "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui"),
     "worker": ("concurrency", "dialogs", "end", "execution", "forged", "many"),
 }
 BENCHMARKS = "test_benchmarks.py"
 # What takes longest comes first, so that the processes end together.
-LONGEST = ("ends", "browser", "exactly_once", "up", "auth")
+LONGEST = ("ends", "exactly_once", "world", "browser", "up", "auth")
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -107,8 +104,8 @@ def _order(nodeid: str) -> int:
 
 
 class _Shares(LoadScopeScheduling):
-    """Four processes share the suite. Three begin with the groups, each with a server of its own, and wait most of the
-    time; the fourth takes part after part, and the others do when they have done theirs.
+    """Five processes share the suite. Three begin with the groups, each with a server of its own, and wait most of the
+    time: two cores are enough. The others take part after part, and so do these when they have done theirs.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -142,16 +139,3 @@ def pytest_unconfigure() -> None:
 def prefect_database(pytestconfig: pytest.Config) -> Path:
     """The database of a Prefect server that has no rows yet."""
     return migrated(pytestconfig.cache.mkdir("prefect"))
-
-
-@pytest.fixture(scope="session")
-def prefect_server(prefect_database: Path) -> Iterator[ServiceInfo]:
-    """A real Prefect server, one for the session; `PREFECT_API_URL` points at it, here and in what the tests start."""
-    prepare(BASE / "server", prefect_database)
-    with Embedded(BASE / "server") as embedded, pytest.MonkeyPatch.context() as patch:
-        server, _ = embedded.ensure()
-        patch.setenv("PREFECT_API_URL", server.url)
-        patch.setenv("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
-        refresh_settings()
-        yield server
-    refresh_settings()

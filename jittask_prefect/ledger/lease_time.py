@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import FunctionElement
 
@@ -69,3 +69,15 @@ def clock(
     if not isinstance(at, ColumnElement):
         at = bindparam(None, at, type_=UtcDateTime())
     return func.coalesce(at, _Clock(seconds), type_=UtcDateTime())
+
+
+def is_over(connection: Connection, until: datetime, now: datetime) -> bool:
+    """Whether a lease is over, by the database's clock.
+
+    Args:
+        connection: To the database that has the lease.
+        until: The lease's end.
+        now: The caller's instant, for tests.
+    """
+    over = literal(until, UtcDateTime()) < clock(caller_time(now))
+    return bool(connection.execute(select(over)).scalar())

@@ -15,7 +15,7 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run as runtime
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.dialogs import flows as dialogs
@@ -95,11 +95,18 @@ def _type_flow(app: App, name: str) -> Any:
                 return await asyncio.to_thread(work)
             except REFUSALS as error:
                 logger.error("not run: %s", error)
-                await asyncio.to_thread(mark, app, this.id, "refused")
-                return Failed(message=f"not run: {error}")
-            except Exception:  # of this package: a function's error is an outcome
-                await asyncio.to_thread(mark, app, this.id, "exception")
-                raise
+                failed: State[Any] = Failed(message=f"not run: {error}")
+                return await asyncio.to_thread(own_end, app, this.id, "refused", failed)
+            except Exception as error:
+                # Of this package: a function's error is an outcome.
+                failed = Failed(message=f"{type(error).__name__}: {error}")
+                state = await asyncio.to_thread(
+                    own_end, app, this.id, "exception", failed
+                )
+                if state is failed:
+                    raise  # Prefect sets Failed, and logs the traceback
+                logger.error("the run ended with an exception", exc_info=True)
+                return state
             except asyncio.CancelledError:
                 # SIGTERM, of Prefect's worker. The function's thread would go on.
                 leave(tell_terminated, app, this.id)
@@ -160,9 +167,10 @@ def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
         log.warning(outcome.message)
     if outcome.result is not None:
         get_run_logger().info("result: %s", to_json(outcome.result))
+    state = state_of(outcome)
     if label := label_of(outcome):
-        mark(app, run.id, label)
-    return state_of(outcome)
+        return own_end(app, run.id, label, state)
+    return state
 
 
 def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
@@ -183,8 +191,7 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
         return Failed(message=str(summary))
     if summary.done:
         return Completed(message=str(summary))
-    mark(app, run.id, summary.label)
-    return Cancelled(message=str(summary))
+    return own_end(app, run.id, summary.label, Cancelled(message=str(summary)))
 
 
 def _shows_all_rows(app: App, name: str) -> bool:
@@ -237,6 +244,24 @@ def _hand_over_waiting(app: App, name: str) -> None:
         hand_over(app, database, connect(app.path), clock.now(), Report(), rows=())
     except (JittaskError, SQLAlchemyError) as error:
         log.warning("tasks that wait for a slot are left to the next sync: %s", error)
+
+
+def own_end(app: App, run_id: str, reason: str, state: State[Any]) -> State[Any]:
+    """The final state of a flow run that ends by our own doing, once the run has its label.
+
+    Without the label, Cancelled would mean that a person cancelled the task, and Failed
+    that the function ran. So a run without the label is Crashed: its task gets another run.
+
+    Args:
+        app: The app.
+        run_id: The flow run.
+        reason: The label.
+        state: The state of a run that has the label.
+
+    Returns:
+        `state`, or Crashed with its message where Prefect did not take the label.
+    """
+    return state if mark(app, run_id, reason) else Crashed(message=state.message)
 
 
 def state_of(outcome: Outcome) -> State[Any]:

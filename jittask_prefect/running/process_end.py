@@ -28,7 +28,7 @@ from sqlalchemy.exc import OperationalError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.transitions import FORCED
@@ -173,7 +173,7 @@ def await_gone(
                 return
             if closed and passed > KILL_SECONDS:
                 kill(entry, clock())
-        elif alive is False or _lease_over(entry, clock()):
+        elif alive is False or _lease_over(app, database, entry, clock()):
             if entry.batch is None and not away:
                 _set_cancelled(api, entry.flow_run_id, message)
             return
@@ -252,5 +252,9 @@ def _pid(entry: Entry) -> int | None:
     return int(rest.partition(":")[0]) if host == socket.gethostname() else None
 
 
-def _lease_over(entry: Entry, now: datetime) -> bool:
-    return entry.lease_until is not None and entry.lease_until < now
+def _lease_over(app: App, database: str, entry: Entry, now: datetime) -> bool:
+    """Whether the lease that the task had before its end is over, by the database's clock."""
+    if entry.lease_until is None:
+        return False
+    with app.engine(database).connect() as connection:
+        return lease_time.is_over(connection, entry.lease_until, now)

@@ -33,12 +33,18 @@ ROW_ENDED = (
 log = logging.getLogger("jittask")
 
 
-def mark(app: App, run_id: str, reason: str) -> None:
-    """Label a flow run that ends by our own doing: no person has ended it."""
+def mark(app: App, run_id: str, reason: str) -> bool:
+    """Label a flow run that ends by our own doing: no person has ended it.
+
+    Returns:
+        Whether Prefect has the label.
+    """
     try:
         connect(app.path).mark(run_id, reason)
     except PrefectApiError as error:
         log.warning("run %s is not labelled as %s: %s", run_id, reason, error)
+        return False
+    return True
 
 
 def tell_task_ended(app: App, run_id: str) -> None:

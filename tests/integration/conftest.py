@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from place import Place, model, rows, scheduled, worker
+from prefect_database import prepare
 
+from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.selection import refresh_settings
 from jittask_prefect.server.service import ServiceInfo
 
 # Types of the app's own; `returned.txt` has one line for each call of afterReturn.
@@ -98,7 +102,26 @@ def own_type(name: str, base: str) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory, prefect_database: Path
+) -> Iterator[ServiceInfo]:
+    """A real Prefect server, which ends with the last test here; `PREFECT_API_URL` points at it, for child processes too.
+
+    An idle server, and an idle worker, take their share of the processor.
+    """
+    home = tmp_path_factory.mktemp("prefect") / "server"
+    prepare(home, prefect_database)
+    with Embedded(home) as embedded, pytest.MonkeyPatch.context() as patch:
+        server, _ = embedded.ensure()
+        patch.setenv("PREFECT_API_URL", server.url)
+        patch.setenv("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "false")
+        refresh_settings()
+        yield server
+    refresh_settings()
+
+
+@pytest.fixture(scope="package")
 def work(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:

@@ -30,7 +30,6 @@ ELSEWHERE = {
     "rows/sync": "unit/rows/test_window",
     "rows/template_planner": "unit/rows/test_looks",
     "running/calls": "unit/running/test_executor",
-    "running/process_end": "integration/test_end",
     "schedule/candidates": "unit/schedule/test_law",
     "schedule/checks": "unit/schedule/test_spec",
     "schedule/country": "unit/schedule/test_calendar",

@@ -71,3 +71,21 @@ def test_the_clock_is_written_as_each_database_has_it() -> None:
     assert "strftime('%Y-%m-%d %H:%M:%f', 'now'" in texts["sqlite"]
     assert "clock_timestamp()" in texts["postgresql"]
     assert "UTC_TIMESTAMP(6)" in texts["mysql"]
+
+
+@pytest.mark.parametrize("wrong", [-YEARS, timedelta(), YEARS])
+def test_the_database_says_whether_a_lease_is_over(
+    connection: Connection, wrong: timedelta
+) -> None:
+    now, ten = clock.now(), timedelta(seconds=10)
+    assert lease_time.is_over(connection, now - ten, now + wrong)
+    assert not lease_time.is_over(connection, now + ten, now + wrong)
+
+
+def test_the_caller_says_whether_a_lease_is_over_in_tests(
+    connection: Connection,
+) -> None:
+    lease_time.use_clock_of_caller()
+    now = datetime(2026, 3, 2, 10, tzinfo=UTC)
+    assert not lease_time.is_over(connection, now, now)
+    assert lease_time.is_over(connection, now, now + timedelta(seconds=1))
