@@ -1,12 +1,12 @@
 """Rows of one template that are due at one instant share flow runs: batches of at most 500.
 
 A batch's flow run names template and instant only. A row joins by being written down for a batch that has not begun,
-and leaves by its task's end; neither needs a call to Prefect.
+and leaves by its task's end; neither changes the flow run. The hand-over asks Prefect first whether the run is still open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -123,8 +123,17 @@ class Share:
     dead: set[str]
 
 
-def shares(app: App, connection: Connection, group: Group) -> Iterator[Share]:
-    """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones."""
+def shares(
+    app: App, connection: Connection, group: Group, closed: Collection[str] = ()
+) -> Iterator[Share]:
+    """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones.
+
+    Args:
+        app: The app.
+        connection: To the ledger.
+        group: The group.
+        closed: Flow runs that no row joins any more, whatever the ledger says.
+    """
     of = (entries.c.template == group.template, entries.c.due == group.due)
     clean = entries.c.dirty.is_(False) & (entries.c.status == "pending")
     begun = entries.c.status.in_(("executing", "completed", "error"))
@@ -139,16 +148,17 @@ def shares(app: App, connection: Connection, group: Group) -> Iterator[Share]:
     waiting = connection.execute(rows.order_by(entries.c.row_key)).all()
 
     for number, run_id, there, at_work in batches:
-        if run_id and there and not at_work and there < BATCH_SIZE and waiting:
+        free = there and not at_work and there < BATCH_SIZE
+        if run_id and free and run_id not in closed and waiting:
             part, waiting = waiting[: BATCH_SIZE - there], waiting[BATCH_SIZE - there :]
             yield _share(number, run_id, part)
 
     taken = {number for number, _, there, at_work in batches if there or at_work}
-    free = (number for number in count(1) if number not in taken)
+    unused = (number for number in count(1) if number not in taken)
 
     for left in range(-(-len(waiting) // BATCH_SIZE), 0, -1):
         size = -(-len(waiting) // left)
-        yield _share(next(free), None, waiting[:size])
+        yield _share(next(unused), None, waiting[:size])
         waiting = waiting[size:]
 
 

@@ -46,9 +46,22 @@ def entry_of(
     )
 
 
-def scheduled(app: App) -> list[str]:
-    """The names of the scheduled templates."""
-    return [t.fullName for t in app.templates() if not isinstance(t, DateFieldType)]
+def scheduled(app: App, *, or_broken: bool = False) -> list[str]:
+    """The names of the scheduled templates; also of those that do not load just now, if wanted."""
+    loaded = {t.fullName: isinstance(t, DateFieldType) for t in app.templates()}
+    names = app.names("tasks") if or_broken else loaded
+
+    return [name for name in names if not loaded.get(name, False)]
+
+
+def loads(app: App, run: FlowRun) -> bool:
+    """Whether the template of a run loads just now."""
+    try:
+        app.template(run.parameters["template"])
+    except JittaskError:
+        return False
+
+    return True
 
 
 def enter_dead_run(app: App, run: FlowRun, now: datetime) -> bool:

@@ -24,7 +24,7 @@ from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order
 from jittask_prefect.ledger.settlement import carry_out
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.verdict import Kind, Reading, Verdict, reading, verdict
-from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
+from jittask_prefect.prefect_api.answers import LIVE, FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import batches
@@ -203,9 +203,22 @@ class _HandOver:
         if self._end_cancelled({run for share in shares for run in share.dead}):
             shares = self._shares(group)
 
+        takes = self._take_rows(group, shares)
+
+        while closed := {run_id for run_id, live in takes.items() if live is False}:
+            shares = self._shares(group, closed)
+            more = self._take_rows(group, shares, takes)
+            if len(more) == len(takes):
+                break
+            takes = more
+
         for share in shares:
             self.keep()
             make = partial(self._make_batch, deployment, group, share)
+
+            if share.run_id and not takes[share.run_id]:
+                continue  # Prefect refused the question: left to the next hand-over
+
             run_id = share.run_id or self._tried(group.template, make)
 
             if run_id is None:
@@ -220,9 +233,34 @@ class _HandOver:
                 tasks, number = share.tasks, share.batch
                 handover_marks.batch_joined(connection, tasks, number, run_id)
 
-    def _shares(self, group: batches.Group) -> list[batches.Share]:
+    def _shares(
+        self, group: batches.Group, closed: Collection[str] = ()
+    ) -> list[batches.Share]:
         with self.engine.connect() as connection:
-            return list(batches.shares(self.app, connection, group))
+            return list(batches.shares(self.app, connection, group, closed))
+
+    def _take_rows(
+        self,
+        group: batches.Group,
+        shares: Sequence[batches.Share],
+        known: Mapping[str, bool | None] | None = None,
+    ) -> dict[str, bool | None]:
+        """Whether rows may join the existing runs of some shares, by run; None where Prefect refused the question.
+
+        A person may have ended a run since the last sync. The next sync ends that run's rows, and would end the rows
+        that joined with them.
+        """
+        found = dict(known or {})
+        for share in shares:
+            if share.run_id and share.run_id not in found:
+                ask = partial(self._takes_rows, share.run_id)
+                found[share.run_id] = self._tried(group.template, ask)
+
+        return found
+
+    def _takes_rows(self, run_id: str) -> bool:
+        run = self.api.run(run_id)
+        return run is not None and _is_open(run)
 
     def _end_cancelled(self, runs: set[str]) -> bool:
         """End the waiting rows of batches that a person cancelled and whose worker died then; whether there were any."""
@@ -268,9 +306,9 @@ class _HandOver:
             )
 
             # A run that we have labelled is spent too: a person's Cancel would be taken for ours.
-            spent = run.is_final or run.ended_by_us or run.id in share.before
+            spent = run.ended_by_us or run.id in share.before
 
-            if not spent:
+            if _is_open(run) and not spent:
                 self.report.created += 1
                 return run.id
 
@@ -405,6 +443,11 @@ class _HandOver:
 
         for run_id in sorted(empty):
             self._tried(run_id, partial(drop_run, self.api, run_id, EMPTY))
+
+
+def _is_open(run: FlowRun) -> bool:
+    """Whether a batch's run may still do rows: it has not ended, and nobody cancels it."""
+    return run.state_type in LIVE and run.state_type != "CANCELLING"
 
 
 def end_run(

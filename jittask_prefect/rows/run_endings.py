@@ -29,6 +29,8 @@ from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import BY_HAND, PAGE, Api
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.run_states import (
+    FIRST,
+    OVERLAP,
     Facts,
     deployments_of,
     tasks_of_runs,
@@ -40,8 +42,6 @@ SHOWN = "agreed"
 """A name in jittask_state: until when ended runs were looked at."""
 TO_SHOW = timedelta(seconds=30)
 """The time that a living process may take from its commit until Prefect knows."""
-OVERLAP, FIRST = timedelta(minutes=2), timedelta(hours=1)
-"""How far a sync looks back before that instant; and where there is none."""
 SYNC = "jittask.sync"
 SYNC_LEFT, DIALOG_LEFT = timedelta(minutes=5), timedelta(minutes=10)
 """A sync that began so long ago, and has not the lease, has died; a dialog."""

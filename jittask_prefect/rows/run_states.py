@@ -27,6 +27,9 @@ from jittask_prefect.prefect_api.answers import LIVE, FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 
+OVERLAP, FIRST = timedelta(minutes=2), timedelta(hours=1)
+"""How far a sync looks back before the instant that the last one noted; and where none is noted."""
+
 
 def deployments_of(app: App, names: Sequence[str]) -> dict[str, Any]:
     """The API's filter for the app's own deployments of some names: another app may have the same names."""

@@ -35,9 +35,11 @@ from jittask_prefect.ledger.verdict import (
 )
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
-from jittask_prefect.rows.entering import enter_dead_run, scheduled
+from jittask_prefect.rows.entering import enter_dead_run, loads, scheduled
 from jittask_prefect.rows.handover import Keep
 from jittask_prefect.rows.run_states import (
+    FIRST,
+    OVERLAP,
     Facts,
     deployments_of,
     difference,
@@ -57,6 +59,8 @@ AGAIN = timedelta(hours=1)
 """A difference that stays is looked into again."""
 FAR, NEXT = "handover:far", "handover:next"
 """Names in jittask_state: the last difference, and the next task to ask for."""
+CRASHES = "handover:crashed"
+"""A name in jittask_state: until when crashed runs of schedules were entered."""
 UNNAMED_LEFT = timedelta(minutes=15)
 """A run that names no task."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -362,8 +366,8 @@ def enter_left(app: App, api: Api, now: datetime) -> None:
     """Enter the runs of schedules that nobody will begin, so that the hand-over makes another run of each.
 
     A run that a schedule made stands in the ledger from its claim on. Where worker or machine die between Prefect's
-    Pending and the claim, the run stays as it is for ever, on a self-hosted server. A run that is only slow is refused
-    by the claim.
+    Pending and the claim, the run stays as it is for ever, on a self-hosted server; or the run is Crashed, and its hook
+    has not run, or could not read the template. A run that is only slow is refused by the claim.
 
     Raises:
         PrefectApiError: Prefect cannot be reached.
@@ -382,6 +386,38 @@ def enter_left(app: App, api: Api, now: datetime) -> None:
         named = run.id in known or "taskId" in run.parameters
         if not named and not enter_dead_run(app, run, now):
             api.set_state(run.id, "CRASHED", message=DIED, force=True)
+
+    _enter_crashed(app, api, now)
+
+
+def _enter_crashed(app: App, api: Api, now: datetime) -> None:
+    """Enter the schedules' runs that crashed since the last sync and that the ledger does not know."""
+    with app.engine().connect() as connection:
+        last = state_table.get(connection, app.name, CRASHES)
+
+    since = datetime.fromisoformat(last) - OVERLAP if last else now - FIRST
+    found = api.runs(
+        # A template that does not load just now may be a scheduled one.
+        deployments=deployments_of(app, scheduled(app, or_broken=True)),
+        flow_runs={
+            "state": {"type": {"any_": ["CRASHED"]}},
+            "end_time": {"after_": since.isoformat()},
+        },
+    )
+    left = [run for run in found if set(run.parameters) == {"template"}]
+    known = tasks_of_runs(app, [DEFAULT], [run.id for run in left], by_id=True)
+    mark = now
+
+    for run in left:
+        if run.id in known:
+            continue
+        if loads(app, run):
+            enter_dead_run(app, run, now)
+        else:  # the sync asks for the run again until the template loads
+            mark = min(mark, run.end_time or since + OVERLAP)
+
+    with app.engine().begin() as connection:
+        state_table.put(connection, app.name, CRASHES, mark.isoformat())
 
 
 def _is_left(facts: Facts, run: FlowRun) -> bool:

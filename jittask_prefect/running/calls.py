@@ -115,12 +115,13 @@ class Calls(ABC):
             is left to claim.
         """
         work, closed = self.work, list[End]()
-        with work.app.engine(work.database).begin() as connection:
+        with work.app.engine(work.database).connect() as connection:
             found = self.claim_in(connection, owner, closed)
             if isinstance(found, Full):
                 connection.rollback()
                 self.drop()
                 return found
+            connection.commit()
         self.begun = True
         for entry, outcome in closed:
             work.summary.tasks.append((entry, outcome))
@@ -264,6 +265,8 @@ class RowsOfInstant(Calls):
         self._waiting: deque[Entry] = deque()
         # Tasks that must ask for another task of their row and instant first.
         self._twins: set[str] = set()
+        # Whether rows of the list failed in this flow run before: the first claim has them wait again.
+        self._failed = False
 
     def claim_in(
         self, connection: Connection, owner: str, closed: list[End]
@@ -271,6 +274,10 @@ class RowsOfInstant(Calls):
         work = self.work
         if not self._waiting:
             self._read(connection)
+            # MariaDB would count the slots as of this read: before the lock, so too few.
+            connection.rollback()
+        if self._failed and not self.begun:
+            self._retry(connection)
         while (entry := self._pop()) is not None:
             now = work.clock()
             if entry.task_id in self._twins:
@@ -340,11 +347,10 @@ class RowsOfInstant(Calls):
         query = select(entries, has_twin().label("has_twin")).where(*mine)
         room = max(0, BATCH_SIZE - self.taken)
         for record in connection.execute(query.order_by(entries.c.row_key).limit(room)):
+            self._failed = self._failed or record.status == "error"
             self._waiting.append(to_entry(record))
             if record.has_twin:
                 self._twins.add(record.task_id)
-        if any(entry.status == "error" for entry in self._waiting):
-            self._retry(connection)
 
     def _retry(self, connection: Connection) -> None:
         app, run_id = self.work.app.name, self.work.run.id

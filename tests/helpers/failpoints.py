@@ -69,7 +69,6 @@ STOPS = (
     "after-settle",
     "before-create",
     "after-create",
-    "after-mark",
 )
 """Where a process may also stand still: outside a transaction, whose locks would keep everybody waiting."""
 SKIP = {"after-lease": 1}

@@ -15,7 +15,8 @@ from jittask_prefect.errors import ConfigError
 from jittask_prefect.ledger import limits, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.running.outcome import Run
+from jittask_prefect.running.calls import Call, RowsOfInstant, Work
+from jittask_prefect.running.outcome import Run, Summary
 from jittask_prefect.running.run import execute, execute_batch
 
 Make = Callable[..., Shop]
@@ -285,6 +286,43 @@ def test_a_batch_without_a_slot_leaves_its_rows_to_another_flow_run(shop: Make) 
         s.app, "tasks.Task", utc(NOW), Run(str(again), s.now), lambda: s.now
     )
     assert str(ended) == "3 rows: 3 done"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+def test_a_batch_counts_another_that_was_claimed_after_its_rows_were_read(
+    shop: Make, url: Callable[[str], str], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MariaDB counts as of the first read of a transaction."""
+    s = shop(
+        concurrency={"limit": 1}, dispatch="batch", app_json={"database": url(kind)}
+    )
+    s.save(id=1, at=TEN)
+    s.save(id=2, at=TEN - timedelta(minutes=1))
+    s.sync(NOW)
+
+    def calls(entry: Entry) -> RowsOfInstant:
+        run, template = (
+            Run(str(entry.flow_run_id), entry.due),
+            s.app.template("tasks.Task"),
+        )
+        work = Work(
+            s.app, "", template, run, lambda: s.now, lambda _: None, Summary(), None
+        )
+        return RowsOfInstant(work, entry.due, None)
+
+    first, second = (calls(entry) for entry in s.entries())
+    begun: list[Any] = []
+    claim = transitions.claim
+
+    def later(*args: Any, **keys: Any) -> bool:
+        monkeypatch.setattr(transitions, "claim", claim)
+        begun.append(second.claim("second"))
+        return claim(*args, **keys)
+
+    monkeypatch.setattr(transitions, "claim", later)
+    found = first.claim("first")
+    assert isinstance(begun[0], Call) and isinstance(found, limits.Full)
+    assert sum(e.status == "executing" for e in s.entries()) == 1
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])

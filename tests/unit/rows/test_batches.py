@@ -16,6 +16,8 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import batches, settling
+from jittask_prefect.rows.handover import hand_over
+from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute_batch
 from jittask_prefect.running.run_end import record_end
@@ -226,6 +228,41 @@ def test_a_cancelled_run_ends_its_rows_and_a_deleted_one_is_made_again(
     assert outcomes(s) == {"forced": 30}
     s.work("2026-03-02 10:00")
     assert len(s.api.all_runs) == 1 and s.row_count(5) == 0
+
+
+@pytest.mark.parametrize("state", ["CANCELLING", "CANCELLED", "COMPLETED"])
+def test_a_new_row_joins_no_batch_that_a_person_has_ended(on: Make, state: str) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.api._state(s.api.all_runs[run], state)
+    s.save(id=100, at=TEN)
+    # as in the background after the save, before any sync
+    row = [("tasks.Task", s.entries(row_key="100")[0].row_key)]
+    hand_over(s.app, "", s.api, s.now, Report(), rows=row)
+    [late] = s.entries(row_key="100")
+    assert late.flow_run_id not in (None, run) and (late.batch, late.dirty) == (
+        2,
+        False,
+    )
+    s.sync("2026-03-02 08:01")
+    s.work("2026-03-02 10:00")
+    assert s.row_count(100) == 1 and s.row_count(5) == 0
+    assert [e.status for e in s.entries(row_key="100")] == ["completed"]
+
+
+def test_a_new_row_asks_for_its_batch_once(on: Make) -> None:
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.save(id=100, at=TEN)
+    s.save(id=101, at=TEN)
+    s.api.calls.clear()
+    hand_over(s.app, "", s.api, s.now, Report())
+    assert s.api.calls.count("run") == 1
+    assert [e.flow_run_id for e in s.entries(row_key="101")] == [run]
 
 
 def test_forced_end_of_a_row_and_of_a_batch(on: Make) -> None:

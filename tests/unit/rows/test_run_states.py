@@ -161,6 +161,53 @@ def test_a_process_that_died_alone_is_entered_by_the_hook_of_its_run(s: Shop) ->
     assert s.app.module("tasks.Daily", "inner").RUNS == [1]
 
 
+def daily(s: Shop) -> list[str]:
+    return [state for name, state in live(s) if name == "tasks.Daily"]
+
+
+def test_a_crashed_run_whose_hook_never_ran_is_entered_by_the_sync(s: Shop) -> None:
+    """A stock worker was stopped while the run was Pending, or the warm one killed before the hooks."""
+    s.sync("2026-03-02 09:59")
+    s.now = DUE
+    run = auto(s)
+    s.api._state(run, "CRASHED")
+    s.sync("2026-03-02 10:00:30")
+    assert daily(s) == ["CRASHED", "SCHEDULED"]
+    s.work()
+    s.sync("2026-03-02 10:01:30")
+    assert daily(s) == ["COMPLETED", "CRASHED"]
+    assert s.app.module("tasks.Daily", "inner").RUNS == [1]
+
+
+def test_a_crashed_run_waits_for_its_template_however_long(
+    s: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s.sync("2026-03-02 09:59")
+    s.now = DUE
+    run = auto(s)
+    s.api._state(run, "CRASHED")
+    template, every = s.app.template, s.app.templates
+
+    def broken(name: str) -> Any:
+        return template(name + "Gone" if name == "tasks.Daily" else name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(s.app, "template", broken)
+        patch.setattr(
+            s.app,
+            "templates",
+            lambda: [t for t in every() if t.fullName != "tasks.Daily"],
+        )
+        for instant in ("10:00:30", "11:00:00", "15:00:00"):
+            s.sync(f"2026-03-02 {instant}")
+        assert daily(s) == ["CRASHED"]
+    s.sync("2026-03-02 15:01:00")
+    assert daily(s) == ["CRASHED", "SCHEDULED"]
+    for minute in (2, 3, 4):
+        s.sync(f"2026-03-02 15:{minute:02}:00")
+    assert daily(s) == ["CRASHED", "SCHEDULED"]
+
+
 def test_a_run_of_rows_that_named_none_gets_no_other(s: Shop) -> None:
     made = s.api.create_run(
         s.api.all_deployments["tasks.Daily"]["id"], key="by hand", name="", due=DUE, tags=[],
