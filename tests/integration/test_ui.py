@@ -228,7 +228,7 @@ def test_a_browser_shows_links_that_filter_and_a_page_with_charts(
         and f"/v2/runs/flow-run/{runs['error']}" in error
     )
     state = json.loads(
-        place.sql("SELECT value FROM jittask_state WHERE name = :n", n=f"stats:{ROWS}")
+        place.sql("SELECT value FROM jittask_state WHERE name = :n", n=f"page:{ROWS}")
     )
     page = dom(place, links.artifact(state["id"]), tmp_path)
     assert page.count('src="data:image/svg+xml;base64,') == 2
