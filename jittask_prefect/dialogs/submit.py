@@ -32,7 +32,7 @@ from jittask_prefect.dialogs.forms import (
 from jittask_prefect.dialogs.options import ID_MARK
 from jittask_prefect.dialogs.versions import outdated, remember, version_of
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.loader import TASK_TYPES
+from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.scaffold import OF_ROWS, RESERVED, SCHEDULED, english_name
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (

@@ -16,10 +16,12 @@ from zoneinfo import ZoneInfo
 from sqlmodel import SQLModel
 
 from jittask_prefect.elements import check
+from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.check import check_rows
 from jittask_prefect.elements.config import ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
-from jittask_prefect.elements.loader import LOCK, TASK_TYPES, Loader
+from jittask_prefect.elements.element_modules import LOCK
+from jittask_prefect.elements.loader import Loader
 from jittask_prefect.elements.registry import forget_all, owner_of
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import os
-import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.exc import InvalidRequestError
 from sqlmodel import SQLModel
 
 from jittask_prefect.elements import ownership
+from jittask_prefect.elements.built_in import BUILT_IN, TASK_TYPES
 from jittask_prefect.elements.calendars import Calendars
 from jittask_prefect.elements.config import (
     NAME,
@@ -35,17 +28,16 @@ from jittask_prefect.elements.config import (
     read_task,
 )
 from jittask_prefect.elements.databases import Databases
-from jittask_prefect.elements.registry import drop_unmappable, evict_tables, register
-from jittask_prefect.elements.types import (
-    DateFieldType,
-    Meta,
-    NormalService,
-    NormalType,
+from jittask_prefect.elements.element_modules import (
+    LOCK,
+    ElementModules,
+    error_text,
 )
+from jittask_prefect.elements.registry import drop_unmappable, register
+from jittask_prefect.elements.types import Meta, NormalService
 from jittask_prefect.errors import (
     ConfigError,
     JittaskError,
-    Problem,
     UnknownElement,
     invalid,
 )
@@ -56,29 +48,8 @@ from jittask_prefect.validation import quoted, shown
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
 
-TASK_TYPES: dict[str, type[Meta]] = {
-    "tasks.NormalType": NormalType,
-    "tasks.DateFieldType": DateFieldType,
-}
-_BUILT_IN: dict[str, Any] = {
-    **TASK_TYPES,
-    "tasks.Meta": Meta,
-    "services.Meta": NormalService,
-    "services.NormalType": NormalService,
-    "models.NormalType": SQLModel,
-}
-LOCK = threading.RLock()
-TASK_LOG: ContextVar[Any] = ContextVar("jittask_log", default=None)
 
-
-class Log:
-    """The `log` of element code: the flow run's logger inside a flow run, Python's own elsewhere."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(TASK_LOG.get() or logging.getLogger("jittask"), name)
-
-
-class Loader(Databases, Calendars):
+class Loader(ElementModules, Databases, Calendars):
     """Finds and loads the elements of an app folder.
 
     Args:
@@ -97,17 +68,16 @@ class Loader(Databases, Calendars):
         calendars: Mapping[str, CalendarCfg],
         modules: str,
     ) -> None:
+        ElementModules.__init__(self, path, modules)
         Databases.__init__(self, path, cfg)
         Calendars.__init__(self, cfg.calendar, calendars)
         self.name = cfg.name
         self.timezone = cfg.timezone or machine_zone()
-        self._prefix = modules
         self._elements: dict[str, Any] = {}
         self._loading: list[str] = []
         # Whether a model was loaded whose relationships are still to be configured.
         self._related = False
         self._unmappable: dict[str, ConfigError] = {}
-        self._modules: dict[tuple[str, str], ModuleType] = {}
 
     def names(self, folder: str) -> list[str]:
         """The full names of the elements in a folder (`tasks`, `models`, `services`), sorted."""
@@ -180,14 +150,13 @@ class Loader(Databases, Calendars):
 
         for name, error in drop_unmappable(cast("App", self)).items():
             self._elements.pop(name, None)
-            self._unmappable[name] = self._broken(name, "model", error)
+            self._unmappable[name] = self.broken(name, "model", error)
 
     def forget(self, name: str) -> None:
         """Load a task template anew at its next use: its files have changed."""
         with LOCK:
             self._elements.pop(name, None)
-            for known in [key for key in self._modules if key[0] == name]:
-                del self._modules[known]
+            self.forget_modules(name)
 
     @contextmanager
     def candidate(
@@ -207,7 +176,7 @@ class Loader(Databases, Calendars):
             self.forget(name)
             try:
                 if inner is not None:
-                    self._modules[name, "inner"] = self._exec(name, "inner", inner)
+                    self.use_module(name, "inner", self.execute(name, "inner", inner))
 
                 yield self._load_task(name, raw, str(raw.get("type")))
             finally:
@@ -227,7 +196,7 @@ class Loader(Databases, Calendars):
     def _built_in(self, name: str) -> Any:
         if name in self.builtins:
             return self.builtins[name](self)
-        return _BUILT_IN.get(name)
+        return BUILT_IN.get(name)
 
     def _load(self, name: str) -> Any:
         folder, _, short = (
@@ -297,7 +266,7 @@ class Loader(Databases, Calendars):
             found = f"class {model.__name__}"
             raise invalid("model.py", found, "a class with table=True")
 
-        own = model.__module__.startswith(f"{self._prefix}.")
+        own = self.is_own(model)
         register(model, cast("App", self), name, own=own)
         if own and model.__sqlmodel_relationships__:
             self._related = True
@@ -324,12 +293,12 @@ class Loader(Databases, Calendars):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self._broken(name, "service", error) from error
+            raise self.broken(name, "service", error) from error
 
         return instance
 
     def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
-        if name in _BUILT_IN:
+        if name in BUILT_IN:
             allowed = f"tasks.Meta: only a Type may have the name {name}"
             raise invalid("type", kind, allowed)
 
@@ -346,7 +315,7 @@ class Loader(Databases, Calendars):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            found = f"{kind}, which fails: {_error_text(error)}"
+            found = f"{kind}, which fails: {error_text(error)}"
             raise invalid("type", found, "a Type that works") from error
 
         return made
@@ -388,58 +357,6 @@ class Loader(Databases, Calendars):
         found = ", ".join(classes) or "no such class"
         raise invalid(f"{stem}.py", found, allowed)
 
-    def module(self, name: str, stem: str) -> ModuleType:
-        """The Python file of an element, loaded once; the names `app` and `log` are there without an import.
-
-        Raises:
-            ConfigError: The file is missing, or does not import.
-        """
-        with LOCK:
-            if (name, stem) not in self._modules:
-                self._modules[name, stem] = self._exec(name, stem)
-            return self._modules[name, stem]
-
-    def _exec(self, name: str, stem: str, file: Path | None = None) -> ModuleType:
-        where = f"{name.replace('.', '/')}/{stem}.py"
-        file = file or self.path / where
-        if not is_file(file):
-            allowed = "a Python file beside e.json"
-            raise ConfigError(Problem(where, "", "no such file", allowed))
-
-        known = f"{self._prefix}.{name}.{stem}"
-        for last in (False, True):
-            spec = importlib.util.spec_from_file_location(known, file)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            vars(module).update(app=self, log=Log())
-            sys.modules[known] = module
-            try:
-                spec.loader.exec_module(module)
-                return module
-            except KeyboardInterrupt:
-                sys.modules.pop(known, None)
-                raise
-            except BaseException as error:
-                # SystemExit, asyncio's CancelledError, a skip of pytest's too.
-                sys.modules.pop(known, None)
-                table_taken = not last and isinstance(error, InvalidRequestError)
-                app = cast("App", self)
-                if not (table_taken and evict_tables(app, known, str(error))):
-                    raise self._broken(name, stem, error) from error
-
-        raise AssertionError("unreachable")
-
-    def _broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
-        """The error of an element's code as a problem, with the last line of the element's file that took part."""
-        where = f"{name.replace('.', '/')}/{stem}.py"
-        line = error.lineno if isinstance(error, SyntaxError) else None
-        if line is None:
-            for frame in traceback.extract_tb(error.__traceback__):
-                if frame.filename == str(self.path / where):
-                    line = frame.lineno
-        key, found = f"line {line}" if line else "", _error_text(error)
-        return ConfigError(Problem(where, key, found, "a module that imports"))
-
     def service_function(self, name: str) -> Callable[..., Any]:
         """A service function.
 
@@ -464,10 +381,3 @@ class Loader(Databases, Calendars):
             )
 
         return found  # type: ignore[no-any-return]
-
-
-def _error_text(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
-        return type(error).__name__

@@ -18,7 +18,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import get_current_settings
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.loader import TASK_LOG
+from jittask_prefect.elements.element_log import TASK_LOG
 from jittask_prefect.schedule import clock
 
 LEAVE_SECONDS = 3.0  # for a process that must go to tell Prefect
