@@ -1,0 +1,428 @@
+"""The pieces of a decorated task: offsets, repeats, times that move. Each says what some keys of an `e.json` say.
+
+A piece only keeps its arguments, frozen. Their values are checked when the app loads (`declared.py`).
+Only the standard library is imported: a module with tasks costs a web process nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime, time
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, overload
+
+from jittask_prefect.filters.tree import Moment
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.expression import SQLColumnExpression
+
+Clock: TypeAlias = str | time
+"""A clock time in the task's zone: `"09:00"`, `"09:00:30"` or `datetime.time(9)`."""
+When: TypeAlias = str | date | datetime
+"""A wall time in the task's zone: `"2026-05-01"`, `"2026-05-01 09:00"`, a date, or a datetime without a zone."""
+DateField: TypeAlias = "SQLColumnExpression[Any] | date | None"
+"""A mapped date or datetime attribute, `Invoice.due_on`. SQLModel declares such an attribute as a date."""
+Weekday: TypeAlias = Literal[
+    "mon", "tue", "wed", "thu", "fri", "sat", "sun",
+    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday",
+]  # fmt: skip
+NthDay: TypeAlias = Literal[
+    "first monday", "second monday", "third monday", "fourth monday", "fifth monday",
+    "first tuesday", "second tuesday", "third tuesday", "fourth tuesday", "fifth tuesday",
+    "first wednesday", "second wednesday", "third wednesday", "fourth wednesday", "fifth wednesday",
+    "first thursday", "second thursday", "third thursday", "fourth thursday", "fifth thursday",
+    "first friday", "second friday", "third friday", "fourth friday", "fifth friday",
+    "first saturday", "second saturday", "third saturday", "fourth saturday", "fifth saturday",
+    "first sunday", "second sunday", "third sunday", "fourth sunday", "fifth sunday",
+    "last monday", "last tuesday", "last wednesday", "last thursday", "last friday", "last saturday", "last sunday",
+    "second last monday", "second last tuesday", "second last wednesday", "second last thursday",
+    "second last friday", "second last saturday", "second last sunday",
+]  # fmt: skip
+Day: TypeAlias = int | NthDay | Sequence[int] | Sequence[NthDay]
+MonthEnd: TypeAlias = Literal["last", "skip"]
+
+
+@dataclass(frozen=True, repr=False)
+class Piece:
+    """A part of a task's rule."""
+
+    _star: ClassVar[str] = ""
+    _first: ClassVar[str] = ""
+
+    def __repr__(self) -> str:
+        """The call that makes the piece, without the arguments that are absent."""
+        shown: list[str] = []
+        for each in fields(self):
+            value, absent = getattr(self, each.name), each.default
+            if each.name == self._star:
+                shown += map(repr, value)
+            elif each.name == self._first and value is not None:
+                shown.append(_named(value))
+            elif type(value) is not type(absent) or value != absent:
+                shown.append(f"{each.name}={value!r}")
+
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _keep(self, **arguments: Any) -> None:
+        for name, value in arguments.items():
+            object.__setattr__(self, name, value)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _named(attribute: Any) -> str:
+    """A mapped attribute as code names the attribute: `Invoice.due_on`."""
+    owner, key = getattr(attribute, "class_", None), getattr(attribute, "key", None)
+    named = isinstance(owner, type) and isinstance(key, str)
+    return f"{owner.__name__}.{key}" if named else repr(attribute)  # type: ignore[union-attr]
+
+
+# How far from a date a task is due
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Offset(Piece):
+    """How far from a date: a number of one unit, or the day itself."""
+
+    field: Any = None
+    seconds: int | None = None
+    minutes: int | None = None
+    hours: int | None = None
+    days: int | None = None
+    weeks: int | None = None
+    months: int | None = None
+    years: int | None = None
+    at: Clock | None = None
+
+    _first: ClassVar[str] = "field"
+
+    @overload
+    def __init__(self, field: DateField = None, /, *, at: Clock) -> None: ...
+    @overload
+    def __init__(self, field: DateField = None, /, *, seconds: int) -> None: ...
+    @overload
+    def __init__(self, field: DateField = None, /, *, minutes: int) -> None: ...
+    @overload
+    def __init__(self, field: DateField = None, /, *, hours: int) -> None: ...
+    @overload
+    def __init__(
+        self, field: DateField = None, /, *, days: int, at: Clock | None = None
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, field: DateField = None, /, *, weeks: int, at: Clock | None = None
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, field: DateField = None, /, *, months: int, at: Clock | None = None
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, field: DateField = None, /, *, years: int, at: Clock | None = None
+    ) -> None: ...
+    def __init__(
+        self,
+        field: DateField = None,
+        /,
+        *,
+        seconds: int | None = None,
+        minutes: int | None = None,
+        hours: int | None = None,
+        days: int | None = None,
+        weeks: int | None = None,
+        months: int | None = None,
+        years: int | None = None,
+        at: Clock | None = None,
+    ) -> None:
+        self._keep(field=field, seconds=seconds, minutes=minutes, hours=hours)
+        self._keep(days=days, weeks=weeks, months=months, years=years, at=at)
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Before(Offset):
+    """Before the date: `Before(days=2, at="09:00")`, two days before, at 09:00 in the task's zone.
+
+    Days and longer units are counted on the calendar; a day that the month lacks is its last. Hours, minutes and seconds
+    are elapsed time, without `at`.
+
+    Args:
+        field: In `until` only, the date that ends a row's tasks: `Before(Contract.ends_on, days=1)`.
+        seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `weeks`, `months`, `years` likewise.
+        at: The clock time of the day that a unit of days or longer arrives at, `"09:00"`; absent: the date's own.
+    """
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class After(Offset):
+    """After the date: `After(days=3, at="09:00")`, three days after, at 09:00 in the task's zone.
+
+    `After(at="09:00")` is the day itself, at 09:00. Days and longer units are counted on the calendar; a day that the
+    month lacks is its last. Hours, minutes and seconds are elapsed time, without `at`.
+
+    Args:
+        field: In `until` only, the date that ends a row's tasks: `After(Invoice.due_on, months=3)`.
+        seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `weeks`, `months`, `years` likewise.
+        at: The clock time of the day that a unit of days or longer arrives at, `"09:00"`; absent: the date's own.
+    """
+
+
+# How often
+
+
+@dataclass(frozen=True, repr=False)
+class Rule(Piece):
+    """When a scheduled task is due."""
+
+
+@dataclass(frozen=True, repr=False)
+class Repeat(Rule):
+    """A rule that comes again: of a scheduled task, or of a row's task (`repeat=`)."""
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class _Cycle(Repeat):
+    """A repeat with a period."""
+
+    every: int = 1
+    start: When | None = None
+    at: Clock | None = None
+
+    def __init__(
+        self, *, every: int = 1, start: When | None = None, at: Clock | None = None
+    ) -> None:
+        self._keep(every=every, start=start, at=at)
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Minutely(_Cycle):
+    """Every minute, in elapsed time: `Minutely(every=15, start="2026-01-01")`.
+
+    Args:
+        every: Each n-th minute. Above 1 a scheduled task needs a start.
+        start: The first time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without a start.
+        at: The clock time of the start, `"00:30"`.
+    """
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Hourly(_Cycle):
+    """Every hour, in elapsed time: `Hourly(at="00:30")`, at half past each hour.
+
+    Args:
+        every: Each n-th hour. Above 1 a scheduled task needs a start.
+        start: The first time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without a start.
+        at: The clock time of the start, `"00:30"`.
+    """
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Daily(_Cycle):
+    """Every day: `Daily(at="06:00")`.
+
+    Args:
+        every: Each n-th day. Above 1 a scheduled task needs a start.
+        start: The first day, or time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without
+            a start.
+        at: The clock time, `"06:00"`; absent: the start's or the row's own.
+    """
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Weekly(Repeat):
+    """Every week, on some weekdays: `Weekly("mon", "thu", at="09:00")`.
+
+    Args:
+        weekdays: `"mon"` to `"sun"`, or in full; absent: the weekday of the start or of the row's date.
+        every: Each n-th week. Above 1 a scheduled task needs a start.
+        start: The first day, or time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without
+            a start.
+        at: The clock time, `"09:00"`; absent: the start's or the row's own.
+    """
+
+    weekdays: tuple[Weekday, ...] = ()
+    every: int = 1
+    start: When | None = None
+    at: Clock | None = None
+
+    _star: ClassVar[str] = "weekdays"
+
+    def __init__(
+        self,
+        *weekdays: Weekday,
+        every: int = 1,
+        start: When | None = None,
+        at: Clock | None = None,
+    ) -> None:
+        self._keep(weekdays=weekdays, every=every, start=start, at=at)
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Monthly(Repeat):
+    """Every month: `Monthly(day=-1, at="18:00")`, `Monthly(day="first monday")`.
+
+    Args:
+        day: 1 to 31, or -1 for the last; a weekday by its place, `"first monday"`, `"last friday"`; or a list of either.
+            Absent: the day of the start (1 without a start) or of the row's date.
+        every: Each n-th month. Above 1 a scheduled task needs a start.
+        start: The first day, or time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without
+            a start.
+        at: The clock time, `"18:00"`; absent: the start's or the row's own.
+        month_end: In a month without the day: `"last"`, its last day, or `"skip"`.
+    """
+
+    day: Day | None = None
+    every: int = 1
+    start: When | None = None
+    at: Clock | None = None
+    month_end: MonthEnd = "last"
+
+    def __init__(
+        self,
+        *,
+        day: Day | None = None,
+        every: int = 1,
+        start: When | None = None,
+        at: Clock | None = None,
+        month_end: MonthEnd = "last",
+    ) -> None:
+        self._keep(day=_frozen(day), every=every, start=start, at=at)
+        self._keep(month_end=month_end)
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Yearly(Repeat):
+    """Every year: `Yearly(month=3, day=31, at="09:00")`, `Yearly(month=[1, 7], day="first monday")`.
+
+    Args:
+        month: 1 to 12, or a list; absent: the month of the start (1 without a start) or of the row's date.
+        day: As in `Monthly`.
+        every: Each n-th year. Above 1 a scheduled task needs a start.
+        start: The first day, or time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without
+            a start.
+        at: The clock time, `"09:00"`; absent: the start's or the row's own.
+        month_end: In a month without the day: `"last"`, its last day, or `"skip"`.
+    """
+
+    month: int | Sequence[int] | None = None
+    day: Day | None = None
+    every: int = 1
+    start: When | None = None
+    at: Clock | None = None
+    month_end: MonthEnd = "last"
+
+    def __init__(
+        self,
+        *,
+        month: int | Sequence[int] | None = None,
+        day: Day | None = None,
+        every: int = 1,
+        start: When | None = None,
+        at: Clock | None = None,
+        month_end: MonthEnd = "last",
+    ) -> None:
+        self._keep(month=_frozen(month), day=_frozen(day), every=every, start=start)
+        self._keep(at=at, month_end=month_end)
+
+
+@dataclass(frozen=True, repr=False)
+class Once(Rule):
+    """Once, of a scheduled task: `Once("2026-05-01 09:00")`.
+
+    Args:
+        at: The time, in the task's zone.
+    """
+
+    at: When
+
+
+@dataclass(frozen=True, repr=False)
+class Cron(Repeat):
+    """A cron expression of five fields, in the task's zone: `Cron("0 6 * * 1-5")`.
+
+    Args:
+        text: Minute, hour, day of the month, month, weekday.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, repr=False)
+class RRule(Repeat):
+    """An RRULE line of RFC 5545: `RRule("FREQ=MONTHLY;BYDAY=-1FR", at="18:00")`.
+
+    Args:
+        text: The rule, without DTSTART, COUNT and UNTIL. With an INTERVAL above 1 a scheduled task needs a start.
+        start: The rule's DTSTART, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without a
+            start.
+        at: The clock time, `"18:00"`; absent: the start's or the row's own.
+    """
+
+    text: str
+    start: When | None = None
+    at: Clock | None = None
+
+
+@dataclass(frozen=True, repr=False, init=False)
+class Dates(Repeat):
+    """Listed dates: `Dates("2026-03-31", "2026-06-30 18:00", at="09:00")`.
+
+    Args:
+        dates: Days or times, in the task's zone.
+        at: The clock time of dates without a time, `"09:00"`; absent: 00:00, or the row's own.
+    """
+
+    dates: tuple[When, ...] = ()
+    at: Clock | None = None
+
+    _star: ClassVar[str] = "dates"
+
+    def __init__(self, *dates: When, at: Clock | None = None) -> None:
+        self._keep(dates=dates, at=at)
+
+
+# Times that move, for conditions
+
+
+def now(
+    *,
+    years: int = 0,
+    months: int = 0,
+    weeks: int = 0,
+    days: int = 0,
+    hours: int = 0,
+    minutes: int = 0,
+    seconds: int = 0,
+) -> Any:
+    """The present instant in a `where`, shifted: `Appointment.starts_at > now(hours=2)`.
+
+    Each look at the database takes the instant anew. Years to days are shifted on the wall clock of the task's zone, hours
+    to seconds are elapsed time; negative numbers lie in the past.
+    """
+    return _moving("now", years, months, weeks, days, hours, minutes, seconds)
+
+
+def today(
+    *,
+    years: int = 0,
+    months: int = 0,
+    weeks: int = 0,
+    days: int = 0,
+    hours: int = 0,
+    minutes: int = 0,
+    seconds: int = 0,
+) -> Any:
+    """00:00 of the present day in a `where`, shifted: `Invoice.due_on < today(days=-30)`.
+
+    Each look at the database takes the day anew, in the task's zone; negative numbers lie in the past.
+    """
+    return _moving("today", years, months, weeks, days, hours, minutes, seconds)
+
+
+_UNITS = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")
+
+
+def _moving(start: str, *numbers: int) -> Moment:
+    shift = zip(_UNITS, numbers, strict=True)
+    return Moment(start, tuple((unit, n) for unit, n in shift if n != 0))
