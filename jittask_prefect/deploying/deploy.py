@@ -17,6 +17,7 @@ from jittask_prefect.deploying.deployments import (
     deployments,
     ensure_work_pool,
 )
+from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import invalid
@@ -58,7 +59,8 @@ def deploy(
     """
     api.ping()
     instant = prefect_yaml.instant_of(app, now)
-    root = prefect_yaml.write(app, instant).parent
+    prefect_yaml.write(app, instant)
+    root = root_of(app)
     wanted = _by_name(app, now, only)
     # prefect.yaml may be some days old: its schedules hold as well.
     in_file = _by_name(app, instant, only) if instant != now else wanted

@@ -236,7 +236,7 @@ def _tags(app: App, *more: str) -> list[str]:
 
 
 def _entrypoint(app: App, function: str) -> str:
-    folder = Path(os.path.relpath(app.path, root_of(app)))
+    folder = Path(os.path.relpath(app.place.generated, root_of(app)))
     return f"{(folder / FLOW_FILE).as_posix()}:{function}"
 
 

@@ -14,11 +14,23 @@ _FIRST_LINE = re.compile(re.escape(HEADER) + r"(\S+)")
 
 
 def root_of(app: App) -> Path:
-    """The folder of prefect.yaml: the app's parent where our file is there already, else the app folder."""
+    """The folder that Prefect deploys from: the app's parent where our file is there already, else the app folder.
+
+    Of an app in pyproject.toml the project's folder.
+    """
+    if app.place.in_project:
+        return app.path
+
     above = app.path.parent
     if is_ours(above / PREFECT_FILE) and not (app.path / PREFECT_FILE).exists():
         return above
     return app.path
+
+
+def file_of(app: App) -> Path:
+    """The app's prefect.yaml; that of a project stands among the generated files, beside none of the team's."""
+    folder = app.place.generated if app.place.in_project else root_of(app)
+    return folder / PREFECT_FILE
 
 
 def is_ours(file: Path) -> bool:

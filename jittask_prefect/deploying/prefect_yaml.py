@@ -11,10 +11,9 @@ import yaml
 from jittask_prefect.deploying.deployments import FLOW_FILE, deployments, pull_steps
 from jittask_prefect.deploying.prefect_folder import (
     HEADER,
-    PREFECT_FILE,
+    file_of,
     is_ours,
     recorded_instant,
-    root_of,
 )
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.files import replace_file
@@ -27,7 +26,7 @@ from pathlib import Path
 from jittask_prefect import App
 from jittask_prefect.running.flows import flows_of
 
-globals().update(flows_of(App(Path(__file__).parent)))
+globals().update(flows_of(App(Path(__file__).{folder})))
 '''
 KEPT_INSTANT = timedelta(days=30)
 
@@ -43,7 +42,7 @@ def instant_of(app: App, now: datetime) -> datetime:
         The instant of the existing file while it is younger than 30 days, so that the text changes with the app
         only; else midnight UTC of today.
     """
-    recorded = recorded_instant(root_of(app) / PREFECT_FILE)
+    recorded = recorded_instant(file_of(app))
     if recorded is not None and timedelta(0) <= now - recorded < KEPT_INSTANT:
         return recorded
     return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -60,7 +59,7 @@ def text(app: App, now: datetime) -> str:
     }
     header = (
         f"{HEADER}{now.isoformat()}\n"
-        "# from the app folder; edit e.json there, not this file\n"
+        f"# from {'pyproject.toml and its modules; edit these' if app.place.in_project else 'the app folder; edit e.json there'}, not this file\n"
     )
     return header + yaml.dump(
         content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000
@@ -96,7 +95,7 @@ def write(app: App, now: datetime, out: Path | None = None) -> Path:
     Raises:
         ConfigError: The app's prefect.yaml was not made by `jittask compile`.
     """
-    file = out or root_of(app) / PREFECT_FILE
+    file = out or file_of(app)
     if out is None and file.exists() and not is_ours(file):
         allowed = "a file that `jittask compile` made; --out FILE writes another one"
         raise invalid("", "a file of somebody else's", allowed, file=str(file))
@@ -104,7 +103,21 @@ def write(app: App, now: datetime, out: Path | None = None) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     if not file.exists() or file.read_text(encoding="utf-8") != made:
         replace_file(file, made.encode())
-    flows = app.path / FLOW_FILE
-    if not flows.exists():
-        flows.write_text(FLOW_TEXT, encoding="utf-8")
+    write_flows(app)
+    return file
+
+
+def flow_text(app: App) -> str:
+    """The text of the file with the flows."""
+    folder = "parents[1]" if app.place.in_project else "parent"
+    return FLOW_TEXT.format(folder=folder)
+
+
+def write_flows(app: App) -> Path:
+    """Write the file with the flows where it is missing; a generated file of a project is always the present one."""
+    file, made = app.place.generated / FLOW_FILE, flow_text(app)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stale = app.place.in_project and file.exists() and file.read_text() != made
+    if stale or not file.exists():
+        replace_file(file, made.encode())
     return file

@@ -20,7 +20,7 @@ from jittask_prefect.errors import ConfigError, invalid
 
 def folder_of(app: App, full_name: str) -> Path:
     """The folder of a task."""
-    return app.path / full_name.replace(".", "/")
+    return app.folder / full_name.replace(".", "/")
 
 
 def inner_file(app: App, full_name: str) -> Path:
@@ -43,8 +43,8 @@ def create(app: App, name: str, config: Json, code: str) -> Path:
     Raises:
         ConfigError: The name is taken, or the task does not work; nothing is left on the disk then.
     """
-    tasks = app.path / "tasks"
-    tasks.mkdir(exist_ok=True)
+    tasks = app.folder / "tasks"
+    tasks.mkdir(parents=True, exist_ok=True)
     if any(place.name.casefold() == name.casefold() for place in tasks.iterdir()):
         raise taken(name)
     with _tried(app, f"tasks.{name}", config, code) as spare:
@@ -80,7 +80,7 @@ def change(app: App, template: Meta, config: Json, code: str | None) -> None:
     with _tried(app, name, config, code or ""):
         pass
     where = f"{name.replace('.', '/')}/e.json"
-    if read_json(app.path / where, where) != template.config:
+    if read_json(app.folder / where, where) != template.config:
         found = f"{name}, whose e.json somebody changed just now"
         raise invalid("Task", found, "a form that is filled in anew")
     inner = inner_file(app, name)
@@ -102,7 +102,7 @@ def _tried(app: App, full_name: str, config: Json, code: str) -> Iterator[Path]:
     Raises:
         ConfigError: The task does not work, or the folder cannot be written.
     """
-    tasks = app.path / "tasks"
+    tasks = app.folder / "tasks"
     try:
         spare = Path(tempfile.mkdtemp(prefix=".new-", dir=tasks))
     except OSError as error:

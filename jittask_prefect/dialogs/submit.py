@@ -127,7 +127,7 @@ class Submission:
 
     def make(self, *, rows: bool) -> Result:
         """Make a task and deploy it."""
-        filled, tasks = self.checked, self.app.path / "tasks"
+        filled, tasks = self.checked, self.app.folder / "tasks"
         taken = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
         name = filled.get("name")
         if name in RESERVED:

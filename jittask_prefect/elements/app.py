@@ -22,6 +22,7 @@ from jittask_prefect.elements.config import ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.element_modules import LOCK
 from jittask_prefect.elements.loader import Loader
+from jittask_prefect.elements.project import find_place, in_an_app, place_of
 from jittask_prefect.elements.registry import forget_all, owner_of
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
@@ -32,12 +33,11 @@ __all__ = [
     "App",
     "check_rows",
     "current_app",
-    "find_app",
+    "in_an_app",
     "owner_of",
     "use_app",
 ]
 
-ENV_APP = "JITTASK_APP"
 log = logging.getLogger("jittask")
 
 
@@ -55,29 +55,29 @@ class Fault:
 
 
 class App(Loader):
-    """An app folder.
+    """An app: a folder with app.json, or a project whose pyproject.toml has the table `[tool.jittask]`.
 
     Args:
-        path: The folder that holds app.json, or app.json itself.
+        path: The folder that holds app.json or pyproject.toml, or the file itself.
 
     Raises:
-        ConfigError: app.json is missing or wrong. Mistakes in elements are found by `check`, or at their use.
+        ConfigError: The file is missing or wrong. Mistakes in elements are found by `check`, or at their use.
     """
 
     made: ClassVar[int] = 0
 
     def __init__(self, path: str | Path) -> None:
-        folder = _folder_of(Path(path))
+        place = place_of(Path(path))
         try:
-            cfg, calendars = read_app(read_json(folder / "app.json", "app.json"))
+            cfg, calendars = read_app(place.read())
         except ConfigError as error:
-            raise error.within("app.json") from None
+            raise place.told(error) from None
 
         App.made += 1
         # A name of its own even where the folder is loaded twice: each app keeps its own classes.
-        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(str(place.path).encode()).hexdigest()[:8]
         modules = f"jittask_app_{digest}_{App.made}"
-        super().__init__(folder, cfg, calendars, modules)
+        super().__init__(place, cfg, calendars, modules)
         self.title = cfg.title or cfg.name
         self.zone = ZoneInfo(self.timezone)
         self._databases_of: dict[str, str] = {}
@@ -85,6 +85,13 @@ class App(Loader):
 
     def __repr__(self) -> str:
         return f"<App {self.name} at {self.path}>"
+
+    def load(self) -> None:
+        """Import the app's modules, so that their tasks are known before the first row is saved.
+
+        A module that fails is logged, makes its own tasks broken, and is tried again later.
+        """
+        self.modules.load()
 
     def _working(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """The elements that load, by full name; `check` tells of the others."""
@@ -103,7 +110,7 @@ class App(Loader):
         """The date-field templates of a model; kept until a folder is added to, or taken from, `tasks`."""
         try:
             # Asked at every save, so the short way.
-            stamp = os.stat(f"{self.path}/tasks").st_mtime_ns
+            stamp = os.stat(f"{self.folder}/tasks").st_mtime_ns
         except FileNotFoundError:
             return []
 
@@ -175,7 +182,7 @@ class App(Loader):
         """The name of the database that holds a model's table."""
         if model not in self._databases_of:
             where = f"{model.replace('.', '/')}/e.json"
-            cfg = ModelCfg.read(read_json(self.path / where, where))
+            cfg = ModelCfg.read(read_json(self.folder / where, where))
             self._databases_of[model] = cfg.database or DEFAULT
 
         return self._databases_of[model]
@@ -197,65 +204,16 @@ class App(Loader):
         return check.warnings(self, now, templates)
 
 
-def find_app() -> Path:
-    """The folder of the app that `JITTASK_APP`, or the nearest app.json, names.
-
-    Raises:
-        ConfigError: Neither names an app.
-    """
-    named = os.environ.get(ENV_APP)
-    if named:
-        folder = _folder_of(Path(named))
-        if (folder / "app.json").is_file():
-            return folder
-
-        found, allowed = (
-            f"{named}, where no app.json is",
-            "an app folder, or its app.json",
-        )
-        raise ConfigError(Problem(ENV_APP, "", found, allowed))
-
-    if (nearest := _nearest(Path.cwd())) is not None:
-        return nearest
-
-    found = f"none in {Path.cwd()} or above"
-    allowed = f"an app folder; {ENV_APP} points at one, `jittask init DIR` makes one"
-    raise ConfigError(Problem("app.json", "", found, allowed))
-
-
-def in_an_app() -> bool:
-    """Whether `JITTASK_APP` is set, or an app.json is here or above."""
-    return bool(os.environ.get(ENV_APP)) or _nearest(Path.cwd()) is not None
-
-
-def _nearest(here: Path) -> Path | None:
-    folders = (
-        candidate
-        for folder in (here, *here.parents)
-        for candidate in (folder, folder / "flows")
-    )
-    return next((folder for folder in folders if (folder / "app.json").is_file()), None)
-
-
-def _folder_of(path: Path) -> Path:
-    """The app folder that a path means: the folder itself, that of an app.json, or `flows` in the folder."""
-    folder, flows = path.resolve(), path.resolve() / "flows"
-    if folder.name == "app.json" and not folder.is_dir():
-        return folder.parent
-    inside = not (folder / "app.json").exists() and (flows / "app.json").exists()
-    return flows if inside else folder
-
-
 _APPS: dict[Path, App] = {}
 
 
 def current_app() -> App:
-    """The app that `find_app` names, loaded once for each folder.
+    """The app that `JITTASK_APP`, or the nearest app.json or table of a pyproject.toml, names; loaded once.
 
     Raises:
-        ConfigError: No app is named, or its app.json is wrong.
+        ConfigError: No app is named, or its file is wrong.
     """
-    path = find_app()
+    path = find_place().path
     with LOCK:
         if path not in _APPS:
             _APPS[path] = App(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from jittask_prefect.elements.project import Place
 from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 
@@ -13,11 +14,15 @@ class Calendars:
     """The calendars of an app.
 
     Args:
+        place: The app's place.
         usual: The name of the calendar of tasks that name none.
         cfgs: The calendars that app.json describes, by name.
     """
 
-    def __init__(self, usual: str | None, cfgs: Mapping[str, CalendarCfg]) -> None:
+    def __init__(
+        self, place: Place, usual: str | None, cfgs: Mapping[str, CalendarCfg]
+    ) -> None:
+        self._place = place
         self._usual = usual
         self._calendar_cfgs = cfgs
         self._calendars: dict[str, Calendar] = {}
@@ -49,14 +54,14 @@ class Calendars:
         try:
             return Calendar(self._calendar_cfgs[name], f"calendars.{name}")
         except ConfigError as error:
-            raise error.within("app.json") from None
+            raise self._place.told(error) from None
 
     def _of_country(self, name: str) -> Calendar:
         try:
             return Calendar(CalendarCfg(country=name))
         except ConfigError as error:
             known = ", ".join(sorted(self._calendar_cfgs)) or "none"
-            allowed = f"a calendar of app.json ({known}) or a country code such as DE or DE-BY"
+            allowed = f"a calendar of {self._place.file} ({known}) or a country code such as DE or DE-BY"
             problem = error.problems[0]
             if problem.key.endswith("subdiv"):
                 allowed += f"; of {name.partition('-')[0]}: {problem.allowed}"

@@ -42,18 +42,21 @@ _CODE = ("inner.py", "model.py", "service.py", "type.py")
 def problems(app: App) -> list[Problem]:
     """Every mistake of every file, without touching a database or a server."""
     found: list[Problem] = []
+    file = app.place.file
     for database in app.databases():
-        found += _caught("app.json", lambda d=database: app.database_url(d))
+        found += _caught(file, lambda d=database: app.database_url(d))
 
     for calendar in app.calendars():
-        for p in _caught("app.json", lambda c=calendar: app.calendar(c)):
-            key = "calendar" if p.key == "timerCfg.calendar" else p.key
-            found.append(Problem("app.json", key, p.found, p.allowed))
+        for p in _caught(file, lambda c=calendar: app.calendar(c)):
+            own = p.key == "timerCfg.calendar"
+            key = app.place.key("calendar") if own else p.key
+            found.append(Problem(file, key, p.found, p.allowed))
 
     places: list[tuple[str, Path]] = []
     for folder in FOLDERS:
         found += _caught(
-            "", lambda f=folder: places.extend((f, p) for p in folders(app.path / f, f))
+            "",
+            lambda f=folder: places.extend((f, p) for p in folders(app.folder / f, f)),
         )
 
     for folder, place in places:
@@ -82,10 +85,12 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
     if templates is None:
         if app.cfg.timezone is None:
             found.append(
-                f"app.json: no timezone; the machine's is used: {app.timezone}"
+                f"{app.place.file}: no timezone; the machine's is used: {app.timezone}"
             )
 
-        others = (p for p in app.path.iterdir() if p.is_dir() and p.name not in FOLDERS)
+        others = (
+            p for p in folders(app.folder, app.folder.name) if p.name not in FOLDERS
+        )
         unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
         read = ", ".join(FOLDERS)
         found += [f"{name}/ is not read; elements are in {read}" for name in unread]
@@ -204,7 +209,7 @@ def _code_problems(app: App, name: str) -> list[Problem]:
     """Further problems of a task with a wrong e.json: its function, model and fields, as far as they can be found."""
     where = f"{name.replace('.', '/')}/e.json"
     try:
-        raw = read_json(app.path / where, where)
+        raw = read_json(app.folder / where, where)
         kind = app.getElement(raw["type"])
     except (JittaskError, TypeError, KeyError):
         return []

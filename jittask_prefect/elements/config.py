@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
@@ -86,6 +86,38 @@ def _app_name(text: str) -> str:
     return text
 
 
+def _module(text: str) -> str:
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise ValueError("the name of a module, like clinic.tasks")
+    return text
+
+
+def _class_path(text: str) -> str:
+    module, _, name = text.partition(":")
+    parts = [*module.split("."), *name.split(".")]
+    if not all(part.isidentifier() for part in parts):
+        raise ValueError("a module and a class, like clinic.models:Appointment")
+    return text
+
+
+def _modules(value: object) -> object:
+    if not isinstance(value, list | tuple):
+        raise ValueError('a list of names of modules, like ["clinic.tasks"]')
+    return tuple(value)
+
+
+def _model_at(value: object) -> object:
+    return {"class": value} if isinstance(value, str) else value
+
+
+def _element_name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(f"a name of {NAME_TEXT}")
+    return text
+
+
+Module = Annotated[str, AfterValidator(_module)]
+ElementName = Annotated[str, AfterValidator(_element_name)]
 Display = Annotated[str, AfterValidator(display_text)]
 Tag = Annotated[str, AfterValidator(_tag)]
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
@@ -242,6 +274,13 @@ class TypeCfg(StrictModel):
     extends: TypePath | None = None
 
 
+class ModelAt(StrictModel):
+    """Where a mapped class stands that is a model of the app."""
+
+    at: Annotated[str, AfterValidator(_class_path)] = Field(alias="class")
+    database: str | None = None
+
+
 class AppCfg(StrictModel):
     """app.json; `horizon` in hours."""
 
@@ -255,6 +294,10 @@ class AppCfg(StrictModel):
     allowCodeFromForms: bool = False
     calendar: str | None = None
     calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    modules: Annotated[tuple[Module, ...], BeforeValidator(_modules)] = ()
+    models: dict[ElementName, Annotated[ModelAt, BeforeValidator(_model_at)]] = Field(
+        default_factory=dict
+    )
 
 
 def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:

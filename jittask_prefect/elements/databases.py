@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, create_engine, event
@@ -15,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlmodel import Session
 
 from jittask_prefect.elements.config import AppCfg
+from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
@@ -32,12 +32,13 @@ class Databases:
     """The databases of an app.
 
     Args:
-        path: The app folder; relative SQLite paths begin there.
-        cfg: app.json.
+        place: The app's place; relative SQLite paths begin there.
+        cfg: app.json, or the table of pyproject.toml.
     """
 
-    def __init__(self, path: Path, cfg: AppCfg) -> None:
-        self.path = path
+    def __init__(self, place: Place, cfg: AppCfg) -> None:
+        self.place = place
+        self.path = place.path
         self.cfg = cfg
         self._engines: dict[str, Engine] = {}
         self._lease_engines: dict[str, Engine] = {}
@@ -102,7 +103,8 @@ class Databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
             allowed = f"a name of its databases: {known}"
             found = f"no {database!r}"
-            raise ConfigError(Problem("app.json", "databases", found, allowed))
+            key = self.place.key("databases")
+            raise ConfigError(Problem(self.place.file, key, found, allowed))
 
         return self.cfg.databases[database]
 
@@ -110,7 +112,8 @@ class Databases:
         """The file and the key that a database's URL comes from."""
         if database == DEFAULT and os.environ.get(ENV_DATABASE):
             return ENV_DATABASE, ""
-        return "app.json", f"databases.{database}" if database else "database"
+        key = f"databases.{database}" if database else "database"
+        return self.place.file, self.place.key(key)
 
     def engine(self, database: str = DEFAULT) -> Engine:
         """The engine of a database of the app, made once."""

@@ -59,12 +59,12 @@ class ElementModules:
     """The modules of an app.
 
     Args:
-        path: The app folder.
+        folder: The folder of the elements.
         prefix: The name of the app's root package.
     """
 
-    def __init__(self, path: Path, prefix: str) -> None:
-        self.path = path
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self.folder = folder
         self._prefix = prefix
         self._modules: dict[tuple[str, str], ModuleType] = {}
 
@@ -108,7 +108,7 @@ class ElementModules:
             ConfigError: The file is missing, or does not import.
         """
         where = f"{name.replace('.', '/')}/{stem}.py"
-        file = file or self.path / where
+        file = file or self.folder / where
         if not is_file(file):
             allowed = "a Python file beside e.json"
             raise ConfigError(Problem(where, "", "no such file", allowed))
@@ -149,7 +149,7 @@ class ElementModules:
         for length in range(len(parts) + 1):
             known = ".".join([self._prefix, *parts[:length]])
             if known not in sys.modules:
-                folder = self.path.joinpath(*parts[:length])
+                folder = self.folder.joinpath(*parts[:length])
                 sys.modules[known] = Package(known, folder)
 
     def broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
@@ -158,7 +158,7 @@ class ElementModules:
         line = error.lineno if isinstance(error, SyntaxError) else None
         if line is None:
             for frame in traceback.extract_tb(error.__traceback__):
-                if frame.filename == str(self.path / where):
+                if frame.filename == str(self.folder / where):
                     line = frame.lineno
 
         key, found = f"line {line}" if line else "", error_text(error)

@@ -33,6 +33,8 @@ from jittask_prefect.elements.element_modules import (
     ElementModules,
     error_text,
 )
+from jittask_prefect.elements.modules import Modules
+from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.registry import drop_unmappable, register
 from jittask_prefect.elements.types import Meta, NormalService
 from jittask_prefect.errors import (
@@ -50,12 +52,12 @@ if TYPE_CHECKING:
 
 
 class Loader(ElementModules, Databases, Calendars):
-    """Finds and loads the elements of an app folder.
+    """Finds and loads the elements of an app.
 
     Args:
-        path: The app folder.
-        cfg: app.json.
-        calendars: The calendars that app.json describes.
+        place: The app's place.
+        cfg: app.json, or the table of pyproject.toml.
+        calendars: The calendars that it describes.
         modules: The beginning of the names of the elements' Python modules.
     """
 
@@ -63,14 +65,15 @@ class Loader(ElementModules, Databases, Calendars):
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         cfg: AppCfg,
         calendars: Mapping[str, CalendarCfg],
         modules: str,
     ) -> None:
-        ElementModules.__init__(self, path, modules)
-        Databases.__init__(self, path, cfg)
-        Calendars.__init__(self, cfg.calendar, calendars)
+        ElementModules.__init__(self, place.elements, modules)
+        Databases.__init__(self, place, cfg)
+        Calendars.__init__(self, place, cfg.calendar, calendars)
+        self.modules = Modules(place, cfg.modules)
         self.name = cfg.name
         self.timezone = cfg.timezone or machine_zone()
         self._elements: dict[str, Any] = {}
@@ -82,7 +85,9 @@ class Loader(ElementModules, Databases, Calendars):
     def names(self, folder: str) -> list[str]:
         """The full names of the elements in a folder (`tasks`, `models`, `services`), sorted."""
         found = (
-            p.name for p in folders(self.path / folder, folder) if is_file(p / "e.json")
+            p.name
+            for p in folders(self.folder / folder, folder)
+            if is_file(p / "e.json")
         )
         return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
 
@@ -94,14 +99,15 @@ class Loader(ElementModules, Databases, Calendars):
         if not NAME.fullmatch(name.partition(".")[2]):
             return True
 
+        file = self.path / self.place.file
         try:
-            os.stat(self.path / "app.json")
-            with os.scandir(self.path / name.replace(".", "/")) as found:
+            os.stat(file)
+            with os.scandir(self.folder / name.replace(".", "/")) as found:
                 return not any(
                     file.name == "e.json" or file.name.endswith(".py") for file in found
                 )
         except FileNotFoundError:
-            return (self.path / "app.json").exists()
+            return file.exists()
         except OSError:
             return False
 
@@ -208,7 +214,7 @@ class Loader(ElementModules, Databases, Calendars):
             )
 
         where = f"{folder}/{short}/e.json"
-        if not is_file(self.path / where):
+        if not is_file(self.folder / where):
             if (built_in := self._built_in(name)) is not None:
                 return built_in
 
@@ -219,7 +225,7 @@ class Loader(ElementModules, Databases, Calendars):
             )
 
         try:
-            raw = read_json(self.path / where, where)
+            raw = read_json(self.folder / where, where)
             keys = raw if isinstance(raw, Mapping) else {}
             kind = keys.get("type")
             if not isinstance(kind, str):
@@ -258,7 +264,7 @@ class Loader(ElementModules, Databases, Calendars):
 
         if cfg.database is not None and cfg.database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
-            allowed = f"a name of app.json's databases: {known}"
+            allowed = f"a name of {self.place.file}'s databases: {known}"
             raise invalid("database", cfg.database, allowed)
 
         model = self._class(name, "model", SQLModel)

@@ -130,8 +130,8 @@ def _write(app: App, title: str, config: dict[str, Any], code: str) -> Path:
     except ValueError as error:
         raise invalid("title", repr(title), str(error)) from None
 
-    tasks = app.path / "tasks"
-    tasks.mkdir(exist_ok=True)
+    tasks = app.folder / "tasks"
+    tasks.mkdir(parents=True, exist_ok=True)
     taken = [*RESERVED, *(path.name for path in tasks.iterdir())]
     folder = tasks / english_name(title, taken)
     folder.mkdir()
