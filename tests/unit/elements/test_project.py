@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ def test_dates_of_toml_are_dates_of_app_json(tmp_path: Path) -> None:
     app = App(project(tmp_path, text))
     calendar = app.calendar("office")
     assert calendar is not None
-    assert "2026-12-24" in str(calendar.cfg.closed)
+    assert calendar.cfg.closed == ((date(2026, 12, 24), date(2026, 12, 24)),)
 
 
 LONG = "a" * 200
