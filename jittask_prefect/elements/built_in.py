@@ -1,17 +1,24 @@
-"""The elements that every app has without a folder of its own, by full name."""
+"""The elements and modules that every app has without a folder of its own, by full name."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from sqlmodel import SQLModel
 
+from jittask_prefect.elements.element_log import Log
 from jittask_prefect.elements.types import (
     DateFieldType,
     Meta,
     NormalService,
     NormalType,
 )
+from jittask_prefect.schedule.spec import TimerCfg, read_timer
+from jittask_prefect.schedule.timer import Timer
+
+if TYPE_CHECKING:
+    from jittask_prefect.elements.loader import Loader
 
 TASK_TYPES: dict[str, type[Meta]] = {
     "tasks.NormalType": NormalType,
@@ -24,3 +31,57 @@ BUILT_IN: dict[str, Any] = {
     "services.NormalType": NormalService,
     "models.NormalType": SQLModel,
 }
+
+
+class NormalModel:
+    """The base of models in folders of JitTask; a class that derives from it needs columns to be mapped."""
+
+
+def _timer_of(app: Loader) -> type[Timer]:
+    """`Timer` with the zone and the calendars of an app."""
+
+    class AppTimer(Timer):
+        def __init__(
+            self,
+            timerCfg: Mapping[str, object] | TimerCfg,
+            calendar: object = None,
+            timezone: str | None = None,
+        ) -> None:
+            cfg = timerCfg
+            if not isinstance(cfg, TimerCfg):
+                given = cfg if isinstance(cfg, Mapping) else {}
+                rows = "startField" in given and "startTime" not in given
+                cfg = read_timer(cfg, rows=rows)
+
+            found = app.calendar_for(cfg) if calendar is None else calendar
+            super().__init__(cfg, found, timezone or app.timezone)
+
+    AppTimer.__name__ = AppTimer.__qualname__ = "Timer"
+    return AppTimer
+
+
+def _task_names(app: Loader) -> dict[str, Any]:
+    return {"Meta": Meta, "BaseTask": Meta, "Timer": _timer_of(app)}
+
+
+_NAMES: dict[str, Callable[[Loader], dict[str, Any]]] = {
+    "jit.commons.utils.logger": lambda _: {"log": Log()},
+    "models.Meta": lambda _: {"BaseModel": NormalModel},
+    "models.NormalType": lambda _: {"NormalModel": NormalModel},
+    "services.Meta": lambda _: {"Meta": NormalService, "BaseService": NormalService},
+    "services.NormalType": lambda _: {"NormalService": NormalService},
+    "tasks.DateFieldType": lambda _: {"DateFieldType": DateFieldType},
+    "tasks.Meta": _task_names,
+    "tasks.NormalType": lambda _: {"NormalType": NormalType},
+}
+MODULES = tuple(_NAMES)
+"""The modules that element code can import, and no folder of an app need have."""
+
+
+def names_of(app: Loader, module: str) -> dict[str, Any] | None:
+    """The names of a module of `MODULES`, or of a built-in element, as an app sees them; None for other modules."""
+    if module in _NAMES:
+        return _NAMES[module](app)
+    if isinstance(made := app.builtins.get(module), type):
+        return {module.rpartition(".")[2]: made}
+    return None

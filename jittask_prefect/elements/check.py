@@ -64,11 +64,21 @@ def problems(app: App) -> list[Problem]:
         if is_file(config) and NAME.fullmatch(place.name):
             found += _caught(where, lambda n=f"{folder}.{place.name}": _element(app, n))
         elif is_file(config):
-            found.append(Problem(where, "folder name", place.name, NAME_TEXT))
+            allowed = f"{NAME_TEXT}; a title may be in any language"
+            found.append(Problem(where, "folder name", place.name, allowed))
         elif config.is_dir() or any(is_file(place / name) for name in _CODE):
             what = "a folder" if config.is_dir() else "no such file"
             allowed = "a JSON file beside the element's code"
             found.append(Problem(where, "", what, allowed))
+
+    single: list[str] = []
+    # A folder that cannot be read is a problem already.
+    _caught(
+        "", lambda: single.extend(filter(app.is_single_file, app.names("services")))
+    )
+    for name in single:
+        where = f"{name.replace('.', '/')}.py"
+        found += _caught(where, lambda n=name: _element(app, n))
 
     return found
 

@@ -10,8 +10,6 @@ import importlib.util
 import sys
 import threading
 import traceback
-from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +19,7 @@ from sqlalchemy.exc import InvalidRequestError
 from jittask_prefect.elements.config import is_file
 from jittask_prefect.elements.element_log import Log
 from jittask_prefect.elements.registry import evict_tables
+from jittask_prefect.elements.virtual_modules import Package, Parts, VirtualModules
 from jittask_prefect.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -29,30 +28,11 @@ if TYPE_CHECKING:
 LOCK = threading.RLock()
 
 
-class Package(ModuleType):
-    """A folder of the app as a package.
+class _Executing(threading.local):
+    """The elements whose files a thread is executing."""
 
-    Args:
-        name: The package's full name.
-        folder: The folder.
-        find: Gives a name of the package that is asked for, or raises AttributeError.
-    """
-
-    def __init__(
-        self, name: str, folder: Path, find: Callable[[str], Any] | None = None
-    ) -> None:
-        super().__init__(name)
-        spec = ModuleSpec(name, None, is_package=True)
-        spec.submodule_search_locations = [str(folder)]
-        self.__spec__ = spec
-        self.__package__ = name
-        self.__path__ = [str(folder)]
-        self._find = find
-
-    def __getattr__(self, name: str) -> Any:
-        if self._find is None or name.startswith("__"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        return self._find(name)
+    def __init__(self) -> None:
+        self.names: list[str] = []
 
 
 class ElementModules:
@@ -66,26 +46,24 @@ class ElementModules:
     def __init__(self, folder: Path, prefix: str) -> None:
         self.folder = folder
         self._prefix = prefix
+        self._imports = VirtualModules(cast("App", self), prefix)
         self._modules: dict[tuple[str, str], ModuleType] = {}
+        self._executing = _Executing()
 
     def module(self, name: str, stem: str) -> ModuleType:
         """The Python file of an element, loaded once; the names `app` and `log` are there without an import.
 
         Args:
-            name: The element's full name.
-            stem: The file's name, without `.py`.
+            name: The element's full name, or `commons`.
+            stem: The file's path in the folder, with dots, without `.py`; empty for a service that is one file.
 
         Raises:
             ConfigError: The file is missing, or does not import.
         """
         with LOCK:
             if (name, stem) not in self._modules:
-                self._modules[name, stem] = self.execute(name, stem)
+                self.execute(name, stem)
             return self._modules[name, stem]
-
-    def use_module(self, name: str, stem: str, module: ModuleType) -> None:
-        """Take a module for an element's file until the element is forgotten."""
-        self._modules[name, stem] = module
 
     def forget_modules(self, name: str) -> None:
         """Load the files of an element anew at their next use."""
@@ -96,28 +74,33 @@ class ElementModules:
         """Whether a file of the app folder defines a class."""
         return cls.__module__.startswith(f"{self._prefix}.")
 
-    def execute(self, name: str, stem: str, file: Path | None = None) -> ModuleType:
-        """Execute a file of an element as a new module.
+    def is_executing(self, name: str) -> bool:
+        """Whether a file of an element is being executed."""
+        return name in self._executing.names
+
+    def execute(self, name: str, stem: str, file: Path | None = None) -> None:
+        """Execute a file of an element as its new module.
 
         Args:
             name: The element's full name.
-            stem: The name of the file that the module is for, without `.py`.
+            stem: The name of the file that the module is for.
             file: Another file in its place.
 
         Raises:
             ConfigError: The file is missing, or does not import.
         """
-        where = f"{name.replace('.', '/')}/{stem}.py"
+        where = self._where(name, stem)
         file = file or self.folder / where
         if not is_file(file):
             allowed = "a Python file beside e.json"
             raise ConfigError(Problem(where, "", "no such file", allowed))
 
-        known = f"{self._prefix}.{name}.{stem}"
-        self._make_packages(name)
+        known = ".".join(filter(None, (self._prefix, name, stem)))
+        self._imports.package(tuple(known.split(".")[1:-1]))
         for last in (False, True):
             try:
-                return self._run(known, file)
+                self._run((name, stem), known, file)
+                return
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -127,34 +110,50 @@ class ElementModules:
                 if not (table_taken and evict_tables(app, known, str(error))):
                     raise self.broken(name, stem, error) from error
 
-        raise AssertionError("unreachable")
-
-    def _run(self, known: str, file: Path) -> ModuleType:
+    def _run(self, key: tuple[str, str], known: str, file: Path) -> None:
         spec = importlib.util.spec_from_file_location(known, file)
         assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        vars(module).update(app=self, log=Log())
-        sys.modules[known] = module
+        vars(module).update(self._names())
+        # Before the end of the file, as Python does: elements may import each other.
+        sys.modules[known] = self._modules[key] = module
+        self._executing.names.append(key[0])
         try:
             spec.loader.exec_module(module)
         except BaseException:
             sys.modules.pop(known, None)
+            self._modules.pop(key, None)
             raise
+        finally:
+            self._executing.names.pop()
 
-        return module
+    def execute_in(self, package: Package, parts: Parts, file: Path) -> None:
+        """Execute the `__init__.py` of a folder in its package.
 
-    def _make_packages(self, name: str) -> None:
-        """The packages that an element's modules lie in."""
-        parts = name.split(".")
-        for length in range(len(parts) + 1):
-            known = ".".join([self._prefix, *parts[:length]])
-            if known not in sys.modules:
-                folder = self.folder.joinpath(*parts[:length])
-                sys.modules[known] = Package(known, folder)
+        Raises:
+            ConfigError: The file does not import.
+        """
+        spec = importlib.util.spec_from_file_location(package.__name__, file)
+        assert spec is not None and spec.loader is not None
+        vars(package).update(self._names())
+        try:
+            with LOCK:
+                spec.loader.exec_module(package)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self.broken(".".join(parts), "__init__", error) from error
+
+    def _names(self) -> dict[str, Any]:
+        return {"app": self, "log": Log(), "__builtins__": self._imports.builtins}
+
+    def _where(self, name: str, stem: str) -> str:
+        """The path of a file, from the app folder on."""
+        return f"{'.'.join(filter(None, (name, stem))).replace('.', '/')}.py"
 
     def broken(self, name: str, stem: str, error: BaseException) -> ConfigError:
         """The error of an element's code as a problem, with the last line of the element's file that took part."""
-        where = f"{name.replace('.', '/')}/{stem}.py"
+        where = self._where(name, stem)
         line = error.lineno if isinstance(error, SyntaxError) else None
         if line is None:
             for frame in traceback.extract_tb(error.__traceback__):
@@ -166,8 +165,10 @@ class ElementModules:
 
 
 def error_text(error: BaseException) -> str:
-    """An error's type and message."""
+    """An error's type and message; of an element that is broken, the mistake."""
     try:
+        if isinstance(error, ConfigError):
+            return f"an element that is broken: {error}"
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
         return type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,13 +20,13 @@ from jittask_prefect.elements.config import (
     ModelCfg,
     ServiceCfg,
     TypeCfg,
-    folders,
     is_file,
     machine_zone,
     read_json,
     read_task,
 )
 from jittask_prefect.elements.databases import Databases
+from jittask_prefect.elements.element_folders import ElementFolders
 from jittask_prefect.elements.element_modules import (
     LOCK,
     ElementModules,
@@ -43,7 +42,8 @@ from jittask_prefect.errors import (
     UnknownElement,
     invalid,
 )
-from jittask_prefect.schedule.calendar import CalendarCfg
+from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.validation import quoted, shown
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
 
 
-class Loader(ElementModules, Databases, Calendars):
+class Loader(ElementFolders, ElementModules, Databases, Calendars):
     """Finds and loads the elements of an app.
 
     Args:
@@ -70,6 +70,7 @@ class Loader(ElementModules, Databases, Calendars):
         calendars: Mapping[str, CalendarCfg],
         modules: str,
     ) -> None:
+        ElementFolders.__init__(self, place)
         ElementModules.__init__(self, place.elements, modules)
         Databases.__init__(self, place, cfg)
         Calendars.__init__(self, place, cfg.calendar, calendars)
@@ -82,34 +83,13 @@ class Loader(ElementModules, Databases, Calendars):
         self._related = False
         self._unmappable: dict[str, ConfigError] = {}
 
-    def names(self, folder: str) -> list[str]:
-        """The full names of the elements in a folder (`tasks`, `models`, `services`), sorted."""
-        found = (
-            p.name
-            for p in folders(self.folder / folder, folder)
-            if is_file(p / "e.json")
-        )
-        return sorted(f"{folder}.{name}" for name in found if NAME.fullmatch(name))
+    def is_shadowing(self, name: str) -> bool:
+        """Whether an element that shadows a built-in element is being loaded: its own name means the built-in then."""
+        return name in self._loading and self._built_in(name) is not None
 
-    def gone(self, name: str) -> bool:
-        """Whether an element is known to be gone: its folder is missing, or has neither e.json nor code.
-
-        A folder that cannot be read is not known to be gone: its element is broken, and its tasks wait.
-        """
-        if not NAME.fullmatch(name.partition(".")[2]):
-            return True
-
-        file = self.path / self.place.file
-        try:
-            os.stat(file)
-            with os.scandir(self.folder / name.replace(".", "/")) as found:
-                return not any(
-                    file.name == "e.json" or file.name.endswith(".py") for file in found
-                )
-        except FileNotFoundError:
-            return file.exists()
-        except OSError:
-            return False
+    def model_class(self, name: str) -> type[Any] | None:
+        """The class of a model, for import statements; None while the model itself is being loaded."""
+        return None if name in self._loading else self.getElement(name)
 
     def getElement(self, name: str) -> Any:
         """An element by its full name.
@@ -182,7 +162,7 @@ class Loader(ElementModules, Databases, Calendars):
             self.forget(name)
             try:
                 if inner is not None:
-                    self.use_module(name, "inner", self.execute(name, "inner", inner))
+                    self.execute(name, "inner", inner)
 
                 yield self._load_task(name, raw, str(raw.get("type")))
             finally:
@@ -214,7 +194,8 @@ class Loader(ElementModules, Databases, Calendars):
             )
 
         where = f"{folder}/{short}/e.json"
-        if not is_file(self.folder / where):
+        single = self.is_single_file(name)
+        if not (single or is_file(self.folder / where)):
             if (built_in := self._built_in(name)) is not None:
                 return built_in
 
@@ -223,6 +204,9 @@ class Loader(ElementModules, Databases, Calendars):
                 f"{quoted(name)} is no element of {self.name}; "
                 f"{folder} has {', '.join(others) or 'no elements'}"
             )
+
+        if single:
+            return self._load_service(name, {"type": "services.NormalType"})
 
         try:
             raw = read_json(self.folder / where, where)
@@ -238,7 +222,7 @@ class Loader(ElementModules, Databases, Calendars):
             if folder == "models":
                 return self._load_model(name, raw)
             if folder == "services":
-                return self._load_service(name, raw, kind)
+                return self._load_service(name, raw)
 
             return self._load_task(name, raw, kind)
         except ConfigError as error:
@@ -279,10 +263,11 @@ class Loader(ElementModules, Databases, Calendars):
 
         return model
 
-    def _load_service(self, name: str, raw: Any, kind: str) -> Any:
-        ServiceCfg.read(raw)
+    def _load_service(self, name: str, raw: Any) -> Any:
+        kind = ServiceCfg.read(raw).type
         base = self._type(kind, NormalService, "services.NormalType")
-        service: Any = self._class(name, "service", NormalService)
+        stem = "" if self.is_single_file(name) else "service"
+        service: Any = self._service_class(name, stem)
         if not issubclass(service, base):
             # The service extends the package's own base, its Type in the app comes in between.
             attributes = {
@@ -299,7 +284,7 @@ class Loader(ElementModules, Databases, Calendars):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self.broken(name, "service", error) from error
+            raise self.broken(name, stem, error) from error
 
         return instance
 
@@ -310,10 +295,7 @@ class Loader(ElementModules, Databases, Calendars):
 
         type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
-        # A task without a holiday rule works although the app's calendar is broken.
-        ruled = timer_cfg.skip_holiday or timer_cfg.workdays_only
-        calendar = timer_cfg.calendar or (self.cfg.calendar if ruled else None)
-        timer = Timer(timer_cfg, self.calendar(calendar), self.timezone)
+        timer = Timer(timer_cfg, self.calendar_for(timer_cfg), self.timezone)
         try:
             made: Meta = type_(cast("App", self), name, raw, cfg, timer)
         except ConfigError:
@@ -325,6 +307,14 @@ class Loader(ElementModules, Databases, Calendars):
             raise invalid("type", found, "a Type that works") from error
 
         return made
+
+    def calendar_for(self, timer: TimerCfg) -> Calendar | None:
+        """The calendar of a timer: its own, else the app's where a rule needs a calendar.
+
+        A task without such a rule works although the app's calendar is broken.
+        """
+        ruled = timer.skip_holiday or timer.workdays_only
+        return self.calendar(timer.calendar or (self.cfg.calendar if ruled else None))
 
     def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
         try:
@@ -342,6 +332,19 @@ class Loader(ElementModules, Databases, Calendars):
             raise invalid("type", kind, allowed)
 
         return found
+
+    def _service_class(self, name: str, stem: str) -> type[Any]:
+        try:
+            return self._class(name, stem, NormalService)
+        except ConfigError as error:
+            module = self.module(name, stem)
+            classes = [c for c in vars(module).values() if isinstance(c, type)]
+            own = [c for c in classes if c.__module__ == module.__name__]
+            named = [c for c in own if c.__name__ == name.partition(".")[2]] or own
+            if len(named) != 1:
+                raise error from None
+
+            return named[0]
 
     def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
         """The class of an element's name that its module defines or imports; else the only class that it defines."""
@@ -361,7 +364,7 @@ class Loader(ElementModules, Databases, Calendars):
 
         allowed = f"class {short}, a subclass of {base.__name__}"
         found = ", ".join(classes) or "no such class"
-        raise invalid(f"{stem}.py", found, allowed)
+        raise invalid(f"{stem or short}.py", found, allowed)
 
     def service_function(self, name: str) -> Callable[..., Any]:
         """A service function.
