@@ -27,7 +27,8 @@ from jittask_prefect.errors import (
     invalid,
 )
 from jittask_prefect.filters.columns import ColumnKind, column, columns
-from jittask_prefect.filters.expression import parse
+from jittask_prefect.filters.expression import Filter, parse
+from jittask_prefect.filters.where import Where
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.rrule_lines import check_density
 from jittask_prefect.schedule.timer import Timer
@@ -272,7 +273,11 @@ def check_rows(template: DateFieldType) -> None:
     """
     cfg = template.timer.cfg
     fields = {"startField": cfg.start_field, "endField": cfg.end_field}
-    _check_fields(template.app, template.model_name, fields, template.cfg.filter)
+    _check_fields(template.app, template.model_name, fields, template.filter)
+
+
+def _parsed(filter_: str | Filter | Where) -> Filter | Where:
+    return parse(filter_) if isinstance(filter_, str) else filter_
 
 
 def _check_fields(
@@ -306,7 +311,7 @@ def _check_fields(
             allowed = f"a date or datetime column of {name}: {known}"
             found.append(Problem("", f"timerCfg.{key}", named, allowed))
 
-    if isinstance(filter_, str):
-        found += _caught("", lambda: parse(filter_).check(model))
+    if isinstance(filter_, str | Filter | Where):
+        found += _caught("", lambda: _parsed(filter_).check(model))
     if found:
         raise ConfigError(found)

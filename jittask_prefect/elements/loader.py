@@ -26,6 +26,7 @@ from jittask_prefect.elements.config import (
     read_task,
 )
 from jittask_prefect.elements.databases import Databases
+from jittask_prefect.elements.declared import Declared
 from jittask_prefect.elements.element_folders import ElementFolders
 from jittask_prefect.elements.element_modules import (
     LOCK,
@@ -86,6 +87,10 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
     def is_shadowing(self, name: str) -> bool:
         """Whether an element that shadows a built-in element is being loaded: its own name means the built-in then."""
         return name in self._loading and self._built_in(name) is not None
+
+    def declared(self, name: str) -> Declared | None:
+        """What the decorator of a function says of an element; None for an element with a folder."""
+        return None
 
     def model_class(self, name: str) -> type[Any] | None:
         """The class of a model, for import statements; None while the model itself is being loaded."""

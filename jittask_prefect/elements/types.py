@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jittask_prefect.elements.config import NAME, TaskCfg
+from jittask_prefect.elements.declared import Declared
 from jittask_prefect.elements.ownership import defined_by
 from jittask_prefect.errors import (
     ArgumentError,
@@ -24,6 +25,7 @@ from jittask_prefect.errors import (
 )
 from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.filters.expression import Filter, parse
+from jittask_prefect.filters.where import Where
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.instants import clamped, midnight
 from jittask_prefect.schedule.timer import Explained, Series, Timer
@@ -72,6 +74,8 @@ class Meta:
     """The base of all task templates (`tasks.Meta`)."""
 
     rows = False
+    declared: Declared | None = None
+    """What the decorator of the function says; None for a task with an e.json."""
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Meta:
     ) -> None:
         self.app = app
         self.fullName = fullName
+        self.declared = app.declared(fullName)
         self.config: dict[str, Any] = dict(config)
         self.cfg = cfg
         self.title = cfg.title
@@ -262,7 +267,8 @@ class DateFieldType(Meta):
     ) -> None:
         super().__init__(app, fullName, config, cfg, timer)
         self.model_name = str(cfg.modelPath)
-        self.filter: Filter = parse(cfg.filter)
+        where = self.declared.where if self.declared is not None else None
+        self.filter: Filter | Where = where or parse(cfg.filter)
         self._columns: dict[str, Column] = {}
         self.kept: dict[Any, Any] = {}
         """Statements that other rooms have made for the template, kept as long as the template is."""

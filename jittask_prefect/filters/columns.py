@@ -142,6 +142,12 @@ def column_at(path: Sequence[str], mapper: Mapper[Any]) -> Column:
     return Column(tuple(hops), attribute.key, type_, _kind(type_))
 
 
+def value_column(type_: TypeEngine[Any], key: str = "") -> Column:
+    """A column of a type, for the values that are compared with the type."""
+    plain = _undecorated(type_)
+    return Column((), key, plain, _kind(plain))
+
+
 def unpadded(type_: TypeEngine[Any], text: str) -> str:
     """A text without the padding of a CHAR column."""
     return text.rstrip(" ") if isinstance(type_, sa.CHAR) else text

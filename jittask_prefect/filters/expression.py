@@ -58,6 +58,17 @@ class Filter:
     tree: Node
 
     @property
+    def empty(self) -> bool:
+        """Whether every row satisfies the filter."""
+        return not self.fields
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """The fields of the row itself, in the order of the text."""
+        paths = (test.path for test in tests_of(self.tree) if len(test.path) == 1)
+        return tuple(dict.fromkeys(path[0] for path in paths))
+
+    @property
     def follows_relationships(self) -> bool:
         """Whether a related row decides, too."""
         return any("." in name for name in self.fields)

@@ -1,47 +1,125 @@
-"""A condition of SQLAlchemy as the filter of a task: the same face as a Q expression's `Filter`."""
+"""A condition of SQLAlchemy as the filter of a task: the same face as a Q expression's `Filter`.
+
+The condition means what its SQL means on the database, NULL included. Its moving times, `now(…)` and `today(…)`, are
+parameters with a value for each look. Its text shows every value, and is the same in each process: the fingerprint of the
+task stands on it.
+
+- A column belongs to the task's model. Rows of other tables are reached by a subquery, such as `Invoice.customer.has(…)`,
+  within a lambda: a relationship that is used while modules are imported configures every mapper too early.
+- An EXISTS names the task's model, else it would ask the same of every row.
+- The columns are known, so that a save asks again where one of them changes. `text()` hides them.
+"""
 
 from __future__ import annotations
 
+import enum
+import hashlib
+import json
+import re
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import sqlalchemy as sa
 from sqlalchemy import ColumnElement
+from sqlalchemy.engine.default import StrCompileDialect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapper, QueryableAttribute
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.compiler import StrSQLCompiler
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    BindParameter,
+    BooleanClauseList,
+    ColumnClause,
+    TextClause,
+)
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.selectable import Exists, ScalarSelect, SelectBase
+from sqlalchemy.types import NullType, TupleType
 
-from jittask_prefect.filters.columns import Column
+from jittask_prefect.errors import FilterError, Problem
+from jittask_prefect.errors.printable import escape_controls
+from jittask_prefect.filters.columns import (
+    Column,
+    ColumnKind,
+    columns,
+    mapper_of,
+    value_column,
+)
 from jittask_prefect.filters.condition import Condition
+from jittask_prefect.filters.tree import MAX_SHIFT_DAYS, UNIT_DAYS, Moment
+from jittask_prefect.filters.values import in_column
+
+MAX_VALUES = 1_000
+"""Values of a condition: a statement asks the conditions of several tasks, and databases limit its parameters."""
+MAX_LENGTH = 20_000
+"""Characters of a condition's text."""
+CONDITION = (
+    "a condition of SQLAlchemy such as Invoice.paid_on.is_(None), a function without parameters that gives one, "
+    "or a Q expression as text"
+)
+SPELLINGS = "& for and, | for or, ~ for not, each comparison in parentheses; .is_(None) and .is_not(None) for is"
+_CLOCKS = {
+    *("now", "current_timestamp", "current_date", "current_time", "localtime"),
+    *("localtimestamp", "sysdate", "utc_timestamp", "utc_date", "curdate", "getdate"),
+    *("clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday"),
+}
+_MEMBERSHIPS = (operators.in_op, operators.not_in_op)
+_DATES = (ColumnKind.DATE, ColumnKind.DATETIME)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Where:
-    """A condition over the rows of a model.
+    """A condition over the rows of a model; `read` makes it.
 
     Attributes:
         model: The mapped class.
+        expression: The condition; its moving times are parameters that hold a `Moment`.
         text: The condition with its values, the same in each process.
-        fields: The model's attributes that the condition compares.
-        follows_relationships: Whether a row of another table decides, too.
+        own_fields: The model's attributes that the condition compares, in the order of the text.
+        follows_relationships: Whether a row of another table decides, too, or columns that nobody can tell.
         notes: What `check` says of a condition that works.
     """
 
     model: type
+    expression: ColumnElement[bool]
     text: str
-    fields: frozenset[str]
+    own_fields: tuple[str, ...]
     follows_relationships: bool
     notes: tuple[str, ...] = ()
+
+    empty = False
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The model's attributes that are compared."""
+        return frozenset(self.own_fields)
 
     @property
     def parts(self) -> tuple[Where, ...]:
         """The parts that a row must all meet, each as a condition."""
-        raise NotImplementedError
+        whole = self.expression
+        joined = isinstance(whole, BooleanClauseList) and (
+            whole.operator is operators.and_
+        )
+        clauses: list[Any] = list(whole.get_children()) if joined else [whole]
+        return tuple(_Reader(self.model).where(clause) for clause in clauses)
 
     def check(self, model: type) -> None:
-        """See that the condition is one of the model's.
+        """See that the condition is one over a model.
 
         Raises:
-            FilterError: The condition is another model's.
+            FilterError: The condition is over another model.
         """
-        raise NotImplementedError
+        if not issubclass(model, self.model):
+            found = f"a condition over {self.model.__name__}"
+            raise _refused(found, f"a condition over {model.__name__}")
 
     def condition(
         self, model: type, now: datetime, zone: ZoneInfo
@@ -50,9 +128,356 @@ class Where:
         return self.compiled(model, now, zone).sql
 
     def compiled(self, model: type, now: datetime, zone: ZoneInfo) -> Condition:
-        """The condition for statements that are kept, with the moments that change."""
-        raise NotImplementedError
+        """The condition for statements that are kept, with the moments that change; arguments as of `Filter.compiled`."""
+        self.check(model)
+        moments: dict[str, Callable[[datetime], Any]] = {}
+
+        def named(bind: BindParameter[Any]) -> None:
+            if isinstance(bind.value, Moment):
+                value = partial(_resolved, bind.value, value_column(bind.type), zone)
+                about = f"{bind.value} {bind.type!r} {zone.key}"
+                digest = hashlib.sha256(about.encode()).hexdigest()
+                bind.key, bind.unique = f"where_{digest[:16]}", False
+                bind.value = value(now)
+                moments[bind.key] = value
+
+        sql = visitors.cloned_traverse(self.expression, {}, {"bindparam": named})
+        return Condition(sql, moments)
 
     def columns(self, model: type) -> list[Column]:
         """The columns of the model that are compared."""
-        raise NotImplementedError
+        mapped = columns(mapper_of(model))
+        known = (name for name in self.own_fields if name in mapped)
+        return [value_column(mapped[name].columns[0].type, name) for name in known]
+
+
+def read(given: object, model: type) -> Where:
+    """A condition as a user gives it.
+
+    Args:
+        given: A condition of SQLAlchemy, or a function without parameters that gives one.
+        model: The mapped class that the task makes tasks of.
+
+    Raises:
+        FilterError: With the first thing that makes the condition another than the user means, or none at all.
+    """
+    lazy = not isinstance(given, (sa.ClauseElement, QueryableAttribute))
+    if lazy and callable(given) and not isinstance(given, type):
+        return _Reader(model).where(_called(given))
+    return _Reader(model, at_import=True).where(given)
+
+
+def _called(function: Callable[[], object]) -> object:
+    try:
+        return function()
+    except Exception as error:
+        found = f"a function that fails: {type(error).__name__}: {error}"
+        allowed = "a function without parameters that gives a condition"
+        if "Boolean value of this clause" in str(error):
+            allowed = SPELLINGS
+        raise _refused(found, allowed) from error
+
+
+def _resolved(moment: Moment, column: Column, zone: ZoneInfo, now: datetime) -> Any:
+    return in_column(column, moment, now, zone)
+
+
+def _refused(found: str, allowed: str) -> FilterError:
+    found = escape_controls(re.sub(r"\s*\n\s*", " ", found))
+    short = found if len(found) <= 200 else found[:199] + "…"
+    return FilterError(Problem("", "filter", short, allowed))
+
+
+class _Reader:
+    """Reads the conditions of a model.
+
+    Args:
+        model: The mapped class.
+        at_import: Whether the condition was made while its module was imported.
+    """
+
+    def __init__(self, model: type, *, at_import: bool = False) -> None:
+        self.model, self.name = model, model.__name__
+        self.mapper: Mapper[Any] = mapper_of(model)
+        self.tables = {*self.mapper.tables, self.mapper.local_table}
+        self.at_import = at_import
+        self.fields: list[str] = []
+        self.foreign = False
+        self.notes: list[str] = []
+        self.values = 0
+
+    def where(self, given: object) -> Where:
+        """The condition, read.
+
+        Raises:
+            FilterError: The condition cannot work, or says something else than its author means.
+        """
+        expression = _settled(self._condition(given))
+        self._walk(expression, depth=0)
+        if self.values > MAX_VALUES:
+            allowed = f"at most {MAX_VALUES:,}; more stand in a table"
+            raise _refused(f"{self.values:,} values", allowed)
+
+        text = self._text(expression)
+        if len(text) > MAX_LENGTH:
+            found = f"{len(text):,} characters of SQL"
+            raise _refused(found, f"at most {MAX_LENGTH:,}")
+
+        fields = tuple(dict.fromkeys(self.fields))
+        notes = tuple(dict.fromkeys(self.notes))
+        return Where(self.model, expression, text, fields, self.foreign, notes)
+
+    def _condition(self, given: object) -> ColumnElement[Any]:
+        """What was given, as a condition."""
+        if isinstance(given, bool):
+            found = f"{given}: Python has evaluated `is`, `not`, `and` or `or` itself"
+            raise _refused(found, SPELLINGS)
+
+        if isinstance(given, QueryableAttribute):
+            given = given.__clause_element__()
+        if isinstance(given, TextClause):
+            raise _refused("text(), which hides its columns", CONDITION)
+        if isinstance(given, tuple | list):
+            raise _refused(f"a {type(given).__name__} of conditions", SPELLINGS)
+        if not isinstance(given, ColumnElement):
+            raise _refused(_named(given), CONDITION)
+
+        boolean = isinstance(given.type, sa.Boolean)
+        if isinstance(given, ColumnClause | BindParameter) and not boolean:
+            raise _refused(f"{given}, which is no condition", CONDITION)
+        return given if boolean else sa.type_coerce(given, sa.Boolean())
+
+    # What a condition is made of
+
+    def _walk(self, element: Any, depth: int) -> bool:
+        """Look at a part of the condition; whether it names a column of the model.
+
+        Args:
+            element: The part.
+            depth: In how many subqueries it lies.
+        """
+        match element:
+            case TextClause():
+                raise _refused(
+                    f"text({str(element)!r}), which hides its columns", CONDITION
+                )
+            case BindParameter():
+                self._value(element)
+            case ColumnClause():
+                return self._column(element, depth)
+            case FunctionElement():
+                self._clock(element)
+            case Exists():
+                return self._exists(element, depth)
+            case SelectBase() | ScalarSelect():
+                self._subquery(element)
+                depth += 1
+
+        found = [self._walk(part, depth) for part in element.get_children()]
+        return any(found)
+
+    def _subquery(self, element: Any) -> None:
+        self.foreign = True
+        if self.at_import:
+            found = "a relationship or a subquery, used while the module is imported"
+            allowed = f"a lambda: where=lambda: {self.name}.….has(…)"
+            raise _refused(found, allowed)
+
+    def _exists(self, element: Exists, depth: int) -> bool:
+        self._subquery(element)
+        found = [self._walk(part, depth + 1) for part in element.get_children()]
+        if not any(found) and depth == 0:
+            allowed = f"a subquery that names {self.name}: exists().where(Other.x == {self.name}.y)"
+            raise _refused("an EXISTS that asks the same of every row", allowed)
+        return any(found)
+
+    def _column(self, column: ColumnClause[Any], depth: int) -> bool:
+        """Whether a column is the model's."""
+        table = column.table
+        if table is None:
+            self.foreign = self.foreign or not depth  # literal_column: nobody can tell
+            return False
+
+        if table not in self.tables:
+            self.foreign = True
+            if depth == 0:
+                allowed = (
+                    f"columns of {self.name}; other rows by a relationship: "
+                    f"lambda: {self.name}.….has(…) or .any(…)"
+                )
+                raise _refused(f"{column}, a column of another model", allowed)
+            return False
+
+        parent = getattr(column, "_annotations", {}).get("parententity")
+        if isinstance(parent, Mapper) and not self.mapper.isa(parent):
+            found = f"{parent.class_.__name__}.{column.key}"
+            raise _refused(found, f"attributes of {self.name}")
+
+        key = self._attribute(column)
+        if key is None:
+            self.foreign = True
+        else:
+            self.fields.append(key)
+        return True
+
+    def _attribute(self, column: ColumnClause[Any]) -> str | None:
+        """The name of a column's attribute; None for a column that the model leaves out."""
+        for key, mapped in self.mapper.column_attrs.items():
+            if any(own is column or own.compare(column) for own in mapped.columns):
+                return str(key)
+        return None
+
+    def _value(self, bind: BindParameter[Any]) -> None:
+        self.values += 1
+        if bind.callable is not None or bind.required:
+            found = f"the parameter {bind.key}, whose value is not known yet"
+            raise _refused(found, "a value, or a time that moves: now(…), today(…)")
+        if isinstance(bind.value, Moment):
+            _check_moment(bind.value, bind)
+
+    def _clock(self, function: FunctionElement[Any]) -> None:
+        name = getattr(function, "name", "").lower()
+        if name in _CLOCKS:
+            self.notes.append(
+                f"func.{name}() is the clock of the database, in the database's zone; now() and today() of "
+                "jittask_prefect are those of the task"
+            )
+
+    def _text(self, expression: ColumnElement[Any]) -> str:
+        one: ColumnElement[Any] = sa.literal_column("1")
+        query = sa.select(one).select_from(self.model).where(expression)
+        try:
+            text = str(query.compile(dialect=_TextDialect()))
+        except FilterError:
+            raise
+        except (SQLAlchemyError, NotImplementedError) as error:
+            found = f"a condition that gives no SQL: {error}"
+            if "auto-correlation" in str(error):
+                allowed = (
+                    f"an alias for rows of the same table: other = aliased({self.name})"
+                )
+                raise _refused(found, allowed) from error
+            raise _refused(found, CONDITION) from error
+
+        return re.sub(r"\s*\n\s*", " ", text.partition("\nWHERE ")[2])
+
+
+def _named(given: object) -> str:
+    if isinstance(given, type):
+        return f"the class {given.__name__}"
+    return f"{given!r}, a {type(given).__name__}"
+
+
+def _check_moment(moment: Moment, bind: BindParameter[Any]) -> None:
+    shown = str(moment).removeprefix("Q.")
+    if isinstance(bind.type, NullType):
+        found = f"{shown} where SQLAlchemy knows no type"
+        raise _refused(found, f"a comparison with a column, or cast({shown}, DateTime)")
+
+    column = value_column(bind.type)
+    if column.kind not in _DATES:
+        found = f"{shown} beside a column of {type(bind.type).__name__}"
+        raise _refused(found, "a comparison with a date or a datetime")
+
+    if any(type(n) is not int for _, n in moment.shift):
+        raise _refused(shown, "whole numbers of years, months, … and seconds")
+    if sum(abs(n) * UNIT_DAYS[unit] for unit, n in moment.shift) > MAX_SHIFT_DAYS:
+        raise _refused(shown, "at most 1,000 years away")
+
+
+# Lists of values
+
+
+def _settled(condition: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The condition with a parameter for each value of an `in_`, sorted, so that statements can be prepared."""
+
+    def listed(binary: BinaryExpression[Any]) -> None:
+        bind = binary.right
+        if binary.operator not in _MEMBERSHIPS or not isinstance(bind, BindParameter):
+            return
+        if not bind.expanding or bind.value is None:
+            return
+
+        members = sorted(bind.value, key=_literal)
+        if members:
+            binary.right = _list(bind, members).self_group(against=binary.operator)
+            return
+
+        # In an empty list is nothing: never, or always.
+        never = binary.operator is operators.in_op
+        binary.left = sa.literal_column("1")
+        binary.right = sa.literal_column("0" if never else "1")
+        binary.operator = operators.eq
+
+    found: ColumnElement[Any] = visitors.cloned_traverse(
+        condition, {}, {"binary": listed}
+    )
+    return found
+
+
+def _list(bind: BindParameter[Any], members: list[Any]) -> Any:
+    """The values of a list, each as a parameter; a value of several columns as several."""
+    made: list[ColumnElement[Any]] = []
+    for member in members:
+        if isinstance(bind.type, TupleType):
+            pairs = zip(member, bind.type.types, strict=True)
+            made.append(sa.tuple_(*(sa.literal(v, of) for v, of in pairs)))
+        else:
+            made.append(sa.null() if member is None else sa.literal(member, bind.type))
+    return sa.sql.elements.ClauseList(*made)
+
+
+# The text
+
+
+class _TextCompiler(StrSQLCompiler):
+    """Writes each value into the SQL."""
+
+    def visit_bindparam(self, bindparam: Any, *args: Any, **kwargs: Any) -> str:
+        return _literal(bindparam.value, bindparam.type)
+
+
+class _TextDialect(StrCompileDialect):
+    statement_compiler = _TextCompiler
+
+
+def _literal(value: Any, of: Any = None) -> str:
+    """A value as the text of a condition shows the value, the same in each process."""
+    match value:
+        case None:
+            return "NULL"
+        case Moment():
+            return str(value).removeprefix("Q.")
+        case enum.Enum():
+            return _quoted(value.name)
+        case bool():
+            return str(value).lower()
+        case int() | float() | Decimal():
+            return str(value)
+        case str():
+            return _quoted(value)
+        case datetime() | date() | time():
+            return _quoted(value.isoformat())
+        case timedelta() | uuid.UUID():
+            return _quoted(str(value))
+        case bytes() | bytearray():
+            return f"x'{value.hex()}'"
+        case set() | frozenset():
+            return f"[{', '.join(sorted(map(_literal, value)))}]"
+        case list() | tuple():
+            return f"[{', '.join(map(_literal, value))}]"
+        case Mapping():
+            return _quoted(json.dumps(value, sort_keys=True, default=_literal))
+
+    process = of.bind_processor(StrCompileDialect()) if of is not None else None
+    if process is not None and type(found := process(value)) is not type(value):
+        return _literal(found)
+
+    found = f"{_named(value)}, whose text may differ between processes"
+    raise _refused(found, "values of Python's own types, enums, UUIDs")
+
+
+def _quoted(text: str) -> str:
+    if text.isprintable():
+        return "'" + text.replace("'", "''") + "'"
+    return f"e{text!r}"

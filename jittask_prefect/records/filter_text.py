@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 
-from jittask_prefect.filters.expression import And, Node, Not, Or, Test
+from jittask_prefect.filters.expression import And, Filter, Node, Not, Or, Test
+from jittask_prefect.filters.where import Where
 
 
 def filter_text(node: Node) -> str:
@@ -25,15 +26,16 @@ def filter_text(node: Node) -> str:
     raise TypeError(node)
 
 
-def unmet_text(node: Node, values: dict[str, object]) -> str:
+def unmet_text(part: Filter | Where, values: dict[str, object]) -> str:
     """A part of a filter that a row does not meet, with the row's own values.
 
     Args:
-        node: The part.
+        part: The part.
         values: The row's values by field.
     """
     has = " and ".join(f"`{name}` is {_value(found)}" for name, found in values.items())
-    return filter_text(node) + (f", but {has}" if has else "")
+    text = part.text if isinstance(part, Where) else filter_text(part.tree)
+    return text + (f", but {has}" if has else "")
 
 
 def _nested(node: Node) -> str:

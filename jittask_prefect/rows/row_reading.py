@@ -19,7 +19,8 @@ from sqlalchemy.orm import Mapper, Session
 
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column
-from jittask_prefect.filters.tree import Node, tests_of
+from jittask_prefect.filters.expression import Filter
+from jittask_prefect.filters.where import Where
 from jittask_prefect.ledger.keys import key_text, key_value
 from jittask_prefect.ledger.prepared import Prepared, prepared, wrapped
 from jittask_prefect.ledger.savepoint import nested
@@ -119,7 +120,7 @@ class RowReader:
             self._places[template] = _Place(tuple(dates), self._filter(template, now))
 
     def _filter(self, template: DateFieldType, now: datetime) -> int | None:
-        if not template.filter.fields:
+        if template.filter.empty:
             return None
         model, zone = template.model, template.timer.zone
         found = template.filter.compiled(model, now, zone)
@@ -365,13 +366,13 @@ def _parameters(session: Session, template: DateFieldType, key: str) -> dict[str
 
 def unmet(
     session: Session, template: DateFieldType, key: str, now: datetime
-) -> list[tuple[Node, dict[str, Any]]]:
+) -> list[tuple[Filter | Where, dict[str, Any]]]:
     """The parts of a template's filter that a row does not meet, each with the row's own values of the part's fields.
 
     One SELECT asks for all parts; the answer is empty where the row meets the filter, or is gone.
     """
     model: Any = template.model
-    parts = template.filter.parts
+    parts: Sequence[Filter | Where] = template.filter.parts
     if not parts:
         return []
     names = sorted(name for name in template.filter.fields if "." not in name)
@@ -385,13 +386,7 @@ def unmet(
         return []
     values = dict(zip(names, record[len(parts) :], strict=True))
     return [
-        (part.tree, {n: values[n] for n in _own_fields(part.tree)})
+        (part, {name: values[name] for name in part.own_fields})
         for part, met in zip(parts, record, strict=False)
         if not met
     ]
-
-
-def _own_fields(part: Node) -> list[str]:
-    """The fields of the row itself, in the order of the text."""
-    paths = (test.path for test in tests_of(part) if len(test.path) == 1)
-    return list(dict.fromkeys(path[0] for path in paths))
