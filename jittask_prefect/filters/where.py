@@ -37,6 +37,7 @@ from sqlalchemy.sql.elements import (
     BindParameter,
     BooleanClauseList,
     ColumnClause,
+    Grouping,
     TextClause,
 )
 from sqlalchemy.sql.functions import FunctionElement
@@ -109,7 +110,10 @@ class Where:
             whole.operator is operators.and_
         )
         clauses: list[Any] = list(whole.get_children()) if joined else [whole]
-        return tuple(_Reader(self.model).where(clause) for clause in clauses)
+        bare = (
+            each.element if isinstance(each, Grouping) else each for each in clauses
+        )
+        return tuple(_Reader(self.model).where(clause) for clause in bare)
 
     def check(self, model: type) -> None:
         """See that the condition is one over a model.
@@ -203,6 +207,7 @@ class _Reader:
         self.at_import = at_import
         self.fields: list[str] = []
         self.foreign = False
+        self.others: list[Any] = []
         self.notes: list[str] = []
         self.values = 0
 
@@ -285,11 +290,22 @@ class _Reader:
 
     def _exists(self, element: Exists, depth: int) -> bool:
         self._subquery(element)
-        found = [self._walk(part, depth + 1) for part in element.get_children()]
-        if not any(found) and depth == 0:
+        asked = len(self.others)
+        names_model = any(
+            [self._walk(part, depth + 1) for part in element.get_children()]
+        )
+        if depth == 0 and not names_model:
             allowed = f"a subquery that names {self.name}: exists().where(Other.x == {self.name}.y)"
             raise _refused("an EXISTS that asks the same of every row", allowed)
-        return any(found)
+
+        if depth == 0 and len(self.others) == asked:
+            found = (
+                f"an EXISTS over {self.name} alone, which asks the same of every row"
+            )
+            allowed = f"an alias for its rows: other = aliased({self.name})"
+            raise _refused(found, allowed)
+
+        return names_model
 
     def _column(self, column: ColumnClause[Any], depth: int) -> bool:
         """Whether a column is the model's."""
@@ -300,12 +316,16 @@ class _Reader:
 
         if table not in self.tables:
             self.foreign = True
+            self.others.append(table)
             if depth == 0:
                 allowed = (
                     f"columns of {self.name}; other rows by a relationship: "
                     f"lambda: {self.name}.….has(…) or .any(…)"
                 )
-                raise _refused(f"{column}, a column of another model", allowed)
+                raise _refused(
+                    f"{table.description}.{column.key}, a column of another model",
+                    allowed,
+                )
             return False
 
         parent = getattr(column, "_annotations", {}).get("parententity")
