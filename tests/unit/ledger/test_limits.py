@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from shop import COUNT, Shop, rows_task, utc
-from sqlalchemy import Connection, Update, event, update
+from sqlalchemy import Connection, Update, event, select, text, update
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.ledger import limits, transitions
+from jittask_prefect.ledger import limits, state_table, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.running.calls import Call, RowsOfInstant, Work
-from jittask_prefect.running.outcome import Run, Summary
+from jittask_prefect.running.outcome import Outcome, Run, Summary
 from jittask_prefect.running.run import execute, execute_batch
 
 Make = Callable[..., Shop]
@@ -323,6 +323,39 @@ def test_a_batch_counts_another_that_was_claimed_after_its_rows_were_read(
     found = first.claim("first")
     assert isinstance(begun[0], Call) and isinstance(found, limits.Full)
     assert sum(e.status == "executing" for e in s.entries()) == 1
+
+
+def test_the_claim_comes_before_the_lock_and_the_lock_before_the_count(
+    shop: Make, url: Callable[[str], str]
+) -> None:
+    """Claimed while the lock is waited for; and a place that was taken meanwhile is counted."""
+    s = shop(
+        concurrency={"limit": 1},
+        dispatch="row",
+        app_json={"database": url("postgresql")},
+    )
+    for key in (1, 2):
+        s.save(id=key, at=TEN)
+    s.sync(NOW)
+    first, second = s.entries()
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(s.run(second)))
+    row = select(entries.c.task_id).where(entries.c.task_id == second.task_id)
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with s.app.engine().begin() as connection:
+        state_table.lock(connection, s.app.name, "turn")
+        claim = (connection, first.task_id, "elsewhere", "its run", s.now, 25)
+        assert transitions.claim(*claim)
+        thread.start()
+        with s.app.engine().connect() as other:
+            while not other.execute(waits).scalar():
+                assert thread.is_alive(), "the lock was not waited for"
+                other.rollback()
+            free = row.with_for_update(skip_locked=True)
+            assert other.execute(free).first() is None, "the task was not claimed yet"
+    thread.join(30)
+    assert [outcome.message for outcome in outcomes] == [f"not run: queued: {ONE}"]
+    assert states(s) == ["1 executing None", "2 pending None"]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])

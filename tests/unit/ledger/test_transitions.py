@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -79,6 +80,11 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "executing",
         "executing",
     ),
+    "renew of another owner": (
+        lambda c, e: transitions.renew(c, "you", NOW, 25),
+        "",
+        "",
+    ),
     "next attempt": (
         lambda c, e: transitions.next_attempt(c, e.task_id, "me", 2),
         "executing",
@@ -104,7 +110,17 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "executing",
         "pending",
     ),
+    "give back of another owner": (
+        lambda c, e: transitions.give_back(c, e.task_id, "you"),
+        "",
+        "",
+    ),
     "retry": (lambda c, e: transitions.retry(c, e, 1), "executing", "pending"),
+    "retry after another owner's claim": (
+        lambda c, e: transitions.retry(c, replace(e, owner="you"), 1),
+        "",
+        "",
+    ),
     "retry without retries": (lambda c, e: transitions.retry(c, e, 0), "", ""),
     "retry a batch": (
         lambda c, e: transitions.retry_batch(c, "shop", "tasks.T", NOW, "run"),
@@ -136,6 +152,11 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "ended",
     ),
     "fail": (lambda c, e: transitions.fail(c, e, NOW), "executing", "error"),
+    "fail after another owner's claim": (
+        lambda c, e: transitions.fail(c, replace(e, owner="you"), NOW),
+        "",
+        "",
+    ),
     "restore": (
         lambda c, e: transitions.restore(
             c,

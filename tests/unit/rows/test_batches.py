@@ -252,6 +252,50 @@ def test_a_new_row_joins_no_batch_that_a_person_has_ended(on: Make, state: str) 
     assert [e.status for e in s.entries(row_key="100")] == ["completed"]
 
 
+@pytest.mark.parametrize("begun", ["executing", "completed", "error"])
+def test_a_new_row_joins_no_batch_that_has_begun(on: Make, begun: str) -> None:
+    """Whatever Prefect shows: a row at work, or one that was done, is enough."""
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    first = s.entries()[0].task_id
+    with s.app.engine().begin() as connection:
+        claim = (connection, first, "me", run, s.now, 25)
+        assert transitions.claim(*claim, in_batch=True)
+        if begun != "executing":
+            how = {**DONE, "status": begun}
+            assert transitions.finish(connection, first, "me", now=s.now, **how)
+    s.save(id=100, at=TEN)
+    hand_over(s.app, "", s.api, s.now, Report())
+    [late] = s.entries(row_key="100")
+    assert (late.batch, late.dirty) == (2, False)
+    assert late.flow_run_id not in (None, run)
+
+
+LATE = """
+from sqlmodel import Session
+def customFunc(row):
+    row.count += 1
+    if row.id == 3:
+        with Session(app.engine()) as session:
+            session.add(type(row)(id=100, at=row.at))
+            session.commit()
+"""
+
+
+def test_a_batch_looks_again_before_its_end(on: Make) -> None:
+    """A row that joins while the last row is at work is done by the same flow run."""
+    s = on(inner=LATE, dispatch="batch")
+    fill(s, range(1, 4))
+    s.sync()
+    [run] = s.api.all_runs
+    s.work("2026-03-02 10:00")
+    assert [s.row_count(key) for key in (1, 2, 3, 100)] == [1, 1, 1, 1]
+    assert [e.flow_run_id for e in s.entries(row_key="100")] == [run]
+    assert outcomes(s) == {"completed": 4} and len(s.api.all_runs) == 1
+
+
 def test_a_new_row_asks_for_its_batch_once(on: Make) -> None:
     s = on()
     fill(s, range(1, 31))

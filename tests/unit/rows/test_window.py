@@ -10,7 +10,7 @@ import pytest
 from shop import GONE, Shop, model_of, rows_task, utc
 
 from jittask_prefect.errors import LedgerError, PrefectApiError
-from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger import planned_rows, state_table
 from jittask_prefect.records.listing import RecordFilter, records
 from jittask_prefect.rows import handover, sync
 from jittask_prefect.testing import FakePrefect, deploy
@@ -380,6 +380,45 @@ def test_a_template_without_its_table_is_reported_and_the_others_go_on(
     report = s.sync()
     assert [p.partition(":")[0] for p in report.problems] == ["tasks.Early"]
     assert s.tasks() == ["1 03-02 10:00 #1 pending"]
+
+
+def test_the_watermark_moves_after_the_plan_is_applied(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that dies while it applies has looked at nothing: the next one begins where the last whole one ended."""
+    s = shop(missed={"lookback": 600})
+    s.sync("2026-03-02 08:00")
+    insert(s, 1, "2026-03-02 08:30")
+
+    def dies(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(planned_rows, "plan", dies)
+        with pytest.raises(MemoryError):
+            s.sync("2026-03-02 09:00")
+    # From 07:50 on. Ten minutes before 09:00 would be too late.
+    assert s.did("2026-03-02 09:15") == ["create 1 03-02 08:30"]
+
+
+def test_the_watermark_of_a_template_that_failed_stays(shop: Make) -> None:
+    late = {"startOffset": {"offsetType": 0, "time": "08:30"}}
+    s = shop(
+        missed={"lookback": 600},
+        more={
+            "models/Gone": model_of(GONE),
+            "tasks/Gone": rows_task(
+                "day", model="models.Gone", missed={"lookback": 600}, **late
+            ),
+        },
+    )
+    s.sync("2026-03-02 08:00")
+    s.raw("ALTER TABLE gone RENAME TO away")
+    assert "tasks.Gone" in s.sync("2026-03-02 09:00").failed
+    s.raw("ALTER TABLE away RENAME TO gone")
+    s.raw("INSERT INTO gone (id, day) VALUES (7, '2026-03-02')")
+    insert(s, 1, "2026-03-02 08:30")  # of the template that did not fail: too late
+    assert s.did("2026-03-02 09:15") == ["create 7 03-02 08:30"]
 
 
 def test_one_sync_at_a_time_and_a_dead_ones_lease_runs_out(shop: Make) -> None:

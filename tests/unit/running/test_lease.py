@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from frozen import Balancer
 from shop import Shop
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.running import lease
@@ -23,7 +27,44 @@ AT_WORK = (
     "import threading\nBEGUN, GO = threading.Event(), threading.Event()\n"
     "def customFunc(row):\n    BEGUN.set()\n    GO.wait(30)\n    row.count += 1\n"
 )
+LOCKING = (
+    "import threading\nBEGUN, GO = threading.Event(), threading.Event()\n"
+    "def customFunc(row):\n    row.count += 1\n    with app.session() as session:\n        session.flush()\n"
+    "    BEGUN.set()\n    GO.wait(30)\n"
+)
 LEASE = 3.0
+
+
+def test_the_seconds_of_a_lease() -> None:
+    """Looked at each second, renewed each 5 s, held for 25 s; a process leaves 5 s before that end."""
+    seconds = (lease.LOOK_SECONDS, lease.RENEW_SECONDS, lease.LEASE_SECONDS)
+    assert seconds == (1, 5, 25)
+    assert lease.HOLDS_SECONDS == 20
+
+
+def test_each_execution_has_an_owner_that_no_other_has(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two executions of one process are told apart: the first may come back late."""
+    assert len({lease.new_owner() for _ in range(100)}) == 100
+    owners: list[str] = []
+    real = lease.transitions.claim
+
+    def claimed(
+        connection: Any, task: str, owner: str, *args: Any, **keys: Any
+    ) -> bool:
+        owners.append(owner)
+        return real(connection, task, owner, *args, **keys)
+
+    monkeypatch.setattr(lease.transitions, "claim", claimed)
+    s = shop()
+    for key in (1, 2):
+        s.save(id=key, at=TEN)
+    s.sync("2026-03-02 10:00")
+    assert [outcome.status for outcome in s.work()] == ["completed"] * 2
+    assert len(set(owners)) == len(owners) == 2
+    host_and_pid = f"{socket.gethostname()}:{os.getpid()}:"
+    assert all(owner.startswith(host_and_pid) for owner in owners)
 
 
 @pytest.fixture
@@ -156,3 +197,39 @@ def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
     else:
         execute_batch(s.app, task.template, task.due, run, lambda: now, sleep=sleep)
     assert s.entries()[0].status == "completed"
+
+
+def test_on_sqlite_a_renewal_that_fails_is_no_loss_while_we_hold_the_lock_ourselves(
+    shop: Make, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function's transaction has the file locked, longer than the lease would hold: nobody else can take the task."""
+    s = shop(inner=LOCKING)
+    s.save(id=1, at=TEN)
+    s.sync("2026-03-02 10:00")
+    engine = s.app.engine()
+    engine.dispose()
+
+    def impatient(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA busy_timeout = 50")
+
+    event.listen(engine, "connect", impatient)
+    refused, lost = threading.Event(), threading.Event()
+    real = lease.transitions.renew
+
+    def renew(*args: Any) -> None:
+        try:
+            real(*args)
+        except OperationalError:
+            refused.set()
+            raise
+
+    monkeypatch.setattr(lease.transitions, "renew", renew)
+    begun = time.monotonic()
+    thread, inner = at_work(s, s.entries()[0], lost.set)
+    while time.monotonic() < begun + LEASE + 1:
+        refused.clear()
+        assert refused.wait(20), "the renewal was not tried"
+    inner.GO.set()
+    thread.join(20)
+    assert not lost.is_set()
+    assert (s.entries()[0].status, s.row(1).count) == ("completed", 1)

@@ -1,8 +1,15 @@
-"""The end of an execution from outside: whose clock says that a process of another host is gone."""
+"""The end of an execution from outside: when a process counts as gone, and which process is killed how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -10,10 +17,10 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import lease_time
-from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger import lease_time, transitions
+from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.running import process_end
-from jittask_prefect.running.process_end import await_gone
+from jittask_prefect.running.process_end import await_gone, close, kill
 from jittask_prefect.schedule import clock
 
 Make = Callable[..., Shop]
@@ -61,3 +68,98 @@ def test_tests_set_the_callers_clock(
         wait(s, task, s.now)
     wait(s, task, s.now + AHEAD)
     assert s.api.all_runs[str(task.flow_run_id)]["state_type"] == "CANCELLED"
+
+
+def test_where_sqlite_is_locked_the_process_is_killed_after_two_seconds(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function's own transaction may have the file locked: nothing can be written before its process is gone."""
+    assert process_end.LOCKED_MS == 2000
+    monkeypatch.setattr(process_end, "LOCKED_MS", 50)
+    s = shop()
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    s.sync("2026-03-02 10:00")
+    [task] = s.entries()
+    with s.app.engine().begin() as connection:
+        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
+        assert transitions.claim(*claim)
+    [task] = s.entries()
+    killed: list[tuple[str, str]] = []
+    with s.app.engine().connect() as function:
+        function.exec_driver_sql("BEGIN IMMEDIATE")
+
+        def killed_now(entry: Entry, now: datetime) -> None:
+            killed.append((entry.task_id, s.entries()[0].status))
+            function.rollback()
+
+        monkeypatch.setattr(process_end, "kill", killed_now)
+        closed = close(s.app, "", [task], "ended: forced end", lambda: s.now)
+    assert killed == [(task.task_id, "executing")]
+    assert [entry.task_id for entry in closed] == [task.task_id]
+    assert [entry.outcome for entry in s.entries()] == ["forced"]
+    with s.app.engine().connect() as connection:
+        left = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+    assert left == 30_000, "the connection waits as long as others again"
+
+
+WITH_A_CHILD = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "input()"])
+print("ready", flush=True)
+input()
+"""
+REAL_NOW = clock.now
+
+
+@contextmanager
+def at_work(*arguments: str, leader: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a child of its own; both have the same output."""
+    command = [sys.executable, "-c", WITH_A_CHILD, *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, start_new_session=leader) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        try:
+            yield process
+        finally:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+
+
+def task_of(process: subprocess.Popen[bytes], started: datetime) -> Entry:
+    owner = f"{socket.gethostname()}:{process.pid}:token"
+    made = {"task_id": "t", "app": "shop", "template": "tasks.T", "status": "executing"}
+    about = {"due": started, "created": started, "started": started, "owner": owner}
+    return new_entry(**made, **about)
+
+
+def test_the_whole_process_group_gets_sigkill() -> None:
+    with at_work("jittask_prefect.warm.child") as process:
+        now = REAL_NOW()
+        kill(task_of(process, now), now)
+        assert process.wait(20) == -signal.SIGKILL
+        over, _, _ = select.select([process.stdout], [], [], 20)
+        assert over, "a child of the process is left"
+        assert process.stdout is not None and process.stdout.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "leader", "began"),
+    [
+        ((), True, 0),  # no child of a warm worker
+        (("jittask_prefect.warm.child",), False, 0),  # not the leader of its session
+        (("jittask_prefect.warm.child",), True, -3600),  # the pid was used again
+    ],
+)
+def test_other_processes_are_left_to_their_workers(
+    arguments: tuple[str, ...], leader: bool, began: float
+) -> None:
+    with at_work(*arguments, leader=leader) as process:
+        now = REAL_NOW()
+        kill(task_of(process, now + timedelta(seconds=began)), now)
+        assert process.poll() is None
+        assert process.stdin is not None
+        process.stdin.write(b"\n\n")
+        process.stdin.close()
+        assert process.wait(20) == 0

@@ -23,6 +23,7 @@ from jittask_prefect import (
     UnknownElement,
     UnknownTask,
 )
+from jittask_prefect.ledger import handover_marks
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.schedule import clock
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -327,6 +328,50 @@ def test_an_api_that_goes_down_in_between_keeps_nothing(
     with pytest.raises(PrefectApiError):
         svc.createTimerTask("tasks.Daily", NOW, "customFunc", "tasks.NormalType", {})
     assert ledger(app) == []
+
+
+def test_the_ledger_has_the_task_before_prefect_has_its_run(
+    svc: Any, app: App, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry, the run, the mark: killed in between, the caller leaves what the next sync goes on with."""
+    real = prefect.create_run
+    seen: list[tuple[Any, ...]] = []
+
+    def create_run(deployment: str, *, key: str, **about: Any) -> Any:
+        [entry] = ledger(app)
+        seen.append((entry.task_id, entry.status, entry.dirty, entry.flow_run_id))
+        run = real(deployment, key=key, **about)
+        assert ledger(app) == [entry], "the mark is cleared after the run was made"
+        seen.append((key, about["parameters"]["taskId"]))
+        return run
+
+    monkeypatch.setattr(prefect, "create_run", create_run)
+    made = svc.createTimerTask("tasks.Daily", NOW, "customFunc", "tasks.NormalType", {})
+    [entry] = ledger(app)
+    assert seen == [
+        (entry.task_id, "pending", True, None),
+        (entry.task_id, entry.task_id),
+    ]
+    assert (entry.flow_run_id, entry.dirty) == (made["taskId"], False)
+
+
+def test_a_caller_that_dies_before_its_run_is_noted_has_one_run(
+    svc: Any, app: App, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handover_marks, "run_made", killed)
+        with pytest.raises(KeyboardInterrupt):
+            svc.createTimerTask(
+                "tasks.Daily", NOW, "customFunc", "tasks.NormalType", {}
+            )
+    [run] = prefect.all_runs
+    prefect.sync(app, NOW)
+    [entry] = ledger(app)
+    assert list(prefect.all_runs) == [run]
+    assert (entry.flow_run_id, entry.dirty) == (run, False)
 
 
 # --- forcedEnd -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""A plan in the ledger: supersede, forget marks, insert, mark. In another order a mark would be lost, or stand wrongly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from shop import Shop
+
+from jittask_prefect.ledger import planned_rows
+from jittask_prefect.rows.applying import apply_all
+from jittask_prefect.rows.plan import Action
+
+Make = Callable[..., Shop]
+TEN, ELEVEN = datetime(2026, 3, 2, 10), datetime(2026, 3, 2, 11)
+DUE = datetime(2026, 3, 2, 11, tzinfo=UTC)
+STEPS = ("supersede", "forget_dates", "end_lives", "plan", "remember_dates")
+
+
+def test_the_order_of_a_plan(shop: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    def noted(name: str) -> Callable[..., None]:
+        real = getattr(planned_rows, name)
+
+        def call(*args: Any) -> None:
+            order.append(name)
+            real(*args)
+
+        return call
+
+    s = shop()
+    for name in STEPS:
+        monkeypatch.setattr(planned_rows, name, noted(name))
+    with s.app.engine().begin() as connection:
+        apply_all(connection, s.app.name, [], "models.Bill", s.now)
+    assert order == list(STEPS)
+
+
+def test_marks_are_forgotten_before_a_task_is_written_with_marks(shop: Make) -> None:
+    """A task that is made, and a task that is known again, stand for the row's present dates; others do not."""
+    s = shop()
+    for key in (1, 2):
+        s.save(id=key, at=TEN)
+    first, second = s.entries()
+    made = Action(
+        "reschedule",
+        "tasks.Task",
+        "1",
+        "new",
+        DUE,
+        "moved",
+        nominal=DUE,
+        anchor=DUE,
+        generation=2,
+        closes=(first.task_id,),
+        dates=(ELEVEN, None),
+        again=True,
+    )
+    known = replace(made, action="skip", row="2", task_id=second.task_id, closes=())
+    with s.app.engine().begin() as connection:
+        apply_all(connection, s.app.name, [made, known], "models.Bill", s.now)
+    marks = [(e.row_key, e.generation, e.status, e.start_value) for e in s.entries()]
+    assert marks == [
+        ("1", 1, "ended", None),
+        ("2", 1, "pending", ELEVEN),
+        ("1", 2, "pending", ELEVEN),
+    ]
