@@ -21,8 +21,7 @@ from sqlmodel import Session
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
 from jittask_prefect.ledger.tables import OPEN, entries
-from jittask_prefect.prefect_api.answers import FlowRun
-from jittask_prefect.prefect_api.client import TERMINAL
+from jittask_prefect.prefect_api.answers import TERMINAL, FlowRun
 from jittask_prefect.rows.sync import RETURN_AFTER
 from jittask_prefect.schedule import clock
 

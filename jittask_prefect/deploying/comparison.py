@@ -15,7 +15,7 @@ from pathlib import Path
 
 from jittask_prefect.deploying.deployments import Deployment, Json
 from jittask_prefect.prefect_api.answers import ServerDeployment
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.schedule.schedule_text import SLUGS
 
 PLAIN = ("entrypoint", "parameters", "paused", "work_pool_name", "work_queue_name")

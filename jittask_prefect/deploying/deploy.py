@@ -22,7 +22,7 @@ from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import invalid
 from jittask_prefect.prefect_api.answers import ServerDeployment
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 
 

@@ -16,7 +16,7 @@ from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.prefect_api import links
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import md
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule import prefect_schedules, schedule_text

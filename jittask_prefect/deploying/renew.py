@@ -35,7 +35,7 @@ from jittask_prefect.errors import ConfigError, PrefectApiError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.sync import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK

@@ -21,7 +21,7 @@ from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form
 from jittask_prefect.dialogs.submit import Result, submit
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import prefect_name
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect

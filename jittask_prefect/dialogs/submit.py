@@ -44,7 +44,7 @@ from jittask_prefect.errors import (
 )
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import ServerDeployment
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import md, table
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.schedule.words import describe

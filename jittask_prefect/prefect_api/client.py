@@ -12,9 +12,7 @@ import httpx
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api.answers import (
-    LIVE,
     OWN,
-    TERMINAL,
     Block,
     FlowRun,
     LogLine,
@@ -25,7 +23,7 @@ from jittask_prefect.prefect_api.answers import (
     WorkPool,
     WorkQueue,
 )
-from jittask_prefect.prefect_api.api import BY_HAND, PAGE, Api
+from jittask_prefect.prefect_api.api import PAGE
 from jittask_prefect.prefect_api.connection import TIMEOUT, Connection, NotFound
 from jittask_prefect.prefect_api.settings import client_settings
 
@@ -333,6 +331,3 @@ def _base_job_template(kind: str) -> Mapping[str, Any]:
 def preload() -> None:
     """Import the part of Prefect that a deploy needs, which takes seconds."""
     from prefect.workers import process  # noqa: F401
-
-
-__all__ = ["BY_HAND", "LIVE", "OWN", "PAGE", "TERMINAL", "Api", "PrefectApi", "preload"]

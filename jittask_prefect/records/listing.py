@@ -16,7 +16,7 @@ from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import FlowRun
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records.ledgers import databases_of
 from jittask_prefect.records.paging import SPARE, Key, LedgerPage, UnknownRuns

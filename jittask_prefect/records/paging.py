@@ -20,7 +20,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun
-from jittask_prefect.prefect_api.client import PAGE, Api
+from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.records.ledgers import connections
 
 EARLY = timedelta(hours=1)

@@ -25,7 +25,7 @@ from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import state_table, versions
 from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api import links
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import cut
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import statistics

@@ -14,7 +14,8 @@ from weakref import WeakSet
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.prefect_api.client import Api, PrefectApi
+from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.sync import Report, hand_over
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import address

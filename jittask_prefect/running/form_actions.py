@@ -10,7 +10,7 @@ from jittask_prefect.dialogs.actions import Actions, UpcomingRow
 from jittask_prefect.dialogs.fields import Json
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.records import upcoming
 from jittask_prefect.running.end import force_end
 from jittask_prefect.running.trial import run_here

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from jittask_prefect.prefect_api.client import Api, PrefectApi
+from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.settings import client_settings
 from jittask_prefect.server.embedded import Embedded
 

@@ -27,7 +27,7 @@ from jittask_prefect.errors import (
 from jittask_prefect.ledger import handover_marks, hindrance, transitions, versions
 from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
-from jittask_prefect.prefect_api.client import Api
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag, timed_name
 from jittask_prefect.records import listing
 from jittask_prefect.records.record import run_url

@@ -10,7 +10,7 @@ import pytest
 from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.prefect_api.client import OWN
+from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
 

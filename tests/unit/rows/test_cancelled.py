@@ -9,7 +9,7 @@ import pytest
 from shop import Shop
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.prefect_api.client import OWN
+from jittask_prefect.prefect_api.answers import OWN
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
