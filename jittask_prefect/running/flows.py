@@ -98,15 +98,10 @@ def _type_flow(app: App, name: str) -> Any:
                 failed: State[Any] = Failed(message=f"not run: {error}")
                 return await asyncio.to_thread(own_end, app, this.id, "refused", failed)
             except Exception as error:
-                # Of this package: a function's error is an outcome.
-                failed = Failed(message=f"{type(error).__name__}: {error}")
-                state = await asyncio.to_thread(
-                    own_end, app, this.id, "exception", failed
-                )
-                if state is failed:
-                    raise  # Prefect sets Failed, and logs the traceback
+                # Of this package: a function's error is an outcome. A crashed run's task
+                # gets another run, also where the run had not entered its task yet.
                 logger.error("the run ended with an exception", exc_info=True)
-                return state
+                return Crashed(message=f"{type(error).__name__}: {error}")
             except asyncio.CancelledError:
                 # SIGTERM, of Prefect's worker. The function's thread would go on.
                 leave(tell_terminated, app, this.id)

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
-from shop import COUNT, Shop
+from shop import COUNT, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError, UnknownTask
 from jittask_prefect.prefect_api.answers import OWN
@@ -37,7 +37,9 @@ def stop_labels(s: Shop, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(s.api, "mark", raising(PrefectApiError("503 Service Unavailable")))
 
 
-def run_flow(s: Shop, patch: pytest.MonkeyPatch) -> State[Any]:
+def run_flow(
+    s: Shop, patch: pytest.MonkeyPatch, kind: str = "DateFieldType"
+) -> State[Any]:
     """The flow's function for the only flow run, without Prefect's engine; Prefect then shows its state."""
     [run] = s.api.all_runs.values()
     due: Any = datetime.fromisoformat(run["expected_start_time"])
@@ -54,7 +56,7 @@ def run_flow(s: Shop, patch: pytest.MonkeyPatch) -> State[Any]:
         patch.setattr(module, "connect", lambda _path: s.api)
     s.api.set_state(run["id"], "RUNNING")
     run["start_time"] = s.now.isoformat()
-    flow = flows.flows_of(s.app)["DateFieldType"]
+    flow = flows.flows_of(s.app)[kind]
     state: State[Any] = asyncio.run(flow.fn(**run["parameters"]))
     s.api.set_state(run["id"], state.type.value, message=state.message or "")
     return state
@@ -133,8 +135,31 @@ def test_with_the_label_the_states_are_the_known_ones(
     with monkeypatch.context() as patch:
         patch.setattr(flows, "request_of", raising(UnknownTask("no task t")))
         assert end(patch).is_failed() and run["labels"][OWN] == "refused"
+
+
+def test_a_schedules_run_that_raised_before_it_was_entered_gets_another(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has no entry, which could not be written: only the run's state tells that nothing ran."""
+    timer = {"startTime": "2026-03-02 10:00:00", "repeat": {"repeatType": "day"}}
+    daily = {"type": "tasks.NormalType", "title": "Daily", "timerCfg": timer}
+    files = {"e.json": daily, "inner.py": "def customFunc():\n    return 'done'\n"}
+    s = shop(elements={"tasks/Daily": files})
+    s.api.create_run(
+        s.api.all_deployments["tasks.Daily"]["id"],
+        key="of the schedule",
+        name="Daily",
+        due=utc("2026-03-02 10:00"),
+        tags=[],
+        parameters={"template": "tasks.Daily"},
+    )
+    s.at("2026-03-02 10:00")
     with monkeypatch.context() as patch:
-        patch.setattr(flows, "execute", raising(RuntimeError("away")))
-        with pytest.raises(RuntimeError, match="away"):
-            end(patch)
-        assert run["labels"][OWN] == "exception"
+        patch.setattr(flows, "execute", raising(RuntimeError("the database is away")))
+        state = run_flow(s, patch, "NormalType")
+    assert (state.type.value, s.entries()) == ("CRASHED", [])
+    s.sync("2026-03-02 10:01")
+    assert [o.result for o in s.work("2026-03-02 10:02")] == ["done"]
+    assert [(e.status, e.due) for e in s.entries()] == [
+        ("completed", utc("2026-03-02 10:00"))
+    ]
