@@ -149,12 +149,12 @@ def execute_batch(
 
 
 def locate(app: App, task_id: str) -> tuple[str, Entry] | None:
-    """The database and the entry of a task id, or of a flow run's id."""
+    """The database and the entry of a task id, or of a flow run's id; none of another app's tasks."""
     for database in app.databases():
         with app.engine(database).connect() as connection:
             versions.require(connection, database or "the app's database")
             entry = find_entry(connection, task_id)
-        if entry is not None:
+        if entry is not None and entry.app == app.name:
             return database, entry
     return None
 

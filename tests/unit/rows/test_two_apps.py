@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from shop import Shop, model_of, rows_task, utc
 
+from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.transitions import claim
 
@@ -72,3 +73,17 @@ def test_a_dead_worker_is_found_by_its_own_sync(apps: tuple[Shop, Shop]) -> None
     assert [e.status for e in of_app(one)] == ["executing"]
     one.sync("2026-03-02 10:01")
     assert [(e.status, e.outcome) for e in of_app(one)] == [("error", "died")]
+
+
+@pytest.mark.parametrize("name", ["task_id", "flow_run_id"])
+def test_forced_end_knows_its_own_tasks_only(
+    apps: tuple[Shop, Shop], name: str
+) -> None:
+    one, other = apps
+    one.insert(id=1, status="open", count=0, at=TEN)
+    one.sync()
+    other.sync()
+    [theirs] = of_app(other)
+    with pytest.raises(UnknownTask, match="there is no such task"):
+        one.element("services.TaskSvc").forcedEnd(getattr(theirs, name))
+    assert [e.status for e in one.entries()] == ["pending", "pending"]
