@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.errors import PrefectApiError, UnknownTask
@@ -126,14 +128,15 @@ def end_task(
     # A batch's flow run is not this row's alone: its process notices by itself.
     alone = entry.status == "executing" and entry.batch is None
     run_id = entry.flow_run_id if alone else None
-    changed = _end(app, api, database, [entry], message, clock, run_id)
+    if _end(app, api, database, [entry], message, clock, run_id):
+        return "ended", True
     with app.engine(database).connect() as connection:
         now = find_entry(connection, entry.task_id)
     if now is None:
         raise UnknownTask(f"there is no such task: {entry.task_id!r}")
     if now.status in OPEN:  # the task began, or begins again, just now
         return end_task(app, api, database, now, message, clock)
-    return now.status, changed
+    return now.status, False
 
 
 def _end(
@@ -169,16 +172,16 @@ def _end(
             about = (app, database, api, task, clock, message)
             await_gone(*about, closed=closed, away=away)
             ended += [] if closed else [task]
-    for task in ended:
-        after_return(app, database, task.task_id)
-        next_of_row(app, database, task, clock())
-    if ended and not away:
-        # Only these rows: a full hand-over could wait behind a large import.
-        rows = [(task.template, task.row_key) for task in ended]
-        try:
+    try:
+        for task in ended:
+            after_return(app, database, task.task_id)
+            next_of_row(app, database, task, clock())
+        if ended and not away:
+            # Only these rows: a full hand-over could wait behind a large import.
+            rows = [(task.template, task.row_key) for task in ended]
             hand_over(app, database, api, clock(), Report(), rows=rows)
-        except PrefectApiError as error:
-            log.warning("left to the next sync: %s", error)
+    except (PrefectApiError, SQLAlchemyError) as error:
+        log.warning("left to the next sync: %s", error)
     return bool(ended)
 
 

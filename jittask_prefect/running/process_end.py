@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
@@ -168,15 +168,23 @@ def await_gone(
             away = not answered and alive is not None
         if answered and not alive and (run is None or run.is_final):
             return
-        if alive:
-            if _went_on(app, database, entry, run):
-                return
-            if closed and passed > KILL_SECONDS:
-                kill(entry, clock())
-        elif alive is False or _lease_over(app, database, entry, clock()):
+        try:
+            went_on = alive is True and _went_on(app, database, entry, run)
+            gone = alive is False or (
+                alive is None and _lease_over(app, database, entry, clock())
+            )
+        except SQLAlchemyError as error:
+            # The process may do another row by now: nobody kills it until that is known.
+            log.debug("task %s: the database is asked again: %s", entry.task_id, error)
+            went_on = gone = alive = False
+        if went_on:
+            return
+        if gone:
             if entry.batch is None and not away:
                 _set_cancelled(api, entry.flow_run_id, message)
             return
+        if alive and closed and passed > KILL_SECONDS:
+            kill(entry, clock())
         time.sleep(0.2)
     raise JittaskError(
         f"task {entry.task_id} is ended, but its process ({entry.owner}) was still "

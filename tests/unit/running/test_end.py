@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from shop import Shop
+from sqlalchemy.exc import OperationalError
 
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.running import process_end
+from jittask_prefect.running.follow_up import follow_up
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -45,16 +47,18 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
         p.kill()
 
 
-def executing(shop: Make, process: subprocess.Popen[bytes]) -> tuple[Shop, Entry]:
+def executing(
+    shop: Make, process: subprocess.Popen[bytes], **keys: Any
+) -> tuple[Shop, Entry]:
     """A row's task, daily, at work in the process."""
-    s = shop(more=NOTED, type="tasks.Noted", repeat={"repeatType": "day"})
+    s = shop(more=NOTED, type="tasks.Noted", repeat={"repeatType": "day"}, **keys)
     s.save(id=1, at=TEN)
     s.sync("2026-03-02 09:00")
     [task] = s.at("2026-03-02 10:00").entries()
     run_id, owner = str(task.flow_run_id), f"{socket.gethostname()}:{process.pid}:x"
     with s.app.engine().begin() as connection:
         claim = (connection, task.task_id, owner, run_id, s.now, 25)
-        assert transitions.claim(*claim)
+        assert transitions.claim(*claim, in_batch=task.batch is not None)
     s.api.set_state(run_id, "RUNNING")
     return s, task
 
@@ -132,3 +136,45 @@ def test_prefect_is_asked_for_two_seconds_at_most(
     answers.set()
     [ended] = s.entries(task_id=task.task_id)
     assert (ended.outcome, ended.returned, ended.dirty) == ("forced", True, True)
+
+
+class Away:
+    """A database that is away, as a question at its engine notices."""
+
+    def connect(self) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("the database is away"))
+
+    begin = connect
+
+
+def test_a_database_that_is_away_while_the_process_ends(
+    shop: Make, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end is written down by then. Nobody is killed meanwhile; afterReturn and the next occurrence follow."""
+    s, task = executing(shop, process, dispatch="batch")
+    monkeypatch.setattr(process_end, "KILL_SECONDS", 0)
+    returned: list[str] = []
+    kind = type(s.app.template("tasks.Task"))
+    note = staticmethod(lambda task: returned.append(task.status))
+    monkeypatch.setattr(kind, "note", note, raising=False)
+    questions, killed, run = list[str](), list[Entry](), s.api.run
+    monkeypatch.setattr(process_end, "kill", lambda entry, _now: killed.append(entry))
+
+    with monkeypatch.context() as patch:
+
+        def asked(of: str) -> Any:
+            questions.append(of)
+            patch.setattr(s.app, "engine", lambda _database="": Away())
+            if len(questions) == 3:
+                process.kill()
+                process.wait()
+            return run(of)
+
+        patch.setattr(s.api, "run", asked)
+        answer = s.element("services.TaskSvc").forcedEnd(task.task_id)
+    assert (answer["previousStatus"], answer["status"]) == ("executing", "ended")
+    assert answer["changed"] is True and killed == [] and returned == []
+    for _, entry in s.sync("2026-03-02 10:01:30").died:
+        follow_up(s.app, "", entry, s.now)
+    assert returned == ["ended"]
+    assert s.tasks() == ["1 03-02 10:00 #1 forced", "1 03-03 10:00 #1 pending"]
