@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Select, Update, bindparam, select, update
 from jittask_prefect.ledger.entry import BLANK, Entry
 from jittask_prefect.ledger.inserts import insert_all
 from jittask_prefect.ledger.prepared import prepared
+from jittask_prefect.ledger.statements import update_task
 from jittask_prefect.ledger.tables import entries
 
 TaskDates = tuple[str, datetime | None, datetime | None]
@@ -144,7 +145,7 @@ def _supersede() -> Update:
         "start_value": None,
     }
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    return update(entries).where(*mine).values(**values)
+    return update_task().where(*mine).values(**values)
 
 
 def forget_dates(connection: Connection, app: str, rows: Sequence[Row]) -> None:

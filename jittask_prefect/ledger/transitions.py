@@ -26,7 +26,7 @@ from jittask_prefect.ledger.inserts import insert_once
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import prepared
-from jittask_prefect.ledger.statements import FREE
+from jittask_prefect.ledger.statements import FREE, update_task
 from jittask_prefect.ledger.tables import FINAL, entries
 
 DIED = "error: worker died"
@@ -106,7 +106,7 @@ def next_attempt(
 
     Condition: the task is executing, and the owner's.
     """
-    statement = update(entries).where(*_executing(task_id, owner))
+    statement = update_task().where(*_executing(task_id, owner))
     return bool(connection.execute(statement.values(attempt=attempt)).rowcount)
 
 
@@ -200,7 +200,7 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     Condition: the task is executing, and the owner's.
     """
     values = {"status": "pending", "started": None, "dirty": True, **FREE}
-    again = update(entries).where(*_executing(task_id, owner))
+    again = update_task().where(*_executing(task_id, owner))
     attempt = entries.c.attempt - 1
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
 
@@ -212,7 +212,7 @@ def retry(connection: Connection, entry: Entry, retries: int) -> bool:
     next one is made: the hand-over ends that run, unless a person has cancelled the run.
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
-    again = update(entries).where(*mine)
+    again = update_task().where(*mine)
     values = {"status": "pending", "dirty": True, **FREE}
     return bool(connection.execute(again.values(**values)).rowcount)
 
@@ -299,7 +299,7 @@ def _close(
 ) -> bool:
     about = {"outcome": outcome, "message": message, "finished": now, **FREE}
     mine = (entries.c.task_id == task_id, entries.c.status.in_(within), *also)
-    statement = update(entries).where(*mine).values(**about, **values)
+    statement = update_task().where(*mine).values(**about, **values)
     return bool(connection.execute(statement).rowcount)
 
 
@@ -329,7 +329,7 @@ def restore(
         "returned": True,
     }
     mine = (entries.c.task_id == task_id, entries.c.status == "pending")
-    connection.execute(update(entries).where(*mine).values(**values))
+    connection.execute(update_task().where(*mine).values(**values))
 
 
 # completed, error, ended: once
@@ -345,7 +345,7 @@ def take_return(connection: Connection, task_id: str) -> bool:
         entries.c.returned.is_(False),
         entries.c.status.in_(FINAL),
     )
-    taken = connection.execute(update(entries).where(*once).values(returned=True))
+    taken = connection.execute(update_task().where(*once).values(returned=True))
     return bool(taken.rowcount)
 
 

@@ -450,8 +450,6 @@ def test_a_row_that_somebody_has_locked_is_not_waited_for(on: Make) -> None:
         assert go_on(s, first, then) == (True, False)
 
 
-# MariaDB was seen to end a statement with deadlock 1213 here, once in nine runs.
-@pytest.mark.flaky(reruns=1)
 @pytest.mark.parametrize(
     "swapped", [False, True]
 )  # whichever the database comes to first
