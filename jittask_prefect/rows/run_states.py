@@ -1,9 +1,4 @@
-"""Asking: the flow runs that are to be compared with the ledger's tasks, and Prefect's facts of them.
-
-Up to 200 waiting tasks are all asked for by id. Of more, those that are due within a quarter of an hour, or past, are,
-2,000 a sync. Of all others only the number of runs is asked: where Prefect has as many as the ledger, none was
-cancelled or deleted.
-"""
+"""Asking: the flow runs that are to be compared with the ledger's tasks, and Prefect's facts of them."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import case, func, or_, select
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType
@@ -23,7 +18,7 @@ from jittask_prefect.ledger.lease_time import caller_time
 from jittask_prefect.ledger.lease_time import clock as lease
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.verdict import TO_BEGIN, TO_BEGIN_WARM, RunFacts
-from jittask_prefect.prefect_api.answers import LIVE, FlowRun
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 
@@ -150,47 +145,3 @@ def tasks_of_runs(
                         found[str(run_id)].append(entry)
 
     return found
-
-
-def live_runs(app: App, database: str, limit: datetime) -> dict[str, Any]:
-    """The API's filter for the runs that we made and that are due from an instant on."""
-    return {
-        "deployments": deployments_of(app, templates_in(app, database)),
-        "flow_runs": {
-            "state": {"type": {"any_": list(LIVE)}},
-            "expected_start_time": {"after_": limit.isoformat()},
-            # A schedule's own runs name their deployment there.
-            "created_by": {"is_null_": True},
-        },
-    }
-
-
-def difference(app: App, database: str, api: Api, limit: datetime) -> int:
-    """How many runs Prefect has more than the ledger (fewer: negative) of those due from an instant on."""
-    least, most = _expected(app, database, limit)
-    there = api.count_runs(**live_runs(app, database, limit))
-
-    if not least <= there <= most:
-        # Runs made or cancelled since the ledger was counted may be in the number or not.
-        after = _expected(app, database, limit)
-        least, most = min(least, after[0]), max(most, after[1])
-
-    return min(there - least, 0) or max(there - most, 0)
-
-
-def _expected(app: App, database: str, limit: datetime) -> tuple[int, int]:
-    """The least and the most runs that Prefect may have: without, and with, those that change just now."""
-    own, clean = entries.c.batch.is_(None), entries.c.dirty.is_(False)
-    due = (entries.c.app == app.name, entries.c.due >= limit)
-    runs = select(
-        func.count(case((and_(own, clean), 1))),
-        func.count(case((and_(~own, clean), entries.c.flow_run_id)).distinct()),
-    ).where(*due, entries.c.status == "pending")
-    changing = (entries.c.dirty.is_(True), entries.c.status == "executing")
-    count = select(func.count()).select_from(entries).where(*due)
-
-    with app.engine(database).connect() as connection:
-        least = sum(connection.execute(runs).one())
-        more = [connection.execute(count.where(each)).scalar_one() for each in changing]
-
-    return least, least + sum(more)

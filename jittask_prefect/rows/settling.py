@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError
@@ -42,28 +42,18 @@ from jittask_prefect.rows.run_states import (
     OVERLAP,
     Facts,
     deployments_of,
-    difference,
-    live_runs,
     silences,
     tasks_of_runs,
 )
 
-NEAR = timedelta(minutes=15)
-NEAR_AT_ONCE = 2000
-"""Runs that a sync asks for by id; where more are due, the next sync asks for the following ones."""
-ALL_ASKED = PAGE  # waiting tasks that are all asked for at each sync
-FAR_AT_ONCE = 5000
-GAP = timedelta(minutes=5)
-"""Since the last sync: a database may be an older copy, and the numbers agree."""
-AGAIN = timedelta(hours=1)
-"""A difference that stays is looked into again."""
-FAR, NEXT = "handover:far", "handover:next"
-"""Names in jittask_state: the last difference, and the next task to ask for."""
+AT_ONCE = 1000
+"""Runs that a sync asks for by id: of the tasks that are due first, and as many of the others, in turn."""
+NEXT = "handover:next"
+"""A name in jittask_state: the task behind which the next sync asks for the others."""
 CRASHES = "handover:crashed"
 """A name in jittask_state: until when crashed runs of schedules were entered."""
 UNNAMED_LEFT = timedelta(minutes=15)
 """A run that names no task."""
-_NEVER = datetime.min.replace(tzinfo=UTC)
 log = logging.getLogger("jittask")
 
 
@@ -72,82 +62,57 @@ def settle_waiting(
 ) -> list[Entry]:
     """Take up the fates of waiting tasks' runs; the tasks that ended thereby.
 
-    Where the number of runs that are due later is not the ledger's, all of them are asked for by id: once for each
-    new difference, once an hour while a difference stays, and where no sync was for five minutes.
+    Asked for are the runs that are due first and, in turn, the others: all of them once in some syncs. Runs that live
+    although their tasks were ended, as in an older copy of Prefect, are marked for the hand-over to cancel.
     """
-    engine, limit = app.engine(database), now + NEAR
-    waiting = (
-        entries.c.status == "pending",
-        entries.c.dirty.is_(False),
-        entries.c.flow_run_id.is_not(None),
-    )
+    engine = app.engine(database)
+    clean = (entries.c.dirty.is_(False), entries.c.flow_run_id.is_not(None))
+    waits = (*clean, entries.c.status == "pending")
+    ended = (*clean, entries.c.status == "ended", entries.c.due > now)
+    first = next(in_order(engine, app.name, AT_ONCE, *waits), [])
+    closed = _settle(app, database, api, first, now, keep)
 
-    with engine.connect() as connection:
-        known = state_table.get(connection, app.name, FAR)
-        place = state_table.get(connection, app.name, NEXT)
+    if len(first) == AT_ONCE:
+        closed += _settle_others(app, database, api, first[-1], waits, now, keep)
 
-    near = next(in_order(engine, app.name, ALL_ASKED + 1, *waiting), [])
-
-    if len(near) > ALL_ASKED:
-        start, soon = _place(place), (*waiting, entries.c.due < limit)
-        near = next(in_order(engine, app.name, NEAR_AT_ONCE, *soon, start=start), [])
-
-    closed = _settle(app, database, api, near, now, keep)
-    more = len(near) == NEAR_AT_ONCE
-    left = f"{near[-1].due.isoformat()} {near[-1].task_id}" if more else None
-
-    before, looked, seen = _last_difference(known)
-    found = difference(app, database, api, limit)
-    stays = found and now - looked >= AGAIN
-
-    if found != before or abs(now - seen) > GAP or stays:
-        later = (*waiting, entries.c.due >= limit)
-        for part in in_order(engine, app.name, FAR_AT_ONCE, *later):
-            closed += _settle(app, database, api, part, now, keep)
-
-        if found > 0:
-            _cancel_again(app, database, api, limit, keep)
-
-        found, looked = difference(app, database, api, limit), now
-
-    with engine.begin() as connection:
-        text = f"{found} {looked.isoformat()} {now.isoformat()}"
-        state_table.put(connection, app.name, FAR, text)
-        if left != place:
-            state_table.put(connection, app.name, NEXT, left)
+    for part in in_order(engine, app.name, PAGE, *ended):
+        live = [run.id for run in _runs_of(api, part).values() if not run.is_final]
+        with engine.begin() as connection:
+            handover_marks.cancel_again(connection, live)
+        break  # the others when they are due first
 
     return closed
 
 
-def _place(text: str | None) -> tuple[datetime, str] | None:
-    if text is None:
-        return None
+def _settle_others(
+    app: App,
+    database: str,
+    api: Api,
+    last: Entry,
+    waits: Sequence[ColumnElement[bool]],
+    now: datetime,
+    keep: Keep,
+) -> list[Entry]:
+    """Take up the fates of the runs that are due after a task, from where the last sync stopped."""
+    engine, start = app.engine(database), (last.due, last.task_id)
 
-    due, _, task_id = text.partition(" ")
-    return datetime.fromisoformat(due), task_id
+    with engine.connect() as connection:
+        place = state_table.get(connection, app.name, NEXT)
 
+    if place is not None:
+        due, _, task_id = place.partition(" ")
+        start = max(start, (datetime.fromisoformat(due), task_id))
 
-def _last_difference(known: str | None) -> tuple[int, datetime, datetime]:
-    """The difference that the last sync left, when its runs were asked for, and when the last sync was."""
-    if known is None:
-        return 0, _NEVER, _NEVER
+    part = next(in_order(engine, app.name, AT_ONCE, *waits, start=start), [])
+    closed = _settle(app, database, api, part, now, keep)
+    more = len(part) == AT_ONCE
+    left = f"{part[-1].due.isoformat()} {part[-1].task_id}" if more else None
 
-    found, looked, seen = known.split(" ")
+    if left != place:
+        with engine.begin() as connection:
+            state_table.put(connection, app.name, NEXT, left)
 
-    return int(found), datetime.fromisoformat(looked), datetime.fromisoformat(seen)
-
-
-def _cancel_again(
-    app: App, database: str, api: Api, limit: datetime, keep: Keep
-) -> None:
-    """Find the runs that wait for tasks that are ended, as in an older copy of Prefect, for the hand-over to cancel."""
-    offset, live = 0, live_runs(app, database, limit)
-    while page := api.runs(limit=PAGE, offset=offset, sort="ID_DESC", **live):
-        with app.engine(database).begin() as connection:
-            handover_marks.cancel_again(connection, [run.id for run in page])
-
-        offset += len(page)
-        keep()
+    return closed
 
 
 def _settle(
@@ -201,11 +166,8 @@ def _settle(
 def settle_dead(app: App, database: str, api: Api, now: datetime) -> list[Entry]:
     """Take up executions whose lease ran out: their worker died; the tasks that ended thereby.
 
-    Prefect is asked only for the runs of tasks without retries left: a person may have cancelled these. The hand-over
-    finds a person's Cancel of the others before making the next run.
-
     Raises:
-        PrefectApiError: Prefect cannot be reached; tasks without retries left wait for the next sync.
+        PrefectApiError: Prefect cannot be reached; the tasks wait for the next sync.
     """
     query = select(entries).where(
         entries.c.status == "executing",
@@ -214,33 +176,21 @@ def settle_dead(app: App, database: str, api: Api, now: datetime) -> list[Entry]
     )
     engine = app.engine(database)
 
-    with engine.begin() as connection:
-        found = to_entries(connection.execute(query).all())
-        last = [entry for entry in found if not _may_retry(app, entry)]
-        asked = {entry.task_id for entry in last}
+    with engine.connect() as connection:
+        found = to_entries(connection.execute(query))
 
-        for entry in found:
-            if entry.task_id not in asked:
-                settle_one_dead(app, connection, entry, None, Reading.MISSING, now)
-
-    runs, facts, ended = _runs_of(api, last), Facts(api, now), []
+    runs, facts, ended = _runs_of(api, found), Facts(api, now), []
+    asked = entries.c.task_id.in_([entry.task_id for entry in found])
 
     with engine.begin() as connection:
         # Read again: a slow process may have renewed its lease since.
-        for entry in to_entries(connection.execute(query).all()) if last else ():
-            if entry.task_id not in asked:
-                continue
+        for entry in to_entries(connection.execute(query.where(asked))):
             run = runs.get(str(entry.flow_run_id))
             what = reading(facts.of(run, entry.due))
             if settle_one_dead(app, connection, entry, run, what, now):
                 ended.append(entry)
 
     return ended
-
-
-def _may_retry(app: App, entry: Entry) -> bool:
-    retries = _retries(app, entry)
-    return retries is not None and entry.attempt <= retries
 
 
 def _runs_of(api: Api, tasks: Sequence[Entry]) -> dict[str, FlowRun]:
