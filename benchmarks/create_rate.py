@@ -25,7 +25,7 @@ from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.rows import handover, run_names
+from jittask_prefect.rows import flow_runs, handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
@@ -76,9 +76,9 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
     """What somebody writes who has only Prefect's client."""
     for entry in made:
         body: dict[str, Any] = {
-            "name": run_names.run_name(app, entry),
+            "name": flow_runs.run_name(app, entry),
             "idempotency_key": f"bare-{entry.task_id}",
-            "tags": run_names.run_tags(entry.template, entry.model, entry.row_key),
+            "tags": flow_runs.run_tags(entry.template, entry.model, entry.row_key),
             "parameters": {"template": NAME, "taskId": entry.task_id},
             "state": {
                 "type": "SCHEDULED",

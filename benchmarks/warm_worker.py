@@ -26,7 +26,7 @@ from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.rows import run_names
+from jittask_prefect.rows import flow_runs
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded
@@ -88,8 +88,8 @@ def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
     """Make a task's flow run; on SQLite a server that works may say 503, and is asked again by the same key."""
     parameters = {"template": NAME, "taskId": entry.task_id}
     name, tags = (
-        run_names.run_name(app, entry),
-        run_names.run_tags(entry.template, entry.model, entry.row_key),
+        flow_runs.run_name(app, entry),
+        flow_runs.run_tags(entry.template, entry.model, entry.row_key),
     )
     for attempt in range(5):
         try:

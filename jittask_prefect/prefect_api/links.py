@@ -58,7 +58,7 @@ def runs(
 
     Args:
         status: A key of `STATES`; all where absent.
-        tag: A template's full name, or a row's tag (`rows.run_names.run_tags`).
+        tag: A template's full name, or a row's tag (`rows.flow_runs.run_tags`).
         start: Only those that are due then or later; aware.
         end: Only those that are due earlier; aware.
         named: Only runs whose name contains this text. For a row whose key has a comma, which a tag in a link cannot have.

@@ -22,7 +22,7 @@ from jittask_prefect.records.ledgers import databases_of
 from jittask_prefect.records.paging import SPARE, Key, LedgerPage, UnknownRuns
 from jittask_prefect.records.record import Record, find_template, of_entry
 from jittask_prefect.records.upcoming import Nearest, known_until, of_rows
-from jittask_prefect.rows.run_names import run_of, run_tags
+from jittask_prefect.rows.flow_runs import run_of, run_tags
 from jittask_prefect.schedule.instants import TICK
 from jittask_prefect.validation import quoted
 

@@ -6,7 +6,7 @@ and leaves by its task's end; neither changes the flow run. The hand-over asks P
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -125,7 +125,7 @@ class Share:
 
 def shares(
     app: App, connection: Connection, group: Group, closed: Collection[str] = ()
-) -> Iterator[Share]:
+) -> list[Share]:
     """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones.
 
     Args:
@@ -147,19 +147,23 @@ def shares(
     rows = select(*columns).where(*of, *_to_hand_over(app))
     waiting = connection.execute(rows.order_by(entries.c.row_key)).all()
 
+    found: list[Share] = []
+
     for number, run_id, there, at_work in batches:
         free = there and not at_work and there < BATCH_SIZE
         if run_id and free and run_id not in closed and waiting:
             part, waiting = waiting[: BATCH_SIZE - there], waiting[BATCH_SIZE - there :]
-            yield _share(number, run_id, part)
+            found.append(_share(number, run_id, part))
 
     taken = {number for number, _, there, at_work in batches if there or at_work}
     unused = (number for number in count(1) if number not in taken)
 
     for left in range(-(-len(waiting) // BATCH_SIZE), 0, -1):
         size = -(-len(waiting) // left)
-        yield _share(next(unused), None, waiting[:size])
+        found.append(_share(next(unused), None, waiting[:size]))
         waiting = waiting[size:]
+
+    return found
 
 
 def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:

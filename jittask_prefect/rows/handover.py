@@ -7,48 +7,47 @@ not recorded as handed over is handed over again.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cached_property, partial
-from typing import TypeVar
+from functools import partial
 
 from sqlalchemy import ColumnElement, or_, tuple_
 
-from jittask_prefect.elements.app import App, Fault
+from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import Concurrency
-from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import handover_marks, limits
 from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order
 from jittask_prefect.ledger.settlement import carry_out
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.ledger.verdict import Kind, Reading, Verdict, reading, verdict
-from jittask_prefect.prefect_api.answers import LIVE, FlowRun, ServerDeployment
+from jittask_prefect.ledger.verdict import Kind, Verdict, reading, verdict
+from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
-from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import batches
+from jittask_prefect.rows.flow_runs import (
+    Calls,
+    batch_name,
+    drop_run,
+    end_run,
+    is_cancelled,
+    is_open,
+    run_key,
+    run_name,
+    run_tags,
+)
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.run_names import batch_name, run_key, run_name, run_tags
 from jittask_prefect.rows.run_states import Facts
 
 BATCH = 20
 """Runs made before they are recorded together; a run made and not recorded is found again by its key."""
 CHUNK = 1000  # entries held in memory
-PATIENCE = 30.0
-"""Seconds that failing calls may take in one hand-over; the rest is left to the next sync."""
-ROUNDS = 3
-"""Rounds of one hand-over, while rows come that share flow runs; the rest is left to the next hand-over."""
-PROBLEMS = 100  # refused runs that a report names
-BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
-NOT_DEPLOYED = "no deployment of that name; run `jittask deploy`"
 TRIED_AGAIN = "its worker died: the task is tried again"
 GO_ON = "its worker died: the rows that are left go on in another run"
 EMPTY = "superseded: none of its rows is due any more"
 log = logging.getLogger("jittask")
 Keep = Callable[[], None]
 Row = tuple[str, str]  # template and row key
-T = TypeVar("T")
 
 
 def hand_over(
@@ -91,32 +90,25 @@ def hand_over(
     work = _HandOver(app, database, api, now, report, keep or (lambda: None))
     shared = set(batches.shared(app, "auto", "batch"))
 
-    for _ in range(ROUNDS):
-        with engine.connect() as connection:
-            together, few = batches.groups(app, connection, limit, only)
+    with engine.connect() as connection:
+        together, few = batches.groups(app, connection, limit, only)
 
-        for group in together:
-            work.share(group)
+    for group in together:
+        work.share(group)
 
-        seen, more = few | set(together), False
+    for part in in_order(engine, app.name, CHUNK, *dirty):
+        # Rows that came meanwhile and may share flow runs are left to the next hand-over.
+        work.hand_over(
+            [
+                entry
+                for entry in part
+                if entry.status != "pending"
+                or entry.template not in shared
+                or batches.Group(entry.template, entry.due) in few
+            ]
+        )
 
-        for part in in_order(engine, app.name, CHUNK, *dirty):
-            alone = []
-            for entry in part:
-                group = batches.Group(entry.template, entry.due)
-                joins = entry.status == "pending" and entry.template in shared
-                if not joins or group in few:
-                    alone.append(entry)
-                else:  # new, and shared in the next round; or waits for the next sync
-                    more = more or group not in seen
-
-            if alone:
-                work.hand_over(alone)
-
-        if not more:
-            break
-
-    work.report_waiting()
+    work.calls.report_waiting()
 
 
 def _own_limit(app: App, template: str) -> Concurrency | None:
@@ -139,158 +131,76 @@ class _HandOver:
         self.app, self.database, self.engine = app, database, app.engine(database)
         self.api, self.now, self.report, self.keep = api, now, report, keep
         self.facts = Facts(api, now)
-        self.waiting: dict[str, str] = {}
-        self.refused, self.failing = 0, 0.0
-        self._faults: dict[tuple[str, str | None], Fault | None] = {}
-
-    @cached_property
-    def deployments(self) -> Mapping[str, ServerDeployment]:
-        return self.api.deployments(app_tag(self.app.name))
-
-    def report_waiting(self) -> None:
-        """Report the tasks that wait, and why."""
-        waiting = sorted(self.waiting.items())
-        self.report.problems += [f"{name}: {why}" for name, why in waiting]
-        if (more := self.refused - PROBLEMS) > 0:
-            self.report.problems.append(f"{more} more runs that Prefect refused")
-
-    def _deployment(self, template: str, func: str | None = None) -> str | None:
-        """The id of a template's deployment; None, and noted, where its tasks have to wait."""
-        if (template, func) not in self._faults:
-            self._faults[template, func] = self.app.fault(template, func)
-
-        if self._faults[template, func] is not None:
-            # Its runs would fail and be made again, every minute.
-            self.waiting[template] = BROKEN
-            return None
-
-        deployment = self.deployments.get(template)
-
-        if deployment is None:
-            self.waiting[template] = NOT_DEPLOYED
-            return None
-
-        return deployment.id
-
-    def _tried(self, what: str, call: Callable[[], T]) -> T | None:
-        """The answer of a call; None where Prefect refuses this run only, and the others go on."""
-        begun = time.monotonic()
-        try:
-            return call()
-        except PrefectApiError as error:
-            self.failing += time.monotonic() - begun
-            self.api.ping()  # raises where Prefect is away
-
-            if self.failing > PATIENCE:
-                raise
-
-            self.refused += 1
-
-            if self.refused <= PROBLEMS:
-                self.report.problems.append(f"{what}: {error}")
-
-            return None
+        self.calls = Calls(app, api, report)
 
     # Batches
 
     def share(self, group: batches.Group) -> None:
         """Hand over tasks that are due together, in batches."""
-        if (deployment := self._deployment(group.template)) is None:
+        if (deployment := self.calls.deployment(group.template)) is None:
             return
 
-        shares = self._shares(group)
+        with self.engine.connect() as connection:
+            shares = batches.shares(self.app, connection, group)
 
-        if self._end_cancelled({run for share in shares for run in share.dead}):
-            shares = self._shares(group)
+        self._end_cancelled({run for share in shares for run in share.dead})
 
-        takes = self._take_rows(group, shares)
-
-        while closed := {run_id for run_id, live in takes.items() if live is False}:
-            shares = self._shares(group, closed)
-            more = self._take_rows(group, shares, takes)
-            if len(more) == len(takes):
-                break
-            takes = more
-
-        for share in shares:
+        for share in self._open_shares(group):
             self.keep()
             make = partial(self._make_batch, deployment, group, share)
-
-            if share.run_id and not takes[share.run_id]:
-                continue  # Prefect refused the question: left to the next hand-over
-
-            run_id = share.run_id or self._tried(group.template, make)
+            run_id = share.run_id or self.calls.tried(group.template, make)
 
             if run_id is None:
                 continue
 
             for dead in share.dead - {run_id}:
-                self._tried(group.template, partial(self.api.mark, dead, "died"))
+                self.calls.tried(group.template, partial(self.api.mark, dead, "died"))
                 end = partial(end_run, self.api, dead, GO_ON, "CRASHED")
-                self._tried(group.template, end)
+                self.calls.tried(group.template, end)
 
             with self.engine.begin() as connection:
                 tasks, number = share.tasks, share.batch
                 handover_marks.batch_joined(connection, tasks, number, run_id)
 
-    def _shares(
-        self, group: batches.Group, closed: Collection[str] = ()
-    ) -> list[batches.Share]:
-        with self.engine.connect() as connection:
-            return list(batches.shares(self.app, connection, group, closed))
-
-    def _take_rows(
-        self,
-        group: batches.Group,
-        shares: Sequence[batches.Share],
-        known: Mapping[str, bool | None] | None = None,
-    ) -> dict[str, bool | None]:
-        """Whether rows may join the existing runs of some shares, by run; None where Prefect refused the question.
+    def _open_shares(self, group: batches.Group) -> list[batches.Share]:
+        """The shares of a group; rows join the existing runs that are open, and wait where Prefect refuses the question.
 
         A person may have ended a run since the last sync. The next sync ends that run's rows, and would end the rows
         that joined with them.
         """
-        found = dict(known or {})
-        for share in shares:
-            if share.run_id and share.run_id not in found:
-                ask = partial(self._takes_rows, share.run_id)
-                found[share.run_id] = self._tried(group.template, ask)
+        takes: dict[str, bool | None] = {}
+        while True:
+            closed = [run_id for run_id, open_ in takes.items() if open_ is False]
 
-        return found
+            with self.engine.connect() as connection:
+                shares = batches.shares(self.app, connection, group, closed)
+
+            new = {share.run_id for share in shares if share.run_id} - takes.keys()
+
+            if not new:
+                return [s for s in shares if s.run_id is None or takes[s.run_id]]
+
+            for run_id in sorted(new):
+                takes[run_id] = self.calls.tried(
+                    run_id, partial(self._takes_rows, run_id)
+                )
 
     def _takes_rows(self, run_id: str) -> bool:
         run = self.api.run(run_id)
-        return run is not None and _is_open(run)
+        return run is not None and is_open(run)
 
-    def _end_cancelled(self, runs: set[str]) -> bool:
-        """End the waiting rows of batches that a person cancelled and whose worker died then; whether there were any."""
-        ended = []
-
+    def _end_cancelled(self, runs: set[str]) -> None:
+        """End the waiting rows of batches that a person cancelled and whose worker died then."""
         for run_id in sorted(runs):
-            run = self._tried(run_id, partial(self._cancelled, run_id))
-            if run is None:
+            run = self.calls.tried(run_id, partial(self.api.run, run_id))
+            if run is None or not is_cancelled(run):
                 continue
 
             with self.engine.begin() as connection:
                 for entry in entries_of_run(connection, run_id):
-                    what = Verdict.CANCEL
-                    if entry.status == "pending" and carry_out(
-                        connection, what, entry, run, self.now
-                    ):
-                        ended.append(entry)
-
-        self.report.died += [(self.database, entry) for entry in ended]
-
-        return bool(ended)
-
-    def _cancelled(self, run_id: str) -> FlowRun | None:
-        """A run that a person has cancelled; None for any other."""
-        run = self.api.run(run_id)
-        return run if run is not None and self._is_cancelled(run) else None
-
-    def _is_cancelled(self, run: FlowRun) -> bool:
-        what = reading(self.facts.of(run, run.expected_start_time))
-        return what in (Reading.CANCELLING, Reading.CANCELLED)
+                    about = (connection, Verdict.CANCEL, entry, run, self.now)
+                    if entry.status == "pending" and carry_out(*about):
+                        self.report.died.append((self.database, entry))
 
     def _make_batch(
         self, deployment: str, group: batches.Group, share: batches.Share
@@ -308,7 +218,7 @@ class _HandOver:
             # A run that we have labelled is spent too: a person's Cancel would be taken for ours.
             spent = run.ended_by_us or run.id in share.before
 
-            if _is_open(run) and not spent:
+            if is_open(run) and not spent:
                 self.report.created += 1
                 return run.id
 
@@ -353,7 +263,7 @@ class _HandOver:
 
     def _make(self, entry: Entry) -> str | None:
         """Make a task's flow run; None where the task waits, was refused, or ended with its run."""
-        deployment = self._deployment(entry.template, entry.func_name)
+        deployment = self.calls.deployment(entry.template, entry.func_name)
 
         if deployment is None:
             return None
@@ -361,7 +271,7 @@ class _HandOver:
         who = f"{entry.template}, row {entry.row_key}"
 
         while True:
-            run = self._tried(who, partial(self._run_of, entry, deployment))
+            run = self.calls.tried(who, partial(self._run_of, entry, deployment))
 
             if run is None:
                 return None
@@ -369,7 +279,7 @@ class _HandOver:
             facts = self.facts.of(run, entry.due)
             what = verdict(Kind.PENDING, reading(facts))
 
-            if self._is_cancelled(run):
+            if is_cancelled(run):
                 what = Verdict.CANCEL
 
             if what is Verdict.NOTHING:
@@ -389,7 +299,7 @@ class _HandOver:
         """The flow run of a task; the run before that a person has cancelled, where there is such."""
         if entry.flow_run_id and entry.queue != limits.ADMITTED:
             before = self.api.run(entry.flow_run_id)
-            if before is not None and self._is_cancelled(before):
+            if before is not None and is_cancelled(before):
                 return before
 
             if before is not None and not before.is_final:
@@ -415,7 +325,7 @@ class _HandOver:
         about = (asked, own) if entry.status == "ended" else ("CRASHED",)
         who = f"{entry.template}, row {entry.row_key}"
         end = partial(end_run, self.api, run_id, entry.message, *about)
-        ended = self._tried(who, end)
+        ended = self.calls.tried(who, end)
         self.report.ended += bool(ended)
 
         return ended is not None
@@ -442,34 +352,4 @@ class _HandOver:
         ended.clear()
 
         for run_id in sorted(empty):
-            self._tried(run_id, partial(drop_run, self.api, run_id, EMPTY))
-
-
-def _is_open(run: FlowRun) -> bool:
-    """Whether a batch's run may still do rows: it has not ended, and nobody cancels it."""
-    return run.state_type in LIVE and run.state_type != "CANCELLING"
-
-
-def end_run(
-    api: Api, run_id: str, message: str, kind: str, own: str | None = None
-) -> bool:
-    """Propose the end of a flow run, and label why the ledger ends the run; False where the run has ended."""
-    run = api.run(run_id)
-
-    if run is None or run.is_final:
-        return False
-
-    if own is not None:
-        api.mark(run_id, own)
-
-    api.set_state(run_id, kind, message=message)
-
-    return True
-
-
-def drop_run(api: Api, run_id: str, message: str) -> None:
-    """Cancel a flow run that has not begun."""
-    run = api.run(run_id)
-    if run is not None and run.state_type == "SCHEDULED":
-        api.mark(run_id, "superseded")
-        api.set_state(run_id, "CANCELLING", message=message)
+            self.calls.tried(run_id, partial(drop_run, self.api, run_id, EMPTY))

@@ -13,26 +13,12 @@ import pytest
 from shop import SERVERS, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import state_table
-from jittask_prefect.rows import handover, settling
+from jittask_prefect.rows import flow_runs, handover, settling
 from jittask_prefect.running.outcome import TAKEN, label_of
 
 Make = Callable[..., Shop]
 FAR = datetime(2026, 3, 2, 20)  # the shop's clock shows 08:00
-LOOKED = [
-    "count_runs",
-    "runs",
-    "runs",
-    "runs",
-    "count_runs",
-]  # from both sides: one too many, and one page is full
 NEAR = datetime(2026, 3, 2, 8, 10)
-
-
-@pytest.fixture(autouse=True)
-def _many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handful of runs counts as many here."""
-    monkeypatch.setattr(settling, "ALL_ASKED", 0)
 
 
 @pytest.fixture(params=SERVERS)
@@ -58,18 +44,28 @@ def runs(s: Shop, *states: str) -> list[dict[str, Any]]:
 # What a sync costs
 
 
-def test_what_is_far_is_counted_and_what_is_near_is_asked_for(shop: Make) -> None:
+def test_the_runs_that_are_due_first_are_asked_for_and_the_others_in_turn(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "AT_ONCE", 250)
     s = shop()
-    for _ in range(450):
+    for _ in range(600):
         s.save(at=FAR)
     s.save(at=NEAR)
     s.sync()
-    assert asked(s, "2026-03-02 08:01") == ["runs", "count_runs"]
-    assert asked(s, "2026-03-02 08:02") == ["runs", "count_runs"]
-    # 19:50 is less than a quarter of an hour before them: 451 by id in pages of 200, and nothing is left to count
-    s.now = utc("2026-03-02 19:49")
-    assert settling.settle_waiting(s.app, "", s.api, s.now, lambda: None) == []
-    assert asked(s, "2026-03-02 19:50") == ["runs", "runs", "runs", "count_runs"]
+    # In pages of 200: 250 that are due first, then 250, then the 101 that are left, then from the start again.
+    for minute in (1, 2, 3, 4):
+        assert asked(s, f"2026-03-02 08:0{minute}") == ["runs"] * (
+            4 if minute % 2 else 3
+        )
+
+
+def test_a_sync_without_ended_tasks_asks_once_for_all(shop: Make) -> None:
+    s = shop()
+    s.save(id=1, at=FAR)
+    s.save(id=2, at=NEAR)
+    s.sync()
+    assert asked(s, "2026-03-02 08:01") == ["runs"]
 
 
 @pytest.mark.parametrize("due", [FAR, NEAR])
@@ -110,74 +106,10 @@ def test_a_run_whose_process_was_refused_is_no_persons_cancel(shop: Make) -> Non
     assert again.status == "pending" and again.flow_run_id != entry.flow_run_id
 
 
-def test_a_run_that_the_ledger_does_not_know_is_looked_for_once_and_then_once_an_hour(
-    shop: Make,
-) -> None:
-    s = shop()
-    for key in (1, 2):
-        s.save(id=key, at=FAR)
-    s.sync()
-    s.api.create_run(
-        s.api.all_deployments["tasks.Task"]["id"],
-        key="by hand", name="by hand", due=s.entries()[0].due, tags=[], parameters={},
-    )  # fmt: skip
-    assert asked(s, "2026-03-02 08:01") == LOOKED
-    assert asked(s, "2026-03-02 08:02") == ["count_runs"]
-    for minute in range(3, 61):
-        assert asked(s, f"2026-03-02 {8 + minute // 60:02}:{minute % 60:02}") == [
-            "count_runs"
-        ]
-    assert asked(s, "2026-03-02 09:01") == LOOKED
-    assert asked(s, "2026-03-02 09:02") == ["count_runs"]
-    # It hides no other change: one run fewer is another difference.
-    s.api.delete_run(str(s.entries(row_key="1")[0].flow_run_id))
-    s.sync("2026-03-02 09:03")
-    assert len(runs(s, "SCHEDULED")) == 3 and not s.entries(dirty=True)
-    s.sync("2026-03-02 09:04")
-    assert asked(s, "2026-03-02 09:05") == ["count_runs"]
-
-
-def test_after_five_minutes_without_a_sync_all_are_asked_for(shop: Make) -> None:
-    # One database may be an older copy, and what it lacks as many as what it has too many.
-    s = shop()
-    s.save(id=1, at=FAR)
-    s.sync()
-    assert asked(s, "2026-03-02 08:05") == ["count_runs"]
-    assert asked(s, "2026-03-02 08:11") == ["count_runs", "runs", "count_runs"]
-    assert asked(s, "2026-03-02 08:12") == ["count_runs"]
-
-
-def test_what_others_make_and_cancel_at_that_moment_is_no_difference(
-    shop: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    s = shop()
-    for key in (1, 2):
-        s.save(id=key, at=FAR)
-    s.sync()
-    count = s.api.count_runs
-
-    def meanwhile(**filters: Any) -> int:
-        s.save(id=3, at=FAR)  # its run is made, and not recorded yet
-        entry = s.entries(row_key="3")[0]
-        s.api.create_run(
-            s.api.all_deployments["tasks.Task"]["id"],
-            key=entry.task_id, name="", due=entry.due, tags=[], parameters={},
-        )  # fmt: skip
-        s.save(id=1, at=None)  # closed, and its run is not cancelled yet
-        return count(**filters)
-
-    monkeypatch.setattr(s.api, "count_runs", meanwhile)
-    with s.app.engine().connect() as connection:
-        assert settling.settle_waiting(s.app, "", s.api, s.now, lambda: None) == []
-        assert str(state_table.get(connection, s.app.name, settling.FAR)).startswith(
-            "0 "
-        )
-
-
 def test_where_many_are_due_each_sync_asks_for_the_next(
     shop: Make, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(settling, "NEAR_AT_ONCE", 2)
+    monkeypatch.setattr(settling, "AT_ONCE", 2)
     s = shop(app_json={"database": database})
     for key in (1, 2, 3, 4, 5):
         s.save(id=key, at=datetime(2026, 3, 2, 8, 5 + key))
@@ -191,7 +123,8 @@ def test_where_many_are_due_each_sync_asks_for_the_next(
         made.append(
             sorted(r["name"][5:6] for i, r in s.api.all_runs.items() if i not in before)
         )
-    assert made == [["1", "2"], ["3", "4"], ["5"]]
+    # Two that are due first, and two in turn.
+    assert made == [["1", "2", "3", "4"], ["5"], []]
 
 
 # Handing over in parts
@@ -201,7 +134,6 @@ def test_every_part_is_handed_over_also_where_all_are_due_at_one_instant(
     shop: Make, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "CHUNK", 3)
-    monkeypatch.setattr(settling, "FAR_AT_ONCE", 3)
     monkeypatch.setattr(handover, "BATCH", 2)
     s = shop(app_json={"database": database})
     for key in range(1, 11):
@@ -269,7 +201,7 @@ def test_a_hand_over_whose_calls_keep_failing_gives_up(
         raise PrefectApiError("answered 503")
 
     monkeypatch.setattr(s.api, "create_run", fails)
-    monkeypatch.setattr(handover.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(flow_runs.time, "monotonic", lambda: next(seconds))
     with pytest.raises(PrefectApiError):
         handover.hand_over(s.app, "", s.api, s.now, handover.Report())
     assert s.api.calls.count("create_run") == 3  # 36 s, where 30 are allowed
@@ -483,4 +415,5 @@ def test_a_restored_prefect_has_cancelled_again_what_was_ended_since(
         ("Bill 2", "20:00", "SCHEDULED"),
         ("Bill 1", "21:00", "SCHEDULED"),
     ]
-    assert asked(s, "2026-03-02 08:09") == ["count_runs"]
+    # Those that wait, and the ended tasks that would be due.
+    assert asked(s, "2026-03-02 08:09") == ["runs", "runs"]
