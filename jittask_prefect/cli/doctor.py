@@ -21,7 +21,7 @@ from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import error_codes, hindrance, rights, versions
+from jittask_prefect.ledger import error_codes, hindrance, versions
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
@@ -170,7 +170,7 @@ def _rights(
     app: App, database: str, connection: Connection, name: str
 ) -> Iterator[Finding]:
     """Report rights that the role of app.json lacks on the ledger's tables, and on the rows for a sync."""
-    if lacks := rights.sentence(connection, rights.SAVE):
+    if lacks := hindrance.lacking_rights(connection, hindrance.SAVE):
         yield Finding("database", "wrong", f"{name}: {lacks}")
         return
     dialect = connection.dialect
@@ -181,8 +181,8 @@ def _rights(
         for table in tables
         if dialect.has_table(connection, table.name, schema=table.schema)
     }
-    work = {**rights.WORK, **dict(sorted(present.items()))}
-    if lacks := rights.sentence(connection, work):
+    work = {**hindrance.WORK, **dict(sorted(present.items()))}
+    if lacks := hindrance.lacking_rights(connection, work):
         enough = "enough for a program that saves rows; for a worker, or a sync"
         yield Finding("database", "warning", f"{name}: {enough}, {lacks}")
 

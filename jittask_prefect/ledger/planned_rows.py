@@ -15,8 +15,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
 from jittask_prefect.ledger.entry import BLANK, Entry
-from jittask_prefect.ledger.inserts import insert_all
-from jittask_prefect.ledger.prepared import prepared
+from jittask_prefect.ledger.prepared import insert_all, prepared
 from jittask_prefect.ledger.statements import update_task
 from jittask_prefect.ledger.tables import entries
 

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, or_, select, update
 
-from jittask_prefect.ledger.inserts import insert_once
 from jittask_prefect.ledger.lease_time import caller_time, clock
+from jittask_prefect.ledger.prepared import insert_once
 from jittask_prefect.ledger.tables import states
 
 

@@ -22,10 +22,9 @@ from sqlalchemy import (
 
 from jittask_prefect.ledger import statements
 from jittask_prefect.ledger.entry import Entry
-from jittask_prefect.ledger.inserts import insert_once
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
-from jittask_prefect.ledger.prepared import prepared
+from jittask_prefect.ledger.prepared import insert_once, prepared
 from jittask_prefect.ledger.statements import FREE, update_task
 from jittask_prefect.ledger.tables import FINAL, entries
 

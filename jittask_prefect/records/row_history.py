@@ -28,7 +28,7 @@ from jittask_prefect.records.filter_text import unmet_text
 from jittask_prefect.records.preview import first_due, preview_lines
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.records.upcoming import BAD_DATES, latest, pending_records
-from jittask_prefect.rows.plan import Action, plan_row
+from jittask_prefect.rows.plan import Action, no_more_tasks, plan_row
 from jittask_prefect.rows.row_reading import unmet
 from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.instants import DAY, EARLIEST
@@ -289,17 +289,10 @@ class _Reader:
         self, series: Series | None, due: Sequence[Occurrence], state: str
     ) -> list[Action]:
         """The actions of the next sync."""
-        return plan_row(
-            self.template.app.name,
-            self.template.fullName,
-            self.key,
-            series,
-            due,
-            self.known,
-            self.now,
-            self.template.cfg.missed,
-            gone=state or "no longer an occurrence of the row",
-        )
+        if series is None:
+            reason = state or "no longer an occurrence of the row"
+            return no_more_tasks(self.known, reason)
+        return plan_row(self.template, self.key, series, due, self.known, self.now)
 
     def _of_entry(
         self,

@@ -21,9 +21,9 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows, versions, watermarks
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries, of_app
+from jittask_prefect.ledger.watermarks import fingerprint
 from jittask_prefect.records.ledgers import connections, databases_of
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
-from jittask_prefect.rows.fingerprint import fingerprint
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.rows.row_reading import Dated, Unreadable
 from jittask_prefect.rows.scan import CHUNK, Scan, snapshot
@@ -197,14 +197,14 @@ def _of_chunk(
                 upcoming[row.key] = series, due
         except BAD_DATES as error:
             kept.problem(template, row.key, error)
-    app, name, missed = template.app.name, template.fullName, template.cfg.missed
+    app, name = template.app.name, template.fullName
     known: dict[tuple[str, str], list[Entry]] = {}
     if upcoming and versions.there(connection):
         known = planned_rows.of_rows(connection, app, [name], list(upcoming))
     for key, (series, due) in upcoming.items():
         mine = known.get((name, key), [])
         try:
-            plan = plan_row(app, name, key, series, due, mine, now, missed)
+            plan = plan_row(template, key, series, due, mine, now)
         except BAD_DATES as error:
             kept.problem(template, key, error)
             continue

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,7 +24,6 @@ from jittask_prefect.ledger.hindrance import explained, has_ledger, warn
 from jittask_prefect.ledger.keys import key_value
 from jittask_prefect.ledger.savepoint import Savepoint, took_the_transaction
 from jittask_prefect.rows import dialects
-from jittask_prefect.rows.applying import apply_all
 from jittask_prefect.rows.plan import (
     NOT_MET,
     Action,
@@ -264,14 +264,14 @@ def _plan(
     found: Sequence[Entry],
 ) -> list[Action]:
     """The actions for a row that has dates, and a template."""
-    name, missed, app, now = template.fullName, template.cfg.missed, rows.app, rows.now
+    missed, now = template.cfg.missed, rows.now
     series = template.timer.series(*dates)
     if series is None:
         return no_more_tasks(found)
-    horizon = now + timedelta(hours=app.cfg.horizon)
+    horizon = now + timedelta(hours=rows.app.cfg.horizon)
     moved = rows.changes[key].has_moved(template)
     if rows.windows is not None:
-        due = rows.windows[name](series)
+        due = rows.windows[template.fullName](series)
     elif moved:
         due = since_moved(series, now, missed, horizon)
     else:
@@ -279,16 +279,75 @@ def _plan(
     if not any(o.due > now for o in due):
         later = series.next(horizon)
         due += [later] if later else []
-    return plan_row(
-        app.name,
-        name,
-        key,
-        series,
-        due,
-        found,
-        now,
-        missed,
-        known=now if moved else None,
-        # Where the past was not asked for, the next sync asks once more.
-        dates=dialects.dates(template, *dates) if moved else None,
-    )
+    known, kept = (now, dialects.dates(template, *dates)) if moved else (None, None)
+    # Where the past was not asked for, the next sync asks once more.
+    return plan_row(template, key, series, due, found, now, known=known, dates=kept)
+
+
+# A plan's actions → the ledger
+
+
+def apply_all(
+    connection: Connection,
+    app: str,
+    actions: Sequence[Action],
+    model: str,
+    now: datetime,
+) -> None:
+    """Write actions into the ledger; a second time changes nothing.
+
+    Args:
+        connection: In a transaction.
+        app: The app's name.
+        actions: Of rows of one model.
+        model: The model's full name.
+        now: The present instant.
+    """
+    ended = [(a.task_id, f"ended: {a.reason}") for a in actions if a.action == "end"]
+    replaced = [
+        (old, f"superseded: now due {a.due:%Y-%m-%d %H:%M}")
+        for a in actions
+        for old in a.closes
+    ]
+    planned_rows.supersede(connection, [*ended, *replaced], now)
+    again = dict.fromkeys((a.template, a.row) for a in actions if a.again)
+    planned_rows.forget_dates(connection, app, list(again))
+    gone = dict.fromkeys((a.template, a.row) for a in actions if a.gone)
+    planned_rows.end_lives(connection, app, list(gone))
+    # Last: a task that is written from here on stands for the present dates of its row.
+    made = [task_columns(a, app, model, now) for a in actions if a.makes]
+    planned_rows.plan(connection, made)
+    known = [
+        (a.task_id, *a.dates)
+        for a in actions
+        if a.action == "skip" and a.dates is not None
+    ]
+    planned_rows.remember_dates(connection, known)
+
+
+def task_columns(action: Action, app: str, model: str, now: datetime) -> dict[str, Any]:
+    """The columns of a new task."""
+    values: dict[str, Any] = {
+        "task_id": action.task_id,
+        "app": app,
+        "template": action.template,
+        "model": model,
+        "row_key": action.row,
+        "nominal": action.nominal,
+        "generation": action.generation,
+        "anchor": action.anchor,
+        "due": action.due,
+        "created": now,
+    }
+    if action.dates is not None:
+        values["start_value"], values["end_value"] = action.dates
+    if action.missed:
+        values |= {
+            "status": "ended",
+            "outcome": "missed",
+            "message": action.reason,
+            "finished": now,
+            "dirty": False,
+            "returned": True,
+        }
+    return values

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 
 from jittask_prefect.elements.config import Missed
+from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
@@ -140,30 +141,25 @@ def stands(entry: Entry, series: Series) -> bool:
 
 
 def plan_row(
-    app: str,
-    template: str,
+    template: DateFieldType,
     row: str,
-    series: Series | None,
+    series: Series,
     occurrences: Sequence[Occurrence],
     entries: Sequence[Entry],
     now: datetime,
-    missed: Missed,
     *,
-    gone: str = NOT_MET,
     known: datetime | None = None,
     dates: Dates | None = None,
 ) -> list[Action]:
     """The actions for a row and a template.
 
     Args:
-        app: The app's name, part of every identity.
-        template: The template's full name.
+        template: The template.
         row: The row's key.
-        series: The row's series as the row is now; None where the row has no tasks (then `gone` says why).
+        series: The row's series as the row is now.
         occurrences: Those of its occurrences that the caller asks about (`wanted`, `since_moved`).
         entries: All ledger entries of this row and template.
         now: The present instant.
-        missed: The template's policy for late occurrences.
         known: An occurrence due until then that is not in the ledger became due by a change of the row: never
             late, however long ago its due time is.
         dates: The row's dates as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
@@ -171,8 +167,6 @@ def plan_row(
     Returns:
         Actions, in the order of due times.
     """
-    if series is None:
-        return no_more_tasks(entries, gone)
     waiting = [e for e in entries if e.status == "pending"]
     anchor = _utc(series.anchor)
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
@@ -185,10 +179,12 @@ def plan_row(
     moved = _moved(series, [e for e in waiting if e in current], occurrences)
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
-    late = _late(occurrences, now, missed, known, {_utc(o.due) for o in moved})
+    by_calendar = {_utc(o.due) for o in moved}
+    late = _late(occurrences, now, template.cfg.missed, known, by_calendar)
     fresh = by_age[0].generation + 1 if by_age else 1
     maker = _Maker(
-        (app, template, row),
+        template,
+        row,
         anchor,
         current[0].generation if current else fresh,
         fresh,
@@ -236,7 +232,8 @@ class _Maker:
     """Makes the new tasks of a row.
 
     Attributes:
-        of: App, template and row key.
+        template: The template.
+        row: The row's key.
         anchor: The start of the row's series.
         base: The generation of tasks from the row's present dates.
         fresh: A generation that no task has.
@@ -246,7 +243,8 @@ class _Maker:
         dates: The row's dates as the ledger keeps them.
     """
 
-    of: tuple[str, str, str]
+    template: DateFieldType
+    row: str
     anchor: datetime
     base: int
     fresh: int
@@ -267,14 +265,14 @@ class _Maker:
         # Two tasks of one instant differ in their generation: the later task asks for the other before it begins.
         another = again or (nominal, self.base) in self.taken or due in self.busy
         generation = self.fresh if another else self.base
-        app, template, row = self.of
+        name = self.template.fullName
         missed = self.late.get(due)
         moved = f"; moved by {o.moved}" if o.moved else ""
         return Action(
             action,
-            template,
-            row,
-            identity(app, template, row, nominal, generation),
+            name,
+            self.row,
+            identity(self.template.app.name, name, self.row, nominal, generation),
             o.due,
             missed or reason + moved,
             o.nominal,

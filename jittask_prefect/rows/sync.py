@@ -21,9 +21,9 @@ from jittask_prefect.ledger import (
     watermarks,
 )
 from jittask_prefect.ledger.entry import without_return
+from jittask_prefect.ledger.watermarks import fingerprint, rule_of
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.rows.applying import apply_all
-from jittask_prefect.rows.fingerprint import fingerprint, rule_of
+from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import pieces, plan, templates_of

@@ -18,9 +18,8 @@ from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import NoKey, key_value
-from jittask_prefect.ledger.watermarks import Memory
+from jittask_prefect.ledger.watermarks import Memory, fingerprint, rule_of
 from jittask_prefect.rows import dialects
-from jittask_prefect.rows.fingerprint import fingerprint, rule_of
 from jittask_prefect.rows.plan import (
     NOT_MET,
     TICK,
@@ -273,18 +272,9 @@ class TemplatePlanner:
         self._log_dropped(row, series)
         if not due and not found:
             return []
-        return plan_row(
-            self.app.name,
-            self.name,
-            row.key,
-            series,
-            due,
-            found,
-            self.now,
-            self.missed,
-            known=known,
-            dates=dialects.dates(self.template, row.start, row.end),
-        )
+        kept = dialects.dates(self.template, row.start, row.end)
+        about = (self.template, row.key, series, due, found, self.now)
+        return plan_row(*about, known=known, dates=kept)
 
     def _log_dropped(self, row: Dated, series: Series) -> None:
         if not self.known:

@@ -36,12 +36,6 @@ RENEW_SECONDS = 5.0
 ANSWER_SECONDS = 4.0
 # Since the last renewal; the process has the rest of the lease to leave.
 HOLDS_SECONDS = 20.0
-KEEP_ALIVE = {
-    "TCP_KEEPIDLE": 5,
-    "TCP_KEEPINTVL": 2,
-    "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": 10_000,
-}
 THREAD = "jittask-lease-look"
 log = logging.getLogger("jittask")
 Clock = Callable[[], datetime]
@@ -214,7 +208,6 @@ class _Lease:
             options = {} if self.sqlite else {"isolation_level": "AUTOCOMMIT"}
             self._connection = self._engine.connect().execution_options(**options)
             self._driver = self._connection.connection.driver_connection
-            _keep_alive(self._driver)
         return self._connection
 
     def close(self) -> None:
@@ -240,15 +233,3 @@ def _socket(driver: Any) -> socket.socket | None:
     except Exception as error:  # noqa: BLE001  closed, or a driver that hides it
         log.debug("no socket of %r: %s", driver, error)
         return None
-
-
-def _keep_alive(driver: Any) -> None:
-    found = _socket(driver)
-    if found is None:
-        return
-    with found:
-        if found.family in (socket.AF_INET, socket.AF_INET6):
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in KEEP_ALIVE.items():
-                if hasattr(socket, name):  # not every system has all
-                    found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -19,8 +19,8 @@ from sqlmodel import Session
 
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.ledger.entry import Entry, new_entry
-from jittask_prefect.rows.applying import task_columns
-from jittask_prefect.rows.plan import plan_row, wanted
+from jittask_prefect.rows.follow import task_columns
+from jittask_prefect.rows.plan import no_more_tasks, plan_row, wanted
 from jittask_prefect.schedule.timer import Timer
 
 Make = Callable[..., Shop]
@@ -55,7 +55,11 @@ STEPS = st.tuples(
 )
 def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> None:
     base, entries = utc("2026-10-24 20:00"), []
-    missed = Missed(policy=policy, lookback=7200)
+    template: Any = SimpleNamespace(
+        app=SimpleNamespace(name="app"),
+        fullName="tasks.T",
+        cfg=SimpleNamespace(missed=Missed(policy=policy, lookback=7200)),
+    )
     for timer, half_hours, hours, moved, null in steps:
         now = base + timedelta(hours=hours)
         field = (
@@ -68,14 +72,10 @@ def test_a_plan_applied_twice_is_applied_once(steps: list[Any], policy: str) -> 
         def plan(
             series: Any = series, now: Any = now, known: Any = now if moved else None
         ) -> list[Any]:
-            due = (
-                wanted(series, now - timedelta(hours=3), now + timedelta(hours=24))
-                if series
-                else []
-            )
-            return plan_row(
-                "app", "tasks.T", "1", series, due, entries, now, missed, known=known
-            )
+            if series is None:
+                return no_more_tasks(entries)
+            due = wanted(series, now - timedelta(hours=3), now + timedelta(hours=24))
+            return plan_row(template, "1", series, due, entries, now, known=known)
 
         _apply(entries, plan(), now)
         assert {a.action for a in plan()} <= {"skip"}

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, create_engine, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from jittask_prefect.ledger.inserts import insert_once
+from jittask_prefect.ledger.prepared import insert_once
 from jittask_prefect.ledger.tables import entries
 
 Make = Callable[..., Shop]
