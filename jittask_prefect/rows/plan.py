@@ -76,7 +76,6 @@ class Report:
         actions: The plan, by template and due time; of a sync its changes, the first MOST_ACTIONS of them.
         changes: How many actions changed something.
         problems: Rows, templates and databases that could not be read; everything else went on.
-        failed: The templates whose plan is not whole: nothing of it is applied.
         down: The databases that do not answer, or have no ledger.
         created: Flow runs that exist now because of this sync.
         ended: Flow runs that were cancelled because their task is closed.
@@ -89,7 +88,6 @@ class Report:
     actions: list[Action] = field(default_factory=list)
     changes: int = 0
     problems: list[str] = field(default_factory=list)
-    failed: set[str] = field(default_factory=set)
     down: set[str] = field(default_factory=set)
     created: int = 0
     ended: int = 0

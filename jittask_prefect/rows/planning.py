@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select
@@ -15,18 +14,13 @@ from jittask_prefect.errors import ConfigError, JittaskError
 from jittask_prefect.ledger import versions, watermarks
 from jittask_prefect.ledger.entry import to_entries
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.watermarks import Memory
 from jittask_prefect.rows.plan import Action, Report, ending
 from jittask_prefect.rows.scan import PIECE
 from jittask_prefect.rows.template_planner import TemplatePlanner
 
-
-@dataclass
-class Piece:
-    """Some actions of a template, to be applied before the next piece is asked for."""
-
-    template: str
-    model: str
-    actions: list[Action]
+Memories = dict[str, Memory | None]
+"""By template, the memory that a sync leaves, once the plan is whole."""
 
 
 def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
@@ -39,8 +33,9 @@ def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
     """
     report = Report()
     for database in app.databases():
-        for piece in pieces(app, database, now, since, report, everything=True):
-            report.actions += piece.actions
+        about = (app, database, now, since, report, Memories())
+        for _, actions in pieces(*about, everything=True):
+            report.actions += actions
     report.actions.sort(key=lambda a: (a.template, a.due, a.row))
     report.changes = sum(a.action != "skip" for a in report.actions)
     return report
@@ -52,10 +47,11 @@ def pieces(
     now: datetime,
     since: datetime | None,
     report: Report,
+    memories: Memories,
     *,
     everything: bool = False,
-) -> Iterator[Piece]:
-    """The plan of one database, piece by piece; no transaction is open in between.
+) -> Iterator[tuple[str, list[Action]]]:
+    """The plan of one database, piece by piece, each with its model; no transaction is open in between.
 
     Args:
         app: The app.
@@ -63,6 +59,7 @@ def pieces(
         now: The present instant.
         since: Start of the window, instead of the last sync.
         report: Takes the rows and templates that cannot be read.
+        memories: Takes the memories of templates whose plan is whole; None also for a template that is gone.
         everything: Read every row of the window.
     """
     templates = templates_of(app, database, report)
@@ -79,6 +76,7 @@ def pieces(
         report.down.add(database)
         report.problems.append(f"database {database}: {type(error).__name__}: {error}")
         return
+    memories |= {name: None for name in known if app.gone(name)}
     for template in templates:
         memory = known.get(template.fullName)
         try:
@@ -88,15 +86,16 @@ def pieces(
             for actions in planner.pieces(fresh, everything):
                 changes = ("reschedule", "end")
                 moved.update(a.row for a in actions if a.action in changes)
-                yield Piece(template.fullName, template.model_name, actions)
+                yield template.model_name, actions
             if planner.other_days:
                 report.calendars.append(_other_days(template, len(moved)))
+            if (present := planner.next_memory()) != memory:
+                memories[template.fullName] = present
         except Exception as error:  # noqa: BLE001  whatever a driver or a model makes of a row
-            report.failed.add(template.fullName)
             problem = f"{template.fullName}: {type(error).__name__}: {error}"
             report.problems.append(problem)
     if orphans:
-        yield Piece("", "", orphans)
+        yield "", orphans
 
 
 def _other_days(template: DateFieldType, rows: int) -> str:

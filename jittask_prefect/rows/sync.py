@@ -26,7 +26,7 @@ from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.planning import pieces, plan, templates_of
+from jittask_prefect.rows.planning import Memories, pieces, plan
 from jittask_prefect.rows.run_endings import end_cancelling, show_ends
 from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
 
@@ -211,52 +211,18 @@ def _plan_and_apply(
     since: datetime | None,
     keep: Keep,
 ) -> None:
-    engine = app.engine(database)
-    for piece in pieces(app, database, now, since, report):
-        for start in range(0, len(piece.actions), BATCH):
+    engine, memories = app.engine(database), Memories()
+    for model, actions in pieces(app, database, now, since, report, memories):
+        for start in range(0, len(actions), BATCH):
+            part = actions[start : start + BATCH]
             with engine.begin() as connection:
-                apply_all(
-                    connection,
-                    app.name,
-                    piece.actions[start : start + BATCH],
-                    piece.model,
-                    now,
-                )
+                apply_all(connection, app.name, part, model, now)
             keep()
-        report.note(piece.actions)
+        report.note(actions)
 
-    if database in report.down:
+    if not memories:
         return
 
     with engine.begin() as connection:
-        known = watermarks.memories(connection, app.name)
-        for name in known:
-            if app.gone(
-                name
-            ):  # a template that is made by this name later is enabled anew
-                watermarks.remember(connection, app.name, name, None)
-
-        for template in templates_of(app, database, Report()):
-            name, config, before = (
-                template.fullName,
-                fingerprint(template),
-                known.get(template.fullName),
-            )
-
-            if name in report.failed:
-                continue
-
-            if not template.enable:
-                if before is not None:
-                    watermarks.remember(connection, app.name, name, None)
-                continue
-
-            if before is None or rule_of(before.config) != rule_of(config):
-                floor = before.mark if before else since or now
-            else:
-                floor = before.floor or before.mark
-
-            upto = now + timedelta(hours=app.cfg.horizon)
-            watermarks.remember(
-                connection, app.name, name, watermarks.Memory(now, upto, floor, config)
-            )
+        for name, memory in memories.items():
+            watermarks.remember(connection, app.name, name, memory)

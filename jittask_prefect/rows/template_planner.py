@@ -73,9 +73,9 @@ class TemplatePlanner:
         self.scan = Scan(template, now, engine.dialect.name)
         self.memory, self.since = memory, since
         config = memory.config if memory is not None else None
-        present = fingerprint(template)
-        self.edited = memory is not None and rule_of(config) != rule_of(present)
-        self.changed = memory is not None and config != present
+        self.present = fingerprint(template)
+        self.edited = memory is not None and rule_of(config) != rule_of(self.present)
+        self.changed = memory is not None and config != self.present
         self.known = None if since or memory is None else memory.mark
         self.window = self._window()
         self.scanned = self._scanned()
@@ -114,6 +114,17 @@ class TemplatePlanner:
         floor = memory.mark if self.edited else memory.floor or memory.mark
         least = max(carried - TICK, floor)
         return (least if carried < after else after), end
+
+    def next_memory(self) -> Memory | None:
+        """The memory of this sync; None for a disabled template, which is enabled anew later."""
+        before = self.memory
+        if not self.template.enable:
+            return None
+        if before is None:
+            floor = self.since or self.now
+        else:
+            floor = before.mark if self.edited else before.floor or before.mark
+        return Memory(self.now, self.window[1], floor, self.present)
 
     def occurrences(self, series: Series) -> list[Occurrence]:
         """The occurrences of a row that the window asks for."""
