@@ -23,7 +23,7 @@ from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.rows import background_handover, hooks, sync
-from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
 from jittask_prefect.running.run import execute, execute_batch

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import state_table
 
 
@@ -21,7 +19,7 @@ class Memory:
         mark: The instant of that sync.
         upto: Until when all that was due then has been planned; None where all rows are to be looked at.
         floor: The instant before which no sync looks: the template was enabled, or edited, then.
-        config: The template's fingerprint at that time (`planning.fingerprint`).
+        config: The template's fingerprint at that time (`rows.template_planner.fingerprint`).
     """
 
     mark: datetime
@@ -59,28 +57,3 @@ def memories(connection: Connection, app: str) -> dict[str, Memory]:
 
 def instant(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
-
-
-def rule_of(config: str | None) -> str:
-    """The part of a fingerprint that stands for e.json and app.json, without the days of the calendar."""
-    return (config or "").partition("-")[0]
-
-
-def fingerprint(template: Meta) -> str:
-    """The fingerprint of a template.
-
-    Two parts: the rules of e.json and app.json; and, behind `-`, the days of the calendar that the template heeds,
-    which a release of `holidays` may change.
-    """
-    cfg, calendar = template.cfg, template.timer.calendar
-    about = [
-        cfg.timerCfg,
-        cfg.filter,
-        cfg.modelPath,
-        str(template.timer.zone),
-        calendar.cfg.model_dump(mode="json") if calendar else None,
-    ]
-    text = json.dumps(about, sort_keys=True, default=str)
-    rule = hashlib.sha256(text.encode()).hexdigest()[:16]
-    moves = template.timer.moves
-    return f"{rule}-{moves.digest}" if moves.active else rule

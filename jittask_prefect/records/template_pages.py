@@ -24,7 +24,6 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import state_table, versions
 from jittask_prefect.ledger.tables import entries, of_app
-from jittask_prefect.ledger.watermarks import fingerprint
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import cut
@@ -32,6 +31,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records import statistics
 from jittask_prefect.records.month_grid import month_grid
 from jittask_prefect.records.page_text import page_lines, summary
+from jittask_prefect.rows.template_planner import fingerprint
 
 PREFIX, MARK = "page:", "pages"
 MAX_PAGES, MAX_SECONDS = 5, 1.0

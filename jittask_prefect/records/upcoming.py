@@ -21,12 +21,12 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows, versions, watermarks
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import entries, of_app
-from jittask_prefect.ledger.watermarks import fingerprint
 from jittask_prefect.records.ledgers import connections, databases_of
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.rows.plan import Action, plan_row
 from jittask_prefect.rows.row_reading import Dated, Unreadable
 from jittask_prefect.rows.scan import CHUNK, Scan, snapshot
+from jittask_prefect.rows.template_planner import fingerprint
 from jittask_prefect.schedule.instants import TICK
 from jittask_prefect.schedule.timer import Occurrence, Series
 

@@ -27,6 +27,7 @@ from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.flow_runs import (
     Calls,
+    Facts,
     batch_name,
     drop_run,
     end_run,
@@ -37,7 +38,6 @@ from jittask_prefect.rows.flow_runs import (
     run_tags,
 )
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.run_states import Facts
 
 BATCH = 20
 """Runs made before they are recorded together; a run made and not recorded is found again by its key."""

@@ -27,8 +27,7 @@ from jittask_prefect.ledger.verdict import (
 )
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import BY_HAND, PAGE, Api
-from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.run_states import (
+from jittask_prefect.rows.flow_runs import (
     FIRST,
     OVERLAP,
     Facts,
@@ -36,6 +35,7 @@ from jittask_prefect.rows.run_states import (
     tasks_of_runs,
     templates_in,
 )
+from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.settling import settle_one_dead
 
 SHOWN = "agreed"

@@ -36,8 +36,7 @@ from jittask_prefect.ledger.verdict import (
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.rows.entering import enter_dead_run, loads, scheduled
-from jittask_prefect.rows.handover import Keep
-from jittask_prefect.rows.run_states import (
+from jittask_prefect.rows.flow_runs import (
     FIRST,
     OVERLAP,
     Facts,
@@ -45,6 +44,7 @@ from jittask_prefect.rows.run_states import (
     silences,
     tasks_of_runs,
 )
+from jittask_prefect.rows.handover import Keep
 
 AT_ONCE = 1000
 """Runs that a sync asks for by id: of the tasks that are due first, and as many of the others, in turn."""
@@ -62,7 +62,7 @@ def settle_waiting(
 ) -> list[Entry]:
     """Take up the fates of waiting tasks' runs; the tasks that ended thereby.
 
-    Asked for are the runs that are due first and, in turn, the others: all of them once in some syncs. Runs that live
+    Asked for are the runs that are due first and, in turn, the others: all of them once in some syncs. Runs that wait
     although their tasks were ended, as in an older copy of Prefect, are marked for the hand-over to cancel.
     """
     engine = app.engine(database)
@@ -76,7 +76,8 @@ def settle_waiting(
         closed += _settle_others(app, database, api, first[-1], waits, now, keep)
 
     for part in in_order(engine, app.name, PAGE, *ended):
-        live = [run.id for run in _runs_of(api, part).values() if not run.is_final]
+        runs = _runs_of(api, part).values()
+        live = [run.id for run in runs if run.state_type == "SCHEDULED"]
         with engine.begin() as connection:
             handover_marks.cancel_again(connection, live)
         break  # the others when they are due first

@@ -21,7 +21,6 @@ from jittask_prefect.ledger import (
     watermarks,
 )
 from jittask_prefect.ledger.entry import without_return
-from jittask_prefect.ledger.watermarks import fingerprint, rule_of
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.handover import Keep, hand_over
@@ -29,6 +28,7 @@ from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import Memories, pieces, plan
 from jittask_prefect.rows.run_endings import end_cancelling, show_ends
 from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
+from jittask_prefect.rows.template_planner import fingerprint, rule_of
 
 __all__ = [
     "Report",

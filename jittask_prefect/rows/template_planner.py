@@ -7,6 +7,8 @@ rows of the window are read where the template was changed, and in a dry run.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Engine, or_
 
-from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import NoKey, key_value
-from jittask_prefect.ledger.watermarks import Memory, fingerprint, rule_of
+from jittask_prefect.ledger.watermarks import Memory
 from jittask_prefect.rows import dialects
 from jittask_prefect.rows.plan import (
     NOT_MET,
@@ -310,3 +312,31 @@ class TemplatePlanner:
             self.report.problems.append(f"{self.name}, row {key}: {why}")
         elif len(self._reported) == MOST_PROBLEMS + 1:
             self.report.problems.append(f"{self.name}: there are more such rows")
+
+
+# What a template's plan depends on
+
+
+def rule_of(config: str | None) -> str:
+    """The part of a fingerprint that stands for e.json and app.json, without the days of the calendar."""
+    return (config or "").partition("-")[0]
+
+
+def fingerprint(template: Meta) -> str:
+    """The fingerprint of a template.
+
+    Two parts: the rules of e.json and app.json; and, behind `-`, the days of the calendar that the template heeds,
+    which a release of `holidays` may change.
+    """
+    cfg, calendar = template.cfg, template.timer.calendar
+    about = [
+        cfg.timerCfg,
+        cfg.filter,
+        cfg.modelPath,
+        str(template.timer.zone),
+        calendar.cfg.model_dump(mode="json") if calendar else None,
+    ]
+    text = json.dumps(about, sort_keys=True, default=str)
+    rule = hashlib.sha256(text.encode()).hexdigest()[:16]
+    moves = template.timer.moves
+    return f"{rule}-{moves.digest}" if moves.active else rule

@@ -26,8 +26,7 @@ from jittask_prefect.rows.plan import NOT_MET, stands
 from jittask_prefect.rows.row_reading import DueRow, due_row
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
-from jittask_prefect.running.follow_up import plan_next
-from jittask_prefect.running.function import call_function, task_of
+from jittask_prefect.running.function import call_function, plan_next, task_of
 from jittask_prefect.running.outcome import Outcome
 from jittask_prefect.schedule.timer import Series
 from jittask_prefect.warm import leaks

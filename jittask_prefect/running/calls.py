@@ -24,7 +24,7 @@ from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins, has_twin
 from jittask_prefect.rows.batches import BATCH_SIZE
-from jittask_prefect.running.follow_up import follow_up, next_of_row
+from jittask_prefect.running.function import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Wait
 from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run

@@ -27,7 +27,7 @@ from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records.listing import status_of_run
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import Clock
 from jittask_prefect.running.process_end import await_gone, close, propose_end
 from jittask_prefect.running.run import REPLACED, locate

@@ -23,7 +23,7 @@ from jittask_prefect.ledger.transitions import Following
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, Calls, Work
-from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Hold, held_lease, new_owner
 from jittask_prefect.running.outcome import TAKEN, Outcome
 

@@ -45,8 +45,7 @@ from jittask_prefect.running.flow_context import (
 from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.order import Wait, wait_of_batch, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
-from jittask_prefect.running.parameters import REFUSALS, request_of
-from jittask_prefect.running.run import execute, execute_batch
+from jittask_prefect.running.run import REFUSALS, execute, execute_batch, request_of
 from jittask_prefect.running.run_end import (
     ended_message,
     mark,

@@ -1,17 +1,28 @@
-"""The call of a task's function."""
+"""The calls of a task's methods: its function, `afterReturn`; and the next occurrence of its row."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import json
+import logging
 import os
 from collections.abc import Awaitable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
-from jittask_prefect.elements.types import Meta, Task
-from jittask_prefect.ledger.entry import Entry
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import DateFieldType, Meta, Task
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.entry import Entry, find_entry
+from jittask_prefect.ledger.keys import from_json
+from jittask_prefect.rows.follow import follow_row
+from jittask_prefect.rows.plan import Action
 from jittask_prefect.warm import leaks
 
 
@@ -88,3 +99,107 @@ def _refuse_generator(result: object) -> None:
             f"{code.co_name} has `yield`, so nothing of it has run; "
             "take a function without"
         )
+
+
+# After the end of a task
+
+log = logging.getLogger("jittask")
+
+
+def follow_up(app: App, database: str, entry: Entry, now: datetime) -> None:
+    """Call `afterReturn`, and plan the next occurrence, for a task that did not complete.
+
+    Nothing happens where another process has done so.
+    """
+    if after_return(app, database, entry.task_id):
+        next_of_row(app, database, entry, now)
+
+
+def after_return(app: App, database: str, task_id: str) -> bool:
+    """Call the Type's `afterReturn`, once for each end of a task.
+
+    Returns:
+        Whether this call had the right to; False too where the template is broken, so
+        that a later sync calls `afterReturn`.
+    """
+    with app.engine(database).begin() as connection:
+        if not transitions.take_return(connection, task_id):
+            return False
+        entry = find_entry(connection, task_id)
+        assert entry is not None
+        template = _template(app, entry)
+        if template is None and not app.gone(entry.template):
+            connection.rollback()
+            return False
+    if template is None:
+        log.error("afterReturn of %s failed: the task is gone", entry.template)
+        return True
+    said = entry.message or None
+    result = said if entry.result is None else from_json(entry.result)
+    task = task_of(template, entry, status=entry.status, result=result)
+    try:
+        awaited(template.afterReturn(task))  # type: ignore[func-returns-value]
+    except (Exception, SystemExit):
+        log.exception("afterReturn of %s failed", entry.template)
+    return True
+
+
+def _template(app: App, entry: Entry) -> Meta | None:
+    try:
+        return app.template(entry.template)
+    except JittaskError:
+        return None
+
+
+def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Action]:
+    """Plan the next occurrence for the row of a task that did not complete.
+
+    Returns:
+        The changes; none for a template that is gone or broken: the sync plans a mended
+        template's rows.
+    """
+    template = _template(app, entry)
+    if not entry.row_key or not isinstance(template, DateFieldType):
+        return []
+    with Session(app.engine(database)) as session:
+        actions = plan_next(app, session, template, entry.row_key, now)
+        session.commit()
+    return [action for action in actions if action.action != "skip"]
+
+
+def plan_next(
+    app: App,
+    session: Session,
+    template: DateFieldType,
+    key: str,
+    now: datetime,
+    *,
+    moved: bool = False,
+) -> list[Action]:
+    """Plan a row's next occurrence as the database has the row, in the session's transaction.
+
+    Args:
+        app: The app.
+        session: A session of the row's database.
+        template: The template.
+        key: The row's key.
+        now: The present instant.
+        moved: Whether the row's date may be another than the planned one.
+    """
+    try:
+        row = (app, session.connection(), template.model_name, key, now)
+        return follow_row(*row, templates=[template], moved=moved)
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+        JittaskError,
+        SQLAlchemyError,
+    ) as error:
+        log.warning(
+            "%s, row %s: the next occurrence could not be planned: %s",
+            template.fullName,
+            key,
+            error,
+        )
+        return []

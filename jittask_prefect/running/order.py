@@ -19,7 +19,7 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.prefect_api.api import PAGE, Api
-from jittask_prefect.rows.run_states import deployments_of
+from jittask_prefect.rows.flow_runs import deployments_of
 
 WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 

@@ -1,22 +1,30 @@
 """A flow run executes its own task, or a batch; each task at most once.
 
-Flows, tests and benchmarks call `execute` and `execute_batch`, which know no Prefect.
+The parameters of a flow run, which anybody may write, are checked before anything is done. Flows, tests and benchmarks
+call `execute` and `execute_batch`, which know no Prefect.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
+from typing import TypeGuard
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import JittaskError
+from jittask_prefect.errors import (
+    ArgumentError,
+    JittaskError,
+    UnknownElement,
+    UnknownTask,
+)
 from jittask_prefect.ledger import transitions, versions
 from jittask_prefect.ledger.entry import Entry, find_entry, new_entry
+from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.rows.entering import entry_of
@@ -27,7 +35,7 @@ from jittask_prefect.running.calls import (
     Work,
 )
 from jittask_prefect.running.executor import work_off
-from jittask_prefect.running.follow_up import after_return
+from jittask_prefect.running.function import after_return
 from jittask_prefect.running.lease import (
     Clock,
 )
@@ -38,7 +46,125 @@ from jittask_prefect.running.outcome import (
     Summary,
     broken_message,
 )
-from jittask_prefect.running.parameters import entry_of_template, request_of
+from jittask_prefect.validation import shown
+
+LONGEST = 200
+"""Characters of a name or an id; longer texts are not looked for."""
+REFUSALS = (ArgumentError, UnknownElement, UnknownTask)
+"""The errors of wrong parameters: nothing has run, and the message says why."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A task by its id, a batch by its instant, or neither: a run of a scheduled task.
+
+    Attributes:
+        template: The template; None for a template that does not load: its tasks wait.
+        task_id: The task's id.
+        due: The batch's instant, in UTC.
+    """
+
+    template: Meta | None
+    task_id: str | None = None
+    due: datetime | None = None
+
+
+def request_of(
+    app: App, template: object, task_id: object = None, due: object = None
+) -> Request:
+    """Check the parameters of a flow run.
+
+    Args:
+        app: The app.
+        template: A template's full name.
+        task_id: The id of a task of the template.
+        due: The instant of a batch: ISO 8601 with an offset.
+
+    Raises:
+        ArgumentError: A parameter is missing or has a wrong value.
+        UnknownElement: There is no such template.
+    """
+    if not isinstance(template, str) or len(template) > LONGEST:
+        raise ArgumentError(
+            f"template {_shown(template)}; allowed: the full name of a task, "
+            "e.g. tasks.DailyReport"
+        )
+    found = _template(app, template)
+    rows = isinstance(found, DateFieldType)
+    if task_id is not None and not _is_id(task_id):
+        raise ArgumentError(
+            f"taskId {_shown(task_id)}; allowed: the id of a task of {template}"
+        )
+    if due is not None:
+        if task_id is not None or (found is not None and not rows):
+            reason = "there is a taskId as well"
+            if found is not None and not rows:
+                reason = f"{template} is no task of rows"
+            raise ArgumentError(
+                f"due {_shown(due)}, but {reason}; allowed: `due` of a task of rows, "
+                "and no `taskId`"
+            )
+        return Request(found, None, _instant(due))
+    if rows and task_id is None:
+        raise ArgumentError(
+            f"{template} has a task for each row, and the run names none. Give "
+            f"`taskId`, which `jittask pending {template}` lists, or use the dialog "
+            "jittask.run-task-now with the row's key"
+        )
+    return Request(found, task_id)
+
+
+def _template(app: App, name: str) -> Meta | None:
+    try:
+        return app.template(name)
+    except JittaskError:
+        if not name.startswith("tasks.") or app.gone(name):
+            raise
+        return None
+
+
+def _shown(value: object) -> str:
+    return as_text(shown(value))
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    if not isinstance(value, str) or len(value) > LONGEST:
+        return False
+    return value.isascii() and value.isprintable()
+
+
+def _instant(due: object) -> datetime:
+    try:
+        if isinstance(due, str) and len(due) <= LONGEST:
+            found = datetime.fromisoformat(due)
+            if found.tzinfo is not None:
+                return found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ArgumentError(
+        f"due {_shown(due)}; allowed: an instant with its offset, "
+        "e.g. 2026-03-02T09:00:00+00:00"
+    )
+
+
+def entry_of_template(template: Meta, task_id: str, entry: Entry | None) -> Entry:
+    """The entry of a task id, where it is a task of the template.
+
+    Raises:
+        UnknownTask: There is no such task, or it is another template's.
+    """
+    name = template.fullName
+    if entry is None or entry.task_id != task_id:
+        raise UnknownTask(f"there is no task {_shown(task_id)} in the ledger")
+    if entry.template != name:
+        raise UnknownTask(f"task {task_id} is one of {entry.template}, not of {name}")
+    rows = isinstance(template, DateFieldType)
+    # A task of `createTimerTask` has no row, whatever the template.
+    if entry.func_name is None and bool(entry.row_key) is not rows:
+        kind = "of a row" if entry.row_key else "of no row"
+        raise UnknownTask(f"task {task_id} is {kind}, which {name} is not any more")
+    return entry
+
 
 REPLACED = f"{FORCED}: a later execution replaces it"
 

@@ -20,7 +20,7 @@ from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.rows.settling import settle_reported
-from jittask_prefect.running.follow_up import follow_up
+from jittask_prefect.running.function import follow_up
 from jittask_prefect.running.outcome import TAKEN
 from jittask_prefect.running.run import locate
 from jittask_prefect.schedule import clock

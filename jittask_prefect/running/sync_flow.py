@@ -28,7 +28,7 @@ from jittask_prefect.running.flow_context import (
     task_log,
     this_flow_run,
 )
-from jittask_prefect.running.follow_up import follow_up
+from jittask_prefect.running.function import follow_up
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import connect

@@ -9,8 +9,8 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.ledger import watermarks
-from jittask_prefect.ledger.watermarks import fingerprint, rule_of
 from jittask_prefect.rows import planning
+from jittask_prefect.rows.template_planner import fingerprint, rule_of
 from jittask_prefect.schedule import calendar
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.country import listing

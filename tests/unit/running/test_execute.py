@@ -19,7 +19,7 @@ from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.rows import sync
 from jittask_prefect.running.attempt import Attempt
 from jittask_prefect.running.flows import state_of
-from jittask_prefect.running.follow_up import after_return, next_of_row
+from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.outcome import Run, label_of
 from jittask_prefect.running.run import execute
 
