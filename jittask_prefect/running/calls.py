@@ -23,10 +23,11 @@ from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins, has_twin
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.batches import BATCH_SIZE
 from jittask_prefect.running.function import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
-from jittask_prefect.running.order import Wait
+from jittask_prefect.running.order import Wait, wait_of_batch, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run
 
 # The worker's prefetch and a little more: a person has started what is earlier.
@@ -50,6 +51,8 @@ class Work:
         summary: The tasks that have ended, with their outcomes.
         lost: Called from another thread when a task at work was ended, or may have
             been: must end the process.
+        connect: Gives Prefect, which is asked whose turn it is in a schedule; absent the
+            ledger alone is asked.
         end: Ends another execution, by its task id, and returns when its process is
             gone; absent in a batch, whose rows only wait for a slot.
         told: Called after each task.
@@ -63,6 +66,7 @@ class Work:
     sleep: Callable[[float], None]
     summary: Summary
     lost: Callable[[], None] | None
+    connect: Callable[[], Api] | None = None
     end: Callable[[str], object] | None = None
     told: Callable[[Entry, Outcome], None] | None = None
 
@@ -99,13 +103,13 @@ class Calls(ABC):
         begun: Whether a claim was tried in its turn and with a free slot.
     """
 
-    def __init__(self, work: Work, turn: Callable[[], Wait | None] | None) -> None:
-        self.work, self._turn = work, turn
+    def __init__(self, work: Work) -> None:
+        self.work = work
         self.begun = False
 
+    @abstractmethod
     def turn(self) -> Wait | None:
-        """Why the first call has to wait for earlier occurrences; None: for none."""
-        return self._turn() if self._turn and not self.begun else None
+        """Why the call that is not begun has to wait for earlier occurrences; None: for none."""
 
     def claim(self, owner: str) -> Call | Full | None:
         """Claim the next call, with a slot for its owner.
@@ -174,15 +178,19 @@ class OneTask(Calls):
     Args:
         work: The flow run's surroundings.
         entry: The task.
-        turn: Tells whether earlier occurrences come first.
     """
 
-    def __init__(
-        self, work: Work, entry: Entry, turn: Callable[[], Wait | None] | None
-    ) -> None:
-        # Retry of a failed task waits for nobody.
-        super().__init__(work, turn if entry.status == "pending" else None)
+    def __init__(self, work: Work, entry: Entry) -> None:
+        super().__init__(work)
         self.entry = entry
+
+    def turn(self) -> Wait | None:
+        work, entry = self.work, self.entry
+        # Retry of a failed task waits for nobody.
+        if self.begun or entry.status != "pending":
+            return None
+        about = (work.connect, work.template, entry, work.clock())
+        return wait_of_task(work.app, work.database, *about)
 
     def claim_in(
         self, connection: Connection, owner: str, closed: list[End]
@@ -253,13 +261,10 @@ class RowsOfInstant(Calls):
     Args:
         work: The flow run's surroundings.
         due: The instant.
-        turn: Tells whether earlier occurrences come first.
     """
 
-    def __init__(
-        self, work: Work, due: datetime, turn: Callable[[], Wait | None] | None
-    ) -> None:
-        super().__init__(work, turn)
+    def __init__(self, work: Work, due: datetime) -> None:
+        super().__init__(work)
         self.due, self.name = due, work.template.fullName
         self.taken = 0
         self._waiting: deque[Entry] = deque()
@@ -267,6 +272,12 @@ class RowsOfInstant(Calls):
         self._twins: set[str] = set()
         # Whether rows of the list failed in this flow run before: the first claim has them wait again.
         self._failed = False
+
+    def turn(self) -> Wait | None:
+        if self.begun:
+            return None
+        work, now = self.work, self.work.clock()
+        return wait_of_batch(work.app, work.database, work.template, self.due, now)
 
     def claim_in(
         self, connection: Connection, owner: str, closed: list[End]

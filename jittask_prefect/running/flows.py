@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App, use_app
 from jittask_prefect.elements.databases import DEFAULT
-from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry
@@ -43,14 +43,13 @@ from jittask_prefect.running.flow_context import (
     this_flow_run,
 )
 from jittask_prefect.running.form_actions import form_actions
-from jittask_prefect.running.order import Wait, wait_of_batch, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
 from jittask_prefect.running.run import REFUSALS, execute, execute_batch, request_of
 from jittask_prefect.running.run_end import (
+    ROW_ENDED,
     ended_message,
     mark,
     record_end,
-    tell_row_ended,
     tell_task_ended,
     tell_terminated,
 )
@@ -146,15 +145,12 @@ def _on_end(app: App, cancelled: str | None) -> Any:
 def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
     api = partial(connect, app.path)
 
-    def turn(database: str, template: Meta, entry: Entry) -> Wait | None:
-        return wait_of_task(app, database, api, template, entry, clock.now())
-
     def replace(other: str) -> None:
         replace_execution(app, api(), other, clock.now)
 
     lost = partial(leave, tell_task_ended, app, run.id)
     outcome = execute(
-        app, name, task_id, run, clock.now, lost=lost, end=replace, turn=turn
+        app, name, task_id, run, clock.now, connect=api, lost=lost, end=replace
     )
     _hand_over_waiting(app, name)
     if outcome.outcome == "skipped":
@@ -168,15 +164,10 @@ def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
 
 
 def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
-    def turn() -> Wait | None:
-        template, database = app.template(name), _database_of(app, name)
-        return wait_of_batch(app, database, template, due, clock.now())
-
-    lost = partial(leave, tell_row_ended, app, run.id)
+    tell = partial(tell_terminated, why=ROW_ENDED)
+    lost = partial(leave, tell, app, run.id)
     told = partial(_show_row, _shows_all_rows(app, name))
-    summary = execute_batch(
-        app, name, due, run, clock.now, lost=lost, told=told, turn=turn
-    )
+    summary = execute_batch(app, name, due, run, clock.now, lost=lost, told=told)
     keep_table(connect(app.path), run.id, summary)
     _hand_over_waiting(app, name)
     if not summary.tasks:

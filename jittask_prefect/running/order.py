@@ -39,14 +39,10 @@ class Earlier(NamedTuple):
     begun: datetime | None
 
 
-Turn = Callable[[str, Meta, Entry], Wait | None]
-"""Called with the database, the template and the entry of a task that is not claimed."""
-
-
 def wait_of_task(
     app: App,
     database: str,
-    connect: Callable[[], Api],
+    connect: Callable[[], Api] | None,
     template: Meta,
     entry: Entry,
     now: datetime,
@@ -56,7 +52,7 @@ def wait_of_task(
     Args:
         app: The app.
         database: The database of the task's entry.
-        connect: Gives Prefect, which knows the runs of a schedule that have not begun.
+        connect: Gives Prefect, which knows the runs of a schedule that have not begun; absent the ledger alone is asked.
         template: The template.
         entry: The task.
         now: The present instant.
@@ -67,7 +63,7 @@ def wait_of_task(
     if template.cfg.missed.policy != "all" or entry.nominal is None:
         return None  # a person's run is apart from the schedule
     earlier = _in_ledger(app, database, template, entry.due, [entry.row_key])
-    if not entry.row_key:
+    if not entry.row_key and connect is not None:
         earlier += _in_prefect(app, connect(), template, entry.due)
     return _wait(template, entry.due, earlier, now)
 

@@ -27,6 +27,7 @@ from jittask_prefect.ledger.entry import Entry, find_entry, new_entry
 from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running.calls import (
     EARLY_SECONDS,
@@ -39,7 +40,6 @@ from jittask_prefect.running.function import after_return
 from jittask_prefect.running.lease import (
     Clock,
 )
-from jittask_prefect.running.order import Turn, Wait
 from jittask_prefect.running.outcome import (
     Outcome,
     Run,
@@ -176,10 +176,10 @@ def execute(
     run: Run,
     clock: Clock,
     *,
+    connect: Callable[[], Api] | None = None,
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     end: Callable[[str], object] | None = None,
-    turn: Turn | None = None,
 ) -> Outcome:
     """Run a task, at most once for its identity.
 
@@ -190,6 +190,8 @@ def execute(
             a person, made.
         run: The flow run.
         clock: Gives the present instant.
+        connect: Gives Prefect, which knows the runs of a schedule that have not begun;
+            absent the ledger alone says whose turn it is.
         lost: Called from another thread when the execution was ended or taken over; must
             end the process.
         sleep: Waits between retries, for a slot, and for the due time where the run
@@ -197,8 +199,6 @@ def execute(
         end: Ends the execution that this execution replaces, by its task id, and returns
             once the process is gone; absent the ledger ends the task, and its process
             notices.
-        turn: Tells whether the task has to wait for others, by its database, template
-            and entry.
 
     Returns:
         How the task ended. A function's failure is an outcome, never an exception.
@@ -223,9 +223,9 @@ def execute(
     _wait_for(entry.due, clock, sleep)
     summary = Summary()
     end = end or partial(_end_in_ledger, app, database, clock)
-    work = Work(app, database, template, run, clock, sleep, summary, lost, end)
-    own_turn = partial(turn, database, template, entry) if turn else None
-    work_off(work, OneTask(work, entry, own_turn))
+    about = (app, database, template, run, clock, sleep, summary, lost)
+    work = Work(*about, connect, end)
+    work_off(work, OneTask(work, entry))
     [(_, outcome)] = summary.tasks
     return outcome
 
@@ -240,7 +240,6 @@ def execute_batch(
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     told: Callable[[Entry, Outcome], None] | None = None,
-    turn: Callable[[], Wait | None] | None = None,
 ) -> Summary:
     """Run the tasks of a template that are due at an instant, at most 500, each at most once.
 
@@ -255,7 +254,6 @@ def execute_batch(
         sleep: Waits for the due time where the run began a moment early, for a slot, and
             before a row is tried again; in seconds.
         told: Called after each row.
-        turn: Tells whether earlier occurrences of the rows come first.
     """
     fault = app.fault(name)
     if fault is not None and not fault.gone:
@@ -267,7 +265,7 @@ def execute_batch(
     _wait_for(due, clock, sleep)
     summary = Summary()
     work = Work(app, database, template, run, clock, sleep, summary, lost, told=told)
-    calls = RowsOfInstant(work, due, turn)
+    calls = RowsOfInstant(work, due)
     work_off(work, calls)
     if not summary.tasks and not summary.queued:
         summary.before = calls.ended_before()

@@ -60,26 +60,15 @@ def tell_task_ended(app: App, run_id: str) -> None:
     api.set_state(run_id, "CANCELLED", message=message, force=True)
 
 
-def tell_row_ended(app: App, run_id: str) -> None:
-    """Tell that a row at work was ended: the others go on, unless somebody ends the flow run."""
-    api = connect(app.path)
-    run = api.run(run_id)
-    if run is not None and run.state_type in CANCELLED:
-        tell_terminated(app, run_id)
-        return
-    api.set_state(run_id, "CRASHED", message=ROW_ENDED, force=True)
-    record_end(app, run_id, clock.now())
-
-
-def tell_terminated(app: App, run_id: str) -> None:
-    """Tell that the process was asked to end: by Cancel, or because the worker ends."""
+def tell_terminated(app: App, run_id: str, *, why: str = DIED) -> None:
+    """Tell that the process leaves: by Cancel, or for a reason that leaves its other tasks to another run."""
     api = connect(app.path)
     run = api.run(run_id)
     cancelled = None
     if run is not None and run.state_type in CANCELLED:
         cancelled = run.message or BY_HAND
     state = "CANCELLED" if cancelled else "CRASHED"
-    api.set_state(run_id, state, message=cancelled or DIED, force=True)
+    api.set_state(run_id, state, message=cancelled or why, force=True)
     record_end(app, run_id, clock.now(), cancelled=cancelled, run=run)
 
 

@@ -67,14 +67,9 @@ def begin(
     sleep: Callable[[float], None] = lambda s: None,
 ) -> str:
     """Begin a run: how it ended, or what it waits for."""
-
-    def turn(database: str, template: Any, entry: Any) -> Any:
-        return wait_of_task(s.app, database, lambda: s.api, template, entry, now)
-
     run = Run(run_id, due, True)
-    outcome = execute(
-        s.app, "tasks.Hourly", None, run, lambda: now, turn=turn, sleep=sleep
-    )
+    about = (s.app, "tasks.Hourly", None, run, lambda: now)
+    outcome = execute(*about, connect=lambda: s.api, sleep=sleep)
     if outcome.message.startswith("not run: queued: "):
         return outcome.message.removeprefix("not run: queued: ")
     s.api._state(s.api.all_runs[run_id], outcome.status.upper())
