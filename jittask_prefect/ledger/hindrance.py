@@ -21,37 +21,25 @@ EVERY = timedelta(minutes=1)
 log = logging.getLogger("jittask")
 
 
-class RecentWarnings:
-    """The warnings that were logged of an engine within the last minute."""
-
-    def __init__(self) -> None:
-        self._when: WeakKeyDictionary[Engine, dict[object, datetime]] = (
-            WeakKeyDictionary()
-        )
-
-    def is_due(self, engine: Engine, about: object, now: datetime) -> bool:
-        """Whether a warning is to be logged now: the last time was a minute ago or longer. Notes this time as the last."""
-        when = self._when.setdefault(engine, {})
-        if about in when and timedelta() <= now - when[about] < EVERY:
-            return False
-        when[about] = now
-        return True
-
-    def clear(self) -> None:
-        """Forget all warnings."""
-        self._when.clear()
-
-
 _with_ledger: WeakKeyDictionary[Engine, set[str | None]] = (
     WeakKeyDictionary()
 )  # and in which schemas
-_warnings = RecentWarnings()
+_warned: WeakKeyDictionary[Engine, dict[object, datetime]] = WeakKeyDictionary()
+
+
+def _is_due(connection: Connection, about: object, now: datetime) -> bool:
+    """Whether a warning is to be logged: the last one about the same thing was a minute ago or longer."""
+    when = _warned.setdefault(connection.engine, {})
+    if about in when and timedelta() <= now - when[about] < EVERY:
+        return False
+    when[about] = now
+    return True
 
 
 def forget() -> None:
     """Look for every ledger anew, and say everything again."""
     _with_ledger.clear()
-    _warnings.clear()
+    _warned.clear()
 
 
 def has_ledger(connection: Connection, savepoint: Savepoint, now: datetime) -> bool:
@@ -63,12 +51,10 @@ def has_ledger(connection: Connection, savepoint: Savepoint, now: datetime) -> b
     if versions.version(connection) == versions.SCHEMA_VERSION:
         _with_ledger.setdefault(engine, set()).add(schema)
         return True
-    if _warnings.is_due(engine, ("no ledger", schema), now):
-        where = f"{engine.url!r}, schema {schema}," if schema else f"{engine.url!r}"
-        log.warning(
-            "%s has no ledger: run `jittask db upgrade`; until then rows are found by the sync only",
-            where,
-        )
+    where = f"{engine.url!r}, schema {schema}," if schema else f"{engine.url!r}"
+    text = "%s has no ledger: run `jittask db upgrade`; until then rows are found by the sync only"
+    if _is_due(connection, ("no ledger", schema), now):
+        log.warning(text, where)
     return False
 
 
@@ -83,12 +69,9 @@ def is_elsewhere(
     for table in sa_inspect(cls).tables if names else ():
         schema = getattr(table, "schema", None)
         if schema is not None and names.get(schema, schema) != schema:
-            if _warnings.is_due(connection.engine, (model, schema), now):
-                said = (model, schema, names[schema])
-                log.warning(
-                    "%s: schema_translate_map leads from schema %s to %s: no tasks of its rows are planned",
-                    *said,
-                )
+            text = "%s: schema_translate_map leads from schema %s to %s: no tasks of its rows are planned"
+            if _is_due(connection, (model, schema), now):
+                log.warning(text, model, schema, names[schema])
             return True
     return False
 
@@ -141,24 +124,20 @@ def warn(
     _with_ledger.pop(
         connection.engine, None
     )  # looked for anew: the next warning says more
-    if _warnings.is_due(connection.engine, (model, error_codes.code(error)), now):
-        said = (model, explained(connection, error))
-        log.warning(
-            "%s: the row's tasks could not be planned: %s; the next sync plans them",
-            *said,
-        )
+    text = "%s: the row's tasks could not be planned: %s; the next sync plans them"
+    if _is_due(connection, (model, error_codes.code(error)), now):
+        log.warning(text, model, explained(connection, error))
 
 
 def warn_of_statement(
     connection: Connection, table: Any, error: Exception, now: datetime
 ) -> None:
     """Say why the rows that a statement touches were not looked up, once a minute."""
-    if _warnings.is_due(connection.engine, (table, error_codes.code(error)), now):
-        said = (table, error_codes.error_line(error))
-        log.warning(
-            "%s: the rows of a statement were not looked up: %s; the next sync finds them",
-            *said,
-        )
+    text = (
+        "%s: the rows of a statement were not looked up: %s; the next sync finds them"
+    )
+    if _is_due(connection, (table, error_codes.code(error)), now):
+        log.warning(text, table, error_codes.error_line(error))
 
 
 # Rights on the ledger's tables: those that a database role needs, and those that it has

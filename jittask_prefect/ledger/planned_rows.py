@@ -149,32 +149,28 @@ def _supersede() -> Update:
 
 def forget_dates(connection: Connection, app: str, rows: Sequence[Row]) -> None:
     """Have the next sync plan rows, whatever was planned for their dates before."""
-    of = [{"app": app, "of": template, "row": key} for template, key in rows]
-    _write(connection, "forget", _forget_dates, of)
-
-
-def _forget_dates() -> Update:
-    mine = (*_of_row(), entries.c.start_value.is_not(None))
-    return update(entries).where(*mine).values(start_value=None)
+    _clear(connection, app, rows, "start_value")
 
 
 def end_lives(connection: Connection, app: str, rows: Sequence[Row]) -> None:
     """Note that rows are gone: tasks done for them bind no later row of the same key."""
+    _clear(connection, app, rows, "anchor", "start_value")
+
+
+def _clear(connection: Connection, app: str, rows: Sequence[Row], *names: str) -> None:
+    """Set columns of all tasks of some rows to null, where the first of the columns is not."""
     of = [{"app": app, "of": template, "row": key} for template, key in rows]
-    _write(connection, "end lives", _end_lives, of)
+    _write(connection, f"clear {names[0]}", partial(_clearing, names), of)
 
 
-def _end_lives() -> Update:
-    mine = (*_of_row(), entries.c.anchor.is_not(None))
-    return update(entries).where(*mine).values(anchor=None, start_value=None)
-
-
-def _of_row() -> tuple[Any, ...]:
-    return (
+def _clearing(names: Sequence[str]) -> Update:
+    mine = (
         entries.c.app == bindparam("app", type_=entries.c.app.type),
         entries.c.template == bindparam("of"),
         entries.c.row_key == bindparam("row"),
+        entries.c[names[0]].is_not(None),
     )
+    return update(entries).where(*mine).values(**dict.fromkeys(names))
 
 
 def remember_dates(connection: Connection, tasks: Sequence[TaskDates]) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -31,76 +31,72 @@ from jittask_prefect.running.outcome import Outcome
 from jittask_prefect.schedule.timer import Series
 from jittask_prefect.warm import leaks
 
-
-class NotRun(Exception):
-    """The function is not called: the task ends as superseded or missed.
-
-    Attributes:
-        outcome: `superseded` or `missed`.
-        moved: Whether the row's date is no longer the task's, so that the row
-            is planned anew: a change that no hook saw.
-    """
-
-    def __init__(self, outcome: str, message: str, *, moved: bool = False) -> None:
-        super().__init__(message)
-        self.outcome, self.message, self.moved = outcome, message, moved
+# The re-check at the due moment
 
 
-def check_scheduled(template: Meta, entry: Entry, now: datetime) -> None:
-    """Check a run of the schedule.
+def _superseded(why: str) -> Outcome:
+    return Outcome("ended", "superseded", why)
 
-    Raises:
-        NotRun: The task is disabled, the due time is no occurrence any more, or missed.
-    """
+
+DISABLED = _superseded("ended: the task is disabled")
+ANOTHER_DATE = _superseded("superseded: the row's date is another one now")
+"""A change that no hook saw: the row is planned anew."""
+
+
+def check_scheduled(template: Meta, entry: Entry, now: datetime) -> Outcome | None:
+    """Why a run of the schedule does not call its function; None: the function is called."""
     if entry.func_name is not None or entry.nominal is None:
-        return  # outside the schedule: a person's run, or `createTimerTask`
+        return None  # outside the schedule: a person's run, or `createTimerTask`
     if not template.enable:
-        raise NotRun("superseded", "ended: the task is disabled")
+        return DISABLED
     if type(template).getNextRunTime is not Meta.getNextRunTime:
-        return  # the Type decides when, not the timer
+        return None  # the Type decides when, not the timer
     series = template.series()
     if series is None or series.due_at(entry.due) is None:
-        raise NotRun("superseded", "ended: no longer an occurrence of the schedule")
-    _check_missed(template, entry, series, entry.due, now)
+        return _superseded("ended: no longer an occurrence of the schedule")
+    return _missed(template, entry, series, entry.due, now)
 
 
 def check_row(
     template: DateFieldType, entry: Entry, found: DueRow | None, now: datetime
-) -> None:
-    """Check the task of a row against the row in the database; None: no row.
+) -> Outcome | None:
+    """Why the task of a row does not call its function; None: the function is called.
 
-    Raises:
-        NotRun: The row is gone, does not meet the filter, has another date; or missed.
+    Args:
+        template: The task's template.
+        entry: The task.
+        found: The row as the database has the row; None: no row.
+        now: The present instant.
     """
     if found is None:
-        raise NotRun("superseded", "superseded: the row is gone")
+        return _superseded("superseded: the row is gone")
     if not template.enable:
-        raise NotRun("superseded", "ended: the task is disabled")
-    series = found.series
-    if series is None:
-        raise NotRun("superseded", f"superseded: {NOT_MET}")
-    if not stands(entry, series):
-        message = "superseded: the row's date is another one now"
-        raise NotRun("superseded", message, moved=True)
-    _check_missed(template, entry, series, max(entry.due, entry.created), now)
+        return DISABLED
+    if found.series is None:
+        return _superseded(f"superseded: {NOT_MET}")
+    if not stands(entry, found.series):
+        return ANOTHER_DATE
+    known = max(entry.due, entry.created)
+    return _missed(template, entry, found.series, known, now)
 
 
-def _check_missed(
+def _missed(
     template: Meta, entry: Entry, series: Series, known: datetime, now: datetime
-) -> None:
-    """Apply `missed` to a first attempt that begins later than `grace` allows."""
-    missed = template.cfg.missed
-    late = now - known
-    if late <= timedelta(seconds=missed.grace) or entry.attempt > 1:
-        return
+) -> Outcome | None:
+    """Whether `missed` ends a first attempt that begins later than `grace` allows."""
+    missed, seconds = template.cfg.missed, (now - known).total_seconds()
+    if seconds <= missed.grace or entry.attempt > 1:
+        return None
     if missed.policy == "none":
-        seconds = late.total_seconds()
-        raise NotRun(
-            "missed", f"missed: {seconds:.0f} s late, and missed.policy is none"
-        )
+        why = f"missed: {seconds:.0f} s late, and missed.policy is none"
+        return Outcome("ended", "missed", why)
     later = series.next(entry.due)
     if missed.policy == "latest" and later is not None and later.due <= now:
-        raise NotRun("missed", "missed: a later occurrence is due too")
+        return Outcome("ended", "missed", "missed: a later occurrence is due too")
+    return None
+
+
+# The attempt
 
 
 Ends = Sequence[End]
@@ -113,16 +109,14 @@ class RefusedError(JittaskError):
 
 @dataclass(frozen=True)
 class _Checked:
-    """A task with its row as the database has it, and the reason not to run it."""
+    """A task with its row as the database has it, and the reason not to call the function."""
 
     entry: Entry
     found: DueRow | None
-    why: NotRun | None = None
+    why: Outcome | None
 
     def outcome(self, result: Any) -> Outcome:
-        if self.why is not None:
-            return Outcome("ended", self.why.outcome, self.why.message)
-        return Outcome("completed", "completed", "", result)
+        return self.why or Outcome("completed", "completed", "", result)
 
 
 class Attempt:
@@ -223,12 +217,10 @@ class Attempt:
 
     def _scheduled(self) -> Ends:
         work, [entry] = self.work, self.call.tasks
-        try:
-            check_scheduled(work.template, entry, work.clock())
+        outcome = check_scheduled(work.template, entry, work.clock())
+        if outcome is None:
             result = call_function(work.template, task_of(work.template, entry))
             outcome = Outcome("completed", "completed", "", result)
-        except NotRun as why:
-            outcome = Outcome("ended", why.outcome, why.message)
         ends, engine = self._all(outcome), work.app.engine(work.database)
         with self._settle(), engine.begin() as connection:
             self._end(connection, ends)
@@ -255,11 +247,7 @@ class Attempt:
     ) -> _Checked:
         now = self.work.clock()
         found = due_row(session, template, entry.row_key, now)
-        try:
-            check_row(template, entry, found, now)
-        except NotRun as why:
-            return _Checked(entry, found, why)
-        return _Checked(entry, found)
+        return _Checked(entry, found, check_row(template, entry, found, now))
 
     def _call(self, ready: list[_Checked]) -> Any:
         """Call the function with the row, unless the re-check has ended the task."""
@@ -282,7 +270,7 @@ class Attempt:
         elif why is not None and why.outcome == "superseded":
             rows = [(template.fullName, key)]
             planned_rows.forget_dates(session.connection(), app.name, rows)
-        moved = why is not None and why.moved
+        moved = why is ANOTHER_DATE
         # The save of a function that changes its row's date has planned the row.
         if moved or series is None or series.next(checked.entry.due) is not None:
             now = self.work.clock()
