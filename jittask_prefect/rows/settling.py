@@ -323,31 +323,17 @@ def enter_left(app: App, api: Api, now: datetime) -> None:
     Raises:
         PrefectApiError: Prefect cannot be reached.
     """
-    found = api.runs(
+    with app.engine().connect() as connection:
+        last = state_table.get(connection, app.name, CRASHES)
+
+    since = datetime.fromisoformat(last) - OVERLAP if last else now - FIRST
+    at_work = api.runs(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
         deployments=deployments_of(app, scheduled(app)),
         flow_runs={"state": {"type": {"any_": ["PENDING", "RUNNING"]}}},
     )
-    facts = Facts(api, now)
-    left = [run for run in found if _is_left(facts, run)]
-    known = tasks_of_runs(app, [DEFAULT], [run.id for run in left], by_id=True)
-
-    for run in left:
-        named = run.id in known or "taskId" in run.parameters
-        if not named and not enter_dead_run(app, run, now):
-            api.set_state(run.id, "CRASHED", message=DIED, force=True)
-
-    _enter_crashed(app, api, now)
-
-
-def _enter_crashed(app: App, api: Api, now: datetime) -> None:
-    """Enter the schedules' runs that crashed since the last sync and that the ledger does not know."""
-    with app.engine().connect() as connection:
-        last = state_table.get(connection, app.name, CRASHES)
-
-    since = datetime.fromisoformat(last) - OVERLAP if last else now - FIRST
-    found = api.runs(
+    crashed = api.runs(
         # A template that does not load just now may be a scheduled one.
         deployments=deployments_of(app, scheduled(app, or_broken=True)),
         flow_runs={
@@ -355,17 +341,19 @@ def _enter_crashed(app: App, api: Api, now: datetime) -> None:
             "end_time": {"after_": since.isoformat()},
         },
     )
-    left = [run for run in found if set(run.parameters) == {"template"}]
+    facts, mark = Facts(api, now), now
+    left = [run for run in at_work if _is_left(facts, run)]
+    left += [run for run in crashed if set(run.parameters) == {"template"}]
     known = tasks_of_runs(app, [DEFAULT], [run.id for run in left], by_id=True)
-    mark = now
 
     for run in left:
-        if run.id in known:
+        if run.id in known or "taskId" in run.parameters:
             continue
-        if loads(app, run):
-            enter_dead_run(app, run, now)
-        else:  # the sync asks for the run again until the template loads
+        if run.is_final and not loads(app, run):
+            # The sync asks for the run again until the template loads.
             mark = min(mark, run.end_time or since + OVERLAP)
+        elif not enter_dead_run(app, run, now) and not run.is_final:
+            api.set_state(run.id, "CRASHED", message=DIED, force=True)
 
     with app.engine().begin() as connection:
         state_table.put(connection, app.name, CRASHES, mark.isoformat())
