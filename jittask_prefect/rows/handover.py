@@ -42,6 +42,8 @@ from jittask_prefect.rows.plan import Report
 BATCH = 20
 """Runs made before they are recorded together; a run made and not recorded is found again by its key."""
 CHUNK = 1000  # entries held in memory
+ROUNDS = 3
+"""Rounds of one hand-over, while rows come that share flow runs; the rest is left to the next hand-over."""
 TRIED_AGAIN = "its worker died: the task is tried again"
 GO_ON = "its worker died: the rows that are left go on in another run"
 EMPTY = "superseded: none of its rows is due any more"
@@ -90,23 +92,29 @@ def hand_over(
     work = _HandOver(app, database, api, now, report, keep or (lambda: None))
     shared = set(batches.shared(app, "auto", "batch"))
 
-    with engine.connect() as connection:
-        together, few = batches.groups(app, connection, limit, only)
+    for _ in range(ROUNDS):
+        with engine.connect() as connection:
+            together, few = batches.groups(app, connection, limit, only)
 
-    for group in together:
-        work.share(group)
+        for group in together:
+            work.share(group)
 
-    for part in in_order(engine, app.name, CHUNK, *dirty):
-        # Rows that came meanwhile and may share flow runs are left to the next hand-over.
-        work.hand_over(
-            [
-                entry
-                for entry in part
-                if entry.status != "pending"
-                or entry.template not in shared
-                or batches.Group(entry.template, entry.due) in few
-            ]
-        )
+        known, more = few | set(together), False
+
+        for part in in_order(engine, app.name, CHUNK, *dirty):
+            alone = []
+            for entry in part:
+                group = batches.Group(entry.template, entry.due)
+                joins = entry.status == "pending" and entry.template in shared
+                if not joins or group in few:
+                    alone.append(entry)
+                else:  # new, and shared in the next round; or waits for the next sync
+                    more = more or group not in known
+
+            work.hand_over(alone)
+
+        if not more:
+            break
 
     work.calls.report_waiting()
 

@@ -308,7 +308,7 @@ def test_a_batch_counts_another_that_was_claimed_after_its_rows_were_read(
         work = Work(
             s.app, "", template, run, lambda: s.now, lambda _: None, Summary(), None
         )
-        return RowsOfInstant(work, entry.due, None)
+        return RowsOfInstant(work, entry.due)
 
     first, second = (calls(entry) for entry in s.entries())
     begun: list[Any] = []

@@ -42,7 +42,7 @@ def test_several_executors_work_off_one_list(
     work = Work(
         s.app, "", template, run, lambda: now, lambda _seconds: None, summary, None
     )
-    calls = RowsOfInstant(work, due, None)
+    calls = RowsOfInstant(work, due)
     threads = [
         threading.Thread(target=work_off, args=(work, calls)) for _executor in range(2)
     ]
