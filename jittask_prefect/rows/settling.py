@@ -75,12 +75,14 @@ def settle_waiting(
     if len(first) == AT_ONCE:
         closed += _settle_others(app, database, api, first[-1], waits, now, keep)
 
-    for part in in_order(engine, app.name, PAGE, *ended):
-        runs = _runs_of(api, part).values()
-        live = [run.id for run in runs if run.state_type == "SCHEDULED"]
+    over = next(in_order(engine, app.name, PAGE, *ended), [])
+    runs = _runs_of(api, over).values()
+    live = [run.id for run in runs if run.state_type == "SCHEDULED"]
+
+    if live:
         with engine.begin() as connection:
-            handover_marks.cancel_again(connection, live)
-        break  # the others when they are due first
+            spent = set(live) - handover_marks.open_runs(connection, live)
+            handover_marks.cancel_again(connection, sorted(spent))
 
     return closed
 

@@ -712,6 +712,17 @@ def test_a_batch_far_ahead_is_asked_for_once(
     assert names(s) == ["Task · 2026-03-02 11:00"]
 
 
+def test_a_batch_that_lost_a_row_is_asked_for_and_left_alone(on: Make) -> None:
+    s = on(dispatch="batch")
+    fill(s, range(1, 4), ELEVEN)
+    s.sync()
+    s.save(id=1, at=None)
+    s.sync("2026-03-02 08:01")
+    assert [e.status for e in s.entries()].count("ended") == 1
+    assert settling.settle_waiting(s.app, "", s.api, s.now, lambda: None) == []
+    assert not s.entries(dirty=True)
+
+
 def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
     on: Make,
 ) -> None:
