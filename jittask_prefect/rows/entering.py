@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, new_entry
@@ -17,27 +18,27 @@ log = logging.getLogger("jittask")
 
 
 def entry_of(
-    app: App, template: Meta, run_id: str, due: datetime, auto: bool, now: datetime
+    app: App, name: str, run_id: str, due: datetime, auto: bool, now: datetime
 ) -> Entry:
-    """The ledger entry of a scheduled template's run.
+    """The ledger entry of a scheduled template's run; of a template that does not load, the due time is nominal.
 
     Args:
         app: The app.
-        template: The template.
+        name: The template's full name.
         run_id: The run.
         due: When the run was to start.
         auto: A schedule made the run, which alone stands for its occurrence.
         now: The present instant.
     """
-    nominal = None
-    if auto:
-        series = template.series()
-        occurrence = series.due_at(due) if series else None
-        nominal = occurrence.nominal if occurrence else due
+    nominal = due if auto else None
+    with suppress(JittaskError):
+        series = app.template(name).series() if auto else None
+        if series and (occurrence := series.due_at(due)):
+            nominal = occurrence.nominal
     return new_entry(
         task_id=run_id,
         app=app.name,
-        template=template.fullName,
+        template=name,
         nominal=nominal,
         due=due,
         created=now,
@@ -85,7 +86,7 @@ def enter_dead_run(app: App, run: FlowRun, now: datetime) -> bool:
     if isinstance(template, DateFieldType):
         return False  # a person's run that names no row
     due = run.expected_start_time
-    entry = entry_of(app, template, run.id, due, run.auto_scheduled, now)
+    entry = entry_of(app, template.fullName, run.id, due, run.auto_scheduled, now)
     with app.engine().begin() as connection:
         if not transitions.enter(connection, replace(entry, dirty=True)):
             return False

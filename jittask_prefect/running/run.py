@@ -23,7 +23,7 @@ from jittask_prefect.errors import (
     UnknownTask,
 )
 from jittask_prefect.ledger import transitions, versions
-from jittask_prefect.ledger.entry import Entry, find_entry, new_entry
+from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
@@ -213,13 +213,15 @@ def execute(
     if task_id is not None or run.auto:
         fault = app.fault(name, known[1].func_name if known else None)
         if fault is not None:
-            return _put_off(app, name, task_id, run, clock(), fault.reason)
+            if task_id is None:
+                _put_off(app, name, run, clock())
+            return Outcome("ended", "skipped", broken_message(name, fault.reason))
     template = template or app.template(name)
     if task_id is not None:
         database, found = known or (DEFAULT, None)
         entry = entry_of_template(template, task_id, found)
     else:
-        database, entry = DEFAULT, _entered(app, template, run, clock())
+        database, entry = DEFAULT, _entered(app, name, run, clock())
     _wait_for(entry.due, clock, sleep)
     summary = Summary()
     end = end or partial(_end_in_ledger, app, database, clock)
@@ -290,9 +292,9 @@ def _wait_for(due: datetime, clock: Clock, sleep: Callable[[float], None]) -> No
         sleep(early)
 
 
-def _entered(app: App, template: Meta, run: Run, now: datetime) -> Entry:
+def _entered(app: App, name: str, run: Run, now: datetime) -> Entry:
     """Make the ledger entry for a run of the schedule, or of a person."""
-    entry = entry_of(app, template, run.id, run.due, run.auto, now)
+    entry = entry_of(app, name, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
         versions.require(connection, "the app's database")
         entered = transitions.enter(connection, entry)
@@ -311,27 +313,12 @@ def _entered(app: App, template: Meta, run: Run, now: datetime) -> Entry:
     return entry
 
 
-def _put_off(
-    app: App, name: str, task_id: str | None, run: Run, now: datetime, reason: str
-) -> Outcome:
-    """Have a task of a broken template wait for another flow run, until the template is mended."""
-    if task_id is None:
-        try:
-            entry = entry_of(app, app.template(name), run.id, run.due, True, now)
-        except JittaskError:
-            entry = new_entry(
-                task_id=run.id,
-                app=app.name,
-                template=name,
-                nominal=run.due,
-                due=run.due,
-                created=now,
-                flow_run_id=run.id,
-            )
-        with app.engine().begin() as connection:
-            versions.require(connection, "the app's database")
-            transitions.enter(connection, replace(entry, dirty=True))
-    return Outcome("ended", "skipped", broken_message(name, reason))
+def _put_off(app: App, name: str, run: Run, now: datetime) -> None:
+    """Enter the task of a broken template, to get another flow run once the template is mended."""
+    entry = entry_of(app, name, run.id, run.due, True, now)
+    with app.engine().begin() as connection:
+        versions.require(connection, "the app's database")
+        transitions.enter(connection, replace(entry, dirty=True))
 
 
 def _end_in_ledger(app: App, database: str, clock: Clock, task_id: str) -> None:

@@ -15,7 +15,7 @@ from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.rows import batches
+from jittask_prefect.rows import batches, settling
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.outcome import Run

@@ -121,8 +121,7 @@ def test_one_that_is_on_time_waits_for_what_is_caught_up_and_not_for_what_was_on
         # At work since then, and not at its end yet.
         with s.app.engine().begin() as connection:
             if s.entries(task_id=ten) == []:
-                hourly = s.app.template("tasks.Hourly")
-                made = entry_of(s.app, hourly, ten, TEN, True, TEN)
+                made = entry_of(s.app, "tasks.Hourly", ten, TEN, True, TEN)
                 transitions.enter(connection, made)
                 transitions.claim(connection, ten, "somebody", ten, started, 9999)
             connection.exec_driver_sql(
