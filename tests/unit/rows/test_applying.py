@@ -11,7 +11,7 @@ import pytest
 from shop import Shop
 
 from jittask_prefect.ledger import planned_rows
-from jittask_prefect.rows.applying import apply_all
+from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.plan import Action
 
 Make = Callable[..., Shop]

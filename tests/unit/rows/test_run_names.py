@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jittask_prefect.ledger.entry import new_entry
-from jittask_prefect.rows.run_names import run_key
+from jittask_prefect.rows.flow_runs import run_key
 
 TEN = datetime(2026, 3, 2, 10, tzinfo=UTC)
 

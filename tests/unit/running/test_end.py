@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.running import process_end
-from jittask_prefect.running.follow_up import follow_up
+from jittask_prefect.running.function import follow_up
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
