@@ -2,14 +2,79 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as a_field
 from pathlib import Path
 from typing import Any
 
+from jittask_prefect.elements.condition_source import source_problems
+from jittask_prefect.elements.config import (
+    NAME,
+    NAME_TEXT,
+    display_text,
+    read_task,
+)
 from jittask_prefect.elements.decorators import Kind, Mark
-from jittask_prefect.errors import ConfigError
+from jittask_prefect.elements.piece_keys import (
+    COUNTED_FROM,
+    row_keys,
+    scheduled_keys,
+)
+from jittask_prefect.errors import ConfigError, FilterError, Problem
+from jittask_prefect.filters import where as conditions
 from jittask_prefect.filters.where import Where
+from jittask_prefect.validation import quoted
+
+_TYPES: Mapping[Kind, str] = {
+    "rows": "tasks.DateFieldType",
+    "scheduled": "tasks.NormalType",
+    "code": "tasks.NormalType",
+}
+# Arguments whose values an e.json takes as they are, by key.
+_PLAIN = {
+    "holidayPolicy": "holiday_policy",
+    "calendar": "calendar",
+    "timezone": "timezone",
+    "timeout": "timeout",
+    "retries": "retries",
+    "retryDelay": "retry_delay",
+    "dispatch": "dispatch",
+    "rowRuns": "row_runs",
+    "description": "description",
+}
+_FLAGS = {"skipHoliday": "skip_holiday", "workdaysOnly": "workdays_only"}
+_OF_TIMERS = (*_FLAGS, "holidayPolicy", "calendar", "timezone")
+# Keys of an e.json by the argument that says the same; a dot leads into a piece.
+_ARGUMENTS = {
+    "modelPath": "field",
+    "startField": "field",
+    "startOffset.offset": "offset",
+    "startOffset.offsetType": "offset",
+    "startOffset.offsetUnit": "offset",
+    "startOffset.time": "offset.at",
+    "startOffset": "offset",
+    "endTimeType": "until",
+    "endTime": "until",
+    "endField": "until",
+    "endOffset": "until",
+    "filter": "where",
+    "argDict": "arguments",
+    "func": "function",
+    "customFunc": "function",
+}
+_OF_RULES = {
+    "period": "every",
+    "weekday": "weekdays",
+    "week": "day",
+    "subType": "day",
+    "monthEnd": "month_end",
+    "cron": "text",
+    "rrule": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -32,25 +97,60 @@ class Declared:
     source: str
 
 
-def full_name(mark: Mark) -> str:
+def source(mark: Mark, root: Path | None = None) -> str:
+    """The place of a mark for people: `clinic/tasks.py, line 12`, relative to a folder."""
+    return f"{_short(mark.file, root)}, line {mark.line}"
+
+
+def _short(file: str, root: Path | None) -> str:
+    inside = root is not None and Path(file).is_relative_to(root)
+    return Path(file).relative_to(root).as_posix() if inside and root else file
+
+
+def full_name(mark: Mark, root: Path | None = None) -> str:
     """The full name of a mark's element: `tasks.RemindPatient` of `remind_patient`.
 
     Raises:
         ConfigError: The function has no such name, and the mark names none.
     """
-    raise NotImplementedError
+    given = mark.arguments.get("name")
+    function = getattr(mark.function, "__name__", "")
+    if given is None:
+        parts = function.split("_")
+        name: object = "".join(part[:1].upper() + part[1:] for part in parts)
+    else:
+        name = given
 
+    if isinstance(name, str) and NAME.fullmatch(name):
+        return f"tasks.{name}"
 
-def source(mark: Mark, root: Path | None = None) -> str:
-    """The place of a mark for people: `clinic/tasks.py, line 12`, relative to a folder."""
-    raise NotImplementedError
+    found = quoted(given) if given is not None else function or "no name"
+    allowed = f'name="RemindPatient", for example: {NAME_TEXT}'
+    raise ConfigError(Problem(source(mark, root), "name", found, allowed))
 
 
 def by_name(
     marks: Iterable[Mark], root: Path | None = None
 ) -> tuple[dict[str, Mark], dict[str, ConfigError]]:
     """The marks by full name, and the errors of names that two functions share; a mark without a name by its source."""
-    raise NotImplementedError
+    places: dict[str, dict[tuple[str, int], Mark]] = {}
+    broken: dict[str, ConfigError] = {}
+    for mark in marks:
+        try:
+            same = places.setdefault(full_name(mark, root), {})
+            same[mark.file, mark.line] = mark  # a module that was imported anew
+        except ConfigError as error:
+            broken[source(mark, root)] = error
+
+    for name, same in places.items():
+        if len(same) > 1:
+            where = [source(mark, root) for mark in same.values()]
+            found = f"{name} in {' and in '.join(where)}"
+            allowed = "a name for each function: name= of the decorator sets another"
+            broken[name] = ConfigError(Problem(where[-1], "name", found, allowed))
+
+    sound = {n: next(iter(s.values())) for n, s in places.items() if n not in broken}
+    return sound, broken
 
 
 def declared(
@@ -66,9 +166,205 @@ def declared(
     Raises:
         ConfigError: With every problem; each names file, line and argument.
     """
-    raise NotImplementedError
+    reader = _Reader(mark, model_names, root)
+    name = reader.name()
+    config = reader.config()
+    reader.validate(config)
+    if reader.problems:
+        raise ConfigError(dict.fromkeys(reader.problems))
+
+    return Declared(name, mark.kind, config, reader.where, reader.place)
 
 
 def argument_of(key: str, kind: Kind) -> str:
-    """The argument that says what a key of an e.json says: `timerCfg.startOffset.time` → `offset`."""
-    raise NotImplementedError
+    """The argument that says what a key of an e.json says: `timerCfg.startOffset.time` → `offset.at`."""
+    key = key.removeprefix("timerCfg.")
+    head, _, rest = key.partition(".")
+    if head in ("repeat", "startTime") and kind != "code":
+        rule = "repeat" if kind == "rows" else "rule"
+        inner = "start" if head == "startTime" else rest.partition(".")[0]
+        known = _OF_RULES.get(inner, inner)
+        return rule if inner in ("", "repeatType") else f"{rule}.{known}"
+
+    for known, argument in _ARGUMENTS.items():
+        if key == known or key.startswith(f"{known}."):
+            return argument
+    return re.sub(r"([a-z])([A-Z])", lambda m: f"{m[1]}_{m[2].lower()}", key)
+
+
+@dataclass
+class _Reader:
+    """Reads the arguments of a mark."""
+
+    mark: Mark
+    model_names: Mapping[type, str]
+    root: Path | None
+    problems: list[Problem] = a_field(default_factory=list)
+    where: Where | None = None
+
+    @property
+    def place(self) -> str:
+        return source(self.mark, self.root)
+
+    def refuse(self, argument: str, found: str, allowed: str) -> None:
+        """Add a problem of an argument."""
+        self.problems.append(Problem(self.place, argument, found, allowed))
+
+    def name(self) -> str:
+        try:
+            return full_name(self.mark, self.root)
+        except ConfigError as error:
+            self.problems += error.problems
+            return ""
+
+    def config(self) -> dict[str, Any]:
+        """The configuration, as far as the arguments can be read."""
+        given, kind = self.mark.arguments, self.mark.kind
+        self._function()
+        config: dict[str, Any] = {"type": given.get("type", _TYPES[kind])}
+        config["title"] = given["title"] if "title" in given else _title(self.mark)
+        if "enable" in given:
+            config["enable"] = self._flag("enable")
+
+        timer: dict[str, Any] = {}
+        if kind == "rows":
+            timer = self._rows(config)
+        elif kind == "scheduled":
+            rule, until = given.get("rule"), given.get("until")
+            timer = scheduled_keys(rule, until, self.refuse)
+        else:
+            # A single time, long ago: never due of itself.
+            timer = {"startTime": f"{COUNTED_FROM} 00:00:00"}
+            timer["repeat"] = {"repeatType": "normal"}
+
+        config["timerCfg"] = timer
+        timer |= {k: self._flag(name) for k, name in _FLAGS.items() if name in given}
+        for key, name in _PLAIN.items():
+            if name in given:
+                (timer if key in _OF_TIMERS else config)[key] = given[name]
+
+        return config | self._groups()
+
+    def _function(self) -> None:
+        found = _unfit(self.mark.function)
+        if found:
+            allowed = (
+                "a function at the top of a module, which other processes can import"
+            )
+            self.refuse("function", found, allowed)
+
+    def _flag(self, name: str) -> int:
+        value = self.mark.arguments[name]
+        if not (isinstance(value, int) and value in (0, 1)):
+            self.refuse(name, quoted(value), "True or False")
+            return 0
+        return int(value)
+
+    def _rows(self, config: dict[str, Any]) -> dict[str, Any]:
+        given = self.mark.arguments
+        field, offset = given.get("field"), given.get("offset")
+        repeat, until = given.get("repeat"), given.get("until")
+        model, timer = row_keys(field, offset, repeat, until, self.refuse)
+        if model is not None:
+            config["modelPath"] = self._model(model)
+
+        where = given.get("where")
+        hidden = source_problems(self.mark)
+        for line, found, allowed in hidden:
+            place = f"{_short(self.mark.file, self.root)}, line {line}"
+            self.problems.append(Problem(place, "where", found, allowed))
+
+        if isinstance(where, str):
+            config["filter"] = where
+        elif where is not None and model is not None and not hidden:
+            self._condition(where, model)
+            if self.where is not None:
+                config["filter"] = self.where.text
+
+        return timer
+
+    def _model(self, model: type) -> str:
+        name = self.model_names.get(model, "")
+        if not name:
+            known = ", ".join(each.__name__ for each in self.model_names) or "none"
+            found = f"an attribute of {model.__module__}.{model.__name__}, which is no model of the app"
+            allowed = f"an attribute of a mapped class of the app's modules: {known}"
+            self.refuse("field", found, allowed)
+        return name
+
+    def _condition(self, where: object, model: type) -> None:
+        try:
+            self.where = conditions.read(where, model)
+        except FilterError as error:
+            for p in error.problems:
+                self.refuse("where", p.found, p.allowed)
+
+    def _groups(self) -> dict[str, Any]:
+        """The keys that hold objects and lists."""
+        given = self.mark.arguments
+        found: dict[str, Any] = {}
+        if "missed" in given:
+            missed = given["missed"]
+            found["missed"] = {"policy": missed} if isinstance(missed, str) else missed
+        if "concurrency" in given:
+            limit = given["concurrency"]
+            found["concurrency"] = {"limit": limit} if type(limit) is int else limit
+        if "tags" in given:
+            tags = given["tags"]
+            found["tags"] = list(tags) if isinstance(tags, tuple | set) else tags
+        if given.get("arguments"):
+            found["argDict"] = self._json(given["arguments"])
+
+        return found
+
+    def _json(self, arguments: Any) -> Any:
+        try:
+            return json.loads(json.dumps(arguments, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            allowed = 'JSON values by name: arguments={"month": 3}'
+            self.refuse("arguments", quoted(arguments), allowed)
+            return {}
+
+    def validate(self, config: dict[str, Any]) -> None:
+        """Have the configuration checked as that of an e.json is."""
+        rows = self.mark.kind == "rows"
+        known = {problem.key.partition(".")[0] for problem in self.problems}
+        try:
+            read_task(config, rows=rows)
+        except ConfigError as error:
+            for problem in error.problems:
+                argument = argument_of(problem.key, self.mark.kind)
+                if argument.partition(".")[0] not in known:
+                    moved = replace(problem, file=self.place, key=argument)
+                    self.problems.append(moved)
+
+
+def _unfit(function: object) -> str:
+    """What is wrong with a function that other processes cannot import by name; empty for a good one."""
+    if not inspect.isfunction(function):
+        return f"{quoted(function)}, a {type(function).__name__}"
+
+    outer, _, name = function.__qualname__.rpartition(".")
+    if function.__name__ == "<lambda>":
+        return "a lambda"
+    if outer.endswith("<locals>"):
+        return f"{name}, a function within {outer.removesuffix('.<locals>')} (a wrapper needs functools.wraps)"
+    if outer:
+        return f"{name}, a method of {outer}"
+    return ""
+
+
+def _title(mark: Mark) -> str:
+    """The first line of the docstring, where it can be a title; else the function's name in words."""
+    lines = (inspect.getdoc(mark.function) or "").strip().splitlines()
+    try:
+        return display_text(lines[0].strip()[:200]) if lines else _words(mark)
+    except ValueError:
+        return _words(mark)
+
+
+def _words(mark: Mark) -> str:
+    name = getattr(mark.function, "__name__", "task")
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ")
+    words = " ".join(apart.split())
+    return words[:1].upper() + words[1:]
