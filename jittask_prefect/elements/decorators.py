@@ -263,7 +263,7 @@ def _marking(kind: Kind, decorator: Any, given: Mapping[str, Any]) -> Any:
     arguments = {
         name: value
         for name, value in given.items()
-        if value is not defaults[name].default
+        if not _same(value, defaults[name].default)
     }
     caller = sys._getframe(2)
     place = caller.f_code.co_filename, caller.f_lineno
@@ -277,6 +277,12 @@ def _marking(kind: Kind, decorator: Any, given: Mapping[str, Any]) -> Any:
         return function
 
     return mark
+
+
+def _same(value: object, default: object) -> bool:
+    """Whether an argument is its default. A condition is never compared: its `==` would make another condition."""
+    plain = isinstance(value, int | float | str)
+    return value is default or (plain and value == default)
 
 
 def _place(function: Any) -> tuple[str, int] | None:

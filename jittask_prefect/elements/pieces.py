@@ -38,7 +38,7 @@ NthDay: TypeAlias = Literal[
     "second last monday", "second last tuesday", "second last wednesday", "second last thursday",
     "second last friday", "second last saturday", "second last sunday",
 ]  # fmt: skip
-Day: TypeAlias = int | NthDay | Sequence[int] | Sequence[NthDay]
+Day: TypeAlias = int | NthDay | Sequence[int | NthDay]
 MonthEnd: TypeAlias = Literal["last", "skip"]
 
 
