@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as a_field
 from pathlib import Path
@@ -26,6 +26,7 @@ from jittask_prefect.elements.piece_keys import (
 )
 from jittask_prefect.errors import ConfigError, FilterError, Problem
 from jittask_prefect.filters import where as conditions
+from jittask_prefect.filters.expression import parse
 from jittask_prefect.filters.where import Where
 from jittask_prefect.validation import quoted
 
@@ -88,6 +89,7 @@ class Declared:
         where: The condition of a task of rows, in the place of a Q filter; None where `config["filter"]` is a Q
             expression, or absent.
         source: The place for people: `clinic/tasks.py, line 12`.
+        function: The function.
     """
 
     full_name: str
@@ -95,6 +97,17 @@ class Declared:
     config: dict[str, Any]
     where: Where | None
     source: str
+    function: Callable[..., Any]
+
+    @property
+    def function_name(self) -> str:
+        """The function's name with its module: `clinic.tasks.remind_patient`."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    @property
+    def file(self) -> str:
+        """The file, without the line, which any edit of the file may change."""
+        return self.source.rpartition(", line ")[0] or self.source
 
 
 def source(mark: Mark, root: Path | None = None) -> str:
@@ -173,7 +186,7 @@ def declared(
     if reader.problems:
         raise ConfigError(dict.fromkeys(reader.problems))
 
-    return Declared(name, mark.kind, config, reader.where, reader.place)
+    return Declared(name, mark.kind, config, reader.where, reader.place, mark.function)
 
 
 def argument_of(key: str, kind: Kind) -> str:
@@ -276,10 +289,10 @@ class _Reader:
 
         if isinstance(where, str):
             config["filter"] = where
-        elif where is not None and model is not None and not hidden:
+        if where is not None and model is not None and not hidden:
             self._condition(where, model)
-            if self.where is not None:
-                config["filter"] = self.where.text
+        if self.where is not None:
+            config["filter"] = self.where.text
 
         return timer
 
@@ -294,7 +307,10 @@ class _Reader:
 
     def _condition(self, where: object, model: type) -> None:
         try:
-            self.where = conditions.read(where, model)
+            if isinstance(where, str):
+                parse(where).check(model)
+            else:
+                self.where = conditions.read(where, model)
         except FilterError as error:
             for p in error.problems:
                 self.refuse("where", p.found, p.allowed)

@@ -115,7 +115,7 @@ def offset_keys(argument: str, piece: Offset, refuse: Refuse) -> Keys:
     """The keys of an offset: `{"offsetType": -1, "offset": 2, "offsetUnit": "day", "time": "09:00"}`."""
     given = {unit: n for unit in UNITS if (n := getattr(piece, unit)) is not None}
     if len(given) > 1 or (not given and piece.at is None):
-        refuse(argument, repr(piece), f"one unit of {', '.join(UNITS)}")
+        refuse(argument, quoted(piece), f"one unit of {', '.join(UNITS)}")
         return {}
 
     keys: Keys = {"offsetType": 0}
@@ -317,10 +317,10 @@ def _demand_start(rule: Rule, refuse: Refuse) -> None:
         every = int(interval) if interval.isdecimal() else 1
 
     if type(every) is int and every > 1:
-        refuse("rule.start", f"nothing, in {rule!r}", allowed)
+        refuse("rule.start", f"nothing, in {quoted(rule)}", allowed)
     elif isinstance(rule, Weekly) and not rule.weekdays:
         weekday = 'Weekly("mon"), or '
-        refuse("rule.weekdays", f"nothing, in {rule!r}", weekday + allowed)
+        refuse("rule.weekdays", f"nothing, in {quoted(rule)}", weekday + allowed)
 
 
 def row_keys(
@@ -360,7 +360,7 @@ def _row_offset(offset: object, refuse: Refuse) -> Keys:
         allowed = (
             f"{OFFSETS}, counted from the field of the task; a field only in until"
         )
-        refuse("offset", repr(offset), allowed)
+        refuse("offset", quoted(offset), allowed)
     return offset_keys("offset", offset, refuse)
 
 
@@ -382,7 +382,7 @@ def _row_clock(repeat: Repeat, offset: object, start: Keys, refuse: Refuse) -> N
         allowed = (
             "one clock time: at of the offset, in days or longer, or of the repeat"
         )
-        refuse("repeat.at", f"{quoted(at)} with {offset!r}", allowed)
+        refuse("repeat.at", f"{quoted(at)} with {quoted(offset)}", allowed)
     else:
         start["time"] = clock
 

@@ -56,11 +56,13 @@ from jittask_prefect.filters.columns import (
 from jittask_prefect.filters.condition import Condition
 from jittask_prefect.filters.tree import MAX_SHIFT_DAYS, UNIT_DAYS, Moment
 from jittask_prefect.filters.values import in_column
+from jittask_prefect.validation import quoted
 
 MAX_VALUES = 1_000
 """Values of a condition: a statement asks the conditions of several tasks, and databases limit its parameters."""
 MAX_LENGTH = 20_000
 """Characters of a condition's text."""
+MAX_BITS = 64
 CONDITION = (
     "a condition of SQLAlchemy such as Invoice.paid_on.is_(None), a function without parameters that gives one, "
     "or a Q expression as text"
@@ -385,7 +387,7 @@ class _Reader:
 def _named(given: object) -> str:
     if isinstance(given, type):
         return f"the class {given.__name__}"
-    return f"{given!r}, a {type(given).__name__}"
+    return f"{quoted(given)} of type {type(given).__name__}"
 
 
 def _check_moment(moment: Moment, bind: BindParameter[Any]) -> None:
@@ -472,6 +474,8 @@ def _literal(value: Any, of: Any = None) -> str:
             return _quoted(value.name)
         case bool():
             return str(value).lower()
+        case int() if value.bit_length() > MAX_BITS:
+            raise _refused(quoted(value), "a whole number of at most 64 bits")
         case int() | float() | Decimal():
             return str(value)
         case str():
