@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
-import time
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,8 @@ Found = tuple[int, str, str]
 Names = Mapping[str, Any]
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _CLOCK_NAMES = {"now", "utcnow", "today"}
-_CLOCKS = (time.time, time.time_ns, time.localtime, time.gmtime)
+_OF_TIME = {"time", "time_ns", "localtime", "gmtime"}
+"""Functions of the module `time`."""
 _MOVING = (pieces.now, pieces.today)
 CLOCK = "now(…) or today(…) of jittask_prefect, which are bound anew at each look"
 
@@ -187,7 +187,7 @@ def _reads_clock(func: ast.expr, names: Names) -> bool:
     """Whether a call gives the present time once: `datetime.now()`, but not `now()` of a condition or `func.now()`."""
     name = func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "")
     target = _resolved(func, names)
-    if any(target is each for each in _CLOCKS):
+    if getattr(target, "__module__", "") == "time" and name in _OF_TIME:
         return True
     if name not in _CLOCK_NAMES or any(target is each for each in _MOVING):
         return False

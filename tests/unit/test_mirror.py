@@ -18,6 +18,7 @@ ELSEWHERE = {
     "dialogs/conversion": "unit/dialogs/test_edit",
     "dialogs/submit": "unit/dialogs/test_forms",
     "elements/check": "unit/elements/test_loader",
+    "elements/piece_keys": "unit/elements/test_pieces",
     "filters/tree": "unit/filters/test_condition",
     "filters/values": "unit/filters/test_condition",
     "records/template_pages": "unit/records/test_statistics",

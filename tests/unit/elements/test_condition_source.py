@@ -32,6 +32,7 @@ HEAD = "@date_field_task(Appointment.starts_at, where={})\ndef f(appointment): .
          "Patient.active and Patient.born == None", "& for and"),
         ("Appointment.starts_at > datetime.datetime.now()", "datetime.datetime.now()", "now(…) or today(…) of jittask_prefect"),
         ("Appointment.starts_at > datetime.datetime.utcnow()", "datetime.datetime.utcnow()", "now(…) or today(…)"),
+        ("lambda: Appointment.kind > time.time()", "time.time()", "now(…) or today(…)"),
         ("lambda: Appointment.starts_at > date.today() - timedelta(days=1)", "date.today()", "now(…) or today(…)"),
         ("lambda: Appointment.starts_at > datetime.datetime.now(tz=datetime.UTC)",
          "datetime.datetime.now(tz=datetime.UTC)", "now(…) or today(…)"),
@@ -40,8 +41,8 @@ HEAD = "@date_field_task(Appointment.starts_at, where={})\ndef f(appointment): .
 def test_python_s_own_operators_and_clocks_are_refused(
     tmp_path: Path, where: str, found: str, allowed: str
 ) -> None:
-    (text,) = problems(tmp_path, HEAD.format(where))
-    assert text.startswith(f"tasks.py, line {LINES + 1}: where: found {found}; ")
+    (text,) = problems(tmp_path, "import time\n" + HEAD.format(where))
+    assert text.startswith(f"tasks.py, line {LINES + 2}: where: found {found}; ")
     assert allowed in text
 
 
