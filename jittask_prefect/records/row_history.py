@@ -265,7 +265,7 @@ class _Reader:
             said = "; ".join(unmet_text(part, values) for part, values in parts)
             return f"the filter is not met: {said}"
         series = template.series(self.row)
-        if series is None or series.cycle is None:
+        if series is None or series.never:
             edge = "is at the edge of the calendar, which means never"
             return f"`{name}` ({value}) {edge}"
         return ""

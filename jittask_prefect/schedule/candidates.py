@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
     DAY,
     LATEST,
     clamped,
-    day_after,
-    first_step,
     midnight,
     near_day,
     offset_change,
@@ -21,7 +20,6 @@ from jittask_prefect.schedule.instants import (
     shifted,
     wall_time,
 )
-from jittask_prefect.schedule.recur import Elapsed, Recurrence
 
 MAX_RUNS = 500
 """Runs of days off that take away each occurrence, one run after the other, before a series counts as over."""
@@ -58,20 +56,22 @@ class Candidates:
         cycle: The nominal times.
         moves: The holiday rule.
         zone: The task's zone.
-        wall: The start as a naive wall time.
+        clock: The zone of the cycle's wall times: UTC for elapsed time, else the task's.
+        wall: The start as a wall time of the clock.
         anchor: The instant of the start, UTC.
     """
 
-    cycle: Recurrence | Elapsed
+    cycle: Cycle
     moves: HolidayMoves
     zone: ZoneInfo
-    wall: datetime
-    anchor: datetime
+    clock: tzinfo
+    wall: datetime = datetime.max
+    anchor: datetime = LATEST
     sub_daily: bool = field(init=False)
     """Whether a holiday drops candidates instead of moving them."""
 
     def __post_init__(self) -> None:
-        self.sub_daily = isinstance(self.cycle, Elapsed) or self.cycle.sub_daily
+        self.sub_daily = self.cycle.sub_daily
 
     def within(
         self, low: datetime, high: datetime, *, nominal: bool = False
@@ -79,21 +79,17 @@ class Candidates:
         """At least every candidate due in [low, high); with `nominal`, also those whose nominal time lies there."""
         if high <= low:
             return iter(())
-        if isinstance(self.cycle, Elapsed):
-            return self._steps(self.cycle, low, high, every=nominal)
         if self.sub_daily:
-            return self._times(self.cycle, low, high, every=nominal)
-        return self._days(self.cycle, low, high)
+            return self._times(low, high, every=nominal)
+        return self._days(low, high)
 
-    def _days(
-        self, cycle: Recurrence, low: datetime, high: datetime
-    ) -> Iterator[Candidate]:
+    def _days(self, low: datetime, high: datetime) -> Iterator[Candidate]:
         """Those of a cycle of days: a holiday moves them."""
         first = low.astimezone(self.zone).date() - DAY
         last = high.astimezone(self.zone).date() + DAY
         begin, end = self.moves.sources(first, last)
         over = midnight(min(max(end, last), date.max - DAY)) + DAY
-        for wall in cycle.wall_times(midnight(min(begin, first)), over):
+        for wall in self.cycle.wall_times(midnight(min(begin, first)), over):
             try:
                 yield self._placed(wall)
             except OverflowError:
@@ -115,49 +111,46 @@ class Candidates:
         return Candidate(nominal, resolve(moved, self.zone), day, reason, moved)
 
     def _times(
-        self, cycle: Recurrence, low: datetime, high: datetime, *, every: bool
+        self, low: datetime, high: datetime, *, every: bool
     ) -> Iterator[Candidate]:
-        """Those of a custom cycle finer than a day: a holiday drops them (told once a day, or every time)."""
+        """Those of a cycle finer than a day: a holiday drops them (told once a day, or every time)."""
         # Near a clock change wall times move by as much as the zone's offset changes.
-        begin = wall_time(low, self.zone) - offset_change(low, self.zone)
-        end = wall_time(high, self.zone) + offset_change(high, self.zone)
+        begin = wall_time(low, self.clock) - offset_change(low, self.clock)
+        end = wall_time(high, self.clock) + offset_change(high, self.clock)
+        active, local = self.moves.active, self.clock is self.zone
+        known: date | None = None
+        reason: str | None = None
         while begin < end:
             upto = end
-            for wall in cycle.wall_times(begin, end):
-                instant, day = resolve(wall, self.zone), wall.date()
-                reason = self.moves.blocked(day) if self.moves.active else None
+            for wall in self.cycle.wall_times(begin, end):
+                if local:
+                    instant, day = resolve(wall, self.zone), wall.date()
+                else:
+                    instant = wall.replace(tzinfo=UTC)
+                    day = instant.astimezone(self.zone).date()
+
+                if active and day != known:
+                    known, reason = day, self.moves.blocked(day)
+
                 due = instant if reason is None else None
-                yield Candidate(instant, due, day, reason, wall)
+                yield Candidate(instant, due, day, reason, wall if local else None)
                 if reason is not None and not every:
-                    upto = midnight(day) + DAY
+                    upto = self._begin(day + DAY)
                     break
 
             begin = upto
 
-    def _steps(
-        self, cycle: Elapsed, low: datetime, high: datetime, *, every: bool
-    ) -> Iterator[Candidate]:
-        """Those of minute and hour: a holiday drops them (told once a day, or every time)."""
-        day: date | None = None
-        reason: str | None = None
-        over = self.anchor
-        at = first_step(self.anchor, cycle.step, low)
-        try:
-            while at < high:
-                today = at.astimezone(self.zone).date()
-                if self.moves.active and today != day:
-                    reason = self.moves.blocked(today)
-                    over = day_after(today, self.zone)
+    def _day(self, wall: datetime) -> date:
+        """The task's day of a time of the cycle."""
+        if self.clock is self.zone:
+            return wall.date()
+        return wall.replace(tzinfo=self.clock).astimezone(self.zone).date()
 
-                day = today
-                yield Candidate(at, at if reason is None else None, today, reason)
-                following = at + cycle.step
-                if reason is not None and not every:
-                    following = max(following, first_step(at, cycle.step, over))
-
-                at = following
-        except OverflowError:
-            return
+    def _begin(self, day: date) -> datetime:
+        """The time of the cycle at which a day of the task begins."""
+        if self.clock is self.zone:
+            return midnight(day)
+        return wall_time(clamped(midnight(day), self.zone), self.clock)
 
     def ahead(self, at: datetime, *, left_out: bool = False) -> datetime:
         """An instant from `at` on before which nothing more is due: a search may go on there.
@@ -171,22 +164,21 @@ class Candidates:
         Returns:
             UTC; LATEST where nothing is due any more.
         """
-        if isinstance(self.cycle, Elapsed):
-            return self._ahead_in_steps(self.cycle, at, left_out)
-
-        moves = self.moves
-        moving = moves.active and not self.sub_daily and moves.policy != "skip"
-        day = wall_time(shifted(at, -2 * DAY), self.zone).date()
+        moves, sub_daily = self.moves, self.sub_daily
+        moving = moves.active and not sub_daily and moves.policy != "skip"
+        # Wall times may lie as far from their instants as clocks change; elapsed time may not.
+        spare = 2 if self.clock is self.zone else 0
+        day = wall_time(shifted(at, -spare * DAY), self.zone).date()
         if moving:
             # A time on days off before that day may be due later; a time on the working day before them may not.
             day = min(day, moves.sources(day, day)[0] + DAY)
 
         for _ in range(MAX_RUNS):
-            wall = self.cycle.first(midnight(day))
+            wall = self.cycle.first(self._begin(day))
             if wall is None:
                 return LATEST
 
-            day = wall.date()
+            day = self._day(wall)
             if moves.active and moves.blocked(day) is not None:
                 if moving:
                     arrival = moves.target(day) or date.max
@@ -199,22 +191,7 @@ class Candidates:
                     day = open_day
                     continue
 
-            return max(at, near_day(day, -2))
-
-        return LATEST
-
-    def _ahead_in_steps(self, cycle: Elapsed, at: datetime, left_out: bool) -> datetime:
-        for _ in range(MAX_RUNS):
-            found = first_step(self.anchor, cycle.step, at)
-            day = wall_time(found, self.zone).date()
-            ignored = left_out or not self.moves.active
-            if found >= LATEST or ignored or self.moves.blocked(day) is None:
-                return found
-
-            open_day = self.moves.next_open(day)
-            if open_day is None:
-                return LATEST
-
-            at = clamped(midnight(open_day), self.zone)
+            begin = clamped(midnight(day), self.zone)
+            return max(at, near_day(day, -spare) if spare else begin)
 
         return LATEST

@@ -11,7 +11,7 @@ from jittask_prefect.schedule.cron import read_cron
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.days import month_length
 from jittask_prefect.schedule.instants import midnight
-from jittask_prefect.schedule.recur import Elapsed, recurrence
+from jittask_prefect.schedule.recur import recurrence
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_lines import MAX_PER_DAY, plain_rule
 from jittask_prefect.schedule.spec import Offset, Repeat, TimerCfg
@@ -49,6 +49,7 @@ UNITS_A_YEAR = {
     "minute": 365 * 1440,
     "second": 365 * 86400,
 }
+SOME_DAY = "a rule that matches some day; this one never does"
 REQUIRED = "this key is required"
 
 
@@ -246,39 +247,36 @@ def _month_or_year(
 def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
     """Refuse a timer without any occurrence, found by a search of bounded length."""
     repeat, start, end = cfg.repeat, cfg.start_time, cfg.end_time
-    if repeat.rrule is not None:
-        rule = CustomRule.read(None, repeat.rrule)
-        if not (rule.possible() if start is None else rule.at(start).matches()):
-            allowed = "a rule that matches some day; this one never does"
-            refuse("repeat.rrule", shown(repeat.rrule), allowed)
-            return
-
-        # Of a scheduled task `check_density` says so.
-        if start is None:
-            per_day = plain_rule(repeat, SOME_START).per_day
-            if per_day > MAX_PER_DAY:
-                found = f"{per_day:g} occurrences a day"
-                refuse("repeat.rrule", found, f"at most {MAX_PER_DAY}")
-
     if start is None:
-        dates = repeat.dates or ()
-        times = [at if isinstance(at, datetime) else midnight(at) for at in dates]
-        if times and end is not None and all(_ends_before(at, end) for at in times):
-            allowed = f"at least one date up to {end}"
-            refuse("repeat.dates", "no date up to endTime", allowed)
-
+        _some_occurrence_of_rows(repeat, end, refuse)
         return
 
-    cycle = recurrence(repeat, start)
-    if isinstance(cycle, Elapsed):
-        return
-
-    first = cycle.first(start)
+    first = recurrence(repeat, start).first(start)
     if repeat.dates is not None:
         if first is None or (end is not None and _ends_before(first, end)):
             found = "no date within startTime and endTime"
             refuse("repeat.dates", found, f"at least one date from {start} on")
+    elif first is None and repeat.rrule is not None:
+        refuse("repeat.rrule", shown(repeat.rrule), SOME_DAY)
     elif first is None:
         key = "week" if repeat.week is not None else "day"
         allowed = "one that comes, or monthEnd last"
         refuse(f"repeat.{key}", f"one that never comes from {start} on", allowed)
+
+
+def _some_occurrence_of_rows(repeat: Repeat, end: date | None, refuse: Refuse) -> None:
+    if repeat.rrule is not None:
+        per_day = plain_rule(repeat, SOME_START).per_day
+        if not CustomRule.read(None, repeat.rrule).possible():
+            refuse("repeat.rrule", shown(repeat.rrule), SOME_DAY)
+        elif per_day > MAX_PER_DAY:
+            # Of a scheduled task `check_density` says so.
+            found = f"{per_day:g} occurrences a day"
+            refuse("repeat.rrule", found, f"at most {MAX_PER_DAY}")
+
+    dates = repeat.dates or ()
+    times = [at if isinstance(at, datetime) else midnight(at) for at in dates]
+    if times and end is not None and all(_ends_before(at, end) for at in times):
+        refuse(
+            "repeat.dates", "no date up to endTime", f"at least one date up to {end}"
+        )

@@ -10,6 +10,7 @@ from heapq import merge
 from itertools import groupby
 
 from jittask_prefect.schedule.cron import read_cron, whole_seconds
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_series import RRuleSeries
 
@@ -66,19 +67,18 @@ class CustomRule:
     def at(self, start: datetime) -> RRuleSeries | JoinedSeries:
         """The joined series of all rules from a start (naive wall time) on."""
         series = self.series(start)
-        return series[0] if len(series) == 1 else JoinedSeries(series, self.sub_daily)
+        return series[0] if len(series) == 1 else JoinedSeries(series)
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedSeries:
+class JoinedSeries(Cycle):
     """The wall times of several series, each time once."""
 
     series: tuple[RRuleSeries, ...]
-    sub_daily: bool
 
     @property
-    def last(self) -> datetime | None:
-        return None
+    def sub_daily(self) -> bool:
+        return any(each.sub_daily for each in self.series)
 
     @property
     def pace(self) -> timedelta:

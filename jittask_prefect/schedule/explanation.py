@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from jittask_prefect.schedule.candidates import Candidate, Candidates
+from jittask_prefect.schedule.candidates import Candidate
 from jittask_prefect.schedule.instants import (
     DAY,
     TICK,
@@ -16,7 +16,6 @@ from jittask_prefect.schedule.instants import (
     shifted,
     wall_time,
 )
-from jittask_prefect.schedule.recur import Elapsed
 
 if TYPE_CHECKING:
     from jittask_prefect.schedule.series import Series
@@ -64,36 +63,32 @@ class Explained:
 def explained(series: Series, after: datetime, before: datetime) -> Iterator[Explained]:
     """Every nominal occurrence that lies in, or moves into, [after, before); see `Series.explain`."""
     candidates = series.candidates
-    if candidates is None:
-        return
-
     width = DAY
-    if not isinstance(candidates.cycle, Elapsed) and not candidates.sub_daily:
+    if not candidates.sub_daily:
         width = max(candidates.cycle.pace, 400 * DAY)
 
-    low = max(clamped(after, series.zone), series.first)
+    low = first = max(clamped(after, series.zone), series.first)
     high = min(clamped(before, series.zone), series.last)
-    told: set[datetime] = set()
     while low < high:
         upto = min(shifted(low, width), high)
-        empty, again = True, set[datetime]()
-        for candidate, standing in _explainable(series, candidates, low, upto):
-            empty = False
-            if candidate.nominal not in told:
+        found = list(candidates.within(low, upto, nominal=True))
+        found.sort(key=lambda candidate: candidate.nominal)
+        standing = _standing(series, found)
+        empty = True
+        for candidate in found:
+            # Each candidate in the first window that has its nominal or its due time.
+            times = (candidate.nominal, candidate.due or candidate.nominal)
+            if low <= min((at for at in times if at >= first), default=high) < upto:
+                empty = False
                 yield _explained(series, candidate, standing)
 
-            due = candidate.due
-            if candidate.nominal >= upto or (due is not None and due >= upto):
-                again.add(candidate.nominal)  # the next window has the candidate too
-
-        told |= again
         low = candidates.ahead(upto, left_out=True) if empty else upto
 
 
 def dropped(series: Series, after: datetime, before: datetime) -> Iterator[Explained]:
     """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
     candidates, moves, zone = series.candidates, series.moves, series.zone
-    if candidates is None or candidates.sub_daily or not moves.active:
+    if candidates.sub_daily or not moves.active:
         return
 
     days = [wall_time(clamped(at, zone), zone).date() for at in (after, before)]
@@ -106,28 +101,21 @@ def dropped(series: Series, after: datetime, before: datetime) -> Iterator[Expla
                 yield item
 
 
-def _explainable(
-    series: Series, candidates: Candidates, low: datetime, high: datetime
-) -> Iterator[tuple[Candidate, dict[datetime, Candidate]]]:
-    """The candidates of a window by nominal time, each with the standing candidates by due time."""
-    found = list(candidates.within(low, high, nominal=True))
-    found.sort(key=lambda candidate: candidate.nominal)
+def _standing(
+    series: Series, found: list[Candidate]
+) -> dict[datetime | None, Candidate]:
+    """By due time the candidates that stand."""
     dues = [candidate.due for candidate in found if candidate.due is not None]
-    standing: dict[datetime, Candidate] = {}
-    if dues:
-        first, last = min(dues), max(dues) + TICK
-        for other in series.standing(candidates.within(first, last), first, last):
-            if other.due is not None:
-                standing[other.due] = other
+    if not dues:
+        return {}
 
-    for candidate in found:
-        due = candidate.due
-        if low <= candidate.nominal < high or (due is not None and low <= due < high):
-            yield candidate, standing
+    first, last = min(dues), max(dues) + TICK
+    others = series.candidates.within(first, last)
+    return {other.due: other for other in series.standing(others, first, last)}
 
 
 def _explained(
-    series: Series, candidate: Candidate, standing: dict[datetime, Candidate]
+    series: Series, candidate: Candidate, standing: dict[datetime | None, Candidate]
 ) -> Explained:
     zone, due, notes = series.zone, candidate.due, list[str]()
     if due is None:

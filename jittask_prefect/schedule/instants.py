@@ -77,6 +77,9 @@ def day_after(day: date, zone: tzinfo) -> datetime:
 
 def offset_change(at: datetime, zone: tzinfo) -> timedelta:
     """By how much the zone's offset from UTC changes within a day and a half of an instant."""
+    if zone is UTC:
+        return timedelta()
+
     before, after = (
         shifted(at, days * DAY).astimezone(zone).utcoffset() or timedelta()
         for days in (-1.5, 1.5)
@@ -97,9 +100,10 @@ def clock_changes(
         return at.astimezone(zone).utcoffset() or timedelta()
 
     at, end = resolve(low, zone), shifted(resolve(high, zone), DAY)
+    before = offset(at)
     while at < min(end, LATEST):
         following = at + DAY
-        before, after = offset(at), offset(following)
+        after = offset(following)
         if before != after:
             a, b = at, following
             while b - a > SECOND:
@@ -108,4 +112,4 @@ def clock_changes(
 
             yield b.replace(microsecond=0), before, after
 
-        at = following
+        at, before = following, after

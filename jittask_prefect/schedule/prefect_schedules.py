@@ -21,6 +21,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 from jittask_prefect.errors import invalid
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.days import day_of_year, each_day
 from jittask_prefect.schedule.instants import (
     DAY,
@@ -34,7 +35,7 @@ from jittask_prefect.schedule.instants import (
     wall_time,
 )
 from jittask_prefect.schedule.minute_hour import interval_slots
-from jittask_prefect.schedule.recur import Elapsed, Recurrence
+from jittask_prefect.schedule.recur import Elapsed
 from jittask_prefect.schedule.rrule import MAX_RRULE_LENGTH, listed
 from jittask_prefect.schedule.rrule_lines import PlainRule, check_density, plain_rule
 from jittask_prefect.schedule.schedule_text import (
@@ -75,7 +76,7 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     """
     series = timer.series()
     assert series is not None
-    if series.cycle is None or series.next(now - TICK) is None:
+    if series.next(now - TICK) is None:
         return fixed_slots([])
     if isinstance(series.cycle, Elapsed):
         return fixed_slots(interval_slots(timer, series, series.cycle.step, now, days))
@@ -183,7 +184,6 @@ def _slots(
 ) -> list[ScheduleSlot]:
     """The plain rule in `count` windows, each with its differences from the series."""
     zone, cycle = timer.zone, series.cycle
-    assert cycle is not None and not isinstance(cycle, Elapsed)
     stop = None if series.stop is None else wall_time(series.stop, zone)
     # Windows of at most a year where days are named: see WINDOW.
     named = (cycle.sub_daily and timer.moves.active) or plain.misread
@@ -192,13 +192,9 @@ def _slots(
         for window in windows:
             window.lines = _lines_of_days(timer, cycle, plain, window)
 
+    _except_differences(series, windows, zone, stop)
     if cycle.sub_daily:
-        for window in windows:
-            _except_gaps(timer, series, window)
-
         windows[0].low = max(windows[0].low, wall_time(begin, zone))
-    else:
-        _except_differences(series, windows, zone, stop)
 
     misread = _take_misread(series, windows, zone)
     if named:  # beyond the horizon the plain repeat
@@ -237,7 +233,7 @@ def _windows(
 
 
 def _lines_of_days(
-    timer: Timer, cycle: Recurrence, plain: PlainRule, window: _Window
+    timer: Timer, cycle: Cycle, plain: PlainRule, window: _Window
 ) -> list[str]:
     """The lines with the days of the window named by their number in the year; closed days left out if sub-daily."""
     closed = timer.moves.active and cycle.sub_daily
@@ -259,36 +255,33 @@ def _lines_of_days(
 def _except_differences(
     series: Series, windows: list[_Window], zone: ZoneInfo, stop: datetime | None
 ) -> None:
-    """Take out times of the rule, up to `stop`, that are not due as they stand; add due times that the rule lacks."""
-    low, high = windows[0].low, windows[-1].high
-    assert series.cycle is not None and not isinstance(series.cycle, Elapsed)
-    times = series.cycle.wall_times(low, high)
-    ruled = {at for at in times if stop is None or at <= stop}
-    found = series.between(resolve(low, zone), resolve(high, zone))
-    due = {wall_time(occurrence.due, zone) for occurrence in found}
-    for window in windows:
-        window.without = {at for at in ruled - due if window.low <= at < window.high}
-        window.extra = {at for at in due - ruled if window.low <= at < window.high}
+    """Take out times of the rule, up to `stop`, that are not due as they stand; add due times that the rule lacks.
 
+    A rule finer than a day names its open days: only near the gaps of clocks has it differences.
+    """
+    moves, sub_daily = series.moves, series.cycle.sub_daily
+    spans = [(windows[0].low, windows[-1].high)]
+    if sub_daily:
+        changes = clock_changes(zone, *spans[0])
+        opened = [
+            (wall_time(at, zone), after - before) for at, before, after in changes
+        ]
+        spans = [(end - gap, end + gap) for end, gap in opened if gap > timedelta()]
 
-def _except_gaps(timer: Timer, series: Series, window: _Window) -> None:
-    """Move the times of clock gaps, where the days are open: the server would run them early."""
-    zone, cycle, moves = timer.zone, series.cycle, timer.moves
-    assert cycle is not None and not isinstance(cycle, Elapsed)
-    for change, before, after in clock_changes(zone, window.low, window.high):
-        gap = after - before
-        if gap > timedelta():
-            opened = (change + before).replace(tzinfo=None)
-            skipped = set(cycle.wall_times(opened, opened + gap))
-            taken = set(cycle.wall_times(opened + gap, opened + 2 * gap))
-            open_ = (
-                at for at in skipped if not (moves.active and moves.blocked(at.date()))
-            )
-            window.without |= skipped
-            window.extra |= {at + gap for at in open_} - taken
-
-    if series.stop is not None:
-        window.extra = {at for at in window.extra if resolve(at, zone) <= series.stop}
+    for low, high in spans:
+        ruled = {
+            at
+            for at in series.cycle.wall_times(low, high)
+            if (stop is None or at <= stop)
+            and not (sub_daily and moves.active and moves.blocked(at.date()))
+        }
+        found = series.between(resolve(low, zone), resolve(high, zone))
+        due = {wall_time(occurrence.due, zone) for occurrence in found}
+        for window in windows:
+            window.without |= {
+                at for at in ruled - due if window.low <= at < window.high
+            }
+            window.extra |= {at for at in due - ruled if window.low <= at < window.high}
 
 
 def _take_misread(

@@ -111,10 +111,6 @@ def _nominal(
     first, last = _wall(low, timer, -1), _wall(high - TICK, timer, 1)
     begin, end = moves.sources(first.date(), last.date())
     moving = moves.active and not timer.sub_daily
-    if not moving and clock is None:
-        yield first, last
-        return
-
     if (end - begin).days > MAX_DAYS:
         whole = min(first, midnight(begin)), max(last, _end_of(end))
         yield whole if moving else (first, last)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import lcm
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from jittask_prefect.schedule.custom import CustomRule
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.days import (
     LAST_MONTH,
     LAST_ORDINAL,
@@ -25,42 +26,38 @@ if TYPE_CHECKING:
     from jittask_prefect.schedule.spec import Repeat
 
 
-class Recurrence(Protocol):
-    """Nominal wall-clock times of a series."""
+@dataclass(frozen=True, slots=True)
+class Elapsed(Cycle):
+    """minute and hour: every `step` of elapsed time from the start (UTC); no wall clock is involved."""
+
+    start: datetime
+    step: timedelta
 
     @property
     def sub_daily(self) -> bool:
-        """Whether a holiday drops occurrences instead of moving them: there are several on a day."""
-
-    @property
-    def last(self) -> datetime | None:
-        """A wall time after which there is no other; None for a series without end."""
+        return True
 
     @property
     def pace(self) -> timedelta:
-        """About how far each time lies from the next: the width at which a search begins."""
+        return self.step
 
     def wall_times(self, low: datetime, high: datetime) -> Iterator[datetime]:
-        """The naive wall times n with low <= n < high, none before the start, in order."""
-
-    def first(self, low: datetime) -> datetime | None:
-        """The first wall time from `low` on; None otherwise. The search ends, whatever the cycle."""
-
-
-@dataclass(frozen=True, slots=True)
-class Elapsed:
-    """minute and hour: every `step` of elapsed time from the start; no wall clock is involved."""
-
-    step: timedelta
+        steps = max(0, -((self.start - low) // self.step))
+        try:
+            at = self.start + steps * self.step
+            while at < high:
+                yield at
+                at += self.step
+        except OverflowError:
+            return
 
 
 @dataclass(frozen=True, slots=True)
-class ListedTimes:
-    """Wall times written out: the start alone of `normal`, and the `dates` of a custom repeat."""
+class ListedTimes(Cycle):
+    """Times written out: the start alone of `normal`, and the `dates` of a custom repeat."""
 
     start: datetime
     times: tuple[datetime, ...]
-    sub_daily: bool = False
 
     @property
     def last(self) -> datetime | None:
@@ -74,24 +71,13 @@ class ListedTimes:
         low = max(low, self.start)
         return (at for at in self.times if low <= at < high)
 
-    def first(self, low: datetime) -> datetime | None:
-        return next(self.wall_times(low, datetime.max), None)
-
 
 @dataclass(frozen=True, slots=True)
-class DayCycle:
+class DayCycle(Cycle):
     """A cycle of whole days, all at the start's clock time; a subclass names the days."""
 
     start: datetime
     period: int
-
-    @property
-    def sub_daily(self) -> bool:
-        return False
-
-    @property
-    def last(self) -> datetime | None:
-        return None
 
     @property
     def pace(self) -> timedelta:
@@ -103,18 +89,19 @@ class DayCycle:
 
     def wall_times(self, low: datetime, high: datetime) -> Iterator[datetime]:
         low = max(low, self.start)
-        clock = self.start.time()
         if high > low:
-            for day in self.days(low.date(), high.date()):
-                at = datetime.combine(day, clock)
-                if low <= at < high:
-                    yield at
+            yield from self._timed(low, high, high.date())
 
     def first(self, low: datetime) -> datetime | None:
-        low, clock = max(low, self.start), self.start.time()
-        days = self.days(low.date(), self._repeats(low.date()))
-        times = (datetime.combine(day, clock) for day in days)
-        return next((at for at in times if at >= low), None)
+        low = max(low, self.start)
+        return next(self._timed(low, datetime.max, self._repeats(low.date())), None)
+
+    def _timed(self, low: datetime, high: datetime, last: date) -> Iterator[datetime]:
+        clock = self.start.time()
+        for day in self.days(low.date(), last):
+            at = datetime.combine(day, clock)
+            if low <= at < high:
+                yield at
 
     def _repeats(self, low: date) -> date:
         """A day up to which the cycle has a day, if any day follows `low`."""
@@ -218,18 +205,13 @@ class Monthly(DayCycle):
         return [date(year, month + 1, n) for n in sorted(found) if 1 <= n <= length]
 
 
-def recurrence(
-    repeat: Repeat, start: datetime, day: int | None = None
-) -> Recurrence | Elapsed:
+def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Cycle:
     """The cycle of a repeat from a start on.
 
     Args:
         repeat: A validated repeat.
-        start: The start's wall time, naive; the start fills in absent parts of the repeat.
+        start: The start's wall time, naive; of minute and hour in UTC. The start fills in absent parts of the repeat.
         day: The day of the month that the start stands for, where its month was too short for that day.
-
-    Returns:
-        The cycle; `Elapsed` for minute and hour.
     """
     kind, period = repeat.repeat_type, repeat.period
     start = start.replace(fold=0)
@@ -247,7 +229,7 @@ def recurrence(
     if kind == "custom":
         return CustomRule.read(repeat.cron, repeat.rrule).at(start)
     if kind in ("minute", "hour"):
-        return Elapsed(period * timedelta(minutes=1 if kind == "minute" else 60))
+        return Elapsed(start, period * timedelta(minutes=1 if kind == "minute" else 60))
     if kind == "day":
         return Daily(start, period)
 

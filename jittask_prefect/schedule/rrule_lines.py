@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from jittask_prefect.errors import invalid
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.instants import DAY, midnight
-from jittask_prefect.schedule.recur import Elapsed
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_series import RRuleSeries
 from jittask_prefect.schedule.spec import Repeat
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 MISREAD = {52, 53, -52, -53}
 """Week numbers that dateutil, and so the server, reads wrong at the turn of a year (2022-01-01 is in week 52)."""
+SIMPLE = {"minute": "MINUTELY", "hour": "HOURLY", "day": "DAILY"}
 MAX_PER_DAY = 1440
 """Occurrences a day; the server makes at most 100 runs of a schedule in a minute's round (services/scheduler.py)."""
 
@@ -98,7 +98,7 @@ def plain_rule(repeat: Repeat, start: datetime) -> PlainRule:
     """The plain rule of a repeat.
 
     Args:
-        repeat: Of any type but minute and hour.
+        repeat: A validated repeat.
         start: The start's wall time, naive; the start fills in absent parts.
     """
     kind, period = repeat.repeat_type, repeat.period
@@ -112,8 +112,8 @@ def plain_rule(repeat: Repeat, start: datetime) -> PlainRule:
 
         return PlainRule(tuple(each.rule for each in series), series)
 
-    if kind == "day":
-        return PlainRule((RRule("DAILY", period),))
+    if kind in ("minute", "hour", "day"):
+        return PlainRule((RRule(SIMPLE[kind], period),))
 
     if kind == "week":
         days = _weekdays(repeat.weekday or (start.isoweekday(),))
@@ -163,7 +163,7 @@ def check_density(timer: Timer) -> None:
         ConfigError: The timer has more than MAX_PER_DAY occurrences a day.
     """
     series = timer.series()
-    if series is None or series.cycle is None or isinstance(series.cycle, Elapsed):
+    if series is None:
         return
 
     per_day = plain_rule(timer.cfg.repeat, series.wall).per_day

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from itertools import islice, product, repeat
-from math import gcd, lcm
+from math import lcm
 
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.days import (
     day_of_year,
     days_later,
@@ -35,7 +36,7 @@ UNLIMITED: Tries = repeat(None)
 
 
 @dataclass(frozen=True, slots=True)
-class RRuleSeries:
+class RRuleSeries(Cycle):
     """The wall times of a rule from a start on.
 
     Args:
@@ -53,20 +54,14 @@ class RRuleSeries:
         return self.rule.sub_daily
 
     @property
-    def last(self) -> datetime | None:
-        return None
-
-    @property
     def pace(self) -> timedelta:
-        return timedelta(1 if self.rule.by_clock else 31)
+        return timedelta(hours=1) if self.rule.sub_daily else timedelta(31)
 
     def matches(self) -> bool:
         """Whether the rule has any time at all, by a bounded search (RFC 5545 sets no bound)."""
         return self.first(self.start) is not None
 
     def first(self, low: datetime) -> datetime | None:
-        if not self._reachable():
-            return None
         low = self._from(low)
         tries: Tries = iter(range(MAX_TRIES))
         return next(
@@ -275,27 +270,6 @@ class RRuleSeries:
                 picked.setdefault(days[number], []).append(clocks[clock])
 
         return picked
-
-    def _reachable(self) -> bool:
-        """Whether BYSETPOS lies within a period, and steps of the interval ever meet an allowed clock time."""
-        rule = self.rule
-        if not rule.by_clock:
-            places = rule.part("BYSETPOS")
-            most = rule.clock_times * MAX_DAYS[rule.freq]
-            return not places or min(map(abs, places)) <= most
-
-        unit = SECONDS[rule.freq]
-        phase = gcd(self._step, 86400)
-        hours, minutes, seconds = map(rule.part, CLOCK_PARTS)
-        # The places within a step that the clock parts allow: at most as many as a step has seconds.
-        origin = self._origin()
-        allowed = {(h * 3600 - origin) % phase for h in hours or range(24)}
-        if unit < 3600:
-            sixty = minutes or range(60)
-            allowed = {(place + m * 60) % phase for place in allowed for m in sixty}
-
-        last = seconds or range(60) if unit == 1 else (0,)
-        return not allowed.isdisjoint({-s % phase for s in last})
 
     # Clock times of a frequency finer than a day
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from jittask_prefect.schedule.candidates import Candidate, Candidates
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.explanation import Explained, dropped, explained
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
@@ -18,12 +19,13 @@ from jittask_prefect.schedule.instants import (
     clamped,
     near_day,
     shifted,
+    wall_time,
 )
-from jittask_prefect.schedule.recur import Elapsed, Recurrence, recurrence
+from jittask_prefect.schedule.recur import ListedTimes, recurrence
 from jittask_prefect.schedule.spec import Repeat
 
-FIRST_WINDOW = timedelta(hours=1)
-"""Of a cycle finer than a day."""
+NEVER = ListedTimes(datetime.max, ())
+"""The cycle of a start beyond the calendar."""
 WIDEST_WINDOW = timedelta(2000)
 NEARBY = 3
 """Empty windows, each four times as wide, before a search asks where it may go on."""
@@ -82,37 +84,41 @@ class Series:
         day: int | None = None,
     ) -> None:
         self.zone = zone
-        self.wall = wall or datetime.max
         self.stop = stop
-        self.candidates: Candidates | None = None
-        self.anchor: datetime = LATEST
-        """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
         self.exhausted: Exhausted | None = None
         self.moves = moves
         self.start = start
+        self.anchor: datetime = LATEST
+        """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
+        self.wall = wall or datetime.max
         self.first = self.last = LATEST
+        self.candidates = Candidates(NEVER, moves, zone, zone)
         if wall is not None and anchor is not None:
             try:
                 self.anchor = anchor.astimezone(zone)
             except OverflowError:
                 return
 
-            cycle = recurrence(repeat, wall, day)
-            self.candidates = Candidates(cycle, moves, zone, wall, anchor)
+            elapsed = repeat.repeat_type in ("minute", "hour")
+            clock = UTC if elapsed else zone
+            cycle = recurrence(repeat, wall_time(anchor, UTC) if elapsed else wall, day)
+            self.candidates = Candidates(cycle, moves, zone, clock, wall, anchor)
             self.first, self.last = self._span(cycle, anchor)
 
     def __repr__(self) -> str:
-        anchor = self.anchor.isoformat() if self.candidates else None
-        return f"Series(anchor={anchor!r}, zone={self.zone.key!r})"
+        return f"Series(anchor={self.anchor.isoformat()!r}, zone={self.zone.key!r})"
 
     @property
-    def cycle(self) -> Recurrence | Elapsed | None:
-        """The nominal times; None for a start beyond the calendar."""
-        return self.candidates.cycle if self.candidates else None
+    def cycle(self) -> Cycle:
+        """The nominal times; none for a start beyond the calendar."""
+        return self.candidates.cycle
 
-    def _span(
-        self, cycle: Recurrence | Elapsed, anchor: datetime
-    ) -> tuple[datetime, datetime]:
+    @property
+    def never(self) -> bool:
+        """Whether the start lies beyond the calendar."""
+        return self.cycle is NEVER
+
+    def _span(self, cycle: Cycle, anchor: datetime) -> tuple[datetime, datetime]:
         """The instants before which, and from which on, no occurrence is due."""
         first = self.start or anchor
         if self.start is None and self.moves.moves_back:
@@ -120,7 +126,7 @@ class Series:
             first = min(near_day(self.moves.arrivals(day, day)[0], -2), anchor)
 
         last = LATEST if self.stop is None else shifted(self.stop, TICK)
-        if not isinstance(cycle, Elapsed) and cycle.last is not None:
+        if cycle.last is not None:
             day = cycle.last.date()
             last = min(last, near_day(self.moves.arrivals(day, day)[1], 4))
 
@@ -145,10 +151,10 @@ class Series:
         if known is not None and low >= known.since.get(known.phase, LATEST):
             return None
 
-        for found in self._due(low, LATEST):
+        found = next(self._due(low, LATEST), None)
+        if found is not None:
             return self._occurrence(found)
-
-        if known is None or self.stop is not None or self.candidates is None:
+        if known is None or self.stop is not None:
             return None
         if self.candidates.ahead(low) >= LATEST:
             known.since[known.phase] = low
@@ -168,7 +174,7 @@ class Series:
         """
         at = clamped(at, self.zone)
         low = self.moves.earliest_due_after(at, self.zone)
-        if low >= at or self.candidates is None or self.candidates.sub_daily:
+        if low >= at or self.candidates.sub_daily:
             return []
 
         return [found for found in self.between(low, at + TICK) if found.nominal > at]
@@ -176,9 +182,6 @@ class Series:
     def at_nominal(self, nominal: datetime) -> Occurrence | None:
         """The occurrence of a nominal time, wherever a holiday move puts it; None otherwise."""
         at = clamped(nominal, self.zone)
-        if self.candidates is None:
-            return None
-
         for candidate in self.candidates.within(at, at + TICK, nominal=True):
             due = candidate.due
             if candidate.nominal != at or due is None:
@@ -197,32 +200,23 @@ class Series:
         """
         low, high = max(low, self.first), min(high, self.last)
         candidates = self.candidates
-        if candidates is None or low >= high:
-            return
-
-        width = self._first_window(candidates)
+        width, sub_daily = self.cycle.pace, candidates.sub_daily
         searching, empty = True, 0
         while low < high:
             upto = min(shifted(low, width), high)
-            if searching and candidates.sub_daily:
+            if searching and sub_daily:
                 upto = self._after_first(low, upto)
 
             found = self.standing(candidates.within(low, upto), low, upto)
             yield from found
             if found:
                 searching, empty = False, 0
-                width = DAY if candidates.sub_daily else 400 * DAY
+                width = DAY if sub_daily else 400 * DAY
                 low = upto
             else:
                 empty += 1
                 width = max(width, min(width * 4, WIDEST_WINDOW))
                 low = candidates.ahead(upto) if empty > NEARBY else upto
-
-    def _first_window(self, candidates: Candidates) -> timedelta:
-        cycle = candidates.cycle
-        if isinstance(cycle, Elapsed):
-            return cycle.step
-        return FIRST_WINDOW if cycle.sub_daily else cycle.pace
 
     def _after_first(self, low: datetime, high: datetime) -> datetime:
         """The end of a window that holds the first occurrence only.
@@ -230,7 +224,6 @@ class Series:
         Times of a cycle finer than a day come in order, but for a clock change: up to the first, all are looked at
         again.
         """
-        assert self.candidates is not None
         for candidate in self.candidates.within(low, high):
             due = candidate.due
             if due is not None and low <= due < high and not self.beyond(candidate):

@@ -29,7 +29,7 @@ from jittask_prefect.schedule.instants import (
     wall_time,
 )
 from jittask_prefect.schedule.reach import Reach, reach
-from jittask_prefect.schedule.recur import Elapsed, day_phase
+from jittask_prefect.schedule.recur import day_phase
 from jittask_prefect.schedule.series import Exhausted, Occurrence, Series
 from jittask_prefect.schedule.spec import Offset, TimerCfg, read_timer, read_zone
 from jittask_prefect.validation import shown
@@ -205,14 +205,15 @@ class Timer:
 
         low = wall_time(now, self.zone)
         series = self.series(low - 400 * DAY) if self.cfg.rows else self._scheduled
-        cycle = series.cycle if series is not None else None
-        if series is None or cycle is None or isinstance(cycle, Elapsed):
+        if series is None:
             return None
 
         for at, before, after in clock_changes(self.zone, low, low + 400 * DAY):
             if after < before and at + DAY <= (series.stop or LATEST):
                 begin = (at + after).replace(tzinfo=None)
-                if any(True for _ in cycle.wall_times(begin, begin + before - after)):
+                if any(
+                    True for _ in series.cycle.wall_times(begin, begin + before - after)
+                ):
                     return at.astimezone(self.zone)
 
         return None
