@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import importlib.util
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -294,6 +295,25 @@ class VirtualModules:
             for names in self._names_of_element(parts) if len(parts) == 2 else ():
                 public = {k: v for k, v in names.items() if not k.startswith("_")}
                 vars(module).update(public)
+
+
+def clear_path(app: Loader, given: str) -> None:
+    """Take the app's folders from `sys.path`, where Prefect puts the folder of the flow file: there `tasks` would be a package.
+
+    Args:
+        app: The app. The root of a project stays at the end of the path.
+        given: PYTHONPATH: a folder that the user names there stays.
+    """
+    kept = {Path(each).resolve() for each in given.split(os.pathsep) if each}
+    unwanted = {
+        app.folder,
+        app.place.generated,
+        app.path if app.place.in_project else app.folder,
+    } - kept
+    places = [(each, Path(each or ".").resolve()) for each in sys.path]
+    left = [each for each, place in places if place not in unwanted]
+    root = [str(app.path)] if app.place.in_project and app.path in unwanted else []
+    sys.path[:] = [*left, *root]
 
 
 def _is_real(name: str) -> bool:

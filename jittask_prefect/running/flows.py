@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App, use_app
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.elements.virtual_modules import clear_path
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry
@@ -65,6 +67,7 @@ log = logging.getLogger("jittask")
 def flows_of(app: App) -> dict[str, Any]:
     """The flows of an app, which becomes this process's current one, by their function names."""
     use_app(app)
+    clear_path(app, os.environ.get("PYTHONPATH", ""))
     log_to_flow_runs()
     types = {name.partition(".")[2]: _type_flow(app, name) for name in app.types()}
     forms = dialogs.flows_of(app, result_storage(), form_actions)

@@ -18,6 +18,7 @@ from jittask_prefect.elements.types import (
     NormalService,
     NormalType,
 )
+from jittask_prefect.elements.virtual_modules import clear_path
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.task_svc.service import TaskSvc
@@ -268,6 +269,30 @@ def test_an_own_type_shadows_a_built_in_and_extends_it(tmp_path: Path) -> None:
     app = built(tmp_path, code, **shadow)
     assert app.getElement("tasks.NormalType").mark == 1
     assert app.module("services.Try", "service").x is app.getElement("tasks.NormalType")
+
+
+def test_the_app_folder_leaves_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect puts the folder of the flow file on the path, and the worker its working directory."""
+    app, place = built(tmp_path), str(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", place, "/elsewhere", place])
+    clear_path(app, "")
+    assert sys.path == ["/elsewhere"]
+    monkeypatch.setattr(sys, "path", [place, "/elsewhere"])
+    clear_path(app, f"/x:{place}")
+    assert sys.path == [place, "/elsewhere"]
+
+
+def test_flows_leave_no_app_folder_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jittask_prefect.running.flows import flows_of
+
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    assert "NormalType" in flows_of(built(tmp_path))
+    assert str(tmp_path) not in sys.path
 
 
 # Mistakes: a sentence each, with file, line and what to do
