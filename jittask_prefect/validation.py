@@ -32,6 +32,8 @@ _PLAIN_BRANCHES = {"int", "str", "float", "bool", "date", "datetime"}
 def _flag(value: object) -> bool:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
+    if value in ("0", "1"):  # as JitTask's forms write it
+        return value == "1"
     raise ValueError("0 or 1")
 
 

@@ -19,7 +19,8 @@ from jittask_prefect.deploying.deploy import deploy
 from jittask_prefect.deploying.deployments import POOL, POOL_TYPE, ensure_work_pool
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.types import CUSTOM, DateFieldType, Meta
+from jittask_prefect.elements.signatures import CUSTOM
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.client import PrefectApi, preload
 from jittask_prefect.records import listing

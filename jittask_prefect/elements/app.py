@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from sqlmodel import SQLModel
-
 from jittask_prefect.elements import check
 from jittask_prefect.elements.built_in import TASK_TYPES
+from jittask_prefect.elements.chains import Chain, ModelChain
 from jittask_prefect.elements.check import check_rows
 from jittask_prefect.elements.config import ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
@@ -174,16 +173,43 @@ class App(Loader):
 
     # Models
 
-    def models(self) -> dict[str, type[SQLModel]]:
+    @property
+    def models(self) -> ModelChain:
+        """The models: `app.models.Contract`, or `app.models()` for all that load, by full name."""
+        return ModelChain(self, "models")
+
+    @property
+    def services(self) -> Chain:
+        """The services: `app.services.NoticeSvc.send(…)`."""
+        return Chain(self, "services")
+
+    @property
+    def tasks(self) -> Chain:
+        """The task templates and Types: `app.tasks.DailyReport`."""
+        return Chain(self, "tasks")
+
+    def working_models(self) -> dict[str, type[Any]]:
         """The models that load, by full name."""
         return dict(self._working(self.names("models")))
+
+    def database_of_row(self, row: Any) -> str:
+        """The name of the database that a row of the app belongs to.
+
+        Raises:
+            UnknownElement: The row is of no model of the app.
+        """
+        known = owner_of(type(row))
+        if known is None or known[0] is not self:
+            raise UnknownElement(f"{type(row).__name__} is no model of {self.name}")
+        return self.database_of(known[1])
 
     def database_of(self, model: str) -> str:
         """The name of the database that holds a model's table."""
         if model not in self._databases_of:
             where = f"{model.replace('.', '/')}/e.json"
             cfg = ModelCfg.read(read_json(self.folder / where, where))
-            self._databases_of[model] = cfg.database or DEFAULT
+            named = cfg.database_in(self.cfg.databases)
+            self._databases_of[model] = named or DEFAULT
 
         return self._databases_of[model]
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import inspect as sa_inspect
 from sqlmodel import SQLModel
 
 from jittask_prefect.elements.element_log import Log
+from jittask_prefect.elements.jit_values import DataTypes, GlobalVar
 from jittask_prefect.elements.types import (
     DateFieldType,
     Meta,
     NormalService,
     NormalType,
 )
+from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.schedule.spec import TimerCfg, read_timer
 from jittask_prefect.schedule.timer import Timer
 
@@ -35,6 +39,26 @@ BUILT_IN: dict[str, Any] = {
 
 class NormalModel:
     """The base of models in folders of JitTask; a class that derives from it needs columns to be mapped."""
+
+
+class NotMapped(ConfigError):
+    """A model of JitTask's form, without columns of SQLModel or SQLAlchemy: `check` notes it."""
+
+
+def refuse_unmapped(module: ModuleType) -> None:
+    """Refuse a model file whose only models are JitTask's own, which no table belongs to.
+
+    Raises:
+        NotMapped: With the next step.
+    """
+    classes = [each for each in vars(module).values() if isinstance(each, type)]
+    own = [each for each in classes if each.__module__ == module.__name__]
+    mapped = [each for each in own if sa_inspect(each, raiseerr=False) is not None]
+    bare = [each.__name__ for each in own if issubclass(each, NormalModel)]
+    if bare and not mapped:
+        found = f"class {bare[0]}(NormalModel) without columns"
+        allowed = f"class {bare[0]}(NormalModel, SQLModel, table=True) with columns, or an import of a mapped class"
+        raise NotMapped(Problem("", "model.py", found, allowed))
 
 
 def _timer_of(app: Loader) -> type[Timer]:
@@ -64,7 +88,14 @@ def _task_names(app: Loader) -> dict[str, Any]:
     return {"Meta": Meta, "BaseTask": Meta, "Timer": _timer_of(app)}
 
 
+def _variables(app: Loader) -> dict[str, Any]:
+    found = GlobalVar(app.timezone)
+    return {"GlobalVar": found, "currentTime": found.currentTime}
+
+
 _NAMES: dict[str, Callable[[Loader], dict[str, Any]]] = {
+    "datatypes.Meta": lambda _: {"datatypes": DataTypes()},
+    "globals.GlobalVar": _variables,
     "jit.commons.utils.logger": lambda _: {"log": Log()},
     "models.Meta": lambda _: {"BaseModel": NormalModel},
     "models.NormalType": lambda _: {"NormalModel": NormalModel},

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from jittask_prefect.elements.project import Place
 from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.schedule.spec import TimerCfg
 
 
 class Calendars:
@@ -49,6 +50,14 @@ class Calendars:
                 self._calendars[name] = made
 
             return self._calendars[name]
+
+    def calendar_for(self, timer: TimerCfg) -> Calendar | None:
+        """The calendar of a timer: its own, else the app's where a rule needs a calendar.
+
+        A task without such a rule works although the app's calendar is broken.
+        """
+        ruled = timer.skip_holiday or timer.workdays_only
+        return self.calendar(timer.calendar or (self._usual if ruled else None))
 
     def _own(self, name: str) -> Calendar:
         try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
 
+from jittask_prefect.elements.built_in import NotMapped
 from jittask_prefect.elements.config import (
     NAME,
     NAME_TEXT,
@@ -198,6 +199,8 @@ def _column_warnings(template: DateFieldType) -> Iterator[str]:
 def _caught(where: str, action: Any) -> list[Problem]:
     try:
         action()
+    except NotMapped:
+        return []  # a note
     except ConfigError as error:
         return list(error.within(where).problems)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from jittask_prefect.elements.original_keys import without
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
@@ -170,10 +171,14 @@ class TaskCfg(StrictModel):
     @classmethod
     def _older_names(cls, raw: Any) -> Any:
         if isinstance(raw, Mapping):
-            raw = dict(raw)
+            raw = dict(without(raw, "tasks"))
             if "taskFunc" in raw:
                 old = raw.pop("taskFunc")
-                raw.setdefault("func", old)
+                if "funcType" in raw:
+                    raw.setdefault("func", old)
+
+            if raw.get("func") == "":
+                raw.pop("func")
 
             if isinstance(raw.get("tags"), list):
                 raw["tags"] = tuple(raw["tags"])
@@ -185,7 +190,8 @@ class TaskCfg(StrictModel):
 
 def _function_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Contradictions between `funcType`, `func` and its older spelling, `taskFunc`."""
-    kind, new, old = raw.get("funcType", "Inner"), raw.get("func"), raw.get("taskFunc")
+    kind, new = raw.get("funcType", "Inner"), raw.get("func") or None
+    old = (raw.get("taskFunc") or None) if "funcType" in raw else None
     if new is not None and old is not None and new != old:
         allowed = f"{shown(new)}, as in func, whose older spelling it is"
         yield Problem("", "taskFunc", shown(old), allowed)
@@ -251,11 +257,22 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
 
 
 class ModelCfg(StrictModel):
-    """The e.json of a model."""
+    """The e.json of a model; `db`, JitTask's `databases.<Name>`, counts where app.json knows the name."""
 
     type: TypePath
     title: Display = "Model"
     database: str | None = None
+    db: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, raw: Any) -> Any:
+        return without(raw, "models")
+
+    def database_in(self, known: Collection[str]) -> str | None:
+        """The name of the model's database in app.json; None for the app's own."""
+        named = (self.db or "").removeprefix("databases.")
+        return self.database or (named if named in known else None)
 
 
 class ServiceCfg(StrictModel):
@@ -265,6 +282,11 @@ class ServiceCfg(StrictModel):
     title: Display = "Service"
     functionList: Any = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, raw: Any) -> Any:
+        return without(raw, "services")
+
 
 class TypeCfg(StrictModel):
     """The e.json of a Type of the app's own; the class in type.py decides which Type is extended."""
@@ -272,6 +294,11 @@ class TypeCfg(StrictModel):
     type: TypePath
     title: Display = "Type"
     extends: TypePath | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, raw: Any) -> Any:
+        return without(raw, "tasks")
 
 
 class ModelAt(StrictModel):
@@ -292,6 +319,7 @@ class AppCfg(StrictModel):
     horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
     maxConcurrency: AtOnce = 8
     allowCodeFromForms: bool = False
+    rowStyle: Literal["plain", "jit"] = "plain"
     calendar: str | None = None
     calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
     modules: Annotated[tuple[Module, ...], BeforeValidator(_modules)] = ()

@@ -21,6 +21,7 @@ from jittask_prefect.elements.element_log import Log
 from jittask_prefect.elements.registry import evict_tables
 from jittask_prefect.elements.virtual_modules import Package, Parts, VirtualModules
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.filters.q_objects import Q
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -51,7 +52,7 @@ class ElementModules:
         self._executing = _Executing()
 
     def module(self, name: str, stem: str) -> ModuleType:
-        """The Python file of an element, loaded once; the names `app` and `log` are there without an import.
+        """The Python file of an element, loaded once; the names `app`, `log` and `Q` are there without an import.
 
         Args:
             name: The element's full name, or `commons`.
@@ -145,7 +146,8 @@ class ElementModules:
             raise self.broken(".".join(parts), "__init__", error) from error
 
     def _names(self) -> dict[str, Any]:
-        return {"app": self, "log": Log(), "__builtins__": self._imports.builtins}
+        builtins = self._imports.builtins
+        return {"app": self, "log": Log(), "Q": Q, "__builtins__": builtins}
 
     def _where(self, name: str, stem: str) -> str:
         """The path of a file, from the app folder on."""

@@ -11,7 +11,12 @@ from sqlalchemy import inspect as sa_inspect
 from sqlmodel import SQLModel
 
 from jittask_prefect.elements import ownership
-from jittask_prefect.elements.built_in import BUILT_IN, TASK_TYPES
+from jittask_prefect.elements.built_in import (
+    BUILT_IN,
+    TASK_TYPES,
+    NotMapped,
+    refuse_unmapped,
+)
 from jittask_prefect.elements.calendars import Calendars
 from jittask_prefect.elements.config import (
     NAME,
@@ -33,6 +38,7 @@ from jittask_prefect.elements.element_modules import (
     ElementModules,
     error_text,
 )
+from jittask_prefect.elements.jit_queries import give_queries
 from jittask_prefect.elements.modules import Modules
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.registry import drop_unmappable, register
@@ -43,8 +49,7 @@ from jittask_prefect.errors import (
     UnknownElement,
     invalid,
 )
-from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
-from jittask_prefect.schedule.spec import TimerCfg
+from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.validation import quoted, shown
 
@@ -94,7 +99,9 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
 
     def model_class(self, name: str) -> type[Any] | None:
         """The class of a model, for import statements; None while the model itself is being loaded."""
-        return None if name in self._loading else self.getElement(name)
+        with suppress(NotMapped):
+            return None if name in self._loading else self.getElement(name)
+        return None
 
     def getElement(self, name: str) -> Any:
         """An element by its full name.
@@ -256,6 +263,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             allowed = f"a name of {self.place.file}'s databases: {known}"
             raise invalid("database", cfg.database, allowed)
 
+        refuse_unmapped(self.module(name, "model"))
         model = self._class(name, "model", SQLModel)
         if sa_inspect(model, raiseerr=False) is None:
             found = f"class {model.__name__}"
@@ -263,6 +271,8 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
 
         own = self.is_own(model)
         register(model, cast("App", self), name, own=own)
+        if own:
+            give_queries(cast("App", self), name, model)
         if own and model.__sqlmodel_relationships__:
             self._related = True
 
@@ -312,14 +322,6 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             raise invalid("type", found, "a Type that works") from error
 
         return made
-
-    def calendar_for(self, timer: TimerCfg) -> Calendar | None:
-        """The calendar of a timer: its own, else the app's where a rule needs a calendar.
-
-        A task without such a rule works although the app's calendar is broken.
-        """
-        ruled = timer.skip_holiday or timer.workdays_only
-        return self.calendar(timer.calendar or (self.cfg.calendar if ruled else None))
 
     def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
         try:

@@ -7,17 +7,27 @@ The names of public methods are the contract's, hence camelCase.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jittask_prefect.elements.config import NAME, TaskCfg
 from jittask_prefect.elements.declared import Declared
+from jittask_prefect.elements.jit_rows import in_style, plain_row
 from jittask_prefect.elements.ownership import defined_by
+from jittask_prefect.elements.signatures import (
+    CUSTOM,
+    MAIN,
+    MAIN_TEXT,
+    Function,
+    signature_of,
+    signature_text,
+    takes_app,
+)
 from jittask_prefect.errors import (
-    ArgumentError,
     ConfigError,
     Problem,
     SignatureError,
@@ -35,8 +45,6 @@ from jittask_prefect.validation import quoted
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
 
-Function = Callable[..., Any]
-CUSTOM = "customFunc"
 POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -186,6 +194,9 @@ class Meta:
             return self.app.service_function(name)
 
         names = vars(self.inner)
+        if CUSTOM not in names and takes_app(main := names.get(MAIN), name):
+            return partial(main, self.app, self)
+
         found: Any = names.get(name)
         if not self._callable(name, found):
             callables = sorted(n for n, f in names.items() if self._callable(n, f))
@@ -226,7 +237,7 @@ class Meta:
         try:
             func = self.getFunc()
             if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
-                generator = f"{_signature_text(func)} with `yield`"
+                generator = f"{signature_text(func)} with `yield`"
                 allowed = "a function without `yield`, which runs when it is called"
                 raise SignatureError(Problem("", key, generator, allowed))
 
@@ -239,12 +250,12 @@ class Meta:
 
     def _check_signature(self, func: Function, key: str) -> None:
         try:
-            _signature(func, key).bind(**self.cfg.argDict)
+            signature_of(func, key).bind(**self.cfg.argDict)
         except TypeError as error:
             given = f"{', '.join(self.cfg.argDict)} (argDict)"
             given = given if self.cfg.argDict else "no argument"
             allowed = f"a function that can be called with {given}"
-            found = f"{_signature_text(func)}: {error}"
+            found = f"{signature_text(func)}: {error}"
             raise SignatureError(Problem("", key, found, allowed)) from None
 
 
@@ -320,6 +331,7 @@ class DateFieldType(Meta):
 
     def _as_stored(self, row: Any, field: str) -> Any:
         """A field's value as the database keeps it, whatever was assigned: else a save and a sync would differ."""
+        row = plain_row(row)
         try:
             value = getattr(row, field)
         except AttributeError:
@@ -347,13 +359,14 @@ class DateFieldType(Meta):
         """Run an execution: the function gets the row, or, called by `createTimerTask`, its arguments."""
         if task.row is None:
             return super().handle(task)
-        return self.getFunc(task)(task.row)
+        return self.getFunc(task)(in_style(self.app, task.row))
 
     def _check_signature(self, func: Function, key: str) -> None:
-        kinds = [p.kind for p in _signature(func, key).parameters.values()]
+        kinds = [p.kind for p in signature_of(func, key).parameters.values()]
         if len(kinds) != 1 or kinds[0] not in POSITIONAL:
-            allowed = "exactly one parameter, the row"
-            raise SignatureError(Problem("", key, _signature_text(func), allowed))
+            main = isinstance(func, partial)
+            allowed = MAIN_TEXT if main else "exactly one parameter, the row"
+            raise SignatureError(Problem("", key, signature_text(func), allowed))
 
 
 class NormalService:
@@ -364,32 +377,3 @@ class NormalService:
     """
 
     app: App
-
-
-def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> None:
-    """Refuse keyword arguments that a function does not take.
-
-    Raises:
-        ArgumentError: The function cannot be called with them.
-    """
-    try:
-        _signature(func, name).bind(**arguments)
-    except SignatureError as error:
-        raise ArgumentError(str(error)) from None
-    except TypeError as error:
-        raise ArgumentError(
-            f"{name} is {_signature_text(func)}; called with {', '.join(arguments) or 'no argument'}: {error}"
-        ) from None
-
-
-def _signature(func: Function, key: str) -> inspect.Signature:
-    try:
-        return inspect.signature(func)
-    except (TypeError, ValueError) as error:
-        # `__wrapped__` in a circle, a `__signature__` that is none.
-        found = f"parameters that cannot be read: {error}"
-        raise SignatureError(Problem("", key, found, "a function")) from None
-
-
-def _signature_text(func: Function) -> str:
-    return f"{getattr(func, '__name__', 'function')}{inspect.signature(func)}"

@@ -30,7 +30,7 @@ def upgrade(app: App, *, models: bool = False) -> list[str]:
             if not models:
                 continue
             tables = [
-                m.__table__  # type: ignore[attr-defined]
+                m.__table__
                 for n, m in app.models().items()
                 if app.database_of(n) == database
             ]

@@ -19,6 +19,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from jittask_prefect.elements.app import App, owner_of
+from jittask_prefect.elements.jit_rows import in_style
 from jittask_prefect.elements.row_session import RowSession
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
@@ -221,7 +222,7 @@ def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
     try:
         for row in rows:
             gone = sa_inspect(row).deleted or sa_inspect(row).was_deleted
-            method = getattr(row, "afterDelete" if gone else "afterSave", None)
+            method = getattr(_seen(row), "afterDelete" if gone else "afterSave", None)
             if not callable(method) or any(row is each for each in own):
                 continue
             method()
@@ -230,6 +231,12 @@ def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
                 session.info.setdefault(_OWN, []).append(row)
     finally:
         _EVENTS.reset(token)
+
+
+def _seen(row: Any) -> Any:
+    """A row as the methods of its model get it."""
+    known = owner_of(type(row))
+    return row if known is None else in_style(known[0], row)
 
 
 # Statements

@@ -16,6 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.jit_queries import function_sessions
+from jittask_prefect.elements.jit_rows import in_style
+from jittask_prefect.elements.jit_values import plain
 from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
@@ -44,7 +47,7 @@ def task_of(
         argDict=dict(arguments),
         dueTime=entry.due.astimezone(template.timer.zone),
         status=status,
-        row=row,
+        row=in_style(template.app, row),
         result=result,
         funcName=entry.func_name,
     )
@@ -65,7 +68,8 @@ def call_function(template: Meta, task: Task) -> Any:
     """
     process, open_before = os.getpid(), leaks.open_connections()
     try:
-        task.result = awaited(template.handle(task))
+        with function_sessions():
+            task.result = plain(awaited(template.handle(task)))
         _refuse_generator(task.result)
         leaks.roll_back_new(open_before)
     except BaseException:

@@ -96,11 +96,13 @@ def _from_text(
     return check
 
 
-DAY_FORM, TIME_FORM = r"\d{4}-\d\d-\d\d", r"\d\d:\d\d:\d\d"
-_instant = _from_text(f"{DAY_FORM} {TIME_FORM}", datetime.fromisoformat, INSTANT)
+DAY_FORM = r"\d{4}-\d\d-\d\d"
+# JitTask writes a T, or leaves out the seconds or the whole clock time, too.
+INSTANT_FORM = rf"{DAY_FORM}([ T]\d\d:\d\d(:\d\d)?)?"
+_instant = _from_text(INSTANT_FORM, datetime.fromisoformat, INSTANT)
 _clock = _from_text(r"\d\d:\d\d(:\d\d)?", time.fromisoformat, CLOCK)
 _day_or_instant = _from_text(
-    f"{DAY_FORM}( {TIME_FORM})?",
+    INSTANT_FORM,
     lambda text: (date if len(text) == 10 else datetime).fromisoformat(text),
     DAY_OR_INSTANT,
 )
@@ -130,6 +132,11 @@ def _field_name(value: object) -> object:
 def _unit(value: object) -> object:
     """Plural units are the same units."""
     return value[:-1] if isinstance(value, str) and value.endswith("s") else value
+
+
+def _digit(value: object) -> object:
+    """A digit as text is that digit."""
+    return int(value) if isinstance(value, str) and value in ("0", "1", "2") else value
 
 
 def _policy(value: object) -> object:
@@ -274,7 +281,9 @@ class TimerCfg(_Part):
     start_time: Instant | None = Field(default=None, alias="startTime")
     start_field: ColumnName | None = Field(default=None, alias="startField")
     start_offset: Offset | None = Field(default=None, alias="startOffset")
-    end_time_type: Literal[0, 1, 2] = Field(default=0, alias="endTimeType")
+    end_time_type: Annotated[Literal[0, 1, 2], BeforeValidator(_digit)] = Field(
+        default=0, alias="endTimeType"
+    )
     end_time: Moment | None = Field(default=None, alias="endTime")
     end_field: ColumnName | None = Field(default=None, alias="endField")
     end_offset: Offset | None = Field(default=None, alias="endOffset")
@@ -328,6 +337,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
         raise invalid(key, shown(raw), "an object")
 
     sound, problems = sanitized(raw, key)
+    sound = _without_stray_end(sound) if rows else sound
     data = _without_nulls(sound)
     bad: set[tuple[str, ...]] = set()
     while True:
@@ -350,6 +360,13 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
         raise ConfigError(problems)
 
     return cfg.canonical()
+
+
+def _without_stray_end(raw: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """A row's timer without an `endOffset` that nothing asks for: JitTask keeps it when the end is taken away."""
+    if raw.get("endTimeType") is not None or raw.get("endField") is not None:
+        return raw
+    return {name: value for name, value in raw.items() if name != "endOffset"}
 
 
 def _without_nulls(raw: Mapping[Any, Any]) -> dict[str, Any]:

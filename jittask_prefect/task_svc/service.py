@@ -18,7 +18,9 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.types import NormalService, check_arguments
+from jittask_prefect.elements.jit_rows import plain_rows
+from jittask_prefect.elements.signatures import check_arguments
+from jittask_prefect.elements.types import NormalService
 from jittask_prefect.errors import (
     ArgumentError,
     JittaskError,
@@ -246,6 +248,7 @@ class TaskSvc(NormalService):
             ArgumentError: `rowObj` names no row of a model of the app.
             LedgerError: The ledger cannot be read or written; the caller's transaction goes on.
         """
+        rowObj = plain_rows(rowObj)
         model, row, session = row_of(self.app, rowObj, "postData", "prevData")
         before = rowObj.get("prevData")
         now = clock.now()
@@ -274,6 +277,7 @@ class TaskSvc(NormalService):
             ArgumentError: `rowObj` names no row of a model of the app.
             LedgerError: The ledger cannot be read or written; the caller's transaction goes on.
         """
+        rowObj = plain_rows(rowObj)
         model, row, session = row_of(self.app, rowObj, "prevData", "postData")
         with self._transaction(session, model) as connection:
             key, now = _key(row, connection), clock.now()

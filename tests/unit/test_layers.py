@@ -38,6 +38,8 @@ READS_THE_CLOCK = {
     "cli/queries",
     "cli/up",
     "dialogs/flows",
+    "elements/jit_queries",
+    "elements/jit_values",
     "elements/types",
     "prefect_api/connection",
     "rows/background_handover",

@@ -48,18 +48,6 @@ BAD_SCHEDULED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "nothing",
         "required",
     ),
-    "startTime without a time": (
-        {"timerCfg.startTime": "2026-01-05"},
-        "timerCfg.startTime",
-        "2026-01-05",
-        "yyyy-MM-dd",
-    ),
-    "startTime with T": (
-        {"timerCfg.startTime": "2026-01-05T09:00"},
-        "timerCfg.startTime",
-        "2026-01-05T09:00",
-        "yyyy",
-    ),
     "30 February": (
         {"timerCfg.startTime": "2026-02-30 09:00:00"},
         "timerCfg.startTime",
