@@ -170,6 +170,7 @@ def _column_warnings(template: DateFieldType) -> Iterator[str]:
     except ConfigError:
         return  # `problems` says so
 
+    yield from template.filter.notes
     start = sa_inspect(template.model).column_attrs[str(cfg.start_field)].columns[0]
     default = str(getattr(start.server_default, "arg", "")).upper()
     changes = start.onupdate is not None or start.server_onupdate is not None

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import ColumnElement
@@ -56,6 +57,9 @@ class Filter:
     text: str
     fields: frozenset[str]
     tree: Node
+
+    notes: ClassVar[tuple[str, ...]] = ()
+    """What `check` says of a filter that works."""
 
     @property
     def empty(self) -> bool:
