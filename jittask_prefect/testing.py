@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -56,6 +57,7 @@ def build_app(
     folder: Path,
     elements: Mapping[str, Element] | None = None,
     *,
+    modules: Sequence[str | ModuleType] = (),
     ready: bool = True,
     **app_json: Any,
 ) -> App:
@@ -64,11 +66,17 @@ def build_app(
     Args:
         folder: The app folder; made where missing.
         elements: `{"tasks/Daily": {"e.json": {…}, "inner.py": "…"}}`; JSON may be given as text, too.
+        modules: Modules whose decorated functions are tasks, and whose mapped classes are models.
         ready: Make the tables of the ledger and of the models.
         app_json: Keys of app.json that differ from a plain app in UTC on SQLite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {"name": "test", "timezone": "UTC", "database": "sqlite:///test.db"}
+    plain: dict[str, Any] = {"name": "test", "timezone": "UTC"}
+    plain["database"] = "sqlite:///test.db"
+    if modules:
+        names = [m if isinstance(m, str) else m.__name__ for m in modules]
+        plain["modules"] = names
+
     (folder / "app.json").write_text(
         json.dumps({**plain, **app_json}), encoding="utf-8"
     )

@@ -262,7 +262,7 @@ def _schedules(
 def description(template: Meta) -> str:
     """A deployment's description in Markdown: title, rule, filter, function, and links."""
     cfg = template.cfg
-    rule = describe(template.timer)
+    rule = "By code only." if template.by_code else describe(template.timer)
     parts = [f"**{md(template.title)}**", rule]
     if isinstance(template, DateFieldType):
         parts[1] = (
@@ -271,11 +271,20 @@ def description(template: Meta) -> str:
         unsafe = ("{{", "}}", "__prefect_kind", "`", "\n")
         if cfg.filter and not any(mark in cfg.filter for mark in unsafe):
             parts.append(f"Only rows with `{cfg.filter}`.")
-    inner = f"`customFunc` in `{template.fullName.replace('.', '/')}/inner.py`"
-    parts.append(f"Calls {f'`{cfg.func}`' if cfg.funcType == 'Global' else inner}.")
+    parts.append(f"Calls {_function_text(template)}.")
     if not template.enable:
         parts.append("Disabled.")
     if cfg.description:
         parts.append(cfg.description)
     parts.append(links.markdown(template.fullName, template.app.names("tasks")))
     return "\n\n".join(parts)
+
+
+def _function_text(template: Meta) -> str:
+    """The function that a template calls, with its file."""
+    if template.declared is not None:
+        return f"`{template.declared.function_name}` in `{template.declared.file}`"
+    if template.cfg.funcType == "Global":
+        return f"`{template.cfg.func}`"
+
+    return f"`customFunc` in `{template.fullName.replace('.', '/')}/inner.py`"

@@ -45,7 +45,7 @@ def create(app: App, name: str, config: Json, code: str) -> Path:
     """
     tasks = app.folder / "tasks"
     tasks.mkdir(parents=True, exist_ok=True)
-    if any(place.name.casefold() == name.casefold() for place in tasks.iterdir()):
+    if name.casefold() in map(str.casefold, names_in_use(app)):
         raise taken(name)
     with _tried(app, f"tasks.{name}", config, code) as spare:
         spare.chmod(0o755)
@@ -55,6 +55,13 @@ def create(app: App, name: str, config: Json, code: str) -> Path:
         except OSError:
             raise taken(name) from None
         return folder
+
+
+def names_in_use(app: App) -> list[str]:
+    """The names that a new task may not have: of folders, broken ones too, and of decorated functions."""
+    tasks = app.folder / "tasks"
+    found = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
+    return [*found, *(name.partition(".")[2] for name in app.names("tasks"))]
 
 
 def taken(name: str) -> ConfigError:

@@ -127,8 +127,7 @@ class Submission:
 
     def make(self, *, rows: bool) -> Result:
         """Make a task and deploy it."""
-        filled, tasks = self.checked, self.app.folder / "tasks"
-        taken = [place.name for place in tasks.iterdir()] if tasks.is_dir() else []
+        filled, taken = self.checked, folder.names_in_use(self.app)
         name = filled.get("name")
         if name in RESERVED:
             raise folder.taken(name)
@@ -158,6 +157,11 @@ class Submission:
         about = checked(about, self.fields)
         template = self._template(about["task"])
         name, rows = template.fullName, isinstance(template, DateFieldType)
+        if template.declared is not None:
+            found = f"{name}, which is the function {template.declared.function_name}"
+            allowed = f"a task with a folder; this one is changed in {template.declared.source}"
+            raise invalid("Task", found, allowed)
+
         differs = differing(template, self.values, self.fields)
         if not differs:
             told = f"{name} is already what the form says: nothing is written"
@@ -184,7 +188,9 @@ class Submission:
     def _template(self, name: str) -> Meta:
         """A task as its files are now, whatever this process has read of them before."""
         try:
-            self.app.template(name)
+            known = self.app.template(name)
+            if known.declared is not None:  # its code changes with the process
+                return known
             self.app.forget(name)
             return self.app.template(name)
         except ConfigError as error:
@@ -278,7 +284,7 @@ class Submission:
 
     def _edit_link(self, template: Meta, there: Mapping[str, ServerDeployment]) -> str:
         """The address of the form that shows a task as it is; empty where there is no such dialog."""
-        if EDIT not in there:
+        if EDIT not in there or template.declared is not None:
             return ""
         remember(template)
         return edit_link(links.base(self.api.ui_url), there[EDIT].id, template)

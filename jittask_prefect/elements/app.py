@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,8 +23,15 @@ from jittask_prefect.elements.element_modules import LOCK
 from jittask_prefect.elements.loader import Loader
 from jittask_prefect.elements.project import find_place, in_an_app, place_of
 from jittask_prefect.elements.registry import forget_all, owner_of
+from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import ConfigError, JittaskError, Problem, UnknownElement
+from jittask_prefect.errors import (
+    ArgumentError,
+    ConfigError,
+    JittaskError,
+    Problem,
+    UnknownElement,
+)
 from jittask_prefect.validation import quoted
 
 __all__ = [
@@ -80,7 +87,9 @@ class App(Loader):
         self.title = cfg.title or cfg.name
         self.zone = ZoneInfo(self.timezone)
         self._databases_of: dict[str, str] = {}
-        self._row_templates: tuple[int, list[DateFieldType]] | None = None
+        self._row_templates: tuple[tuple[int, int, int], list[DateFieldType]] | None = (
+            None
+        )
 
     def __repr__(self) -> str:
         return f"<App {self.name} at {self.path}>"
@@ -91,6 +100,44 @@ class App(Loader):
         A module that fails is logged, makes its own tasks broken, and is tried again later.
         """
         self.modules.load()
+        self.models()
+        self.templates()
+
+    def run_at(
+        self, function: Callable[..., Any], when: str | datetime, /, **arguments: Any
+    ) -> dict[str, Any]:
+        """Run a decorated function once, at an instant.
+
+        Args:
+            function: A function that a decorator marks, `@task` above all, in one of the app's modules.
+            when: Text or a naive datetime in the task's zone, or an aware datetime. The past runs at once.
+            arguments: The function's arguments, as JSON has them; kept in the ledger, never sent to Prefect.
+
+        Returns:
+            `{taskId, fullName, status, startTime, url}`.
+
+        Raises:
+            ArgumentError: The function is no task of this app, or does not take these arguments.
+            InvalidTime: The time cannot be read.
+            PrefectApiError: Prefect cannot be reached; nothing is kept.
+        """
+        self.modules.load()
+        mark = getattr(function, "__jittask__", None)
+        tasks = self.of_modules.found().tasks.items()
+        name = next((n for n, m in tasks if mark is not None and m is mark), None)
+        if name is None:
+            listed = ", ".join(self.modules.names) or "none"
+            raise ArgumentError(
+                f"{quoted(function)} is no task of {self.name}: @task above it makes it one, "
+                f"in a module of {self.place.key('modules')}: {listed}"
+            )
+
+        service = self.getElement("services.TaskSvc")
+        kind = self.template(name).taskType
+        made: dict[str, Any] = service.createTimerTask(
+            name, when, CUSTOM, kind, arguments
+        )
+        return made
 
     def _working(self, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
         """The elements that load, by full name; `check` tells of the others."""
@@ -102,17 +149,20 @@ class App(Loader):
 
     def templates(self) -> list[Meta]:
         """The task templates that work, by full name; `check` tells of the others."""
+        self.modules.load()
         working = self._working(self.names("tasks"))
         return [element for _, element in working if isinstance(element, Meta)]
 
     def row_templates(self, model: str) -> list[DateFieldType]:
         """The date-field templates of a model; kept until a folder is added to, or taken from, `tasks`."""
+        self.modules.load(retry=False)
         try:
             # Asked at every save, so the short way.
-            stamp = os.stat(f"{self.folder}/tasks").st_mtime_ns
+            changed = os.stat(f"{self.folder}/tasks").st_mtime_ns
         except FileNotFoundError:
-            return []
+            changed = 0
 
+        stamp = changed, *self.of_modules.stamp
         with LOCK:
             if self._row_templates is None or self._row_templates[0] != stamp:
                 of_rows = [t for t in self.templates() if isinstance(t, DateFieldType)]
@@ -206,18 +256,32 @@ class App(Loader):
     def database_of(self, model: str) -> str:
         """The name of the database that holds a model's table."""
         if model not in self._databases_of:
-            where = f"{model.replace('.', '/')}/e.json"
-            cfg = ModelCfg.read(read_json(self.folder / where, where))
-            named = cfg.database_in(self.cfg.databases)
-            self._databases_of[model] = named or DEFAULT
+            self._databases_of[model] = self._database_named(model) or DEFAULT
 
         return self._databases_of[model]
+
+    def _database_named(self, model: str) -> str | None:
+        """The database that a model's e.json, or the table of models, names."""
+        if self.is_element(model):
+            where = f"{model.replace('.', '/')}/e.json"
+            cfg = ModelCfg.read(read_json(self.folder / where, where))
+            return cfg.database_in(self.cfg.databases)
+
+        at = self.cfg.models.get(model.partition(".")[2])
+        return at.database if at is not None else None
 
     def close(self) -> None:
         """Give back the app's connections and the classes of its models."""
         with LOCK:
             self.dispose()
             forget_all(self)
+
+    def files(self) -> Iterator[Path]:
+        """The files that decide what the app is; a process with older ones is replaced by another one."""
+        yield self.path / self.place.file
+        yield from self.folder.glob("*/*/e.json")
+        yield from self.folder.glob("*/*/*.py")
+        yield from self.modules.files()
 
     # Check
 
@@ -245,6 +309,12 @@ def current_app() -> App:
             _APPS[path] = App(path)
 
         return _APPS[path]
+
+
+def files_of_apps() -> Iterator[Path]:
+    """The files of the apps that this process has in use."""
+    for app in list(_APPS.values()):
+        yield from app.files()
 
 
 def use_app(app: App) -> None:

@@ -19,6 +19,7 @@ from jittask_prefect.elements.config import (
     is_file,
     read_json,
 )
+from jittask_prefect.elements.module_elements import told_of_arguments
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ConfigError,
@@ -43,6 +44,7 @@ _CODE = ("inner.py", "model.py", "service.py", "type.py")
 
 def problems(app: App) -> list[Problem]:
     """Every mistake of every file, without touching a database or a server."""
+    app.modules.load()
     found: list[Problem] = []
     file = app.place.file
     for database in app.databases():
@@ -82,7 +84,17 @@ def problems(app: App) -> list[Problem]:
         where = f"{name.replace('.', '/')}.py"
         found += _caught(where, lambda n=name: _element(app, n))
 
-    return found
+    return list(dict.fromkeys([*found, *_in_modules(app)]))
+
+
+def _in_modules(app: App) -> Iterator[Problem]:
+    """The mistakes of modules that do not import, and of the elements in the others."""
+    for broken in app.modules.broken.values():
+        yield from broken.error.problems
+
+    found = app.of_modules.found()
+    for name in sorted([*found.models, *found.tasks]):
+        yield from _caught(app.place.file, lambda n=name: _element(app, n))
 
 
 def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> list[str]:
@@ -106,9 +118,10 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         unread = sorted(p.name for p in others if any(p.glob("*/e.json")))
         read = ", ".join(FOLDERS)
         found += [f"{name}/ is not read; elements are in {read}" for name in unread]
+        found += app.of_modules.left_out()
 
     for template in app.templates() if templates is None else templates:
-        own = [*_timer_warnings(template.timer, now)]
+        own = [] if template.by_code else [*_timer_warnings(template.timer, now)]
         if isinstance(template, DateFieldType):
             own += _column_warnings(template)
 
@@ -217,7 +230,8 @@ def _element(app: App, name: str) -> None:
         raise ConfigError([*error.problems, *more]) from None
 
     if isinstance(element, Meta) and (found := template_problems(element)):
-        raise ConfigError(found)
+        whole, of = ConfigError(found), element.declared
+        raise whole if of is None else told_of_arguments(whole, of)
 
 
 def _code_problems(app: App, name: str) -> list[Problem]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from sqlalchemy import inspect as sa_inspect
 from sqlmodel import SQLModel
 
-from jittask_prefect.elements import ownership
+from jittask_prefect.elements import declared, ownership
 from jittask_prefect.elements.built_in import (
     BUILT_IN,
     TASK_TYPES,
@@ -32,6 +32,7 @@ from jittask_prefect.elements.config import (
 )
 from jittask_prefect.elements.databases import Databases
 from jittask_prefect.elements.declared import Declared
+from jittask_prefect.elements.decorators import Mark
 from jittask_prefect.elements.element_folders import ElementFolders
 from jittask_prefect.elements.element_modules import (
     LOCK,
@@ -39,6 +40,11 @@ from jittask_prefect.elements.element_modules import (
     error_text,
 )
 from jittask_prefect.elements.jit_queries import give_queries
+from jittask_prefect.elements.module_elements import (
+    ModuleElements,
+    class_modules,
+    told_of_arguments,
+)
 from jittask_prefect.elements.modules import Modules
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.registry import drop_unmappable, register
@@ -46,6 +52,7 @@ from jittask_prefect.elements.types import Meta, NormalService
 from jittask_prefect.errors import (
     ConfigError,
     JittaskError,
+    Problem,
     UnknownElement,
     invalid,
 )
@@ -80,7 +87,9 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         ElementModules.__init__(self, place.elements, modules)
         Databases.__init__(self, place, cfg)
         Calendars.__init__(self, place, cfg.calendar, calendars)
-        self.modules = Modules(place, cfg.modules)
+        self.modules = Modules(place, cfg.modules, class_modules(cfg))
+        self.of_modules = ModuleElements(self.modules, cfg)
+        self._declared: dict[str, Declared] = {}
         self.name = cfg.name
         self.timezone = cfg.timezone or machine_zone()
         self._elements: dict[str, Any] = {}
@@ -89,13 +98,24 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         self._related = False
         self._unmappable: dict[str, ConfigError] = {}
 
+    def names(self, folder: str) -> list[str]:
+        """The full names of the elements of `tasks`, `models` or `services`, sorted, those of modules among them."""
+        self.modules.load(retry=False)
+        in_folders = super().names(folder)
+        return sorted({*in_folders, *self.of_modules.found().names(folder)})
+
+    def gone(self, name: str) -> bool:
+        """Whether an element is known to be gone.
+
+        What may stand in a module that cannot be imported now, or in a folder that cannot be read, is not.
+        """
+        self.modules.load(retry=False)
+        found = self.of_modules.found()
+        return found.complete and name not in found.tasks and super().gone(name)
+
     def is_shadowing(self, name: str) -> bool:
         """Whether an element that shadows a built-in element is being loaded: its own name means the built-in then."""
         return name in self._loading and self._built_in(name) is not None
-
-    def declared(self, name: str) -> Declared | None:
-        """What the decorator of a function says of an element; None for an element with a folder."""
-        return None
 
     def model_class(self, name: str) -> type[Any] | None:
         """The class of a model, for import statements; None while the model itself is being loaded."""
@@ -116,6 +136,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             UnknownElement: No element has the name.
             ConfigError: The element is broken.
         """
+        self.modules.load(retry=False)
         with LOCK:
             if not isinstance(name, str) or name not in self._elements:
                 if name in self._loading:
@@ -205,6 +226,10 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
                 f"{quoted(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
             )
 
+        in_modules = self.of_modules.found().get(name)
+        if in_modules is not None and (folder == "tasks" or not self.is_element(name)):
+            return self._load_from_modules(name, in_modules)
+
         where = f"{folder}/{short}/e.json"
         single = self.is_single_file(name)
         if not (single or is_file(self.folder / where)):
@@ -240,6 +265,49 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         except ConfigError as error:
             raise error.within(where) from None
 
+    def _load_from_modules(
+        self, name: str, found: type[Any] | Mark | ConfigError
+    ) -> Any:
+        """The element that a module of the app holds."""
+        if isinstance(found, ConfigError):
+            raise found
+        if isinstance(found, type):
+            return self._model_from_module(name, found)
+
+        if self.is_element(name):
+            where = declared.source(found, self.path)
+            folder = (self.folder / name.replace(".", "/")).relative_to(self.path)
+            function = f"{found.function.__name__}, which is {name} as {folder} is"
+            allowed = 'a name of its own, like name="Another"'
+            raise ConfigError(Problem(where, "", function, allowed))
+
+        return self._load_declared(name, found)
+
+    def _model_from_module(self, name: str, model: type[Any]) -> type[Any]:
+        short = name.partition(".")[2]
+        at = self.cfg.models.get(short)
+        try:
+            self._check_database(at.database if at else None)
+        except ConfigError as error:
+            key = self.place.key(f"models.{short}")
+            raise error.within(self.place.file, key) from None
+
+        return self._registered(name, model)
+
+    def _load_declared(self, name: str, mark: Mark) -> Meta:
+        """The template of a decorated function."""
+        names = self.of_modules.found().model_names
+        found = declared.declared(mark, names, self.path)
+        self._declared[name] = found
+        try:
+            return self._load_task(name, found.config, str(found.config["type"]))
+        except ConfigError as error:
+            raise told_of_arguments(error, found) from None
+
+    def declared(self, name: str) -> Declared | None:
+        """What the decorator of a function says of an element; None for an element with a folder."""
+        return self._declared.get(name)
+
     def _load_type(self, name: str, raw: Any, kind: str) -> type[Any]:
         TypeCfg.read(raw)
         bases: dict[str, type[Any]] = {
@@ -258,17 +326,23 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         if cfg.type != "models.NormalType":
             raise invalid("type", cfg.type, "models.NormalType")
 
-        if cfg.database is not None and cfg.database not in self.cfg.databases:
-            known = ", ".join(sorted(self.cfg.databases)) or "none"
-            allowed = f"a name of {self.place.file}'s databases: {known}"
-            raise invalid("database", cfg.database, allowed)
-
+        self._check_database(cfg.database)
         refuse_unmapped(self.module(name, "model"))
         model = self._class(name, "model", SQLModel)
         if sa_inspect(model, raiseerr=False) is None:
             found = f"class {model.__name__}"
             raise invalid("model.py", found, "a class with table=True")
 
+        return self._registered(name, model)
+
+    def _check_database(self, database: str | None) -> None:
+        if database is not None and database not in self.cfg.databases:
+            known = ", ".join(sorted(self.cfg.databases)) or "none"
+            allowed = f"a name of {self.place.file}'s databases: {known}"
+            raise invalid("database", database, allowed)
+
+    def _registered(self, name: str, model: type[Any]) -> type[Any]:
+        """A class that is a model of this app from now on."""
         own = self.is_own(model)
         register(model, cast("App", self), name, own=own)
         if own:

@@ -70,21 +70,25 @@ class Modules:
     Args:
         place: The app's place.
         names: The names of the modules.
+        also: The names of modules that are imported only because classes of them are named.
     """
 
-    def __init__(self, place: Place, names: Iterable[str]) -> None:
+    def __init__(
+        self, place: Place, names: Iterable[str], also: Iterable[str] = ()
+    ) -> None:
         self.place = place
         self.names = tuple(dict.fromkeys(names))
+        self._all = tuple(dict.fromkeys([*self.names, *also]))
         self.broken: dict[str, BrokenModule] = {}
         self.version = 0
         """Grows with each change: a module was imported, or is broken in another way."""
-        self.loaded = not self.names
+        self.loaded = not self._all
         """Whether each module was tried."""
         self._sound: set[str] = set()
         self._imports: dict[str, _Import] = {}
         self._retry_at = 0.0
         self._turn = threading.Lock()
-        _make_importable(import_folders(place, self.names))
+        _make_importable(import_folders(place, self._all))
 
     def load(self, *, retry: bool = True) -> None:
         """Import the modules that are not imported yet; what fails is kept in `broken`.
@@ -113,7 +117,7 @@ class Modules:
     def _load(self) -> None:
         before = self.broken
         self.broken = {}
-        for name in self.names:
+        for name in self._all:
             if name not in self._sound:
                 self._take(name, before.get(name))
 
@@ -196,7 +200,7 @@ class Modules:
 
     def short(self, file: str) -> str:
         """A file as messages name it: relative to the project where it stands there."""
-        for folder in (self.place.path, *import_folders(self.place, self.names)):
+        for folder in (self.place.path, *import_folders(self.place, self._all)):
             if Path(file).is_relative_to(folder):
                 return Path(file).relative_to(folder).as_posix()
 
@@ -224,7 +228,7 @@ class Modules:
 
     def files(self) -> Iterator[Path]:
         """The source files of the modules, broken ones too."""
-        for name in self.names:
+        for name in self._all:
             if (file := source_of(name)) is not None:
                 yield file
 

@@ -86,6 +86,30 @@ class Place:
         return _as_json(table)
 
 
+@dataclass(frozen=True)
+class Project:
+    """What a pyproject.toml says of its project: its name, empty where there is none, and whether it is an app."""
+
+    name: str = ""
+    has_table: bool = False
+
+
+def project_of(file: Path) -> Project:
+    """The project of a pyproject.toml; a missing file is a project without a name.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    if not file.exists():
+        return Project()
+
+    whole = _read_toml(file)
+    project = whole.get("project")
+    named = project.get("name") if isinstance(project, dict) else None
+    name = named if isinstance(named, str) else ""
+    return Project(name, _table(whole) is not None)
+
+
 def place_of(path: Path) -> Place:
     """The place that a path means: a folder, its `flows`, an app.json or a pyproject.toml."""
     folder = path.resolve()

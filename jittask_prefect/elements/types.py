@@ -111,6 +111,11 @@ class Meta:
         return self.cfg.enable
 
     @property
+    def by_code(self) -> bool:
+        """Whether the template has no time of its own: `app.run_at` alone runs its function."""
+        return self.declared is not None and self.declared.kind == "code"
+
+    @property
     def inner(self) -> ModuleType:
         """The module of the template's inner.py, loaded at first use."""
         return self.app.module(self.fullName, "inner")
@@ -192,6 +197,8 @@ class Meta:
         """
         if name.startswith("services."):
             return self.app.service_function(name)
+        if self.declared is not None:
+            return self._declared_function(self.declared, name)
 
         names = vars(self.inner)
         if CUSTOM not in names and takes_app(main := names.get(MAIN), name):
@@ -207,6 +214,17 @@ class Meta:
             )
 
         return found  # type: ignore[no-any-return]
+
+    def _declared_function(self, declared: Declared, name: str) -> Function:
+        """The decorated function, by its own name too."""
+        own = declared.function.__name__
+        if name not in (CUSTOM, own):
+            raise UnknownElement(
+                f"{self.fullName}: no function {quoted(name)}; its own is {own}, called {CUSTOM} too; "
+                "a service function is written services.X.method"
+            )
+
+        return declared.function
 
     def _callable(self, name: str, found: object) -> bool:
         """Whether a task may call a name of its inner.py; `customFunc` may be imported, other functions may not."""
@@ -230,7 +248,9 @@ class Meta:
             ConfigError: The function, its module or its service is missing or broken.
         """
         file, key, found = "", "func", str(self.cfg.func)
-        if self.cfg.funcType == "Inner":
+        if self.declared is not None:
+            file, key = self.declared.source, self.declared.function.__name__
+        elif self.cfg.funcType == "Inner":
             file = f"{self.fullName.replace('.', '/')}/inner.py"
             key, found = CUSTOM, "nothing"
 
@@ -249,6 +269,9 @@ class Meta:
             raise error.within(file) from None
 
     def _check_signature(self, func: Function, key: str) -> None:
+        if self.by_code:
+            return  # `run_at` brings the arguments
+
         try:
             signature_of(func, key).bind(**self.cfg.argDict)
         except TypeError as error:

@@ -184,6 +184,9 @@ def write_page(api: Api, template: Meta, now: datetime, known: str = "") -> str:
     lines = page_lines(template, numbers, month_grid(template, now), now)
     key, text = links.key(template.fullName, app.names("tasks")), cut("\n".join(lines))
     dialog = api.deployments(app_tag(app.name)).get(EDIT)
+    if template.declared is not None:
+        dialog = None  # its file is edited, no form
+
     link = edit_link(links.ROOT, dialog.id, template) if dialog else ""
     remember(template)
     about = summary(numbers, known, link)

@@ -39,6 +39,7 @@ from prefect.settings import (
 )
 from prefect.utilities.importtools import load_script_as_module
 
+from jittask_prefect.elements.app import files_of_apps
 from jittask_prefect.warm import leaks
 from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, Pipe
 from jittask_prefect.warm.process_state import changes_since, current_state
@@ -267,7 +268,7 @@ def modification_times(file: str) -> dict[str, int]:
     home = Path(file).parent
     app = (file, home / "app.json", *home.glob("*/*/e.json"), *home.glob("*/*/*.py"))
     times = {}
-    for name in {*map(str, app), *_imported_files()}:
+    for name in {*map(str, (*app, *files_of_apps())), *_imported_files()}:
         with suppress(OSError):
             times[name] = os.stat(name).st_mtime_ns
     return times

@@ -74,12 +74,11 @@ def blocks(page: Path) -> list[Block]:
         _, language, options, body = fence.groups()
         title = re.search(r'title="(.+?)"', options)
         body = INCLUDED.sub(
-            lambda m: (ROOT / m[1]).read_text(encoding="utf-8").rstrip("\n"), body
+            lambda m: (ROOT / m[1]).read_text(encoding="utf-8").rstrip("\n"),
+            textwrap.dedent(body),
         )
         line = text.count("\n", 0, fence.start()) + 1
-        found.append(
-            Block(language, title[1] if title else "", textwrap.dedent(body), line)
-        )
+        found.append(Block(language, title[1] if title else "", body, line))
     return found
 
 

@@ -1,0 +1,400 @@
+"""Mapped classes and marked functions of modules are elements; what a broken module holds is never gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jittask_prefect import App, ArgumentError, ConfigError, UnknownElement
+from jittask_prefect.elements import modules as module_room
+from jittask_prefect.elements.app import files_of_apps, use_app
+from jittask_prefect.rows.databases import upgrade
+from jittask_prefect.testing import FakePrefect, at, build_app, deploy
+
+NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+TABLE = '[tool.jittask]\nname = "clinic"\ntimezone = "UTC"\nmodules = [{}]\n'
+BASE = "from sqlalchemy.orm import DeclarativeBase\nclass Base(DeclarativeBase): ...\n"
+MODELS = (
+    BASE
+    + """
+from datetime import datetime
+from sqlalchemy.orm import Mapped, mapped_column
+
+class Visit(Base):
+    __tablename__ = "visits"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    starts_at: Mapped[datetime]
+    status: Mapped[str] = mapped_column(default="booked")
+    reminded: Mapped[bool] = mapped_column(default=False)
+"""
+)
+TASKS = """from jittask_prefect import Before, Daily, date_field_task, scheduled_task, task
+from {package}.models import Visit
+
+@date_field_task(Visit.starts_at, Before(hours=2), where=Visit.status == "booked")
+def remind_patient(visit):
+    '''Remind the patient.'''
+    visit.reminded = True
+
+@scheduled_task(Daily(at="09:00"))
+def report(): return "reported"
+
+@task
+def export(month, form="csv"): return [month, form]
+"""
+_count = iter(range(1000))
+
+
+class Project:
+    """A project in a folder of its own, whose package has a name that no other test has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.package = folder, f"clinic_{next(_count)}"
+
+    def write(self, *modules: str, **files: str) -> Project:
+        package = self.folder / self.package
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").touch()
+        for name, text in files.items():
+            (package / f"{name}.py").write_text(
+                text.replace("{package}", self.package), encoding="utf-8"
+            )
+        names = ", ".join(f'"{self.package}.{name}"' for name in modules)
+        if modules:
+            (self.folder / "pyproject.toml").write_text(TABLE.format(names))
+        return self
+
+    def more(self, text: str) -> Project:
+        file = self.folder / "pyproject.toml"
+        file.write_text(file.read_text() + text.replace("{package}", self.package))
+        return self
+
+    @property
+    def app(self) -> App:
+        return App(self.folder)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made = Project(tmp_path)
+    yield made
+    for name in [n for n in sys.modules if n.startswith(made.package)]:
+        del sys.modules[name]
+
+
+def said(app: App) -> list[str]:
+    return [str(problem) for problem in app.check()]
+
+
+def refusal(app: App, name: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        app.getElement(name)
+    return str(error.value)
+
+
+def test_functions_and_mapped_classes_are_elements(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    assert said(app) == []
+    assert app.names("tasks") == ["tasks.Export", "tasks.RemindPatient", "tasks.Report"]
+    assert app.names("models") == ["models.Visit"]
+    task: Any = app.getElement("tasks.RemindPatient")
+    module = sys.modules[f"{project.package}.tasks"]
+    assert task.title == "Remind the patient."
+    assert (task.taskType, task.model_name) == ("tasks.DateFieldType", "models.Visit")
+    assert task.getFunc() is module.remind_patient
+    assert task.model is module.Visit
+    assert app.getElement("models.Visit") is module.Visit
+    assert task.declared.source == f"{project.package}/tasks.py, line 4"
+    assert task.declared.function_name == f"{project.package}.tasks.remind_patient"
+
+
+def test_a_row_of_the_teams_own_session_has_its_task(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    upgrade(app, models=True)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    Visit = app.getElement("models.Visit")
+    with at(NOW), app.session() as session:
+        session.add(Visit(id=1, starts_at=datetime(2026, 3, 2, 10, 0)))
+        session.commit()
+    prefect.sync(app, NOW)
+    (outcome,) = prefect.run_due(app, NOW)
+    assert outcome.status == "completed"
+    with app.session() as session:
+        assert session.get(Visit, 1).reminded
+
+
+def test_the_first_save_imports_the_modules_before_its_flush(project: Project) -> None:
+    """Where `app.load()` was forgotten: only the app's place is known, and a model was imported by the web process."""
+    upgrade(project.write("tasks", models=MODELS, tasks=TASKS).app, models=True)
+    code = f"""
+import sys
+from datetime import datetime, timedelta
+sys.path.append({str(project.folder)!r})
+from jittask_prefect import app
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+from {project.package}.models import Visit
+tasks = "{project.package}.tasks"
+print(tasks in sys.modules, app is not None)
+engine = create_engine("sqlite:///{project.folder}/app.db")
+with Session(engine) as s:
+    s.add(Visit(starts_at=datetime.now() + timedelta(days=3)))
+    s.commit()
+with engine.connect() as c:
+    print(c.execute(text("SELECT template, status FROM jittask_ledger")).all())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == [
+        "False True",
+        "[('tasks.RemindPatient', 'pending')]",
+    ], done.stderr
+
+
+def test_run_at_runs_a_function_once(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    upgrade(app, models=True)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    module = sys.modules[f"{project.package}.tasks"]
+    with at(NOW):
+        made = app.run_at(module.export, "2026-03-02 09:00:00", month=3)
+    assert (made["fullName"], made["startTime"]) == (
+        "tasks.Export",
+        "2026-03-02T09:00:00+00:00",
+    )
+    assert prefect.run_due(app, NOW) == []
+    (outcome,) = prefect.run_due(app, datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
+    assert outcome.result == [3, "csv"]
+    with pytest.raises(ArgumentError, match="month"):
+        app.run_at(module.export, NOW)
+    with pytest.raises(ArgumentError, match="is no task of clinic: @task above it"):
+        app.run_at(print, NOW)
+
+
+def test_by_code_only_is_never_due(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    task = app.getElement("tasks.Export")
+    assert task.getNextRunTime(now=NOW) is None
+
+
+# Broken modules
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["\n1 / 0\n", "\ndef (:\n", "\nimport nothing_such\n", "\nraise SystemExit\n"],
+    ids=["fails", "syntax", "library", "exit"],
+)
+def test_a_broken_module_keeps_its_tasks_and_no_other_from_working(
+    project: Project, broken: str
+) -> None:
+    bill = "from jittask_prefect import task\n@task\ndef send_bill(): ...\n"
+    project.write("tasks", "bills", models=MODELS, tasks=TASKS + broken, bills=bill)
+    app = project.app
+    assert "tasks.py" in refusal(app, "tasks.RemindPatient")
+    assert not app.gone("tasks.RemindPatient")
+    fault = app.fault("tasks.RemindPatient")
+    assert fault is not None and not fault.gone
+    assert [t.fullName for t in app.templates()] == ["tasks.SendBill"]
+    assert len(said(app)) == 1
+
+
+def test_what_a_parsed_module_does_not_hold_is_gone(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS + "\n1 / 0\n").app
+    assert app.gone("tasks.Nothing")
+    project.write(models=MODELS, tasks=TASKS + "\ndef (:\n")
+    again = project.app
+    assert not again.gone("tasks.Nothing"), "no parser reads its names"
+
+
+def test_no_module_no_end(project: Project) -> None:
+    """A module that is not there yet may hold any task: a deploy in two steps ends nothing."""
+    app = project.write("taks", models=MODELS, tasks=TASKS).app
+    assert not app.gone("tasks.RemindPatient")
+    assert "taks, which is not there" in "\n".join(said(app))
+
+
+def test_a_sync_ends_nothing_of_a_broken_module(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    upgrade(app, models=True)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    Visit = app.getElement("models.Visit")
+    with at(NOW), app.session() as session:
+        session.add(Visit(id=1, starts_at=datetime(2026, 3, 2, 20, 0)))
+        session.commit()
+    prefect.sync(app, NOW)
+    project.write(tasks=TASKS + "\n1 / 0\n")
+    del sys.modules[f"{project.package}.tasks"]
+    other = project.app
+    prefect.serve(other)
+    report = prefect.sync(other, NOW)
+    assert report.ended == 0
+    deployed = deploy(other, prefect, NOW)
+    assert deployed.leftover == [] and deployed.removed == []
+    assert "tasks.RemindPatient" in prefect.all_deployments
+
+
+def test_a_repaired_module_works_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module_room, "monotonic", lambda: now[0])
+    app = project.write("tasks", models=MODELS, tasks=TASKS + "\n1 / 0\n").app
+    assert app.templates() == []
+    project.write(tasks=TASKS + "\nrepaired = True\n")
+    now[0] = 31
+    assert len(app.templates()) == 3
+
+
+# Names
+
+
+def test_two_functions_of_one_name(project: Project) -> None:
+    twice = "from jittask_prefect import task\n@task\ndef send(): ...\n"
+    app = project.write("a", "b", a=twice, b=twice).app
+    told = "\n".join(said(app))
+    assert f"{project.package}/a.py" in told and f"{project.package}/b.py" in told
+    with pytest.raises(ConfigError):
+        app.getElement("tasks.Send")
+
+
+def test_a_function_and_a_folder_of_one_name(project: Project) -> None:
+    one = "from jittask_prefect import task\n@task\ndef send(): ...\n"
+    folder = project.folder / "flows/tasks/Send"
+    folder.mkdir(parents=True)
+    (folder / "e.json").write_text(
+        '{"type": "tasks.NormalType", "title": "x", "timerCfg": {"startTime": "2026-01-01 09:00:00"}}'
+    )
+    (folder / "inner.py").write_text("def customFunc(): ...\n")
+    app = project.write("a", a=one).app
+    assert "send, which is tasks.Send as flows/tasks/Send is" in refusal(
+        app, "tasks.Send"
+    )
+
+
+TWICE = (
+    MODELS
+    + "class Other(DeclarativeBase): ...\n"
+    + MODELS.split("mapped_column\n")[1]
+    .replace("(Base)", "(Other)")
+    .replace("Visit", "Visit2")
+)
+
+
+def test_two_classes_of_one_name(project: Project) -> None:
+    other = MODELS.replace('"visits"', '"others"')
+    uses = "from {package} import models, others\nA = models.Visit\nB = others.Visit\n"
+    app = project.write("uses", models=MODELS, others=other, uses=uses).app
+    told = refusal(app, "models.Visit")
+    assert told.startswith("pyproject.toml: tool.jittask.models: found Visit twice: ")
+    assert f'OthersVisit = "{project.package}.others:Visit"' in told
+    project.more('[tool.jittask.models]\nOthersVisit = "{package}.others:Visit"\n')
+    again = project.app
+    assert again.names("models") == ["models.OthersVisit", "models.Visit"]
+    found = again.getElement("models.OthersVisit")
+    assert found.__module__ == f"{project.package}.others"
+
+
+def test_a_class_that_is_named_and_not_there(project: Project) -> None:
+    project.write("tasks", models=MODELS, tasks=TASKS)
+    project.more('[tool.jittask.models]\nBed = "{package}.models:Bed"\n')
+    assert "models.Bed: found " in refusal(project.app, "models.Bed")
+
+
+def test_a_model_in_another_database(project: Project) -> None:
+    project.write("tasks", models=MODELS, tasks=TASKS)
+    project.more(
+        'databases = {crm = "sqlite:///crm.db"}\n'
+        '[tool.jittask.models]\nVisit = {class = "{package}.models:Visit", database = "crm"}\n'
+    )
+    app = project.app
+    assert app.database_of("models.Visit") == "crm"
+    assert app.getElement("models.Visit").__name__ == "Visit"
+
+
+def test_an_unknown_name_is_told_with_those_that_are(project: Project) -> None:
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    with pytest.raises(UnknownElement, match="tasks has Export, RemindPatient, Report"):
+        app.getElement("tasks.Nothing")
+
+
+# Check
+
+
+def test_mistakes_name_file_line_and_argument(project: Project) -> None:
+    wrong = (
+        "from jittask_prefect import Before, date_field_task\nfrom {package}.models import Visit\n\n"
+        "@date_field_task(Visit.starts_at, Before(days=2, at='25:00'))\ndef remind(visit): ...\n"
+        "@date_field_task(Visit.starts_at)\ndef both(visit, other): ...\n"
+    )
+    told = said(project.write("tasks", models=MODELS, tasks=wrong).app)
+    assert len(told) == 2
+    assert any(f"{project.package}/tasks.py, line 4" in line for line in told)
+    assert any(
+        f"{project.package}/tasks.py, line 6: both: found both(visit, other)" in line
+        for line in told
+    )
+
+
+def test_a_marked_function_outside_of_the_modules_is_a_warning(
+    project: Project,
+) -> None:
+    other = "from jittask_prefect import task\n@task\ndef forgotten(): ...\n"
+    app = project.write("tasks", models=MODELS, tasks=TASKS, other=other).app
+    (warning,) = app.warnings(NOW)
+    assert warning == (
+        f"{project.package}/other.py: tasks.Forgotten is no task, since {project.package}.other "
+        "is not in tool.jittask.modules of pyproject.toml"
+    )
+    __import__(f"{project.package}.other")
+    (warning,) = app.warnings(NOW)
+    assert f"other.py, line 2: forgotten is no task, since {project.package}.other" in (
+        warning
+    )
+
+
+def test_circular_imports_of_models_and_tasks(project: Project) -> None:
+    models = MODELS + "\nimport {package}.tasks\n"
+    assert said(project.write("tasks", models=models, tasks=TASKS).app) == []
+    broken = "from {package}.tasks import remind_patient\n" + MODELS
+    project.write(models=broken)
+    for name in [n for n in sys.modules if n.startswith(project.package)]:
+        del sys.modules[name]
+    (told,) = said(project.app)
+    assert "of two modules that import each other, one imports the other" in told
+
+
+# For other rooms
+
+
+def test_changed_files_of_the_app_are_seen(project: Project) -> None:
+    app = project.write("tasks", "later", models=MODELS, tasks=TASKS).app
+    use_app(app)
+    app.load()
+    found = {str(file) for file in files_of_apps()}
+    assert str(project.folder / "pyproject.toml") in found
+    assert str(project.folder / project.package / "tasks.py") in found
+
+
+def test_build_app_takes_modules(project: Project, tmp_path: Path) -> None:
+    project.write(models=MODELS, tasks=TASKS)
+    sys.path.append(str(project.folder))
+    module = __import__(f"{project.package}.tasks", fromlist=["x"])
+    app = build_app(tmp_path / "app", modules=[module])
+    assert said(app) == []
+    assert app.getElement("tasks.Report").getFunc()() == "reported"
+    assert app.database_url() == f"sqlite:///{tmp_path}/app/test.db"
