@@ -9,7 +9,8 @@ from typing import Any
 import holidays
 from measure import line, scale, seconds
 
-from jittask_prefect.schedule.calendar import CalendarCfg, table
+from jittask_prefect.schedule.country import Country, listing
+from jittask_prefect.schedule.day_table import DayTable, Sources, table
 
 FIRST, LAST = 2016, 2035
 
@@ -17,6 +18,12 @@ FIRST, LAST = 2016, 2035
 def day_by_day(country: str, days: list[date]) -> list[Any]:
     lazy = holidays.country_holidays(country)
     return [lazy.is_working_day(day) for day in days]
+
+
+def day_table(country: str, block: str, first: int, last: int) -> DayTable:
+    known = listing(Country(country), first, last)
+    years = range(first, last + 1)
+    return table(Sources(known, {}, {}, {}), block == "contiguous", years)
 
 
 def main() -> None:
@@ -31,10 +38,9 @@ def main() -> None:
         ("SA", "listed"),
         ("DE", "listed"),
     ):
-        cfg = CalendarCfg(country=country)
-        table(cfg, block, FIRST, FIRST)  # the library's own modules are loaded
-        ours = seconds(partial(table, cfg, block, FIRST, LAST), runs)
-        whole = seconds(partial(table, cfg, block, 1950, 2100), runs)
+        day_table(country, block, FIRST, FIRST)  # the library's own modules are loaded
+        ours = seconds(partial(day_table, country, block, FIRST, LAST), runs)
+        whole = seconds(partial(day_table, country, block, 1950, 2100), runs)
         theirs = seconds(partial(day_by_day, country, days), min(runs, 3))
         more = {"milliseconds": ours * 1e3, "milliseconds_1950_to_2100": whole * 1e3}
         line(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+from jittask_prefect.elements import holiday_files
 from jittask_prefect.elements.project import Place
 from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
@@ -61,7 +62,9 @@ class Calendars:
 
     def _own(self, name: str) -> Calendar:
         try:
-            return Calendar(self._calendar_cfgs[name], f"calendars.{name}")
+            cfg, key = self._calendar_cfgs[name], f"calendars.{name}"
+            listed = holiday_files.read(self._place.path, cfg.files, key)
+            return Calendar(cfg, key, listed)
         except ConfigError as error:
             raise self._place.told(error) from None
 

@@ -54,7 +54,7 @@ def problems(app: App) -> list[Problem]:
         for p in _caught(file, lambda c=calendar: app.calendar(c)):
             own = p.key == "timerCfg.calendar"
             key = app.place.key("calendar") if own else p.key
-            found.append(Problem(file, key, p.found, p.allowed))
+            found.append(Problem(p.file or file, key, p.found, p.allowed))
 
     places: list[tuple[str, Path]] = []
     for folder in FOLDERS:

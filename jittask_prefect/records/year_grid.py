@@ -29,7 +29,7 @@ class CalendarDay:
     Attributes:
         day: The day.
         kind: `holiday`, `makeup` (worked though a weekend or holiday), `weekend` or `workday`.
-        name: The holiday's name.
+        name: The name of the holiday, or of the `open` day.
     """
 
     day: date
@@ -44,7 +44,7 @@ def calendar_day(calendar: Calendar | None, day: date) -> CalendarDay:
     if (name := calendar.holiday_name(day)) is not None:
         return CalendarDay(day, "holiday", name)
     if calendar.is_makeup(day):
-        return CalendarDay(day, "makeup")
+        return CalendarDay(day, "makeup", calendar.makeup_name(day))
     return CalendarDay(day, "weekend" if calendar.is_weekend(day) else "workday")
 
 
@@ -112,10 +112,15 @@ def legend(days: list[CalendarDay]) -> Iterator[str]:
         if first != last:
             span += f" – {last:%b} {last.day}"
         yield f"[bold red]*[/] {span:<16} {len(run):>2}  {escape(names)}"
-    makeup = [f"{d.day:%a %b} {d.day.day}" for d in days if d.kind == "makeup"]
+    makeup = [day for day in days if day.kind == "makeup"]
     if makeup:
-        yield f"[bold green]+[/] worked: {', '.join(makeup)}"
+        yield f"[bold green]+[/] worked: {', '.join(map(_worked, makeup))}"
     yield f"holidays (*): {len(holidays)}, make-up days (+): {len(makeup)}, weekends (·)"
+
+
+def _worked(day: CalendarDay) -> str:
+    name = f" ({escape(day.name)})" if day.name else ""
+    return f"{day.day:%a %b} {day.day.day}{name}"
 
 
 def _runs(days: list[CalendarDay]) -> Iterator[list[CalendarDay]]:

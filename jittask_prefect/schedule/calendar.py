@@ -10,8 +10,7 @@ the table.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal, Self
@@ -21,69 +20,40 @@ from pydantic import BeforeValidator, Field
 from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.country import (
     Country,
-    Listing,
     known_years,
     left_out,
     listing,
     problems,
     reliable_until,
 )
-from jittask_prefect.schedule.days import LAST_ORDINAL, each_day
+from jittask_prefect.schedule.day_table import (
+    NO_COUNTRY,
+    DayTable,
+    Sources,
+    nearest_zero,
+    table,
+)
+from jittask_prefect.schedule.own_days import ListedDays, OwnDays, Ranges
 from jittask_prefect.validation import StrictModel, shown
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
 """The least range of a table. Before and beyond, weekends go on and no holiday is known."""
-EDGE = 4 * 7
-"""Ordinary days at both ends of a table: the search for a working day ends there at the latest."""
-SATURDAY_AND_SUNDAY = (5, 6)
-MAX_OWN_DAYS = 40_000
-"""Closed or open days that a calendar may name."""
-MAX_RANGE = 3660
-"""Days of a range."""
-CLOSED = "closed"
-NO_COUNTRY = Listing({}, frozenset(), frozenset(), {}, frozenset())
-
-
-def _range(item: object) -> tuple[date, date]:
-    try:
-        first, slash, last = item.partition("/")  # type: ignore[attr-defined]
-        days = date.fromisoformat(first), date.fromisoformat(last if slash else first)
-    except (AttributeError, ValueError):
-        allowed = '"yyyy-MM-dd" or "yyyy-MM-dd/yyyy-MM-dd"'
-        raise ValueError(f"{allowed}, not {shown(item)}") from None
-
-    if days[1] < days[0]:
-        allowed = "a range that ends on or after its first day"
-        raise ValueError(f"{allowed}, not {shown(item)}")
-
-    if (days[1] - days[0]).days > MAX_RANGE:
-        raise ValueError(f"a range of at most ten years, not {shown(item)}")
-
-    return days
-
-
-def _ranges(value: object) -> object:
-    if not isinstance(value, list):
-        raise ValueError(
-            'a list of dates "yyyy-MM-dd" and inclusive ranges "yyyy-MM-dd/yyyy-MM-dd"'
-        )
-    found = tuple(map(_range, value))
-    if (days := sum((last - first).days + 1 for first, last in found)) > MAX_OWN_DAYS:
-        raise ValueError(f"at most {MAX_OWN_DAYS} days in all, not {days}")
-    return found
+TABLE_YEARS = range(FIRST_YEAR, LAST_YEAR + 1)
 
 
 def _tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Ranges = Annotated[tuple[tuple[date, date], ...], BeforeValidator(_ranges)]
 Categories = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 
 
 class CalendarCfg(StrictModel):
-    """A calendar as app.json writes it; a country may be `DE-BY`, which is `DE` with the subdivision `BY`."""
+    """A calendar as app.json writes it; a country may be `DE-BY`, which is `DE` with the subdivision `BY`.
+
+    `ics` and `csv` name files beside app.json, whose days count as the country's holidays do.
+    """
 
     country: str | None = None
     subdiv: str | None = None
@@ -92,53 +62,14 @@ class CalendarCfg(StrictModel):
     block: Block | None = None
     closed: Ranges = ()
     open: Ranges = ()
+    ics: str | None = Field(default=None, min_length=1)
+    csv: str | None = Field(default=None, min_length=1)
 
-
-@dataclass(frozen=True, slots=True)
-class DayTable:
-    """The kind of each day from `first` (an ordinal) on.
-
-    Args:
-        rests: 1 on a day that is no working day.
-        weekends: 1 on a weekend day that is not worked.
-        makeup: 1 on a day that is worked although it is a weekend day or a holiday by itself.
-        names: The holidays, by ordinal, each with its name.
-    """
-
-    first: int
-    rests: bytes
-    weekends: bytes
-    makeup: bytes
-    names: Mapping[int, str] = field(repr=False)
-
-    def at(self, ordinal: int) -> int:
-        """The place of a day in the table; beyond its ends the week at the end goes on."""
-        place, last = ordinal - self.first, len(self.rests) - 1
-        if place < 0:
-            return place % 7
-        return place if place <= last else last - 6 + (place - last - 1) % 7
-
-
-def nearest_zero(days: DayTable, off: bytes, ordinal: int, step: int) -> int | None:
-    """The nearest day after (step 1) or before (-1) an ordinal that is 0 in `off`; None where time ends first.
-
-    Args:
-        days: The table that `off` belongs to.
-        off: `days.rests` or `days.weekends`.
-        ordinal: The day from which the search begins, itself not included.
-        step: The direction.
-    """
-    place = days.at(ordinal)
-    found = off.find(0, place + 1) if step > 0 else off.rfind(0, 0, place)
-    if found < 0:  # at an end of the table: the week there goes on
-        week = off.find(0, len(off) - 7) if step > 0 else off.rfind(0, 0, 7)
-        if week < 0:
-            return None
-
-        found = week + 7 * step
-
-    at = ordinal + found - place
-    return at if 1 <= at <= LAST_ORDINAL else None
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that it names, by their keys."""
+        named = {"ics": self.ics, "csv": self.csv}
+        return {key: path for key, path in named.items() if path is not None}
 
 
 class Calendar:
@@ -147,15 +78,28 @@ class Calendar:
     Args:
         cfg: Country, subdivision, categories, block rule, and the house's own closed and open days.
         key: Path of the calendar in its file, for messages.
+        listed: The days of the files that `cfg` names.
 
     Raises:
-        ConfigError: Unknown country, subdivision, category or language; a day both closed and open.
+        ConfigError: Unknown country, subdivision, category or language; a day both closed and open; files without
+            `listed`.
     """
 
-    def __init__(self, cfg: CalendarCfg, key: str = "calendar") -> None:
+    def __init__(
+        self,
+        cfg: CalendarCfg,
+        key: str = "calendar",
+        listed: ListedDays | None = None,
+    ) -> None:
         cfg = _with_subdivision(cfg, key)
         _check(cfg, key)
+        if listed is None:
+            for name, path in cfg.files.items():
+                allowed = "a file only in a calendar of app.json, beside which it lies"
+                raise invalid(f"{key}.{name}", shown(path), allowed)
+
         self.cfg = cfg
+        self.listed = listed or ListedDays({})
         china = cfg.country in ("CN", "CHN")
         self.block: Block = cfg.block or ("contiguous" if china else "listed")
 
@@ -190,7 +134,9 @@ class Calendar:
     def days(self) -> DayTable:
         """The table of days; made at first use, once for all calendars of the same configuration."""
         with TABLES:
-            return _table(self.cfg, self.block)
+            return _table(
+                self.cfg, self.block, tuple(sorted(self.listed.names.items()))
+            )
 
     def is_weekend(self, day: date) -> bool:
         """Whether `day` is an ordinary weekend day of the country (Friday and Saturday in SA) that is not worked."""
@@ -212,6 +158,10 @@ class Calendar:
         """The name of the holiday on `day` (of a block: that of the listed holiday nearest to it), or None."""
         return self.days.names.get(day.toordinal())
 
+    def makeup_name(self, day: date) -> str | None:
+        """The name of an `open` day; None for a day without a name."""
+        return self.days.opened.get(day.toordinal()) or None
+
     def next_working_day(self, day: date) -> date | None:
         """The first working day after `day`; None at the end of time."""
         return self._working_day(day, 1)
@@ -228,14 +178,17 @@ class Calendar:
     def known_years(self) -> range:
         """The years for which holidays are known at all; before and beyond there are weekends only."""
         if self.cfg.country is None:
-            return range(1, 10_000)
+            return TABLE_YEARS if self.listed.names else range(1, 10_000)
         first, last = known_years(self.cfg.country)
         return range(max(FIRST_YEAR, first), min(LAST_YEAR, last) + 1)
 
     @property
     def reliable_until(self) -> date | None:
-        """The last day for which the country's holidays are published rather than computed; None without a country."""
-        return reliable_until(self.cfg.country) if self.cfg.country else None
+        """The last day for which holidays are published rather than computed, or listed by a file; else None."""
+        if self.cfg.country:
+            return reliable_until(self.cfg.country)
+        until = self.listed.until
+        return until and until.replace(month=12, day=31)
 
     def left_out(self, year: int) -> list[str]:
         """Days that many have off in a year, and this calendar has not: nobody chose a subdivision or a category.
@@ -281,9 +234,12 @@ def _with_subdivision(cfg: CalendarCfg, key: str) -> CalendarCfg:
 
 
 def _check(cfg: CalendarCfg, key: str) -> None:
-    if both := sorted(set(_days(cfg.closed)) & set(_days(cfg.open))):
-        allowed = "a day that is not in closed as well"
-        raise invalid(f"{key}.open", shown(str(both[0])), allowed)
+    if cfg.closed and cfg.open:
+        years = _years(cfg)
+        both = set(_days(cfg.closed, years)) & set(_days(cfg.open, years))
+        if both:
+            allowed = "a day that is not in closed as well"
+            raise invalid(f"{key}.open", shown(str(min(both))), allowed)
 
     if cfg.country is None:
         for name in ("subdiv", "categories", "language"):
@@ -298,8 +254,22 @@ def _country(cfg: CalendarCfg, code: str) -> Country:
     return Country(code, cfg.subdiv, cfg.categories, cfg.language)
 
 
-def _days(ranges: tuple[tuple[date, date], ...]) -> Iterator[date]:
-    return (day for first, last in ranges for day in each_day(first, last))
+def _days(ranges: tuple[OwnDays, ...], years: range) -> dict[date, str]:
+    """The days of ranges within years, each with its name: of several the first written, in any case a name."""
+    named = sorted(reversed(ranges), key=lambda own: bool(own.name))
+    return {
+        day: own.name
+        for own in named
+        for day in own.in_years(years.start, years.stop - 1)
+    }
+
+
+def _years(cfg: CalendarCfg, listed: Iterable[date] = ()) -> range:
+    """The years of a table: FIRST_YEAR to LAST_YEAR, and those of days that the calendar names."""
+    named = [own for own in (*cfg.closed, *cfg.open) if not own.yearly]
+    own = {day.year for days in named for day in (days.first, days.last)}
+    own |= {day.year for day in listed}
+    return range(min([FIRST_YEAR, *own]), max([LAST_YEAR, *own]) + 1)
 
 
 # The table
@@ -309,99 +279,15 @@ TABLES = threading.Lock()
 
 
 @lru_cache(maxsize=64)
-def _table(cfg: CalendarCfg, block: Block) -> DayTable:
-    own = [day.year for days in (*cfg.closed, *cfg.open) for day in days]
-    first, last = min([FIRST_YEAR, *own]), max([LAST_YEAR, *own])
-    return table(cfg, block, max(1, first), min(9999, last))
-
-
-def table(cfg: CalendarCfg, block: Block, first_year: int, last_year: int) -> DayTable:
-    """Make the table of some years.
-
-    Args:
-        cfg: The calendar.
-        block: Whether a run of days off around a listed holiday is a holiday as a whole.
-        first_year: The first year, included.
-        last_year: The last year, included.
-    """
-    known = NO_COUNTRY
+def _table(
+    cfg: CalendarCfg, block: Block, listed: tuple[tuple[date, str], ...]
+) -> DayTable:
+    files = dict(listed)
+    years = _years(cfg, files)
+    country = NO_COUNTRY
     if cfg.country:
-        known = listing(_country(cfg, cfg.country), first_year, last_year)
+        country = listing(_country(cfg, cfg.country), years.start, years.stop - 1)
 
-    first = max(1, date(first_year, 1, 1).toordinal() - EDGE)
-    last = min(LAST_ORDINAL, date(last_year, 12, 31).toordinal() + EDGE)
-    weekends = _weekends(known, first, last)
-    closed = {day.toordinal() for day in _days(cfg.closed)}
-    listed = dict.fromkeys(closed, CLOSED)
-    listed |= {day.toordinal(): name for day, name in known.holidays.items()}
-    worked = {day.toordinal() for day in known.makeup}
-    worked = {ordinal for ordinal in worked if weekends[ordinal - first]}
-    worked |= {day.toordinal() for day in _days(cfg.open)}
-    rests, makeup = bytearray(weekends), bytearray(len(weekends))
-    for ordinal in listed:
-        rests[ordinal - first] = 1
-
-    for ordinal in worked - closed:
-        place = ordinal - first
-        rests[place] = weekends[place] = 0
-        makeup[place] = 1
-
-    off = {at: name for at, name in sorted(listed.items()) if rests[at - first]}
-    names = off
-    if block == "contiguous":
-        substituted = {day.toordinal() for day in known.substituted}
-        names = _blocks(off, off.keys() - substituted, bytes(rests), first)
-
-    return DayTable(first, bytes(rests), bytes(weekends), bytes(makeup), names)
-
-
-def _weekends(known: Listing, first: int, last: int) -> bytearray:
-    """1 on each day of a weekend. At the ends, where nothing is listed, the nearest year's weekend counts."""
-    found = bytearray(last - first + 1)
-    changing = {day.year for day in known.odd}
-    for year in range(date.fromordinal(first).year, date.fromordinal(last).year + 1):
-        weekend: tuple[int, ...] = () if year in changing else SATURDAY_AND_SUNDAY
-        if known.weekends and year not in changing:
-            nearest = min(known.weekends, key=lambda known: abs(known - year))
-            weekend = known.weekends[nearest]
-
-        begin = max(first, date(year, 1, 1).toordinal())
-        end = min(last, date(year, 12, 31).toordinal())
-        for weekday in weekend:
-            at = begin + (weekday + 1 - begin) % 7  # ordinal 1 is a Monday
-            found[at - first : end - first + 1 : 7] = b"\1" * len(range(at, end + 1, 7))
-
-    for day in known.odd:
-        found[day.toordinal() - first] = 1
-
-    return found
-
-
-def _blocks(
-    off: Mapping[int, str], festivals: set[int], rests: bytes, first: int
-) -> dict[int, str]:
-    """Each run of days off that contains a listed holiday, every day with the name of the holiday nearest to it.
-
-    Args:
-        off: The listed holidays that are not worked, in order.
-        festivals: Those of them that are no substituted days off: a festival has a name worth telling, its paid-for
-            Friday has not.
-        rests: 1 on each day that is no working day.
-        first: The ordinal of its first day.
-    """
-    named: dict[int, str] = {}
-    for ordinal in off:
-        if ordinal in named:
-            continue
-
-        begin = rests.rfind(0, 0, ordinal - first) + 1
-        end = rests.find(0, ordinal - first)
-        run = range(begin + first, (end if end >= 0 else len(rests)) + first)
-        chosen = [at for at in run if at in festivals] or [
-            at for at in run if at in off
-        ]
-        for day in run:
-            nearest = min(chosen, key=lambda at: (abs(at - day), at))
-            named[day] = off[nearest]
-
-    return named
+    closed, opened = _days(cfg.closed, years), _days(cfg.open, years)
+    sources = Sources(country, files, closed, opened)
+    return table(sources, block == "contiguous", years)

@@ -9,7 +9,8 @@ from datetime import date, datetime
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.schedule.calendar import Calendar, DayTable, nearest_zero
+from jittask_prefect.schedule.calendar import Calendar
+from jittask_prefect.schedule.day_table import DayTable, nearest_zero
 from jittask_prefect.schedule.days import LAST_ORDINAL
 from jittask_prefect.schedule.instants import clamped, midnight
 from jittask_prefect.schedule.spec import Policy

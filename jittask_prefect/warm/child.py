@@ -39,6 +39,7 @@ from prefect.settings import (
 )
 from prefect.utilities.importtools import load_script_as_module
 
+from jittask_prefect.elements import holiday_files
 from jittask_prefect.elements.app import files_of_apps
 from jittask_prefect.warm import leaks
 from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, Pipe
@@ -275,8 +276,10 @@ def modification_times(file: str) -> dict[str, int]:
 
 
 def _imported_files() -> set[str]:
+    """The files of imported modules, and the files of holidays that were read."""
     files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    return {file for file in files if file and not file.startswith(_LIBRARIES)}
+    own = {file for file in files if file and not file.startswith(_LIBRARIES)}
+    return own | holiday_files.READ
 
 
 def _has_children() -> bool:

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "schedule/candidates": "unit/schedule/test_law",
     "schedule/checks": "unit/schedule/test_spec",
     "schedule/country": "unit/schedule/test_calendar",
+    "schedule/day_table": "unit/schedule/test_calendar",
     "schedule/explanation": "unit/schedule/test_words",
     "schedule/minute_hour": "unit/schedule/test_prefect_schedules",
     "schedule/recur": "unit/schedule/test_law",

@@ -240,6 +240,26 @@ def test_a_year_as_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert {date.fromisoformat(day).weekday() for day in found["weekends"]} == {4, 5}
 
 
+def test_a_year_with_named_days_of_the_house(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JITTASK_APP", str(tmp_path))
+    office = {
+        "closed": [
+            {"days": "2026-08-03/2026-08-21", "name": "Summer closure [all]"},
+            {"days": "12-27/01-02", "name": "Winter closure"},
+        ],
+        "open": [{"days": "2026-12-19", "name": "Stocktaking"}, "2026-12-12"],
+    }
+    about = {"name": "shop", "calendars": {"office": office}}
+    (tmp_path / "app.json").write_text(json.dumps(about))
+    lines = said("office", "2026")
+    assert "* Jan 1 – Jan 2     2  Winter closure" in lines
+    assert "* Aug 3 – Aug 21   19  Summer closure [all]" in lines
+    assert "* Dec 27 – Dec 31   5  Winter closure" in lines
+    assert "+ worked: Sat Dec 12, Sat Dec 19 (Stocktaking)" in lines
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

@@ -299,6 +299,23 @@ def test_the_top_of_an_axis(most: int, top: int) -> None:
     assert charts.axis_top(most) == top
 
 
+def test_a_closure_is_named_beside_the_grid(tmp_path: Path) -> None:
+    closed = [{"days": "10-05/10-09", "name": "Autumn closure"}]
+    weekly = scheduled("Weekly", {"repeatType": "week", "weekday": [5]}, skipHoliday=1)
+    made = build_app(
+        tmp_path,
+        {"tasks/Weekly": weekly},
+        calendar="office",
+        calendars={"office": {"closed": closed}},
+    )
+    found = month_grid.month_grid(made.template("tasks.Weekly"), NOW)
+    # Friday, October 9; the closure and a weekend end on Monday, October 12.
+    (moved,) = found.moves
+    assert moved.moved == "Autumn closure"
+    assert moved.due is not None and moved.due.date() == date(2026, 10, 12)
+    assert found.days[date(2026, 10, 5)].kind == "holiday"
+
+
 def test_what_comes_next_with_moves(app: App) -> None:
     found = month_grid.month_grid(app.template("tasks.Weekly"), NOW)
     assert (min(found.days), found.last) == (date(2026, 9, 1), date(2026, 10, 31))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
+from pathlib import Path
 
 import pytest
 from shop import Shop, utc
@@ -63,6 +64,35 @@ def test_the_rows_concerned_are_planned_anew(shop: Make, release: Release) -> No
     assert [e for e in s.entries() if e.row_key != "1"] == untouched
     again = s.sync("2026-03-02 08:02")
     assert again.actions == [] and again.calendars == []
+
+
+def test_a_changed_file_of_holidays_plans_the_rows_concerned_anew(
+    shop: Make, tmp_path: Path
+) -> None:
+    file = tmp_path / "holidays.csv"
+    file.write_text("date,name\n2026-03-20,Founding day\n")
+    office = {"office": {"csv": str(file)}}
+    about = {"horizon": 96, "calendars": office}
+    s = shop("day", calendar="office", skipHoliday=1, app_json=about)
+    s.save(id=1, day=WEDNESDAY)
+    s.save(id=2, day=date(2026, 3, 3))
+    s.sync()
+    untouched = [e for e in s.entries() if e.row_key != "1"]
+    file.write_text("date,name\n2026-03-04,Founding day\n")
+    s.again()
+    report = s.sync("2026-03-02 08:01")
+    assert [(a.action, a.row, a.due) for a in report.actions] == [
+        ("reschedule", "1", utc("2026-03-05 00:00"))
+    ]
+    assert report.calendars == [
+        "tasks.Task: the days of the calendar own calendar have changed; the tasks of 1 rows are planned anew"
+    ]
+    assert [e for e in s.entries() if e.row_key != "1"] == untouched
+    # A file that cannot be read: the task is broken, and nothing of its ends.
+    file.write_text("date,name\n04.03.2026,Founding day\n")
+    before = s.entries()
+    s.again()
+    assert s.sync("2026-03-02 08:02").actions == [] and s.entries() == before
 
 
 def test_a_row_beyond_the_horizon_moves_as_well(shop: Make, release: Release) -> None:
