@@ -78,7 +78,7 @@ def bare(api: PrefectApi, deployment: str, made: list[Entry], app: App) -> None:
         body: dict[str, Any] = {
             "name": flow_runs.run_name(app, entry),
             "idempotency_key": f"bare-{entry.task_id}",
-            "tags": flow_runs.run_tags(entry.template, entry.model, entry.row_key),
+            "tags": flow_runs.run_tags(app, entry.template, entry.model, entry.row_key),
             "parameters": {"template": NAME, "taskId": entry.task_id},
             "state": {
                 "type": "SCHEDULED",

@@ -89,7 +89,7 @@ def create(app: App, api: PrefectApi, deployment: str, entry: Entry) -> str:
     parameters = {"template": NAME, "taskId": entry.task_id}
     name, tags = (
         flow_runs.run_name(app, entry),
-        flow_runs.run_tags(entry.template, entry.model, entry.row_key),
+        flow_runs.run_tags(app, entry.template, entry.model, entry.row_key),
     )
     for attempt in range(5):
         try:

@@ -120,6 +120,7 @@ class FakePrefect:
     Attributes:
         down: While true, every call fails as if no server answered.
         calls: The names of the calls made, in order.
+        all_deployments: The deployments by name; of a second flow with a deployment of that name, by `FLOW/NAME`.
     """
 
     url = "memory://prefect/api"
@@ -134,6 +135,7 @@ class FakePrefect:
         self.pools: dict[str, str] = {}
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.pages: dict[str, str] = {}
+        self.variables: dict[str, Any] = {}
         self.summaries: dict[str, str] = {}
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
@@ -153,7 +155,7 @@ class FakePrefect:
         self.pools[name] = kind
         return kind
 
-    def ensure_queue(self, pool: str, name: str) -> None:
+    def ensure_queue(self, pool: str, name: str, *, first: bool) -> None:
         self._called("ensure_queue")
 
     def pool_kind(self, name: str) -> str | None:
@@ -163,25 +165,26 @@ class FakePrefect:
     def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         self._called("deployments")
         return {
-            name: _deployment(name, content)
-            for name, content in self.all_deployments.items()
+            content["name"]: _deployment(content)
+            for content in self.all_deployments.values()
             if tag in content["tags"]
         }
 
-    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
-        self._called("named")
+    def of_flows(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
+        self._called("of_flows")
         return {
-            name: _deployment(name, content)
-            for name, content in self.all_deployments.items()
-            if name in names
+            content["name"]: _deployment(content)
+            for content in self.all_deployments.values()
+            if content["flow"] in names
         }
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         self._called("make_deployment")
-        known: dict[str, Any] = self.all_deployments.get(body["name"], {})
-        made = known.get("id") or str(uuid.uuid4())
-        queue = {"work_queue_name": "default"}
-        self.all_deployments[body["name"]] = {**queue, **body, "id": made}
+        key = body["name"]
+        if self.all_deployments.get(key, {}).get("flow", flow) != flow:
+            key = f"{flow}/{key}"
+        made = self.all_deployments.get(key, {}).get("id") or str(uuid.uuid4())
+        self.all_deployments[key] = {**body, "flow": flow, "id": made}
         return str(made)
 
     def delete_deployment(self, deployment_id: str) -> None:
@@ -239,7 +242,7 @@ class FakePrefect:
         if deployment is None:
             raise PrefectApiError(f"there is no deployment {deployment_id}")
 
-        flow = deployment["entrypoint"].rpartition(":")[2]
+        flow = deployment["flow"]
         if (flow, key) in self._by_key:
             return flow_run(self.all_runs[self._by_key[flow, key]])
 
@@ -333,6 +336,14 @@ class FakePrefect:
     def logs(self, run_id: str) -> list[LogLine]:
         self._called("logs")
         return []
+
+    def variable(self, name: str) -> Any:
+        self._called("variable")
+        return self.variables.get(name)
+
+    def set_variable(self, name: str, value: Any) -> None:
+        self._called("set_variable")
+        self.variables[name] = value
 
     def put_table(
         self, run_id: str, key: str, rows: Sequence[Mapping[str, Any]], description: str
@@ -461,10 +472,10 @@ class FakePrefect:
         return [outcome]
 
 
-def _deployment(name: str, content: Mapping[str, Any]) -> ServerDeployment:
+def _deployment(content: Mapping[str, Any]) -> ServerDeployment:
     """A deployment as the server's answer: a schedule has an id, here its slug."""
     schedules = [{"id": s["slug"], **s} for s in content.get("schedules", [])]
-    return _read_deployment({**content, "name": name, "schedules": schedules})
+    return _read_deployment({**content, "schedules": schedules})
 
 
 def _ended(run: Mapping[str, Any]) -> datetime:

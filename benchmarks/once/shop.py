@@ -165,6 +165,7 @@ class Shared:
             "name": template,
             "tags": [f"app:{NAME}"],
             "entrypoint": "jittask_flows.py:LogType",
+            "flow": f"{NAME}.tasks.LogType",
         }
 
 
@@ -185,7 +186,8 @@ class Memory:
         for name in (
             "ping",
             "deployments",
-            "named",
+            "of_flows",
+            "variable",
             "create_run",
             "run",
             "runs",
@@ -210,7 +212,7 @@ def deploy_to(url: str, templates: Iterable[str]) -> None:
             "/work_pools/",
             {"name": NAME, "type": "process", "base_job_template": {}},
         )
-        flow = _post(client, "/flows/", {"name": "tasks.LogType"})
+        flow = _post(client, "/flows/", {"name": f"{NAME}.tasks.LogType"})
         for name in templates:
             body = {
                 "name": name,

@@ -18,6 +18,7 @@ from jittask_prefect.cli.options import (
     Json,
     Now,
     RowKey,
+    TakeOver,
     Task,
     heed_interrupts,
     instant_or_now,
@@ -280,6 +281,7 @@ def deploy(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove deployments without a template.")
     ] = False,
+    take_over: TakeOver = False,
 ) -> None:
     """Compile, and update the server's deployments; only what changed is touched."""
     from jittask_prefect.deploying import deploy as deploying
@@ -287,7 +289,9 @@ def deploy(
 
     app = the_app()
     warn_of_problems(app)
-    done = deploying.deploy(app, connect(app.path), clock.now(), prune=prune)
+    done = deploying.deploy(
+        app, connect(app.path), clock.now(), prune=prune, take_over=take_over
+    )
     for word, names in (
         ("deployed", done.changed),
         ("unchanged", done.unchanged),
@@ -361,12 +365,13 @@ def up(
             help="End once a task of each kind has completed; JSON on stdout.",
         ),
     ] = False,
+    take_over: TakeOver = False,
 ) -> None:
     """Start the server, work pool, deployments and worker that are missing, and show the tasks until Ctrl-C."""
     from jittask_prefect.cli.up import up as run_up
 
     heed_interrupts()
-    raise typer.Exit(run_up(the_app(), check=once))
+    raise typer.Exit(run_up(the_app(), check=once, take_over=take_over))
 
 
 @cli.command()

@@ -25,6 +25,13 @@ AnyTask = Annotated[
     str | None, typer.Argument(help="The task's full name; all tasks where absent.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TakeOver = Annotated[
+    bool,
+    typer.Option(
+        "--take-over",
+        help="Let this app's database take the place of another that the server knows the app by.",
+    ),
+]
 RowKey = Annotated[
     str | None, typer.Option("--row", help="The row's key, for a date-field task.")
 ]

@@ -16,13 +16,20 @@ from rich.text import Text
 from jittask_prefect.cli.live_view import view
 from jittask_prefect.cli.terminal import Terminal, print_json
 from jittask_prefect.deploying.deploy import deploy
-from jittask_prefect.deploying.deployments import POOL, POOL_TYPE, ensure_work_pool
+from jittask_prefect.deploying.deployments import (
+    POOL_TYPE,
+    ensure_queues,
+    ensure_work_pool,
+    pool_of,
+)
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
+from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.client import PrefectApi, preload
+from jittask_prefect.prefect_api.names import queues_of
 from jittask_prefect.records import listing
 from jittask_prefect.records.listing import RecordFilter
 from jittask_prefect.rows.databases import upgrade
@@ -59,12 +66,13 @@ class Progress:
         self.console.print(Text(text, style="red"), soft_wrap=True)
 
 
-def up(app: App, *, check: bool = False) -> int:
+def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
     """Run the app on this machine until Ctrl-C.
 
     Args:
         app: The app.
         check: End once a scheduled and a date-field task have completed; their records as JSON on stdout.
+        take_over: Let the app's database take the place of another that the server knows the app by.
 
     Returns:
         The exit code.
@@ -79,7 +87,7 @@ def up(app: App, *, check: bool = False) -> int:
     if made:
         progress.step(f"tables made: {len(made)}")
     with Embedded(app.path / ".jittask") as embedded:
-        api = _start(app, embedded, progress)
+        api = _start(app, embedded, progress, take_over)
         link = f"[link={api.ui_url}]{api.ui_url}[/link]"
         progress.step(f"[bold green]{escape(app.title)}[/] is up: {link}")
         service = TaskSvc(app, api)
@@ -98,7 +106,9 @@ def up(app: App, *, check: bool = False) -> int:
         return 0
 
 
-def _start(app: App, embedded: Embedded, progress: Progress) -> PrefectApi:
+def _start(
+    app: App, embedded: Embedded, progress: Progress, take_over: bool
+) -> PrefectApi:
     """Start the missing of server, pool, worker and deployments, and sync once."""
     url = configured_url()
     if url is None:
@@ -115,16 +125,20 @@ def _start(app: App, embedded: Embedded, progress: Progress) -> PrefectApi:
         refresh_settings()
         progress.step(f"Prefect server {'started' if started else 'found'} at {url}")
     api = PrefectApi(url)
-    ensure_work_pool(api)
+    guard.claim(app, api, take_over=take_over)
+    pool = pool_of(app)
+    ensure_work_pool(api, pool)
+    ensure_queues(app, api, pool)
     from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # a new worker would start them all at once
     _, started = embedded.ensure_worker(
         url,
-        POOL,
+        pool,
         cwd=root_of(app),
         worker_type=POOL_TYPE,
         limit=app.cfg.maxConcurrency,
+        queues=queues_of(app.name),
     )
     progress.step(f"worker {'started' if started else 'found'}")
     done = deploy(app, api, clock.now())

@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jittask_prefect.deploying.deployments import Deployment, Json
+from jittask_prefect.elements.app_name import ENV_APP, ENV_NAME
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.schedule.schedule_text import SLUGS
 
 PLAIN = ("entrypoint", "parameters", "paused", "work_pool_name", "work_queue_name")
-COMPARED = ("description", "tags", "pull_steps")
+COMPARED = ("description", "tags", "pull_steps", "job_variables")
 RESTORED = ("description", "tags", "parameters", "paused", "schedules")
 """The fields that a sync restores. Where a deployment runs is the team's choice, in the UI too."""
+
+
+def restored(wanted: Deployment) -> tuple[str, ...]:
+    """The fields of a deployment that a sync restores: also the work pool that its template names."""
+    return (*RESTORED, "work_pool_name") if wanted.keeps_pool else RESTORED
 
 
 def differences(wanted: Deployment, there: ServerDeployment, root: Path) -> list[str]:
@@ -33,7 +40,12 @@ def differences(wanted: Deployment, there: ServerDeployment, root: Path) -> list
         root: The folder of prefect.yaml.
     """
     want, have = comparable(wanted.as_api(root)), comparable(as_api(there))
-    return [name for name in want if want[name] != have[name]]
+    left_alone = set()
+    if not wanted.keeps_pool:
+        left_alone.add("work_pool_name")
+    if not wanted.keeps_queue:
+        left_alone.add("work_queue_name")
+    return [n for n in want if want[n] != have[n] and n not in left_alone]
 
 
 def as_api(there: ServerDeployment) -> Json:
@@ -52,10 +64,7 @@ def as_api(there: ServerDeployment) -> Json:
 
 
 def comparable(fields: Json) -> Json:
-    """The fields of the app's body, or of the API's answer, so that equal ones compare equal.
-
-    A field that the app's body leaves out (the work queue) is left out here.
-    """
+    """The fields of the app's body, or of the API's answer, so that equal ones compare equal."""
     # Somebody's own schedule that rests is none of ours; slots of ours count always.
     schedules = [
         schedule
@@ -65,10 +74,22 @@ def comparable(fields: Json) -> Json:
     return {
         "description": (fields.get("description") or "").strip(),
         "tags": sorted(fields.get("tags") or []),
-        **{name: fields[name] for name in PLAIN if name in fields},
+        **{name: fields[name] for name in PLAIN},
+        "job_variables": _app_variables(fields["job_variables"]),
         "pull_steps": fields.get("pull_steps"),
         "schedules": sorted(map(_schedule_text, schedules)),
     }
+
+
+def _app_variables(job_variables: Mapping[str, Any] | None) -> Json:
+    """The variables that say which app a deployment is of; the team may have added others."""
+    environment = _environment(job_variables)
+    return {name: environment.get(name) for name in (ENV_APP, ENV_NAME)}
+
+
+def _environment(job_variables: Mapping[str, Any] | None) -> Json:
+    environment = (job_variables or {}).get("env")
+    return dict(environment) if isinstance(environment, Mapping) else {}
 
 
 def _schedule_text(schedule: Json) -> str:
@@ -127,8 +148,17 @@ def correct(
         names = [name for name in names if name in only]
     fields = wanted.as_api(root)
     body = {name: fields[name] for name in names if name != "schedules"}
-    if "work_queue_name" in names:  # the server finds a queue by its pool only
-        body.setdefault("work_pool_name", there.work_pool_name)
+    if "work_pool_name" in names:  # the queue of another pool is of no use
+        body["work_queue_name"] = wanted.queue
+    elif "work_queue_name" in names:  # the server finds a queue by its pool only
+        body["work_pool_name"] = there.work_pool_name
+    if "job_variables" in names:
+        variables, environment = (
+            dict(there.job_variables),
+            _environment(there.job_variables),
+        )
+        environment |= fields["job_variables"]["env"]
+        body["job_variables"] = variables | {"env": environment}
     if "schedules" in names:
         _rest_foreign_schedules(api, there)
         known = comparable(as_api(there))["schedules"]

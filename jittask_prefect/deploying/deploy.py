@@ -10,17 +10,21 @@ from pathlib import Path
 from jittask_prefect.deploying import prefect_yaml
 from jittask_prefect.deploying.comparison import correct, differences
 from jittask_prefect.deploying.deployments import (
-    POOL,
-    QUEUE,
+    POOL_TYPE,
+    SYNC,
     Deployment,
     Json,
     deployments,
+    ensure_queues,
     ensure_work_pool,
+    pool_of,
 )
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.errors import invalid
+from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
@@ -43,6 +47,7 @@ def deploy(
     *,
     prune: bool = False,
     only: Collection[str] | None = None,
+    take_over: bool = False,
 ) -> Deployed:
     """Write prefect.yaml, and bring the server's deployments to the app's; equal deployments are left alone.
 
@@ -52,21 +57,25 @@ def deploy(
         now: The present instant, aware.
         prune: Remove deployments whose template is gone.
         only: The names to deploy; all others stay as they are.
+        take_over: Let the app's database take the place of another that the server knows the app by.
 
     Raises:
+        OtherDatabase: The server knows the app by another database.
+        LedgerError: The app's database has no ledger.
         PrefectApiError: The server cannot be reached or refuses.
-        ConfigError: A deployment of that name belongs to another app.
+        ConfigError: The server has deployments of flows without an app's name.
     """
     api.ping()
+    refuse_old_names(api)
+    guard.claim(app, api, take_over=take_over)
     instant = prefect_yaml.instant_of(app, now)
     prefect_yaml.write(app, instant)
     root = root_of(app)
     wanted = _by_name(app, now, only)
     # prefect.yaml may be some days old: its schedules hold as well.
     in_file = _by_name(app, instant, only) if instant != now else wanted
-    ensure_work_pool(api)
-    api.ensure_queue(POOL, QUEUE)
     there = existing(app, api, wanted)
+    _ensure_pools(app, api, wanted)
     forms, done = schemas(app, now), Deployed()
     for name, deployment in wanted.items():
         if name in there and any(
@@ -93,6 +102,31 @@ def deploy(
     return done
 
 
+def refuse_old_names(api: Api) -> None:
+    """Refuse a server with deployments from before flows had their app's name: nobody knows whose they are.
+
+    Raises:
+        ConfigError: There are such deployments.
+        PrefectApiError: The server cannot be reached.
+    """
+    old = sorted(api.of_flows([SYNC, *TASK_TYPES]))
+    if old:
+        some = ", ".join(old[:3]) + (", …" if len(old) > 3 else "")
+        found = f"deployments of flows without an app's name: {some}"
+        allowed = f"flows like shop.{SYNC}: delete these {len(old)} deployments, and deploy again"
+        raise invalid("", found, allowed, file=api.url)
+
+
+def _ensure_pools(app: App, api: Api, wanted: Mapping[str, Deployment]) -> None:
+    """Make the missing work pools. The default pool is of our own type; a pool that a team names may be of any type."""
+    if app.cfg.workPool is None:
+        ensure_work_pool(api)
+    named = {app.cfg.workPool, *(d.pool for d in wanted.values() if d.keeps_pool)}
+    for pool in sorted(filter(None, named)):
+        api.ensure_pool(pool, POOL_TYPE)
+    ensure_queues(app, api, pool_of(app))
+
+
 def _by_name(
     app: App, now: datetime, only: Collection[str] | None
 ) -> dict[str, Deployment]:
@@ -116,6 +150,9 @@ def _bring(
         return there.id
     body = deployment.as_api(root)
     body |= {"name": deployment.name, "parameter_openapi_schema": form}
+    if there is not None and not deployment.keeps_pool:
+        body["work_pool_name"] = there.work_pool_name
+        body["work_queue_name"] = there.work_queue_name
     made = api.make_deployment(deployment.flow, body)
     if there is not None and there.id != made:
         api.delete_deployment(there.id)
@@ -160,17 +197,9 @@ def existing(
 
     Raises:
         PrefectApiError: The server cannot be reached.
-        ConfigError: A deployment of a wanted name belongs to another app, or to nobody known.
     """
     there = dict(api.deployments(app_tag(app.name)))
-    absent = [name for name in wanted if name not in there]
-    for name, found in api.named(absent).items() if absent else ():
-        owner = next((tag for tag in found.tags if tag.startswith("app:")), None)
-        if owner or found.entrypoint != wanted[name].entrypoint:
-            told = (
-                f"a deployment of that name that belongs to {owner or 'something else'}"
-            )
-            allowed = "a server, or a name, of its own"
-            raise invalid(name, told, allowed, file="prefect.yaml")
-        there[name] = found
-    return there
+    flows = sorted({d.flow for name, d in wanted.items() if name not in there})
+    found = api.of_flows(flows) if flows else {}
+    untagged = {name: d for name, d in found.items() if name in wanted}
+    return untagged | there

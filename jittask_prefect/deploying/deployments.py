@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,19 @@ from typing import Any
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, Dialog
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.app_name import ENV_APP, ENV_NAME
 from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import md
-from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.names import (
+    app_tag,
+    first_queue,
+    of_app,
+    task_queue,
+)
 from jittask_prefect.schedule import prefect_schedules, schedule_text
 from jittask_prefect.schedule.schedule_text import ScheduleSlot
 from jittask_prefect.schedule.words import describe
@@ -28,9 +34,9 @@ Json = dict[str, Any]
 POOL = "jittask"
 POOL_TYPE = "jittask"
 SYNC = "jittask.sync"
-QUEUE = "first"
-"""The work queue of the sync and the dialogs. Their short runs come before all overdue tasks."""
 FLOW_FILE = "jittask_flows.py"
+WORKING_DIRECTORY = "{{ $PWD }}"
+"""The folder of prefect.yaml, as `prefect deploy` fills it in."""
 EVERY_MINUTE = {
     "interval": 60,
     "anchor_date": "2020-01-01T00:00:00Z",
@@ -69,7 +75,12 @@ class Deployment:
         parameters: The parameters of scheduled runs.
         paused: Whether the schedules rest.
         schedules: The schedules in prefect.yaml's form.
-        queue: The work queue; None leaves the choice to the team.
+        pool: The work pool, where the deployment is made.
+        queue: The work queue, where the deployment is made.
+        app_folder: The app's folder, relative to the folder of prefect.yaml.
+        app_name: The app's name.
+        keeps_pool: Whether a sync restores the pool. Else the choice is the team's.
+        keeps_queue: Whether a deploy restores the queue. Else the choice is the team's.
         form: The JSON schema of the parameters; None for a dialog, whose form follows the app's content.
     """
 
@@ -78,21 +89,29 @@ class Deployment:
     entrypoint: str
     description: str
     tags: list[str]
+    pool: str
+    queue: str
+    app_folder: str
+    app_name: str
     parameters: Json = field(default_factory=dict)
     paused: bool = False
     schedules: list[ScheduleSlot] = field(default_factory=list)
-    queue: str | None = None
+    keeps_pool: bool = False
+    keeps_queue: bool = False
     form: Json | None = None
 
     def as_yaml(self) -> Json:
         """The entry in prefect.yaml."""
-        queue = {"work_queue_name": self.queue} if self.queue else {}
         return {
             "name": self.name,
             "description": self.description,
             "tags": self.tags,
             "entrypoint": self.entrypoint,
-            "work_pool": {"name": POOL, **queue},
+            "work_pool": {
+                "name": self.pool,
+                "work_queue_name": self.queue,
+                "job_variables": self._job_variables(WORKING_DIRECTORY),
+            },
             "parameters": self.parameters,
             "paused": self.paused,
             "schedules": self.schedules,
@@ -104,18 +123,23 @@ class Deployment:
         Args:
             root: The folder of prefect.yaml.
         """
-        queue = {"work_queue_name": self.queue} if self.queue else {}
         return {
             "description": self.description,
             "tags": self.tags,
             "entrypoint": self.entrypoint,
             "parameters": self.parameters,
             "paused": self.paused,
-            "work_pool_name": POOL,
-            **queue,
+            "work_pool_name": self.pool,
+            "work_queue_name": self.queue,
+            "job_variables": self._job_variables(str(root)),
             "pull_steps": pull_steps(str(root)),
             "schedules": [_api_schedule(slot) for slot in self.schedules],
         }
+
+    def _job_variables(self, root: str) -> Json:
+        """The app's folder and name: a worker sets these in the process of a run."""
+        folder = root if self.app_folder == "." else f"{root}/{self.app_folder}"
+        return {"env": {ENV_APP: folder, ENV_NAME: self.app_name}}
 
 
 def ensure_work_pool(api: Api, name: str | None = None) -> None:
@@ -136,6 +160,12 @@ def ensure_work_pool(api: Api, name: str | None = None) -> None:
             f"`prefect worker start --pool {name}` runs a worker of that type, "
             f"`prefect work-pool delete {name}` makes room for a pool of type {POOL_TYPE}"
         )
+
+
+def ensure_queues(app: App, api: Api, pool: str) -> None:
+    """Make the app's work queues in a pool, and put that of its short runs in front."""
+    api.ensure_queue(pool, first_queue(app.name), first=True)
+    api.ensure_queue(pool, task_queue(app.name), first=False)
 
 
 def pull_steps(folder: str) -> list[Json]:
@@ -194,45 +224,61 @@ def of_template_at(
         ConfigError: Prefect has no schedule for the rule.
     """
     kind = template.taskType
+    app, own_pool = template.app, template.cfg.workPool
+    own_tags = [of_app(app.name, name) for name in (kind, template.fullName)]
     return Deployment(
         name=template.fullName,
-        flow=kind,
-        entrypoint=_entrypoint(template.app, kind.partition(".")[2]),
+        flow=of_app(app.name, kind),
+        entrypoint=_entrypoint(app, kind.partition(".")[2]),
         description=description(template),
-        tags=_tags(template.app, kind, template.fullName, *template.cfg.tags),
+        tags=[app_tag(app.name), *own_tags, *template.cfg.tags],
+        pool=own_pool or pool_of(app),
+        queue=task_queue(app.name),
+        app_folder=_app_folder(app),
+        app_name=app.name,
         parameters={"template": template.fullName},
         paused=not template.enable,
         schedules=_schedules(template, now, own_next),
+        keeps_pool=own_pool is not None,
         form=TASK_PARAMETERS,
     )
 
 
 def _of_sync(app: App) -> Deployment:
-    return Deployment(
-        name=SYNC,
-        flow=SYNC,
-        entrypoint=_entrypoint(app, "jittask_sync"),
-        description="Brings rows and flow runs together, every minute, one at a time.",
-        tags=_tags(app),
-        schedules=schedule_text.fixed_slots([EVERY_MINUTE]),
-        queue=QUEUE,
-        form=NO_PARAMETERS,
-    )
+    about = "Brings rows and flow runs together, every minute, one at a time."
+    made = _of_app(app, SYNC, "jittask_sync", about)
+    slots = schedule_text.fixed_slots([EVERY_MINUTE])
+    return replace(made, schedules=slots, form=NO_PARAMETERS)
 
 
 def _of_dialog(app: App, dialog: Dialog) -> Deployment:
+    about = f"{dialog.about} App: {md(app.title)}."
+    return _of_app(app, dialog.name, dialog.function, about)
+
+
+def _of_app(app: App, name: str, function: str, about: str) -> Deployment:
+    """A deployment of the app itself, of no template."""
     return Deployment(
-        name=dialog.name,
-        flow=dialog.name,
-        entrypoint=_entrypoint(app, dialog.function),
-        description=dialog.about,
-        tags=_tags(app),
-        queue=QUEUE,
+        name=name,
+        flow=of_app(app.name, name),
+        entrypoint=_entrypoint(app, function),
+        description=about,
+        tags=[app_tag(app.name)],
+        pool=pool_of(app),
+        queue=first_queue(app.name),
+        app_folder=_app_folder(app),
+        app_name=app.name,
+        keeps_queue=True,
     )
 
 
-def _tags(app: App, *more: str) -> list[str]:
-    return [app_tag(app.name), *more]
+def pool_of(app: App) -> str:
+    """The work pool of an app's deployments, where neither a task nor the team has chosen another pool."""
+    return app.cfg.workPool or POOL
+
+
+def _app_folder(app: App) -> str:
+    return Path(os.path.relpath(app.path, root_of(app))).as_posix()
 
 
 def _entrypoint(app: App, function: str) -> str:
@@ -261,7 +307,7 @@ def _schedules(
 
 def description(template: Meta) -> str:
     """A deployment's description in Markdown: title, rule, filter, function, and links."""
-    cfg = template.cfg
+    app, cfg = template.app, template.cfg
     rule = "By code only." if template.by_code else describe(template.timer)
     parts = [f"**{md(template.title)}**", rule]
     if isinstance(template, DateFieldType):
@@ -276,7 +322,7 @@ def description(template: Meta) -> str:
         parts.append("Disabled.")
     if cfg.description:
         parts.append(cfg.description)
-    parts.append(links.markdown(template.fullName, template.app.names("tasks")))
+    parts.append(links.markdown(app.name, template.fullName, app.names("tasks")))
     return "\n\n".join(parts)
 
 

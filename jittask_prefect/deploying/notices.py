@@ -10,6 +10,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.prefect_api.client import PrefectApi
+from jittask_prefect.prefect_api.names import of_app
 
 EVENTS = {
     "failed": ("Failed", "Crashed", "TimedOut"),
@@ -80,7 +81,9 @@ def automation(app: App, kind: str, block_id: str) -> dict[str, Any]:
         "match": {"prefect.resource.id": "prefect.flow-run.*"},
         "match_related": {
             "prefect.resource.role": "tag",
-            "prefect.resource.id": [f"prefect.tag.{name}" for name in types],
+            "prefect.resource.id": [
+                f"prefect.tag.{of_app(app.name, name)}" for name in types
+            ],
         },
         "for_each": ["prefect.resource.id"],
         "threshold": 1,

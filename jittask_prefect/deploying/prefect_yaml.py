@@ -8,7 +8,12 @@ from typing import Any
 
 import yaml
 
-from jittask_prefect.deploying.deployments import FLOW_FILE, deployments, pull_steps
+from jittask_prefect.deploying.deployments import (
+    FLOW_FILE,
+    WORKING_DIRECTORY,
+    deployments,
+    pull_steps,
+)
 from jittask_prefect.deploying.prefect_folder import (
     HEADER,
     file_of,
@@ -54,7 +59,7 @@ def text(app: App, now: datetime) -> str:
         "name": app.name,
         "build": None,
         "push": None,
-        "pull": pull_steps("{{ $PWD }}"),
+        "pull": pull_steps(WORKING_DIRECTORY),
         "deployments": [entry.as_yaml() for entry in deployments(app, now)],
     }
     header = (

@@ -17,10 +17,9 @@ from itertools import islice
 from pydantic import BaseModel
 from sqlalchemy import Connection, select
 
-from jittask_prefect.deploying.comparison import RESTORED, as_api, correct, digest
+from jittask_prefect.deploying.comparison import as_api, correct, digest, restored
 from jittask_prefect.deploying.deploy import deploy, existing, fill_forms
 from jittask_prefect.deploying.deployments import (
-    QUEUE,
     SYNC,
     Deployment,
     deployments,
@@ -36,7 +35,7 @@ from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.names import app_tag, first_queue
 from jittask_prefect.rows.sync import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
 
@@ -158,7 +157,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
             api.ping()  # raises where more than this deployment is refused
             changes.append(Change(review.name, "refused", str(error)))
     fill_forms(app, api, there, now)
-    _keep_queue_first(api, there.get(SYNC))
+    _keep_queue_first(app, api, there.get(SYNC))
     # Refused ones, and those with a mistake in their files: later syncs go on from here.
     for name in set(memories) - set(kept):
         if name in own_names() or not app.gone(name):
@@ -309,7 +308,7 @@ def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change
         wanted = of_template_at(review.template, start)
         state = digest(wanted.as_api(root))
         review.memory = review.memory.model_copy(update={"state": state})
-    if names := correct(api, wanted, review.there, root, only=RESTORED):
+    if names := correct(api, wanted, review.there, root, only=restored(wanted)):
         review.memory = review.memory.model_copy(update={"updated": ""})
         if review.cause == "renewed" and names != ["schedules"]:
             review.cause = "changed"
@@ -346,12 +345,13 @@ def _instant(run: FlowRun) -> datetime:
     return run.expected_start_time.astimezone(UTC)
 
 
-def _keep_queue_first(api: Api, sync: ServerDeployment | None) -> None:
+def _keep_queue_first(app: App, api: Api, sync: ServerDeployment | None) -> None:
     """Keep the sync's queue in front: `prefect deploy` makes a missing queue as the last."""
-    if sync is None or sync.work_queue_name != QUEUE:
+    queue = first_queue(app.name)
+    if sync is None or sync.work_queue_name != queue:
         return
     if pool := sync.work_pool_name:
-        api.ensure_queue(pool, QUEUE)
+        api.ensure_queue(pool, queue, first=True)
 
 
 def _log_warnings(template: Meta | None, now: datetime) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,10 @@ from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form
 from jittask_prefect.dialogs.submit import Result, submit
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
+from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import prefect_name
+from jittask_prefect.prefect_api.names import app_slug, of_app, prefect_name, slug
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.selection import connect
 
 ActionsFor = Callable[[App, Api], Actions]
 NAMES = tuple(dialog.name for dialog in DIALOGS)
@@ -46,7 +45,7 @@ def flows_of(app: App, storage: Path | None, actions_for: ActionsFor) -> dict[st
             _function(app, dialog, actions_for), form(app, dialog.name, None)
         )
         flows[dialog.function] = flow(
-            name=dialog.name,
+            name=of_app(app.name, dialog.name),
             flow_run_name=lambda dialog=dialog: _run_name(dialog),
             validate_parameters=False,
             persist_result=False,
@@ -98,11 +97,12 @@ def _submit(
     run_id: str | None,
 ) -> Result:
     """Carry out a form, and keep its page as an artifact of the run."""
-    api = connect(app.path)
+    api = connect(app)
 
     def keep_page(task: str, page: str, about: str) -> None:
-        slug = re.sub("[^a-z0-9]+", "-", task.lower())
-        key = f"dialog-{slug}" if task else "dialog"
+        key = f"dialog-{app_slug(app.name)}"
+        if task:
+            key += f"--{slug(task)}"
         api.put_markdown(key, page, about, run_id=run_id)
 
     actions = actions_for(app, api)

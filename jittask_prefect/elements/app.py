@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
 from jittask_prefect.elements import check
+from jittask_prefect.elements.app_name import name_of_environment
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.chains import Chain, ModelChain
 from jittask_prefect.elements.check import check_rows
@@ -78,6 +79,9 @@ class App(Loader):
             cfg, calendars = read_app(place.read())
         except ConfigError as error:
             raise place.told(error) from None
+
+        if (name := name_of_environment()) is not None:
+            cfg = cfg.model_copy(update={"name": name})
 
         App.made += 1
         # A name of its own even where the folder is loaded twice: each app keeps its own classes.

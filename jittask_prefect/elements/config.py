@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from jittask_prefect.elements.app_name import app_name
 from jittask_prefect.elements.original_keys import without
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
@@ -81,10 +82,10 @@ def _zone(text: str) -> str:
     return text
 
 
-def _app_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", text):
-        raise ValueError("up to 64 letters, digits, - or _")
-    return text
+def _work_pool(text: str) -> str:
+    if any(c in text for c in "/%&<>"):
+        raise ValueError("a work pool's name, which has none of / % & < >")
+    return display_text(text)
 
 
 def _module(text: str) -> str:
@@ -120,6 +121,7 @@ def _element_name(text: str) -> str:
 Module = Annotated[str, AfterValidator(_module)]
 ElementName = Annotated[str, AfterValidator(_element_name)]
 Display = Annotated[str, AfterValidator(display_text)]
+WorkPool = Annotated[str, AfterValidator(_work_pool)]
 Tag = Annotated[str, AfterValidator(_tag)]
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
 ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
@@ -163,6 +165,7 @@ class TaskCfg(StrictModel):
     dispatch: Literal["auto", "row", "batch"] = "auto"
     rowRuns: Literal["failed", "all"] = "failed"
     concurrency: Concurrency | None = None
+    workPool: WorkPool | None = None
     tags: tuple[Tag, ...] = ()
     description: Annotated[str, AfterValidator(safe_text)] = ""
     argDict: dict[str, Any] = Field(default_factory=dict)
@@ -311,7 +314,7 @@ class ModelAt(StrictModel):
 class AppCfg(StrictModel):
     """app.json; `horizon` in hours."""
 
-    name: Annotated[str, AfterValidator(_app_name)]
+    name: Annotated[str, AfterValidator(app_name)]
     title: Display | None = None
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     database: str = "sqlite:///app.db"
@@ -320,6 +323,7 @@ class AppCfg(StrictModel):
     maxConcurrency: AtOnce = 8
     allowCodeFromForms: bool = False
     rowStyle: Literal["plain", "jit"] = "plain"
+    workPool: WorkPool | None = None
     calendar: str | None = None
     calendars: dict[str, dict[str, Any]] = Field(default_factory=dict)
     modules: Annotated[tuple[Module, ...], BeforeValidator(_modules)] = ()

@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlmodel import Session
 
+from jittask_prefect.elements.app_name import database_variables
 from jittask_prefect.elements.config import AppCfg
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.row_session import ROW_SESSION
@@ -23,7 +24,6 @@ SYNC_DRIVERS = "sqlite, postgresql+psycopg or mysql+pymysql"
 URL_TEXT = (
     "a database URL like sqlite:///shop.db or postgresql+psycopg://user@host/name"
 )
-ENV_DATABASE = "JITTASK_DATABASE_URL"
 DEFAULT = ""
 """The name of the database that app.json calls `database`."""
 
@@ -98,7 +98,8 @@ class Databases:
     def _database_text(self, database: str) -> str:
         """The URL of a database as it is written."""
         if database == DEFAULT:
-            return os.environ.get(ENV_DATABASE) or self.cfg.database
+            variable = self._database_variable()
+            return os.environ[variable] if variable else self.cfg.database
         if database not in self.cfg.databases:
             known = ", ".join(sorted(self.cfg.databases)) or "none"
             allowed = f"a name of its databases: {known}"
@@ -108,10 +109,15 @@ class Databases:
 
         return self.cfg.databases[database]
 
+    def _database_variable(self) -> str | None:
+        """The environment variable that names the default database; None where app.json does."""
+        variables = database_variables(self.cfg.name)
+        return next((name for name in variables if os.environ.get(name)), None)
+
     def _database_place(self, database: str) -> tuple[str, str]:
         """The file and the key that a database's URL comes from."""
-        if database == DEFAULT and os.environ.get(ENV_DATABASE):
-            return ENV_DATABASE, ""
+        if database == DEFAULT and (variable := self._database_variable()):
+            return variable, ""
         key = f"databases.{database}" if database else "database"
         return self.place.file, self.place.key(key)
 

@@ -10,11 +10,11 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+from jittask_prefect.elements.app_name import ENV_APP
 from jittask_prefect.elements.config import is_file, read_json
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import shown
 
-ENV_APP = "JITTASK_APP"
 APP_JSON, PYPROJECT, TABLE = "app.json", "pyproject.toml", "tool.jittask"
 FLOWS, GENERATED = "flows", ".jittask"
 _WRITE_TABLE = "the table [tool.jittask]; `jittask init --here` writes it"

@@ -10,6 +10,7 @@ JittaskError
 ├── InvalidTime        an unreadable time
 ├── ArgumentError      an argument that the call does not take
 ├── LedgerError        the ledger's tables are missing or of another version
+│   └── OtherDatabase  the Prefect server knows the app by another database
 └── PrefectApiError    the Prefect server cannot be reached, or refuses
 
 The docstring of a class is its message where none is given.
@@ -112,6 +113,10 @@ class ArgumentError(JittaskError, TypeError):
 
 class LedgerError(JittaskError):
     """The ledger's tables are missing: run `jittask db upgrade`."""
+
+
+class OtherDatabase(LedgerError):
+    """The Prefect server knows the app of this name by another database."""
 
 
 class PrefectApiError(JittaskError):

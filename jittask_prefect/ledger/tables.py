@@ -118,5 +118,5 @@ states = Table(
     Column("until", UtcDateTime),
 )
 """Who writes which name: `sync` (the lease of the sync) and `turn` (the lock of those who count executions) the
-functions of `state_table` and `limits`; `schema` `versions`; `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`;
+functions of `state_table` and `limits`; `schema` `versions`; `identity` `guard`; `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`;
 `handover:…` and `agreed` the sync; `renewed` and `renewed:…` `deploying/renew`; `pages` and `page:…` `records/template_pages`."""

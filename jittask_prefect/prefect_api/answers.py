@@ -130,6 +130,7 @@ class ServerDeployment:
     entrypoint: str | None = None
     parameters: Object = field(default_factory=dict)
     parameter_openapi_schema: Object = field(default_factory=dict)
+    job_variables: Object = field(default_factory=dict)
     paused: bool = False
     work_pool_name: str | None = None
     work_queue_name: str | None = None
@@ -166,7 +167,15 @@ class WorkPool:
 class WorkQueue:
     """A work queue; the lowest priority is served first."""
 
+    name: str
     priority: int
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the server; `value` is any JSON."""
+
+    value: Any
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,15 @@ class Api(Protocol):
             The pool's type. The type of a pool cannot be changed, so this may be another type.
         """
 
-    def ensure_queue(self, pool: str, name: str) -> None:
-        """Make a work queue the first of its pool: workers begin its runs before all others."""
+    def ensure_queue(self, pool: str, name: str, *, first: bool) -> None:
+        """Make a work queue where the queue is missing.
+
+        Args:
+            pool: The work pool.
+            name: The queue.
+            first: Whether workers begin its runs before those of tasks. Then only queues whose names end alike, behind
+                the dot, may stand before this queue.
+        """
 
     def pool_kind(self, name: str) -> str | None:
         """The type of a work pool; None where there is no such pool."""
@@ -52,8 +59,8 @@ class Api(Protocol):
     def deployments(self, tag: str) -> dict[str, ServerDeployment]:
         """The deployments that carry a tag, by name."""
 
-    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
-        """The deployments of some names, by name, whoever made them."""
+    def of_flows(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
+        """The deployments of the flows of some names, by the deployment's name, whoever made them."""
 
     def make_deployment(self, flow: str, body: Mapping[str, Any]) -> str:
         """Make a deployment of a flow, or replace the flow's deployment of that name; the deployment's id."""
@@ -150,6 +157,14 @@ class Api(Protocol):
 
     def logs(self, run_id: str) -> list[LogLine]:
         """The first 200 lines of a flow run's log."""
+
+    # Variables
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable; None where there is no such variable."""
+
+    def set_variable(self, name: str, value: Any) -> None:
+        """Make a variable, or change its value."""
 
     # Artifacts
 

@@ -20,6 +20,7 @@ from jittask_prefect.prefect_api.answers import (
     ServerDeployment,
     StateChange,
     Table,
+    Variable,
     WorkPool,
     WorkQueue,
 )
@@ -108,14 +109,20 @@ class PrefectApi:
             return there
         return kind
 
-    def ensure_queue(self, pool: str, name: str) -> None:
+    def ensure_queue(self, pool: str, name: str, *, first: bool) -> None:
         queues = f"/work_pools/{quote(pool, safe='')}/queues"
-        queue = f"{queues}/{quote(name, safe='')}"
-        there = self._if_there("GET", queue, WorkQueue)
-        if there is None:
-            self.call("POST", f"{queues}/", {"name": name, "priority": 1})
-        elif there.priority != 1:
-            self.call("PATCH", queue, {"priority": 1})
+        there = self._filter(queues, WorkQueue, {"limit": PAGE})
+        there.sort(key=lambda queue: queue.priority)
+        names = [queue.name for queue in there]
+        priority = {"priority": 1} if first else {}
+        if name not in names:
+            self.call("POST", f"{queues}/", {"name": name, **priority})
+        if not first or name not in names:
+            return
+        kind = name.rpartition(".")[2]
+        before = names[: names.index(name)]
+        if any(other.rpartition(".")[2] != kind for other in before):
+            self.call("PATCH", f"{queues}/{quote(name, safe='')}", priority)
 
     def pool_kind(self, name: str) -> str | None:
         pool = self._if_there("GET", f"/work_pools/{quote(name, safe='')}", WorkPool)
@@ -124,16 +131,16 @@ class PrefectApi:
     # Deployments
 
     def deployments(self, tag: str) -> dict[str, ServerDeployment]:
-        return self._deployments({"tags": {"all_": [tag]}})
+        return self._deployments(deployments={"tags": {"all_": [tag]}})
 
-    def named(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
-        return self._deployments({"name": {"any_": list(names)}})
+    def of_flows(self, names: Sequence[str]) -> dict[str, ServerDeployment]:
+        return self._deployments(flows={"name": {"any_": list(names)}})
 
-    def _deployments(self, where: Mapping[str, Any]) -> dict[str, ServerDeployment]:
+    def _deployments(self, **where: Mapping[str, Any]) -> dict[str, ServerDeployment]:
         found: list[ServerDeployment] = []
         page = None
         while page is None or len(page) == PAGE:
-            body = {"deployments": where, "limit": PAGE, "offset": len(found)}
+            body = {**where, "limit": PAGE, "offset": len(found)}
             page = self._filter("/deployments", ServerDeployment, body)
             found += page
         # A name stands for a deployment of each flow; the youngest counts.
@@ -255,6 +262,19 @@ class PrefectApi:
         of_run = {"flow_run_id": {"any_": [run_id]}}
         body = {"logs": of_run, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
         return self._filter("/logs", LogLine, body)
+
+    # Variables
+
+    def variable(self, name: str) -> Any:
+        found = self._if_there("GET", f"/variables/name/{name}", Variable)
+        return found.value if found else None
+
+    def set_variable(self, name: str, value: Any) -> None:
+        place = f"/variables/name/{name}"
+        try:
+            self._connection.call("PATCH", place, object, body={"value": value})
+        except NotFound:
+            self.call("POST", "/variables/", {"name": name, "value": value})
 
     # Artifacts
 

@@ -7,11 +7,12 @@ a link has a single tag: the template's, which runs of schedules inherit from th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote
+
+from jittask_prefect.prefect_api.names import app_slug, of_app, slug
 
 STATES = {
     "pending": (
@@ -85,9 +86,9 @@ def run(run_id: str, at: str = ROOT) -> str:
     return f"{at}/runs/flow-run/{run_id}"
 
 
-def statistics(name: str, names: Collection[str] = (), at: str = ROOT) -> str:
+def statistics(app: str, name: str, names: Collection[str] = (), at: str = ROOT) -> str:
     """The page of a template's statistics: the artifact of that key."""
-    return f"{at}/artifacts/key/{key(name, names)}"
+    return f"{at}/artifacts/key/{key(app, name, names)}"
 
 
 def artifact(artifact_id: str, at: str = ROOT) -> str:
@@ -95,27 +96,28 @@ def artifact(artifact_id: str, at: str = ROOT) -> str:
     return f"{at}/artifacts/artifact/{artifact_id}"
 
 
-def key(name: str, names: Collection[str] = ()) -> str:
-    """The key of a template's artifact, of `a-z`, `0-9` and `-` as Prefect demands: e.g. `stats-tasks-dailyreport`.
+def key(app: str, name: str, names: Collection[str] = ()) -> str:
+    """The key of a template's artifact, of `a-z`, `0-9` and `-` as Prefect demands: `stats-shop--tasks-dailyreport`.
+
+    No slug has `--`: an app's part and a template's are told apart.
 
     Args:
+        app: The app's name.
         name: The template's full name.
         names: Those of all templates of the app: two that differ only in case or `_` get keys that differ.
     """
-    plain = _slug(name)
-    if any(_slug(other) == plain for other in names if other != name):
+    plain = slug(name)
+    if any(slug(other) == plain for other in names if other != name):
         plain += f"-{sha256(name.encode()).hexdigest()[:6]}"
-    return f"stats-{plain}"
+    return f"stats-{app_slug(app)}--{plain}"
 
 
-def _slug(name: str) -> str:
-    return re.sub("[^a-z0-9]+", "-", name.lower())
-
-
-def markdown(name: str, names: Collection[str] = (), at: str = ROOT) -> str:
+def markdown(app: str, name: str, names: Collection[str] = (), at: str = ROOT) -> str:
     """A line with the links of a template, for its deployment's description."""
-    found = [f"[{status}]({runs(status, tag=name, at=at)})" for status in STATES]
-    return f"Records: {' · '.join(found)} · [statistics]({statistics(name, names, at)})"
+    tag = of_app(app, name)
+    found = [f"[{status}]({runs(status, tag=tag, at=at)})" for status in STATES]
+    page = statistics(app, name, names, at)
+    return f"Records: {' · '.join(found)} · [statistics]({page})"
 
 
 def _zulu(at: datetime) -> str:

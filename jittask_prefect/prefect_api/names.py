@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, tzinfo
+from hashlib import sha256
 
 LONGEST = 120
-"""Characters of a name or tag."""
+"""Characters of a flow run's name."""
+LONGEST_TAG = 400
+"""Characters of a tag: the longest names of an app and a model, and a row's key."""
 
 
 def app_tag(app_name: str) -> str:
@@ -14,15 +17,59 @@ def app_tag(app_name: str) -> str:
     return f"app:{app_name}"
 
 
-def prefect_name(text: str) -> str:
-    """A text as Prefect takes names and tags: without `/ % & < >` and placeholders, at most 120 characters.
+def of_app(app_name: str, name: str) -> str:
+    """The name of an app's flow, or the tag of an app's element: `shop.tasks.NormalType`.
+
+    A server may hold several apps with elements of equal names.
+
+    Args:
+        app_name: The app's name, which has no dot.
+        name: The element's full name, or that of the sync or a dialog.
+    """
+    return f"{app_name}.{name}"
+
+
+def task_queue(app_name: str) -> str:
+    """The work queue of an app's tasks, where nobody has chosen another queue."""
+    return app_name
+
+
+def first_queue(app_name: str) -> str:
+    """The work queue of an app's sync and dialogs, whose short runs come before all overdue tasks."""
+    return of_app(app_name, "first")
+
+
+def queues_of(app_name: str) -> tuple[str, str]:
+    """The work queues of an app, that of its short runs first."""
+    return first_queue(app_name), task_queue(app_name)
+
+
+def slug(text: str) -> str:
+    """A text of `a-z`, `0-9` and single `-`, as Prefect demands of an artifact's key; two texts may share a slug."""
+    return re.sub("[^a-z0-9]+", "-", text.lower())
+
+
+def app_slug(app_name: str) -> str:
+    """An app's name in artifacts' keys and in the name of a variable; no two apps share one."""
+    plain = slug(app_name)
+    if plain == app_name:
+        return plain
+    return f"{plain}-{sha256(app_name.encode()).hexdigest()[:6]}"
+
+
+def prefect_name(text: str, longest: int = LONGEST) -> str:
+    """A text as Prefect takes names and tags: without `/ % & < >` and placeholders.
 
     Source: `prefect/_internal/schemas` refuses these characters and resolves `{{ … }}` and `__prefect_kind`.
+
+    Args:
+        text: Any text.
+        longest: The length at which the text is cut, in characters.
     """
     text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text)
     text = text.replace("__prefect_kind", "_ _prefect_kind")
     allowed = ("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)
-    return "".join(allowed)[:LONGEST]
+    return "".join(allowed)[:longest]
 
 
 def timed_name(text: str, due: datetime, zone: tzinfo | None) -> str:

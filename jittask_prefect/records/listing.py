@@ -17,7 +17,7 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.records.ledgers import databases_of
 from jittask_prefect.records.paging import SPARE, Key, LedgerPage, UnknownRuns
 from jittask_prefect.records.record import Record, find_template, of_entry
@@ -270,13 +270,15 @@ def link(app: App, api: Api, now: datetime, wanted: RecordFilter) -> str:
         UnknownElement: There is no such template.
         ArgumentError: A row is named without a date-field task.
     """
-    tag, named = wanted.name or app_tag(app.name), None
+    tag, named = app_tag(app.name), None
+    if wanted.name is not None:
+        tag = of_app(app.name, wanted.name)
     if wanted.row is not None:
         template = app.template(wanted.name) if wanted.name else None
         if not isinstance(template, DateFieldType):
             allowed = "allowed: with the name of a date-field task"
             raise ArgumentError(f"row {quoted(wanted.row)}; {allowed}")
-        row_tag = run_tags(template.fullName, template.model_name, wanted.row)[-1]
+        row_tag = run_tags(app, template.fullName, template.model_name, wanted.row)[-1]
         if "," in row_tag:  # a link separates tags by commas
             named = run_of(template.model_name, wanted.row)
         else:

@@ -8,6 +8,7 @@ from datetime import datetime
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.markup import md, table
+from jittask_prefect.prefect_api.names import of_app
 from jittask_prefect.records import charts
 from jittask_prefect.records.month_grid import MonthGrid
 from jittask_prefect.records.record import Record
@@ -67,9 +68,10 @@ def _past(template: Meta, numbers: Statistics) -> Iterator[str]:
     chart = charts.data_uri(charts.by_day(numbers.days))
     yield from (f"![Tasks by day and status]({chart})", "")
     # The counts are those of `jittask records` for the span. The links show the runs that Prefect still has.
-    name, start, end = template.fullName, numbers.start, numbers.end
+    tag = of_app(template.app.name, template.fullName)
+    start, end = numbers.start, numbers.end
     head = [
-        f"[{status}]({links.runs(status, tag=name, start=start, end=end)})"
+        f"[{status}]({links.runs(status, tag=tag, start=start, end=end)})"
         for status in STATUSES
     ]
     cells = [str(numbers.counts[status]) for status in STATUSES]

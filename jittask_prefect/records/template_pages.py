@@ -182,7 +182,8 @@ def write_page(api: Api, template: Meta, now: datetime, known: str = "") -> str:
     borders = statistics.day_borders(template, now)
     numbers = statistics.of_template(template, borders, now)
     lines = page_lines(template, numbers, month_grid(template, now), now)
-    key, text = links.key(template.fullName, app.names("tasks")), cut("\n".join(lines))
+    key = links.key(app.name, template.fullName, app.names("tasks"))
+    text = cut("\n".join(lines))
     dialog = api.deployments(app_tag(app.name)).get(EDIT)
     if template.declared is not None:
         dialog = None  # its file is edited, no form

@@ -13,7 +13,8 @@ import threading
 from weakref import WeakSet
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.errors import JittaskError
+from jittask_prefect.errors import JittaskError, OtherDatabase
+from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.sync import Report, hand_over
@@ -84,7 +85,11 @@ def _work() -> None:
                     url = address(app.path)
                     if url not in apis:
                         apis[url] = PrefectApi(url)
+                guard.require(app, apis[url])
                 hand_over(app, database, apis[url], clock.now(), Report())
+            except OtherDatabase as error:
+                log.error("nothing is handed over from this process: %s", error)
+                leave(app)
             except (JittaskError, OSError) as error:
                 log.debug("left to the next sync: %s", error)
             except Exception:

@@ -28,7 +28,13 @@ from jittask_prefect.ledger.verdict import (
 )
 from jittask_prefect.prefect_api.answers import LIVE, FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
-from jittask_prefect.prefect_api.names import app_tag, prefect_name, timed_name
+from jittask_prefect.prefect_api.names import (
+    LONGEST_TAG,
+    app_tag,
+    of_app,
+    prefect_name,
+    timed_name,
+)
 from jittask_prefect.rows.plan import Report
 
 PATIENCE = 30.0
@@ -61,9 +67,13 @@ def batch_name(app: App, template: str, due: datetime, number: int) -> str:
     return timed_name(found.title, due, found.timer.zone) + more
 
 
-def run_tags(template: str, model: str | None, key: str) -> list[str]:
-    """A flow run's tags: template, model, and row."""
-    return [template, *([model, prefect_name(f"{model}:{key}")] if model else [])]
+def run_tags(app: App, template: str, model: str | None, key: str) -> list[str]:
+    """A flow run's tags: template, model, and row, each of this app."""
+    tags = [of_app(app.name, template)]
+    if model:
+        of_model = of_app(app.name, model)
+        tags += [of_model, prefect_name(f"{of_model}:{key}", LONGEST_TAG)]
+    return tags
 
 
 def run_key(entry: Entry) -> str:

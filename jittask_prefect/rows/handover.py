@@ -24,6 +24,7 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.verdict import Kind, Verdict, reading, verdict
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
+from jittask_prefect.prefect_api.names import of_app
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.flow_runs import (
     Calls,
@@ -219,7 +220,7 @@ class _HandOver:
                 key=batches.key(self.app, group, share.batch),
                 name=batch_name(self.app, group.template, group.due, share.batch),
                 due=group.due,
-                tags=[group.template],
+                tags=[of_app(self.app.name, group.template)],
                 parameters={"template": group.template, "due": group.due.isoformat()},
             )
 
@@ -318,7 +319,7 @@ class _HandOver:
             key=run_key(entry),
             name=run_name(self.app, entry),
             due=entry.due,
-            tags=run_tags(entry.template, entry.model, entry.row_key),
+            tags=run_tags(self.app, entry.template, entry.model, entry.row_key),
             parameters={"template": entry.template, "taskId": entry.task_id},
         )
 

@@ -27,11 +27,12 @@ from jittask_prefect.elements.virtual_modules import clear_path
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.guard import connect
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
-from jittask_prefect.prefect_api.names import prefect_name, timed_name
+from jittask_prefect.prefect_api.names import of_app, prefect_name, timed_name
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.end import replace_execution
@@ -57,7 +58,6 @@ from jittask_prefect.running.run_end import (
 )
 from jittask_prefect.running.sync_flow import sync_flow
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.selection import connect
 from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE
 
 SYNC_NAME = "jittask_sync"
@@ -110,7 +110,7 @@ def _type_flow(app: App, name: str) -> Any:
 
     run.__name__ = run.__qualname__ = name.partition(".")[2]
     made: Any = flow(
-        name=name,
+        name=of_app(app.name, name),
         flow_run_name=partial(_run_name, app),
         log_prints=True,
         on_cancellation=[_on_end(app, BY_HAND)],
@@ -146,7 +146,7 @@ def _on_end(app: App, cancelled: str | None) -> Any:
 
 
 def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
-    api = partial(connect, app.path)
+    api = partial(connect, app)
 
     def replace(other: str) -> None:
         replace_execution(app, api(), other, clock.now)
@@ -171,7 +171,7 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
     lost = partial(leave, tell, app, run.id)
     told = partial(_show_row, _shows_all_rows(app, name))
     summary = execute_batch(app, name, due, run, clock.now, lost=lost, told=told)
-    keep_table(connect(app.path), run.id, summary)
+    keep_table(connect(app), run.id, summary)
     _hand_over_waiting(app, name)
     if not summary.tasks:
         log.warning(str(summary))
@@ -229,7 +229,7 @@ def _hand_over_waiting(app: App, name: str) -> None:
         with app.engine(database).connect() as connection:
             if not limits.waiting(connection, app.name, clock.now()):
                 return
-        hand_over(app, database, connect(app.path), clock.now(), Report(), rows=())
+        hand_over(app, database, connect(app), clock.now(), Report(), rows=())
     except (JittaskError, SQLAlchemyError) as error:
         log.warning("tasks that wait for a slot are left to the next sync: %s", error)
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry, entries_of_run
+from jittask_prefect.ledger.guard import connect
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.answers import FlowRun
@@ -24,7 +25,6 @@ from jittask_prefect.running.function import follow_up
 from jittask_prefect.running.outcome import TAKEN
 from jittask_prefect.running.run import locate
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.selection import connect
 
 CANCELLED = ("CANCELLING", "CANCELLED")
 ROW_ENDED = (
@@ -40,7 +40,7 @@ def mark(app: App, run_id: str, reason: str) -> bool:
         Whether Prefect has the label.
     """
     try:
-        connect(app.path).mark(run_id, reason)
+        connect(app).mark(run_id, reason)
     except PrefectApiError as error:
         log.warning("run %s is not labelled as %s: %s", run_id, reason, error)
         return False
@@ -49,7 +49,7 @@ def mark(app: App, run_id: str, reason: str) -> bool:
 
 def tell_task_ended(app: App, run_id: str) -> None:
     """Tell Prefect that the ledger has ended the task, or that another execution has it."""
-    found, api = locate(app, run_id), connect(app.path)
+    found, api = locate(app, run_id), connect(app)
     if found is not None and found[1].status in OPEN:
         api.set_state(run_id, "CRASHED", message=DIED, force=True)
         return
@@ -62,7 +62,7 @@ def tell_task_ended(app: App, run_id: str) -> None:
 
 def tell_terminated(app: App, run_id: str, *, why: str = DIED) -> None:
     """Tell that the process leaves: by Cancel, or for a reason that leaves its other tasks to another run."""
-    api = connect(app.path)
+    api = connect(app)
     run = api.run(run_id)
     cancelled = None
     if run is not None and run.state_type in CANCELLED:

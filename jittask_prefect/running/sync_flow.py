@@ -16,8 +16,10 @@ from jittask_prefect.deploying import renew
 from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import guard
+from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.plan import Report
@@ -31,7 +33,6 @@ from jittask_prefect.running.flow_context import (
 from jittask_prefect.running.function import follow_up
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.selection import connect
 
 LATE_SECONDS = 30.0
 log = logging.getLogger("jittask")
@@ -44,7 +45,7 @@ def sync_flow(app: App) -> Any:
         """Bring rows, ledger and flow runs together."""
         run_id = str(this_flow_run().id)
         with task_log() as logger:
-            api = connect(app.path)
+            api = await asyncio.to_thread(connect, app)
             await asyncio.to_thread(drop_late_syncs, app, api, clock.now())
             report = await asyncio.to_thread(run_sync, app, clock.now(), this=run_id)
         if report is None:
@@ -60,7 +61,9 @@ def sync_flow(app: App) -> Any:
         due = due_of(this_flow_run()).astimezone(app.zone)
         return f"sync · {due:%Y-%m-%d %H:%M}"
 
-    return flow(name=SYNC, flow_run_name=name, **options())(jittask_sync)
+    return flow(name=of_app(app.name, SYNC), flow_run_name=name, **options())(
+        jittask_sync
+    )
 
 
 def _message(report: Report) -> str:
@@ -109,7 +112,8 @@ def run_sync(
     Returns:
         The report; None while another sync is at work.
     """
-    api = connect(app.path)
+    api = connect(app)
+    guard.require(app, api, again=True)
 
     def after(report: Report) -> None:
         for database, entry in report.died:

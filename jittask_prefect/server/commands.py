@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from jittask_prefect.server.service import mark_of
@@ -62,7 +63,12 @@ def prefect_command(*arguments: str) -> list[str]:
 
 
 def worker_command(
-    pool: str, worker_type: str, *, name: str | None = None, limit: int | None = None
+    pool: str,
+    worker_type: str,
+    *,
+    name: str | None = None,
+    limit: int | None = None,
+    queues: Sequence[str] = (),
 ) -> list[str]:
     """The command that starts a worker.
 
@@ -71,7 +77,10 @@ def worker_command(
         worker_type: The worker's type, which is the pool's.
         name: The worker's name; Prefect makes one where absent.
         limit: How many runs at a time at most; the type's own default where absent.
+        queues: The work queues that the worker takes; all queues of the pool where empty.
     """
     command = prefect_command("worker", "start", "--pool", pool, "--type", worker_type)
     command += ["--name", name] if name else []
+    for queue in queues:
+        command += ["--work-queue", queue]
     return command + (["--limit", str(limit)] if limit else [])

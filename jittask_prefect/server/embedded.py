@@ -22,7 +22,7 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -109,6 +109,7 @@ class Embedded:
         cwd: Path,
         worker_type: str = "process",
         limit: int | None = None,
+        queues: Sequence[str] = (),
     ) -> tuple[ServiceInfo, bool]:
         """Find the worker of this home for `url` and `pool`, or start a worker; arguments as in `start_worker`.
 
@@ -131,7 +132,14 @@ class Embedded:
                     f"worker (pid {info.pid}, pool {info.pool!r} of {info.url})",
                 )
                 self.worker.end(info)
-            self.start_worker(url, pool, cwd=cwd, worker_type=worker_type, limit=limit)
+            self.start_worker(
+                url,
+                pool,
+                cwd=cwd,
+                worker_type=worker_type,
+                limit=limit,
+                queues=queues,
+            )
             assert self.worker.info is not None
             return self.worker.info, True
 
@@ -144,6 +152,7 @@ class Embedded:
         env: Mapping[str, str] | None = None,
         worker_type: str = "process",
         limit: int | None = None,
+        queues: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker without looking for a running worker; `ensure_worker` looks first.
 
@@ -154,12 +163,17 @@ class Embedded:
             env: Variables beside those of `environment(url, home)`.
             worker_type: The worker's type, which is the pool's.
             limit: How many runs at a time at most.
+            queues: The work queues that the worker takes; all queues of the pool where empty.
         """
         self._make_home()
         place = zlib.crc32(os.fsencode(self.home))
         host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())
         command = worker_command(
-            pool, worker_type, name=f"jittask-{host}-{place:08x}", limit=limit
+            pool,
+            worker_type,
+            name=f"jittask-{host}-{place:08x}",
+            limit=limit,
+            queues=queues,
         )
         variables = {**environment(url, self.home), **(env or {})}
         process = self.worker.start(command, cwd, variables)

@@ -26,11 +26,17 @@ from jittask_prefect.errors import (
     JittaskError,
     UnknownTask,
 )
-from jittask_prefect.ledger import handover_marks, hindrance, transitions, versions
+from jittask_prefect.ledger import (
+    guard,
+    handover_marks,
+    hindrance,
+    transitions,
+    versions,
+)
 from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag, timed_name
+from jittask_prefect.prefect_api.names import app_tag, of_app, timed_name
 from jittask_prefect.records import listing
 from jittask_prefect.records.record import run_url
 from jittask_prefect.rows.background_handover import nudge
@@ -38,7 +44,6 @@ from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.end import force_end
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.selection import connect
 from jittask_prefect.task_svc.arguments import arguments as arguments_of
 from jittask_prefect.task_svc.arguments import (
     differs,
@@ -105,7 +110,7 @@ class TaskSvc(NormalService):
     def api(self) -> Api:
         """The Prefect server."""
         if self._api is None:
-            self._api = connect(self.app.path)
+            self._api = guard.connect(self.app)
         return self._api
 
     def connect(self, api: Api) -> None:
@@ -195,7 +200,7 @@ class TaskSvc(NormalService):
                 key=entry.task_id,
                 name=timed_name(template.title, due, template.timer.zone),
                 due=due,
-                tags=[fullName],
+                tags=[of_app(self.app.name, fullName)],
                 parameters={"template": fullName, "taskId": entry.task_id},
             )
         except JittaskError:

@@ -15,6 +15,7 @@ from typing import Any
 
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.warm import pipe
+from jittask_prefect.warm.app_environment import environment_of
 from jittask_prefect.warm.outage import Log
 
 # The pause before a child that ended by itself is replaced: the cause may end the next child too. Each child that
@@ -33,10 +34,12 @@ SendLog = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class FlowFile:
-    """A flow file that a child loads, and the working directory of its runs."""
+    """A flow file that a child loads, the working directory of its runs, and the folder and name of its app."""
 
     file: str
     directory: str
+    app_folder: str = ""
+    app_name: str = ""
 
 
 class ChildDied(Exception):
@@ -63,7 +66,7 @@ class ChildProcess:
     """A child process, seen from the worker. Creating the object starts the process.
 
     Args:
-        flow_file: The file to load beforehand; absent, the first job names the file.
+        flow_file: The file to load beforehand.
         send_log: Takes the lines that the child logs for the API.
 
     Attributes:
@@ -75,7 +78,7 @@ class ChildProcess:
         killed_because: Why the child was killed for its silence; empty for every other end.
     """
 
-    def __init__(self, flow_file: FlowFile | None, send_log: SendLog) -> None:
+    def __init__(self, flow_file: FlowFile, send_log: SendLog) -> None:
         loop = asyncio.get_running_loop()
         self.flow_file, self._send_log = flow_file, send_log
         self.ready: asyncio.Future[None] = loop.create_future()
@@ -141,16 +144,15 @@ class ChildProcess:
                 self.ready.exception()  # read here, should nobody wait for it
 
     async def _start(self, end: int, life: int) -> asyncio.subprocess.Process:
-        arguments = [str(end), str(life), str(os.getpid())]
-        if self.flow_file is not None:
-            arguments += [self.flow_file.file, self.flow_file.directory]
+        ours = self.flow_file
+        arguments = [str(end), str(life), str(os.getpid()), ours.file, ours.directory]
         # -P: a file of the user's folder may have the name of a module.
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", CHILD_MODULE, *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=[end, life],
             start_new_session=True,
-            env=environment(),
+            env=environment(ours),
         )
 
     async def _watch(
@@ -214,7 +216,7 @@ class ChildPool:
         send_log: Takes the lines that children log for the API.
 
     Attributes:
-        flow_file: The file that new children load beforehand.
+        flow_file: The file that new children load beforehand; None until one is known.
     """
 
     def __init__(self, limit: int, log: Log, send_log: SendLog) -> None:
@@ -227,21 +229,25 @@ class ChildPool:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keep_warm(self, count: int = 1) -> None:
-        """Start children until so many are idle or starting, as far as the limit lets."""
+        """Start children until so many are idle or starting, as far as the limit lets; none before a file is known."""
+        flow_file = self.flow_file
         while (
-            not self._ending and len(self._idle) < count and len(self._all) < self.limit
+            flow_file is not None
+            and not self._ending
+            and len(self._idle) < count
+            and len(self._all) < self.limit
         ):
-            self._idle.append(self._start(self.flow_file))
+            self._idle.append(self._start(flow_file))
 
     async def acquire(self, flow_file: FlowFile) -> ChildProcess:
-        """A ready child that has loaded this file, or none yet; the caller returns the child with `release`.
+        """A ready child for this file; the caller returns the child with `release`.
 
         Raises:
             JittaskError: A new child did not start, or the worker ends.
         """
         self.flow_file = flow_file
         while not self._stopped:
-            fitting = [c for c in self._idle if c.flow_file in (flow_file, None)]
+            fitting = [c for c in self._idle if c.flow_file == flow_file]
             if not fitting:
                 if surplus := self._idle[: max(0, len(self._all) - self.limit + 1)]:
                     for other in surplus:
@@ -251,10 +257,7 @@ class ChildPool:
                         await self.retire(other)
                     continue  # a fitting child may be on its way by now
                 fitting = [self._start(flow_file)]
-            child = max(
-                fitting,
-                key=lambda c: (c.flow_file is not None, c.ready.done(), c.last_used),
-            )
+            child = max(fitting, key=lambda c: (c.ready.done(), c.last_used))
             if child in self._idle:
                 self._idle.remove(child)
             try:
@@ -264,7 +267,6 @@ class ChildPool:
                     f"a child process did not start: it ended with {died}; its output says why"
                 ) from None
             if not child.ended.done():
-                child.flow_file = flow_file
                 return child
         raise JittaskError("the worker ends")
 
@@ -327,7 +329,7 @@ class ChildPool:
         for task in self._tasks:
             task.cancel()
 
-    def _start(self, flow_file: FlowFile | None) -> ChildProcess:
+    def _start(self, flow_file: FlowFile) -> ChildProcess:
         child = ChildProcess(flow_file, self._send_log)
         self._all.add(child)
         self._spawn(self._replace_when_ended(child))
@@ -356,11 +358,12 @@ class ChildPool:
         task.add_done_callback(self._tasks.discard)
 
 
-def environment() -> dict[str, str]:
-    """The environment of a child: this process's, and all Prefect settings as they are here."""
+def environment(flow_file: FlowFile) -> dict[str, str]:
+    """The environment of a child: this process's, as far as its app's, and all Prefect settings as they are here."""
     from prefect.settings import get_current_settings
 
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     # The worker ends runs, and so the worker has the hooks for the end called.
     hooks = {"PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS": "false"}
-    return {**os.environ, **settings, **hooks}
+    ours = environment_of(os.environ, flow_file.app_folder, flow_file.app_name)
+    return {**ours, **settings, **hooks}

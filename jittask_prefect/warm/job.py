@@ -11,6 +11,7 @@ from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.workers.base import BaseJobConfiguration
 
+from jittask_prefect.elements.app_name import ENV_APP, ENV_NAME
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.warm.children import FlowFile
 from jittask_prefect.warm.outage import NO_ANSWER, Log
@@ -19,11 +20,13 @@ SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"
 
 
 class JittaskJobConfiguration(BaseJobConfiguration):
-    """The needs of a flow run. Job variables change nothing, since the processes run before a flow run is known."""
+    """The needs of a flow run. Of job variables only the app's folder and name are read: a process is of one app."""
 
     file: str = ""
     function: str = ""
     directory: str = ""
+    app_folder: str = ""
+    app_name: str = ""
 
     @classmethod
     def from_deployment(
@@ -44,10 +47,13 @@ class JittaskJobConfiguration(BaseJobConfiguration):
             **(deployment.job_variables or {}),
             **(flow_run.job_variables or {}),
         }
-        if refused := sorted(name for name, value in variables.items() if value):
+        environment = dict(variables.pop("env", None) or {})
+        folder, name = (environment.pop(key, "") for key in (ENV_APP, ENV_NAME))
+        variables |= {f"env.{key}": value for key, value in environment.items()}
+        if refused := sorted(key for key, value in variables.items() if value):
             raise ArgumentError(
                 f"job variables {', '.join(refused)} of deployment {deployment.name}: a pool of type jittask takes "
-                "none, since its processes run before a flow run is known; remove them, or use a pool of type process"
+                "none of the team's, since its processes run before a flow run is known; remove them, or use a pool of type process"
             )
         steps = [
             step for steps in deployment.pull_steps or [] for step in steps.items()
@@ -69,12 +75,14 @@ class JittaskJobConfiguration(BaseJobConfiguration):
             file=os.path.normpath(directory / path),
             function=function,
             directory=str(directory),
+            app_folder=os.path.normpath(directory / folder) if folder else "",
+            app_name=name,
         )
 
     @property
     def flow_file(self) -> FlowFile:
         """The file that a child has to load."""
-        return FlowFile(self.file, self.directory)
+        return FlowFile(self.file, self.directory, self.app_folder, self.app_name)
 
     def job(self, flow_run: FlowRun) -> dict[str, Any]:
         """The message that has a child execute the flow run (`pipe`)."""

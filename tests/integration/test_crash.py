@@ -162,7 +162,7 @@ def test_the_worker_and_its_tasks_were_killed(place: Place, home: Path) -> None:
             [
                 r
                 for r in place.runs("tasks.CrashAgain")
-                if f"models.CrashItem:{again}" in r.tags
+                if f"crashing.models.CrashItem:{again}" in r.tags
             ]
         )
         == 2

@@ -68,7 +68,7 @@ def test_a_date_field_task_from_form_to_effect(work: Place) -> None:
     assert done(work, run_id).message == f"{name} is made and deployed"
     assert (work.app.path / name.replace(".", "/") / "e.json").exists()
     assert name in work.deployments()
-    assert f"`{name}`" in page(work, "dialog-tasks-congbiaodanlaiderenwu")
+    assert f"`{name}`" in page(work, "dialog-working--tasks-congbiaodanlaiderenwu")
     work.save("WorkItem", at=datetime.now() - timedelta(seconds=1), status="formed")
     work.sync()
     entry = max(work.entries(name), key=lambda e: e.created)
@@ -103,7 +103,7 @@ def linked(page: str) -> dict[str, Any]:
 
 def test_a_copy_of_an_earlier_submit_changes_nothing(work: Place) -> None:
     """*Copy to new run* has the parameters of a form that was made before somebody disabled the task."""
-    name, key = "tasks.CopiedForm", "dialog-tasks-copiedform"
+    name, key = "tasks.CopiedForm", "dialog-working--tasks-copiedform"
     again(work, name)
     made = {
         "title": "Copied",

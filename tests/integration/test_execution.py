@@ -179,7 +179,7 @@ def test_the_sync_flow_runs_on_the_worker(work: Place) -> None:
         lambda: [
             r
             for r in work.runs("tasks.WorkLater", "SCHEDULED")
-            if "models.WorkItem:7000" in r.tags
+            if "working.models.WorkItem:7000" in r.tags
         ],
         10,
     )

@@ -107,7 +107,7 @@ def state(place: Place, base: int) -> list[str]:
 
 def waiting(place: Place, base: int) -> int:
     """How many flow runs of these rows are still to start."""
-    tags = {f"models.KillItem:{key}" for key in range(base, base + 6)}
+    tags = {f"killing.models.KillItem:{key}" for key in range(base, base + 6)}
     return len([r for r in place.runs(NAME, "SCHEDULED") if tags & set(r.tags)])
 
 

@@ -51,7 +51,9 @@ def insert(place: Place, row: int, at: datetime) -> None:
 def live(place: Place, row: int) -> list[dict[str, object]]:
     """A row's flow runs that are still to start."""
     return [
-        r for r in place.runs(NAME, "SCHEDULED") if f"models.SyncItem:{row}" in r.tags
+        r
+        for r in place.runs(NAME, "SCHEDULED")
+        if f"syncing.models.SyncItem:{row}" in r.tags
     ]
 
 
@@ -66,7 +68,9 @@ def test_a_row_becomes_a_named_and_tagged_run_once(place: Place) -> None:
     )
     [run] = live(place, 42)
     assert run.name == f"SyncItem 42 · {at:%Y-%m-%d %H:%M}"
-    assert {NAME, "models.SyncItem", "models.SyncItem:42"} <= set(run.tags)
+    assert {
+        f"syncing.{name}" for name in (NAME, "models.SyncItem", "models.SyncItem:42")
+    } <= set(run.tags)
     assert run.expected_start_time == at.replace(tzinfo=UTC)
     assert run.parameters == {
         "template": NAME,

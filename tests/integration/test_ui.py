@@ -134,7 +134,9 @@ def test_the_link_of_a_row_and_of_a_span_of_time(
     of_row = {run.id for run in place.api.runs(flow_runs={"tags": {"all_": [tag]}})}
     assert runs["error"] in of_row and shown(place, done.stdout.strip()) == of_row
     due = {status: place.api.run(r).expected_start_time for status, r in runs.items()}  # type: ignore[index]
-    link = links.runs(tag=ROWS, start=due["executing"], end=due["completed"])
+    link = links.runs(
+        tag=f"looking.{ROWS}", start=due["executing"], end=due["completed"]
+    )
     assert shown(place, link) == {runs["executing"], runs["overdue"]}
 
 

@@ -88,5 +88,5 @@ def test_a_link_is_opened_and_printed(folder: Path, tmp_path: Path) -> None:
     env = {**os.environ, "BROWSER": str(browser)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    link = "http://127.0.0.1:9/v2/runs?state=Failed,Crashed,TimedOut&tags=tasks.Daily&sort=START_TIME_DESC\n"
+    link = "http://127.0.0.1:9/v2/runs?state=Failed,Crashed,TimedOut&tags=test.tasks.Daily&sort=START_TIME_DESC\n"
     assert (done.stdout, opened.read_text(encoding="utf-8")) == (link, link)

@@ -72,7 +72,7 @@ def test_the_server_s_own_fields_and_its_order_are_no_difference(app: App) -> No
         ("paused", True),
         ("schedules", []),
         ("entrypoint", "other.py:flow"),
-        ("work_pool_name", "docker"),
+        ("job_variables", {"env": {"JITTASK_NAME": "other"}}),
         ("pull_steps", None),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_foreign_schedule_counts_while_it_is_active(app: App) -> None:
 
 def test_an_interval_is_the_same_whatever_text_its_anchor_has(app: App) -> None:
     sync = next(d for d in deployments(app, NOW) if d.name == "jittask.sync")
-    there = on_server(sync) | {"work_queue_name": "first"}
+    there = on_server(sync) | {"work_queue_name": sync.queue}
     [rule] = [s["schedule"] for s in there["schedules"] if s["active"]]
     rule |= {"interval": 60.0, "anchor_date": "2020-01-01T01:00:00+01:00"}
     assert differences(sync, read(there), ROOT) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from jittask_prefect import App, ConfigError, PrefectApiError
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import prefect_folder, prefect_yaml
+from jittask_prefect.deploying.renew import renew
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
@@ -168,8 +170,8 @@ def test_one_deployment_for_each_template_and_the_sync(app: App) -> None:
     }
     assert made["tasks.Daily"]["tags"] == [
         "app:shop",
-        "tasks.NormalType",
-        "tasks.Daily",
+        "shop.tasks.NormalType",
+        "shop.tasks.Daily",
         "nightly",
         "夜间",
     ]
@@ -188,9 +190,9 @@ def test_the_sync_runs_every_minute(app: App) -> None:
 def test_rows_and_arguments_stay_at_home(app: App) -> None:
     text = prefect_yaml.text(app, NOW)
     assert "__prefect_kind" not in text
-    assert [line for line in text.splitlines() if "{{" in line] == [
-        "    directory: '{{ $PWD }}'"
-    ]
+    directory, *folders = [line for line in text.splitlines() if "{{" in line]
+    assert directory == "    directory: '{{ $PWD }}'"
+    assert set(folders) == {"        JITTASK_APP: '{{ $PWD }}'"}
 
 
 def test_a_description_says_the_rule_in_words(app: App) -> None:
@@ -235,11 +237,11 @@ def test_entrypoints_resolve_where_the_file_stands(
         for d in by_name(file.read_text()).values()
     }
     assert flows == {
-        "jittask_flows.py:NormalType": "tasks.NormalType",
-        "jittask_flows.py:DateFieldType": "tasks.DateFieldType",
-        "jittask_flows.py:Audited": "tasks.Audited",
-        "jittask_flows.py:jittask_sync": "jittask.sync",
-        **{entrypoint: name for name, entrypoint in ENTRYPOINTS.items()},
+        "jittask_flows.py:NormalType": "shop.tasks.NormalType",
+        "jittask_flows.py:DateFieldType": "shop.tasks.DateFieldType",
+        "jittask_flows.py:Audited": "shop.tasks.Audited",
+        "jittask_flows.py:jittask_sync": "shop.jittask.sync",
+        **{entrypoint: f"shop.{name}" for name, entrypoint in ENTRYPOINTS.items()},
     }
 
 
@@ -349,12 +351,75 @@ def test_a_slip_in_e_json_does_not_cost_a_deployment(app: App) -> None:
 def test_another_app_s_deployments_are_left_alone(app: App, tmp_path: Path) -> None:
     prefect = FakePrefect()
     deploy(app, prefect, NOW)
-    task = {"tasks/Other": {"e.json": DAILY, "inner.py": "def customFunc(): ...\n"}}
-    with pytest.raises(
-        ConfigError, match="belongs to app:shop"
-    ):  # the sync's name is taken
-        deploy(build_app(tmp_path / "other", task, name="other"), prefect, NOW)
-    assert sorted(prefect.all_deployments) == ALL
+    before = deepcopy(prefect.all_deployments)
+    task = {"tasks/Daily": {"e.json": DAILY, "inner.py": "def customFunc(): ...\n"}}
+    other = build_app(tmp_path / "other", task, name="other")
+    done = deploying.deploy(other, prefect, NOW, prune=True)
+    assert done.changed == ["tasks.Daily", "jittask.sync", *DIALOGS]
+    assert not done.removed
+    after = prefect.all_deployments
+    assert {name: after[name] for name in before} == before
+    assert {d["flow"] for key, d in after.items() if key not in before} == {
+        "other.tasks.NormalType",
+        "other.jittask.sync",
+        *(f"other.{name}" for name in DIALOGS),
+    }
+    # And no name of the other's is taken for this app's.
+    assert not deploying.deploy(app, prefect, NOW).changed
+
+
+def test_a_server_with_flows_without_an_app_s_name_is_refused(app: App) -> None:
+    prefect = FakePrefect()
+    prefect.make_deployment("jittask.sync", {"name": "jittask.sync", "tags": ["app:x"]})
+    with pytest.raises(ConfigError, match="delete these 1 deployments, and deploy"):
+        deploy(app, prefect, NOW)
+    assert sorted(prefect.all_deployments) == ["jittask.sync"]
+    assert not prefect.variables
+
+
+def test_a_work_pool_is_the_app_s_at_first_and_the_team_s_afterwards(
+    tmp_path: Path,
+) -> None:
+    app = build_app(tmp_path, ELEMENTS, name="shop", workPool="big")
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    made = prefect.all_deployments
+    assert {d["work_pool_name"] for d in made.values()} == {"big"}
+    assert {n: d["work_queue_name"] for n, d in made.items()} == {
+        **dict.fromkeys(("tasks.Daily", "tasks.Monthly", "tasks.Remind"), "shop"),
+        **dict.fromkeys(("jittask.sync", *DIALOGS), "shop.first"),
+    }
+    made["tasks.Daily"] |= {"work_pool_name": "small", "work_queue_name": "slow"}
+    deploy(app, prefect, NOW)
+    renew(app, prefect, NOW)
+    daily = made["tasks.Daily"]
+    assert (daily["work_pool_name"], daily["work_queue_name"]) == ("small", "slow")
+
+
+def test_a_work_pool_that_a_task_names_is_restored_by_the_sync(app: App) -> None:
+    prefect = FakePrefect()
+    app = change(app, "Daily", workPool="reports")
+    deploy(app, prefect, NOW)
+    renew(app, prefect, NOW)
+    daily = prefect.all_deployments["tasks.Daily"]
+    assert daily["work_pool_name"] == "reports" and "reports" in prefect.pools
+    daily |= {"work_pool_name": "small", "work_queue_name": "slow"}
+    daily["updated"] = NOW.isoformat()  # as the server notes a change
+    changes = [str(change) for change in renew(app, prefect, NOW)]
+    assert changes == ["tasks.Daily restored: work_pool_name"]
+    assert (daily["work_pool_name"], daily["work_queue_name"]) == ("reports", "shop")
+
+
+def test_a_variable_of_the_team_s_stays_beside_the_app_s(app: App) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    daily = prefect.all_deployments["tasks.Daily"]
+    daily["job_variables"] = {"cpu": 2, "env": {"LEVEL": "1"}}
+    assert deploy(app, prefect, NOW).changed == ["tasks.Daily"]
+    assert daily["job_variables"] == {
+        "cpu": 2,
+        "env": {"LEVEL": "1", "JITTASK_APP": str(app.path), "JITTASK_NAME": "shop"},
+    }
 
 
 def test_a_tag_cannot_pretend_to_be_another_app(app: App) -> None:

@@ -60,7 +60,7 @@ def link(s: Shop) -> dict[str, Any]:
     """The form that the link on the task's page opens, once the sync has seen to the page."""
     s.app.forget(TASK)
     template_pages.refresh(s.app, s.api, s.now)
-    return of_link(s.api.summaries["stats-tasks-task"])
+    return of_link(s.api.summaries["stats-test--tasks-task"])
 
 
 def of_link(text: str) -> dict[str, Any]:
@@ -366,7 +366,7 @@ def test_a_long_link_is_cut_to_what_a_browser_takes(scheduled: Shop) -> None:
     s = scheduled
     by_hand(s, description="长" * 5000, title="标题")
     form = link(s)
-    assert len(s.api.summaries["stats-tasks-task"]) < 9000
+    assert len(s.api.summaries["stats-test--tasks-task"]) < 9000
     assert form["title"] == "标题" and "description" not in form
     edit(s, form, title="B")
     assert about(s)["description"] == "长" * 5000

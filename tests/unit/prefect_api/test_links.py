@@ -95,13 +95,16 @@ def test_where_the_ui_is(ui: str, base: str) -> None:
 
 
 def test_keys_of_artifacts() -> None:
-    assert links.key("tasks.DailyReport") == "stats-tasks-dailyreport"
-    assert links.key("tasks.Daily_Report_2") == "stats-tasks-daily-report-2"
+    assert links.key("shop", "tasks.DailyReport") == "stats-shop--tasks-dailyreport"
+    assert (
+        links.key("shop", "tasks.Daily_Report_2") == "stats-shop--tasks-daily-report-2"
+    )
     both = ["tasks.Daily_Report", "tasks.daily_report"]
-    keys = {links.key(name, both) for name in both}
+    keys = {links.key("shop", name, both) for name in both}
     assert len(keys) == 2
     assert all(
-        key.startswith("stats-tasks-daily-report-") and key.islower() for key in keys
+        key.startswith("stats-shop--tasks-daily-report-") and key.islower()
+        for key in keys
     )
 
 
@@ -119,8 +122,8 @@ def test_a_description_has_a_link_for_each_status_and_shows_the_title_as_it_is(
     )
     for status in ("pending", "executing", "overdue", "completed", "error", "ended"):
         assert f"[{status}](/v2/runs?state=" in last
-    assert last.count("&tags=tasks.Collect&") == 6
-    assert last.endswith("[statistics](/v2/artifacts/key/stats-tasks-collect)")
+    assert last.count("&tags=test.tasks.Collect&") == 6
+    assert last.endswith("[statistics](/v2/artifacts/key/stats-test--tasks-collect)")
 
 
 def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(
@@ -137,11 +140,13 @@ def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(
     assert link(None) == "tags=app:test&sort=START_TIME_DESC"
     assert (
         link("tasks.Daily", None, "error")
-        == "state=Failed,Crashed,TimedOut&tags=tasks.Daily&sort=START_TIME_DESC"
+        == "state=Failed,Crashed,TimedOut&tags=test.tasks.Daily&sort=START_TIME_DESC"
     )
-    assert link("tasks.Collect", "17") == "tags=models.Bill:17&sort=START_TIME_DESC"
+    assert (
+        link("tasks.Collect", "17") == "tags=test.models.Bill:17&sort=START_TIME_DESC"
+    )
     assert link("tasks.Collect", '["a", 1]') == (
-        "tags=tasks.Collect&flow-run-search=Bill%20%5B%22a%22,%201%5D&sort=START_TIME_DESC"
+        "tags=test.tasks.Collect&flow-run-search=Bill%20%5B%22a%22,%201%5D&sort=START_TIME_DESC"
     )
     since = listing.link(app, api, NOW, RecordFilter(start=NOW)).partition("?")[2]
     assert (

@@ -464,9 +464,9 @@ def test_pages_are_written_when_tasks_ended_or_the_day_is_over(
     everything = {"tasks.Collect", "tasks.Often", "tasks.Weekly"}
     assert set(template_pages.refresh(app, api, NOW)) == everything
     assert set(api.pages) == {
-        "stats-tasks-collect",
-        "stats-tasks-often",
-        "stats-tasks-weekly",
+        "stats-test--tasks-collect",
+        "stats-test--tasks-often",
+        "stats-test--tasks-weekly",
     }
     assert template_pages.refresh(app, api, NOW + timedelta(minutes=1)) == []
     put(app, NOW + timedelta(minutes=1))
@@ -480,7 +480,7 @@ def test_pages_are_written_when_tasks_ended_or_the_day_is_over(
     ]
     assert (
         f"[completed]({links.runs('completed', tag='tasks.Collect')[:20]}"
-        in api.pages["stats-tasks-collect"]
+        in api.pages["stats-test--tasks-collect"]
     )
     assert template_pages.refresh(app, api, NOW + timedelta(minutes=12)) == []
     assert set(template_pages.refresh(app, api, NOW + timedelta(days=1))) == everything
@@ -505,5 +505,5 @@ def test_a_template_that_is_gone_takes_its_page_along(app: App) -> None:
     shutil.rmtree(app.path / "tasks" / "Weekly")
     again = App(app.path)
     assert template_pages.refresh(again, api, NOW + timedelta(minutes=1)) == []
-    assert set(api.pages) == {"stats-tasks-collect", "stats-tasks-often"}
+    assert set(api.pages) == {"stats-test--tasks-collect", "stats-test--tasks-often"}
     again.close()

@@ -228,6 +228,7 @@ def test_another_apps_runs_are_not_ours(shop: Make) -> None:
             **found,
             "id": f"other {name}",
             "tags": tags,
+            "flow": found["flow"].replace("test.", "other."),
         }
     assert ours["id"] != "other tasks.Task"
     made = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jittask_prefect.warm import children
-from jittask_prefect.warm.children import ChildDied, ChildProcess
+from jittask_prefect.warm.children import ChildDied, ChildProcess, FlowFile
 
 # What stands for `child.py`: it speaks the pipe's language, and does something to itself at its first job.
 CHILD = """
@@ -62,7 +62,7 @@ def test_a_child_that_does_something_to_itself_is_gone_soon(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", exec_here)
 
     async def live() -> int:
-        child = ChildProcess(None, lambda line: None)
+        child = ChildProcess(FlowFile("", ""), lambda line: None)
         await asyncio.wait_for(asyncio.shield(child.ready), 20)
         with pytest.raises(ChildDied) as died:
             await asyncio.wait_for(child.request({"run": 1}), 5)

@@ -76,6 +76,16 @@ def test_a_deployment_says_what_a_child_loads() -> None:
     assert (made.flow_file.file, made.flow_file.directory) == (made.file, "/srv/shop")
 
 
+def test_a_deployment_says_whose_a_child_is() -> None:
+    env = {"JITTASK_APP": "/srv/shop/flows", "JITTASK_NAME": "shop-staging"}
+    of = configured(job_variables={"env": env}).flow_file
+    assert (of.app_folder, of.app_name) == ("/srv/shop/flows", "shop-staging")
+    relative = configured(job_variables={"env": {**env, "JITTASK_APP": "flows"}})
+    assert relative.flow_file == of
+    other = configured(job_variables={"env": {**env, "JITTASK_NAME": "shop"}})
+    assert other.flow_file != of
+
+
 def test_an_empty_job_variable_is_none() -> None:
     assert configured(job_variables={"env": {}}).function == "NormalType"
 
@@ -85,11 +95,11 @@ def test_an_empty_job_variable_is_none() -> None:
     [
         (
             {"job_variables": {"env": {"A": "b"}}},
-            "job variables env of deployment tasks.Daily",
+            "job variables env.A of deployment tasks.Daily",
         ),
         (
             {"of_the_run": {"command": "echo", "env": {"A": "b"}}},
-            "job variables command, env of",
+            "job variables command, env.A of",
         ),
         (
             {"pull_steps": [{"prefect.deployments.steps.git_clone": {}}]},
