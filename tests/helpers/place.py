@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,11 +124,14 @@ class Place:
     def build(
         cls, folder: Path, elements: Mapping[str, Element], **app_json: Any
     ) -> Place:
-        """An app in a folder of its own, on the server that PREFECT_API_URL names."""
-        return cls(
+        """An app in a folder of its own, on the server that PREFECT_API_URL names, whose name may have been another's."""
+        made = cls(
             build_app(folder, elements, **app_json),
             PrefectApi(os.environ["PREFECT_API_URL"]),
         )
+        with suppress(PrefectApiError):
+            made.api.call("DELETE", f"/variables/name/jittask_{made.app.name}")
+        return made
 
     def deploy(self, now: datetime | None = None, **keys: Any) -> deploying.Deployed:
         return deploying.deploy(self.app, self.api, now or clock.now(), **keys)
