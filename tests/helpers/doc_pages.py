@@ -150,11 +150,10 @@ class Reader:
             case "json":
                 return self.change(json.loads(block.text))
             case "python":
+                place = f"{self.page.name}:{block.line}"
+                code = compile(block.text, place, "exec", dont_inherit=True)
                 with contextlib.redirect_stdout(io.StringIO()) as out:
-                    exec(
-                        compile(block.text, f"{self.page.name}:{block.line}", "exec"),
-                        self.names,
-                    )
+                    exec(code, self.names)
                 return differs(out.getvalue(), expected(block.text))
             case "console":
                 return "\n".join(

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from jittask_prefect import Before, Daily, date_field_task, scheduled_task, task
+from jittask_prefect.elements.config import TaskCfg
 from jittask_prefect.elements.decorators import MARKS, Mark
+from jittask_prefect.schedule.spec import TimerCfg
 
 SAMPLES = Path(__file__).parents[2] / "data" / "typed"
 HERE = Path(__file__)
@@ -142,6 +144,23 @@ def test_each_argument_is_explained_in_an_editor(decorator: Any) -> None:
     explained = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
     assert explained == set(inspect.signature(decorator).parameters)
     assert "Example:" in text and "econds" in text and "zone" in text
+
+
+def test_the_reference_has_each_argument_and_each_key() -> None:
+    """The table of docs/decorators.md: arguments of the decorators, keys of e.json and its timerCfg."""
+    page = (HERE.parents[3] / "docs" / "decorators.md").read_text(encoding="utf-8")
+    table = page.partition("## Arguments")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("|")]
+    arguments = {name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)}
+    keys = {name for _, cell in rows for name in re.findall(r"`(\w+)`", cell)}
+    decorators = (date_field_task, scheduled_task, task)
+    taken = {n for d in decorators for n in inspect.signature(d).parameters}
+    assert arguments == taken - {"function"}
+
+    # `e.json` itself, in the head; the decorated function is func.
+    of_timers = {f.alias or name for name, f in TimerCfg.model_fields.items()}
+    wanted = (set(TaskCfg.model_fields) | of_timers) - {"timerCfg", "funcType", "func"}
+    assert keys - {"e"} == wanted
 
 
 def test_importing_them_takes_the_standard_library_only() -> None:
