@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from projects import Project, project_in
 from shop import on, server, servers, shop, url  # noqa: F401  fixtures
 
 from jittask_prefect.server.selection import refresh_settings
@@ -18,3 +20,10 @@ def no_server() -> Iterator[None]:
         refresh_settings()
         yield
     refresh_settings()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project in a folder of its own, an app once `write` has named its modules."""
+    with project_in(tmp_path) as made:
+        yield made

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import MODELS, TASKS, Project
 
 from jittask_prefect import App, ArgumentError, ConfigError, UnknownElement
 from jittask_prefect.elements import modules as module_room
@@ -18,75 +18,6 @@ from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.testing import FakePrefect, at, build_app, deploy
 
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-TABLE = '[tool.jittask]\nname = "clinic"\ntimezone = "UTC"\nmodules = [{}]\n'
-BASE = "from sqlalchemy.orm import DeclarativeBase\nclass Base(DeclarativeBase): ...\n"
-MODELS = (
-    BASE
-    + """
-from datetime import datetime
-from sqlalchemy.orm import Mapped, mapped_column
-
-class Visit(Base):
-    __tablename__ = "visits"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    starts_at: Mapped[datetime]
-    status: Mapped[str] = mapped_column(default="booked")
-    reminded: Mapped[bool] = mapped_column(default=False)
-"""
-)
-TASKS = """from jittask_prefect import Before, Daily, date_field_task, scheduled_task, task
-from {package}.models import Visit
-
-@date_field_task(Visit.starts_at, Before(hours=2), where=Visit.status == "booked")
-def remind_patient(visit):
-    '''Remind the patient.'''
-    visit.reminded = True
-
-@scheduled_task(Daily(at="09:00"))
-def report(): return "reported"
-
-@task
-def export(month, form="csv"): return [month, form]
-"""
-_count = iter(range(1000))
-
-
-class Project:
-    """A project in a folder of its own, whose package has a name that no other test has."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.package = folder, f"clinic_{next(_count)}"
-
-    def write(self, *modules: str, **files: str) -> Project:
-        package = self.folder / self.package
-        package.mkdir(exist_ok=True)
-        (package / "__init__.py").touch()
-        for name, text in files.items():
-            (package / f"{name}.py").write_text(
-                text.replace("{package}", self.package), encoding="utf-8"
-            )
-        names = ", ".join(f'"{self.package}.{name}"' for name in modules)
-        if modules:
-            (self.folder / "pyproject.toml").write_text(TABLE.format(names))
-        return self
-
-    def more(self, text: str) -> Project:
-        file = self.folder / "pyproject.toml"
-        file.write_text(file.read_text() + text.replace("{package}", self.package))
-        return self
-
-    @property
-    def app(self) -> App:
-        return App(self.folder)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    made = Project(tmp_path)
-    yield made
-    for name in [n for n in sys.modules if n.startswith(made.package)]:
-        del sys.modules[name]
 
 
 def said(app: App) -> list[str]:
