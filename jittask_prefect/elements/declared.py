@@ -45,6 +45,7 @@ _PLAIN = {
     "retryDelay": "retry_delay",
     "dispatch": "dispatch",
     "rowRuns": "row_runs",
+    "workPool": "work_pool",
     "description": "description",
 }
 _FLAGS = {"skipHoliday": "skip_holiday", "workdaysOnly": "workdays_only"}

@@ -105,6 +105,7 @@ def date_field_task(
     row_runs: RowRuns = "failed",
     concurrency: int | Concurrency | None = None,
     type: str = "tasks.DateFieldType",
+    work_pool: str | None = None,
     tags: Sequence[str] = (),
     description: str = "",
 ) -> Callable[[RowFunction], RowFunction]:
@@ -139,6 +140,7 @@ def date_field_task(
         row_runs: Which rows of a batch have a run of their own afterwards: those that failed, or all.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         type: The full name of a Type of the app's own.
+        work_pool: The Prefect work pool of the deployment; absent: the app\'s at first, and what people choose in Prefect stays.
         tags: Tags of the deployment.
         description: Markdown for the deployment's page.
     """
@@ -166,6 +168,7 @@ def scheduled_task(
     missed: Policy | Missed = "latest",
     concurrency: int | Concurrency | None = None,
     type: str = "tasks.NormalType",
+    work_pool: str | None = None,
     tags: Sequence[str] = (),
     description: str = "",
 ) -> Callable[[AnyFunction], AnyFunction]:
@@ -194,6 +197,7 @@ def scheduled_task(
             `{"policy": "all", "grace": 60, "lookback": 86400}` in seconds.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         type: The full name of a Type of the app's own.
+        work_pool: The Prefect work pool of the deployment; absent: the app\'s at first, and what people choose in Prefect stays.
         tags: Tags of the deployment.
         description: Markdown for the deployment's page.
     """
@@ -215,6 +219,7 @@ def task(
     retry_delay: float = 0,
     concurrency: int | Concurrency | None = None,
     type: str = "tasks.NormalType",
+    work_pool: str | None = None,
     tags: Sequence[str] = (),
     description: str = "",
 ) -> Callable[[AnyFunction], AnyFunction]: ...
@@ -230,6 +235,7 @@ def task(
     retry_delay: float = 0,
     concurrency: int | Concurrency | None = None,
     type: str = "tasks.NormalType",
+    work_pool: str | None = None,
     tags: Sequence[str] = (),
     description: str = "",
 ) -> AnyFunction | Callable[[AnyFunction], AnyFunction]:
@@ -249,6 +255,7 @@ def task(
         retry_delay: Seconds before each retry.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         type: The full name of a Type of the app's own.
+        work_pool: The Prefect work pool of the deployment; absent: the app\'s at first, and what people choose in Prefect stays.
         tags: Tags of the deployment.
         description: Markdown for the deployment's page.
     """

@@ -61,7 +61,7 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
             where="Q(status='booked')", skip_holiday=True, holiday_policy="previous", workdays_only=True,
             calendar="DE", timezone="Europe/Berlin", name="Remind", title="提醒", enable=False, timeout=60, retries=2,
             retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="row", row_runs="all",
-            concurrency={"limit": 2, "overlap": "skip"}, type="tasks.Audited", tags=("a", "b"), description="*Why*",
+            concurrency={"limit": 2, "overlap": "skip"}, type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
         )
         def f(appointment): ...
         """,
@@ -93,6 +93,7 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
         "dispatch": "row",
         "rowRuns": "all",
         "concurrency": {"limit": 2, "overlap": "skip"},
+        "workPool": "heavy",
         "tags": ["a", "b"],
         "description": "*Why*",
     }
@@ -189,7 +190,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         @date_field_task(
             Appointment.starts_at, Before(days=-1), repeat=Weekly("mo"), until="soon", where=Patient.active,
             holiday_policy="never", timezone="Mars", title="", timeout=0, retries=-1, retry_delay="5",
-            missed="some", dispatch="rows", row_runs=1, concurrency=0, tags="a", enable="yes", skip_holiday=2,
+            missed="some", dispatch="rows", row_runs=1, work_pool=5, concurrency=0, tags="a", enable="yes", skip_holiday=2,
         )
         def f(appointment): ...
         """,
@@ -211,6 +212,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         "dispatch",
         "row_runs",
         "concurrency.limit",
+        "work_pool",
         "tags",
         "holiday_policy",
         "timezone",
@@ -319,7 +321,7 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
     rows = {
         "offset": "", "repeat": "", "until": "", "where": "", "skip_holiday": "", "holiday_policy": "",
         "workdays_only": "", "calendar": "", "timezone": "", "name": "", "title": "", "enable": "", "timeout": "",
-        "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "type": "",
+        "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "type": "", "work_pool": "",
         "tags": "", "description": "",
     }  # fmt: skip
     text = ""
