@@ -225,7 +225,7 @@ def _new_function(
 
 @cli.command()
 def check() -> None:
-    """Report every mistake of every file; exit 1 where a file has one."""
+    """Report every mistake of every file, and the parts of JitTask that are not carried over; exit 1 with a mistake."""
     app = the_app()
     problems = app.check()
     for problem in problems:
@@ -235,9 +235,13 @@ def check() -> None:
     if problems:
         count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
         err.print(f"[red]{count} in {escape(str(app.path))}[/]")
+    else:
+        counts = f"tasks: {len(app.templates())}, models: {len(app.models())}"
+        err.print(f"[green]no mistake; {counts}[/]")
+    for note in app.notes():
+        err.print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
+    if problems:
         raise typer.Exit(1)
-    counts = f"tasks: {len(app.templates())}, models: {len(app.models())}"
-    err.print(f"[green]no mistake; {counts}[/]")
 
 
 @cli.command()

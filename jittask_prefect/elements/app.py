@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.elements import check
+from jittask_prefect.elements import check, notes
 from jittask_prefect.elements.app_name import name_of_environment
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.chains import Chain, ModelChain
@@ -292,6 +292,10 @@ class App(Loader):
     def check(self) -> list[Problem]:
         """Every mistake of every file, without touching a database or a server."""
         return check.problems(self)
+
+    def notes(self) -> list[str]:
+        """Parts in JitTask's form that are not carried over, each with what to do; `check` ends with them."""
+        return notes.notes(self)
 
     def warnings(self, now: datetime, templates: list[Meta] | None = None) -> list[str]:
         """Facts that a user should know of working parts, of the app or of some templates only."""

@@ -224,6 +224,8 @@ def _caught(where: str, action: Any) -> list[Problem]:
 def _element(app: App, name: str) -> None:
     try:
         element = app.getElement(name)
+    except NotMapped:
+        raise
     except ConfigError as error:
         known = {problem.key for problem in error.problems}
         more = [p for p in _code_problems(app, name) if p.key not in known]

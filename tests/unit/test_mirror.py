@@ -19,6 +19,7 @@ ELSEWHERE = {
     "dialogs/submit": "unit/dialogs/test_forms",
     "elements/check": "unit/elements/test_loader",
     "elements/piece_keys": "unit/elements/test_pieces",
+    "elements/source_notes": "unit/elements/test_notes",
     "filters/tree": "unit/filters/test_condition",
     "filters/values": "unit/filters/test_condition",
     "records/template_pages": "unit/records/test_statistics",

@@ -1,0 +1,2 @@
+def reminder(title, minutes):
+    return f"{title} in {minutes} minutes"

@@ -1,0 +1,4 @@
+def customFunc():
+    from services.NoticeSvc import NoticeSvc
+
+    return NoticeSvc().of_whom()
