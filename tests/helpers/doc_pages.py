@@ -40,6 +40,7 @@ INCLUDED = re.compile(r"^--8<--\n(.+)\n--8<--$", re.MULTILINE)
 EMPTY = (
     "docs/index.md",
     "docs/existing.md",
+    "docs/coming-from-jittask.md",
 )  # these make an app; all others work on a copy of the demo
 WITHOUT_SERVER = {
     "init",
