@@ -99,19 +99,19 @@ def _versions() -> Iterator[Finding]:
 
 
 def _secrets(app: App) -> Iterator[Finding]:
-    """Warn of a password in an app.json that other users of the machine may read."""
-    file = app.path / "app.json"
+    """Warn of a password in the app's file that other users of the machine may read."""
+    file, name = app.path / app.place.file, app.place.file
     try:
         mode = file.stat().st_mode & 0o777
     except OSError as error:
-        yield Finding("app", "wrong", f"app.json: {error.strerror}")
+        yield Finding("app", "wrong", f"{name}: {error.strerror}")
         return
     urls = {f"databases.{name}": url for name, url in app.cfg.databases.items()}
     urls["database"] = app.cfg.database
     holding = ", ".join(key for key, url in urls.items() if _has_password(url))
     if holding and mode & 0o077 and os.name == "posix":
         read = (
-            f"app.json ({mode:o}) may be read by others, and {holding} holds a password"
+            f"{name} ({mode:o}) may be read by others, and {holding} holds a password"
         )
         advice = f"`chmod 600 {file}`, or name it in JITTASK_DATABASE_URL"
         yield Finding("app", "warning", f"{read}: {advice}")

@@ -23,6 +23,7 @@ from types import FrameType, ModuleType
 from jittask_prefect.elements.marked_source import SourceNames, names_in
 from jittask_prefect.elements.project import PYPROJECT, Place
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.filters.where import SPELLINGS
 
 SECONDS = 10.0
 """An import may take so long; afterwards it goes on in its thread, and the module counts as broken until its end."""
@@ -173,6 +174,8 @@ class Modules:
         allowed = "a module that imports"
         if isinstance(error, TimeoutError):
             allowed += "; work of that length belongs into a function"
+        elif "Boolean value of this clause" in str(error):
+            allowed = f"{SPELLINGS} in conditions"
         elif "partially initialized" in str(error):
             allowed += "; of two modules that import each other, one imports the other in a function"
 

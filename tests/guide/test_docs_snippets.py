@@ -131,7 +131,7 @@ def test_the_readmes_rows_have_the_tasks_that_it_tells_of(
     upgrade(app, models=True)
     app.close()
     monkeypatch.setenv("JITTASK_APP", str(tmp_path / "flows"))
-    exec(readme("python")[1], {})
+    exec(readme("python")[2], {})
     with sqlite3.connect(tmp_path / "flows" / "shop.db") as connection:
         found = connection.execute(
             "SELECT row_key, coalesce(outcome, status), due FROM jittask_ledger "

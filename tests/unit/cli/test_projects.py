@@ -8,6 +8,7 @@ import pytest
 from projects import MODELS, TASKS, Project
 from typer.testing import CliRunner, Result
 
+from jittask_prefect.cli import doctor
 from jittask_prefect.cli.commands import cli
 from jittask_prefect.elements import app as app_room
 
@@ -70,6 +71,15 @@ def test_append_is_for_modules(tmp_path: Path) -> None:
     run(tmp_path, "init", "shop")
     done = run(tmp_path / "shop", "new", "scheduled", "Weekly", "--append")
     assert "an app with modules" in str(done.exception)
+
+
+def test_the_doctor_examines_pyproject(project: Project) -> None:
+    project.write("tasks", models=MODELS, tasks=TASKS)
+    project.more('database = "postgresql+psycopg://ada:secret@localhost/none"\n')
+    (project.folder / "pyproject.toml").chmod(0o644)
+    found = [f.text for f in doctor._secrets(project.app)]
+    assert len(found) == 1
+    assert found[0].startswith("pyproject.toml (644) may be read by others")
 
 
 def test_check_names_the_mistakes_of_modules(project: Project) -> None:

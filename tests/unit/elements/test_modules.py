@@ -131,6 +131,13 @@ def test_modules_that_import_each_other(tmp_path: Path) -> None:
     )
 
 
+def test_and_between_columns_is_told_with_the_right_spelling(tmp_path: Path) -> None:
+    text = "from sqlalchemy import column\nx = column('a') > 1 and column('b') > 2\n"
+    found = told(loaded(written(tmp_path, clinic_u=text), "clinic_u"), "clinic_u")
+    assert found.startswith("clinic_u.py: line 2: ")
+    assert "& for and, | for or" in found
+
+
 def test_a_slow_module_is_broken_until_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
