@@ -34,6 +34,15 @@ Parts = tuple[str, ...]
 Names = Mapping[str, Any]
 
 
+class Builtins(dict[str, Any]):
+    """Names in the place of Python's own builtins; all other names are those that Python has at that moment.
+
+    Prefect replaces `print` while a flow runs, tests replace `open`.
+    """
+
+    __missing__ = staticmethod(vars(builtins).__getitem__)
+
+
 class Package(ModuleType):
     """A folder of the app as a package; a name of it is found when it is asked for.
 
@@ -71,7 +80,7 @@ class VirtualModules:
         self._packages: dict[Parts, Package] = {}
         self._of_jittask: dict[Parts, ModuleType | None] = {}
         self._initialised: set[Parts] = set()
-        self.builtins = {**vars(builtins), "__import__": self.import_module}
+        self.builtins = Builtins(__import__=self.import_module)
         """The builtins of element modules."""
 
     def import_module(
