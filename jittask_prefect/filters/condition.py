@@ -161,7 +161,7 @@ class _Writer:
     def _noted(self, column: Column, moment: Moment) -> str:
         """The name of a moment's parameter: the same name means the same value, whichever filter it stands in."""
         zone = self.zone
-        about = f"{moment} {column.kind.name} {column.aware} {zone.key}"
+        about = f"{moment} {_bind_type(column)!r} {zone.key}"
         name = f"moment_{hashlib.sha256(about.encode()).hexdigest()[:16]}"
         self.moments[name] = lambda now: in_column(column, moment, now, zone)
         return name

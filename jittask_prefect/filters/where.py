@@ -38,10 +38,12 @@ from sqlalchemy.sql.elements import (
     BooleanClauseList,
     ColumnClause,
     Grouping,
+    Over,
     TextClause,
+    UnaryExpression,
 )
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.sql.selectable import Exists, ScalarSelect, SelectBase
+from sqlalchemy.sql.selectable import CTE, Exists, ScalarSelect, SelectBase
 from sqlalchemy.types import NullType, TupleType
 
 from jittask_prefect.errors import FilterError, Problem
@@ -250,7 +252,9 @@ class _Reader:
             raise _refused(_named(given), CONDITION)
 
         boolean = isinstance(given.type, sa.Boolean)
-        if isinstance(given, ColumnClause | BindParameter) and not boolean:
+        ordered = isinstance(given, UnaryExpression) and given.modifier is not None
+        plain = isinstance(given, ColumnClause | BindParameter)
+        if ordered or (plain and not boolean):
             raise _refused(f"{given}, which is no condition", CONDITION)
         return given if boolean else sa.type_coerce(given, sa.Boolean())
 
@@ -274,6 +278,9 @@ class _Reader:
                 return self._column(element, depth)
             case FunctionElement():
                 self._clock(element)
+            case CTE() | Over():
+                allowed = "conditions, relationships, EXISTS, IN, scalar subqueries"
+                raise _refused(f"a {type(element).__name__}: {element}", allowed)
             case Exists():
                 return self._exists(element, depth)
             case SelectBase() | ScalarSelect():

@@ -342,6 +342,18 @@ def test_condition_and_predicate_agree_on_random_rows(
             both(session, f"~({text})", NOW, ZoneInfo(zone))
 
 
+def test_one_moment_beside_columns_that_store_instants_differently(
+    session: Session,
+) -> None:
+    """One keeps UTC, the other the zone's wall clock where the database has no zones."""
+    past = NOW - timedelta(hours=1)
+    local = past.astimezone(ZONE)
+    (key,) = add(session, Order(utc=past, aware=local))
+    fields = ("utc", "aware")
+    assert ids(session, " & ".join(f"Q('{f}', '<=', Q.now())" for f in fields)) == {key}
+    assert ids(session, " | ".join(f"Q('{f}', '>', Q.now())" for f in fields)) == set()
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def loaded(request: pytest.FixtureRequest) -> Iterator[Session]:
     """Sixty random rows that no test changes, in a database of their own."""

@@ -265,6 +265,12 @@ def refused(given: Any, model: type = Order) -> str:
         (not ORDER.active, "found False: Python has evaluated"),
         ((ORDER.text == "a", ORDER.level > 1), "found a tuple of conditions; allowed: & for and"),
         (ORDER.text, r"found q_order\.text, which is no condition"),
+        (ORDER.level.desc(), r"found q_order\.level DESC, which is no condition"),
+        (sa.func.row_number().over() == 1, r"found a Over: row_number\(\) OVER \(\)"),
+        (
+            lambda: ORDER.customer_id.in_(sa.select(sa.select(CUSTOMER.id).cte("c").c.id)),
+            "found a CTE",
+        ),
         (sa.text("level > 1"), r"found text\(\), which hides its columns"),
         (ORDER.active & sa.text("level > 1"), r"found text\('level > 1'\), which hides"),
         (3, "found 3 of type int; allowed: a condition of SQLAlchemy"),
