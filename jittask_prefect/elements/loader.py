@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from sqlalchemy import inspect as sa_inspect
 from sqlmodel import SQLModel
 
-from jittask_prefect.elements import declared, ownership
+from jittask_prefect.elements import declared
 from jittask_prefect.elements.built_in import (
     BUILT_IN,
-    TASK_TYPES,
     NotMapped,
     refuse_unmapped,
 )
@@ -23,8 +22,6 @@ from jittask_prefect.elements.config import (
     NAME_TEXT,
     AppCfg,
     ModelCfg,
-    ServiceCfg,
-    TypeCfg,
     is_file,
     machine_zone,
     read_json,
@@ -33,6 +30,13 @@ from jittask_prefect.elements.config import (
 from jittask_prefect.elements.databases import Databases
 from jittask_prefect.elements.declared import Declared
 from jittask_prefect.elements.decorators import Mark
+from jittask_prefect.elements.element_classes import (
+    class_in,
+    function_of_service,
+    own_type,
+    service_of,
+    type_of,
+)
 from jittask_prefect.elements.element_folders import ElementFolders
 from jittask_prefect.elements.element_modules import (
     LOCK,
@@ -48,7 +52,7 @@ from jittask_prefect.elements.module_elements import (
 from jittask_prefect.elements.modules import Modules
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.registry import drop_unmappable, register
-from jittask_prefect.elements.types import Meta, NormalService
+from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import (
     ConfigError,
     JittaskError,
@@ -243,7 +247,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             )
 
         if single:
-            return self._load_service(name, {"type": "services.NormalType"})
+            return service_of(self, name, {"type": "services.NormalType"})
 
         try:
             raw = read_json(self.folder / where, where)
@@ -255,11 +259,11 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
                 raise invalid("type", found, allowed)
 
             if kind.endswith(".Meta"):
-                return self._load_type(name, raw, kind)
+                return own_type(self, name, raw, kind)
             if folder == "models":
                 return self._load_model(name, raw)
             if folder == "services":
-                return self._load_service(name, raw)
+                return service_of(self, name, raw)
 
             return self._load_task(name, raw, kind)
         except ConfigError as error:
@@ -308,16 +312,6 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         """What the decorator of a function says of an element; None for an element with a folder."""
         return self._declared.get(name)
 
-    def _load_type(self, name: str, raw: Any, kind: str) -> type[Any]:
-        TypeCfg.read(raw)
-        bases: dict[str, type[Any]] = {
-            "tasks.Meta": Meta,
-            "services.Meta": NormalService,
-        }
-        if kind not in bases:
-            raise invalid("type", kind, "tasks.Meta or services.Meta")
-        return self._class(name, "type", bases[kind])
-
     def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
         if name in self._unmappable:
             raise self._unmappable[name]
@@ -327,8 +321,9 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             raise invalid("type", cfg.type, "models.NormalType")
 
         self._check_database(cfg.database)
-        refuse_unmapped(self.module(name, "model"))
-        model = self._class(name, "model", SQLModel)
+        module = self.module(name, "model")
+        refuse_unmapped(module)
+        model = class_in(module, name.partition(".")[2], SQLModel)
         if sa_inspect(model, raiseerr=False) is None:
             found = f"class {model.__name__}"
             raise invalid("model.py", found, "a class with table=True")
@@ -352,37 +347,12 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
 
         return model
 
-    def _load_service(self, name: str, raw: Any) -> Any:
-        kind = ServiceCfg.read(raw).type
-        base = self._type(kind, NormalService, "services.NormalType")
-        stem = "" if self.is_single_file(name) else "service"
-        service: Any = self._service_class(name, stem)
-        if not issubclass(service, base):
-            # The service extends the package's own base, its Type in the app comes in between.
-            attributes = {
-                "__module__": service.__module__,
-                "__doc__": service.__doc__,
-            }
-            service = type(service.__name__, (service, base), attributes)
-
-        built_in = self.builtins.get(name)
-        takes_app = isinstance(built_in, type) and issubclass(service, built_in)
-        try:
-            instance: Any = service(self) if takes_app else service()
-            instance.app = self
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise self.broken(name, stem, error) from error
-
-        return instance
-
     def _load_task(self, name: str, raw: Any, kind: str) -> Meta:
         if name in BUILT_IN:
             allowed = f"tasks.Meta: only a Type may have the name {name}"
             raise invalid("type", kind, allowed)
 
-        type_ = self._type(kind, Meta, "tasks.NormalType, tasks.DateFieldType")
+        type_ = type_of(self, kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
         timer = Timer(timer_cfg, self.calendar_for(timer_cfg), self.timezone)
         try:
@@ -397,55 +367,10 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
 
         return made
 
-    def _type(self, kind: str, base: type[Any], usual: str) -> type[Any]:
-        try:
-            found = self.getElement(kind)
-        except UnknownElement:
-            found = None
-        except ConfigError as error:
-            broken = f"{kind}, which is broken: {error}"
-            raise invalid("type", broken, usual) from None
-
-        if not (isinstance(found, type) and issubclass(found, base)) or found is Meta:
-            names = self.names(usual.partition(".")[0])
-            own = [name for name in names if isinstance(self._elements.get(name), type)]
-            allowed = f"{', '.join([usual, *own])}, or a Type of the app's own"
-            raise invalid("type", kind, allowed)
-
-        return found
-
-    def _service_class(self, name: str, stem: str) -> type[Any]:
-        try:
-            return self._class(name, stem, NormalService)
-        except ConfigError as error:
-            module = self.module(name, stem)
-            classes = [c for c in vars(module).values() if isinstance(c, type)]
-            own = [c for c in classes if c.__module__ == module.__name__]
-            named = [c for c in own if c.__name__ == name.partition(".")[2]] or own
-            if len(named) != 1:
-                raise error from None
-
-            return named[0]
-
-    def _class(self, name: str, stem: str, base: type[Any]) -> type[Any]:
-        """The class of an element's name that its module defines or imports; else the only class that it defines."""
-        short = name.partition(".")[2]
-        module = self.module(name, stem)
-        bases = (base, SQLModel, *TASK_TYPES.values())
-        classes = {
-            name: cls
-            for name, cls in vars(module).items()
-            if isinstance(cls, type) and issubclass(cls, base) and cls not in bases
-        }
-        own = [cls for cls in classes.values() if cls.__module__ == module.__name__]
-        if short in classes:
-            return classes[short]
-        if len(own) == 1:
-            return own[0]
-
-        allowed = f"class {short}, a subclass of {base.__name__}"
-        found = ", ".join(classes) or "no such class"
-        raise invalid(f"{stem or short}.py", found, allowed)
+    def loaded_types(self, folder: str) -> list[str]:
+        """The full names of a folder's own Types that have been loaded."""
+        names = self.names(folder)
+        return [name for name in names if isinstance(self._elements.get(name), type)]
 
     def service_function(self, name: str) -> Callable[..., Any]:
         """A service function.
@@ -456,18 +381,4 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         Raises:
             UnknownElement: The app has no such service or method.
         """
-        parts = name.split(".")
-        if len(parts) != 3 or not all(NAME.fullmatch(part) for part in parts):
-            raise UnknownElement(
-                f"{quoted(name)} is no service function; allowed: services.X.method"
-            )
-
-        service = self.getElement(".".join(parts[:2]))
-        found = ownership.method(service, parts[2], self.path)
-        if found is None:
-            known = ", ".join(ownership.methods(service, self.path)) or "none"
-            raise UnknownElement(
-                f"{parts[0]}.{parts[1]} has no function {quoted(parts[2])} that the app defines; it has {known}"
-            )
-
-        return found  # type: ignore[no-any-return]
+        return function_of_service(self, name)
