@@ -148,8 +148,7 @@ def calendar(
         span = f"from {years.start} to {years.stop - 1} only"
         warn(f"holidays of {found.label} are known {span}")
     elif known is not None and year > known.year:
-        published = f"are published until {known}; what lies beyond is a forecast"
-        warn(f"holidays of {found.label} {published}")
+        warn(found.limit)
 
 
 def pending(

@@ -139,7 +139,7 @@ def _timer_warnings(timer: Timer, now: datetime) -> Iterator[str]:
     if calendar is not None and cfg.skip_holiday:
         until = calendar.reliable_until
         if until is not None and until < soon:
-            yield f"holidays of {calendar.label} are published until {until}; later days are a forecast"
+            yield calendar.limit
 
     if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
         yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"

@@ -30,6 +30,7 @@ from jittask_prefect.validation import shown
 
 MAX_BYTES = 1_000_000
 """Of a file; icalendar reads a megabyte in about three seconds."""
+MAX_EVENTS = 2000
 READ: set[str] = set()
 """Every file that this process was to read, whether the file was there or not."""
 UNNAMED = "holiday"
@@ -86,6 +87,7 @@ class _Found:
 
     names: dict[date, str] = field(default_factory=dict)
     until: date | None = None
+    count: int = 0
 
     def add(self, days: Iterator[date], name: str, once: bool) -> None:
         """Add days under a name; of several names of a day the first stays.
@@ -98,7 +100,8 @@ class _Found:
                 self.names.setdefault(day, name or UNNAMED)
             if once:
                 self.until = max(self.until or day, day)
-            if len(self.names) > MAX_OWN_DAYS:
+            self.count += 1
+            if self.count > MAX_OWN_DAYS:
                 raise ValueError(f"at most {MAX_OWN_DAYS} days in all")
 
 
@@ -179,7 +182,7 @@ def _read_row(row: dict[str, str], found: _Found, refuse: _Refusal, place: str) 
 
 
 def _read_ics(text: str, found: _Found, refuse: _Refusal) -> None:
-    events = list(_events(text, refuse))
+    events = _events(text, refuse)
     moved = _moved(events)
     for event in events:
         name = _named(event.get("SUMMARY"))
@@ -194,8 +197,8 @@ def _read_ics(text: str, found: _Found, refuse: _Refusal) -> None:
             raise refuse(place, "its days", str(error)) from None
 
 
-def _events(text: str, refuse: _Refusal) -> Iterator[Any]:
-    """The events of all calendars of a file, without those that are cancelled."""
+def _events(text: str, refuse: _Refusal) -> list[Any]:
+    """The events of all calendars of a file."""
     from icalendar import Calendar
 
     if not text.rstrip().upper().endswith("END:VCALENDAR"):
@@ -207,10 +210,13 @@ def _events(text: str, refuse: _Refusal) -> Iterator[Any]:
     except Exception as error:  # noqa: BLE001  a library's reader, given whatever the file holds
         raise refuse("", shown(str(error)), WHOLE) from None
 
-    for calendar in calendars:
-        for event in calendar.subcomponents:
-            if event.name == "VEVENT":
-                yield event
+    parts = [part for calendar in calendars for part in calendar.subcomponents]
+    events = [part for part in parts if part.name == "VEVENT"]
+    if len(events) > MAX_EVENTS:
+        allowed = f"at most {MAX_EVENTS:,} of them"
+        raise refuse("", f"{len(events):,} events", allowed)
+
+    return events
 
 
 def _moved(events: list[Any]) -> set[tuple[str, date]]:

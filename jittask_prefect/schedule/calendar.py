@@ -190,6 +190,17 @@ class Calendar:
         until = self.listed.until
         return until and until.replace(month=12, day=31)
 
+    @property
+    def limit(self) -> str:
+        """Until when holidays are known, and what follows, in a sentence; empty without such a limit."""
+        until = self.reliable_until
+        if until is None:
+            return ""
+        if self.cfg.country is None:
+            return f"its files list holidays until {until}; later years have only days that come each year"
+
+        return f"holidays of {self.label} are published until {until}; later days are a forecast"
+
     def left_out(self, year: int) -> list[str]:
         """Days that many have off in a year, and this calendar has not: nobody chose a subdivision or a category.
 

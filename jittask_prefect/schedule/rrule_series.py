@@ -167,7 +167,9 @@ class RRuleSeries(Cycle):
         """The first day from `day` on that may lie in an allowed month and period; None otherwise."""
         rule, first = self.rule, self.start.date()
         if (months := rule.part("BYMONTH")) and day.month not in months:
-            return month_start(month_number(day) + 1)
+            later = (month for month in months if month > day.month)
+            month = min(later, default=12 + min(months))
+            return month_start(day.year * 12 + month - 1)
 
         numbers = rule.part("BYMONTHDAY")
         if numbers and min(numbers) > 0 and day.day not in numbers:

@@ -170,11 +170,14 @@ def test_an_event_that_is_no_holiday_is_named_and_nothing_is_read(
         ("hello\r\nEND:VCALENDAR", "allowed: an iCalendar file"),
         ("END:VCALENDAR", "allowed: an iCalendar file"),
         (ics(), "found no day"),
+        (ics(*["DTSTART;VALUE=DATE:20261224"] * 2001), "found 2,001 events; allowed: at most 2,000 of them"),
+        # 300 events in each of 151 years.
+        (ics(*["DTSTART;VALUE=DATE:19500101|RRULE:FREQ=YEARLY"] * 300), "at most 40000 days in all"),
         ("BEGIN:VCALENDAR\r\n" + "BEGIN:VEVENT\r\n" * 5000 + "END:VEVENT\r\n" * 5000 + "END:VCALENDAR", "allowed:"),
         (b"\xff\xfe\x00B", "a byte that is no UTF-8, at 0"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no UTF-8"),
     ],
-    ids=["empty", "page", "cut", "text", "end", "no event", "nested", "utf-16", "picture"],
+    ids=["empty", "page", "cut", "text", "end", "no event", "events", "yearly events", "nested", "utf-16", "picture"],
 )  # fmt: skip
 def test_what_is_no_icalendar_file_is_refused_in_a_sentence(
     tmp_path: Path, text: str | bytes, said: str
@@ -344,9 +347,12 @@ def test_a_file_alone_is_reliable_until_the_year_of_its_last_day(
 ) -> None:
     text = ics(f"DTSTART;VALUE=DATE:20270101{rule}|SUMMARY:New Year")
     (tmp_path / "holidays.ics").write_text(text)
-    calendar = office(tmp_path, ics="holidays.ics").calendar("office")
+    app = office(tmp_path, ics="holidays.ics")
+    calendar = app.calendar("office")
     assert calendar.reliable_until == until
     assert calendar.known_years == range(1950, 2101)
+    told = " ".join(check.warnings(app, datetime(2027, 6, 1, tzinfo=UTC)))
+    assert ("its files list holidays until 2027-12-31" in told) is (until is not None)
 
 
 def test_other_days_of_a_file_make_another_digest_and_names_do_not(
