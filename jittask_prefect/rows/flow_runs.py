@@ -181,14 +181,6 @@ def end_run(
     return True
 
 
-def drop_run(api: Api, run_id: str, message: str) -> None:
-    """Cancel a flow run that has not begun."""
-    run = api.run(run_id)
-    if run is not None and run.state_type == "SCHEDULED":
-        api.mark(run_id, "superseded")
-        api.set_state(run_id, "CANCELLING", message=message)
-
-
 # Facts
 
 OVERLAP, FIRST = timedelta(minutes=2), timedelta(hours=1)

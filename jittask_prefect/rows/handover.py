@@ -30,7 +30,6 @@ from jittask_prefect.rows.flow_runs import (
     Calls,
     Facts,
     batch_name,
-    drop_run,
     end_run,
     is_cancelled,
     is_open,
@@ -153,8 +152,25 @@ class _HandOver:
             shares = batches.shares(self.app, connection, group)
 
         self._end_cancelled({run for share in shares for run in share.dead})
+        closed: set[str] = set()
 
-        for share in self._open_shares(group):
+        while refused := self._share(group, deployment, closed):
+            closed |= refused
+
+    def _share(
+        self, group: batches.Group, deployment: str, closed: Collection[str]
+    ) -> set[str]:
+        """Hand over tasks in batches; the runs that have ended meanwhile, whose new rows are to join others.
+
+        A row is written into an existing batch first, and the batch's run is asked for then. So a person who cancels
+        the run after the answer ends the row too, and a Cancel before the answer does not reach the row.
+        """
+        with self.engine.connect() as connection:
+            shares = batches.shares(self.app, connection, group, closed)
+
+        ended = set()
+
+        for share in shares:
             self.keep()
             make = partial(self._make_batch, deployment, group, share)
             run_id = share.run_id or self.calls.tried(group.template, make)
@@ -167,36 +183,32 @@ class _HandOver:
                 end = partial(end_run, self.api, dead, GO_ON, "CRASHED")
                 self.calls.tried(group.template, end)
 
+            tasks = share.tasks
+
             with self.engine.begin() as connection:
-                tasks, number = share.tasks, share.batch
-                handover_marks.batch_joined(connection, tasks, number, run_id)
+                handover_marks.batch_joined(connection, tasks, share.batch, run_id)
+                if share.run_id is None:
+                    handover_marks.batch_shown(connection, tasks, run_id)
 
-    def _open_shares(self, group: batches.Group) -> list[batches.Share]:
-        """The shares of a group; rows join the existing runs that are open, and wait where Prefect refuses the question.
+            if share.run_id is None:
+                continue
 
-        A person may have ended a run since the last sync. The next sync ends that run's rows, and would end the rows
-        that joined with them.
-        """
-        takes: dict[str, bool | None] = {}
-        while True:
-            closed = [run_id for run_id, open_ in takes.items() if open_ is False]
+            takes = self.calls.tried(run_id, partial(self._takes_rows, run_id))
 
-            with self.engine.connect() as connection:
-                shares = batches.shares(self.app, connection, group, closed)
+            with self.engine.begin() as connection:
+                if takes:
+                    handover_marks.batch_shown(connection, tasks, run_id)
+                else:  # where Prefect refused the question, the next hand-over asks again
+                    handover_marks.batch_left(connection, tasks, run_id)
 
-            new = {share.run_id for share in shares if share.run_id} - takes.keys()
+            if takes is False:
+                ended.add(run_id)
 
-            if not new:
-                return [s for s in shares if s.run_id is None or takes[s.run_id]]
-
-            for run_id in sorted(new):
-                takes[run_id] = self.calls.tried(
-                    run_id, partial(self._takes_rows, run_id)
-                )
+        return ended
 
     def _takes_rows(self, run_id: str) -> bool:
         run = self.api.run(run_id)
-        return run is not None and is_open(run)
+        return run is not None and is_open(run) and not run.ended_by_us
 
     def _end_cancelled(self, runs: set[str]) -> None:
         """End the waiting rows of batches that a person cancelled and whose worker died then."""
@@ -361,4 +373,23 @@ class _HandOver:
         ended.clear()
 
         for run_id in sorted(empty):
-            self.calls.tried(run_id, partial(drop_run, self.api, run_id, EMPTY))
+            self.calls.tried(run_id, partial(self._drop, run_id))
+
+    def _drop(self, run_id: str) -> None:
+        """Cancel a batch's run that has not begun and that no row is left in."""
+        run = self.api.run(run_id)
+
+        if run is None or run.state_type != "SCHEDULED":
+            return
+
+        self.api.mark(run_id, "superseded")
+
+        with self.engine.connect() as connection:
+            joined = handover_marks.open_runs(connection, [run_id])
+
+        if (
+            joined
+        ):  # before the label: a row that comes later finds the label, and leaves
+            self.api.mark(run_id, "")
+        else:
+            self.api.set_state(run_id, "CANCELLING", message=EMPTY)

@@ -55,7 +55,8 @@ EXECUTION = {
 }
 BATCH_SYNC = {
     "between-batch-and-mark": ("ledger.handover_marks:batch_joined", "before"),
-    "after-batch-mark": ("ledger.handover_marks:batch_joined", "after"),
+    "between-join-and-answer": ("ledger.handover_marks:batch_joined", "after"),
+    "after-batch-mark": ("ledger.handover_marks:batch_shown", "after"),
 }
 BATCH_EXECUTION = {
     "before-table": ("api:put_table", "before"),

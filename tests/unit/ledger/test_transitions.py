@@ -198,6 +198,26 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "ended",
         "ended",
     ),
+    "a batch's run takes the task": (
+        lambda c, e: handover_marks.batch_shown(c, [e.task_id], "run"),
+        "pending",
+        "pending",
+    ),
+    "another batch's run takes tasks": (
+        lambda c, e: handover_marks.batch_shown(c, [e.task_id], "other"),
+        "",
+        "",
+    ),
+    "leave a batch": (
+        lambda c, e: handover_marks.batch_left(c, [e.task_id], "run"),
+        "pending",
+        "pending",
+    ),
+    "leave another batch": (
+        lambda c, e: handover_marks.batch_left(c, [e.task_id], "other"),
+        "",
+        "",
+    ),
     "join a batch": (
         lambda c, e: handover_marks.batch_joined(c, [e.task_id], 2, "other"),
         "pending",
@@ -212,7 +232,7 @@ def test_a_transition_has_its_condition(
     connection: Connection, name: str, status: str
 ) -> None:
     call, allowed, after = TRANSITIONS[name]
-    changed = changes(connection, task(status), call)
+    changed = changes(connection, task(status, dirty="takes" in name), call)
     assert changed == (status in allowed.split())
     found = find_entry(connection, "t")
     assert found is not None and found.status == (after if changed else status)

@@ -12,7 +12,7 @@ import pytest
 from shop import Shop, utc
 
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import handover_marks, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import batches, settling
@@ -294,6 +294,63 @@ def test_a_batch_looks_again_before_its_end(on: Make) -> None:
     assert [s.row_count(key) for key in (1, 2, 3, 100)] == [1, 1, 1, 1]
     assert [e.flow_run_id for e in s.entries(row_key="100")] == [run]
     assert outcomes(s) == {"completed": 4} and len(s.api.all_runs) == 1
+
+
+def test_a_cancel_just_before_a_row_joins_does_not_end_that_row(
+    on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is written into the batch first, and the batch's run asked for then."""
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    s.save(id=100, at=TEN)
+    real = handover_marks.batch_joined
+
+    def after_a_cancel(*args: Any) -> None:
+        s.api._state(s.api.all_runs[run], "CANCELLED")
+        real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(handover_marks, "batch_joined", after_a_cancel)
+        hand_over(s.app, "", s.api, s.now, Report())
+    [late] = s.entries(row_key="100")
+    assert late.flow_run_id not in (None, run) and not late.dirty
+    s.sync("2026-03-02 08:01")
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"forced": 30, "completed": 1}
+    assert s.row_count(100) == 1 and s.row_count(5) == 0
+
+
+def test_a_run_that_a_row_joins_while_it_is_dropped_bears_no_label(
+    on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's Cancel of that run would pass for ours, and the row would run in spite of it."""
+    s = on()
+    fill(s, range(1, 31))
+    s.sync()
+    [run] = s.api.all_runs
+    for key in range(1, 31):
+        s.drop(key)
+    real = s.api.mark
+
+    def after_a_row_has_joined(run_id: str, why: str) -> None:
+        monkeypatch.setattr(s.api, "mark", real)
+        s.save(id=200, at=TEN)
+        [late] = s.entries(row_key="200")
+        with s.app.engine().begin() as connection:
+            handover_marks.batch_joined(connection, [late.task_id], 1, run)
+            handover_marks.batch_shown(connection, [late.task_id], run)
+        real(run_id, why)
+
+    monkeypatch.setattr(s.api, "mark", after_a_row_has_joined)
+    s.sync()
+    assert s.api.all_runs[run]["state_type"] == "SCHEDULED"
+    s.api.set_state(run, "CANCELLED")
+    s.sync("2026-03-02 08:01")
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"superseded": 30, "forced": 1}
+    assert s.row_count(200) == 0
 
 
 def test_a_new_row_asks_for_its_batch_once(on: Make) -> None:

@@ -116,7 +116,10 @@ def at_work(*arguments: str, leader: bool = True) -> Iterator[subprocess.Popen[b
     """A process with a child of its own; both have the same output."""
     command = [sys.executable, "-c", WITH_A_CHILD, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, start_new_session=leader) as process:
+    group = None if leader else 0
+    with subprocess.Popen(
+        command, **pipes, start_new_session=leader, process_group=group
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         try:
@@ -148,7 +151,7 @@ def test_the_whole_process_group_gets_sigkill() -> None:
     ("arguments", "leader", "began"),
     [
         ((), True, 0),  # no child of a warm worker
-        (("jittask_prefect.warm.child",), False, 0),  # not the leader of its session
+        (("jittask_prefect.warm.child",), False, 0),  # of its group only
         (("jittask_prefect.warm.child",), True, -3600),  # the pid was used again
     ],
 )
