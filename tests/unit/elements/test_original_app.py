@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jittask_prefect.elements.jit_rows import in_style
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, at, deploy
@@ -19,7 +20,7 @@ NOW = utc("2026-03-02 00:30")  # Monday, 08:30 in Shanghai
 # function → its result, as task of the template's own Type
 RESULTS: dict[str, Any] = {
     "tasks.NightlyCount": {
-        "count": 2, "chain": ["hello"], "first": "Plan", "none": None, "next": True, "types": [True, True],
+        "count": 2, "chain": ["hello"], "first": "Plan", "none": None, "next": True, "types": [True, True], "services": True,
         "task": "Nightly count", "text": "x",
     },
     "tasks.DailySync": [3, ["Shut (15)", "Plan (10)", "Review (10)"]],
@@ -134,6 +135,19 @@ def test_the_events_of_a_model_call_the_facade(original: Original) -> None:
     with at(NOW):
         records = original.app.getElement("services.TaskSvc").getTaskRecords()
     assert {record["status"] for record in records} == {"ended"}
+
+
+def test_a_handler_of_a_service_hands_a_view_to_the_facade(original: Original) -> None:
+    with at(NOW), original.app.session() as session:
+        row = in_style(original.app, session.get(original.model, 3))
+        row.startTime.value = datetime(2026, 3, 4, 10)
+        found = original.app.services.MeetingSvc.onModelUpdate(
+            {"postData": row, "prevData": {"id": 3, "startTime": None}}
+        )
+    # The reminder is for planned meetings only, and this one is shut.
+    assert [(each["fullName"], each["action"]) for each in found["tasks"]] == [
+        ("tasks.OrderFollowUp", "unchanged")
+    ]
 
 
 def test_times_of_the_older_forms(original: Original) -> None:

@@ -393,6 +393,22 @@ def test_models_that_import_each_other(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+TRAVERSALS = (
+    "services/../../secret",
+    "services...secret",
+    "services.MeetingSvc.__init__",
+    "commons.-",
+    "services. x",
+)
+
+
+@pytest.mark.parametrize("name", TRAVERSALS)
+def test_no_name_leads_out_of_the_app(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.py").write_text("raise SystemExit('executed')\n")
+    found = failure(tmp_path / "app", f"__import__({name!r}, fromlist=['x']).x")
+    assert "executed" not in found
+
+
 def test_an_element_that_imports_itself(tmp_path: Path) -> None:
     assert "services.Try has no Try yet" in failure(
         tmp_path, "from services.Try import Try"

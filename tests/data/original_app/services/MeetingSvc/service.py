@@ -33,5 +33,9 @@ class MeetingSvc(NormalService):
 
         return datatypes.Money.new({}, sums.rows.value)
 
+    def onModelUpdate(self, rowObj):
+        taskSvc = app.getElement("services.TaskSvc")
+        return taskSvc.saveDateFieldTask(rowObj)
+
     def when(self):
         return str(GlobalVar.currentTime.value)

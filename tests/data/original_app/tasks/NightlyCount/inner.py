@@ -1,5 +1,7 @@
 from datatypes.Meta import datatypes
 from jit.commons.utils.logger import log
+from services.Meta import BaseService
+from services.NormalType import NormalService
 from tasks.DateFieldType import DateFieldType
 from tasks.Meta import BaseTask, Timer
 from tasks.NormalType import NormalType
@@ -17,6 +19,7 @@ def customFunc():
         "none": app.models.Meeting.get("Q(count=99)"),
         "next": timer.nextTime() is not None,
         "types": [issubclass(each, BaseTask) for each in (NormalType, DateFieldType)],
+        "services": issubclass(NormalService, BaseService),
         "task": app.tasks.NightlyCount.title,
         "text": str(datatypes.Stext.new({}, "x").value),
     }
