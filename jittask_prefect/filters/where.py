@@ -12,28 +12,21 @@ task stands on it.
 
 from __future__ import annotations
 
-import enum
 import hashlib
-import json
 import re
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import datetime
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
-from sqlalchemy.engine.default import StrCompileDialect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.compiler import StrSQLCompiler
 from sqlalchemy.sql.elements import (
-    BinaryExpression,
     BindParameter,
     BooleanClauseList,
     ColumnClause,
@@ -44,10 +37,9 @@ from sqlalchemy.sql.elements import (
 )
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import CTE, Exists, ScalarSelect, SelectBase
-from sqlalchemy.types import NullType, TupleType
+from sqlalchemy.types import NullType
 
-from jittask_prefect.errors import FilterError, Problem
-from jittask_prefect.errors.printable import escape_controls
+from jittask_prefect.errors import FilterError
 from jittask_prefect.filters.columns import (
     Column,
     ColumnKind,
@@ -58,13 +50,17 @@ from jittask_prefect.filters.columns import (
 from jittask_prefect.filters.condition import Condition
 from jittask_prefect.filters.tree import MAX_SHIFT_DAYS, UNIT_DAYS, Moment
 from jittask_prefect.filters.values import in_column
-from jittask_prefect.validation import quoted
+from jittask_prefect.filters.where_text import (
+    TextDialect,
+    described,
+    refused,
+    settled,
+)
 
 MAX_VALUES = 1_000
 """Values of a condition: a statement asks the conditions of several tasks, and databases limit its parameters."""
 MAX_LENGTH = 20_000
 """Characters of a condition's text."""
-MAX_BITS = 64
 CONDITION = (
     "a condition of SQLAlchemy such as Invoice.paid_on.is_(None), a function without parameters that gives one, "
     "or a Q expression as text"
@@ -75,7 +71,6 @@ _CLOCKS = {
     *("localtimestamp", "sysdate", "utc_timestamp", "utc_date", "curdate", "getdate"),
     *("clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday"),
 }
-_MEMBERSHIPS = (operators.in_op, operators.not_in_op)
 _DATES = (ColumnKind.DATE, ColumnKind.DATETIME)
 
 
@@ -127,7 +122,7 @@ class Where:
         """
         if not issubclass(model, self.model):
             found = f"a condition over {self.model.__name__}"
-            raise _refused(found, f"a condition over {model.__name__}")
+            raise refused(found, f"a condition over {model.__name__}")
 
     def condition(
         self, model: type, now: datetime, zone: ZoneInfo
@@ -183,17 +178,11 @@ def _called(function: Callable[[], object]) -> object:
         allowed = "a function without parameters that gives a condition"
         if "Boolean value of this clause" in str(error):
             allowed = SPELLINGS
-        raise _refused(found, allowed) from error
+        raise refused(found, allowed) from error
 
 
 def _resolved(moment: Moment, column: Column, zone: ZoneInfo, now: datetime) -> Any:
     return in_column(column, moment, now, zone)
-
-
-def _refused(found: str, allowed: str) -> FilterError:
-    found = escape_controls(re.sub(r"\s*\n\s*", " ", found))
-    short = found if len(found) <= 200 else found[:199] + "…"
-    return FilterError(Problem("", "filter", short, allowed))
 
 
 class _Reader:
@@ -221,16 +210,16 @@ class _Reader:
         Raises:
             FilterError: The condition cannot work, or says something else than its author means.
         """
-        expression = _settled(self._condition(given))
+        expression = settled(self._condition(given))
         self._walk(expression, depth=0)
         if self.values > MAX_VALUES:
             allowed = f"at most {MAX_VALUES:,}; more stand in a table"
-            raise _refused(f"{self.values:,} values", allowed)
+            raise refused(f"{self.values:,} values", allowed)
 
         text = self._text(expression)
         if len(text) > MAX_LENGTH:
             found = f"{len(text):,} characters of SQL"
-            raise _refused(found, f"at most {MAX_LENGTH:,}")
+            raise refused(found, f"at most {MAX_LENGTH:,}")
 
         fields = tuple(dict.fromkeys(self.fields))
         notes = tuple(dict.fromkeys(self.notes))
@@ -240,22 +229,22 @@ class _Reader:
         """What was given, as a condition."""
         if isinstance(given, bool):
             found = f"{given}: Python has evaluated `is`, `not`, `and` or `or` itself"
-            raise _refused(found, SPELLINGS)
+            raise refused(found, SPELLINGS)
 
         if isinstance(given, QueryableAttribute):
             given = given.__clause_element__()
         if isinstance(given, TextClause):
-            raise _refused("text(), which hides its columns", CONDITION)
+            raise refused("text(), which hides its columns", CONDITION)
         if isinstance(given, tuple | list):
-            raise _refused(f"a {type(given).__name__} of conditions", SPELLINGS)
+            raise refused(f"a {type(given).__name__} of conditions", SPELLINGS)
         if not isinstance(given, ColumnElement):
-            raise _refused(_named(given), CONDITION)
+            raise refused(described(given), CONDITION)
 
         boolean = isinstance(given.type, sa.Boolean)
         ordered = isinstance(given, UnaryExpression) and given.modifier is not None
         plain = isinstance(given, ColumnClause | BindParameter)
         if ordered or (plain and not boolean):
-            raise _refused(f"{given}, which is no condition", CONDITION)
+            raise refused(f"{given}, which is no condition", CONDITION)
         return given if boolean else sa.type_coerce(given, sa.Boolean())
 
     # What a condition is made of
@@ -269,7 +258,7 @@ class _Reader:
         """
         match element:
             case TextClause():
-                raise _refused(
+                raise refused(
                     f"text({str(element)!r}), which hides its columns", CONDITION
                 )
             case BindParameter():
@@ -280,7 +269,7 @@ class _Reader:
                 self._clock(element)
             case CTE() | Over():
                 allowed = "conditions, relationships, EXISTS, IN, scalar subqueries"
-                raise _refused(f"a {type(element).__name__}: {element}", allowed)
+                raise refused(f"a {type(element).__name__}: {element}", allowed)
             case Exists():
                 return self._exists(element, depth)
             case SelectBase() | ScalarSelect():
@@ -295,7 +284,7 @@ class _Reader:
         if self.at_import:
             found = "a relationship or a subquery, used while the module is imported"
             allowed = f"a lambda: where=lambda: {self.name}.….has(…)"
-            raise _refused(found, allowed)
+            raise refused(found, allowed)
 
     def _exists(self, element: Exists, depth: int) -> bool:
         self._subquery(element)
@@ -305,14 +294,14 @@ class _Reader:
         )
         if depth == 0 and not names_model:
             allowed = f"a subquery that names {self.name}: exists().where(Other.x == {self.name}.y)"
-            raise _refused("an EXISTS that asks the same of every row", allowed)
+            raise refused("an EXISTS that asks the same of every row", allowed)
 
         if depth == 0 and len(self.others) == asked:
             found = (
                 f"an EXISTS over {self.name} alone, which asks the same of every row"
             )
             allowed = f"an alias for its rows: other = aliased({self.name})"
-            raise _refused(found, allowed)
+            raise refused(found, allowed)
 
         return names_model
 
@@ -331,7 +320,7 @@ class _Reader:
                     f"columns of {self.name}; other rows by a relationship: "
                     f"lambda: {self.name}.….has(…) or .any(…)"
                 )
-                raise _refused(
+                raise refused(
                     f"{table.description}.{column.key}, a column of another model",
                     allowed,
                 )
@@ -340,7 +329,7 @@ class _Reader:
         parent = getattr(column, "_annotations", {}).get("parententity")
         if isinstance(parent, Mapper) and not self.mapper.isa(parent):
             found = f"{parent.class_.__name__}.{column.key}"
-            raise _refused(found, f"attributes of {self.name}")
+            raise refused(found, f"attributes of {self.name}")
 
         key = self._attribute(column)
         if key is None:
@@ -360,7 +349,7 @@ class _Reader:
         self.values += 1
         if bind.callable is not None or bind.required:
             found = f"the parameter {bind.key}, whose value is not known yet"
-            raise _refused(found, "a value, or a time that moves: now(…), today(…)")
+            raise refused(found, "a value, or a time that moves: now(…), today(…)")
         if isinstance(bind.value, Moment):
             _check_moment(bind.value, bind)
 
@@ -376,7 +365,7 @@ class _Reader:
         one: ColumnElement[Any] = sa.literal_column("1")
         query = sa.select(one).select_from(self.model).where(expression)
         try:
-            text = str(query.compile(dialect=_TextDialect()))
+            text = str(query.compile(dialect=TextDialect()))
         except FilterError:
             raise
         except (SQLAlchemyError, NotImplementedError) as error:
@@ -385,130 +374,24 @@ class _Reader:
                 allowed = (
                     f"an alias for rows of the same table: other = aliased({self.name})"
                 )
-                raise _refused(found, allowed) from error
-            raise _refused(found, CONDITION) from error
+                raise refused(found, allowed) from error
+            raise refused(found, CONDITION) from error
 
         return re.sub(r"\s*\n\s*", " ", text.partition("\nWHERE ")[2])
-
-
-def _named(given: object) -> str:
-    if isinstance(given, type):
-        return f"the class {given.__name__}"
-    return f"{quoted(given)} of type {type(given).__name__}"
 
 
 def _check_moment(moment: Moment, bind: BindParameter[Any]) -> None:
     shown = str(moment).removeprefix("Q.")
     if isinstance(bind.type, NullType):
         found = f"{shown} where SQLAlchemy knows no type"
-        raise _refused(found, f"a comparison with a column, or cast({shown}, DateTime)")
+        raise refused(found, f"a comparison with a column, or cast({shown}, DateTime)")
 
     column = value_column(bind.type)
     if column.kind not in _DATES:
         found = f"{shown} beside a column of {type(bind.type).__name__}"
-        raise _refused(found, "a comparison with a date or a datetime")
+        raise refused(found, "a comparison with a date or a datetime")
 
     if any(type(n) is not int for _, n in moment.shift):
-        raise _refused(shown, "whole numbers of years, months, … and seconds")
+        raise refused(shown, "whole numbers of years, months, … and seconds")
     if sum(abs(n) * UNIT_DAYS[unit] for unit, n in moment.shift) > MAX_SHIFT_DAYS:
-        raise _refused(shown, "at most 1,000 years away")
-
-
-# Lists of values
-
-
-def _settled(condition: ColumnElement[Any]) -> ColumnElement[Any]:
-    """The condition with a parameter for each value of an `in_`, sorted, so that statements can be prepared."""
-
-    def listed(binary: BinaryExpression[Any]) -> None:
-        bind = binary.right
-        if binary.operator not in _MEMBERSHIPS or not isinstance(bind, BindParameter):
-            return
-        if not bind.expanding or bind.value is None:
-            return
-
-        members = sorted(bind.value, key=_literal)
-        if members:
-            binary.right = _list(bind, members).self_group(against=binary.operator)
-            return
-
-        # In an empty list is nothing: never, or always.
-        never = binary.operator is operators.in_op
-        binary.left = sa.literal_column("1")
-        binary.right = sa.literal_column("0" if never else "1")
-        binary.operator = operators.eq
-
-    found: ColumnElement[Any] = visitors.cloned_traverse(
-        condition, {}, {"binary": listed}
-    )
-    return found
-
-
-def _list(bind: BindParameter[Any], members: list[Any]) -> Any:
-    """The values of a list, each as a parameter; a value of several columns as several."""
-    made: list[ColumnElement[Any]] = []
-    for member in members:
-        if isinstance(bind.type, TupleType):
-            pairs = zip(member, bind.type.types, strict=True)
-            made.append(sa.tuple_(*(sa.literal(v, of) for v, of in pairs)))
-        else:
-            made.append(sa.null() if member is None else sa.literal(member, bind.type))
-    return sa.sql.elements.ClauseList(*made)
-
-
-# The text
-
-
-class _TextCompiler(StrSQLCompiler):
-    """Writes each value into the SQL."""
-
-    def visit_bindparam(self, bindparam: Any, *args: Any, **kwargs: Any) -> str:
-        return _literal(bindparam.value, bindparam.type)
-
-
-class _TextDialect(StrCompileDialect):
-    statement_compiler = _TextCompiler
-
-
-def _literal(value: Any, of: Any = None) -> str:
-    """A value as the text of a condition shows the value, the same in each process."""
-    match value:
-        case None:
-            return "NULL"
-        case Moment():
-            return str(value).removeprefix("Q.")
-        case enum.Enum():
-            return _quoted(value.name)
-        case bool():
-            return str(value).lower()
-        case int() if value.bit_length() > MAX_BITS:
-            raise _refused(quoted(value), "a whole number of at most 64 bits")
-        case int() | float() | Decimal():
-            return str(value)
-        case str():
-            return _quoted(value)
-        case datetime() | date() | time():
-            return _quoted(value.isoformat())
-        case timedelta() | uuid.UUID():
-            return _quoted(str(value))
-        case bytes() | bytearray():
-            return f"x'{value.hex()}'"
-        case set() | frozenset():
-            return f"[{', '.join(sorted(map(_literal, value)))}]"
-        case list() | tuple():
-            return f"[{', '.join(map(_literal, value))}]"
-        case Mapping():
-            return _quoted(json.dumps(value, sort_keys=True, default=_literal))
-
-    process = of.bind_processor(StrCompileDialect()) if of is not None else None
-    if process is not None and type(found := process(value)) is not type(value):
-        return _literal(found)
-
-    found = f"{_named(value)}, whose text may differ between processes"
-    raise _refused(found, "values of Python's own types, enums, UUIDs")
-
-
-def _quoted(text: str) -> str:
-    if text.isprintable():
-        return "'" + text.replace("'", "''") + "'"
-    return f"e{text!r}"
+        raise refused(shown, "at most 1,000 years away")

@@ -1,11 +1,8 @@
-"""A condition of SQLAlchemy as a filter: the rows of the Q text that says the same, one text everywhere, and what is refused."""
+"""A condition of SQLAlchemy as a filter: the rows of the Q text that says the same, and what is refused."""
 
 from __future__ import annotations
 
-import enum
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -171,50 +168,7 @@ def test_two_conditions_in_one_statement_keep_their_values(session: Session) -> 
         assert {r[0] for r in records if r[n + 1]} == found(session, where)
 
 
-# Text, fields, parts
-
-
-@pytest.mark.parametrize(
-    ("condition", "text"),
-    [
-        (ORDER.text == "a'b", "q_order.text = 'a''b'"),
-        (ORDER.text.in_({"b", "c", "a"}), "q_order.text IN ('a', 'b', 'c')"),
-        (ORDER.rank == Level.HIGH, "q_order.rank = 'HIGH'"),
-        (ORDER.at > now(hours=2), "q_order.at > now(hours=2)"),
-        (ORDER.due < today(), "q_order.due < today()"),
-        (ORDER.due < date(2026, 3, 1), "q_order.due < '2026-03-01'"),
-        (ORDER.text.is_(None) & (ORDER.level > 1), "q_order.text IS NULL AND q_order.level > 1"),
-        (ORDER.text == "a\n\x1b", r"q_order.text = e'a\n\x1b'"),
-        (
-            lambda: ORDER.customer.has(CUSTOMER.age > 40),
-            "EXISTS (SELECT 1 FROM q_customer WHERE q_order.customer_id = q_customer.id AND q_customer.age > 40)",
-        ),
-    ],
-)  # fmt: skip
-def test_the_text_shows_every_value(condition: Any, text: str) -> None:
-    assert read(condition, Order).text == text
-
-
-def test_the_text_is_the_same_in_every_process() -> None:
-    """Sets have another order under each seed of the hash."""
-    program = (
-        "from q_models import Order as ORDER, Customer as CUSTOMER; from jittask_prefect.filters.where import read;"
-        "from jittask_prefect import now; import sqlalchemy as sa;"
-        "c = lambda: ORDER.text.in_({'a', 'bb', 'c', 'd'}) & ORDER.customer.has(CUSTOMER.name.in_({'x', 'y', 'z'})) & (ORDER.at > now());"
-        "print(read(c, ORDER).text)"
-    )
-    texts = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(HELPERS)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
-    assert len(texts) == 1
-    assert "IN ('a', 'bb', 'c', 'd')" in texts.pop()
+# Fields, parts
 
 
 def test_fields_are_the_attributes_that_are_compared() -> None:
@@ -423,19 +377,3 @@ def test_attributes_of_a_subclass_or_sibling_are_another_model_s() -> None:
         Manager.grade > 1, Person
     )
     assert isinstance(read(Manager.grade > 1, Manager), Where)
-
-
-class Odd:
-    """A value whose text holds its address."""
-
-
-class Colour(enum.StrEnum):
-    RED = "r"
-
-
-def test_a_value_without_a_lasting_text_is_refused() -> None:
-    assert "whose text may differ between processes" in refused(ORDER.text == Odd())
-
-
-def test_enums_are_shown_by_name() -> None:
-    assert read(ORDER.text == Colour.RED, Order).text == "q_order.text = 'RED'"
