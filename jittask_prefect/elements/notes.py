@@ -23,17 +23,19 @@ if TYPE_CHECKING:
 SHOWN = 3
 """Places of a note that are named."""
 Found = Iterator[tuple[str, str]]
+File = tuple[str, str, Mapping[str, Any]]
 
 
 def notes(app: App) -> list[str]:
     """Parts of the app that have no meaning here, or another: each with its places, and with what to do."""
+    files = list(_files(app))
+    found = [*_of_files(app, files), *_of_models(app), *_of_code(app)]
     places: dict[str, list[str]] = {}
-    for each in (_of_files(app), _of_models(app), _of_code(app), _of_row_style(app)):
-        for place, text in each:
-            if place not in places.setdefault(text, []):
-                places[text].append(place)
+    for place, text in [*_of_keys(files), *found, *_of_row_style(app)]:
+        if place not in places.setdefault(text, []):
+            places[text].append(place)
 
-    return [f"{_listed(found)}: {text}" for text, found in places.items()]
+    return [f"{_listed(each)}: {text}" for text, each in places.items()]
 
 
 def _listed(places: list[str]) -> str:
@@ -41,8 +43,8 @@ def _listed(places: list[str]) -> str:
     return ", ".join(places[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _of_files(app: App) -> Found:
-    """Of each e.json."""
+def _files(app: App) -> Iterator[File]:
+    """The files e.json: path, folder and content of each."""
     for folder in ELEMENTS:
         for name in app.names(folder):
             where = f"{name.replace('.', '/')}/e.json"
@@ -52,12 +54,31 @@ def _of_files(app: App) -> Found:
                 continue  # a mistake, or a service that is one file
 
             if isinstance(raw, Mapping):
-                yield from ((where, text) for text in _of_keys(app, folder, raw))
+                yield where, folder, raw
 
 
-def _of_keys(app: App, folder: str, raw: Mapping[str, Any]) -> Iterator[str]:
-    known = advice(folder)
-    yield from (f"{key} is {known[key]}" for key in raw if key in known)
+def _of_keys(files: list[File]) -> Found:
+    """The keys without meaning; those with one advice share a note."""
+    keys: dict[str, list[str]] = {}
+    places: list[tuple[str, str]] = []
+    for where, folder, raw in files:
+        known = advice(folder)
+        for key in filter(known.__contains__, raw):
+            text = known[key]
+            places.append((where, text))
+            if key not in keys.setdefault(text, []):
+                keys[text].append(key)
+
+    for where, text in places:
+        yield where, f"{', '.join(keys[text])}: {text}"
+
+
+def _of_files(app: App, files: list[File]) -> Found:
+    for where, folder, raw in files:
+        yield from ((where, text) for text in _of_values(app, folder, raw))
+
+
+def _of_values(app: App, folder: str, raw: Mapping[str, Any]) -> Iterator[str]:
     db = str(raw.get("db") or "") if folder == "models" else ""
     if db and db.removeprefix("databases.") not in app.cfg.databases:
         yield f"db {db!r} is no name of the app's databases; the rows are in the app's own database"

@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_STAYS = "without meaning here; the key may stay"
-_FIELDS = "the columns of the class in model.py decide; the key may stay"
+_STAYS = "no meaning here; may stay"
+_FIELDS = "no meaning here, the columns of the class in model.py decide; may stay"
 OF_ALL = {
     "backendBundleEntry": _STAYS,
     "frontBundleEntry": _STAYS,
     "icon": _STAYS,
     "sort": _STAYS,
-    "variables": "without meaning here; take argDict of a task, or environment variables",
-    "desc": "without meaning here; take description of a task, or the title",
+    "variables": "no meaning here; take argDict of a task, or environment variables",
+    "desc": "no meaning here; take description of a task, or the title",
     "createTime": _STAYS,
     "modifyTime": _STAYS,
 }
 OF_MODELS = {
-    "dataTitle": "without meaning here; a row is named by its key",
-    "dbTable": "the table's name stands in the class: __tablename__",
+    "dataTitle": "no meaning here; a row is named by its key",
+    "dbTable": "no meaning here; the table's name stands in the class, as __tablename__",
     "fieldList": _FIELDS,
     "fields": _FIELDS,
-    "functionList": "the methods of the class decide; the key may stay",
-    "eventDescs": "afterSave and afterDelete of the class are called; the key may stay",
+    "functionList": "no meaning here, the methods of the class decide; may stay",
+    "eventDescs": "no meaning here, afterSave and afterDelete of the class are called; may stay",
     "indexList": _FIELDS,
     "uniqueList": _FIELDS,
     "unionIndexList": _FIELDS,
     "unionUniqueList": _FIELDS,
 }
 OF_SERVICES = {
-    "eventDescs": "events are not carried over; call the function where the event happens",
+    "eventDescs": "no meaning here; call the function where the event happens",
 }
 OF_TASKS = {
-    "functionList": "the functions of inner.py decide; the key may stay",
-    "eventDescs": "events are not carried over; a Type's afterReturn is called after each execution",
+    "functionList": "no meaning here, the functions of inner.py decide; may stay",
+    "eventDescs": "no meaning here; a Type's afterReturn is called after each execution",
 }
 BY_FOLDER = {"models": OF_MODELS, "services": OF_SERVICES, "tasks": OF_TASKS}
 

@@ -128,7 +128,7 @@ def test_places_are_joined_and_counted(tmp_path: Path) -> None:
         for n in range(5)
     }
     assert build_app(tmp_path, elements, ready=False).notes() == [
-        "services/S0/e.json, services/S1/e.json, services/S2/e.json and 2 more: icon is without meaning here; the key may stay"
+        "services/S0/e.json, services/S1/e.json, services/S2/e.json and 2 more: icon: no meaning here; may stay"
     ]
 
 

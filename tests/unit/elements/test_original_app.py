@@ -28,7 +28,7 @@ RESULTS: dict[str, Any] = {
     "tasks.YearPlan": "MeetingSvc",
 }  # fmt: skip
 NOTES = [
-    "services/MeetingSvc/e.json: variables is without meaning here; take argDict of a task, or environment variables",
+    "services/MeetingSvc/e.json: variables: no meaning here; take argDict of a task, or environment variables",
     "services/MeetingSvc/e.json: argsToDatatype of total does nothing: arguments arrive as plain values; "
     "take datatypes.<Type>.new({}, value) in the function where its .value is read",
     "models/CustomerModel/e.json, models/Meeting/e.json: db 'databases.Default' is no name of the app's databases; "
@@ -38,8 +38,8 @@ NOTES = [
     "tasks/MeetingReminder/e.json: endOffset does nothing without endField; take the key away, or name the field",
     "tasks/DailySync/e.json: enable is absent, which means enabled here, and disabled in newer versions of JitTask; "
     "write 1 or 0",
-    "models/CustomerModel/e.json, models/Meeting/e.json, services/MeetingSvc/e.json and 5 more: backendBundleEntry is "
-    "without meaning here; the key may stay",
+    "models/CustomerModel/e.json, models/Meeting/e.json, services/MeetingSvc/e.json and 5 more: backendBundleEntry, "
+    "createTime, modifyTime, frontBundleEntry, icon, sort: no meaning here; may stay",
 ]
 
 
