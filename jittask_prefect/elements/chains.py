@@ -26,6 +26,9 @@ class Chain:
         self._app, self._folder = app, folder
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_app", "_folder"):
+            raise AttributeError(name)
+
         try:
             return self._app.getElement(f"{self._folder}.{name}")
         except UnknownElement as error:

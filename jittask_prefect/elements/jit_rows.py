@@ -47,6 +47,8 @@ class JitField(Compared):
         setattr(self._row, self._name, plain(value))
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # asked by copy and pickle, before the field is whole
+            raise AttributeError(name)
         raise AttributeError(
             f"{self._shown} is a field and has no {name!r}; its value may have: write {self._shown}.value.{name}"
         )
@@ -86,7 +88,18 @@ class JitRow:
                 new.commit()
                 new.refresh(self.row)
 
+    def __copy__(self) -> JitRow:
+        return JitRow(self._app, self.row)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "a view of a row does not pickle; its mapped instance, view.row, may"
+        )
+
     def __getattr__(self, name: str) -> Any:
+        if name in self.__slots__:
+            raise AttributeError(name)
+
         row = self.row
         if name in self._mapper.column_attrs:
             return JitField(row, name)

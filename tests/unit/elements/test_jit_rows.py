@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,18 @@ def test_views_go_into_sessions(
         session.commit()
         assert session.get(s.element("models.Bill"), view.id.value).count == 4
     assert plain_rows({"prevData": view, "n": 1}) == {"prevData": view.row, "n": 1}
+
+
+def test_a_view_is_copied_and_does_not_pickle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = shop(tmp_path, monkeypatch, "def customFunc(row): pass\n", source=MODEL)
+    view = JitRow(s.app, s.element("models.Bill")(count=4))
+    assert copy.copy(view) == view
+    with pytest.raises(TypeError, match=r"view\.row"):
+        pickle.dumps(view)
+    assert not hasattr(JitRow.__new__(JitRow), "row")
+    assert not hasattr(copy.copy(s.app.services), "Nope")
 
 
 # Queries
