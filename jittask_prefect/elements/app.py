@@ -319,9 +319,14 @@ def current_app() -> App:
         return _APPS[path]
 
 
+def apps_in_use() -> list[App]:
+    """The apps that this process has asked for as the current one."""
+    return list(_APPS.values())
+
+
 def files_of_apps() -> Iterator[Path]:
     """The files of the apps that this process has in use."""
-    for app in list(_APPS.values()):
+    for app in apps_in_use():
         yield from app.files()
 
 

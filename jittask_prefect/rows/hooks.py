@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, event
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
-from jittask_prefect.elements.app import App, owner_of
+from jittask_prefect.elements.app import App, apps_in_use, owner_of
 from jittask_prefect.elements.jit_rows import in_style
 from jittask_prefect.elements.row_session import RowSession
 from jittask_prefect.elements.types import DateFieldType
@@ -312,15 +312,14 @@ def _held(session: Session) -> bool:
 def _load_current() -> None:
     """Load the current app's models once, so that their classes are known whoever imported them first.
 
-    A process that has made an app itself follows that app only.
+    A process that has made an app itself follows that app only. An app that was only asked for, `app.name` say, is loaded.
     """
     if not _resolvers or _loaded:
         return
     _loaded.append(True)
-    if App.made:
-        return
     try:
-        _resolvers[0]().models()
+        for app in apps_in_use() if App.made else [_resolvers[0]()]:
+            app.load()
     except JittaskError as error:
         log.debug("no app to follow: %s", error)
     except Exception:

@@ -62,7 +62,10 @@ def test_a_row_of_the_teams_own_session_has_its_task(project: Project) -> None:
         assert session.get(Visit, 1).reminded
 
 
-def test_the_first_save_imports_the_modules_before_its_flush(project: Project) -> None:
+@pytest.mark.parametrize("asked", ["app is not None", "app.name == 'clinic'"])
+def test_the_first_save_imports_the_modules_before_its_flush(
+    project: Project, asked: str
+) -> None:
     """Where `app.load()` was forgotten: only the app's place is known, and a model was imported by the web process."""
     upgrade(project.write("tasks", models=MODELS, tasks=TASKS).app, models=True)
     code = f"""
@@ -74,7 +77,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 from {project.package}.models import Visit
 tasks = "{project.package}.tasks"
-print(tasks in sys.modules, app is not None)
+print(tasks in sys.modules, {asked})
 engine = create_engine("sqlite:///{project.folder}/app.db")
 with Session(engine) as s:
     s.add(Visit(starts_at=datetime.now() + timedelta(days=3)))
