@@ -187,6 +187,10 @@ class FakePrefect:
         self.all_deployments[key] = {**body, "flow": flow, "id": made}
         return str(made)
 
+    def flow_name(self, flow_id: str) -> str | None:
+        self._called("flow_name")
+        return flow_id
+
     def delete_deployment(self, deployment_id: str) -> None:
         self._called("delete_deployment")
         self.all_deployments = {

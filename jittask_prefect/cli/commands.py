@@ -380,9 +380,20 @@ def up(
 
 @cli.command()
 def worker(
+    apps: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--app",
+            help="An app of the worker; may be given several times. The current app where absent.",
+        ),
+    ] = None,
     pool: Annotated[
-        str, typer.Option("--pool", help="The work pool; made where it is missing.")
-    ] = "jittask",
+        str | None,
+        typer.Option(
+            "--pool",
+            help="The work pool, made where it is missing; workPool of app.json where absent.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -392,20 +403,20 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run a warm worker, in processes that have Prefect and the app loaded, until Ctrl-C."""
-    from jittask_prefect.deploying import prefect_yaml
-    from jittask_prefect.deploying.deployments import POOL_TYPE, ensure_work_pool
+    """Run a warm worker, in processes that have Prefect and an app loaded, until Ctrl-C."""
+    from jittask_prefect.deploying import serving
+    from jittask_prefect.deploying.deployments import POOL_TYPE
     from jittask_prefect.server.commands import worker_command
-    from jittask_prefect.server.selection import connect
+    from jittask_prefect.task_svc.wiring import App
 
     heed_interrupts()
-    app = the_app()
-    api = connect(app.path)
-    ensure_work_pool(api, pool)
-    prefect_yaml.write_flows(app)  # generated, so in no repository
-    os.environ["PREFECT_API_URL"] = api.url
+    found = serving.prepare([App(path) for path in apps or ()] or [the_app()], pool)
+    os.environ.update(found.environment)
+    os.environ["PREFECT_API_URL"] = found.url
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")  # Prefect's own: 10
-    command = worker_command(pool, POOL_TYPE, limit=limit or app.cfg.maxConcurrency)
+    command = worker_command(
+        found.pool, POOL_TYPE, limit=limit or found.limit, queues=found.queues
+    )
     # This process becomes the worker, so that signals reach the worker itself.
     os.execv(command[0], command)
 

@@ -23,6 +23,7 @@ from jittask_prefect.deploying.deployments import (
     pool_of,
 )
 from jittask_prefect.deploying.prefect_folder import root_of
+from jittask_prefect.deploying.serving import environment_for
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -132,6 +133,7 @@ def _start(
     from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # a new worker would start them all at once
+    os.environ.update(environment_for([app]))
     _, started = embedded.ensure_worker(
         url,
         pool,

@@ -22,6 +22,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_slug, of_app, prefect_name, slug
 from jittask_prefect.schedule import clock
 
@@ -58,8 +59,13 @@ def _function(app: App, dialog: Dialog, actions_for: ActionsFor) -> Callable[...
     async def run(**values: Any) -> Any:
         logger = get_run_logger()
         context = FlowRunContext.get()
-        run_id = str(context.flow_run.id) if context and context.flow_run else None
+        this = context.flow_run if context else None
+        run_id = str(this.id) if this else None
         try:
+            if this is not None:
+                own = of_app(app.name, dialog.name)
+                api = await asyncio.to_thread(connect, app)
+                await asyncio.to_thread(refuse_foreign, api, str(this.flow_id), own)
             result = await asyncio.to_thread(
                 _submit, app, actions_for, dialog, values, run_id
             )

@@ -172,6 +172,13 @@ class WorkQueue:
 
 
 @dataclass(frozen=True)
+class NamedFlow:
+    """A flow."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Variable:
     """A variable of the server; `value` is any JSON."""
 

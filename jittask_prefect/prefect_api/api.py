@@ -88,6 +88,9 @@ class Api(Protocol):
                 always makes ahead.
         """
 
+    def flow_name(self, flow_id: str) -> str | None:
+        """The name of a flow; None where there is no such flow."""
+
     # Flow runs
 
     def create_run(

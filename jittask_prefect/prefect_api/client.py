@@ -17,6 +17,7 @@ from jittask_prefect.prefect_api.answers import (
     FlowRun,
     LogLine,
     Made,
+    NamedFlow,
     ServerDeployment,
     StateChange,
     Table,
@@ -173,6 +174,10 @@ class PrefectApi:
             body |= {"min_time": seconds, "max_runs": 1000}
         path = f"/deployments/{deployment_id}/schedule"
         self._connection.call("POST", path, object, body=body, timeout=2 * TIMEOUT)
+
+    def flow_name(self, flow_id: str) -> str | None:
+        found = self._if_there("GET", f"/flows/{flow_id}", NamedFlow)
+        return found.name if found else None
 
     # Flow runs
 

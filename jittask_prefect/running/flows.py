@@ -32,6 +32,7 @@ from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
+from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import of_app, prefect_name, timed_name
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
@@ -83,6 +84,8 @@ def _type_flow(app: App, name: str) -> Any:
         this = Run(str(found.id), due_of(found), found.auto_scheduled)
         with task_log() as logger:
             try:
+                own = of_app(app.name, name)
+                await asyncio.to_thread(_refuse_foreign, app, str(found.flow_id), own)
                 if found.labels.get(
                     OWN
                 ):  # tried again: from here on a person may cancel
@@ -119,6 +122,10 @@ def _type_flow(app: App, name: str) -> Any:
     )(run)
     setattr(made, ENDED_ATTRIBUTE, partial(ended_message, app))
     return made
+
+
+def _refuse_foreign(app: App, flow_id: str, own: str) -> None:
+    refuse_foreign(connect(app), flow_id, own)
 
 
 def _run_name(app: App) -> str:

@@ -19,6 +19,7 @@ from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import guard
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.records import template_pages
 from jittask_prefect.rows import sync
@@ -43,9 +44,11 @@ def sync_flow(app: App) -> Any:
 
     async def jittask_sync() -> State[Any]:
         """Bring rows, ledger and flow runs together."""
-        run_id = str(this_flow_run().id)
+        run_id, flow_id = str(this_flow_run().id), str(this_flow_run().flow_id)
         with task_log() as logger:
             api = await asyncio.to_thread(connect, app)
+            own = of_app(app.name, SYNC)
+            await asyncio.to_thread(refuse_foreign, api, flow_id, own)
             await asyncio.to_thread(drop_late_syncs, app, api, clock.now())
             report = await asyncio.to_thread(run_sync, app, clock.now(), this=run_id)
         if report is None:
