@@ -113,6 +113,6 @@ def names_of(app: Loader, module: str) -> dict[str, Any] | None:
     """The names of a module of `MODULES`, or of a built-in element, as an app sees them; None for other modules."""
     if module in _NAMES:
         return _NAMES[module](app)
-    if isinstance(made := app.builtins.get(module), type):
-        return {module.rpartition(".")[2]: made}
+    if module in app.builtins:
+        return {module.rpartition(".")[2]: app.builtins[module]()}
     return None

@@ -114,7 +114,7 @@ def service_of(app: Loader, name: str, raw: Any) -> Any:
         attributes = {"__module__": service.__module__, "__doc__": service.__doc__}
         service = type(service.__name__, (service, base), attributes)
 
-    built_in = app.builtins.get(name)
+    built_in = app.builtins[name]() if name in app.builtins else None
     takes_app = isinstance(built_in, type) and issubclass(service, built_in)
     try:
         instance: Any = service(app) if takes_app else service()

@@ -78,7 +78,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         modules: The beginning of the names of the elements' Python modules.
     """
 
-    builtins: ClassVar[dict[str, Callable[[Any], Any]]] = {}
+    builtins: ClassVar[dict[str, Callable[[], type]]] = {}
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
 
     def _built_in(self, name: str) -> Any:
         if name in self.builtins:
-            return self.builtins[name](self)
+            return self.builtins[name]()(self)
         return BUILT_IN.get(name)
 
     def _load(self, name: str) -> Any:

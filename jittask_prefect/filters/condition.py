@@ -16,7 +16,6 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
-from sqlalchemy.dialects.postgresql import CITEXT
 from sqlalchemy.orm import Mapper, RelationshipProperty, aliased
 from sqlalchemy.types import TypeEngine
 
@@ -219,7 +218,7 @@ def _text(column: Column, value: Any, exact: bool) -> ColumnElement[str]:
     padded = isinstance(column.type, sa.CHAR)
     if padded:
         value = sa.func.rtrim(value)
-    plain = not padded and not isinstance(column.type, CITEXT)
+    plain = not padded and column.type.__visit_name__ != "CITEXT"
     ordinary = plain and getattr(column.type, "collation", None) is None
     meaning = "exact" if exact and ordinary else "code points"
     return Spelled(meaning, value, type_=sa.String())

@@ -21,7 +21,6 @@ from jittask_prefect.ledger.prepared import insert_once
 from jittask_prefect.ledger.tables import states
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_slug
-from jittask_prefect.server import selection
 
 ID = "identity"
 
@@ -59,6 +58,9 @@ def connect(app: App) -> Api:
         OtherDatabase: The server knows the app by another database.
         PrefectApiError: No server is known, or the server cannot be reached.
     """
+    # A process that only saves rows compares too, and pays for no HTTP client before.
+    from jittask_prefect.server import selection
+
     api = selection.connect(app.path)
     require(app, api)
     return api

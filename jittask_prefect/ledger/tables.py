@@ -20,7 +20,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
-from sqlalchemy.dialects.mysql import DATETIME as MYSQL_DATETIME
 from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 
 OPEN = ("pending", "executing")
@@ -34,8 +33,11 @@ class ColumnDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> Any:
-        mysql = dialect.name in ("mysql", "mariadb")
-        return dialect.type_descriptor(MYSQL_DATETIME(fsp=6) if mysql else DateTime())
+        if dialect.name not in ("mysql", "mariadb"):
+            return dialect.type_descriptor(DateTime())
+        from sqlalchemy.dialects.mysql import DATETIME
+
+        return dialect.type_descriptor(DATETIME(fsp=6))
 
 
 class UtcDateTime(ColumnDateTime):

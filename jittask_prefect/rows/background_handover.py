@@ -16,10 +16,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, OtherDatabase
 from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.rows.sync import Report, hand_over
 from jittask_prefect.schedule import clock
-from jittask_prefect.server.selection import address
 
 log = logging.getLogger("jittask")
 _queue: queue.SimpleQueue[tuple[App, str]] = queue.SimpleQueue()
@@ -77,6 +74,12 @@ def _work() -> None:
     apis: dict[str | None, Api] = {}
     while True:
         wanted = {_queue.get()}
+        # Here, so that importing the package and saving a row wait for no HTTP client.
+        with _making:
+            from jittask_prefect.prefect_api.client import PrefectApi
+            from jittask_prefect.rows.sync import Report, hand_over
+            from jittask_prefect.server.selection import address
+
         while not _queue.empty():
             wanted.add(_queue.get())
         for app, database in wanted:

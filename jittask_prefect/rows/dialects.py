@@ -23,8 +23,7 @@ from sqlalchemy import (
     or_,
     type_coerce,
 )
-from sqlalchemy.dialects.postgresql import TIMESTAMP
-from sqlalchemy.types import DateTime
+from sqlalchemy.types import TIMESTAMP, DateTime
 
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column, ColumnKind

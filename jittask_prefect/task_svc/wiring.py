@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING, Any
 from jittask_prefect.elements.app import App, current_app, in_an_app
 from jittask_prefect.rows import hooks
 from jittask_prefect.rows.background_handover import nudge
-from jittask_prefect.task_svc.service import TaskSvc
 
 __all__ = ["App", "app", "in_an_app"]
 
-App.builtins.setdefault("services.TaskSvc", TaskSvc)
+
+def _task_svc() -> type:
+    """The task service; a process that only saves rows never imports it."""
+    from jittask_prefect.task_svc.service import TaskSvc
+
+    return TaskSvc
+
+
+App.builtins.setdefault("services.TaskSvc", _task_svc)
 hooks.install(current_app, nudge)
 
 

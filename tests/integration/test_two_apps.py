@@ -15,6 +15,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
+from jittask_prefect.server.service import ServiceInfo
 from jittask_prefect.testing import build_app
 
 WHO = """
@@ -35,7 +36,9 @@ def built(folder: Path, name: str, database: str) -> Place:
 
 @pytest.fixture(scope="module", params=["one database", "two databases"])
 def pair(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    prefect_server: ServiceInfo,
 ) -> Iterator[tuple[Place, Place]]:
     home = tmp_path_factory.mktemp("apps")
     one = f"sqlite:///{home / 'one.db'}"
@@ -152,3 +155,4 @@ def test_another_database_under_the_name_changes_nothing(
     kept = staging.deployments()[TASK]["job_variables"]["env"]
     assert kept == {"JITTASK_APP": str(copy.path), "JITTASK_NAME": "left-staging"}
     staging.remove()
+    left.api.call("DELETE", "/variables/name/jittask_left-staging")

@@ -39,6 +39,25 @@ while dirty and time.monotonic() < until:
 assert not dirty, "not handed over"
 print(sorted(name for name in sys.modules if name.split(".")[0] == "prefect"))
 """
+SAVED = """
+import sys
+from datetime import datetime
+from pathlib import Path
+from sqlmodel import Session
+import jittask_prefect
+
+app = jittask_prefect.App(Path(sys.argv[1]))
+with Session(app.engine()) as session:
+    session.add(app.getElement("models.Bill")(id=1, at=datetime(2099, 1, 1)))
+    session.commit()
+    loaded = set(sys.modules)
+print(sorted(loaded & set(sys.argv[2:])))
+"""
+COSTLY = (
+    "prefect", "httpx", "psutil", "filelock", "rich", "typer", "fastapi", "holidays", "sqlalchemy.dialects.postgresql",
+    "sqlalchemy.dialects.mysql", "jittask_prefect.server.embedded", "jittask_prefect.task_svc.service",
+)  # fmt: skip
+"""What a process that saves rows has no use for; `benchmarks/web_process.py` has the times."""
 DEPLOYMENT = {"id": "d", "name": "tasks.Task", "tags": ["app:test"], "schedules": []}
 
 
@@ -86,6 +105,25 @@ def test_a_saved_row_is_handed_over_without_prefect(tmp_path: Path, url: str) ->
     done = subprocess.run(
         [sys.executable, "-c", SAVES, str(tmp_path / "app")],
         env={**os.environ, "PREFECT_API_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_importing_the_package_and_saving_a_row_loads_nothing_costly(
+    tmp_path: Path,
+) -> None:
+    app = build_app(
+        tmp_path / "app", {"models/Bill": model_of(), "tasks/Task": rows_task()}
+    )
+    app.close()
+    # The hand-over's thread begins after the commit, and would load them then.
+    quiet = "from jittask_prefect.rows import background_handover as b; b.leave(app)\n"
+    code = SAVED.replace("with Session", quiet + "with Session", 1)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "app"), *COSTLY],
         capture_output=True,
         text=True,
         timeout=60,
