@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlmodel import Session
 
 from jittask_prefect.cli import doctor
-from jittask_prefect.elements.databases import ENV_DATABASE
+from jittask_prefect.elements.app_name import ENV_DATABASE
 from jittask_prefect.ledger import hindrance
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.plan import Report
