@@ -32,7 +32,7 @@ def asked(s: Shop, instant: str) -> list[str]:
     s.api.calls.clear()
     s.sync(instant)
     calls, others = s.api.calls[:-5], s.api.calls[-5:]
-    calls = [call for call in calls if call not in ("deployments", "named")]
+    calls = [call for call in calls if call not in ("deployments", "of_flows")]
     assert others == ["runs"] * 5
     return calls
 
