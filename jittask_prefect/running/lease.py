@@ -51,7 +51,8 @@ class Hold:
 
     Attributes:
         tasks: The tasks' ids; none between two calls.
-        settling: Set before the executor ends the tasks: from then on they are not lost.
+        settling: Set before the executor ends the tasks: from then on another owner's name
+            in the ledger is no loss.
         lost: A task is no longer the owner's, and the process is about to end.
         renewed: The moment from which the lease counts, in seconds of the monotonic clock.
     """
@@ -77,14 +78,23 @@ class Hold:
                 return
         self._left.wait()
 
-    def lose(self, tasks: tuple[str, ...], lost: Callable[[], None]) -> bool:
+    def lose(
+        self, tasks: tuple[str, ...], lost: Callable[[], None], *, silent: bool
+    ) -> bool:
         """End the process, unless the executor went on from these tasks or ends them itself.
+
+        Args:
+            tasks: The tasks that were at work.
+            lost: Ends the process.
+            silent: The database gives no answer, so the executor's commit may never get
+                an answer either.
 
         Returns:
             Whether the tasks are lost.
         """
         with self._gate:
-            self.lost = self.tasks == tasks and not self.settling.is_set()
+            ends_itself = self.settling.is_set() and not silent
+            self.lost = self.tasks == tasks and not ends_itself
         if self.lost:
             try:
                 lost()
@@ -124,7 +134,8 @@ def held_lease(
                 lease.cut()
                 lease = _Lease(app, database, owner, clock, hold)
             ended = tasks and not lease.holds and not stop.is_set()
-            if ended and lost is not None and hold.lose(tasks, lost):
+            silent = lease.mine is None
+            if ended and lost is not None and hold.lose(tasks, lost, silent=silent):
                 return
         thread.start(lease.close, THREAD)
         thread.leave()

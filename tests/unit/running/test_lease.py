@@ -129,6 +129,49 @@ def test_a_frozen_database_ends_the_function_before_its_lease_is_over(
 
 
 @pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
+def test_a_database_that_freezes_before_the_row_is_written_ends_the_process_too(
+    frozen: tuple[Shop, Entry, Balancer],
+) -> None:
+    """The row's connection waits for an answer to its statement."""
+    s, task, balancer = frozen
+    left = threading.Event()
+    thread, inner = at_work(s, task, left.set)
+    balancer.freeze()
+    frozen_at = time.monotonic()
+    inner.GO.set()
+    assert left.wait(20)
+    assert time.monotonic() - frozen_at < LEASE
+    assert thread.is_alive()
+    balancer.thaw()
+    thread.join(20)
+
+
+@pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
+def test_a_database_that_freezes_at_the_commit_ends_the_process_too(
+    frozen: tuple[Shop, Entry, Balancer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row's connection waits for an answer to its commit: the next process sees whether the task ended."""
+    s, task, balancer = frozen
+    left, frozen_at = threading.Event(), list[float]()
+    real = lease.transitions.finish
+
+    def finish(*args: Any, **keys: Any) -> bool:
+        finished = real(*args, **keys)
+        balancer.freeze()
+        frozen_at.append(time.monotonic())
+        return finished
+
+    monkeypatch.setattr(lease.transitions, "finish", finish)
+    thread, inner = at_work(s, task, left.set)
+    inner.GO.set()
+    assert left.wait(20)
+    assert time.monotonic() - frozen_at[0] < LEASE
+    assert thread.is_alive()
+    balancer.thaw()
+    thread.join(20)
+
+
+@pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
 def test_a_frozen_connection_is_replaced_by_another(
     frozen: tuple[Shop, Entry, Balancer],
 ) -> None:
