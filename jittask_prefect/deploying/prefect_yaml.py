@@ -24,15 +24,6 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.errors import invalid
 
-FLOW_TEXT = '''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""
-
-from pathlib import Path
-
-from jittask_prefect import App
-from jittask_prefect.running.flows import flows_of
-
-globals().update(flows_of(App(Path(__file__).{folder})))
-'''
 KEPT_INSTANT = timedelta(days=30)
 
 
@@ -115,7 +106,15 @@ def write(app: App, now: datetime, out: Path | None = None) -> Path:
 def flow_text(app: App) -> str:
     """The text of the file with the flows."""
     folder = "parents[1]" if app.place.in_project else "parent"
-    return FLOW_TEXT.format(folder=folder)
+    return f'''"""The flows that prefect.yaml points at: one for each task Type of this app, and the sync."""
+
+from pathlib import Path
+
+from jittask_prefect import App
+from jittask_prefect.running.flows import flows_of
+
+globals().update(flows_of(App(Path(__file__).{folder})))
+'''
 
 
 def write_flows(app: App) -> Path:

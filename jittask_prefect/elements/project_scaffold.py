@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.config import display_text, machine_zone
+from jittask_prefect.elements.config import AppCfg, display_text, machine_zone
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.marked_source import names_in
 from jittask_prefect.elements.modules import source_of
@@ -17,27 +17,17 @@ from jittask_prefect.elements.scaffold import RESERVED, date_fields, english_nam
 from jittask_prefect.elements.survey import DateField, Survey, survey
 from jittask_prefect.errors import ArgumentError, invalid
 
-_HEAD = '''"""Background tasks: `jittask check` reads them, `jittask up` runs them."""
-
-'''
-_ROWS = '''{imports}
-
-
-# A task for each {cls}: two days before {field}, at 09:00. Saving a row plans its task in the same
-# transaction, and another {field} moves it. What the function changes on the row commits with the task's end.
-@date_field_task({cls}.{field}, Before(days=2, at="09:00"))
-def {function}({row}):
-    """{title}."""
-    print("due:", {row})
-'''
-_SCHEDULED = '''{imports}
+_SCHEDULED = '''from jittask_prefect import Daily, scheduled_task
 
 
 # Every day at 09:00, in the zone that pyproject.toml names.
 @scheduled_task(Daily(at="09:00"))
-def {function}():
-    """{title}."""
+def daily_report():
+    """Daily report."""
     print("it is time")
+'''
+_HEAD = '''"""Background tasks: `jittask check` reads them, `jittask up` runs them."""
+
 '''
 
 
@@ -79,7 +69,7 @@ def init_here(root: Path) -> Made:
     found = survey(root, project.name)
     example, module = _free_module(found)
     table = _table(root, project.name, found, module)
-    text = _HEAD + _example(found, root)
+    text = _HEAD + _example(found)
     replace_file(example, text.encode())
     before = file.read_text(encoding="utf-8") if file.exists() else ""
     gap = "\n" if before and not before.endswith("\n\n") else ""
@@ -109,7 +99,7 @@ def _table(root: Path, name: str, found: Survey, module: str) -> str:
         lines.append(f'name = "{usual or "app"}"')
 
     lines.append(f'timezone = "{machine_zone()}"')
-    if found.engine:
+    if found.engine and "engine" in AppCfg.model_fields:
         lines.append(f'engine = "{found.engine}"')
     else:
         lines.append('database = "sqlite:///app.db"')
@@ -118,25 +108,25 @@ def _table(root: Path, name: str, found: Survey, module: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _example(found: Survey, root: Path) -> str:
-    if not found.dates:
-        ours = "from jittask_prefect import Daily, scheduled_task"
-        return _SCHEDULED.format(
-            imports=ours, function="daily_report", title="Daily report"
-        )
+def _example(found: Survey) -> str:
+    return _example_of_rows(found.dates[0]) if found.dates else _SCHEDULED
 
-    date = found.dates[0]
+
+def _example_of_rows(date: DateField) -> str:
+    cls, name, row = date.cls, date.name, _snake(date.cls)
     ours = "from jittask_prefect import Before, date_field_task"
-    theirs = f"from {date.module} import {date.cls}"
-    row = _snake(date.cls)
-    return _ROWS.format(
-        imports="\n".join(sorted([ours, theirs])),
-        cls=date.cls,
-        field=date.name,
-        function=f"remind_{row}",
-        row=row,
-        title=f"{row.replace('_', ' ').capitalize()} reminder",
-    )
+    imports = "\n".join(sorted([ours, f"from {date.module} import {cls}"]))
+    title = row.replace("_", " ").capitalize()
+    return f'''{imports}
+
+
+# A task for each {cls}: two days before {name}, at 09:00. Saving a row plans its task in the same
+# transaction, and another {name} moves it. What the function changes on the row commits with the task's end.
+@date_field_task({cls}.{name}, Before(days=2, at="09:00"))
+def remind_{row}({row}):
+    """{title} reminder."""
+    print("due:", {row})
+'''
 
 
 def _ignore(root: Path) -> None:
