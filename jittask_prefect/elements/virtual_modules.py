@@ -34,13 +34,9 @@ Parts = tuple[str, ...]
 Names = Mapping[str, Any]
 
 
-class Builtins(dict[str, Any]):
-    """Names in the place of Python's own builtins; all other names are those that Python has at that moment.
-
-    Prefect replaces `print` while a flow runs, tests replace `open`.
-    """
-
-    __missing__ = staticmethod(vars(builtins).__getitem__)
+def say(*values: object, **options: Any) -> None:
+    """Python's `print` as it is at the moment: Prefect replaces it while a flow runs."""
+    builtins.print(*values, **options)
 
 
 class Package(ModuleType):
@@ -80,7 +76,11 @@ class VirtualModules:
         self._packages: dict[Parts, Package] = {}
         self._of_jittask: dict[Parts, ModuleType | None] = {}
         self._initialised: set[Parts] = set()
-        self.builtins = Builtins(__import__=self.import_module)
+        self.builtins = {
+            **vars(builtins),
+            "__import__": self.import_module,
+            "print": say,
+        }
         """The builtins of element modules."""
 
     def import_module(

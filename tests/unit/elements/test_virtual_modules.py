@@ -215,21 +215,23 @@ def test_outside_of_element_code_the_real_package_wins(
     assert LIMIT == "the real"
 
 
-def test_builtins_of_element_code_are_those_of_the_moment(
+def test_print_of_element_code_is_that_of_the_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prefect replaces `print` while a flow runs, and a user's test `open`."""
-    code = "def say(text):\n    return print(text)\ndef new():\n    return undefined"
-    found = values(tmp_path, code)
-    with monkeypatch.context() as patched:
-        patched.setattr("builtins.print", lambda text: f"printed {text}")
-        assert found["say"]("seven") == "printed seven"
-    assert found["say"]("seven") is None
+    """Prefect replaces `print` while a flow runs."""
+    found = values(tmp_path, "def show(text):\n    print(text, end='!')")
+    printed: list[str] = []
+    monkeypatch.setattr(
+        "builtins.print", lambda text, end: printed.append(f"{text}{end}")
+    )
+    found["show"]("seven")
+    assert printed == ["seven!"]
 
-    with pytest.raises(NameError, match="name 'undefined' is not defined"):
-        found["new"]()
-    monkeypatch.setattr("builtins.undefined", 7, raising=False)
-    assert found["new"]() == 7
+
+def test_builtins_of_element_code_are_an_ordinary_dict(tmp_path: Path) -> None:
+    """Python looks names up in a subclass of dict two to four times more slowly."""
+    found = values(tmp_path, "import sys\nnames = sys._getframe().f_builtins")
+    assert type(found["names"]) is dict
 
 
 def test_two_apps_do_not_see_each_others_elements(tmp_path: Path) -> None:
