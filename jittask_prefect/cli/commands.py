@@ -464,11 +464,13 @@ def notify(
 ) -> None:
     """Let Prefect tell of failed and overdue tasks through a notification block; without a block list the blocks."""
     from jittask_prefect.deploying import notices
+    from jittask_prefect.ledger import guard
     from jittask_prefect.prefect_api.client import PrefectApi
     from jittask_prefect.server.selection import address
 
     app = the_app()
     api = PrefectApi(address(app.path))
+    guard.require(app, api)
     if off:
         lines = [f"{name}: off" for name in notices.silence(app, api)]
         print_lines(lines or ["there were none"])
