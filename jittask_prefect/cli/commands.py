@@ -226,8 +226,10 @@ def _new_function(
 @cli.command()
 def check() -> None:
     """Report every mistake of every file, and the parts of JitTask that are not carried over; exit 1 with a mistake."""
+    from jittask_prefect.rows.databases import key_problems
+
     app = the_app()
-    problems = app.check()
+    problems = [*app.check(), *key_problems(app)]
     for problem in problems:
         print_line(problem)
     for warning in app.warnings(clock.now()):

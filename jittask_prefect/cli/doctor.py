@@ -22,6 +22,7 @@ from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import error_codes, hindrance, versions
+from jittask_prefect.ledger.error_codes import error_line
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
@@ -196,8 +197,7 @@ def _indexes(
         try:
             statement = indexes.missing(connection, template, now)
         except Exception as error:  # noqa: BLE001  a missing table or column is of any kind
-            reason = str(error).strip().partition("\n")[0]
-            text = f"{task}: its rows cannot be asked for: {reason}"
+            text = f"{task}: its rows cannot be asked for: {error_line(error)}"
             yield Finding("database", "wrong", text)
             connection.rollback()
             continue

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +21,10 @@ from jittask_prefect.elements.chains import Chain, ModelChain
 from jittask_prefect.elements.check import check_rows
 from jittask_prefect.elements.config import ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
-from jittask_prefect.elements.element_modules import LOCK
+from jittask_prefect.elements.engines import object_at
 from jittask_prefect.elements.loader import Loader
 from jittask_prefect.elements.project import find_place, in_an_app, place_of
-from jittask_prefect.elements.registry import forget_all, owner_of
+from jittask_prefect.elements.registry import forget_all, name_in
 from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
@@ -41,10 +42,10 @@ __all__ = [
     "check_rows",
     "current_app",
     "in_an_app",
-    "owner_of",
     "use_app",
 ]
 
+CONTEXT = "a function without arguments that gives a context manager"
 log = logging.getLogger("jittask")
 
 
@@ -91,6 +92,7 @@ class App(Loader):
         self.title = cfg.title or cfg.name
         self.zone = ZoneInfo(self.timezone)
         self._databases_of: dict[str, str] = {}
+        self._context_maker: Callable[[], Any] | None = None
         self._row_templates: tuple[tuple[int, int, int], list[DateFieldType]] | None = (
             None
         )
@@ -167,12 +169,12 @@ class App(Loader):
             changed = 0
 
         stamp = changed, *self.of_modules.stamp
-        with LOCK:
-            if self._row_templates is None or self._row_templates[0] != stamp:
-                of_rows = [t for t in self.templates() if isinstance(t, DateFieldType)]
-                self._row_templates = stamp, of_rows
+        known = self._row_templates
+        if known is None or known[0] != stamp:
+            of_rows = [t for t in self.templates() if isinstance(t, DateFieldType)]
+            self._row_templates = known = stamp, of_rows
 
-            return [t for t in self._row_templates[1] if t.model_name == model]
+        return [t for t in known[1] if t.model_name == model]
 
     def template(self, name: str) -> Meta:
         """The task template of that full name.
@@ -252,10 +254,10 @@ class App(Loader):
         Raises:
             UnknownElement: The row is of no model of the app.
         """
-        known = owner_of(type(row))
-        if known is None or known[0] is not self:
+        known = name_in(self, type(row))
+        if known is None:
             raise UnknownElement(f"{type(row).__name__} is no model of {self.name}")
-        return self.database_of(known[1])
+        return self.database_of(known)
 
     def database_of(self, model: str) -> str:
         """The name of the database that holds a model's table."""
@@ -274,11 +276,43 @@ class App(Loader):
         at = self.cfg.models.get(model.partition(".")[2])
         return at.database if at is not None else None
 
+    # Functions
+
+    def context(self) -> Any:
+        """A new context manager for a function's call: of `around` in app.json; without `around` an empty one.
+
+        Raises:
+            ConfigError: `around` leads to nothing, or gives no context manager.
+        """
+        make = self.context_maker()
+        found = nullcontext() if make is None else make()
+        if not any(hasattr(found, name) for name in ("__enter__", "__aenter__")):
+            what = f"{self.cfg.around}, which gives {type(found).__name__}"
+            raise ConfigError(Problem(self.place.file, "around", what, CONTEXT))
+
+        return found
+
+    def context_maker(self) -> Callable[[], Any] | None:
+        """The callable that `around` in app.json names."""
+        if self.cfg.around is None:
+            return None
+        if self._context_maker is None:
+            place = (self.place.file, self.place.key("around"))
+            try:
+                found = object_at(self.cfg.around, CONTEXT)
+            except ConfigError as error:
+                raise error.within(*place) from None
+            if not callable(found):
+                what = f"{self.cfg.around}, which is {type(found).__name__}"
+                raise ConfigError(Problem(*place, what, CONTEXT))
+            self._context_maker = found
+
+        return self._context_maker
+
     def close(self) -> None:
         """Give back the app's connections and the classes of its models."""
-        with LOCK:
-            self.dispose()
-            forget_all(self)
+        self.dispose()
+        forget_all(self)
 
     def files(self) -> Iterator[Path]:
         """The files that decide what the app is; a process with older ones is replaced by another one."""
@@ -303,6 +337,7 @@ class App(Loader):
 
 
 _APPS: dict[Path, App] = {}
+_MADE = threading.Lock()  # an app is made without any import of the team's code
 
 
 def current_app() -> App:
@@ -312,11 +347,12 @@ def current_app() -> App:
         ConfigError: No app is named, or its file is wrong.
     """
     path = find_place().path
-    with LOCK:
-        if path not in _APPS:
-            _APPS[path] = App(path)
+    if path not in _APPS:
+        with _MADE:
+            if path not in _APPS:
+                _APPS[path] = App(path)
 
-        return _APPS[path]
+    return _APPS[path]
 
 
 def apps_in_use() -> list[App]:

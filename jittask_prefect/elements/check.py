@@ -19,6 +19,7 @@ from jittask_prefect.elements.config import (
     is_file,
     read_json,
 )
+from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.module_elements import told_of_arguments
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
@@ -49,6 +50,7 @@ def problems(app: App) -> list[Problem]:
     file = app.place.file
     for database in app.databases():
         found += _caught(file, lambda d=database: app.database_url(d))
+    found += _caught(file, app.context_maker)
 
     for calendar in app.calendars():
         for p in _caught(file, lambda c=calendar: app.calendar(c)):
@@ -184,6 +186,12 @@ def _column_warnings(template: DateFieldType) -> Iterator[str]:
         return  # `problems` says so
 
     yield from template.filter.notes
+    if not tables_of(template.model):
+        yield (
+            f"{name} is a class over a view or a subquery: no save of its rows is seen, and the sync finds them, "
+            "once a minute"
+        )
+
     start = sa_inspect(template.model).column_attrs[str(cfg.start_field)].columns[0]
     default = str(getattr(start.server_default, "arg", "")).upper()
     changes = start.onupdate is not None or start.server_onupdate is not None

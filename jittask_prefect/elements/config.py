@@ -94,12 +94,24 @@ def _module(text: str) -> str:
     return text
 
 
-def _class_path(text: str) -> str:
+def _object_path(text: str, allowed: str) -> str:
     module, _, name = text.partition(":")
     parts = [*module.split("."), *name.split(".")]
     if not all(part.isidentifier() for part in parts):
-        raise ValueError("a module and a class, like clinic.models:Appointment")
+        raise ValueError(allowed)
     return text
+
+
+def _class_path(text: str) -> str:
+    return _object_path(text, "a module and a class, like clinic.models:Appointment")
+
+
+def _engine_path(text: str) -> str:
+    return _object_path(text, "a module and an engine, like shop.database:engine")
+
+
+def _context_path(text: str) -> str:
+    return _object_path(text, "a module and a context manager, like shop.web:context")
 
 
 def _modules(value: object) -> object:
@@ -319,6 +331,8 @@ class AppCfg(StrictModel):
     timezone: Annotated[str, AfterValidator(_zone)] | None = None
     database: str = "sqlite:///app.db"
     databases: dict[Display, str] = Field(default_factory=dict)
+    engine: Annotated[str, AfterValidator(_engine_path)] | None = None
+    around: Annotated[str, AfterValidator(_context_path)] | None = None
     horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
     maxConcurrency: AtOnce = 8
     allowCodeFromForms: bool = False
@@ -340,6 +354,10 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
     """
     raw, problems = sanitized(raw)
     cfg = _read(problems, lambda: AppCfg.read(raw))
+    if cfg is not None and cfg.engine and "database" in cfg.model_fields_set:
+        allowed = "`engine` or `database`, not both"
+        problems.append(Problem("", "engine", "both", allowed))
+
     calendars: dict[str, CalendarCfg] = {}
     named = raw.get("calendars") if isinstance(raw, Mapping) else None
     for name, value in named.items() if isinstance(named, Mapping) else ():

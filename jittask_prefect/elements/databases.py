@@ -11,10 +11,12 @@ from typing import Any
 from sqlalchemy import Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import Session
 
 from jittask_prefect.elements.app_name import database_variables
 from jittask_prefect.elements.config import AppCfg
+from jittask_prefect.elements.engines import PACKAGES, engine_at, sync_url
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import ConfigError, Problem
@@ -41,6 +43,7 @@ class Databases:
         self.path = place.path
         self.cfg = cfg
         self._engines: dict[str, Engine] = {}
+        self._named: Engine | AsyncEngine | None = None
         self._lease_engines: dict[str, Engine] = {}
         self._engine_lock = threading.RLock()
 
@@ -56,7 +59,7 @@ class Databases:
 
         Raises:
             ConfigError: No database has the name; its text is no URL, of no known kind of database, or for a driver
-                that is not installed or that is async.
+                that is not installed; or the engine that app.json names cannot be had.
         """
         place = self._database_place(database)
 
@@ -69,15 +72,20 @@ class Databases:
             if has_controls(text):
                 raise ValueError
 
-            url = make_url(text)
+            written = make_url(text)
+            url = sync_url(written)
             dialect = url.get_dialect()
             in_memory = url.database in (None, "", ":memory:")
             if url.get_backend_name() == "sqlite" and not in_memory:
                 url = url.set(database=str((self.path / str(url.database)).resolve()))
 
+            if in_memory and url != written:
+                found = f"{written.drivername} in memory, which no other driver sees"
+                raise refused(found, "a database file, like sqlite:///shop.db")
+
             dialect().create_connect_args(url)
         except (NoSuchModuleError, ImportError):
-            raise refused(url.drivername) from None
+            raise refused(written.drivername) from None
         except (ArgumentError, ValueError, OSError, RuntimeError):
             # RuntimeError: a path of links in a circle.
             raise refused("a text that is no URL") from None
@@ -90,13 +98,22 @@ class Databases:
             dialect.import_dbapi()
         except ImportError as error:
             found = f"{url.drivername}, whose driver is not installed ({error})"
-            allowed = f"an installed driver: `pip install` it, or name another one in the URL, like {SYNC_DRIVERS}"
+            if url != written:
+                found = f"{written.drivername}, an async driver; tasks use {found}"
+
+            package = PACKAGES.get(url.get_driver_name(), url.get_driver_name())
+            allowed = (
+                f"an installed driver: `pip install '{package}'`, or another driver in "
+                f"the URL, like {SYNC_DRIVERS}"
+            )
             raise refused(found, allowed) from None
 
         return url.render_as_string(hide_password=False)
 
     def _database_text(self, database: str) -> str:
         """The URL of a database as it is written."""
+        if database == DEFAULT and (named := self._named_engine()) is not None:
+            return named.url.render_as_string(hide_password=False)
         if database == DEFAULT:
             variable = self._database_variable()
             return os.environ[variable] if variable else self.cfg.database
@@ -119,26 +136,62 @@ class Databases:
         if database == DEFAULT and (variable := self._database_variable()):
             return variable, ""
         key = f"databases.{database}" if database else "database"
+        if database == DEFAULT and self.cfg.engine is not None:
+            key = "engine"
         return self.place.file, self.place.key(key)
 
+    def _named_engine(self) -> Engine | AsyncEngine | None:
+        """The engine that app.json names; None where app.json, or the environment, has a URL.
+
+        Raises:
+            ConfigError: The name leads to no engine.
+        """
+        path = self.cfg.engine
+        if path is None or self._database_variable():
+            return None
+        if self._named is None:
+            # Outside of any lock, since a module of the team's is imported.
+            try:
+                found = engine_at(path)
+            except ConfigError as error:
+                raise error.within(*self._database_place(DEFAULT)) from None
+            with self._engine_lock:
+                self._named = self._named or found
+
+        return self._named
+
     def engine(self, database: str = DEFAULT) -> Engine:
-        """The engine of a database of the app, made once."""
+        """The engine of a database of the app, made once; the team's own, where app.json names an engine that waits."""
+        known = self._engines.get(database)
+        if known is not None:
+            return known
+
+        named = self._named_engine() if database == DEFAULT else None
+        url = self.database_url(database)
         with self._engine_lock:
             if database not in self._engines:
-                url = self.database_url(database)
-                lite = url.startswith("sqlite")
-                engine = create_engine(
-                    url,
-                    connect_args={"timeout": 30} if lite else {},
-                    pool_pre_ping=not lite,
-                )
-                event.listen(engine, "do_connect", self._connector(database))
-                if lite:
+                if isinstance(named, Engine) and not named.dialect.is_async:
+                    engine = named
+                else:
+                    engine = self._made(url, database)
+                if engine.dialect.name == "sqlite" and not event.contains(
+                    engine, "connect", _set_up_sqlite
+                ):
                     event.listen(engine, "connect", _set_up_sqlite)
 
                 self._engines[database] = engine
 
             return self._engines[database]
+
+    def _made(self, url: str, database: str) -> Engine:
+        lite = url.startswith("sqlite")
+        engine = create_engine(
+            url,
+            connect_args={"timeout": 30} if lite else {},
+            pool_pre_ping=not lite,
+        )
+        event.listen(engine, "do_connect", self._connector(database))
+        return engine
 
     def lease_engine(self, database: str = DEFAULT) -> Engine:
         """An engine for leases, with connections of its own and the listeners of `engine`; the same engine on SQLite."""
@@ -193,7 +246,8 @@ class Databases:
         with self._engine_lock:
             for engines in (self._lease_engines, self._engines):
                 for engine in engines.values():
-                    engine.dispose()
+                    if engine is not self._named:  # the team's own
+                        engine.dispose()
 
                 engines.clear()
 

@@ -10,6 +10,8 @@ import importlib.util
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -18,15 +20,26 @@ from sqlalchemy.exc import InvalidRequestError
 
 from jittask_prefect.elements.config import is_file
 from jittask_prefect.elements.element_log import Log
+from jittask_prefect.elements.import_lock import CircleError, import_lock
 from jittask_prefect.elements.registry import evict_tables
 from jittask_prefect.elements.virtual_modules import Package, Parts, VirtualModules
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ConfigError, Problem, invalid
 from jittask_prefect.filters.q_objects import Q
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
 
-LOCK = threading.RLock()
+_ADVICE = {
+    "partially initialized module": (
+        "modules that do not import each other: name the other class as a text in relationship(), "
+        "and import its module under TYPE_CHECKING"
+    ),
+    "could not assemble any primary key": (
+        "a class whose table has a key: mapped_column(primary_key=True), or Field(primary_key=True)"
+    ),
+    "already has a primary mapper defined": "one mapping for each class",
+}
+"""By a part of an error's text, what to do."""
 
 
 class _Executing(threading.local):
@@ -61,10 +74,31 @@ class ElementModules:
         Raises:
             ConfigError: The file is missing, or does not import.
         """
-        with LOCK:
+        with self.alone(name, stem):
             if (name, stem) not in self._modules:
                 self.execute(name, stem)
             return self._modules[name, stem]
+
+    @contextmanager
+    def alone(self, element: str, *stem: str) -> Iterator[None]:
+        """Keep other threads from loading an element, or a file of the element, at the same time.
+
+        Raises:
+            ConfigError: Another thread loads the element, and waits for a module that this thread imports.
+        """
+        lock = import_lock(".".join(filter(None, (self._prefix, element, *stem))))
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock)
+            except CircleError as error:
+                found = (
+                    f"{element}, which another thread loads; that thread waits for a "
+                    "module that this thread is importing"
+                )
+                allowed = "no use of the element while a module is imported"
+                raise invalid("", found, allowed) from error
+
+            yield
 
     def forget_modules(self, name: str) -> None:
         """Load the files of an element anew at their next use."""
@@ -138,7 +172,7 @@ class ElementModules:
         assert spec is not None and spec.loader is not None
         vars(package).update(self._names())
         try:
-            with LOCK:
+            with self.alone(".".join(parts)):
                 spec.loader.exec_module(package)
         except KeyboardInterrupt:
             raise
@@ -163,7 +197,10 @@ class ElementModules:
                     line = frame.lineno
 
         key, found = f"line {line}" if line else "", error_text(error)
-        return ConfigError(Problem(where, key, found, "a module that imports"))
+        allowed = "a module that imports"
+        for part, advice in _ADVICE.items():
+            allowed = advice if part in found else allowed
+        return ConfigError(Problem(where, key, found.partition("\n")[0], allowed))
 
 
 def error_text(error: BaseException) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
-
-from sqlalchemy import inspect as sa_inspect
-from sqlmodel import SQLModel
 
 from jittask_prefect.elements import declared
 from jittask_prefect.elements.built_in import (
@@ -31,19 +29,16 @@ from jittask_prefect.elements.databases import Databases
 from jittask_prefect.elements.declared import Declared
 from jittask_prefect.elements.decorators import Mark
 from jittask_prefect.elements.element_classes import (
-    class_in,
     function_of_service,
     own_type,
     service_of,
     type_of,
 )
 from jittask_prefect.elements.element_folders import ElementFolders
-from jittask_prefect.elements.element_modules import (
-    LOCK,
-    ElementModules,
-    error_text,
-)
+from jittask_prefect.elements.element_modules import ElementModules, error_text
+from jittask_prefect.elements.import_lock import CircleError
 from jittask_prefect.elements.jit_queries import give_queries
+from jittask_prefect.elements.models import model_in
 from jittask_prefect.elements.module_elements import (
     ModuleElements,
     class_modules,
@@ -66,6 +61,16 @@ from jittask_prefect.validation import quoted, shown
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
+
+_NAMES = f"allowed: <folder>.<Name>, each {NAME_TEXT}"
+
+
+class _OfThread(threading.local):
+    """What a thread does at present: the elements that it loads, and whether it loads all models."""
+
+    def __init__(self) -> None:
+        self.loading: list[str] = []
+        self.loads_models = False
 
 
 class Loader(ElementFolders, ElementModules, Databases, Calendars):
@@ -97,9 +102,8 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         self.name = cfg.name
         self.timezone = cfg.timezone or machine_zone()
         self._elements: dict[str, Any] = {}
-        self._loading: list[str] = []
-        # Whether a model was loaded whose relationships are still to be configured.
-        self._related = False
+        self._thread = _OfThread()
+        self._models_loaded = False
         self._unmappable: dict[str, ConfigError] = {}
 
     def names(self, folder: str) -> list[str]:
@@ -119,12 +123,12 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
 
     def is_shadowing(self, name: str) -> bool:
         """Whether an element that shadows a built-in element is being loaded: its own name means the built-in then."""
-        return name in self._loading and self._built_in(name) is not None
+        return name in self._thread.loading and self._built_in(name) is not None
 
     def model_class(self, name: str) -> type[Any] | None:
         """The class of a model, for import statements; None while the model itself is being loaded."""
         with suppress(NotMapped):
-            return None if name in self._loading else self.getElement(name)
+            return None if name in self._thread.loading else self.getElement(name)
         return None
 
     def getElement(self, name: str) -> Any:
@@ -140,46 +144,64 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             UnknownElement: No element has the name.
             ConfigError: The element is broken.
         """
+        if not isinstance(name, str):
+            raise UnknownElement(f"{quoted(name)} is no element name; {_NAMES}")
+
         self.modules.load(retry=False)
-        with LOCK:
-            if not isinstance(name, str) or name not in self._elements:
-                if name in self._loading:
+        if name in self._elements:
+            return self._elements[name]
+        if not (self._models_loaded or self._thread.loads_models):
+            self.load_models()
+
+        with self.alone(name):
+            if name not in self._elements and name not in self._unmappable:
+                if name in self._thread.loading:
                     return self._shadowed(name)
 
-                self._loading.append(name)
+                self._thread.loading.append(name)
                 try:
                     self._elements[name] = self._load(name)
                 finally:
-                    self._loading.pop()
+                    self._thread.loading.pop()
 
-                if not self._loading and self._related:
+                if self._models_loaded and name.startswith("models."):
                     self._configure()
-                if name in self._unmappable:
-                    raise self._unmappable[name]
+
+            if name in self._unmappable:
+                raise self._unmappable[name]
 
             return self._elements[name]
 
-    def _configure(self) -> None:
-        """Load all models, since relationships name them, and take away models whose relationships lead nowhere."""
-        self._related = False
-        self._loading.append("")
+    def load_models(self) -> None:
+        """Load all models: relationships name them, and a mapper that misses another class fails for ever.
+
+        Models whose relationships lead nowhere are taken away. No lock but that of each model is held meanwhile.
+        """
+        self._thread.loads_models = True
+        complete = True
         try:
             for name in self.names("models"):
-                with suppress(JittaskError):
+                try:
                     self.getElement(name)
+                except JittaskError as error:
+                    complete = complete and not isinstance(error.__cause__, CircleError)
         finally:
-            self._loading.pop()
-            self._related = False
+            self._thread.loads_models = False
 
+        if complete:
+            self._configure()
+            self._models_loaded = True
+
+    def _configure(self) -> None:
+        """Take away models whose relationships lead nowhere."""
         for name, error in drop_unmappable(cast("App", self)).items():
             self._elements.pop(name, None)
             self._unmappable[name] = self.broken(name, "model", error)
 
     def forget(self, name: str) -> None:
         """Load a task template anew at its next use: its files have changed."""
-        with LOCK:
-            self._elements.pop(name, None)
-            self.forget_modules(name)
+        self._elements.pop(name, None)
+        self.forget_modules(name)
 
     @contextmanager
     def candidate(
@@ -195,7 +217,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         Raises:
             ConfigError: The e.json, the Type or the file does not work.
         """
-        with LOCK:
+        with self.alone(name):
             self.forget(name)
             try:
                 if inner is not None:
@@ -222,13 +244,9 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         return BUILT_IN.get(name)
 
     def _load(self, name: str) -> Any:
-        folder, _, short = (
-            name.partition(".") if isinstance(name, str) else ("", "", "")
-        )
+        folder, _, short = name.partition(".")
         if not (NAME.fullmatch(folder) and NAME.fullmatch(short)):
-            raise UnknownElement(
-                f"{quoted(name)} is no element name; allowed: <folder>.<Name>, each {NAME_TEXT}"
-            )
+            raise UnknownElement(f"{quoted(name)} is no element name; {_NAMES}")
 
         in_modules = self.of_modules.found().get(name)
         if in_modules is not None and (folder == "tasks" or not self.is_element(name)):
@@ -312,10 +330,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         """What the decorator of a function says of an element; None for an element with a folder."""
         return self._declared.get(name)
 
-    def _load_model(self, name: str, raw: Any) -> type[SQLModel]:
-        if name in self._unmappable:
-            raise self._unmappable[name]
-
+    def _load_model(self, name: str, raw: Any) -> type[Any]:
         cfg = ModelCfg.read(raw)
         if cfg.type != "models.NormalType":
             raise invalid("type", cfg.type, "models.NormalType")
@@ -323,12 +338,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
         self._check_database(cfg.database)
         module = self.module(name, "model")
         refuse_unmapped(module)
-        model = class_in(module, name.partition(".")[2], SQLModel)
-        if sa_inspect(model, raiseerr=False) is None:
-            found = f"class {model.__name__}"
-            raise invalid("model.py", found, "a class with table=True")
-
-        return self._registered(name, model)
+        return self._registered(name, model_in(module, name.partition(".")[2]))
 
     def _check_database(self, database: str | None) -> None:
         if database is not None and database not in self.cfg.databases:
@@ -339,11 +349,13 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
     def _registered(self, name: str, model: type[Any]) -> type[Any]:
         """A class that is a model of this app from now on."""
         own = self.is_own(model)
-        register(model, cast("App", self), name, own=own)
+        earlier = register(model, cast("App", self), name, own=own)
+        if earlier is not None:
+            found = f"class {model.__name__}, which is {earlier} already"
+            raise invalid("model.py", found, "one model element for each class")
+
         if own:
             give_queries(cast("App", self), name, model)
-        if own and model.__sqlmodel_relationships__:
-            self._related = True
 
         return model
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from sqlalchemy import inspect as sa_inspect
-
 from jittask_prefect.elements.config import AppCfg, ModelAt
 from jittask_prefect.elements.declared import Declared, argument_of, by_name, source
 from jittask_prefect.elements.decorators import MARKS, Mark
 from jittask_prefect.elements.marked_source import names_in, task_name
+from jittask_prefect.elements.models import is_model
 from jittask_prefect.elements.modules import Modules, import_folders
 from jittask_prefect.errors import ConfigError, Problem
 
@@ -240,11 +239,6 @@ def _classes_of(marks: Iterable[Mark]) -> Iterator[type[Any]]:
                 cls = getattr(each, "class_", None)
                 if is_model(cls):
                     yield cls  # type: ignore[misc]
-
-
-def is_model(cls: object) -> bool:
-    """Whether a class can be a model."""
-    return isinstance(cls, type) and sa_inspect(cls, raiseerr=False) is not None
 
 
 def _names_in(file: Path) -> frozenset[str]:

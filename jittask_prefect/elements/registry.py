@@ -1,4 +1,4 @@
-"""The model classes that the apps of this process have loaded, and which app owns each."""
+"""The model classes that the apps of this process have loaded, and the apps that own each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import class_mapper, clsregistry, configure_mappers
-from sqlmodel import SQLModel
+from sqlalchemy.orm import class_mapper, clsregistry
+
+from jittask_prefect.elements.models import mapper_of, tables_of
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
 
-_MODELS: dict[type[Any], tuple[App, str]] = {}
+_OWNERS: dict[type[Any], list[tuple[App, str]]] = {}
 # SQLAlchemy has no public way to do so; 2.1 gave the function an underscore.
 _remove_class: Any = (
     getattr(clsregistry, "_remove_class", None) or clsregistry.remove_class  # type: ignore[attr-defined]
@@ -24,67 +24,79 @@ _FAILED = "_configure_failed"
 _OWN: WeakSet[type[Any]] = WeakSet()
 
 
-def register(model: type[Any], app: App, name: str, *, own: bool) -> None:
-    """Remember that a class is a model of an app.
+def register(model: type[Any], app: App, name: str, *, own: bool) -> str | None:
+    """Remember that a class is a model of an app. An app that was loaded anew takes the place of that of its name.
 
     Args:
         model: The class.
         app: The app.
         name: The model's full name.
         own: A file of the app's elements defines the class; else it is imported from the team's own package.
+
+    Returns:
+        The full name under which the app has the class already; else None.
     """
-    _MODELS[model] = (app, name)
+    owners = _OWNERS.get(model, [])
+    known = next((each for owner, each in owners if owner is app), None)
+    if known is None:
+        others = [owner for owner in owners if owner[0].name != app.name]
+        _OWNERS[model] = [*others, (app, name)]
     if own:
         _OWN.add(model)
 
+    return known if known != name else None
 
-def owner_of(model: type[Any]) -> tuple[App, str] | None:
-    """The app and the full name of a model class; None for a class that is no model of a loaded app."""
-    for cls in model.__mro__:
-        if cls in _MODELS:
-            return _MODELS[cls]
 
-    return None
+def owners_of(model: type[Any]) -> list[tuple[App, str]]:
+    """The apps that have a class, or a class that it extends, as a model, each with the model's full name."""
+    return [owner for cls in model.__mro__ for owner in _OWNERS.get(cls, ())]
+
+
+def name_in(app: App, model: type[Any]) -> str | None:
+    """The full name of a class, or else of the nearest class that it extends, in an app; None without one."""
+    owners = owners_of(model)
+    return next((name for owner, name in owners if owner.name == app.name), None)
 
 
 def owners_of_table(table: Any) -> list[tuple[type[Any], App, str]]:
-    """The models of loaded apps whose tables include a table (several with joined inheritance)."""
+    """The models of loaded apps whose rows a table holds a part of (several with inheritance)."""
     return [
-        (m, app, name)
-        for m, (app, name) in _MODELS.items()
-        if table in sa_inspect(m).tables
+        (model, app, name)
+        for model, owners in _OWNERS.items()
+        for app, name in owners
+        if table in tables_of(model)
     ]
 
 
 def forget_all(app: App) -> None:
     """Give back the classes of an app's models; imported classes stay as they are."""
-    for model, (owner, _) in list(_MODELS.items()):
-        if owner is app:
-            _forget(model)
+    for model in list(_OWNERS):
+        _forget(model, app)
 
 
 def drop_unmappable(app: App) -> dict[str, Exception]:
-    """Configure SQLAlchemy's mappers, and take away the app's own models that fail: they would fail the others.
+    """Configure the mappers of the app's own models, and take away models that fail: they would fail the others.
+
+    Mappers of the team's classes are configured by SQLAlchemy, at their first use: an error stays with a mapper for ever.
 
     Returns:
         By the full name of a model, the error of its configuration.
     """
     found: dict[str, Exception] = {}
     while True:
+        own = {model: name for model, name in _models_of(app) if model in _OWN}
         try:
-            configure_mappers()
+            for model in own:
+                class_mapper(model, False).registry.configure(cascade=True)
             return found
         except Exception:  # noqa: BLE001  a lambda in a relationship may raise anything
             failed = False
-            for model, (owner, name) in list(_MODELS.items()):
-                if owner is not app or model not in _OWN:
-                    continue
-
+            for model, name in own.items():
                 mapper = class_mapper(model, False)
                 if error := getattr(mapper, _FAILED, None):
                     failed, found[name] = True, error
-                    manager, registry = mapper.class_manager, model._sa_registry
-                    _forget(model)
+                    manager, registry = mapper.class_manager, mapper.registry
+                    _forget(model, app)
                     registry._dispose_manager_and_mapper(manager)
                     registry._managers.pop(manager, None)
 
@@ -94,17 +106,40 @@ def drop_unmappable(app: App) -> dict[str, Exception]:
 
 def evict_tables(app: App, module: str, message: str) -> bool:
     """Forget models of other apps whose table this app's module needs; whether any was forgotten."""
-    others = [m for m, (owner, _) in _MODELS.items() if owner is not app and m in _OWN]
-    stale = [m for m in others if f"'{m.__tablename__}'" in message]
-    for model in stale:
-        _forget(model)
+    stale = {
+        model: owner
+        for model, owners in list(_OWNERS.items())
+        for owner, _ in owners
+        if model in _OWN and owner is not app and _names_a_table(message, model)
+    }
+    for model, owner in stale.items():
+        _forget(model, owner)
 
-    if stale:  # the module's own classes are half made
-        for cls in list(_subclasses(SQLModel)):
-            if cls.__module__ == module:
-                _unregister(cls)
+    # The module's own classes are half made.
+    for cls in {sub for model in stale for sub in _relatives(model)}:
+        if cls.__module__ == module:
+            _unregister(cls)
 
     return bool(stale)
+
+
+def _names_a_table(message: str, model: type[Any]) -> bool:
+    return any(f"'{table.key}'" in message for table in tables_of(model))
+
+
+def _models_of(app: App) -> list[tuple[type[Any], str]]:
+    return [
+        (model, name)
+        for model, owners in list(_OWNERS.items())
+        for owner, name in owners
+        if owner is app
+    ]
+
+
+def _relatives(model: type[Any]) -> Iterator[type[Any]]:
+    """The classes of a model's declarative base."""
+    base = [cls for cls in model.__mro__ if hasattr(cls, "_sa_registry")]
+    return _subclasses(base[-1]) if base else iter(())
 
 
 def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
@@ -113,18 +148,34 @@ def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
         yield from _subclasses(sub)
 
 
-def _forget(model: type[Any]) -> None:
-    _MODELS.pop(model, None)
-    if model not in _OWN:
+def _forget(model: type[Any], app: App) -> None:
+    owners = _OWNERS.get(model, [])
+    left = [owner for owner in owners if owner[0] is not app]
+    if left == owners:
         return
-    table = getattr(model, "__table__", None)
-    if table is not None:
-        table.metadata.remove(table)
-    _unregister(model)
+    if left:
+        _OWNERS[model] = left
+        return
+
+    del _OWNERS[model]
+    if model in _OWN:
+        _remove_table(model)
+        _unregister(model)
+
+
+def _remove_table(model: type[Any]) -> None:
+    """Take the table that a declarative class has made out of its metadata."""
+    mapper = mapper_of(model)
+    if mapper is None or mapper.single or not hasattr(model, "__tablename__"):
+        return
+    for table in tables_of(model):
+        if table is mapper.local_table:
+            table.metadata.remove(table)
 
 
 def _unregister(model: type[Any]) -> None:
     """Take a class out of the names that relationships find."""
-    registry = getattr(model, "_sa_registry", None)
+    mapper = mapper_of(model)
+    registry = mapper.registry if mapper else getattr(model, "_sa_registry", None)
     if registry is not None:
         _remove_class(model.__name__, model, registry._class_registry)

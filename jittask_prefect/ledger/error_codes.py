@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchTableError,
+)
 
 Code = str | int | None
 ABORTED, NO_SAVEPOINT, NO_RIGHT = "25P02", "3B001", "42501"  # PostgreSQL's SQLSTATE
+NO_TABLE = ("42P01", 1146)
 MYSQL_DEADLOCK, MYSQL_LOCK_WAIT = 1213, 1205
 TEMPORARY = ("55P03", "57014", "40001", "40P01", MYSQL_LOCK_WAIT, 1969, 3024)
 """Locks held and time used up: the same statement once more would wait as long again."""
@@ -36,4 +42,15 @@ def is_temporary(error: Exception) -> bool:
 def error_line(error: BaseException) -> str:
     """An error in a line: its kind, and the database's message."""
     of = getattr(error, "orig", None) or error
-    return f"{type(of).__name__}: {str(of).strip().partition(chr(10))[0]}"
+    said = f"{type(of).__name__}: {str(of).strip().partition(chr(10))[0]}"
+    if is_of_missing_table(error):
+        said += "; run your migrations, or `jittask db upgrade --models`, which makes missing tables"
+    return said
+
+
+def is_of_missing_table(error: BaseException) -> bool:
+    """Whether an error says that a table is not there."""
+    if isinstance(error, NoSuchTableError) or code(error) in NO_TABLE:
+        return True
+    of = getattr(error, "orig", None)
+    return str(of).startswith("no such table")  # SQLite

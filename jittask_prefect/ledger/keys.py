@@ -104,6 +104,42 @@ def key_value(model: type[Any], text: str, dialect: str) -> tuple[Any, ...]:
         raise NoKey(f"{text!r} is no key of {model.__name__}: {error}") from error
 
 
+_SAMPLES: dict[type[Any], Any] = {
+    bool: True,
+    int: 1,
+    float: 1.5,
+    str: "a",
+    bytes: b"a",
+    Decimal: Decimal("1.5"),
+    uuid.UUID: uuid.UUID(int=1),
+    date: date(2026, 1, 1),
+    datetime: datetime(2026, 1, 1, 9),
+    time: time(9),
+    timedelta: timedelta(hours=1),
+}
+"""By the Python type of a column, a value that a database may hold."""
+
+
+def key_problem(model: type[Any], dialect: str) -> str | None:
+    """Why keys of a model cannot be kept as text, as a round trip of sample values tells; None where they can."""
+    for column in sa_inspect(model).primary_key:
+        codec = _codec(column, dialect)
+        sample = _SAMPLES.get(codec.kind)
+        if issubclass(codec.kind, enum.Enum):
+            sample = next(iter(codec.kind), None)
+        try:
+            value = codec.loaded(sample)
+        except Exception:  # noqa: BLE001  a type of the team's own may take other values only
+            continue
+        try:
+            if sample is not None:
+                codec.plain(value)
+        except ValueError as error:
+            return f"{column.name}: {error}"
+
+    return None
+
+
 class _Codec:
     """A key column's values as plain ones, which JSON holds, and back.
 
@@ -130,7 +166,8 @@ class _Codec:
         self.own = (
             self.kind is object
         )  # a type of the team's own, which only its processors know
-        changes = [d for d in self.decorators if _overrides(d, "process_bind_param")]
+        ways = ("process_bind_param", "process_result_value")
+        changes = [d for d in self.decorators for way in ways if _overrides(d, way)]
         self.exact = not changes and self.kind in _EXACT
 
     def plain(self, value: Any) -> Any:
@@ -155,11 +192,15 @@ class _Codec:
         if self.own and (reads := self.of.result_processor(self.dialect, None)):
             found = reads(found)
 
+        return self.loaded(found)
+
+    def loaded(self, stored: Any) -> Any:
+        """A value of the database's own type, as the model has it."""
         for decorator in reversed(self.decorators):
             if _overrides(decorator, "process_result_value"):
-                found = decorator.process_result_value(found, self.dialect)
+                stored = decorator.process_result_value(stored, self.dialect)
 
-        return found
+        return stored
 
     def _stored(self, value: Any) -> Any:
         """A value as the database holds it."""

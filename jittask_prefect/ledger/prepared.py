@@ -41,16 +41,19 @@ class Prepared:
             else {}
         )
         compiled = statement.compile(dialect=dialect, column_keys=columns, **place)
-        self.sql = str(compiled)
-        self._fixed = dict(compiled.params)
-        self._order: list[str] | None = compiled.positiontup
+        # SQLAlchemy's own IN of a subclass's kinds is written out.
+        written = compiled.construct_expanded_state(compiled.params)
+        self.sql = written.statement
+        self._fixed = dict(written.parameters)
+        self._order: list[str] | None = written.positiontup
         names = compiled.bind_names.items()
         binds = {
             name: _impl(bind.type, dialect).bind_processor(dialect)
             for bind, name in names
         }
-        self._to_driver = {
-            name: convert for name, convert in binds.items() if convert is not None
+        self._to_driver: dict[str, Any] = {
+            **{name: convert for name, convert in binds.items() if convert is not None},
+            **written.processors,
         }
         self._dialect = dialect
         self._types = [column.type for column in _selected(statement)]

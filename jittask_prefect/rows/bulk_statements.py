@@ -33,7 +33,7 @@ from jittask_prefect.ledger.keys import key_text
 from jittask_prefect.ledger.savepoint import Savepoint
 from jittask_prefect.rows.follow import Change, Followed, follow
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.row_reading import Values
+from jittask_prefect.rows.row_reading import Values, key_attributes
 from jittask_prefect.rows.template_planner import TemplatePlanner
 
 KINDS = (Insert, Update, Delete)
@@ -83,7 +83,7 @@ def note(
             touched.new = True
         if not isinstance(statement, Insert):
             dialect, columns = connection.dialect.name, mapper.primary_key
-            for values in _keys(connection, statement, columns, params):
+            for values in _keys(connection, statement, cls, params):
                 touched.keys[key_text(columns, values, dialect)] = values
 
 
@@ -161,15 +161,16 @@ def _concerns(
 def _keys(
     connection: Connection,
     statement: Update | Delete,
-    columns: Sequence[Any],
+    cls: type[Any],
     params: Params,
 ) -> Iterator[Values]:
-    """The keys of the rows that an UPDATE or DELETE is about to touch."""
-    named = _named(statement, columns, params)
+    """The keys of a model's rows that an UPDATE or DELETE is about to touch."""
+    named = _named(statement, sa_inspect(cls).primary_key, params)
     if named is not None:
         yield from named
         return
-    query = select(*columns)
+    # Attributes, not columns: a row of a joined subclass spans tables.
+    query = select(*key_attributes(cls))
     if statement.whereclause is not None:
         query = query.where(statement.whereclause)
     with Savepoint(connection) as savepoint:

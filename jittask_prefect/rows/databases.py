@@ -1,10 +1,11 @@
-"""The tables in the databases of an app: the ledger's, and on request those of its models."""
+"""The tables in the databases of an app: the ledger's, and on request those of its models; and whether keys can be kept."""
 
 from __future__ import annotations
 
-from sqlmodel import SQLModel
-
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.models import tables_of
+from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.ledger.keys import key_problem
 from jittask_prefect.ledger.versions import SCHEMA_VERSION, upgrade_ledger
 
 
@@ -30,12 +31,35 @@ def upgrade(app: App, *, models: bool = False) -> list[str]:
             if not models:
                 continue
             tables = [
-                m.__table__
-                for n, m in app.models().items()
-                if app.database_of(n) == database
+                table
+                for model, cls in app.models().items()
+                if app.database_of(model) == database
+                for table in tables_of(cls)
             ]
             has = connection.dialect.has_table
-            new = [t for t in tables if not has(connection, t.name, schema=t.schema)]
-            SQLModel.metadata.create_all(connection, tables=new)
-            made += [f"{name}: table {t.name}" for t in new]
+            new = [
+                table
+                for table in dict.fromkeys(tables)
+                if not has(connection, table.name, schema=table.schema)
+            ]
+            for metadata in dict.fromkeys(table.metadata for table in new):
+                of_base = [table for table in new if table.metadata is metadata]
+                metadata.create_all(connection, tables=of_base)
+            made += [f"{name}: table {table.name}" for table in new]
     return made
+
+
+def key_problems(app: App) -> list[Problem]:
+    """The models of an app whose keys cannot be kept as text; no database is asked."""
+    found = []
+    for name, model in app.models().items():
+        try:
+            dialect = app.engine(app.database_of(name)).dialect.name
+        except ConfigError:
+            continue  # `check` says so
+        if (why := key_problem(model, dialect)) is not None:
+            place = f"{name.replace('.', '/')}/model.py"
+            allowed = "a key whose type reads back the values that it writes"
+            found.append(Problem(place, "key", why, allowed))
+
+    return found

@@ -12,14 +12,16 @@ import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
-from jittask_prefect.elements.app import App, apps_in_use, owner_of
+from jittask_prefect.elements.app import App, apps_in_use
 from jittask_prefect.elements.jit_rows import in_style
+from jittask_prefect.elements.registry import owners_of
 from jittask_prefect.elements.row_session import RowSession
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
@@ -147,13 +149,13 @@ def deciding_fields(template: DateFieldType, mapper: Mapper[Any]) -> frozenset[s
 
 
 def _before_flush(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+    _load_current()  # mappers are configured now: within a flush would be too late
     session.info[bulk_statements.FLUSHING] = True
 
 
 def _after_flush(session: Session, _context: UOWTransaction) -> None:
     session.info.pop(bulk_statements.FLUSHING, None)
-    _load_current()
-    noted: dict[type[Any], _Noted | None] = {}
+    noted: dict[type[Any], list[_Noted]] = {}
     # Deleted rows first: where a row takes the place of a row with its key, the new row's tasks stand.
     for instances, whole in (
         (session.deleted, True),
@@ -163,19 +165,18 @@ def _after_flush(session: Session, _context: UOWTransaction) -> None:
         for row in instances:
             cls = type(row)
             if cls not in noted:
-                owner = owner_of(cls)
-                noted[cls] = None if owner is None else _Noted(cls, *owner)
-            rows = noted[cls]
-            if rows is None:
+                noted[cls] = [_Noted(cls, *owner) for owner in owners_of(cls)]
+            if not noted[cls]:
                 continue
             written = None if whole else _written(sa_inspect(row))
             if written is not None and not written:
                 continue
-            rows.note(row, written)
-            if rows.methods:
+            for rows in noted[cls]:
+                rows.note(row, written)
+            if any(rows.methods for rows in noted[cls]):
                 session.info.setdefault(_SAVED, []).append(row)
-    for rows in noted.values():
-        if rows is not None and rows.rows:
+    for rows in chain.from_iterable(noted.values()):
+        if rows.rows:
             _follow_noted(session, rows, clock.now())
 
 
@@ -235,8 +236,8 @@ def _after_flush_postexec(session: Session, _context: UOWTransaction) -> None:
 
 def _seen(row: Any) -> Any:
     """A row as the methods of its model get it."""
-    known = owner_of(type(row))
-    return row if known is None else in_style(known[0], row)
+    owners = owners_of(type(row))
+    return in_style(owners[0][0], row) if owners else row
 
 
 # Statements

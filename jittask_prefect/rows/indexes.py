@@ -10,6 +10,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ClauseElement, Executable, Select
 
+from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.rows import dialects
 from jittask_prefect.rows.scan import Scan
@@ -30,6 +31,8 @@ def missing(
     dialect = connection.dialect.name
     scan = Scan(template, now, dialect)
     column = sa_inspect(scan.model).attrs[scan.start.key].columns[0]
+    if column.table not in tables_of(template.model):
+        return None  # a view or a subquery
     reach = template.timer.reach(now, now + DAY)
     if reach.spans and all(low and high for low, high in reach.spans):
         if _leads(connection, column):

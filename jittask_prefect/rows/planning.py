@@ -13,6 +13,7 @@ from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ConfigError, JittaskError
 from jittask_prefect.ledger import versions, watermarks
 from jittask_prefect.ledger.entry import to_entries
+from jittask_prefect.ledger.error_codes import error_line
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.watermarks import Memory
 from jittask_prefect.rows.plan import Action, Report, ending
@@ -92,7 +93,7 @@ def pieces(
             if (present := planner.next_memory()) != memory:
                 memories[template.fullName] = present
         except Exception as error:  # noqa: BLE001  whatever a driver or a model makes of a row
-            problem = f"{template.fullName}: {type(error).__name__}: {error}"
+            problem = f"{template.fullName}: {error_line(error)}"
             report.problems.append(problem)
     if orphans:
         yield "", orphans

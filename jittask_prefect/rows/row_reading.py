@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, undefer
 
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column
@@ -312,7 +312,14 @@ def load_row(session: Session, template: DateFieldType, key: str) -> Any:
     """
     dialect = session.get_bind(sa_inspect(template.model)).dialect.name
     values = key_value(template.model, key, dialect)
-    return session.get(template.model, values, populate_existing=True)
+    loaded = _dates_loaded(template)
+    return session.get(template.model, values, populate_existing=True, options=loaded)
+
+
+def _dates_loaded(template: DateFieldType) -> list[Any]:
+    """Options that load a row's dates although the model defers them: Types ask the row for its occurrences."""
+    attributes = [getattr(template.model, c.key) for c in date_columns(template)]
+    return [undefer(attribute) for attribute in attributes]
 
 
 def due_row(
@@ -352,6 +359,7 @@ def _due_row(
     met = template.filter.compiled(model, now, template.timer.zone)
     asked = [met.sql, *(getattr(model, column.key) for column in columns)]
     query = select(model, *_labelled(asked)).where(same_keys(key_attributes(model), 1))
+    query = query.options(*_dates_loaded(template))
     kept = query.execution_options(populate_existing=True)
     return kept, columns, met.moments
 

@@ -69,7 +69,7 @@ def call_function(template: Meta, task: Task) -> Any:
     process, open_before = os.getpid(), leaks.open_connections()
     try:
         with function_sessions():
-            task.result = plain(awaited(template.handle(task)))
+            task.result = plain(_called(template, task))
         _refuse_generator(task.result)
         leaks.roll_back_new(open_before)
     except BaseException:
@@ -80,6 +80,21 @@ def call_function(template: Meta, task: Task) -> Any:
         if os.getpid() != process:
             os._exit(0)
     return task.result
+
+
+def _called(template: Meta, task: Task) -> Any:
+    """The result of a function, called within the context manager of the app."""
+    context = template.app.context()
+    if not hasattr(context, "__enter__"):
+        return asyncio.run(_called_within(context, template, task))
+    with context:
+        return awaited(template.handle(task))
+
+
+async def _called_within(context: Any, template: Meta, task: Task) -> Any:
+    async with context:
+        result = template.handle(task)
+        return await result if inspect.isawaitable(result) else result
 
 
 def awaited(result: Any) -> Any:

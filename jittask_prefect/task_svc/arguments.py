@@ -9,11 +9,14 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import inspect as sa_inspect
+from sqlalchemy import select
 from sqlalchemy import types as sa_types
 from sqlalchemy.exc import OperationalError, StatementError
 from sqlalchemy.orm import Session, object_session
 
-from jittask_prefect.elements.app import App, owner_of
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.models import new_row
+from jittask_prefect.elements.registry import name_in
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ArgumentError, InvalidTime
 from jittask_prefect.errors.printable import has_controls
@@ -126,9 +129,8 @@ def storable(name: str, value: str) -> str:
     return value
 
 
-def _model_of(data: Any) -> str | None:
-    found = owner_of(type(data)) if data is not None else None
-    return found[1] if found else None
+def _model_of(app: App, data: Any) -> str | None:
+    return None if data is None else name_in(app, type(data))
 
 
 def _value(column: Any, key: str, value: Any) -> Any:
@@ -160,15 +162,18 @@ def differs(before: Any, row: Any) -> bool:
     if before is row:
         return True
 
-    known = columns(sa_inspect(type(row)))
+    mapped, state = columns(sa_inspect(type(row))), sa_inspect(row)
+    # A deferred attribute that is not loaded has not been changed either, and may refuse to be loaded.
+    known = [key for key in mapped if key in {*state.dict, *state.expired_attributes}]
     if isinstance(before, Mapping):
         return any(
-            getattr(row, key) != _value(known[key].columns[0], key, value)
-            for key, value in before.items()
-            if key in known
+            getattr(row, key) != _value(mapped[key].columns[0], key, before[key])
+            for key in known
+            if key in before
         )
 
-    return any(getattr(before, key, None) != getattr(row, key, None) for key in known)
+    earlier = vars(before)
+    return any(earlier.get(key) != getattr(row, key) for key in known)
 
 
 def row_of(
@@ -197,8 +202,8 @@ def row_of(
         side.get("model") for side in (data, other, rowObj) if isinstance(side, Mapping)
     )
     model = (
-        _model_of(data)
-        or _model_of(other)
+        _model_of(app, data)
+        or _model_of(app, other)
         or next((n for n in named if n in known), None)
     )
     if model not in known:
@@ -207,7 +212,7 @@ def row_of(
         )
 
     if not isinstance(data, Mapping):
-        if _model_of(data) is None:
+        if _model_of(app, data) is None:
             raise ArgumentError(
                 f"rowObj.{first} is {quoted(data)}; allowed: a model instance, or a dict of its fields"
             )
@@ -252,9 +257,12 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
         )
 
     values = {k: _value(known[k].columns[0], k, v) for k, v in fields.items()}
+    # Through SQL: an instance may have attributes that are not to be loaded.
+    mine = [getattr(cls, key) == values[key] for key in keys]
+    query = select(*(getattr(cls, key) for key in known)).where(*mine)
     with Session(app.engine(app.database_of(model))) as session:
         try:
-            there = session.get(cls, tuple(values[k] for k in keys))
+            there = session.execute(query).one_or_none()
         except (TypeError, ValueError, OverflowError, StatementError) as error:
             if isinstance(error, OperationalError) or getattr(
                 error, "connection_invalidated", False
@@ -267,6 +275,6 @@ def _built(app: App, model: str, data: Mapping[str, Any]) -> Any:
             ]  # not the statement, which may not be shown
             raise ArgumentError(f"{model} has no row with {said}: {why}") from None
 
-        stored = {k: getattr(there, k) for k in known} if there is not None else {}
+        stored = dict(zip(known, there, strict=True)) if there is not None else {}
 
-    return cls(**{**stored, **values})
+    return new_row(cls, {**stored, **values})

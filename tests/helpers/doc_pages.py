@@ -41,6 +41,7 @@ EMPTY = (
     "docs/index.md",
     "docs/existing.md",
     "docs/coming-from-jittask.md",
+    "docs/models.md",
 )  # these make an app; all others work on a copy of the demo
 WITHOUT_SERVER = {
     "init",

@@ -172,8 +172,7 @@ def test_a_bad_value_of_app_json(
 
 
 URLS: dict[str, tuple[str, str]] = {
-    "async SQLite": ("sqlite+aiosqlite:///shop.db", "async"),
-    "async PostgreSQL": ("postgresql+psycopg_async://u:secret@h/d", "async"),
+    "async SQLite in memory": ("sqlite+aiosqlite://", "in memory"),
     "a driver that is not installed": (
         "postgresql+pg8000://u:secret@h/d",
         "not installed",

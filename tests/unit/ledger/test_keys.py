@@ -6,11 +6,15 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from shop import Server, Shop, model_of, rows_task
 from sqlalchemy import update
+
+from jittask_prefect.rows.databases import key_problems
+from jittask_prefect.testing import build_app
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -411,3 +415,46 @@ def test_a_change_of_a_row_with_a_padded_key(on: Make) -> None:
         session.delete(session.get(cls, "ab"))
         session.commit()
     assert s.tasks(status="pending") == ["cd 03-02 12:00 #2 pending"]
+
+
+ONE_WAY = """
+class Code(sa.TypeDecorator):
+    impl = sa.String(20)
+    cache_ok = True
+    def process_result_value(self, value, dialect):
+        return f"K-{value}"
+"""
+BOTH_WAYS = """
+class Code(sa.TypeDecorator):
+    impl = sa.String(20)
+    cache_ok = True
+    def process_bind_param(self, value, dialect):
+        return value.removeprefix("K-")
+    def process_result_value(self, value, dialect):
+        return f"K-{value}"
+"""
+
+
+@pytest.mark.parametrize(
+    "source, column, said",
+    [
+        (ONE_WAY, "id: str = Field(primary_key=True, sa_type=Code)", "id: the key 'K-a' cannot be read back from 'K-a'"),
+        (BOTH_WAYS, "id: str = Field(primary_key=True, sa_type=Code)", None),
+        ("", "id: Size = Field(primary_key=True)", None),
+        ("", "id: Decimal = Field(primary_key=True, max_digits=5, decimal_places=2)", None),
+        ("", "id: uuid.UUID = Field(primary_key=True)\n    day: date = Field(primary_key=True)", None),
+    ],
+)  # fmt: skip
+def test_a_round_trip_of_sample_keys(
+    tmp_path: Path, source: str, column: str, said: str | None
+) -> None:
+    bill = {"models/Bill": model_of(f"{HEAD}{source}{BILL}    {column}\n")}
+    app = build_app(tmp_path / "app", bill, ready=False)
+    found = [str(problem) for problem in key_problems(app)]
+    allowed = "a key whose type reads back the values that it writes"
+    assert found == (
+        []
+        if said is None
+        else [f"models/Bill/model.py: key: found {said}; allowed: {allowed}"]
+    )
+    app.close()

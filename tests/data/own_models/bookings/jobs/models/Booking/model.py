@@ -1,0 +1,3 @@
+from bookings.web import Booking
+
+__all__ = ["Booking"]

@@ -1,0 +1,3 @@
+from club.models import Membership
+
+__all__ = ["Membership"]

@@ -1,0 +1,2 @@
+def customFunc(membership):
+    membership.letters += 1

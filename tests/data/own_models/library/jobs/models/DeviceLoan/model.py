@@ -1,0 +1,3 @@
+from library.models import DeviceLoan
+
+__all__ = ["DeviceLoan"]

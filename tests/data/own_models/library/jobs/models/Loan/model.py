@@ -1,0 +1,3 @@
+from library.models import Loan
+
+__all__ = ["Loan"]

@@ -1,0 +1,2 @@
+async def customFunc(loan):
+    return loan.deposit
