@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.config import AppCfg, display_text, machine_zone
+from jittask_prefect.elements.config import display_text, machine_zone
 from jittask_prefect.elements.files import replace_file
 from jittask_prefect.elements.marked_source import names_in
 from jittask_prefect.elements.modules import source_of
@@ -99,7 +99,7 @@ def _table(root: Path, name: str, found: Survey, module: str) -> str:
         lines.append(f'name = "{usual or "app"}"')
 
     lines.append(f'timezone = "{machine_zone()}"')
-    if found.engine and "engine" in AppCfg.model_fields:
+    if found.engine:
         lines.append(f'engine = "{found.engine}"')
     else:
         lines.append('database = "sqlite:///app.db"')

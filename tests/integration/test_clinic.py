@@ -21,12 +21,8 @@ import pytest
 from patience import PATIENCE
 from place import SCRIPTS, until, worker
 
-from jittask_prefect.elements.config import AppCfg
 from jittask_prefect.server.service import ServiceInfo
 
-pytestmark = pytest.mark.skipif(
-    "engine" not in AppCfg.model_fields, reason="app.json has no key engine yet"
-)
 CLINIC = Path(__file__).parents[1] / "data" / "clinic"
 OWN = {
     "prefect.yaml": "name: the team's own\n",

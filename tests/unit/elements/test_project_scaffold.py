@@ -11,12 +11,8 @@ from pathlib import Path
 import pytest
 
 from jittask_prefect import App, ArgumentError, ConfigError
-from jittask_prefect.elements.config import AppCfg
 from jittask_prefect.elements.project_scaffold import init_here, new_function
 
-pytestmark = pytest.mark.skipif(
-    "engine" not in AppCfg.model_fields, reason="app.json has no key engine yet"
-)
 CLINIC = Path(__file__).parents[2] / "data" / "clinic"
 
 
