@@ -387,9 +387,8 @@ class _HandOver:
         with self.engine.connect() as connection:
             joined = handover_marks.open_runs(connection, [run_id])
 
-        if (
-            joined
-        ):  # before the label: a row that comes later finds the label, and leaves
+        # They joined before the label: a row that comes later finds the label, and leaves.
+        if joined:
             self.api.mark(run_id, "")
         else:
             self.api.set_state(run_id, "CANCELLING", message=EMPTY)
