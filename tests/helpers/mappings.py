@@ -176,8 +176,10 @@ class Contract(Base):
     status: Mapped[str] = mapped_column(String(20), default="open", deferred=True, deferred_raiseload=True)
     ends: Mapped[datetime | None] = mapped_column(default=None, deferred=True, deferred_raiseload=True)
     count: Mapped[int] = mapped_column(default=0)
-    customer_id: Mapped[int | None] = mapped_column(ForeignKey("customer.id"), default=None)
-    customer: Mapped[Customer | None] = relationship(lazy="raise")
+    customer_id: Mapped[int | None] = mapped_column(default=None)
+    customer: Mapped[Customer | None] = relationship(
+        lazy="raise", primaryjoin="foreign(Contract.customer_id) == Customer.id"
+    )
 """
 
 
