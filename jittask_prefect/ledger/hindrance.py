@@ -52,9 +52,9 @@ def has_ledger(connection: Connection, savepoint: Savepoint, now: datetime) -> b
         _with_ledger.setdefault(engine, set()).add(schema)
         return True
     where = f"{engine.url!r}, schema {schema}," if schema else f"{engine.url!r}"
-    text = "%s has no ledger: run `jittask db upgrade`; until then rows are found by the sync only"
+    message = "%s has no ledger: run `jittask db upgrade`; until then rows are found by the sync only"
     if _is_due(connection, ("no ledger", schema), now):
-        log.warning(text, where)
+        log.warning(message, where)
     return False
 
 
@@ -69,9 +69,9 @@ def is_elsewhere(
     for table in sa_inspect(cls).tables if names else ():
         schema = getattr(table, "schema", None)
         if schema is not None and names.get(schema, schema) != schema:
-            text = "%s: schema_translate_map leads from schema %s to %s: no tasks of its rows are planned"
+            message = "%s: schema_translate_map leads from schema %s to %s: no tasks of its rows are planned"
             if _is_due(connection, (model, schema), now):
-                log.warning(text, model, schema, names[schema])
+                log.warning(message, model, schema, names[schema])
             return True
     return False
 
@@ -124,20 +124,20 @@ def warn(
     _with_ledger.pop(
         connection.engine, None
     )  # looked for anew: the next warning says more
-    text = "%s: the row's tasks could not be planned: %s; the next sync plans them"
+    message = "%s: the row's tasks could not be planned: %s; the next sync plans them"
     if _is_due(connection, (model, error_codes.code(error)), now):
-        log.warning(text, model, explained(connection, error))
+        log.warning(message, model, explained(connection, error))
 
 
 def warn_of_statement(
     connection: Connection, table: Any, error: Exception, now: datetime
 ) -> None:
     """Say why the rows that a statement touches were not looked up, once a minute."""
-    text = (
+    message = (
         "%s: the rows of a statement were not looked up: %s; the next sync finds them"
     )
     if _is_due(connection, (table, error_codes.code(error)), now):
-        log.warning(text, table, error_codes.error_line(error))
+        log.warning(message, table, error_codes.error_line(error))
 
 
 # Rights on the ledger's tables: those that a database role needs, and those that it has

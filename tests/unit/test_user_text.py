@@ -71,9 +71,30 @@ def test_a_notices_subject_has_the_apps_title_as_it_is(title: str) -> None:
     assert render_user_template_sync(subject, {}) == f"{title}: a task failed"
 
 
+def literals(tree: ast.Module) -> set[str]:
+    """The names that a module binds to its own literal texts only."""
+    texts, others = list[str](), list[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()):
+                texts.append(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
+                others.append(name)
+            case ast.alias(name=name, asname=known):
+                others.append(known or name)
+    # Each assignment was counted as its target, too.
+    return {name for name in texts if others.count(name) == texts.count(name)}
+
+
 def templates(file: Path) -> list[str]:
     """Where a module fills a template that is no literal of its own: `.format`, `%`, `Template`, a run's name."""
     tree, found = ast.parse(file.read_text(encoding="utf-8")), []
+    known_texts = literals(tree)
+
+    def is_literal(node: ast.expr) -> bool:
+        named = isinstance(node, ast.Name) and node.id in known_texts
+        return named or isinstance(node, ast.Constant)
+
     functions = {
         node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
     }
@@ -86,7 +107,7 @@ def templates(file: Path) -> list[str]:
                     isinstance(value, ast.Call)
                     and getattr(value.func, "id", "") == "super"
                 )  # of a log
-                bad = not (formatter or isinstance(value, ast.Constant))
+                bad = not (formatter or is_literal(value))
             case ast.Call(
                 func=ast.Name(id="Template") | ast.Attribute(attr="Template")
             ):
@@ -103,12 +124,34 @@ def templates(file: Path) -> list[str]:
                 ),
                 args=[first, _, *_],
             ):
-                bad = not isinstance(first, ast.Constant)
+                bad = not is_literal(first)
             case _:
                 continue
         if bad:
             found.append(f"{file.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)}")
     return found
+
+
+@pytest.mark.parametrize(
+    ("module", "found"),
+    [
+        ("T = '{x}'\ndef f(x): return T.format(x=x)", []),
+        ("def f(x):\n    t = '%s'\n    log.info(t, x)", []),
+        ("def f(x, t): return t.format(x=x)", [1]),
+        ("from a import T\ndef f(x): return T.format(x=x)", [2]),
+        ("T = '{x}'\ndef f(x): return T.format(x=x)\ndef g(T): pass", [2]),
+        ("T = '{x}'\nT += read()\nT.format(x=1)", [3]),
+        ("for T in read(): log.info(T, 1)", [1]),
+        ("log.info(f'{read()}', 1)", [1]),
+    ],
+)
+def test_a_literal_may_have_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, found: list[int]
+) -> None:
+    monkeypatch.setattr(f"{__name__}.PACKAGE", tmp_path)
+    file = tmp_path / "module.py"
+    file.write_text(module)
+    assert templates(file) == [f"module.py:{line}" for line in found]
 
 
 def test_the_package_fills_no_template_but_its_own_literals() -> None:

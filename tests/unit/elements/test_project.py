@@ -102,7 +102,8 @@ def test_dates_of_toml_are_dates_of_app_json(tmp_path: Path) -> None:
     app = App(project(tmp_path, text))
     calendar = app.calendar("office")
     assert calendar is not None
-    assert calendar.cfg.closed == ((date(2026, 12, 24), date(2026, 12, 24)),)
+    [closed] = calendar.cfg.closed
+    assert (closed.first, closed.last) == (date(2026, 12, 24), date(2026, 12, 24))
 
 
 LONG = "a" * 200
@@ -159,19 +160,19 @@ MISTAKES: dict[str, tuple[str, str, str, str]] = {
         "[tool.jittask]\nname = 'a/b'\n",
         "tool.jittask.name",
         '"a/b"',
-        "up to 64 letters, digits, - or _",
+        "up to 64 letters of A to Z, digits, - or _",
     ),
     "a Chinese name": (
         "[tool.jittask]\nname = '诊所'\n",
         "tool.jittask.name",
         '"诊所"',
-        "up to 64 letters, digits, - or _",
+        "up to 64 letters of A to Z, digits, - or _",
     ),
     "a name of 200 characters": (
         f"[tool.jittask]\nname = '{LONG}'\n",
         "tool.jittask.name",
         '"' + "a" * 76 + "…",
-        "up to 64 letters, digits, - or _",
+        "up to 64 letters of A to Z, digits, - or _",
     ),
 }
 
