@@ -24,12 +24,12 @@ from jittask_prefect.errors import (
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
-    from jittask_prefect.elements.decorators import (
+    from jittask_prefect.elements.decorated.decorators import (
         date_field_task,
         scheduled_task,
         task,
     )
-    from jittask_prefect.elements.pieces import (
+    from jittask_prefect.elements.decorated.pieces import (
         After,
         Before,
         Cron,
@@ -100,23 +100,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "date_field_task": "elements.decorators",
-    "scheduled_task": "elements.decorators",
-    "task": "elements.decorators",
-    "After": "elements.pieces",
-    "Before": "elements.pieces",
-    "Cron": "elements.pieces",
-    "Daily": "elements.pieces",
-    "Dates": "elements.pieces",
-    "Hourly": "elements.pieces",
-    "Minutely": "elements.pieces",
-    "Monthly": "elements.pieces",
-    "Once": "elements.pieces",
-    "RRule": "elements.pieces",
-    "Weekly": "elements.pieces",
-    "Yearly": "elements.pieces",
-    "now": "elements.pieces",
-    "today": "elements.pieces",
+    "date_field_task": "elements.decorated.decorators",
+    "scheduled_task": "elements.decorated.decorators",
+    "task": "elements.decorated.decorators",
+    "After": "elements.decorated.pieces",
+    "Before": "elements.decorated.pieces",
+    "Cron": "elements.decorated.pieces",
+    "Daily": "elements.decorated.pieces",
+    "Dates": "elements.decorated.pieces",
+    "Hourly": "elements.decorated.pieces",
+    "Minutely": "elements.decorated.pieces",
+    "Monthly": "elements.decorated.pieces",
+    "Once": "elements.decorated.pieces",
+    "RRule": "elements.decorated.pieces",
+    "Weekly": "elements.decorated.pieces",
+    "Yearly": "elements.decorated.pieces",
+    "now": "elements.decorated.pieces",
+    "today": "elements.decorated.pieces",
     "DateFieldType": "elements.types",
     "Meta": "elements.types",
     "NormalService": "elements.types",

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from jittask_prefect.elements import check, notes
+from jittask_prefect.elements import check
 from jittask_prefect.elements.app_name import name_of_environment
 from jittask_prefect.elements.built_in import TASK_TYPES
-from jittask_prefect.elements.chains import Chain, ModelChain
 from jittask_prefect.elements.check import check_rows
 from jittask_prefect.elements.config import ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.engines import object_at
 from jittask_prefect.elements.loader import Loader
+from jittask_prefect.elements.original import notes
+from jittask_prefect.elements.original.chains import Chain, ModelChain
 from jittask_prefect.elements.project import find_place, in_an_app, place_of
 from jittask_prefect.elements.registry import forget_all, name_in
 from jittask_prefect.elements.signatures import CUSTOM

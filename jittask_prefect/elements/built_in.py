@@ -10,7 +10,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlmodel import SQLModel
 
 from jittask_prefect.elements.element_log import Log
-from jittask_prefect.elements.jit_values import DataTypes, GlobalVar
+from jittask_prefect.elements.original.jit_values import DataTypes, GlobalVar
 from jittask_prefect.elements.types import (
     DateFieldType,
     Meta,

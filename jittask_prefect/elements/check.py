@@ -19,8 +19,8 @@ from jittask_prefect.elements.config import (
     is_file,
     read_json,
 )
+from jittask_prefect.elements.decorated.module_elements import told_of_arguments
 from jittask_prefect.elements.models import tables_of
-from jittask_prefect.elements.module_elements import told_of_arguments
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ConfigError,

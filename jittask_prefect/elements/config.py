@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jittask_prefect.elements.app_name import app_name
-from jittask_prefect.elements.original_keys import without
+from jittask_prefect.elements.original.original_keys import without
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg

@@ -21,8 +21,12 @@ from sqlalchemy.exc import InvalidRequestError
 from jittask_prefect.elements.config import is_file
 from jittask_prefect.elements.element_log import Log
 from jittask_prefect.elements.import_lock import CircleError, import_lock
+from jittask_prefect.elements.original.virtual_modules import (
+    Package,
+    Parts,
+    VirtualModules,
+)
 from jittask_prefect.elements.registry import evict_tables
-from jittask_prefect.elements.virtual_modules import Package, Parts, VirtualModules
 from jittask_prefect.errors import ConfigError, Problem, invalid
 from jittask_prefect.filters.q_objects import Q
 

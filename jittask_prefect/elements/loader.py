@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from jittask_prefect.elements import declared
 from jittask_prefect.elements.built_in import (
     BUILT_IN,
     NotMapped,
@@ -26,8 +25,15 @@ from jittask_prefect.elements.config import (
     read_task,
 )
 from jittask_prefect.elements.databases import Databases
-from jittask_prefect.elements.declared import Declared
-from jittask_prefect.elements.decorators import Mark
+from jittask_prefect.elements.decorated import declared
+from jittask_prefect.elements.decorated.declared import Declared
+from jittask_prefect.elements.decorated.decorators import Mark
+from jittask_prefect.elements.decorated.module_elements import (
+    ModuleElements,
+    class_modules,
+    told_of_arguments,
+)
+from jittask_prefect.elements.decorated.modules import Modules
 from jittask_prefect.elements.element_classes import (
     function_of_service,
     own_type,
@@ -37,14 +43,8 @@ from jittask_prefect.elements.element_classes import (
 from jittask_prefect.elements.element_folders import ElementFolders
 from jittask_prefect.elements.element_modules import ElementModules, error_text
 from jittask_prefect.elements.import_lock import CircleError
-from jittask_prefect.elements.jit_queries import give_queries
 from jittask_prefect.elements.models import model_in
-from jittask_prefect.elements.module_elements import (
-    ModuleElements,
-    class_modules,
-    told_of_arguments,
-)
-from jittask_prefect.elements.modules import Modules
+from jittask_prefect.elements.original.jit_queries import give_queries
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.registry import drop_unmappable, register
 from jittask_prefect.elements.types import Meta

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import display_text, machine_zone
+from jittask_prefect.elements.decorated.marked_source import names_in
+from jittask_prefect.elements.decorated.modules import source_of
 from jittask_prefect.elements.files import replace_file
-from jittask_prefect.elements.marked_source import names_in
-from jittask_prefect.elements.modules import source_of
 from jittask_prefect.elements.project import GENERATED, PYPROJECT, project_of
 from jittask_prefect.elements.scaffold import RESERVED, date_fields, english_name
 from jittask_prefect.elements.survey import DateField, Survey, survey

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jittask_prefect.elements.config import NAME, TaskCfg
-from jittask_prefect.elements.declared import Declared
-from jittask_prefect.elements.jit_rows import in_style, plain_row
+from jittask_prefect.elements.decorated.declared import Declared
+from jittask_prefect.elements.original.jit_rows import in_style, plain_row
 from jittask_prefect.elements.ownership import defined_by
 from jittask_prefect.elements.signatures import (
     CUSTOM,

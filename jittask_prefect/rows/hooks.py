@@ -20,7 +20,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import InstanceState, Mapper, Session, UOWTransaction
 
 from jittask_prefect.elements.app import App, apps_in_use
-from jittask_prefect.elements.jit_rows import in_style
+from jittask_prefect.elements.original.jit_rows import in_style
 from jittask_prefect.elements.registry import owners_of
 from jittask_prefect.elements.row_session import RowSession
 from jittask_prefect.elements.types import DateFieldType

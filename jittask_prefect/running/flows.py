@@ -22,8 +22,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App, use_app
 from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.original.virtual_modules import clear_path
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.elements.virtual_modules import clear_path
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry

@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.jit_queries import function_sessions
-from jittask_prefect.elements.jit_rows import in_style
-from jittask_prefect.elements.jit_values import plain
+from jittask_prefect.elements.original.jit_queries import function_sessions
+from jittask_prefect.elements.original.jit_rows import in_style
+from jittask_prefect.elements.original.jit_values import plain
 from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.jit_rows import plain_rows
+from jittask_prefect.elements.original.jit_rows import plain_rows
 from jittask_prefect.elements.signatures import check_arguments
 from jittask_prefect.elements.types import NormalService
 from jittask_prefect.errors import (

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jittask_prefect.elements.source_notes import notes_of, reads_of_value
+from jittask_prefect.elements.original.source_notes import notes_of, reads_of_value
 from jittask_prefect.testing import build_app
 
 SERVICE = {"type": "services.NormalType"}

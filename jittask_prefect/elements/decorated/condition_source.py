@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.util import AliasedClass
 
-from jittask_prefect.elements import pieces
-from jittask_prefect.elements.decorators import Mark
+from jittask_prefect.elements.decorated import pieces
+from jittask_prefect.elements.decorated.decorators import Mark
 
 Found = tuple[int, str, str]
 """The line, the text found, the spelling allowed."""

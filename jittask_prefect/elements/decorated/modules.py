@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
 
-from jittask_prefect.elements.marked_source import SourceNames, names_in
+from jittask_prefect.elements.decorated.marked_source import SourceNames, names_in
 from jittask_prefect.elements.project import PYPROJECT, Place
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.filters.where import SPELLINGS

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from jittask_prefect.elements.jit_values import DataTypes, GlobalVar, ValueForgotten
+from jittask_prefect.elements.original.jit_values import (
+    DataTypes,
+    GlobalVar,
+    ValueForgotten,
+)
 from jittask_prefect.testing import at
 
 datatypes: Any = DataTypes()

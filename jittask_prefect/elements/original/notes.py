@@ -12,9 +12,13 @@ from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.built_in import NotMapped
 from jittask_prefect.elements.config import read_json
-from jittask_prefect.elements.original_keys import OF_ALL, advice
-from jittask_prefect.elements.source_notes import CARRIED, notes_of, reads_of_value
-from jittask_prefect.elements.virtual_modules import COMMONS, ELEMENTS
+from jittask_prefect.elements.original.original_keys import OF_ALL, advice
+from jittask_prefect.elements.original.source_notes import (
+    CARRIED,
+    notes_of,
+    reads_of_value,
+)
+from jittask_prefect.elements.original.virtual_modules import COMMONS, ELEMENTS
 from jittask_prefect.errors import JittaskError
 
 if TYPE_CHECKING:

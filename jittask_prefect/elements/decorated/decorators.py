@@ -24,7 +24,7 @@ from typing import (
     overload,
 )
 
-from jittask_prefect.elements.pieces import DateField, Offset, Repeat, Rule
+from jittask_prefect.elements.decorated.pieces import DateField, Offset, Repeat, Rule
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.expression import ColumnElement, SQLColumnExpression

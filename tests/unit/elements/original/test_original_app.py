@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from jittask_prefect.elements.jit_rows import in_style
+from jittask_prefect.elements.original.jit_rows import in_style
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import FakePrefect, at, deploy
 from tests.helpers.shop import utc
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[3] / "data"
 NOW = utc("2026-03-02 00:30")  # Monday, 08:30 in Shanghai
 # function → its result, as task of the template's own Type
 RESULTS: dict[str, Any] = {

@@ -28,8 +28,8 @@ from jittask_prefect import (
     now,
     today,
 )
-from jittask_prefect.elements.piece_keys import row_keys, scheduled_keys
-from jittask_prefect.elements.pieces import Offset, Piece
+from jittask_prefect.elements.decorated.piece_keys import row_keys, scheduled_keys
+from jittask_prefect.elements.decorated.pieces import Offset, Piece
 from jittask_prefect.schedule.spec import read_timer
 
 

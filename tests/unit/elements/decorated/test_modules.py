@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from jittask_prefect.elements import modules as module_room
-from jittask_prefect.elements.modules import Modules, import_folders, source_of
+from jittask_prefect.elements.decorated import modules as module_room
+from jittask_prefect.elements.decorated.modules import (
+    Modules,
+    import_folders,
+    source_of,
+)
 from jittask_prefect.elements.project import Place
 
 
@@ -60,7 +64,7 @@ def test_the_project_takes_nobody_s_names(tmp_path: Path) -> None:
     place = written(tmp_path, statistics="raise RuntimeError('not me')", clinic_b="x=1")
     loaded(place, "clinic_b")
     assert sys.path[-1] == str(tmp_path)
-    code = "import sys; from pathlib import Path; from jittask_prefect.elements.modules import Modules\n"
+    code = "import sys; from pathlib import Path; from jittask_prefect.elements.decorated.modules import Modules\n"
     code += "from jittask_prefect.elements.project import Place\n"
     code += f"Modules(Place(Path({str(tmp_path)!r}), 'pyproject.toml'), ['clinic_b']).load()\n"
     code += "import statistics, clinic_b; print(clinic_b.x, statistics.mean([1, 3]))"

@@ -14,7 +14,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper, object_session
 from sqlalchemy.orm.exc import DetachedInstanceError
 
-from jittask_prefect.elements.jit_values import Compared, plain
+from jittask_prefect.elements.original.jit_values import Compared, plain
 from jittask_prefect.elements.row_session import RowSession
 from jittask_prefect.errors import JittaskError
 

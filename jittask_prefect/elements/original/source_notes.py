@@ -7,7 +7,7 @@ import builtins
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from jittask_prefect.elements.virtual_modules import COMMONS, ELEMENTS
+from jittask_prefect.elements.original.virtual_modules import COMMONS, ELEMENTS
 
 CALC = "globals.Calc"
 CARRIED = ("query", "get")

@@ -12,8 +12,8 @@ import pytest
 from projects import MODELS, TASKS, Project
 
 from jittask_prefect import App, ArgumentError, ConfigError, UnknownElement
-from jittask_prefect.elements import modules as module_room
 from jittask_prefect.elements.app import files_of_apps, use_app
+from jittask_prefect.elements.decorated import modules as module_room
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.testing import FakePrefect, at, build_app, deploy
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jittask_prefect.elements.config import ModelCfg, ServiceCfg, read_task
-from jittask_prefect.elements.original_keys import (
+from jittask_prefect.elements.original.original_keys import (
     OF_ALL,
     OF_MODELS,
     OF_SERVICES,

@@ -11,15 +11,15 @@ from dataclasses import field as a_field
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.elements.condition_source import source_problems
 from jittask_prefect.elements.config import (
     NAME,
     NAME_TEXT,
     display_text,
     read_task,
 )
-from jittask_prefect.elements.decorators import Kind, Mark
-from jittask_prefect.elements.piece_keys import (
+from jittask_prefect.elements.decorated.condition_source import source_problems
+from jittask_prefect.elements.decorated.decorators import Kind, Mark
+from jittask_prefect.elements.decorated.piece_keys import (
     COUNTED_FROM,
     row_keys,
     scheduled_keys,

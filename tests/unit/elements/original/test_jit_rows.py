@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jittask_prefect.elements.jit_rows import JitRow, plain_rows
-from jittask_prefect.elements.jit_values import ValueForgotten
+from jittask_prefect.elements.original.jit_rows import JitRow, plain_rows
+from jittask_prefect.elements.original.jit_values import ValueForgotten
 from tests.helpers.shop import MODEL, Shop, model_of, rows_task
 
 OWNED = (

@@ -107,8 +107,8 @@ def test_and_with_a_comparison_of_order_fails_at_the_import(tmp_path: Path) -> N
 
 def test_without_a_source_only_the_value_speaks(tmp_path: Path) -> None:
     text = HEAD.format("Appointment.ends_at is None")
-    from jittask_prefect.elements.condition_source import source_problems
-    from jittask_prefect.elements.decorators import MARKS
+    from jittask_prefect.elements.decorated.condition_source import source_problems
+    from jittask_prefect.elements.decorated.decorators import MARKS
 
     module(tmp_path, text)
     mark = MARKS.pop()

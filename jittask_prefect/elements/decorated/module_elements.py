@@ -10,11 +10,16 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from jittask_prefect.elements.config import AppCfg, ModelAt
-from jittask_prefect.elements.declared import Declared, argument_of, by_name, source
-from jittask_prefect.elements.decorators import MARKS, Mark
-from jittask_prefect.elements.marked_source import names_in, task_name
+from jittask_prefect.elements.decorated.declared import (
+    Declared,
+    argument_of,
+    by_name,
+    source,
+)
+from jittask_prefect.elements.decorated.decorators import MARKS, Mark
+from jittask_prefect.elements.decorated.marked_source import names_in, task_name
+from jittask_prefect.elements.decorated.modules import Modules, import_folders
 from jittask_prefect.elements.models import is_model
-from jittask_prefect.elements.modules import Modules, import_folders
 from jittask_prefect.errors import ConfigError, Problem
 
 _LIBRARIES = ("site-packages", "dist-packages")

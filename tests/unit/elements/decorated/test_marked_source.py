@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from jittask_prefect.elements.marked_source import SourceNames, names_in, task_name
+from jittask_prefect.elements.decorated.marked_source import (
+    SourceNames,
+    names_in,
+    task_name,
+)
 
 FROM = "from jittask_prefect import Before, date_field_task, task\n"
 

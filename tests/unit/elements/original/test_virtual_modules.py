@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from jittask_prefect.elements.original.virtual_modules import clear_path
 from jittask_prefect.elements.types import (
     DateFieldType,
     Meta,
     NormalService,
     NormalType,
 )
-from jittask_prefect.elements.virtual_modules import clear_path
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.task_svc.service import TaskSvc

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy import inspect as sa_inspect
 from sqlmodel import Session
 
-from jittask_prefect.elements.jit_rows import OF_FUNCTION, in_style
+from jittask_prefect.elements.original.jit_rows import OF_FUNCTION, in_style
 from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.filters.columns import columns

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import QueryableAttribute
 
-from jittask_prefect.elements.pieces import (
+from jittask_prefect.elements.decorated.pieces import (
     After,
     Before,
     Cron,

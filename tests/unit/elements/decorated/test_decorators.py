@@ -17,10 +17,10 @@ import pytest
 
 from jittask_prefect import Before, Daily, date_field_task, scheduled_task, task
 from jittask_prefect.elements.config import TaskCfg
-from jittask_prefect.elements.decorators import MARKS, Mark
+from jittask_prefect.elements.decorated.decorators import MARKS, Mark
 from jittask_prefect.schedule.spec import TimerCfg
 
-SAMPLES = Path(__file__).parents[2] / "data" / "typed"
+SAMPLES = Path(__file__).parents[3] / "data" / "typed"
 HERE = Path(__file__)
 FIELD: Any = None
 
@@ -148,7 +148,7 @@ def test_each_argument_is_explained_in_an_editor(decorator: Any) -> None:
 
 def test_the_reference_has_each_argument_and_each_key() -> None:
     """The table of docs/decorators.md: arguments of the decorators, keys of e.json and its timerCfg."""
-    page = (HERE.parents[3] / "docs" / "decorators.md").read_text(encoding="utf-8")
+    page = (HERE.parents[4] / "docs" / "decorators.md").read_text(encoding="utf-8")
     table = page.partition("## Arguments")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("|")]
     arguments = {name for cell, _ in rows for name in re.findall(r"`(\w+)`", cell)}

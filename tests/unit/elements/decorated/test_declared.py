@@ -10,7 +10,7 @@ import pytest
 from marked import LINES, declare, marks_of, problems
 
 from jittask_prefect.elements.config import read_task
-from jittask_prefect.elements.declared import argument_of, by_name, declared
+from jittask_prefect.elements.decorated.declared import argument_of, by_name, declared
 from jittask_prefect.errors import ConfigError
 
 
