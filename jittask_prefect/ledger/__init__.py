@@ -28,9 +28,8 @@ Then, once for each end, `take_return` gives a caller the right to call `afterRe
 The hand-over to Prefect is a second machine (`dirty`, `flow_run_id`, `batch`; `handover_marks`)::
 
     DIRTY, pending  -- runs_made: a flow run of its own ----------------> CLEAN, pending: Prefect will run the task
-                    -- batch_joined: number n, and the batch's run -----> DIRTY, pending, in batch n
-    DIRTY, in batch n -- batch_shown: the run takes rows ---------------> CLEAN, pending, in batch n
-                      -- batch_left: somebody has ended the run --------> DIRTY, pending
+                    -- batch_joined: number n, and the batch's run -----> CLEAN, pending, in batch n
+    CLEAN, in batch -- batch_left: somebody had ended the run ----------> DIRTY, pending
     CLEAN, pending  -- run_lost: missing, dead, spent ------------------> DIRTY, pending: gets another flow run
     any, executing  -- finish ------------------------------------------> CLEAN, final: the process tells Prefect
     any             -- supersede, end, fail from outside ---------------> DIRTY, final: a flow run is to be ended

@@ -64,30 +64,9 @@ def _keep_former_run(connection: Connection, entry: Entry, run_id: str) -> None:
 def batch_joined(
     connection: Connection, tasks: Sequence[str], batch: int, run_id: str
 ) -> None:
-    """Write tasks into a batch, whose run may do them from now on. Condition: pending."""
+    """Note the batch that tasks are in. Condition: pending; a task that ended meanwhile stays unchanged."""
     mine = (entries.c.task_id == bindparam("task"), entries.c.status == "pending")
-    statement = update(entries).where(*mine).values(batch=batch, flow_run_id=run_id)
-    connection.execute(statement, [{"task": task} for task in tasks])
-
-
-def batch_shown(connection: Connection, tasks: Sequence[str], run_id: str) -> None:
-    """Note that the batch's run is there for tasks. Condition: pending, and in that batch."""
-    _of_batch(connection, tasks, run_id, {"dirty": False, "queue": None})
-
-
-def batch_left(connection: Connection, tasks: Sequence[str], run_id: str) -> None:
-    """Take tasks out of a batch whose run takes none any more. Condition: pending, and in that batch."""
-    _of_batch(connection, tasks, run_id, {"batch": None, "flow_run_id": None})
-
-
-def _of_batch(
-    connection: Connection, tasks: Sequence[str], run_id: str, values: dict[str, Any]
-) -> None:
-    mine = (
-        entries.c.task_id == bindparam("task"),
-        entries.c.status == "pending",
-        entries.c.flow_run_id == run_id,
-    )
+    values = {"batch": batch, "flow_run_id": run_id, "dirty": False, "queue": None}
     statement = update(entries).where(*mine).values(**values)
     connection.execute(statement, [{"task": task} for task in tasks])
 
@@ -99,6 +78,18 @@ def end_shown(connection: Connection, tasks: Sequence[str]) -> None:
 
 
 # clean → dirty
+
+
+def batch_left(connection: Connection, tasks: Sequence[str], run_id: str) -> None:
+    """Take tasks out of a batch whose run takes none any more. Condition: pending, and in that batch."""
+    mine = (
+        entries.c.task_id == bindparam("task"),
+        entries.c.status == "pending",
+        entries.c.flow_run_id == run_id,
+    )
+    values = {"batch": None, "flow_run_id": None, "dirty": True}
+    statement = update(entries).where(*mine).values(**values)
+    connection.execute(statement, [{"task": task} for task in tasks])
 
 
 def run_lost(connection: Connection, task_id: str, run_id: str | None) -> None:

@@ -187,18 +187,14 @@ class _HandOver:
 
             with self.engine.begin() as connection:
                 handover_marks.batch_joined(connection, tasks, share.batch, run_id)
-                if share.run_id is None:
-                    handover_marks.batch_shown(connection, tasks, run_id)
 
             if share.run_id is None:
                 continue
 
             takes = self.calls.tried(run_id, partial(self._takes_rows, run_id))
 
-            with self.engine.begin() as connection:
-                if takes:
-                    handover_marks.batch_shown(connection, tasks, run_id)
-                else:  # where Prefect refused the question, the next hand-over asks again
+            if not takes:  # where Prefect refused the question, the next hand-over asks
+                with self.engine.begin() as connection:
                     handover_marks.batch_left(connection, tasks, run_id)
 
             if takes is False:

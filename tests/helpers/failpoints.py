@@ -55,8 +55,7 @@ EXECUTION = {
 }
 BATCH_SYNC = {
     "between-batch-and-mark": ("ledger.handover_marks:batch_joined", "before"),
-    "between-join-and-answer": ("ledger.handover_marks:batch_joined", "after"),
-    "after-batch-mark": ("ledger.handover_marks:batch_shown", "after"),
+    "after-batch-mark": ("ledger.handover_marks:batch_joined", "after"),
 }
 BATCH_EXECUTION = {
     "before-table": ("api:put_table", "before"),

@@ -198,16 +198,6 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "ended",
         "ended",
     ),
-    "a batch's run takes the task": (
-        lambda c, e: handover_marks.batch_shown(c, [e.task_id], "run"),
-        "pending",
-        "pending",
-    ),
-    "another batch's run takes tasks": (
-        lambda c, e: handover_marks.batch_shown(c, [e.task_id], "other"),
-        "",
-        "",
-    ),
     "leave a batch": (
         lambda c, e: handover_marks.batch_left(c, [e.task_id], "run"),
         "pending",
@@ -232,7 +222,7 @@ def test_a_transition_has_its_condition(
     connection: Connection, name: str, status: str
 ) -> None:
     call, allowed, after = TRANSITIONS[name]
-    changed = changes(connection, task(status, dirty="takes" in name), call)
+    changed = changes(connection, task(status), call)
     assert changed == (status in allowed.split())
     found = find_entry(connection, "t")
     assert found is not None and found.status == (after if changed else status)

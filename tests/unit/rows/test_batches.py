@@ -340,7 +340,6 @@ def test_a_run_that_a_row_joins_while_it_is_dropped_bears_no_label(
         [late] = s.entries(row_key="200")
         with s.app.engine().begin() as connection:
             handover_marks.batch_joined(connection, [late.task_id], 1, run)
-            handover_marks.batch_shown(connection, [late.task_id], run)
         real(run_id, why)
 
     monkeypatch.setattr(s.api, "mark", after_a_row_has_joined)
