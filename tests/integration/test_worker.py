@@ -325,17 +325,18 @@ def test_an_early_run_is_held_by_nobody_until_it_is_due(
     assert run.expected_start_time <= run.start_time
 
 
-@pytest.mark.parametrize("variables", [{"env": {"A": "b"}}, {"command": "echo"}])
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [({"env": {"A": "b"}}, "env.A"), ({"command": "echo"}, "command")],
+)
 def test_job_variables_are_refused(
-    place: Place, warm: Embedded, variables: dict[str, Any]
+    place: Place, warm: Embedded, variables: dict[str, Any], named: str
 ) -> None:
     found = place.deployments()["tasks.WarmPid"]["id"]
     body = {"parameters": {"template": "tasks.WarmPid"}, "job_variables": variables}
     run = place.api.call("POST", f"/deployments/{found}/create_flow_run", body=body)
     message = place.state(str(run["id"]), "Crashed").message
-    assert message.startswith(
-        f"job variables {next(iter(variables))} of deployment tasks.WarmPid: "
-    )
+    assert message.startswith(f"job variables {named} of deployment tasks.WarmPid: ")
     assert message.endswith("remove them, or use a pool of type process")
 
 
