@@ -36,6 +36,7 @@ READS_THE_CLOCK = {
     "cli/commands",
     "cli/options",
     "cli/queries",
+    "cli/scaffolding",
     "cli/up",
     "dialogs/flows",
     "elements/original/jit_queries",
