@@ -10,7 +10,7 @@ the table.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property, lru_cache
 from typing import Annotated, Literal, Self
@@ -38,7 +38,7 @@ from jittask_prefect.validation import StrictModel, shown
 
 Block = Literal["contiguous", "listed"]
 FIRST_YEAR, LAST_YEAR = 1950, 2100
-"""The least range of a table. Before and beyond, weekends go on and no holiday is known."""
+"""The range of a table. Before and beyond, weekends go on and no holiday is known."""
 TABLE_YEARS = range(FIRST_YEAR, LAST_YEAR + 1)
 
 
@@ -245,9 +245,15 @@ def _with_subdivision(cfg: CalendarCfg, key: str) -> CalendarCfg:
 
 
 def _check(cfg: CalendarCfg, key: str) -> None:
+    for name in ("closed", "open"):
+        for own in getattr(cfg, name):
+            beyond = {own.first.year, own.last.year}.difference(TABLE_YEARS)
+            if beyond and not own.yearly:
+                allowed = f"days of the years {FIRST_YEAR} to {LAST_YEAR}"
+                raise invalid(f"{key}.{name}", f"the year {min(beyond)}", allowed)
+
     if cfg.closed and cfg.open:
-        years = _years(cfg)
-        both = set(_days(cfg.closed, years)) & set(_days(cfg.open, years))
+        both = _days(cfg.closed).keys() & _days(cfg.open).keys()
         if both:
             allowed = "a day that is not in closed as well"
             raise invalid(f"{key}.open", shown(str(min(both))), allowed)
@@ -265,22 +271,12 @@ def _country(cfg: CalendarCfg, code: str) -> Country:
     return Country(code, cfg.subdiv, cfg.categories, cfg.language)
 
 
-def _days(ranges: tuple[OwnDays, ...], years: range) -> dict[date, str]:
-    """The days of ranges within years, each with its name: of several the first written, in any case a name."""
+def _days(ranges: tuple[OwnDays, ...]) -> dict[date, str]:
+    """The days of ranges within a table's years, each with its name: of several the first written, in any case a name."""
     named = sorted(reversed(ranges), key=lambda own: bool(own.name))
     return {
-        day: own.name
-        for own in named
-        for day in own.in_years(years.start, years.stop - 1)
+        day: own.name for own in named for day in own.in_years(FIRST_YEAR, LAST_YEAR)
     }
-
-
-def _years(cfg: CalendarCfg, listed: Iterable[date] = ()) -> range:
-    """The years of a table: FIRST_YEAR to LAST_YEAR, and those of days that the calendar names."""
-    named = [own for own in (*cfg.closed, *cfg.open) if not own.yearly]
-    own = {day.year for days in named for day in (days.first, days.last)}
-    own |= {day.year for day in listed}
-    return range(min([FIRST_YEAR, *own]), max([LAST_YEAR, *own]) + 1)
 
 
 # The table
@@ -294,11 +290,10 @@ def _table(
     cfg: CalendarCfg, block: Block, listed: tuple[tuple[date, str], ...]
 ) -> DayTable:
     files = dict(listed)
-    years = _years(cfg, files)
     country = NO_COUNTRY
     if cfg.country:
-        country = listing(_country(cfg, cfg.country), years.start, years.stop - 1)
+        country = listing(_country(cfg, cfg.country), FIRST_YEAR, LAST_YEAR)
 
-    closed, opened = _days(cfg.closed, years), _days(cfg.open, years)
+    closed, opened = _days(cfg.closed), _days(cfg.open)
     sources = Sources(country, files, closed, opened)
-    return table(sources, block == "contiguous", years)
+    return table(sources, block == "contiguous", TABLE_YEARS)

@@ -172,3 +172,20 @@ def test_days_of_each_year_count_once_for_the_limit() -> None:
     assert closed("01-01/12-31").next_working_day(date(2026, 1, 1)) == date(2101, 1, 3)
     with pytest.raises(ConfigError, match="at most 40000 days"):
         closed(*["01-01/12-31"] * 110)
+
+
+@pytest.mark.parametrize("key", ["closed", "open"])
+def test_a_day_beyond_the_table_is_a_mistake_and_no_table_of_8000_years(
+    key: str,
+) -> None:
+    def made(day: str) -> Calendar:
+        found = Calendar.read({"country": "DE", key: [day]})
+        assert found is not None
+        return found
+
+    with pytest.raises(ConfigError) as error:
+        made("9999-12-31")
+    assert f"{key}: found the year 9999; allowed: days of the years 1950 to 2100" in (
+        str(error.value)
+    )
+    assert made("2100-12-31").is_holiday(date(2100, 12, 31)) == (key == "closed")
