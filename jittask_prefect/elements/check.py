@@ -95,6 +95,8 @@ def _in_modules(app: App) -> Iterator[Problem]:
         yield from broken.error.problems
 
     found = app.of_modules.found()
+    for error in found.nameless:
+        yield from error.problems
     for name in sorted([*found.models, *found.tasks]):
         yield from _caught(app.place.file, lambda n=name: _element(app, n))
 

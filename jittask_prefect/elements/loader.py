@@ -28,6 +28,7 @@ from jittask_prefect.elements.databases import Databases
 from jittask_prefect.elements.decorated import declared
 from jittask_prefect.elements.decorated.declared import Declared
 from jittask_prefect.elements.decorated.decorators import Mark
+from jittask_prefect.elements.decorated.mark_names import source
 from jittask_prefect.elements.decorated.module_elements import (
     ModuleElements,
     class_modules,
@@ -297,9 +298,10 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             return self._model_from_module(name, found)
 
         if self.is_element(name):
-            where = declared.source(found, self.path)
+            where = source(found, self.path)
             folder = (self.folder / name.replace(".", "/")).relative_to(self.path)
-            function = f"{found.function.__name__}, which is {name} as {folder} is"
+            marked = getattr(found.function, "__name__", "a mark")
+            function = f"{marked}, which is {name} as {folder} is"
             allowed = 'a name of its own, like name="Another"'
             raise ConfigError(Problem(where, "", function, allowed))
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from jittask_prefect.elements.decorated.declared import Declared, by_name, declared
+from jittask_prefect.elements.decorated.declared import Declared, declared
 from jittask_prefect.elements.decorated.decorators import MARKS, Mark
+from jittask_prefect.elements.decorated.mark_names import by_name
 from jittask_prefect.errors import ConfigError
 
 MODELS = """\

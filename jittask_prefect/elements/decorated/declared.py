@@ -5,20 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as a_field
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.elements.config import (
-    NAME,
-    NAME_TEXT,
-    display_text,
-    read_task,
-)
+from jittask_prefect.elements.config import display_text, read_task
 from jittask_prefect.elements.decorated.condition_source import source_problems
 from jittask_prefect.elements.decorated.decorators import Kind, Mark
+from jittask_prefect.elements.decorated.mark_names import full_name, short, source
 from jittask_prefect.elements.decorated.piece_keys import (
     COUNTED_FROM,
     row_keys,
@@ -68,6 +64,11 @@ _ARGUMENTS = {
     "func": "function",
     "customFunc": "function",
 }
+# The arguments that a decorator without parentheses takes its function for.
+_FIRST = {
+    "field": "@date_field_task(Invoice.due_on)",
+    "rule": '@scheduled_task(Daily(at="09:00"))',
+}
 _OF_RULES = {
     "period": "every",
     "weekday": "weekdays",
@@ -109,62 +110,6 @@ class Declared:
     def file(self) -> str:
         """The file, without the line, which any edit of the file may change."""
         return self.source.rpartition(", line ")[0] or self.source
-
-
-def source(mark: Mark, root: Path | None = None) -> str:
-    """The place of a mark for people: `clinic/tasks.py, line 12`, relative to a folder."""
-    return f"{_short(mark.file, root)}, line {mark.line}"
-
-
-def _short(file: str, root: Path | None) -> str:
-    inside = root is not None and Path(file).is_relative_to(root)
-    return Path(file).relative_to(root).as_posix() if inside and root else file
-
-
-def full_name(mark: Mark, root: Path | None = None) -> str:
-    """The full name of a mark's element: `tasks.RemindPatient` of `remind_patient`.
-
-    Raises:
-        ConfigError: The function has no such name, and the mark names none.
-    """
-    given = mark.arguments.get("name")
-    function = getattr(mark.function, "__name__", "")
-    if given is None:
-        parts = function.split("_")
-        name: object = "".join(part[:1].upper() + part[1:] for part in parts)
-    else:
-        name = given
-
-    if isinstance(name, str) and NAME.fullmatch(name):
-        return f"tasks.{name}"
-
-    found = quoted(given) if given is not None else function or "no name"
-    allowed = f'name="RemindPatient", for example: {NAME_TEXT}'
-    raise ConfigError(Problem(source(mark, root), "name", found, allowed))
-
-
-def by_name(
-    marks: Iterable[Mark], root: Path | None = None
-) -> tuple[dict[str, Mark], dict[str, ConfigError]]:
-    """The marks by full name, and the errors of names that two functions share; a mark without a name by its source."""
-    places: dict[str, dict[tuple[str, int], Mark]] = {}
-    broken: dict[str, ConfigError] = {}
-    for mark in marks:
-        try:
-            same = places.setdefault(full_name(mark, root), {})
-            same[mark.file, mark.line] = mark  # a module that was imported anew
-        except ConfigError as error:
-            broken[source(mark, root)] = error
-
-    for name, same in places.items():
-        if len(same) > 1:
-            where = [source(mark, root) for mark in same.values()]
-            found = f"{name} in {' and in '.join(where)}"
-            allowed = "a name for each function: name= of the decorator sets another"
-            broken[name] = ConfigError(Problem(where[-1], "name", found, allowed))
-
-    sound = {n: next(iter(s.values())) for n, s in places.items() if n not in broken}
-    return sound, broken
 
 
 def declared(
@@ -241,7 +186,9 @@ class _Reader:
             config["enable"] = self._flag("enable")
 
         timer: dict[str, Any] = {}
-        if kind == "rows":
+        if self._is_bare():
+            pass
+        elif kind == "rows":
             timer = self._rows(config)
         elif kind == "scheduled":
             rule, until = given.get("rule"), given.get("until")
@@ -267,6 +214,15 @@ class _Reader:
             )
             self.refuse("function", found, allowed)
 
+    def _is_bare(self) -> bool:
+        """Refuse a decorator without parentheses, whose first argument is the function."""
+        given = self.mark.arguments
+        bare = [name for name in _FIRST if given.get(name) is self.mark.function]
+        for name in bare:
+            allowed = f"a {name} in parentheses: {_FIRST[name]}"
+            self.refuse(name, "the function itself", allowed)
+        return bool(bare)
+
     def _flag(self, name: str) -> int:
         value = self.mark.arguments[name]
         if not (isinstance(value, int) and value in (0, 1)):
@@ -285,7 +241,7 @@ class _Reader:
         where = given.get("where")
         hidden = source_problems(self.mark)
         for line, found, allowed in hidden:
-            place = f"{_short(self.mark.file, self.root)}, line {line}"
+            place = f"{short(self.mark.file, self.root)}, line {line}"
             self.problems.append(Problem(place, "where", found, allowed))
 
         if isinstance(where, str):

@@ -69,6 +69,7 @@ class Mark:
         arguments: The arguments that differ from their defaults, as they were given.
         file: The path of the function's file.
         line: The line of its first decorator.
+        module: The name of the function's module; of what is no function, the module that called the decorator.
     """
 
     function: Callable[..., Any]
@@ -76,6 +77,7 @@ class Mark:
     arguments: Mapping[str, Any]
     file: str
     line: int
+    module: str
 
 
 MARKS: list[Mark] = []
@@ -274,15 +276,23 @@ def _marking(kind: Kind, decorator: Any, given: Mapping[str, Any]) -> Any:
     }
     caller = sys._getframe(2)
     place = caller.f_code.co_filename, caller.f_lineno
+    calling = str(caller.f_globals.get("__name__", ""))
 
     def mark(function: Any) -> Any:
         file, line = _place(function) or place
-        made = Mark(function, kind, MappingProxyType(arguments), file, line)
+        # A partial object, or a builtin, names the module of its type.
+        module = function.__module__ if inspect.isfunction(function) else calling
+        given_here = MappingProxyType(arguments)
+        made = Mark(function, kind, given_here, file, line, module or calling)
         MARKS.append(made)
         with suppress(AttributeError, TypeError):  # a builtin, a method
             function.__jittask__ = made
         return function
 
+    # A decorator without parentheses: its field or rule is the function. `check` says so.
+    first = given.get("field", given.get("rule"))
+    if inspect.isfunction(first) and first.__name__ != "<lambda>":
+        mark(first)
     return mark
 
 

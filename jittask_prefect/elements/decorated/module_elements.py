@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from jittask_prefect.elements.config import AppCfg, ModelAt
-from jittask_prefect.elements.decorated.declared import (
-    Declared,
-    argument_of,
+from jittask_prefect.elements.config import NAME, AppCfg, ModelAt
+from jittask_prefect.elements.decorated.declared import Declared, argument_of
+from jittask_prefect.elements.decorated.decorators import MARKS, Mark
+from jittask_prefect.elements.decorated.mark_names import (
     by_name,
+    same_function,
     source,
 )
-from jittask_prefect.elements.decorated.decorators import MARKS, Mark
 from jittask_prefect.elements.decorated.marked_source import names_in, task_name
 from jittask_prefect.elements.decorated.modules import Modules, import_folders
 from jittask_prefect.elements.models import is_model
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.validation import quoted
 
 _LIBRARIES = ("site-packages", "dist-packages")
 
@@ -32,11 +34,13 @@ class Found:
     Attributes:
         models: By full name, the mapped class, or the reason why there is none.
         tasks: By full name, the mark of the function, or the reason why there is none.
+        nameless: The mistakes of marks whose functions can name no element.
         complete: Whether no other element can be in a module that is broken, or not imported yet.
     """
 
     models: Mapping[str, type[Any] | ConfigError] = field(default_factory=dict)
     tasks: Mapping[str, Mark | ConfigError] = field(default_factory=dict)
+    nameless: Sequence[ConfigError] = ()
     complete: bool = True
 
     @property
@@ -92,23 +96,28 @@ class ModuleElements:
             tasks |= {f"tasks.{n}": broken.error for n in broken.source.names}
 
         tasks |= {**good, **twins}
+        nameless = [e for n, e in twins.items() if not _is_task_name(n)]
+        tasks = {n: found for n, found in tasks.items() if _is_task_name(n)}
         known = all(b.source.exact for b in self._modules.broken.values())
         complete = self._modules.loaded and known
-        return Found(self._models(marks), tasks, complete)
+        return Found(self._models(marks), tasks, nameless, complete)
 
     # Functions
 
     def _marks(self) -> Iterator[Mark]:
         """The marks of the app's modules. A module that was executed again has marked its functions again."""
-        newest: dict[tuple[str, str, int], Mark] = {}
+        newest: dict[tuple[str, str, int], list[Mark]] = {}
         for mark in list(MARKS):
-            module = mark.function.__module__
-            names = getattr(mark.function, "__globals__", None)
+            module, function = mark.module, mark.function
+            names = getattr(function, "__globals__", None)
             now = getattr(sys.modules.get(module), "__dict__", None)
             if self._modules.covers(module) and (names is None or names is now):
-                newest[module, mark.function.__qualname__, mark.line] = mark
+                place = module, getattr(function, "__qualname__", ""), mark.line
+                before = newest.get(place, [])
+                of_it = [m for m in before if same_function(m, mark)]
+                newest[place] = [*of_it, mark]
 
-        yield from newest.values()
+        yield from chain.from_iterable(newest.values())
 
     # Mapped classes
 
@@ -178,13 +187,14 @@ class ModuleElements:
         mine = {file.resolve() for file in self._modules.files()}
         root = self._modules.place.path
         for mark in MARKS:
-            module = mark.function.__module__
+            module = mark.module
             file = Path(mark.file).resolve()
             if self._modules.covers(module) or not _inside(file, folders):
                 continue
 
             mine.add(file)
-            yield self._unlisted(source(mark, root), mark.function.__name__, module)
+            name = getattr(mark.function, "__name__", quoted(mark.function))
+            yield self._unlisted(source(mark, root), name, module)
 
         for folder in folders:
             for file in self._others(folder, mine):
@@ -216,6 +226,11 @@ class ModuleElements:
             module = ".".join(file.relative_to(folder).with_suffix("").parts)
             if not listed and not self._modules.covers(module):
                 yield file
+
+
+def _is_task_name(name: str) -> bool:
+    folder, _, short = name.partition(".")
+    return folder == "tasks" and NAME.fullmatch(short) is not None
 
 
 def class_modules(cfg: AppCfg) -> list[str]:

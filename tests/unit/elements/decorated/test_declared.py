@@ -10,7 +10,7 @@ import pytest
 from marked import LINES, declare, marks_of, problems
 
 from jittask_prefect.elements.config import read_task
-from jittask_prefect.elements.decorated.declared import argument_of, by_name, declared
+from jittask_prefect.elements.decorated.declared import argument_of, declared
 from jittask_prefect.errors import ConfigError
 
 
@@ -339,17 +339,6 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
     assert len(found) > 400
     assert all("found" in line and "allowed" in line for line in found)
     assert all(line.startswith("tasks.py, line ") for line in found)
-
-
-def test_a_module_that_is_imported_anew_marks_no_second_function(
-    tmp_path: Path,
-) -> None:
-    text = "@task\ndef f(): ...\n"
-    first, _ = marks_of(tmp_path, text)
-    second, _ = marks_of(tmp_path, text)
-    sound, broken = by_name([*first, *second], tmp_path)
-    assert sound == {"tasks.F": second[0]}
-    assert broken == {}
 
 
 @pytest.mark.parametrize(

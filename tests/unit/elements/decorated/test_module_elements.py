@@ -332,3 +332,62 @@ def test_build_app_takes_modules(project: Project, tmp_path: Path) -> None:
     assert said(app) == []
     assert app.getElement("tasks.Report").getFunc()() == "reported"
     assert app.database_url() == f"sqlite:///{tmp_path}/app/test.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said_of_it"),
+    [
+        ("@scheduled_task(Daily())\ndef 日报(): ...\n", 2, "name: found 日报; "),
+        (
+            "f = scheduled_task(Daily())(lambda: None)\n",
+            2,
+            "name: found <lambda>; ",
+        ),
+        (
+            "import functools\nf = task(functools.partial(print, 1))\n",
+            3,
+            "name: found no name; ",
+        ),
+        ("f = task(5)\n", 2, "name: found no name; "),
+        (
+            "f = task(name='F')(5)\n",
+            2,
+            "function: found 5, a int; ",
+        ),
+        (
+            "@scheduled_task\ndef f(): ...\n",
+            2,
+            'rule: found the function itself; allowed: a rule in parentheses: @scheduled_task(Daily(at="09:00"))',
+        ),
+        (
+            "@date_field_task\ndef f(row): ...\n",
+            2,
+            "field: found the function itself; allowed: a field in parentheses: @date_field_task(Invoice.due_on)",
+        ),
+        (
+            "@scheduled_task(Daily())\n@scheduled_task(Weekly('mon'))\ndef f(): ...\n",
+            2,
+            "function: found 2 decorators on f; allowed: one for each function",
+        ),
+        (
+            "@task(name='A')\n@task(name='B')\ndef f(): ...\n",
+            2,
+            "function: found 2 decorators on f; allowed: one for each function",
+        ),
+    ],
+)
+def test_a_mark_that_makes_no_task_leaves_the_others_alone(
+    project: Project, text: str, line: int, said_of_it: str
+) -> None:
+    good = "@task\ndef good(): ...\n"
+    text = f"from jittask_prefect import *\n{text}{good}"
+    app = project.write("tasks", tasks=text).app
+    (found,) = dict.fromkeys(said(app))
+    assert found.startswith(f"{project.package}/tasks.py, line {line}: {said_of_it}")
+    assert [t.fullName for t in app.templates()] == ["tasks.Good"]
+    assert list(app.of_modules.left_out()) == []
+    assert all(name.isidentifier() for name in map(short, app.names("tasks")))
+
+
+def short(name: str) -> str:
+    return name.removeprefix("tasks.")
