@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from sqlalchemy import Table
+from sqlalchemy.exc import NoReferencedTableError
+
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.models import tables_of
+from jittask_prefect.elements.models import is_view, tables_of
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.ledger.keys import key_problem
 from jittask_prefect.ledger.versions import SCHEMA_VERSION, upgrade_ledger
@@ -39,7 +44,7 @@ def upgrade(app: App, *, models: bool = False) -> list[str]:
             has = connection.dialect.has_table
             new = [
                 table
-                for table in dict.fromkeys(tables)
+                for table in _with_parents(tables)
                 if not has(connection, table.name, schema=table.schema)
             ]
             for metadata in dict.fromkeys(table.metadata for table in new):
@@ -47,6 +52,21 @@ def upgrade(app: App, *, models: bool = False) -> list[str]:
                 metadata.create_all(connection, tables=of_base)
             made += [f"{name}: table {table.name}" for table in new]
     return made
+
+
+def _with_parents(tables: list[Table]) -> list[Table]:
+    """The tables, and those that their foreign keys lead to: a server makes no table without them."""
+    found = dict.fromkeys(tables)
+    waiting = list(found)
+    while waiting:
+        for key in waiting.pop().foreign_keys:
+            with suppress(NoReferencedTableError):  # nobody has described that table
+                parent = key.column.table
+                if parent not in found and not is_view(parent):
+                    found[parent] = None
+                    waiting.append(parent)
+
+    return list(found)
 
 
 def key_problems(app: App) -> list[Problem]:

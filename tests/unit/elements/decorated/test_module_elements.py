@@ -391,3 +391,37 @@ def test_a_mark_that_makes_no_task_leaves_the_others_alone(
 
 def short(name: str) -> str:
     return name.removeprefix("tasks.")
+
+
+def test_tables_that_foreign_keys_lead_to_are_made_too(project: Project) -> None:
+    """The modules import the visit only; its patient, and the patient's doctor, are no models of the app."""
+    models = """
+from datetime import datetime
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+class Base(DeclarativeBase): ...
+class Doctor(Base):
+    __tablename__ = "doctors"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    boss_id: Mapped[int | None] = mapped_column(ForeignKey("doctors.id"))
+class Patient(Base):
+    __tablename__ = "patients"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    doctor_id: Mapped[int] = mapped_column(ForeignKey(Doctor.id))
+class Visit(Base):
+    __tablename__ = "visits"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    starts_at: Mapped[datetime]
+    patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"))
+class Other(Base):
+    __tablename__ = "others"
+    id: Mapped[int] = mapped_column(primary_key=True)
+"""
+    tasks = "from {package}.models import Visit\n"
+    app = project.write("tasks", models=models, tasks=tasks).app
+    made = [line for line in upgrade(app, models=True) if ": table " in line]
+    assert sorted(made) == [
+        "default: table doctors",
+        "default: table patients",
+        "default: table visits",
+    ]
