@@ -17,6 +17,7 @@ from shop import COUNT, Shop, utc
 
 from jittask_prefect.errors import PrefectApiError, UnknownTask
 from jittask_prefect.prefect_api.answers import OWN
+from jittask_prefect.prefect_api.names import of_app
 from jittask_prefect.running import flows, run_end
 from jittask_prefect.running.outcome import TAKEN
 
@@ -54,6 +55,8 @@ def run_flow(
     patch.setattr(flows, "task_log", lambda: nullcontext(log))
     for module in (flows, run_end):
         patch.setattr(module, "connect", lambda _path: s.api)
+    own = of_app(s.app.name, f"tasks.{kind}")
+    patch.setattr(s.api, "flow_name", lambda _flow_id: own)
     s.api.set_state(run["id"], "RUNNING")
     run["start_time"] = s.now.isoformat()
     flow = flows.flows_of(s.app)[kind]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from frozen import Balancer
+from patience import PATIENCE
 from shop import Shop
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
@@ -32,7 +33,9 @@ LOCKING = (
     "def customFunc(row):\n    row.count += 1\n    with app.session() as session:\n        session.flush()\n"
     "    BEGUN.set()\n    GO.wait(30)\n"
 )
-LEASE = 3.0
+SLOW = PATIENCE / 2
+"""How slow the machine is; patience is at least 2."""
+LEASE = 3.0 * SLOW
 
 
 def test_the_seconds_of_a_lease() -> None:
@@ -69,15 +72,15 @@ def test_each_execution_has_an_owner_that_no_other_has(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lease of three seconds, of which the last is for the process to leave."""
+    """A lease of three seconds, of which the last is for the process to leave; longer on a slow machine."""
     for name, seconds in {
         "LOOK": 0.1,
         "RENEW": 0.5,
         "ANSWER": 0.5,
         "HOLDS": 2.0,
-        "LEASE": LEASE,
+        "LEASE": 3.0,
     }.items():
-        monkeypatch.setattr(lease, f"{name}_SECONDS", seconds)
+        monkeypatch.setattr(lease, f"{name}_SECONDS", seconds * SLOW)
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def at_work(
         daemon=True,
     )
     thread.start()
-    assert inner.BEGUN.wait(20)
+    assert inner.BEGUN.wait(20 * PATIENCE)
     return thread, inner
 
 
@@ -121,11 +124,11 @@ def test_a_frozen_database_ends_the_function_before_its_lease_is_over(
     thread, inner = at_work(s, task, left.set)
     balancer.freeze()
     frozen_at = time.monotonic()
-    assert left.wait(20)
+    assert left.wait(20 * PATIENCE)
     assert time.monotonic() - frozen_at < LEASE
     inner.GO.set()
     balancer.thaw()
-    thread.join(20)
+    thread.join(20 * PATIENCE)
 
 
 @pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
@@ -139,11 +142,11 @@ def test_a_database_that_freezes_before_the_row_is_written_ends_the_process_too(
     balancer.freeze()
     frozen_at = time.monotonic()
     inner.GO.set()
-    assert left.wait(20)
+    assert left.wait(20 * PATIENCE)
     assert time.monotonic() - frozen_at < LEASE
     assert thread.is_alive()
     balancer.thaw()
-    thread.join(20)
+    thread.join(20 * PATIENCE)
 
 
 @pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
@@ -164,11 +167,11 @@ def test_a_database_that_freezes_at_the_commit_ends_the_process_too(
     monkeypatch.setattr(lease.transitions, "finish", finish)
     thread, inner = at_work(s, task, left.set)
     inner.GO.set()
-    assert left.wait(20)
+    assert left.wait(20 * PATIENCE)
     assert time.monotonic() - frozen_at[0] < LEASE
     assert thread.is_alive()
     balancer.thaw()
-    thread.join(20)
+    thread.join(20 * PATIENCE)
 
 
 @pytest.mark.parametrize("frozen", ["postgresql", "mariadb"], indirect=True)
@@ -187,7 +190,7 @@ def test_a_frozen_connection_is_replaced_by_another(
     lease.transitions.renew = noted
     try:
         thread, inner = at_work(s, task, left.set)
-        assert renewed.wait(20)
+        assert renewed.wait(20 * PATIENCE)
         balancer.freeze(only_old=True)
         frozen_at = time.monotonic()
         while time.monotonic() - frozen_at < LEASE:
@@ -198,7 +201,7 @@ def test_a_frozen_connection_is_replaced_by_another(
     assert not left.is_set()
     balancer.thaw()
     inner.GO.set()
-    thread.join(20)
+    thread.join(20 * PATIENCE)
     assert (s.entries()[0].status, s.row(1).count) == ("completed", 1)
 
 
@@ -220,7 +223,7 @@ def test_a_row_that_waits_for_its_next_try_keeps_its_lease(
 
     def sleep(seconds: float) -> None:
         renewed.clear()
-        assert seconds == 60 and renewed.wait(20)
+        assert seconds == 60 and renewed.wait(20 * PATIENCE)
 
     monkeypatch.setattr(lease.transitions, "renew", noted)
     inner = "TRIES = []\ndef customFunc(row):\n    TRIES.append(1)\n    if len(TRIES) == 1: raise ValueError\n"
@@ -271,8 +274,8 @@ def test_on_sqlite_a_renewal_that_fails_is_no_loss_while_we_hold_the_lock_oursel
     thread, inner = at_work(s, s.entries()[0], lost.set)
     while time.monotonic() < begun + LEASE + 1:
         refused.clear()
-        assert refused.wait(20), "the renewal was not tried"
+        assert refused.wait(20 * PATIENCE), "the renewal was not tried"
     inner.GO.set()
-    thread.join(20)
+    thread.join(20 * PATIENCE)
     assert not lost.is_set()
     assert (s.entries()[0].status, s.row(1).count) == ("completed", 1)
