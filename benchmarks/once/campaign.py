@@ -16,7 +16,9 @@ from typing import Any
 
 from failpoints import BATCH_EXECUTION, BATCH_SYNC, EXECUTION, STOPS, SYNC
 from oracle import COUNTERS, KINDS, RETRIES, Effect, Key, Oracle, Row, dues
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, select, text
+
+from jittask_prefect.ledger.tables import entries
 
 from . import children
 from .children import Context, Op
@@ -528,15 +530,19 @@ class Campaign:
             for process in running:
                 if self.wait(process, "executor", "settling"):
                     self.errors.append("an executor failed")
-            if (
-                code == 0
-                and round_ > 1
-                and not children.due_runs(self.api, self.ids, self.clock.now())
-            ):
+            if code == 0 and round_ > 1 and not self._is_work_left():
                 break
         else:
             self.errors.append(f"{until}: not settled after 12 rounds")
         self.check(until)
+
+    def _is_work_left(self) -> bool:
+        """Whether a flow run is due, or a task that waits in the ledger for its turn without a run."""
+        now = self.clock.now()
+        due = (entries.c.status == "pending", entries.c.due <= now)
+        with self.engine.connect() as connection:
+            waits = connection.execute(select(entries.c.task_id).where(*due)).first()
+        return bool(waits or children.due_runs(self.api, self.ids, now))
 
     def check(self, until: datetime) -> None:
         self._journal()
