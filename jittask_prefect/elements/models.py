@@ -17,6 +17,10 @@ MAPPED = (
     "or a class mapped with map_imperatively()"
 )
 
+INSTEAD_OF_CONCRETE = (
+    "single-table or joined inheritance, or a mapping without inheritance"
+)
+
 
 def mapper_of(cls: object) -> Mapper[Any] | None:
     """The mapper of a class; None for a class without a mapping of its own."""
@@ -26,8 +30,14 @@ def mapper_of(cls: object) -> Mapper[Any] | None:
 
 def is_model(cls: object) -> bool:
     """Whether a class can be a model: mapped, and without concrete inheritance."""
+    return mapper_of(cls) is not None and not is_concrete(cls)
+
+
+def is_concrete(cls: object) -> bool:
+    """Whether a class is mapped with concrete inheritance: equal keys stand in several tables."""
     mapper = mapper_of(cls)
-    return mapper is not None and not _is_concrete(mapper)
+    family = mapper.base_mapper.self_and_descendants if mapper is not None else ()
+    return any(each.concrete for each in family)
 
 
 def model_in(module: ModuleType, short: str) -> type[Any]:
@@ -71,15 +81,9 @@ def _refuse(cls: type[Any]) -> None:
     if mapper is None:
         found = f"{named}, which SQLAlchemy does not map"
         raise invalid("model.py", found, MAPPED)
-    if _is_concrete(mapper):
+    if is_concrete(cls):
         found = f"{named}, mapped with concrete inheritance: equal keys stand in several tables"
-        allowed = "single-table or joined inheritance, or a mapping without inheritance"
-        raise invalid("model.py", found, allowed)
-
-
-def _is_concrete(mapper: Mapper[Any]) -> bool:
-    family = mapper.base_mapper.self_and_descendants
-    return any(each.concrete for each in family)
+        raise invalid("model.py", found, INSTEAD_OF_CONCRETE)
 
 
 def tables_of(cls: type[Any]) -> list[Table]:

@@ -20,6 +20,7 @@ from jittask_prefect.elements.decorated.piece_keys import (
     row_keys,
     scheduled_keys,
 )
+from jittask_prefect.elements.models import INSTEAD_OF_CONCRETE, is_concrete
 from jittask_prefect.errors import ConfigError, FilterError, Problem
 from jittask_prefect.filters import where as conditions
 from jittask_prefect.filters.expression import parse
@@ -257,8 +258,13 @@ class _Reader:
         name = self.model_names.get(model, "")
         if not name:
             known = ", ".join(each.__name__ for each in self.model_names) or "none"
-            found = f"an attribute of {model.__module__}.{model.__name__}, which is no model of the app"
             allowed = f"an attribute of a mapped class of the app's modules: {known}"
+            reason = "which is no model of the app"
+            if is_concrete(model):
+                reason = "which is mapped with concrete inheritance: equal keys stand in several tables"
+                allowed = INSTEAD_OF_CONCRETE
+
+            found = f"an attribute of {model.__module__}.{model.__name__}, {reason}"
             self.refuse("field", found, allowed)
         return name
 

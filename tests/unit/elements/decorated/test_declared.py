@@ -312,6 +312,27 @@ def test_a_class_that_is_no_model_of_the_app(tmp_path: Path) -> None:
     )
 
 
+def test_concrete_inheritance_is_refused(tmp_path: Path) -> None:
+    text = """
+class Visit(Patient):
+    __tablename__ = "visit"
+    __mapper_args__ = {"concrete": True}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    begins: Mapped[datetime.datetime]
+
+@date_field_task(Visit.begins)
+def f(a): ...
+"""
+    (mark,), _ = marks_of(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        declared(mark, {}, tmp_path)
+    assert str(caught.value) == (
+        f"tasks.py, line {LINES + 7}: field: found an attribute of tasks.Visit, which is mapped with concrete "
+        "inheritance: equal keys stand in several tables; "
+        "allowed: single-table or joined inheritance, or a mapping without inheritance"
+    )
+
+
 def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
     tmp_path: Path,
 ) -> None:
