@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
+from patience import PATIENCE
 from place import SCRIPTS, Place, deploy_here, scheduled
 
 from jittask_prefect.deploying import (
@@ -295,7 +296,7 @@ def prefect_deploy_all(folder: Path) -> str:
     ) as process:
         os.close(theirs)
         said = b""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * PATIENCE
         while True:
             try:
                 part = os.read(ours, 65536)
@@ -304,9 +305,9 @@ def prefect_deploy_all(folder: Path) -> str:
             said += part
             if not part:
                 break
-            assert (
-                b"?" not in part.replace(b"?25", b"") and time.monotonic() < deadline
-            ), said.decode()
+            if b"?" in part.replace(b"?25", b"") or time.monotonic() > deadline:
+                process.kill()  # the process may wait for an answer
+                raise AssertionError(said.decode())
         assert process.wait(10) == 0, said.decode()
     os.close(ours)
     return said.decode()
