@@ -163,10 +163,10 @@ def test_the_sync_keeps_one_page_of_each_template_current(
     place: Place, runs: dict[str, str]
 ) -> None:
     place.sync()
-    key = links.key(ROWS)
+    key = links.key(place.app.name, ROWS)
     [before] = artifacts(place, key)
     assert (
-        links.statistics(ROWS)
+        links.statistics(place.app.name, ROWS)
         == described(place, ROWS)["statistics"]
         == f"/v2/artifacts/key/{key}"
     )

@@ -17,7 +17,8 @@ MAKES = """
 import threading, time
 from pydantic import TypeAdapter, BeforeValidator
 from typing import Annotated
-from jittask_prefect.rows import background_handover as nudge
+from jittask_prefect.prefect_api import client
+from jittask_prefect.rows import background_handover as nudge, sync
 
 begun = threading.Event()
 
@@ -33,8 +34,9 @@ class Slow:
         TypeAdapter(Annotated[int, BeforeValidator(busy)]).validate_python(1)
         threading._register_atexit(print)  # as some modules do when they are imported: refused by then
 
-nudge.PrefectApi = Slow
-nudge.hand_over = lambda *arguments: None  # a parent that waits for its child gets as far
+client.PrefectApi = Slow
+nudge.guard.require = lambda *arguments: None
+sync.hand_over = lambda *arguments: None  # a parent that waits for its child gets as far
 class App:
     path = __import__("pathlib").Path("nowhere")
 nudge.nudge(App(), "")
@@ -48,9 +50,9 @@ from jittask_prefect.rows import background_handover as nudge
 
 class App:
     path = Path("nowhere")
+nudge.guard.require = lambda app, api: api.ping()
 with socket.create_server(("127.0.0.1", 0)) as server:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{server.getsockname()[1]}/api"
-    nudge.hand_over = lambda app, database, api, now, report: api.ping()
     nudge.nudge(App(), "")
     server.accept()
 """
