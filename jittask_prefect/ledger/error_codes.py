@@ -20,11 +20,12 @@ TEMPORARY = ("55P03", "57014", "40001", "40P01", MYSQL_LOCK_WAIT, 1969, 3024)
 def code(error: BaseException) -> Code:
     """The database's own code of an error: SQLSTATE on PostgreSQL, a number on MariaDB; None where there is none."""
     of = getattr(error, "orig", None)
-    state = getattr(of, "sqlstate", None) or getattr(of, "pgcode", None)
-    if state:
-        return str(state)
     first = (*getattr(of, "args", ()), None)[0]
-    return first if isinstance(first, int) else None
+    if isinstance(first, int):
+        return first  # newer versions of PyMySQL give a SQLSTATE besides
+
+    state = getattr(of, "sqlstate", None) or getattr(of, "pgcode", None)
+    return str(state) if state else None
 
 
 def is_of_database(error: Exception) -> bool:
