@@ -37,6 +37,7 @@ from jittask_prefect.prefect_api.answers import (
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.background_handover import leave
 from jittask_prefect.rows.databases import upgrade
+from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
 from jittask_prefect.running.run import (
     REFUSALS,
@@ -387,9 +388,7 @@ class FakePrefect:
         if isinstance(service, TaskSvc):
             service.connect(self)
 
-    def sync(
-        self, app: App, now: datetime, since: datetime | None = None
-    ) -> sync.Report:
+    def sync(self, app: App, now: datetime, since: datetime | None = None) -> Report:
         """Bring rows and flow runs together once, as the flow `jittask.sync` does every minute."""
         report = sync.run(app, self, now, "test", since=since, clock=lambda: now)
         assert report is not None, "another sync holds the lease"

@@ -23,6 +23,7 @@ from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.rows import background_handover, hooks, sync
+from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
@@ -91,7 +92,7 @@ def one_sync(
         failpoints.arm(point, nth, api, what)
     now = clock.now()
 
-    def after(report: sync.Report) -> None:
+    def after(report: Report) -> None:
         for database, entry in report.died:
             if after_return(app, database, entry.task_id):
                 next_of_row(app, database, entry, now)

@@ -208,12 +208,12 @@ def sync(
     """
     from jittask_prefect.records import text
     from jittask_prefect.records.text_table import time_text
-    from jittask_prefect.rows import sync as syncing
+    from jittask_prefect.rows.planning import plan
     from jittask_prefect.running.sync_flow import run_sync
 
     app, at = the_app(), instant_or_now(now)
     start = instant_or_now(since, "--since") if since else None
-    report = syncing.plan(app, at, start) if dry_run else run_sync(app, at, start)
+    report = plan(app, at, start) if dry_run else run_sync(app, at, start)
     if report is None:
         busy = "another sync is at work; it holds the lease for a minute at most"
         raise JittaskError(busy)

@@ -36,7 +36,7 @@ from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag, first_queue
-from jittask_prefect.rows.sync import fingerprint, rule_of
+from jittask_prefect.rows.template_planner import fingerprint, rule_of
 from jittask_prefect.schedule.instants import TICK
 
 MOST_LOST = 1000

@@ -77,7 +77,8 @@ def _work() -> None:
         # Here, so that importing the package and saving a row wait for no HTTP client.
         with _making:
             from jittask_prefect.prefect_api.client import PrefectApi
-            from jittask_prefect.rows.sync import Report, hand_over
+            from jittask_prefect.rows.handover import hand_over
+            from jittask_prefect.rows.plan import Report
             from jittask_prefect.server.selection import address
 
         while not _queue.empty():

@@ -25,19 +25,9 @@ from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.planning import Memories, pieces, plan
+from jittask_prefect.rows.planning import Memories, pieces
 from jittask_prefect.rows.run_endings import end_cancelling, show_ends
 from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
-from jittask_prefect.rows.template_planner import fingerprint, rule_of
-
-__all__ = [
-    "Report",
-    "fingerprint",
-    "hand_over",
-    "plan",
-    "rule_of",
-    "run",
-]
 
 BATCH = 1000
 LEASE_SECONDS = (

@@ -29,6 +29,7 @@ from jittask_prefect.prefect_api.answers import FlowRun, State
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import sync
+from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.lease import new_owner
 from jittask_prefect.running.sync_flow import run_sync
 from jittask_prefect.schedule import clock
@@ -167,7 +168,7 @@ class Place:
 
     def sync(
         self, now: datetime | None = None, since: datetime | None = None
-    ) -> sync.Report | None:
+    ) -> Report | None:
         """One sync in this process, as of an instant."""
         if now is None:
             return run_sync(self.app, clock.now(), since)

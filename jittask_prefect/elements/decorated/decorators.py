@@ -125,9 +125,9 @@ def date_field_task(
             `After(Invoice.due_on, months=3)`.
         where: Only rows that meet this condition have tasks: `Invoice.paid_on.is_(None)`; a lambda where a relationship
             or a subquery is used, `lambda: Appointment.patient.has(Patient.active)`; or a Q expression as text.
-        skip_holiday: Whether legal holidays and weekends of the calendar move a due time.
+        skip_holiday: Whether a legal holiday of the calendar moves a due time. An ordinary weekend is no holiday.
         holiday_policy: Where to: the next, previous or nearest working day, or `"skip"`: away.
-        workdays_only: Whether weekends alone move a due time.
+        workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
         calendar: A country code or a calendar of the app; absent: the app's.
         timezone: The IANA name of the task's zone; absent: the app's.
         name: The element's name, `"RemindPatient"`; absent: the function's in CamelCase.
@@ -142,7 +142,7 @@ def date_field_task(
         row_runs: Which rows of a batch have a run of their own afterwards: those that failed, or all.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         type: The full name of a Type of the app's own.
-        work_pool: The Prefect work pool of the deployment; absent: the app\'s at first, and what people choose in Prefect stays.
+        work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.
         description: Markdown for the deployment's page.
     """
@@ -184,9 +184,9 @@ def scheduled_task(
         rule: `Daily(…)`, `Weekly(…)`, `Monthly(…)`, `Cron(…)`, `Once(…)`, …
         until: The end, included: a day or time in the task's zone.
         arguments: Keyword arguments of the function, JSON values.
-        skip_holiday: Whether legal holidays and weekends of the calendar move a due time.
+        skip_holiday: Whether a legal holiday of the calendar moves a due time. An ordinary weekend is no holiday.
         holiday_policy: Where to: the next, previous or nearest working day, or `"skip"`: away.
-        workdays_only: Whether weekends alone move a due time.
+        workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
         calendar: A country code or a calendar of the app; absent: the app's.
         timezone: The IANA name of the task's zone; absent: the app's.
         name: The element's name, `"SendBills"`; absent: the function's in CamelCase.
@@ -199,7 +199,7 @@ def scheduled_task(
             `{"policy": "all", "grace": 60, "lookback": 86400}` in seconds.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         type: The full name of a Type of the app's own.
-        work_pool: The Prefect work pool of the deployment; absent: the app\'s at first, and what people choose in Prefect stays.
+        work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.
         description: Markdown for the deployment's page.
     """
@@ -257,7 +257,7 @@ def task(
         retry_delay: Seconds before each retry.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         type: The full name of a Type of the app's own.
-        work_pool: The Prefect work pool of the deployment; absent: the app\'s at first, and what people choose in Prefect stays.
+        work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.
         description: Markdown for the deployment's page.
     """

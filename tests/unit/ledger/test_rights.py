@@ -18,7 +18,7 @@ from sqlmodel import Session
 from jittask_prefect.cli import doctor
 from jittask_prefect.elements.app_name import ENV_DATABASE
 from jittask_prefect.ledger import hindrance
-from jittask_prefect.rows import sync
+from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.task_svc.service import TaskSvc
 
@@ -90,7 +90,7 @@ def test_each_role_of_the_page_can_do_its_work(
         svc = TaskSvc(s.app, s.api)
         row = s.row(1)
         assert svc.saveDateFieldTask({"postData": row})["unchanged"] >= 3
-        sync.hand_over(s.app, "", s.api, s.now, Report())
+        handover.hand_over(s.app, "", s.api, s.now, Report())
         svc.createTimerTask(
             "tasks.Daily", "2026-03-02 09:00", "other", "tasks.NormalType", {"n": 1}
         )

@@ -18,7 +18,7 @@ import threading, time
 from pydantic import TypeAdapter, BeforeValidator
 from typing import Annotated
 from jittask_prefect.prefect_api import client
-from jittask_prefect.rows import background_handover as nudge, sync
+from jittask_prefect.rows import background_handover as nudge, handover
 
 begun = threading.Event()
 
@@ -36,7 +36,7 @@ class Slow:
 
 client.PrefectApi = Slow
 nudge.guard.require = lambda *arguments: None
-sync.hand_over = lambda *arguments: None  # a parent that waits for its child gets as far
+handover.hand_over = lambda *arguments: None  # a parent that waits for its child gets as far
 class App:
     path = __import__("pathlib").Path("nowhere")
 nudge.nudge(App(), "")

@@ -8,7 +8,7 @@ from datetime import date, datetime
 import pytest
 from shop import COUNT, MODEL, Shop, model_of, rows_task, utc
 
-from jittask_prefect.rows import sync
+from jittask_prefect.rows import follow, planning
 
 Make = Callable[..., Shop]
 OPEN = "Q('status','=','open')"
@@ -301,13 +301,12 @@ def test_what_was_done_stays_done(shop: Make, outcome: str) -> None:
 
 def test_a_tie_of_generations_is_the_present_dates(shop: Make) -> None:
     # A sync read the row before, and wrote its task after, a hook moved the row's date: both are generation 1.
-    from jittask_prefect.rows import sync as engine
 
     s = shop(**DAILY)
     s.raw(
         "INSERT INTO bill (id, status, at, count) VALUES (1, 'open', '2026-03-02 10:00:00.000000', 0)"
     )
-    stale = engine.plan(s.app, s.now)
+    stale = planning.plan(s.app, s.now)
     s.raw("UPDATE bill SET at = '2026-03-02 09:00:00.000000'")
     with (
         s.session() as session
@@ -318,7 +317,7 @@ def test_a_tie_of_generations_is_the_present_dates(shop: Make) -> None:
         session.commit()
     with s.app.engine().begin() as connection:
         for action in stale.actions:
-            engine.apply_all(connection, s.app.name, [action], "models.Bill", s.now)
+            follow.apply_all(connection, s.app.name, [action], "models.Bill", s.now)
     s.sync()
     assert s.tasks(status="pending") == ["1 03-02 09:00 #1 pending"]
     s.work("2026-03-02 09:00")
@@ -378,7 +377,7 @@ def test_any_primary_key(shop: Make, key: str, values: dict[str, object]) -> Non
     with s.session() as session:
         session.add(cls(**values, at=datetime(2026, 3, 2, 10)))
         session.commit()
-    assert [a.action for a in sync.plan(s.app, s.now).actions] == ["skip"]
+    assert [a.action for a in planning.plan(s.app, s.now).actions] == ["skip"]
     assert s.sync().actions == []
     assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
 

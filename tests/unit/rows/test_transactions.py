@@ -177,11 +177,11 @@ def test_a_sync_in_a_pool_of_old_connections(on: Make) -> None:
 
 def test_two_syncs_that_plan_the_same(on: Make) -> None:
     # one plan applied twice, as when a lease ran out: INSERT IGNORE, ON CONFLICT DO NOTHING
-    from jittask_prefect.rows import sync
+    from jittask_prefect.rows import planning, sync
 
     s = on()
     s.insert(id=1, status="open", at=TEN, count=0)
-    plan = sync.plan(s.app, s.now)
+    plan = planning.plan(s.app, s.now)
     for _ in range(2):
         with s.app.engine().begin() as connection:
             for action in plan.actions:

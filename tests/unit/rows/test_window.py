@@ -12,7 +12,7 @@ from shop import GONE, Shop, model_of, rows_task, utc
 from jittask_prefect.errors import LedgerError, PrefectApiError
 from jittask_prefect.ledger import planned_rows, state_table
 from jittask_prefect.records.listing import RecordFilter, records
-from jittask_prefect.rows import handover, sync
+from jittask_prefect.rows import handover, planning, sync
 from jittask_prefect.testing import FakePrefect, deploy
 
 Make = Callable[..., Shop]
@@ -438,7 +438,7 @@ def test_no_tables(shop: Make) -> None:
     s.raw("DROP TABLE jittask_ledger")
     s.raw("DROP TABLE jittask_state")
     insert(s, 1, "2026-03-02 10:00")
-    assert [a.row for a in sync.plan(s.app, s.now).actions] == [
+    assert [a.row for a in planning.plan(s.app, s.now).actions] == [
         "1"
     ]  # a dry run needs none
     with pytest.raises(LedgerError, match="jittask db upgrade"):
