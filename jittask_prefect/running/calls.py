@@ -8,26 +8,24 @@ are due at the same instant.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from enum import Enum
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import Connection
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import handover_marks, limits, transitions
-from jittask_prefect.ledger.entry import Entry, find_entry, to_entry
+from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.ledger.twins import DONE, end_twins, has_twin
+from jittask_prefect.ledger.twins import DONE, end_twins
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.rows.batches import BATCH_SIZE
 from jittask_prefect.running.function import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
-from jittask_prefect.running.order import Wait, wait_of_batch, wait_of_task
+from jittask_prefect.running.order import Wait, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run
 
 # The worker's prefetch and a little more: a person has started what is earlier.
@@ -96,16 +94,37 @@ class Call:
         return self.tasks[0].attempt
 
 
+class Stale(Enum):
+    """The list is old: another process has taken a task of it, so the list is read again."""
+
+    STALE = 1
+
+
+STALE = Stale.STALE
+
+
 class Calls(ABC):
     """The calls of a flow run that nobody has claimed yet.
 
     Attributes:
         begun: Whether a claim was tried in its turn and with a free slot.
+        refused: Whether the list was closed when a call was asked for.
     """
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.begun = False
+        self.begun = self.refused = False
+        self._closed: Callable[[], bool] = lambda: False
+
+    def close_while(self, closed: Callable[[], bool]) -> None:
+        """Give no calls while a condition holds."""
+        self._closed = closed
+
+    def is_closed(self) -> bool:
+        """Whether the list gives no calls now."""
+        closed = self._closed()
+        self.refused = self.refused or closed
+        return closed
 
     @abstractmethod
     def turn(self) -> Wait | None:
@@ -118,6 +137,14 @@ class Calls(ABC):
             The call; why there is no slot, so that nothing is claimed; None where nothing
             is left to claim.
         """
+        if self.is_closed():
+            return None
+        found: Call | Full | Stale | None = STALE
+        while found is STALE:
+            found = self._claim(owner)
+        return found
+
+    def _claim(self, owner: str) -> Call | Full | Stale | None:
         work, closed = self.work, list[End]()
         with work.app.engine(work.database).connect() as connection:
             found = self.claim_in(connection, owner, closed)
@@ -136,7 +163,7 @@ class Calls(ABC):
     @abstractmethod
     def claim_in(
         self, connection: Connection, owner: str, closed: list[End]
-    ) -> Call | Full | None:
+    ) -> Call | Full | Stale | None:
         """Claim the next call, in a transaction that is rolled back where `Full` is the answer.
 
         Args:
@@ -250,129 +277,3 @@ def not_claimed(found: Entry | None, run_id: str) -> Outcome:
     message = "nothing ran: this run has completed the task before"
     result = None if found.result is None else from_json(found.result)
     return Outcome("completed", "skipped", message, result)
-
-
-class RowsOfInstant(Calls):
-    """The calls of a batch: each has a row of a template that is due at the instant.
-
-    Rows that were handed over to this flow run, and rows that nobody has handed over.
-    The list is read again before its end, since rows may join.
-
-    Args:
-        work: The flow run's surroundings.
-        due: The instant.
-    """
-
-    def __init__(self, work: Work, due: datetime) -> None:
-        super().__init__(work)
-        self.due, self.name = due, work.template.fullName
-        self.taken = 0
-        self._waiting: deque[Entry] = deque()
-        # Tasks that must ask for another task of their row and instant first.
-        self._twins: set[str] = set()
-        # Whether rows of the list failed in this flow run before: the first claim has them wait again.
-        self._failed = False
-
-    def turn(self) -> Wait | None:
-        if self.begun:
-            return None
-        work, now = self.work, self.work.clock()
-        return wait_of_batch(work.app, work.database, work.template, self.due, now)
-
-    def claim_in(
-        self, connection: Connection, owner: str, closed: list[End]
-    ) -> Call | Full | None:
-        work = self.work
-        if not self._waiting:
-            self._read(connection)
-            # MariaDB would count the slots as of this read: before the lock, so too few.
-            connection.rollback()
-        if self._failed and not self.begun:
-            self._retry(connection)
-        while (entry := self._pop()) is not None:
-            now = work.clock()
-            if entry.task_id in self._twins:
-                twin = end_twins(connection, entry, now)
-                if twin == "done":
-                    closed.append((entry, SUPERSEDED))
-                if twin:  # a twin at work: this row gets another flow run
-                    continue
-            about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
-            if transitions.claim(connection, *about, in_batch=True):
-                return self.full(connection, entry) or self.take(entry, claimed=True)
-        return None
-
-    def reserve(self, connection: Connection) -> Entry | None:
-        if not self._waiting:
-            self._read(connection)
-        entry = self._pop()
-        if entry is None or entry.task_id not in self._twins:
-            return entry
-        self._waiting.appendleft(entry)
-        return None
-
-    def take(self, entry: Entry, *, claimed: bool) -> Call | None:
-        if not claimed:  # somebody has locked the row's task, or closed it
-            self._waiting.append(entry)
-            return None
-        self.taken += 1
-        run_id = self.work.run.id
-        return Call([replace(entry, attempt=entry.attempt + 1, flow_run_id=run_id)])
-
-    def drop(self, call: Call | None = None) -> None:
-        self.taken -= len(call.tasks) if call else 0
-        self._waiting.clear()
-
-    def _pop(self) -> Entry | None:
-        """The next waiting task; executors may call this at the same time."""
-        try:
-            return self._waiting.popleft()
-        except IndexError:
-            return None
-
-    def give_up(self, full: Full) -> None:
-        work = self.work
-        with work.app.engine(work.database).begin() as connection:
-            if not self.begun:
-                self._retry(connection)
-            if limits.queue(connection, full, *self._of_this_run()):
-                work.summary.queued = full.reason
-
-    def ended_before(self) -> Mapping[str, int]:
-        status = entries.c.status
-        query = select(status, func.count()).where(*self._of_this_run())
-        with self.work.app.engine(self.work.database).connect() as connection:
-            found = connection.execute(query.group_by(status)).all()
-        return {each.status: each[1] for each in found}
-
-    def _read(self, connection: Connection) -> None:
-        """Read which rows wait; those of other batches are left to them."""
-        this_run = entries.c.flow_run_id == self.work.run.id
-        status: ColumnElement[bool] = entries.c.status == "pending"
-        if not self.begun:  # Retry: what failed in this run before it began
-            status = or_(status, and_(entries.c.status == "error", this_run))
-        early = (self.due - self.work.clock()).total_seconds()
-        if early <= EARLY_SECONDS:  # else a person has named an instant of the future
-            this_run = or_(this_run, entries.c.flow_run_id.is_(None))
-        mine = (*self._of_instant(), status, this_run)
-        query = select(entries, has_twin().label("has_twin")).where(*mine)
-        room = max(0, BATCH_SIZE - self.taken)
-        for record in connection.execute(query.order_by(entries.c.row_key).limit(room)):
-            self._failed = self._failed or record.status == "error"
-            self._waiting.append(to_entry(record))
-            if record.has_twin:
-                self._twins.add(record.task_id)
-
-    def _retry(self, connection: Connection) -> None:
-        app, run_id = self.work.app.name, self.work.run.id
-        transitions.retry_batch(connection, app, self.name, self.due, run_id)
-
-    def _of_instant(self) -> tuple[ColumnElement[bool], ...]:
-        return (
-            entries.c.app == self.work.app.name,
-            entries.c.template == self.name,
-            entries.c.due == self.due,
-        )
-
-    def _of_this_run(self) -> tuple[ColumnElement[bool], ...]:
-        return *self._of_instant(), entries.c.flow_run_id == self.work.run.id

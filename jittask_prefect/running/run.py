@@ -32,7 +32,6 @@ from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running.calls import (
     EARLY_SECONDS,
     OneTask,
-    RowsOfInstant,
     Work,
 )
 from jittask_prefect.running.executor import work_off
@@ -46,6 +45,7 @@ from jittask_prefect.running.outcome import (
     Summary,
     broken_message,
 )
+from jittask_prefect.running.rows_of_instant import RowsOfInstant
 from jittask_prefect.validation import shown
 
 LONGEST = 200

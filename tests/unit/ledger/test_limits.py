@@ -15,8 +15,9 @@ from jittask_prefect.errors import ConfigError
 from jittask_prefect.ledger import limits, state_table, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.running.calls import Call, RowsOfInstant, Work
+from jittask_prefect.running.calls import Call, Work
 from jittask_prefect.running.outcome import Outcome, Run, Summary
+from jittask_prefect.running.rows_of_instant import RowsOfInstant
 from jittask_prefect.running.run import execute, execute_batch
 
 Make = Callable[..., Shop]

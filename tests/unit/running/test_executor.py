@@ -9,9 +9,10 @@ from datetime import datetime
 import pytest
 from shop import Shop, utc
 
-from jittask_prefect.running.calls import Call, RowsOfInstant, Work
+from jittask_prefect.running.calls import Call, Work
 from jittask_prefect.running.executor import work_off
 from jittask_prefect.running.outcome import Run, Summary
+from jittask_prefect.running.rows_of_instant import RowsOfInstant
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)

@@ -1,0 +1,177 @@
+"""The calls of a batch: the rows of a template that are due at the same instant."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+
+from jittask_prefect.ledger import limits, transitions
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.twins import end_twins, has_twin
+from jittask_prefect.rows.batches import BATCH_SIZE
+from jittask_prefect.running.calls import (
+    EARLY_SECONDS,
+    STALE,
+    SUPERSEDED,
+    Call,
+    Calls,
+    End,
+    Stale,
+    Work,
+)
+from jittask_prefect.running.lease import LEASE_SECONDS
+from jittask_prefect.running.order import Wait, wait_of_batch
+
+GOLDEN = 0.618  # its multiples, modulo 1, lie far from each other
+
+
+class RowsOfInstant(Calls):
+    """The calls of a batch: each has a row of a template that is due at the instant.
+
+    Rows that were handed over to this flow run, and rows that nobody has handed over.
+    The list is read again before its end, since rows may join.
+
+    Args:
+        work: The flow run's surroundings.
+        due: The instant.
+        helper: The number of a process that helps; 0: the flow run's own process.
+    """
+
+    def __init__(self, work: Work, due: datetime, helper: int = 0) -> None:
+        super().__init__(work)
+        self.due, self.name = due, work.template.fullName
+        self.taken = 0
+        self.begun = helper > 0
+        # Each helper begins at another place of the list.
+        self._start = helper * GOLDEN % 1
+        self._waiting: deque[Entry] = deque()
+        # Tasks that somebody had locked: they come last.
+        self._locked: set[str] = set()
+        # Tasks that must ask for another task of their row and instant first.
+        self._twins: set[str] = set()
+        # Whether rows of the list failed in this flow run before: the first claim has them wait again.
+        self._failed = False
+
+    def turn(self) -> Wait | None:
+        if self.begun:
+            return None
+        work, now = self.work, self.work.clock()
+        return wait_of_batch(work.app, work.database, work.template, self.due, now)
+
+    @property
+    def left(self) -> int:
+        """How many rows wait, as far as the list tells."""
+        return len(self._waiting)
+
+    def claim_in(
+        self, connection: Connection, owner: str, closed: list[End]
+    ) -> Call | Full | Stale | None:
+        work = self.work
+        if not self._waiting:
+            self._read(connection)
+            # MariaDB would count the slots as of this read: before the lock, so too few.
+            connection.rollback()
+        if self._failed and not self.begun:
+            self._retry(connection)
+        while (entry := self._pop()) is not None:
+            now = work.clock()
+            if entry.task_id in self._twins:
+                twin = end_twins(connection, entry, now)
+                if twin == "done":
+                    closed.append((entry, SUPERSEDED))
+                if twin:  # a twin at work: this row gets another flow run
+                    continue
+            about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
+            if transitions.claim(connection, *about, in_batch=True):
+                return self.full(connection, entry) or self.take(entry, claimed=True)
+            self._waiting.clear()
+            return STALE
+        return None
+
+    def reserve(self, connection: Connection) -> Entry | None:
+        if self.is_closed():
+            return None
+        if not self._waiting:
+            self._read(connection)
+        entry = self._pop()
+        if entry is None or entry.task_id not in self._twins:
+            return entry
+        self._waiting.appendleft(entry)
+        return None
+
+    def take(self, entry: Entry, *, claimed: bool) -> Call | None:
+        if not claimed:  # somebody has locked the row's task, or taken or closed it
+            self._locked.add(entry.task_id)
+            self._waiting.clear()
+            return None
+        self.taken += 1
+        run_id = self.work.run.id
+        return Call([replace(entry, attempt=entry.attempt + 1, flow_run_id=run_id)])
+
+    def drop(self, call: Call | None = None) -> None:
+        self.taken -= len(call.tasks) if call else 0
+        self._waiting.clear()
+
+    def _pop(self) -> Entry | None:
+        """The next waiting task; executors may call this at the same time."""
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
+
+    def give_up(self, full: Full) -> None:
+        work = self.work
+        with work.app.engine(work.database).begin() as connection:
+            if not self.begun:
+                self._retry(connection)
+            if limits.queue(connection, full, *self._of_this_run()):
+                work.summary.queued = full.reason
+
+    def ended_before(self) -> Mapping[str, int]:
+        status = entries.c.status
+        query = select(status, func.count()).where(*self._of_this_run())
+        with self.work.app.engine(self.work.database).connect() as connection:
+            found = connection.execute(query.group_by(status)).all()
+        return {each.status: each[1] for each in found}
+
+    def _read(self, connection: Connection) -> None:
+        """Read which rows wait; those of other batches are left to them."""
+        this_run = entries.c.flow_run_id == self.work.run.id
+        status: ColumnElement[bool] = entries.c.status == "pending"
+        if not self.begun:  # Retry: what failed in this run before it began
+            status = or_(status, and_(entries.c.status == "error", this_run))
+        early = (self.due - self.work.clock()).total_seconds()
+        if early <= EARLY_SECONDS:  # else a person has named an instant of the future
+            this_run = or_(this_run, entries.c.flow_run_id.is_(None))
+        mine = (*self._of_instant(), status, this_run)
+        query = select(entries, has_twin().label("has_twin")).where(*mine)
+        room = max(0, BATCH_SIZE - self.taken)
+        query = query.order_by(entries.c.row_key).limit(room)
+        found = list(connection.execute(query))
+        start = int(len(found) * self._start)
+        found = [*found[start:], *found[:start]]
+        for record in sorted(found, key=lambda each: each.task_id in self._locked):
+            self._failed = self._failed or record.status == "error"
+            self._waiting.append(to_entry(record))
+            if record.has_twin:
+                self._twins.add(record.task_id)
+
+    def _retry(self, connection: Connection) -> None:
+        app, run_id = self.work.app.name, self.work.run.id
+        transitions.retry_batch(connection, app, self.name, self.due, run_id)
+
+    def _of_instant(self) -> tuple[ColumnElement[bool], ...]:
+        return (
+            entries.c.app == self.work.app.name,
+            entries.c.template == self.name,
+            entries.c.due == self.due,
+        )
+
+    def _of_this_run(self) -> tuple[ColumnElement[bool], ...]:
+        return *self._of_instant(), entries.c.flow_run_id == self.work.run.id
