@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from jittask_prefect.errors import ConfigError, Problem
-from jittask_prefect.errors.printable import has_surrogates
+from jittask_prefect.errors.printable import has_surrogates, without_addresses
 
 MAX_DEPTH = 50
 """How deep objects and lists may lie in each other."""
@@ -26,13 +26,24 @@ MAX_SHOWN = 80
 """Characters of a value in a message."""
 # Names that pydantic adds to a path for the branches of a union.
 _BRANCHES = ("[key]", "list[", "constrained-", "function-", "literal[", "tuple[", "dict[", "union[")  # fmt: skip
+_PLAIN_WORDS = {
+    "a valid string": "a text",
+    "a valid number": "a number",
+    "a valid integer": "a whole number",
+    "a valid tuple": "a list",
+    "a valid boolean": "true or false",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+}
+"""Pydantic's words, and ours."""
 _PLAIN_BRANCHES = {"int", "str", "float", "bool", "date", "datetime"}
 
 
 def _flag(value: object) -> bool:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
-    if value in ("0", "1"):  # as JitTask's forms write it
+    if isinstance(value, str) and value in ("0", "1"):  # as JitTask's forms write it
         return value == "1"
     raise ValueError("0 or 1")
 
@@ -139,7 +150,7 @@ def shown(value: object) -> str:
         try:
             text = json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError):
-            text = repr(value)
+            text = _python(value)
     except RecursionError:
         text = f"a {type(value).__name__} that is nested too deeply"
     except ValueError:
@@ -151,11 +162,19 @@ def shown(value: object) -> str:
 def quoted(value: object) -> str:
     """A value of a Python caller as a message shows it: as Python writes it, shortened, whatever the value is."""
     try:
-        text = repr(value)
+        text = _python(value)
     except Exception:  # noqa: BLE001  an int of 5,000 digits, a list in itself, a class of the caller's own
         text = f"a {type(value).__name__} that cannot be shown"
 
     return _shortened(text)
+
+
+def _python(value: object) -> str:
+    """A value as Python writes it: a mapped attribute by its name, other objects without their places in memory."""
+    owner, key = getattr(value, "class_", None), getattr(value, "key", None)
+    if isinstance(key, str) and owner is not None:
+        return f"{getattr(owner, '__name__', owner)}.{key}"
+    return repr(value) if isinstance(value, str) else without_addresses(repr(value))
 
 
 def _shortened(text: str) -> str:
@@ -209,7 +228,10 @@ def _allowed(item: Any, model: type[BaseModel]) -> str:
         return "an object"
 
     message = str(item["msg"])
-    return message.removeprefix("Value error, ").removeprefix("Input should be ")
+    text = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    for said, plain in _PLAIN_WORDS.items():
+        text = text.replace(said, plain)
+    return text
 
 
 def _holder(

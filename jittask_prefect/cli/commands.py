@@ -269,7 +269,7 @@ def worker(
         str | None,
         typer.Option(
             "--pool",
-            help="The work pool, made where it is missing; workPool of app.json where absent.",
+            help="The work pool, made where it is missing; the app's workPool where absent.",
         ),
     ] = None,
     limit: Annotated[
@@ -277,7 +277,7 @@ def worker(
         typer.Option(
             "--limit",
             min=1,
-            help="The most tasks at a time; maxConcurrency of app.json where absent.",
+            help="The most tasks at a time; the app's maxConcurrency where absent.",
         ),
     ] = None,
 ) -> None:

@@ -121,7 +121,7 @@ def _write(file: Path, content: bytes) -> None:
 def calendar(
     country: Annotated[
         str,
-        typer.Argument(help="A country code (CN, DE-BY), or a calendar of app.json."),
+        typer.Argument(help="A country code (CN, DE-BY), or a calendar of the app."),
     ],
     year: Annotated[int, typer.Argument(min=1, max=9999)],
     as_json: Json = False,

@@ -95,7 +95,7 @@ def refuse_shared(
     if len(apps) < 2:
         return
     if environment.get(ENV_NAME):
-        allowed = "allowed: a worker for each app, or names in app.json"
+        allowed = "allowed: a worker for each app, or a name of its own in each app's configuration"
         raise ArgumentError(
             f"{ENV_NAME} names one app, and there are several; {allowed}"
         )

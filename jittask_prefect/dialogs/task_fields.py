@@ -107,7 +107,7 @@ TASK_FIELDS: tuple[Field, ...] = (
     Field("workdaysOnly", "Working days only", FLAG, "Weekends count as holidays",
           key="timerCfg.workdaysOnly", usual=False,
           default=False, clearable=False),
-    choice("calendar", "Calendar", about="Of app.json, or a country's", key="timerCfg.calendar",
+    choice("calendar", "Calendar", about="The app's, or a country's", key="timerCfg.calendar",
           source="calendars"),
     choice("timezone", "Time zone", about="An IANA name", key="timerCfg.timezone", source="time zones"),
     choice("type", "Type", about="A task Type of the app's own, or the built-in one", key="type",

@@ -56,9 +56,21 @@ class Calendars:
         """The calendar of a timer: its own, else the app's where a rule needs a calendar.
 
         A task without such a rule works although the app's calendar is broken.
+
+        Raises:
+            ConfigError: A rule needs a calendar, and there is none.
         """
         ruled = timer.skip_holiday or timer.workdays_only
-        return self.calendar(timer.calendar or (self._usual if ruled else None))
+        found = self.calendar(timer.calendar or (self._usual if ruled else None))
+        if found is None and timer.skip_holiday:
+            allowed = f"a calendar beside it: {self._known()}"
+            raise invalid("timerCfg.skipHoliday", "1 without a calendar", allowed)
+        return found
+
+    def _known(self) -> str:
+        """The calendars that a task may name."""
+        known = ", ".join(sorted(self._calendar_cfgs)) or "none"
+        return f"a calendar of {self._place.file} ({known}) or a country code such as DE or DE-BY"
 
     def _own(self, name: str) -> Calendar:
         try:
@@ -72,8 +84,7 @@ class Calendars:
         try:
             return Calendar(CalendarCfg(country=name))
         except ConfigError as error:
-            known = ", ".join(sorted(self._calendar_cfgs)) or "none"
-            allowed = f"a calendar of {self._place.file} ({known}) or a country code such as DE or DE-BY"
+            allowed = self._known()
             problem = error.problems[0]
             if problem.key.endswith("subdiv"):
                 allowed += f"; of {name.partition('-')[0]}: {problem.allowed}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InvalidRequestError
 
 from jittask_prefect.elements.built_in import NotMapped
 from jittask_prefect.elements.config import (
@@ -19,6 +20,7 @@ from jittask_prefect.elements.config import (
     is_file,
     read_json,
 )
+from jittask_prefect.elements.decorated.declared import in_arguments
 from jittask_prefect.elements.decorated.module_elements import told_of_arguments
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -123,9 +125,12 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         read = ", ".join(FOLDERS)
         found += [f"{name}/ is not read; elements are in {read}" for name in unread]
         found += app.of_modules.left_out()
+        found += _closed_calendars(app, now)
 
     for template in app.templates() if templates is None else templates:
-        own = [] if template.by_code else [*_timer_warnings(template.timer, now)]
+        own = [] if template.by_code else [*_timer_warnings(template, now)]
+        if template.declared is not None:
+            own = [in_arguments(text, template.declared.kind) for text in own]
         if isinstance(template, DateFieldType):
             own += _column_warnings(template)
 
@@ -137,7 +142,28 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
     return found
 
 
-def _timer_warnings(timer: Timer, now: datetime) -> Iterator[str]:
+def _closed_calendars(app: App, now: datetime) -> Iterator[str]:
+    """Calendars without a working day for more than a year."""
+    today = now.date()
+    for name in app.calendars():
+        try:
+            calendar = app.calendar(name)
+        except ConfigError:
+            calendar = None  # `problems` says so
+        if calendar is None:
+            continue
+
+        opens = calendar.next_working_day(today)
+        if opens is None or opens > today + timedelta(days=366):
+            until = f"until {opens}" if opens else "for ever"
+            yield (
+                f"{app.place.file}: the calendar {name} has no working day {until}; "
+                "a task that keeps off its holidays is not due before"
+            )
+
+
+def _timer_warnings(template: Meta, now: datetime) -> Iterator[str]:
+    timer, of = template.timer, template.declared
     calendar, cfg = timer.calendar, timer.cfg
     soon = (now + timedelta(days=400)).date()
     if calendar is not None and cfg.skip_holiday:
@@ -146,15 +172,22 @@ def _timer_warnings(timer: Timer, now: datetime) -> Iterator[str]:
             yield calendar.limit
 
     if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
-        yield "workdaysOnly alone keeps off weekends only; legal holidays are kept off with skipHoliday"
+        yield (
+            "workdaysOnly alone keeps off weekends only; "
+            "legal holidays are kept off with skipHoliday"
+        )
     if cfg.holiday_policy != "next" and not timer.moves.active:
-        yield f"holidayPolicy {cfg.holiday_policy} does nothing without skipHoliday or workdaysOnly"
+        yield (
+            f"holidayPolicy {cfg.holiday_policy} does nothing without "
+            f"skipHoliday or workdaysOnly"
+        )
 
     if (back := timer.next_doubled_hour(now)) is not None:
+        elapsed = "Minutely or Hourly" if of else "repeatType minute or hour"
         clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {timer.zone.key}"
         yield (
             f"its times of the hour that comes twice run once, the first time: {clock}; "
-            "repeatType minute or hour counts elapsed time"
+            f"{elapsed} counts elapsed time"
         )
 
     if cfg.rows and _rows_never_due(timer, now):
@@ -163,7 +196,10 @@ def _timer_warnings(timer: Timer, now: datetime) -> Iterator[str]:
     series = None if cfg.rows else timer.series()
     if series is not None and series.next(now) is None:
         ever = series.next(EARLIEST) is not None
-        never = "it is never due: no occurrence lies between startTime and endTime, or holidays take away each"
+        never = (
+            "it is never due: no occurrence lies between startTime and endTime, "
+            "or holidays take away each"
+        )
         yield "it is over: its last occurrence lies in the past" if ever else never
 
 
@@ -328,7 +364,13 @@ def _check_fields(
         raise invalid("modelPath", name, allowed)
 
     found = []
-    kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
+    try:
+        kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
+    except InvalidRequestError as error:  # for ever, of the team's own class
+        broken = f"{name}, whose mapping fails: {error}"
+        allowed = "a model whose relationships lead to classes that are imported too"
+        raise invalid("modelPath", broken, allowed) from None
+
     dates = [
         name
         for name, kind in kinds.items()

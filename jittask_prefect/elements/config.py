@@ -170,7 +170,7 @@ class TaskCfg(StrictModel):
     modelPath: ModelPath | None = None
     filter: Annotated[str, AfterValidator(_clean)] = ""
     timerCfg: dict[str, Any]
-    timeout: Annotated[Seconds, Field(gt=0)] = 43200
+    timeout: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)] = 43200
     retries: Annotated[int, Field(ge=0, le=100)] = 0
     retryDelay: Seconds = 0
     missed: Missed = Missed()

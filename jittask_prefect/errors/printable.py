@@ -17,6 +17,7 @@ _CONTROLS = re.compile(
     rf"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029{_SURROGATES}]"
 )
 _HALVES = re.compile(f"[{_SURROGATES}]")
+_ADDRESS = re.compile(r"( object)? at 0x[0-9A-Fa-f]+")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -39,6 +40,11 @@ def has_controls(text: str) -> bool:
 def has_surrogates(text: str) -> bool:
     """Whether a text holds half a surrogate pair, which neither UTF-8 nor any database takes."""
     return _HALVES.search(text) is not None
+
+
+def without_addresses(text: str) -> str:
+    """A text that Python made of objects, without their places in memory: `<function f>`."""
+    return _ADDRESS.sub("", text)
 
 
 def csv_cell(value: Any) -> Any:

@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
@@ -31,24 +31,30 @@ from sqlalchemy.sql.elements import (
     BooleanClauseList,
     ColumnClause,
     Grouping,
-    Over,
     TextClause,
     UnaryExpression,
 )
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import CTE, Exists, ScalarSelect, SelectBase
-from sqlalchemy.types import NullType
 
 from jittask_prefect.errors import FilterError
+from jittask_prefect.errors.printable import without_addresses
 from jittask_prefect.filters.columns import (
     Column,
-    ColumnKind,
     columns,
     mapper_of,
     value_column,
 )
 from jittask_prefect.filters.condition import Condition
-from jittask_prefect.filters.tree import MAX_SHIFT_DAYS, UNIT_DAYS, Moment
+from jittask_prefect.filters.tree import Moment
+from jittask_prefect.filters.unfit_parts import (
+    check_moment,
+    clock_note,
+    inner_conditions,
+    is_relationship,
+    refuse_changing,
+    refuse_of_many_rows,
+)
 from jittask_prefect.filters.values import in_column
 from jittask_prefect.filters.where_text import (
     TextDialect,
@@ -66,12 +72,8 @@ CONDITION = (
     "or a Q expression as text"
 )
 SPELLINGS = "& for and, | for or, ~ for not, each comparison in parentheses; .is_(None) and .is_not(None) for is"
-_CLOCKS = {
-    *("now", "current_timestamp", "current_date", "current_time", "localtime"),
-    *("localtimestamp", "sysdate", "utc_timestamp", "utc_date", "curdate", "getdate"),
-    *("clock_timestamp", "statement_timestamp", "transaction_timestamp", "timeofday"),
-}
-_DATES = (ColumnKind.DATE, ColumnKind.DATETIME)
+_OF_JOINS = {"foreign", "remote", "local"}
+"""SQLAlchemy's annotations of columns that join a relationship's tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +166,15 @@ def read(given: object, model: type) -> Where:
     Raises:
         FilterError: With the first thing that makes the condition another than the user means, or none at all.
     """
+    try:
+        return _read(given, model)
+    except InvalidRequestError as error:
+        found = f"a condition over {model.__name__}, whose mapping fails: {error}"
+        allowed = "a model whose relationships lead to classes that are imported too"
+        raise refused(found, allowed) from None
+
+
+def _read(given: object, model: type) -> Where:
     lazy = not isinstance(given, (sa.ClauseElement, QueryableAttribute))
     if lazy and callable(given) and not isinstance(given, type):
         return _Reader(model).where(_called(given))
@@ -174,7 +185,7 @@ def _called(function: Callable[[], object]) -> object:
     try:
         return function()
     except Exception as error:
-        found = f"a function that fails: {type(error).__name__}: {error}"
+        found = f"a function that fails: {type(error).__name__}: {without_addresses(str(error))}"
         allowed = "a function without parameters that gives a condition"
         if "Boolean value of this clause" in str(error):
             allowed = SPELLINGS
@@ -211,6 +222,7 @@ class _Reader:
             FilterError: The condition cannot work, or says something else than its author means.
         """
         expression = settled(self._condition(given))
+        refuse_of_many_rows(expression, self.name)
         self._walk(expression, depth=0)
         if self.values > MAX_VALUES:
             allowed = f"at most {MAX_VALUES:,}; more stand in a table"
@@ -232,6 +244,11 @@ class _Reader:
             raise refused(found, SPELLINGS)
 
         if isinstance(given, QueryableAttribute):
+            if is_relationship(given):
+                found = f"{given}, a relationship, which is no condition"
+                raise refused(
+                    found, f"a lambda: where=lambda: {given}.has(…) or .any(…)"
+                )
             given = given.__clause_element__()
         if isinstance(given, TextClause):
             raise refused("text(), which hides its columns", CONDITION)
@@ -256,6 +273,10 @@ class _Reader:
             element: The part.
             depth: In how many subqueries it lies.
         """
+        refuse_changing(element)
+        for condition in inner_conditions(element):
+            refuse_of_many_rows(condition, self.name)
+
         match element:
             case TextClause():
                 raise refused(
@@ -266,28 +287,32 @@ class _Reader:
             case ColumnClause():
                 return self._column(element, depth)
             case FunctionElement():
-                self._clock(element)
-            case CTE() | Over():
+                self.notes += filter(None, [clock_note(element)])
+            case CTE():
                 allowed = "conditions, relationships, EXISTS, IN, scalar subqueries"
                 raise refused(f"a {type(element).__name__}: {element}", allowed)
             case Exists():
                 return self._exists(element, depth)
             case SelectBase() | ScalarSelect():
-                self._subquery(element)
+                self._subquery()
                 depth += 1
 
         found = [self._walk(part, depth) for part in element.get_children()]
         return any(found)
 
-    def _subquery(self, element: Any) -> None:
+    def _subquery(self) -> None:
         self.foreign = True
+        self._needs_lambda()
+
+    def _needs_lambda(self) -> None:
+        """Refuse a relationship or a subquery outside a lambda."""
         if self.at_import:
             found = "a relationship or a subquery, used while the module is imported"
             allowed = f"a lambda: where=lambda: {self.name}.….has(…)"
             raise refused(found, allowed)
 
     def _exists(self, element: Exists, depth: int) -> bool:
-        self._subquery(element)
+        self._subquery()
         asked = len(self.others)
         names_model = any(
             [self._walk(part, depth + 1) for part in element.get_children()]
@@ -326,7 +351,10 @@ class _Reader:
                 )
             return False
 
-        parent = getattr(column, "_annotations", {}).get("parententity")
+        notes = getattr(column, "_annotations", {})
+        parent = notes.get("parententity")
+        if _OF_JOINS & notes.keys():
+            self._needs_lambda()  # of a relationship's join, as `== None` makes
         if isinstance(parent, Mapper) and not self.mapper.isa(parent):
             found = f"{parent.class_.__name__}.{column.key}"
             raise refused(found, f"attributes of {self.name}")
@@ -351,15 +379,7 @@ class _Reader:
             found = f"the parameter {bind.key}, whose value is not known yet"
             raise refused(found, "a value, or a time that moves: now(…), today(…)")
         if isinstance(bind.value, Moment):
-            _check_moment(bind.value, bind)
-
-    def _clock(self, function: FunctionElement[Any]) -> None:
-        name = getattr(function, "name", "").lower()
-        if name in _CLOCKS:
-            self.notes.append(
-                f"func.{name}() is the clock of the database, in the database's zone; now() and today() of "
-                "jittask_prefect are those of the task"
-            )
+            check_moment(bind.value, bind)
 
     def _text(self, expression: ColumnElement[Any]) -> str:
         one: ColumnElement[Any] = sa.literal_column("1")
@@ -378,20 +398,3 @@ class _Reader:
             raise refused(found, CONDITION) from error
 
         return re.sub(r"\s*\n\s*", " ", text.partition("\nWHERE ")[2])
-
-
-def _check_moment(moment: Moment, bind: BindParameter[Any]) -> None:
-    shown = str(moment).removeprefix("Q.")
-    if isinstance(bind.type, NullType):
-        found = f"{shown} where SQLAlchemy knows no type"
-        raise refused(found, f"a comparison with a column, or cast({shown}, DateTime)")
-
-    column = value_column(bind.type)
-    if column.kind not in _DATES:
-        found = f"{shown} beside a column of {type(bind.type).__name__}"
-        raise refused(found, "a comparison with a date or a datetime")
-
-    if any(type(n) is not int for _, n in moment.shift):
-        raise refused(shown, "whole numbers of years, months, … and seconds")
-    if sum(abs(n) * UNIT_DAYS[unit] for unit, n in moment.shift) > MAX_SHIFT_DAYS:
-        raise refused(shown, "at most 1,000 years away")

@@ -39,6 +39,8 @@ def described(given: object) -> str:
     """A value, or a class, as messages show it."""
     if isinstance(given, type):
         return f"the class {given.__name__}"
+    if isinstance(given, sa.ClauseElement):
+        return f"a clause of type {type(given).__name__}: {given}"
     return f"{quoted(given)} of type {type(given).__name__}"
 
 

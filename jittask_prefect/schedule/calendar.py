@@ -95,7 +95,9 @@ class Calendar:
         _check(cfg, key)
         if listed is None:
             for name, path in cfg.files.items():
-                allowed = "a file only in a calendar of app.json, beside which it lies"
+                allowed = (
+                    "a file only in a calendar of an app, relative to the app's folder"
+                )
                 raise invalid(f"{key}.{name}", shown(path), allowed)
 
         self.cfg = cfg

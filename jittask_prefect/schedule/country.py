@@ -85,7 +85,7 @@ def problems(country: Country, key: str) -> list[Problem]:
     if code not in known:
         near = get_close_matches(code.upper(), known, n=3, cutoff=0.6)
         hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-        allowed = f"an ISO 3166 country code such as CN, US or DE{hint}, or a name in app.json's calendars"
+        allowed = f"an ISO 3166 country code such as CN, US or DE{hint}"
         return [Problem("", f"{key}.country", shown(code), allowed)]
 
     entity = _bare(code)

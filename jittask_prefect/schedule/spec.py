@@ -140,7 +140,7 @@ def _digit(value: object) -> object:
 
 
 def _policy(value: object) -> object:
-    return "skip" if value == "cycle" else value
+    return "skip" if isinstance(value, str) and value == "cycle" else value
 
 
 def _many(value: object) -> object:

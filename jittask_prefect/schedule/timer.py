@@ -84,7 +84,7 @@ class Timer:
 
         if cfg.skip_holiday and self.calendar is None:
             found = "1 without a calendar"
-            allowed = "a calendar beside it: a country code, or a name in app.json's calendars"
+            allowed = "a calendar beside it: a country code such as DE or DE-BY"
             raise invalid("timerCfg.skipHoliday", found, allowed)
 
         self.moves = HolidayMoves(

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as a_field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,21 @@ _FIRST = {
     "field": "@date_field_task(Invoice.due_on)",
     "rule": '@scheduled_task(Daily(at="09:00"))',
 }
+# Values by argument, where an e.json would have an object or a list.
+_SHAPES = {
+    (
+        "missed",
+        "an object",
+    ): '"latest", "all", "none", or {"policy": "all", "grace": 60}',
+    ("concurrency", "an object"): 'a number, or {"limit": 1, "overlap": "skip"}',
+    ("arguments", "an object"): 'JSON values by name: arguments={"month": 3}',
+    ("tags", "a list"): 'a list of texts: tags=["billing"]',
+    ("tags", "a text"): 'a list of texts: tags=["billing"]',
+}
+# Keys of a timerCfg that no other word looks like.
+_KEYS_IN_TEXT = re.compile(
+    r"\b(startTime|startField|startOffset|endTime|endField|endOffset|skipHoliday|holidayPolicy|workdaysOnly|monthEnd)\b"
+)
 _OF_RULES = {
     "period": "every",
     "weekday": "weekdays",
@@ -138,7 +153,7 @@ def declared(
 
 def argument_of(key: str, kind: Kind) -> str:
     """The argument that says what a key of an e.json says: `timerCfg.startOffset.time` → `offset.at`."""
-    key = key.removeprefix("timerCfg.")
+    key = re.sub(r"\.\d+$", "", key.removeprefix("timerCfg."))
     head, _, rest = key.partition(".")
     if head in ("repeat", "startTime") and kind != "code":
         rule = "repeat" if kind == "rows" else "rule"
@@ -150,6 +165,11 @@ def argument_of(key: str, kind: Kind) -> str:
         if key == known or key.startswith(f"{known}."):
             return argument
     return re.sub(r"([a-z])([A-Z])", lambda m: f"{m[1]}_{m[2].lower()}", key)
+
+
+def in_arguments(text: str, kind: Kind) -> str:
+    """A text of `e.json`'s messages with the arguments that say what its keys say."""
+    return _KEYS_IN_TEXT.sub(lambda found: argument_of(found[0], kind), text)
 
 
 @dataclass
@@ -291,7 +311,7 @@ class _Reader:
         if "tags" in given:
             tags = given["tags"]
             found["tags"] = list(tags) if isinstance(tags, tuple | set) else tags
-        if given.get("arguments"):
+        if "arguments" in given and not _is_empty(given["arguments"]):
             found["argDict"] = self._json(given["arguments"])
 
         return found
@@ -314,8 +334,17 @@ class _Reader:
             for problem in error.problems:
                 argument = argument_of(problem.key, self.mark.kind)
                 if argument.partition(".")[0] not in known:
-                    moved = replace(problem, file=self.place, key=argument)
-                    self.problems.append(moved)
+                    allowed = _SHAPES.get((argument, problem.allowed), problem.allowed)
+                    self.refuse(
+                        argument,
+                        in_arguments(problem.found, self.mark.kind),
+                        in_arguments(allowed, self.mark.kind),
+                    )
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value is an empty object; other values are not asked for their truth, which a condition refuses."""
+    return isinstance(value, Mapping) and not value
 
 
 def _unfit(function: object) -> str:

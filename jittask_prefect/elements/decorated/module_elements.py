@@ -11,7 +11,11 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from jittask_prefect.elements.config import NAME, AppCfg, ModelAt
-from jittask_prefect.elements.decorated.declared import Declared, argument_of
+from jittask_prefect.elements.decorated.declared import (
+    Declared,
+    argument_of,
+    in_arguments,
+)
 from jittask_prefect.elements.decorated.decorators import MARKS, Mark
 from jittask_prefect.elements.decorated.mark_names import (
     by_name,
@@ -246,7 +250,10 @@ def told_of_arguments(error: ConfigError, of: Declared) -> ConfigError:
             return problem
 
         key = argument_of(problem.key, of.kind) if problem.key else ""
-        return Problem(of.source, key, problem.found, problem.allowed)
+        found, allowed = (
+            in_arguments(text, of.kind) for text in (problem.found, problem.allowed)
+        )
+        return Problem(of.source, key, found, allowed)
 
     return ConfigError(map(told, error.problems))
 

@@ -20,6 +20,12 @@ from pathlib import Path
 from time import monotonic
 from types import FrameType, ModuleType
 
+from jittask_prefect.elements.decorated.early_mappers import (
+    LAMBDA,
+    TooEarly,
+    guarded,
+)
+from jittask_prefect.elements.decorated.import_errors import text_of, wrong_call
 from jittask_prefect.elements.decorated.marked_source import SourceNames, names_in
 from jittask_prefect.elements.project import PYPROJECT, Place
 from jittask_prefect.errors import ConfigError, Problem
@@ -171,16 +177,23 @@ class Modules:
             return ConfigError(Problem(self.place.file, key, found, allowed))
 
         file, line = self._where(name, error)
+        if (call := wrong_call(error)) is not None:
+            argument, found, allowed = call
+            place = f"{file}, line {line}" if line else file
+            return ConfigError(Problem(place, argument, found, allowed))
+
         allowed = "a module that imports"
         if isinstance(error, TimeoutError):
             allowed += "; work of that length belongs into a function"
         elif "Boolean value of this clause" in str(error):
             allowed = f"{SPELLINGS} in conditions"
+        elif isinstance(error, TooEarly):
+            allowed += f"; {LAMBDA}"
         elif "partially initialized" in str(error):
             allowed += "; of two modules that import each other, one imports the other in a function"
 
         key = f"line {line}" if line else ""
-        found = f"{name}, which fails: {_text(error)}"
+        found = f"{name}, which fails: {text_of(error)}"
         return ConfigError(Problem(file, key, found, allowed))
 
     def _where(self, name: str, error: BaseException) -> tuple[str, int | None]:
@@ -257,7 +270,8 @@ def importing_here() -> bool:
 
 def _import(name: str) -> BaseException | None:
     try:
-        importlib.import_module(name)
+        with guarded():
+            importlib.import_module(name)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  SystemExit, a skip of pytest's too
@@ -269,13 +283,6 @@ def _import(name: str) -> BaseException | None:
 def _half_made(name: str) -> bool:
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return bool(getattr(spec, "_initializing", False))
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  an exception's own `__str__` may raise anything
-        return type(error).__name__
 
 
 # Folders and files

@@ -173,7 +173,8 @@ def repeat_keys(argument: str, rule: Rule, refuse: Refuse) -> Keys:
             keys["dates"] = _dates(argument, dates, refuse)
 
     end = getattr(rule, "month_end", "last")
-    return keys if end == "last" else keys | {"monthEnd": end}
+    usual = isinstance(end, str) and end == "last"
+    return keys if usual else keys | {"monthEnd": end}
 
 
 def _weekdays(argument: str, given: tuple[Any, ...], refuse: Refuse) -> list[int]:

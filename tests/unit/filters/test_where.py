@@ -220,7 +220,7 @@ def refused(given: Any, model: type = Order) -> str:
         ((ORDER.text == "a", ORDER.level > 1), "found a tuple of conditions; allowed: & for and"),
         (ORDER.text, r"found q_order\.text, which is no condition"),
         (ORDER.level.desc(), r"found q_order\.level DESC, which is no condition"),
-        (sa.func.row_number().over() == 1, r"found a Over: row_number\(\) OVER \(\)"),
+        (sa.func.row_number().over() == 1, r"found row_number\(\) OVER \(\), a window function"),
         (
             lambda: ORDER.customer_id.in_(sa.select(sa.select(CUSTOMER.id).cte("c").c.id)),
             "found a CTE",

@@ -270,7 +270,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         ),
         (
             "@scheduled_task(Daily(start='2026-03-01'), until='2026-02-01')\ndef f(): ...\n",
-            'line {1}: until: found "2026-02-01"; allowed: a time from startTime',
+            'line {1}: until: found "2026-02-01"; allowed: a time from rule.start',
         ),
         (
             "@scheduled_task(Daily(), arguments={'day': date(2026, 1, 1)})\ndef f(day): ...\n",

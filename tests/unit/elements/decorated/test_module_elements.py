@@ -425,3 +425,45 @@ class Other(Base):
         "default: table patients",
         "default: table visits",
     ]
+
+
+def test_warnings_say_the_arguments_of_decorators(project: Project) -> None:
+    text = (
+        "from jittask_prefect import *\n"
+        "@scheduled_task(Daily(), holiday_policy='previous')\ndef a(): ...\n"
+        "@scheduled_task(Daily(), workdays_only=True, calendar='DE')\ndef b(): ...\n"
+        "@scheduled_task(Cron('*/5 2 * * *'), timezone='Europe/Berlin')\ndef c(): ...\n"
+        "@scheduled_task(Daily(), calendar='DE', skip_holiday=True, until='2001-01-01')\ndef d(): ...\n"
+    )
+    warnings = project.write("tasks", tasks=text).app.warnings(NOW)
+    told = "\n".join(warnings)
+    assert "A: holiday_policy previous does nothing without skip_holiday or" in told
+    assert "B: workdays_only alone keeps off weekends only; legal" in told
+    assert "Minutely or Hourly counts elapsed time" in told
+    for key in ("skipHoliday", "workdaysOnly", "startTime", "repeatType", "endTime"):
+        assert key not in told
+
+
+def test_errors_say_the_arguments_of_decorators(project: Project) -> None:
+    text = (
+        "from jittask_prefect import *\n"
+        "@scheduled_task(Daily(start='2030-01-01'), until='2020-01-01')\ndef a(): ...\n"
+        "@scheduled_task(Daily(), skip_holiday=True)\ndef b(): ...\n"
+    )
+    first, second = said(project.write("tasks", tasks=text).app)
+    assert "until: found" in first and "a time from rule.start (2030" in first
+    assert "skip_holiday: found 1 without a calendar; allowed: a calendar" in second
+    assert "a calendar of pyproject.toml (none) or a country code" in second
+    assert "app.json" not in first + second
+
+
+def test_a_calendar_that_is_closed_on_every_day_is_a_warning(project: Project) -> None:
+    text = "from jittask_prefect import *\n@scheduled_task(Daily(), skip_holiday=True, calendar='shut')\ndef a(): ...\n"
+    closed = '[tool.jittask.calendars.shut]\nclosed = ["01-01/12-31"]\n'
+    app = project.write("tasks", tasks=text).more(closed).app
+    assert said(app) == []
+    (warning,) = [each for each in app.warnings(NOW) if "shut" in each]
+    assert warning == (
+        "pyproject.toml: the calendar shut has no working day until 2101-01-03; "
+        "a task that keeps off its holidays is not due before"
+    )
