@@ -42,7 +42,8 @@ END_SECONDS = 40.0
 ASK_SECONDS = 2.0  # for an answer of Prefect, before the ledger goes first
 KILL_SECONDS = 1.5  # for a process and its worker, before the process is killed here
 LOCKED_MS = 2000  # SQLite is waited for, before a process that may lock it is killed
-CHILD = b"jittask_prefect.warm.child"
+# The modules that a child of a warm worker is started as: by exec, or by a fork of its app's fork server.
+CHILD_MODULES = {b"jittask_prefect.warm.child", b"jittask_prefect.warm.fork_server"}
 T = TypeVar("T")
 log = logging.getLogger("jittask")
 
@@ -249,7 +250,8 @@ def kill(entry: Entry, now: datetime) -> None:
     if age < (now - entry.started).total_seconds():
         return
     try:
-        if CHILD in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if not CHILD_MODULES.isdisjoint(command):
             os.killpg(pid, signal.SIGKILL)
     except OSError as error:
         log.debug("process %d is not killed: %s", pid, error)

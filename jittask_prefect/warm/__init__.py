@@ -1,1 +1,1 @@
-"""The Prefect worker type `jittask`: worker, children, pipe."""
+"""The Prefect worker type `jittask`: worker, children, fork servers, pipe."""

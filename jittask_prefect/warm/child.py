@@ -1,27 +1,25 @@
 """The child process of the warm worker: executes flow runs, each after the last, in one event loop.
 
-`children.py` starts it as `python -m jittask_prefect.warm.child PIPE LIFE PARENT [FILE DIRECTORY]`, in a session of its
-own. Jobs come by the pipe, and answers go up the pipe; so do log lines for the API, which arrive even where this
-process dies. The process ends, with all that it started, when the pipe or the parent is gone.
+`process_start.py` starts the process as `python -m jittask_prefect.warm.child PIPE LIFE [FILE DIRECTORY]`, in a session of
+its own; or a fork server makes the process (`fork_server.py`), with the flow file loaded. Jobs come by the pipe, and answers
+go up the pipe; so do log lines for the API, which arrive even where this process dies. The process ends, with all that the
+process started, when the pipe or the worker is gone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import psutil
@@ -29,7 +27,6 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import AsyncClientContext, SyncClientContext
 from prefect.exceptions import Abort, Pause
 from prefect.flow_engine import run_flow
-from prefect.flows import Flow
 from prefect.logging.handlers import set_api_log_sink
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import (
@@ -37,11 +34,10 @@ from prefect.settings import (
     get_current_settings,
     temporary_settings,
 )
-from prefect.utilities.importtools import load_script_as_module
 
-from jittask_prefect.elements import holiday_files
-from jittask_prefect.elements.app import files_of_apps
 from jittask_prefect.warm import leaks
+from jittask_prefect.warm.life import end_for_certain, end_with_parent
+from jittask_prefect.warm.loaded_file import AnyFlow, LoadedFile
 from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, Pipe
 from jittask_prefect.warm.process_state import changes_since, current_state
 
@@ -58,58 +54,19 @@ LASTING_THREADS = (
     "RunSyncEventLoop",
     "EventsWorker",
 )
-_LIBRARIES = tuple(
-    sysconfig.get_paths()[name]
-    for name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-AnyFlow = Flow[..., Any]
 
 
-class LoadedFile:
-    """The flow file that this process has loaded; a process loads one file, once.
+@dataclass(frozen=True)
+class Prepared:
+    """The parts of a child that a fork server makes once for all its children; none has opened anything.
 
-    Args:
-        file: The flow file.
-
-    Raises:
-        Exception: Whatever the app's code raises.
+    Attributes:
+        loaded: The flow file.
+        clients: Prefect's clients, one that waits and one that does not, with their SSL contexts.
     """
 
-    def __init__(self, file: str) -> None:
-        self.file = file
-        sys.path.insert(0, os.getcwd())  # as in a process that was started there
-        module = load_script_as_module(file)
-        self._flows = {k: v for k, v in vars(module).items() if isinstance(v, Flow)}
-        self._times = modification_times(file)
-
-    def flow(self, name: str) -> AnyFlow:
-        """A flow of the file.
-
-        Raises:
-            LookupError: The file has no flow of that name.
-            TypeError: The flow is no async function.
-        """
-        if name not in self._flows:
-            names = ", ".join(sorted(self._flows)) or "none"
-            raise LookupError(f"{self.file} has no flow {name!r}; it has: {names}")
-        if not self._flows[name].isasync:
-            raise TypeError(
-                f"the flow {name!r} of {self.file} is a plain function; a jittask pool runs async flows"
-            )
-        return self._flows[name]
-
-    def outdated(self, file: str) -> str | None:
-        """Why this process cannot execute jobs of a flow file; None where nothing prevents them."""
-        if file != self.file:
-            return f"it has loaded {self.file}"
-        now = modification_times(file)
-        imported_since = _imported_files() - self._times.keys()
-        for name in (now.keys() | self._times.keys()) - imported_since:
-            if now.get(name) != self._times.get(name):
-                return f"{name} has changed"
-        self._times = now
-        return None
+    loaded: LoadedFile
+    clients: tuple[SyncClientContext, AsyncClientContext] | None
 
 
 class Child:
@@ -117,11 +74,13 @@ class Child:
 
     Args:
         pipe: To the worker.
+        prepared: The parts that a fork server has made before this process.
     """
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, prepared: Prepared | None = None) -> None:
         self._pipe = pipe
-        self._loaded: LoadedFile | None = None
+        self._loaded = prepared.loaded if prepared else None
+        self._clients = prepared.clients if prepared else None
         self._runs = self._size = self._logged = 0
 
     async def serve(self, file: str | None, directory: str | None) -> None:
@@ -141,11 +100,12 @@ class Child:
         )
         reader.start()
         set_api_log_sink(self._send_log)
-        # The worker notices when a child dies; a heartbeat costs a thread and an event for each run.
-        own = "heartbeat_frequency" in get_current_settings().flows.model_fields_set
-        no_heartbeat = {} if own else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        with temporary_settings(no_heartbeat), SyncClientContext.get_or_create():
-            async with AsyncClientContext.get_or_create():
+        waiting, waitless = self._clients or (
+            SyncClientContext.get_or_create(),
+            AsyncClientContext.get_or_create(),
+        )
+        with without_heartbeat(), waiting:
+            async with waitless:
                 if file is not None:
                     with suppress(Exception), restored():
                         os.chdir(directory or ".")
@@ -264,22 +224,17 @@ async def call_hooks(flow: AnyFlow, flow_run: FlowRun, state: State[Any]) -> Non
             logger.error("a hook of the flow failed", exc_info=True)
 
 
-def modification_times(file: str) -> dict[str, int]:
-    """When the files of a flow file's app, and all imported modules but libraries, changed last; in ns."""
-    home = Path(file).parent
-    app = (file, home / "app.json", *home.glob("*/*/e.json"), *home.glob("*/*/*.py"))
-    times = {}
-    for name in {*map(str, (*app, *files_of_apps())), *_imported_files()}:
-        with suppress(OSError):
-            times[name] = os.stat(name).st_mtime_ns
-    return times
+@contextmanager
+def without_heartbeat() -> Iterator[None]:
+    """Prefect's settings without a heartbeat, unless the settings name one.
 
-
-def _imported_files() -> set[str]:
-    """The files of imported modules, and the files of holidays that were read."""
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    own = {file for file in files if file and not file.startswith(_LIBRARIES)}
-    return own | holiday_files.READ
+    The worker notices when a child dies; a heartbeat costs a thread and an event for each run.
+    """
+    if "heartbeat_frequency" in get_current_settings().flows.model_fields_set:
+        yield
+        return
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 def _has_children() -> bool:
@@ -311,46 +266,34 @@ def restored() -> Iterator[None]:
             stream.flush()
 
 
-def end_for_certain() -> NoReturn:
-    """End this process and all its children, forked ones too; nothing can catch the signal."""
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)
-
-
-def end_with_parent(parent: int, life: int) -> None:
-    """End with the parent, also while C code holds the interpreter's lock and no thread can read the pipe.
-
-    Only Linux can do so; elsewhere such a process ends once its C code returns. The end of a pipe to which nothing is
-    written signals the process group, so that children end too (fcntl(2), F_SETSIG). The signal of
-    prctl(2), PR_SET_PDEATHSIG, is for this process alone, and would come first.
-
-    Args:
-        parent: The parent's pid.
-        life: The reading end of a pipe whose writing end only the parent has.
-    """
-    if sys.platform == "linux":
-        try:
-            fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgrp())
-            fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
-            flags = fcntl.fcntl(life, fcntl.F_GETFL)
-            fcntl.fcntl(life, fcntl.F_SETFL, flags | os.O_ASYNC)
-        except OSError:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        end_for_certain()
-
-
 def main(arguments: list[str]) -> NoReturn:
     """Run the process; arguments as at the top of this module."""
-    end, life, parent = map(int, arguments[:3])
-    end_with_parent(parent, life)
-    pipe = Pipe(socket.socket(fileno=end))
-    # A copy of this process is not the worker's child.
-    os.register_at_fork(after_in_child=pipe.close)
-    file, directory = arguments[3:5] if len(arguments) > 3 else (None, None)
+    end, life = map(int, arguments[:2])
+    end_with_parent(life)
+    file, directory = arguments[2:4] if len(arguments) > 2 else (None, None)
+    work(end, file, directory)
+
+
+def work(
+    end: int,
+    file: str | None = None,
+    directory: str | None = None,
+    prepared: Prepared | None = None,
+) -> NoReturn:
+    """Do the work of a child until the worker is gone.
+
+    Args:
+        end: The descriptor of this process's end of the pipe.
+        file: The flow file to load beforehand.
+        directory: The working directory of its runs.
+        prepared: The parts that a fork server has made.
+    """
     try:
-        asyncio.run(_serve(Child(pipe), file, directory))
+        os.set_inheritable(end, False)
+        pipe = Pipe(socket.socket(fileno=end))
+        # A copy of this process is not the worker's child.
+        os.register_at_fork(after_in_child=pipe.close)
+        asyncio.run(_serve(Child(pipe, prepared), file, directory))
     finally:
         # The loop is broken; threads and exit handlers of a function's would hold the process.
         os._exit(1)

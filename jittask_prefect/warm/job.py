@@ -13,7 +13,7 @@ from prefect.workers.base import BaseJobConfiguration
 
 from jittask_prefect.elements.app_name import ENV_APP, ENV_NAME
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.warm.children import FlowFile
+from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.outage import NO_ANSWER, Log
 
 SET_DIRECTORY = "prefect.deployments.steps.set_working_directory"

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import get_current_settings
 from pydantic import SecretStr
 
-from jittask_prefect.warm.children import ChildProcess
+from jittask_prefect.warm.child_process import ChildProcess
 
 LIMIT = 8  # runs at a time where nobody says otherwise
 # On a server with SQLite, several runs that begin and end beside each other are slower than the same runs in a row. A run

@@ -14,7 +14,8 @@ from prefect.states import Cancelled, Crashed, Scheduled
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.schedule import clock
-from jittask_prefect.warm.children import ChildDied, ChildPool
+from jittask_prefect.warm.child_process import ChildDied
+from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.job import JittaskJobConfiguration
 from jittask_prefect.warm.outage import NO_ANSWER, Log, Outage, one_line, refused
 from jittask_prefect.warm.places import ActiveRun
@@ -156,8 +157,10 @@ class RunEnds:
             while stale:
                 child = await self._children.acquire(configuration.flow_file)
                 answer = await child.request(job)
-                stale = answer.get("stale")
-                self._children.release(child, stale)
+                if stale := answer.get("stale"):
+                    self._children.outdated(child, stale)
+                else:
+                    self._children.release(child)
         except ChildDied as died:
             self._log.error(
                 "Flow run %s: the process that was asked ended with %s", run_id, died

@@ -2,7 +2,8 @@
 
 Prefect loads this module by its entry point, also in the server. Nothing of an app is imported here, and this process never
 runs an app's code. `places` decides which runs are at work beside each other, `job` reads the needs of a run, `children`
-keeps the processes, `child` is the program of such a process, `pipe` has their messages, and `run_end` reports the ends.
+keeps the processes, `child` is the program of such a process, `pipe` has their messages, `fork_servers` makes new ones
+cheaply, and `run_end` reports the ends.
 Read against Prefect 3.9.1: `prefect/workers/base.py`, `prefect/flow_engine.py`.
 """
 
@@ -35,7 +36,8 @@ from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.prefect_api.client import BASE_JOB_TEMPLATE, WARM_POOL
 from jittask_prefect.schedule import clock
-from jittask_prefect.warm.children import ChildDied, ChildPool
+from jittask_prefect.warm.child_process import ChildDied
+from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.job import JittaskJobConfiguration, flow_file_of_pool
 from jittask_prefect.warm.outage import NO_ANSWER, Outage
 from jittask_prefect.warm.places import (
@@ -317,7 +319,7 @@ class JittaskWorker(
                 )
             run.child = None
             if stale := answer.get("stale"):
-                self._children.release(child, stale)
+                self._children.outdated(child, stale)
                 continue
             child.runs += 1
             self._children.release(child, answer.get("leave"))

@@ -137,8 +137,10 @@ def task_of(process: subprocess.Popen[bytes], started: datetime) -> Entry:
     return new_entry(**made, **about)
 
 
-def test_the_whole_process_group_gets_sigkill() -> None:
-    with at_work("jittask_prefect.warm.child") as process:
+@pytest.mark.parametrize("module", ["child", "fork_server"])
+def test_the_whole_process_group_gets_sigkill(module: str) -> None:
+    """A child by fork shows the command line of its fork server."""
+    with at_work(f"jittask_prefect.warm.{module}") as process:
         now = REAL_NOW()
         kill(task_of(process, now), now)
         assert process.wait(20) == -signal.SIGKILL

@@ -33,7 +33,7 @@ from prefect.workers.base import BaseWorker
 
 from jittask_prefect.errors import ArgumentError
 from jittask_prefect.schedule import clock
-from jittask_prefect.warm import child
+from jittask_prefect.warm import child, loaded_file
 from jittask_prefect.warm.job import JittaskJobConfiguration
 from jittask_prefect.warm.outage import Outage
 from jittask_prefect.warm.pipe import Pipe, encode
@@ -195,7 +195,7 @@ def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
         file.write_text("")
     ours = {
         name
-        for name in child.modification_times(str(flows))
+        for name in loaded_file.modification_times(str(flows))
         if name.startswith(str(tmp_path))
     }
     assert ours == {
@@ -203,11 +203,13 @@ def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
         *map(str, (tmp_path / "app.json", task / "e.json", task / "inner.py")),
     }
     assert not [
-        name for name in child.modification_times(str(flows)) if "site-packages" in name
+        name
+        for name in loaded_file.modification_times(str(flows))
+        if "site-packages" in name
     ]
-    before = child.modification_times(str(flows))
+    before = loaded_file.modification_times(str(flows))
     os.utime(task / "inner.py", ns=(1, 1))
-    after = child.modification_times(str(flows))
+    after = loaded_file.modification_times(str(flows))
     assert {name for name in after if after[name] != before[name]} == {
         str(task / "inner.py")
     }

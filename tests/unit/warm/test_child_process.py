@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jittask_prefect.warm import children
-from jittask_prefect.warm.children import ChildDied, ChildProcess, FlowFile
+from jittask_prefect.warm import child_process
+from jittask_prefect.warm.child_process import ChildDied, ChildProcess
+from jittask_prefect.warm.flow_file import FlowFile
 
 # What stands for `child.py`: it speaks the pipe's language, and does something to itself at its first job.
 CHILD = """
@@ -46,9 +47,9 @@ HARMS = {
 def test_a_child_that_does_something_to_itself_is_gone_soon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    monkeypatch.setattr(children, "PING_SECONDS", 0.05)
-    monkeypatch.setattr(children, "CLOSE_SECONDS", 0.1)
-    monkeypatch.setattr(children, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(child_process, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(child_process, "CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr(child_process, "DRAIN_SECONDS", 0.1)
     package = tmp_path / "jittask_prefect" / "running"
     package.mkdir(parents=True)
     (package / "child.py").write_text(CHILD.replace("HARM", HARMS[harm]))
