@@ -17,6 +17,7 @@ from jittask_prefect.warm.process_start import start_module
 SERVER_MODULE = "jittask_prefect.warm.fork_server"
 READY_SECONDS = 60.0  # for a fork server to load its flow file
 FORK_SECONDS = 10.0  # for a fork
+REAP_SECONDS = 2.0  # for an exit code; an ended child's place is free only then
 LAST_SECONDS = 1.0  # for the last messages of a server that has ended
 PACKET = 65536  # bytes of a message at most
 T = TypeVar("T")
@@ -131,7 +132,7 @@ class ForkServerProcess:
         self._codes[pid] = code
         try:
             self._send({"reap": pid})
-            return await self._answered(code, FORK_SECONDS)
+            return await self._answered(code, REAP_SECONDS)
         except NoServer:
             return UNKNOWN_CODE
         finally:
