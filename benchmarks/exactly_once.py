@@ -99,7 +99,9 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
     folder = HOME / kind
     folder.mkdir()
     with database(kind, folder) as url, prefect(server) as (api, fresh, kills):
-        app = build_app(folder / "app", elements(), **app_json(url, CLOSED))
+        app = build_app(
+            folder / "app", elements(chosen.parallel), **app_json(url, CLOSED)
+        )
         if problems := app.check():
             raise SystemExit("\n".join(map(str, problems)))
         with app.engine().begin() as connection:
@@ -156,7 +158,7 @@ def campaign(kind: str, server: str, chosen: argparse.Namespace) -> bool:
             executor_kills=sum(n for k, n in run.kills.items() if k.startswith("executor")),
             **{k.replace(" ", "_"): n for k, n in sorted(run.count.items())},
             **run.oracle.count, effects=len(run.oracle.effects), errors=len(run.errors), steps=run.steps, seed=seed,
-            prefect=server, seconds=round(time.monotonic() - begun), kills=killed, absent=failpoints.absent(api),
+            parallel=chosen.parallel, prefect=server, seconds=round(time.monotonic() - begun), kills=killed, absent=failpoints.absent(api),
         )  # fmt: skip
         print(
             kill_matrix(f"Kill matrix, exactly once, {kind}", run.matrix()),
@@ -209,6 +211,12 @@ def main() -> None:
         help="the longest that the campaign on a database goes on",
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--parallel",
+        type=int,
+        default=1,
+        help="rows of a batch that a worker's process has at work at once",
+    )
     parser.add_argument("--prefect", choices=["server", "memory"], default="server")
     parser.add_argument(
         "--without",

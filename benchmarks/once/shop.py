@@ -74,8 +74,16 @@ def _task(kind: str, timer: dict[str, Any], **keys: Any) -> dict[str, Any]:
     return {"e.json": about, "inner.py": "def customFunc(row):\n    pass\n"}
 
 
-def elements() -> dict[str, Any]:
-    """The app's elements; the oracle states by hand when each template is due."""
+def elements(parallel: int = 1) -> dict[str, Any]:
+    """The app's elements, with some rows at work at once; the oracle states by hand when each template is due."""
+    found = _elements()
+    for files in found.values():
+        if "modelPath" in files["e.json"]:
+            files["e.json"]["parallel"] = parallel
+    return found
+
+
+def _elements() -> dict[str, Any]:
     return {
         "models/Item": {
             "e.json": {"type": "models.NormalType", "title": "Item"},
@@ -121,7 +129,7 @@ def app_json(url: str, closed: Iterable[str]) -> dict[str, Any]:
     calendars = {"office": {"closed": list(closed)}}
     return {
         "name": NAME, "timezone": "Asia/Shanghai", "database": url, "horizon": 1, "calendar": "office",
-        "calendars": calendars,
+        "calendars": calendars, "maxConcurrency": 100,
     }  # fmt: skip
 
 

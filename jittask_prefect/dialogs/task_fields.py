@@ -129,6 +129,8 @@ TASK_FIELDS: tuple[Field, ...] = (
     Field("description", "Description", TEXT, "Markdown, for the task's page", key="description"),
     choice("dispatch", "Flow runs", words.DISPATCH, "For rows that are due at one instant", key="dispatch",
           usual="auto", rows=True),
+    Field("parallel", "Rows at once", whole(1), "How many rows of a flow run one process has at work at once, 100 at most",
+          key="parallel", usual=1, if_empty="1", rows=True),
     choice("rowRuns", "Rows shown as task runs", words.ROW_RUNS, key="rowRuns", usual="failed", rows=True),
 )  # fmt: skip
 BY_NAME = {field.name: field for field in TASK_FIELDS}

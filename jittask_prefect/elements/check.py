@@ -23,6 +23,7 @@ from jittask_prefect.elements.config import (
 from jittask_prefect.elements.decorated.declared import in_arguments
 from jittask_prefect.elements.decorated.module_elements import told_of_arguments
 from jittask_prefect.elements.models import tables_of
+from jittask_prefect.elements.pools import parallel_notes
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ConfigError,
@@ -133,6 +134,7 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
             own = [in_arguments(text, template.declared.kind) for text in own]
         if isinstance(template, DateFieldType):
             own += _column_warnings(template)
+            own += parallel_notes(template)
 
         found += [f"{template.fullName}: {text}" for text in own]
         calendar = template.timer.calendar

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jittask_prefect.elements.app_name import app_name
 from jittask_prefect.elements.original.original_keys import without
+from jittask_prefect.elements.pace import parallel_problems, rows_at_once
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
@@ -177,6 +178,7 @@ class TaskCfg(StrictModel):
     dispatch: Literal["auto", "row", "batch"] = "auto"
     rowRuns: Literal["failed", "all"] = "failed"
     concurrency: Concurrency | None = None
+    parallel: Annotated[int, BeforeValidator(rows_at_once)] = 1
     workPool: WorkPool | None = None
     tags: tuple[Tag, ...] = ()
     description: Annotated[str, AfterValidator(safe_text)] = ""
@@ -265,6 +267,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
         found = f"{limits.overlap} with dispatch batch"
         problems.append(Problem("", "concurrency.overlap", found, allowed))
 
+    problems += parallel_problems(cfg, rows=rows) if cfg else ()
     if problems or cfg is None or timer is None:
         raise ConfigError(problems)
 

@@ -26,6 +26,7 @@ from jittask_prefect.rows.plan import NOT_MET, stands
 from jittask_prefect.rows.row_reading import DueRow, due_row
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
+from jittask_prefect.running.event_loop import ANSWER_SECONDS, EventLoop
 from jittask_prefect.running.function import call_function, plan_next, task_of
 from jittask_prefect.running.outcome import Outcome
 from jittask_prefect.schedule.timer import Series
@@ -129,6 +130,7 @@ class Attempt:
         settling: Set before the end of the tasks is written: from then on the lease's
             watch does not take them for lost.
         transaction: The executor's connection for rows; absent the attempt takes one.
+        loop: The event loop of async functions; absent the function has its own.
 
     Attributes:
         given_up: The time limit was over before the end of the tasks was written.
@@ -141,8 +143,10 @@ class Attempt:
         finish: Callable[[Connection, Ends], bool],
         settling: threading.Event,
         transaction: RowTransaction | None = None,
+        loop: EventLoop | None = None,
     ) -> None:
         self.work, self.call, self.transaction = work, call, transaction
+        self.loop = loop
         self.given_up = False
         self._finish, self._settling = finish, settling
         self._gate = threading.Lock()
@@ -161,7 +165,8 @@ class Attempt:
             with self._gate:
                 self.given_up = not self._settled
             if self.given_up:
-                self._roll_back(thread.ident)
+                if not self._cancelled(thread.ident, done):
+                    self._roll_back(thread.ident)
                 thread.leave()
                 message = f"error: still running after {timeout:g} s"
                 return self._all(Outcome("error", "timeout", message))
@@ -185,10 +190,19 @@ class Attempt:
         if not self._finish(connection, ends):
             raise RefusedError
 
+    def _cancelled(self, thread: int | None, done: threading.Event) -> bool:
+        """Cancel the coroutine of an async function; whether it has ended, and the attempt with it."""
+        if self.transaction is not None:
+            self.transaction.given_up = True
+        if self.loop is None or not self.loop.cancel(thread):
+            return False
+        return done.wait(ANSWER_SECONDS)
+
     def _roll_back(self, thread: int | None) -> None:
         """Roll back the connections of a function that does not return: nothing commits or stays locked."""
         try:
             found = leaks.connections_of_thread(thread)
+            found += self.loop.abandon(thread) if self.loop is not None else []
             if self.transaction is not None:
                 self.transaction.given_up = True
                 found.append(self.transaction.raw.driver_connection)
@@ -219,7 +233,9 @@ class Attempt:
         work, [entry] = self.work, self.call.tasks
         outcome = check_scheduled(work.template, entry, work.clock())
         if outcome is None:
-            result = call_function(work.template, task_of(work.template, entry))
+            result = call_function(
+                work.template, task_of(work.template, entry), self.loop
+            )
             outcome = Outcome("completed", "completed", "", result)
         ends, engine = self._all(outcome), work.app.engine(work.database)
         with self._settle(), engine.begin() as connection:
@@ -255,7 +271,7 @@ class Attempt:
             return None
         [only] = ready
         template, row = self.work.template, only.found and only.found.row
-        return call_function(template, task_of(template, only.entry, row))
+        return call_function(template, task_of(template, only.entry, row), self.loop)
 
     def _plan(
         self, session: RowSession, template: DateFieldType, checked: _Checked

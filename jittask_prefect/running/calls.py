@@ -7,6 +7,7 @@ are due at the same instant.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,25 +105,38 @@ STALE = Stale.STALE
 
 
 class Calls(ABC):
-    """The calls of a flow run that nobody has claimed yet.
+    """The calls of a flow run that nobody has claimed yet; several executors may take from them at once.
 
     Attributes:
         begun: Whether a claim was tried in its turn and with a free slot.
+        closed: Whether the list gives no calls any more; set by `close`.
         refused: Whether the list was closed when a call was asked for.
+        parallel: How many calls may be at work at once in this process.
     """
+
+    parallel = 1
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self.begun = self.refused = False
-        self._closed: Callable[[], bool] = lambda: False
+        self.begun = self.closed = self.refused = False
+        self._closed_while: Callable[[], bool] = lambda: False
+        # Held during a claim, whose transaction is short; never asked for within another transaction.
+        self._claiming = threading.Lock()
+        # Guards the list and the record; held for moments, so that everybody may ask for the gate.
+        self._gate = threading.Lock()
+        self._telling = threading.Lock()
+
+    def close(self) -> None:
+        """Give no calls any more; from any thread."""
+        self.closed = True
 
     def close_while(self, closed: Callable[[], bool]) -> None:
         """Give no calls while a condition holds."""
-        self._closed = closed
+        self._closed_while = closed
 
     def is_closed(self) -> bool:
         """Whether the list gives no calls now."""
-        closed = self._closed()
+        closed = self.closed or self._closed_while()
         self.refused = self.refused or closed
         return closed
 
@@ -137,28 +151,38 @@ class Calls(ABC):
             The call; why there is no slot, so that nothing is claimed; None where nothing
             is left to claim.
         """
-        if self.is_closed():
-            return None
-        found: Call | Full | Stale | None = STALE
-        while found is STALE:
-            found = self._claim(owner)
+        closed = list[End]()
+        with self._claiming:
+            found: Call | Full | Stale | None = STALE
+            while found is STALE:
+                found = None if self.is_closed() else self._claim(owner, closed)
+        for entry, outcome in closed:
+            self.record(entry, outcome, told=False)
+            if outcome is SUPERSEDED:
+                work = self.work
+                next_of_row(work.app, work.database, entry, work.clock())
         return found
 
-    def _claim(self, owner: str) -> Call | Full | Stale | None:
-        work, closed = self.work, list[End]()
+    def _claim(self, owner: str, closed: list[End]) -> Call | Full | Stale | None:
+        work, ended = self.work, list[End]()
         with work.app.engine(work.database).connect() as connection:
-            found = self.claim_in(connection, owner, closed)
+            found = self.claim_in(connection, owner, ended)
             if isinstance(found, Full):
                 connection.rollback()
                 self.drop()
                 return found
             connection.commit()
         self.begun = True
-        for entry, outcome in closed:
-            work.summary.tasks.append((entry, outcome))
-            if outcome is SUPERSEDED:
-                next_of_row(work.app, work.database, entry, work.clock())
+        closed += ended
         return found
+
+    def record(self, entry: Entry, outcome: Outcome, *, told: bool = True) -> None:
+        """Add a task that has ended to the summary, and tell; one task at a time."""
+        with self._gate:
+            self.work.summary.tasks.append((entry, outcome))
+        if told and self.work.told is not None:
+            with self._telling:
+                self.work.told(entry, outcome)
 
     @abstractmethod
     def claim_in(
@@ -179,12 +203,17 @@ class Calls(ABC):
         return limits.full(connection, entry, own, of_app, work.clock())
 
     def reserve(self, connection: Connection) -> Entry | None:
-        """A task that the commit of another may claim; None where `claim` is needed."""
+        """A task that the commit of another may claim; None where `claim` is needed, and of a closed list."""
         return None
 
     def take(self, entry: Entry, *, claimed: bool) -> Call | None:
         """The call of a reserved task; None where the claim failed."""
         return None
+
+    @property
+    def left(self) -> int:
+        """How many calls the list has, as far as it was read."""
+        return 0
 
     @abstractmethod
     def drop(self, call: Call | None = None) -> None:
@@ -261,7 +290,7 @@ class OneTask(Calls):
                     dirty=False,
                 )
         follow_up(work.app, work.database, entry, now)
-        work.summary.tasks.append((entry, outcome))
+        self.record(entry, outcome, told=False)
 
 
 def not_claimed(found: Entry | None, run_id: str) -> Outcome:

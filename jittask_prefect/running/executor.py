@@ -1,7 +1,7 @@
 """The executor: claims the calls of a flow run and runs them in turn.
 
 An executor has an owner, a lease, a thread and a connection of its own, so that several
-executors can work off the same list of calls.
+executors can work off the same list of calls (`team.py`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection
 
+from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import transitions
@@ -23,9 +26,11 @@ from jittask_prefect.ledger.transitions import Following
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, Calls, Work
+from jittask_prefect.running.event_loop import EventLoop
 from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Hold, held_lease, new_owner
 from jittask_prefect.running.outcome import TAKEN, Outcome
+from jittask_prefect.running.team import Team
 
 # For a slot, before the flow run is given up; and between two looks for one.
 WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2
@@ -33,18 +38,43 @@ log = logging.getLogger("jittask")
 
 
 def work_off(work: Work, calls: Calls) -> None:
-    """Run the calls of a flow run, in an executor."""
+    """Run the calls of a flow run: where the template says `parallel`, several at once.
+
+    The one place where executors are started. Another process may call this for the same
+    flow run, with a list and surroundings of its own: claims keep the processes apart. Each
+    process needs its own `summary` and `told`, whose tasks are those of this process; a
+    `lost` that ends this process alone; and an answer to a list that another process has
+    emptied, since `give_up` and `ended_before` speak of the flow run's tasks as a whole.
+
+    Args:
+        work: The flow run's surroundings.
+        calls: The list, of this process alone.
+
+    Raises:
+        BaseException: The first error of an executor, once all executors have ended.
+    """
+    size = most_rows(work.app.engine(work.database), calls.parallel)
+    with EventLoop() if size > 1 else nullcontext() as loop:
+        team = Team(size, calls, lambda: _work_off(work, calls, team, loop))
+        team.run()
+
+
+def _work_off(work: Work, calls: Calls, team: Team, loop: EventLoop | None) -> None:
+    """Work off the list as one executor of a team."""
     owner = new_owner()
-    with (
-        held_lease(work.app, work.database, owner, work.clock, work.lost) as hold,
-        AttemptThread() as thread,
-    ):
-        executor = Executor(work, calls, owner, hold, thread)
-        try:
-            executor.work_off()
-        except BaseException:
-            executor.give_back()
-            raise
+    beside = partial(team.close, owner) if team.size > 1 else None
+    about = (work.app, work.database, owner, work.clock, work.lost, beside)
+    team.enter(owner)
+    try:
+        with held_lease(*about) as hold, AttemptThread() as thread:
+            executor = Executor(work, calls, owner, hold, thread, team, loop)
+            try:
+                executor.work_off()
+            except BaseException:
+                executor.give_back()
+                raise
+    finally:
+        team.leave(owner)
 
 
 class Executor:
@@ -56,13 +86,23 @@ class Executor:
         owner: Who claims; of this executor alone.
         hold: The owner's lease.
         thread: The thread for attempts.
+        team: The executors of this process that work off the list.
+        loop: The event loop of async functions; absent each call has its own.
     """
 
     def __init__(
-        self, work: Work, calls: Calls, owner: str, hold: Hold, thread: AttemptThread
+        self,
+        work: Work,
+        calls: Calls,
+        owner: str,
+        hold: Hold,
+        thread: AttemptThread,
+        team: Team,
+        loop: EventLoop | None = None,
     ) -> None:
         self.work, self.calls, self.owner = work, calls, owner
         self.hold, self.thread = hold, thread
+        self.team, self.loop = team, loop
         # Claimed by the last commit.
         self._next: Call | None = None
         self._retries: deque[tuple[datetime, Call]] = deque()
@@ -72,24 +112,33 @@ class Executor:
     def work_off(self) -> None:
         """Run all calls, at last those that are tried again."""
         while (call := self._take()) is not None:
+            if not self.team.begin(self.owner):
+                self._next = call
+                break
+            self.team.grow(self.calls.left)
             self.hold.on(call.ids)
             self._attempt(call)
+            self.team.end(self.owner)
         self.hold.off()
         self._drop_connection()
+        self.give_back()
 
     def give_back(self) -> None:
         """Have the tasks wait again that the last commit claimed and nobody will begin."""
-        if self._next is not None:
+        call, self._next = self._next, None
+        if call is not None:
             with self.work.app.engine(self.work.database).begin() as connection:
-                for task_id in self._next.ids:
+                for task_id in call.ids:
                     transitions.give_back(connection, task_id, self.owner)
 
     def _take(self) -> Call | None:
         """The next call: claimed by the last commit, claimed now, or tried again."""
         self.hold.off()
         call, self._next = self._next, None
-        call = call or self._claim()
-        while call is None and self._retries:
+        if call is None and not self.calls.closed:
+            self._share_pool()
+            call = self._claim()
+        while call is None and self._retries and not self.calls.closed:
             call = self._again(*self._retries.popleft())
         return call
 
@@ -109,11 +158,13 @@ class Executor:
                     work.end(other)
                 continue
             too_long = waited >= WAIT_SECONDS or (wait is not None and wait.long)
+            too_long = too_long or self.team.has_others(self.owner)
             if full.overlap == "skip" or too_long or self._retries:
                 break
             work.sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
-        if not self._retries:  # they have a slot, and the list is read after them again
+        # Retries have a slot, and the list is read after them again. Other executors go on.
+        if not self._retries and self.team.leave(self.owner):
             self.calls.give_up(full)
         return None
 
@@ -140,7 +191,9 @@ class Executor:
     def _attempt(self, call: Call) -> None:
         """Run a call; then put it back for a retry, or record its end."""
         settling, transaction = self.hold.settling, self._transaction
-        attempt = Attempt(self.work, call, self._finish, settling, transaction)
+        attempt = Attempt(
+            self.work, call, self._finish, settling, transaction, self.loop
+        )
         ends = attempt.run(self.thread)
         self._transaction = attempt.transaction
         failed = ends is not None and any(end.status == "error" for _, end in ends)
@@ -219,15 +272,19 @@ class Executor:
         work = self.work
         for entry, outcome in ends:
             if self._has_after_return:
+                self._share_pool()
                 after_return(work.app, work.database, entry.task_id)
             if outcome.status == "error":
                 next_of_row(work.app, work.database, entry, work.clock())
 
     def _record(self, ends: Ends) -> None:
         for entry, outcome in ends:
-            self.work.summary.tasks.append((entry, outcome))
-            if self.work.told is not None:
-                self.work.told(entry, outcome)
+            self.calls.record(entry, outcome)
+
+    def _share_pool(self) -> None:
+        """Hold no connection while another is asked for: beside other rows the pool may be empty."""
+        if self.team.size > 1:
+            self._drop_connection()
 
     def _drop_connection(self, *, given_up: bool = False) -> None:
         """Have another connection from now on; a function that was given up keeps its own."""

@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,7 @@ from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
+from jittask_prefect.running.event_loop import EventLoop
 from jittask_prefect.warm import leaks
 
 
@@ -53,11 +54,16 @@ def task_of(
     )
 
 
-def call_function(template: Meta, task: Task) -> Any:
+def call_function(template: Meta, task: Task, loop: EventLoop | None = None) -> Any:
     """Call a Type's `handle`, and await the result of an async function.
 
     A transaction that the function leaves open is rolled back. A process that the
     function forked ends here: the task and its connections are the parent's.
+
+    Args:
+        template: The template.
+        task: The task.
+        loop: The event loop of async functions; absent the function has its own.
 
     Returns:
         The result, which is also in `task.result`.
@@ -69,7 +75,7 @@ def call_function(template: Meta, task: Task) -> Any:
     process, open_before = os.getpid(), leaks.open_connections()
     try:
         with function_sessions():
-            task.result = plain(_called(template, task))
+            task.result = plain(_called(template, task, loop))
         _refuse_generator(task.result)
         leaks.roll_back_new(open_before)
     except BaseException:
@@ -82,13 +88,22 @@ def call_function(template: Meta, task: Task) -> Any:
     return task.result
 
 
-def _called(template: Meta, task: Task) -> Any:
+def _called(template: Meta, task: Task, loop: EventLoop | None) -> Any:
     """The result of a function, called within the context manager of the app."""
+    run = run_alone if loop is None else loop.run
     context = template.app.context()
-    if not hasattr(context, "__enter__"):
-        return asyncio.run(_called_within(context, template, task))
-    with context:
-        return awaited(template.handle(task))
+    if hasattr(context, "__enter__"):
+        with context:
+            return awaited(template.handle(task), run)
+    if not _is_async(template, task):
+        run = run_alone  # a function that waits would keep the loop from other rows
+    return run(_called_within(context, template, task))
+
+
+def _is_async(template: Meta, task: Task) -> bool:
+    """Whether the function that a task calls is an `async def`."""
+    is_async = inspect.iscoroutinefunction
+    return is_async(template.handle) or is_async(template.getFunc(task))
 
 
 async def _called_within(context: Any, template: Meta, task: Task) -> Any:
@@ -97,9 +112,14 @@ async def _called_within(context: Any, template: Meta, task: Task) -> Any:
         return await result if inspect.isawaitable(result) else result
 
 
-def awaited(result: Any) -> Any:
+def run_alone(made: Awaitable[Any]) -> Any:
+    """Await a coroutine in an event loop of its own."""
+    return asyncio.run(_wait(made))
+
+
+def awaited(result: Any, run: Callable[[Any], Any] = run_alone) -> Any:
     """A result; of an async function, the awaited result."""
-    return asyncio.run(_wait(result)) if inspect.isawaitable(result) else result
+    return run(result) if inspect.isawaitable(result) else result
 
 
 async def _wait(result: Awaitable[Any]) -> Any:

@@ -79,7 +79,12 @@ class Hold:
         self._left.wait()
 
     def lose(
-        self, tasks: tuple[str, ...], lost: Callable[[], None], *, silent: bool
+        self,
+        tasks: tuple[str, ...],
+        lost: Callable[[], None],
+        *,
+        silent: bool,
+        beside: Callable[[], None] | None = None,
     ) -> bool:
         """End the process, unless the executor went on from these tasks or ends them itself.
 
@@ -88,6 +93,8 @@ class Hold:
             lost: Ends the process.
             silent: The database gives no answer, so the executor's commit may never get
                 an answer either.
+            beside: Waits for the calls of other executors; their leases do not hold
+                longer than this one where the database is silent.
 
         Returns:
             Whether the tasks are lost.
@@ -97,6 +104,8 @@ class Hold:
             self.lost = self.tasks == tasks and not ends_itself
         if self.lost:
             try:
+                if beside is not None and not silent:
+                    beside()
                 lost()
             finally:
                 self._left.set()
@@ -110,6 +119,7 @@ def held_lease(
     owner: str,
     clock: Clock,
     lost: Callable[[], None] | None,
+    beside: Callable[[], None] | None = None,
 ) -> Iterator[Hold]:
     """Renew an owner's leases, and notice when a task at work was ended, or may have been.
 
@@ -120,6 +130,8 @@ def held_lease(
         clock: Gives the present instant.
         lost: Called from another thread when a task is no longer the owner's, or soon may
             not be; absent nothing happens then.
+        beside: Called before: waits for the calls that other executors of the process
+            have at work.
     """
     stop, hold = threading.Event(), Hold()
 
@@ -134,8 +146,8 @@ def held_lease(
                 lease.cut()
                 lease = _Lease(app, database, owner, clock, hold)
             ended = tasks and not lease.holds and not stop.is_set()
-            silent = lease.mine is None
-            if ended and lost is not None and hold.lose(tasks, lost, silent=silent):
+            how: Any = {"silent": lease.mine is None, "beside": beside}
+            if ended and lost is not None and hold.lose(tasks, lost, **how):
                 return
         thread.start(lease.close, THREAD)
         thread.leave()

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from jittask_prefect.elements.app import App
@@ -36,6 +36,7 @@ from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.running.lease import Clock
+from jittask_prefect.running.team import BESIDE_SECONDS
 
 # The stock worker: 8 s until it sees the end, and 30 s of grace for the process.
 END_SECONDS = 40.0
@@ -184,7 +185,7 @@ def await_gone(
             if entry.batch is None and not away:
                 _set_cancelled(api, entry.flow_run_id, message)
             return
-        if alive and closed and passed > KILL_SECONDS:
+        if alive and closed and _is_over(app, database, entry, passed):
             kill(entry, clock())
         time.sleep(0.2)
     raise JittaskError(
@@ -208,12 +209,40 @@ def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool
         return returned or (run.state_type == "CANCELLED" and run.ended_by_us)
     if entry.batch is None:
         return False
-    later = (
+    # Rows that began later may be those of other executors.
+    later = (entries.c.owner == entry.owner, entries.c.started > entry.started)
+    return _at_work(app, database, entry, *later)
+
+
+def _is_over(app: App, database: str, entry: Entry, passed: float) -> bool:
+    """Whether a process has had its time to leave, with the rows beside where there are any."""
+    longest = KILL_SECONDS + BESIDE_SECONDS
+    return passed > KILL_SECONDS and (
+        passed > longest or not _beside(app, database, entry)
+    )
+
+
+def _beside(app: App, database: str, entry: Entry) -> bool:
+    """Whether the process of a batch's row has other rows at work."""
+    process, _, _ = (entry.owner or "").rpartition(":")
+    others = entries.c.owner.startswith(f"{process}:", autoescape=True)
+    try:
+        return entry.batch is not None and _at_work(app, database, entry, others)
+    except SQLAlchemyError:
+        return True  # the database is asked again
+
+
+def _at_work(
+    app: App, database: str, entry: Entry, *where: ColumnElement[bool]
+) -> bool:
+    """Whether other tasks of the flow run are executed that meet a condition."""
+    others = (
         entries.c.flow_run_id == entry.flow_run_id,
         entries.c.task_id != entry.task_id,
-        entries.c.started > entry.started,
+        entries.c.status == "executing",
+        *where,
     )
-    query = select(entries.c.task_id).where(*later).limit(1)
+    query = select(entries.c.task_id).where(*others).limit(1)
     with app.engine(database).connect() as connection:
         return connection.execute(query).first() is not None
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
@@ -46,7 +47,9 @@ class RowsOfInstant(Calls):
     def __init__(self, work: Work, due: datetime, helper: int = 0) -> None:
         super().__init__(work)
         self.due, self.name = due, work.template.fullName
-        self.taken = 0
+        self.parallel = work.template.cfg.parallel
+        # By this process: a look of an older moment must not bring them back.
+        self._claimed: set[str] = set()
         self.begun = helper > 0
         # Each helper begins at another place of the list.
         self._start = helper * GOLDEN % 1
@@ -66,7 +69,6 @@ class RowsOfInstant(Calls):
 
     @property
     def left(self) -> int:
-        """How many rows wait, as far as the list tells."""
         return len(self._waiting)
 
     def claim_in(
@@ -90,40 +92,37 @@ class RowsOfInstant(Calls):
             about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
             if transitions.claim(connection, *about, in_batch=True):
                 return self.full(connection, entry) or self.take(entry, claimed=True)
-            self._waiting.clear()
+            self.drop()
             return STALE
         return None
 
     def reserve(self, connection: Connection) -> Entry | None:
-        if self.is_closed():
-            return None
-        if not self._waiting:
-            self._read(connection)
-        entry = self._pop()
+        # An empty list is for `claim` to read: MariaDB would read as of this transaction's begin.
+        entry = None if self.is_closed() else self._pop()
         if entry is None or entry.task_id not in self._twins:
             return entry
-        self._waiting.appendleft(entry)
+        with self._gate:
+            self._waiting.appendleft(entry)
         return None
 
     def take(self, entry: Entry, *, claimed: bool) -> Call | None:
-        if not claimed:  # somebody has locked the row's task, or taken or closed it
-            self._locked.add(entry.task_id)
-            self._waiting.clear()
-            return None
-        self.taken += 1
+        with self._gate:
+            if not claimed:  # somebody has locked the row's task, or taken or closed it
+                self._locked.add(entry.task_id)
+                self._waiting.clear()
+                return None
+            self._claimed.add(entry.task_id)
         run_id = self.work.run.id
         return Call([replace(entry, attempt=entry.attempt + 1, flow_run_id=run_id)])
 
     def drop(self, call: Call | None = None) -> None:
-        self.taken -= len(call.tasks) if call else 0
-        self._waiting.clear()
+        with self._gate:
+            self._claimed.difference_update(call.ids if call else ())
+            self._waiting.clear()
 
     def _pop(self) -> Entry | None:
-        """The next waiting task; executors may call this at the same time."""
-        try:
-            return self._waiting.popleft()
-        except IndexError:
-            return None
+        with self._gate:
+            return self._waiting.popleft() if self._waiting else None
 
     def give_up(self, full: Full) -> None:
         work = self.work
@@ -151,12 +150,18 @@ class RowsOfInstant(Calls):
             this_run = or_(this_run, entries.c.flow_run_id.is_(None))
         mine = (*self._of_instant(), status, this_run)
         query = select(entries, has_twin().label("has_twin")).where(*mine)
-        room = max(0, BATCH_SIZE - self.taken)
+        room = max(0, BATCH_SIZE - len(self._claimed))
         query = query.order_by(entries.c.row_key).limit(room)
         found = list(connection.execute(query))
         start = int(len(found) * self._start)
-        found = [*found[start:], *found[:start]]
-        for record in sorted(found, key=lambda each: each.task_id in self._locked):
+        with self._gate:
+            self._add([*found[start:], *found[:start]])
+
+    def _add(self, found: Sequence[Any]) -> None:
+        """Add records to the list, but for tasks that this process has claimed, or has in the list."""
+        known = self._claimed | {entry.task_id for entry in self._waiting}
+        new = [record for record in found if record.task_id not in known]
+        for record in sorted(new, key=lambda each: each.task_id in self._locked):
             self._failed = self._failed or record.status == "error"
             self._waiting.append(to_entry(record))
             if record.has_twin:

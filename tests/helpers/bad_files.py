@@ -82,6 +82,7 @@ PATHS = (
         "concurrency.limit",
         "dispatch",
         "rowRuns",
+        "parallel",
         "modelPath",
         "filter",
         "timerCfg",

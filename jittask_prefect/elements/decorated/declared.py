@@ -42,6 +42,7 @@ _PLAIN = {
     "retryDelay": "retry_delay",
     "dispatch": "dispatch",
     "rowRuns": "row_runs",
+    "parallel": "parallel",
     "workPool": "work_pool",
     "description": "description",
 }

@@ -106,6 +106,7 @@ def date_field_task(
     dispatch: Dispatch = "auto",
     row_runs: RowRuns = "failed",
     concurrency: int | Concurrency | None = None,
+    parallel: int = 1,
     type: str = "tasks.DateFieldType",
     work_pool: str | None = None,
     tags: Sequence[str] = (),
@@ -141,6 +142,8 @@ def date_field_task(
         dispatch: Whether rows have a flow run each (`"row"`) or share one (`"batch"`); `"auto"` decides by number.
         row_runs: Which rows of a batch have a run of their own afterwards: those that failed, or all.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
+        parallel: How many rows of a batch one process has at work at once: in threads, or in one event loop for an
+            `async def`. Services and all else that the rows share must bear this.
         type: The full name of a Type of the app's own.
         work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.
@@ -299,7 +302,8 @@ def _marking(kind: Kind, decorator: Any, given: Mapping[str, Any]) -> Any:
 def _same(value: object, default: object) -> bool:
     """Whether an argument is its default. A condition is never compared: its `==` would make another condition."""
     plain = isinstance(value, int | float | str)
-    return value is default or (plain and value == default)
+    flag = isinstance(value, bool) is isinstance(default, bool)  # True == 1
+    return value is default or (plain and flag and value == default)
 
 
 def _place(function: Any) -> tuple[str, int] | None:

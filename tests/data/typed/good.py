@@ -71,6 +71,7 @@ def remind_patient(appointment: Appointment) -> None: ...
     where=Appointment.paid_on.is_(None) & (Appointment.starts_at > now(hours=2)),
     missed={"policy": "all", "lookback": 3600},
     concurrency={"limit": 1, "overlap": "skip"},
+    parallel=1,
 )
 async def collect(appointment: Appointment) -> None: ...
 

@@ -86,8 +86,8 @@ def test_a_form_with_everything(shop: Make) -> None:
         "monthEnd": "No occurrence", "skipHoliday": True, "holidayPolicy": "To the previous working day",
         "workdaysOnly": True, "calendar": "CN", "timezone": "Europe/Berlin", "func": "services.NoteSvc.of_row",
         "enable": False, "missed": "Run none", "grace": 5, "lookback": 60.5, "retries": 2, "retryDelay": 1,
-        "timeout": 30, "limit": 3, "overlap": "Not run", "tags": ["a", "b"], "description": "*Why*",
-        "dispatch": "A flow run for each row", "rowRuns": "All",
+        "timeout": 30, "limit": 3, "tags": ["a", "b"], "description": "*Why*",
+        "dispatch": "Always together", "rowRuns": "All", "parallel": 3,
     }  # fmt: skip
     assert config(form, forms.NEW_DATE_FIELD, shop(more=SERVICES)) == {
         "type": "tasks.DateFieldType", "title": "Remind", "enable": 0, "funcType": "Global",
@@ -102,8 +102,8 @@ def test_a_form_with_everything(shop: Make) -> None:
             "timezone": "Europe/Berlin",
         },
         "timeout": 30, "retries": 2, "retryDelay": 1, "tags": ["a", "b"], "description": "*Why*",
-        "missed": {"policy": "none", "grace": 5, "lookback": 60.5}, "dispatch": "row", "rowRuns": "all",
-        "concurrency": {"limit": 3, "overlap": "skip"},
+        "missed": {"policy": "none", "grace": 5, "lookback": 60.5}, "dispatch": "batch", "rowRuns": "all",
+        "concurrency": {"limit": 3}, "parallel": 3,
     }  # fmt: skip
 
 

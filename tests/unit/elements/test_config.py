@@ -230,6 +230,12 @@ BAD_SCHEDULED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "day",
         "",
     ),
+    "parallel of a scheduled task": (
+        {"parallel": 2},
+        "parallel",
+        "2",
+        "1: a scheduled task has no rows",
+    ),
     "limit 0": ({"concurrency": {"limit": 0}}, "concurrency.limit", "0", "1"),
     "unknown overlap": (
         {"concurrency": {"limit": 1, "overlap": "drop"}},
@@ -433,6 +439,30 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], str, str, str]] = {
     ),
     "filter of a number": ({"filter": 5}, "filter", "5", ""),
     "unknown dispatch": ({"dispatch": "each"}, "dispatch", "each", "batch"),
+    "parallel 0": ({"parallel": 0}, "parallel", "0", "a whole number from 1 to 100"),
+    "parallel -1": ({"parallel": -1}, "parallel", "-1", "a whole number from 1 to"),
+    "parallel 1000": ({"parallel": 1000}, "parallel", "1000", "from 1 to 100"),
+    "parallel of a text": ({"parallel": "4"}, "parallel", '"4"', "from 1 to 100"),
+    "parallel true": ({"parallel": True}, "parallel", "true", "from 1 to 100"),
+    "parallel 2.5": ({"parallel": 2.5}, "parallel", "2.5", "from 1 to 100"),
+    "parallel with dispatch row": (
+        {"parallel": 4, "dispatch": "row"},
+        "parallel",
+        "4 with dispatch row",
+        "1, or dispatch auto or batch",
+    ),
+    "parallel beyond the limit": (
+        {"parallel": 4, "concurrency": {"limit": 3}},
+        "parallel",
+        "4 with concurrency.limit 3",
+        "3 at most, or a limit of 4 or more",
+    ),
+    "parallel with skip": (
+        {"parallel": 4, "concurrency": {"limit": 9, "overlap": "skip"}},
+        "parallel",
+        "4 with concurrency.overlap skip",
+        "1, or overlap queue",
+    ),
     "unknown rowRuns": ({"rowRuns": "none"}, "rowRuns", "none", "failed"),
 }
 
@@ -614,6 +644,8 @@ GOOD_ROWS: dict[str, dict[str, Any]] = {
     "filter, operators": {"filter": "Q(status='active') & ~Q(reminders__gte=3)"},
     "rows of a service": {"funcType": "Global", "func": "services.NoticeSvc.remind"},
     "dispatch": {"dispatch": "batch", "rowRuns": "all"},
+    "parallel": {"parallel": 8, "concurrency": {"limit": 8}, "dispatch": "batch"},
+    "parallel 1": {"parallel": 1, "dispatch": "row"},
     "older null filter": {"filter": None},
     "every repeat": {REPEAT: {"repeatType": "week", "weekday": [2]}},
     "cron of rows": {REPEAT: {"repeatType": "custom", "cron": "0 9 * * *"}},

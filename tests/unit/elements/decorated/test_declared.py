@@ -60,8 +60,8 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
             Appointment.starts_at, repeat=Weekly("mon"), until=After(Appointment.ends_at, months=1),
             where="Q(status='booked')", skip_holiday=True, holiday_policy="previous", workdays_only=True,
             calendar="DE", timezone="Europe/Berlin", name="Remind", title="提醒", enable=False, timeout=60, retries=2,
-            retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="row", row_runs="all",
-            concurrency={"limit": 2, "overlap": "skip"}, type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
+            retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="batch", row_runs="all",
+            concurrency={"limit": 4, "overlap": "queue"}, parallel=3, type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
         )
         def f(appointment): ...
         """,
@@ -90,9 +90,10 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
         "retries": 2,
         "retryDelay": 5,
         "missed": {"policy": "all", "grace": 5, "lookback": 60},
-        "dispatch": "row",
+        "dispatch": "batch",
         "rowRuns": "all",
-        "concurrency": {"limit": 2, "overlap": "skip"},
+        "concurrency": {"limit": 4, "overlap": "queue"},
+        "parallel": 3,
         "workPool": "heavy",
         "tags": ["a", "b"],
         "description": "*Why*",
@@ -190,7 +191,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         @date_field_task(
             Appointment.starts_at, Before(days=-1), repeat=Weekly("mo"), until="soon", where=Patient.active,
             holiday_policy="never", timezone="Mars", title="", timeout=0, retries=-1, retry_delay="5",
-            missed="some", dispatch="rows", row_runs=1, work_pool=5, concurrency=0, tags="a", enable="yes", skip_holiday=2,
+            missed="some", dispatch="rows", row_runs=1, work_pool=5, concurrency=0, parallel=True, tags="a", enable="yes", skip_holiday=2,
         )
         def f(appointment): ...
         """,
@@ -212,6 +213,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         "dispatch",
         "row_runs",
         "concurrency.limit",
+        "parallel",
         "work_pool",
         "tags",
         "holiday_policy",
@@ -342,7 +344,7 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
     rows = {
         "offset": "", "repeat": "", "until": "", "where": "", "skip_holiday": "", "holiday_policy": "",
         "workdays_only": "", "calendar": "", "timezone": "", "name": "", "title": "", "enable": "", "timeout": "",
-        "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "type": "", "work_pool": "",
+        "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "parallel": "", "type": "", "work_pool": "",
         "tags": "", "description": "",
     }  # fmt: skip
     text = ""

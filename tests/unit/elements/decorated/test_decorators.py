@@ -125,6 +125,8 @@ def test_wrong_values_wait_for_the_app_to_load() -> None:
         (scheduled_task, "where"),
         (scheduled_task, "dispatch"),
         (scheduled_task, "row_runs"),
+        (scheduled_task, "parallel"),
+        (task, "parallel"),
         (task, "skip_holiday"),
         (task, "until"),
     ],
