@@ -285,7 +285,9 @@ def test_a_file_belongs_to_an_app(tmp_path: Path) -> None:
         "skipHoliday": 1,
         "repeat": {"repeatType": "normal"},
     }
-    with pytest.raises(ConfigError, match=r"calendar\.ics.*only in a calendar of an app"):
+    with pytest.raises(
+        ConfigError, match=r"calendar\.ics.*only in a calendar of an app"
+    ):
         Timer(cfg, {"ics": "holidays.ics"})
 
 
