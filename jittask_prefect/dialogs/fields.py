@@ -78,6 +78,8 @@ class Field:
         """A value of e.json as the form shows it."""
         if self.switch:
             return bool(value)
+        if self.schema["type"] == "array" and isinstance(value, int):
+            value = [value]
         if self.words and isinstance(value, list | tuple):
             return [self.words[each] for each in value]
         if self.words:

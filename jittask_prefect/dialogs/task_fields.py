@@ -89,7 +89,7 @@ TASK_FIELDS: tuple[Field, ...] = (
     choice("endOffsetUnit", "Unit of the end", words.UNITS, key=f"{END_OFFSET}.offsetUnit", rows=True,
           parent="endField", clearable=False),
     Field("endAtTime", "End at", CLOCK, "HH:mm", key=f"{END_OFFSET}.time", rows=True, parent="endField"),
-    choice("week", "Week of the month", words.WEEKS, "Monthly and yearly, with weekdays",
+    choice("week", "Weeks of the month", words.WEEKS, "Monthly and yearly, with weekdays", many=True,
           key=f"{REPEAT}.week",
           cycles=OF_MONTHS),
     choice("monthEnd", "Where a month has no such day", words.MONTH_END, key=f"{REPEAT}.monthEnd",

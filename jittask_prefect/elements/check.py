@@ -296,6 +296,7 @@ def _code_problems(app: App, name: str) -> list[Problem]:
     if not (isinstance(kind, type) and issubclass(kind, Meta)) or kind is Meta:
         return []
 
+    raw = app.with_function(name, raw)
     func = raw.get("func", raw.get("taskFunc"))
     inner = raw.get("funcType", "Inner") == "Inner"
     found: list[Problem] = []

@@ -191,7 +191,7 @@ class TaskCfg(StrictModel):
             raw = dict(without(raw, "tasks"))
             if "taskFunc" in raw:
                 old = raw.pop("taskFunc")
-                if "funcType" in raw:
+                if raw.get("funcType") == "Global":
                     raw.setdefault("func", old)
 
             if raw.get("func") == "":
@@ -208,17 +208,16 @@ class TaskCfg(StrictModel):
 def _function_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Contradictions between `funcType`, `func` and its older spelling, `taskFunc`."""
     kind, new = raw.get("funcType", "Inner"), raw.get("func") or None
-    old = (raw.get("taskFunc") or None) if "funcType" in raw else None
+    old = (raw.get("taskFunc") or None) if kind == "Global" else None
     if new is not None and old is not None and new != old:
         allowed = f"{shown(new)}, as in func, whose older spelling it is"
         yield Problem("", "taskFunc", shown(old), allowed)
     elif kind == "Global" and new is None and old is None:
         allowed = "this key is required with funcType Global: services.X.method"
         yield Problem("", "func", "nothing", allowed)
-    elif kind == "Inner" and (new is not None or old is not None):
-        key = "taskFunc" if new is None else "func"
+    elif kind == "Inner" and new is not None:
         allowed = "nothing with funcType Inner; Global calls a service function"
-        yield Problem("", key, shown(raw[key]), allowed)
+        yield Problem("", "func", shown(new), allowed)
 
 
 def _row_problems(raw: Mapping[str, Any], rows: bool) -> Iterator[Problem]:

@@ -46,6 +46,7 @@ from jittask_prefect.elements.element_modules import ElementModules, error_text
 from jittask_prefect.elements.import_lock import CircleError
 from jittask_prefect.elements.models import model_in
 from jittask_prefect.elements.original.jit_queries import give_queries
+from jittask_prefect.elements.original.original_keys import names_service_function
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.registry import drop_unmappable, register
 from jittask_prefect.elements.types import Meta
@@ -366,6 +367,7 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             allowed = f"tasks.Meta: only a Type may have the name {name}"
             raise invalid("type", kind, allowed)
 
+        raw = self.with_function(name, raw)
         type_ = type_of(self, kind, Meta, "tasks.NormalType, tasks.DateFieldType")
         cfg, timer_cfg = read_task(raw, rows=type_.rows)
         timer = Timer(timer_cfg, self.calendar_for(timer_cfg), self.timezone)
@@ -380,6 +382,13 @@ class Loader(ElementFolders, ElementModules, Databases, Calendars):
             raise invalid("type", found, "a Type that works") from error
 
         return made
+
+    def with_function(self, name: str, raw: Any) -> Any:
+        """The e.json of a task of an older JitTask: without inner.py its `taskFunc` is the function."""
+        inner = self.folder / name.replace(".", "/") / "inner.py"
+        if is_file(inner) or not names_service_function(raw):
+            return raw
+        return {**raw, "funcType": "Global"}
 
     def loaded_types(self, folder: str) -> list[str]:
         """The full names of a folder's own Types that have been loaded."""

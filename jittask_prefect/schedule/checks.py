@@ -35,8 +35,8 @@ TAKES: Mapping[str, set[str]] = {
 }
 # For each endTimeType: the key it needs, and keys that contradict it.
 ENDS: Mapping[int, tuple[str, tuple[str, ...]]] = {
-    0: ("", ("endTime", "endField", "endOffset")),
-    1: ("endTime", ("endField", "endOffset")),
+    0: ("", ("endTime", "endField")),
+    1: ("endTime", ("endField",)),
     2: ("endField", ("endTime",)),
 }
 SOME_START = datetime(2024, 1, 1)
@@ -104,7 +104,7 @@ def _start(
         else (
             "scheduled",
             "startTime",
-            ["startField", "startOffset", "endTimeType", "endField", "endOffset"],
+            ["startField", "startOffset", "endField"],
         )
     )
     if needed not in written:
@@ -115,9 +115,22 @@ def _start(
             allowed = f"no such key for a {kind} task, which starts from {needed}"
             refuse(name, shown(raw[name]), allowed)
 
+    if not rows:
+        _end_of_scheduled(cfg, raw, written, refuse)
+
     start, end = cfg.start_time, cfg.end_time
     if not rows and start is not None and end is not None and _ends_before(start, end):
         refuse("endTime", shown(raw["endTime"]), f"a time from startTime ({start}) on")
+
+
+def _end_of_scheduled(
+    cfg: TimerCfg, raw: Mapping[Any, Any], written: set[Any], refuse: Refuse
+) -> None:
+    """An endTimeType that JitTask leaves in a scheduled task must say what the other keys say."""
+    if "endTimeType" not in written or cfg.end_time_type == ("endTime" in written):
+        return
+    allowed = "no such key for a scheduled task, whose endTime is its end"
+    refuse("endTimeType", shown(raw["endTimeType"]), allowed)
 
 
 def _ends_before(start: datetime, end: date) -> bool:
@@ -195,7 +208,7 @@ def _repeat(
             refuse(f"repeat.{key}", shown(raw[key]), allowed)
 
     if kind in ("month", "year"):
-        _month_or_year(repeat, written, broken, refuse)
+        _month_or_year(repeat, raw, broken, refuse)
     if kind == "custom":
         _custom(repeat, written, refuse)
 
@@ -215,15 +228,16 @@ def _custom(repeat: Repeat, written: set[Any], refuse: Refuse) -> None:
 
 
 def _month_or_year(
-    repeat: Repeat, written: set[Any], broken: set[str], refuse: Refuse
+    repeat: Repeat, raw: Mapping[Any, Any], broken: set[str], refuse: Refuse
 ) -> None:
+    written = {name for name in raw if raw[name] is not None}
     by_week, by_day = "week" in written, "day" in written
     if repeat.sub_type == "week" and not by_week:
-        allowed = f"{REQUIRED} with subType week: 1 to 5, or -1 to -5"
+        allowed = f"{REQUIRED} with subType week: 1 to 5, or -1 to -5, or a list"
         refuse("repeat.week", "nothing", allowed)
 
     if repeat.sub_type == "day" and by_week:
-        refuse("repeat.week", str(repeat.week), "no such key with subType day")
+        refuse("repeat.week", shown(raw["week"]), "no such key with subType day")
 
     days = list(repeat.day or ())
     if by_day and by_week:

@@ -219,8 +219,8 @@ def _start_numbers(repeat: Repeat, day: date) -> tuple[int, ...]:
     length = month_length(day)
     if repeat.week is not None:
         from_start, from_end = (day.day - 1) // 7 + 1, -((length - day.day) // 7 + 1)
-        week = from_start if repeat.week > 0 else from_end
-        return anywhere if right_weekday and week == repeat.week else ()
+        named = {from_start, from_end} & set(repeat.week)
+        return anywhere if right_weekday and named else ()
 
     # The last day of a month stands for all later days too.
     last = day.day == length

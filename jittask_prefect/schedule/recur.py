@@ -10,6 +10,7 @@ from calendar import monthrange
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import product
 from math import lcm
 from typing import TYPE_CHECKING
 
@@ -152,7 +153,7 @@ class Monthly(DayCycle):
 
     months: tuple[int, ...] | None
     numbers: tuple[int, ...]
-    week: int | None
+    weeks: tuple[int, ...]
     weekdays: tuple[int, ...]
     keep: bool
 
@@ -185,22 +186,16 @@ class Monthly(DayCycle):
     def _of_month(self, year: int, month: int) -> list[date]:
         """The days of a month, January being 0."""
         first, length = monthrange(year, month + 1)
-        if self.week is None:
-            found = {
-                length if n == -1 or (n > length and self.keep) else n
-                for n in self.numbers
-            }
-        elif self.week > 0:
-            found = {
-                (weekday - 1 - first) % 7 + 7 * self.week - 6
-                for weekday in self.weekdays
-            }
-        else:
-            last = (first + length - 1) % 7
-            found = {
-                length - (last - weekday + 1) % 7 + 7 * (self.week + 1)
-                for weekday in self.weekdays
-            }
+        found = {
+            length if n == -1 or (n > length and self.keep) else n
+            for n in (self.numbers if not self.weeks else ())
+        }
+        last = (first + length - 1) % 7
+        for week, weekday in product(self.weeks, self.weekdays):
+            if week > 0:
+                found.add((weekday - 1 - first) % 7 + 7 * week - 6)
+            else:
+                found.add(length - (last - weekday + 1) % 7 + 7 * (week + 1))
 
         return [date(year, month + 1, n) for n in sorted(found) if 1 <= n <= length]
 
@@ -244,7 +239,8 @@ def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Cycle
         months = tuple(sorted(set(repeat.month or (start.month,))))
 
     keep = repeat.month_end == "last"
-    return Monthly(start, period, months, numbers, repeat.week, weekdays, keep)
+    weeks = repeat.week or ()
+    return Monthly(start, period, months, numbers, weeks, weekdays, keep)
 
 
 def day_phase(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import product
 from typing import TYPE_CHECKING
 
 from jittask_prefect.errors import invalid
@@ -151,9 +152,11 @@ def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
     return rules
 
 
-def _weekdays(days: Iterable[int], week: int = 0) -> frozenset[tuple[int, int]]:
-    """Weekdays (Monday 1) as BYDAY, each with the number of its week in the month."""
-    return frozenset((week, day - 1) for day in days)
+def _weekdays(
+    days: Iterable[int], weeks: Iterable[int] = (0,)
+) -> frozenset[tuple[int, int]]:
+    """Weekdays (Monday 1) as BYDAY, each with the numbers of its weeks in the month."""
+    return frozenset((week, day - 1) for week, day in product(weeks, days))
 
 
 def check_density(timer: Timer) -> None:

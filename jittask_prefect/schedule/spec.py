@@ -152,6 +152,23 @@ def _many(value: object) -> object:
     return tuple(value)
 
 
+def _weeks(value: object) -> object:
+    """A week of the month by its number, or a list of weeks."""
+    some = value if isinstance(value, list) else [value]
+    known = {*range(-5, 0), *range(1, 6)}
+    if not 1 <= len(some) <= 10 or any(
+        type(n) is not int or n not in known for n in some
+    ):
+        raise ValueError("1 to 5, or -1 to -5 counted from the end; or a list of these")
+    return tuple(some)
+
+
+def _as_written(weeks: tuple[int, ...]) -> int | list[int]:
+    """A single week as its number, several as a list, each once."""
+    some = list(dict.fromkeys(weeks))
+    return some[0] if len(some) == 1 else some
+
+
 def _dates(value: object) -> object:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_DATES:
         raise ValueError(f"a list of 1 to {MAX_DATES} dates, each {DAY_OR_INSTANT}")
@@ -178,10 +195,10 @@ Month = Annotated[int, _whole(1, 12)]
 MonthDay = Annotated[
     int, _number((*range(1, 32), -1), "1 to 31, or -1 for the last day")
 ]
-WeekNumber = Annotated[
-    int,
-    _number((*range(-5, 0), *range(1, 6)), "1 to 5, or -1 to -5 counted from the end"),
+Weeks = Annotated[
+    tuple[int, ...], BeforeValidator(_weeks), PlainSerializer(_as_written)
 ]
+"""A week of the month, or several; a single week is written as a number."""
 Direction = Annotated[
     Literal[-1, 0, 1], _number((-1, 0, 1), "-1 before, 0 on time or 1 after")
 ]
@@ -265,7 +282,7 @@ class Repeat(_Part):
     repeat_type: RepeatType = Field(default="normal", alias="repeatType")
     period: Annotated[int, _whole(1, 10_000_000)] = 1
     sub_type: Literal["day", "week"] | None = Field(default=None, alias="subType")
-    week: WeekNumber | None = None
+    week: Weeks | None = None
     weekday: Annotated[tuple[Weekday, ...], BeforeValidator(_many)] | None = None
     day: Annotated[tuple[MonthDay, ...], BeforeValidator(_many)] | None = None
     month: Annotated[tuple[Month, ...], BeforeValidator(_many)] | None = None
@@ -312,7 +329,9 @@ class TimerCfg(_Part):
         form["repeat"].pop("subType", None)
         if self.repeat.week is not None:
             form["repeat"]["subType"] = "week"
-        if self.rows and not self.end_time_type and (self.end_time or self.end_field):
+        if not self.rows:
+            form.pop("endTimeType", None)
+        elif not self.end_time_type and (self.end_time or self.end_field):
             form["endTimeType"] = 1 if self.end_time else 2
         return self.model_validate(form)
 
@@ -337,7 +356,7 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
         raise invalid(key, shown(raw), "an object")
 
     sound, problems = sanitized(raw, key)
-    sound = _without_stray_end(sound) if rows else sound
+    sound = _without_stray_end(sound, rows=rows)
     data = _without_nulls(sound)
     bad: set[tuple[str, ...]] = set()
     while True:
@@ -362,9 +381,15 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
     return cfg.canonical()
 
 
-def _without_stray_end(raw: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """A row's timer without an `endOffset` that nothing asks for: JitTask keeps it when the end is taken away."""
-    if raw.get("endTimeType") is not None or raw.get("endField") is not None:
+def stray_end_offset(raw: Mapping[Any, Any], *, rows: bool) -> bool:
+    """Whether an `endOffset` does nothing: JitTask leaves the key behind when the end becomes another."""
+    kind, by_field = raw.get("endTimeType"), raw.get("endField") is not None
+    used = kind in (2, "2") or (kind is None and by_field)
+    return "endOffset" in raw and not (rows and used)
+
+
+def _without_stray_end(raw: Mapping[Any, Any], *, rows: bool) -> Mapping[Any, Any]:
+    if not stray_end_offset(raw, rows=rows):
         return raw
     return {name: value for name, value in raw.items() if name != "endOffset"}
 

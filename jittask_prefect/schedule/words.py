@@ -129,7 +129,7 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
         text += f" in {_named(MONTHS, months)}" if months else ""
 
     if repeat.week is not None:
-        return f"{text} on the {_place(repeat.week)} {named or 'such weekday'}"
+        return f"{text} on the {_places(repeat.week)} {named or 'such weekday'}"
 
     days = repeat.day or ((start.day,) if start else ())
     if not days:
@@ -182,6 +182,11 @@ def _holidays(timer: Timer) -> str | None:
         return f"{' or '.join(names)} is left out"
 
     return f"{' or '.join(names)} {POLICIES[cfg.holiday_policy]}"
+
+
+def _places(weeks: Iterable[int]) -> str:
+    """Weeks of a month, those from its start first: `first and last`."""
+    return _list(_place(n) for n in sorted(set(weeks), key=lambda n: (n < 0, n)))
 
 
 def _place(week: int) -> str:

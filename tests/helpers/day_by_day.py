@@ -106,12 +106,11 @@ def names(repeat: dict[str, Any], start: date, day: date) -> bool:
             return False
     length = monthrange(day.year, day.month)[1]
     if "week" in repeat:
-        place = (
-            (day.day - 1) // 7 + 1
-            if repeat["week"] > 0
-            else -((length - day.day) // 7 + 1)
-        )
-        return place == repeat["week"] and day.isoweekday() in weekdays
+        weeks = repeat["week"]
+        weeks = weeks if isinstance(weeks, list) else [weeks]
+        places = (day.day - 1) // 7 + 1, -((length - day.day) // 7 + 1)
+        named = any(place in weeks for place in places)
+        return named and day.isoweekday() in weekdays
     for number in repeat.get("day", [start.day]):
         if day.day == number or (number == -1 and day.day == length):
             return True

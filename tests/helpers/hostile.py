@@ -120,7 +120,7 @@ def some_repeat(pick: random.Random) -> dict[str, Any]:
             repeat["day"] = pick.choice([[29], [30], [31], [-1], [1, 31]])
         elif how == "week":
             repeat |= {
-                "week": pick.choice([5, -5, 1]),
+                "week": pick.choice([5, -5, 1, [1, 3], [5, -5]]),
                 "weekday": pick.sample(range(1, 8), 1),
             }
         repeat["monthEnd"] = pick.choice(["last", "skip"])

@@ -52,7 +52,9 @@ def day_repeats(draw: st.DrawFn) -> dict[str, Any]:
         if how == "day":
             repeat["day"] = draw(st.lists(st.sampled_from([1, 5, 15, 28, 29, 30, 31, -1]), min_size=1, max_size=3, unique=True))  # fmt: skip
         elif how == "week":
-            repeat["week"] = draw(st.sampled_from([1, 2, 3, 4, 5, -1, -2, -5]))
+            week = st.sampled_from([1, 2, 3, 4, 5, -1, -2, -5])
+            weeks = st.lists(week, min_size=1, max_size=3, unique=True)
+            repeat["week"] = draw(st.one_of(week, weeks))
             repeat["weekday"] = draw(some(1, 7, 2))
         repeat["monthEnd"] = draw(st.sampled_from(["last", "last", "skip"]))
         if kind == "year" and draw(st.booleans()):

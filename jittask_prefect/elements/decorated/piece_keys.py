@@ -212,17 +212,18 @@ def _day_keys(argument: str, day: Any, refuse: Refuse) -> Keys:
             return {}
         places.append(found)
 
-    weeks = {week for week, _ in places}
-    if len(weeks) != 1:
+    weeks = list(dict.fromkeys(week for week, _ in places))
+    weekdays = list(dict.fromkeys(weekday for _, weekday in places))
+    if not places or len(set(places)) != len(weeks) * len(weekdays):
         allowed = (
-            f"{PLACED}, weekdays of the same place; "
-            'others by RRule("FREQ=MONTHLY;BYDAY=1MO,3MO")'
+            f"{PLACED}, each weekday at the same places; "
+            'others by RRule("FREQ=MONTHLY;BYDAY=1MO,3FR")'
         )
         refuse(f"{argument}.day", quoted(days), allowed)
         return {}
 
-    weekdays = [weekday for _, weekday in places]
-    return {"subType": "week", "week": weeks.pop(), "weekday": weekdays}
+    week = weeks[0] if len(weeks) == 1 else weeks
+    return {"subType": "week", "week": week, "weekday": weekdays}
 
 
 def _placed(text: object) -> tuple[int, int] | None:

@@ -12,7 +12,11 @@ from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.built_in import NotMapped
 from jittask_prefect.elements.config import read_json
-from jittask_prefect.elements.original.original_keys import OF_ALL, advice
+from jittask_prefect.elements.original.original_keys import (
+    OF_ALL,
+    advice,
+    names_service_function,
+)
 from jittask_prefect.elements.original.source_notes import (
     CARRIED,
     notes_of,
@@ -20,6 +24,7 @@ from jittask_prefect.elements.original.source_notes import (
 )
 from jittask_prefect.elements.original.virtual_modules import COMMONS, ELEMENTS
 from jittask_prefect.errors import JittaskError
+from jittask_prefect.schedule.spec import stray_end_offset
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -79,10 +84,14 @@ def _of_keys(files: list[File]) -> Found:
 
 def _of_files(app: App, files: list[File]) -> Found:
     for where, folder, raw in files:
-        yield from ((where, text) for text in _of_values(app, folder, raw))
+        inner = (app.folder / where).with_name("inner.py").is_file()
+        found = _of_values(app, folder, raw, has_inner=inner)
+        yield from ((where, text) for text in found)
 
 
-def _of_values(app: App, folder: str, raw: Mapping[str, Any]) -> Iterator[str]:
+def _of_values(
+    app: App, folder: str, raw: Mapping[str, Any], *, has_inner: bool
+) -> Iterator[str]:
     db = str(raw.get("db") or "") if folder == "models" else ""
     if db and db.removeprefix("databases.") not in app.cfg.databases:
         yield f"db {db!r} is no name of the app's databases; the rows are in the app's own database"
@@ -95,13 +104,24 @@ def _of_values(app: App, folder: str, raw: Mapping[str, Any]) -> Iterator[str]:
     # Only a folder of JitTask: here an absent `enable` is usual.
     if "enable" not in raw and ("taskFunc" in raw or OF_ALL.keys() & raw.keys()):
         yield "enable is absent, which means enabled here, and disabled in newer versions of JitTask; write 1 or 0"
-    if raw.get("taskFunc") and "funcType" not in raw:
+    calls_service = raw.get("funcType") == "Global" or (
+        names_service_function(raw) and not has_inner
+    )
+    if raw.get("taskFunc") and not calls_service:
         yield "taskFunc does nothing without funcType Global; the function of inner.py is called"
 
     timer = raw.get("timerCfg")
-    written = timer.keys() if isinstance(timer, Mapping) else set()
-    if "endOffset" in written and not ({"endTimeType", "endField"} & written):
+    if isinstance(timer, Mapping):
+        yield from _of_end(timer)
+
+
+def _of_end(timer: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of an end that JitTask leaves behind."""
+    rows = "startField" in timer
+    if timer.get("endOffset") is not None and stray_end_offset(timer, rows=rows):
         yield "endOffset does nothing without endField; take the key away, or name the field"
+    if not rows and timer.get("endTimeType") is not None:
+        yield "endTimeType does nothing in a scheduled task, whose endTime is its end; take the key away"
 
 
 def _of_functions(functions: Any) -> Iterator[str]:

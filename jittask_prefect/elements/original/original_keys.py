@@ -44,6 +44,13 @@ def advice(folder: str) -> Mapping[str, str]:
     return OF_ALL | BY_FOLDER.get(folder, {})
 
 
+def names_service_function(raw: Any) -> bool:
+    """Whether an e.json of a task says its function by `taskFunc` alone: `services.X.method`, without `funcType`."""
+    if not isinstance(raw, Mapping) or "funcType" in raw or raw.get("func"):
+        return False
+    return str(raw.get("taskFunc") or "").startswith("services.")
+
+
 def without(raw: Any, folder: str) -> Any:
     """An e.json without the keys that have no meaning."""
     if not isinstance(raw, Mapping):

@@ -11,6 +11,7 @@ from jittask_prefect.elements.original.virtual_modules import COMMONS, ELEMENTS
 
 CALC = "globals.Calc"
 CARRIED = ("query", "get")
+FORMULA = "the formula function"
 Found = Iterator[tuple[int, str]]
 
 
@@ -44,9 +45,13 @@ def notes_of(source: bytes, methods: Mapping[str, Collection[str]]) -> Found:
         return  # a mistake, which `check` lists
 
     names = _names(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield from _call(node, names, methods)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found = [note for node in calls for note in _call(node, names, methods)]
+    yield from found
+    if not any(text.startswith(FORMULA) for _, text in found):
+        for node in calls:
+            if _element(node) == CALC:
+                yield node.lineno, _no_element(CALC)
 
 
 def reads_of_value(source: bytes, enums: Collection[str]) -> Found:
@@ -128,6 +133,11 @@ def _element(node: ast.expr) -> str | None:
 def _call(
     node: ast.Call, names: _Names, methods: Mapping[str, Collection[str]]
 ) -> Found:
+    element = _element(node)
+    if element and element != CALC and element.partition(".")[0] not in ELEMENTS:
+        yield node.lineno, _no_element(element)
+        return
+
     match node.func:
         case ast.Attribute(attr="import_module") | ast.Name(id="import_module"):
             yield from _import_module(node)
@@ -153,12 +163,19 @@ def _call(
                 )
 
 
+def _no_element(name: str) -> str:
+    return (
+        f"{name} is an element of a kind that does not exist here, only {', '.join(ELEMENTS)} do; "
+        "write its work as a service, or as a module in commons/"
+    )
+
+
 def _is_known(name: str, names: _Names) -> bool:
     return len(name) < 2 or name in names.defined or hasattr(builtins, name)
 
 
 def _formula(name: str) -> str:
-    return f"the formula function {name} is not carried over; write the calculation in Python"
+    return f"{FORMULA} {name} is not carried over; write the calculation in Python"
 
 
 def _import_module(node: ast.Call) -> Found:

@@ -141,7 +141,7 @@ def repeats(draw: st.DrawFn) -> dict[str, Any]:
     if kind in ("month", "year"):
         if draw(st.booleans()):
             form |= {
-                "week": draw(st.sampled_from(list(words.WEEKS.values()))),
+                "week": draw(some(words.WEEKS)),
                 "weekdays": draw(some(words.WEEKDAYS)),
             }
         else:

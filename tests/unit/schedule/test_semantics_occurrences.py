@@ -219,6 +219,20 @@ def test_a_fifth_monday_that_is_missing_is_left_out_and_minus_one_is_the_last() 
     ]
 
 
+def test_several_weeks_of_a_month_are_each_an_occurrence() -> None:
+    # Mondays of 2026: January 5 12 19 26, February 2 9 16 23, March 2 9 16 23 30.
+    both = {"repeatType": "month", "week": [3, 1], "weekday": [1]}
+    span = ("2026-01-01 09:00:00", both, "2026-01-01", "2026-03-01")
+    assert [d[5:10] for d in due(*span)] == ["01-05", "01-19", "02-02", "02-16"]
+    # In February the fourth Monday is the last, and comes once.
+    ends = {"repeatType": "month", "week": [4, -1], "weekday": [1]}
+    span = ("2026-02-01 09:00:00", ends, "2026-02-01", "2026-04-01")
+    assert [d[5:10] for d in due(*span)] == ["02-23", "03-23", "03-30"]
+    yearly = {"repeatType": "year", "month": [1], "week": [1, -1], "weekday": [1, 2]}
+    span = ("2026-01-01 09:00:00", yearly, "2026-01-01", "2027-01-01")
+    assert [d[5:10] for d in due(*span)] == ["01-05", "01-06", "01-26", "01-27"]
+
+
 def test_a_start_that_does_not_match_is_no_occurrence() -> None:
     # 2026-01-07 is a Wednesday, the first Monday after it the 12th.
     weekly = {"repeatType": "week", "weekday": [1]}

@@ -34,6 +34,10 @@ START = "2026-01-01 09:00:00"
             "a legal holiday (US) or a weekend moves it to the previous working day.",
         ),
         (
+            {"repeat": {"repeatType": "month", "week": [-1, 3, 1], "weekday": [1]}},
+            "Every month on the first, third and last Monday at 09:00 (UTC).",
+        ),
+        (
             {"repeat": {"repeatType": "month", "day": [15, 31, -1]}},
             "Every month on days 15 and 31 and the last day (or the month's last) at 09:00 (UTC).",
         ),

@@ -90,6 +90,10 @@ SCHEDULED: list[tuple[Any, str, dict[str, Any]]] = [
      {"repeatType": "month", "subType": "week", "week": -1, "weekday": [5]}),
     (Monthly(day=["second last monday", "second last tuesday"]), "2000-01-01 00:00:00",
      {"repeatType": "month", "subType": "week", "week": -2, "weekday": [1, 2]}),
+    (Monthly(day=["first monday", "third monday"]), "2000-01-01 00:00:00",
+     {"repeatType": "month", "subType": "week", "week": [1, 3], "weekday": [1]}),
+    (Monthly(day=["first monday", "first friday", "last monday", "last friday"]), "2000-01-01 00:00:00",
+     {"repeatType": "month", "subType": "week", "week": [1, -1], "weekday": [1, 5]}),
     (Yearly(), "2000-01-01 00:00:00", {"repeatType": "year"}),
     (Yearly(month=3, day=31, at="09:00"), "2000-01-01 09:00:00", {"repeatType": "year", "month": 3, "day": 31}),
     (Yearly(month=[1, 7], day="first monday"), "2000-01-01 00:00:00",
@@ -277,7 +281,7 @@ def refused(make: Any) -> list[tuple[str, str, str]]:
         (Weekly(["mon", "thu"]), "rule.weekdays", "['mon', 'thu']", 'Weekly("mon", "thu")'),  # type: ignore[arg-type]
         (Monthly(day="frist monday"), "rule.day", "'frist monday'", '"first monday"'),  # type: ignore[arg-type]
         (Monthly(day="last workday"), "rule.day", "'last workday'", "are not there yet"),  # type: ignore[arg-type]
-        (Monthly(day=["first monday", "third monday"]), "rule.day", "['first monday', 'third monday']", "RRule("),
+        (Monthly(day=["first monday", "third friday"]), "rule.day", "['first monday', 'third friday']", "RRule("),
         (Monthly(day=True), "rule.day", "True", "1 to 31"),
         (Monthly(day=[]), "rule.day", "[]", "1 to 31"),
         (Dates("2026-03-31", 5), "rule.dates", "5", "a wall time"),  # type: ignore[arg-type]

@@ -50,6 +50,14 @@ CODE = {
         "the formula function CONCAT is not carried over; write the calculation in Python"
     ),
     "app.getElement('globals.Calc').NOW()": "the formula function NOW is not carried over; write the calculation in Python",
+    "calc = app.getElement('globals.Calc')": (
+        "globals.Calc is an element of a kind that does not exist here, only models, services, tasks do; "
+        "write its work as a service, or as a module in commons/"
+    ),
+    "app.getElement('rpas.Robot').start()": (
+        "rpas.Robot is an element of a kind that does not exist here, only models, services, tasks do; "
+        "write its work as a service, or as a module in commons/"
+    ),
     "app.models.Meeting.updateByPK(1, {})": (
         "models.Meeting.updateByPK(…) is not carried over, only query and get are; use SQLAlchemy in "
         "`with app.session() as session:`"
@@ -203,3 +211,127 @@ def test_check_ends_with_the_notes(
         "note: services/Try/service.py, line 3: the formula function SUM is not carried over; "
         "write the calculation in Python"
     )
+
+
+# keys of a task → the note, after its place; the app loads, and check finds no mistake
+LEFT_BEHIND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "endOffset without an end": ({}, {"endTimeType": 0, "endOffset": {"offsetType": 0}}, "endOffset does nothing without"),
+    "endOffset beside a fixed end": (
+        {}, {"endTimeType": 1, "endTime": "2030-01-01", "endOffset": {"offsetType": 0}}, "endOffset does nothing without",
+    ),
+    "endOffset as the type of none in text": ({}, {"endTimeType": "0", "endOffset": {"x": 1}}, "endOffset does nothing"),
+    "taskFunc with Inner": ({"funcType": "Inner", "taskFunc": "services.Try.go"}, {}, "taskFunc does nothing without"),
+    "taskFunc beside an inner.py": ({"taskFunc": "services.Try.go"}, {}, "taskFunc does nothing without funcType Global"),
+}  # fmt: skip
+ROWS: dict[str, Any] = {
+    "type": "tasks.DateFieldType",
+    "title": "Rows",
+    "enable": 1,
+    "modelPath": "models.Visit",
+    "timerCfg": {"startField": "at", "repeat": {"repeatType": "day"}},
+}
+VISIT = """
+from datetime import datetime
+from sqlmodel import Field, SQLModel
+
+class Visit(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime
+"""
+TRY = "class Try:\n    def go(self): return 'service'\n"
+
+
+def rows_app(tmp_path: Path, keys: dict[str, Any], timer: dict[str, Any]) -> Any:
+    elements = {
+        "models/Visit": {"e.json": {"type": "models.NormalType"}, "model.py": VISIT},
+        "services/Try": {"e.json": SERVICE, "service.py": TRY},
+        "tasks/Rows": {
+            "e.json": {**ROWS, **keys, "timerCfg": {**ROWS["timerCfg"], **timer}},
+            "inner.py": "def customFunc(row):\n    pass\n",
+        },
+    }
+    return build_app(tmp_path, elements, ready=False)
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_a_key_that_was_left_behind_is_a_note(tmp_path: Path, name: str) -> None:
+    keys, timer, note = LEFT_BEHIND[name]
+    app = rows_app(tmp_path, keys, timer)
+    assert app.check() == []
+    (said,) = app.notes()
+    assert said.startswith(f"tasks/Rows/e.json: {note}")
+    assert app.getElement("tasks.Rows").cfg.funcType == "Inner"
+
+
+@pytest.mark.parametrize(
+    "timer",
+    [
+        {"endTimeType": 0, "endField": "at"},
+        {"endTimeType": 0, "endTime": "2030-01-01"},
+        {"endTimeType": 1, "endTime": "2030-01-01", "endField": "at"},
+        {"endTimeType": 2},
+    ],
+)
+def test_a_contradiction_stays_a_mistake(tmp_path: Path, timer: dict[str, Any]) -> None:
+    assert rows_app(tmp_path, {}, timer).check()
+
+
+def scheduled_app(
+    tmp_path: Path, keys: dict[str, Any], timer: dict[str, Any], *, inner: bool
+) -> Any:
+    start = {"startTime": "2026-01-01 09:00:00", "repeat": {"repeatType": "day"}}
+    task = {"type": "tasks.NormalType", "title": "Daily", "enable": 1, **keys}
+    files: dict[str, Any] = {"e.json": {**task, "timerCfg": {**start, **timer}}}
+    if inner:
+        files["inner.py"] = "def customFunc():\n    return 'inner'\n"
+    elements = {
+        "services/Try": {"e.json": SERVICE, "service.py": TRY},
+        "tasks/Daily": files,
+    }
+    return build_app(tmp_path, elements, ready=False)
+
+
+@pytest.mark.parametrize(
+    ("timer", "note"),
+    [
+        ({"endTimeType": 0}, "endTimeType does nothing in a scheduled task"),
+        ({"endTimeType": "1", "endTime": "2030-01-01"}, "endTimeType does nothing in"),
+        ({"endOffset": {"offsetType": 0}}, "endOffset does nothing without endField"),
+    ],
+)
+def test_an_end_of_a_row_in_a_scheduled_task_is_a_note(
+    tmp_path: Path, timer: dict[str, Any], note: str
+) -> None:
+    app = scheduled_app(tmp_path, {}, timer, inner=True)
+    assert app.check() == []
+    (said,) = app.notes()
+    assert said.startswith(f"tasks/Daily/e.json: {note}")
+    assert "endTimeType" not in app.getElement("tasks.Daily").timer.cfg.dump()
+
+
+@pytest.mark.parametrize(
+    "timer",
+    [
+        {"endTimeType": 0, "endTime": "2030-01-01"},
+        {"endTimeType": 1},
+        {"endTimeType": 2},
+    ],
+)
+def test_an_end_type_that_contradicts_stays_a_mistake(
+    tmp_path: Path, timer: dict[str, Any]
+) -> None:
+    (problem,) = scheduled_app(tmp_path, {}, timer, inner=True).check()
+    assert problem.key == "timerCfg.endTimeType"
+
+
+def test_a_service_function_in_taskfunc_alone_is_the_function(tmp_path: Path) -> None:
+    """Without inner.py there is no other."""
+    app = scheduled_app(tmp_path, {"taskFunc": "services.Try.go"}, {}, inner=False)
+    assert app.check() == app.notes() == []
+    task = app.getElement("tasks.Daily")
+    assert (task.cfg.funcType, task.cfg.func) == ("Global", "services.Try.go")
+
+
+def test_a_service_function_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    app = scheduled_app(tmp_path, {"taskFunc": "services.Try.gone"}, {}, inner=False)
+    assert "gone" in "\n".join(map(str, app.check()))

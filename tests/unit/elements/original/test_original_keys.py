@@ -102,6 +102,18 @@ SCHEDULED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             }
         },
     ),
+    "weeks and a weekday": (
+        {"repeat": {"repeatType": "year", "month": 3, "week": [1, 3], "weekday": 1}},
+        {
+            "repeat": {
+                "repeatType": "year",
+                "month": [3],
+                "subType": "week",
+                "week": [1, 3],
+                "weekday": [1],
+            }
+        },
+    ),
     "week and weekdays": (
         {"repeat": {"repeatType": "month", "week": -1, "weekday": [1, 5]}},
         {
