@@ -32,6 +32,7 @@ from jittask_prefect.prefect_api.answers import (
     FlowRun,
     LogLine,
     ServerDeployment,
+    WorkQueue,
     flow_run,
 )
 from jittask_prefect.rows import sync
@@ -134,6 +135,7 @@ class FakePrefect:
         self.all_deployments: dict[str, dict[str, Any]] = {}
         self.all_runs: dict[str, dict[str, Any]] = {}
         self.pools: dict[str, str] = {}
+        self.all_queues: dict[str, dict[str, str]] = {}
         self.tables: dict[str, list[dict[str, Any]]] = {}
         self.pages: dict[str, str] = {}
         self.variables: dict[str, Any] = {}
@@ -158,6 +160,12 @@ class FakePrefect:
 
     def ensure_queue(self, pool: str, name: str, *, first: bool) -> None:
         self._called("ensure_queue")
+        self.all_queues.setdefault(pool, {}).setdefault(name, "NOT_READY")
+
+    def queues(self, pool: str) -> list[WorkQueue]:
+        self._called("queues")
+        there = self.all_queues.get(pool, {}).items()
+        return [WorkQueue(name, n, status) for n, (name, status) in enumerate(there, 1)]
 
     def pool_kind(self, name: str) -> str | None:
         self._called("pool_kind")

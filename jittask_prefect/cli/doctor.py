@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,9 +20,11 @@ from jittask_prefect.deploying.deployments import deployments
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
-from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import error_codes, hindrance, versions
+from jittask_prefect.errors import JittaskError, OtherDatabase
+from jittask_prefect.ledger import error_codes, guard, hindrance, versions
 from jittask_prefect.ledger.error_codes import error_line
+from jittask_prefect.prefect_api.answers import ServerDeployment
+from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
@@ -206,6 +208,52 @@ def _indexes(
             yield Finding("database", "warning", f"{task}: {whole}: {statement};")
 
 
+def _guard(app: App, api: Api) -> Finding:
+    """Which database the server knows for the app."""
+    try:
+        known = guard.remembers(app, api)
+    except OtherDatabase as error:
+        return Finding("server", "wrong", str(error))
+    except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
+        text = f"the app's database cannot be compared with the server's memory: {error_line(error)}"
+        return Finding("server", "wrong", text)
+
+    if not known:
+        text = (
+            f"it knows no database of {app.name} yet: `jittask deploy` makes it known"
+        )
+        return Finding("server", "warning", text)
+    return Finding("server", "ok", f"it knows {app.name} by this database")
+
+
+def _queues(api: Api, there: Iterable[ServerDeployment]) -> Iterator[Finding]:
+    """Work queues with deployments of the app that no worker takes."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for each in there:
+        place = each.work_pool_name or "", each.work_queue_name or "default"
+        tasks.setdefault(place, []).append(each.name)
+
+    served: list[str] = []
+    for (pool, queue), names in sorted(tasks.items()):
+        status = {q.name: q.status for q in api.queues(pool)}.get(queue, "missing")
+        if status == "READY":
+            served.append(f"{queue} of {pool}")
+            continue
+
+        told = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+        text = f"no worker takes the work queue {queue} of the pool {pool or 'that is missing'} ({told})"
+        advice = f"start one: `jittask worker --pool {pool}`, or `jittask up`"
+        if status == "PAUSED":
+            text, advice = (
+                f"the work queue {queue} of {pool} is paused ({told})",
+                "resume it on Prefect's page Work Pools",
+            )
+        yield Finding("server", "warning", f"{text}: {advice}")
+
+    if served:
+        yield Finding("server", "ok", f"workers take {', '.join(served)}")
+
+
 def _server(app: App, now: datetime) -> Iterator[Finding]:
     try:
         api = connect(app.path)
@@ -215,6 +263,8 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
         yield Finding("server", "wrong", str(error))
         return
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
+    yield _guard(app, api)
+    yield from _queues(api, there.values())
     root = root_of(app)
     for wanted in deployments(app, now):
         name = wanted.name

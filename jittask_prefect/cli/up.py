@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 from rich.console import Console
@@ -44,14 +45,42 @@ CHECK_SECONDS = 180.0
 AHEAD = timedelta(days=1)
 """The span of future tasks in the live view."""
 SHORT_REPEATS = ("minute", "hour")
+PATIENCE, AGAIN = 2.0, 30.0
+"""Seconds until a long step is named, and until it is named again."""
 
 
 class Progress:
-    """Lines on the steps of a command, each with the seconds since its start."""
+    """Lines on the steps of a command, each with the seconds since its start.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Args:
+        console: Where the lines go.
+        patience: Seconds until a long step is named.
+    """
+
+    def __init__(self, console: Console, patience: float = PATIENCE) -> None:
+        self.console, self.patience = console, patience
         self._start = time.monotonic()
+
+    @contextlib.contextmanager
+    def long(self, text: str) -> Iterator[None]:
+        """Say what is being done, where that takes more than some seconds; again each half minute.
+
+        The first line comes early: a newcomer sees that the command works.
+        """
+        done = threading.Event()
+        teller = threading.Thread(target=self._tell, args=(text, done), daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            done.set()
+            teller.join()
+
+    def _tell(self, text: str, done: threading.Event) -> None:
+        patience = self.patience
+        while not done.wait(patience):
+            self.step(f"{text} …")
+            patience = AGAIN
 
     def step(self, text: str) -> None:
         """Print a finished step; rich's markup is read."""
@@ -84,7 +113,8 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
     if not app.templates():
         progress.fail(f"no task works in {app.path}; `jittask check` says why")
         return 1
-    made = upgrade(app, models=True)
+    with progress.long("making the database's tables"):
+        made = upgrade(app, models=True)
     if made:
         progress.step(f"tables made: {len(made)}")
     with Embedded(app.path / ".jittask") as embedded:
@@ -119,18 +149,27 @@ def _start(
         # The import takes as long as the server's start, so both run side by side.
         importing = threading.Thread(target=_import_prefect)
         importing.start()
-        server, started = embedded.ensure()
+        first = not (embedded.home / "prefect" / "prefect.db").exists()
+        waits = "waiting for the server"
+        if first:
+            waits += (
+                ", which installs its database: a first start may take a minute or two"
+            )
+        with progress.long(waits):
+            server, started = embedded.ensure()
         url = server.url
         os.environ.update(environment(url, embedded.home))
-        importing.join()
+        with progress.long("importing Prefect"):
+            importing.join()
         refresh_settings()
         progress.step(f"Prefect server {'started' if started else 'found'} at {url}")
     api = PrefectApi(url)
-    guard.claim(app, api, take_over=take_over)
-    pool = pool_of(app)
-    ensure_work_pool(api, pool)
-    ensure_queues(app, api, pool)
-    from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
+    with progress.long("making the work pool"):
+        guard.claim(app, api, take_over=take_over)
+        pool = pool_of(app)
+        ensure_work_pool(api, pool)
+        ensure_queues(app, api, pool)
+        from jittask_prefect.running.sync_flow import drop_late_syncs, run_sync
 
     drop_late_syncs(app, api, clock.now())  # a new worker would start them all at once
     os.environ.update(environment_for([app]))
@@ -143,13 +182,15 @@ def _start(
         queues=queues_of(app.name),
     )
     progress.step(f"worker {'started' if started else 'found'}")
-    done = deploy(app, api, clock.now())
+    with progress.long("deploying the tasks"):
+        done = deploy(app, api, clock.now())
     counts = f"{len(done.changed)} new or changed, {len(done.unchanged)} as they were"
     progress.step(f"deployments: {counts}")
     if done.leftover:
         command = "`jittask deploy --prune` removes them"
         progress.warn(f"left over: {', '.join(done.leftover)}; {command}")
-    report = run_sync(app, clock.now())
+    with progress.long("the first sync"):
+        report = run_sync(app, clock.now())
     if report is not None:
         progress.step(f"first sync: {report.created} runs made for rows")
         for problem in report.problems:

@@ -92,6 +92,17 @@ def require(app: App, api: Api, *, again: bool = False) -> None:
     known.add(api.url)
 
 
+def remembers(app: App, api: Api) -> bool:
+    """Whether the server knows a database of the app, which is this app's.
+
+    Raises:
+        OtherDatabase: The server knows the app by another database.
+        PrefectApiError: The server cannot be reached.
+    """
+    require(app, api, again=True)
+    return _remembered(app, api) is not None
+
+
 def claim(app: App, api: Api, *, take_over: bool = False) -> None:
     """Have the server remember the app's database, where the server knows none under this name yet.
 

@@ -165,10 +165,15 @@ class WorkPool:
 
 @dataclass(frozen=True)
 class WorkQueue:
-    """A work queue; the lowest priority is served first."""
+    """A work queue; the lowest priority is served first.
+
+    Attributes:
+        status: `READY` where a worker asked within the last minute, `NOT_READY` or `PAUSED`.
+    """
 
     name: str
     priority: int
+    status: str | None = None
 
 
 @dataclass(frozen=True)

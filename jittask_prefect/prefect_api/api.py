@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from jittask_prefect.prefect_api.answers import FlowRun, LogLine, ServerDeployment
+from jittask_prefect.prefect_api.answers import (
+    FlowRun,
+    LogLine,
+    ServerDeployment,
+    WorkQueue,
+)
 
 PAGE = 200
 """How many objects the server gives in an answer at most."""
@@ -50,6 +55,9 @@ class Api(Protocol):
             first: Whether workers begin its runs before those of tasks. Then only queues whose names end alike, behind
                 the dot, may stand before this queue.
         """
+
+    def queues(self, pool: str) -> list[WorkQueue]:
+        """The work queues of a pool; none where there is no such pool."""
 
     def pool_kind(self, name: str) -> str | None:
         """The type of a work pool; None where there is no such pool."""

@@ -111,7 +111,7 @@ class PrefectApi:
         return kind
 
     def ensure_queue(self, pool: str, name: str, *, first: bool) -> None:
-        queues = f"/work_pools/{quote(pool, safe='')}/queues"
+        queues = _queues_path(pool)
         there = self._filter(queues, WorkQueue, {"limit": PAGE})
         there.sort(key=lambda queue: queue.priority)
         names = [queue.name for queue in there]
@@ -124,6 +124,12 @@ class PrefectApi:
         before = names[: names.index(name)]
         if any(other.rpartition(".")[2] != kind for other in before):
             self.call("PATCH", f"{queues}/{quote(name, safe='')}", priority)
+
+    def queues(self, pool: str) -> list[WorkQueue]:
+        try:
+            return self._filter(_queues_path(pool), WorkQueue, {"limit": PAGE})
+        except NotFound:
+            return []
 
     def pool_kind(self, name: str) -> str | None:
         pool = self._if_there("GET", f"/work_pools/{quote(name, safe='')}", WorkPool)
@@ -341,6 +347,10 @@ class PrefectApi:
     def _automations(self, name: str) -> list[str]:
         body = {"automations": {"name": {"any_": [name]}}}
         return [made.id for made in self._filter("/automations", Made, body)]
+
+
+def _queues_path(pool: str) -> str:
+    return f"/work_pools/{quote(pool, safe='')}/queues"
 
 
 def _base_job_template(kind: str) -> Mapping[str, Any]:

@@ -1,11 +1,16 @@
-"""`jittask doctor` looks for what ends a connection that stays open and answers nothing."""
+"""`jittask doctor`: silent connections, the database that the server knows, and work queues that no worker takes."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from jittask_prefect.cli.doctor import _timeouts
+from jittask_prefect.cli.doctor import _guard, _queues, _timeouts
+from jittask_prefect.ledger import guard
+from jittask_prefect.prefect_api.answers import ServerDeployment
+from jittask_prefect.testing import FakePrefect, build_app
 
 PG, MY = (
     "postgresql+psycopg://shop@db.internal/shop",
@@ -32,3 +37,55 @@ def test_a_distant_database_without_timeouts_is_warned_of(url: str, said: str) -
     assert len(found) == bool(said) and all(
         said in text and "db.internal" in text for text in found
     )
+
+
+def deployment(name: str, pool: str, queue: str) -> ServerDeployment:
+    return ServerDeployment(
+        name, name, (), (), work_pool_name=pool, work_queue_name=queue
+    )
+
+
+@pytest.fixture
+def fake() -> FakePrefect:
+    made = FakePrefect()
+    made.ensure_queue("jittask", "shop.tasks", first=False)
+    return made
+
+
+def told(fake: FakePrefect, *there: ServerDeployment) -> list[tuple[str, str]]:
+    return [(f.state, f.text) for f in _queues(fake, there)]
+
+
+def test_a_work_queue_that_no_worker_takes_is_named(fake: FakePrefect) -> None:
+    there = [deployment(n, "jittask", "shop.tasks") for n in ("tasks.A", "tasks.B")]
+    assert told(fake, *there) == [
+        (
+            "warning",
+            "no worker takes the work queue shop.tasks of the pool jittask (tasks.A and 1 more): "
+            "start one: `jittask worker --pool jittask`, or `jittask up`",
+        )
+    ]
+    fake.all_queues["jittask"]["shop.tasks"] = "READY"
+    assert told(fake, *there) == [("ok", "workers take shop.tasks of jittask")]
+    fake.all_queues["jittask"]["shop.tasks"] = "PAUSED"
+    ((state, text),) = told(fake, *there)
+    assert state == "warning" and "shop.tasks of jittask is paused" in text
+
+
+def test_a_pool_that_is_missing_is_named(fake: FakePrefect) -> None:
+    ((state, text),) = told(fake, deployment("tasks.A", "heavy", "shop.tasks"))
+    assert state == "warning"
+    assert "no worker takes the work queue shop.tasks of the pool heavy" in text
+
+
+def test_the_database_that_the_server_knows(tmp_path: Path, fake: FakePrefect) -> None:
+    first, second = (
+        build_app(folder, {}) for folder in (tmp_path / "one", tmp_path / "two")
+    )
+    assert _guard(first, fake).state == "warning"
+    assert "knows no database of" in _guard(first, fake).text
+    guard.claim(first, fake)
+    assert _guard(first, fake).text == f"it knows {first.name} by this database"
+    other = _guard(second, fake)
+    assert other.state == "wrong"
+    assert "belongs to another database; nothing was changed" in other.text
