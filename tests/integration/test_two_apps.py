@@ -1,13 +1,17 @@
-"""Two apps with equal element names on one server and one worker: with one database, and with two."""
+"""Two apps with equal element names on one server and one worker: with one database, with two, and with one table."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from place import Place, scheduled, until
+from place import Place, rows, scheduled, until
+from sqlalchemy import text
 
 from jittask_prefect import OtherDatabase
 from jittask_prefect.deploying import deployments, serving
@@ -49,6 +53,102 @@ def pair(
     yield left, right
     left.remove()
     right.remove()
+
+
+# The team's own module: one class, one table, and a model of both apps.
+BILLS = """
+from pydantic import NaiveDatetime
+from sqlmodel import Field, SQLModel
+
+class SharedBill(SQLModel, table=True):
+    __tablename__ = "shared_bills"
+    id: int | None = Field(default=None, primary_key=True)
+    at: NaiveDatetime
+    left_runs: int = 0
+    right_runs: int = 0
+"""
+SAVE = """
+from datetime import UTC, datetime, timedelta
+from jittask_prefect import app
+from shared_bills import SharedBill
+app.getElement("models.SharedBill")
+soon = datetime.now(UTC) + timedelta(seconds=SECONDS)
+with app.session() as session:
+    session.add(SharedBill(id=1, at=soon.replace(tzinfo=None)))
+    session.commit()
+"""
+BILL = {
+    "e.json": {"type": "models.NormalType", "title": "Bill"},
+    "model.py": "from shared_bills import SharedBill\n",
+}
+
+
+@pytest.fixture
+def sharers(
+    tmp_path: Path, prefect_server: ServiceInfo, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Place, Place]]:
+    """Two apps with a task on one class, in one database."""
+    (tmp_path / "shared_bills.py").write_text(BILLS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = []
+    for name in ("left", "right"):
+        code = f"def customFunc(row):\n    row.{name}_runs += 1\n"
+        elements = {"models/SharedBill": BILL, "tasks/Pay": rows("SharedBill", code)}
+        database = f"sqlite:///{tmp_path / 'both.db'}"
+        place = Place.build(tmp_path / name, elements, name=name, database=database)
+        place.deploy()
+        made.append(place)
+    yield made[0], made[1]
+    for place in made:
+        place.remove()
+    sys.modules.pop("shared_bills", None)
+
+
+def saved_by(place: Place, seconds: int) -> None:
+    """Save a bill in a process that knows this app only."""
+    subprocess.run(
+        [sys.executable, "-c", SAVE.replace("SECONDS", str(seconds))],
+        env={**os.environ, "JITTASK_APP": str(place.app.path)},
+        cwd=place.app.path,
+        check=True,
+        timeout=60,
+    )
+
+
+def runs_of(place: Place) -> tuple[int, int]:
+    """How often the function of each app has run for the bill."""
+    question = text("SELECT left_runs, right_runs FROM shared_bills")
+    with place.app.engine().connect() as connection:
+        left, right = connection.execute(question).one()
+    return left, right
+
+
+def statuses(place: Place) -> list[str]:
+    return [str(r["status"]) for r in place.svc.getTaskRecords("tasks.Pay")]
+
+
+def test_two_apps_have_tasks_on_one_table(
+    sharers: tuple[Place, Place], tmp_path: Path
+) -> None:
+    left, right = sharers
+    saved_by(left, 20)
+    assert statuses(left) == ["pending"]  # planned by the save, before any sync
+    assert statuses(right) == []
+    right.sync()
+    assert statuses(left) == statuses(right) == ["pending"]
+
+    here = worker_of([left, right], tmp_path / "both" / ".jittask")
+    try:
+        done = lambda: statuses(left) == statuses(right) == ["completed"]  # noqa: E731
+        until(done, 120, what="a task has not completed")
+    finally:
+        here.stop()
+
+    for place in (left, right, left):
+        place.sync()
+    assert statuses(left) == statuses(right) == ["completed"]
+    assert runs_of(left) == (1, 1)
 
 
 def ask(place: Place, name: str, ahead: float = 0) -> str:

@@ -10,9 +10,12 @@ from jittask_prefect import (
     Cron,
     Daily,
     Dates,
+    Hourly,
     Monthly,
     Once,
+    RRule,
     Weekly,
+    Yearly,
     date_field_task,
     scheduled_task,
     task,
@@ -45,6 +48,22 @@ Daily(every="2")  # wrong
 Dates(20260101)  # wrong
 Cron(5)  # wrong
 Once()  # wrong
+Hourly(at=9)  # wrong
+RRule(5)  # wrong
+Weekly(weekday=["mon", "fri"])  # wrong
+Monthly(day=["first monday", "thrid monday"])  # wrong
+Yearly(month="march")  # wrong
+date_field_task(Invoice)  # wrong
+date_field_task(Invoice.due_on, until=5)  # wrong
+date_field_task(Invoice.due_on, timezone=Invoice.due_on)  # wrong
+date_field_task(Invoice.due_on, where=5)  # wrong
+scheduled_task(Daily)  # wrong
+scheduled_task(Daily(), title=5)  # wrong
+scheduled_task(Daily(), retries="2")  # wrong
+scheduled_task(Daily(), timeout="5")  # wrong
+scheduled_task(Daily(), tags=5)  # wrong
+scheduled_task(Daily(), arguments=[3])  # wrong
+scheduled_task(Daily(), missed="first")  # wrong
 date_field_task("due_on")  # wrong
 date_field_task(Invoice.due_on, timedelta(days=2))  # wrong
 date_field_task(Invoice.due_on, Daily())  # wrong
