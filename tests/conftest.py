@@ -30,7 +30,15 @@ INTEGRATION = "tests/integration/"
 GROUPS = {
     "workers": ("bad_input", "crash", "missed", "unbegun", "worker"),
     "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui"),
-    "worker": ("concurrency", "dialogs", "end", "execution", "forged", "many"),
+    "worker": (
+        "concurrency",
+        "dialogs",
+        "end",
+        "execution",
+        "forged",
+        "many",
+        "spread",
+    ),
 }
 BENCHMARKS = "test_benchmarks.py"
 # What takes longest comes first, so that the processes end together.

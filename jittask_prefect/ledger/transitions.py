@@ -204,11 +204,19 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
 
 
-def retry(connection: Connection, entry: Entry, retries: int) -> bool:
-    """Have a task whose worker died wait for another flow run; whether the task does.
+def retry(
+    connection: Connection, entry: Entry, retries: int, *, same_run: bool = False
+) -> bool:
+    """Have a task whose process died wait for another flow run, or in the same one; whether the task does.
 
     Condition: the task is executing, still by that owner, and has retries left. The dead flow run's id stays until the
     next one is made: the hand-over ends that run, unless a person has cancelled the run.
+
+    Args:
+        connection: In a transaction.
+        entry: The task.
+        retries: How often the task may be tried again.
+        same_run: Other processes go on with the flow run, and take the task again.
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
     again = update_task().where(*mine)

@@ -13,8 +13,10 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SyncClientContext
 from prefect.logging.handlers import APILogHandler
+from prefect.logging.loggers import patch_print
+from prefect.results import get_result_store
 from prefect.settings import get_current_settings
 
 from jittask_prefect.elements.app import App
@@ -30,6 +32,26 @@ def this_flow_run() -> FlowRun:
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None
     return context.flow_run
+
+
+@contextmanager
+def flow_run_context(flow: Any, flow_run: FlowRun) -> Iterator[None]:
+    """Have the block executed as a part of a flow run that another process leads: its log, its prints, its tasks."""
+    with (
+        SyncClientContext.get_or_create() as clients,
+        flow.task_runner.duplicate() as runner,
+        FlowRunContext(
+            flow=flow,
+            flow_run=flow_run,
+            client=clients.client,
+            parameters=flow_run.parameters,
+            log_prints=True,
+            task_runner=runner,
+            result_store=get_result_store(),
+        ),
+        patch_print(),
+    ):
+        yield
 
 
 def due_of(run: FlowRun) -> datetime:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -39,6 +40,7 @@ from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.end import replace_execution
 from jittask_prefect.running.flow_context import (
     due_of,
+    flow_run_context,
     leave,
     log_to_flow_runs,
     options,
@@ -48,7 +50,13 @@ from jittask_prefect.running.flow_context import (
 )
 from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
-from jittask_prefect.running.run import REFUSALS, execute, execute_batch, request_of
+from jittask_prefect.running.run import (
+    REFUSALS,
+    execute,
+    execute_batch,
+    help_batch,
+    request_of,
+)
 from jittask_prefect.running.run_end import (
     ROW_ENDED,
     ended_message,
@@ -59,7 +67,8 @@ from jittask_prefect.running.run_end import (
 )
 from jittask_prefect.running.sync_flow import sync_flow
 from jittask_prefect.schedule import clock
-from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE
+from jittask_prefect.warm.help import HELP
+from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE
 
 SYNC_NAME = "jittask_sync"
 log = logging.getLogger("jittask")
@@ -121,6 +130,7 @@ def _type_flow(app: App, name: str) -> Any:
         **options(),
     )(run)
     setattr(made, ENDED_ATTRIBUTE, partial(ended_message, app))
+    setattr(made, HELP_ATTRIBUTE, partial(help_run, app))
     return made
 
 
@@ -177,7 +187,8 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
     tell = partial(tell_terminated, why=ROW_ENDED)
     lost = partial(leave, tell, app, run.id)
     told = partial(_show_row, _shows_all_rows(app, name))
-    summary = execute_batch(app, name, due, run, clock.now, lost=lost, told=told)
+    about = (app, name, due, run, clock.now)
+    summary = execute_batch(*about, lost=lost, told=told, help=HELP.get())
     keep_table(connect(app), run.id, summary)
     _hand_over_waiting(app, name)
     if not summary.tasks:
@@ -187,6 +198,29 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
     if summary.done:
         return Completed(message=str(summary))
     return own_end(app, run.id, summary.label, Cancelled(message=str(summary)))
+
+
+def help_run(
+    app: App, flow: Any, flow_run: FlowRun, number: int, enough: Callable[[], bool]
+) -> None:
+    """Take rows of a batch's flow run in another process than the flow run's own.
+
+    Args:
+        app: The app.
+        flow: The flow.
+        flow_run: The flow run.
+        number: The helper's number; the first is 1.
+        enough: Whether this process is to take no further row.
+    """
+    name, due = (flow_run.parameters[key] for key in ("template", "due"))
+    request = request_of(app, name, due=due)
+    assert request.due is not None
+    this = Run(str(flow_run.id), due_of(flow_run))
+    with flow_run_context(flow, flow_run), task_log():
+        about = (app, name, request.due, this, clock.now)
+        # Whoever ended the row does the rest; else the leader hears of this death.
+        help_batch(*about, number=number, enough=enough, lost=partial(os._exit, 1))
+        _hand_over_waiting(app, name)
 
 
 def _shows_all_rows(app: App, name: str) -> bool:

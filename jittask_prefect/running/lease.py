@@ -43,7 +43,12 @@ Clock = Callable[[], datetime]
 
 def new_owner() -> str:
     """A new owner: host, process, and a token that no other owner has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+    return process_name(os.getpid()) + uuid.uuid4().hex[:12]
+
+
+def process_name(pid: int) -> str:
+    """The beginning of the names of all owners of a process on this host."""
+    return f"{socket.gethostname()}:{pid}:"
 
 
 class Hold:

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, or_, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from jittask_prefect.elements.app import App
@@ -207,11 +207,13 @@ def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool
         # Crashed, or cancelled by others: its process is about to leave.
         returned = run.state_type in ("COMPLETED", "FAILED")
         return returned or (run.state_type == "CANCELLED" and run.ended_by_us)
-    if entry.batch is None:
+    if entry.batch is None or not entry.owner:
         return False
     # Rows that began later may be those of other executors.
-    later = (entries.c.owner == entry.owner, entries.c.started > entry.started)
-    return _at_work(app, database, entry, *later)
+    later = and_(entries.c.owner == entry.owner, entries.c.started > entry.started)
+    # A process that only helped the flow run may have another one by now.
+    elsewhere = and_(_in_process_of(entry), entries.c.flow_run_id != entry.flow_run_id)
+    return _at_work(app, database, entry, or_(later, elsewhere))
 
 
 def _is_over(app: App, database: str, entry: Entry, passed: float) -> bool:
@@ -224,23 +226,25 @@ def _is_over(app: App, database: str, entry: Entry, passed: float) -> bool:
 
 def _beside(app: App, database: str, entry: Entry) -> bool:
     """Whether the process of a batch's row has other rows at work."""
-    process, _, _ = (entry.owner or "").rpartition(":")
-    others = entries.c.owner.startswith(f"{process}:", autoescape=True)
+    same_run = entries.c.flow_run_id == entry.flow_run_id
+    others = and_(_in_process_of(entry), same_run)
     try:
         return entry.batch is not None and _at_work(app, database, entry, others)
     except SQLAlchemyError:
         return True  # the database is asked again
 
 
-def _at_work(
-    app: App, database: str, entry: Entry, *where: ColumnElement[bool]
-) -> bool:
-    """Whether other tasks of the flow run are executed that meet a condition."""
+def _in_process_of(entry: Entry) -> ColumnElement[bool]:
+    process, _, _ = (entry.owner or "").rpartition(":")
+    return entries.c.owner.startswith(f"{process}:", autoescape=True)
+
+
+def _at_work(app: App, database: str, entry: Entry, where: ColumnElement[bool]) -> bool:
+    """Whether other tasks are executed that meet a condition."""
     others = (
-        entries.c.flow_run_id == entry.flow_run_id,
         entries.c.task_id != entry.task_id,
         entries.c.status == "executing",
-        *where,
+        where,
     )
     query = select(entries.c.task_id).where(*others).limit(1)
     with app.engine(database).connect() as connection:

@@ -50,7 +50,7 @@ class RowsOfInstant(Calls):
         self.parallel = work.template.cfg.parallel
         # By this process: a look of an older moment must not bring them back.
         self._claimed: set[str] = set()
-        self.begun = helper > 0
+        self.begun = self._helps = helper > 0
         # Each helper begins at another place of the list.
         self._start = helper * GOLDEN % 1
         self._waiting: deque[Entry] = deque()
@@ -125,6 +125,8 @@ class RowsOfInstant(Calls):
             return self._waiting.popleft() if self._waiting else None
 
     def give_up(self, full: Full) -> None:
+        if self._helps:
+            return  # the rows are the leader's
         work = self.work
         with work.app.engine(work.database).begin() as connection:
             if not self.begun:

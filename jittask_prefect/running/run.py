@@ -46,7 +46,9 @@ from jittask_prefect.running.outcome import (
     broken_message,
 )
 from jittask_prefect.running.rows_of_instant import RowsOfInstant
+from jittask_prefect.running.spread import Leader, help_out
 from jittask_prefect.validation import shown
+from jittask_prefect.warm.help import Help
 
 LONGEST = 200
 """Characters of a name or an id; longer texts are not looked for."""
@@ -242,6 +244,7 @@ def execute_batch(
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     told: Callable[[Entry, Outcome], None] | None = None,
+    help: Help | None = None,
 ) -> Summary:
     """Run the tasks of a template that are due at an instant, at most 500, each at most once.
 
@@ -256,22 +259,68 @@ def execute_batch(
         sleep: Waits for the due time where the run began a moment early, for a slot, and
             before a row is tried again; in seconds.
         told: Called after each row.
+        help: Further processes for the rows; absent this process runs all.
     """
     fault = app.fault(name)
     if fault is not None and not fault.gone:
         return Summary(broken=broken_message(name, fault.reason))
+    _wait_for(due, clock, sleep)
+    summary = Summary()
+    work = _work_of_rows(app, name, run, clock, sleep, summary, lost, told)
+    calls = RowsOfInstant(work, due)
+    if help is None:
+        work_off(work, calls)
+    else:
+        Leader(work, calls, help).work_off()
+    if not summary.tasks and not summary.queued:
+        summary.before = calls.ended_before()
+    return summary
+
+
+def help_batch(
+    app: App,
+    name: str,
+    due: datetime,
+    run: Run,
+    clock: Clock,
+    *,
+    number: int,
+    enough: Callable[[], bool],
+    lost: Callable[[], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Run tasks of a batch beside the batch's own process, until none is left or the place is needed.
+
+    Args:
+        app: The app.
+        name: The template's full name.
+        due: The instant; aware.
+        run: The flow run.
+        clock: Gives the present instant.
+        number: The helper's number; the first is 1.
+        enough: Whether this process is to take no further row.
+        lost: As of `execute_batch`.
+        sleep: As of `execute_batch`.
+    """
+    work = _work_of_rows(app, name, run, clock, sleep, Summary(), lost, None)
+    help_out(work, RowsOfInstant(work, due, number), enough)
+
+
+def _work_of_rows(
+    app: App,
+    name: str,
+    run: Run,
+    clock: Clock,
+    sleep: Callable[[float], None],
+    summary: Summary,
+    lost: Callable[[], None] | None,
+    told: Callable[[Entry, Outcome], None] | None,
+) -> Work:
     template = app.template(name)
     if not isinstance(template, DateFieldType):
         raise TypeError(f"{name} is no task of rows")
     database = app.database_of(template.model_name)
-    _wait_for(due, clock, sleep)
-    summary = Summary()
-    work = Work(app, database, template, run, clock, sleep, summary, lost, told=told)
-    calls = RowsOfInstant(work, due)
-    work_off(work, calls)
-    if not summary.tasks and not summary.queued:
-        summary.before = calls.ended_before()
-    return summary
+    return Work(app, database, template, run, clock, sleep, summary, lost, told=told)
 
 
 def locate(app: App, task_id: str) -> tuple[str, Entry] | None:

@@ -36,9 +36,10 @@ from prefect.settings import (
 )
 
 from jittask_prefect.warm import leaks
+from jittask_prefect.warm.help import HELP, Help
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
 from jittask_prefect.warm.loaded_file import AnyFlow, LoadedFile
-from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, Pipe
+from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE, Pipe
 from jittask_prefect.warm.process_state import changes_since, current_state
 
 RUNS = 500  # flow runs of a process: leaks end with the process
@@ -82,6 +83,9 @@ class Child:
         self._loaded = prepared.loaded if prepared else None
         self._clients = prepared.clients if prepared else None
         self._runs = self._size = self._logged = 0
+        # Of the job that came last.
+        self._help = Help(pipe.send)
+        self._enough = threading.Event()
 
     async def serve(self, file: str | None, directory: str | None) -> None:
         """Answer jobs until the pipe ends, which ends the process.
@@ -135,7 +139,12 @@ class Child:
             for message in self._pipe.messages():
                 if "ping" in message:
                     self._pipe.send({"pong": True})
+                elif "helpers" in message:
+                    self._help.heard(message)
+                elif "enough" in message:
+                    self._enough.set()
                 else:
+                    self._help, self._enough = Help(self._pipe.send), threading.Event()
                     loop.call_soon_threadsafe(jobs.put_nowait, message)
         finally:
             # The worker is gone, or a function broke the pipe or the loop: nobody could answer.
@@ -165,7 +174,11 @@ class Child:
                 return {"leave": None}
             threads, state = set(threading.enumerate()), current_state()
             self._logged = 0
-            failed = await _execute(flow, flow_run)
+            if "help" in job:
+                failed = await _help_out(flow, flow_run, job["help"], self._enough)
+            else:
+                HELP.set(self._help)
+                failed = await _execute(flow, flow_run)
         self._runs += 1
         leave = self._reason_to_leave(threads) or changes_since(state)
         return {"failed": failed, "leave": leave}
@@ -207,6 +220,19 @@ async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
     except Exception as error:  # noqa: BLE001  the client's and the engine's, above all
         message = "the run ended with an error of its own"
         flow_run_logger(flow_run).error(message, exc_info=True)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+async def _help_out(
+    flow: AnyFlow, flow_run: FlowRun, number: int, enough: threading.Event
+) -> str | None:
+    """Take rows of a flow run that another process leads; the error, where there was one, as text."""
+    help_out = getattr(flow, HELP_ATTRIBUTE)
+    try:
+        await asyncio.to_thread(help_out, flow, flow_run, number, enough.is_set)
+    except Exception as error:  # noqa: BLE001  the leader goes on, and takes these rows
+        flow_run_logger(flow_run).error("a helper gave up", exc_info=True)
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -62,6 +62,7 @@ class ChildProcess:
         started: When the object was made, by the event loop's clock.
         last_used: When the child was used last, by the event loop's clock.
         killed_because: Why the child was killed for its silence; empty for every other end.
+        asked_for_help: Called with a number where the child asks for helpers.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class ChildProcess:
         self.started = loop.time()
         self.last_used = loop.time()
         self.killed_because = ""
+        self.asked_for_help: Callable[[int], None] = lambda number: None
         self._heard = True
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._killed = asyncio.Event()
@@ -100,6 +102,11 @@ class ChildProcess:
         finally:
             self._answer = None
             self.last_used = loop.time()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send a message that has no answer; nothing where the child has ended."""
+        if not self.ended.done():
+            self._writer.write(pipe.encode(message))
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal the child's process group: the child, and its children without a session of their own."""
@@ -201,6 +208,8 @@ class ChildProcess:
                     self._send_log(message["log"])
                 elif "ready" in message:
                     self.ready.set_result(None)
+                elif "help" in message:
+                    self.asked_for_help(int(message["help"]))
                 elif "pong" not in message:
                     answer = dict(message["answer"])
                     if self._answer is not None and not self._answer.done():

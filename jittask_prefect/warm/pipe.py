@@ -5,6 +5,9 @@ To the child:
     {"run", "file", "function", "directory"}   a job: execute this flow run
     … and "state"                              call the flow's hooks for the state in which the run has ended
     … and "ask": true                          say whether the ledger has ended the run's task
+    … and "help": number                       take rows of this flow run, beside its own process
+    {"enough": true}                           take no further row
+    {"helpers": number, "begun": number, "dead": pids}   how many processes help, how many of them have begun, who died
     {"ping": true}                             answer, to show that the process lives
 
 To the worker:
@@ -12,6 +15,7 @@ To the worker:
     {"ready": pid}      once, when the child takes jobs
     {"log": line}       a log line for Prefect's API
     {"pong": true}      the answer to a ping
+    {"help": number}    so many processes should take rows of this flow run; 0: no further ones
     {"answer": …}       the answer to a job, with one of these:
         {"stale": reason}    nothing was begun, and the process has to be replaced
         {"failed": reason}   the run could not end by itself
@@ -31,6 +35,8 @@ from typing import Any
 
 ENDED_ATTRIBUTE = "_jittask_ended"
 """The attribute of a flow that answers `"ask"`: a function of a flow run's id."""
+HELP_ATTRIBUTE = "_jittask_help"
+"""The attribute of a flow that answers `"help"`: a function of flow, flow run, number and a test for "enough"."""
 LIMIT = 64_000_000
 """Bytes of a message: parameters take 512 KiB at most, a log line 1 MB."""
 

@@ -13,6 +13,7 @@ from prefect.settings import get_current_settings
 from pydantic import SecretStr
 
 from jittask_prefect.warm.child_process import ChildProcess
+from jittask_prefect.warm.helpers import Helpers
 
 LIMIT = 8  # runs at a time where nobody says otherwise
 # On a server with SQLite, several runs that begin and end beside each other are slower than the same runs in a row. A run
@@ -44,6 +45,7 @@ class ActiveRun:
         reserved: Whether the run has a place beside the tasks.
         since: When the run was taken, by the event loop's clock.
         child: The process that executes the run.
+        helpers: The processes that take rows beside that process.
         end_reason: Why the run is to end; None where nobody ends the run.
         finished: Set once nothing more is to be done for the run.
     """
@@ -52,8 +54,16 @@ class ActiveRun:
     reserved: bool
     since: float
     child: ChildProcess | None = None
+    helpers: Helpers | None = None
     end_reason: str | None = None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def kill(self) -> None:
+        """End the processes of this run at once."""
+        if self.child is not None:
+            self.child.kill()
+        if self.helpers is not None:
+            self.helpers.kill()
 
 
 @dataclass
@@ -64,16 +74,24 @@ class Places:
         tasks: How many runs of tasks at a time; a further place is reserved.
         pace: How many runs of single tasks may begin beside each other.
         answer_seconds: How long the server's last answer took.
+        closed: The worker ends: no process begins.
     """
 
     tasks: int
     pace: int
     answer_seconds: float = 0.0
+    closed: bool = False
 
     @property
     def total(self) -> int:
         """How many runs may be at work, with the reserved place."""
         return self.tasks + 1
+
+    def room(self, active: Collection[ActiveRun]) -> int:
+        """How many more processes may help runs at work; a process that leads helpers takes no rows, and no place."""
+        helpers = [run.helpers.number if run.helpers else 0 for run in active]
+        alone = helpers.count(0)
+        return 0 if self.closed else self.tasks - alone - sum(helpers)
 
     def free(self, active: Collection[ActiveRun], now: float) -> bool:
         """Whether any run may begin.

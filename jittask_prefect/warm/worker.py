@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,7 @@ from jittask_prefect.prefect_api.client import BASE_JOB_TEMPLATE, WARM_POOL
 from jittask_prefect.schedule import clock
 from jittask_prefect.warm.child_process import ChildDied
 from jittask_prefect.warm.children import ChildPool
+from jittask_prefect.warm.helpers import Helpers
 from jittask_prefect.warm.job import JittaskJobConfiguration, flow_file_of_pool
 from jittask_prefect.warm.outage import NO_ANSWER, Outage
 from jittask_prefect.warm.places import (
@@ -105,7 +107,7 @@ class JittaskWorker(
         for scope in self._loops:
             scope.cancel()
         self.is_setup = False
-        self._ends.closing = True
+        self._ends.closing = self._places.closed = True
         with anyio.CancelScope(shield=True):
             await self._children.end_runs()
             with anyio.move_on_after(REPORT_SECONDS):
@@ -309,10 +311,15 @@ class JittaskWorker(
             self._logger.info(
                 "Flow run %s (%s) runs in child %s", flow_run.id, flow_run.name, pid
             )
+            job = configuration.job(flow_run)
+            room = partial(self._places.room, self._active.values())
+            about = (configuration.flow_file, self._children, room, self._logger)
+            run.helpers = Helpers(child, job, *about)
             try:
-                answer = await child.request(configuration.job(flow_run))
+                answer = await child.request(job)
             except ChildDied as died:
                 run.child = None
+                await run.helpers.end()
                 await self._ends.died(run, configuration, died)
                 return JittaskWorkerResult(
                     identifier=str(pid), status_code=died.code or 1
@@ -394,7 +401,7 @@ class JittaskWorker(
             if run is not None and run.child is not None:
                 reason = flow_run.state.message if flow_run.state else None
                 run.end_reason = reason or BY_HAND
-                run.child.kill()
+                run.kill()
 
 
 __all__ = ["JittaskWorker", "JittaskWorkerResult"]

@@ -1,0 +1,200 @@
+"""The rows of a flow run, spread over processes: the run's own process leads, and others of its worker help.
+
+The leader begins alone. A moment later the pace of its rows tells how many processes pay: few for functions that write,
+many for functions that wait. Once helpers take rows the leader takes none: the end of a single row, which ends its
+process, is the end of that row alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from jittask_prefect.ledger import limits, transitions
+from jittask_prefect.ledger.entry import Entry, entries_of_run
+from jittask_prefect.ledger.keys import from_json
+from jittask_prefect.ledger.tables import FINAL
+from jittask_prefect.running.calls import Work
+from jittask_prefect.running.executor import work_off
+from jittask_prefect.running.function import follow_up
+from jittask_prefect.running.lease import process_name
+from jittask_prefect.running.outcome import Outcome
+from jittask_prefect.running.rows_of_instant import RowsOfInstant
+from jittask_prefect.warm.help import Help
+
+log = logging.getLogger("jittask")
+LOOK_SECONDS = 0.03  # between two looks at the pace of the leader's rows
+SLOW_SECONDS = 0.25  # after which a first row that has not ended is a slow one
+# Of a row, beyond processor time: from here on its function waits for somebody else than the database.
+WAITS_SECONDS = 0.01
+WAITING_SECONDS = 1.0  # between two questions whether others wait for a place
+START_SECONDS = 0.1  # the price of a helper: its start, its first connection, its end
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The time of a row, in seconds: by the clock on the wall, and of the processor."""
+
+    wall: float
+    processor: float
+
+
+def helpers_that_pay(rows: int, pace: Pace, most: int) -> int:
+    """How many helpers pay for the rows that are left.
+
+    A waiting row leaves the processor to others, so each helper brings a full share. Rows that write share processor
+    and database: two processes are faster than a single one, further ones hardly.
+
+    Args:
+        rows: How many rows are left.
+        pace: The time of a row.
+        most: How many executions the app allows.
+    """
+    helpers = int(rows * pace.wall / START_SECONDS)
+    waits = pace.wall - pace.processor
+    if waits < max(WAITS_SECONDS, pace.wall / 2):
+        most = min(most, os.cpu_count() or 1)
+    found = min(helpers, most, rows)
+    return found if found > 1 else 0
+
+
+class Leader:
+    """Leads the helpers of a flow run.
+
+    Args:
+        work: The flow run's surroundings.
+        calls: The rows.
+        help: The worker's help.
+    """
+
+    def __init__(self, work: Work, calls: RowsOfInstant, help: Help) -> None:
+        self._work, self._calls, self._help = work, calls, help
+        self._begun = time.monotonic(), time.process_time()
+
+    def work_off(self) -> None:
+        """Run the rows, alone or with helpers; returns after the last helper."""
+        self._calls.close_while(lambda: self._help.begun)
+        helped = False
+        with self._leading():
+            while True:
+                self._calls.refused = False
+                work_off(self._work, self._calls)
+                if self._help.over and not self._calls.refused:
+                    break
+                helped = True
+                self._help.wait()
+        if helped:
+            self._take_over()
+
+    @contextmanager
+    def _leading(self) -> Iterator[None]:
+        """Ask for help, and look after helpers that die, in a thread beside the rows of this process."""
+        stop = threading.Event()
+
+        def lead() -> None:
+            while not stop.wait(LOOK_SECONDS):
+                if self._ask_for_help():
+                    break
+            while dead := self._help.dead():
+                self._settle(dead)
+                self._help.settled(dead)
+
+        thread = threading.Thread(target=lead, name="jittask-spread", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            self._help.close()
+            thread.join()
+
+    def _ask_for_help(self) -> bool:
+        """Ask for helpers, where they pay; False: too early to tell."""
+        since, used = time.monotonic() - self._begun[0], time.process_time()
+        done = len(self._work.summary.tasks)
+        if not done and since < SLOW_SECONDS:
+            return False
+        pace = Pace(since / max(done, 1), (used - self._begun[1]) / max(done, 1))
+        number = helpers_that_pay(self._calls.left, pace, self._most())
+        if number:
+            self._help.ask(number)
+        return True
+
+    def _most(self) -> int:
+        own, of_app = self._work.template.cfg.concurrency, self._work.app.cfg
+        return min(of_app.maxConcurrency, own.limit if own else of_app.maxConcurrency)
+
+    def _settle(self, dead: Sequence[int]) -> None:
+        """Have the rows of helpers that died wait again in this flow run, or fail."""
+        work = self._work
+        try:
+            for pid in dead:
+                for entry in self._close(process_name(pid)):
+                    follow_up(work.app, work.database, entry, work.clock())
+        except SQLAlchemyError as error:
+            log.warning(
+                "the rows of a helper that died are left to the sync: %s", error
+            )
+
+    def _close(self, process: str) -> list[Entry]:
+        """Close the rows of a dead process; those that have failed."""
+        work, failed = self._work, []
+        with work.app.engine(work.database).begin() as connection:
+            for entry in entries_of_run(connection, work.run.id):
+                owner, retries = entry.owner or "", work.template.cfg.retries
+                if not owner.startswith(process):
+                    continue
+                if transitions.retry(connection, entry, retries, same_run=True):
+                    continue
+                if transitions.fail(connection, entry, work.clock(), dirty=False):
+                    failed.append(entry)
+        return failed
+
+    def _take_over(self) -> None:
+        """Add the rows that helpers have done to the summary."""
+        work, own = self._work, {entry.task_id for entry, _ in self._work.summary.tasks}
+        with work.app.engine(work.database).connect() as connection:
+            found = list(entries_of_run(connection, work.run.id))
+        for entry in found:
+            if entry.status in FINAL and entry.task_id not in own:
+                result = None if entry.result is None else from_json(entry.result)
+                about = (entry.status, entry.outcome or "", entry.message, result)
+                outcome = Outcome(*about)
+                work.summary.tasks.append((entry, outcome))
+                if work.told is not None:
+                    work.told(entry, outcome)
+
+
+def help_out(work: Work, calls: RowsOfInstant, enough: Callable[[], bool]) -> None:
+    """Take rows beside their flow run's own process, until none is left, or the place is needed.
+
+    Args:
+        work: The flow run's surroundings.
+        calls: The rows.
+        enough: Whether this process is to take no further row.
+    """
+    calls.close_while(_Needed(work, enough))
+    work_off(work, calls)
+
+
+class _Needed:
+    """Whether a helper's place is needed: its worker says so, or tasks of the app wait for a place."""
+
+    def __init__(self, work: Work, enough: Callable[[], bool]) -> None:
+        self._work, self._enough = work, enough
+        self._asked, self._wait = time.monotonic(), False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked > WAITING_SECONDS:
+            work, self._asked = self._work, now
+            with work.app.engine(work.database).connect() as connection:
+                self._wait = limits.waiting(connection, work.app.name, work.clock())
+        return self._wait or self._enough()

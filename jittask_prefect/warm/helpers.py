@@ -1,0 +1,124 @@
+"""The processes that help a flow run, seen from the worker: they take rows beside the run's own process.
+
+The own process leads: it asks for help, and ends after its helpers. Its death ends them too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.warm.child_process import ChildDied, ChildProcess
+from jittask_prefect.warm.children import ChildPool
+from jittask_prefect.warm.flow_file import FlowFile
+from jittask_prefect.warm.outage import Log
+
+BESIDE_SECONDS = 5.0  # for the rows at work in helpers, when their leader has died
+
+
+class Helpers:
+    """The helpers of one flow run.
+
+    Args:
+        leader: The run's own process.
+        job: The message that has a child execute the flow run.
+        flow_file: The file that a helper has to load.
+        children: The worker's processes.
+        room: How many more processes the worker may have at work.
+        log: The worker's.
+    """
+
+    def __init__(
+        self,
+        leader: ChildProcess,
+        job: Mapping[str, Any],
+        flow_file: FlowFile,
+        children: ChildPool,
+        room: Callable[[], int],
+        log: Log,
+    ) -> None:
+        self._leader, self._job, self._flow_file = leader, job, flow_file
+        self._children, self._room, self._log = children, room, log
+        self._started = 0
+        self._wanted = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._at_work: set[ChildProcess] = set()
+        leader.asked_for_help = self.want
+
+    @property
+    def number(self) -> int:
+        """How many processes help, or are on their way."""
+        return len(self._tasks)
+
+    def want(self, number: int) -> None:
+        """Have so many helpers, as far as the worker has room; 0: no further ones begin."""
+        self._wanted = number
+        while len(self._tasks) < number and self._room() > 0:
+            self._started += 1
+            task = asyncio.create_task(self._help(self._started))
+            self._tasks.add(task)
+        self._tell(asked=True)
+
+    def kill(self) -> None:
+        """End all helpers at once, with their rows."""
+        self._wanted = 0
+        for child in self._at_work:
+            child.kill()
+
+    async def end(self) -> None:
+        """End the helpers of a leader that has died; the rows at work have some seconds."""
+        self._wanted = 0
+        for child in self._at_work:
+            child.send({"enough": True})
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=BESIDE_SECONDS)
+        self.kill()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _help(self, number: int) -> None:
+        dead: list[int] = []
+        try:
+            stale: str | None = "not begun"
+            while stale and self._wanted:
+                child = await self._children.acquire(self._flow_file)
+                stale, died = await self._request(child, number)
+                dead += [died] if died else []
+        except JittaskError as error:
+            self._log.warning("A helper does not start: %s", error)
+        finally:
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks.discard(task)
+            self._tell(dead=dead)
+
+    async def _request(
+        self, child: ChildProcess, number: int
+    ) -> tuple[str | None, int | None]:
+        """Have a child help; why it cannot, or its pid where it died."""
+        if not self._wanted:
+            self._children.release(child)
+            return None, None
+        pid = child.pid
+        self._at_work.add(child)
+        self._tell()
+        try:
+            answer = await child.request({**self._job, "help": number})
+        except ChildDied as died:
+            self._log.warning("Child %s, a helper, has ended with %s", pid, died)
+            return None, pid
+        finally:
+            self._at_work.discard(child)
+        stale = answer.get("stale")
+        child.runs += not stale
+        self._children.release(child, stale or answer.get("leave"))
+        if failed := answer.get("failed"):
+            self._log.error("Child %s could not help: %s", pid, failed)
+        return stale, None
+
+    def _tell(self, *, asked: bool = False, dead: list[int] | None = None) -> None:
+        """Tell the leader how many help."""
+        begun = {"helpers": len(self._tasks), "begun": len(self._at_work)}
+        self._leader.send({**begun, "asked": asked, "dead": dead or []})
