@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 from prefect.client.schemas.objects import FlowRun
@@ -20,6 +20,7 @@ LIMIT = 8  # runs at a time where nobody says otherwise
 # that has been at work for a while hardly asks the server for anything, and must not keep others waiting.
 SQLITE_PACE, PACE = 1, 2
 BEGINNING_SECONDS = 3.0
+EARLY = timedelta(seconds=2)  # that the process of a batch is there before its rows are due
 ANSWERS = (
     10  # and as many answers of the server longer: a slow server is asked for less
 )
@@ -34,6 +35,11 @@ class DueRun:
     due: datetime
     flow_run: FlowRun
     reserved: bool
+
+    @property
+    def begins(self) -> datetime:
+        """When the run begins: a batch early, so that its process is there when its rows are due."""
+        return self.due - EARLY if is_batch(self.flow_run) else self.due
 
 
 @dataclass(eq=False)

@@ -194,7 +194,7 @@ class JittaskWorker(
     def _begin_due(self) -> None:
         now = clock.now()
         for due in list(self._waiting):
-            if due.due <= now and self._may_begin(due):
+            if due.begins <= now and self._may_begin(due):
                 self._waiting.remove(due)
                 since = asyncio.get_running_loop().time()
                 run = ActiveRun(due.flow_run, due.reserved, since)
@@ -208,7 +208,7 @@ class JittaskWorker(
             self._new_work = anyio.Event()
             now = clock.now()
             waits = [
-                (run.due - now).total_seconds()
+                (run.begins - now).total_seconds()
                 for run in self._waiting
                 if self._may_begin(run)
             ]
