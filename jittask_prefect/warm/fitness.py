@@ -47,8 +47,7 @@ def _own_threads() -> str | None:
     """Threads of libraries in C. Some libraries end theirs before a fork (OpenBLAS); a first fork shows which."""
     if _count_threads() > 1:
         _fork_once()
-    count = _count_threads() - 1
-    return f"it starts {count} threads in a library's C code" if count else None
+    return "it starts threads in a library's C code" if _count_threads() > 1 else None
 
 
 def _count_threads() -> int:

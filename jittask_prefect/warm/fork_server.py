@@ -29,18 +29,16 @@ import random
 import socket
 import sys
 import traceback
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from prefect.context import AsyncClientContext, SyncClientContext
 from prefect.settings import PREFECT_API_URL
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import configure_mappers
 
 from jittask_prefect.warm.child import Prepared, restored, without_heartbeat, work
 from jittask_prefect.warm.fitness import open_files, reason_against_fork
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
 from jittask_prefect.warm.loaded_file import LoadedFile
+from jittask_prefect.warm.preparation import prepare_apps
 
 PACKET = 65536  # bytes of a message at most
 TEXT = 2000  # characters of a reason
@@ -77,10 +75,9 @@ class ForkServer:
             with restored():
                 os.chdir(directory)
                 loaded = LoadedFile(file)
+                prepare_apps()
         except (Exception, SystemExit) as error:  # noqa: BLE001  an app's file may raise anything
             self._leave({"failed": f"{type(error).__name__}: {error}"[:TEXT]})
-        with suppress(SQLAlchemyError):  # the first query says so
-            configure_mappers()
         if reason := reason_against_fork(before):
             self._leave({"unfit": reason})
         prepared = Prepared(loaded, _clients())

@@ -264,6 +264,25 @@ def test_a_process_that_a_task_has_changed_is_replaced(
     assert "a run changed the umask" in warm.worker.log.read_text()
 
 
+def test_a_fork_server_that_is_killed_takes_no_task_with_it(
+    place: Place, warm: Embedded
+) -> None:
+    parent = warm.worker_running()
+    pid = int(result(place, ask(place, "WarmPid")))
+    child = process_of(pid)
+    assert parent and child and child.parent != parent.pid
+    server = process_of(child.parent)
+    assert server and server.parent == parent.pid
+    os.kill(child.parent, signal.SIGKILL)
+    until(lambda: gone(child.parent), 10)
+    assert int(result(place, ask(place, "WarmPid"))) == pid
+    changed = int(result(place, ask(place, "WarmUmask")))
+    assert changed == pid  # and so another child takes its place
+    other = process_of(int(result(place, ask(place, "WarmPid"))))
+    assert other and other.parent not in (parent.pid, child.parent)
+    until(lambda: gone(pid), 10)
+
+
 def test_all_that_a_function_prints_arrives(place: Place, warm: Embedded) -> None:
     task = ask(place, "WarmPrints")
     result(place, task)

@@ -38,7 +38,18 @@ from pathlib import Path
 from prefect import flow
 from jittask_prefect.running.lease import new_owner
 
-LOADED_IN = os.getpid()
+LOADED_IN, C = os.getpid(), ctypes.CDLL(None)
+
+def start_c_thread():
+    "As a library in C does: Python knows nothing of the thread."
+    thread = ctypes.c_ulong()
+    C.pthread_create(ctypes.byref(thread), None, C.pause, None)
+    return thread
+
+def end_c_thread(thread):
+    C.pthread_cancel(thread)
+    C.pthread_join(thread, None)
+
 AT_IMPORT
 
 @flow
@@ -284,6 +295,7 @@ UNFIT = {
     "import sqlite3; KEPT = sqlite3.connect('kept.db'); KEPT.execute('CREATE TABLE IF NOT EXISTS t (x)')": "the SQLite database",
     "from sqlalchemy import create_engine; KEPT = create_engine('sqlite://').connect()": "a database connection",
     "KEPT = os.pipe()": "it opens pipe:",
+    "start_c_thread()": "it starts threads in a library's C code",
 }
 
 
@@ -311,6 +323,19 @@ def test_a_file_that_stays_open_and_a_thread_that_has_ended_are_no_hindrance(
     tmp_path: Path,
 ) -> None:
     fine = "KEPT = open('log.txt', 'a'); threading.Thread(target=print).start(); subprocess.run(['true'])"
+
+    async def test(children: Children) -> None:
+        child = await children.ready()
+        assert await ask(child, "os.getppid() == LOADED_IN") is True
+
+    with_children(flow_file(tmp_path, fine), test)
+
+
+def test_a_library_that_ends_its_threads_before_a_fork_is_no_hindrance(
+    tmp_path: Path,
+) -> None:
+    """OpenBLAS does, by pthread_atfork."""
+    fine = "T = [start_c_thread()]; os.register_at_fork(before=lambda: T and end_c_thread(T.pop()))"
 
     async def test(children: Children) -> None:
         child = await children.ready()
