@@ -113,7 +113,10 @@ class Helpers:
             self._at_work.discard(child)
         stale = answer.get("stale")
         child.runs += not stale
-        self._children.release(child, stale or answer.get("leave"))
+        if stale:
+            self._children.outdated(child, stale)
+        else:
+            self._children.release(child, answer.get("leave"))
         if failed := answer.get("failed"):
             self._log.error("Child %s could not help: %s", pid, failed)
         return stale, None
