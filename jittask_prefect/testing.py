@@ -122,6 +122,7 @@ class FakePrefect:
     Attributes:
         down: While true, every call fails as if no server answered.
         calls: The names of the calls made, in order.
+        all_workers: How many workers each pool has.
         all_deployments: The deployments by name; of a second flow with a deployment of that name, by `FLOW/NAME`.
     """
 
@@ -140,6 +141,7 @@ class FakePrefect:
         self.pages: dict[str, str] = {}
         self.variables: dict[str, Any] = {}
         self.summaries: dict[str, str] = {}
+        self.all_workers = 1
         self._by_key: dict[tuple[str, str], str] = {}
         self._count = itertools.count()
 
@@ -166,6 +168,10 @@ class FakePrefect:
         self._called("queues")
         there = self.all_queues.get(pool, {}).items()
         return [WorkQueue(name, n, status) for n, (name, status) in enumerate(there, 1)]
+
+    def workers(self, pool: str) -> int:
+        self._called("workers")
+        return self.all_workers
 
     def pool_kind(self, name: str) -> str | None:
         self._called("pool_kind")

@@ -164,6 +164,13 @@ class WorkPool:
 
 
 @dataclass(frozen=True)
+class Worker:
+    """A worker; `status`: `ONLINE` or `OFFLINE`."""
+
+    status: str
+
+
+@dataclass(frozen=True)
 class WorkQueue:
     """A work queue; the lowest priority is served first.
 

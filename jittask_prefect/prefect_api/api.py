@@ -59,6 +59,9 @@ class Api(Protocol):
     def queues(self, pool: str) -> list[WorkQueue]:
         """The work queues of a pool; none where there is no such pool."""
 
+    def workers(self, pool: str) -> int:
+        """How many workers of a pool live."""
+
     def pool_kind(self, name: str) -> str | None:
         """The type of a work pool; None where there is no such pool."""
 

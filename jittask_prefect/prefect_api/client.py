@@ -22,6 +22,7 @@ from jittask_prefect.prefect_api.answers import (
     StateChange,
     Table,
     Variable,
+    Worker,
     WorkPool,
     WorkQueue,
 )
@@ -130,6 +131,14 @@ class PrefectApi:
             return self._filter(_queues_path(pool), WorkQueue, {"limit": PAGE})
         except NotFound:
             return []
+
+    def workers(self, pool: str) -> int:
+        path = f"/work_pools/{quote(pool, safe='')}/workers"
+        try:
+            found = self._filter(path, Worker, {"limit": PAGE})
+        except NotFound:
+            return 0
+        return sum(worker.status == "ONLINE" for worker in found)
 
     def pool_kind(self, name: str) -> str | None:
         pool = self._if_there("GET", f"/work_pools/{quote(name, safe='')}", WorkPool)

@@ -124,15 +124,22 @@ class Share:
 
 
 def shares(
-    app: App, connection: Connection, group: Group, closed: Collection[str] = ()
+    app: App,
+    connection: Connection,
+    group: Group,
+    closed: Collection[str] = (),
+    workers: int = 1,
 ) -> list[Share]:
     """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones.
+
+    Each worker gets a batch, unless a batch would have fewer than `AUTO` rows.
 
     Args:
         app: The app.
         connection: To the ledger.
         group: The group.
         closed: Flow runs that no row joins any more, whatever the ledger says.
+        workers: How many workers there are.
     """
     of = (entries.c.template == group.template, entries.c.due == group.due)
     clean = entries.c.dirty.is_(False) & (entries.c.status == "pending")
@@ -158,7 +165,10 @@ def shares(
     taken = {number for number, _, there, at_work in batches if there or at_work}
     unused = (number for number in count(1) if number not in taken)
 
-    for left in range(-(-len(waiting) // BATCH_SIZE), 0, -1):
+    needed = -(-len(waiting) // BATCH_SIZE)
+    wanted = max(needed, min(workers, len(waiting) // AUTO))
+
+    for left in range(wanted, 0, -1):
         size = -(-len(waiting) // left)
         found.append(_share(next(unused), None, waiting[:size]))
         waiting = waiting[size:]

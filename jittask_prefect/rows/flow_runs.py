@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any, TypeVar
 
 from sqlalchemy import case, func, or_, select
@@ -100,6 +100,7 @@ class Calls:
         self._app, self._api, self._report = app, api, report
         self._fault = cache(app.fault)
         self._waiting: dict[str, str] = {}
+        self._workers: dict[str, int] = {}
         self._refused, self._failing = 0, 0.0
 
     @cached_property
@@ -120,6 +121,16 @@ class Calls:
             return None
 
         return deployment.id
+
+    def workers(self, template: str) -> int:
+        """How many workers serve the pool of a template's deployment; 1 where nobody can say."""
+        pool = self._deployments[template].work_pool_name
+        if pool is None:
+            return 1
+        if pool not in self._workers:
+            asked = self.tried(template, partial(self._api.workers, pool))
+            self._workers[pool] = max(1, asked or 0)
+        return self._workers[pool]
 
     def tried(self, about: str, call: Callable[[], T]) -> T | None:
         """The answer of a call; None where Prefect refuses this call only.

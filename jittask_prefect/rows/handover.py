@@ -165,8 +165,10 @@ class _HandOver:
         A row is written into an existing batch first, and the batch's run is asked for then. So a person who cancels
         the run after the answer ends the row too, and a Cancel before the answer does not reach the row.
         """
+        workers = self.calls.workers(group.template)
+
         with self.engine.connect() as connection:
-            shares = batches.shares(self.app, connection, group, closed)
+            shares = batches.shares(self.app, connection, group, closed, workers)
 
         ended = set()
 

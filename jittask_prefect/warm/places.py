@@ -20,7 +20,9 @@ LIMIT = 8  # runs at a time where nobody says otherwise
 # that has been at work for a while hardly asks the server for anything, and must not keep others waiting.
 SQLITE_PACE, PACE = 1, 2
 BEGINNING_SECONDS = 3.0
-EARLY = timedelta(seconds=2)  # that the process of a batch is there before its rows are due
+EARLY = timedelta(
+    seconds=2
+)  # that the process of a batch is there before its rows are due
 ANSWERS = (
     10  # and as many answers of the server longer: a slow server is asked for less
 )

@@ -868,3 +868,21 @@ def test_what_a_function_does_in_its_session_commits_with_its_row(on: Make) -> N
     s.sync()
     s.work("2026-03-02 10:00")
     assert [s.row_count(1000 + key) for key in (1, 6, 7, 8, 25)] == [1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "workers", "runs_made"),
+    [(100, 1, 1), (100, 3, 3), (59, 3, 2), (30, 3, 1), (600, 3, 3), (600, 1, 2)],
+)
+def test_each_worker_has_a_flow_run_of_an_instant(
+    shop: Make, rows: int, workers: int, runs_made: int
+) -> None:
+    s = shop()
+    s.api.all_workers = workers
+    fill(s, range(1, rows + 1))
+    s.sync()
+    assert len(runs(s)) == runs_made
+    sizes = Counter(e.batch for e in s.entries())
+    assert max(sizes.values()) - min(sizes.values()) <= 1
+    s.work("2026-03-02 10:00")
+    assert outcomes(s) == {"completed": rows}

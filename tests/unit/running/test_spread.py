@@ -1,0 +1,177 @@
+"""Rows of a flow run, spread: how many helpers pay, and what leader and helpers do; helpers are threads here."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import pytest
+from shop import Shop, utc
+
+from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.tables import entries
+from jittask_prefect.running.lease import process_name
+from jittask_prefect.running.outcome import Run, Summary
+from jittask_prefect.running.run import execute_batch, help_batch
+from jittask_prefect.running.spread import Pace, helpers_that_pay
+from jittask_prefect.warm.help import Help
+
+Make = Callable[..., Shop]
+TEN, DUE, NAME = datetime(2026, 3, 2, 10), utc("2026-03-02 10:00"), "tasks.Task"
+# A row is slow, and says which thread did it.
+SLOW = """
+import threading, time
+def customFunc(row):
+    time.sleep(0.05)
+    row.count += 1
+    return threading.current_thread().name
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "wall", "processor", "most", "helpers"),
+    [
+        (300, 0.1, 0.001, 8, 8),  # waits: as many as the app allows
+        (5, 0.1, 0.001, 8, 5),  # one row each
+        (2, 0.01, 0.001, 8, 0),  # over before a helper is there
+        (1, 60, 0.001, 8, 0),  # a single helper brings nothing: the leader would rest
+        (1000, 0.0012, 0.0005, 8, 2),  # writes: as many as there are processors
+        (50, 0.0012, 0.0005, 8, 0),
+        (1000, 0.3, 0.29, 8, 2),  # computes
+        (300, 0.1, 0.001, 1, 0),
+    ],
+)
+def test_how_many_helpers_pay(
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    wall: float,
+    processor: float,
+    most: int,
+    helpers: int,
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert helpers_that_pay(rows, Pace(wall, processor), most) == helpers
+
+
+class Worker:
+    """Answers a leader as the worker does; its helpers are threads."""
+
+    def __init__(self, s: Shop, run: str, *, enough: Callable[[], bool] = bool) -> None:
+        self.s, self.run, self.enough = s, run, enough
+        self.help = Help(self.send)
+        self.asked: list[int] = []
+        self.threads: list[threading.Thread] = []
+        self._at_work = 0
+        self._gate = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        self.asked.append(message["help"])
+        for number in range(1, message["help"] + 1):
+            self._at_work += 1
+            thread = threading.Thread(target=self._help, args=(number,))
+            self.threads.append(thread)
+        self._tell(asked=True)
+        for thread in self.threads:
+            thread.start()
+
+    def _help(self, number: int) -> None:
+        about = (self.s.app, NAME, DUE, Run(self.run, DUE), lambda: self.s.now)
+        help_batch(*about, number=number, enough=self.enough, lost=pytest.fail)
+        with self._gate:
+            self._at_work -= 1
+            self._tell()
+
+    def _tell(self, *, asked: bool = False, dead: tuple[int, ...] = ()) -> None:
+        at_work = {"helpers": self._at_work, "begun": self._at_work}
+        self.help.heard({**at_work, "asked": asked, "dead": dead})
+
+
+def begun(s: Shop, rows: int) -> str:
+    for key in range(1, rows + 1):
+        s.save(id=key, at=TEN)
+    s.sync()
+    s.at("2026-03-02 10:00")
+    [run] = s.api.all_runs
+    return run
+
+
+def lead(s: Shop, run: str, worker: Worker | None) -> Summary:
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    return execute_batch(*about, help=worker and worker.help)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_each_row_is_done_once_and_the_summary_has_them_all(
+    shop: Make, url: Callable[[str], str], kind: str
+) -> None:
+    s = shop(inner=SLOW, dispatch="batch", app_json={"database": url(kind)})
+    worker = Worker(s, run := begun(s, 40))
+    summary = lead(s, run, worker)
+    assert worker.asked and worker.asked[0] > 1
+    assert str(summary) == "40 rows: 40 done"
+    assert [s.row_count(key) for key in range(1, 41)] == [1] * 40
+    threads = {outcome.result for _, outcome in summary.tasks}
+    assert len(threads) == 40  # each says its own task
+    assert {(e.status, e.attempt) for e in s.entries()} == {("completed", 1)}
+
+
+def test_rows_that_a_helper_leaves_are_done_by_the_leader(shop: Make) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    worker = Worker(s, run := begun(s, 12), enough=lambda: True)
+    assert str(lead(s, run, worker)) == "12 rows: 12 done"
+    assert worker.asked
+
+
+def test_without_a_worker_that_helps(shop: Make) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    run = begun(s, 12)
+    assert str(lead(s, run, None)) == "12 rows: 12 done"
+
+
+@pytest.mark.parametrize(("retries", "outcome"), [(0, "died"), (1, "completed")])
+def test_a_row_whose_helper_died(shop: Make, retries: int, outcome: str) -> None:
+    s = shop(inner=SLOW, dispatch="batch", retries=retries)
+    run = begun(s, 12)
+    [lost, *_] = s.entries(row_key="12")
+    with s.app.engine().begin() as connection:
+        # A process of this host, which is gone.
+        owner = process_name(999_999_999) + "token"
+        about = (lost.task_id, owner, run, s.now, 25.0)
+        assert transitions.claim(connection, *about, in_batch=True)
+
+    worker = Worker(s, run)
+    send = worker.help._send
+
+    def dies(message: Mapping[str, Any]) -> None:
+        worker.help.heard(
+            {"helpers": 1, "begun": 1, "asked": False, "dead": [999_999_999]}
+        )
+        send(message)
+
+    worker.help._send = dies
+    summary = lead(s, run, worker)
+    [entry] = s.entries(row_key="12")
+    assert entry.outcome == outcome
+    assert (entry.flow_run_id, s.row_count(12)) == (run, retries)
+    counts = Counter(o.outcome for _, o in summary.tasks)
+    assert counts == Counter({"completed": 11}) + Counter([outcome])
+
+
+def test_a_helper_leaves_when_others_wait_for_a_place(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    run = begun(s, 12)
+    monkeypatch.setattr("jittask_prefect.running.spread.WAITING_SECONDS", 0.0)
+    with s.app.engine().begin() as connection:
+        # A task of another template waits for a place.
+        other = {**s.entries(row_key="1")[0].values(), "task_id": "other"}
+        other |= {"template": "tasks.Other", "row_key": "", "queue": "waiting"}
+        connection.execute(entries.insert().values(**other))
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    help_batch(*about, number=1, enough=bool, lost=pytest.fail)
+    left = [e for e in s.entries() if e.status == "pending" and e.task_id != "other"]
+    assert len(left) == 12
