@@ -132,6 +132,8 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
         try:
             _watch(app, api, embedded, progress.console)
         except KeyboardInterrupt:
+            if not progress.console.is_terminal:
+                progress.console.print()  # a pipe has the view's last line without its end
             if owned:
                 progress.step(f"ending: {owned} …")
         return 0

@@ -39,9 +39,10 @@ def check_arguments(func: Function, arguments: Mapping[str, Any], name: str) -> 
     except SignatureError as error:
         raise ArgumentError(str(error)) from None
     except TypeError as error:
-        raise ArgumentError(
-            f"{name} is {signature_text(func)}; called with {', '.join(arguments) or 'no argument'}: {error}"
-        ) from None
+        given = ", ".join(arguments) or "no argument"
+        text = signature_text(func)
+        which = text if text.startswith(f"{name}(") else f"{name} is {text}"
+        raise ArgumentError(f"{which}; called with {given}: {error}") from None
 
 
 def signature_of(func: Function, key: str) -> inspect.Signature:

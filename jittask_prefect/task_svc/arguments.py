@@ -94,7 +94,9 @@ def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
     try:
         text = json.dumps(found, ensure_ascii=False)
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"argDict holds what JSON cannot: {error}") from None
+        raise ArgumentError(
+            f"the arguments (argDict) hold what JSON cannot: {error}"
+        ) from None
 
     if (size := len(text.encode())) > MOST_BYTES:
         raise ArgumentError(

@@ -171,9 +171,9 @@ class TaskSvc(NormalService):
 
         due = instant(startTime, template)
         arguments = arguments_of(argDict)
-        check_arguments(
-            template.function(text("funcName", funcName)), arguments, funcName
-        )
+        function, own = template.function(text("funcName", funcName)), template.declared
+        name = funcName if own is None else own.function.__name__
+        check_arguments(function, arguments, name)
         api, now = self.api, clock.now()
         deployment = api.deployments(app_tag(self.app.name)).get(fullName)
         if deployment is None:

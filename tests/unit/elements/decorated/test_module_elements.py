@@ -114,6 +114,10 @@ def test_run_at_runs_a_function_once(project: Project) -> None:
     assert outcome.result == [3, "csv"]
     with pytest.raises(ArgumentError, match="month"):
         app.run_at(module.export, NOW)
+    with pytest.raises(ArgumentError, match=r"^export\(month, form='csv'\); called"):
+        app.run_at(module.export, NOW, months=3)
+    with pytest.raises(ArgumentError, match=r"the arguments .* hold what JSON cannot"):
+        app.run_at(module.export, NOW, month=object())
     with pytest.raises(ArgumentError, match="is no task of clinic: @task above it"):
         app.run_at(print, NOW)
 
