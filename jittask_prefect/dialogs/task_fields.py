@@ -125,6 +125,8 @@ TASK_FIELDS: tuple[Field, ...] = (
           if_empty="no limit"),
     choice("overlap", "What is one too many", words.OVERLAP, key="concurrency.overlap", usual="queue",
           parent="limit"),
+    Field("rate", "At most", LINE, "How often the function begins, over all workers, e.g. 100/minute; also per second, hour, day",
+          key="rate", if_empty="no limit"),
     Field("tags", "Tags", LINES, key="tags"),
     Field("description", "Description", TEXT, "Markdown, for the task's page", key="description"),
     choice("dispatch", "Flow runs", words.DISPATCH, "For rows that are due at one instant", key="dispatch",

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jittask_prefect.elements.app_name import app_name
 from jittask_prefect.elements.original.original_keys import without
-from jittask_prefect.elements.pace import parallel_problems, rows_at_once
+from jittask_prefect.elements.pace import parallel_problems, rate_text, rows_at_once
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
@@ -179,6 +179,7 @@ class TaskCfg(StrictModel):
     rowRuns: Literal["failed", "all"] = "failed"
     concurrency: Concurrency | None = None
     parallel: Annotated[int, BeforeValidator(rows_at_once)] = 1
+    rate: Annotated[str, BeforeValidator(rate_text)] | None = None
     workPool: WorkPool | None = None
     tags: tuple[Tag, ...] = ()
     description: Annotated[str, AfterValidator(safe_text)] = ""

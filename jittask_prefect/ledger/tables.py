@@ -120,5 +120,6 @@ states = Table(
     Column("until", UtcDateTime),
 )
 """Who writes which name: `sync` (the lease of the sync) and `turn` (the lock of those who count executions) the
-functions of `state_table` and `limits`; `schema` `versions`; `identity` `guard`; `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`;
-`handover:…` and `agreed` the sync; `renewed` and `renewed:…` `deploying/renew`; `pages` and `page:…` `records/template_pages`."""
+functions of `state_table` and `limits`; `rate:TEMPLATE` `rate`; `schema` `versions`; `identity` `guard`;
+`rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`; `handover:…` and `agreed` the sync; `renewed` and `renewed:…`
+`deploying/renew`; `pages` and `page:…` `records/template_pages`."""

@@ -16,12 +16,15 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.pace import read_rate
 from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
-from jittask_prefect.elements.types import Meta
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.rate import reserve
 from jittask_prefect.ledger.transitions import Following
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
@@ -34,6 +37,9 @@ from jittask_prefect.running.team import Team
 
 # For a slot, before the flow run is given up; and between two looks for one.
 WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2
+# Between two looks whether the list is closed, while `rate` has a call wait; and the
+# delay of a process that counts as a missed begin.
+LOOK_AT_LIST_SECONDS, LATE_SECONDS = 1.0, 1.0
 log = logging.getLogger("jittask")
 
 
@@ -117,6 +123,9 @@ class Executor:
                 break
             self.team.grow(self.calls.left)
             self.hold.on(call.ids)
+            if not self._may_begin():
+                self._next = call
+                break
             self._attempt(call)
             self.team.end(self.owner)
         self.hold.off()
@@ -130,6 +139,37 @@ class Executor:
             with self.work.app.engine(self.work.database).begin() as connection:
                 for task_id in call.ids:
                     transitions.give_back(connection, task_id, self.owner)
+
+    def _may_begin(self) -> bool:
+        """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile.
+
+        The wait is before the row is read, and no part of the time limit. The task's claim
+        and lease hold, so that its end is noticed.
+        """
+        if self.work.template.cfg.rate is None:
+            return True
+        self._drop_connection()
+        while self._begins_late():
+            pass
+        return not self.calls.closed
+
+    def _begins_late(self) -> bool:
+        """Reserve a begin and wait for that; whether the begin was missed, so that others are too near."""
+        work, rate = self.work, read_rate(self.work.template.cfg.rate)
+        engine, name = work.app.engine(self._rate_database()), work.template.fullName
+        left = wait = reserve(engine, work.app.name, name, rate, work.clock())
+        begun = time.monotonic()
+        while left > 0 and not self.calls.closed:
+            work.sleep(min(left, LOOK_AT_LIST_SECONDS))
+            left -= LOOK_AT_LIST_SECONDS
+        late = time.monotonic() - begun - wait
+        return late > LATE_SECONDS and not self.calls.closed
+
+    def _rate_database(self) -> str:
+        template = self.work.template
+        if isinstance(template, DateFieldType):
+            return self.work.app.database_of(template.model_name)
+        return DEFAULT
 
     def _take(self) -> Call | None:
         """The next call: claimed by the last commit, claimed now, or tried again."""

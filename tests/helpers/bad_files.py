@@ -83,6 +83,7 @@ PATHS = (
         "dispatch",
         "rowRuns",
         "parallel",
+        "rate",
         "modelPath",
         "filter",
         "timerCfg",

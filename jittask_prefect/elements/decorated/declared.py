@@ -43,6 +43,7 @@ _PLAIN = {
     "dispatch": "dispatch",
     "rowRuns": "row_runs",
     "parallel": "parallel",
+    "rate": "rate",
     "workPool": "work_pool",
     "description": "description",
 }

@@ -107,6 +107,7 @@ def date_field_task(
     row_runs: RowRuns = "failed",
     concurrency: int | Concurrency | None = None,
     parallel: int = 1,
+    rate: str | None = None,
     type: str = "tasks.DateFieldType",
     work_pool: str | None = None,
     tags: Sequence[str] = (),
@@ -144,6 +145,7 @@ def date_field_task(
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
         parallel: How many rows of a batch one process has at work at once: in threads, or in one event loop for an
             `async def`. Services and all else that the rows share must bear this.
+        rate: How often the function begins at most, over all processes: `"100/minute"`; also per second, hour, day.
         type: The full name of a Type of the app's own.
         work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.
@@ -172,6 +174,7 @@ def scheduled_task(
     retry_delay: float = 0,
     missed: Policy | Missed = "latest",
     concurrency: int | Concurrency | None = None,
+    rate: str | None = None,
     type: str = "tasks.NormalType",
     work_pool: str | None = None,
     tags: Sequence[str] = (),
@@ -201,6 +204,7 @@ def scheduled_task(
         missed: The policy for occurrences that no worker ran in time: `"latest"`, `"all"`, `"none"`, or
             `{"policy": "all", "grace": 60, "lookback": 86400}` in seconds.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
+        rate: How often the function begins at most, over all processes: `"100/minute"`; also per second, hour, day.
         type: The full name of a Type of the app's own.
         work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.
@@ -223,6 +227,7 @@ def task(
     retries: int = 0,
     retry_delay: float = 0,
     concurrency: int | Concurrency | None = None,
+    rate: str | None = None,
     type: str = "tasks.NormalType",
     work_pool: str | None = None,
     tags: Sequence[str] = (),
@@ -239,6 +244,7 @@ def task(
     retries: int = 0,
     retry_delay: float = 0,
     concurrency: int | Concurrency | None = None,
+    rate: str | None = None,
     type: str = "tasks.NormalType",
     work_pool: str | None = None,
     tags: Sequence[str] = (),
@@ -259,6 +265,7 @@ def task(
         retries: How often a failed execution is tried again.
         retry_delay: Seconds before each retry.
         concurrency: How many executions may run at a time: a number, or `{"limit": 1, "overlap": "skip"}`.
+        rate: How often the function begins at most, over all processes: `"100/minute"`; also per second, hour, day.
         type: The full name of a Type of the app's own.
         work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.

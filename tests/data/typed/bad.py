@@ -74,6 +74,7 @@ date_field_task(Invoice.due_on, dispatch="rows")  # wrong
 date_field_task(Invoice.due_on, missed={"policy": "all", "backlook": 5})  # wrong
 date_field_task(Invoice.due_on, concurrency={"overlap": "skip"})  # wrong
 date_field_task(Invoice.due_on, parallel="4")  # wrong
+date_field_task(Invoice.due_on, rate=5)  # wrong
 date_field_task(Invoice.due_on, where=lambda invoice: invoice.due_on is None)  # wrong
 date_field_task(Invoice.due_on, workers=3)  # wrong
 scheduled_task(Before(days=1))  # wrong

@@ -72,6 +72,7 @@ def remind_patient(appointment: Appointment) -> None: ...
     missed={"policy": "all", "lookback": 3600},
     concurrency={"limit": 1, "overlap": "skip"},
     parallel=1,
+    rate="100/minute",
 )
 async def collect(appointment: Appointment) -> None: ...
 

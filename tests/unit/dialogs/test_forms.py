@@ -87,7 +87,7 @@ def test_a_form_with_everything(shop: Make) -> None:
         "workdaysOnly": True, "calendar": "CN", "timezone": "Europe/Berlin", "func": "services.NoteSvc.of_row",
         "enable": False, "missed": "Run none", "grace": 5, "lookback": 60.5, "retries": 2, "retryDelay": 1,
         "timeout": 30, "limit": 3, "tags": ["a", "b"], "description": "*Why*",
-        "dispatch": "Always together", "rowRuns": "All", "parallel": 3,
+        "dispatch": "Always together", "rowRuns": "All", "parallel": 3, "rate": "100/minute",
     }  # fmt: skip
     assert config(form, forms.NEW_DATE_FIELD, shop(more=SERVICES)) == {
         "type": "tasks.DateFieldType", "title": "Remind", "enable": 0, "funcType": "Global",
@@ -103,7 +103,7 @@ def test_a_form_with_everything(shop: Make) -> None:
         },
         "timeout": 30, "retries": 2, "retryDelay": 1, "tags": ["a", "b"], "description": "*Why*",
         "missed": {"policy": "none", "grace": 5, "lookback": 60.5}, "dispatch": "batch", "rowRuns": "all",
-        "concurrency": {"limit": 3}, "parallel": 3,
+        "concurrency": {"limit": 3}, "parallel": 3, "rate": "100/minute",
     }  # fmt: skip
 
 

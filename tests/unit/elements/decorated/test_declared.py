@@ -61,7 +61,8 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
             where="Q(status='booked')", skip_holiday=True, holiday_policy="previous", workdays_only=True,
             calendar="DE", timezone="Europe/Berlin", name="Remind", title="提醒", enable=False, timeout=60, retries=2,
             retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="batch", row_runs="all",
-            concurrency={"limit": 4, "overlap": "queue"}, parallel=3, type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
+            concurrency={"limit": 4, "overlap": "queue"}, parallel=3, rate="100/minute",
+            type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
         )
         def f(appointment): ...
         """,
@@ -94,6 +95,7 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
         "rowRuns": "all",
         "concurrency": {"limit": 4, "overlap": "queue"},
         "parallel": 3,
+        "rate": "100/minute",
         "workPool": "heavy",
         "tags": ["a", "b"],
         "description": "*Why*",
@@ -104,7 +106,7 @@ def test_a_scheduled_task(tmp_path: Path) -> None:
     found = declare(
         tmp_path,
         """
-        @scheduled_task(Monthly(day=-1, at="18:00"), until="2030-12-31", arguments={"month": 3}, missed="none", concurrency=1)
+        @scheduled_task(Monthly(day=-1, at="18:00"), until="2030-12-31", arguments={"month": 3}, missed="none", concurrency=1, rate="1/day")
         def closeBooks(month): ...
         """,
     )
@@ -119,6 +121,7 @@ def test_a_scheduled_task(tmp_path: Path) -> None:
         },
         "missed": {"policy": "none"},
         "concurrency": {"limit": 1},
+        "rate": "1/day",
         "argDict": {"month": 3},
     }
 
@@ -191,7 +194,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         @date_field_task(
             Appointment.starts_at, Before(days=-1), repeat=Weekly("mo"), until="soon", where=Patient.active,
             holiday_policy="never", timezone="Mars", title="", timeout=0, retries=-1, retry_delay="5",
-            missed="some", dispatch="rows", row_runs=1, work_pool=5, concurrency=0, parallel=True, tags="a", enable="yes", skip_holiday=2,
+            missed="some", dispatch="rows", row_runs=1, work_pool=5, concurrency=0, parallel=True, rate="5", tags="a", enable="yes", skip_holiday=2,
         )
         def f(appointment): ...
         """,
@@ -214,6 +217,7 @@ def test_every_problem_of_a_task_is_told_at_once(tmp_path: Path) -> None:
         "row_runs",
         "concurrency.limit",
         "parallel",
+        "rate",
         "work_pool",
         "tags",
         "holiday_policy",
@@ -344,7 +348,8 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
     rows = {
         "offset": "", "repeat": "", "until": "", "where": "", "skip_holiday": "", "holiday_policy": "",
         "workdays_only": "", "calendar": "", "timezone": "", "name": "", "title": "", "enable": "", "timeout": "",
-        "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "parallel": "", "type": "", "work_pool": "",
+        "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "parallel": "", "rate": "",
+        "type": "", "work_pool": "",
         "tags": "", "description": "",
     }  # fmt: skip
     text = ""
