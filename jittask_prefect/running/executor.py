@@ -47,10 +47,10 @@ def work_off(work: Work, calls: Calls) -> None:
     """Run the calls of a flow run: where the template says `parallel`, several at once.
 
     The one place where executors are started. Another process may call this for the same
-    flow run, with a list and surroundings of its own: claims keep the processes apart. Each
-    process needs its own `summary` and `told`, whose tasks are those of this process; a
-    `lost` that ends this process alone; and an answer to a list that another process has
-    emptied, since `give_up` and `ended_before` speak of the flow run's tasks as a whole.
+    flow run (`spread.py`), with a list and surroundings of its own: claims keep the
+    processes apart. Its `summary` and `told` have the tasks of that process only, its
+    `lost` ends that process alone, and its list must not give up the flow run's rows.
+    `close_while` ends a call of this early, and the list may be worked off again.
 
     Args:
         work: The flow run's surroundings.

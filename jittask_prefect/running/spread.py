@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from jittask_prefect.elements.pace import read_rate
 from jittask_prefect.ledger import limits, transitions
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.keys import from_json
@@ -122,14 +123,18 @@ class Leader:
         if not done and since < SLOW_SECONDS:
             return False
         pace = Pace(since / max(done, 1), (used - self._begun[1]) / max(done, 1))
-        number = helpers_that_pay(self._calls.left, pace, self._most())
+        number = helpers_that_pay(self._calls.left, pace, self._most(pace))
         if number:
             self._help.ask(number)
         return True
 
-    def _most(self) -> int:
+    def _most(self, pace: Pace) -> int:
         own, of_app = self._work.template.cfg.concurrency, self._work.app.cfg
-        return min(of_app.maxConcurrency, own.limit if own else of_app.maxConcurrency)
+        most = min(of_app.maxConcurrency, own.limit if own else of_app.maxConcurrency)
+        if (text := self._work.template.cfg.rate) is None:
+            return most
+        # Rows that only wait for the rate are not slow: more processes would wait as well.
+        return min(most, int(pace.wall / read_rate(text).interval.total_seconds()))
 
     def _settle(self, dead: Sequence[int]) -> None:
         """Have the rows of helpers that died wait again in this flow run, or fail."""

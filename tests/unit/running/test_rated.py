@@ -129,8 +129,8 @@ def test_rows_that_wait_are_given_back_where_the_process_must_leave(
 
     monkeypatch.setattr(lease, "LOOK_SECONDS", 0.1)
     at_work = (
-        "import threading\nGO, BEGUN = threading.Event(), threading.Event()\n"
-        "def customFunc(row):\n    BEGUN.set()\n    GO.wait(60)\n"
+        "import threading\nGO, BEGUN, WHO = threading.Event(), threading.Event(), []\n"
+        "def customFunc(row):\n    WHO.append(row.id)\n    BEGUN.set()\n    GO.wait(60)\n"
     )
     s = ready(shop, 6, url=url("postgresql"), rate="1/day", parallel=3, inner=at_work)
     inner, left, pause = (
@@ -146,7 +146,9 @@ def test_rows_that_wait_are_given_back_where_the_process_must_leave(
     assert inner.BEGUN.wait(20 * PATIENCE)
     while len(s.entries(status="executing")) < 3:
         pause.wait(0.05)
-    [first] = [e for e in s.entries(status="executing") if e.row_key == "1"]
+    [first] = [
+        e for e in s.entries(status="executing") if e.row_key == str(inner.WHO[0])
+    ]
     with s.app.engine().begin() as connection:
         about: dict[str, Any] = {"outcome": "forced", "message": "end", "now": s.now}
         assert transitions.end(
