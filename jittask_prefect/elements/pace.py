@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from datetime import timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from jittask_prefect.errors import Problem
+from jittask_prefect.schedule.rate import read_rate
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.config import TaskCfg
 
 MAX_PARALLEL = 100
 """The largest number of rows that may be at work at once in a process."""
-
-UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-"""The units of a rate, in seconds."""
-RATE_TEXT = 'a whole number from 1 to 1000000, and second, minute, hour or day, like "100/minute"'
-_RATE = re.compile(rf"([0-9]{{1,7}})/({'|'.join(UNITS)})")
-
-
-class Rate(NamedTuple):
-    """Begins of functions in a unit of time: `100/minute`."""
-
-    number: int
-    unit: str
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.unit}"
-
-    @property
-    def interval(self) -> timedelta:
-        """From one begin to the next, rounded up, so that no unit has more begins."""
-        return timedelta(microseconds=-(-UNITS[self.unit] * 1_000_000 // self.number))
-
-    @property
-    def at_once(self) -> int:
-        """The begins that may stand together: those of one second."""
-        return max(1, self.number // UNITS[self.unit])
-
-
-def read_rate(value: object) -> Rate:
-    """The rate of a text like `100/minute`.
-
-    Raises:
-        ValueError: The value is none; the message says what is allowed.
-    """
-    found = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if found is None or not 1 <= int(found[1]) <= 1_000_000:
-        raise ValueError(RATE_TEXT)
-    return Rate(int(found[1]), found[2])
 
 
 def rate_text(value: object) -> str:

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, select, update
 
-from jittask_prefect.elements.pace import Rate
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import insert_once
 from jittask_prefect.ledger.tables import states
+from jittask_prefect.schedule.rate import Rate
 
 
 def reserve(
@@ -53,13 +53,13 @@ def _reserve(
     row = update(states).where(*mine)
     if not connection.execute(row.values(value=states.c.value)).rowcount:
         return None  # else the row is locked from here on
-    columns = (states.c.value, states.c.until, clock(caller_time(now)).label("now"))
+    columns = (states.c.value, states.c.until, clock(None).label("now"))
     found = connection.execute(select(*columns).where(*mine)).one()
+    present = caller_time(now) or found.now
     next_due = found.until if found.value == str(rate) else None
-    begin, following = slot(rate, next_due, found.now)
+    begin, following = slot(rate, next_due, present)
     connection.execute(row.values(value=str(rate), until=following))
-    wait: timedelta = begin - found.now
-    return wait
+    return begin - present
 
 
 def slot(

@@ -17,7 +17,6 @@ from functools import partial
 from sqlalchemy import Connection
 
 from jittask_prefect.elements.databases import DEFAULT
-from jittask_prefect.elements.pace import read_rate
 from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -34,6 +33,7 @@ from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Hold, held_lease, new_owner
 from jittask_prefect.running.outcome import TAKEN, Outcome
 from jittask_prefect.running.team import Team
+from jittask_prefect.schedule.rate import read_rate
 
 # For a slot, before the flow run is given up; and between two looks for one.
 WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2

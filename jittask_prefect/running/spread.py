@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from jittask_prefect.elements.pace import read_rate
 from jittask_prefect.ledger import limits, transitions
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.keys import from_json
@@ -28,6 +27,7 @@ from jittask_prefect.running.function import follow_up
 from jittask_prefect.running.lease import process_name
 from jittask_prefect.running.outcome import Outcome
 from jittask_prefect.running.rows_of_instant import RowsOfInstant
+from jittask_prefect.schedule.rate import read_rate
 from jittask_prefect.warm.help import Help
 
 log = logging.getLogger("jittask")

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from sqlalchemy import create_engine
 
-from jittask_prefect.elements.pace import Rate
 from jittask_prefect.ledger import lease_time
 from jittask_prefect.ledger.rate import reserve
+from jittask_prefect.schedule.rate import Rate
 
 NOW = datetime(2026, 3, 2, 10, tzinfo=UTC)  # the database's clock counts
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from rate_hammer import begins
 from sqlalchemy import create_engine, select
 
-from jittask_prefect.elements.pace import UNITS, Rate, read_rate
 from jittask_prefect.ledger import lease_time
 from jittask_prefect.ledger.rate import reserve, slot
 from jittask_prefect.ledger.tables import metadata, states
+from jittask_prefect.schedule.rate import UNITS, Rate, read_rate
 
 BEGIN = datetime(2026, 3, 2, 10, tzinfo=UTC)
 RATES = st.builds(Rate, st.integers(1, 1000), st.sampled_from(list(UNITS)))
