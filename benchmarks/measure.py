@@ -68,6 +68,11 @@ def line(name: str, figure: float, unit: str, against: str, **more: object) -> N
     )
 
 
+def too_small(name: str, enough: str) -> None:
+    """Say that a run is too small for the ratio of a line, in place of the line."""
+    line(name, 0, "ratios", f"too small for a ratio; a measurement takes {enough}")
+
+
 def kill_matrix(title: str, rows: Iterable[tuple[object, ...]]) -> str:
     """A Markdown table: what was killed, where, how often, and what came of it."""
     head = ("Killed", "Where", "Times", "Lost", "Dup", "Stale", "Ghost")

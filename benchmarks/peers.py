@@ -1,16 +1,25 @@
-"""1,000 jobs, each of which commits one row: a batch of ours against Procrastinate and Celery, in one run.
+"""Jobs that write a row each: batches of ours against Celery and Procrastinate, in one run.
 
-At least 400 a second, and ahead of both. All write the same row with the same statement into the same PostgreSQL
-database (`JITTASK_BENCH_POSTGRES`), and take turns. The jobs wait before the first begins; the rate is counted from the
-first row to the last, by the database's clock, so that no start of a process counts. Only the workers whose turn it is
-run. Ours are rows that are due at one instant: each is claimed, read and checked again, run and completed, its effect
-in one commit with its completion, on a real Prefect server with the warm worker, as `jittask up` has both (without
-the sync of the minute, which happens or not in one turn in ten). The server has SQLite, and one batch after the other
-runs; with `--database postgresql` both at once, each in a process of its own.
+Two kinds of functions: *writes* inserts a row and commits; *waits* waits 100 ms before. All write the same row with the
+same statement into the same PostgreSQL database (`JITTASK_BENCH_POSTGRES`), and take turns. Only the workers whose turn
+it is run. A rate is counted twice, by the database's clock: from the first row to the last, and from the due instant to
+the last row. The due instant is that of our rows, and for the others the moment from which on the jobs may begin, with
+their workers up. At least 1.3 times Celery's rate and 1.7 times Procrastinate's where functions write, 0.9 times
+Celery's where they wait, and as many as Procrastinate's with as many places.
 
-Procrastinate has async tasks, in one process and in two: the better one counts. Celery has Redis
-(`JITTASK_BENCH_REDIS`), two processes, and acknowledges before it runs, as it does where nobody says otherwise. Neither
-reads anything for a job; their log says warnings only. `pip install '.[bench]'` brings both.
+Ours are rows that are due at one instant: each is claimed, read and checked again, run and completed, its effect in one
+commit with its completion, on a real Prefect server with the warm worker as `jittask up` has both (without the sync of
+the minute, which happens or not in one turn in ten). The server has SQLite, or PostgreSQL with `--database postgresql`.
+Functions that wait are measured with default settings, 8 processes, and with `parallel: 10` in a worker of two
+processes: `maxConcurrency` is 20 in app.json, and the worker's `--limit` is 2.
+
+Celery has Redis (`JITTASK_BENCH_REDIS`), prefork processes, and acknowledges before it runs, as it does where nobody
+says otherwise. Its jobs wait in Redis, and its worker is told their queue at the moment (`add_consumer`). Procrastinate
+has async tasks, in one process and in two. Its jobs are inserted in one statement at the moment, of which the database
+notifies the workers: jobs with a `schedule_at` are found up to 5 s late. Neither reads anything for a job; their log
+says warnings only. `pip install '.[bench]'` brings both.
+
+The last line says where the time of a writing row goes, by a batch in a single process without a server.
 """
 
 from __future__ import annotations
@@ -18,339 +27,141 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
-import signal
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 from batches import SERVER, database
 from create_rate import DATABASE, postgres
-from measure import line, workplace
+from measure import line, too_small, workplace
+from queues import row_cost
+from queues.kinds import EFFECT, KINDS, Kind, Side, Span, measured
+from queues.ours import Peers, bare, by_worker, here_and_now, prepared
+from queues.theirs import FOLDER, celery, procrastinate
 from sqlalchemy import Engine, create_engine, make_url, text
-from sqlmodel import Session
 
-from jittask_prefect.deploying import deploy as deploying
-from jittask_prefect.deploying import deployments
-from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.rows import sync
-from jittask_prefect.running.lease import new_owner
-from jittask_prefect.running.outcome import Run
-from jittask_prefect.running.run import execute_batch
-from jittask_prefect.schedule import clock
+from jittask_prefect.rows.batches import BATCH_SIZE
 from jittask_prefect.server.commands import environment
-from jittask_prefect.server.embedded import Embedded
-from jittask_prefect.server.selection import refresh_settings
-from jittask_prefect.task_svc.wiring import App
-from jittask_prefect.testing import FakePrefect, build_app
+from jittask_prefect.warm.places import LIMIT
 
-SYNC = "jittask.sync"
-FOLDER = Path(__file__).parent / "queues"
 REDIS = os.environ.get("JITTASK_BENCH_REDIS", "redis://127.0.0.1:6379/0")
 PREFIX = f"jittask-peers-{os.getpid()}:"
-CONCURRENCY = 10  # of Procrastinate, in each process
-DUE_IN = 15.0  # seconds: the worker is warm by then, and has known the runs for a while
-MODEL = """
-from pydantic import NaiveDatetime
-from sqlmodel import Field, SQLModel
-
-class Peer(SQLModel, table=True):
-    id: int | None = Field(default=None, primary_key=True)
-    at: NaiveDatetime | None = None
-"""
-INNER = """
-def customFunc(row):
-    with app.session() as session:
-        session.connection().exec_driver_sql("INSERT INTO effect (job) VALUES (%s)", (row.id,))
-"""
-TASK = {
-    "type": "tasks.DateFieldType",
-    "title": "Peer",
-    "modelPath": "models.Peer",
-    "timerCfg": {"startField": "at"},
-}
-ELEMENTS: Any = {
-    "models/Peer": {"e.json": {"type": "models.NormalType"}, "model.py": MODEL},
-    "tasks/PeerReminder": {"e.json": TASK, "inner.py": INNER},
-}
-EFFECT = "CREATE TABLE effect (id bigserial PRIMARY KEY, job int, at timestamptz DEFAULT clock_timestamp())"
-Turn = Callable[[int], None]
+CONCURRENCY = 10  # of Procrastinate, and of our task with `parallel`, in each process
+WRITERS = 2  # processes of Celery, where functions write
+TURNS = 5
+LEAST_ROWS = 100  # of fewer, the start of processes is most of the time
+LEAST_SHARE = 0.1  # of less, a server takes longer to start than all of the rest
+ENOUGH = f"--scale {LEAST_SHARE:g} and {LEAST_ROWS} rows at least"
+OURS, TOGETHER, BARE = "ours", f"ours, parallel {CONCURRENCY}, 2 processes", "bare commits"  # fmt: skip
+SINCE = {"first": "from the first row", "due": "from the due instant"}
 
 
-def spans(engine: Engine, count: int, turn: Turn) -> float:
-    """Jobs a second in one turn, each done once."""
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE effect"))
-    turn(count)
-    with engine.connect() as connection:
-        seconds, jobs, rows = connection.execute(
-            text(
-                "SELECT extract(epoch FROM max(at) - min(at)), count(DISTINCT job), count(*) FROM effect"
-            )
-        ).one()
-    assert jobs == rows == count, f"{jobs} jobs of {count}, {rows} rows"
-    return (count - 1) / float(seconds)
+@dataclass(frozen=True)
+class Asked:
+    """What to measure.
+
+    Attributes:
+        share: The share of the whole measurement.
+        rows: How many rows; absent by kind.
+        turns: How many turns; absent by share.
+        server: Variables of our Prefect server.
+        keys: Keys of app.json, with the database.
+    """
+
+    share: float
+    rows: int | None
+    turns: int | None
+    server: Mapping[str, str]
+    keys: Mapping[str, str]
+
+    @property
+    def small(self) -> bool:
+        """Whether all is done without a server, as in the test suite."""
+        return self.share < LEAST_SHARE
+
+    @property
+    def where(self) -> str:
+        """The Prefect server."""
+        server = "PostgreSQL" if self.server else "SQLite"
+        return "no server" if self.small else f"server on {server}"
+
+    def count(self, kind: Kind) -> int:
+        """How many rows of a kind."""
+        return max(kind.least, round((self.rows or kind.rows) * min(1.0, self.share)))
+
+    @property
+    def rounds(self) -> int:
+        """How many turns."""
+        return self.turns or max(1, round(TURNS * self.share))
 
 
-def await_effects(engine: Engine, count: int, what: str) -> None:
-    """Wait until all jobs are done; the database is asked rarely, not to be in the way."""
-    deadline = time.monotonic() + 60 + count / 10
-    while True:
-        with engine.connect() as connection:
-            done = connection.execute(text("SELECT count(*) FROM effect")).scalar_one()
-        if done >= count:
-            return
-        assert time.monotonic() < deadline, f"{what}: {done} of {count} done"
-        time.sleep(0.5)
-
-
-@contextmanager
-def workers(
-    count: int, *command: str, env: Mapping[str, str], log: Path
-) -> Iterator[None]:
-    """Some processes of one command of this environment."""
-    whole = [sys.executable, "-m", *command]
-    with log.open("ab") as output:
-        started = [
-            subprocess.Popen(
-                whole,
-                cwd=FOLDER,
-                env={**os.environ, **env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-            for _ in range(count)
-        ]
+def measure(home: Path, kind: Kind, asked: Asked) -> None:
+    """Let the sides take turns with one kind of function, and print the ratios."""
+    engine, count = create_engine(asked.keys["database"]), asked.count(kind)
     try:
-        yield
+        sides = [*ours(home, kind, asked), *theirs(home, kind, asked, engine)]
+        if not kind.wait:
+            sides.insert(0, Side(BARE, 1, bare(engine)))
+        found: dict[str, list[Span]] = {side.name: [] for side in sides}
+        load = os.getloadavg()[0]
+        for number in range(asked.rounds):
+            for side in sides if number % 2 == 0 else reversed(sides):
+                found[side.name].append(measured(engine, count, side.turn))
+        tell(kind, asked, sides, found, load)
     finally:
-        for process in started:
-            process.send_signal(signal.SIGTERM)
-        for process in started:
-            process.wait(30)
+        engine.dispose()
 
 
-# Whose turn it is
+def ours(home: Path, kind: Kind, asked: Asked) -> Iterator[Side]:
+    """Our sides: with default settings; and for functions that wait with `parallel` in two processes."""
+
+    def side(name: str, places: int, limit: int | None, parallel: int) -> Side:
+        folder = home / f"{kind.name}-{parallel}"
+        keys = {**asked.keys, "maxConcurrency": places}
+        peers = Peers(folder, kind, keys, parallel)
+        turn = by_worker(peers, folder / ".jittask", asked.server, limit)
+        return Side(name, places, here_and_now(peers) if asked.small else turn)
+
+    yield side(OURS, LIMIT, None, 1)
+    if kind.wait:
+        yield side(TOGETHER, CONCURRENCY * 2, 2, CONCURRENCY)
 
 
-def ours(app: App, home: Path, server: Mapping[str, str]) -> Turn:
-    """Rows that are due at one instant, in batches, by the warm worker."""
-    peer: Any = app.getElement("models.Peer")
-
-    def turn(count: int) -> None:
-        with app.engine().begin() as connection:
-            connection.execute(text("TRUNCATE peer, jittask_ledger"))
-        os.environ.update(server)
-        with Embedded(home) as here:
-            url = here.ensure()[0].url
-            os.environ["PREFECT_API_URL"] = url
-            refresh_settings()
-            api = PrefectApi(url)
-            api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
-            deploying.deploy(app, api, clock.now())
-            api.delete_deployment(
-                api.deployments(app_tag(app.name))[SYNC].id
-            )  # a sync of ours, beforehand
-            here.start_worker(
-                url, deployments.POOL, cwd=home, worker_type=deployments.POOL_TYPE
-            )
-            at = (clock.now() + timedelta(seconds=DUE_IN)).replace(microsecond=0)
-            with Session(app.engine()) as session:
-                session.add_all(
-                    [peer(at=at.replace(tzinfo=None)) for _ in range(count)]
-                )
-                session.commit()
-            sync.run(app, api, clock.now(), new_owner(), clock=clock.now)
-            assert clock.now() < at, "handing over took too long"
-            time.sleep((at - clock.now()).total_seconds())
-            await_effects(app.engine(), count, "ours")
-
-    return turn
-
-
-def here_and_now(app: App) -> Turn:
-    """The same without a server, for the suite: there a server takes longer to start than all of the rest."""
-    peer: Any = app.getElement("models.Peer")
-
-    def turn(count: int) -> None:
-        api, at = FakePrefect(), clock.now()
-        deploying.deploy(app, api, at)
-        with Session(app.engine()) as session:
-            session.add_all([peer(at=at.replace(tzinfo=None)) for _ in range(count)])
-            session.commit()
-        api.sync(app, at)
-        [run] = api.all_runs
-        assert (
-            len(
-                execute_batch(
-                    app, "tasks.PeerReminder", at, Run(run, at), clock.now
-                ).tasks
-            )
-            == count
-        )
-
-    return turn
-
-
-def procrastinate(
-    engine: Engine, env: Mapping[str, str], log: Path, processes: int
-) -> Turn:
-    """The workers wait; the jobs arrive in one statement."""
-    os.environ.update(env)
-    sys.path.insert(0, str(FOLDER))
-    from by_procrastinate import job
-    from by_procrastinate import procrastinate as queue
-
-    with engine.connect() as connection:
-        there = connection.execute(
-            text("SELECT to_regclass('procrastinate_jobs')")
-        ).scalar()
-    if there is None:
-        with queue.open():
-            queue.schema_manager.apply_schema()
-    command = (
-        "procrastinate",
-        "--app",
-        "by_procrastinate.procrastinate",
-        "--log-level",
-        "warning",
-        "worker",
-    )
-
-    def turn(count: int) -> None:
-        with engine.begin() as connection:
-            connection.execute(
-                text("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
-            )
-        with workers(
-            processes, *command, "--concurrency", str(CONCURRENCY), env=env, log=log
-        ):
-            deadline = time.monotonic() + 60
-            while True:
-                with engine.connect() as connection:
-                    waiting = connection.execute(
-                        text("SELECT count(*) FROM procrastinate_workers")
-                    ).scalar_one()
-                if waiting == processes:
-                    break
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-            time.sleep(1)  # they listen
-            with queue.open():
-                job.batch_defer(*({"number": number} for number in range(count)))
-            await_effects(engine, count, "Procrastinate")
-
-    return turn
-
-
-def celery(engine: Engine, env: Mapping[str, str], log: Path) -> Turn:
-    """The jobs wait in Redis; the worker begins when its processes are there."""
-    os.environ.update(env)
-    sys.path.insert(0, str(FOLDER))
-    import redis
-    from by_celery import job
-
-    quiet = (
-        "--without-gossip",
-        "--without-mingle",
-        "--without-heartbeat",
-        "--loglevel",
-        "WARNING",
-    )
-    command = (
-        "celery",
-        "-A",
-        "by_celery",
-        "worker",
-        "--pool",
-        "prefork",
-        "--concurrency",
-        "2",
-        *quiet,
-    )
-
-    def turn(count: int) -> None:
-        broker = redis.Redis.from_url(REDIS)
-        try:
-            for number in range(count):
-                job.delay(number)
-            with workers(1, *command, env=env, log=log):
-                await_effects(engine, count, "Celery")
-        finally:
-            for key in broker.scan_iter(f"{PREFIX}*"):
-                broker.delete(key)
-
-    return turn
-
-
-def bare(engine: Engine) -> Turn:
-    """The statement and its commit, on one connection."""
-
-    def turn(count: int) -> None:
-        with engine.connect() as connection:
-            for number in range(count):
-                connection.execute(
-                    text("INSERT INTO effect (job) VALUES (:job)"), {"job": number}
-                )
-                connection.commit()
-
-    return turn
-
-
-def measure(
-    home: Path, keys: dict[str, str], share: float, server: Mapping[str, str]
-) -> None:
-    engine = create_engine(keys["database"])
-    with engine.begin() as connection:
-        connection.execute(text(EFFECT))
-    plain = (
-        make_url(keys["database"])
-        .set(drivername="postgresql")
-        .render_as_string(hide_password=False)
-    )
+def theirs(home: Path, kind: Kind, asked: Asked, engine: Engine) -> Iterator[Side]:
+    """The other queues, as far as they are installed; in a small run one side of each, where functions wait."""
+    if asked.small and not kind.wait:
+        return
     env = {
-        "PEERS_DATABASE": plain,
+        "PEERS_DATABASE": _plain(asked.keys["database"]),
         "PEERS_BROKER": REDIS,
         "PEERS_PREFIX": PREFIX,
         "PEERS_CONCURRENCY": str(CONCURRENCY),
+        "PEERS_WAIT": str(kind.wait),
     }
-    app = build_app(home / "app", ELEMENTS, name="peers", **keys)
-    log = home / "peers.log"
-    tasks = f"async tasks, concurrency {CONCURRENCY}"
-    mine = ours(app, home / "ours", server) if share >= 0.1 else here_and_now(app)
-    turns: dict[str, Turn] = {"bare commits": bare(engine), "ours": mine}
-    for processes, said in ((1, "1 process"), (2, "2 processes")):
-        if version := installed("procrastinate"):
-            turns[f"Procrastinate {version}, {tasks}, {said}"] = procrastinate(
-                engine, env, log, processes
-            )
+    log, most = home / f"{kind.name}.log", 1 if asked.small else None
     if version := installed("celery"):
-        turns[
-            f"Celery {version} on Redis, prefork, 2 processes, acknowledged early"
-        ] = celery(engine, env, log)
-    rates: dict[str, list[float]] = {name: [] for name in turns}
-    load = os.getloadavg()[0]
-    count = max(20, round(1000 * min(1.0, share)))
-    for number in range(max(1, round(5 * share))):
-        for name in list(turns) if number % 2 == 0 else reversed(turns):
-            rates[name].append(spans(engine, count, turns[name]))
-    where = (
-        "no server"
-        if share < 0.1
-        else f"server on {'PostgreSQL' if server else 'SQLite'}"
-    )
-    tell(rates, count, where, load)
-    app.close()
-    engine.dispose()
+        for number in ((LIMIT, CONCURRENCY) if kind.wait else (WRITERS,))[:most]:
+            name = f"Celery {version} on Redis, prefork, {number} processes, acknowledged early"
+            yield Side(name, number, celery(engine, env, log, REDIS, number))
+    if version := installed("procrastinate"):
+        tasks = f"Procrastinate {version}, async tasks, concurrency {CONCURRENCY}"
+        for number in (1, 2)[:most]:
+            turn = procrastinate(engine, env, log, number, CONCURRENCY)
+            name = f"{tasks}, {number} process{'es' * (number > 1)}"
+            yield Side(name, number * CONCURRENCY, turn)
 
 
+def _plain(url: str) -> str:
+    """The address of a database without SQLAlchemy's driver."""
+    plain = make_url(url).set(drivername="postgresql")
+    return plain.render_as_string(hide_password=False)
+
+
+@cache
 def installed(package: str) -> str:
     """The version of a package; empty where it is missing, and then its turn is left out."""
     try:
@@ -360,69 +171,117 @@ def installed(package: str) -> str:
         return ""
 
 
-def tell(rates: Mapping[str, list[float]], count: int, where: str, load: float) -> None:
-    median = {name: statistics.median(found) for name, found in rates.items()}
-    mine, commits = median["ours"], median["bare commits"]
-    more = {"turns": len(rates["ours"]), "worst": min(rates["ours"]), "bare_commits_per_second": commits,
-            "load_before": load}  # fmt: skip
-    line(
-        f"{count} rows in batches, PostgreSQL, {where}",
-        mine,
-        "rows a second",
-        "400 rows a second",
-        **more,
-    )
-    for package in ("Procrastinate", "Celery"):
-        of = [name for name in rates if name.startswith(package)]
-        if not of:
-            continue
-        best = max(of, key=lambda name: median[name])
-        ratio = statistics.median(
-            o / t for o, t in zip(rates["ours"], rates[best], strict=True)
+def tell(
+    kind: Kind,
+    asked: Asked,
+    sides: Sequence[Side],
+    found: Mapping[str, list[Span]],
+    load: float,
+) -> None:
+    """Print a line for each comparison, and each span."""
+    about = {"turns": asked.rounds, "load_before": load}
+    count, by_name = asked.count(kind), {side.name: side for side in sides}
+    name = f"{kind.name}: {count} rows, {asked.where}"
+    if asked.small or count < LEAST_ROWS:
+        too_small(name, ENOUGH)
+        return
+    for mine, others in pairs(sides):
+        for other in others:
+            for since in SINCE:
+                a, b = by_name[mine], by_name[other.name]
+                both = compared(kind, (a, found[mine]), (b, found[other.name]), since)
+                title = f"{name}, {mine}, {SINCE[since]}"
+                ratio = both.pop("ratio")
+                line(title, ratio, "times the rate", other.name, **both, **about)
+    if BARE in found:
+        rates, commits = ([span.rate("first") for span in found[side]] for side in (OURS, BARE))  # fmt: skip
+        more = {
+            "worst": min(rates),
+            "bare_commits_per_second": median(commits),
+            **about,
+        }
+        line(f"{name}, in batches", median(rates), "rows a second", "400 rows a second", **more)  # fmt: skip
+
+
+def pairs(sides: Sequence[Side]) -> Iterator[tuple[str, list[Side]]]:
+    """Which of ours is compared with which others: as many processes, or as many rows at once in each."""
+    celery = [side for side in sides if side.name.startswith("Celery")]
+    procrastinate = [side for side in sides if side.name.startswith("Procrastinate")]
+    if any(side.name == TOGETHER for side in sides):
+        yield from ((OURS, celery), (TOGETHER, procrastinate))
+    else:
+        yield OURS, [*celery, *procrastinate]
+
+
+def compared(
+    kind: Kind,
+    mine: tuple[Side, list[Span]],
+    other: tuple[Side, list[Span]],
+    since: str,
+) -> dict[str, float]:
+    """The ratio of two sides, and their rates; medians of the turns."""
+    turns = zip(mine[1], other[1], strict=True)
+    found = {"ratio": median(o.rate(since) / t.rate(since) for o, t in turns)}
+    for name, (side, spans) in (("ours", mine), ("theirs", other)):
+        found[f"{name}_per_second"] = median(span.rate(since) for span in spans)
+        if kind.wait:
+            shares = [span.share(kind, side.places, since) for span in spans]
+            found[f"{name}_of_the_ideal"] = median(shares)
+    return found
+
+
+def cost_of_a_row(home: Path, asked: Asked) -> None:
+    """Print where the time of a writing row goes."""
+    kind, engine = KINDS["writes"], create_engine(asked.keys["database"])
+    count = min(asked.count(kind), BATCH_SIZE)
+    with Peers(home / "cost", kind, asked.keys).loaded() as app:
+        row = row_cost.cost(
+            app.engine(), count, asked.rounds, partial(prepared, app, count)
         )
-        more = {"ours_per_second": mine, "theirs_per_second": median[best]}
-        more |= {f"not_chosen: {name}": median[name] for name in of if name != best}
-        line(
-            f"{count} jobs, each with its own commit, {where}",
-            ratio,
-            "times the rate",
-            best,
-            **more,
+        plain = row_cost.cost(
+            engine, count, asked.rounds, lambda: partial(bare(engine), count)
         )
+    if count < LEAST_ROWS:
+        too_small(f"a row's cost, {count} rows", ENOUGH)
+    else:
+        row_cost.tell(row, plain, count)
+    engine.dispose()
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("--kind", choices=tuple(KINDS), help="of function; both where absent")
+    usual = ", ".join(f"{kind.rows} where the function {kind.name}" for kind in KINDS.values())  # fmt: skip
+    add("--rows", type=int, help=f"{usual}, where absent")
+    add("--turns", type=int, help=f"{TURNS} times the scale where absent")
+    add("--scale", type=float, default=1.0, help="share of the whole measurement, 1 where absent")  # fmt: skip
+    add("--database", choices=("sqlite", "postgresql"), default="sqlite", help="the Prefect server's")  # fmt: skip
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--scale",
-        type=float,
-        default=1.0,
-        help="share of the whole measurement, 1 where absent",
-    )
-    parser.add_argument(
-        "--database",
-        choices=("sqlite", "postgresql"),
-        default="sqlite",
-        help="the Prefect server's",
-    )
-    asked = parser.parse_args()
-    with workplace() as home:
+    said = arguments()
+    sys.path.insert(0, str(FOLDER))  # as the workers find their tasks
+    kinds = [KINDS[said.kind]] if said.kind else list(KINDS.values())
+    with workplace() as home, ExitStack() as stack:
         os.environ.update(environment(None, home))
-        with database() as (kind, keys):
-            if kind != "PostgreSQL":
-                line(
-                    "jobs with commits of their own are left out",
-                    0,
-                    "turns",
-                    "a PostgreSQL server",
-                )
-            elif asked.database == "sqlite":
-                measure(home, keys, asked.scale, {})
-            else:
-                with postgres(SERVER) as url:
-                    measure(home, keys, asked.scale, {DATABASE: url})
+        engine, keys = stack.enter_context(database())
+        if engine != "PostgreSQL":
+            line("jobs with commits of their own are left out", 0, "turns", "a PostgreSQL server")  # fmt: skip
+            return
+        server = {}
+        if said.database == "postgresql":
+            server = {DATABASE: stack.enter_context(postgres(SERVER))}
+        with create_engine(keys["database"]).begin() as connection:
+            connection.execute(text(EFFECT))
+        asked = Asked(said.scale, said.rows, said.turns, server, keys)
+        for kind in kinds:
+            measure(home, kind, asked)
+        if KINDS["writes"] in kinds:
+            cost_of_a_row(home, asked)
 
 
 if __name__ == "__main__":

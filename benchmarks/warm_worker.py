@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from create_rate import DATABASE, postgres
-from measure import line, workplace
+from measure import line, too_small, workplace
 
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import deployments
@@ -152,6 +152,10 @@ def measure(home: Path, share: float, where: str) -> None:
                 rates[pool].append(
                     turn(app, api, found[NAME].id, pool, size[pool], skipped)
                 )
+        if share < 1:
+            too_small(f"flow runs, server on {where}", "--scale 1")
+            app.close()
+            return
         ratio = statistics.median(
             o / s for o, s in zip(rates[deployments.POOL], rates["stock"], strict=True)
         )

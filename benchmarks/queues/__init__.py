@@ -1,1 +1,1 @@
-"""The jobs of `peers.py` as other queues have them, and what starts their workers."""
+"""The jobs of `peers.py` as other queues and this package have them, and what starts their workers."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 
 import psycopg
 from celery import Celery
 from celery.signals import worker_process_init
 
+WAIT = float(os.environ["PEERS_WAIT"])
+CONNECTIONS = os.environ["PEERS_PREFIX"]
+"""The name of the processes' connections, by which they can be counted."""
 celery = Celery("peers", broker=os.environ["PEERS_BROKER"])
 celery.conf.update(
     task_ignore_result=True,
@@ -22,11 +26,14 @@ held: list[psycopg.Connection[tuple[object, ...]]] = []
 @worker_process_init.connect
 def connect(**_: object) -> None:
     """One connection for each process, as one would have it."""
-    held[:] = [psycopg.connect(os.environ["PEERS_DATABASE"])]
+    address = os.environ["PEERS_DATABASE"]
+    held[:] = [psycopg.connect(address, application_name=CONNECTIONS)]
 
 
 @celery.task
 def job(number: int) -> None:
-    """The effect, and its commit."""
+    """The wait, then the effect and its commit."""
+    if WAIT:
+        time.sleep(WAIT)
     held[0].execute("INSERT INTO effect (job) VALUES (%s)", (number,))
     held[0].commit()

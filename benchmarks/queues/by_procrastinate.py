@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import psycopg
@@ -9,6 +10,7 @@ from procrastinate import App, PsycopgConnector
 from psycopg_pool import AsyncConnectionPool
 
 JOBS = int(os.environ["PEERS_CONCURRENCY"])
+WAIT = float(os.environ["PEERS_WAIT"])
 procrastinate = App(
     connector=PsycopgConnector(
         conninfo=os.environ["PEERS_DATABASE"], min_size=JOBS, max_size=JOBS + 2
@@ -31,6 +33,8 @@ async def pool() -> AsyncConnectionPool[psycopg.AsyncConnection]:
 
 @procrastinate.task(name="job")
 async def job(number: int) -> None:
-    """The effect, and its commit."""
+    """The wait, then the effect and its commit."""
+    if WAIT:
+        await asyncio.sleep(WAIT)
     async with (await pool()).connection() as connection:  # commits at its end
         await connection.execute("INSERT INTO effect (job) VALUES (%s)", (number,))
