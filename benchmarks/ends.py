@@ -18,7 +18,7 @@ from typing import Any
 
 from create_rate import DATABASE, postgres
 from ending.campaign import NS, TOGETHER, Campaign
-from ending.ground import Ground
+from ending.ground import WORKERS, Ground
 from ending.signs import Signs
 from ending.verdict import ALIVE_SECONDS, COUNTERS, KILLED_SECONDS, Verdict, judge
 from measure import kill_matrix, line, workplace
@@ -165,13 +165,14 @@ def main() -> None:
         (home / "client").mkdir()
         os.environ.update(environment(None, home / "client"))
         begun = time.monotonic()
-        ground = Ground(home, keys)
+        number = asked.number or int(ENDS * asked.scale)
+        ground = Ground(home, keys, WORKERS if number >= 10 else 1)
         try:
             with Signs(home) as signs:
                 campaign = Campaign(
                     ground, signs, asked.seed, lite=asked.database == "sqlite"
                 )
-                campaign.run(asked.number or int(ENDS * asked.scale), asked.minutes)
+                campaign.run(number, asked.minutes)
                 verdict = judge(campaign)
             for problem in [*campaign.problems[:20], *verdict.found[:40]]:
                 print(problem, file=sys.stderr, flush=True)

@@ -5,10 +5,12 @@ Prefect reads its settings when it is imported, so the environment is set here, 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
 from collections.abc import Generator
+from compileall import compile_dir
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from patience import PATIENCE
 from prefect_database import migrated
 from xdist.scheduler import LoadScopeScheduling
 
+import jittask_prefect
 from jittask_prefect.cli.options import heed_interrupts
 from jittask_prefect.ledger import lease_time
 from jittask_prefect.server.commands import environment
@@ -41,8 +44,9 @@ GROUPS = {
     ),
 }
 BENCHMARKS = "test_benchmarks.py"
-# What takes longest comes first, so that the processes end together.
-LONGEST = ("ends", "exactly_once", "world", "browser", "up", "auth")
+# Benchmarks and modules that take longest come first, so that the processes end together.
+LONGEST = ("browser", "world", "two_apps", "up", "clinic", "ends", "exactly_once", "warm_worker", "auth",
+           "decorators", "batches", "condition", "transitions", "fork_servers", "mappings", "bad_rows", "keys")  # fmt: skip
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -66,8 +70,13 @@ os.environ.update(SETTINGS)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A slow machine gets more time; and a suite in a script's background has SIGINT ignored, which tests send."""
+    """A slow machine gets more time; and a suite in a script's background has SIGINT ignored, which tests send.
+
+    The package is compiled once: where PYTHONDONTWRITEBYTECODE is set, each process that a test starts would do so.
+    """
     heed_interrupts()
+    if not hasattr(config, "workerinput"):
+        compile_dir(Path(jittask_prefect.__file__).parent, quiet=2)
     config.option.timeout = (
         config.option.timeout or float(config.getini("timeout")) * PATIENCE
     )
@@ -100,15 +109,15 @@ def _share(nodeid: str) -> str:
 
 
 def _order(nodeid: str) -> int:
-    """Groups, then what takes long, then all other tests."""
+    """Groups, then what takes long, then the other tests with a server, then all others."""
     share = _share(nodeid)
     if share.removeprefix(INTEGRATION) in GROUPS:
         return list(GROUPS).index(share.removeprefix(INTEGRATION))
     module, _, benchmark = share.removesuffix("]").partition("[")
     name = benchmark or Path(module).stem.removeprefix("test_")
-    if benchmark or share.startswith(INTEGRATION):
-        return 3 + (LONGEST.index(name) if name in LONGEST else len(LONGEST))
-    return 4 + len(LONGEST)
+    if name in LONGEST:
+        return 3 + LONGEST.index(name)
+    return 3 + len(LONGEST) + (not benchmark and not share.startswith(INTEGRATION))
 
 
 class _Shares(LoadScopeScheduling):
@@ -136,6 +145,13 @@ def pytest_runtest_makereport() -> Generator[
         for name, said in report.sections
     ]
     return report
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves and all imported modules stay: the garbage collector need not look at them again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 def pytest_unconfigure() -> None:

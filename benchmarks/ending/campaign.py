@@ -365,7 +365,7 @@ class Campaign:
     def run(self, count: int, minutes: float) -> None:
         """So many ends, a tenth of them right after a kill of the workers, a tenth after one of the server."""
         begun, done = time.monotonic(), 0
-        small = 2 if count < 50 else PHASE
+        small = PHASE if count >= 50 else 2 if count >= 10 else 1
         syncing = threading.Thread(target=self.syncs, name="syncs", daemon=True)
         syncing.start()
         while done < count and time.monotonic() - begun < 60 * minutes:

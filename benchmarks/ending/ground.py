@@ -45,12 +45,15 @@ class Ground:
     Args:
         home: A folder of its own.
         keys: Keys of app.json.
+        workers: How many there are.
     """
 
-    def __init__(self, home: Path, keys: dict[str, Any]) -> None:
+    def __init__(
+        self, home: Path, keys: dict[str, Any], workers: int = WORKERS
+    ) -> None:
         self.home = home
         self.server = Embedded(home / "server")
-        self.workers = [Embedded(home / f"worker{number}") for number in range(WORKERS)]
+        self.workers = [Embedded(home / f"worker{number}") for number in range(workers)]
         info = self.server.ensure()[0]
         self.port, self.url = info.port, info.url
         os.environ["PREFECT_API_URL"] = self.url

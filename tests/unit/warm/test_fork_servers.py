@@ -304,11 +304,22 @@ def test_an_app_that_opens_something_where_its_files_are_imported_has_children_b
     tmp_path: Path, caplog: pytest.LogCaptureFixture, at_import: str
 ) -> None:
     async def test(children: Children) -> None:
-        for _ in range(2):
-            child = await children.ready()
-            assert await ask(child, "[os.getpid(), os.getppid()]") == [child.pid, os.getpid()]  # fmt: skip
+        child = await children.ready()
+        assert await ask(child, "[os.getpid(), os.getppid()]") == [child.pid, os.getpid()]  # fmt: skip
         [said] = warnings(caplog)
         assert UNFIT[at_import] in said and "open connections" in said
+
+    with_children(flow_file(tmp_path, at_import), test)
+
+
+def test_an_unfit_app_is_said_once_and_has_children_by_fork_once_its_files_have_changed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(children: Children) -> None:
+        for _ in range(2):
+            child = await children.ready()
+            assert await ask(child, "os.getppid()") == os.getpid()
+        assert len(warnings(caplog)) == 1
         flow_file(tmp_path)
         assert "stale" in (answer := await ask(child, "1"))
         assert answer["stale"]
@@ -316,7 +327,7 @@ def test_an_app_that_opens_something_where_its_files_are_imported_has_children_b
         again = await children.ready()
         assert await ask(again, "os.getppid() == LOADED_IN") is True
 
-    with_children(flow_file(tmp_path, at_import), test)
+    with_children(flow_file(tmp_path, "KEPT = os.pipe()"), test)
 
 
 def test_a_file_that_stays_open_and_a_thread_that_has_ended_are_no_hindrance(
@@ -345,20 +356,24 @@ def test_a_library_that_ends_its_threads_before_a_fork_is_no_hindrance(
 
 
 @pytest.mark.parametrize(
-    ("at_import", "reason"),
+    ("at_import", "reason", "begun"),
     [
-        ("raise LookupError('no such shop')", "LookupError('no such shop')"),
-        ("sys.exit(4)", "SystemExit: 4"),
-        ("os.kill(os.getpid(), 9)", "exit code -9"),
+        ("raise LookupError('no such shop')", "LookupError('no such shop')", 1),
+        ("sys.exit(4)", "SystemExit: 4", 1),
+        ("os.kill(os.getpid(), 9)", "exit code -9", 2),
     ],
 )
 def test_a_server_that_does_not_get_ready_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, at_import: str, reason: str
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    at_import: str,
+    reason: str,
+    begun: int,
 ) -> None:
     in_server = f"if 'jittask_prefect.warm.fork_server' in sys.orig_argv: {at_import}"
 
     async def test(children: Children) -> None:
-        for _ in range(2):
+        for _ in range(begun):
             child = await children.ready()
             assert await ask(child, "os.getppid()") == os.getpid()
         [said] = warnings(caplog)
