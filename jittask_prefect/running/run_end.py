@@ -57,7 +57,10 @@ def tell_task_ended(app: App, run_id: str) -> None:
     if not message:
         api.mark(run_id, "taken")
         message = TAKEN.message
-    api.set_state(run_id, "CANCELLED", message=message, force=True)
+    # Another thread may have told of this process's end just before.
+    died = found is not None and found[1].outcome == "died"
+    state = "CRASHED" if died else "CANCELLED"
+    api.set_state(run_id, state, message=message, force=True)
 
 
 def tell_terminated(app: App, run_id: str, *, why: str = DIED) -> None:

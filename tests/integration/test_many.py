@@ -74,7 +74,7 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     at = due(25, bad=1)
     entries = over(work, at)
     assert Counter(e.outcome for e in entries) == {"completed": 24, "failed": 1}
-    assert len({pid for _, pid in begun(work)}) == 1
+    assert len(begun(work)) == len({row for row, _ in begun(work)}) == 25
     [run_id] = {e.flow_run_id for e in entries}
     assert run_id
     state = work.state(run_id, "Failed")
@@ -214,7 +214,7 @@ def test_a_killed_batch_goes_on_with_what_was_not_begun(
     work: Place, due: Callable[..., datetime]
 ) -> None:
     at = due(22, wait=22)
-    [(row, pid)] = until(lambda: begun(work), 60)
+    (row, pid), *_beside = until(lambda: begun(work), 60)
     os.kill(pid, signal.SIGKILL)
     (work.app.path / "go").touch()
     until(lambda: [e for e in of(work, at) if e.outcome == "died"], 90)
