@@ -120,6 +120,7 @@ class Calls(ABC):
         self.work = work
         self.begun = self.closed = self.refused = False
         self._closed_while: Callable[[], bool] = lambda: False
+        self._tell_begun: Callable[[], None] | None = None
         # Held during a claim, whose transaction is short; never asked for within another transaction.
         self._claiming = threading.Lock()
         # Guards the list and the record; held for moments, so that everybody may ask for the gate.
@@ -133,6 +134,10 @@ class Calls(ABC):
     def close_while(self, closed: Callable[[], bool]) -> None:
         """Give no calls while a condition holds."""
         self._closed_while = closed
+
+    def when_begun(self, tell: Callable[[], None]) -> None:
+        """Call a function once, when this list's first call is claimed."""
+        self._tell_begun = tell
 
     def is_closed(self) -> bool:
         """Whether the list gives no calls now."""
@@ -156,6 +161,9 @@ class Calls(ABC):
             found: Call | Full | Stale | None = STALE
             while found is STALE:
                 found = None if self.is_closed() else self._claim(owner, closed)
+            if isinstance(found, Call) and self._tell_begun is not None:
+                tell, self._tell_begun = self._tell_begun, None
+                tell()
         for entry, outcome in closed:
             self.record(entry, outcome, told=False)
             if outcome is SUPERSEDED:

@@ -201,7 +201,12 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
 
 
 def help_run(
-    app: App, flow: Any, flow_run: FlowRun, number: int, enough: Callable[[], bool]
+    app: App,
+    flow: Any,
+    flow_run: FlowRun,
+    number: int,
+    enough: Callable[[], bool],
+    begun: Callable[[], None],
 ) -> None:
     """Take rows of a batch's flow run in another process than the flow run's own.
 
@@ -211,6 +216,7 @@ def help_run(
         flow_run: The flow run.
         number: The helper's number; the first is 1.
         enough: Whether this process is to take no further row.
+        begun: Called once, when this process has a row.
     """
     name, due = (flow_run.parameters[key] for key in ("template", "due"))
     request = request_of(app, name, due=due)
@@ -219,7 +225,8 @@ def help_run(
     with flow_run_context(flow, flow_run), task_log():
         about = (app, name, request.due, this, clock.now)
         # Whoever ended the row does the rest; else the leader hears of this death.
-        help_batch(*about, number=number, enough=enough, lost=partial(os._exit, 1))
+        lost = partial(os._exit, 1)
+        help_batch(*about, number=number, enough=enough, begun=begun, lost=lost)
         _hand_over_waiting(app, name)
 
 

@@ -286,6 +286,7 @@ def help_batch(
     *,
     number: int,
     enough: Callable[[], bool],
+    begun: Callable[[], None],
     lost: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -299,11 +300,12 @@ def help_batch(
         clock: Gives the present instant.
         number: The helper's number; the first is 1.
         enough: Whether this process is to take no further row.
+        begun: Called once, when this process has a row.
         lost: As of `execute_batch`.
         sleep: As of `execute_batch`.
     """
     work = _work_of_rows(app, name, run, clock, sleep, Summary(), lost, None)
-    help_out(work, RowsOfInstant(work, due, number), enough)
+    help_out(work, RowsOfInstant(work, due, number), enough, begun)
 
 
 def _work_of_rows(

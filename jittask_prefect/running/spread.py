@@ -1,8 +1,9 @@
 """The rows of a flow run, spread over processes: the run's own process leads, and others of its worker help.
 
 The leader begins alone. A moment later the pace of its rows tells how many processes pay: few for functions that write,
-many for functions that wait. Once helpers take rows the leader takes none: the end of a single row, which ends its
-process, is the end of that row alone.
+many for functions that wait. The leader goes on until a helper has its first row: connections and caches of a new
+process take a while. From then on the leader takes none: the end of a single row, which ends its process, is the end of
+that row alone.
 """
 
 from __future__ import annotations
@@ -177,14 +178,21 @@ class Leader:
                     work.told(entry, outcome)
 
 
-def help_out(work: Work, calls: RowsOfInstant, enough: Callable[[], bool]) -> None:
+def help_out(
+    work: Work,
+    calls: RowsOfInstant,
+    enough: Callable[[], bool],
+    begun: Callable[[], None],
+) -> None:
     """Take rows beside their flow run's own process, until none is left, or the place is needed.
 
     Args:
         work: The flow run's surroundings.
         calls: The rows.
         enough: Whether this process is to take no further row.
+        begun: Called once, when this process has a row.
     """
+    calls.when_begun(begun)
     calls.close_while(_Needed(work, enough))
     work_off(work, calls)
 

@@ -16,10 +16,11 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import psutil
@@ -175,7 +176,9 @@ class Child:
             threads, state = set(threading.enumerate()), current_state()
             self._logged = 0
             if "help" in job:
-                failed = await _help_out(flow, flow_run, job["help"], self._enough)
+                begun = partial(self._pipe.send, {"begun": True})
+                about = (job["help"], self._enough.is_set, begun)
+                failed = await _help_out(flow, flow_run, *about)
             else:
                 HELP.set(self._help)
                 failed = await _execute(flow, flow_run)
@@ -225,12 +228,16 @@ async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
 
 
 async def _help_out(
-    flow: AnyFlow, flow_run: FlowRun, number: int, enough: threading.Event
+    flow: AnyFlow,
+    flow_run: FlowRun,
+    number: int,
+    enough: Callable[[], bool],
+    begun: Callable[[], None],
 ) -> str | None:
     """Take rows of a flow run that another process leads; the error, where there was one, as text."""
     help_out = getattr(flow, HELP_ATTRIBUTE)
     try:
-        await asyncio.to_thread(help_out, flow, flow_run, number, enough.is_set)
+        await asyncio.to_thread(help_out, flow, flow_run, number, enough, begun)
     except Exception as error:  # noqa: BLE001  the leader goes on, and takes these rows
         flow_run_logger(flow_run).error("a helper gave up", exc_info=True)
         return f"{type(error).__name__}: {error}"

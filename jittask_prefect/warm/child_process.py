@@ -62,6 +62,7 @@ class ChildProcess:
         started: When the object was made, by the event loop's clock.
         last_used: When the child was used last, by the event loop's clock.
         killed_because: Why the child was killed for its silence; empty for every other end.
+        has_begun: Called when the child, a helper, has its first row.
         asked_for_help: Called with a number where the child asks for helpers.
     """
 
@@ -76,6 +77,7 @@ class ChildProcess:
         self.started = loop.time()
         self.last_used = loop.time()
         self.killed_because = ""
+        self.has_begun: Callable[[], None] = lambda: None
         self.asked_for_help: Callable[[int], None] = lambda number: None
         self._heard = True
         self._answer: asyncio.Future[dict[str, Any]] | None = None
@@ -208,6 +210,8 @@ class ChildProcess:
                     self._send_log(message["log"])
                 elif "ready" in message:
                     self.ready.set_result(None)
+                elif "begun" in message:
+                    self.has_begun()
                 elif "help" in message:
                     self.asked_for_help(int(message["help"]))
                 elif "pong" not in message:

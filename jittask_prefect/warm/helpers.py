@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from jittask_prefect.errors import JittaskError
@@ -45,6 +46,7 @@ class Helpers:
         self._wanted = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_work: set[ChildProcess] = set()
+        self._begun: set[ChildProcess] = set()
         leader.asked_for_help = self.want
 
     @property
@@ -103,7 +105,7 @@ class Helpers:
             return None, None
         pid = child.pid
         self._at_work.add(child)
-        self._tell()
+        child.has_begun = partial(self._has_begun, child)
         try:
             answer = await child.request({**self._job, "help": number})
         except ChildDied as died:
@@ -111,6 +113,7 @@ class Helpers:
             return None, pid
         finally:
             self._at_work.discard(child)
+            self._begun.discard(child)
         stale = answer.get("stale")
         child.runs += not stale
         if stale:
@@ -121,7 +124,12 @@ class Helpers:
             self._log.error("Child %s could not help: %s", pid, failed)
         return stale, None
 
+    def _has_begun(self, child: ChildProcess) -> None:
+        if child in self._at_work:
+            self._begun.add(child)
+            self._tell()
+
     def _tell(self, *, asked: bool = False, dead: list[int] | None = None) -> None:
         """Tell the leader how many help."""
-        begun = {"helpers": len(self._tasks), "begun": len(self._at_work)}
+        begun = {"helpers": len(self._tasks), "begun": len(self._begun)}
         self._leader.send({**begun, "asked": asked, "dead": dead or []})

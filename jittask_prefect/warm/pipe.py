@@ -15,6 +15,7 @@ To the worker:
     {"ready": pid}      once, when the child takes jobs
     {"log": line}       a log line for Prefect's API
     {"pong": true}      the answer to a ping
+    {"begun": true}     the process that takes rows beside a flow run's own has its first row
     {"help": number}    so many processes should take rows of this flow run; 0: no further ones
     {"answer": …}       the answer to a job, with one of these:
         {"stale": reason}    nothing was begun, and the process has to be replaced
@@ -36,7 +37,8 @@ from typing import Any
 ENDED_ATTRIBUTE = "_jittask_ended"
 """The attribute of a flow that answers `"ask"`: a function of a flow run's id."""
 HELP_ATTRIBUTE = "_jittask_help"
-"""The attribute of a flow that answers `"help"`: a function of flow, flow run, number and a test for "enough"."""
+"""The attribute of a flow that answers `"help"`: a function of flow, flow run, number, a test for "enough", and what to call
+once a row is claimed."""
 LIMIT = 64_000_000
 """Bytes of a message: parameters take 512 KiB at most, a log line 1 MB."""
 

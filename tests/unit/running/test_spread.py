@@ -64,7 +64,10 @@ class Worker:
         self.help = Help(self.send)
         self.asked: list[int] = []
         self.threads: list[threading.Thread] = []
-        self._at_work = 0
+        self._at_work = self._begun = 0
+        # Until then helpers are on their way.
+        self.may_begin, self.has_begun = threading.Event(), threading.Event()
+        self.may_begin.set()
         self._gate = threading.Lock()
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -79,13 +82,22 @@ class Worker:
 
     def _help(self, number: int) -> None:
         about = (self.s.app, NAME, DUE, Run(self.run, DUE), lambda: self.s.now)
-        help_batch(*about, number=number, enough=self.enough, lost=pytest.fail)
+        ways = {"enough": self.enough, "begun": self._has_begun, "lost": pytest.fail}
+        assert self.may_begin.wait(20)
+        help_batch(*about, number=number, **ways)
         with self._gate:
             self._at_work -= 1
             self._tell()
 
+    def _has_begun(self) -> None:
+        with self._gate:
+            self._begun += 1
+            self._tell()
+        self.has_begun.set()
+
     def _tell(self, *, asked: bool = False, dead: tuple[int, ...] = ()) -> None:
-        at_work = {"helpers": self._at_work, "begun": self._at_work}
+        begun = min(self._begun, self._at_work)
+        at_work = {"helpers": self._at_work, "begun": begun}
         self.help.heard({**at_work, "asked": asked, "dead": dead})
 
 
@@ -123,6 +135,24 @@ def test_rows_that_a_helper_leaves_are_done_by_the_leader(shop: Make) -> None:
     worker = Worker(s, run := begun(s, 12), enough=lambda: True)
     assert str(lead(s, run, worker)) == "12 rows: 12 done"
     assert worker.asked
+
+
+def test_the_leader_goes_on_until_a_helper_has_a_row(shop: Make) -> None:
+    s = shop(inner=SLOW, dispatch="batch")
+    worker = Worker(s, run := begun(s, 40))
+    worker.may_begin.clear()
+    since_asked: list[bool] = []
+
+    def told(*_: object) -> None:
+        since_asked.append(bool(worker.asked))
+        if sum(since_asked) == 5:
+            worker.may_begin.set()
+            assert worker.has_begun.wait(20)
+
+    about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
+    summary = execute_batch(*about, help=worker.help, told=told)
+    assert str(summary) == "40 rows: 40 done"
+    assert worker.has_begun.is_set()
 
 
 def test_without_a_worker_that_helps(shop: Make) -> None:
@@ -172,6 +202,6 @@ def test_a_helper_leaves_when_others_wait_for_a_place(
         other |= {"template": "tasks.Other", "row_key": "", "queue": "waiting"}
         connection.execute(entries.insert().values(**other))
     about = (s.app, NAME, DUE, Run(run, DUE), lambda: s.now)
-    help_batch(*about, number=1, enough=bool, lost=pytest.fail)
+    help_batch(*about, number=1, enough=bool, begun=pytest.fail, lost=pytest.fail)
     left = [e for e in s.entries() if e.status == "pending" and e.task_id != "other"]
     assert len(left) == 12
