@@ -48,7 +48,7 @@ def until(
     condition: Callable[[], T],
     seconds: float = 30,
     *,
-    every: float = 0.1,
+    every: float = 0.2,
     what: str = "",
 ) -> T:
     """The first true value of a condition; fails with `what` once the seconds are over, on a slow machine later."""
@@ -227,8 +227,12 @@ class Place:
             state = run.state if run else None
             return state if state and state.name in names else None
 
+        # Each question costs the server, which has the worker's to answer.
         found = until(
-            look, seconds, what=f"run {run_id} in {names}, but {self.api.run(run_id)}"
+            look,
+            seconds,
+            every=0.3,
+            what=f"run {run_id} in {names}, but {self.api.run(run_id)}",
         )
         assert found
         return found

@@ -59,12 +59,15 @@ def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     made.remove()
 
 
-def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
+def test_plain_prefect_deploy_takes_the_file_unchanged_and_makes_what_jittask_deploy_does(
     place: Place,
 ) -> None:
+    place.deploy(BEFORE_NATIONAL_DAY)
+    ours = whole(place)
+    for deployment in place.deployments().values():
+        place.api.delete_deployment(deployment["id"])
     file = prefect_yaml.write(place.app, BEFORE_NATIONAL_DAY)
     text = file.read_text()
-    place.api.ensure_pool(deployments.POOL, deployments.POOL_TYPE)
     said = prefect_deploy_all(file.parent)
     assert file.read_text() == text, said
     names = [entry["name"] for entry in yaml.safe_load(text)["deployments"]]
@@ -94,6 +97,17 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_without_a_question(
         )
     ] == []
     assert there["tasks.DeployOff"].paused and not there["tasks.DeployTuesdays"].paused
+    # Field by field, the forms filled in as the first sync does.
+    deploying.fill_forms(
+        place.app,
+        place.api,
+        place.api.deployments(app_tag(place.app.name)),
+        BEFORE_NATIONAL_DAY,
+    )
+    theirs = whole(place)
+    assert list(ours) == list(theirs) and len(ours) == 9
+    for name in ours:
+        assert ours[name] == theirs[name], name
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], (
         "what `prefect deploy` made is what `jittask deploy` wants"
     )
@@ -120,24 +134,6 @@ def whole(place: Place) -> dict[str, Any]:
             if key not in OF_THE_SERVER | OF_THE_FILE
         }
     return found
-
-
-def test_prefect_deploy_makes_the_same_deployments_field_by_field(place: Place) -> None:
-    place.deploy(BEFORE_NATIONAL_DAY)
-    ours = whole(place)
-    for deployment in place.deployments().values():
-        place.api.delete_deployment(deployment["id"])
-    prefect_deploy_all(prefect_yaml.write(place.app, BEFORE_NATIONAL_DAY).parent)
-    deploying.fill_forms(
-        place.app,
-        place.api,
-        place.api.deployments(app_tag(place.app.name)),
-        BEFORE_NATIONAL_DAY,
-    )  # as the first sync does
-    theirs = whole(place)
-    assert list(ours) == list(theirs) and len(ours) == 9
-    for name in ours:
-        assert ours[name] == theirs[name], name
 
 
 def test_a_sync_that_is_due_now_comes_before_all_that_is_overdue(place: Place) -> None:
@@ -186,7 +182,7 @@ def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(
 
     def deploy(timer: dict[str, Any]) -> list[dict[str, Any]]:
         place.change("tasks/DeployMany", timerCfg=timer)
-        prefect_deploy_all(prefect_yaml.write(place.app, now).parent)
+        deploy_here(place.api, prefect_yaml.write(place.app, now), [name])
         found = place.deployments()[name]
         assert sorted(s["slug"] for s in found["schedules"]) == sorted(SLUGS)
         place.api.fill_schedule(found["id"], now)

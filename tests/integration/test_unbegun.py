@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from patience import PATIENCE
 from place import Place, model, rows, scheduled, until, worker
 from sqlalchemy import text
 
+from jittask_prefect.deploying import deployments
 from jittask_prefect.running.process_end import process_of
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
@@ -82,6 +83,17 @@ def later(place: Place, seconds: float) -> None:
     until(lambda: place.sync(clock.now() + timedelta(seconds=seconds)), 30)
 
 
+@contextmanager
+def paused(place: Place) -> Iterator[None]:
+    """Meanwhile the pool gives its workers no runs."""
+    pool = f"/work_pools/{deployments.POOL}"
+    place.api.call("PATCH", pool, {"is_paused": True})
+    try:
+        yield
+    finally:
+        place.api.call("PATCH", pool, {"is_paused": False})
+
+
 def begun(place: Place) -> list[str]:
     file: Path = place.app.path / "begun.txt"
     return file.read_text().split() if file.exists() else []
@@ -102,7 +114,7 @@ def test_a_scheduled_run_goes_on_elsewhere_and_the_machine_that_slept_is_refused
             clock.now() - timedelta(hours=1),
             until=clock.now(),
         )
-        [old] = until(lambda: place.runs(HOURLY, "PENDING"), 60)
+        [old] = until(lambda: place.runs(HOURLY, "PENDING"), 60, every=0.5)
         os.kill(parent.pid, signal.SIGSTOP)
         try:
             later(place, 15)
@@ -200,20 +212,20 @@ def test_a_run_that_was_running_and_not_claimed_when_its_worker_was_stopped(
         "pending",
         True,
     )  # the next sync makes another run of it
+    place.svc.forcedEnd(run)  # the next test has a worker with one process
 
 
 def test_a_row_whose_run_had_begun_and_was_not_claimed(place: Place) -> None:
     home = place.app.path.parent
     with worker(home / ".jittask", cwd=home, limit=1) as here:
         warm(place, here)
-        # Not before the ledger is locked: a fast machine has done it by then.
-        at = (datetime.now(UTC) + timedelta(seconds=8 * PATIENCE)).replace(tzinfo=None)
-        row = place.save("UnbegunItem", at=at)
-        [entry] = place.entries(ROW, row.id)
-        later(place, 0)
         with place.app.engine().connect() as connection:
-            connection.execute(text("BEGIN IMMEDIATE"))  # nobody can claim
-            until(lambda: place.runs(ROW, "RUNNING"), 60)
+            with paused(place):
+                row = place.save("UnbegunItem", at=clock.now().replace(tzinfo=None))
+                [entry] = place.entries(ROW, row.id)
+                later(place, 0)
+                connection.execute(text("BEGIN IMMEDIATE"))  # nobody can claim
+            until(lambda: place.runs(ROW, "RUNNING"), 60, every=0.5)
             while found := family(here):
                 for pid in found:
                     os.kill(pid, signal.SIGKILL)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from place import Place, model, rows
+from prefect_database import prepare
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api import client, connection
@@ -321,8 +322,9 @@ def ran_run(place: Place, run_id: str, task_id: str, at: datetime) -> Outcome:
 
 
 def test_older_copies_of_either_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_database: Path
 ) -> None:
+    prepare(tmp_path / "server", prefect_database)
     world = World(tmp_path, monkeypatch)
     with world.embedded:
         api = world.start()
