@@ -78,6 +78,11 @@ class Leader:
 
     def __init__(self, work: Work, calls: RowsOfInstant, help: Help) -> None:
         self._work, self._calls, self._help = work, calls, help
+        # By both clocks, the claim of the first row: a new process connects before, which is no time of a row.
+        self._begun: tuple[float, float] | None = None
+        calls.when_begun(self._begin)
+
+    def _begin(self) -> None:
         self._begun = time.monotonic(), time.process_time()
 
     def work_off(self) -> None:
@@ -119,6 +124,8 @@ class Leader:
 
     def _ask_for_help(self) -> bool:
         """Ask for helpers, where they pay; False: too early to tell."""
+        if self._begun is None:
+            return False
         since, used = time.monotonic() - self._begun[0], time.process_time()
         done = len(self._work.summary.tasks)
         if not done and since < SLOW_SECONDS:

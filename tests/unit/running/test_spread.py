@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -15,6 +16,7 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.running.lease import process_name
 from jittask_prefect.running.outcome import Run, Summary
+from jittask_prefect.running.rows_of_instant import RowsOfInstant
 from jittask_prefect.running.run import execute_batch, help_batch
 from jittask_prefect.running.spread import Pace, helpers_that_pay
 from jittask_prefect.warm.help import Help
@@ -153,6 +155,28 @@ def test_the_leader_goes_on_until_a_helper_has_a_row(shop: Make) -> None:
     summary = execute_batch(*about, help=worker.help, told=told)
     assert str(summary) == "40 rows: 40 done"
     assert worker.has_begun.is_set()
+
+
+def test_the_pace_counts_from_the_first_claim_on(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = shop(dispatch="batch")
+    worker, paces, turn = Worker(s, run := begun(s, 12)), list[Pace](), RowsOfInstant.turn  # fmt: skip
+
+    def slow_turn(calls: RowsOfInstant) -> Any:
+        if not calls.begun:
+            time.sleep(1)  # as a process that connects for the first time
+        return turn(calls)
+
+    monkeypatch.setattr(RowsOfInstant, "turn", slow_turn)
+    monkeypatch.setattr("jittask_prefect.running.spread.SLOW_SECONDS", 10.0)
+    monkeypatch.setattr("jittask_prefect.running.spread.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(
+        "jittask_prefect.running.spread.helpers_that_pay",
+        lambda rows, pace, most: paces.append(pace) or 0,
+    )
+    assert str(lead(s, run, worker)) == "12 rows: 12 done"
+    assert paces and paces[0].wall < 0.5
 
 
 def test_without_a_worker_that_helps(shop: Make) -> None:
