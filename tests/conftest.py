@@ -44,9 +44,10 @@ GROUPS = {
     ),
 }
 BENCHMARKS = "test_benchmarks.py"
-# Benchmarks and modules that take longest come first, so that the processes end together.
-LONGEST = ("browser", "world", "two_apps", "up", "clinic", "ends", "exactly_once", "warm_worker", "auth",
-           "decorators", "batches", "condition", "transitions", "fork_servers", "mappings", "bad_rows", "keys")  # fmt: skip
+# Benchmarks and modules that take longest come first, so that the processes end together: those that wait for servers
+# and those that only compute in turn.
+LONGEST = ("browser", "decorators", "world", "batches", "two_apps", "condition", "up", "mappings", "clinic", "transitions",
+           "ends", "fork_servers", "exactly_once", "bad_rows", "warm_worker", "keys", "auth")  # fmt: skip
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.

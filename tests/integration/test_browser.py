@@ -128,6 +128,10 @@ class Browser:
     def goto(self, path: str) -> None:
         self.page.goto(self.base + path)
 
+    def rests(self) -> None:
+        """Leave the UI while nothing of it is looked at: each of its pages asks the server again and again."""
+        self.page.goto("about:blank")
+
     def shot(self, name: str) -> None:
         """Keep a picture, where one is asked for."""
         if folder := os.environ.get("JITTASK_SCREENSHOTS"):
@@ -185,14 +189,23 @@ class Browser:
         self.page.wait_for_url("**/runs/flow-run/**")
 
 
-@pytest.fixture
-def browser(shop: Shop) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000 * PATIENCE)
-        yield Browser(page, shop)
-        chromium.close()
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def browser(chromium: playwright.Browser, shop: Shop) -> Iterator[Browser]:
+    """A new page. Without animations: a machine without a graphics card spends most of its time on these."""
+    page = chromium.new_page(
+        viewport={"width": 1280, "height": 1000}, reduced_motion="reduce"
+    )
+    page.set_default_timeout(30_000 * PATIENCE)
+    yield Browser(page, shop)
+    page.close()
 
 
 def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None:
@@ -223,6 +236,7 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
     browser.sees("Appointment 501 · ", 90)
     browser.sees("Appointment 502 · ", 90)
     browser.shot("pending")
+    browser.rests()
     until(lambda: shop.status(501) == "completed", 120, every=0.5)
     browser.goto(f"/runs?tags=shop.{NAME}&state=Completed")
     browser.sees("Appointment 501 · ")
