@@ -27,7 +27,7 @@ from jittask_prefect.elements.original.virtual_modules import clear_path
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
-from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.prefect_api import answers
@@ -68,7 +68,7 @@ from jittask_prefect.running.run_end import (
 from jittask_prefect.running.sync_flow import sync_flow
 from jittask_prefect.schedule import clock
 from jittask_prefect.warm.help import HELP
-from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE
+from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE, PREPARE_ATTRIBUTE
 
 SYNC_NAME = "jittask_sync"
 log = logging.getLogger("jittask")
@@ -130,6 +130,7 @@ def _type_flow(app: App, name: str) -> Any:
         **options(),
     )(run)
     setattr(made, ENDED_ATTRIBUTE, partial(ended_message, app))
+    setattr(made, PREPARE_ATTRIBUTE, partial(prepare_run, app, of_app(app.name, name)))
     setattr(made, HELP_ATTRIBUTE, partial(help_run, app))
     return made
 
@@ -198,6 +199,23 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
     if summary.done:
         return Completed(message=str(summary))
     return own_end(app, run.id, summary.label, Cancelled(message=str(summary)))
+
+
+def prepare_run(app: App, own: str, flow_run: FlowRun) -> None:
+    """Ask beforehand whatever a run asks first, and connect to the database: the answers are kept in this process.
+
+    Args:
+        app: The app.
+        own: The flow's name.
+        flow_run: A flow run that is not due yet.
+    """
+    try:
+        _refuse_foreign(app, str(flow_run.flow_id), own)
+        name = str(flow_run.parameters.get("template"))
+        with app.engine(_database_of(app, name)).connect() as connection:
+            entries_of_run(connection, str(flow_run.id))
+    except (JittaskError, SQLAlchemyError) as error:
+        log.debug("the run meets this itself, and tells: %s", error)
 
 
 def help_run(

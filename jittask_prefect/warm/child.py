@@ -16,9 +16,9 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -36,11 +36,17 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from jittask_prefect.schedule import clock
 from jittask_prefect.warm import leaks
 from jittask_prefect.warm.help import HELP, Help
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
 from jittask_prefect.warm.loaded_file import AnyFlow, LoadedFile
-from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE, Pipe
+from jittask_prefect.warm.pipe import (
+    ENDED_ATTRIBUTE,
+    HELP_ATTRIBUTE,
+    PREPARE_ATTRIBUTE,
+    Pipe,
+)
 from jittask_prefect.warm.process_state import changes_since, current_state
 
 RUNS = 500  # flow runs of a process: leaks end with the process
@@ -181,7 +187,8 @@ class Child:
                 failed = await _help_out(flow, flow_run, *about)
             else:
                 HELP.set(self._help)
-                failed = await _execute(flow, flow_run)
+                async with _prepared(flow, flow_run):
+                    failed = await _execute(flow, flow_run)
         self._runs += 1
         leave = self._reason_to_leave(threads) or changes_since(state)
         return {"failed": failed, "leave": leave}
@@ -225,6 +232,19 @@ async def _execute(flow: AnyFlow, flow_run: FlowRun) -> str | None:
         flow_run_logger(flow_run).error(message, exc_info=True)
         return f"{type(error).__name__}: {error}"
     return None
+
+
+@asynccontextmanager
+async def _prepared(flow: AnyFlow, flow_run: FlowRun) -> AsyncIterator[None]:
+    """Make ready beside the block, for a run that is not due yet: Prefect's engine waits until then."""
+    due = flow_run.next_scheduled_start_time
+    prepare = getattr(flow, PREPARE_ATTRIBUTE, None)
+    if prepare is None or due is None or due <= clock.now():
+        yield
+        return
+    preparing = asyncio.create_task(asyncio.to_thread(prepare, flow_run))
+    yield
+    await preparing
 
 
 async def _help_out(

@@ -26,9 +26,11 @@ import gc
 import json
 import os
 import random
+import signal
 import socket
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from prefect.context import AsyncClientContext, SyncClientContext
@@ -42,6 +44,7 @@ from jittask_prefect.warm.preparation import prepare_apps
 
 PACKET = 65536  # bytes of a message at most
 TEXT = 2000  # characters of a reason
+POLITE = (signal.SIGTERM, signal.SIGINT)  # sent to a worker with all its processes
 
 
 class ForkServer:
@@ -64,9 +67,11 @@ class ForkServer:
         """
         with without_heartbeat():
             prepared = self._prepare(file, directory)
+            # It ends with the worker: until then it says how the children end.
+            handlers = {n: signal.signal(n, signal.SIG_IGN) for n in POLITE}
             self._send({"ready": os.getpid()})
             while True:
-                self._answer(prepared, file)
+                self._answer(prepared, file, handlers)
 
     def _prepare(self, file: str, directory: str) -> Prepared:
         before = open_files()
@@ -85,7 +90,9 @@ class ForkServer:
         gc.freeze()
         return prepared
 
-    def _answer(self, prepared: Prepared, file: str) -> None:
+    def _answer(
+        self, prepared: Prepared, file: str, handlers: Mapping[signal.Signals, Any]
+    ) -> None:
         text, descriptors, _, _ = socket.recv_fds(self._control, PACKET, 2)
         if not text:
             end_for_certain()
@@ -98,6 +105,8 @@ class ForkServer:
             sys.stdout.flush()
             sys.stderr.flush()
             if not os.fork():
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
                 self._become_child(prepared, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)

@@ -36,6 +36,8 @@ from typing import Any
 
 ENDED_ATTRIBUTE = "_jittask_ended"
 """The attribute of a flow that answers `"ask"`: a function of a flow run's id."""
+PREPARE_ATTRIBUTE = "_jittask_prepare"
+"""The attribute of a flow that makes ready for a run that is not due yet: a function of the flow run."""
 HELP_ATTRIBUTE = "_jittask_help"
 """The attribute of a flow that answers `"help"`: a function of flow, flow run, number, a test for "enough", and what to call
 once a row is claimed."""

@@ -53,6 +53,7 @@ READS_THE_CLOCK = {
     "schedule/timer",
     "task_svc/service",
     "testing",
+    "warm/child",
     "warm/run_end",
     "warm/worker",
 }
