@@ -268,6 +268,7 @@ def settle_reported(
     *,
     cancelled: str | None = None,
     run: FlowRun | None = None,
+    process: str | None = None,
 ) -> list[tuple[str, Entry]]:
     """Take up the end of a flow run that its worker, or its process, reports.
 
@@ -277,6 +278,8 @@ def settle_reported(
         now: The present instant.
         cancelled: The reason, where the run was cancelled; else its process died.
         run: The run, as Prefect describes it.
+        process: The process that ends, as owners' names begin; rows at work in its helpers stay theirs. Absent all
+            processes of the run have ended.
 
     Returns:
         The tasks, with their databases, that `afterReturn` and a next occurrence may be due for. A task that was ended
@@ -289,6 +292,8 @@ def settle_reported(
         with app.engine(database).begin() as connection:
             for entry in entries_of_run(connection, run_id):
                 known = True
+                if cancelled is None and _is_of_other(entry, process):
+                    continue
                 what = Reading.CRASHED if cancelled is None else Reading.CANCELLED
 
                 # A run whose task is executing was not ended by us: the ledger is always first.
@@ -313,6 +318,12 @@ def settle_reported(
         enter_dead_run(app, run, now)
 
     return left
+
+
+def _is_of_other(entry: Entry, process: str | None) -> bool:
+    """Whether a task is at work in another process than the given one."""
+    at_work = entry.status == "executing" and process is not None
+    return at_work and not (entry.owner or "").startswith(process or "")
 
 
 def enter_left(app: App, api: Api, now: datetime) -> None:

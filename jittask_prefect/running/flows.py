@@ -49,6 +49,7 @@ from jittask_prefect.running.flow_context import (
     this_flow_run,
 )
 from jittask_prefect.running.form_actions import form_actions
+from jittask_prefect.running.lease import process_name
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
 from jittask_prefect.running.run import (
     REFUSALS,
@@ -185,7 +186,9 @@ def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
 
 
 def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
-    tell = partial(tell_terminated, why=ROW_ENDED)
+    # Its helpers go on with the rows that they have at work.
+    process = process_name(os.getpid())
+    tell = partial(tell_terminated, why=ROW_ENDED, process=process)
     lost = partial(leave, tell, app, run.id)
     told = partial(_show_row, _shows_all_rows(app, name))
     about = (app, name, due, run, clock.now)

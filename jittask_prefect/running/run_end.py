@@ -63,8 +63,17 @@ def tell_task_ended(app: App, run_id: str) -> None:
     api.set_state(run_id, state, message=message, force=True)
 
 
-def tell_terminated(app: App, run_id: str, *, why: str = DIED) -> None:
-    """Tell that the process leaves: by Cancel, or for a reason that leaves its other tasks to another run."""
+def tell_terminated(
+    app: App, run_id: str, *, why: str = DIED, process: str | None = None
+) -> None:
+    """Tell that the process leaves: by Cancel, or for a reason that leaves its other tasks to another run.
+
+    Args:
+        app: The app.
+        run_id: The flow run.
+        why: The message of a run that was not cancelled.
+        process: This process, as owners' names begin, where its helpers go on with their rows; absent they end too.
+    """
     api = connect(app)
     run = api.run(run_id)
     cancelled = None
@@ -72,7 +81,8 @@ def tell_terminated(app: App, run_id: str, *, why: str = DIED) -> None:
         cancelled = run.message or BY_HAND
     state = "CANCELLED" if cancelled else "CRASHED"
     api.set_state(run_id, state, message=cancelled or why, force=True)
-    record_end(app, run_id, clock.now(), cancelled=cancelled, run=run)
+    now = clock.now()
+    record_end(app, run_id, now, cancelled=cancelled, run=run, process=process)
 
 
 def ended_message(app: App, run_id: str) -> str | None:
@@ -97,6 +107,7 @@ def record_end(
     *,
     cancelled: str | None = None,
     run: FlowRun | None = None,
+    process: str | None = None,
 ) -> None:
     """Record in the ledger that a flow run was ended from outside, and follow up its tasks.
 
@@ -106,7 +117,10 @@ def record_end(
         now: The present instant.
         cancelled: The reason of a run that was cancelled; absent the process died.
         run: Prefect's flow run; absent an unknown run is not entered.
+        process: As of `tell_terminated`.
     """
-    ended = settle_reported(app, run_id, now, cancelled=cancelled, run=run)
+    ended = settle_reported(
+        app, run_id, now, cancelled=cancelled, run=run, process=process
+    )
     for database, entry in ended:
         follow_up(app, database, entry, now)

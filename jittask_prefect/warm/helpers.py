@@ -1,6 +1,6 @@
 """The processes that help a flow run, seen from the worker: they take rows beside the run's own process.
 
-The own process leads: it asks for help, and ends after its helpers. Its death ends them too.
+The own process leads: it asks for help, and ends after its helpers. After its death they end with their rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.outage import Log
 
-BESIDE_SECONDS = 5.0  # for the rows at work in helpers, when their leader has died
+# For the rows at work in helpers when their leader has died, before the flow run's end is told.
+BESIDE_SECONDS = 5.0
 
 
 class Helpers:
@@ -70,13 +71,15 @@ class Helpers:
             child.kill()
 
     async def end(self) -> None:
-        """End the helpers of a leader that has died; the rows at work have some seconds."""
+        """Have the helpers of a leader that has died take no further rows; returns after some seconds at the latest."""
         self._wanted = 0
         for child in self._at_work:
             child.send({"enough": True})
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=BESIDE_SECONDS)
-        self.kill()
+
+    async def over(self) -> None:
+        """Wait until the helpers have ended with their rows."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -49,15 +49,28 @@ class RunEnds:
 
     async def died(
         self, run: ActiveRun, configuration: JittaskJobConfiguration, died: ChildDied
-    ) -> None:
-        """Report the end of a run whose process is gone: because the run was to end, or by itself."""
+    ) -> bool:
+        """Report the end of a run whose process is gone: because the run was to end, or by itself.
+
+        Returns:
+            Whether the process itself had reported the end.
+        """
         ended = None
         if run.end_reason is None and not self.closing:
             question = configuration.job(run.flow_run) | {"ask": True}
             ended = (await self._ask(run, configuration, question)).get("ended")
-        reported = await self.persist(
+        return await self.persist(
             run.flow_run.id, lambda: self._report(run, died, ended)
         )
+
+    async def follow_up(
+        self,
+        run: ActiveRun,
+        configuration: JittaskJobConfiguration,
+        died: ChildDied,
+        reported: bool,
+    ) -> None:
+        """Call the flow's hooks for a run whose processes are gone; arguments as of, and from, `died`."""
         # Else the process has told the ledger, too, and another process takes seconds.
         if not self.closing or not reported or died.code:
             await self.call_hooks(run, configuration)
@@ -132,6 +145,7 @@ class RunEnds:
         if run.end_reason is not None or cancelling or (ended and not final):
             reason = state.message if state and cancelling else None
             message = run.end_reason or reason or ended or BY_HAND
+            run.kill()  # its helpers
             self._log.info("Flow run %s is ended: %s", run_id, message)
             cancelled: State[Any] = Cancelled(message=message)
             await self._client.set_flow_run_state(run_id, cancelled, force=True)

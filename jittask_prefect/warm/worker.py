@@ -320,7 +320,9 @@ class JittaskWorker(
             except ChildDied as died:
                 run.child = None
                 await run.helpers.end()
-                await self._ends.died(run, configuration, died)
+                reported = await self._ends.died(run, configuration, died)
+                await run.helpers.over()
+                await self._ends.follow_up(run, configuration, died, reported)
                 return JittaskWorkerResult(
                     identifier=str(pid), status_code=died.code or 1
                 )
@@ -398,7 +400,7 @@ class JittaskWorker(
         self._outage.answered()
         for flow_run in found:
             run = self._active.get(flow_run.id)
-            if run is not None and run.child is not None:
+            if run is not None and (run.child or run.helpers):
                 reason = flow_run.state.message if flow_run.state else None
                 run.end_reason = reason or BY_HAND
                 run.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from sqlmodel import Session
 
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import FINAL
+from jittask_prefect.warm.helpers import BESIDE_SECONDS
 
 NAME = "tasks.WorkBatch"
 ROWS = 24
@@ -99,6 +101,22 @@ def test_the_end_of_a_helpers_row_ends_that_row_alone(batch: Batch) -> None:
     entries = batch.go()
     assert Counter(e.outcome for e in entries) == {"completed": ROWS - 1, "forced": 1}
     assert len({e.flow_run_id for e in entries}) == 1
+
+
+def test_the_end_of_the_leaders_row_leaves_the_helpers_rows(batch: Batch) -> None:
+    (row, pid), *beside = batch.side_by_side().items()
+    [entry] = [e for e in batch.entries() if e.row_key == row]
+    [run_id] = {str(e.flow_run_id) for e in batch.entries()}
+    assert batch.work.svc.forcedEnd(entry.task_id)["changed"] is True
+    assert not psutil.pid_exists(pid)
+    batch.work.state(run_id, "Crashed")
+    ended = time.monotonic()  # the helpers' rows are at work for longer than that
+    until(lambda: time.monotonic() > ended + 1.5 * BESIDE_SECONDS, 10)
+    at_work = {e.row_key for e in batch.entries() if e.status == "executing"}
+    assert at_work >= {key for key, _ in beside}
+    entries = batch.go()
+    assert Counter(e.outcome for e in entries) == {"completed": ROWS - 1, "forced": 1}
+    assert {e.attempt for e in entries} == {1}
 
 
 def test_cancel_ends_all_processes(batch: Batch) -> None:
