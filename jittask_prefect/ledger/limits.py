@@ -8,7 +8,7 @@ are admitted in the order of their due times; each holds its place, by a lease t
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -139,6 +139,59 @@ def waiting(connection: Connection, app: str, now: datetime) -> bool:
     query = select(entries.c.task_id).where(*mine).limit(1)
 
     return connection.execute(query).first() is not None
+
+
+def needs_place(
+    connection: Connection,
+    app: str,
+    of_template: Callable[[str], TemplateLimit | None],
+    now: datetime,
+) -> bool:
+    """Whether a task of an app waits that begins once a place is free; a task that waits for its template does not.
+
+    Args:
+        connection: To the ledger.
+        app: The app's name.
+        of_template: The limit of a template, by its name.
+        now: The present instant.
+    """
+    mine = (in_line, entries.c.app == app, entries.c.due <= now, _first)
+    query = select(entries.c.template).where(*mine).distinct()
+    templates = connection.execute(query).scalars().all()
+    taken = Counter(p.template for p in _places(connection, app, now) if templates)
+
+    return any(
+        own is None or taken[name] < own.limit
+        for name in templates
+        for own in [of_template(name)]
+    )
+
+
+def free_places(
+    connection: Connection,
+    app: str,
+    template: str,
+    of_app: int,
+    of_template: Callable[[str], TemplateLimit | None],
+    now: datetime,
+) -> int:
+    """How many more executions of a template may begin; none while others wait for a place.
+
+    Args:
+        connection: To the ledger.
+        app: The app's name.
+        template: The template's full name.
+        of_app: The limit of the app.
+        of_template: The limit of a template, by its name.
+        now: The present instant.
+    """
+    if needs_place(connection, app, of_template, now):
+        return 0
+    places = _places(connection, app, now)
+    free = of_app - len(places)
+    if (own := of_template(template)) is not None:
+        free = min(free, own.limit - sum(p.template == template for p in places))
+    return max(0, free)
 
 
 def admit(

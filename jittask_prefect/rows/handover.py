@@ -77,8 +77,8 @@ def hand_over(
         PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps the rest.
     """
     engine, limit = app.engine(database), now + timedelta(hours=app.cfg.horizon)
-    own_limit = partial(_own_limit, app)
-    limits.admit(engine, app.name, app.cfg.maxConcurrency, own_limit, now)
+    limit_of = partial(own_limit, app)
+    limits.admit(engine, app.name, app.cfg.maxConcurrency, limit_of, now)
     due = or_(entries.c.status != "pending", entries.c.due <= limit)
     dirty: list[ColumnElement[bool]] = [entries.c.dirty.is_(True), limits.not_in_line]
     dirty += [due, entries.c.status != "executing"]
@@ -119,7 +119,7 @@ def hand_over(
     work.calls.report_waiting()
 
 
-def _own_limit(app: App, template: str) -> Concurrency | None:
+def own_limit(app: App, template: str) -> Concurrency | None:
     try:
         return app.template(template).cfg.concurrency
     except JittaskError:

@@ -3,7 +3,8 @@
 The leader begins alone. A moment later the pace of its rows tells how many processes pay: few for functions that write,
 many for functions that wait. The leader goes on until a helper has its first row: connections and caches of a new
 process take a while. From then on the leader takes none: the end of a single row, which ends its process, is the end of
-that row alone.
+that row alone. The leader looks again and again whether further helpers pay: later rows may be slower, and helpers leave
+for other tasks that wait for a place.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +24,7 @@ from jittask_prefect.ledger import limits, transitions
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.tables import FINAL
+from jittask_prefect.rows.handover import own_limit
 from jittask_prefect.running.calls import Work
 from jittask_prefect.running.executor import work_off
 from jittask_prefect.running.function import follow_up
@@ -37,6 +40,8 @@ SLOW_SECONDS = 0.25  # after which a first row that has not ended is a slow one
 # Of a row, beyond processor time: from here on its function waits for somebody else than the database.
 WAITS_SECONDS = 0.01
 WAITING_SECONDS = 1.0  # between two questions whether others wait for a place
+# Between two looks whether more helpers pay; twice as long after each further request, up to the second.
+AGAIN_SECONDS, AGAIN_AT_MOST = 1.0, 16.0
 START_SECONDS = 0.1  # the price of a helper: its start, its first connection, its end
 
 
@@ -67,6 +72,27 @@ def helpers_that_pay(rows: int, pace: Pace, most: int) -> int:
     return found if found > 1 else 0
 
 
+@dataclass(frozen=True)
+class _Moment:
+    """A moment of a leader: by the clock on the wall, of its processor time, and of its rows."""
+
+    wall: float
+    processor: float
+    done: int
+
+    @classmethod
+    def now(cls, work: Work) -> _Moment:
+        return cls(time.monotonic(), time.process_time(), len(work.summary.tasks))
+
+    def pace_since(self, begun: _Moment) -> Pace | None:
+        """The time of a row since a moment; None where it is too early to tell."""
+        done, wall = self.done - begun.done, self.wall - begun.wall
+        if not done and wall < SLOW_SECONDS:
+            return None
+        rows = max(done, 1)
+        return Pace(wall / rows, (self.processor - begun.processor) / rows)
+
+
 class Leader:
     """Leads the helpers of a flow run.
 
@@ -78,12 +104,15 @@ class Leader:
 
     def __init__(self, work: Work, calls: RowsOfInstant, help: Help) -> None:
         self._work, self._calls, self._help = work, calls, help
-        # By both clocks, the claim of the first row: a new process connects before, which is no time of a row.
-        self._begun: tuple[float, float] | None = None
+        # At the claim of the first row: a new process connects before, which is no time of a row.
+        self._begun: _Moment | None = None
+        self._looked = False  # whether the pace of rows was known once
+        self._wanted = 0
+        self._pause = AGAIN_SECONDS
         calls.when_begun(self._begin)
 
     def _begin(self) -> None:
-        self._begun = time.monotonic(), time.process_time()
+        self._begun = _Moment.now(self._work)
 
     def work_off(self) -> None:
         """Run the rows, alone or with helpers; returns after the last helper."""
@@ -103,38 +132,68 @@ class Leader:
     @contextmanager
     def _leading(self) -> Iterator[None]:
         """Ask for help, and look after helpers that die, in a thread beside the rows of this process."""
-        stop = threading.Event()
-
-        def lead() -> None:
-            while not stop.wait(LOOK_SECONDS):
-                if self._ask_for_help():
-                    break
-            while dead := self._help.dead():
-                self._settle(dead)
-                self._help.settled(dead)
-
-        thread = threading.Thread(target=lead, name="jittask-spread", daemon=True)
+        thread = threading.Thread(target=self._lead, name="jittask-spread", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            stop.set()
             self._help.close()
             thread.join()
 
-    def _ask_for_help(self) -> bool:
-        """Ask for helpers, where they pay; False: too early to tell."""
+    def _lead(self) -> None:
+        seconds = LOOK_SECONDS
+        while (dead := self._help.dead(seconds)) is not None:
+            if dead:
+                self._settle(dead)
+                self._help.settled(dead)
+                continue
+            try:
+                self._look()
+            except SQLAlchemyError as error:
+                log.warning("no further helpers are asked for: %s", error)
+            seconds = self._pause if self._looked else LOOK_SECONDS
+
+    def _look(self) -> None:
+        """Ask for helpers, where they pay."""
         if self._begun is None:
-            return False
-        since, used = time.monotonic() - self._begun[0], time.process_time()
-        done = len(self._work.summary.tasks)
-        if not done and since < SLOW_SECONDS:
-            return False
-        pace = Pace(since / max(done, 1), (used - self._begun[1]) / max(done, 1))
-        number = helpers_that_pay(self._calls.left, pace, self._most(pace))
-        if number:
+            return
+        if not self._help.over:
+            if self._help.number < self._wanted:
+                self._ask(self._wanted, self._help.number)
+            self._begun = _Moment.now(self._work)
+            return
+        now = _Moment.now(self._work)
+        pace = now.pace_since(self._begun)
+        if pace is None:
+            return  # too early to tell
+        first, self._looked, self._begun = not self._looked, True, now
+        number = helpers_that_pay(self._left(first), pace, self._most(pace))
+        if first and number:
+            self._wanted = number
             self._help.ask(number)
-        return True
+        elif number:
+            self._ask(number, 0)
+
+    def _ask(self, wanted: int, there: int) -> None:
+        """Ask for helpers once more, as far as there are rows and places for them."""
+        work, self._pause = self._work, min(2 * self._pause, AGAIN_AT_MOST)
+        limit, name = partial(own_limit, work.app), work.template.fullName
+        with work.app.engine(work.database).connect() as connection:
+            about = (work.app.name, name, work.app.cfg.maxConcurrency, limit)
+            free = limits.free_places(connection, *about, work.clock())
+        # A leader without helpers has a place of its own, which it leaves to them.
+        number = min(wanted, there + min(free, self._left()) + (not there))
+        if number > max(there, 1):
+            self._wanted = wanted
+            self._help.ask(number)
+
+    def _left(self, first: bool = False) -> int:
+        """How many rows wait: as the list says at first, later as the ledger says."""
+        if first:
+            return self._calls.left
+        with self._work.app.engine(self._work.database).connect() as connection:
+            found = entries_of_run(connection, self._work.run.id)
+        return sum(entry.status == "pending" for entry in found)
 
     def _most(self, pace: Pace) -> int:
         own, of_app = self._work.template.cfg.concurrency, self._work.app.cfg
@@ -216,5 +275,6 @@ class _Needed:
         if now - self._asked > WAITING_SECONDS:
             work, self._asked = self._work, now
             with work.app.engine(work.database).connect() as connection:
-                self._wait = limits.waiting(connection, work.app.name, work.clock())
+                about = (work.app.name, partial(own_limit, work.app), work.clock())
+                self._wait = limits.needs_place(connection, *about)
         return self._wait or self._enough()

@@ -52,11 +52,16 @@ class Help:
         with self._changed:
             self._changed.wait_for(lambda: self.over)
 
-    def dead(self) -> Sequence[int]:
-        """Wait until helpers have died; their pids, and none once `close` was called."""
+    @property
+    def number(self) -> int:
+        """How many processes help, or are on their way."""
+        return self._number
+
+    def dead(self, seconds: float) -> Sequence[int] | None:
+        """Wait until helpers have died, at most so many seconds; their pids, and None once `close` was called."""
         with self._changed:
-            self._changed.wait_for(lambda: self._dead or self._closed)
-            return list(self._dead)
+            self._changed.wait_for(lambda: self._dead or self._closed, seconds)
+            return list(self._dead) or (None if self._closed else [])
 
     def settled(self, pids: Collection[int]) -> None:
         """Say that the rows of helpers that died are taken care of."""

@@ -6,14 +6,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from shop import Shop, utc
+from shop import Shop, rows_task, utc
 
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.running import spread
 from jittask_prefect.running.lease import process_name
 from jittask_prefect.running.outcome import Run, Summary
 from jittask_prefect.running.rows_of_instant import RowsOfInstant
@@ -65,8 +66,7 @@ class Worker:
         self.s, self.run, self.enough = s, run, enough
         self.help = Help(self.send)
         self.asked: list[int] = []
-        self.threads: list[threading.Thread] = []
-        self._at_work = self._begun = 0
+        self._at_work = self._begun = self._started = 0
         # Until then helpers are on their way.
         self.may_begin, self.has_begun = threading.Event(), threading.Event()
         self.may_begin.set()
@@ -74,12 +74,15 @@ class Worker:
 
     def send(self, message: Mapping[str, Any]) -> None:
         self.asked.append(message["help"])
-        for number in range(1, message["help"] + 1):
-            self._at_work += 1
-            thread = threading.Thread(target=self._help, args=(number,))
-            self.threads.append(thread)
-        self._tell(asked=True)
-        for thread in self.threads:
+        with self._gate:
+            new = []
+            while self._at_work < message["help"]:
+                self._at_work += 1
+                self._started += 1
+                about = {"target": self._help, "args": (self._started,)}
+                new.append(threading.Thread(**about))  # type: ignore[arg-type]
+            self._tell(asked=True)
+        for thread in new:
             thread.start()
 
     def _help(self, number: int) -> None:
@@ -177,6 +180,55 @@ def test_the_pace_counts_from_the_first_claim_on(
     )
     assert str(lead(s, run, worker)) == "12 rows: 12 done"
     assert paces and paces[0].wall < 0.5
+
+
+QUICK_FIRST = SLOW.replace("sleep(0.05)", "sleep(0.05 if row.id > 1 else 0)")
+
+
+def test_a_quick_first_row_says_nothing_of_the_others(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "AGAIN_SECONDS", 0.1)
+    s = shop(inner=QUICK_FIRST, dispatch="batch")
+    worker = Worker(s, run := begun(s, 60))
+    assert str(lead(s, run, worker)) == "60 rows: 60 done"
+    assert worker.asked
+
+
+def test_helpers_that_have_left_are_asked_for_again(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "AGAIN_SECONDS", 0.1)
+    s = shop(inner=SLOW, dispatch="batch")
+    left = iter([True] * 8)  # the first helpers leave at once
+    worker = Worker(s, run := begun(s, 60), enough=lambda: next(left, False))
+    assert str(lead(s, run, worker)) == "60 rows: 60 done"
+    assert len(worker.asked) > 1
+
+
+def test_a_helper_stays_while_another_task_waits_for_its_own_template(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = rows_task(concurrency={"limit": 1})
+    s = shop(inner=SLOW, dispatch="batch", more={"tasks/Other": other})
+    run = begun(s, 12)
+    monkeypatch.setattr(spread, "WAITING_SECONDS", 0.0)
+    add = {**s.entries(row_key="1")[0].values(), "template": "tasks.Other"}
+    about = {"row_key": "1", "flow_run_id": None, "batch": None}
+    waits = {**add, **about, "task_id": "waits", "queue": "waiting", "row_key": "2"}
+    works = {**add, **about, "task_id": "works", "status": "executing", "owner": "o"}
+    works |= {"lease_until": s.now + timedelta(seconds=25)}
+    with s.app.engine().begin() as connection:
+        for entry in (waits, works):
+            connection.execute(entries.insert().values(**entry))
+    help_batch(
+        *(s.app, NAME, DUE, Run(run, DUE), lambda: s.now),
+        number=1,
+        enough=bool,
+        begun=lambda: None,
+        lost=pytest.fail,  # type: ignore[arg-type]
+    )
+    assert [s.row_count(key) for key in range(1, 13)] == [1] * 12
 
 
 def test_without_a_worker_that_helps(shop: Make) -> None:
