@@ -180,18 +180,18 @@ class _HandOver:
             if run_id is None:
                 continue
 
-            for dead in share.dead - {run_id}:
-                self.calls.tried(group.template, partial(self.api.mark, dead, "died"))
-                end = partial(end_run, self.api, dead, GO_ON, "CRASHED")
-                self.calls.tried(group.template, end)
-
             tasks = share.tasks
 
             with self.engine.begin() as connection:
                 handover_marks.batch_joined(connection, tasks, share.batch, run_id)
 
-            if share.run_id is None:
-                continue
+            for dead in share.dead - {run_id}:
+                self.calls.tried(group.template, partial(self.api.mark, dead, "died"))
+                end = partial(end_run, self.api, dead, GO_ON, "CRASHED")
+                self.calls.tried(group.template, end)
+
+            if share.run_id is None and not share.before:
+                continue  # a new run takes rows that had none, also before they joined
 
             takes = self.calls.tried(run_id, partial(self._takes_rows, run_id))
 

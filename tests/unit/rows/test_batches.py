@@ -808,6 +808,33 @@ def test_a_process_that_leaves_leaves_after_return_to_who_has_ended_its_row(
     ] * 2
 
 
+def test_a_run_that_ends_before_its_rows_have_joined_is_followed_by_another(
+    on: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = on(dispatch="batch")
+    fill(s, range(1, 4))
+    s.sync()
+    [dead] = s.api.all_runs
+    s.at("2026-03-02 10:00")
+    s.api.set_state(dead, "CRASHED")
+    record_end(s.app, dead, s.now)
+    real, made = s.api.create_run, list[str]()
+
+    def create_run(*about: Any, **keys: Any) -> Any:
+        run = real(*about, **keys)
+        if run.id != dead and run.id not in made:
+            made.append(run.id)
+            if len(made) == 1:  # a worker takes it at once, finds no rows, and ends
+                s.api.set_state(run.id, "COMPLETED")
+        return run
+
+    monkeypatch.setattr(s.api, "create_run", create_run)
+    hand_over(s.app, "", s.api, s.now, Report())
+    assert {e.flow_run_id for e in s.entries()} == {made[1]}
+    assert s.work("2026-03-02 10:01")
+    assert outcomes(s) == {"completed": 3}
+
+
 def test_groups_of_a_few(on: Make) -> None:
     s = on()
     with s.app.engine().connect() as connection:

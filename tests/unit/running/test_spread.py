@@ -209,7 +209,7 @@ def test_helpers_that_have_left_are_asked_for_again(
 def test_a_helper_stays_while_another_task_waits_for_its_own_template(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = rows_task(concurrency={"limit": 1})
+    other = rows_task(concurrency={"limit": 1}, filter="Q(id=0)")
     s = shop(inner=SLOW, dispatch="batch", more={"tasks/Other": other})
     run = begun(s, 12)
     monkeypatch.setattr(spread, "WAITING_SECONDS", 0.0)
