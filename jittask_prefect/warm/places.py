@@ -115,12 +115,20 @@ class Places:
         tasks = sum(not other.reserved for other in active)
         if tasks >= self.tasks and not run.reserved:
             return False
+        if any(_is_share(run.flow_run, other, now) for other in active):
+            return False
         pace = PACE if is_batch(run.flow_run) else self.pace
         return self.free(active, now) and self._beginning(active, now) < pace
 
     def _beginning(self, active: Collection[ActiveRun], now: float) -> int:
         since = now - BEGINNING_SECONDS - ANSWERS * self.answer_seconds
         return sum(run.since > since for run in active)
+
+
+def _is_share(flow_run: FlowRun, other: ActiveRun, now: float) -> bool:
+    """Whether another run at work has rows of the same batch, and began a moment ago: the others are for other workers."""
+    same = flow_run.parameters == other.flow_run.parameters
+    return is_batch(flow_run) and same and now - other.since < EARLY.total_seconds()
 
 
 def is_batch(flow_run: FlowRun) -> bool:

@@ -218,13 +218,16 @@ def test_the_stamps_tell_what_of_an_app_has_changed(tmp_path: Path) -> None:
 def room(
     at_work: list[str], asks: str, limit: int = 8, pace: int = 1, ago: float = 0
 ) -> bool:
-    """Whether a run may begin beside others that began so many seconds ago; each is a `row`, a `batch` or a `sync`."""
+    """Whether a run may begin beside others that began so many seconds ago; each is a `row`, a `batch`, a `share` or a `sync`.
+
+    All shares are flow runs of one batch, for other workers too.
+    """
+    dues = iter("abcdefgh")
 
     def flow_run(kind: str) -> FlowRun:
-        parameters = {
-            "template": "tasks.Task",
-            "due" if kind == "batch" else "taskId": "x",
-        }
+        of = {"batch": ("due", next(dues)), "share": ("due", "x")}
+        key, value = of.get(kind, ("taskId", "x"))
+        parameters = {"template": "tasks.Task", key: value}
         return FlowRun.model_construct(parameters=parameters)
 
     now = 100.0
@@ -248,6 +251,9 @@ def room(
         (["batch"], "batch", {}, True),  # a batch never does
         (["batch", "batch"], "batch", {}, False),  # but there are two cores
         (["batch", "batch"], "batch", {"ago": 4}, True),
+        (["share"], "share", {}, False),  # for another worker, if there is any
+        (["share"], "share", {"ago": 2}, True),
+        (["share"], "batch", {}, True),
         (["row", "row"], "row", {"ago": 4, "limit": 2}, False),
         (["row", "row"], "sync", {"ago": 4, "limit": 2}, True),  # its own place
         (["row", "row", "sync"], "sync", {"ago": 4, "limit": 2}, False),
