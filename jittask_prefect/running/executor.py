@@ -176,7 +176,7 @@ class Executor:
         self.hold.off()
         call, self._next = self._next, None
         if call is None and not self.calls.closed:
-            self._share_pool()
+            self._drop_connection()  # a claim has its own: two might be too many
             call = self._claim()
         while call is None and self._retries and not self.calls.closed:
             call = self._again(*self._retries.popleft())

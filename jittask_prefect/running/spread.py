@@ -273,8 +273,15 @@ class _Needed:
     def __call__(self) -> bool:
         now = time.monotonic()
         if now - self._asked > WAITING_SECONDS:
-            work, self._asked = self._work, now
-            with work.app.engine(work.database).connect() as connection:
-                about = (work.app.name, partial(own_limit, work.app), work.clock())
-                self._wait = limits.needs_place(connection, *about)
+            self._asked = now
+            try:
+                self._wait = self._others_wait()
+            except SQLAlchemyError as error:  # no reason for a row at its end to fail
+                log.debug("not known whether others wait for a place: %s", error)
         return self._wait or self._enough()
+
+    def _others_wait(self) -> bool:
+        work = self._work
+        with work.app.engine(work.database).connect() as connection:
+            about = (work.app.name, partial(own_limit, work.app), work.clock())
+            return limits.needs_place(connection, *about)
