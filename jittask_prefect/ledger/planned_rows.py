@@ -15,7 +15,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
 from jittask_prefect.ledger.entry import BLANK, Entry
-from jittask_prefect.ledger.prepared import insert_all, prepared
+from jittask_prefect.ledger.prepared import insert_all, prepared, schema_of
 from jittask_prefect.ledger.statements import update_task
 from jittask_prefect.ledger.tables import entries
 
@@ -192,3 +192,17 @@ def _write(
 ) -> None:
     if of:
         prepared(connection, name, make).run(connection, of).close()
+
+
+def count_rows(connection: Connection) -> None:
+    """Have PostgreSQL look at how many entries there are; a role that does not own the table changes nothing.
+
+    PostgreSQL itself looks a minute later. A ledger that grows from empty to many thousands in one sync would be read
+    as a whole until then, for each piece of rows.
+    """
+    if connection.dialect.name == "postgresql":
+        name, schema = entries.name, schema_of(connection)
+        if schema:
+            quote = connection.dialect.identifier_preparer.quote_schema
+            name = f"{quote(schema)}.{name}"
+        connection.exec_driver_sql(f"ANALYZE {name}")

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import (
+    planned_rows,
     state_table,
     versions,
     watermarks,
@@ -201,12 +202,15 @@ def _plan_and_apply(
     since: datetime | None,
     keep: Keep,
 ) -> None:
-    engine, memories = app.engine(database), Memories()
+    engine, memories, counted = app.engine(database), Memories(), False
     for model, actions in pieces(app, database, now, since, report, memories):
         for start in range(0, len(actions), BATCH):
             part = actions[start : start + BATCH]
             with engine.begin() as connection:
                 apply_all(connection, app.name, part, model, now)
+                if len(part) == BATCH and not counted:
+                    planned_rows.count_rows(connection)
+                    counted = True
             keep()
         report.note(actions)
 
