@@ -1,7 +1,7 @@
 """The rate of a template: its functions begin no faster, over all processes and workers (`rate` in e.json).
 
 Each begin is reserved in a row of `jittask_state`, by the database's clock. The row keeps the instant that is due to the
-next begin (GCRA, the generic cell rate algorithm): begins are spaced evenly, and those of one second may stand together.
+next begin (GCRA, the generic cell rate algorithm, without a burst): begins are spaced evenly, and a pause earns nothing.
 A reservation is one short transaction, so processes reserve one after the other, each an instant of its own: nobody
 who waits is passed.
 """
@@ -73,4 +73,4 @@ def slot(
         now: The present instant.
     """
     due = max(next_due or now, now)
-    return max(now, due - (rate.at_once - 1) * rate.interval), due + rate.interval
+    return due, due + rate.interval

@@ -104,6 +104,7 @@ class Leader:
 
     def __init__(self, work: Work, calls: RowsOfInstant, help: Help) -> None:
         self._work, self._calls, self._help = work, calls, help
+        self._since = work.clock()
         # At the claim of the first row: a new process connects before, which is no time of a row.
         self._begun: _Moment | None = None
         self._looked = False  # whether the pace of rows was known once
@@ -235,13 +236,16 @@ class Leader:
         with work.app.engine(work.database).connect() as connection:
             found = list(entries_of_run(connection, work.run.id))
         for entry in found:
-            if entry.status in FINAL and entry.task_id not in own:
-                result = None if entry.result is None else from_json(entry.result)
-                about = (entry.status, entry.outcome or "", entry.message, result)
-                outcome = Outcome(*about)
-                work.summary.tasks.append((entry, outcome))
-                if work.told is not None:
-                    work.told(entry, outcome)
+            # Rows that ended before are those of an earlier attempt: somebody has pressed Retry.
+            earlier = entry.finished is None or entry.finished < self._since
+            if entry.status not in FINAL or earlier or entry.task_id in own:
+                continue
+            result = None if entry.result is None else from_json(entry.result)
+            about = (entry.status, entry.outcome or "", entry.message, result)
+            outcome = Outcome(*about)
+            work.summary.tasks.append((entry, outcome))
+            if work.told is not None:
+                work.told(entry, outcome)
 
 
 def help_out(

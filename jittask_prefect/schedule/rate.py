@@ -26,11 +26,6 @@ class Rate(NamedTuple):
         """From one begin to the next, rounded up, so that no unit has more begins."""
         return timedelta(microseconds=-(-UNITS[self.unit] * 1_000_000 // self.number))
 
-    @property
-    def at_once(self) -> int:
-        """The begins that may stand together: those of one second."""
-        return max(1, self.number // UNITS[self.unit])
-
 
 def read_rate(value: object) -> Rate:
     """The rate of a text like `100/minute`.

@@ -13,7 +13,7 @@ from jittask_prefect.elements import check, holiday_files
 from jittask_prefect.elements.holiday_files import MAX_BYTES
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.testing import build_app
-from jittask_prefect.warm import child
+from jittask_prefect.warm import loaded_file
 
 DAILY = {
     "type": "tasks.NormalType",
@@ -377,6 +377,6 @@ def test_a_changed_file_is_noticed_by_a_warm_process(tmp_path: Path) -> None:
     file.write_text(ics("DTSTART;VALUE=DATE:20261224|SUMMARY:Eve"))
     assert office(tmp_path, ics="holidays.ics").calendar("office") is not None
     flows = str(tmp_path / "jittask_flows.py")
-    before = child.modification_times(flows)[str(file)]
+    before = loaded_file.modification_times(flows)[str(file)]
     os.utime(file, ns=(1, 1))
-    assert child.modification_times(flows)[str(file)] == 1 != before
+    assert loaded_file.modification_times(flows)[str(file)] == 1 != before

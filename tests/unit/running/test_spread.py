@@ -320,3 +320,19 @@ def test_a_helper_leaves_when_others_wait_for_a_place(
     help_batch(*about, number=1, enough=bool, begun=pytest.fail, lost=pytest.fail)
     left = [e for e in s.entries() if e.status == "pending" and e.task_id != "other"]
     assert len(left) == 12
+
+
+def test_the_summary_of_a_retry_has_the_rows_of_that_attempt_only(shop: Make) -> None:
+    inner = SLOW.replace(
+        "    time.sleep", "    assert row.status != 'bad'\n    time.sleep"
+    )
+    s = shop(inner=inner, dispatch="batch")
+    for key in range(1, 13):
+        s.save(id=key, at=TEN, status="bad" if key > 6 else "")
+    s.sync()
+    s.at("2026-03-02 10:00")
+    [run] = s.api.all_runs
+    assert str(lead(s, run, Worker(s, run))) == "12 rows: 6 done, 6 failed"
+    s.raw("UPDATE bill SET status = ''")
+    s.at("2026-03-02 10:05")
+    assert str(lead(s, run, Worker(s, run))) == "6 rows: 6 done"
