@@ -211,7 +211,8 @@ def _deploy_and_run(folder: Path) -> str:
     from prefect.client.schemas.actions import WorkPoolCreate
 
     with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name="embedded", type="process"))
+        pool = WorkPoolCreate(name="embedded", type="process")
+        client.create_work_pool(pool, overwrite=True)  # a second try finds the pool
         deployment = client.create_deployment(
             flow_id=client.create_flow_from_name("long"),
             name="long",
