@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, literal, or_, select, tuple_
 
 from jittask_prefect.ledger import state_table
+from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.tables import entries
 
@@ -77,6 +78,11 @@ class Entry:
     func_name: str | None
     arg_dict: str | None
     returned: bool
+
+    @property
+    def returned_value(self) -> Any:
+        """The function's result; None where there is none."""
+        return None if self.result is None else from_json(self.result)
 
     def values(self) -> dict[str, Any]:
         """The columns' values, by name."""

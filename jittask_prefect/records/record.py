@@ -12,7 +12,6 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.entry import Entry
-from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.prefect_api import links
 
 FIELDS = (
@@ -158,7 +157,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         moved=_holiday(template, entry) if template else None,
         started=entry.started,
         finished=entry.finished,
-        result=None if entry.result is None else from_json(entry.result),
+        result=entry.returned_value,
         message=entry.message,
         outcome=entry.outcome,
         generation=entry.generation,

@@ -19,7 +19,6 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import handover_marks, limits, transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
-from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins
@@ -312,5 +311,4 @@ def not_claimed(found: Entry | None, run_id: str) -> Outcome:
         message = "nothing ran: the task was completed before"
         return Outcome("completed", "skipped", message)
     message = "nothing ran: this run has completed the task before"
-    result = None if found.result is None else from_json(found.result)
-    return Outcome("completed", "skipped", message, result)
+    return Outcome("completed", "skipped", message, found.returned_value)

@@ -23,7 +23,6 @@ from jittask_prefect.elements.types import DateFieldType, Meta, Task
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
-from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.event_loop import EventLoop
@@ -174,7 +173,7 @@ def after_return(app: App, database: str, task_id: str) -> bool:
         log.error("afterReturn of %s failed: the task is gone", entry.template)
         return True
     said = entry.message or None
-    result = said if entry.result is None else from_json(entry.result)
+    result = said if entry.result is None else entry.returned_value
     task = task_of(template, entry, status=entry.status, result=result)
     try:
         awaited(template.afterReturn(task))  # type: ignore[func-returns-value]

@@ -22,7 +22,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.ledger import limits, transitions
 from jittask_prefect.ledger.entry import Entry, entries_of_run
-from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.tables import FINAL
 from jittask_prefect.rows.handover import own_limit
 from jittask_prefect.running.calls import Work
@@ -240,9 +239,8 @@ class Leader:
             earlier = entry.finished is None or entry.finished < self._since
             if entry.status not in FINAL or earlier or entry.task_id in own:
                 continue
-            result = None if entry.result is None else from_json(entry.result)
-            about = (entry.status, entry.outcome or "", entry.message, result)
-            outcome = Outcome(*about)
+            how = (entry.status, entry.outcome or "", entry.message)
+            outcome = Outcome(*how, entry.returned_value)
             work.summary.tasks.append((entry, outcome))
             if work.told is not None:
                 work.told(entry, outcome)

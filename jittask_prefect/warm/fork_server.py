@@ -38,11 +38,11 @@ from prefect.settings import PREFECT_API_URL
 
 from jittask_prefect.warm.child import Prepared, restored, without_heartbeat, work
 from jittask_prefect.warm.fitness import open_files, reason_against_fork
+from jittask_prefect.warm.fork_server_process import PACKET
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
 from jittask_prefect.warm.loaded_file import LoadedFile
 from jittask_prefect.warm.preparation import prepare_apps
 
-PACKET = 65536  # bytes of a message at most
 TEXT = 2000  # characters of a reason
 POLITE = (signal.SIGTERM, signal.SIGINT)  # sent to a worker with all its processes
 

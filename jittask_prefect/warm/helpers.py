@@ -17,7 +17,7 @@ from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.outage import Log
 
 # For the rows at work in helpers when their leader has died, before the flow run's end is told.
-BESIDE_SECONDS = 5.0
+LAST_ROWS_SECONDS = 5.0
 
 
 class Helpers:
@@ -76,7 +76,7 @@ class Helpers:
         for child in self._at_work:
             child.send({"enough": True})
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=BESIDE_SECONDS)
+            await asyncio.wait(self._tasks, timeout=LAST_ROWS_SECONDS)
 
     async def over(self) -> None:
         """Wait until the helpers have ended with their rows."""

@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import FINAL
-from jittask_prefect.warm.helpers import BESIDE_SECONDS
+from jittask_prefect.warm.helpers import LAST_ROWS_SECONDS
 
 NAME = "tasks.WorkBatch"
 ROWS = 24
@@ -111,7 +111,7 @@ def test_the_end_of_the_leaders_row_leaves_the_helpers_rows(batch: Batch) -> Non
     assert not psutil.pid_exists(pid)
     batch.work.state(run_id, "Crashed")
     ended = time.monotonic()  # the helpers' rows are at work for longer than that
-    until(lambda: time.monotonic() > ended + 1.5 * BESIDE_SECONDS, 10)
+    until(lambda: time.monotonic() > ended + 1.5 * LAST_ROWS_SECONDS, 10)
     at_work = {e.row_key for e in batch.entries() if e.status == "executing"}
     assert at_work >= {key for key, _ in beside}
     entries = batch.go()
