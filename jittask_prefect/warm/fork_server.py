@@ -26,11 +26,9 @@ import gc
 import json
 import os
 import random
-import signal
 import socket
 import sys
 import traceback
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from prefect.context import AsyncClientContext, SyncClientContext
@@ -44,7 +42,6 @@ from jittask_prefect.warm.loaded_file import LoadedFile
 from jittask_prefect.warm.preparation import prepare_apps
 
 TEXT = 2000  # characters of a reason
-POLITE = (signal.SIGTERM, signal.SIGINT)  # sent to a worker with all its processes
 
 
 class ForkServer:
@@ -67,11 +64,9 @@ class ForkServer:
         """
         with without_heartbeat():
             prepared = self._prepare(file, directory)
-            # It ends with the worker: until then it says how the children end.
-            handlers = {n: signal.signal(n, signal.SIG_IGN) for n in POLITE}
             self._send({"ready": os.getpid()})
             while True:
-                self._answer(prepared, file, handlers)
+                self._answer(prepared, file)
 
     def _prepare(self, file: str, directory: str) -> Prepared:
         before = open_files()
@@ -90,9 +85,7 @@ class ForkServer:
         gc.freeze()
         return prepared
 
-    def _answer(
-        self, prepared: Prepared, file: str, handlers: Mapping[signal.Signals, Any]
-    ) -> None:
+    def _answer(self, prepared: Prepared, file: str) -> None:
         text, descriptors, _, _ = socket.recv_fds(self._control, PACKET, 2)
         if not text:
             end_for_certain()
@@ -105,8 +98,6 @@ class ForkServer:
             sys.stdout.flush()
             sys.stderr.flush()
             if not os.fork():
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
                 self._become_child(prepared, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
