@@ -6,6 +6,7 @@ for each page.
 
 A fenced block is one of these:
 
+    py                      a signature; test_whole_pages.py compares it with the code's own
     text                    a drawing, or what something prints: the only kind that nobody checks
     json, python, … title=  a file; it is written below FOLDER, and no app there has a mistake at the page's end
     json                    keys that differ from the page's e.json; the task with them has no mistake
@@ -36,7 +37,6 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 WRONG, SAID = "wrong.json", "said.txt"
 FENCE = re.compile(r"^( *)```(\S*)[ ]*(.*)\n((?:.*\n)*?)\1```[ ]*$", re.MULTILINE)
-INCLUDED = re.compile(r"^--8<--\n(.+)\n--8<--$", re.MULTILINE)
 EMPTY = (
     "docs/index.md",
     "docs/existing.md",
@@ -69,18 +69,16 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The fenced blocks of a page; files that it includes are read."""
+    """The fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")
     found = []
     for fence in FENCE.finditer(text):
         _, language, options, body = fence.groups()
         title = re.search(r'title="(.+?)"', options)
-        body = INCLUDED.sub(
-            lambda m: (ROOT / m[1]).read_text(encoding="utf-8").rstrip("\n"),
-            textwrap.dedent(body),
-        )
         line = text.count("\n", 0, fence.start()) + 1
-        found.append(Block(language, title[1] if title else "", body, line))
+        found.append(
+            Block(language, title[1] if title else "", textwrap.dedent(body), line)
+        )
     return found
 
 

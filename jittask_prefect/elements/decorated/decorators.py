@@ -116,7 +116,11 @@ def date_field_task(
     """A task for each row, due relative to a date of the row; the function gets the row.
 
     Example:
-        @date_field_task(Appointment.starts_at, Before(days=2, at="09:00"), where=Appointment.status == "booked")
+        @date_field_task(
+            Appointment.starts_at,
+            Before(days=2, at="09:00"),
+            where=Appointment.status == "booked",
+        )
         def remind_patient(appointment): ...
 
     Args:
