@@ -1,11 +1,11 @@
-"""The commands that only read: preview, calendar, pending, row, records, stats."""
+"""The commands that only read: preview, calendar, pending, row, records, overview, stats."""
 
 from __future__ import annotations
 
 import csv
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +27,10 @@ from jittask_prefect.cli.terminal import (
     print_json,
     print_line,
     print_lines,
+    takes,
     warn,
 )
-from jittask_prefect.errors import ArgumentError
+from jittask_prefect.errors import ArgumentError, InvalidTime, JittaskError
 from jittask_prefect.errors.printable import csv_cell, escape_controls
 from jittask_prefect.schedule import clock
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from jittask_prefect.records.record import Record
 
 TEN_YEARS = timedelta(days=3653)
+FIRST_YEAR, LAST_YEAR = 1970, 2199
+"""The years whose days an overview shows."""
 DueFrom = Annotated[
     str | None, typer.Option("--from", help="The earliest due time, included.")
 ]
@@ -302,6 +305,47 @@ def print_csv(found: Sequence[Record], ui_url: str) -> None:
         lines.writerow({name: csv_cell(value) for name, value in values.items()})
 
 
+def overview(
+    day: Annotated[
+        str | None,
+        typer.Option(
+            "--day",
+            help="The day to show hour by hour, yyyy-MM-dd; tomorrow where absent.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the whole app: what is wrong, every task, the last 24 hours and the next, a day hour by hour."""
+    from jittask_prefect.records.overview import overview as made
+    from jittask_prefect.records.overview_facts import facts
+    from jittask_prefect.records.overview_text import lines
+    from jittask_prefect.server.selection import connect
+
+    app, now, said = the_app(), clock.now(), None
+    shown = _day_of(day) if day is not None else None
+    try:
+        api = connect(app.path)
+    except JittaskError as error:
+        api, said = None, str(error)
+    page = made(facts(app, api, now, shown, without=said))
+    if as_json:
+        print_json(page.as_dict())
+        return
+    plain = not takes("▁…", sys.stdout.encoding)
+    print_lines(lines(page, out.width, plain=plain))
+
+
+def _day_of(text: str) -> date:
+    try:
+        found = date.fromisoformat(text)
+    except ValueError:
+        raise InvalidTime(f"--day {text!r}; allowed: a date, yyyy-MM-dd") from None
+    if not FIRST_YEAR <= found.year <= LAST_YEAR:
+        years = f"a day of the years {FIRST_YEAR} to {LAST_YEAR}"
+        raise InvalidTime(f"--day {text!r}; allowed: {years}")
+    return found
+
+
 def stats(
     task: AnyTask = None,
     start: Annotated[
@@ -337,5 +381,5 @@ def stats(
         print_lines(text.statistics(found))
 
 
-COMMANDS = (preview, calendar, pending, row, records, stats)
+COMMANDS = (preview, calendar, pending, row, records, overview, stats)
 """In the order of `jittask --help`."""

@@ -61,6 +61,15 @@ def print_json(value: Any) -> None:
     print(escape_controls_json(text), flush=True)
 
 
+def takes(text: str, encoding: str | None) -> bool:
+    """Whether an encoding has all characters of a text."""
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 class _EscapingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return escape_controls(super().format(record))

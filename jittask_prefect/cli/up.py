@@ -30,6 +30,7 @@ from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import guard
+from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import PrefectApi, preload
 from jittask_prefect.prefect_api.names import queues_of
 from jittask_prefect.records import listing
@@ -121,6 +122,8 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
         api = _start(app, embedded, progress, take_over)
         link = f"[link={api.ui_url}]{api.ui_url}[/link]"
         progress.step(f"[bold green]{escape(app.title)}[/] is up: {link}")
+        page = links.overview(app.name, links.base(api.ui_url))
+        progress.step(f"overview of all tasks: [link={page}]{page}[/link]")
         service = TaskSvc(app, api)
         if check:
             return _check(app, service, embedded, progress)

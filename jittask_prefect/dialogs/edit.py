@@ -18,6 +18,7 @@ from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
 from jittask_prefect.dialogs.versions import version_of
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.prefect_api import links
 from jittask_prefect.validation import shown
 
 ABOUT_FORM = ("task", "version", "clear")
@@ -182,8 +183,7 @@ def edit_link(base: str, deployment_id: str, template: Meta) -> str:
         if len(_quoted({**needed, **form})) <= MAX_LINK:
             break
         del form[name]
-    filled = _quoted({**needed, **form})
-    return f"{base}/deployments/deployment/{deployment_id}/run?parameters={filled}"
+    return links.form(deployment_id, {**needed, **form}, base)
 
 
 def _quoted(form: Form) -> str:

@@ -7,7 +7,8 @@ a link has a single tag: the template's, which runs of schedules inherit from th
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote
@@ -91,6 +92,28 @@ def statistics(app: str, name: str, names: Collection[str] = (), at: str = ROOT)
     return f"{at}/artifacts/key/{key(app, name, names)}"
 
 
+def overview(app: str, at: str = ROOT) -> str:
+    """The page of an app's overview: the artifact of that key."""
+    return f"{at}/artifacts/key/{overview_key(app)}"
+
+
+def overview_key(app: str) -> str:
+    """The key of an app's overview: `shop-overview`."""
+    return f"{app_slug(app)}-overview"
+
+
+def form(deployment_id: str, values: Mapping[str, object], at: str = ROOT) -> str:
+    """The Run form of a deployment, filled in.
+
+    Args:
+        deployment_id: The id of the deployment.
+        values: The fields that are filled in.
+        at: The UI's address (`base`); relative to the host where absent.
+    """
+    filled = quote(json.dumps(values), safe="")
+    return f"{at}/deployments/deployment/{deployment_id}/run?parameters={filled}"
+
+
 def artifact(artifact_id: str, at: str = ROOT) -> str:
     """The page of an artifact."""
     return f"{at}/artifacts/artifact/{artifact_id}"
@@ -117,7 +140,8 @@ def markdown(app: str, name: str, names: Collection[str] = (), at: str = ROOT) -
     tag = of_app(app, name)
     found = [f"[{status}]({runs(status, tag=tag, at=at)})" for status in STATES]
     page = statistics(app, name, names, at)
-    return f"Records: {' · '.join(found)} · [statistics]({page})"
+    whole = f"[overview of the app]({overview(app, at)})"
+    return f"Records: {' · '.join(found)} · [statistics]({page}) · {whole}"
 
 
 def _zulu(at: datetime) -> str:

@@ -41,11 +41,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
-def cut(text: str) -> str:
-    """A Markdown text of at most `MOST` characters, cut at the end of a line."""
-    if len(text) <= MOST:
+def cut(text: str, most: int = MOST) -> str:
+    """A Markdown text of at most `most` characters, cut at the end of a line."""
+    if len(text) <= most:
         return text
-    return text[: MOST - len(_CUT)].rpartition("\n")[0] + _CUT
+    return text[: most - len(_CUT)].rpartition("\n")[0] + _CUT
 
 
 __all__ = ["MOST", "cut", "md", "printable", "table", "xml"]

@@ -1,4 +1,4 @@
-"""Charts as SVG: tasks by day and status, and a grid of two months with a template's occurrences.
+"""Charts as SVG: tasks by day or hour and status, and a grid of two months with a template's occurrences.
 
 Each chart has a light ground of its own, so that it reads the same in the UI's light and dark theme.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from itertools import groupby
 
 from jittask_prefect.prefect_api.markup import xml
@@ -95,17 +95,68 @@ def _by_day(days: Mapping[date, Mapping[str, int]]) -> Iterator[str]:
     step = width / max(1, len(days))
     every = -(-len(days) // 10)  # ten dates at most, so that none runs into the next
     for number, (day, counts) in enumerate(days.items()):
-        x, y = left + number * step, float(bottom)
-        for status in shown:
-            if count := counts.get(status):
-                height = max(LEAST_HEIGHT, (bottom - top) * count / most)
-                y -= height
-                yield (
-                    f'<rect x="{x + step * 0.12:.2f}" y="{y:.2f}" width="{step * 0.76:.2f}"'
-                    f' height="{height:.2f}" fill="{COLOURS[status]}"/>'
-                )
+        x = left + number * step
+        yield from _bar(x, step, bottom, (bottom - top) / most, counts, shown)
         if number % every == 0:
             yield _text(x + step / 2, 207, f"{day.day} {day:%b}", "middle faint")
+
+
+def by_hour(hours: Mapping[datetime, Mapping[str, int]], now: datetime) -> str:
+    """Bars of the tasks that are due in each hour, stacked by status, with a line at the present instant.
+
+    Args:
+        hours: The number of tasks of each status, by the hour's beginning in the zone of the axis, ascending.
+        now: The present instant, in the same zone.
+    """
+    return _svg(170, _by_hour(hours, now), "Tasks by hour and status")
+
+
+def _by_hour(
+    hours: Mapping[datetime, Mapping[str, int]], now: datetime
+) -> Iterator[str]:
+    left, width, top, bottom = 48, 576, 44, 134
+    totals = {s: sum(counts.get(s, 0) for counts in hours.values()) for s in STATUSES}
+    shown = [status for status in STATUSES if totals[status]]
+    legend = [(f'fill="{COLOURS[s]}"', f"{s} {totals[s]:,}") for s in shown]
+    yield from _legend(left, 26, legend)
+    if not shown:
+        yield _text(336, 90, "no tasks are due in this time", "middle faint")
+    most = axis_top(max((sum(counts.values()) for counts in hours.values()), default=0))
+    for part in (0, 1, 2):
+        y = bottom - (bottom - top) * part / 2
+        yield f'<path class="line" d="M{left} {y:g}h{width}"/>'
+        yield _text(left - 6, y + 4, f"{most * part // 2:,}", "end faint")
+    step, begins = width / max(1, len(hours)), list(hours)
+    for number, (start, counts) in enumerate(hours.items()):
+        x = left + number * step
+        yield from _bar(x, step, bottom, (bottom - top) / most, counts, shown)
+        if start.hour % 6 == 0:
+            yield _text(x, 150, f"{start:%H:%M}", "middle small faint")
+        if start.hour == 0:
+            yield _text(x, 163, f"{start:%a} {start.day} {start:%b}", "middle small")
+    if begins and begins[0] <= now:
+        x = left + (now - begins[0]).total_seconds() / 3600 * step
+        yield f'<path class="today" d="M{x:.1f} {top - 6}V{bottom}"/>'
+        yield _text(x, top - 9, "now", "middle tiny")
+
+
+def _bar(
+    x: float,
+    step: float,
+    bottom: float,
+    unit: float,
+    counts: Mapping[str, int],
+    shown: Sequence[str],
+) -> Iterator[str]:
+    y = bottom
+    for status in shown:
+        if count := counts.get(status):
+            height = max(LEAST_HEIGHT, unit * count)
+            y -= height
+            yield (
+                f'<rect x="{x + step * 0.12:.2f}" y="{y:.2f}" width="{step * 0.76:.2f}"'
+                f' height="{height:.2f}" fill="{COLOURS[status]}"/>'
+            )
 
 
 def axis_top(most: int) -> int:

@@ -21,7 +21,7 @@ from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_tag, of_app
-from jittask_prefect.records import template_pages
+from jittask_prefect.records import overview_page, template_pages
 from jittask_prefect.rows import sync
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.run_endings import SYNC, end_left
@@ -126,8 +126,9 @@ def run_sync(
         report.deployments = [str(change) for change in changes]
         try:
             template_pages.refresh(app, api, clock.now())
+            overview_page.refresh(app, api, clock.now())
         except PrefectApiError as error:  # the sync has done its work
-            log.warning("the pages of statistics are left to the next sync: %s", error)
+            log.warning("the app's pages are left to the next sync: %s", error)
 
     owner = new_owner()
     return sync.run(app, api, now, owner, since=since, clock=clock.now, after=after)

@@ -123,7 +123,10 @@ def test_a_description_has_a_link_for_each_status_and_shows_the_title_as_it_is(
     for status in ("pending", "executing", "overdue", "completed", "error", "ended"):
         assert f"[{status}](/v2/runs?state=" in last
     assert last.count("&tags=test.tasks.Collect&") == 6
-    assert last.endswith("[statistics](/v2/artifacts/key/stats-test--tasks-collect)")
+    assert last.endswith(
+        "[statistics](/v2/artifacts/key/stats-test--tasks-collect)"
+        " · [overview of the app](/v2/artifacts/key/test-overview)"
+    )
 
 
 def test_the_link_of_a_row_is_its_tag_and_of_one_with_a_comma_its_name(

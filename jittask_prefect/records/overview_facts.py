@@ -1,0 +1,362 @@
+"""Everything that an app's page is made of, asked of templates, databases and Prefect.
+
+The number of statements and calls depends on the number of databases, pools and kinds of date columns. It does not grow
+with the number of tasks, up to some hundreds.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime
+from itertools import islice
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.ledger import versions, watermarks
+from jittask_prefect.prefect_api.answers import ServerDeployment
+from jittask_prefect.prefect_api.api import PAGE, Api
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.work_queues import queues_unserved
+from jittask_prefect.records.overview import (
+    CALENDAR_ENDS,
+    HOUR,
+    LATE_AFTER,
+    Facts,
+    Kind,
+    Open,
+    TaskFacts,
+    Trouble,
+    day_window,
+    hour_of,
+    near_window,
+)
+from jittask_prefect.records.overview_ledger import (
+    HourCounts,
+    LedgerFacts,
+    read_ledger,
+)
+from jittask_prefect.records.overview_rows import RowCounts, rows_due
+from jittask_prefect.rows.template_planner import fingerprint
+from jittask_prefect.schedule.instants import DAY, TICK
+from jittask_prefect.schedule.words import describe
+
+MOST_OCCURRENCES = 5000
+"""Occurrences of a schedule that are counted one by one in a window."""
+log = logging.getLogger("jittask")
+Window = tuple[datetime, datetime]
+_counted: WeakKeyDictionary[Meta, dict[Window, Counter[datetime] | None]] = (
+    WeakKeyDictionary()
+)
+
+
+def facts(
+    app: App,
+    api: Api | None,
+    now: datetime,
+    day: date | None = None,
+    *,
+    there: Mapping[str, ServerDeployment] | None = None,
+    without: str | None = None,
+) -> Facts:
+    """All that is known of an app.
+
+    Args:
+        app: The app.
+        api: Prefect; None where no server is known.
+        now: The present instant; aware.
+        day: The day to count hour by hour, in the app's zone; tomorrow where absent.
+        there: The app's deployments on the server, where they are known.
+        without: Why there is no Prefect to ask.
+
+    Raises:
+        LedgerError: The ledger's tables are of another version.
+    """
+    zone, templates = app.zone, app.templates()
+    shown = day or now.astimezone(zone).date() + DAY
+    windows = [near_window(now, zone), day_window(shown, zone)]
+    troubles = [*_broken(app, templates), *_calendars(templates, now)]
+    ledger, uncounted = LedgerFacts(), set[str]()
+    ledger.hours = [defaultdict(Counter) for _ in windows]
+    for database in app.databases():
+        try:
+            _read_database(app, database, templates, now, windows, ledger, uncounted)
+        except SQLAlchemyError as error:
+            about = f"the database {database}" if database else "the app's database"
+            said = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            troubles.append(Trouble(Kind.SERVER, f"{about} does not answer: {said}"))
+    for window, counts in zip(windows, ledger.hours, strict=True):
+        uncounted |= set(_count_schedules(templates, now, window, counts))
+    asked = False
+    if without:
+        troubles.append(Trouble(Kind.SERVER, without))
+    if api is not None:
+        try:
+            there = api.deployments(app_tag(app.name)) if there is None else there
+            troubles += _of_workers(api, there)
+            _late_runs(app, api, there, now, ledger)
+            asked = True
+        except PrefectApiError as error:
+            troubles.append(Trouble(Kind.SERVER, f"Prefect does not answer: {error}"))
+    return Facts(
+        app=app.name,
+        title=app.title,
+        zone=zone,
+        now=now,
+        day=shown,
+        tasks=[_task(template, now, there or {}) for template in templates],
+        open=ledger.open,
+        last=ledger.last,
+        near=ledger.hours[0],
+        of_day=ledger.hours[1],
+        uncounted=frozenset(uncounted),
+        troubles=troubles,
+        asked_prefect=asked,
+    )
+
+
+# Templates
+
+
+def _task(
+    template: Meta, now: datetime, there: Mapping[str, ServerDeployment]
+) -> TaskFacts:
+    deployment = there.get(template.fullName)
+    rows = isinstance(template, DateFieldType)
+    state = ""
+    if not template.enable:
+        state = "disabled"
+    elif deployment is not None and deployment.paused:
+        state = "paused"
+    elif template.by_code:
+        state = "by code only"
+    elif template.own_times:
+        state = "its Type decides"
+    series = None if state or rows else template.series()
+    following = series.next(now) if series is not None else None
+    return TaskFacts(
+        name=template.fullName,
+        title=template.title,
+        rule="" if template.by_code else describe(template.timer),
+        group=next(iter(template.cfg.tags), ""),
+        rows=rows,
+        state=state,
+        next_due=following.due if following else None,
+        declared=template.declared is not None,
+    )
+
+
+def _broken(app: App, templates: Sequence[Meta]) -> Iterator[Trouble]:
+    """A line for all elements that do not load."""
+    working = {template.fullName for template in templates}
+    broken = []
+    for name in app.names("tasks"):
+        if name not in working:
+            try:
+                app.getElement(name)  # a Type is no template
+            except JittaskError:
+                broken.append(name)
+    if broken:
+        named = ", ".join(broken[:3]) + (
+            f" and {len(broken) - 3} more" if broken[3:] else ""
+        )
+        told = f"{named}: files with mistakes; `jittask check` tells which"
+        yield Trouble(Kind.BROKEN, told)
+
+
+def _calendars(templates: Iterable[Meta], now: datetime) -> Iterator[Trouble]:
+    """A line for each calendar in use whose published days end soon."""
+    told = set[str]()
+    for template in templates:
+        calendar, cfg = template.timer.calendar, template.timer.cfg
+        if calendar is None or not (cfg.skip_holiday or cfg.workdays_only):
+            continue
+        until = calendar.reliable_until
+        soon = (now + CALENDAR_ENDS).astimezone(template.timer.zone).date()
+        if until is not None and until < soon and calendar.limit not in told:
+            told.add(calendar.limit)
+            yield Trouble(Kind.CALENDAR, calendar.limit)
+
+
+# Databases
+
+
+def _read_database(
+    app: App,
+    database: str,
+    templates: Sequence[Meta],
+    now: datetime,
+    windows: Sequence[Window],
+    ledger: LedgerFacts,
+    uncounted: set[str],
+) -> None:
+    of_rows = [
+        template
+        for template in templates
+        if isinstance(template, DateFieldType)
+        and template.enable
+        and app.database_of(template.model_name) == database
+    ]
+    border, names = now, [template.fullName for template in templates]
+    with app.engine(database).connect() as connection:
+        if versions.there(connection):
+            memories = watermarks.memories(connection, app.name)
+            border = min(
+                (_known_until(each, memories, now) for each in of_rows),
+                default=windows[0][1],
+            )
+            args = (connection, app.name, names, now, windows, border)
+            read_ledger(*args, ledger)
+    if not of_rows:
+        return
+    for (low, high), counts in zip(windows, ledger.hours, strict=True):
+        after = max(border, low - TICK)
+        if after >= high:
+            continue
+        found = RowCounts()
+        rows_due(app.engine(database), of_rows, now, after, high, found)
+        uncounted |= found.uncounted
+        for name, due in found.due.items():
+            for at, count in due:
+                counts[name, low + (at - low) // HOUR * HOUR]["pending"] += count
+            _first_due(ledger, name, min((at for at, _ in due), default=None))
+
+
+def _known_until(
+    template: DateFieldType,
+    memories: Mapping[str, watermarks.Memory],
+    now: datetime,
+) -> datetime:
+    """Until when the ledger has the tasks of a template's rows."""
+    memory = memories.get(template.fullName)
+    if memory and memory.upto and memory.config == fingerprint(template):
+        return max(now, memory.upto)
+    return now
+
+
+def _first_due(ledger: LedgerFacts, name: str, at: datetime | None) -> None:
+    """Note a due time of rows, where nothing is due before."""
+    found = ledger.open.get(name, Open())
+    if at is not None and (found.next_due is None or at < found.next_due):
+        ledger.open[name] = Open(
+            found.pending, found.overdue, found.executing, found.late_since, at
+        )
+
+
+# Schedules
+
+
+def _count_schedules(
+    templates: Iterable[Meta], now: datetime, window: Window, counts: HourCounts
+) -> Iterator[str]:
+    """Add the future occurrences of schedules to the hours; the names of tasks with too many."""
+    low = max(now, window[0])
+    for template in templates:
+        rows = isinstance(template, DateFieldType)
+        if rows or not template.enable or template.own_times or template.by_code:
+            continue
+        found = _occurrences(template, now, window)
+        if found is None:
+            yield template.fullName
+            continue
+        for start, count in found.items():
+            if start + HOUR <= low:
+                continue
+            known = counts[template.fullName, start]
+            # An occurrence that was ended, or entered, before its time stands in the ledger already.
+            ahead = sum(known.values()) if start > now else 0
+            known["pending"] += max(0, count - ahead)
+
+
+def _occurrences(
+    template: Meta, now: datetime, window: Window
+) -> Counter[datetime] | None:
+    """The occurrences of a schedule from now on, by hour; None where they are too many.
+
+    Whole hours are counted once: a template and its hours stay the same for many syncs.
+    """
+    present = max(window[0], hour_of(now, template.app.zone))
+    if present >= window[1]:
+        return Counter()
+    known = _counted.setdefault(template, {})
+    span = (present, window[1])
+    if span not in known:
+        for old in [each for each in known if each[0] < present]:
+            del known[old]
+        known[span] = _by_hour(template, *span, window[0])
+    found = known[span]
+    if found is None or now <= present:
+        return found
+    over = _by_hour(template, present, min(now, window[1]), window[0])
+    return None if over is None else found - over
+
+
+def _by_hour(
+    template: Meta, after: datetime, before: datetime, low: datetime
+) -> Counter[datetime] | None:
+    series, found = template.series(), Counter[datetime]()
+    if series is None:
+        return found
+    due = islice(series.between(after, before), MOST_OCCURRENCES + 1)
+    for number, occurrence in enumerate(due):
+        if number == MOST_OCCURRENCES:
+            return None
+        found[low + (occurrence.due - low) // HOUR * HOUR] += 1
+    return found
+
+
+# Prefect
+
+
+def _of_workers(api: Api, there: Mapping[str, ServerDeployment]) -> Iterator[Trouble]:
+    """A line for each work queue of the app that no worker takes."""
+    for queue in queues_unserved(api, there.values()):
+        count = len(queue.names)
+        about = f"{count} deployments wait" if count > 1 else f"{queue.names[0]} waits"
+        yield Trouble(Kind.WORKER, f"{queue.text}; {about}")
+
+
+def _late_runs(
+    app: App,
+    api: Api,
+    there: Mapping[str, ServerDeployment],
+    now: datetime,
+    ledger: LedgerFacts,
+) -> None:
+    """Add the late runs of schedules, which the ledger does not know before they begin; at most a page of them."""
+    rows = {t.fullName for t in app.templates() if isinstance(t, DateFieldType)}
+    names = {d.id: name for name, d in there.items() if name.startswith("tasks.")}
+    names = {each: name for each, name in names.items() if name not in rows}
+    if not names:
+        return
+    late = now - LATE_AFTER
+    where: dict[str, Any] = {
+        "deployment_id": {"any_": list(names)},
+        "state": {"type": {"any_": ["SCHEDULED"]}},
+        "expected_start_time": {"before_": late.isoformat()},
+    }
+    known = Counter(
+        {name: each.overdue for name, each in ledger.open.items() if each.overdue}
+    )
+    runs = api.runs(flow_runs=where, limit=PAGE, sort="EXPECTED_START_TIME_ASC")
+    for run in runs:
+        name = names.get(str(run.deployment_id))
+        if name is None:
+            continue
+        if known[name] > 0:  # entered by a sync already
+            known[name] -= 1
+            continue
+        at, found = run.expected_start_time, ledger.open.get(name, Open())
+        since = min(filter(None, (found.late_since, at)))
+        ledger.open[name] = Open(
+            found.pending, found.overdue + 1, found.executing, since, found.next_due
+        )
+        start = hour_of(at, app.zone)
+        for counts in ledger.hours[:1]:
+            counts[name, start]["overdue"] += 1

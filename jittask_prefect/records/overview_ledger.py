@@ -1,0 +1,256 @@
+"""The ledger's part of an app's page: a few statements for each database, however many tasks the app has."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Subquery,
+    and_,
+    case,
+    cast,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    union_all,
+)
+from sqlalchemy.types import String
+
+from jittask_prefect.ledger.tables import FINAL, OPEN, entries, of_app
+from jittask_prefect.records.overview import LATE_AFTER, Last, Open
+
+NAMES = 200
+"""Names in a statement: SQLite takes 500 parts of a union at most."""
+MESSAGE_LENGTH = 200
+MOST_FAILURES = 1000
+"""Failures in a row that are counted."""
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
+HourCounts = dict[tuple[str, datetime], Counter[str]]
+
+
+@dataclass
+class LedgerFacts:
+    """What the ledgers of an app say.
+
+    Attributes:
+        open: By template, its open tasks.
+        last: By template, its last task that ended, and its flow of failures.
+        hours: The tasks of each window, by template and hour.
+    """
+
+    open: dict[str, Open] = field(default_factory=dict)
+    last: dict[str, Last] = field(default_factory=dict)
+    hours: list[HourCounts] = field(default_factory=list)
+
+
+def read_ledger(
+    connection: Connection,
+    app: str,
+    names: Sequence[str],
+    now: datetime,
+    windows: Sequence[tuple[datetime, datetime]],
+    border: datetime,
+    facts: LedgerFacts,
+) -> None:
+    """Add what one ledger says to the facts of an app.
+
+    Args:
+        connection: To the database.
+        app: The app's name.
+        names: The full names of its templates.
+        now: The present instant.
+        windows: The spans of time to count by hour, each from a full hour of the app's zone on.
+        border: The instant from which rows tell what is pending, instead of the ledger.
+        facts: Takes what is found.
+    """
+    _read_open(connection, app, now, facts)
+    if not facts.hours:
+        facts.hours += [defaultdict(Counter) for _ in windows]
+    for window, counts in zip(windows, facts.hours, strict=True):
+        for name, at, status, count in _by_hour(connection, app, now, window, border):
+            counts[name, at][status] += count
+    for start in range(0, len(names), NAMES):
+        _read_last(connection, app, names[start : start + NAMES], now, facts)
+
+
+# Open tasks
+
+
+def _status(now: datetime) -> ColumnElement[Any]:
+    """The status for people: a pending task is overdue some time after its due time."""
+    late = and_(entries.c.status == "pending", entries.c.due < now - LATE_AFTER)
+    return case((late, "overdue"), else_=entries.c.status)
+
+
+def _read_open(
+    connection: Connection, app: str, now: datetime, facts: LedgerFacts
+) -> None:
+    c = entries.c
+    mine = (of_app(app), c.status.in_(OPEN))
+    # Grouped by the columns of a subquery: to PostgreSQL the same expression with parameters of its own is another one.
+    of = (
+        select(c.template, _status(now).label("shown"), c.due).where(*mine).subquery().c
+    )
+    query = select(of.template, of.shown, func.count(), func.min(of.due))
+    query = query.group_by(of.template, of.shown)
+    for name, status, count, first in connection.execute(query):
+        before = facts.open.get(name, Open())
+        after = {
+            "pending": before.pending,
+            "overdue": before.overdue,
+            "executing": before.executing,
+        }
+        after[status] += int(count)
+        next_due, since = before.next_due, before.late_since
+        if status == "pending":
+            next_due = min(filter(None, (next_due, first)))
+        elif status == "overdue":
+            since = min(filter(None, (since, first)))
+        facts.open[name] = Open(**after, late_since=since, next_due=next_due)
+
+
+# Tasks by hour
+
+
+def _by_hour(
+    connection: Connection,
+    app: str,
+    now: datetime,
+    window: tuple[datetime, datetime],
+    border: datetime,
+) -> Iterator[tuple[str, datetime, str, int]]:
+    """The number of tasks of each template, hour and status; superseded ones were never to run."""
+    c = entries.c
+    low, high = window
+    of_rows_beyond = and_(c.row_key != "", c.status == "pending", c.due > border)
+    mine = (
+        of_app(app),
+        c.status.in_((*OPEN, *FINAL)),  # by the index on status and due time
+        c.due >= low,
+        c.due < high,
+        or_(c.outcome.is_(None), c.outcome != "superseded"),
+        not_(of_rows_beyond),
+    )
+    step, length = _step(low)
+    text = _text_of(connection, c.due, length)
+    status = _status(now).label("shown")
+    of = select(c.template, text.label("at"), status).where(*mine).subquery().c
+    query = select(of.template, of.at, of.shown, func.count())
+    for name, at, shown, count in connection.execute(
+        query.group_by(of.template, of.at, of.shown)
+    ):
+        instant = datetime.fromisoformat(f"{at}{':00' if length == 13 else ''}")
+        past = (instant.replace(tzinfo=UTC) - low) // step
+        yield str(name), low + past * step, str(shown), int(count)
+
+
+def _step(low: datetime) -> tuple[timedelta, int]:
+    """The hour, and the characters of a time in UTC that tell hours apart: minutes too in zones of half an hour."""
+    return timedelta(hours=1), 13 if low.minute == 0 else 16
+
+
+def _text_of(connection: Connection, column: Any, length: int) -> ColumnElement[Any]:
+    """The first characters of an instant as `2026-03-02 09:00`."""
+    if connection.dialect.name == "postgresql":
+        pattern = "YYYY-MM-DD HH24:MI"[: 18 if length == 16 else 15]
+        return func.to_char(column, pattern)
+    return func.substr(cast(column, String(32)), 1, length)
+
+
+# Last tasks
+
+
+def _named(names: Sequence[str]) -> Subquery:
+    """The names as a table; SQLite knows no better way that all databases know."""
+    return union_all(
+        *(select(literal(name).label("name")) for name in names)
+    ).subquery()
+
+
+def _read_last(
+    connection: Connection,
+    app: str,
+    names: Sequence[str],
+    now: datetime,
+    facts: LedgerFacts,
+) -> None:
+    """The last task of each template by due time, found by the index on template and due time."""
+    c, named = entries.c, _named(names)
+    newest = (
+        select(c.task_id)
+        .where(
+            of_app(app),
+            c.template == named.c.name,
+            c.due <= now,
+            c.status.in_(FINAL),
+            or_(c.outcome.is_(None), c.outcome != "superseded"),
+        )
+        .order_by(c.due.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    ids = [i for i in connection.scalars(select(newest).select_from(named)) if i]
+    message = func.substr(c.message, 1, MESSAGE_LENGTH)
+    columns = (c.template, c.status, c.finished, c.due, message, c.row_key)
+    failing = []
+    for name, status, finished, due, said, row in connection.execute(
+        select(*columns).where(c.task_id.in_(ids))
+    ):
+        line = (said or "").strip().partition("\n")[0].removeprefix("error: ")
+        found = Last(status, finished or due, line, row or "")
+        before = facts.last.get(name)
+        if before is None or found.at > before.at:
+            facts.last[name] = found
+            if status == "error":
+                failing.append(name)
+    if failing:
+        for name, count in _in_a_row(connection, app, failing, now):
+            found = facts.last[name]
+            facts.last[name] = Last(
+                found.status, found.at, found.message, found.row, count
+            )
+
+
+def _in_a_row(
+    connection: Connection, app: str, names: Sequence[str], now: datetime
+) -> Iterator[tuple[str, int]]:
+    """The failures of some templates that are due after their last completed task."""
+    c, named = entries.c, _named(names)
+    good, bad = entries.alias("good").c, entries.alias("bad").c
+    last_good = (
+        select(good.due)
+        .where(
+            good.app == app,
+            good.template == named.c.name,
+            good.status == "completed",
+            good.due <= now,
+        )
+        .order_by(good.due.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    since = select(
+        named.c.name,
+        func.coalesce(last_good, literal(NEVER, c.due.type)).label("since"),
+    ).subquery()
+    count = (
+        select(func.count())
+        .where(
+            bad.app == app,
+            bad.template == since.c.name,
+            bad.status == "error",
+            bad.due > since.c.since,
+            bad.due <= now,
+        )
+        .scalar_subquery()
+    )
+    for name, found in connection.execute(select(since.c.name, count)):
+        yield str(name), int(found)

@@ -1,0 +1,296 @@
+"""An app's page as Markdown, for Prefect's UI: every text of users stands in it as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.markup import cut, md, table
+from jittask_prefect.prefect_api.names import of_app
+from jittask_prefect.records import charts
+from jittask_prefect.records.overview import (
+    HOUR,
+    DayHour,
+    Group,
+    Kind,
+    Overview,
+    TaskLine,
+    Trouble,
+    day_text,
+    moment,
+)
+
+MOST_WRONG = 20
+"""Lines of troubles; the others are counted."""
+TITLE, RULE, MESSAGE = 60, 200, 120
+"""Characters of a title, a rule and a message at most."""
+MOST_PAGE = 200_000
+"""Characters of the page at most."""
+MOST_IN_AN_HOUR = 12
+"""Tasks that an hour of the day names; it counts the others."""
+HEAD = ("task", "when", "next due", "last", "pending", "overdue", "failed, 24 h", "")
+OTHERS = "Other tasks"
+Safe = Callable[[str, int], str]
+"""Makes a text safe for its place: the text, and the characters at most."""
+
+
+@dataclass(frozen=True)
+class PageLinks:
+    """What the page's links need.
+
+    Attributes:
+        run: The id of the dialog that runs a task now; empty where the dialog is missing.
+        edit: By task, the address of its filled form for editing.
+    """
+
+    run: str = ""
+    edit: Mapping[str, str] = field(default_factory=dict)
+
+
+def summary(page: Overview, artifact_id: str) -> str:
+    """The text above the page, and on the page of its key.
+
+    Args:
+        page: The page.
+        artifact_id: The artifact's id; empty while it is not known.
+    """
+    told = f"{len(page.wrong)} things need a look" if page.wrong else "nothing is wrong"
+    if len(page.wrong) == 1:
+        told = "one thing needs a look"
+    text = f"**{md(page.title, TITLE)}**: {told}."
+    if artifact_id:
+        text += f" [Open the overview]({links.artifact(artifact_id)})"
+    return text
+
+
+def markdown(page: Overview, to: PageLinks) -> str:
+    """The page.
+
+    Where the page would be longer than `MOST_PAGE`, its links for editing lead to the task's statistics instead, where the
+    filled form is linked.
+
+    Args:
+        page: The page.
+        to: What the links need.
+    """
+    text = "\n".join(_lines(page, to))
+    if len(text) > MOST_PAGE:
+        text = "\n".join(_lines(page, PageLinks(to.run)))
+    return cut(text, MOST_PAGE)
+
+
+def _lines(page: Overview, to: PageLinks) -> Iterator[str]:
+    names = [task.facts.name for task in page.tasks]
+    writer = _Writer(page, to, names)
+    yield from writer.wrong()
+    yield from writer.picture()
+    for group in page.groups:
+        yield from writer.group(group)
+    yield from writer.day()
+    zone = getattr(page.now.tzinfo, "key", "")
+    yield f"As of {day_text(page.now.date(), page.now.date())} {page.now:%H:%M} ({zone})."
+    yield "Where this is more than 15 minutes ago, no worker runs the sync: `jittask doctor` tells why."
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the parts of a page."""
+
+    page: Overview
+    to: PageLinks
+    names: Collection[str]
+
+    # What is wrong
+
+    def wrong(self) -> Iterator[str]:
+        """A line for each trouble."""
+        found = self.page.wrong
+        if not found:
+            yield "**All is well**: nothing is overdue, failing or paused."
+        else:
+            yield "**Needs a look**"
+        yield ""
+        for trouble in found[:MOST_WRONG]:
+            yield f"- {self._trouble(trouble)}"
+        if (more := len(found) - MOST_WRONG) > 0:
+            yield f"- and {more:,} more, each first in its group below"
+        yield ""
+
+    def _trouble(self, trouble: Trouble) -> str:
+        told = md(trouble.text, 300)
+        if not trouble.task:
+            return told
+        shown = f"**{md(trouble.title, TITLE)}**: {told}"
+        status = {Kind.OVERDUE: "overdue", Kind.FAILING: "error"}.get(trouble.kind)
+        if status is None:
+            return shown
+        return f"{shown} · [its runs]({self._runs(trouble.task, status)})"
+
+    def _runs(self, name: str, status: str) -> str:
+        return links.runs(status, tag=of_app(self.page.app, name))
+
+    # The picture
+
+    def picture(self) -> Iterator[str]:
+        """Sums and the last 24 hours and the next."""
+        page = self.page
+        tasks = page.tasks
+        pending = sum(task.pending for task in tasks)
+        overdue = sum(task.overdue for task in tasks)
+        executing = sum(task.executing for task in tasks)
+        failed = sum(task.failed for task in tasks)
+        told = [f"{len(tasks):,} tasks", f"{pending:,} pending"]
+        told += [f"{executing:,} at work"] if executing else []
+        yield " · ".join(
+            [*told, f"{overdue:,} overdue", f"{failed:,} failed in 24 hours"]
+        )
+        hours = {hour.start: hour.counts for hour in page.hours}
+        chart = charts.data_uri(charts.by_hour(hours, page.now))
+        yield from ("", f"![The last 24 hours and the next]({chart})", "")
+
+    # Tasks
+
+    def group(self, group: Group) -> Iterator[str]:
+        """The tasks of a tag as a table."""
+        several = len(self.page.groups) > 1
+        name = group.name or (OTHERS if several else "Tasks")
+        yield from (f"### {md(name, TITLE)}", "")
+        yield from table(HEAD, [self._cells(task) for task in group.tasks])
+        yield ""
+
+    def _cells(self, task: TaskLine) -> Sequence[str]:
+        facts = task.facts
+        title = md(facts.title, TITLE)
+        mark = f"**{title}**" if task.wrong is not None else title
+        return (
+            mark,
+            md(facts.rule, RULE),
+            self._next(task),
+            self._last(task),
+            self._count(task, task.pending, "pending"),
+            self._count(task, task.overdue, "overdue"),
+            self._failed(task),
+            self._links(task),
+        )
+
+    def _next(self, task: TaskLine) -> str:
+        page, facts = self.page, task.facts
+        if facts.state and task.next_due is None:
+            return facts.state
+        if task.next_due is None:
+            return "–"
+        zone = page.now.tzinfo
+        at = moment(task.next_due, page.now, zone)  # type: ignore[arg-type]
+        told = f"{at}, {rows_text(task.next_count)}" if task.next_count else at
+        return f"{told} ({facts.state})" if facts.state else told
+
+    def _last(self, task: TaskLine) -> str:
+        last = task.last
+        if last is None:
+            return "–"
+        at = moment(last.at, self.page.now, self.page.now.tzinfo)  # type: ignore[arg-type]
+        shown = f"**{last.status}**" if last.status == "error" else last.status
+        return f"{shown} {at}"
+
+    def _count(self, task: TaskLine, count: int, status: str) -> str:
+        if not count:
+            return "0"
+        return f"[{count:,}]({self._runs(task.facts.name, status)})"
+
+    def _failed(self, task: TaskLine) -> str:
+        if not task.failed:
+            return "0"
+        tag, since = of_app(self.page.app, task.facts.name), self.page.since
+        end = since + 48 * HOUR
+        to = links.runs("error", tag=tag, start=since, end=end)
+        return f"[{task.failed:,}]({to})"
+
+    def _links(self, task: TaskLine) -> str:
+        name, found = task.facts.name, []
+        statistics = links.statistics(self.page.app, name, self.names)
+        if self.to.run:
+            found.append(f"[Run now]({links.form(self.to.run, {'task': name})})")
+        if not task.facts.declared:
+            found.append(f"[Edit]({self.to.edit.get(name, statistics)})")
+        return " · ".join([*found, f"[statistics]({statistics})"])
+
+    # The day
+
+    def day(self) -> Iterator[str]:
+        """What is due on the day, hour by hour."""
+        page = self.page
+        yield from (f"### {day_title(page)}", "")
+        rows = list(day_rows(page, md))
+        if rows:
+            yield from table(("hour", "tasks"), rows)
+        else:
+            yield "Nothing is due."
+        yield ""
+        if page.uncounted:
+            yield from (f"{md(uncounted_text(page), 300)}", "")
+
+
+def day_rows(page: Overview, safe: Safe) -> Iterator[tuple[str, str]]:
+    """The hours of the day, each with its tasks; hours after each other in which the same is due stand together.
+
+    Args:
+        page: The page.
+        safe: Makes a title safe for its place.
+    """
+    told = [(hour.start, planned_text(hour, safe)) for hour in page.day_hours]
+    for _, found in groupby(
+        enumerate(told), lambda each: (each[1][1], each[1][0] - each[0] * HOUR)
+    ):
+        alike = [each for _, each in found]
+        first, text = alike[0]
+        if len(alike) == 1:
+            yield f"{first:%H:%M}", text
+        else:
+            yield f"{first:%H:%M} … {alike[-1][0]:%H:%M}", f"each hour: {text}"
+
+
+def day_title(page: Overview) -> str:
+    """The day that is shown hour by hour: `Tomorrow, Tue 1 Dec`."""
+    today = page.now.date()
+    near = {-1: "Yesterday", 0: "Today", 1: "Tomorrow"}.get((page.day - today).days)
+    shown = day_text(page.day, today)
+    return f"{near}, {shown}" if near else shown
+
+
+def rows_text(count: int) -> str:
+    """A number of rows: `1 row`, `1,200 rows`."""
+    return f"{count:,} row" if count == 1 else f"{count:,} rows"
+
+
+def planned_text(hour: DayHour, safe: Safe) -> str:
+    """The tasks of an hour in a line, e.g. `Contract reminder (12 rows), Rent`; past ones with their status.
+
+    Args:
+        hour: The hour.
+        safe: Makes a title safe for its place, with the characters at most.
+    """
+    parts = []
+    for task in hour.tasks[:MOST_IN_AN_HOUR]:
+        total = sum(task.counts.values())
+        about = [rows_text(total)] if task.rows else [f"{total:,} times"] * (total > 1)
+        others = {s: n for s, n in task.counts.items() if s != "pending"}
+        if len(task.counts) == 1 and others:
+            about += list(others)
+        else:
+            about += [f"{n:,} {status}" for status, n in others.items()]
+        parts.append(
+            safe(task.title, TITLE) + (f" ({', '.join(about)})" if about else "")
+        )
+    if more := hour.tasks[MOST_IN_AN_HOUR:]:
+        parts.append(f"and {len(more):,} more tasks")
+    return ", ".join(parts)
+
+
+def uncounted_text(page: Overview) -> str:
+    """The tasks whose rows are not counted on the day."""
+    named = ", ".join(page.uncounted[:5])
+    more = len(page.uncounted) - 5
+    named += f" and {more:,} more" if more > 0 else ""
+    return f"Not counted, or not wholly, since there are too many or they cannot be read: {named}. `jittask pending TASK` lists them."

@@ -1,0 +1,116 @@
+"""The overview of an app in Prefect's UI: an artifact that the syncs keep current.
+
+A page is written when something on it has changed, at most once in each minute of the clock; every ten minutes a page that
+says the same gets another *as of*, so that an old one is known for what it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel
+
+from jittask_prefect.dialogs.edit import edit_link
+from jittask_prefect.dialogs.forms import EDIT, RUN_NOW
+from jittask_prefect.dialogs.versions import remember
+from jittask_prefect.elements.app import App
+from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import state_table, versions
+from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.records.overview import Overview, overview
+from jittask_prefect.records.overview_facts import facts
+from jittask_prefect.records.overview_markdown import PageLinks, markdown, summary
+
+MARK = "overview"
+AGAIN = timedelta(minutes=10)
+"""The age at which a page is written again although it says the same."""
+MOST_EDIT_LINKS = 40
+"""Above this number of tasks the forms for editing are reached by way of the tasks' statistics."""
+log = logging.getLogger("jittask")
+
+
+class Written(BaseModel, frozen=True):
+    """The page as the state table remembers it.
+
+    Attributes:
+        id: The artifact's id.
+        at: When the page was written.
+        digest: A digest of all but the time on the page.
+    """
+
+    id: str
+    at: datetime
+    digest: str
+
+
+def refresh(app: App, api: Api, now: datetime) -> bool:
+    """Write the page where something on it has changed; whether it was written.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        now: The present instant, aware.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached; the next sync writes the page.
+    """
+    with app.engine().connect() as connection:
+        if not versions.there(connection):
+            return False
+        text = state_table.get(connection, app.name, MARK)
+    known = Written.model_validate_json(text) if text else None
+    if known is not None and _minute(known.at) == _minute(now):
+        return False
+    try:
+        page, to = _page(app, api, now)
+        digest = _digest(page, to)
+    except PrefectApiError:
+        raise
+    except Exception as error:  # noqa: BLE001  a Type or a filter of the app's own may raise anything
+        log.warning("the overview is not written: %s: %s", type(error).__name__, error)
+        return False
+    if known and known.digest == digest and known.at <= now < known.at + AGAIN:
+        return False
+    artifact_id = _write(api, page, to, known.id if known else "")
+    written = Written(id=artifact_id, at=now, digest=digest)
+    with app.engine().begin() as connection:
+        state_table.put(connection, app.name, MARK, written.model_dump_json())
+    return True
+
+
+def _minute(at: datetime) -> int:
+    return int(at.timestamp()) // 60
+
+
+def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
+    there = api.deployments(app_tag(app.name))
+    page = overview(facts(app, api, now, there=there))
+    run, edit = there.get(RUN_NOW), there.get(EDIT)
+    forms: dict[str, str] = {}
+    templates = app.templates()
+    if edit is not None and len(templates) <= MOST_EDIT_LINKS:
+        for template in templates:
+            if template.declared is None:
+                remember(template)
+                forms[template.fullName] = edit_link(links.ROOT, edit.id, template)
+    return page, PageLinks(run.id if run else "", forms)
+
+
+def _digest(page: Overview, to: PageLinks) -> str:
+    """A digest of all that the page says, without the present instant."""
+    said = {**page.as_dict(), "asOf": None}
+    text = f"{said} {page.hours[24].start} {to}"
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+
+
+def _write(api: Api, page: Overview, to: PageLinks, known: str) -> str:
+    key, text = links.overview_key(page.app), markdown(page, to)
+    artifact_id = api.put_markdown(key, text, summary(page, known), known or None)
+    if artifact_id != known:  # the summary on the page of the key leads to the artifact
+        about = summary(page, artifact_id)
+        api.put_markdown(key, text, about, artifact_id)
+    return artifact_id
