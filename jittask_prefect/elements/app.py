@@ -369,4 +369,6 @@ def files_of_apps() -> Iterator[Path]:
 
 def use_app(app: App) -> None:
     """Make `current_app` give an app that is already loaded, for its folder."""
-    _APPS[app.path] = app
+    # The package's `app` only stands for the current app, which is in use already.
+    if isinstance(app, App):
+        _APPS[app.path] = app
