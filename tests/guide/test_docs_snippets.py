@@ -21,6 +21,7 @@ from pathlib import Path
 
 import doc_pages
 import pytest
+import yaml
 from doc_pages import FENCE, ROOT, Block, blocks, commands, expected, merged
 from prefect.settings import Settings
 from prefect.testing.cli import CycloptsCliRunner
@@ -64,6 +65,7 @@ def test_a_block_is_of_a_kind_that_is_tested(page: Path) -> None:
             "text",
             "toml",
             "yaml",
+            "dockerfile",
         }, f"{name(page)}:{block.line}: nobody tests {block.language!r}"
     # No fence is passed over: those of a page open and close these blocks, and there are no others.
     fences = re.findall(
@@ -253,6 +255,28 @@ def test_a_unit_of_systemd_starts_what_is_there(page: str, block: Block) -> None
     if block.title.endswith(".service"):
         assert set(read.sections()) == {"Unit", "Service", "Install"}
         assert command(shlex.split(read["Service"]["ExecStart"]))
+
+
+def test_the_services_of_the_compose_file_start_what_is_there() -> None:
+    services = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]
+    assert set(services) == {"database", "server", "release", "worker"}
+    for service in services.values():
+        assert set(service.get("depends_on", ())) <= set(services)
+        for variable in service["environment"]:
+            assert variable.startswith("POSTGRES_") or setting(variable), variable
+    for name in ("server", "release", "worker"):
+        words = shlex.split(services[name]["command"])
+        line = shlex.split(words[2]) if words[:2] == ["sh", "-c"] else words
+        for each in split(line):
+            assert command(each), f"{name}: {shlex.join(each)}"
+
+
+def test_every_path_that_the_image_copies_is_there() -> None:
+    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    copied = [shlex.split(line)[1:-1] for line in lines if line.startswith("COPY ")]
+    paths = [path for words in copied for path in words if not path.startswith("--")]
+    assert len(paths) == 5
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_every_command_that_a_sentence_names_is_there() -> None:

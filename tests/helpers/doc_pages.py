@@ -42,6 +42,7 @@ EMPTY = (
     "docs/existing.md",
     "docs/coming-from-jittask.md",
     "docs/models.md",
+    "docs/howto/async-endpoints.md",
     "docs/howto/one-off.md",
 )  # these make an app; all others work on a copy of the demo
 WITHOUT_SERVER = {

@@ -31,7 +31,7 @@ PART = re.compile(
     r"^<!-- (file|commands|python)(?:: (.+?))? -->\n(.*?)^<!-- end -->$",
     re.MULTILINE | re.DOTALL,
 )
-LANGUAGES = {".json": "json", ".py": "python", ".yaml": "yaml"}
+LANGUAGES = {".json": "json", ".py": "python", ".yaml": "yaml", "": "dockerfile"}
 LONG = 88
 SECTIONS = {
     "parameters": "Arguments",
