@@ -339,7 +339,8 @@ class FakePrefect:
         run = self.all_runs.get(run_id)
         if run is None:
             return "MISSING"
-        if run["state_type"] in TERMINAL and not force:
+        retry = kind == "SCHEDULED" and name == "AwaitingRetry"
+        if run["state_type"] in TERMINAL and not (force or retry):
             return str(run["state_type"])
 
         # As the server does: what no process has begun is cancelled at once.

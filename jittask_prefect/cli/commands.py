@@ -13,17 +13,19 @@ import typer
 from rich.markup import escape
 
 from jittask_prefect.cli.options import (
+    AnyTask,
     Json,
     Now,
     RowKey,
     TakeOver,
     Task,
     heed_interrupts,
+    instant_of,
     instant_or_now,
     the_app,
     warn_of_problems,
 )
-from jittask_prefect.cli.queries import COMMANDS
+from jittask_prefect.cli.queries import COMMANDS, open_link
 from jittask_prefect.cli.scaffolding import init, new
 from jittask_prefect.cli.terminal import (
     err,
@@ -34,18 +36,38 @@ from jittask_prefect.cli.terminal import (
     print_lines,
     warn,
 )
-from jittask_prefect.errors import JittaskError
+from jittask_prefect.errors import ArgumentError, JittaskError, UnknownTask
 from jittask_prefect.schedule import clock
 
 cli = typer.Typer(
     name="jittask",
     help="Background tasks for business applications, on Prefect.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
 cli.add_typer(db, name="db")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(metadata.version("jittask-prefect"))
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -322,6 +344,61 @@ def end(
 ) -> None:
     """End a task: a pending task never runs, an executing task's process is ended."""
     print_json(the_app().getElement("services.TaskSvc").forcedEnd(task_id))
+
+
+@cli.command()
+def retry(
+    task: AnyTask = None,
+    status: Annotated[
+        str, typer.Option(help="The status of the tasks to run again: error.")
+    ] = "error",
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only tasks that failed at this time or later, ISO 8601."),
+    ] = None,
+) -> None:
+    """Run failed tasks again, each as Retry in Prefect's UI does; a batch runs all its failed rows again."""
+    from jittask_prefect.ledger.guard import connect
+    from jittask_prefect.running.retry import retry_failed
+
+    if status != "error":
+        raise ArgumentError(f"--status {status!r}; allowed: error")
+    app = the_app()
+    owner = app.template(task) if task else app
+    begin = instant_of(since, owner, "--since") if since else None
+    done = retry_failed(app, connect(app), task, begin)
+    out.print(f"{done.tasks} failed tasks run again, in {done.runs} flow runs.")
+    for number, why in (
+        (done.open, "their flow run waits or is at work already"),
+        (done.gone, "Prefect has their flow run no longer; `jittask run` runs a task"),
+        (done.refused, "Prefect refused the retry of their flow run"),
+    ):
+        if number:
+            warn(f"{number} failed tasks stay as they are: {why}")
+
+
+@cli.command("open")
+def open_(
+    task: AnyTask = None,
+) -> None:
+    """Open the app's overview, or a task's page, in Prefect's UI, and print the link."""
+    from jittask_prefect.prefect_api import links
+    from jittask_prefect.prefect_api.names import app_tag
+    from jittask_prefect.server.selection import connect
+
+    app = the_app()
+    api = connect(app.path)
+    at = links.base(api.ui_url)
+    if task is None:
+        open_link(links.overview(app.name, at))
+        return
+    name = app.template(task).fullName
+    deployment = api.deployments(app_tag(app.name)).get(name)
+    if deployment is None:
+        raise UnknownTask(
+            f"{name} has no deployment on {api.url}: run `jittask deploy`"
+        )
+    open_link(f"{at}/deployments/deployment/{deployment.id}")
 
 
 for command in COMMANDS:

@@ -270,7 +270,7 @@ def records(
         name=task, row=row, status=status, start=begin, end=end
     )
     if open_:
-        _open(listing.link(app, api, now, wanted))
+        open_link(listing.link(app, api, now, wanted))
         return
     found = listing.records(app, api, now, wanted, limit=limit, offset=offset)
     if as_json:
@@ -284,7 +284,8 @@ def records(
         err.print(f"[dim]These are {limit}; {more}.[/]")
 
 
-def _open(link: str) -> None:
+def open_link(link: str) -> None:
+    """Print a link, and open it in a browser where there is one."""
     import webbrowser
 
     print_line(link)

@@ -16,6 +16,7 @@ from sqlmodel import Session
 
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import FINAL
+from jittask_prefect.running.retry import retry_failed
 
 NAME = "tasks.WorkBatch"
 
@@ -102,13 +103,16 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     [one] = until(shown)
     assert (one["name"], one["state_type"]) == (f"WorkMany {bad.row_key}", "FAILED")
 
-    # Retry in the UI, once the row is mended: that row and no other; a second time nothing.
+    # Retry, once the row is mended: that row and no other; a second time nothing.
     work.sql("UPDATE workmany SET status = 'active' WHERE id = :id", id=bad.row_key)
     for said in (
         "1 row: 1 done",
         "nothing ran: the rows of this run have ended before: 25 completed",
     ):
-        work.api.set_state(run_id, "SCHEDULED", name="AwaitingRetry", force=True)
+        if said.startswith("1"):
+            assert retry_failed(work.app, work.api, bad.template).tasks == 1
+        else:  # as the UI does
+            work.api.set_state(run_id, "SCHEDULED", name="AwaitingRetry", force=True)
         assert (
             work.state(
                 run_id, "Completed", "Failed", "Cancelled", "Crashed", seconds=60
