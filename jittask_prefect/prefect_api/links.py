@@ -140,7 +140,7 @@ def markdown(app: str, name: str, names: Collection[str] = (), at: str = ROOT) -
     tag = of_app(app, name)
     found = [f"[{status}]({runs(status, tag=tag, at=at)})" for status in STATES]
     page = statistics(app, name, names, at)
-    whole = f"[overview of the app]({overview(app, at)})"
+    whole = f"[overview]({overview(app, at)})"
     return f"Records: {' · '.join(found)} · [statistics]({page}) · {whole}"
 
 

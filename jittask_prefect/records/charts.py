@@ -108,19 +108,19 @@ def by_hour(hours: Mapping[datetime, Mapping[str, int]], now: datetime) -> str:
         hours: The number of tasks of each status, by the hour's beginning in the zone of the axis, ascending.
         now: The present instant, in the same zone.
     """
-    return _svg(170, _by_hour(hours, now), "Tasks by hour and status")
+    return _svg(180, _by_hour(hours, now), "Tasks by hour and status")
 
 
 def _by_hour(
     hours: Mapping[datetime, Mapping[str, int]], now: datetime
 ) -> Iterator[str]:
-    left, width, top, bottom = 48, 576, 44, 134
+    left, width, top, bottom = 48, 576, 56, 144
     totals = {s: sum(counts.get(s, 0) for counts in hours.values()) for s in STATUSES}
     shown = [status for status in STATUSES if totals[status]]
     legend = [(f'fill="{COLOURS[s]}"', f"{s} {totals[s]:,}") for s in shown]
     yield from _legend(left, 26, legend)
     if not shown:
-        yield _text(336, 90, "no tasks are due in this time", "middle faint")
+        yield _text(336, 84, "no tasks are due in this time", "middle faint")
     most = axis_top(max((sum(counts.values()) for counts in hours.values()), default=0))
     for part in (0, 1, 2):
         y = bottom - (bottom - top) * part / 2
@@ -131,9 +131,9 @@ def _by_hour(
         x = left + number * step
         yield from _bar(x, step, bottom, (bottom - top) / most, counts, shown)
         if start.hour % 6 == 0:
-            yield _text(x, 150, f"{start:%H:%M}", "middle small faint")
+            yield _text(x, 160, f"{start:%H:%M}", "middle small faint")
         if start.hour == 0:
-            yield _text(x, 163, f"{start:%a} {start.day} {start:%b}", "middle small")
+            yield _text(x, 173, f"{start:%a} {start.day} {start:%b}", "middle small")
     if begins and begins[0] <= now:
         x = left + (now - begins[0]).total_seconds() / 3600 * step
         yield f'<path class="today" d="M{x:.1f} {top - 6}V{bottom}"/>'

@@ -1,162 +1,34 @@
-"""One page of an app, as facts and as what people read: every task, the last hours and the next, a day, what is wrong.
+"""One page of an app: every task, the last hours and the next, a day hour by hour, what is wrong.
 
-Everything here is pure: `overview_facts` asks the databases and Prefect, `overview_page` and `overview_text` print.
+Everything here is pure: `overview_facts` asks databases and Prefect, `overview_markdown` and `overview_text` print.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
-from enum import IntEnum
-from zoneinfo import ZoneInfo
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
+from jittask_prefect.records.app_facts import (
+    AROUND,
+    HOUR,
+    Facts,
+    Kind,
+    Last,
+    Open,
+    TaskFacts,
+    Trouble,
+    hour_of,
+    moment,
+    near_window,
+)
 from jittask_prefect.records.statistics import STATUSES
-from jittask_prefect.schedule.instants import DAY, clamped, midnight
 
-HOUR = timedelta(hours=1)
-AROUND = 24 * HOUR
-"""The span of the picture before and after the present hour."""
-LATE_AFTER = timedelta(minutes=1)
-"""A task that is due is called overdue after this time: a worker needs some seconds to begin a run."""
 IN_A_ROW = 2
 """Failures one after the other from which on a task is listed as failing."""
-CALENDAR_ENDS = timedelta(days=60)
-"""How long before its last published day a calendar is listed."""
 MOST_NAMED = 5
 """Tasks that a line names; it counts the others."""
-
-
-# Facts
-
-
-@dataclass(frozen=True)
-class TaskFacts:
-    """What a template says of itself.
-
-    Attributes:
-        name: The full name.
-        title: The title, any text.
-        rule: The rule in words.
-        group: The first tag; empty without tags.
-        rows: Whether each row has a task.
-        state: Why nothing is due by itself: `disabled`, `paused`, `by code only` or `its Type decides`; empty where the
-            rule decides.
-        next_due: The next due time of a schedule; None for rows, and where nothing comes.
-        declared: Whether the task is a decorated function, which no form edits.
-    """
-
-    name: str
-    title: str
-    rule: str = ""
-    group: str = ""
-    rows: bool = False
-    state: str = ""
-    next_due: datetime | None = None
-    declared: bool = False
-
-
-@dataclass(frozen=True)
-class Open:
-    """The open tasks of a template: how many wait, are late, are executed; the first late and the next due time."""
-
-    pending: int = 0
-    overdue: int = 0
-    executing: int = 0
-    late_since: datetime | None = None
-    next_due: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Last:
-    """The last task of a template that ended.
-
-    Attributes:
-        status: `completed`, `error` or `ended`.
-        at: When the task ended.
-        message: The reason of a failure or an end.
-        row: The row's key; empty for a scheduled task.
-        in_a_row: The failures since the last completed task.
-    """
-
-    status: str
-    at: datetime
-    message: str = ""
-    row: str = ""
-    in_a_row: int = 0
-
-
-Counted = Mapping[tuple[str, datetime], Mapping[str, int]]
-"""By template and beginning of an hour (UTC), the number of tasks of each status that are due in that hour."""
-
-
-class Kind(IntEnum):
-    """The kinds of troubles, the worst first."""
-
-    SERVER = 1
-    WORKER = 2
-    BROKEN = 3
-    OVERDUE = 4
-    FAILING = 5
-    CALENDAR = 6
-    PAUSED = 7
-    UNKNOWN = 8
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """What is wrong now, in a line.
-
-    Attributes:
-        kind: The kind.
-        text: The sentence, any text in it.
-        task: The full name of the task that the line is about; empty for others.
-        title: The task's title.
-    """
-
-    kind: Kind
-    text: str
-    task: str = ""
-    title: str = ""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All that the page is made of.
-
-    Attributes:
-        app: The app's name.
-        title: The app's title.
-        zone: The app's zone, in which the page's times are.
-        now: The present instant; aware.
-        day: The day to show hour by hour.
-        tasks: The templates.
-        open: By template, its open tasks.
-        last: By template, its last task.
-        near: The tasks from a day before the present hour to the end of tomorrow.
-        of_day: The tasks of `day`.
-        uncounted: The templates whose rows are too many to count.
-        troubles: What databases, server and files say.
-        asked_prefect: Whether Prefect answered: only Prefect knows that a schedule's run is late.
-    """
-
-    app: str
-    title: str
-    zone: ZoneInfo
-    now: datetime
-    day: date
-    tasks: Sequence[TaskFacts]
-    open: Mapping[str, Open] = field(default_factory=dict)
-    last: Mapping[str, Last] = field(default_factory=dict)
-    near: Counted = field(default_factory=dict)
-    of_day: Counted = field(default_factory=dict)
-    uncounted: frozenset[str] = frozenset()
-    troubles: Sequence[Trouble] = ()
-    asked_prefect: bool = True
-
-
-# The page
 
 
 @dataclass(frozen=True)
@@ -338,8 +210,8 @@ def overview(facts: Facts) -> Overview:
         facts: All that is known of the app.
     """
     zone, titles = facts.zone, {task.name: task.title for task in facts.tasks}
-    failed = _failed(facts)
-    lines = [_line(facts, task, failed[task.name]) for task in facts.tasks]
+    failed, pending = _failed(facts), _pending_by_day(facts)
+    lines = [_line(facts, task, failed[task.name], pending) for task in facts.tasks]
     wrong = sorted(
         [*facts.troubles, *_troubles(facts, lines)],
         key=lambda each: (each.kind, each.title, each.task),
@@ -364,27 +236,6 @@ def overview(facts: Facts) -> Overview:
 
 
 # Hours
-
-
-def hour_of(at: datetime, zone: ZoneInfo) -> datetime:
-    """The beginning of an instant's hour on the clocks of a zone; in UTC."""
-    local = at.astimezone(zone)
-    passed = timedelta(
-        minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-    )
-    return at.astimezone(UTC) - passed
-
-
-def near_window(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """From a day before the present hour to the end of tomorrow, UTC; never less than a day on."""
-    hour = hour_of(now, zone)
-    _, end = day_window(now.astimezone(zone).date() + DAY, zone)
-    return hour - AROUND, max(end, hour + AROUND)
-
-
-def day_window(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    """The first instant of a day in a zone, and that of the next; UTC."""
-    return clamped(midnight(day), zone), clamped(midnight(day + DAY), zone)
 
 
 def _picture(facts: Facts) -> list[Hour]:
@@ -430,14 +281,26 @@ def _in_order(counts: Mapping[str, int]) -> dict[str, int]:
 # Tasks
 
 
-def _line(facts: Facts, task: TaskFacts, failed: int) -> TaskLine:
+def _pending_by_day(facts: Facts) -> Counter[tuple[str, date]]:
+    """The number of pending tasks by template and day, in the app's zone."""
+    found, days = Counter[tuple[str, date]](), dict[datetime, date]()
+    for (name, start), counts in facts.near.items():
+        if start not in days:
+            days[start] = start.astimezone(facts.zone).date()
+        found[name, days[start]] += counts.get("pending", 0)
+    return found
+
+
+def _line(
+    facts: Facts, task: TaskFacts, failed: int, pending: Counter[tuple[str, date]]
+) -> TaskLine:
     found = facts.open.get(task.name, Open())
     known = [at for at in (task.next_due, found.next_due) if at is not None]
     next_due = min(known).astimezone(facts.zone) if known else None
     return TaskLine(
         facts=task,
         next_due=next_due,
-        next_count=_rows_that_day(facts, task, next_due),
+        next_count=_rows_that_day(facts, task, next_due, pending),
         last=facts.last.get(task.name),
         pending=found.pending,
         overdue=found.overdue,
@@ -446,16 +309,17 @@ def _line(facts: Facts, task: TaskFacts, failed: int) -> TaskLine:
     )
 
 
-def _rows_that_day(facts: Facts, task: TaskFacts, due: datetime | None) -> int | None:
+def _rows_that_day(
+    facts: Facts,
+    task: TaskFacts,
+    due: datetime | None,
+    pending: Counter[tuple[str, date]],
+) -> int | None:
     """How many rows are still due on the day of the next one; None beyond the counted days."""
     _, end = near_window(facts.now, facts.zone)
     if not task.rows or due is None or due >= end or task.name in facts.uncounted:
         return None
-    count = 0
-    for (name, start), counts in facts.near.items():
-        if name == task.name and start.astimezone(facts.zone).date() == due.date():
-            count += counts.get("pending", 0)
-    return count or None
+    return pending[task.name, due.date()] or None
 
 
 def _groups(lines: Iterable[TaskLine]) -> list[Group]:
@@ -507,8 +371,8 @@ def _troubles(facts: Facts, lines: Iterable[TaskLine]) -> Iterator[Trouble]:
         if task.state in ("disabled", "paused"):
             paused.setdefault(task.state, []).append(line)
     for state, found in paused.items():
-        how = "by `enable` 0" if state == "disabled" else "in Prefect"
-        yield Trouble(Kind.PAUSED, f"paused {how}: {listed(found)}")
+        how = "switched off" if state == "disabled" else "paused in Prefect"
+        yield Trouble(Kind.PAUSED, f"{how}: {listed(found)}")
 
 
 def listed(lines: Sequence[TaskLine]) -> str:
@@ -516,26 +380,3 @@ def listed(lines: Sequence[TaskLine]) -> str:
     names = [line.facts.title for line in lines[:MOST_NAMED]]
     more = len(lines) - len(names)
     return ", ".join(names) + (f" and {more:,} more" if more else "")
-
-
-# Words
-
-
-def moment(at: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """An instant as people say it: `today 09:00`, `Thu 3 Dec 09:00`, with the year where it is another one.
-
-    Args:
-        at: The instant.
-        now: The present instant.
-        zone: The zone of the clock time.
-    """
-    local, today = at.astimezone(zone), now.astimezone(zone).date()
-    days = (local.date() - today).days
-    near = {-1: "yesterday", 0: "today", 1: "tomorrow"}.get(days)
-    return f"{near or day_text(local.date(), today)} {local:%H:%M}"
-
-
-def day_text(day: date, today: date) -> str:
-    """A day in words, `Thu 3 Dec`; with its year where that is another than today's."""
-    year = "" if day.year == today.year else f" {day.year}"
-    return f"{day:%a} {day.day} {day:%b}{year}"

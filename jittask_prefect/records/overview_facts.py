@@ -24,7 +24,7 @@ from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.prefect_api.work_queues import queues_unserved
-from jittask_prefect.records.overview import (
+from jittask_prefect.records.app_facts import (
     CALENDAR_ENDS,
     HOUR,
     LATE_AFTER,
@@ -81,6 +81,9 @@ def facts(
     zone, templates = app.zone, app.templates()
     shown = day or now.astimezone(zone).date() + DAY
     windows = [near_window(now, zone), day_window(shown, zone)]
+    inside = _holds(*windows)
+    if inside:  # the day is counted with its neighbours
+        del windows[1]
     troubles = [*_broken(app, templates), *_calendars(templates, now)]
     ledger, uncounted = LedgerFacts(), set[str]()
     ledger.hours = [defaultdict(Counter) for _ in windows]
@@ -114,11 +117,21 @@ def facts(
         open=ledger.open,
         last=ledger.last,
         near=ledger.hours[0],
-        of_day=ledger.hours[1],
+        of_day=_part(ledger.hours[0], *inside) if inside else ledger.hours[1],
         uncounted=frozenset(uncounted),
         troubles=troubles,
         asked_prefect=asked,
     )
+
+
+def _holds(near: Window, day: Window) -> Window | None:
+    """The window of the day, where its hours are hours of the other window."""
+    within = near[0] <= day[0] and day[1] <= near[1]
+    return day if within and not (day[0] - near[0]) % HOUR else None
+
+
+def _part(counts: HourCounts, low: datetime, high: datetime) -> HourCounts:
+    return {key: found for key, found in counts.items() if low <= key[1] < high}
 
 
 # Templates
@@ -143,13 +156,19 @@ def _task(
     return TaskFacts(
         name=template.fullName,
         title=template.title,
-        rule="" if template.by_code else describe(template.timer),
+        rule="" if template.by_code else _rule(template),
         group=next(iter(template.cfg.tags), ""),
         rows=rows,
         state=state,
         next_due=following.due if following else None,
         declared=template.declared is not None,
     )
+
+
+def _rule(template: Meta) -> str:
+    """The rule in words; the app's own zone stands once on the page."""
+    words, zone = describe(template.timer), template.timer.zone.key
+    return words.replace(f" ({zone})", "") if zone == template.app.timezone else words
 
 
 def _broken(app: App, templates: Sequence[Meta]) -> Iterator[Trouble]:

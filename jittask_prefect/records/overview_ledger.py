@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import String
 
 from jittask_prefect.ledger.tables import FINAL, OPEN, entries, of_app
-from jittask_prefect.records.overview import LATE_AFTER, Last, Open
+from jittask_prefect.records.app_facts import LATE_AFTER, Last, Open
 
 NAMES = 200
 """Names in a statement: SQLite takes 500 parts of a union at most."""

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.markup import cut, md, table
 from jittask_prefect.prefect_api.names import of_app
 from jittask_prefect.records import charts
-from jittask_prefect.records.overview import (
-    HOUR,
-    DayHour,
-    Group,
-    Kind,
-    Overview,
-    TaskLine,
-    Trouble,
-    day_text,
-    moment,
-)
+from jittask_prefect.records.app_facts import HOUR, Kind, Trouble, day_text, moment
+from jittask_prefect.records.overview import DayHour, Overview, Planned, TaskLine
 
 MOST_WRONG = 20
 """Lines of troubles; the others are counted."""
@@ -31,6 +22,7 @@ MOST_PAGE = 200_000
 MOST_IN_AN_HOUR = 12
 """Tasks that an hour of the day names; it counts the others."""
 HEAD = ("task", "when", "next due", "last", "pending", "overdue", "failed, 24 h", "")
+HALF_A_DAY = 12
 OTHERS = "Other tasks"
 Safe = Callable[[str, int], str]
 """Makes a text safe for its place: the text, and the characters at most."""
@@ -84,14 +76,11 @@ def markdown(page: Overview, to: PageLinks) -> str:
 def _lines(page: Overview, to: PageLinks) -> Iterator[str]:
     names = [task.facts.name for task in page.tasks]
     writer = _Writer(page, to, names)
+    yield from (writer.as_of(), "")
     yield from writer.wrong()
     yield from writer.picture()
-    for group in page.groups:
-        yield from writer.group(group)
+    yield from writer.tasks()
     yield from writer.day()
-    zone = getattr(page.now.tzinfo, "key", "")
-    yield f"As of {day_text(page.now.date(), page.now.date())} {page.now:%H:%M} ({zone})."
-    yield "Where this is more than 15 minutes ago, no worker runs the sync: `jittask doctor` tells why."
 
 
 @dataclass(frozen=True)
@@ -101,6 +90,14 @@ class _Writer:
     page: Overview
     to: PageLinks
     names: Collection[str]
+
+    def as_of(self) -> str:
+        """The page's time: an old page tells that no sync runs."""
+        now = self.page.now
+        at = f"{day_text(now.date(), now.date())} {now:%H:%M}"
+        zone = getattr(now.tzinfo, "key", "")
+        old = "where that is more than 15 minutes ago, no worker runs the sync"
+        return f"As of {at} ({zone}); {old}."
 
     # What is wrong
 
@@ -152,13 +149,16 @@ class _Writer:
 
     # Tasks
 
-    def group(self, group: Group) -> Iterator[str]:
-        """The tasks of a tag as a table."""
-        several = len(self.page.groups) > 1
-        name = group.name or (OTHERS if several else "Tasks")
-        yield from (f"### {md(name, TITLE)}", "")
-        yield from table(HEAD, [self._cells(task) for task in group.tasks])
-        yield ""
+    def tasks(self) -> Iterator[str]:
+        """All tasks in one table, so that its columns stay below each other; a line in bold begins each group."""
+        groups = self.page.groups
+        rows: list[Sequence[str]] = []
+        for group in groups:
+            if len(groups) > 1:
+                name = md(group.name or OTHERS, TITLE).upper()
+                rows.append((f"**{name}**", *[""] * (len(HEAD) - 1)))
+            rows += [self._cells(task) for task in group.tasks]
+        yield from ("### Tasks", "", *table(HEAD, rows), "")
 
     def _cells(self, task: TaskLine) -> Sequence[str]:
         facts = task.facts
@@ -166,10 +166,10 @@ class _Writer:
         mark = f"**{title}**" if task.wrong is not None else title
         return (
             mark,
-            md(facts.rule, RULE),
+            md(facts.rule.replace("`", ""), RULE),
             self._next(task),
             self._last(task),
-            self._count(task, task.pending, "pending"),
+            self._pending(task),
             self._count(task, task.overdue, "overdue"),
             self._failed(task),
             self._links(task),
@@ -193,6 +193,12 @@ class _Writer:
         at = moment(last.at, self.page.now, self.page.now.tzinfo)  # type: ignore[arg-type]
         shown = f"**{last.status}**" if last.status == "error" else last.status
         return f"{shown} {at}"
+
+    def _pending(self, task: TaskLine) -> str:
+        if task.facts.rows or task.pending:
+            return self._count(task, task.pending, "pending")
+        # A schedule's runs are made ahead by Prefect: their number says nothing.
+        return f"[runs]({self._runs(task.facts.name, 'pending')})"
 
     def _count(self, task: TaskLine, count: int, status: str) -> str:
         if not count:
@@ -233,13 +239,26 @@ class _Writer:
 
 
 def day_rows(page: Overview, safe: Safe) -> Iterator[tuple[str, str]]:
-    """The hours of the day, each with its tasks; hours after each other in which the same is due stand together.
+    """The hours of the day, each with its tasks.
+
+    Tasks that are due alike in every hour stand in a line of their own, and so do hours after each other in which the same
+    is due.
 
     Args:
         page: The page.
         safe: Makes a title safe for its place.
     """
-    told = [(hour.start, planned_text(hour, safe)) for hour in page.day_hours]
+    hours = list(page.day_hours)
+    steady = _steady(hours)
+    if steady:
+        every = replace(hours[0], tasks=steady)
+        span = f"{hours[0].start:%H:%M} … {hours[-1].start:%H:%M}"
+        yield span, f"each hour: {planned_text(every, safe)}"
+    told = []
+    for hour in hours:
+        rest = [task for task in hour.tasks if task not in steady]
+        if rest:
+            told.append((hour.start, planned_text(replace(hour, tasks=rest), safe)))
     for _, found in groupby(
         enumerate(told), lambda each: (each[1][1], each[1][0] - each[0] * HOUR)
     ):
@@ -249,6 +268,15 @@ def day_rows(page: Overview, safe: Safe) -> Iterator[tuple[str, str]]:
             yield f"{first:%H:%M}", text
         else:
             yield f"{first:%H:%M} … {alike[-1][0]:%H:%M}", f"each hour: {text}"
+
+
+def _steady(hours: Sequence[DayHour]) -> list[Planned]:
+    """The tasks that are due alike in every hour, of at least half a day."""
+    if len(hours) < HALF_A_DAY:
+        return []
+    return [
+        task for task in hours[0].tasks if all(task in hour.tasks for hour in hours)
+    ]
 
 
 def day_title(page: Overview) -> str:

@@ -26,6 +26,8 @@ from jittask_prefect.schedule.instants import TICK
 
 MOST_DATES = 1000
 """Different dates of a template's rows; above this number the rows are not counted."""
+MOST_IN_ALL = 10_000
+"""Different dates of all templates: planning them takes about a second."""
 MOST_OCCURRENCES = 5000
 """Occurrences of a template that are counted one by one."""
 AT_ONCE = 50
@@ -43,12 +45,14 @@ class RowCounts:
     Attributes:
         due: By template, due times with the number of rows, in no order.
         uncounted: Templates whose rows are too many, or cannot be read.
+        planned: The number of different dates that were planned.
     """
 
     due: dict[str, list[tuple[datetime, int]]] = field(
         default_factory=lambda: defaultdict(list)
     )
     uncounted: set[str] = field(default_factory=set)
+    planned: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ def _count(
     found: RowCounts,
 ) -> None:
     name, left, due = template.fullName, MOST_OCCURRENCES, []
-    if len(pairs) > MOST_DATES:
+    found.planned += len(pairs)
+    if len(pairs) > MOST_DATES or found.planned > MOST_IN_ALL:
         found.uncounted.add(name)
         return
     for start, end, count in pairs:

@@ -7,14 +7,8 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 
-from jittask_prefect.records.overview import (
-    Group,
-    Hour,
-    Overview,
-    TaskLine,
-    day_text,
-    moment,
-)
+from jittask_prefect.records.app_facts import day_text, moment
+from jittask_prefect.records.overview import Group, Hour, Overview, TaskLine
 from jittask_prefect.records.overview_markdown import (
     OTHERS,
     TITLE,

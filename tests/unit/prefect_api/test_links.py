@@ -125,7 +125,7 @@ def test_a_description_has_a_link_for_each_status_and_shows_the_title_as_it_is(
     assert last.count("&tags=test.tasks.Collect&") == 6
     assert last.endswith(
         "[statistics](/v2/artifacts/key/stats-test--tasks-collect)"
-        " · [overview of the app](/v2/artifacts/key/test-overview)"
+        " · [overview](/v2/artifacts/key/test-overview)"
     )
 
 

@@ -12,20 +12,19 @@ import pytest
 from rich.cells import cell_len
 
 from jittask_prefect.records import overview_markdown, overview_text
-from jittask_prefect.records.overview import (
+from jittask_prefect.records.app_facts import (
     Facts,
     Kind,
     Last,
     Open,
-    Overview,
     TaskFacts,
     Trouble,
     day_window,
     hour_of,
     moment,
     near_window,
-    overview,
 )
+from jittask_prefect.records.overview import Overview, overview
 from jittask_prefect.records.overview_markdown import PageLinks, markdown
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -53,7 +52,7 @@ def page(tasks: Sequence[TaskFacts], **more: Any) -> Overview:
 
 
 RENT = TaskFacts("tasks.Rent", "Rent", "Every month.", next_due=utc("2026-04-01 07:00"))
-BILLS = TaskFacts("tasks.Bills", "Bills", "A day before.", rows=True)
+BILLS = TaskFacts("tasks.Bills", "Bills", "A day before `due`.", rows=True)
 
 
 # The model
@@ -131,7 +130,7 @@ def test_what_is_wrong_comes_worst_first_a_line_each() -> None:
             "failed 3 times in a row, last today 08:00: OSError: no route",
         ),
         ("CALENDAR", "", "holidays end"),
-        ("PAUSED", "", "paused by `enable` 0: Off"),
+        ("PAUSED", "", "switched off: Off"),
         ("PAUSED", "", "paused in Prefect: Rest"),
     ]
 
@@ -306,6 +305,19 @@ def test_hours_in_which_the_same_is_due_stand_together() -> None:
     assert found[-2:] == ["  00:00 … 02:00  each hour: Rent", "  05:00  Rent"]
 
 
+def test_a_task_of_every_hour_has_a_line_of_its_own() -> None:
+    of_day: dict[tuple[str, datetime], dict[str, int]] = {
+        ("tasks.Rent", utc("2026-03-02 23:00") + timedelta(hours=n)): {"pending": 60}
+        for n in range(24)
+    }
+    of_day["tasks.Bills", utc("2026-03-03 08:00")] = {"pending": 2}
+    found = list(overview_text.lines(page([RENT, BILLS], of_day=of_day), 80))
+    assert found[-2:] == [
+        "  00:00 … 23:00  each hour: Rent (60 times)",
+        "  09:00  Bills (2 rows)",
+    ]
+
+
 def test_the_counts_of_the_page_are_links_to_their_runs() -> None:
     found = page(
         [BILLS],
@@ -313,6 +325,7 @@ def test_the_counts_of_the_page_are_links_to_their_runs() -> None:
         near={("tasks.Bills", utc("2026-03-02 07:00")): {"error": 1}},
     )
     text = markdown(found, PageLinks("run-id", {"tasks.Bills": "/v2/edit-it"}))
+    assert text.startswith("As of Mon 2 Mar 09:20 (Europe/Berlin); ")
     [row] = [line for line in text.splitlines() if line.startswith("| **Bills**")]
     links = dict(re.findall(r"\[([^\]]+)\]\(([^)]+)\)", row))
     tag = "tags=shop.tasks.Bills"

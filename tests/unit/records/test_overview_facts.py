@@ -13,7 +13,8 @@ from shop import Shop, model_of, rows_task, utc
 from sqlalchemy import event
 
 from jittask_prefect.records import overview_page
-from jittask_prefect.records.overview import Kind, Overview, TaskLine, overview
+from jittask_prefect.records.app_facts import Kind
+from jittask_prefect.records.overview import Overview, TaskLine, overview
 from jittask_prefect.records.overview_facts import facts
 
 FAILS = "def customFunc(row):\n    raise OSError(f'no route for {row.id}')\n"
@@ -187,7 +188,7 @@ def test_no_worker_no_prefect_a_paused_task_and_broken_files_are_lines(
     shop: Shop,
 ) -> None:
     texts = [w.text for w in seen(shop).wrong]
-    assert "paused by `enable` 0: Off" in texts
+    assert "switched off: Off" in texts
     assert [w.kind for w in seen(shop).wrong].count(Kind.WORKER) == 2  # two queues
     for queue in shop.api.all_queues.values():
         queue.update(dict.fromkeys(queue, "READY"))
@@ -195,7 +196,7 @@ def test_no_worker_no_prefect_a_paused_task_and_broken_files_are_lines(
     shop.api.down = True
     found = seen(shop)
     assert found.wrong[0].kind is Kind.SERVER and not found.asked_prefect
-    assert task(shop, "Pay").facts.rule == "At `at` (UTC)."
+    assert task(shop, "Pay").facts.rule == "At `at`."
     shop.api.down = False
     shop.again(**{"tasks/Pay": {"e.json": "{"}})
     assert any("tasks.Pay: files with mistakes" in w.text for w in seen(shop).wrong)
