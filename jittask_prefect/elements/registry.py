@@ -105,7 +105,11 @@ def drop_unmappable(app: App) -> dict[str, Exception]:
 
 
 def evict_tables(app: App, module: str, message: str) -> bool:
-    """Forget models of other apps whose table this app's module needs; whether any was forgotten."""
+    """Make room for a table of this app's module that models of other apps have taken; whether any had.
+
+    Classes of SQLModel share one metadata, and each table's name stands there once. The other apps keep their classes:
+    rows of these are followed as before. Only an app that is loaded anew takes the place of that of its name.
+    """
     stale = {
         model: owner
         for model, owners in list(_OWNERS.items())
@@ -113,7 +117,10 @@ def evict_tables(app: App, module: str, message: str) -> bool:
         if model in _OWN and owner is not app and _names_a_table(message, model)
     }
     for model, owner in stale.items():
-        _forget(model, owner)
+        if owner.name == app.name:
+            _forget(model, owner)
+        else:
+            _make_room(model)
 
     # The module's own classes are half made.
     for cls in {sub for model in stale for sub in _relatives(model)}:
@@ -159,8 +166,13 @@ def _forget(model: type[Any], app: App) -> None:
 
     del _OWNERS[model]
     if model in _OWN:
-        _remove_table(model)
-        _unregister(model)
+        _make_room(model)
+
+
+def _make_room(model: type[Any]) -> None:
+    """Let other classes have the names of a class and of its table."""
+    _remove_table(model)
+    _unregister(model)
 
 
 def _remove_table(model: type[Any]) -> None:
@@ -169,7 +181,9 @@ def _remove_table(model: type[Any]) -> None:
     if mapper is None or mapper.single or not hasattr(model, "__tablename__"):
         return
     for table in tables_of(model):
-        if table is mapper.local_table:
+        # Another app's class may have taken the name since.
+        present = table.metadata.tables.get(table.key)
+        if table is mapper.local_table and table is present:
             table.metadata.remove(table)
 
 
@@ -177,5 +191,9 @@ def _unregister(model: type[Any]) -> None:
     """Take a class out of the names that relationships find."""
     mapper = mapper_of(model)
     registry = mapper.registry if mapper else getattr(model, "_sa_registry", None)
-    if registry is not None:
+    if registry is None:
+        return
+    present = registry._class_registry.get(model.__name__)
+    # Another app's class may have taken the name since.
+    if not isinstance(present, type) or present is model:
         _remove_class(model.__name__, model, registry._class_registry)

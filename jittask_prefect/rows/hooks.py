@@ -42,7 +42,8 @@ _EVENTS: ContextVar[bool] = ContextVar("jittask_in_event", default=False)
 Nudge = Callable[[App, str], None]
 _nudges: list[Nudge] = []
 _resolvers: list[Callable[[], App]] = []
-_loaded: list[bool] = []
+# How many apps this process had made, and had in use, when its apps were loaded last.
+_loaded: list[tuple[int, int]] = []
 
 
 def install(resolve: Callable[[], App], nudge: Nudge) -> None:
@@ -311,13 +312,13 @@ def _held(session: Session) -> bool:
 
 
 def _load_current() -> None:
-    """Load the current app's models once, so that their classes are known whoever imported them first.
+    """Load the apps in use, so that their classes are known whoever imported them first; each app once.
 
     A process that has made an app itself follows that app only. An app that was only asked for, `app.name` say, is loaded.
     """
-    if not _resolvers or _loaded:
+    if not _resolvers or _loaded == [_apps()]:
         return
-    _loaded.append(True)
+    _loaded[:] = [_apps()]
     try:
         for app in apps_in_use() if App.made else [_resolvers[0]()]:
             app.load()
@@ -325,6 +326,11 @@ def _load_current() -> None:
         log.debug("no app to follow: %s", error)
     except Exception:
         log.exception("the app could not be loaded: saves are found by the sync only")
+    _loaded[:] = [_apps()]
+
+
+def _apps() -> tuple[int, int]:
+    return App.made, len(apps_in_use())
 
 
 LISTENERS: list[tuple[Any, str, Callable[..., Any]]] = [

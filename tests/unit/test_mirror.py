@@ -21,6 +21,7 @@ ELSEWHERE = {
     "elements/check": "unit/elements/test_loader",
     "elements/databases": "unit/elements/test_engines",
     "elements/decorated/piece_keys": "unit/elements/decorated/test_pieces",
+    "elements/registry": "unit/rows/test_two_apps",
     "elements/original/source_notes": "unit/elements/original/test_notes",
     "filters/tree": "unit/filters/test_condition",
     "filters/values": "unit/filters/test_condition",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from projects import MODELS, TASKS, Project
 from shop import Shop, model_of, rows_task, utc
 
+from jittask_prefect.elements.app import use_app
+from jittask_prefect.elements.registry import owners_of
 from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.transitions import claim
+from jittask_prefect.rows import hooks
 
 TEN = datetime(2026, 3, 2, 10)
 
@@ -87,3 +92,43 @@ def test_forced_end_knows_its_own_tasks_only(
     with pytest.raises(UnknownTask, match="there is no such task"):
         one.element("services.TaskSvc").forcedEnd(getattr(theirs, name))
     assert [e.status for e in one.entries()] == ["pending", "pending"]
+
+
+@pytest.mark.parametrize("first", ["one", "other"])
+def test_the_rows_of_both_apps_are_planned_by_their_saves(
+    apps: tuple[Shop, Shop], first: str
+) -> None:
+    """Both apps have a table `bill` of SQLModel's one metadata: whichever is loaded first, neither loses its class."""
+    one, other = apps if first == "one" else reversed(apps)
+    one.app.load()
+    other.app.load()
+    for number, shop in enumerate((one, other), 1):
+        shop.save(id=number, at=TEN)
+        planned = [(e.app, e.row_key, e.status) for e in of_app(shop)]
+        assert planned == [(shop.app.name, str(number), "pending")]
+
+
+def test_an_app_that_closes_leaves_the_table_of_the_other(
+    apps: tuple[Shop, Shop],
+) -> None:
+    one, other = apps
+    one.app.load()
+    other.app.load()
+    one.app.close()
+    table = other.element("models.Bill").__table__
+    assert table.metadata.tables["bill"] is table
+    other.save(id=1, at=TEN)
+    assert [e.row_key for e in of_app(other)] == ["1"]
+
+
+def test_an_app_that_is_made_after_the_first_save_is_followed(
+    apps: tuple[Shop, Shop], project: Project
+) -> None:
+    apps[0].save(id=1, at=TEN)
+    app = project.write("tasks", models=MODELS, tasks=TASKS).app
+    use_app(app)
+    hooks._load_current()
+    visit = sys.modules[f"{project.package}.models"].Visit
+    assert [(owner.name, name) for owner, name in owners_of(visit)] == [
+        ("clinic", "models.Visit")
+    ]
