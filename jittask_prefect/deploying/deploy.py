@@ -23,7 +23,7 @@ from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.built_in import TASK_TYPES
-from jittask_prefect.errors import invalid
+from jittask_prefect.errors import PrefectApiError, invalid
 from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
@@ -89,7 +89,8 @@ def deploy(
         if deployment.schedules and not deployment.paused:
             api.fill_schedule(deployment_id, now)
         done.changed.append(name)
-    _fill(api, forms, there)
+    for name, form in forms.items():
+        _fill(api, form, there.get(name))
     if only is not None:
         return done
     for name in sorted(set(there) - set(wanted)):
@@ -161,7 +162,7 @@ def _bring(
 
 def fill_forms(
     app: App, api: Api, there: Mapping[str, ServerDeployment], now: datetime
-) -> None:
+) -> dict[str, PrefectApiError]:
     """Bring the dialogs' forms to the app's present content: titles, and the options of drop-downs.
 
     `prefect deploy` makes a form from the flow's signature only.
@@ -171,18 +172,28 @@ def fill_forms(
         api: Prefect.
         there: The deployments on the server.
         now: The present instant, aware.
+
+    Returns:
+        The refused changes by dialog; the next call tries these again.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached.
     """
-    if any(dialog.name in there for dialog in DIALOGS):
-        _fill(api, schemas(app, now), there)
+    refused: dict[str, PrefectApiError] = {}
+    if not any(dialog.name in there for dialog in DIALOGS):
+        return refused
+    for name, form in schemas(app, now).items():
+        try:
+            _fill(api, form, there.get(name))
+        except PrefectApiError as error:
+            api.ping()  # raises where more than this form is refused
+            refused[name] = error
+    return refused
 
 
-def _fill(
-    api: Api, forms: Mapping[str, Json], there: Mapping[str, ServerDeployment]
-) -> None:
-    for name, form in forms.items():
-        if name in there and there[name].parameter_openapi_schema != form:
-            body = {"parameter_openapi_schema": form}
-            api.change_deployment(there[name].id, body)
+def _fill(api: Api, form: Json, there: ServerDeployment | None) -> None:
+    if there is not None and there.parameter_openapi_schema != form:
+        api.change_deployment(there.id, {"parameter_openapi_schema": form})
 
 
 def existing(

@@ -156,8 +156,13 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         except PrefectApiError as error:
             api.ping()  # raises where more than this deployment is refused
             changes.append(Change(review.name, "refused", str(error)))
-    fill_forms(app, api, there, now)
-    _keep_queue_first(app, api, there.get(SYNC))
+    for name, refusal in fill_forms(app, api, there, now).items():
+        changes.append(Change(name, "refused", f"its form: {refusal}"))
+    try:
+        _keep_queue_first(app, api, there.get(SYNC))
+    except PrefectApiError as error:
+        api.ping()
+        changes.append(Change(SYNC, "refused", f"its queue: {error}"))
     # Refused ones, and those with a mistake in their files: later syncs go on from here.
     for name in set(memories) - set(kept):
         if name in own_names() or not app.gone(name):

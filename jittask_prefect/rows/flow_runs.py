@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,6 +44,7 @@ PROBLEMS = 100  # refused runs that a report names
 BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
 NOT_DEPLOYED = "no deployment of that name; run `jittask deploy`"
 T = TypeVar("T")
+log = logging.getLogger("jittask")
 
 
 def run_name(app: App, entry: Entry) -> str:
@@ -173,6 +175,24 @@ def is_cancelled(run: FlowRun) -> bool:
     """Whether a person has cancelled a run, or cancels the run just now."""
     facts = RunFacts(run.state_type, ended_by_us=run.ended_by_us)
     return reading(facts) in (Reading.CANCELLING, Reading.CANCELLED)
+
+
+def set_left(api: Api, run_id: str, kind: str, message: str) -> bool:
+    """Set the state of a run that others have left, by force; False where Prefect refuses this run only.
+
+    Such a refusal stands in the log, and the next sync finds the run again.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached.
+    """
+    try:
+        api.set_state(run_id, kind, message=message, force=True)
+    except PrefectApiError as error:
+        api.ping()  # raises where Prefect is away
+        log.warning("flow run %s is left to the next sync: %s", run_id, error)
+        return False
+
+    return True
 
 
 def end_run(

@@ -32,6 +32,7 @@ from jittask_prefect.rows.flow_runs import (
     OVERLAP,
     Facts,
     deployments_of,
+    set_left,
     tasks_of_runs,
     templates_in,
 )
@@ -207,4 +208,4 @@ def end_left(
     for names, left in (([SYNC], SYNC_LEFT), (list(dialogs), DIALOG_LEFT)):
         for run in api.runs(deployments=deployments_of(app, names), flow_runs=at_work):
             if run.id != this and facts.in_state(run) > left:
-                api.set_state(run.id, "CRASHED", message=DIED, force=True)
+                set_left(api, run.id, "CRASHED", DIED)

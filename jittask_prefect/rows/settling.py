@@ -41,6 +41,7 @@ from jittask_prefect.rows.flow_runs import (
     OVERLAP,
     Facts,
     deployments_of,
+    set_left,
     silences,
     tasks_of_runs,
 )
@@ -366,7 +367,7 @@ def enter_left(app: App, api: Api, now: datetime) -> None:
             # The sync asks for the run again until the template loads.
             mark = min(mark, run.end_time or since + OVERLAP)
         elif not enter_dead_run(app, run, now) and not run.is_final:
-            api.set_state(run.id, "CRASHED", message=DIED, force=True)
+            set_left(api, run.id, "CRASHED", DIED)
 
     with app.engine().begin() as connection:
         state_table.put(connection, app.name, CRASHES, mark.isoformat())

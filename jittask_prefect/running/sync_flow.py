@@ -23,6 +23,7 @@ from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.records import overview_page, template_pages
 from jittask_prefect.rows import sync
+from jittask_prefect.rows.flow_runs import set_left
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.run_endings import SYNC, end_left
 from jittask_prefect.running.flow_context import (
@@ -82,7 +83,7 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     After an hour without a worker there are sixty, and a worker starts them all at once.
 
     Returns:
-        How many there were.
+        How many were cancelled.
     """
     found = api.deployments(app_tag(app.name)).get(SYNC)
     if found is None:
@@ -94,11 +95,9 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
             "before_": (now - timedelta(seconds=LATE_SECONDS)).isoformat()
         },
     }
+    message = "a later sync does its work"
     runs = api.runs(flow_runs=late)
-    for run in runs:
-        message = "a later sync does its work"
-        api.set_state(run.id, "CANCELLED", message=message, force=True)
-    return len(runs)
+    return sum(set_left(api, run.id, "CANCELLED", message) for run in runs)
 
 
 def run_sync(

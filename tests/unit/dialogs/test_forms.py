@@ -21,7 +21,7 @@ from jittask_prefect.dialogs.conversion import config_of, form_of
 from jittask_prefect.dialogs.fields import schema
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.scaffold import SCHEDULED as SCHEDULED_CODE
-from jittask_prefect.errors import ConfigError, UnknownElement
+from jittask_prefect.errors import ConfigError, PrefectApiError, UnknownElement
 
 Make = Callable[..., Shop]
 NOW = utc("2026-03-02 08:00")
@@ -295,6 +295,53 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
     assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found[
         "required"
     ] == ["task"]
+
+
+def test_a_form_that_prefect_refuses_costs_the_sync_nothing_else(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answered 503 to the PATCH of one form: the other forms are changed, and the next sync tries again."""
+    from jittask_prefect.deploying.renew import last_renewal, renew
+
+    s = shop()
+    names = (forms.NEW_SCHEDULED, forms.EDIT)
+    there = {name: s.api.all_deployments[name] for name in names}
+    right = {name: there[name]["parameter_openapi_schema"] for name in names}
+    for content in there.values():
+        content["parameter_openapi_schema"] = {}
+    change, busy = s.api.change_deployment, [there[forms.NEW_SCHEDULED]["id"]]
+
+    def refuse(deployment_id: str, body: Any) -> None:
+        if deployment_id in busy:
+            raise PrefectApiError("PATCH /deployments/…: answered 503")
+        change(deployment_id, body)
+
+    monkeypatch.setattr(s.api, "change_deployment", refuse)
+    [told] = [c for c in renew(s.app, s.api, s.now) if c.kind == "refused"]
+    assert told.name == forms.NEW_SCHEDULED and "503" in told.subject
+    assert there[forms.EDIT]["parameter_openapi_schema"] == right[forms.EDIT]
+    with s.app.engine().connect() as connection:
+        assert last_renewal(connection, s.app.name) == s.now
+    busy.clear()
+    assert renew(s.app, s.api, s.now) == []
+    assert there[names[0]]["parameter_openapi_schema"] == right[names[0]]
+
+
+def test_a_queue_that_prefect_refuses_costs_the_sync_nothing_else(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jittask_prefect.deploying.renew import last_renewal, renew
+
+    s = shop()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PrefectApiError("PATCH /work_pools/…: answered 503")
+
+    monkeypatch.setattr(s.api, "ensure_queue", refuse)
+    [told] = renew(s.app, s.api, s.now)
+    assert (told.name, told.kind) == ("jittask.sync", "refused")
+    with s.app.engine().connect() as connection:
+        assert last_renewal(connection, s.app.name) == s.now
 
 
 # What is made

@@ -11,6 +11,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
 
+from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import find_entry
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running import sync_flow
@@ -60,6 +61,41 @@ def test_late_syncs_are_cancelled_and_nothing_else_is(tmp_path: Path) -> None:
         "SCHEDULED"
     }
     assert drop_late_syncs(app, prefect, NOW) == 0
+
+
+def test_a_run_that_prefect_refuses_to_change_is_left_to_the_next_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 503 at one run of others ends no sync: the late sync, the dead sync and the other late one are each tried."""
+    app = build_app(tmp_path / "app", {})
+    upgrade(app)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    monkeypatch.setattr(sync_flow, "connect", lambda path: prefect)
+    deployment, runs = prefect.all_deployments["jittask.sync"]["id"], []
+    for number in (1, 2, 6):
+        due = NOW - timedelta(minutes=number)
+        keys = {"key": str(due), "name": "sync", "due": due}
+        made = prefect.create_run(deployment, **keys, tags=[], parameters={})
+        runs.append(made.id)
+    prefect.set_state(runs[2], "RUNNING")
+    set_state, busy = prefect.set_state, [runs[0], runs[2]]
+
+    def refuse(run_id: str, *about: Any, **keys: Any) -> Any:
+        if run_id in busy:
+            raise PrefectApiError("POST /flow_runs/…/set_state: answered 503")
+        return set_state(run_id, *about, **keys)
+
+    monkeypatch.setattr(prefect, "set_state", refuse)
+    assert drop_late_syncs(app, prefect, NOW) == 1
+    assert run_sync(app, NOW) is not None
+    states = [prefect.all_runs[run]["state_type"] for run in runs]
+    assert states == ["SCHEDULED", "CANCELLED", "RUNNING"]
+    busy.clear()
+    assert drop_late_syncs(app, prefect, NOW) == 1
+    assert run_sync(app, NOW) is not None
+    states = [prefect.all_runs[run]["state_type"] for run in runs]
+    assert states == ["CANCELLED", "CANCELLED", "CRASHED"]
 
 
 def test_a_later_sync_sets_those_crashed_whose_worker_was_killed(
