@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from shop import Shop, model_of, rows_task, utc
+from shop import SERVERS, Shop, model_of, rows_task, utc
 from sqlalchemy import event
 
 from jittask_prefect.records import overview_page
@@ -289,3 +289,46 @@ def test_a_type_of_the_apps_own_that_fails_leaves_the_sync_alone(
     monkeypatch.setattr(type(shop.app.template("tasks.Nightly")), "series", fails)
     assert not overview_page.refresh(shop.app, shop.api, shop.now)
     assert "the overview is not written: RuntimeError: own series" in caplog.text
+
+
+# All databases
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
+@pytest.mark.parametrize("kind", SERVERS)
+def test_the_numbers_are_the_same_everywhere(
+    url: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    zone: str,
+) -> None:
+    elements = {
+        "models/Bill": model_of(),
+        "tasks/Pay": rows_task("at", title="Pay", timezone="UTC"),
+        "tasks/Moment": rows_task("moment", title="Moment", timezone="UTC"),
+        "tasks/Ask": rows_task("day", title="Ask", inner=FAILS, timezone="UTC"),
+        "tasks/Nightly": scheduled("2026-01-01 01:30:00", DAILY),
+    }
+    shop = Shop(
+        tmp_path / "app", monkeypatch, elements, timezone=zone, database=url(kind)
+    )
+    for day in (date(2026, 3, 2), date(2026, 3, 2), date(2026, 3, 3)):
+        shop.save(day=day)
+    shop.save(at=utc("2026-03-02 08:45").replace(tzinfo=None))
+    shop.sync()
+    shop.api.run_due(shop.app, shop.now)
+    shop.insert(at=utc("2026-03-03 14:45").replace(tzinfo=None), status="open", count=0)
+    found = seen(shop)
+    ask = next(line for line in found.tasks if line.facts.title == "Ask")
+    assert ask.last is not None
+    assert (ask.failed, ask.last.in_a_row, ask.next_count) == (2, 2, 1)
+    told = {
+        hour.start.astimezone(UTC): [task.title for task in hour.tasks]
+        for hour in found.day_hours
+    }
+    half = timedelta(minutes=30) if zone == "Asia/Kolkata" else timedelta()
+    assert told[utc("2026-03-03 14:00") + half] == ["Pay"]
+    asked = utc("2026-03-03 00:00") - half
+    assert told[asked] == ["Ask"]
+    shop.app.close()
