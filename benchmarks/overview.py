@@ -129,7 +129,7 @@ def main() -> None:
         "statements of the page",
         asked,
         "statements",
-        "any number of tasks",
+        "one more for each 50 tasks of rows",
         tasks=tasks,
     )
     if share < 0.1:
