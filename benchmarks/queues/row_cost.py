@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -30,43 +30,25 @@ WAITS: Counter[str] = Counter()
 """Microseconds in which the process waited for the database: for `commits`, and for `others`."""
 
 
-HERE = threading.local()
-"""Whether this thread commits."""
-
-
-@contextmanager
-def commits() -> Iterator[None]:
-    """Count the waits of the block as those for commits."""
-    HERE.commits = True
-    try:
-        yield
-    finally:
-        HERE.commits = False
-
-
-class WatchedCursor(psycopg.Cursor[Any]):
-    """A cursor that knows a commit which begins the next transaction as well."""
-
-    def execute(self, query: Any, *args: Any, **more: Any) -> Any:
-        chained = query == "COMMIT AND CHAIN"
-        with commits() if chained else nullcontext():
-            return super().execute(query, *args, **more)
-
-
 class Watched(psycopg.Connection[Any]):
     """A connection whose waits for the database are timed."""
+
+    _here = threading.local()
 
     def wait(self, *args: Any, **more: Any) -> Any:
         begun = time.perf_counter_ns()
         try:
             return super().wait(*args, **more)
         finally:
-            kind = "commits" if getattr(HERE, "commits", False) else "others"
+            kind = "commits" if getattr(self._here, "commits", False) else "others"
             WAITS[kind] += (time.perf_counter_ns() - begun) // 1000
 
     def commit(self) -> None:
-        with commits():
+        self._here.commits = True
+        try:
             super().commit()
+        finally:
+            self._here.commits = False
 
 
 @contextmanager
@@ -75,7 +57,6 @@ def watched(engine: Engine, trace: Path | None = None) -> Iterator[None]:
 
     def connected(connection: Any, _: object) -> None:
         connection.__class__ = Watched  # the app opens its connections itself
-        connection.cursor_factory = WatchedCursor
         if trace is not None:
             file = os.open(trace / str(id(connection)), os.O_CREAT | os.O_WRONLY)
             connection.pgconn.trace(file)

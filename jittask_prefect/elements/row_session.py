@@ -21,7 +21,6 @@ from sqlmodel import Session
 from jittask_prefect.errors import JittaskError
 
 POINT = "jittask_point"
-IN_TRANSACTION = 2  # libpq's PQTRANS_INTRANS
 LOST = (
     "the database gave the transaction of the row's task up after the function had committed: "
     "the function's commit is lost, so the task cannot be completed"
@@ -61,19 +60,17 @@ class RowTransaction:
         written: The function has written since the last commit or rollback.
         lost: The function's commit is gone, and the task must not complete.
         given_up: The function did not return in time; its further statements are refused.
-        rolled_back: The row has had more than one transaction.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.raw: Any = engine.raw_connection()
         self.committed = self.written = self.lost = self.given_up = False
-        self.rolled_back = self._ending = self._over = self._goes_on = False
+        self._ending = self._over = False
 
     def begin(self) -> None:
         """Begin with another row."""
-        self.committed = self.written = self.lost = self.rolled_back = False
-        self._ending = self._over = self._goes_on = False
+        self.committed = self.written = self.lost = self._ending = self._over = False
 
     def connection(self) -> Connection:
         """A connection for a session's transaction.
@@ -98,10 +95,7 @@ class RowTransaction:
             if self.lost:
                 raise RowSessionError(LOST)
 
-            if self._goes_on and self._can_chain():
-                self._chain()
-            else:
-                self.raw.commit()
+            self.raw.commit()
             self._over = True
         elif self._busy():
             if self.committed:
@@ -116,7 +110,6 @@ class RowTransaction:
         if self.committed and not self.lost and self.raw.is_valid:
             self._at_point("ROLLBACK TO SAVEPOINT")
         elif self.raw.is_valid:
-            self.rolled_back = True
             self.raw.rollback()
 
     def invalidate(self, *how: Any, **more: Any) -> None:
@@ -129,9 +122,9 @@ class RowTransaction:
         if not self._busy():
             self._say("BEGIN")
 
-    def end(self, *, goes_on: bool = False) -> None:
-        """From here on a commit takes effect; `goes_on`: another row follows at once on this connection."""
-        self._ending, self._goes_on = True, goes_on
+    def end(self) -> None:
+        """From here on a commit takes effect."""
+        self._ending = True
 
     def undo(self) -> None:
         """Undo everything, unless a commit has taken effect."""
@@ -149,31 +142,6 @@ class RowTransaction:
         return self.engine.dialect.name != "sqlite" or bool(
             self.raw.driver_connection.in_transaction
         )
-
-    def _can_chain(self) -> bool:
-        """Whether the commit may begin the next row's transaction in the same round trip.
-
-        A chained transaction has the isolation level of the one before. A function can only choose a level of its own
-        after a rollback.
-        """
-        dialect = self.engine.dialect
-        if (dialect.name, dialect.driver) != ("postgresql", "psycopg"):
-            return False
-        status = self.raw.driver_connection.info.transaction_status
-        version = dialect.server_version_info or ()
-        return not self.rolled_back and status == IN_TRANSACTION and version >= (12,)
-
-    def _chain(self) -> None:
-        """Commit, and begin the next transaction.
-
-        Raises:
-            RowSessionError: The database rolled back instead, as for a transaction in which a statement failed.
-        """
-        with self.raw.cursor() as cursor:
-            cursor.execute("COMMIT AND CHAIN", prepare=False)
-            if cursor.statusmessage != "COMMIT":
-                self.lost = True
-                raise RowSessionError(LOST)
 
     def _at_point(self, statement: str) -> None:
         """Act on the point. A missing point means that the database rolled back: a deadlock (MariaDB), a full disk (SQLite)."""
@@ -335,9 +303,9 @@ class RowSession(Session):
         if savepoint is not None and savepoint.is_active:
             savepoint.commit()
 
-    def finish(self, *, goes_on: bool = False) -> None:
-        """Commit for good; `goes_on`: another row follows at once on the same connection."""
-        self.row_transaction.end(goes_on=goes_on)
+    def finish(self) -> None:
+        """Commit for good."""
+        self.row_transaction.end()
         self.ending = True
         super().commit()
 

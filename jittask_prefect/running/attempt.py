@@ -131,7 +131,6 @@ class Attempt:
             watch does not take them for lost.
         transaction: The executor's connection for rows; absent the attempt takes one.
         loop: The event loop of async functions; absent the function has its own.
-        goes_on: Whether the connection is for another row at once; asked after `finish`.
 
     Attributes:
         given_up: The time limit was over before the end of the tasks was written.
@@ -145,10 +144,9 @@ class Attempt:
         settling: threading.Event,
         transaction: RowTransaction | None = None,
         loop: EventLoop | None = None,
-        goes_on: Callable[[], bool] = lambda: False,
     ) -> None:
         self.work, self.call, self.transaction = work, call, transaction
-        self.loop, self._goes_on = loop, goes_on
+        self.loop = loop
         self.given_up = False
         self._finish, self._settling = finish, settling
         self._gate = threading.Lock()
@@ -257,7 +255,7 @@ class Attempt:
                 self._end(session.connection(), ends)
                 for each in checked:
                     self._plan(session, template, each)
-                session.finish(goes_on=self._goes_on())
+                session.finish()
         return ends
 
     def _check(

@@ -232,13 +232,7 @@ class Executor:
         """Run a call; then put it back for a retry, or record its end."""
         settling, transaction = self.hold.settling, self._transaction
         attempt = Attempt(
-            self.work,
-            call,
-            self._finish,
-            settling,
-            transaction,
-            self.loop,
-            self._goes_on,
+            self.work, call, self._finish, settling, transaction, self.loop
         )
         ends = attempt.run(self.thread)
         self._transaction = attempt.transaction
@@ -274,11 +268,6 @@ class Executor:
         if self._next is not None:
             self._claimed(asked_at)
         return mine
-
-    def _goes_on(self) -> bool:
-        """Whether the connection is for the next call at once: nothing waits, or asks the database, in between."""
-        waits = self.work.template.cfg.rate is not None or self._has_after_return
-        return self._next is not None and not waits
 
     def _finish_task(
         self,

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 from histories import Ordinary, Step, history, play
 from shop import SERVERS, Shop
-from sqlalchemy import create_engine, event, select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, object_session, sessionmaker
 
-from jittask_prefect.elements.row_session import RowSessionError, RowTransaction
+from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.rows import hooks
 from jittask_prefect.running.outcome import Outcome
@@ -436,99 +433,3 @@ def test_the_hand_over_is_told_once_the_task_is_completed(shop: Make, url: Url) 
     assert s.run(s.entries()[0]).status == "completed"
     assert told == ["completed"]
     assert s.tasks(row_key="1001") == ["1001 03-02 11:00 #1 pending"]
-
-
-def begins(s: Shop, folder: Path, rows: int, day: int) -> Counter[str]:
-    """How often the database said that it did what, while a batch of some rows ran."""
-    files: list[int] = []
-
-    def traced(raw: Any, _record: Any) -> None:
-        path = folder / f"{day}-{len(files)}"
-        files.append(os.open(path, os.O_CREAT | os.O_WRONLY))
-        raw.pgconn.trace(files[-1])
-
-    for key in range(rows):
-        s.save(id=day * 1000 + key, at=datetime(2026, 3, day, 10))
-    s.sync(f"2026-03-{day:02} 10:00")
-    engine = s.app.engine()
-    engine.dispose()
-    event.listen(engine, "connect", traced)
-    try:
-        outcomes = s.work()
-    finally:
-        event.remove(engine, "connect", traced)
-        engine.dispose()
-        for file in files:
-            os.close(file)
-    assert len(outcomes) == rows
-    lines = [line for path in folder.glob(f"{day}-*") for line in path.open()]
-    said = [line.split("\t") for line in lines if "CommandComplete" in line]
-    return Counter(parts[-1].strip().strip('"') for parts in said)
-
-
-def test_the_next_row_begins_with_the_commit_of_the_one_before(
-    shop: Make, url: Url, tmp_path: Path
-) -> None:
-    """Each row commits by itself, and a further row costs no round trip for its BEGIN."""
-    s = shop(dispatch="batch", app_json={"database": url("postgresql")})
-    few, many = begins(s, tmp_path, 2, 2), begins(s, tmp_path, 12, 3)
-    assert many["BEGIN"] == few["BEGIN"]
-    assert many["COMMIT"] - few["COMMIT"] == 10
-    assert [s.row_count(3000 + key) for key in range(12)] == [1] * 12
-
-
-def test_after_a_rollback_the_next_row_has_a_transaction_of_its_own(
-    shop: Make, url: Url
-) -> None:
-    """A function's isolation level is no other row's."""
-    level = text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
-    seen: list[str] = []
-
-    def work(row: Any, s: Any, app: Any) -> None:
-        if row.id == 1:
-            s.rollback()
-            s.execute(level)
-        seen.append(s.scalar(text("SHOW transaction_isolation")))
-
-    s = due(shop, url("postgresql"), work, rows=2, dispatch="batch")
-    assert [outcome.status for outcome in s.work()] == ["completed", "completed"]
-    assert seen == ["serializable", "read committed"]
-
-
-def test_a_commit_that_the_database_refuses_undoes_that_row_alone(
-    shop: Make, url: Url
-) -> None:
-    """A deferred constraint fails at the commit that would have begun the next row."""
-    table = text("CREATE TABLE only_once (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
-
-    def work(row: Any, s: Any, app: Any) -> None:
-        row.count += 1
-        s.execute(text("INSERT INTO only_once VALUES (:id)"), {"id": row.id % 2})
-
-    s = due(shop, url("postgresql"), work, rows=4, dispatch="batch")
-    with s.app.engine().begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS only_once"))
-        connection.execute(table)
-    try:
-        s.work()
-        ended = [entry.status for entry in s.entries()]
-        assert ended == ["completed", "completed", "error", "error"]
-        assert [s.row_count(key) for key in range(1, 5)] == [1, 1, 0, 0]
-    finally:
-        with s.app.engine().begin() as connection:
-            connection.execute(text("DROP TABLE only_once"))
-
-
-def test_a_chained_commit_of_a_failed_transaction_is_an_error(
-    shop: Make, url: Url
-) -> None:
-    """PostgreSQL answers ROLLBACK to the COMMIT of a transaction in which a statement failed."""
-    s = shop(app_json={"database": url("postgresql")})
-    transaction = RowTransaction(s.app.engine())
-    try:
-        with suppress(Exception):
-            transaction._say("SELECT 1 / 0")
-        with pytest.raises(RowSessionError, match="gave the transaction"):
-            transaction._chain()
-    finally:
-        transaction.close()
