@@ -24,6 +24,7 @@ from jittask_prefect.elements.types import NormalService
 from jittask_prefect.errors import (
     ArgumentError,
     JittaskError,
+    PrefectApiError,
     UnknownTask,
 )
 from jittask_prefect.ledger import (
@@ -116,6 +117,17 @@ class TaskSvc(NormalService):
     def connect(self, api: Api) -> None:
         """Talk to this Prefect from now on."""
         self._api = api
+
+    def _api_or_away(self) -> Api:
+        """The Prefect server, also one that gives no answer: an end is the ledger's, and the next sync tells Prefect."""
+        try:
+            return self.api
+        except PrefectApiError as error:
+            # A process that only saves rows pays for no HTTP client.
+            from jittask_prefect.server import selection
+
+            log.warning("Prefect is told by the next sync: %s", error)
+            return selection.connect(self.app.path)
 
     @_only_jittask_errors
     def getTaskTmplList(self, queryStr: str = "") -> list[Result]:
@@ -237,7 +249,7 @@ class TaskSvc(NormalService):
             JittaskError: The process did not end in time.
         """
         task_id = text("taskId", taskId)
-        return force_end(self.app, lambda: self.api, task_id, clock.now)
+        return force_end(self.app, self._api_or_away, task_id, clock.now)
 
     @_only_jittask_errors
     def saveDateFieldTask(self, rowObj: Mapping[str, Any]) -> Result:

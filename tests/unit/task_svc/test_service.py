@@ -26,6 +26,7 @@ from jittask_prefect import (
 from jittask_prefect.ledger import handover_marks
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.schedule import clock
+from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
 DATA = Path(__file__).parents[2] / "data"
@@ -397,6 +398,19 @@ def test_a_pending_timer_task_is_ended_and_never_runs(
         "status": "ended",
         "changed": False,
     }
+
+
+def test_a_new_process_ends_a_task_while_prefect_is_away(
+    svc: Any, app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process has asked the server nothing before: not which database the app belongs to either."""
+    task = svc.createTimerTask(
+        "tasks.Daily", "2026-03-02 10:30:00", "customFunc", "tasks.NormalType", {}
+    )["taskId"]
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    answer = TaskSvc(app).forcedEnd(task)
+    assert (answer["previousStatus"], answer["status"]) == ("pending", "ended")
+    assert [(e.status, e.outcome) for e in ledger(app)] == [("ended", "forced")]
 
 
 def test_a_task_is_ended_while_prefect_is_away_which_the_next_sync_tells_it(
