@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from jittask_prefect.cli.options import (
     the_app,
 )
 from jittask_prefect.cli.terminal import (
+    edge,
     err,
     out,
     print_json,
@@ -247,6 +248,9 @@ def records(
     ] = 0,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    utc: Annotated[
+        bool, typer.Option("--utc", help="Print times in UTC, with seconds.")
+    ] = False,
     open_: Annotated[
         bool,
         typer.Option(
@@ -278,7 +282,10 @@ def records(
     elif as_csv:
         print_csv(found, api.ui_url)
     else:
-        print_lines(text.records(found) if found else ["no records"])
+        own_zone = owner.zone if owner is app else owner.timer.zone
+        zone = UTC if utc else own_zone
+        lines = text.records(found, zone, now, edge())
+        print_lines(lines if found else ["no records"])
     if len(found) == limit:
         more = f"--offset {offset + limit} shows the next ones"
         err.print(f"[dim]These are {limit}; {more}.[/]")

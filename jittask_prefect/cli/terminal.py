@@ -39,6 +39,11 @@ out = Terminal(highlight=False, soft_wrap=True, width=_WIDTH)
 err = Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
+def edge() -> int | None:
+    """The width of the terminal, or of COLUMNS; None for a file or a pipe."""
+    return out.width if _WIDTH is None else None
+
+
 def warn(text: object, word: str = "warning") -> None:
     """Print a warning on standard error, after a word in yellow."""
     err.print(f"[yellow]{word}:[/] {escape(str(text))}")

@@ -55,7 +55,7 @@ class RecordFilter:
         end: The end of the due times, excluded; aware.
 
     Raises:
-        ArgumentError: There is no such status.
+        ArgumentError: There is no such status, or the row's key is no text that a database takes.
     """
 
     name: str | None = None
@@ -68,6 +68,17 @@ class RecordFilter:
         if self.status is not None and self.status not in links.STATES:
             allowed = ", ".join(links.STATES)
             raise ArgumentError(f"status {quoted(self.status)}; allowed: {allowed}")
+        if self.row is not None and not _is_storable(self.row):
+            allowed = "the row's key as text"
+            raise ArgumentError(f"row {quoted(self.row)}; allowed: {allowed}")
+
+
+def _is_storable(value: object) -> bool:
+    """Whether every database takes the value as text: none takes half a surrogate pair, PostgreSQL no NUL."""
+    halves = range(0xD800, 0xE000)
+    return isinstance(value, str) and not any(
+        c == "\0" or ord(c) in halves for c in value
+    )
 
 
 def records(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import compress, groupby
+
+from rich.cells import cell_len
 
 from jittask_prefect.records.preview import PreviewLine
 from jittask_prefect.records.record import Record
@@ -16,7 +18,15 @@ from jittask_prefect.records.statistics import (
     Statistics,
     duration_text,
 )
-from jittask_prefect.records.text_table import one_line, result_text, table, time_text
+from jittask_prefect.records.text_table import (
+    folded,
+    folded_table,
+    one_line,
+    result_json,
+    result_text,
+    table,
+    time_text,
+)
 from jittask_prefect.rows.plan import Action
 
 TO_DO = {
@@ -33,6 +43,11 @@ DONE = {
     "end": "ended",
     "skip": "as planned",
 }
+
+OPEN = ("pending", "executing", "overdue")
+"""The statuses of tasks that `jittask end` takes."""
+NARROW = 64
+"""The characters of a line below which records have no columns."""
 
 
 def preview(lines: Iterable[PreviewLine]) -> Iterator[str]:
@@ -68,22 +83,77 @@ def moved(record: Record) -> str:
     return f"{record.moved or 'a holiday'} moved it from {nominal}"
 
 
-def records(found: Sequence[Record]) -> Iterator[str]:
-    """A line for each record."""
+def records(
+    found: Sequence[Record], zone: tzinfo, now: datetime, width: int | None = None
+) -> Iterator[str]:
+    """A line for each record without a width; with a width, cells are folded to fit and open tasks name their ids.
+
+    Args:
+        found: The records.
+        zone: The zone of the times; UTC shows them with seconds.
+        now: The present instant.
+        width: The characters of a line.
+    """
+    full = width is None or zone is UTC
     rows = [
         (
-            f"{record.due:%Y-%m-%d %H:%M}",
+            _full(record.due, zone) if full else day_text(record.due, zone, now),
             record.status,
-            str(record.task_id),
-            " ".join(record.title.split()),
+            one_line(" ".join(record.title.split())),
             one_line(record.row or ""),
-            " ".join(record.message.split())
-            if record.result is None
-            else result_text(record.result),
+            one_line(" ".join(_happened(record).split())),
         )
         for record in found
     ]
-    yield from table([("due", "status", "taskId", "task", "row", "result"), *rows], 36)
+    head = (f"due ({zone})", "status", "task", "row", "result")
+    ids = [str(record.task_id) for record in found]
+    if width is None:
+        lines = [(*head[:2], "taskId", *head[2:])]
+        lines += [(*r[:2], i, *r[2:]) for r, i in zip(rows, ids, strict=True)]
+        yield from table(lines, 36)
+        return
+    widths = _widths(width, [head, *rows])
+    if widths:
+        yield from folded_table([head], widths)
+    else:
+        yield from folded(f"due ({zone})", width)
+    for record, task, cells in zip(found, ids, rows, strict=True):
+        if widths:
+            yield from folded_table([cells], widths)
+        else:
+            yield from folded(" ".join(cells[:2]), width)
+            below = folded(" ".join(cells[2:]), max(10, width - 2))
+            yield from (f"  {line}" for line in below)
+        if record.status in OPEN:
+            yield f"  {task}"
+
+
+def _widths(width: int, rows: Sequence[Sequence[str]]) -> list[int] | None:
+    """The widths of the columns of records; None where a line is too narrow for columns."""
+    if width < NARROW:
+        return None
+    due = 19 if len(rows[1][0]) > 16 else 16
+    longest = [max(cell_len(row[column]) for row in rows) for column in (2, 3)]
+    title, key = min(longest[0], width // 4), min(longest[1], width // 8)
+    return [due, 9, title, key, width - due - 9 - title - key - 8]
+
+
+def _full(due: datetime | None, zone: tzinfo) -> str:
+    return f"{due.astimezone(zone):%Y-%m-%d %H:%M:%S}" if due else ""
+
+
+def day_text(due: datetime | None, zone: tzinfo, now: datetime) -> str:
+    """A time as people say it: `today 09:00`; other days than yesterday, today and tomorrow with their date."""
+    if due is None:
+        return ""
+    at, today = due.astimezone(zone), now.astimezone(zone).date()
+    day = timedelta(days=1)
+    names = {today - day: "yesterday", today: "today", today + day: "tomorrow"}
+    return f"{names.get(at.date(), at.date().isoformat())} {at:%H:%M}"
+
+
+def _happened(record: Record) -> str:
+    return record.message if record.result is None else result_json(record.result)
 
 
 def row(found: RowHistory) -> Iterator[str]:

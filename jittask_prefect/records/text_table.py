@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 KEY_WIDTH = 30
 """The widest column of row keys; longer keys push the rest of their line."""
@@ -34,6 +35,36 @@ def table(
             cells.append(shown + " " * (length - cell_len(shown)))
         line = "  ".join([*cells, row[-1]]).rstrip()
         yield line if width is None else shortened(line, width)
+
+
+def folded_table(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
+    """The lines of a table whose cells are folded in their columns; nothing is cut.
+
+    Args:
+        rows: The cells; the names of the columns first.
+        widths: The characters of each column.
+    """
+    for row in rows:
+        parts = [folded(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for line in zip_longest(*parts, fillvalue=""):
+            cells = [
+                cell + " " * (width - cell_len(cell))
+                for cell, width in zip(line, widths, strict=True)
+            ]
+            yield "  ".join(cells).rstrip()
+
+
+def folded(text: str, width: int) -> list[str]:
+    """The lines of a text, folded between words; a word that is wider than a line is folded within."""
+    lines = [""]
+    for word in text.split():
+        for piece in chop_cells(word, width):
+            longer = f"{lines[-1]} {piece}".strip()
+            if cell_len(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(piece)
+    return lines
 
 
 def shortened(text: str, width: int) -> str:

@@ -311,6 +311,7 @@ class TaskSvc(NormalService):
         endTime: str | datetime | None = None,
         limit: int = 200,
         offset: int = 0,
+        row: str | None = None,
     ) -> list[Result]:
         """Execution records, newest due time first.
 
@@ -325,6 +326,7 @@ class TaskSvc(NormalService):
             endTime: Due earlier.
             limit: How many at most.
             offset: How many of the newest to pass over.
+            row: Of the row with this key only, as text.
 
         Returns:
             A list of `{taskId, fullName, title, status, dueTime, startTime, endTime, duration, lateness, row, result,
@@ -333,13 +335,14 @@ class TaskSvc(NormalService):
         Raises:
             UnknownElement: The app has no such template.
             InvalidTime: A time cannot be read.
-            ArgumentError: The status is unknown, or limit or offset is no count.
+            ArgumentError: The status is unknown, limit or offset is no count, or the row's key is no text.
             PrefectApiError: Prefect cannot be reached.
         """
         template = self.app.template(fullName) if fullName not in (None, "") else None
         wanted = listing.RecordFilter(
             name=template.fullName if template else None,
             status=None if status == "" else status,
+            row=None if row == "" else row,
             start=instant(startTime, template or self.app)
             if startTime not in (None, "")
             else None,

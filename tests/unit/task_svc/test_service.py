@@ -785,7 +785,9 @@ def test_records(svc: Any, history: list[str]) -> None:
         ({"limit": 2, "offset": 3}, [3]),
         ({"limit": 0}, []),
         ({"fullName": "tasks.Daily", "status": "overdue", "limit": 5}, [2]),
-        ({"fullName": "", "status": ""}, [0, 1, 2, 3]),
+        ({"row": "42"}, [1]),
+        ({"row": "4"}, []),
+        ({"fullName": "", "status": "", "row": ""}, [0, 1, 2, 3]),
         (
             {"fullName": None, "status": None, "startTime": None, "endTime": None},
             [0, 1, 2, 3],
@@ -817,6 +819,9 @@ def test_records_by_position(svc: Any, history: list[str]) -> None:
         {"limit": -1},
         {"offset": -1},
         {"limit": "9"},
+        {"row": 42},
+        {"row": "\ud800"},
+        {"row": "4\0"},
     ],
 )
 def test_records_that_cannot_be_asked_for(svc: Any, arguments: dict[str, Any]) -> None:
