@@ -29,7 +29,6 @@ ELSEWHERE = {
     "records/overview_markdown": "unit/records/test_overview",
     "records/overview_text": "unit/records/test_overview",
     "records/template_pages": "unit/records/test_statistics",
-    "records/text": "unit/records/test_row_history",
     "rows/dialects": "unit/rows/test_databases",
     "rows/flow_runs": "unit/rows/test_run_states",
     "rows/follow": "unit/rows/test_hooks",

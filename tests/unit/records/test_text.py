@@ -45,9 +45,9 @@ def test_a_line_is_folded_and_nothing_is_lost(width: int) -> None:
 
 def test_eighty_columns() -> None:
     assert lines(record(message="no address"), width=80) == [
-        "due              status     task                 row  result",
+        "due               status     task                 row  result",
         "(Asia/Shanghai)",
-        "today 09:00      error      Remind the customer  42   no address",
+        "today 09:00       error      Remind the customer  42   no address",
     ]
 
 
