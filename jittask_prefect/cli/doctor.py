@@ -26,6 +26,7 @@ from jittask_prefect.ledger.error_codes import error_line
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
+from jittask_prefect.prefect_api.work_queues import app_queues
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import templates_of
@@ -227,30 +228,13 @@ def _guard(app: App, api: Api) -> Finding:
 
 
 def _queues(api: Api, there: Iterable[ServerDeployment]) -> Iterator[Finding]:
-    """Work queues with deployments of the app that no worker takes."""
-    tasks: dict[tuple[str, str], list[str]] = {}
-    for each in there:
-        place = each.work_pool_name or "", each.work_queue_name or "default"
-        tasks.setdefault(place, []).append(each.name)
+    """The work queues with deployments of the app."""
+    found = app_queues(api, there)
+    for each in found:
+        if not each.served:
+            yield Finding("server", "warning", each.problem)
 
-    served: list[str] = []
-    for (pool, queue), names in sorted(tasks.items()):
-        status = {q.name: q.status for q in api.queues(pool)}.get(queue, "missing")
-        if status == "READY":
-            served.append(f"{queue} of {pool}")
-            continue
-
-        told = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
-        text = f"no worker takes the work queue {queue} of the pool {pool or 'that is missing'} ({told})"
-        advice = f"start one: `jittask worker --pool {pool}`, or `jittask up`"
-        if status == "PAUSED":
-            text, advice = (
-                f"the work queue {queue} of {pool} is paused ({told})",
-                "resume it on Prefect's page Work Pools",
-            )
-        yield Finding("server", "warning", f"{text}: {advice}")
-
-    if served:
+    if served := [f"{each.queue} of {each.pool}" for each in found if each.served]:
         yield Finding("server", "ok", f"workers take {', '.join(served)}")
 
 

@@ -1,4 +1,4 @@
-"""The work queues of an app's deployments that no worker takes."""
+"""The work queues of an app's deployments, and whether workers take them."""
 
 from __future__ import annotations
 
@@ -10,52 +10,60 @@ from jittask_prefect.prefect_api.api import Api
 
 
 @dataclass(frozen=True)
-class Unserved:
-    """A work queue that no worker takes.
+class AppQueue:
+    """A work queue with deployments of an app.
 
     Attributes:
         pool: The work pool; empty where the deployments have none.
         queue: The queue.
+        status: Prefect's status of the queue; `missing` where there is no such queue.
         names: The deployments in the queue.
-        paused: Whether somebody paused the queue.
     """
 
     pool: str
     queue: str
+    status: str
     names: tuple[str, ...]
-    paused: bool = False
 
     @property
-    def text(self) -> str:
-        """What is wrong, and what to do."""
-        if self.paused:
-            told = f"the work queue {self.queue} of {self.pool} is paused"
-            return f"{told}: resume it on Prefect's page Work Pools"
-        place = (
-            f"the work queue {self.queue} of the pool {self.pool or 'that is missing'}"
+    def served(self) -> bool:
+        """Whether a worker takes the queue."""
+        return self.status == "READY"
+
+    @property
+    def problem(self) -> str:
+        """Why no worker takes the queue, and what to do."""
+        more = len(self.names) - 1
+        told = f"{self.names[0]} and {more} more" if more else self.names[0]
+        if self.status == "PAUSED":
+            problem = f"the work queue {self.queue} of {self.pool} is paused ({told})"
+            return f"{problem}: resume it on Prefect's page Work Pools"
+
+        pool = self.pool or "that is missing"
+        problem = (
+            f"no worker takes the work queue {self.queue} of the pool {pool} ({told})"
         )
-        start = f"`jittask worker --pool {self.pool}`, or `jittask up`, starts a worker"
-        return f"no worker takes {place}: {start}"
+        return f"{problem}: start one: `jittask worker --pool {self.pool}`, or `jittask up`"
 
 
-def queues_unserved(api: Api, there: Iterable[ServerDeployment]) -> list[Unserved]:
-    """The work queues with deployments that no worker takes; one call for each pool.
+def app_queues(api: Api, there: Iterable[ServerDeployment]) -> list[AppQueue]:
+    """The work queues with deployments of an app, by pool and name; one call for each pool.
 
     Args:
         api: Prefect.
-        there: The deployments.
+        there: The app's deployments.
     """
     names: dict[tuple[str, str], list[str]] = {}
     for each in there:
         place = each.work_pool_name or "", each.work_queue_name or "default"
         names.setdefault(place, []).append(each.name)
+
     status = {
         (pool, queue.name): queue.status
         for pool in {pool for pool, _ in names}
         for queue in (api.queues(pool) if pool else [])
     }
     return [
-        Unserved(*place, tuple(found), paused=status.get(place) == "PAUSED")
+        AppQueue(*place, status.get(place) or "missing", tuple(found))
         for place, found in sorted(names.items())
-        if status.get(place) != "READY"
     ]

@@ -18,6 +18,7 @@ SAID_BY_DOCTOR = {
     "ledger/guard.py": {"_other_database"},
     "prefect_api/client.py": {"__init__"},
     "prefect_api/connection.py": {"call"},
+    "prefect_api/work_queues.py": {"problem"},
 }
 """Modules whose sentences `jittask doctor` prints, and the functions with these sentences."""
 
