@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import func, select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.ledger.tables import entries
@@ -23,7 +24,7 @@ class Retried:
 
     Attributes:
         tasks: The failed tasks that run again.
-        runs: Their flow runs; a batch runs all its failed rows again.
+        runs: Their flow runs.
         open: Failed tasks whose flow run is at work or waits already.
         gone: Failed tasks whose flow run Prefect has no longer; nothing changed for these.
         refused: Failed tasks whose flow run Prefect did not let wait again.
@@ -45,57 +46,64 @@ def retry_failed(
         app: The app.
         api: Prefect.
         name: The full name of a template; all templates where absent.
-        since: Only tasks that failed at this instant or later; aware.
+        since: Only flow runs in which a task failed at this instant or later; aware.
 
     Raises:
         UnknownElement: The app has no such template.
         PrefectApiError: Prefect cannot be reached; the same call may be made again.
     """
-    failed = _failed(app, name, since)
+    failed = _failed_by_run(app, name, since)
+    runs = _runs(api, [run_id for run_id in failed if run_id])
     found = Counter[str]()
-    runs = 0
-
-    ids = sorted(run_id for run_id in failed if run_id)
-    known: dict[str, FlowRun] = {}
-    for start in range(0, len(ids), PAGE):
-        asked = {"id": {"any_": ids[start : start + PAGE]}}
-        known |= {run.id: run for run in api.runs(flow_runs=asked)}
-
     for run_id, tasks in failed.items():
-        answer = _wait_again(api, known.get(run_id))
-        found[answer] += tasks
-        runs += answer == "tasks"
-
-    return Retried(found["tasks"], runs, found["open"], found["gone"], found["refused"])
-
-
-def _failed(app: App, name: str | None, since: datetime | None) -> dict[str, int]:
-    """The number of failed tasks by flow run; an empty id for those without."""
-    databases = databases_of(app.template(name)) if name else list(app.databases())
-    found = Counter[str]()
-    for _, connection in connections(app, databases):
-        found.update(_failed_runs(connection, app.name, name, since))
-    return dict(sorted(found.items()))
+        run = runs.get(run_id)
+        if run is None:
+            found["gone"] += tasks
+        elif not run.is_final:
+            found["open"] += tasks
+        elif _wait_again(api, run):
+            found["tasks"] += tasks
+            found["runs"] += 1
+        else:
+            found["refused"] += tasks
+    return Retried(**found)
 
 
-def _failed_runs(
-    connection: Connection, app: str, name: str | None, since: datetime | None
-) -> Counter[str]:
-    query = select(entries.c.flow_run_id).where(
-        entries.c.app == app, entries.c.status == "error"
+def _failed_by_run(
+    app: App, name: str | None, since: datetime | None
+) -> dict[str | None, int]:
+    """The number of failed tasks of each flow run in which a task failed since then.
+
+    A batch runs all its failed rows again, also those that failed earlier.
+    """
+    c = entries.c
+    query = select(c.flow_run_id, func.count()).where(
+        c.app == app.name, c.status == "error"
     )
     if name is not None:
-        query = query.where(entries.c.template == name)
+        query = query.where(c.template == name)
+    query = query.group_by(c.flow_run_id)
     if since is not None:
-        query = query.where(entries.c.finished >= since)
-    return Counter(run_id or "" for run_id in connection.execute(query).scalars())
+        query = query.having(func.max(c.finished) >= since)
+
+    databases = databases_of(app.template(name)) if name else list(app.databases())
+    found = Counter[str | None]()
+    for _, connection in connections(app, databases):
+        for run_id, tasks in connection.execute(query):
+            found[run_id] += tasks
+    return found
 
 
-def _wait_again(api: Api, run: FlowRun | None) -> str:
-    """The name of the number that a flow run's tasks count for."""
-    if run is None:
-        return "gone"
-    if not run.is_final:
-        return "open"
+def _runs(api: Api, ids: Sequence[str]) -> dict[str | None, FlowRun]:
+    """The flow runs that Prefect has, by id."""
+    found: dict[str | None, FlowRun] = {}
+    for start in range(0, len(ids), PAGE):
+        asked = {"id": {"any_": ids[start : start + PAGE]}}
+        found |= {run.id: run for run in api.runs(flow_runs=asked)}
+    return found
+
+
+def _wait_again(api: Api, run: FlowRun) -> bool:
+    """Have a flow run wait again, as *Retry* in the UI does; whether Prefect took the state."""
     state = api.set_state(run.id, "SCHEDULED", name="AwaitingRetry", message=REASON)
-    return {"SCHEDULED": "tasks", "MISSING": "gone"}.get(state, "refused")
+    return state == "SCHEDULED"

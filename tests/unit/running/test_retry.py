@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 import pytest
 from shop import Shop
+from sqlalchemy import update
 
 from jittask_prefect.errors import UnknownElement
 from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.running.retry import Retried, retry_failed
 
 Make = Callable[..., Shop]
@@ -65,10 +67,30 @@ def test_since_leaves_earlier_failures_alone(shop: Make) -> None:
     assert states(s, [first, second]) == ["Failed", "AwaitingRetry"]
 
 
-def test_a_completed_task_and_a_run_that_prefect_has_forgotten_stay(shop: Make) -> None:
+def test_a_task_whose_run_prefect_has_forgotten_stays(shop: Make) -> None:
     s = shop()
     [run_id] = failed(s, 1)
     del s.api.all_runs[run_id]
     assert retry_failed(s.app, s.api) == Retried(gone=1)
+    assert [entry.status for entry in s.entries()] == ["error"]
+
+
+def test_a_batch_counts_all_its_failed_rows(shop: Make) -> None:
+    """A batch runs the rows again that failed in it, also those that failed before `since`."""
+    s = shop()
+    first, second = failed(s, 2)
+    with s.app.engine().begin() as connection:
+        connection.execute(
+            update(entries)
+            .where(entries.c.flow_run_id == second)
+            .values(flow_run_id=first)
+        )
+    since = s.now + timedelta(minutes=2)
+    assert retry_failed(s.app, s.api, since=since) == Retried(tasks=2, runs=1)
+    assert states(s, [first]) == ["AwaitingRetry"]
+
+
+def test_an_unknown_template(shop: Make) -> None:
+    s = shop()
     with pytest.raises(UnknownElement):
         retry_failed(s.app, s.api, "tasks.None")
