@@ -33,6 +33,7 @@ text { fill: #0f172a } .faint { fill: #475569 } .white { fill: #fff } .moved { f
 .away { fill: none; stroke: #c2410c; stroke-dasharray: 3 2 }
 """
 RUNS, MOVED = "#1d4ed8", "#c2410c"
+AXIS_LEFT, AXIS_WIDTH = 48, 576
 LEAST_HEIGHT = 2.0
 """The height of a bar at least, so that a single error among a thousand tasks is visible."""
 LETTER = 7
@@ -80,25 +81,14 @@ def by_day(days: Mapping[date, Mapping[str, int]]) -> str:
 
 
 def _by_day(days: Mapping[date, Mapping[str, int]]) -> Iterator[str]:
-    left, width, top, bottom = 48, 576, 44, 190
-    totals = {s: sum(counts.get(s, 0) for counts in days.values()) for s in STATUSES}
-    shown = [status for status in STATUSES if totals[status]]
-    legend = [(f'fill="{COLOURS[s]}"', f"{s} {totals[s]:,}") for s in shown]
-    yield from _legend(left, 26, legend)
-    if not shown:
-        yield _text(336, 107, "no tasks were due in this time", "middle faint")
-    most = axis_top(max((sum(counts.values()) for counts in days.values()), default=0))
-    for part in (0, 1, 2):
-        y = bottom - (bottom - top) * part / 2
-        yield f'<path class="line" d="M{left} {y:g}h{width}"/>'
-        yield _text(left - 6, y + 4, f"{most * part // 2:,}", "end faint")
-    step = width / max(1, len(days))
+    bars = _Bars(list(days.values()), 44, 190)
+    yield from bars.frame("no tasks were due in this time")
     every = -(-len(days) // 10)  # ten dates at most, so that none runs into the next
-    for number, (day, counts) in enumerate(days.items()):
-        x = left + number * step
-        yield from _bar(x, step, bottom, (bottom - top) / most, counts, shown)
+    for number, day in enumerate(days):
+        yield from bars.bar(number)
         if number % every == 0:
-            yield _text(x + step / 2, 207, f"{day.day} {day:%b}", "middle faint")
+            x = bars.x(number + 0.5)
+            yield _text(x, 207, f"{day.day} {day:%b}", "middle faint")
 
 
 def by_hour(hours: Mapping[datetime, Mapping[str, int]], now: datetime) -> str:
@@ -114,49 +104,78 @@ def by_hour(hours: Mapping[datetime, Mapping[str, int]], now: datetime) -> str:
 def _by_hour(
     hours: Mapping[datetime, Mapping[str, int]], now: datetime
 ) -> Iterator[str]:
-    left, width, top, bottom = 48, 576, 56, 144
-    totals = {s: sum(counts.get(s, 0) for counts in hours.values()) for s in STATUSES}
-    shown = [status for status in STATUSES if totals[status]]
-    legend = [(f'fill="{COLOURS[s]}"', f"{s} {totals[s]:,}") for s in shown]
-    yield from _legend(left, 26, legend)
-    if not shown:
-        yield _text(336, 84, "no tasks are due in this time", "middle faint")
-    most = axis_top(max((sum(counts.values()) for counts in hours.values()), default=0))
-    for part in (0, 1, 2):
-        y = bottom - (bottom - top) * part / 2
-        yield f'<path class="line" d="M{left} {y:g}h{width}"/>'
-        yield _text(left - 6, y + 4, f"{most * part // 2:,}", "end faint")
-    step, begins = width / max(1, len(hours)), list(hours)
-    for number, (start, counts) in enumerate(hours.items()):
-        x = left + number * step
-        yield from _bar(x, step, bottom, (bottom - top) / most, counts, shown)
+    bars = _Bars(list(hours.values()), 56, 144)
+    yield from bars.frame("no tasks are due in this time")
+    for number, start in enumerate(hours):
+        yield from bars.bar(number)
+        x = bars.x(number)
         if start.hour % 6 == 0:
             yield _text(x, 160, f"{start:%H:%M}", "middle small faint")
         if start.hour == 0:
             yield _text(x, 173, f"{start:%a} {start.day} {start:%b}", "middle small")
-    if begins and begins[0] <= now:
-        x = left + (now - begins[0]).total_seconds() / 3600 * step
-        yield f'<path class="today" d="M{x:.1f} {top - 6}V{bottom}"/>'
-        yield _text(x, top - 9, "now", "middle tiny")
+    first = next(iter(hours), None)
+    if first is not None and first <= now:
+        x = bars.x((now - first).total_seconds() / 3600)
+        yield f'<path class="today" d="M{x:.1f} {bars.top - 6}V{bars.bottom}"/>'
+        yield _text(x, bars.top - 9, "now", "middle tiny")
 
 
-def _bar(
-    x: float,
-    step: float,
-    bottom: float,
-    unit: float,
-    counts: Mapping[str, int],
-    shown: Sequence[str],
-) -> Iterator[str]:
-    y = bottom
-    for status in shown:
-        if count := counts.get(status):
-            height = max(LEAST_HEIGHT, unit * count)
-            y -= height
-            yield (
-                f'<rect x="{x + step * 0.12:.2f}" y="{y:.2f}" width="{step * 0.76:.2f}"'
-                f' height="{height:.2f}" fill="{COLOURS[status]}"/>'
+@dataclass(frozen=True)
+class _Bars:
+    """Bars side by side, stacked by status, with a legend and an axis.
+
+    Attributes:
+        counts: The number of tasks of each status, for each bar.
+        top: Where the axis ends.
+        bottom: Where the bars stand.
+    """
+
+    counts: Sequence[Mapping[str, int]]
+    top: int
+    bottom: int
+
+    @property
+    def _most(self) -> int:
+        """The number at the top of the axis."""
+        return axis_top(max((sum(each.values()) for each in self.counts), default=0))
+
+    def x(self, number: float) -> float:
+        """The left edge of a bar."""
+        return AXIS_LEFT + number * AXIS_WIDTH / max(1, len(self.counts))
+
+    def frame(self, nothing: str) -> Iterator[str]:
+        """The legend and the lines of the axis; a sentence where there are no tasks."""
+        totals = {s: sum(each.get(s, 0) for each in self.counts) for s in STATUSES}
+        legend = [
+            (f'fill="{COLOURS[status]}"', f"{status} {total:,}")
+            for status, total in totals.items()
+            if total
+        ]
+        yield from _legend(AXIS_LEFT, 26, legend)
+        if not legend:
+            middle = (self.top + self.bottom) / 2
+            yield _text(
+                AXIS_LEFT + AXIS_WIDTH / 2, middle - 10, nothing, "middle faint"
             )
+        for part in (0, 1, 2):
+            y = self.bottom - (self.bottom - self.top) * part / 2
+            yield f'<path class="line" d="M{AXIS_LEFT} {y:g}h{AXIS_WIDTH}"/>'
+            yield _text(
+                AXIS_LEFT - 6, y + 4, f"{self._most * part // 2:,}", "end faint"
+            )
+
+    def bar(self, number: int) -> Iterator[str]:
+        """A bar, its parts in the order of the statuses."""
+        unit = (self.bottom - self.top) / self._most
+        x, y, width = self.x(number), float(self.bottom), self.x(1) - self.x(0)
+        for status in STATUSES:
+            if count := self.counts[number].get(status):
+                height = max(LEAST_HEIGHT, unit * count)
+                y -= height
+                yield (
+                    f'<rect x="{x + width * 0.12:.2f}" y="{y:.2f}" width="{width * 0.76:.2f}"'
+                    f' height="{height:.2f}" fill="{COLOURS[status]}"/>'
+                )
 
 
 def axis_top(most: int) -> int:
