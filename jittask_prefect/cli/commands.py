@@ -12,20 +12,17 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
+from jittask_prefect.cli.actions import ACTIONS
 from jittask_prefect.cli.options import (
-    AnyTask,
     Json,
     Now,
-    RowKey,
     TakeOver,
-    Task,
     heed_interrupts,
-    instant_of,
     instant_or_now,
     the_app,
     warn_of_problems,
 )
-from jittask_prefect.cli.queries import COMMANDS, open_link
+from jittask_prefect.cli.queries import QUERIES
 from jittask_prefect.cli.scaffolding import init, new
 from jittask_prefect.cli.terminal import (
     err,
@@ -36,7 +33,7 @@ from jittask_prefect.cli.terminal import (
     print_lines,
     warn,
 )
-from jittask_prefect.errors import ArgumentError, JittaskError, UnknownTask
+from jittask_prefect.errors import JittaskError
 from jittask_prefect.schedule import clock
 
 cli = typer.Typer(
@@ -109,12 +106,6 @@ def _database_answer(error: Exception) -> str:
     if "run" in sys.argv[1:2] or not isinstance(origin, Exception) or not of_database:
         return ""
     return f"{origin}; `jittask db upgrade --models` makes missing tables"
-
-
-@cli.command()
-def version() -> None:
-    """Print the version."""
-    print(metadata.version("jittask-prefect"))
 
 
 cli.command()(init)
@@ -321,88 +312,10 @@ def worker(
     os.execv(command[0], command)
 
 
-@cli.command()
-def run(
-    task: Task,
-    row: RowKey = None,
-    dry: Annotated[
-        bool, typer.Option("--dry", help="Roll back the changes of the row.")
-    ] = False,
-) -> None:
-    """Run a task's function here and now, in this process, without a server: for debugging."""
-    import logging
-
-    from jittask_prefect.running.trial import run_here
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    print_json(run_here(the_app(), task, row, clock.now(), dry=dry))
-
-
-@cli.command()
-def end(
-    task_id: Annotated[str, typer.Argument(help="The task's id, or a flow run's.")],
-) -> None:
-    """End a task: a pending task never runs, an executing task's process is ended."""
-    print_json(the_app().getElement("services.TaskSvc").forcedEnd(task_id))
-
-
-@cli.command()
-def retry(
-    task: AnyTask = None,
-    status: Annotated[
-        str, typer.Option(help="The status of the tasks to run again: error.")
-    ] = "error",
-    since: Annotated[
-        str | None,
-        typer.Option(help="Only tasks that failed at this time or later, ISO 8601."),
-    ] = None,
-) -> None:
-    """Run failed tasks again, each as Retry in Prefect's UI does; a batch runs all its failed rows again."""
-    from jittask_prefect.ledger.guard import connect
-    from jittask_prefect.running.retry import retry_failed
-
-    if status != "error":
-        raise ArgumentError(f"--status {status!r}; allowed: error")
-    app = the_app()
-    owner = app.template(task) if task else app
-    begin = instant_of(since, owner, "--since") if since else None
-    done = retry_failed(app, connect(app), task, begin)
-    out.print(f"{done.tasks} failed tasks run again, in {done.runs} flow runs.")
-    for number, why in (
-        (done.open, "their flow run waits or is at work already"),
-        (done.gone, "Prefect has their flow run no longer; `jittask run` runs a task"),
-        (done.refused, "Prefect refused the retry of their flow run"),
-    ):
-        if number:
-            warn(f"{number} failed tasks stay as they are: {why}")
-
-
-@cli.command("open")
-def open_(
-    task: AnyTask = None,
-) -> None:
-    """Open the app's overview, or a task's page, in Prefect's UI, and print the link."""
-    from jittask_prefect.prefect_api import links
-    from jittask_prefect.prefect_api.names import app_tag
-    from jittask_prefect.server.selection import connect
-
-    app = the_app()
-    api = connect(app.path)
-    at = links.base(api.ui_url)
-    if task is None:
-        open_link(links.overview(app.name, at))
-        return
-    name = app.template(task).fullName
-    deployment = api.deployments(app_tag(app.name)).get(name)
-    if deployment is None:
-        raise UnknownTask(
-            f"{name} has no deployment on {api.url}: run `jittask deploy`"
-        )
-    open_link(f"{at}/deployments/deployment/{deployment.id}")
-
-
-for command in COMMANDS:
-    cli.command()(command)
+for name, action in ACTIONS.items():
+    cli.command(name)(action)
+for query in QUERIES:
+    cli.command()(query)
 
 
 @cli.command()

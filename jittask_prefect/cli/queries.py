@@ -249,7 +249,11 @@ def records(
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     utc: Annotated[
-        bool, typer.Option("--utc", help="Print times in UTC, with seconds.")
+        bool,
+        typer.Option(
+            "--utc",
+            help="Print the table's times in UTC, with seconds; JSON and CSV keep each task's zone.",
+        ),
     ] = False,
     open_: Annotated[
         bool,
@@ -284,7 +288,7 @@ def records(
     else:
         own_zone = owner.zone if owner is app else owner.timer.zone
         zone = UTC if utc else own_zone
-        lines = text.records(found, zone, now, edge())
+        lines = text.records(found, zone, now, edge(), full=utc)
         print_lines(lines if found else ["no records"])
     if len(found) == limit:
         more = f"--offset {offset + limit} shows the next ones"
@@ -389,5 +393,5 @@ def stats(
         print_lines(text.statistics(found))
 
 
-COMMANDS = (preview, calendar, pending, row, records, overview, stats)
+QUERIES = (preview, calendar, pending, row, records, overview, stats)
 """In the order of `jittask --help`."""

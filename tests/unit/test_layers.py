@@ -33,6 +33,7 @@ ORDER = [
     "__init__",
 ]
 READS_THE_CLOCK = {
+    "cli/actions",
     "cli/commands",
     "cli/options",
     "cli/queries",

@@ -1,0 +1,97 @@
+"""The commands for a single task or for failed ones: run, end, retry, open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from jittask_prefect.cli.options import AnyTask, RowKey, Task, instant_of, the_app
+from jittask_prefect.cli.queries import open_link
+from jittask_prefect.cli.terminal import out, print_json, warn
+from jittask_prefect.errors import ArgumentError, UnknownTask
+from jittask_prefect.schedule import clock
+
+
+def run(
+    task: Task,
+    row: RowKey = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Roll back the changes of the row.")
+    ] = False,
+) -> None:
+    """Run a task's function here and now, in this process, without a server: for debugging."""
+    import logging
+
+    from jittask_prefect.running.trial import run_here
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print_json(run_here(the_app(), task, row, clock.now(), dry=dry))
+
+
+def end(
+    task_id: Annotated[str, typer.Argument(help="The task's id, or a flow run's.")],
+) -> None:
+    """End a task: a pending task never runs, an executing task's process is ended."""
+    print_json(the_app().getElement("services.TaskSvc").forcedEnd(task_id))
+
+
+def retry(
+    task: AnyTask = None,
+    status: Annotated[
+        str, typer.Option(help="The status of the tasks to run again: error.")
+    ] = "error",
+    since: Annotated[
+        str | None,
+        typer.Option(help="Only tasks that failed at this time or later, ISO 8601."),
+    ] = None,
+) -> None:
+    """Run failed tasks again, as Retry in Prefect's UI does; a batch runs all its failed rows again."""
+    from jittask_prefect.ledger.guard import connect
+    from jittask_prefect.running.retry import retry_failed
+
+    if status != "error":
+        raise ArgumentError(f"--status {status!r}; allowed: error")
+    app = the_app()
+    owner = app.template(task) if task else app
+    begin = instant_of(since, owner, "--since") if since else None
+    done = retry_failed(app, connect(app), task, begin)
+    out.print(f"{done.tasks} failed tasks run again, in {done.runs} flow runs.")
+    for number, why in (
+        (done.open, "their flow run waits or is at work already"),
+        (done.gone, "Prefect no longer has their flow run"),
+        (done.refused, "Prefect refused the retry of their flow run"),
+    ):
+        if number:
+            warn(f"{number} failed tasks stay as they are: {why}")
+
+
+def open_(task: AnyTask = None) -> None:
+    """Open the app's overview, or a task's page, in Prefect's UI, and print the link."""
+    from jittask_prefect.prefect_api import links
+    from jittask_prefect.prefect_api.names import app_tag
+    from jittask_prefect.server.selection import connect
+
+    app = the_app()
+    api = connect(app.path)
+    at = links.base(api.ui_url)
+    if task is None:
+        open_link(links.overview(app.name, at))
+        return
+    name = app.template(task).fullName
+    deployment = api.deployments(app_tag(app.name)).get(name)
+    if deployment is None:
+        raise UnknownTask(
+            f"{name} has no deployment on {api.url}: run `jittask deploy`"
+        )
+    open_link(f"{at}/deployments/deployment/{deployment.id}")
+
+
+ACTIONS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "end": end,
+    "retry": retry,
+    "open": open_,
+}
+"""By name, in the order of `jittask --help`."""
