@@ -166,23 +166,3 @@ def near_window(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
 def day_window(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """The first instant of a day in a zone, and that of the next; UTC."""
     return clamped(midnight(day), zone), clamped(midnight(day + DAY), zone)
-
-
-def moment(at: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """An instant as people say it: `today 09:00`, `Thu 3 Dec 09:00`, with the year where it is another one.
-
-    Args:
-        at: The instant.
-        now: The present instant.
-        zone: The zone of the clock time.
-    """
-    local, today = at.astimezone(zone), now.astimezone(zone).date()
-    days = (local.date() - today).days
-    near = {-1: "yesterday", 0: "today", 1: "tomorrow"}.get(days)
-    return f"{near or day_text(local.date(), today)} {local:%H:%M}"
-
-
-def day_text(day: date, today: date) -> str:
-    """A day in words, `Thu 3 Dec`; with its year where that is another than today's."""
-    year = "" if day.year == today.year else f" {day.year}"
-    return f"{day:%a} {day.day} {day:%b}{year}"

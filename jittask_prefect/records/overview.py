@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from zoneinfo import ZoneInfo
 
 from jittask_prefect.records.app_facts import (
     AROUND,
@@ -20,9 +21,9 @@ from jittask_prefect.records.app_facts import (
     TaskFacts,
     Trouble,
     hour_of,
-    moment,
     near_window,
 )
+from jittask_prefect.records.moments import day_text, moment
 from jittask_prefect.records.statistics import STATUSES
 
 IN_A_ROW = 2
@@ -104,6 +105,10 @@ class Overview:
     """The page of an app.
 
     Attributes:
+        app: The app's name.
+        title: The app's title.
+        zone: The app's zone, in which the page's times are.
+        now: The present instant, in that zone.
         wrong: What is wrong now, the worst first.
         groups: The tasks by tag, a group with troubles first.
         hours: The last 24 hours and the next.
@@ -115,6 +120,7 @@ class Overview:
 
     app: str
     title: str
+    zone: ZoneInfo
     now: datetime
     day: date
     wrong: Sequence[Trouble]
@@ -134,9 +140,18 @@ class Overview:
         """The beginning of the last 24 hours, a full hour."""
         return self.hours[0].start
 
+    @property
+    def as_of(self) -> str:
+        """The present instant with the zone: `Mon 30 Nov 15:35 (Asia/Shanghai)`."""
+        today = self.now.date()
+        return f"{day_text(today, today)} {self.now:%H:%M} ({self.zone.key})"
+
+    def moment(self, at: datetime) -> str:
+        """An instant as people say it, on the app's clocks."""
+        return moment(at, self.now, self.zone)
+
     def as_dict(self) -> dict[str, object]:
         """The page as `jittask overview --json` prints it."""
-        zone = self.now.tzinfo
         return {
             "app": self.app,
             "title": self.title,
@@ -150,7 +165,7 @@ class Overview:
                 for each in self.wrong
             ],
             "tasks": [
-                _task_dict(task, group.name, zone)
+                _task_dict(task, group.name, self.zone)
                 for group in self.groups
                 for task in group.tasks
             ],
@@ -174,11 +189,11 @@ class Overview:
         }
 
 
-def _task_dict(task: TaskLine, group: str, zone: object) -> dict[str, object]:
+def _task_dict(task: TaskLine, group: str, zone: ZoneInfo) -> dict[str, object]:
     facts, last = task.facts, task.last
 
     def iso(at: datetime | None) -> str | None:
-        return at.astimezone(zone).isoformat() if at else None  # type: ignore[arg-type]
+        return at.astimezone(zone).isoformat() if at else None
 
     return {
         "fullName": facts.name,
@@ -224,6 +239,7 @@ def overview(facts: Facts) -> Overview:
     return Overview(
         app=facts.app,
         title=facts.title,
+        zone=zone,
         now=facts.now.astimezone(zone),
         day=facts.day,
         wrong=wrong,

@@ -1,14 +1,15 @@
-"""Everything that an app's page is made of, asked of templates, databases and Prefect.
+"""The facts of an app's overview, asked of templates, databases and Prefect.
 
-The number of statements and calls depends on the number of databases, pools and kinds of date columns. A statement for names has
-room for 200 tasks, one for rows for 50.
+The number of statements depends on the number of databases and types of date columns, the number of calls on that of pools. A
+statement of the ledger takes 200 tasks, a statement of rows 50.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import islice
 from typing import Any
@@ -23,7 +24,7 @@ from jittask_prefect.ledger import versions, watermarks
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.prefect_api.work_queues import queues_unserved
+from jittask_prefect.prefect_api.work_queues import app_queues
 from jittask_prefect.records.app_facts import (
     CALENDAR_ENDS,
     HOUR,
@@ -85,8 +86,7 @@ def facts(
     if inside:  # the day is counted with its neighbours
         del windows[1]
     troubles = [*_broken(app, templates), *_calendars(templates, now)]
-    ledger, uncounted = LedgerFacts(), set[str]()
-    ledger.hours = [defaultdict(Counter) for _ in windows]
+    ledger, uncounted = LedgerFacts.of(windows), set[str]()
     for database in app.databases():
         try:
             _read_database(app, database, templates, now, windows, ledger, uncounted)
@@ -263,9 +263,7 @@ def _first_due(ledger: LedgerFacts, name: str, at: datetime | None) -> None:
     """Note a due time of rows, where nothing is due before."""
     found = ledger.open.get(name, Open())
     if at is not None and (found.next_due is None or at < found.next_due):
-        ledger.open[name] = Open(
-            found.pending, found.overdue, found.executing, found.late_since, at
-        )
+        ledger.open[name] = replace(found, next_due=at)
 
 
 # Schedules
@@ -335,10 +333,9 @@ def _by_hour(
 
 def _of_workers(api: Api, there: Mapping[str, ServerDeployment]) -> Iterator[Trouble]:
     """A line for each work queue of the app that no worker takes."""
-    for queue in queues_unserved(api, there.values()):
-        count = len(queue.names)
-        about = f"{count} deployments wait" if count > 1 else f"{queue.names[0]} waits"
-        yield Trouble(Kind.WORKER, f"{queue.text}; {about}")
+    for queue in app_queues(api, there.values()):
+        if not queue.served:
+            yield Trouble(Kind.WORKER, queue.problem)
 
 
 def _late_runs(
@@ -373,9 +370,6 @@ def _late_runs(
             continue
         at, found = run.expected_start_time, ledger.open.get(name, Open())
         since = min(filter(None, (found.late_since, at)))
-        ledger.open[name] = Open(
-            found.pending, found.overdue + 1, found.executing, since, found.next_due
-        )
-        start = hour_of(at, app.zone)
-        for counts in ledger.hours[:1]:
-            counts[name, start]["overdue"] += 1
+        ledger.open[name] = replace(found, overdue=found.overdue + 1, late_since=since)
+        near = ledger.hours[0]
+        near[name, hour_of(at, app.zone)]["overdue"] += 1

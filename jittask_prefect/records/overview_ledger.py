@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,13 +42,18 @@ class LedgerFacts:
 
     Attributes:
         open: By template, its open tasks.
-        last: By template, its last task that ended, and its flow of failures.
+        last: By template, its last task that ended, with the number of failures in a row.
         hours: The tasks of each window, by template and hour.
     """
 
     open: dict[str, Open] = field(default_factory=dict)
     last: dict[str, Last] = field(default_factory=dict)
     hours: list[HourCounts] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, windows: Sequence[tuple[datetime, datetime]]) -> LedgerFacts:
+        """The facts before a ledger is read, with room for some windows."""
+        return cls(hours=[defaultdict(Counter) for _ in windows])
 
 
 def read_ledger(
@@ -72,8 +77,6 @@ def read_ledger(
         facts: Takes what is found.
     """
     _read_open(connection, app, now, facts)
-    if not facts.hours:
-        facts.hours += [defaultdict(Counter) for _ in windows]
     for window, counts in zip(windows, facts.hours, strict=True):
         for name, at, status, count in _by_hour(connection, app, now, window, border):
             counts[name, at][status] += count
@@ -169,7 +172,7 @@ def _text_of(connection: Connection, column: Any, length: int) -> ColumnElement[
 
 
 def _named(names: Sequence[str]) -> Subquery:
-    """The names as a table; SQLite knows no better way that all databases know."""
+    """The names as a table, written so that SQLite, PostgreSQL and MariaDB take the statement."""
     return union_all(
         *(select(literal(name).label("name")) for name in names)
     ).subquery()
@@ -213,10 +216,7 @@ def _read_last(
                 failing.append(name)
     if failing:
         for name, count in _in_a_row(connection, app, failing, now):
-            found = facts.last[name]
-            facts.last[name] = Last(
-                found.status, found.at, found.message, found.row, count
-            )
+            facts.last[name] = replace(facts.last[name], in_a_row=count)
 
 
 def _in_a_row(

@@ -10,7 +10,8 @@ from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.markup import cut, md, table
 from jittask_prefect.prefect_api.names import of_app
 from jittask_prefect.records import charts
-from jittask_prefect.records.app_facts import HOUR, Kind, Trouble, day_text, moment
+from jittask_prefect.records.app_facts import HOUR, Kind, Trouble
+from jittask_prefect.records.moments import day_text
 from jittask_prefect.records.overview import DayHour, Overview, Planned, TaskLine
 
 MOST_WRONG = 20
@@ -93,11 +94,8 @@ class _Writer:
 
     def as_of(self) -> str:
         """The page's time: an old page tells that no sync runs."""
-        now = self.page.now
-        at = f"{day_text(now.date(), now.date())} {now:%H:%M}"
-        zone = getattr(now.tzinfo, "key", "")
         old = "where that is more than 15 minutes ago, no worker runs the sync"
-        return f"As of {at} ({zone}); {old}."
+        return f"As of {self.page.as_of}; {old}."
 
     # What is wrong
 
@@ -181,8 +179,7 @@ class _Writer:
             return facts.state
         if task.next_due is None:
             return "–"
-        zone = page.now.tzinfo
-        at = moment(task.next_due, page.now, zone)  # type: ignore[arg-type]
+        at = page.moment(task.next_due)
         told = f"{at}, {rows_text(task.next_count)}" if task.next_count else at
         return f"{told} ({facts.state})" if facts.state else told
 
@@ -190,7 +187,7 @@ class _Writer:
         last = task.last
         if last is None:
             return "–"
-        at = moment(last.at, self.page.now, self.page.now.tzinfo)  # type: ignore[arg-type]
+        at = self.page.moment(last.at)
         shown = f"**{last.status}**" if last.status == "error" else last.status
         return f"{shown} {at}"
 

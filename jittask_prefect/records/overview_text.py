@@ -7,7 +7,6 @@ from textwrap import wrap
 
 from rich.cells import cell_len
 
-from jittask_prefect.records.app_facts import day_text, moment
 from jittask_prefect.records.overview import Group, Hour, Overview, TaskLine
 from jittask_prefect.records.overview_markdown import (
     OTHERS,
@@ -43,9 +42,7 @@ def lines(page: Overview, width: int, *, plain: bool = False) -> Iterator[str]:
 
 
 def _lines(page: Overview, width: int, bars: str) -> Iterator[str]:
-    zone = getattr(page.now.tzinfo, "key", "")
-    at = f"{day_text(page.now.date(), page.now.date())} {page.now:%H:%M} ({zone})"
-    yield from _wrapped(f"{_short(page.title, TITLE)}, {at}", width)
+    yield from _wrapped(f"{_short(page.title, TITLE)}, {page.as_of}", width)
     yield ""
     yield from _wrong(page, width)
     yield ""
@@ -141,7 +138,7 @@ def _cells(page: Overview, task: TaskLine) -> tuple[str, ...]:
 def _next(page: Overview, task: TaskLine) -> str:
     if task.next_due is None:
         return task.facts.state or "-"
-    at = moment(task.next_due, page.now, page.now.tzinfo)  # type: ignore[arg-type]
+    at = page.moment(task.next_due)
     return f"{at} ({task.next_count:,})" if task.next_count else at
 
 
@@ -149,7 +146,7 @@ def _last(page: Overview, task: TaskLine) -> str:
     if task.last is None:
         return "-"
     word = {"completed": "ok", "error": "ERROR"}.get(task.last.status, task.last.status)
-    return f"{word} {moment(task.last.at, page.now, page.now.tzinfo)}"  # type: ignore[arg-type]
+    return f"{word} {page.moment(task.last.at)}"
 
 
 def _paragraphs(page: Overview, group: Group, width: int) -> Iterator[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import compress, groupby
 
 from rich.cells import cell_len
 
+from jittask_prefect.records.moments import moment
 from jittask_prefect.records.preview import PreviewLine
 from jittask_prefect.records.record import Record
 from jittask_prefect.records.row_history import RowHistory, TemplateHistory
@@ -48,6 +49,8 @@ OPEN = ("pending", "executing", "overdue")
 """The statuses of tasks that `jittask end` takes."""
 NARROW = 64
 """The characters of a line below which records have no columns."""
+LEAST_DUE = 16
+"""The characters of the column of due times at least: most names of zones fit below `due`."""
 
 
 def preview(lines: Iterable[PreviewLine]) -> Iterator[str]:
@@ -84,20 +87,26 @@ def moved(record: Record) -> str:
 
 
 def records(
-    found: Sequence[Record], zone: tzinfo, now: datetime, width: int | None = None
+    found: Sequence[Record],
+    zone: tzinfo,
+    now: datetime,
+    width: int | None = None,
+    *,
+    full: bool = False,
 ) -> Iterator[str]:
-    """A line for each record without a width; with a width, cells are folded to fit and open tasks name their ids.
+    """A line for each record, for a pipe; or lines folded to a terminal's width, with the ids of tasks that can be ended.
 
     Args:
-        found: The records.
-        zone: The zone of the times; UTC shows them with seconds.
+        found: The records, at least one.
+        zone: The zone of the times.
         now: The present instant.
-        width: The characters of a line.
+        width: The columns of the terminal; None for a pipe.
+        full: Also a terminal shows times with date and seconds.
     """
-    full = width is None or zone is UTC
+    full = full or width is None
     rows = [
         (
-            _full(record.due, zone) if full else day_text(record.due, zone, now),
+            _due(record.due, zone, now, full=full),
             record.status,
             one_line(" ".join(record.title.split())),
             one_line(record.row or ""),
@@ -106,50 +115,52 @@ def records(
         for record in found
     ]
     head = (f"due ({zone})", "status", "task", "row", "result")
-    ids = [str(record.task_id) for record in found]
     if width is None:
-        lines = [(*head[:2], "taskId", *head[2:])]
-        lines += [(*r[:2], i, *r[2:]) for r, i in zip(rows, ids, strict=True)]
-        yield from table(lines, 36)
+        yield from _piped(found, head, rows)
         return
-    widths = _widths(width, [head, *rows])
-    if widths:
-        yield from folded_table([head], widths)
-    else:
-        yield from folded(f"due ({zone})", width)
-    for record, task, cells in zip(found, ids, rows, strict=True):
-        if widths:
-            yield from folded_table([cells], widths)
-        else:
-            yield from folded(" ".join(cells[:2]), width)
-            below = folded(" ".join(cells[2:]), max(10, width - 2))
-            yield from (f"  {line}" for line in below)
+    widths = _widths(width, [head, *rows]) if width >= NARROW else [width]
+    yield from _folded(head if width >= NARROW else head[:1], widths)
+    for record, cells in zip(found, rows, strict=True):
+        yield from _folded(cells, widths)
         if record.status in OPEN:
-            yield f"  {task}"
+            yield f"  {record.task_id}"
 
 
-def _widths(width: int, rows: Sequence[Sequence[str]]) -> list[int] | None:
-    """The widths of the columns of records; None where a line is too narrow for columns."""
-    if width < NARROW:
-        return None
-    due = 19 if len(rows[1][0]) > 16 else 16
+def _piped(
+    found: Sequence[Record], head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> Iterator[str]:
+    """A whole line for each record, with its id."""
+    lines = [(*head[:2], "taskId", *head[2:])]
+    for record, cells in zip(found, rows, strict=True):
+        lines.append((*cells[:2], str(record.task_id), *cells[2:]))
+    yield from table(lines, 36)
+
+
+def _folded(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """The lines of a record in columns; with a single width a paragraph."""
+    if len(widths) > 1:
+        yield from folded_table([cells], widths)
+        return
+    yield from folded(" ".join(cells[:2]), widths[0])
+    below = folded(" ".join(cells[2:]), widths[0] - 2)
+    yield from (f"  {line}" for line in below if line)
+
+
+def _widths(width: int, rows: Sequence[Sequence[str]]) -> list[int]:
+    """The widths of the columns of records."""
+    dues = [cell_len(row[0]) for row in rows[1:]]
+    due = max([LEAST_DUE, *dues])
     longest = [max(cell_len(row[column]) for row in rows) for column in (2, 3)]
     title, key = min(longest[0], width // 4), min(longest[1], width // 8)
     return [due, 9, title, key, width - due - 9 - title - key - 8]
 
 
-def _full(due: datetime | None, zone: tzinfo) -> str:
-    return f"{due.astimezone(zone):%Y-%m-%d %H:%M:%S}" if due else ""
-
-
-def day_text(due: datetime | None, zone: tzinfo, now: datetime) -> str:
-    """A time as people say it: `today 09:00`; other days than yesterday, today and tomorrow with their date."""
+def _due(due: datetime | None, zone: tzinfo, now: datetime, *, full: bool) -> str:
     if due is None:
         return ""
-    at, today = due.astimezone(zone), now.astimezone(zone).date()
-    day = timedelta(days=1)
-    names = {today - day: "yesterday", today: "today", today + day: "tomorrow"}
-    return f"{names.get(at.date(), at.date().isoformat())} {at:%H:%M}"
+    return (
+        f"{due.astimezone(zone):%Y-%m-%d %H:%M:%S}" if full else moment(due, now, zone)
+    )
 
 
 def _happened(record: Record) -> str:

@@ -326,7 +326,7 @@ class TaskSvc(NormalService):
             endTime: Due earlier.
             limit: How many at most.
             offset: How many of the newest to pass over.
-            row: Of the row with this key only, as text.
+            row: Of rows with this key only, as text; without a `fullName` rows of any model.
 
         Returns:
             A list of `{taskId, fullName, title, status, dueTime, startTime, endTime, duration, lateness, row, result,

@@ -21,7 +21,6 @@ from jittask_prefect.records.app_facts import (
     Trouble,
     day_window,
     hour_of,
-    moment,
     near_window,
 )
 from jittask_prefect.records.overview import Overview, overview
@@ -198,20 +197,6 @@ def test_the_counted_span_reaches_to_the_end_of_tomorrow() -> None:
         utc("2026-03-01 08:00"),
         utc("2026-03-03 23:00"),
     )
-
-
-@pytest.mark.parametrize(
-    ("at", "words"),
-    [
-        ("2026-03-01 23:30", "today 00:30"),
-        ("2026-03-01 22:30", "yesterday 23:30"),
-        ("2026-03-03 08:00", "tomorrow 09:00"),
-        ("2026-03-05 08:00", "Thu 5 Mar 09:00"),
-        ("2027-01-04 08:00", "Mon 4 Jan 2027 09:00"),
-    ],
-)
-def test_a_moment_as_people_say_it(at: str, words: str) -> None:
-    assert moment(utc(at), NOW, BERLIN) == words
 
 
 # The printers

@@ -29,8 +29,10 @@ def record(**more: Any) -> Record:
     return Record(**(told | more))
 
 
-def lines(*found: Record, width: int | None, zone: Any = SHANGHAI) -> list[str]:
-    return list(text.records(found, zone, NOW, width))
+def lines(
+    *found: Record, width: int | None, zone: Any = SHANGHAI, full: bool = False
+) -> list[str]:
+    return list(text.records(found, zone, NOW, width, full=full))
 
 
 @pytest.mark.parametrize("width", [40, 64, 80, 140])
@@ -64,7 +66,7 @@ def test_a_long_result_is_whole_in_a_pipe() -> None:
 
 
 def test_times_in_utc() -> None:
-    found = lines(record(message=""), width=80, zone=UTC)
+    found = lines(record(message=""), width=80, zone=UTC, full=True)
     assert found[0].startswith("due (UTC) ")
     assert found[1].startswith("2026-03-02 01:00:00  error")
 
@@ -75,19 +77,6 @@ def test_a_task_that_can_be_ended_names_its_id_in_one_piece(
     status: str, width: int
 ) -> None:
     assert lines(record(state=status, message=""), width=width)[-1] == f"  {ID}"
-
-
-@pytest.mark.parametrize(
-    "due, shown",
-    [
-        (datetime(2026, 3, 1, 23, 59, tzinfo=SHANGHAI), "yesterday 23:59"),
-        (datetime(2026, 3, 2, 15, 59, tzinfo=UTC), "today 23:59"),
-        (datetime(2026, 3, 2, 16, 0, tzinfo=UTC), "tomorrow 00:00"),
-        (datetime(2026, 3, 4, 9, 0, tzinfo=SHANGHAI), "2026-03-04 09:00"),
-    ],
-)
-def test_a_day_is_the_zones(due: datetime, shown: str) -> None:
-    assert text.day_text(due, SHANGHAI, NOW) == shown
 
 
 def test_a_scheduled_task_has_no_row() -> None:
