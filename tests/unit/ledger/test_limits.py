@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from shop import COUNT, Shop, rows_task, utc
 from sqlalchemy import Connection, Update, event, select, text, update
+from waiting import WAITING
 
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.ledger import limits, state_table, transitions
@@ -342,7 +343,7 @@ def test_the_claim_comes_before_the_lock_and_the_lock_before_the_count(
     outcomes: list[Outcome] = []
     thread = threading.Thread(target=lambda: outcomes.append(s.run(second)))
     row = select(entries.c.task_id).where(entries.c.task_id == second.task_id)
-    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    waits = text(WAITING["postgresql"])
     with s.app.engine().begin() as connection:
         state_table.lock(connection, s.app.name, "turn")
         claim = (connection, first.task_id, "elsewhere", "its run", s.now, 25)

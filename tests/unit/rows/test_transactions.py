@@ -13,6 +13,7 @@ from shop import Server, Shop
 from sqlalchemy import Connection, create_engine, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
+from waiting import WAITING
 
 from jittask_prefect.ledger.prepared import insert_once
 from jittask_prefect.ledger.tables import entries
@@ -57,10 +58,7 @@ def settled(s: Shop, statement: str) -> None:
 
 def until_it_waits(connection: Connection) -> None:
     """Until another transaction waits for a lock."""
-    query = {
-        "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
-        "mysql": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-    }[connection.dialect.name]
+    query = WAITING[connection.dialect.name]
     for _ in range(60):
         with connection.engine.connect() as looking:
             if looking.exec_driver_sql(query).scalar():
