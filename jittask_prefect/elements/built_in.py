@@ -18,7 +18,8 @@ from jittask_prefect.elements.types import (
     NormalType,
 )
 from jittask_prefect.errors import ConfigError, Problem
-from jittask_prefect.schedule.spec import TimerCfg, read_timer
+from jittask_prefect.schedule.reading import read_timer
+from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from jittask_prefect.elements.pace import parallel_problems, rate_text, rows_at_
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
-from jittask_prefect.schedule.spec import TimerCfg, read_timer
+from jittask_prefect.schedule.reading import read_timer
+from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.validation import Flag, StrictModel, sanitized, shown
 
 T = TypeVar("T")

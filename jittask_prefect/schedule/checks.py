@@ -11,10 +11,11 @@ from jittask_prefect.schedule.cron import read_cron
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.days import month_length
 from jittask_prefect.schedule.instants import midnight
+from jittask_prefect.schedule.offset import Offset
 from jittask_prefect.schedule.recur import recurrence
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_lines import MAX_PER_DAY, plain_rule
-from jittask_prefect.schedule.spec import Offset, Repeat, TimerCfg
+from jittask_prefect.schedule.spec import Repeat, TimerCfg
 from jittask_prefect.validation import shown
 
 Paths = frozenset[tuple[str, ...]]

@@ -23,7 +23,8 @@ from jittask_prefect.schedule.instants import (
     resolve,
     wall_time,
 )
-from jittask_prefect.schedule.spec import Offset, Repeat
+from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.spec import Repeat
 
 if TYPE_CHECKING:
     from jittask_prefect.schedule.timer import Timer

@@ -28,10 +28,13 @@ from jittask_prefect.schedule.instants import (
     midnight,
     wall_time,
 )
+from jittask_prefect.schedule.offset import Offset
 from jittask_prefect.schedule.reach import Reach, reach
+from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.schedule.recur import day_phase
 from jittask_prefect.schedule.series import Exhausted, Occurrence, Series
-from jittask_prefect.schedule.spec import Offset, TimerCfg, read_timer, read_zone
+from jittask_prefect.schedule.spec import TimerCfg
+from jittask_prefect.schedule.zones import read_zone
 from jittask_prefect.validation import shown
 
 __all__ = ["Explained", "Occurrence", "Series", "Timer"]

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 
 from jittask_prefect.schedule.days import month_length
-from jittask_prefect.schedule.spec import Offset, Repeat
+from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.spec import Repeat
 from jittask_prefect.schedule.timer import Timer
 
 WEEKDAYS = (

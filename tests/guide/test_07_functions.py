@@ -14,7 +14,7 @@ import pytest
 
 from jittask_prefect import App
 from jittask_prefect.elements.config import read_json, read_task
-from jittask_prefect.schedule.spec import Offset
+from jittask_prefect.schedule.offset import Offset
 
 ROOT = Path(__file__).parents[2]
 TABLE = """

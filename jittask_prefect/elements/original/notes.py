@@ -24,7 +24,7 @@ from jittask_prefect.elements.original.source_notes import (
 )
 from jittask_prefect.elements.original.virtual_modules import COMMONS, ELEMENTS
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.schedule.spec import stray_end_offset
+from jittask_prefect.schedule.reading import stray_end_offset
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.spec import Offset, TimerCfg, read_timer
+from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.reading import read_timer
+from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
 
 START = "2026-01-05 09:00:00"

@@ -30,7 +30,7 @@ from jittask_prefect import (
 )
 from jittask_prefect.elements.decorated.piece_keys import row_keys, scheduled_keys
 from jittask_prefect.elements.decorated.pieces import Offset, Piece
-from jittask_prefect.schedule.spec import read_timer
+from jittask_prefect.schedule.reading import read_timer
 
 
 class Base(DeclarativeBase):

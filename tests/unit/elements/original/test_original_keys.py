@@ -16,7 +16,7 @@ from jittask_prefect.elements.original.original_keys import (
     OF_TASKS,
 )
 from jittask_prefect.errors import ConfigError
-from jittask_prefect.schedule.spec import read_timer
+from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.testing import build_app
 
 START = "2026-01-05 09:00:00"

@@ -1,0 +1,83 @@
+"""An offset: how far from a date of a row its task is due."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_serializer
+
+from jittask_prefect.schedule.days import months_later
+from jittask_prefect.schedule.values import ClockTime, Part, clock_text, number, whole
+
+Unit = Literal["second", "minute", "hour", "day", "week", "month", "year"]
+Direction = Annotated[
+    Literal[-1, 0, 1], number((-1, 0, 1), "-1 before, 0 on time or 1 after")
+]
+
+
+def _unit(value: object) -> object:
+    """Plural units are the same units."""
+    return value[:-1] if isinstance(value, str) and value.endswith("s") else value
+
+
+class Offset(Part):
+    """How far from a date the due time lies: `{"offsetType": -1, "offset": 7, "offsetUnit": "day", "time": "09:00"}`.
+
+    The older form, `offsetType` 1 with a signed `offset`, says the same.
+    """
+
+    offset_type: Direction = Field(default=0, alias="offsetType")
+    offset: Annotated[int, whole(-1_000_000_000, 1_000_000_000)] = 0
+    unit: Annotated[Unit, BeforeValidator(_unit)] = Field(
+        default="day", alias="offsetUnit"
+    )
+    time: ClockTime | None = None
+
+    @property
+    def amount(self) -> int:
+        """The signed number of units: negative before, positive after."""
+        return self.offset_type * self.offset
+
+    @property
+    def elapsed(self) -> bool:
+        """Whether the unit is shorter than a day: such an offset counts elapsed time."""
+        return self.unit in ("second", "minute", "hour")
+
+    @property
+    def duration(self) -> timedelta | None:
+        """The elapsed time of an offset in a unit shorter than a day; None of any other, and of nothing."""
+        if not self.elapsed or not self.amount:
+            return None
+        return self.amount * timedelta(**{f"{self.unit}s": 1})
+
+    @property
+    def days(self) -> int:
+        """The days of an offset in days or weeks; 0 of any other."""
+        return self.amount * {"day": 1, "week": 7}.get(self.unit, 0)
+
+    @property
+    def months(self) -> int:
+        """The months of an offset in months or years; 0 of any other."""
+        return self.amount * {"month": 1, "year": 12}.get(self.unit, 0)
+
+    def moved(self, wall: datetime) -> datetime:
+        """A wall time moved by days or months and set to the offset's clock time; elapsed time does not count.
+
+        A day that the month lacks is its last.
+
+        Raises:
+            OverflowError: The calendar ends before.
+        """
+        day = months_later(wall.date(), self.months) + timedelta(self.days)
+        return datetime.combine(day, self.time or wall.replace(fold=0).time())
+
+    @model_serializer
+    def _newer_form(self) -> dict[str, Any]:
+        sign = (self.amount > 0) - (self.amount < 0)
+        form: dict[str, Any] = {"offsetType": sign}
+        if sign:
+            form |= {"offset": abs(self.amount), "offsetUnit": self.unit}
+        if self.time is not None:
+            form["time"] = clock_text(self.time)
+        return form
