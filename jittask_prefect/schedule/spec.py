@@ -16,7 +16,7 @@ from jittask_prefect.schedule.values import (
     Part,
     Weekday,
     Weeks,
-    dates,
+    listed_dates,
     many,
     whole,
 )
@@ -51,7 +51,7 @@ class Repeat(Part):
     month_end: Literal["last", "skip"] = Field(default="last", alias="monthEnd")
     cron: str | None = None
     rrule: str | None = None
-    dates: Annotated[tuple[Moment, ...], BeforeValidator(dates)] | None = None
+    dates: Annotated[tuple[Moment, ...], BeforeValidator(listed_dates)] | None = None
 
 
 class TimerCfg(Part):

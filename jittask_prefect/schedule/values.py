@@ -93,7 +93,7 @@ def _as_written(weeks: tuple[int, ...]) -> int | list[int]:
     return some[0] if len(some) == 1 else some
 
 
-def dates(value: object) -> object:
+def listed_dates(value: object) -> object:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_DATES:
         raise ValueError(f"a list of 1 to {MAX_DATES} dates, each {DAY_OR_INSTANT}")
     return tuple(value)
