@@ -257,7 +257,7 @@ def up(
         bool,
         typer.Option(
             "--check",
-            help="End once a task of each kind has completed; JSON on stdout.",
+            help="Run a scheduled task now, and end once the task, and a row's task due within two minutes, has completed; JSON on stdout.",
         ),
     ] = False,
     take_over: TakeOver = False,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
-from patience import PATIENCE
+from patience import AT_LEAST, PATIENCE
 from place import SCRIPTS, until
 
 from jittask_prefect.server.processes import Family
@@ -28,8 +34,9 @@ SECONDS = 200 * PATIENCE
 @dataclass
 class Demo:
     folder: Path
-    seconds: float
     first: subprocess.CompletedProcess[str]
+    gaps: list[float]
+    """Seconds from each line of the first start to the next."""
 
     def jittask(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [SCRIPTS / "jittask", *arguments]
@@ -41,6 +48,30 @@ class Demo:
             text=True,
             timeout=SECONDS,
         )
+
+    def timed(self, *arguments: str) -> tuple[int, str, str, list[float]]:
+        """Run a command: exit code, both outputs, and the seconds between its lines on standard error."""
+        pipe = subprocess.PIPE
+        with (
+            subprocess.Popen(
+                [SCRIPTS / "jittask", *arguments],
+                cwd=self.folder,
+                env=stranger(),
+                stdout=(out := (self.folder / "out.txt").open("w+")),
+                stderr=pipe,
+                text=True,
+            ) as process,
+            out,
+            ended_with(process),
+        ):
+            assert process.stderr
+            times, lines = [time.monotonic()], []
+            for line in process.stderr:
+                times.append(time.monotonic())
+                lines.append(line)
+        said = (self.folder / "out.txt").read_text()
+        gaps = [after - before for before, after in pairwise(times)]
+        return process.returncode, said, "".join(lines), gaps
 
     def left(self) -> list[int]:
         """What lives of this app: by session, parent and environment."""
@@ -87,28 +118,66 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             ".jittask", "*.db*", "__pycache__", "prefect.yaml"
         ),
     )
-    made = Demo(folder, 0, subprocess.CompletedProcess([], 0))
-    began = time.monotonic()
-    made.first = made.jittask("up", "--check")
-    made.seconds = time.monotonic() - began
+    made = Demo(folder, subprocess.CompletedProcess([], 0), [])
+    code, out, err, made.gaps = made.timed("up", "--check")
+    made.first = subprocess.CompletedProcess([], code, out, err)
     yield made
     for pid in made.left():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def completed(text: str) -> set[str]:
-    return {r["fullName"] for r in json.loads(text) if r["status"] == "completed"}
+def completed(text: str, of_rows: bool = False) -> set[str]:
+    """The full names of the tasks that have completed, of rows or of schedules."""
+    return {
+        r["fullName"]
+        for r in json.loads(text)
+        if r["status"] == "completed" and (r["row"] is not None) == of_rows
+    }
+
+
+def book(folder: Path, minutes: float) -> None:
+    """An appointment that begins in some minutes, in raw SQL: the next sync finds the row."""
+    begins = datetime.now(ZoneInfo("Asia/Shanghai")) + timedelta(minutes=minutes)
+    values = (
+        "Ada",
+        "+49 30 0",
+        "first visit",
+        f"{begins:%Y-%m-%d %H:%M:%S.%f}",
+        "booked",
+    )
+    with closing(sqlite3.connect(folder / "shop.db")) as connection, connection:
+        connection.execute(
+            "INSERT INTO appointment (customer, phone, subject, startsAt, status) "
+            "VALUES (?, ?, ?, ?, ?)",
+            values,
+        )
 
 
 def test_up_check_runs_a_task_of_each_kind_and_leaves_nothing(demo: Demo) -> None:
     assert demo.first.returncode == 0, demo.first.stderr
-    print(demo.first.stderr)
-    assert {"tasks.HourlyDataSync", "tasks.AppointmentReminder"} <= completed(
-        demo.first.stdout
-    )
+    assert "tasks.HourlyDataSync" in completed(demo.first.stdout)
+    assert completed(demo.first.stdout, of_rows=True)
     assert demo.left() == []
     assert sorted(p.name for p in (demo.folder / ".jittask").glob("*.json")) == []
+
+
+def test_a_first_start_says_what_it_does_every_five_seconds(demo: Demo) -> None:
+    lines = demo.first.stderr.splitlines()
+    assert max(demo.gaps) < 5 * PATIENCE / AT_LEAST, [
+        f"{gap:.1f} s before {line}" for gap, line in zip(demo.gaps, lines, strict=True)
+    ]
+
+
+def test_the_check_names_the_tasks_of_the_app_that_it_waits_for(demo: Demo) -> None:
+    said = demo.first.stderr
+    assert (
+        "waiting for Hourly data sync (tasks.HourlyDataSync), which runs once now"
+        in said
+    )
+    [row] = re.findall(r"waiting for .* \((tasks\.\w+)\), row \d+, due at", said)
+    assert row in completed(demo.first.stdout, of_rows=True)
+    assert "completed: a scheduled task and a row's task" in said
 
 
 def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(
@@ -138,11 +207,11 @@ def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(
         assert up.poll() is None, (demo.folder / "up.log").read_text()
         server = demo.server()
 
+        book(demo.folder, minutes=15)  # the reminder is due now
         second = demo.jittask("up", "--check")
         assert second.returncode == 0, second.stderr
-        assert {"tasks.HourlyDataSync", "tasks.AppointmentReminder"} <= completed(
-            second.stdout
-        )
+        assert "tasks.HourlyDataSync" in completed(second.stdout)
+        assert completed(second.stdout, of_rows=True)
         assert (
             "Prefect server found" in second.stderr and "worker found" in second.stderr
         )
@@ -154,13 +223,13 @@ def test_a_second_up_uses_the_first_ones_server_and_ctrl_c_leaves_nothing(
         base = server["url"].removesuffix("/api")
         assert url.startswith(f"{base}/v2/runs/flow-run/"), "the page of the UI V2"
 
-        (demo.folder / "tasks/AppointmentReminder/inner.py").write_text(
-            "def customFunc(row):\n    raise RuntimeError('the SMS gateway is away')\n"
+        (demo.folder / "tasks/HourlyDataSync/inner.py").write_text(
+            "def customFunc():\n    raise RuntimeError('the partner is away')\n"
         )
         broken = demo.jittask("up", "--check")
         assert (
             broken.returncode == 1
-            and "RuntimeError: the SMS gateway is away" in broken.stderr
+            and "RuntimeError: the partner is away" in broken.stderr
         ), broken.stderr
 
         up.send_signal(signal.SIGINT)

@@ -39,6 +39,7 @@ READS_THE_CLOCK = {
     "cli/queries",
     "cli/scaffolding",
     "cli/up",
+    "cli/up_check",
     "dialogs/flows",
     "elements/original/jit_queries",
     "elements/original/jit_values",

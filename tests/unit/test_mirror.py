@@ -14,6 +14,7 @@ RULES = 25
 DECISIONS = (ast.If, ast.IfExp, ast.For, ast.While, ast.match_case, ast.ExceptHandler)
 ELSEWHERE = {
     "cli/up": "integration/test_up",
+    "cli/up_check": "integration/test_up",
     "deploying/renew": "integration/test_rolling",
     "dialogs/conversion": "unit/dialogs/test_edit",
     "dialogs/submit": "unit/dialogs/test_forms",

@@ -8,7 +8,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from jittask_prefect.cli.up import Progress
+from jittask_prefect.cli.progress import AGAIN, PATIENCE, Progress
 
 SOON = 0.02
 
@@ -30,9 +30,16 @@ class Lines(io.StringIO):
 def test_a_long_step_is_named_while_it_lasts(terminal: bool) -> None:
     lines = Lines()
     console = Console(file=lines, force_terminal=terminal, width=100)
-    with Progress(console, patience=SOON).long("waiting for the server"):
-        assert lines.came.wait(10)
-        assert "waiting for the server …" in lines.getvalue()
+    progress = Progress(console, patience=SOON, again=SOON)
+    with progress.long("waiting for the server"):
+        for _ in range(3):
+            assert lines.came.wait(10)
+            lines.came.clear()
+    assert lines.getvalue().count("waiting for the server …") >= 3
+
+
+def test_no_five_seconds_pass_in_silence() -> None:
+    assert max(PATIENCE, AGAIN) + 0.5 < 5
 
 
 def test_a_short_step_says_nothing() -> None:
