@@ -469,7 +469,7 @@ class FakePrefect:
         name = str(run["parameters"]["template"])
         if of.due is not None:
             ended = execute_batch(app, name, of.due, this, lambda: now)
-            keep_table(self, run["id"], ended)
+            keep_table(app, self, run["id"], ended)
             kind = (
                 "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
             )

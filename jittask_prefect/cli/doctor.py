@@ -30,6 +30,7 @@ from jittask_prefect.prefect_api.work_queues import app_queues
 from jittask_prefect.rows import indexes
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import templates_of
+from jittask_prefect.rows.row_labels import label_problem
 from jittask_prefect.server.selection import connect
 
 PACKAGE = "jittask-prefect"
@@ -153,6 +154,7 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
     yield Finding("database", "ok", f"{name}: the ledger's tables are current")
     yield from _timeouts(name, engine.url)
     yield from found
+    yield from _labels(app, database)
     if not database and (last is None or now - last > SYNC_LATE):
         run = f"the last sync ran {last:%Y-%m-%d %H:%M:%S} UTC" if last else ""
         advice = "is a worker running? `jittask up`, or `prefect worker start`"
@@ -207,6 +209,14 @@ def _indexes(
         if statement is not None:
             whole = "each sync reads the whole table; an index makes it quick"
             yield Finding("database", "warning", f"{task}: {whole}: {statement};")
+
+
+def _labels(app: App, database: str) -> Iterator[Finding]:
+    """Warn of labels of rows that fail."""
+    templates = templates_of(app, database, Report())
+    for text in dict.fromkeys(map(label_problem, templates)):
+        if text is not None:
+            yield Finding("app", "warning", text)
 
 
 def _guard(app: App, api: Api) -> Finding:

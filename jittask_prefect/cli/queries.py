@@ -171,7 +171,7 @@ def pending(
 ) -> None:
     """List the pending tasks of a template up to a date; beyond the horizon as the rows are now. Needs no server."""
     from jittask_prefect.records import text, upcoming
-    from jittask_prefect.records.record import PENDING_FIELDS
+    from jittask_prefect.records.record import PENDING_FIELDS, labelled
     from jittask_prefect.records.text_table import time_text
     from jittask_prefect.schedule.instants import TICK
 
@@ -182,7 +182,7 @@ def pending(
     if last < now:
         raise ArgumentError(f"--until {until}; allowed: a time that is not past")
     found = upcoming.pending(template, last + TICK, now, limit + 1)
-    tasks = found.records[:limit]
+    tasks = labelled(app, found.records[:limit])
     if as_json:
         print_json([task.as_dict(PENDING_FIELDS) for task in tasks])
     else:
@@ -309,7 +309,8 @@ def print_csv(found: Sequence[Record], ui_url: str) -> None:
     from jittask_prefect.records.record import FIELDS
     from jittask_prefect.records.text_table import result_json
 
-    lines = csv.DictWriter(sys.stdout, FIELDS, lineterminator="\n")
+    columns = [*FIELDS, "label"] if any(record.label for record in found) else FIELDS
+    lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     lines.writeheader()
     for record in found:
         values = record.as_dict(ui_url=ui_url)

@@ -18,7 +18,7 @@ from jittask_prefect.elements import check
 from jittask_prefect.elements.app_name import name_of_environment
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.check import check_rows
-from jittask_prefect.elements.config import ModelCfg, read_app, read_json
+from jittask_prefect.elements.config import ModelAt, ModelCfg, read_app, read_json
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.engines import object_at
 from jittask_prefect.elements.loader import Loader
@@ -93,6 +93,7 @@ class App(Loader):
         self.title = cfg.title or cfg.name
         self.zone = ZoneInfo(self.timezone)
         self._databases_of: dict[str, str] = {}
+        self._row_labels: dict[str, str | None] = {}
         self._context_maker: Callable[[], Any] | None = None
         self._row_templates: tuple[tuple[int, int, int], list[DateFieldType]] | None = (
             None
@@ -269,13 +270,25 @@ class App(Loader):
 
     def _database_named(self, model: str) -> str | None:
         """The database that a model's e.json, or the table of models, names."""
+        cfg = self._model_cfg(model)
+        if isinstance(cfg, ModelCfg):
+            return cfg.database_in(self.cfg.databases)
+        return cfg.database if cfg is not None else None
+
+    def row_label_of(self, model: str) -> str | None:
+        """The field or method that names a model's rows for people; None where the model states none."""
+        if model not in self._row_labels:
+            cfg = self._model_cfg(model)
+            self._row_labels[model] = cfg.rowLabel if cfg is not None else None
+
+        return self._row_labels[model]
+
+    def _model_cfg(self, model: str) -> ModelCfg | ModelAt | None:
+        """What a model's e.json, or the table of models, says; None for a class that only a module holds."""
         if self.is_element(model):
             where = f"{model.replace('.', '/')}/e.json"
-            cfg = ModelCfg.read(read_json(self.folder / where, where))
-            return cfg.database_in(self.cfg.databases)
-
-        at = self.cfg.models.get(model.partition(".")[2])
-        return at.database if at is not None else None
+            return ModelCfg.read(read_json(self.folder / where, where))
+        return self.cfg.models.get(model.partition(".")[2])
 
     # Functions
 

@@ -24,6 +24,7 @@ from jittask_prefect.elements.decorated.declared import in_arguments
 from jittask_prefect.elements.decorated.module_elements import told_of_arguments
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.pools import parallel_notes
+from jittask_prefect.elements.row_label import KEY, check_label
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ConfigError,
@@ -282,6 +283,13 @@ def _element(app: App, name: str) -> None:
     if isinstance(element, Meta) and (found := template_problems(element)):
         whole, of = ConfigError(found), element.declared
         raise whole if of is None else told_of_arguments(whole, of)
+
+    # Not a problem of the tasks: without the label they go on, and rows are named by their keys.
+    label = app.row_label_of(name) if name.startswith("models.") else None
+    if label is not None:
+        check_label(
+            element, label, KEY if app.is_element(name) else app.place.key(name)
+        )
 
 
 def _code_problems(app: App, name: str) -> list[Problem]:

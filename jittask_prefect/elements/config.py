@@ -282,6 +282,7 @@ class ModelCfg(StrictModel):
     title: Display = "Model"
     database: str | None = None
     db: str | None = None
+    rowLabel: ElementName | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -325,6 +326,7 @@ class ModelAt(StrictModel):
 
     at: Annotated[str, AfterValidator(_class_path)] = Field(alias="class")
     database: str | None = None
+    rowLabel: ElementName | None = None
 
 
 class AppCfg(StrictModel):

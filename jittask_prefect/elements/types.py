@@ -327,6 +327,12 @@ class DateFieldType(Meta):
 
         return found
 
+    @property
+    def row_label(self) -> str | None:
+        """The field or method that names a row for people, as the task or its model states; None without."""
+        own = self.declared.row_label if self.declared is not None else None
+        return own or self.app.row_label_of(self.model_name)
+
     def series(self, row: Any = None) -> Series | None:
         """The occurrences of a row; None where the row has no date."""
         if row is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime, tzinfo
 from hashlib import sha256
+from unicodedata import bidirectional
 
-LONGEST = 120
+LONGEST = 180
 """Characters of a flow run's name."""
 LONGEST_TAG = 400
 """Characters of a tag: the longest names of an app and a model, and a row's key."""
@@ -72,11 +73,20 @@ def prefect_name(text: str, longest: int = LONGEST) -> str:
     return "".join(allowed)[:longest]
 
 
+def isolated(text: str) -> str:
+    """A text whose direction of writing does not reorder the text around it, as Arabic before a date would.
+
+    Source: Unicode Standard Annex 9, first strong isolates.
+    """
+    right_to_left = any(bidirectional(c) in ("R", "AL", "AN") for c in text)
+    return f"\u2068{text}\u2069" if right_to_left else text
+
+
 def timed_name(text: str, due: datetime, zone: tzinfo | None) -> str:
     """The name of a flow run: a text and its due time, e.g. `Contract 42 · 2026-12-01 09:00`.
 
     Args:
-        text: The row or the title that the run is about.
+        text: The title, the row or both that the run is about.
         due: The due time, aware.
         zone: The task's zone; None for the machine's.
     """

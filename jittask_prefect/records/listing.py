@@ -17,12 +17,12 @@ from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag, of_app
+from jittask_prefect.prefect_api.names import app_tag, of_app, prefect_name
 from jittask_prefect.records.ledgers import databases_of
 from jittask_prefect.records.paging import SPARE, Key, LedgerPage, UnknownRuns
-from jittask_prefect.records.record import Record, find_template, of_entry
+from jittask_prefect.records.record import Record, find_template, labelled, of_entry
 from jittask_prefect.records.upcoming import Nearest, known_until, of_rows
-from jittask_prefect.rows.flow_runs import run_of, run_tags
+from jittask_prefect.rows.flow_runs import row_name, run_tags
 from jittask_prefect.schedule.instants import TICK
 from jittask_prefect.validation import quoted
 
@@ -136,7 +136,7 @@ def records(
     found = ledger_page.entries([(k, db) for k, db in page if db is not None])
     shown = others | {key: of_entry(app, e, now) for key, e in found.items()}
     # An entry may have been planned anew meanwhile.
-    return [shown[key] for key, _ in page if key in shown]
+    return labelled(app, [shown[key] for key, _ in page if key in shown])
 
 
 def _beyond_horizon(
@@ -291,7 +291,7 @@ def link(app: App, api: Api, now: datetime, wanted: RecordFilter) -> str:
             raise ArgumentError(f"row {quoted(wanted.row)}; {allowed}")
         row_tag = run_tags(app, template.fullName, template.model_name, wanted.row)[-1]
         if "," in row_tag:  # a link separates tags by commas
-            named = run_of(template.model_name, wanted.row)
+            named = prefect_name(row_name(template.model_name, wanted.row))
         else:
             tag = row_tag
     start, end = wanted.start, wanted.end

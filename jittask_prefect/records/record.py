@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,6 +13,7 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api import links
+from jittask_prefect.rows.row_labels import row_labels
 
 FIELDS = (
     "taskId",
@@ -54,6 +55,7 @@ class Record:
         state: The status in the ledger; `none` where the occurrence does not take place.
         title: The template's title.
         row: The row's key; None for a scheduled task.
+        label: The text that names the row for people; empty where the model states none.
         task_id: None for an occurrence of a schedule until Prefect has made its flow run.
         nominal: The occurrence before the holiday move.
         moved: Why the due day is not the nominal day, as far as the calendar says so.
@@ -74,6 +76,7 @@ class Record:
     state: str = "pending"
     title: str = ""
     row: str | None = None
+    label: str = ""
     task_id: str | None = None
     nominal: datetime | None = None
     moved: str | None = None
@@ -93,10 +96,15 @@ class Record:
         late = self.due is not None and self.due < self.as_of
         return "overdue" if late and self.state == "pending" else self.state
 
+    @property
+    def row_text(self) -> str:
+        """The row for people: `Wang Fang (42)`, or its key alone; empty for a scheduled task."""
+        return named_row(self.row or "", self.label)
+
     def as_dict(
         self, fields: Sequence[str] = FIELDS, ui_url: str = ""
     ) -> dict[str, Any]:
-        """The named fields as JSON values.
+        """The named fields as JSON values, and `label` where the row has one.
 
         Args:
             fields: Names of fields, in the order of the answer.
@@ -131,7 +139,8 @@ class Record:
             "flowRun": self.flow_run_id,
             "why": list(self.notes),
         }
-        return {name: values[name] for name in fields}
+        named = {"label": self.label} if self.label else {}
+        return {name: values[name] for name in fields} | named
 
 
 def of_entry(app: App, entry: Entry, now: datetime) -> Record:
@@ -193,6 +202,23 @@ def of_occurrence(
         moved=moved,
         **more,
     )
+
+
+def named_row(key: str, label: str) -> str:
+    """A row for people: `Wang Fang (42)`, or its key alone."""
+    return f"{label} ({key})" if label else key
+
+
+def labelled(app: App, found: Sequence[Record]) -> list[Record]:
+    """The same records with the labels of their rows."""
+    rows = [(record.template, record.row or "") for record in found]
+    labels = row_labels(app, rows)
+    if not labels:
+        return list(found)
+    return [
+        replace(record, label=labels.get(row, ""))
+        for record, row in zip(found, rows, strict=True)
+    ]
 
 
 def find_template(app: App, name: str) -> Meta | None:

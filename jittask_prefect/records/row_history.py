@@ -29,6 +29,7 @@ from jittask_prefect.records.preview import first_due, preview_lines
 from jittask_prefect.records.record import Record, of_entry, of_occurrence
 from jittask_prefect.records.upcoming import BAD_DATES, latest, pending_records
 from jittask_prefect.rows.plan import Action, no_more_tasks, plan_row
+from jittask_prefect.rows.row_labels import row_labels
 from jittask_prefect.rows.row_reading import unmet
 from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.instants import DAY, EARLIEST
@@ -95,18 +96,20 @@ class TemplateHistory:
 
 @dataclass
 class RowHistory:
-    """A row and its tasks; `exists` tells whether the row is in its table."""
+    """A row and its tasks; `exists` tells whether the row is in its table, `label` names the row for people."""
 
     model: str
     key: str
     exists: bool
     parts: list[TemplateHistory]
+    label: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """The row as `jittask row --json` prints it."""
         return {
             "model": self.model,
             "row": self.key,
+            **({"label": self.label} if self.label else {}),
             "exists": self.exists,
             "templates": [part.as_dict() for part in self.parts],
         }
@@ -153,7 +156,9 @@ def row_history(
             part = TemplateHistory(name, state=GONE, records=records)
             part.earlier = len(mine) - len(records)
             parts.append(part)
-    return RowHistory(model_name, key, row is not None, parts)
+    labels = row_labels(app, [(name, key) for name in templates])
+    label = next(iter(labels.values()), "")
+    return RowHistory(model_name, key, row is not None, parts, label)
 
 
 def _load(session: Session, name: str, model: Any, text: str) -> tuple[Any, str]:

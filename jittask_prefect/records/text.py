@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from jittask_prefect.records.moments import moment
 from jittask_prefect.records.preview import PreviewLine
-from jittask_prefect.records.record import Record
+from jittask_prefect.records.record import Record, named_row
 from jittask_prefect.records.row_history import RowHistory, TemplateHistory
 from jittask_prefect.records.statistics import (
     STATUSES,
@@ -63,7 +63,7 @@ def preview(lines: Iterable[PreviewLine]) -> Iterator[str]:
 def pending(tasks: Sequence[Record]) -> Iterator[str]:
     """A line for each task; columns that are empty for all tasks are left out."""
     rows = [
-        (time_text(task.due), one_line(task.row or ""), task.task_id or "", _note(task))
+        (time_text(task.due), one_line(task.row_text), task.task_id or "", _note(task))
         for task in tasks
         if task.due
     ]
@@ -109,7 +109,7 @@ def records(
             _due(record.due, zone, now, full=full),
             record.status,
             one_line(" ".join(record.title.split())),
-            one_line(record.row or ""),
+            one_line(record.row_text),
             one_line(" ".join(_happened(record).split())),
         )
         for record in found
@@ -151,7 +151,7 @@ def _widths(width: int, rows: Sequence[Sequence[str]]) -> list[int]:
     dues = [cell_len(row[0]) for row in rows[1:]]
     due = max([LEAST_DUE, *dues])
     longest = [max(cell_len(row[column]) for row in rows) for column in (2, 3)]
-    title, key = min(longest[0], width // 4), min(longest[1], width // 8)
+    title, key = min(longest[0], width // 4), min(longest[1], width // 6)
     return [due, 9, title, key, width - due - 9 - title - key - 8]
 
 
@@ -170,7 +170,8 @@ def _happened(record: Record) -> str:
 def row(found: RowHistory) -> Iterator[str]:
     """A paragraph for each template."""
     gone = "" if found.exists else ", which is gone: its row is not in the table"
-    yield f"{found.model} {one_line(found.key)}{gone}"
+    row_text = one_line(named_row(found.key, found.label))
+    yield f"{found.model} {row_text}{gone}"
     for part in found.parts:
         yield ""
         yield from _template(part)

@@ -182,6 +182,15 @@ def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:
     return Share(number, run_id, [r.task_id for r in part], before, before - gave_up)
 
 
+def number_and_size(connection: Connection, run_id: str) -> tuple[int, int] | None:
+    """The number of a batch among those of its instant, and how many rows it has; None for no batch."""
+    counts = select(func.max(entries.c.batch), func.count())
+    number, size = connection.execute(
+        counts.where(entries.c.flow_run_id == run_id, entries.c.batch.is_not(None))
+    ).one()
+    return (number, size) if size else None
+
+
 def key(app: App, group: Group, number: int) -> str:
     """The idempotency key of a batch's flow run."""
     return identity(app.name, group.template, "", group.due, number)

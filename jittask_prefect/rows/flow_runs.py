@@ -32,6 +32,7 @@ from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import (
     LONGEST_TAG,
     app_tag,
+    isolated,
     of_app,
     prefect_name,
     timed_name,
@@ -40,6 +41,8 @@ from jittask_prefect.rows.plan import Report
 
 PATIENCE = 30.0
 """Seconds that failing calls may take in one hand-over; the rest is left to the next sync."""
+LONGEST_PART = 50
+"""Characters of a title, and of a row's model and key, in a run's name."""
 PROBLEMS = 100  # refused runs that a report names
 BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
 NOT_DEPLOYED = "no deployment of that name; run `jittask deploy`"
@@ -47,26 +50,63 @@ T = TypeVar("T")
 log = logging.getLogger("jittask")
 
 
-def run_name(app: App, entry: Entry) -> str:
-    """A flow run's name: model, key and due time in the task's zone, e.g. `Contract 42 · 2026-12-01 09:00`."""
+def run_name(app: App, entry: Entry, label: str = "") -> str:
+    """A flow run's name: title, row and due time in the task's zone, e.g. `Reminder · Contract 42 · 2026-12-01 09:00`.
+
+    Args:
+        app: The app.
+        entry: The task.
+        label: The row's label.
+    """
     try:
-        zone: Any = app.template(entry.template).timer.zone
+        template = app.template(entry.template)
+        title, zone = template.title, template.timer.zone
     except JittaskError:
-        zone = None
-    row = run_of(entry.model or entry.template, entry.row_key)
-    return timed_name(row, entry.due, zone)
+        title, zone = entry.template, None
+    row = row_name(entry.model, entry.row_key, label) if entry.row_key else ""
+    return timed_name(parts_of_name(title, row), entry.due, zone)
 
 
-def run_of(model: str, key: str) -> str:
-    """The begin of the name of a row's flow run, e.g. `Contract 42`."""
-    return prefect_name(f"{model.partition('.')[2]} {key}".strip())
+def due_name(app: App, name: str, due: datetime) -> str:
+    """The name of a run of a schedule: title and due time, e.g. `Daily report · 2026-12-01 09:00`.
+
+    Raises:
+        JittaskError: There is no such template, or it does not load.
+    """
+    template = app.template(name)
+    return timed_name(parts_of_name(template.title), due, template.timer.zone)
 
 
-def batch_name(app: App, template: str, due: datetime, number: int) -> str:
-    """A batch's name: template, due time in its zone, and from the second batch on its number."""
+def row_name(model: str | None, key: str, label: str = "") -> str:
+    """A row as names of runs have it: `Contract 42`, with a label `Wang Fang (Contract 42)`."""
+    row = f"{(model or '').partition('.')[2]} {key}".strip()
+    row = row if len(row) <= LONGEST_PART else row[: LONGEST_PART - 1] + "…"
+    return f"{isolated(label)} ({row})" if label else row
+
+
+def parts_of_name(title: str, *more: str) -> str:
+    """A title of at most `LONGEST_PART` characters, and the other parts of a run's name."""
+    short = title if len(title) <= LONGEST_PART else title[: LONGEST_PART - 1] + "…"
+    return " · ".join(filter(None, (isolated(short), *more)))
+
+
+def batch_name(
+    app: App, template: str, due: datetime, number: int, rows: int = 0
+) -> str:
+    """A batch's name: title, number of rows, due time in its zone, and from the second batch on its number.
+
+    Args:
+        app: The app.
+        template: The template's full name.
+        due: The instant.
+        number: The batch's number among those of the instant.
+        rows: How many rows the batch has, as far as is known.
+    """
     found = app.template(template)
     more = f" ({number})" if number > 1 else ""
-    return timed_name(found.title, due, found.timer.zone) + more
+    counted = f"{rows} row{'' if rows == 1 else 's'}" if rows else ""
+    text = parts_of_name(found.title, counted)
+    return timed_name(text, due, found.timer.zone) + more
 
 
 def run_tags(app: App, template: str, model: str | None, key: str) -> list[str]:

@@ -7,7 +7,7 @@ not recorded as handed over is handed over again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,6 +38,7 @@ from jittask_prefect.rows.flow_runs import (
     run_tags,
 )
 from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.row_labels import Row, row_labels, row_of
 
 BATCH = 20
 """Runs made before they are recorded together; a run made and not recorded is found again by its key."""
@@ -49,7 +50,6 @@ GO_ON = "its worker died: the rows that are left go on in another run"
 EMPTY = "superseded: none of its rows is due any more"
 log = logging.getLogger("jittask")
 Keep = Callable[[], None]
-Row = tuple[str, str]  # template and row key
 
 
 def hand_over(
@@ -140,6 +140,7 @@ class _HandOver:
         self.api, self.now, self.report, self.keep = api, now, report, keep
         self.facts = Facts(api, now)
         self.calls = Calls(app, api, report)
+        self.labels: Mapping[Row, str] = {}
 
     # Batches
 
@@ -224,14 +225,15 @@ class _HandOver:
     def _make_batch(
         self, deployment: str, group: batches.Group, share: batches.Share
     ) -> str:
+        template, due, rows = group.template, group.due, len(share.tasks)
         while True:
             run = self.api.create_run(
                 deployment,
                 key=batches.key(self.app, group, share.batch),
-                name=batch_name(self.app, group.template, group.due, share.batch),
-                due=group.due,
-                tags=[of_app(self.app.name, group.template)],
-                parameters={"template": group.template, "due": group.due.isoformat()},
+                name=batch_name(self.app, template, due, share.batch, rows),
+                due=due,
+                tags=[of_app(self.app.name, template)],
+                parameters={"template": template, "due": due.isoformat()},
             )
 
             # A run that we have labelled is spent too: a person's Cancel would be taken for ours.
@@ -247,6 +249,8 @@ class _HandOver:
 
     def hand_over(self, tasks: Sequence[Entry]) -> None:
         """Make the runs of pending tasks, and end those of tasks that ended; recorded some at a time."""
+        pending = [e for e in tasks if e.status == "pending"]
+        self.labels = row_labels(self.app, map(row_of, pending))
         closed = [e for e in tasks if e.status != "pending" and not e.flow_run_id]
         unrecorded = self._unrecorded(closed)
         made: list[tuple[Entry, str]] = []
@@ -327,7 +331,7 @@ class _HandOver:
         return self.api.create_run(
             deployment,
             key=run_key(entry),
-            name=run_name(self.app, entry),
+            name=run_name(self.app, entry, self.labels.get(row_of(entry), "")),
             due=entry.due,
             tags=run_tags(self.app, entry.template, entry.model, entry.row_key),
             parameters={"template": entry.template, "taskId": entry.task_id},

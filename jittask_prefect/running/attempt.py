@@ -134,6 +134,7 @@ class Attempt:
 
     Attributes:
         given_up: The time limit was over before the end of the tasks was written.
+        error: What the function, or the commit, raised.
     """
 
     def __init__(
@@ -148,6 +149,7 @@ class Attempt:
         self.work, self.call, self.transaction = work, call, transaction
         self.loop = loop
         self.given_up = False
+        self.error: BaseException | None = None
         self._finish, self._settling = finish, settling
         self._gate = threading.Lock()
         self._settled = False
@@ -225,7 +227,9 @@ class Attempt:
         except RefusedError:
             self._ends = None
         except BaseException as error:
-            log.error("%s failed", self.work.template.fullName, exc_info=error)
+            self.error = error
+            if self.given_up:  # nobody waits for this error any more
+                log.error("%s failed", self.call.name, exc_info=error)
             message = f"error: {type(error).__name__}: {_text_of(error)}"[:2000]
             self._ends = self._all(Outcome("error", "failed", message))
 

@@ -25,6 +25,8 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.rate import reserve
 from jittask_prefect.ledger.transitions import Following
+from jittask_prefect.rows.flow_runs import row_name
+from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, Calls, Work
@@ -242,6 +244,8 @@ class Executor:
             if self._next is not None:  # claimed in a commit that failed: nobody has it
                 self.calls.drop(self._next)
                 self._next = None
+        if attempt.error is not None and not attempt.given_up:
+            log.error("%s failed", self._named(call), exc_info=attempt.error)
         if ends is not None and failed:
             if self._is_tried_again(call, ends):
                 return
@@ -296,11 +300,20 @@ class Executor:
         if call.attempt > cfg.retries:
             return False
         _, outcome = ends[0]
-        about = (self.work.template.fullName, call.attempt, outcome.message)
+        about = (self._named(call), call.attempt, outcome.message)
         log.warning("%s: attempt %d failed (%s); again in %g s", *about, cfg.retryDelay)
         at = self.work.clock() + timedelta(seconds=cfg.retryDelay)
         self._retries.append((at, call))
         return True
+
+    def _named(self, call: Call) -> str:
+        """A failed call for the log: the template, and the row. No connection is held when the row's label is asked for."""
+        entry, name = call.tasks[0], self.work.template.fullName
+        if not entry.row_key:
+            return name
+        labels = row_labels(self.work.app, [row_of(entry)])
+        row = row_name(entry.model, entry.row_key, labels.get(row_of(entry), ""))
+        return f"{name}, {row}"
 
     def _record_failure(self, ends: Ends) -> bool:
         """Record that the last attempt failed; False: a task is no longer this owner's."""

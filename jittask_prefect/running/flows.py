@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -34,9 +34,12 @@ from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
-from jittask_prefect.prefect_api.names import of_app, prefect_name, timed_name
+from jittask_prefect.prefect_api.names import of_app, prefect_name
+from jittask_prefect.rows import batches
+from jittask_prefect.rows.flow_runs import batch_name, due_name, row_name
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
+from jittask_prefect.rows.row_labels import Row, row_labels, row_of
 from jittask_prefect.running.end import replace_execution
 from jittask_prefect.running.flow_context import (
     due_of,
@@ -143,13 +146,26 @@ def _refuse_foreign(app: App, flow_id: str, own: str) -> None:
 def _run_name(app: App) -> str:
     """A flow run's name: the sync's, or title and due time for a run of a schedule."""
     run, name = this_flow_run(), runtime.parameters.get("template")
-    if not run.auto_scheduled or name not in app.names("tasks"):
+    is_batch = runtime.parameters.get("due") is not None
+    if not (run.auto_scheduled or is_batch) or name not in app.names("tasks"):
         return str(runtime.name)
     try:
-        template = app.template(name)
-    except JittaskError:
-        return str(runtime.name)  # broken: the flow says so
-    return timed_name(template.title, due_of(run), template.timer.zone)
+        return (
+            _name_of_batch(app, run, name)
+            if is_batch
+            else due_name(app, name, due_of(run))
+        )
+    except (JittaskError, SQLAlchemyError):
+        return str(
+            runtime.name
+        )  # the template is broken, or the database is down: the flow says so
+
+
+def _name_of_batch(app: App, run: FlowRun, name: str) -> str:
+    """A batch's name with the number of rows that it begins with: rows have joined and left."""
+    with app.engine(_database_of(app, name)).connect() as connection:
+        found = batches.number_and_size(connection, str(run.id))
+    return batch_name(app, name, due_of(run), *found) if found else str(runtime.name)
 
 
 def _on_end(app: App, cancelled: str | None) -> Any:
@@ -190,10 +206,12 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
     process = process_name(os.getpid())
     tell = partial(tell_terminated, why=ROW_ENDED, process=process)
     lost = partial(leave, tell, app, run.id)
-    told = partial(_show_row, _shows_all_rows(app, name))
+    told = partial(
+        _show_row, app, _shows_all_rows(app, name), _labels_of_run(app, name, run)
+    )
     about = (app, name, due, run, clock.now)
     summary = execute_batch(*about, lost=lost, told=told, help=HELP.get())
-    keep_table(connect(app), run.id, summary)
+    keep_table(app, connect(app), run.id, summary)
     _hand_over_waiting(app, name)
     if not summary.tasks:
         log.warning(str(summary))
@@ -259,12 +277,24 @@ def _shows_all_rows(app: App, name: str) -> bool:
         return False  # broken: its rows wait
 
 
-def _show_row(every: bool, entry: Entry, outcome: Outcome) -> None:
+def _labels_of_run(app: App, name: str, run: Run) -> Mapping[Row, str]:
+    """The labels of a batch's rows, where each has a task run: asked for together, before the first."""
+    if not _shows_all_rows(app, name):
+        return {}
+    with app.engine(_database_of(app, name)).connect() as connection:
+        found = entries_of_run(connection, run.id)
+    return row_labels(app, map(row_of, found))
+
+
+def _show_row(
+    app: App, every: bool, labels: Mapping[Row, str], entry: Entry, outcome: Outcome
+) -> None:
     """Show a row of a batch as a task run; the ledger is the record."""
     if not every and outcome.status != "error":
         return
-    model = entry.model or entry.template
-    name = f"{model.partition('.')[2]} {entry.row_key}"
+    row = row_of(entry)
+    known = labels if every else row_labels(app, [row])
+    name = row_name(entry.model, entry.row_key, known.get(row, ""))
     try:
         _row_named(name)(outcome, return_state=True)
     except Exception as error:  # noqa: BLE001  of Prefect's engine

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.rows.row_labels import Row, row_labels, row_of
 
 log = logging.getLogger("jittask")
 
@@ -110,12 +112,17 @@ class Summary:
         """The label of a flow run that is neither failed nor done."""
         return "broken" if self.broken else "queued" if self.queued else "skipped"
 
-    def table(self) -> list[dict[str, Any]]:
-        """The tasks as rows of the flow run's table, the failed ones first."""
+    def table(self, labels: Mapping[Row, str]) -> list[dict[str, Any]]:
+        """The tasks as rows of the flow run's table, the failed ones first; with a column of labels where there are any.
+
+        Args:
+            labels: The labels of the rows.
+        """
         ordered = sorted(self.tasks, key=lambda each: each[1].status != "error")
         return [
             {
                 "row": entry.row_key,
+                **({"label": labels.get(row_of(entry), "")} if labels else {}),
                 "status": outcome.status,
                 "outcome": outcome.outcome,
                 "reason": outcome.message,
@@ -147,12 +154,13 @@ class Summary:
         return f"{rows}: {counts or 'nothing left to do'}{queued}"
 
 
-def keep_table(api: Api, run_id: str, summary: Summary) -> None:
+def keep_table(app: App, api: Api, run_id: str, summary: Summary) -> None:
     """Keep the outcomes of a batch's rows as a table of the flow run.
 
     The ledger is the record; a ledger that is restored from an older copy reads this table.
     """
-    rows = summary.table()
+    labels = row_labels(app, [row_of(entry) for entry, _ in summary.tasks])
+    rows = summary.table(labels)
     if not rows:
         return
     try:

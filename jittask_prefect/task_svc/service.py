@@ -37,10 +37,11 @@ from jittask_prefect.ledger import (
 from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag, of_app, timed_name
+from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.records import listing
 from jittask_prefect.records.record import run_url
 from jittask_prefect.rows.background_handover import nudge
+from jittask_prefect.rows.flow_runs import due_name
 from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.end import force_end
@@ -210,7 +211,7 @@ class TaskSvc(NormalService):
             run = api.create_run(
                 deployment.id,
                 key=entry.task_id,
-                name=timed_name(template.title, due, template.timer.zone),
+                name=due_name(self.app, template.fullName, due),
                 due=due,
                 tags=[of_app(self.app.name, fullName)],
                 parameters={"template": fullName, "taskId": entry.task_id},
@@ -330,7 +331,8 @@ class TaskSvc(NormalService):
 
         Returns:
             A list of `{taskId, fullName, title, status, dueTime, startTime, endTime, duration, lateness, row, result,
-            message, url}`; times as ISO 8601, duration and lateness in seconds, `row` is its key as text.
+            message, url}`, and `label` where the row has one; times as ISO 8601, duration and lateness in seconds, `row`
+            is its key as text.
 
         Raises:
             UnknownElement: The app has no such template.

@@ -17,6 +17,7 @@ SAID_BY_DOCTOR = {
     "ledger/versions.py": {"require", "_other_version"},
     "ledger/guard.py": {"_other_database"},
     "prefect_api/client.py": {"__init__"},
+    "rows/row_labels.py": {"_fault"},
     "prefect_api/connection.py": {"call"},
     "prefect_api/work_queues.py": {"problem"},
 }

@@ -14,6 +14,7 @@ from typing import Any
 from jittask_prefect.elements.config import display_text, read_task
 from jittask_prefect.elements.decorated.condition_source import source_problems
 from jittask_prefect.elements.decorated.decorators import Kind, Mark
+from jittask_prefect.elements.decorated.label_argument import ARGUMENT, label_name
 from jittask_prefect.elements.decorated.mark_names import full_name, short, source
 from jittask_prefect.elements.decorated.piece_keys import (
     COUNTED_FROM,
@@ -110,6 +111,7 @@ class Declared:
             expression, or absent.
         source: The place for people: `clinic/tasks.py, line 12`.
         function: The function.
+        row_label: The field or method that names a row for people; None: the model's.
     """
 
     full_name: str
@@ -118,6 +120,7 @@ class Declared:
     where: Where | None
     source: str
     function: Callable[..., Any]
+    row_label: str | None = None
 
     @property
     def function_name(self) -> str:
@@ -150,7 +153,8 @@ def declared(
     if reader.problems:
         raise ConfigError(dict.fromkeys(reader.problems))
 
-    return Declared(name, mark.kind, config, reader.where, reader.place, mark.function)
+    about = (name, mark.kind, config, reader.where, reader.place, mark.function)
+    return Declared(*about, reader.row_label)
 
 
 def argument_of(key: str, kind: Kind) -> str:
@@ -183,6 +187,7 @@ class _Reader:
     root: Path | None
     problems: list[Problem] = a_field(default_factory=list)
     where: Where | None = None
+    row_label: str | None = None
 
     @property
     def place(self) -> str:
@@ -273,6 +278,8 @@ class _Reader:
             self._condition(where, model)
         if self.where is not None:
             config["filter"] = self.where.text
+        if ARGUMENT in given and model is not None:
+            self.row_label = label_name(given[ARGUMENT], model, self.refuse)
 
         return timer
 

@@ -27,6 +27,7 @@ from typing import (
 from jittask_prefect.elements.decorated.pieces import DateField, Offset, Repeat, Rule
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import InstrumentedAttribute
     from sqlalchemy.sql.expression import ColumnElement, SQLColumnExpression
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
@@ -38,6 +39,8 @@ Condition: TypeAlias = (
 )
 Where: TypeAlias = "Condition | Callable[[], Condition]"
 """A condition of SQLAlchemy (SQLModel declares it as a bool), a function that gives one, or a Q expression as text."""
+RowLabel: TypeAlias = "str | SQLColumnExpression[Any] | InstrumentedAttribute[Any] | Callable[[Any], Any] | int | float | date"
+"""A mapped attribute (SQLModel declares it with its value's type), a method of the class, or the name of one."""
 HolidayPolicy = Literal["next", "previous", "nearest", "skip"]
 Policy = Literal["latest", "all", "none"]
 Dispatch = Literal["auto", "row", "batch"]
@@ -108,6 +111,7 @@ def date_field_task(
     concurrency: int | Concurrency | None = None,
     parallel: int = 1,
     rate: str | None = None,
+    row_label: RowLabel | None = None,
     type: str = "tasks.DateFieldType",
     work_pool: str | None = None,
     tags: Sequence[str] = (),
@@ -150,6 +154,8 @@ def date_field_task(
         parallel: How many rows of a batch one process has at work at once: in threads, or in one event loop for an
             `async def`. Services and all else that the rows share must bear this.
         rate: How often the function begins at most, over all processes: `"100/minute"`; also per second, hour, day.
+        row_label: What names a row for people: `Appointment.patient_name`, or a method of the class without arguments;
+            absent: the model's `rowLabel`, else rows are named by their keys.
         type: The full name of a Type of the app's own.
         work_pool: The Prefect work pool of the deployment; absent: the app's at first, and a pool chosen in Prefect stays.
         tags: Tags of the deployment.

@@ -18,7 +18,7 @@ OF_ALL = {
     "modifyTime": _STAYS,
 }
 OF_MODELS = {
-    "dataTitle": "no meaning here; a row is named by its key",
+    "dataTitle": "no meaning here; take rowLabel to name rows for people",
     "dbTable": "no meaning here; the table's name stands in the class, as __tablename__",
     "fieldList": _FIELDS,
     "fields": _FIELDS,

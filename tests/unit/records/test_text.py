@@ -97,3 +97,11 @@ def test_wide_characters_count_double() -> None:
 def test_a_word_that_fills_the_line_leaves_no_empty_line() -> None:
     assert folded("abcdefgh ij", 4) == ["abcd", "efgh", "ij"]
     assert folded("", 4) == [""]
+
+
+@pytest.mark.parametrize("width", [40, 80, None])
+def test_a_row_goes_by_its_label_and_its_key(width: int | None) -> None:
+    found = " ".join(lines(record(label="Wang Fang"), width=width)).split()
+    assert "Wang" in found
+    assert "Fang" in found
+    assert "(42)" in found

@@ -83,13 +83,13 @@ def test_dispatch(
     assert {state for _, _, state in runs(s)} <= {"COMPLETED"}
 
 
-def test_a_batch_names_template_and_instant_only(on: Make) -> None:
+def test_a_batch_names_template_number_of_rows_and_instant(on: Make) -> None:
     s = on(title="Remind")
     fill(s, range(1, 601))
     s.sync()
     parameters = {"template": "tasks.Task", "due": "2026-03-02T10:00:00+00:00"}
     assert [(n, p) for n, p, _ in runs(s)] == [
-        ("Remind · 2026-03-02 10:00", parameters), ("Remind · 2026-03-02 10:00 (2)", parameters)
+        ("Remind · 300 rows · 2026-03-02 10:00", parameters), ("Remind · 300 rows · 2026-03-02 10:00 (2)", parameters)
     ]  # fmt: skip
     assert Counter(e.batch for e in s.entries()) == {1: 300, 2: 300}
     s.work("2026-03-02 10:00")
@@ -98,7 +98,7 @@ def test_a_batch_names_template_and_instant_only(on: Make) -> None:
     # each instant has its own
     fill(s, range(1000, 1030), ELEVEN)
     s.sync()
-    assert names(s)[2:] == ["Remind · 2026-03-02 11:00"]
+    assert names(s)[2:] == ["Remind · 30 rows · 2026-03-02 11:00"]
 
 
 def test_a_row_that_joins_leaves_or_moves_needs_no_call(on: Make) -> None:
@@ -765,7 +765,7 @@ def test_a_batch_far_ahead_is_asked_for_once(
     [batch] = [i for i, r in s.api.all_runs.items() if "due" in r["parameters"]]
     s.api.delete_run(batch)
     s.sync("2026-03-02 08:02")
-    assert names(s) == ["Task · 2026-03-02 11:00"]
+    assert names(s) == ["Task · 100 rows · 2026-03-02 11:00"]
 
 
 def test_a_batch_that_lost_a_row_is_asked_for_and_left_alone(on: Make) -> None:
@@ -864,7 +864,10 @@ def test_rows_that_are_saved_during_a_hand_over_share_a_run_too(
 
     monkeypatch.setattr(batches, "groups", meanwhile)
     s.sync()
-    assert names(s) == ["Task · 2026-03-02 10:00"] and len(s.api.all_runs) == 1
+    assert (
+        names(s) == [f"Task · {rows} rows · 2026-03-02 10:00"]
+        and len(s.api.all_runs) == 1
+    )
     assert {(e.batch, e.dirty) for e in s.entries()} == {(1, False)}
 
 

@@ -337,7 +337,7 @@ def test_all_runs_in_the_order_of_due_times(on: Make) -> None:
     s.sync("2026-03-02 12:00")
     names = [r["name"] for r in s.api.due(s.now)]
     assert names == [
-        f"Bill {k} · 2026-03-02 {t}"
+        f"Task · Bill {k} · 2026-03-02 {t}"
         for k, t in ((2, "09:00"), (3, "10:00"), (1, "11:00"))
     ]
 

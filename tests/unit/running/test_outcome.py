@@ -62,7 +62,7 @@ def test_a_summary_in_words(of: Summary, message: str, done: bool) -> None:
 
 
 def test_the_table_has_the_failed_rows_first() -> None:
-    rows = summary(DONE, GONE, FAILED, DONE).table()
+    rows = summary(DONE, GONE, FAILED, DONE).table({})
     assert [row["row"] for row in rows] == ["2", "0", "1", "3"]
     assert rows[0]["reason"] == "error: no"
 

@@ -61,7 +61,7 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
             where="Q(status='booked')", skip_holiday=True, holiday_policy="previous", workdays_only=True,
             calendar="DE", timezone="Europe/Berlin", name="Remind", title="提醒", enable=False, timeout=60, retries=2,
             retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="batch", row_runs="all",
-            concurrency={"limit": 4, "overlap": "queue"}, parallel=3, rate="100/minute",
+            concurrency={"limit": 4, "overlap": "queue"}, row_label="status", parallel=3, rate="100/minute",
             type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
         )
         def f(appointment): ...
@@ -395,3 +395,52 @@ def test_keys_of_the_validator_are_told_as_arguments(
     key: str, kind: Any, argument: str
 ) -> None:
     assert argument_of(key, kind) == argument
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ("Appointment.status", "status"),
+        ('"status"', "status"),
+        ("Appointment.who", "who"),
+        ('"who"', "who"),
+    ],
+)
+def test_a_row_label_is_a_field_or_a_method_of_the_class(
+    tmp_path: Path, given: str, label: str
+) -> None:
+    found = declare(
+        tmp_path,
+        f"""
+        Appointment.who = lambda self: self.status
+        Appointment.who.__name__ = "who"
+
+        @date_field_task(Appointment.starts_at, row_label={given})
+        def remind(appointment): ...
+        """,
+    )
+    assert found.row_label == label
+    assert "rowLabel" not in found.config
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("3", "found 3; allowed: Appointment.name, a method of the class"),
+        ('"patients"', "found patients, which Appointment does not have"),
+        ("Appointment.patient", "found patient, which leads to other rows"),
+        ("Patient.active", "found active, which Appointment does not have"),
+        ("Patient.id", "which is not of Appointment"),
+        ('"__str__"', "found '__str__'"),
+    ],
+)
+def test_a_wrong_row_label_is_named(tmp_path: Path, given: str, found: str) -> None:
+    [problem] = problems(
+        tmp_path,
+        f"""
+        @date_field_task(Appointment.starts_at, row_label={given})
+        def remind(appointment): ...
+        """,
+    )
+    assert ": row_label: " in problem
+    assert found in problem
