@@ -33,6 +33,15 @@ class Terminal(Console):
             yield part if part.control else shown
 
 
+def _open_streams() -> None:
+    """Give this process the streams that it was started without: a file opened later must not get their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w" if number else "r")  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+_open_streams()
 # A file or a pipe has no edge at which to break lines.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
 out = Terminal(highlight=False, soft_wrap=True, width=_WIDTH)

@@ -24,7 +24,12 @@ from jittask_prefect.elements.engines import object_at
 from jittask_prefect.elements.loader import Loader
 from jittask_prefect.elements.original import notes
 from jittask_prefect.elements.original.chains import Chain, ModelChain
-from jittask_prefect.elements.project import find_place, in_an_app, place_of
+from jittask_prefect.elements.project import (
+    find_place,
+    in_an_app,
+    place_of,
+    refuse_unreadable,
+)
 from jittask_prefect.elements.registry import forget_all, name_in
 from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -77,6 +82,7 @@ class App(Loader):
 
     def __init__(self, path: str | Path) -> None:
         place = place_of(Path(path))
+        refuse_unreadable(place.path)
         try:
             cfg, calendars = read_app(place.read())
         except ConfigError as error:

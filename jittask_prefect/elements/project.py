@@ -122,6 +122,20 @@ def place_of(path: Path) -> Place:
     return found or Place(folder)
 
 
+def refuse_unreadable(folder: Path) -> None:
+    """Refuse a path that Python cannot read in this locale: databases and Prefect take texts only.
+
+    Raises:
+        ConfigError: With the locale that helps.
+    """
+    try:
+        str(folder.resolve()).encode()
+    except UnicodeEncodeError:
+        found = f"{str(folder)!r}, a path with bytes that this locale does not know"
+        allowed = "such a path in a locale of UTF-8: `export LC_ALL=C.UTF-8`"
+        raise ConfigError(Problem("", "", found, allowed)) from None
+
+
 def find_place() -> Place:
     """The app that `JITTASK_APP`, or the nearest app.json or table of a pyproject.toml, names.
 

@@ -15,6 +15,7 @@ from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import display_text, machine_zone
+from jittask_prefect.elements.project import refuse_unreadable
 from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.filters.columns import ColumnKind, column, columns
 
@@ -145,7 +146,9 @@ def init(folder: Path) -> Path:
 
     Raises:
         ArgumentError: The folder is not empty.
+        ConfigError: The locale does not know the folder's name.
     """
+    refuse_unreadable(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArgumentError(f"{folder} is not empty; `jittask init` makes a new folder")
 
