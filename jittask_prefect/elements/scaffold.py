@@ -221,6 +221,7 @@ _REMINDER = {
         },
         "repeat": {"repeatType": "normal"},
     },
+    "missed": {"lookback": 172800},
 }
 _REMIND = """def customFunc(rowData):
     rowData.reminders += 1

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,8 +22,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from doc_pages import blocks
 from patience import AT_LEAST, PATIENCE
 from place import SCRIPTS, until
+from prefect_database import prepare
 
 from jittask_prefect.server.processes import Family
 from jittask_prefect.server.service import mark_of
@@ -251,3 +254,48 @@ def test_where_no_task_works_up_says_so(demo: Demo, tmp_path: Path) -> None:
     )
     assert done.returncode == 1 and "no task works" in done.stderr
     assert not (tmp_path / ".jittask" / "server.json").exists()
+
+
+def test_the_reminder_of_the_quick_start_is_sent(
+    tmp_path: Path, prefect_database: Path
+) -> None:
+    """The page's own commands and rows, beside a `jittask up` that runs."""
+    page = Path(__file__).parents[2] / "docs/index.md"
+    rows = next(block for block in blocks(page) if block.language == "python").text
+    folder = tmp_path / "shop"
+    command = [SCRIPTS / "jittask", "init", "shop"]
+    subprocess.run(command, cwd=tmp_path, env=stranger(), check=True)
+    prepare(folder / ".jittask", prefect_database)
+    log = tmp_path / "up.log"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [SCRIPTS / "jittask", "up"],
+            cwd=folder,
+            env=stranger(),
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        ) as up,
+        ended_with(up),
+    ):
+        until(lambda: " is up: " in log.read_text() or up.poll() is not None, 90)
+        saved = [sys.executable, "-c", rows]
+        subprocess.run(saved, cwd=folder, env=stranger(), check=True)
+        # No sync is waited for, which would come within a minute.
+        found = until(
+            lambda: reminders(folder)["2"][0] == "completed" and reminders(folder), 30
+        )
+        assert found == {"1": ("pending", None), "2": ("completed", "sent to Bob")}
+        up.send_signal(signal.SIGINT)
+        assert up.wait(30) == 0, log.read_text()
+
+
+def reminders(folder: Path) -> dict[str, tuple[str, Any]]:
+    """Status and result of each row's reminder."""
+    query = "SELECT row_key, status, result FROM jittask_ledger WHERE template = 'tasks.ContractReminder'"
+    with closing(sqlite3.connect(folder / "app.db")) as connection:
+        found = connection.execute(query).fetchall()
+    return {
+        row: (status, result and json.loads(result)) for row, status, result in found
+    }
