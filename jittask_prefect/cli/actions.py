@@ -1,16 +1,17 @@
-"""The commands for a single task or for failed ones: run, end, retry, open."""
+"""The commands that act: run, end, retry, pause, resume, open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from jittask_prefect.cli.options import AnyTask, RowKey, Task, instant_of, the_app
 from jittask_prefect.cli.queries import open_link
 from jittask_prefect.cli.terminal import out, print_json, warn
-from jittask_prefect.errors import ArgumentError, UnknownTask
+from jittask_prefect.errors import ArgumentError, PrefectApiError, UnknownTask
 from jittask_prefect.schedule import clock
 
 
@@ -67,6 +68,47 @@ def retry(
             warn(f"{number} failed tasks stay as they are: {why}")
 
 
+def pause() -> None:
+    """Pause the whole app: no schedule fires and no row's task begins until `jittask resume`; tasks at work go on."""
+    from jittask_prefect.ledger import pause as pauses
+
+    app, now = the_app(), clock.now()
+    since = pauses.pause(app, now)
+    when = "now" if since == now else f"{since.astimezone(app.zone):%Y-%m-%d %H:%M %Z}"
+    out.print(
+        f"{escape(app.title)} is paused since {when}; `jittask resume` ends the pause."
+    )
+    _sync_after(app)
+
+
+def resume() -> None:
+    """End the pause of the app; `missed` of each task decides which occurrences of the meantime run."""
+    from jittask_prefect.ledger import pause as pauses
+
+    app = the_app()
+    since = pauses.resume(app)
+    told = (
+        f"was paused since {since.astimezone(app.zone):%Y-%m-%d %H:%M %Z}, and goes on"
+        if since
+        else "is not paused"
+    )
+    out.print(f"{escape(app.title)} {told}.")
+    _sync_after(app)
+
+
+def _sync_after(app: Any) -> None:
+    """Tell Prefect of a pause, or of its end, by a sync at once."""
+    from jittask_prefect.running.sync_flow import run_sync
+
+    try:
+        done = run_sync(app, clock.now())
+    except PrefectApiError as error:
+        warn(f"Prefect is told by the next sync: {error}")
+        return
+    if done is None:
+        out.print("A sync is at work; the next one tells Prefect.")
+
+
 def open_(task: AnyTask = None) -> None:
     """Open the app's overview, or a task's page, in Prefect's UI, and print the link."""
     from jittask_prefect.prefect_api import links
@@ -92,6 +134,8 @@ ACTIONS: dict[str, Callable[..., None]] = {
     "run": run,
     "end": end,
     "retry": retry,
+    "pause": pause,
+    "resume": resume,
     "open": open_,
 }
 """By name, in the order of `jittask --help`."""

@@ -13,16 +13,17 @@ from packaging.requirements import Requirement
 from sqlalchemy import URL, Connection
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from jittask_prefect.deploying.comparison import differences
-from jittask_prefect.deploying.deployments import deployments
+from jittask_prefect.deploying.deployments import deployments_now
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.deploying.renew import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, OtherDatabase
 from jittask_prefect.ledger import error_codes, guard, hindrance, versions
 from jittask_prefect.ledger.error_codes import error_line
+from jittask_prefect.ledger.pause import in_transaction
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
@@ -137,6 +138,7 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
         with engine.connect() as connection:
             versions.require(connection, name)
             last = None if database else last_renewal(connection, app.name)
+            paused = None if database else in_transaction(connection, app.name)
             found = [
                 *_rights(app, database, connection, name),
                 *_indexes(app, database, connection, now),
@@ -155,6 +157,9 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
     yield from _timeouts(name, engine.url)
     yield from found
     yield from _labels(app, database)
+    if paused is not None:
+        text = f"the app is paused since {paused:%Y-%m-%d %H:%M:%S} UTC: `jittask resume` ends the pause"
+        yield Finding("app", "warning", text)
     if not database and (last is None or now - last > SYNC_LATE):
         run = f"the last sync ran {last:%Y-%m-%d %H:%M:%S} UTC" if last else ""
         advice = "is a worker running? `jittask up`, or `prefect worker start`"
@@ -260,7 +265,11 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
     yield _guard(app, api)
     yield from _queues(api, there.values())
     root = root_of(app)
-    for wanted in deployments(app, now):
+    try:
+        all_wanted = deployments_now(app, now)
+    except SQLAlchemyError:
+        return  # the app's database is wrong, as a line of its own says
+    for wanted in all_wanted:
         name = wanted.name
         if name not in there:
             text = f"{name} is not deployed: `jittask deploy`"

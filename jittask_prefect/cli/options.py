@@ -94,3 +94,12 @@ def warn_of_problems(app: Any) -> None:
     """Print the mistakes of elements, which the command leaves out."""
     for problem in app.check():
         warn(problem, "problem")
+
+
+def warn_of_pause(app: Any) -> None:
+    """Say on stderr that the whole app is paused, where it is."""
+    from jittask_prefect.ledger.pause import paused_since
+
+    if since := paused_since(app):
+        when = f"{since.astimezone(app.zone):%Y-%m-%d %H:%M %Z}"
+        warn(f"the app is paused since {when}: `jittask resume` ends the pause")

@@ -20,6 +20,7 @@ from jittask_prefect.cli.options import (
     end_of,
     instant_or_now,
     the_app,
+    warn_of_pause,
 )
 from jittask_prefect.cli.terminal import (
     edge,
@@ -197,6 +198,7 @@ def pending(
     if not template.enable:
         disabled = f"{task} is disabled (`enable` is 0): it makes no tasks of its own."
         err.print(f"[yellow]{disabled}[/]")
+    warn_of_pause(app)
     for problem in found.problems:
         warn(problem, "problem")
 
@@ -290,6 +292,7 @@ def records(
         zone = UTC if utc else own_zone
         lines = text.records(found, zone, now, edge(), full=utc)
         print_lines(lines if found else ["no records"])
+    warn_of_pause(app)
     if len(found) == limit:
         more = f"--offset {offset + limit} shows the next ones"
         err.print(f"[dim]These are {limit}; {more}.[/]")

@@ -14,7 +14,7 @@ from jittask_prefect.deploying.deployments import (
     SYNC,
     Deployment,
     Json,
-    deployments,
+    deployments_now,
     ensure_queues,
     ensure_work_pool,
     pool_of,
@@ -131,7 +131,7 @@ def _ensure_pools(app: App, api: Api, wanted: Mapping[str, Deployment]) -> None:
 def _by_name(
     app: App, now: datetime, only: Collection[str] | None
 ) -> dict[str, Deployment]:
-    found = deployments(app, now)
+    found = deployments_now(app, now)
     return {d.name: d for d in found if only is None or d.name in only}
 
 

@@ -16,6 +16,7 @@ from jittask_prefect.elements.app_name import ENV_APP, ENV_NAME
 from jittask_prefect.elements.check import template_problems
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError
+from jittask_prefect.ledger.pause import paused_since
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.markup import md
@@ -203,6 +204,24 @@ def deployments(app: App, now: datetime) -> list[Deployment]:
             reason = f"{type(error).__name__}: {error}"
             log.error("%s is left out: %s", template.fullName, reason)
     return [*found, _of_sync(app), *(_of_dialog(app, dialog) for dialog in DIALOGS)]
+
+
+def deployments_now(app: App, now: datetime) -> list[Deployment]:
+    """As `deployments`, as the server is to have them: while the app is paused, its schedules rest.
+
+    Args:
+        app: The app; its database has a ledger.
+        now: The instant from which the schedules hold, aware.
+    """
+    found = deployments(app, now)
+    if paused_since(app) is None:
+        return found
+    return [d if d.name in own_names() else replace(d, paused=True) for d in found]
+
+
+def own_names() -> set[str]:
+    """The names of the deployments that no template has: the sync's and the dialogs'."""
+    return {SYNC, *(dialog.name for dialog in DIALOGS)}
 
 
 def sound_templates(app: App) -> list[Meta]:

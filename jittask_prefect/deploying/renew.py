@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -22,12 +22,12 @@ from jittask_prefect.deploying.deploy import deploy, existing, fill_forms
 from jittask_prefect.deploying.deployments import (
     SYNC,
     Deployment,
-    deployments,
+    deployments_now,
     of_template_at,
+    own_names,
     own_next_time,
 )
 from jittask_prefect.deploying.prefect_folder import root_of
-from jittask_prefect.dialogs.forms import DIALOGS
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
@@ -133,7 +133,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
     """
     with app.engine().connect() as connection:
         last, memories = _remembered(connection, app.name)
-    wanted = {entry.name: entry for entry in deployments(app, now)}
+    wanted = {entry.name: entry for entry in deployments_now(app, now)}
     known = {name: entry for name, entry in wanted.items() if name in memories}
     there, changes = _restore_missing(app, api, now, known)
     missing = {change.name for change in changes}
@@ -171,11 +171,6 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
     with app.engine().begin() as connection:
         _remember(connection, app.name, now, memories, kept)
     return changes
-
-
-def own_names() -> set[str]:
-    """The names of the deployments that no template has: the sync's and the dialogs'."""
-    return {SYNC, *(dialog.name for dialog in DIALOGS)}
 
 
 def _restore_missing(
@@ -216,7 +211,8 @@ def _review(
         own_next = same_rule.own_next if same_rule else None
         if own_next is None or own_next <= now:
             own_next = own_next_time(template, now)
-        wanted = of_template_at(template, now, own_next)
+        rests = wanted.paused
+        wanted = replace(of_template_at(template, now, own_next), paused=rests)
     memory = Memory(
         rule=rule,
         since=same_rule.since if same_rule else now,
@@ -244,11 +240,16 @@ def _require_runs(
     if touched:
         review.cause = "restored"
     template = review.template
-    if template is None or review.wanted.paused:
+    if template is None or not template.enable:
         return
     begin = (before.complete_until if before else None) or last
-    if touched:  # waiting runs may be gone with the change
+    if touched or review.wanted.paused:  # waiting runs may be gone with the change
         begin = min(begin, now - timedelta(seconds=template.cfg.missed.lookback))
+    if review.wanted.paused:  # the app is: the end of the pause goes on from here
+        begin = max(begin, review.memory.since)
+        until = {"complete_until": begin}
+        review.memory = review.memory.model_copy(update=until)
+        return
     review.due = _due_between(template, max(review.memory.since, begin), now)
 
 

@@ -200,6 +200,7 @@ def admit(
     of_app: int,
     of_template: Callable[[str], TemplateLimit | None],
     now: datetime,
+    *only: Any,
 ) -> None:
     """Give the free places to the tasks that wait, oldest first: their flow runs can be made.
 
@@ -209,6 +210,7 @@ def admit(
         of_app: The limit of the app.
         of_template: The limit of a template, by its name.
         now: The present instant.
+        only: Conditions: others go on waiting.
     """
     with engine.connect() as connection:
         if not waiting(connection, app, now):
@@ -221,7 +223,7 @@ def admit(
         for place in _places(connection, app, now):
             taken[place.template] += 1
 
-        ours = and_(in_line, entries.c.app == app, entries.c.due <= now, _first)
+        ours = and_(in_line, entries.c.app == app, entries.c.due <= now, _first, *only)
         templates = select(entries.c.template).where(ours)
         templates = templates.group_by(entries.c.template)
         oldest = templates.order_by(func.min(entries.c.due))

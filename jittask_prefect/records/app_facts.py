@@ -82,14 +82,15 @@ Counted = Mapping[tuple[str, datetime], Mapping[str, int]]
 class Kind(IntEnum):
     """The kinds of troubles, the worst first."""
 
-    SERVER = 1
-    WORKER = 2
-    BROKEN = 3
-    OVERDUE = 4
-    FAILING = 5
-    CALENDAR = 6
-    PAUSED = 7
-    UNKNOWN = 8
+    APP_PAUSED = 1
+    SERVER = 2
+    WORKER = 3
+    BROKEN = 4
+    OVERDUE = 5
+    FAILING = 6
+    CALENDAR = 7
+    PAUSED = 8
+    UNKNOWN = 9
 
 
 @dataclass(frozen=True)

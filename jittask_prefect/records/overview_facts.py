@@ -21,6 +21,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import versions, watermarks
+from jittask_prefect.ledger.pause import paused_since
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
@@ -38,6 +39,7 @@ from jittask_prefect.records.app_facts import (
     hour_of,
     near_window,
 )
+from jittask_prefect.records.moments import moment
 from jittask_prefect.records.overview_ledger import (
     HourCounts,
     LedgerFacts,
@@ -86,6 +88,8 @@ def facts(
     if inside:  # the day is counted with its neighbours
         del windows[1]
     troubles = [*_broken(app, templates), *_calendars(templates, now)]
+    paused = _paused(app, now)
+    troubles += paused
     ledger, uncounted = LedgerFacts.of(windows), set[str]()
     for database in app.databases():
         try:
@@ -113,7 +117,7 @@ def facts(
         zone=zone,
         now=now,
         day=shown,
-        tasks=[_task(template, now, there or {}) for template in templates],
+        tasks=[_task(t, now, {} if paused else there or {}) for t in templates],
         open=ledger.open,
         last=ledger.last,
         near=ledger.hours[0],
@@ -132,6 +136,18 @@ def _holds(near: Window, day: Window) -> Window | None:
 
 def _part(counts: HourCounts, low: datetime, high: datetime) -> HourCounts:
     return {key: found for key, found in counts.items() if low <= key[1] < high}
+
+
+def _paused(app: App, now: datetime) -> list[Trouble]:
+    """A line for the pause of the whole app; its paused deployments need none of their own."""
+    try:
+        since = paused_since(app)
+    except SQLAlchemyError:
+        return []  # the database's own line says more
+    if since is None:
+        return []
+    told = f"the whole app is paused, since {moment(since, now, app.zone)}"
+    return [Trouble(Kind.APP_PAUSED, f"{told}: `jittask resume` ends the pause")]
 
 
 # Templates

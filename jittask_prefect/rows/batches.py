@@ -101,7 +101,9 @@ def groups(
 
 def _to_hand_over(app: App) -> tuple[ColumnElement[bool], ...]:
     dirty = (entries.c.dirty.is_(True), entries.c.status == "pending")
-    return (of_app(app.name), *dirty, limits.not_in_line)
+    # A task outside the schedule has a flow run of its own.
+    scheduled = entries.c.nominal.is_not(None)
+    return (of_app(app.name), *dirty, scheduled, limits.not_in_line)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, or_, tuple_
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.config import Concurrency
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import handover_marks, limits
+from jittask_prefect.ledger import handover_marks, limits, pause
 from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order
 from jittask_prefect.ledger.settlement import carry_out
 from jittask_prefect.ledger.tables import entries
@@ -63,6 +63,8 @@ def hand_over(
 ) -> None:
     """Bring Prefect in line with the ledger: make the missing runs, end the runs of tasks that ended.
 
+    While the app is paused only tasks outside the schedule get runs.
+
     Args:
         app: The app.
         database: Whose ledger.
@@ -78,10 +80,15 @@ def hand_over(
     """
     engine, limit = app.engine(database), now + timedelta(hours=app.cfg.horizon)
     limit_of = partial(own_limit, app)
-    limits.admit(engine, app.name, app.cfg.maxConcurrency, limit_of, now)
     due = or_(entries.c.status != "pending", entries.c.due <= limit)
     dirty: list[ColumnElement[bool]] = [entries.c.dirty.is_(True), limits.not_in_line]
     dirty += [due, entries.c.status != "executing"]
+    paused = pause.paused_since(app) is not None
+    begins = [pause.outside_schedule] if paused else []
+    limits.admit(engine, app.name, app.cfg.maxConcurrency, limit_of, now, *begins)
+
+    if paused:
+        dirty.append(or_(entries.c.status != "pending", *begins))
     only: ColumnElement[bool] | None = None
 
     if rows is not None:
@@ -93,8 +100,11 @@ def hand_over(
     shared = set(batches.shared(app, "auto", "batch"))
 
     for _ in range(ROUNDS):
-        with engine.connect() as connection:
-            together, few = batches.groups(app, connection, limit, only)
+        together, few = list[batches.Group](), set[batches.Group]()
+
+        if not paused:
+            with engine.connect() as connection:
+                together, few = batches.groups(app, connection, limit, only)
 
         for group in together:
             work.share(group)
@@ -106,6 +116,7 @@ def hand_over(
             for entry in part:
                 group = batches.Group(entry.template, entry.due)
                 joins = entry.status == "pending" and entry.template in shared
+                joins = joins and entry.nominal is not None
                 if not joins or group in few:
                     alone.append(entry)
                 else:  # new, and shared in the next round; or waits for the next sync

@@ -27,6 +27,7 @@ from jittask_prefect.running.function import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Wait, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run
+from jittask_prefect.running.pause_watch import PauseWatch
 
 # The worker's prefetch and a little more: a person has started what is earlier.
 EARLY_SECONDS = 15.0
@@ -110,6 +111,7 @@ class Calls(ABC):
         begun: Whether a claim was tried in its turn and with a free slot.
         closed: Whether the list gives no calls any more; set by `close`.
         refused: Whether the list was closed when a call was asked for.
+        pause: Says whether the app is paused.
         parallel: How many calls may be at work at once in this process.
     """
 
@@ -118,6 +120,7 @@ class Calls(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.begun = self.closed = self.refused = False
+        self.pause = PauseWatch(work.app)
         self._closed_while: Callable[[], bool] = lambda: False
         self._tell_begun: Callable[[], None] | None = None
         # Held during a claim, whose transaction is short; never asked for within another transaction.
@@ -146,7 +149,7 @@ class Calls(ABC):
 
     @abstractmethod
     def turn(self) -> Wait | None:
-        """Why the call that is not begun has to wait for earlier occurrences; None: for none."""
+        """Why the call that is not begun has to wait: for earlier occurrences, or since the app is paused; None: begin."""
 
     def claim(self, owner: str) -> Call | Full | None:
         """Claim the next call, with a slot for its owner.
@@ -252,6 +255,8 @@ class OneTask(Calls):
         # Retry of a failed task waits for nobody.
         if self.begun or entry.status != "pending":
             return None
+        if entry.nominal is not None and (paused := self.pause.wait()):
+            return paused
         about = (work.connect, work.template, entry, work.clock())
         return wait_of_task(work.app, work.database, *about)
 

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
@@ -62,10 +63,27 @@ class RowsOfInstant(Calls):
         self._failed = False
 
     def turn(self) -> Wait | None:
+        if paused := self._paused():
+            return paused
         if self.begun:
             return None
         work, now = self.work, self.work.clock()
         return wait_of_batch(work.app, work.database, work.template, self.due, now)
+
+    def _paused(self) -> Wait | None:
+        """Why the rows wait for the end of the app's pause. A person's Retry does not wait."""
+        paused = self.pause.wait()
+        return None if paused is None or self._tried_again else paused
+
+    @cached_property
+    def _tried_again(self) -> bool:
+        """Whether rows have failed in this flow run before its begin: somebody has pressed Retry."""
+        if self.begun:
+            return False
+        failed = (*self._of_this_run(), entries.c.status == "error")
+        query = select(entries.c.task_id).where(*failed).limit(1)
+        with self.work.app.engine(self.work.database).connect() as connection:
+            return connection.execute(query).first() is not None
 
     @property
     def left(self) -> int:
@@ -98,7 +116,7 @@ class RowsOfInstant(Calls):
 
     def reserve(self, connection: Connection) -> Entry | None:
         # An empty list is for `claim` to read: MariaDB would read as of this transaction's begin.
-        entry = None if self.is_closed() else self._pop()
+        entry = None if self.is_closed() or self._paused() else self._pop()
         if entry is None or entry.task_id not in self._twins:
             return entry
         with self._gate:
@@ -178,6 +196,7 @@ class RowsOfInstant(Calls):
             entries.c.app == self.work.app.name,
             entries.c.template == self.name,
             entries.c.due == self.due,
+            entries.c.nominal.is_not(None),
         )
 
     def _of_this_run(self) -> tuple[ColumnElement[bool], ...]:

@@ -12,6 +12,7 @@ import pytest
 from shop import SERVERS, Shop, model_of, rows_task, utc
 from sqlalchemy import event
 
+from jittask_prefect.ledger import pause
 from jittask_prefect.records import overview_page
 from jittask_prefect.records.app_facts import Kind
 from jittask_prefect.records.overview import Overview, TaskLine, overview
@@ -332,3 +333,18 @@ def test_the_numbers_are_the_same_everywhere(
     asked = utc("2026-03-03 00:00") - half
     assert told[asked] == ["Ask"]
     shop.app.close()
+
+
+def test_the_pause_of_the_app_stands_first_and_once(shop: Shop) -> None:
+    """Its deployments are paused in Prefect as well: no line for each."""
+    pause.pause(shop.app, shop.now)
+    for deployment in shop.api.all_deployments.values():
+        deployment["paused"] = True
+    first, *others = seen(shop).wrong
+    assert (first.kind, first.text) == (
+        Kind.APP_PAUSED,
+        "the whole app is paused, since today 08:00: `jittask resume` ends the pause",
+    )
+    assert [each.text for each in others if each.kind is Kind.PAUSED] == [
+        "switched off: Off"
+    ]
