@@ -28,6 +28,11 @@ class PauseWatch:
         self._app = app
         self._seen, self._again = False, 0.0
 
+    @property
+    def to_ask(self) -> bool:
+        """Whether `wait` is to be asked before the next task; within a transaction, which must not ask for another connection."""
+        return self._seen or time.monotonic() >= self._again
+
     def wait(self) -> Wait | None:
         """Why an occurrence has to wait; None: the app is not paused."""
         if time.monotonic() >= self._again:

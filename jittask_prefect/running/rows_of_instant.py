@@ -116,7 +116,8 @@ class RowsOfInstant(Calls):
 
     def reserve(self, connection: Connection) -> Entry | None:
         # An empty list is for `claim` to read: MariaDB would read as of this transaction's begin.
-        entry = None if self.is_closed() or self._paused() else self._pop()
+        closed = self.is_closed() or self.pause.to_ask
+        entry = None if closed else self._pop()
         if entry is None or entry.task_id not in self._twins:
             return entry
         with self._gate:
