@@ -348,6 +348,11 @@ class FakePrefect:
         self._state(run, "CANCELLED" if at_once else kind, name, message)
         return str(run["state_type"])
 
+    def name_run(self, run_id: str, name: str) -> None:
+        self._called("name_run")
+        if (run := self.all_runs.get(run_id)) is not None:
+            run["name"] = name
+
     def mark(self, run_id: str, why: str) -> None:
         self._called("mark")
         if (run := self.all_runs.get(run_id)) is not None:

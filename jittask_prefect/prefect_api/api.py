@@ -166,6 +166,9 @@ class Api(Protocol):
             The type of the state that the run has then; `MISSING` where there is no such run.
         """
 
+    def name_run(self, run_id: str, name: str) -> None:
+        """Give a flow run another name; nothing happens where the run is gone."""
+
     def mark(self, run_id: str, why: str) -> None:
         """Label a flow run as ended by this package (`answers.OWN`), before its state is set."""
 

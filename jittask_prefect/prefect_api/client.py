@@ -275,6 +275,9 @@ class PrefectApi:
             return self.set_state(run_id, "CANCELLED", message=message, force=True)
         return run.state.type
 
+    def name_run(self, run_id: str, name: str) -> None:
+        self._if_there("PATCH", f"/flow_runs/{run_id}", object, {"name": name})
+
     def mark(self, run_id: str, why: str) -> None:
         self._if_there("PATCH", f"/flow_runs/{run_id}/labels", object, {OWN: why})
 

@@ -7,8 +7,10 @@ from datetime import datetime, tzinfo
 from hashlib import sha256
 from unicodedata import bidirectional
 
-LONGEST = 180
-"""Characters of a flow run's name."""
+LONGEST = 120
+"""Characters of a name."""
+LONGEST_RUN = 180
+"""Characters of a flow run's name without its due time: a title, a label, a model and a key, each with a limit of its own."""
 LONGEST_TAG = 400
 """Characters of a tag: the longest names of an app and a model, and a row's key."""
 
@@ -90,4 +92,4 @@ def timed_name(text: str, due: datetime, zone: tzinfo | None) -> str:
         due: The due time, aware.
         zone: The task's zone; None for the machine's.
     """
-    return f"{prefect_name(text)} · {due.astimezone(zone):%Y-%m-%d %H:%M}"
+    return f"{prefect_name(text, LONGEST_RUN)} · {due.astimezone(zone):%Y-%m-%d %H:%M}"

@@ -12,11 +12,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from jittask_prefect.deploying import renew
+from jittask_prefect.deploying import next_names, renew
 from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
-from jittask_prefect.ledger import guard
+from jittask_prefect.ledger import guard, state_table
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
@@ -37,6 +37,10 @@ from jittask_prefect.running.lease import new_owner
 from jittask_prefect.schedule import clock
 
 LATE_SECONDS = 30.0
+IDLE, IDLE_MARK = "Idle", "idle syncs"
+"""The name of the state in which a sync without work is Completed, and where such runs are remembered."""
+ENDED_BY = timedelta(seconds=45)
+"""After this time a sync that had nothing to do has ended in Prefect too."""
 log = logging.getLogger("jittask")
 
 
@@ -52,8 +56,12 @@ def sync_flow(app: App) -> Any:
             await asyncio.to_thread(refuse_foreign, api, flow_id, own)
             await asyncio.to_thread(drop_late_syncs, app, api, clock.now())
             report = await asyncio.to_thread(run_sync, app, clock.now(), this=run_id)
+            if report is None or not _did(report):
+                await asyncio.to_thread(leave_one_idle, app, api, run_id, clock.now())
         if report is None:
-            return Completed(message="another sync is at work")
+            return Completed(name=IDLE, message="another sync is at work")
+        if not _did(report):
+            return Completed(name=IDLE, message="nothing to do")
         for line in [*report.problems, *report.calendars, *report.deployments]:
             logger.warning(line)
         changed = [a.as_dict() for a in report.actions if a.action != "skip"]
@@ -68,6 +76,40 @@ def sync_flow(app: App) -> Any:
     return flow(name=of_app(app.name, SYNC), flow_run_name=name, **options())(
         jittask_sync
     )
+
+
+def _did(report: Report) -> bool:
+    """Whether a sync changed something, or has something to say."""
+    said = [*report.problems, *report.calendars, *report.deployments, *report.died]
+    return bool(report.created or report.ended or report.changes or said)
+
+
+def leave_one_idle(app: App, api: Api, run_id: str, now: datetime) -> None:
+    """Delete the flow run of the last sync without work, and remember this: idle syncs would bury the tasks' runs.
+
+    The state table remembers them, so that nobody asks Prefect for a list. A run that may not have ended yet stays until later.
+
+    Args:
+        app: The app.
+        api: Prefect.
+        run_id: The flow run of this sync, which had nothing to do.
+        now: The present instant.
+    """
+    with app.engine().connect() as connection:
+        text = state_table.get(connection, app.name, IDLE_MARK)
+    known: dict[str, str] = json.loads(text) if text else {}
+    kept = {run_id: now.isoformat()}
+    for other, at in known.items():
+        try:
+            if now - datetime.fromisoformat(at) < ENDED_BY:
+                kept[other] = at
+            elif other != run_id:
+                api.delete_run(other)
+        except PrefectApiError as error:
+            log.debug("the idle sync %s is left to the next one: %s", other, error)
+            kept[other] = at
+    with app.engine().begin() as connection:
+        state_table.put(connection, app.name, IDLE_MARK, json.dumps(kept))
 
 
 def _message(report: Report) -> str:
@@ -124,10 +166,13 @@ def run_sync(
         changes = renew.renew(app, api, clock.now())
         report.deployments = [str(change) for change in changes]
         try:
+            next_names.name_next_runs(app, api, clock.now())
             template_pages.refresh(app, api, clock.now())
             overview_page.refresh(app, api, clock.now())
         except PrefectApiError as error:  # the sync has done its work
-            log.warning("the app's pages are left to the next sync: %s", error)
+            log.warning(
+                "pages, and names of runs, are left to the next sync: %s", error
+            )
 
     owner = new_owner()
     return sync.run(app, api, now, owner, since=since, clock=clock.now, after=after)

@@ -62,7 +62,7 @@ def until(
     return found
 
 
-def model(name: str) -> Element:
+def model(name: str, **keys: Any) -> Element:
     """A model with a date, a status, and a counter that tasks raise: `done` is the effect that must happen once."""
     code = f"""
 from pydantic import NaiveDatetime
@@ -75,7 +75,8 @@ class {name}(SQLModel, table=True):
     status: str = "active"
     done: int = 0
 """
-    return {"e.json": {"type": "models.NormalType", "title": name}, "model.py": code}
+    about = {"type": "models.NormalType", "title": name, **keys}
+    return {"e.json": about, "model.py": code}
 
 
 def scheduled(

@@ -174,7 +174,7 @@ def test_the_sync_flow_runs_on_the_worker(work: Place) -> None:
         sync["id"], key="a sync", name="a sync", due=clock.now(), tags=[], parameters={}
     )
     until(lambda: work.entries("tasks.WorkLater", 7000), 60)
-    work.state(run.id, "Completed", seconds=60)
+    work.state(run.id, "Completed", "Idle", seconds=60)
     until(
         lambda: [
             r

@@ -27,7 +27,7 @@ def place(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: ServiceInfo
 ) -> Iterator[Place]:
     elements = {
-        "models/SyncItem": model("SyncItem"),
+        "models/SyncItem": model("SyncItem", rowLabel="status"),
         "tasks/SyncReminder": rows("SyncItem", filter="Q('status', '=', 'active')"),
         "tasks/SyncDaily": scheduled("def customFunc():\n    return 1\n", enable=0),
     }
@@ -67,7 +67,7 @@ def test_a_row_becomes_a_named_and_tagged_run_once(place: Place) -> None:
         and report.created == 1
     )
     [run] = live(place, 42)
-    assert run.name == f"SyncItem 42 · {at:%Y-%m-%d %H:%M}"
+    assert run.name == f"Rows · active (SyncItem 42) · {at:%Y-%m-%d %H:%M}"
     assert {
         f"syncing.{name}" for name in (NAME, "models.SyncItem", "models.SyncItem:42")
     } <= set(run.tags)
@@ -94,7 +94,10 @@ def test_a_date_that_moved_cancels_the_old_run_and_makes_the_new(place: Place) -
     )
     place.sync()
     [new] = live(place, 43)
-    assert new.id != old.id and new.name == f"SyncItem 43 · {earlier:%Y-%m-%d %H:%M}"
+    assert (
+        new.id != old.id
+        and new.name == f"Rows · active (SyncItem 43) · {earlier:%Y-%m-%d %H:%M}"
+    )
     assert place.state(old.id, "Cancelled").message.startswith("superseded: now due")
 
 
@@ -370,7 +373,7 @@ def test_a_save_in_a_plain_session_is_in_prefect_within_five_seconds_without_a_s
     [run] = until(lambda: live(place, row.id), 5)
     took = (clock.now() - began).total_seconds()
     print(f"save → visible in Prefect: {took:.2f} s")
-    assert run.name == f"SyncItem {row.id} · {at:%Y-%m-%d %H:%M}"
+    assert run.name == f"Rows · active (SyncItem {row.id}) · {at:%Y-%m-%d %H:%M}"
 
 
 def test_with_prefect_away_a_save_succeeds_at_once_and_the_next_sync_makes_the_run(

@@ -173,3 +173,44 @@ def test_a_run_whose_process_was_told_to_end_is_entered_by_its_hook(
         True,
         NOW,
     )
+
+
+def test_of_syncs_without_work_only_the_last_stays(tmp_path: Path) -> None:
+    app = build_app(tmp_path / "app", {})
+    upgrade(app)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    deployment, left = prefect.all_deployments["jittask.sync"]["id"], []
+    for number in range(4):
+        now = NOW + timedelta(minutes=number)
+        about = {"key": str(now), "name": "sync", "due": now}
+        made = prefect.create_run(deployment, **about, tags=[], parameters={})
+        sync_flow.leave_one_idle(app, prefect, made.id, now)
+        left.append(list(prefect.all_runs) == [made.id])
+    assert left == [True] * 4
+    soon = NOW + timedelta(minutes=3, seconds=44)  # the one before may not have ended
+    about = {"key": "soon", "name": "sync", "due": soon}
+    made = prefect.create_run(deployment, **about, tags=[], parameters={})
+    sync_flow.leave_one_idle(app, prefect, made.id, soon)
+    assert len(prefect.all_runs) == 2
+    app.close()
+
+
+def test_a_run_that_cannot_be_deleted_is_deleted_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = build_app(tmp_path / "app", {})
+    upgrade(app)
+    prefect, asked = FakePrefect(), list[str]()
+
+    def refuse(run_id: str) -> None:
+        asked.append(run_id)
+        if len(asked) == 1:
+            raise PrefectApiError("DELETE /flow_runs/…: answered 503")
+
+    monkeypatch.setattr(prefect, "delete_run", refuse)
+    for number, run_id in enumerate("abc"):
+        now = NOW + timedelta(minutes=number)
+        sync_flow.leave_one_idle(app, prefect, run_id, now)
+    assert asked == ["a", "b", "a"]
+    app.close()
