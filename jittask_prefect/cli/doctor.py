@@ -119,8 +119,7 @@ def _secrets(app: App) -> Iterator[Finding]:
         read = (
             f"{name} ({mode:o}) may be read by others, and {holding} holds a password"
         )
-        advice = f"`chmod 600 {file}`, or name it in JITTASK_DATABASE_URL"
-        yield Finding("app", "warning", f"{read}: {advice}")
+        yield Finding("app", "warning", f"{read}: `chmod 600 {file}`")
 
 
 def _has_password(text: str) -> bool:
@@ -147,10 +146,15 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
         yield Finding("database", "wrong", str(error))
         return
     except Exception as error:  # noqa: BLE001  a driver's own errors are of any kind
-        text = str(error)
         if error_codes.code(error) == error_codes.NO_RIGHT:
             with engine.connect() as connection:
                 text = hindrance.explained(connection, error)
+        else:
+            key = f"databases.{database}" if database else "database"
+            ask = (
+                f"is {key} in {app.place.file} right, and can the database be reached?"
+            )
+            text = f"{error_line(error)}; {ask}"
         yield Finding("database", "wrong", f"{name}: {text}")
         return
     yield Finding("database", "ok", f"{name}: the ledger's tables are current")
@@ -162,7 +166,7 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
         yield Finding("app", "warning", text)
     if not database and (last is None or now - last > SYNC_LATE):
         run = f"the last sync ran {last:%Y-%m-%d %H:%M:%S} UTC" if last else ""
-        advice = "is a worker running? `jittask up`, or `prefect worker start`"
+        advice = "is a worker running? `jittask up`, or `jittask worker`"
         text = f"{run or 'no sync has run yet'}: {advice}"
         yield Finding("server", "warning", text)
 
@@ -173,8 +177,9 @@ def _timeouts(name: str, url: URL) -> Iterator[Finding]:
     if wanted is None or url.host in LOCAL_HOSTS or set(url.query) & set(wanted):
         return
     keys = "&".join(f"{key}={value}" for key, value in wanted.items())
+    added = f"{'&' if url.query else '?'}{keys}"
     silent = f"nothing ends a connection that {url.host} keeps open and does not answer"
-    yield Finding("database", "warning", f"{name}: {silent}; add to its URL: ?{keys}")
+    yield Finding("database", "warning", f"{name}: {silent}; add to its URL: {added}")
 
 
 def _rights(

@@ -222,7 +222,10 @@ def row(
     ] = 100,
     as_json: Json = False,
 ) -> None:
-    """Show every task of a row, past and to come, with the reason of its due time. Needs no server."""
+    """Show a row's tasks of each template, with the reasons of their due times, or why there are none. Needs no server.
+
+    These are the newest tasks of the past and the next ones; --past and --count show more.
+    """
     from jittask_prefect.records import text
     from jittask_prefect.records.row_history import row_history
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from jittask_prefect.cli.doctor import _guard, _queues, _timeouts
+from jittask_prefect import App
+from jittask_prefect.cli.doctor import _database, _guard, _queues, _timeouts
 from jittask_prefect.ledger import guard
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.testing import FakePrefect, build_app
 
+NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 PG, MY = (
     "postgresql+psycopg://shop@db.internal/shop",
     "mysql+pymysql://shop@db.internal/shop",
@@ -36,6 +40,28 @@ def test_a_distant_database_without_timeouts_is_warned_of(url: str, said: str) -
     found = [f.text for f in _timeouts("the app's database", make_url(url))]
     assert len(found) == bool(said) and all(
         said in text and "db.internal" in text for text in found
+    )
+
+
+def test_the_keys_are_added_to_a_url_as_they_stand() -> None:
+    """A URL with keys of its own gets `&`."""
+    for url, sign in ((PG, "?"), (f"{PG}?application_name=shop", "&")):
+        [found] = _timeouts("the app's database", make_url(url))
+        keys = found.text.partition("add to its URL: ")[2]
+        assert keys.startswith(f"{sign}keepalives_idle=30&")
+        assert make_url(f"{url}{keys}").query["tcp_user_timeout"] == "60000"
+
+
+def test_a_database_that_does_not_answer_is_told_with_its_key(tmp_path: Path) -> None:
+    away = "sqlite:////nowhere/at/all.db"
+    cfg = {"name": "shop", "timezone": "UTC", "databases": {"crm": away}}
+    (tmp_path / "app.json").write_text(json.dumps(cfg))
+    app = App(tmp_path)
+    [found] = _database(app, "crm", NOW)
+    assert (found.state, found.about) == ("wrong", "database")
+    assert found.text == (
+        "database crm: OperationalError: unable to open database file; "
+        "is databases.crm in app.json right, and can the database be reached?"
     )
 
 
