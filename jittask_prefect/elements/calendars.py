@@ -60,8 +60,8 @@ class Calendars:
         Raises:
             ConfigError: A rule needs a calendar, and there is none.
         """
-        ruled = timer.skip_holiday or timer.workdays_only
-        found = self.calendar(timer.calendar or (self._usual if ruled else None))
+        usual = self._usual if timer.asks_calendar else None
+        found = self.calendar(timer.calendar or usual)
         if found is None and timer.skip_holiday:
             allowed = f"a calendar beside it: {self._known()}"
             raise invalid("timerCfg.skipHoliday", "1 without a calendar", allowed)

@@ -25,6 +25,7 @@ from jittask_prefect.elements.decorated.module_elements import told_of_arguments
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.pools import parallel_notes
 from jittask_prefect.elements.row_label import KEY, check_label
+from jittask_prefect.elements.timer_notes import timer_notes
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ConfigError,
@@ -36,9 +37,7 @@ from jittask_prefect.errors import (
 from jittask_prefect.filters.columns import ColumnKind, column, columns
 from jittask_prefect.filters.expression import Filter, parse
 from jittask_prefect.filters.where import Where
-from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.rrule_lines import check_density
-from jittask_prefect.schedule.timer import Timer
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -130,7 +129,7 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         found += _closed_calendars(app, now)
 
     for template in app.templates() if templates is None else templates:
-        own = [] if template.by_code else [*_timer_warnings(template, now)]
+        own = [] if template.by_code else [*timer_notes(template, now)]
         if template.declared is not None:
             own = [in_arguments(text, template.declared.kind) for text in own]
         if isinstance(template, DateFieldType):
@@ -139,7 +138,8 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
 
         found += [f"{template.fullName}: {text}" for text in own]
         calendar = template.timer.calendar
-        if calendar is not None and template.timer.cfg.skip_holiday:
+        cfg = template.timer.cfg
+        if calendar is not None and (cfg.skip_holiday or cfg.counts_workdays):
             found += [text for text in calendar.left_out(now.year) if text not in found]
 
     return found
@@ -163,58 +163,6 @@ def _closed_calendars(app: App, now: datetime) -> Iterator[str]:
                 f"{app.place.file}: the calendar {name} has no working day {until}; "
                 "a task that keeps off its holidays is not due before"
             )
-
-
-def _timer_warnings(template: Meta, now: datetime) -> Iterator[str]:
-    timer, of = template.timer, template.declared
-    calendar, cfg = timer.calendar, timer.cfg
-    soon = (now + timedelta(days=400)).date()
-    if calendar is not None and cfg.skip_holiday:
-        until = calendar.reliable_until
-        if until is not None and until < soon:
-            yield calendar.limit
-
-    if cfg.workdays_only and not cfg.skip_holiday and calendar is not None:
-        yield (
-            "workdaysOnly alone keeps off weekends only; "
-            "legal holidays are kept off with skipHoliday"
-        )
-    if cfg.holiday_policy != "next" and not timer.moves.active:
-        yield (
-            f"holidayPolicy {cfg.holiday_policy} does nothing without "
-            f"skipHoliday or workdaysOnly"
-        )
-
-    if (back := timer.next_doubled_hour(now)) is not None:
-        elapsed = "Minutely or Hourly" if of else "repeatType minute or hour"
-        clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {timer.zone.key}"
-        yield (
-            f"its times of the hour that comes twice run once, the first time: {clock}; "
-            f"{elapsed} counts elapsed time"
-        )
-
-    if cfg.rows and _rows_never_due(timer, now):
-        yield "it is never due: holidays or weekends take away each occurrence of every row"
-
-    series = None if cfg.rows else timer.series()
-    if series is not None and series.next(now) is None:
-        ever = series.next(EARLIEST) is not None
-        never = (
-            "it is never due: no occurrence lies between startTime and endTime, "
-            "or holidays take away each"
-        )
-        yield "it is over: its last occurrence lies in the past" if ever else never
-
-
-def _rows_never_due(timer: Timer, now: datetime) -> bool:
-    """Whether no row has an occurrence from now on, whatever its date: each falls on a day that is left out."""
-    moves = timer.moves
-    drops = timer.sub_daily or moves.policy == "skip"
-    if not (moves.active and drops) or timer.cfg.end_time is not None:
-        return False
-    begin = datetime(now.year, 1, 1, 9)
-    rows = (timer.series(begin - timedelta(days=n)) for n in range(31))
-    return all(series is None or series.next(now) is None for series in rows)
 
 
 def _column_warnings(template: DateFieldType) -> Iterator[str]:

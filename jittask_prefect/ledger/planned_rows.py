@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, cast
@@ -93,6 +94,33 @@ def of_former_life(found: Sequence[Entry]) -> list[Entry]:
         cast(Entry, cast(_Planned, entry)._replace(anchor=None, start_value=None))
         for entry in found
     ]
+
+
+def counted_anew(
+    found: Sequence[Entry], start: datetime | None, anchor: datetime
+) -> list[Entry]:
+    """The entries of a row whose date is the same, and whose working days are counted by another calendar now.
+
+    They belong to the row's present series, so that a task that was done stays done.
+
+    Args:
+        found: The row's entries.
+        start: The row's `startField` as the ledger keeps it.
+        anchor: The start of the row's series now.
+    """
+    return [
+        _moved_to(entry, anchor)
+        if start is not None and entry.start_value == start and entry.anchor
+        else entry
+        for entry in found
+    ]
+
+
+def _moved_to(entry: Entry, anchor: datetime) -> Entry:
+    nominal = anchor if entry.nominal == entry.anchor else entry.nominal
+    if isinstance(entry, Entry):
+        return replace(entry, anchor=anchor, nominal=nominal)
+    return cast(Entry, entry._replace(anchor=anchor, nominal=nominal))
 
 
 def rows_that_wait(

@@ -210,7 +210,7 @@ def _calendars(templates: Iterable[Meta], now: datetime) -> Iterator[Trouble]:
     told = set[str]()
     for template in templates:
         calendar, cfg = template.timer.calendar, template.timer.cfg
-        if calendar is None or not (cfg.skip_holiday or cfg.workdays_only):
+        if calendar is None or not cfg.asks_calendar:
             continue
         until = calendar.reliable_until
         soon = (now + CALENDAR_ENDS).astimezone(template.timer.zone).date()

@@ -280,8 +280,12 @@ def _plan(
         later = series.next(horizon)
         due += [later] if later else []
     known, kept = (now, dialects.dates(template, *dates)) if moved else (None, None)
+    start = None
+    if template.timer.cfg.counts_workdays:
+        start = dialects.dates(template, *dates)[0]
     # Where the past was not asked for, the next sync asks once more.
-    return plan_row(template, key, series, due, found, now, known=known, dates=kept)
+    about = (template, key, series, due, found, now)
+    return plan_row(*about, known=known, dates=kept, start=start)
 
 
 # A plan's actions → the ledger

@@ -10,6 +10,7 @@ from itertools import takewhile
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger.entry import Entry, identity
+from jittask_prefect.ledger.planned_rows import counted_anew
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.schedule.instants import EARLIEST
@@ -148,6 +149,7 @@ def plan_row(
     *,
     known: datetime | None = None,
     dates: Dates | None = None,
+    start: datetime | None = None,
 ) -> list[Action]:
     """The actions for a row and a template.
 
@@ -161,12 +163,15 @@ def plan_row(
         known: An occurrence due until then that is not in the ledger became due by a change of the row: never
             late, however long ago its due time is.
         dates: The row's dates as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
+        start: Of a timer that counts working days, the row's `startField` as the ledger keeps it.
 
     Returns:
         Actions, in the order of due times.
     """
-    waiting = [e for e in entries if e.status == "pending"]
     anchor = _utc(series.anchor)
+    if start is not None:
+        entries = counted_anew(entries, start, anchor)
+    waiting = [e for e in entries if e.status == "pending"]
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
     by_age = sorted(
         entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True

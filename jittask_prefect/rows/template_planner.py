@@ -287,7 +287,8 @@ class TemplatePlanner:
             return []
         kept = dialects.dates(self.template, row.start, row.end)
         about = (self.template, row.key, series, due, found, self.now)
-        return plan_row(*about, known=known, dates=kept)
+        start = kept[0] if self.template.timer.cfg.counts_workdays else None
+        return plan_row(*about, known=known, dates=kept, start=start)
 
     def _log_dropped(self, row: Dated, series: Series) -> None:
         if not self.known:
@@ -338,5 +339,5 @@ def fingerprint(template: Meta) -> str:
     ]
     text = json.dumps(about, sort_keys=True, default=str)
     rule = hashlib.sha256(text.encode()).hexdigest()[:16]
-    moves = template.timer.moves
-    return f"{rule}-{moves.digest}" if moves.active else rule
+    days = template.timer.days_digest
+    return f"{rule}-{days}" if days else rule

@@ -7,9 +7,9 @@ row only adds its own clock time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jittask_prefect.schedule.series import Series
     from jittask_prefect.schedule.timer import Field, Timer
 
+MIDNIGHT = time()
 NOON = 12
 AHEAD = timedelta(days=366 * 9)
 """Beyond this a phase's next day is not looked for: each row of the phase is asked for by itself."""
@@ -60,10 +61,13 @@ def next_times(
         Aware datetimes in the task's zone, in the order of the rows; None where nothing is due any more.
     """
     cfg, zone = timer.cfg, timer.zone
-    phase = day_phase(cfg.repeat)
-    if phase is None or cfg.end_time is not None or ends is not None:
+    phase = day_phase(cfg.repeat, timer.moves.calendar)
+    once, endless = cfg.repeat.repeat_type == "normal", ends is None
+    if once and endless and cfg.end_time is None:
+        return _single_times(timer, starts, now)
+    if phase is None or cfg.end_time is not None or not endless:
         each = repeat(None) if ends is None else ends
-        pairs = zip(starts, each, strict=ends is not None)
+        pairs = zip(starts, each, strict=not endless)
         return [_next(timer.series(start, end), now) for start, end in pairs]
 
     after = clamped(now, zone)
@@ -73,7 +77,7 @@ def next_times(
     settled = midnight(timer.moves.sources(earlier, today)[0])
     known: dict[Hashable, _NextDays] = {}
     combine, times = datetime.combine, list[datetime | None]()
-    plain = cfg.start_offset is None
+    plain, wall_of = cfg.start_offset is None, _walls(timer)
     for start in starts:
         if start is None:
             times.append(None)
@@ -89,7 +93,7 @@ def next_times(
         ):
             wall = start
         else:
-            wall = timer.start_wall(start)
+            wall = wall_of(start)
 
         found = None
         if wall is not None:
@@ -109,6 +113,61 @@ def next_times(
                 break
 
         times.append(combine(day, clock, zone))
+
+    return times
+
+
+def _walls(timer: Timer) -> Callable[[date], datetime | None]:
+    """`Timer.start_wall` of many rows: rows of a day share the day that the offset arrives at."""
+    offset, known = timer.cfg.start_offset, dict[date, date | None]()
+    if offset is not None and offset.duration is not None:
+        return timer.start_wall
+
+    clock, combine = offset and offset.time, datetime.combine
+
+    def wall_of(start: date) -> datetime | None:
+        if not isinstance(start, datetime):
+            day, at = start, clock or MIDNIGHT
+        elif start.tzinfo is None and not start.fold:
+            day, at = start.date(), clock or start.time()
+        else:
+            return timer.start_wall(start)
+
+        if day not in known:
+            moved = timer.start_wall(day)
+            known[day] = None if moved is None else moved.date()
+
+        arrival = known[day]
+        return None if arrival is None else combine(arrival, at)
+
+    return wall_of
+
+
+def _single_times(
+    timer: Timer, starts: Iterable[Field], now: datetime
+) -> list[datetime | None]:
+    """Of rows that are due once: rows of a day share the day that the holiday rule makes of theirs."""
+    zone, after, wall_of = timer.zone, clamped(now, timer.zone), _walls(timer)
+    moves, known = timer.moves, dict[date, date | None]()
+    combine, times = datetime.combine, list[datetime | None]()
+    for start in starts:
+        wall = None if start is None else wall_of(start)
+        if wall is None:
+            times.append(_next(timer.series(start), now))
+            continue
+
+        day = wall.date()
+        if day not in known:
+            off = moves.active and moves.blocked(day)
+            known[day] = moves.target(day) if off else day
+
+        target = known[day]
+        if target is None:
+            times.append(None)
+            continue
+
+        due = combine(target, wall.time(), zone).astimezone(UTC)
+        times.append(due.astimezone(zone) if due > after else None)
 
     return times
 

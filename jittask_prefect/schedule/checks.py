@@ -7,6 +7,7 @@ from datetime import date, datetime
 from typing import Any
 
 from jittask_prefect.errors import Problem
+from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.cron import read_cron
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.days import month_length
@@ -22,13 +23,17 @@ Paths = frozenset[tuple[str, ...]]
 Refuse = Callable[[str, str, str], None]
 """Adds a problem: the path, the value found, the values allowed."""
 
-MONTHLY_KEYS = {"period", "day", "week", "weekday", "subType", "monthEnd"}
+MONTHLY_KEYS = {
+    *("period", "day", "week", "weekday", "workday"),
+    *("subType", "monthEnd"),
+}
 # Which keys each repeat type takes; a `period` of 1 is allowed everywhere.
 TAKES: Mapping[str, set[str]] = {
     "normal": set(),
     "minute": {"period"},
     "hour": {"period"},
     "day": {"period"},
+    "workday": {"period"},
     "week": {"period", "weekday"},
     "month": MONTHLY_KEYS,
     "year": MONTHLY_KEYS | {"month"},
@@ -46,10 +51,13 @@ UNITS_A_YEAR = {
     "month": 12,
     "week": 52,
     "day": 365,
+    "workday": 365,
     "hour": 365 * 24,
     "minute": 365 * 1440,
     "second": 365 * 86400,
 }
+ORDINARY = Calendar(CalendarCfg())
+"""The calendar of rules that ask none."""
 SOME_DAY = "a rule that matches some day; this one never does"
 REQUIRED = "this key is required"
 
@@ -184,7 +192,7 @@ def _offset(name: str, offset: Offset, broken: set[str], refuse: Refuse) -> None
         refuse(f"{name}.offset", str(number), allowed)
 
     if offset.time is not None and offset.elapsed:
-        allowed = "a time only with day, week, month or year"
+        allowed = "a time only with day, workday, week, month or year"
         refuse(f"{name}.time", f"a time with offsetUnit {offset.unit}", allowed)
 
 
@@ -233,6 +241,10 @@ def _month_or_year(
 ) -> None:
     written = {name for name in raw if raw[name] is not None}
     by_week, by_day = "week" in written, "day" in written
+    if "workday" in written | broken:
+        _workday_alone(repeat, raw, written, refuse)
+        return
+
     if repeat.sub_type == "week" and not by_week:
         allowed = f"{REQUIRED} with subType week: 1 to 5, or -1 to -5, or a list"
         refuse("repeat.week", "nothing", allowed)
@@ -259,6 +271,18 @@ def _month_or_year(
             refuse("repeat.day", shown(days), allowed)
 
 
+def _workday_alone(
+    repeat: Repeat, raw: Mapping[Any, Any], written: set[Any], refuse: Refuse
+) -> None:
+    """A working day by its place names the day alone."""
+    others = [name for name in ("day", "week", "weekday") if name in written]
+    if repeat.sub_type == "week":
+        others.append("subType")
+
+    for name in others:
+        refuse(f"repeat.{name}", shown(raw[name]), "no such key beside workday")
+
+
 def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
     """Refuse a timer without any occurrence, found by a search of bounded length."""
     repeat, start, end = cfg.repeat, cfg.start_time, cfg.end_time
@@ -266,7 +290,10 @@ def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
         _some_occurrence_of_rows(repeat, end, refuse)
         return
 
-    first = recurrence(repeat, start).first(start)
+    if repeat.counts_workdays:
+        return  # the calendar decides, and is not known here
+
+    first = recurrence(repeat, start, ORDINARY).first(start)
     if repeat.dates is not None:
         if first is None or (end is not None and _ends_before(first, end)):
             found = "no date within startTime and endTime"
@@ -281,7 +308,7 @@ def _some_occurrence(cfg: TimerCfg, refuse: Refuse) -> None:
 
 def _some_occurrence_of_rows(repeat: Repeat, end: date | None, refuse: Refuse) -> None:
     if repeat.rrule is not None:
-        per_day = plain_rule(repeat, SOME_START).per_day
+        per_day = plain_rule(repeat, SOME_START, ORDINARY).per_day
         if not CustomRule.read(None, repeat.rrule).possible():
             refuse("repeat.rrule", shown(repeat.rrule), SOME_DAY)
         elif per_day > MAX_PER_DAY:

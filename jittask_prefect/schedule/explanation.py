@@ -130,7 +130,7 @@ def _explained(
 
     if candidate.wall is not None and due is not None:
         notes += _clock_change(candidate.wall, due.astimezone(zone))
-    if series.moves.holidays:
+    if series.moves.holidays or series.counted_from is not None:
         notes += _unpublished(series, candidate.day)
 
     return Explained(
@@ -159,3 +159,15 @@ def _unpublished(series: Series, day: date) -> Iterator[str]:
         yield "no holidays are known for this year"
     elif known is not None and day > known:
         yield f"holidays are not published beyond {known}"
+    elif known is not None and _counted_to(series) > known:
+        yield f"working days are counted beyond {known}, where holidays are not published"
+
+
+def _counted_to(series: Series) -> date:
+    """The last day that an offset in working days has counted over; the first of the calendar where none are counted."""
+    value, zone = series.counted_from, series.zone
+    if value is None or series.never:
+        return date.min
+    if isinstance(value, datetime):
+        value = (wall_time(value, zone) if value.tzinfo else value).date()
+    return max(value, series.wall.date())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer
 
 from jittask_prefect.schedule.days import months_later
 from jittask_prefect.schedule.values import ClockTime, Part, clock_text, number, whole
 
-Unit = Literal["second", "minute", "hour", "day", "week", "month", "year"]
+if TYPE_CHECKING:
+    from jittask_prefect.schedule.calendar import Calendar
+
+Unit = Literal["second", "minute", "hour", "day", "workday", "week", "month", "year"]
 Direction = Annotated[
     Literal[-1, 0, 1], number((-1, 0, 1), "-1 before, 0 on time or 1 after")
 ]
@@ -57,20 +60,38 @@ class Offset(Part):
         return self.amount * {"day": 1, "week": 7}.get(self.unit, 0)
 
     @property
+    def workdays(self) -> int:
+        """The working days of an offset in working days; 0 of any other."""
+        return self.amount if self.unit == "workday" else 0
+
+    @property
     def months(self) -> int:
         """The months of an offset in months or years; 0 of any other."""
         return self.amount * {"month": 1, "year": 12}.get(self.unit, 0)
 
-    def moved(self, wall: datetime) -> datetime:
-        """A wall time moved by days or months and set to the offset's clock time; elapsed time does not count.
+    def moved(self, wall: datetime, calendar: Calendar) -> datetime:
+        """A wall time moved by days, working days or months and set to the offset's clock time.
 
-        A day that the month lacks is its last.
+        Elapsed time does not count. A day that the month lacks is its last.
+
+        Args:
+            wall: The wall time.
+            calendar: Whose working days are counted.
 
         Raises:
             OverflowError: The calendar ends before.
         """
-        day = months_later(wall.date(), self.months) + timedelta(self.days)
+        day = self._day(wall.date(), calendar)
         return datetime.combine(day, self.time or wall.replace(fold=0).time())
+
+    def _day(self, day: date, calendar: Calendar) -> date:
+        if not (n := self.workdays):
+            return months_later(day, self.months) + timedelta(self.days)
+
+        found = calendar.workdays.nth(day, n)
+        if found is None:
+            raise OverflowError("beyond the calendar")
+        return found
 
     @model_serializer
     def _newer_form(self) -> dict[str, Any]:

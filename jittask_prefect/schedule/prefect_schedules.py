@@ -81,10 +81,11 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     if isinstance(series.cycle, Elapsed):
         return fixed_slots(interval_slots(timer, series, series.cycle.step, now, days))
 
-    plain = plain_rule(timer.cfg.repeat, series.wall)
+    plain = plain_rule(timer.cfg.repeat, series.wall, timer.moves.calendar)
     begin = holds_from(now, plain.per_day)
     if not plain.rules:
-        return fixed_slots(_listed(timer, series, begin, LATEST))
+        most = DATES_PER_SLOT if timer.cfg.repeat.counts_workdays else None
+        return fixed_slots(_listed(timer, series, begin, LATEST, most))
 
     check_density(timer)
     far = shifted(begin, LISTED_AHEAD)
@@ -183,7 +184,7 @@ def _slots(
     count: int,
 ) -> list[ScheduleSlot]:
     """The plain rule in `count` windows, each with its differences from the series."""
-    zone, cycle = timer.zone, series.cycle
+    zone, cycle = timer.zone, plain.cycle or series.cycle
     stop = None if series.stop is None else wall_time(series.stop, zone)
     # Windows of at most a year where days are named: see WINDOW.
     named = (cycle.sub_daily and timer.moves.active) or plain.misread
@@ -192,7 +193,7 @@ def _slots(
         for window in windows:
             window.lines = _lines_of_days(timer, cycle, plain, window)
 
-    _except_differences(series, windows, zone, stop)
+    _except_differences(series, cycle, windows, zone, stop)
     if cycle.sub_daily:
         windows[0].low = max(windows[0].low, wall_time(begin, zone))
 
@@ -253,13 +254,17 @@ def _lines_of_days(
 
 
 def _except_differences(
-    series: Series, windows: list[_Window], zone: ZoneInfo, stop: datetime | None
+    series: Series,
+    cycle: Cycle,
+    windows: list[_Window],
+    zone: ZoneInfo,
+    stop: datetime | None,
 ) -> None:
-    """Take out times of the rule, up to `stop`, that are not due as they stand; add due times that the rule lacks.
+    """Take out times of the rule's cycle, up to `stop`, that are not due as they stand; add due times that it lacks.
 
     A rule finer than a day names its open days: only near the gaps of clocks has it differences.
     """
-    moves, sub_daily = series.moves, series.cycle.sub_daily
+    moves, sub_daily = series.moves, cycle.sub_daily
     spans = [(windows[0].low, windows[-1].high)]
     if sub_daily:
         changes = clock_changes(zone, *spans[0])
@@ -271,7 +276,7 @@ def _except_differences(
     for low, high in spans:
         ruled = {
             at
-            for at in series.cycle.wall_times(low, high)
+            for at in cycle.wall_times(low, high)
             if (stop is None or at <= stop)
             and not (sub_daily and moves.active and moves.blocked(at.date()))
         }

@@ -13,6 +13,7 @@ from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from jittask_prefect.schedule.calendar import Calendar
 from jittask_prefect.schedule.days import each_day, month_length, months_later
 from jittask_prefect.schedule.instants import (
     DAY,
@@ -25,6 +26,11 @@ from jittask_prefect.schedule.instants import (
 )
 from jittask_prefect.schedule.offset import Offset
 from jittask_prefect.schedule.spec import Repeat
+from jittask_prefect.schedule.workday_reach import (
+    workday_bounds,
+    workday_days,
+    workday_values,
+)
 
 if TYPE_CHECKING:
     from jittask_prefect.schedule.timer import Timer
@@ -81,27 +87,29 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
     if not anchors:
         return NOTHING
     if repeat.repeat_type == "normal":
-        return Reach(tuple(_before_offset(timer, offset, *span) for span in anchors))
+        spans = [span for each in anchors for span in _values(timer, offset, *each)]
+        return Reach(tuple(spans)) if spans else NOTHING
 
     first, last = anchors[0][0], anchors[-1][1]
-    spans = ((None, _before_offset(timer, offset, first, last)[1]),)
+    spans = [(None, _before_offset(timer, offset, first, last)[1])]
     end = _least_end(timer, low)
     if timer.sub_daily or (last - first).days > MAX_DAYS:
-        return Reach(spans, None, end)
+        return Reach(tuple(spans), None, end)
 
     # Of a rule whose days the row's date does not decide, none may lie here.
     days = frozenset(
         start
         for span in anchors
         for day in each_day(*span)
-        for start in _start_days(repeat, day)
+        for start in _start_days(timer, day)
     )
     if not days:
         return NOTHING
     if (0, 0) in days:
-        return Reach(spans, None, end)
+        return Reach(tuple(spans), None, end)
 
-    return Reach(spans, _days_before_offset(days, offset), end)
+    on = _days_before_offset(days, offset, timer.moves.calendar)
+    return Reach(tuple(spans), on, end)
 
 
 def _nominal(
@@ -154,12 +162,23 @@ def _joined(
     return found
 
 
+def _values(
+    timer: Timer, offset: Offset | None, low: datetime, high: datetime
+) -> list[tuple[Wall, Wall]]:
+    """The spans of values of a field from which its offset leads to `low`..`high`."""
+    if offset is None or not offset.workdays:
+        return [_before_offset(timer, offset, low, high)]
+    return workday_values(timer.moves.calendar.workdays, offset, low, high)
+
+
 def _before_offset(
     timer: Timer, offset: Offset | None, low: datetime, high: datetime
 ) -> tuple[Wall, Wall]:
     """The wall times of a field from which its offset leads to `low`..`high`; unbounded beyond the calendar."""
     if offset is None:
         return low, high
+    if offset.workdays:
+        return workday_bounds(timer.moves.calendar.workdays, offset, low, high)
 
     try:
         if (duration := offset.duration) is not None:
@@ -197,15 +216,25 @@ def _least_end(timer: Timer, low: datetime) -> Wall:
 # Days of the year
 
 
-def _start_days(repeat: Repeat, day: date) -> Iterator[tuple[int, int]]:
+def _start_days(timer: Timer, day: date) -> Iterator[tuple[int, int]]:
     """On which days a series may begin that has an occurrence on this day."""
-    month = 0
+    repeat, month = timer.cfg.repeat, 0
+    if repeat.counts_workdays and not _is_counted(timer, day):
+        return
     if repeat.repeat_type == "year":
         if repeat.month is None:
             month = day.month
         elif day.month not in repeat.month:
             return
     yield from ((month, number) for number in _start_numbers(repeat, day))
+
+
+def _is_counted(timer: Timer, day: date) -> bool:
+    """Whether a repeat that counts working days may have an occurrence on a day."""
+    workdays, places = timer.moves.calendar.workdays, timer.cfg.repeat.workday
+    if not workdays.works(day):
+        return False
+    return places is None or not workdays.places(day).isdisjoint(places)
 
 
 def _start_numbers(repeat: Repeat, day: date) -> tuple[int, ...]:
@@ -215,6 +244,9 @@ def _start_numbers(repeat: Repeat, day: date) -> tuple[int, ...]:
     if kind == "week":
         return anywhere if right_weekday else ()
     if kind not in ("month", "year"):
+        return anywhere
+
+    if repeat.workday is not None:
         return anywhere
 
     length = month_length(day)
@@ -234,10 +266,15 @@ def _start_numbers(repeat: Repeat, day: date) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1000)
-def _days_before_offset(days: Days, offset: Offset | None) -> Days | None:
+def _days_before_offset(
+    days: Days, offset: Offset | None, calendar: Calendar
+) -> Days | None:
     """The days of the year, or month, from which an offset leads to such days; None where every day does."""
     if offset is None or not offset.amount:
         return days
+    if offset.workdays:
+        far = abs(offset.workdays) > LONG / 2
+        return None if far else workday_days(calendar.workdays, offset.workdays, days)
 
     duration = abs(offset.duration or offset.days * DAY)
     if duration > LONG * DAY:
@@ -246,7 +283,7 @@ def _days_before_offset(days: Days, offset: Offset | None) -> Days | None:
     any_month = all(month == 0 for month, _ in days)
     found = set()
     for row in each_day(date(2023, 1, 1), date(2026, 12, 31)):
-        for start in _days_after_offset(row, offset):
+        for start in _days_after_offset(row, offset, calendar):
             # An offset of months that meets a shorter month: the series counts from the row's own day.
             for number in {start.day, row.day} if offset.months else {start.day}:
                 month = start.month
@@ -256,7 +293,7 @@ def _days_before_offset(days: Days, offset: Offset | None) -> Days | None:
     return frozenset(found)
 
 
-def _days_after_offset(row: date, offset: Offset) -> Iterator[date]:
+def _days_after_offset(row: date, offset: Offset, calendar: Calendar) -> Iterator[date]:
     """The days on which a series may begin whose row has this day."""
     if (duration := offset.duration) is not None:
         # Two hours more either way: clocks may change meanwhile.
@@ -266,6 +303,6 @@ def _days_after_offset(row: date, offset: Offset) -> Iterator[date]:
         return
 
     try:
-        yield offset.moved(midnight(row)).date()
+        yield offset.moved(midnight(row), calendar).date()
     except OverflowError:
         return

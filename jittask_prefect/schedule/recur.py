@@ -24,6 +24,7 @@ from jittask_prefect.schedule.days import (
 )
 
 if TYPE_CHECKING:
+    from jittask_prefect.schedule.calendar import Calendar
     from jittask_prefect.schedule.spec import Repeat
 
 
@@ -120,6 +121,25 @@ class Daily(DayCycle):
 
 
 @dataclass(frozen=True, slots=True)
+class CountedWorkdays(DayCycle):
+    """Every `period` working days; the first is the start's day, or the next working day."""
+
+    calendar: Calendar
+
+    @property
+    def pace(self) -> timedelta:
+        return timedelta(min(2 * self.period, 1_000_000))
+
+    def days(self, low: date, high: date) -> Iterator[date]:
+        workdays, period = self.calendar.workdays, self.period
+        number = workdays.number(low.toordinal())
+        number += (workdays.number(self.start.toordinal()) - number) % period
+        while (day := workdays.day(number)) is not None and day <= high:
+            yield day
+            number += period
+
+
+@dataclass(frozen=True, slots=True)
 class Weekly(DayCycle):
     """Weekdays (Monday 1) of every `period` weeks, counted from the start's own week, Monday first."""
 
@@ -200,12 +220,34 @@ class Monthly(DayCycle):
         return [date(year, month + 1, n) for n in sorted(found) if 1 <= n <= length]
 
 
-def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Cycle:
+@dataclass(frozen=True, slots=True)
+class MonthlyWorkdays(Monthly):
+    """Working days by their place in every `period` months; a place that a month has not is left out."""
+
+    places: tuple[int, ...]
+    calendar: Calendar
+
+    def _of_month(self, year: int, month: int) -> list[date]:
+        workdays, length = self.calendar.workdays, monthrange(year, month + 1)[1]
+        first = date(year, month + 1, 1).toordinal()
+        low, high = workdays.number(first), workdays.number(first + length)
+        numbers = {
+            low + place - 1 if place > 0 else high + place
+            for place in self.places
+            if abs(place) <= high - low
+        }
+        return [day for n in sorted(numbers) if (day := workdays.day(n)) is not None]
+
+
+def recurrence(
+    repeat: Repeat, start: datetime, calendar: Calendar, day: int | None = None
+) -> Cycle:
     """The cycle of a repeat from a start on.
 
     Args:
         repeat: A validated repeat.
         start: The start's wall time, naive; of minute and hour in UTC. The start fills in absent parts of the repeat.
+        calendar: Whose working days are counted.
         day: The day of the month that the start stands for, where its month was too short for that day.
     """
     kind, period = repeat.repeat_type, repeat.period
@@ -227,6 +269,8 @@ def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Cycle
         return Elapsed(start, period * timedelta(minutes=1 if kind == "minute" else 60))
     if kind == "day":
         return Daily(start, period)
+    if kind == "workday":
+        return CountedWorkdays(start, period, calendar)
 
     weekdays = tuple(sorted(set(repeat.weekday or (start.isoweekday(),))))
     if kind == "week":
@@ -239,17 +283,22 @@ def recurrence(repeat: Repeat, start: datetime, day: int | None = None) -> Cycle
         months = tuple(sorted(set(repeat.month or (start.month,))))
 
     keep = repeat.month_end == "last"
-    weeks = repeat.week or ()
-    return Monthly(start, period, months, numbers, weeks, weekdays, keep)
+    parts = (numbers, repeat.week or (), weekdays, keep)
+    if repeat.workday is not None:
+        places = repeat.workday
+        return MonthlyWorkdays(start, period, months, *parts, places, calendar)
+
+    return Monthly(start, period, months, *parts)
 
 
 def day_phase(
-    repeat: Repeat, *, custom: bool = False
+    repeat: Repeat, calendar: Calendar, *, custom: bool = False
 ) -> Callable[[datetime], Hashable] | None:
     """The key that starts with the same days have in common; two such starts share all days from the later start on.
 
     Args:
         repeat: A validated repeat.
+        calendar: Whose working days are counted.
         custom: Rules that name their days themselves count too: all starts of such a rule share their days.
 
     Returns:
@@ -263,6 +312,9 @@ def day_phase(
     if kind == "day":
         return lambda at: at.toordinal() % period
 
+    if kind == "workday":
+        return lambda at: calendar.workdays.number(at.toordinal()) % period
+
     if kind == "week":
         if repeat.weekday:
             return lambda at: (at.toordinal() - 1) // 7 % period
@@ -273,7 +325,7 @@ def day_phase(
         return None
 
     by_weekday = repeat.week is not None and not repeat.weekday
-    by_day = repeat.week is None and not repeat.day
+    by_day = repeat.week is None and not repeat.day and not repeat.workday
     by_month = kind == "year" and not repeat.month
     if period == 1 and by_day:
         # Numbers, since a million rows ask for them.

@@ -9,13 +9,15 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from jittask_prefect.errors import invalid
-from jittask_prefect.schedule.custom import CustomRule
+from jittask_prefect.schedule.custom import CustomRule, JoinedSeries
+from jittask_prefect.schedule.cycle import Cycle
 from jittask_prefect.schedule.instants import DAY, midnight
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_series import RRuleSeries
 from jittask_prefect.schedule.spec import Repeat
 
 if TYPE_CHECKING:
+    from jittask_prefect.schedule.calendar import Calendar
     from jittask_prefect.schedule.timer import Timer
 
 MISREAD = {52, 53, -52, -53}
@@ -33,10 +35,12 @@ class PlainRule:
         rules: The rules; none where each time is to be written out.
         series: Of a custom rule, the series of each rule. The server looks until the year 9999 for the times of a rule
             without any. So each rule that is handed over needs a day of its series.
+        cycle: The times of the rules, where these are not the times of the repeat: working days of an ordinary week.
     """
 
     rules: tuple[RRule, ...] = ()
     series: tuple[RRuleSeries, ...] = ()
+    cycle: Cycle | None = None
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -95,16 +99,19 @@ class PlainRule:
         return self.positions and any(rule.freq == "WEEKLY" for rule in self.rules)
 
 
-def plain_rule(repeat: Repeat, start: datetime) -> PlainRule:
+def plain_rule(repeat: Repeat, start: datetime, calendar: Calendar) -> PlainRule:
     """The plain rule of a repeat.
 
     Args:
         repeat: A validated repeat.
         start: The start's wall time, naive; the start fills in absent parts.
+        calendar: Whose working days are counted.
     """
     kind, period = repeat.repeat_type, repeat.period
     if kind == "normal" or repeat.dates is not None:
         return PlainRule()
+    if repeat.counts_workdays:
+        return _ordinary_workdays(repeat, start, calendar.workdays.week)
 
     if kind == "custom":
         series = CustomRule.read(repeat.cron, repeat.rrule).series(start)
@@ -121,6 +128,30 @@ def plain_rule(repeat: Repeat, start: datetime) -> PlainRule:
         return PlainRule((RRule("WEEKLY", period, weekdays=days),))
 
     return PlainRule(tuple(_monthly(repeat, start)))
+
+
+def _ordinary_workdays(
+    repeat: Repeat, start: datetime, week: frozenset[int]
+) -> PlainRule:
+    """The working days of weeks without holidays; no rule for every n-th of them, which no calendar rule names."""
+    kind, period = repeat.repeat_type, repeat.period
+    days = frozenset((0, day) for day in week)
+    if not days or (kind == "workday" and period > 1):
+        return PlainRule()
+
+    places = {"BYSETPOS": frozenset(repeat.workday or ())}
+    if kind == "workday":
+        rules = [RRule("WEEKLY", weekdays=days)]
+    elif kind == "month":
+        rules = [RRule("MONTHLY", period, by=places, weekdays=days)]
+    else:
+        months = [frozenset({month}) for month in repeat.month or (start.month,)]
+        by = [{"BYMONTH": month, **places} for month in months]
+        rules = [RRule("YEARLY", period, by=each, weekdays=days) for each in by]
+
+    series = tuple(each for rule in rules if (each := rule.at(start)).matches())
+    kept = tuple(each.rule for each in series)
+    return PlainRule(kept, series, JoinedSeries(series) if series else None)
 
 
 def _monthly(repeat: Repeat, start: datetime) -> list[RRule]:
@@ -169,7 +200,7 @@ def check_density(timer: Timer) -> None:
     if series is None:
         return
 
-    per_day = plain_rule(timer.cfg.repeat, series.wall).per_day
+    per_day = plain_rule(timer.cfg.repeat, series.wall, timer.moves.calendar).per_day
     if per_day > MAX_PER_DAY:
         found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
         raise invalid("timerCfg.repeat", found, allowed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -62,6 +62,7 @@ class Series:
     __slots__ = (
         "anchor",
         "candidates",
+        "counted_from",
         "exhausted",
         "first",
         "last",
@@ -86,6 +87,8 @@ class Series:
         self.zone = zone
         self.stop = stop
         self.exhausted: Exhausted | None = None
+        self.counted_from: date | None = None
+        """The value from which working days are counted; None where none are."""
         self.moves = moves
         self.start = start
         self.anchor: datetime = LATEST
@@ -101,7 +104,8 @@ class Series:
 
             elapsed = repeat.repeat_type in ("minute", "hour")
             clock = UTC if elapsed else zone
-            cycle = recurrence(repeat, wall_time(anchor, UTC) if elapsed else wall, day)
+            begin = wall_time(anchor, UTC) if elapsed else wall
+            cycle = recurrence(repeat, begin, moves.calendar, day)
             self.candidates = Candidates(cycle, moves, zone, clock, wall, anchor)
             self.first, self.last = self._span(cycle, anchor)
 

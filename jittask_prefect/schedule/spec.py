@@ -16,6 +16,7 @@ from jittask_prefect.schedule.values import (
     Part,
     Weekday,
     Weeks,
+    WorkdayPlaces,
     listed_dates,
     many,
     whole,
@@ -25,7 +26,7 @@ from jittask_prefect.validation import Flag
 
 Policy = Literal["next", "previous", "nearest", "skip"]
 RepeatType = Literal[
-    "normal", "minute", "hour", "day", "week", "month", "year", "custom"
+    "normal", "minute", "hour", "day", "workday", "week", "month", "year", "custom"
 ]
 
 
@@ -48,10 +49,16 @@ class Repeat(Part):
     weekday: Annotated[tuple[Weekday, ...], BeforeValidator(many)] | None = None
     day: Annotated[tuple[MonthDay, ...], BeforeValidator(many)] | None = None
     month: Annotated[tuple[Month, ...], BeforeValidator(many)] | None = None
+    workday: WorkdayPlaces | None = None
     month_end: Literal["last", "skip"] = Field(default="last", alias="monthEnd")
     cron: str | None = None
     rrule: str | None = None
     dates: Annotated[tuple[Moment, ...], BeforeValidator(listed_dates)] | None = None
+
+    @property
+    def counts_workdays(self) -> bool:
+        """Whether the repeat itself names working days."""
+        return self.repeat_type == "workday" or self.workday is not None
 
 
 class TimerCfg(Part):
@@ -74,6 +81,25 @@ class TimerCfg(Part):
     workdays_only: Flag = Field(default=False, alias="workdaysOnly")
     calendar: str | None = Field(default=None, min_length=1)
     timezone: Annotated[str, AfterValidator(zone_name)] | None = None
+
+    @property
+    def counts_workdays(self) -> bool:
+        """Whether a due time is found by counting working days."""
+        ended = self.end_offset if self.end_time_type == 2 else None
+        offsets = any(each.workdays for each in (self.start_offset, ended) if each)
+        return offsets or self.repeat.counts_workdays
+
+    @property
+    def asks_calendar(self) -> bool:
+        """Whether holidays or weekends decide about a due time."""
+        return self.skip_holiday or self.workdays_only or self.counts_workdays
+
+    @property
+    def lands_on_workdays(self) -> bool:
+        """Whether each occurrence is a counted working day: then no holiday rule moves any."""
+        repeat, offset = self.repeat, self.start_offset
+        once = repeat.repeat_type == "normal" and offset is not None
+        return repeat.counts_workdays or (once and bool(offset and offset.workdays))
 
     @property
     def rows(self) -> bool:

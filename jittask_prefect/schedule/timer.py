@@ -98,7 +98,8 @@ class Timer:
         )
         self._exhausted: dict[Hashable, datetime] = {}
         shared = cfg.rows and self.moves.active
-        self._phase = day_phase(cfg.repeat, custom=True) if shared else None
+        of = (cfg.repeat, self.moves.calendar)
+        self._phase = day_phase(*of, custom=True) if shared else None
         self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
 
     def __repr__(self) -> str:
@@ -111,6 +112,14 @@ class Timer:
         if repeat.cron is None and repeat.rrule is None:
             return repeat.repeat_type in ("minute", "hour")
         return CustomRule.read(repeat.cron, repeat.rrule).sub_daily
+
+    @property
+    def days_digest(self) -> str:
+        """A short text that changes with the days of the calendar that decide here; empty where none does."""
+        parts = [self.moves.digest] if self.moves.active else []
+        if self.cfg.counts_workdays:
+            parts.append(self.moves.calendar.workdays.digest)
+        return "-".join(parts)
 
     # Occurrences
 
@@ -251,6 +260,8 @@ class Timer:
         series = Series(
             self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, day
         )
+        if cfg.counts_workdays and start is not None:
+            series.counted_from = start
         if self._phase is not None and wall is not None and day is None:
             series.exhausted = Exhausted(self._exhausted, self._phase(wall))
 
@@ -317,7 +328,7 @@ class Timer:
             instant += duration
             return wall_time(instant, self.zone), instant
 
-        moved = offset.moved(wall)
+        moved = offset.moved(wall, self.moves.calendar)
         return (wall, instant) if moved == wall else (moved, in_utc(moved, self.zone))
 
     def start_wall(self, value: date) -> datetime | None:
@@ -333,7 +344,7 @@ class Timer:
 
         if offset is not None:
             try:
-                moved = offset.moved(wall)
+                moved = offset.moved(wall, self.moves.calendar)
             except OverflowError:
                 return None
 

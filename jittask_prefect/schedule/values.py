@@ -87,9 +87,23 @@ def _weeks(value: object) -> object:
     return tuple(some)
 
 
-def _as_written(weeks: tuple[int, ...]) -> int | list[int]:
-    """A single week as its number, several as a list, each once."""
-    some = list(dict.fromkeys(weeks))
+MOST_WORKDAYS = 31
+
+
+def _workday_places(value: object) -> object:
+    """A working day of the month by its number, or a list of numbers."""
+    some = value if isinstance(value, list) else [value]
+    if not 1 <= len(some) <= 2 * MOST_WORKDAYS or any(
+        type(n) is not int or not 1 <= abs(n) <= MOST_WORKDAYS for n in some
+    ):
+        allowed = "1 for the first to 31, or -1 for the last to -31"
+        raise ValueError(f"{allowed}; or a list of these")
+    return tuple(some)
+
+
+def _as_written(places: tuple[int, ...]) -> int | list[int]:
+    """A single place as its number, several as a list, each once."""
+    some = list(dict.fromkeys(places))
     return some[0] if len(some) == 1 else some
 
 
@@ -123,6 +137,10 @@ Weeks = Annotated[
     tuple[int, ...], BeforeValidator(_weeks), PlainSerializer(_as_written)
 ]
 """A week of the month, or several; a single week is written as a number."""
+WorkdayPlaces = Annotated[
+    tuple[int, ...], BeforeValidator(_workday_places), PlainSerializer(_as_written)
+]
+"""A working day of the month, or several, likewise."""
 
 
 class Part(StrictModel):

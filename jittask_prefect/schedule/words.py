@@ -37,8 +37,7 @@ def describe(timer: Timer) -> str:
     """
     cfg = timer.cfg
     rule = _rows(timer) if cfg.rows else _scheduled(timer)
-    holidays = _holidays(timer)
-    text = f"{rule}; {holidays}" if holidays else rule
+    text = "; ".join(filter(None, (rule, _workdays(timer), _holidays(timer))))
     return text[0].upper() + text[1:] + "."
 
 
@@ -103,7 +102,8 @@ def _offset(offset: Offset | None, field: str) -> str:
         return f"at {name}"
     if offset.amount:
         side = "before" if offset.amount < 0 else "after"
-        text = f"{_count(abs(offset.amount), offset.unit)} {side} {name}"
+        unit = "working day" if offset.unit == "workday" else offset.unit
+        text = f"{_count(abs(offset.amount), unit)} {side} {name}"
     else:
         text = f"on {name}" if offset.time is not None else f"at {name}"
 
@@ -116,7 +116,8 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
     if kind == "custom":
         return _custom(repeat)
 
-    text = f"every {kind}" if repeat.period == 1 else f"every {repeat.period} {kind}s"
+    unit = "working day" if kind == "workday" else kind
+    text = f"every {_count(repeat.period, unit).removeprefix('1 ')}"
     weekdays = repeat.weekday or ((start.isoweekday(),) if start else ())
     named = _named(WEEKDAYS, weekdays)
     if kind == "week":
@@ -129,6 +130,8 @@ def _cycle(repeat: Repeat, start: datetime | None) -> str:
         months = repeat.month or ((start.month,) if start else ())
         text += f" in {_named(MONTHS, months)}" if months else ""
 
+    if repeat.workday is not None:
+        return f"{text} on the {_places(repeat.workday)} working day"
     if repeat.week is not None:
         return f"{text} on the {_places(repeat.week)} {named or 'such weekday'}"
 
@@ -170,9 +173,18 @@ def _custom(repeat: Repeat) -> str:
     return f"on {len(dates)} listed dates, {_moment(dates[0])} the first written"
 
 
+def _workdays(timer: Timer) -> str | None:
+    """Whose working days are counted."""
+    if not timer.cfg.counts_workdays:
+        return None
+    if timer.calendar is None:
+        return "working days are Monday to Friday"
+    return f"working days are those of {timer.calendar.label}"
+
+
 def _holidays(timer: Timer) -> str | None:
     cfg, moves = timer.cfg, timer.moves
-    if not moves.active:
+    if not moves.active or cfg.lands_on_workdays:
         return None
 
     label = timer.calendar.label if timer.calendar is not None else ""
@@ -186,14 +198,21 @@ def _holidays(timer: Timer) -> str | None:
 
 
 def _places(weeks: Iterable[int]) -> str:
-    """Weeks of a month, those from its start first: `first and last`."""
+    """Weeks, or working days, of a month, those from its start first: `first and last`."""
     return _list(_place(n) for n in sorted(set(weeks), key=lambda n: (n < 0, n)))
 
 
-def _place(week: int) -> str:
-    if week > 0:
-        return PLACES[week]
-    return "last" if week == -1 else f"{PLACES[-week]} last"
+def _place(number: int) -> str:
+    named = PLACES.get(abs(number)) or _ordinal(abs(number))
+    if number > 0:
+        return named
+    return "last" if number == -1 else f"{named} last"
+
+
+def _ordinal(number: int) -> str:
+    """The number of a working day in its month: 6th, 21st."""
+    ends = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if 10 < number < 20 else ends.get(number % 10, 'th')}"
 
 
 def _count(number: int, unit: str) -> str:

@@ -63,6 +63,39 @@ def day_repeats(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def workday_repeats(draw: st.DrawFn) -> dict[str, Any]:
+    """Repeats that count working days themselves."""
+    kind = draw(st.sampled_from(["workday", "workday", "month", "year"]))
+    repeat: dict[str, Any] = {"repeatType": kind}
+    if draw(st.booleans()):
+        repeat["period"] = draw(st.sampled_from([1, 2, 3, 5, 7, 13]))
+    if kind != "workday":
+        place = st.sampled_from([1, 2, 3, 5, 10, 19, 22, 23, -1, -2, -7, -20, -23])
+        places = st.lists(place, min_size=1, max_size=3, unique=True)
+        repeat["workday"] = draw(st.one_of(place, places))
+    if kind == "year" and draw(st.booleans()):
+        repeat["month"] = draw(some(1, 12))
+    return repeat
+
+
+def workday_offsets(
+    clocks: tuple[str | None, ...] = (None, "00:00", "02:30", "09:00", "23:59"),
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Offsets of 1 to 40 working days, and of 300."""
+    return st.builds(
+        lambda sign, number, clock: {
+            "offsetType": sign,
+            "offset": number,
+            "offsetUnit": "workday",
+            **({"time": clock} if clock else {}),
+        },
+        st.sampled_from([-1, 1]),
+        st.one_of(st.integers(1, 7), st.sampled_from([10, 20, 40, 300])),
+        st.sampled_from(clocks),
+    )
+
+
+@st.composite
 def step_repeats(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         return {

@@ -326,6 +326,31 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "offset_then_holiday": (
         "friday13", {**OFFICE, **before(2, "day", time="09:00")}, ["03-12 09:00 for 03-11 09:00"],
     ),
+    # --- working days that are counted: the office is closed on the 10th, the 11th and the 18th
+    "workdays_before": ("day", {"calendar": "office", **before(2, "workday", time="09:00")}, ["03-06 09:00"]),
+    "workdays_after": ("day", {"calendar": "office", **after(1, "workdays")}, ["03-12 00:00"]),
+    "workdays_after_at_its_time": ("at", {"calendar": "office", **after(3, "workday")}, ["03-16 12:00"]),
+    "workdays_of_a_moment": (  # 12:00 UTC is 08:00 in New York, from the 8th on in summer time
+        "moment", {"calendar": "office", "timezone": NEW_YORK, **before(2, "workday", time="09:00")}, ["03-06 14:00"],
+    ),
+    "workdays_move_no_more": (
+        "day", {**OFFICE, "workdaysOnly": 1, "holidayPolicy": "previous", **after(1, "workday")}, ["03-12 00:00"],
+    ),
+    "workdays_then_weekly": (
+        "day", {**OFFICE, **before(4, "workday"), "repeat": WEEKLY, **until("2026-03-18")},
+        ["03-04 00:00", "03-12 00:00 for 03-11 00:00"],
+    ),
+    "every_third_workday": (
+        "day", {"calendar": "office", "repeat": {"repeatType": "workday", "period": 3}, **until("2026-03-20")},
+        ["03-12 00:00", "03-17 00:00"],
+    ),
+    "last_workday_of_the_month": (
+        "day", {"repeat": {"repeatType": "month", "workday": -1}, **until("2026-04-10")}, ["03-31 00:00"],
+    ),
+    "end_field_in_workdays": (
+        "at", {"repeat": {"repeatType": "workday"}, **until_field("until", 1, 2, "workday")},
+        ["03-10 12:00", "03-11 12:00", "03-12 12:00", "03-13 12:00", "03-16 12:00"],
+    ),
 }  # fmt: skip
 Seen = dict[str, dict[str, list[str]]]
 

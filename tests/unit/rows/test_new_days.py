@@ -206,3 +206,49 @@ def test_a_dry_run_says_so_too(shop: Make, release: Release) -> None:
         report.calendars
     ) == 1
     assert s.tasks() == ["1 03-04 09:00 #1 pending"] and isinstance(s.api, FakePrefect)
+
+
+TWO_BEFORE = {
+    "startOffset": {
+        "offsetType": -1,
+        "offset": 2,
+        "offsetUnit": "workday",
+        "time": "09:00",
+    }
+}
+
+
+@pytest.mark.parametrize("repeat", [{}, {"repeat": {"repeatType": "week"}}], ids=["single", "weekly"])  # fmt: skip
+def test_working_days_that_are_counted_otherwise(
+    shop: Make, release: Release, repeat: dict[str, object]
+) -> None:
+    """Friday 6 March less two working days is the 4th; a new holiday on the 5th makes it the 3rd; and only there."""
+    s = shop("day", calendar="DE", app_json={"horizon": 96}, **TWO_BEFORE, **repeat)
+    s.save(id=1, day=date(2026, 3, 6))
+    s.save(id=2, day=date(2026, 3, 5))
+    s.sync()
+    assert s.tasks() == ["2 03-03 09:00 #1 pending", "1 03-04 09:00 #1 pending"]
+    untouched = [e for e in s.entries() if e.row_key != "1"]
+    release({date(2026, 3, 5): "New"})
+    s.again()
+    report = s.sync("2026-03-02 08:01")
+    assert [(a.action, a.row, a.due) for a in report.actions] == [
+        ("reschedule", "1", utc("2026-03-03 09:00"))
+    ]
+    assert len(report.calendars) == 1
+    assert [e for e in s.entries() if e.row_key != "1"] == untouched
+    assert s.sync("2026-03-02 08:02").actions == []
+
+
+def test_a_counted_task_that_was_done_stays_done(shop: Make, release: Release) -> None:
+    """Monday 9 March less two working days was the 5th; the day off on the 6th that was known is none any more."""
+    release({date(2026, 3, 6): "Old"})
+    s = shop("day", calendar="DE", app_json={"horizon": 240}, **TWO_BEFORE)
+    s.save(id=1, day=date(2026, 3, 9))
+    s.sync()
+    s.work("2026-03-04 09:00")
+    assert s.tasks() == ["1 03-04 09:00 #1 completed"]
+    release()
+    s.again()
+    assert s.did("2026-03-04 10:00") == []
+    assert s.tasks() == ["1 03-04 09:00 #1 completed"]

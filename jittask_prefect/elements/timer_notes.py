@@ -1,0 +1,77 @@
+"""Notes on a timer that is right by itself, and may not mean what its author thinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+
+from jittask_prefect.elements.types import Meta
+from jittask_prefect.schedule.instants import EARLIEST
+from jittask_prefect.schedule.spec import TimerCfg
+from jittask_prefect.schedule.timer import Timer
+
+
+def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
+    """The notes of a template's timer, a sentence each."""
+    timer, of = template.timer, template.declared
+    calendar, cfg = timer.calendar, timer.cfg
+    if calendar is not None and (cfg.skip_holiday or cfg.counts_workdays):
+        until = calendar.reliable_until
+        if until is not None and until < _counted_until(cfg, now):
+            yield calendar.limit
+
+    if calendar is None and cfg.counts_workdays:
+        yield (
+            "it counts Monday to Friday as working days, and no holidays, "
+            "since neither the task nor the app has a calendar"
+        )
+    weekends = cfg.workdays_only and not (cfg.skip_holiday or cfg.lands_on_workdays)
+    if weekends and calendar is not None:
+        yield (
+            "workdaysOnly alone keeps off weekends only; "
+            "legal holidays are kept off with skipHoliday"
+        )
+    if cfg.holiday_policy != "next" and not timer.moves.active:
+        yield (
+            f"holidayPolicy {cfg.holiday_policy} does nothing without "
+            f"skipHoliday or workdaysOnly"
+        )
+
+    if (back := timer.next_doubled_hour(now)) is not None:
+        elapsed = "Minutely or Hourly" if of else "repeatType minute or hour"
+        clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {timer.zone.key}"
+        yield (
+            f"its times of the hour that comes twice run once, the first time: {clock}; "
+            f"{elapsed} counts elapsed time"
+        )
+
+    if cfg.rows and _rows_never_due(timer, now):
+        yield "it is never due: holidays or weekends take away each occurrence of every row"
+
+    series = None if cfg.rows else timer.series()
+    if series is not None and series.next(now) is None:
+        ever = series.next(EARLIEST) is not None
+        never = (
+            "it is never due: no occurrence lies between startTime and endTime, "
+            "or holidays take away each"
+        )
+        yield "it is over: its last occurrence lies in the past" if ever else never
+
+
+def _counted_until(cfg: TimerCfg, now: datetime) -> date:
+    """The last day whose holidays decide about the next 400 days: an offset counts before its date, or after."""
+    offsets = (cfg.start_offset, cfg.end_offset)
+    most = max((abs(each.workdays) for each in offsets if each), default=0)
+    days = min(400 + most * 7 // 5, 1_000_000)
+    return (now + timedelta(days)).date()
+
+
+def _rows_never_due(timer: Timer, now: datetime) -> bool:
+    """Whether no row has an occurrence from now on, whatever its date: each falls on a day that is left out."""
+    moves = timer.moves
+    drops = timer.sub_daily or moves.policy == "skip"
+    if not (moves.active and drops) or timer.cfg.end_time is not None:
+        return False
+    begin = datetime(now.year, 1, 1, 9)
+    rows = (timer.series(begin - timedelta(days=n)) for n in range(31))
+    return all(series is None or series.next(now) is None for series in rows)
