@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from jittask_prefect.cli.calendar_days import calendar
 from jittask_prefect.cli.options import (
     AnyTask,
     Json,
@@ -121,39 +122,6 @@ def _write(file: Path, content: bytes) -> None:
         raise ArgumentError(f"{file} cannot be written: {error.strerror}") from None
     count = content.count(b"BEGIN:VEVENT")
     err.print(f"{escape(str(file))}: {count} event{'s' if count != 1 else ''}")
-
-
-def calendar(
-    country: Annotated[
-        str,
-        typer.Argument(help="A country code (CN, DE-BY), or a calendar of the app."),
-    ],
-    year: Annotated[int, typer.Argument(min=1, max=9999)],
-    as_json: Json = False,
-) -> None:
-    """Print a year of a calendar as a grid: holidays, make-up days, weekends."""
-    from jittask_prefect.records import year_grid
-    from jittask_prefect.schedule.calendar import Calendar
-    from jittask_prefect.task_svc.wiring import in_an_app
-
-    own = in_an_app() and country in the_app().calendars()
-    found: Any = the_app().calendar(country) if own else Calendar.read(country)
-    days = year_grid.year(found, year)
-    if as_json:
-        print_json(year_grid.as_json(found, days))
-        return
-    rule = " (block: contiguous)" if found.block == "contiguous" else ""
-    out.print(f"[bold]{escape(found.label)} {year}[/]{rule}")
-    for line in (*year_grid.grid(days, out.width), *year_grid.legend(days)):
-        out.print(line)
-    for sentence in found.left_out(year):
-        warn(sentence, "note")
-    known, years = found.reliable_until, found.known_years
-    if known is not None and year not in years:
-        span = f"from {years.start} to {years.stop - 1} only"
-        warn(f"holidays of {found.label} are known {span}")
-    elif known is not None and year > known.year:
-        warn(found.limit)
 
 
 def pending(

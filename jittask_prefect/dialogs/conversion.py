@@ -65,9 +65,9 @@ def config_of(form: Form, kind: str, *, rows: bool) -> Json:
     repeat.setdefault("repeatType", "normal")
     if "week" in repeat:
         repeat["subType"] = "week"
-        repeat["week"] = (
-            repeat["week"][0] if len(repeat["week"]) == 1 else repeat["week"]
-        )
+    for places in {"week", "workday"} & repeat.keys():
+        if len(repeat[places]) == 1:
+            [repeat[places]] = repeat[places]
     if "dates" in form:
         days = map(str.strip, form["dates"].splitlines())
         repeat["dates"] = [day for day in days if day]

@@ -20,7 +20,7 @@ from jittask_prefect.dialogs.fields import (
 
 OFFSET, END_OFFSET = "timerCfg.startOffset", "timerCfg.endOffset"
 REPEAT = "timerCfg.repeat"
-COUNTED = ("minute", "hour", "day", "week", "month", "year")
+COUNTED = ("minute", "hour", "day", "workday", "week", "month", "year")
 OF_MONTHS = ("month", "year")
 
 TITLE = Field(
@@ -91,6 +91,9 @@ TASK_FIELDS: tuple[Field, ...] = (
     Field("endAtTime", "End at", CLOCK, "HH:mm", key=f"{END_OFFSET}.time", rows=True, parent="endField"),
     choice("week", "Weeks of the month", words.WEEKS, "Monthly and yearly, with weekdays", many=True,
           key=f"{REPEAT}.week",
+          cycles=OF_MONTHS),
+    choice("workdays", "Working days of the month", words.WORKDAYS, "Monthly and yearly, by the calendar", many=True,
+          key=f"{REPEAT}.workday",
           cycles=OF_MONTHS),
     choice("monthEnd", "Where a month has no such day", words.MONTH_END, key=f"{REPEAT}.monthEnd",
           usual="last",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from jittask_prefect.schedule.values import MOST_WORKDAYS
+from jittask_prefect.schedule.words import ordinal
+
 WHEN = {0: "On the date", -1: "Before", 1: "After"}
 UNITS = {
     "second": "seconds",
     "minute": "minutes",
     "hour": "hours",
     "day": "days",
+    "workday": "working days",
     "week": "weeks",
     "month": "months",
     "year": "years",
@@ -17,6 +21,7 @@ REPEAT = {
     "minute": "Every minute",
     "hour": "Hourly",
     "day": "Daily",
+    "workday": "Every working day",
     "week": "Weekly",
     "month": "Monthly",
     "year": "Yearly",
@@ -57,6 +62,11 @@ WEEKS = {
     -3: "Third from the end",
     -4: "Fourth from the end",
     -5: "Fifth from the end",
+}
+WORKDAYS = {
+    **{number: ordinal(number) for number in range(1, MOST_WORKDAYS + 1)},
+    -1: "Last",
+    **{-n: f"{ordinal(n)} from the end" for n in range(2, MOST_WORKDAYS + 1)},
 }
 MONTH_END = {"last": "The month's last day", "skip": "No occurrence"}
 HOLIDAY = {

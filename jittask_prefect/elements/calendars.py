@@ -10,6 +10,7 @@ from jittask_prefect.elements.project import Place
 from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.spec import TimerCfg
+from jittask_prefect.schedule.work_calendar import WorkCalendar
 
 
 class Calendars:
@@ -35,7 +36,7 @@ class Calendars:
         usual = () if self._usual is None else (self._usual,)
         return list(dict.fromkeys([*usual, *self._calendar_cfgs]))
 
-    def calendar(self, name: str | None) -> Calendar | None:
+    def calendar_named(self, name: str | None) -> Calendar | None:
         """A calendar by its name in app.json, or by a country code (`DE`, or `DE-BY`).
 
         Raises:
@@ -52,6 +53,19 @@ class Calendars:
 
             return self._calendars[name]
 
+    def calendar(self, name: str | None = None) -> WorkCalendar:
+        """The working days of a calendar, for the code of tasks: `app.calendar("DE-BY").nextWorkday(day, 10)`.
+
+        Args:
+            name: A name of app.json's `calendars`, or a country code such as `DE` or `DE-BY`. Absent: the app's own
+                calendar, or Monday to Friday where the app has none.
+
+        Raises:
+            ConfigError: Neither app.json nor the countries know the name.
+        """
+        found = self.calendar_named(name or self._usual)
+        return WorkCalendar(found or Calendar(CalendarCfg()))
+
     def calendar_for(self, timer: TimerCfg) -> Calendar | None:
         """The calendar of a timer: its own, else the app's where a rule needs a calendar.
 
@@ -61,7 +75,7 @@ class Calendars:
             ConfigError: A rule needs a calendar, and there is none.
         """
         usual = self._usual if timer.asks_calendar else None
-        found = self.calendar(timer.calendar or usual)
+        found = self.calendar_named(timer.calendar or usual)
         if found is None and timer.skip_holiday:
             allowed = f"a calendar beside it: {self._known()}"
             raise invalid("timerCfg.skipHoliday", "1 without a calendar", allowed)

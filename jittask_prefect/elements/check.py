@@ -56,7 +56,7 @@ def problems(app: App) -> list[Problem]:
     found += _caught(file, app.context_maker)
 
     for calendar in app.calendars():
-        for p in _caught(file, lambda c=calendar: app.calendar(c)):
+        for p in _caught(file, lambda c=calendar: app.calendar_named(c)):
             own = p.key == "timerCfg.calendar"
             key = app.place.key("calendar") if own else p.key
             found.append(Problem(p.file or file, key, p.found, p.allowed))
@@ -150,7 +150,7 @@ def _closed_calendars(app: App, now: datetime) -> Iterator[str]:
     today = now.date()
     for name in app.calendars():
         try:
-            calendar = app.calendar(name)
+            calendar = app.calendar_named(name)
         except ConfigError:
             calendar = None  # `problems` says so
         if calendar is None:

@@ -34,7 +34,7 @@ from jittask_prefect.schedule.day_table import (
     table,
 )
 from jittask_prefect.schedule.own_days import ListedDays, OwnDays, Ranges
-from jittask_prefect.schedule.workdays import Workdays
+from jittask_prefect.schedule.workdays import WorkdayNumbers
 from jittask_prefect.validation import StrictModel, shown
 
 Block = Literal["contiguous", "listed"]
@@ -142,9 +142,9 @@ class Calendar:
             )
 
     @cached_property
-    def workdays(self) -> Workdays:
+    def workdays(self) -> WorkdayNumbers:
         """The working days, numbered; made at first use."""
-        return Workdays(self.days)
+        return WorkdayNumbers(self.days)
 
     def is_weekend(self, day: date) -> bool:
         """Whether `day` is an ordinary weekend day of the country (Friday and Saturday in SA) that is not worked."""

@@ -203,14 +203,14 @@ def _places(weeks: Iterable[int]) -> str:
 
 
 def _place(number: int) -> str:
-    named = PLACES.get(abs(number)) or _ordinal(abs(number))
+    named = PLACES.get(abs(number)) or ordinal(abs(number))
     if number > 0:
         return named
     return "last" if number == -1 else f"{named} last"
 
 
-def _ordinal(number: int) -> str:
-    """The number of a working day in its month: 6th, 21st."""
+def ordinal(number: int) -> str:
+    """A place by its number: `6th`, `21st`."""
     ends = {1: "st", 2: "nd", 3: "rd"}
     return f"{number}{'th' if 10 < number < 20 else ends.get(number % 10, 'th')}"
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta
 from jittask_prefect.schedule.days import each_day, month_length
 from jittask_prefect.schedule.instants import midnight
 from jittask_prefect.schedule.offset import Offset
-from jittask_prefect.schedule.workdays import Run, Workdays
+from jittask_prefect.schedule.workdays import Run, WorkdayNumbers
 
 Wall = datetime | None
 Span = tuple[Wall, Wall]
@@ -17,7 +17,7 @@ FEW = 40
 
 
 def workday_values(
-    workdays: Workdays, offset: Offset, low: datetime, high: datetime
+    workdays: WorkdayNumbers, offset: Offset, low: datetime, high: datetime
 ) -> list[Span]:
     """The spans of values whose n-th working day has a wall time within `low`..`high`, both inclusive."""
     first, last = _numbers(workdays, low, high)
@@ -42,7 +42,7 @@ def workday_values(
 
 
 def workday_bounds(
-    workdays: Workdays, offset: Offset, low: datetime, high: datetime
+    workdays: WorkdayNumbers, offset: Offset, low: datetime, high: datetime
 ) -> Span:
     """The least value that leads to `low` or later, and the greatest that leads to `high` or earlier, in whole days."""
     first, last = _numbers(workdays, low, high)
@@ -54,7 +54,9 @@ def workday_bounds(
     )
 
 
-def _numbers(workdays: Workdays, low: datetime, high: datetime) -> tuple[int, int]:
+def _numbers(
+    workdays: WorkdayNumbers, low: datetime, high: datetime
+) -> tuple[int, int]:
     """The numbers of the first and the last working day of a span; the first is greater where there is none."""
     first, after = low.toordinal(), high.toordinal() + 1
     return workdays.number(first), workdays.number(after) - 1
@@ -74,7 +76,7 @@ def _on_days(run: Run, low: time, high: time) -> Iterator[Span]:
 
 
 def workday_days(
-    workdays: Workdays, n: int, days: frozenset[tuple[int, int]]
+    workdays: WorkdayNumbers, n: int, days: frozenset[tuple[int, int]]
 ) -> frozenset[tuple[int, int]] | None:
     """The days of the year, or month, whose n-th working day is such a day in some year.
 

@@ -16,7 +16,7 @@ Run = tuple[date | None, date | None]
 """Neighbouring days, both ends included; None beyond the calendar."""
 
 
-class Workdays:
+class WorkdayNumbers:
     """The working days of a table of days; the first of the table has the number 0, days before have negative numbers.
 
     Beyond the table's ends the week at the end goes on.

@@ -34,6 +34,7 @@ ORDER = [
 ]
 READS_THE_CLOCK = {
     "cli/actions",
+    "cli/calendar_days",
     "cli/commands",
     "cli/options",
     "cli/queries",

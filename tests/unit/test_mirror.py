@@ -48,6 +48,7 @@ ELSEWHERE = {
     "schedule/minute_hour": "unit/schedule/test_prefect_schedules",
     "schedule/recur": "unit/schedule/test_law",
     "schedule/rrule": "unit/schedule/test_custom",
+    "schedule/rrule_lines": "unit/schedule/test_prefect_schedules",
     "schedule/rrule_series": "unit/schedule/test_custom",
     "schedule/series": "unit/schedule/test_semantics_occurrences",
     "schedule/timer": "unit/schedule/test_law",

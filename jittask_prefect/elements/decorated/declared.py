@@ -92,6 +92,7 @@ _OF_RULES = {
     "period": "every",
     "weekday": "weekdays",
     "week": "day",
+    "workday": "day",
     "subType": "day",
     "monthEnd": "month_end",
     "cron": "text",

@@ -20,7 +20,14 @@ _CALLS: Mapping[str, Any] = {
     for each in (
         *(decorators.date_field_task, decorators.scheduled_task, decorators.task),
         *(pieces.Before, pieces.After, pieces.Minutely, pieces.Hourly, pieces.Daily),
-        *(pieces.Weekly, pieces.Monthly, pieces.Yearly, pieces.Once, pieces.Cron),
+        *(
+            pieces.Workdays,
+            pieces.Weekly,
+            pieces.Monthly,
+            pieces.Yearly,
+            pieces.Once,
+            pieces.Cron,
+        ),
         *(pieces.RRule, pieces.Dates, pieces.now, pieces.today),
         *(pieces.Offset, pieces._Cycle),
     )

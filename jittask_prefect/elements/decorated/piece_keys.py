@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, time
 from typing import Any
 
 from sqlalchemy.orm import QueryableAttribute
 
+from jittask_prefect.elements.decorated.month_days import (
+    Keys,
+    Refuse,
+    day_keys,
+    weekday_numbers,
+)
 from jittask_prefect.elements.decorated.pieces import (
     After,
     Before,
@@ -25,18 +31,17 @@ from jittask_prefect.elements.decorated.pieces import (
     RRule,
     Rule,
     Weekly,
+    Workdays,
     Yearly,
 )
 from jittask_prefect.validation import quoted
 
-Refuse = Callable[[str, str, str], None]
-"""Adds a problem: the argument, the value found, the values allowed."""
-Keys = dict[str, Any]
 COUNTED_FROM = "2000-01-01"
 """The day from which a scheduled rule without a start counts."""
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")  # fmt: skip
-PLACES = ("first", "second", "third", "fourth", "fifth")
-UNITS = ("seconds", "minutes", "hours", "days", "weeks", "months", "years")
+UNITS = (
+    *("seconds", "minutes", "hours", "days", "workdays"),
+    *("weeks", "months", "years"),
+)
 ELAPSED = ("seconds", "minutes", "hours")
 CLOCK = 'a clock time in the task\'s zone: "09:00", or datetime.time(9)'
 WHEN = (
@@ -45,15 +50,12 @@ WHEN = (
 )
 ATTRIBUTE = "a mapped date or datetime attribute such as Invoice.due_on"
 OFFSETS = 'Before(days=2, at="09:00"), After(months=1), …'
-RULES = 'Daily(at="09:00"), Weekly("mon"), Monthly(day=1), Yearly(…), Hourly(), Minutely(), Cron(…), RRule(…), Dates(…)'
-PLACED = (
-    '1 to 31, -1 for the last day, a weekday by its place such as "first monday" or "last friday", '
-    "or a list of either"
-)
+RULES = 'Daily(at="09:00"), Workdays(…), Weekly("mon"), Monthly(day=1), Yearly(…), Hourly(), Minutely(), Cron(…), RRule(…), Dates(…)'
 _TYPES: Mapping[type[Piece], str] = {
     Minutely: "minute",
     Hourly: "hour",
     Daily: "day",
+    Workdays: "workday",
     Weekly: "week",
     Monthly: "month",
     Yearly: "year",
@@ -135,7 +137,7 @@ def offset_keys(argument: str, piece: Offset, refuse: Refuse) -> Keys:
         refuse(f"{argument}.at", quoted(piece.at), CLOCK)
     elif given.keys() & set(ELAPSED):
         (unit,) = given
-        allowed = "at only with days, weeks, months or years"
+        allowed = "at only with days, workdays, weeks, months or years"
         refuse(f"{argument}.at", f"{quoted(piece.at)} with {unit}", allowed)
     else:
         keys["time"] = clock
@@ -157,14 +159,14 @@ def repeat_keys(argument: str, rule: Rule, refuse: Refuse) -> Keys:
 
     match rule:
         case Weekly(weekdays=weekdays) if weekdays:
-            keys["weekday"] = _weekdays(argument, weekdays, refuse)
+            keys["weekday"] = weekday_numbers(argument, weekdays, refuse)
         case Monthly(day=day) if day is not None:
-            keys |= _day_keys(argument, day, refuse)
+            keys |= day_keys(argument, day, refuse)
         case Yearly(month=month, day=day):
             if month is not None:
                 keys["month"] = list(month) if isinstance(month, tuple) else month
             if day is not None:
-                keys |= _day_keys(argument, day, refuse)
+                keys |= day_keys(argument, day, refuse)
         case Cron(text=text):
             keys["cron"] = text
         case RRule(text=text):
@@ -175,72 +177,6 @@ def repeat_keys(argument: str, rule: Rule, refuse: Refuse) -> Keys:
     end = getattr(rule, "month_end", "last")
     usual = isinstance(end, str) and end == "last"
     return keys if usual else keys | {"monthEnd": end}
-
-
-def _weekdays(argument: str, given: tuple[Any, ...], refuse: Refuse) -> list[int]:
-    found = [_weekday(each) for each in given]
-    for each, number in zip(given, found, strict=True):
-        if number is None:
-            allowed = (
-                '"mon" to "sun", or in full, each for itself: Weekly("mon", "thu")'
-            )
-            refuse(f"{argument}.weekdays", quoted(each), allowed)
-
-    return [number for number in found if number is not None]
-
-
-def _weekday(text: object) -> int | None:
-    """1 for Monday; None for any other text."""
-    names = {name: n for n, name in enumerate(WEEKDAYS, 1)}
-    short = {name[:3]: n for name, n in names.items()}
-    return (names | short).get(text.casefold()) if isinstance(text, str) else None
-
-
-def _day_keys(argument: str, day: Any, refuse: Refuse) -> Keys:
-    days = list(day) if isinstance(day, tuple) else [day]
-    if days and all(type(each) is int for each in days):
-        return {"day": days if isinstance(day, tuple) else day}
-
-    places: list[tuple[int, int]] = []
-    for each in days:
-        found = _placed(each)
-        if found is None:
-            allowed = PLACED
-            if isinstance(each, str) and "workday" in each:
-                allowed += "; working days by place are not there yet: day=-1 with skip_holiday=True and holiday_policy"
-            refuse(f"{argument}.day", quoted(each), allowed)
-            return {}
-        places.append(found)
-
-    weeks = list(dict.fromkeys(week for week, _ in places))
-    weekdays = list(dict.fromkeys(weekday for _, weekday in places))
-    if not places or len(set(places)) != len(weeks) * len(weekdays):
-        allowed = (
-            f"{PLACED}, each weekday at the same places; "
-            'others by RRule("FREQ=MONTHLY;BYDAY=1MO,3FR")'
-        )
-        refuse(f"{argument}.day", quoted(days), allowed)
-        return {}
-
-    week = weeks[0] if len(weeks) == 1 else weeks
-    return {"subType": "week", "week": week, "weekday": weekdays}
-
-
-def _placed(text: object) -> tuple[int, int] | None:
-    """The place and the weekday of a text such as `second last friday`."""
-    words = text.casefold().split() if isinstance(text, str) else []
-    weekday = _weekday(words[-1]) if words else None
-    match words[:-1]:
-        case ["last"]:
-            week = -1
-        case [place] if place in PLACES:
-            week = PLACES.index(place) + 1
-        case [place, "last"] if place in PLACES[1:]:
-            week = -PLACES.index(place) - 1
-        case _:
-            return None
-
-    return (week, weekday) if weekday is not None else None
 
 
 def _dates(argument: str, given: tuple[Any, ...], refuse: Refuse) -> list[str]:

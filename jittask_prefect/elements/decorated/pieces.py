@@ -38,7 +38,12 @@ NthDay: TypeAlias = Literal[
     "second last monday", "second last tuesday", "second last wednesday", "second last thursday",
     "second last friday", "second last saturday", "second last sunday",
 ]  # fmt: skip
-Day: TypeAlias = int | NthDay | Sequence[int | NthDay]
+NthWorkday: TypeAlias = Literal[
+    "first workday", "second workday", "third workday", "fourth workday", "fifth workday",
+    "sixth workday", "seventh workday", "eighth workday", "ninth workday", "tenth workday",
+    "last workday", "second last workday", "third last workday", "fourth last workday", "fifth last workday",
+]  # fmt: skip
+Day: TypeAlias = int | NthDay | NthWorkday | Sequence[int | NthDay | NthWorkday]
 MonthEnd: TypeAlias = Literal["last", "skip"]
 
 
@@ -91,6 +96,7 @@ class Offset(Piece):
     minutes: int | None = None
     hours: int | None = None
     days: int | None = None
+    workdays: int | None = None
     weeks: int | None = None
     months: int | None = None
     years: int | None = None
@@ -109,6 +115,10 @@ class Offset(Piece):
     @overload
     def __init__(
         self, field: DateField = None, /, *, days: int, at: Clock | None = None
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, field: DateField = None, /, *, workdays: int, at: Clock | None = None
     ) -> None: ...
     @overload
     def __init__(
@@ -131,25 +141,27 @@ class Offset(Piece):
         minutes: int | None = None,
         hours: int | None = None,
         days: int | None = None,
+        workdays: int | None = None,
         weeks: int | None = None,
         months: int | None = None,
         years: int | None = None,
         at: Clock | None = None,
     ) -> None:
         self._keep(field=field, seconds=seconds, minutes=minutes, hours=hours)
-        self._keep(days=days, weeks=weeks, months=months, years=years, at=at)
+        self._keep(days=days, workdays=workdays, weeks=weeks, months=months)
+        self._keep(years=years, at=at)
 
 
 @dataclass(frozen=True, repr=False, init=False)
 class Before(Offset):
     """Before the date: `Before(days=2, at="09:00")`, two days before, at 09:00 in the task's zone.
 
-    Days and longer units are counted on the calendar; a day that the month lacks is its last. Hours, minutes and seconds
-    are elapsed time, without `at`.
+    Days and longer units are counted on the calendar; a day that the month lacks is its last. `workdays` are the working
+    days of the task's calendar, the date's own day not counted. Hours, minutes and seconds are elapsed time, without `at`.
 
     Args:
         field: In `until` only, the date that ends a row's tasks: `Before(Contract.ends_on, days=1)`.
-        seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `weeks`, `months`, `years` likewise.
+        seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `workdays`, `weeks`, `months`, `years` likewise.
         at: The clock time of the day that a unit of days or longer arrives at, `"09:00"`; absent: the date's own.
     """
 
@@ -159,11 +171,12 @@ class After(Offset):
     """After the date: `After(days=3, at="09:00")`, three days after, at 09:00 in the task's zone.
 
     `After(at="09:00")` is the day itself, at 09:00. Days and longer units are counted on the calendar; a day that the
-    month lacks is its last. Hours, minutes and seconds are elapsed time, without `at`.
+    month lacks is its last. `workdays` are the working days of the task's calendar, the date's own day not counted. Hours,
+    minutes and seconds are elapsed time, without `at`.
 
     Args:
         field: In `until` only, the date that ends a row's tasks: `After(Invoice.due_on, months=3)`.
-        seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `weeks`, `months`, `years` likewise.
+        seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `workdays`, `weeks`, `months`, `years` likewise.
         at: The clock time of the day that a unit of days or longer arrives at, `"09:00"`; absent: the date's own.
     """
 
@@ -230,6 +243,27 @@ class Daily(_Cycle):
 
 
 @dataclass(frozen=True, repr=False, init=False)
+class Workdays(Repeat):
+    """Every working day of the task's calendar: `Workdays(at="08:00")`.
+
+    Args:
+        every: Each n-th working day. Above 1 a scheduled task needs a start.
+        start: The first day, or time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without
+            a start. Where nobody works on that day, the next working day is the first.
+        at: The clock time, `"08:00"`; absent: the start's or the row's own.
+    """
+
+    every: int = 1
+    start: When | None = None
+    at: Clock | None = None
+
+    def __init__(
+        self, *, every: int = 1, start: When | None = None, at: Clock | None = None
+    ) -> None:
+        self._keep(every=every, start=start, at=at)
+
+
+@dataclass(frozen=True, repr=False, init=False)
 class Weekly(Repeat):
     """Every week, on some weekdays: `Weekly("mon", "thu", at="09:00")`.
 
@@ -264,6 +298,7 @@ class Monthly(Repeat):
 
     Args:
         day: 1 to 31, or -1 for the last; a weekday by its place, `"first monday"`, `"last friday"`; or a list of either.
+            A working day of the calendar by its place: `"first workday"`, `"last workday"`.
             Absent: the day of the start (1 without a start) or of the row's date.
         every: Each n-th month. Above 1 a scheduled task needs a start.
         start: The first day, or time, in the task's zone; absent: 2000-01-01. A row's task counts from its date, without

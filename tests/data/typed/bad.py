@@ -38,7 +38,7 @@ After(seconds=2, at="09:00")  # wrong
 Before()  # wrong
 Before(days=1.5)  # wrong
 Before(fortnights=1)  # wrong
-Before(workdays=3)  # wrong
+Before(workdays=3, days=1)  # wrong
 Weekly("mo")  # wrong
 Weekly(["mon", "thu"])  # wrong
 Monthly(day="frist monday")  # wrong

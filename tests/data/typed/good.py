@@ -18,6 +18,7 @@ from jittask_prefect import (
     Once,
     RRule,
     Weekly,
+    Workdays,
     Yearly,
     date_field_task,
     now,
@@ -130,6 +131,8 @@ RULES = [
     RRule("FREQ=MONTHLY", at="09:00"),
     Dates("2026-01-01", date(2026, 4, 1), at="09:00"),
     Monthly(day=[1, 15], month_end="skip"),
+    Monthly(day="last workday", at="18:00"),
+    Workdays(every=3, start="2026-01-05", at="08:00"),
 ]
 
 export(3)  # the function keeps its type

@@ -131,7 +131,9 @@ def some(values: dict[Any, str]) -> st.SearchStrategy[list[str]]:
 @st.composite
 def repeats(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(
-        st.sampled_from(["normal", "minute", "hour", "day", "week", "month", "year"])
+        st.sampled_from(
+            ["normal", "minute", "hour", "day", "workday", "week", "month", "year"]
+        )
     )
     form: dict[str, Any] = {"repeat": words.REPEAT[kind]}
     if kind != "normal" and draw(st.booleans()):
@@ -139,7 +141,10 @@ def repeats(draw: st.DrawFn) -> dict[str, Any]:
     if kind == "week" and draw(st.booleans()):
         form["weekdays"] = draw(some(words.WEEKDAYS))
     if kind in ("month", "year"):
-        if draw(st.booleans()):
+        how = draw(st.sampled_from(["days", "week", "workdays"]))
+        if how == "workdays":
+            form["workdays"] = draw(some(words.WORKDAYS))
+        elif how == "week":
             form |= {
                 "week": draw(some(words.WEEKS)),
                 "weekdays": draw(some(words.WEEKDAYS)),
@@ -262,7 +267,7 @@ def test_drop_downs_have_what_the_app_has(shop: Make) -> None:
     of_row = [words.INNER, "services.NoteSvc.of_row", "services.NoteSvc.with_default"]
     assert options(s, forms.NEW_DATE_FIELD, "func") == of_row
     assert options(s, forms.NEW_SCHEDULED, "repeat") == [
-        "No repeat", "Every minute", "Hourly", "Daily", "Weekly", "Monthly", "Yearly", "Custom"
+        "No repeat", "Every minute", "Hourly", "Daily", "Every working day", "Weekly", "Monthly", "Yearly", "Custom"
     ]  # fmt: skip
     assert "CN" in options(s, forms.NEW_SCHEDULED, "calendar")
     assert options(s, forms.EDIT, "task") == ["tasks.Task"]

@@ -324,7 +324,7 @@ def test_country_file_closed_and_open_days_are_one_calendar(tmp_path: Path) -> N
     # Closed on the 21st, holidays from the 24th to the 26th (Saturday) and on the 28th and 30th; the 27th is an ordinary
     # Sunday, on which a daily task runs. Each occurrence of a day off moves to a working day, where one is already.
     assert due(app) == ["12-22", "12-23", "12-27", "12-29"]
-    calendar = app.calendar("office")
+    calendar = app.calendar_named("office")
     assert calendar.label == "DE-BY"
     assert [calendar.holiday_name(date(2026, 12, n)) for n in (21, 24, 25, 28, 29, 30)] == [
         "Yearly meeting", "Christmas Eve", "Christmas Day", "Bridge", None, "Inventory",
@@ -336,7 +336,9 @@ def test_a_make_up_day_on_which_the_company_is_closed_is_no_working_day(
 ) -> None:
     # Saturday, October 10, 2026, pays for the National Day's week (State Council's notice for 2026).
     (tmp_path / "holidays.csv").write_text("date,name\n2026-10-10,Move\n")
-    calendar = office(tmp_path, country="CN", csv="holidays.csv").calendar("office")
+    calendar = office(tmp_path, country="CN", csv="holidays.csv").calendar_named(
+        "office"
+    )
     assert not calendar.is_working_day(date(2026, 10, 10))
     assert calendar.holiday_name(date(2026, 10, 10)) == "Move"
 
@@ -350,7 +352,7 @@ def test_a_file_alone_is_reliable_until_the_year_of_its_last_day(
     text = ics(f"DTSTART;VALUE=DATE:20270101{rule}|SUMMARY:New Year")
     (tmp_path / "holidays.ics").write_text(text)
     app = office(tmp_path, ics="holidays.ics")
-    calendar = app.calendar("office")
+    calendar = app.calendar_named("office")
     assert calendar.reliable_until == until
     assert calendar.known_years == range(1950, 2101)
     told = " ".join(check.warnings(app, datetime(2027, 6, 1, tzinfo=UTC)))
@@ -375,7 +377,7 @@ def test_other_days_of_a_file_make_another_digest_and_names_do_not(
 def test_a_changed_file_is_noticed_by_a_warm_process(tmp_path: Path) -> None:
     file = tmp_path / "holidays.ics"
     file.write_text(ics("DTSTART;VALUE=DATE:20261224|SUMMARY:Eve"))
-    assert office(tmp_path, ics="holidays.ics").calendar("office") is not None
+    assert office(tmp_path, ics="holidays.ics").calendar_named("office") is not None
     flows = str(tmp_path / "jittask_flows.py")
     before = loaded_file.modification_times(flows)[str(file)]
     os.utime(file, ns=(1, 1))

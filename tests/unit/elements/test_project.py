@@ -100,7 +100,7 @@ def test_dates_of_toml_are_dates_of_app_json(tmp_path: Path) -> None:
         '[tool.jittask.calendars.office]\ncountry = "DE"\nclosed = [2026-12-24]\n'
     )
     app = App(project(tmp_path, text))
-    calendar = app.calendar("office")
+    calendar = app.calendar_named("office")
     assert calendar is not None
     [closed] = calendar.cfg.closed
     assert (closed.first, closed.last) == (date(2026, 12, 24), date(2026, 12, 24))

@@ -24,6 +24,7 @@ from jittask_prefect import (
     RRule,
     Timer,
     Weekly,
+    Workdays,
     Yearly,
     now,
     today,
@@ -76,6 +77,12 @@ SCHEDULED: list[tuple[Any, str, dict[str, Any]]] = [
     (Daily(every=3, start=date(2026, 1, 5), at="06:00"), "2026-01-05 06:00:00", {"repeatType": "day", "period": 3}),
     (Daily(every=3, start="2026-01-05 07:30"), "2026-01-05 07:30:00", {"repeatType": "day", "period": 3}),
     (Daily(start=datetime(2026, 1, 5, 7, 30)), "2026-01-05 07:30:00", {"repeatType": "day"}),
+    (Workdays(at="08:00"), "2000-01-01 08:00:00", {"repeatType": "workday"}),
+    (Workdays(every=3, start="2026-01-05", at="08:00"), "2026-01-05 08:00:00", {"repeatType": "workday", "period": 3}),
+    (Monthly(day="last workday", at="18:00"), "2000-01-01 18:00:00", {"repeatType": "month", "workday": -1}),
+    (Monthly(day=["tenth workday", "Second last workday"]), "2000-01-01 00:00:00",
+     {"repeatType": "month", "workday": [10, -2]}),
+    (Yearly(month=3, day="first workday"), "2000-01-01 00:00:00", {"repeatType": "year", "month": 3, "workday": 1}),
     (Weekly("mon", "thu", at="09:00"), "2000-01-01 09:00:00", {"repeatType": "week", "weekday": [1, 4]}),
     (Weekly("Sunday"), "2000-01-01 00:00:00", {"repeatType": "week", "weekday": [7]}),
     (Weekly(every=2, start="2026-01-05"), "2026-01-05 00:00:00", {"repeatType": "week", "period": 2}),
@@ -127,6 +134,8 @@ TIMES: list[tuple[Any, list[str]]] = [
     (Daily(at="06:00"), ["03-01 06:00", "03-02 06:00", "03-03 06:00", "03-04 06:00"]),
     (Weekly("mon", "thu", at="09:00"), ["03-02 09:00", "03-05 09:00", "03-09 09:00", "03-12 09:00"]),
     (Monthly(day=-1, at="18:00"), ["03-31 18:00", "04-30 18:00", "05-31 18:00", "06-30 18:00"]),
+    (Workdays(at="08:00"), ["03-02 08:00", "03-03 08:00", "03-04 08:00", "03-05 08:00"]),
+    (Monthly(day="last workday"), ["03-31 00:00", "04-30 00:00", "05-29 00:00", "06-30 00:00"]),
     (Monthly(day="first monday"), ["03-02 00:00", "04-06 00:00", "05-04 00:00", "06-01 00:00"]),
     (Monthly(every=2, day=1, start="2026-02-01"), ["04-01 00:00", "06-01 00:00", "08-01 00:00", "10-01 00:00"]),
     (Yearly(month=[3, 9], day=31), ["03-31 00:00", "09-30 00:00"]),
@@ -166,6 +175,8 @@ OFFSETS: list[tuple[Any, dict[str, Any] | None]] = [
     (After(seconds=30), {"offsetType": 1, "offset": 30, "offsetUnit": "second"}),
     (Before(minutes=5), {"offsetType": -1, "offset": 5, "offsetUnit": "minute"}),
     (Before(hours=2), {"offsetType": -1, "offset": 2, "offsetUnit": "hour"}),
+    (Before(workdays=3, at="09:00"), {"offsetType": -1, "offset": 3, "offsetUnit": "workday", "time": "09:00"}),
+    (After(workdays=10), {"offsetType": 1, "offset": 10, "offsetUnit": "workday"}),
     (After(weeks=1), {"offsetType": 1, "offset": 1, "offsetUnit": "week"}),
     (After(months=3), {"offsetType": 1, "offset": 3, "offsetUnit": "month"}),
     (Before(years=1, at=time(8)), {"offsetType": -1, "offset": 1, "offsetUnit": "year", "time": "08:00"}),
@@ -280,7 +291,9 @@ def refused(make: Any) -> list[tuple[str, str, str]]:
         (Weekly("mo"), "rule.weekdays", "'mo'", '"mon" to "sun"'),  # type: ignore[arg-type]
         (Weekly(["mon", "thu"]), "rule.weekdays", "['mon', 'thu']", 'Weekly("mon", "thu")'),  # type: ignore[arg-type]
         (Monthly(day="frist monday"), "rule.day", "'frist monday'", '"first monday"'),  # type: ignore[arg-type]
-        (Monthly(day="last workday"), "rule.day", "'last workday'", "are not there yet"),  # type: ignore[arg-type]
+        (Monthly(day="eleventh workday"), "rule.day", "'eleventh workday'", '"tenth workday"'),  # type: ignore[arg-type]
+        (Monthly(day=["last workday", 1]), "rule.day", "'last workday'", "a working day by its place"),
+        (Workdays(every=3), "rule.start", "nothing, in Workdays(every=3)", "with start="),
         (Monthly(day=["first monday", "third friday"]), "rule.day", "['first monday', 'third friday']", "RRule("),
         (Monthly(day=True), "rule.day", "True", "1 to 31"),
         (Monthly(day=[]), "rule.day", "[]", "1 to 31"),
@@ -364,8 +377,6 @@ def test_a_piece_is_shown_as_the_call_that_makes_it(piece: Piece, text: str) -> 
 def test_an_unknown_argument_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="fortnights"):
         Before(fortnights=2)  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="workdays"):
-        After(workdays=2)  # type: ignore[call-overload]  # comes with business time
 
 
 def test_times_that_move_say_so() -> None:

@@ -1,0 +1,67 @@
+"""`jittask calendar NAME --add N --from DATE`: working days counted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from jittask_prefect.cli.commands import cli
+from jittask_prefect.errors import JittaskError
+
+
+def said(*words: str) -> Any:
+    found = CliRunner().invoke(cli, ["calendar", *words])
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found
+
+
+@pytest.fixture(autouse=True)
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JITTASK_APP", raising=False)
+
+
+def test_ten_working_days_after() -> None:
+    lines = said("DE-BY", "--add", "10", "--from", "2026-12-18").stdout.splitlines()
+    assert lines == [
+        "Tue 2027-01-05 is 10 working days after Fri 2026-12-18 (DE-BY)",
+        "  Fri 2026-12-25  Christmas Day",
+        "  Fri 2027-01-01  New Year's Day",
+    ]
+
+
+def test_back_and_as_json() -> None:
+    # The 6th is a holiday in Bavaria, the 1st everywhere.
+    text = said("DE-BY", "--add", "-3", "--from", "2026-01-07", "--json").stdout
+    assert json.loads(text) == {
+        "calendar": "DE-BY", "from": "2026-01-07", "add": -3, "date": "2025-12-31",
+        "holidays": [{"date": "2026-01-01", "name": "New Year's Day"}, {"date": "2026-01-06", "name": "Epiphany"}],
+    }  # fmt: skip
+
+
+def test_a_count_beyond_the_published_days_warns() -> None:
+    found = said("CN", "--add", "2000", "--from", "2026-11-30")
+    assert "later days are a forecast" in found.output
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        (("DE-BY",), "a year (`jittask calendar DE-BY 2026`), or --add"),
+        (("DE-BY", "2026", "--add", "1"), "or --add"),
+        (("DE-BY", "2026", "--from", "2026-01-01"), "only with --add"),
+        (("DE-BY", "--add", "0"), "-1 for the one before"),
+        (("DE-BY", "--add", "99999999"), "within the years 1 to 9999"),
+        (("DE-BY", "--add", "1", "--from", "tomorrow"), "a day as yyyy-MM-dd"),
+        (("XX", "--add", "1"), "country code"),
+    ],
+)
+def test_what_cannot_be_counted(words: tuple[str, ...], allowed: str) -> None:
+    with pytest.raises(JittaskError) as caught:
+        said(*words)
+    assert allowed in str(caught.value)
