@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from jittask_prefect.dialogs.fields import Json
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -25,6 +26,26 @@ class UpcomingRow:
     moved: str = ""
 
 
+class BegunRow(Protocol):
+    """A task that a form has made for a row."""
+
+    @property
+    def row(self) -> str:
+        """The row's key."""
+
+    @property
+    def run_id(self) -> str:
+        """Its flow run."""
+
+    @property
+    def url(self) -> str:
+        """The page of its flow run."""
+
+    @property
+    def before(self) -> bool:
+        """Whether such a task was there, so that no other was made."""
+
+
 @dataclass(frozen=True)
 class Actions:
     """The actions of forms on ledger, Prefect and rows. Each raises JittaskError where it fails.
@@ -32,16 +53,16 @@ class Actions:
     Attributes:
         deploy: Bring the deployment of a task (full name, present instant) to its files.
         end: End a task by its id, or a flow run's; the answer of `forcedEnd`.
-        run_row: Run a date-field task for a row (full name, row key, present instant), here and now;
-            the answer has `row` and `result`.
+        run_row: Make a task of a date-field template for a row, now, beside its occurrences (full name, row key,
+            present instant).
         start: Make a task of a template outside its schedule (template, due, function name, arguments);
-            the answer of `createTimerTask`.
+            the answer of `createTimerTask`, with `before` where such a task was open, so that no other was made.
         upcoming_rows: The first tasks of a date-field template between two instants, at most so many.
     """
 
     deploy: Callable[[str, datetime], None]
     end: Callable[[str], Json]
-    run_row: Callable[[str, str | None, datetime], Json]
+    run_row: Callable[[str, str | None, datetime], BegunRow]
     start: Callable[[Meta, datetime, str, Json], Json]
     upcoming_rows: Callable[
         [DateFieldType, datetime, datetime, int], Sequence[UpcomingRow]

@@ -26,7 +26,7 @@ from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_slug, of_app, prefect_name, slug
 from jittask_prefect.schedule import clock
 
-ActionsFor = Callable[[App, Api], Actions]
+ActionsFor = Callable[[App, Api, str | None], Actions]
 NAMES = tuple(dialog.name for dialog in DIALOGS)
 """The names of the dialogs' deployments."""
 MAX_MESSAGE = 2000
@@ -38,7 +38,7 @@ def flows_of(app: App, storage: Path | None, actions_for: ActionsFor) -> dict[st
     Args:
         app: The app.
         storage: The folder of Prefect's results.
-        actions_for: Makes the actions of the forms for a Prefect server.
+        actions_for: Makes the actions of a form for a Prefect server and the form's flow run.
     """
     flows = {}
     for dialog in DIALOGS:
@@ -111,7 +111,7 @@ def _submit(
             key += f"--{slug(task)}"
         api.put_markdown(key, page, about, run_id=run_id)
 
-    actions = actions_for(app, api)
+    actions = actions_for(app, api, run_id)
     try:
         with one_at_a_time(app.path):
             result = submit(app, api, actions, dialog.name, values, clock.now())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -223,7 +222,7 @@ class Submission:
         return Result(f"{task_id} was {before} and is {after}")
 
     def run(self) -> Result:
-        """Run a task outside its schedule: for a row here and now, else in a flow run."""
+        """Run a task outside its schedule, in a flow run of its own."""
         template = self._template(self.checked["task"])
         row, given = self.checked.get("row"), self.checked.get("argDict")
         name = template.fullName
@@ -231,9 +230,10 @@ class Submission:
             if given is not None:
                 allowed = "nothing: the function gets the row"
                 raise invalid("Arguments", given, allowed)
-            answer = self.actions.run_row(name, row, self.now)
-            result = json.dumps(answer["result"], ensure_ascii=False)
-            return Result(f"{name}, row {answer['row']}: {result}")
+            begun = self.actions.run_row(name, row, self.now)
+            does = "is on its way already, as" if begun.before else "begins as"
+            message = f"{name}, row {begun.row}, {does} flow run {begun.run_id}"
+            return Result(message, f"[Its flow run]({begun.url})\n")
         if row is not None:
             allowed = f"nothing: {name} is a scheduled task"
             raise invalid("Row", row, allowed)
@@ -246,7 +246,8 @@ class Submission:
         own = template.cfg.funcType != "Global"
         function = "customFunc" if own else str(template.cfg.func)
         made = self.actions.start(template, self.now, function, called_with)
-        message = f"{name} begins as flow run {made['taskId']}"
+        does = "is on its way already, as" if made.get("before") else "begins as"
+        message = f"{name} {does} flow run {made['taskId']}"
         return Result(message, f"[Its flow run]({made['url']})\n")
 
     @contextmanager

@@ -84,8 +84,10 @@ def _of_rows(templates: int, size: int) -> Select[Any]:
     keys = [bindparam(f"row{n}", type_=c.row_key.type) for n in range(size)]
     columns = [c[name] for name in _Planned._fields]
     mine = (c.app == bindparam("app", type_=c.app.type), c.template.in_(names))
+    # What somebody asked for beside a row's occurrences is no part of its plan.
+    occurrences = c.nominal.is_not(None)
 
-    return select(*columns).where(*mine, c.row_key.in_(keys))
+    return select(*columns).where(*mine, c.row_key.in_(keys), occurrences)
 
 
 def of_former_life(found: Sequence[Entry]) -> list[Entry]:
@@ -131,6 +133,7 @@ def rows_that_wait(
         entries.c.app == app,
         entries.c.template == template,
         entries.c.status == "pending",
+        entries.c.nominal.is_not(None),
         entries.c.row_key > after,
     )
     query = select(entries.c.row_key).where(*mine).distinct()

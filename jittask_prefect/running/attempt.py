@@ -23,7 +23,7 @@ from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.rows.plan import NOT_MET, stands
-from jittask_prefect.rows.row_reading import DueRow, due_row
+from jittask_prefect.rows.row_reading import DueRow, due_row, load_row
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.event_loop import ANSWER_SECONDS, EventLoop
@@ -71,6 +71,8 @@ def check_row(
     """
     if found is None:
         return _superseded("superseded: the row is gone")
+    if entry.nominal is None:
+        return None  # a person named the row, whatever its date and the filter say
     if not template.enable:
         return DISABLED
     if found.series is None:
@@ -266,7 +268,11 @@ class Attempt:
         self, session: RowSession, template: DateFieldType, entry: Entry
     ) -> _Checked:
         now = self.work.clock()
-        found = due_row(session, template, entry.row_key, now)
+        if entry.nominal is None:
+            row = load_row(session, template, entry.row_key)
+            found = DueRow(row, None) if row is not None else None
+        else:
+            found = due_row(session, template, entry.row_key, now)
         return _Checked(entry, found, check_row(template, entry, found, now))
 
     def _call(self, ready: list[_Checked]) -> Any:
@@ -290,6 +296,8 @@ class Attempt:
         elif why is not None and why.outcome == "superseded":
             rows = [(template.fullName, key)]
             planned_rows.forget_dates(session.connection(), app.name, rows)
+        if checked.entry.nominal is None:
+            return  # beside the row's occurrences, which stay as they are
         moved = why is ANOTHER_DATE
         # The save of a function that changes its row's date has planned the row.
         if moved or series is None or series.next(checked.entry.due) is not None:

@@ -6,23 +6,25 @@ from datetime import datetime
 from typing import Any
 
 from jittask_prefect.deploying.deploy import deploy as deploy_app
-from jittask_prefect.dialogs.actions import Actions, UpcomingRow
+from jittask_prefect.dialogs.actions import Actions, BegunRow, UpcomingRow
 from jittask_prefect.dialogs.fields import Json
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.records import upcoming
+from jittask_prefect.records.record import run_url
+from jittask_prefect.running.by_hand import open_call, run_row
 from jittask_prefect.running.end import force_end
-from jittask_prefect.running.trial import run_here
 from jittask_prefect.schedule import clock
 
 
-def form_actions(app: App, api: Api) -> Actions:
+def form_actions(app: App, api: Api, run_id: str | None = None) -> Actions:
     """The actions of an app's forms.
 
     Args:
         app: The app.
         api: The Prefect server that holds its deployments.
+        run_id: The form's flow run, which makes one task for a row, however often it is tried.
     """
 
     def deploy(name: str, now: datetime) -> None:
@@ -31,13 +33,17 @@ def form_actions(app: App, api: Api) -> Actions:
     def end(task_id: str) -> Json:
         return force_end(app, lambda: api, task_id, clock.now)
 
-    def run_row(name: str, key: str | None, now: datetime) -> Json:
-        return run_here(app, name, key, now, dry=False)
+    def run(name: str, key: str | None, now: datetime) -> BegunRow:
+        return run_row(app, api, name, key, now, run_id)
 
     def start(template: Meta, due: datetime, function: str, arguments: Json) -> Json:
+        name = template.fullName
+        if there := open_call(app, name, function, arguments, due):
+            url = run_url(api.ui_url, there)
+            return {"taskId": there, "url": url, "before": True}
         service: Any = app.getElement("services.TaskSvc")
         answer: Json = service.createTimerTask(
-            template.fullName, due, function, template.taskType, arguments
+            name, due, function, template.taskType, arguments
         )
         return answer
 
@@ -52,4 +58,4 @@ def form_actions(app: App, api: Api) -> Actions:
             if record.due is not None
         ]
 
-    return Actions(deploy, end, run_row, start, upcoming_rows)
+    return Actions(deploy, end, run, start, upcoming_rows)

@@ -14,10 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.original.jit_rows import plain_rows
 from jittask_prefect.elements.signatures import check_arguments
 from jittask_prefect.elements.types import NormalService
@@ -25,25 +26,22 @@ from jittask_prefect.errors import (
     ArgumentError,
     JittaskError,
     PrefectApiError,
-    UnknownTask,
 )
 from jittask_prefect.ledger import (
     guard,
-    handover_marks,
     hindrance,
-    transitions,
-    versions,
 )
 from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.prefect_api.names import app_tag, of_app
+from jittask_prefect.prefect_api.names import of_app
 from jittask_prefect.records import listing
 from jittask_prefect.records.record import run_url
 from jittask_prefect.rows.background_handover import nudge
 from jittask_prefect.rows.flow_runs import due_name
 from jittask_prefect.rows.follow import follow_row
 from jittask_prefect.rows.plan import Action
+from jittask_prefect.running import by_hand
 from jittask_prefect.running.end import force_end
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.arguments import arguments as arguments_of
@@ -188,49 +186,21 @@ class TaskSvc(NormalService):
         name = funcName if own is None else own.function.__name__
         check_arguments(function, arguments, name)
         api, now = self.api, clock.now()
-        deployment = api.deployments(app_tag(self.app.name)).get(fullName)
-        if deployment is None:
-            raise UnknownTask(
-                f"{fullName} has no deployment on {api.url}: run `jittask deploy`"
-            )
-
+        deployment = by_hand.deployment_of(self.app, api, fullName)
         entry = new_entry(
             task_id=str(uuid.uuid4()), app=self.app.name, template=fullName, due=due, created=now,
             func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
         )  # fmt: skip
-        try:
-            with self.app.engine().begin() as connection:
-                versions.require(connection, "the app's database")
-                transitions.enter(connection, entry)
-        except DataError as error:
-            raise ArgumentError(
-                f"the app's database does not take this task: {str(error.orig)[:200]}"
-            ) from None
-
-        try:
-            run = api.create_run(
-                deployment.id,
-                key=entry.task_id,
-                name=due_name(self.app, template.fullName, due),
-                due=due,
-                tags=[of_app(self.app.name, fullName)],
-                parameters={"template": fullName, "taskId": entry.task_id},
-            )
-        except JittaskError:
-            with self.app.engine().begin() as connection:
-                transitions.withdraw(connection, entry.task_id)
-
-            raise
-
-        with self.app.engine().begin() as connection:
-            handover_marks.run_made(connection, entry.task_id, run.id)
-
+        named = due_name(self.app, template.fullName, due)
+        tags = [of_app(self.app.name, fullName)]
+        about = (self.app, DEFAULT, api, deployment, entry, named, tags)
+        run_id = by_hand.begin(*about)
         return {
-            "taskId": run.id,
+            "taskId": run_id,
             "fullName": fullName,
             "status": "pending",
             "startTime": due.astimezone(template.timer.zone).isoformat(),
-            "url": run_url(api.ui_url, run.id),
+            "url": run_url(api.ui_url, run_id),
         }
 
     @_only_jittask_errors

@@ -408,12 +408,17 @@ def test_an_edit_writes_what_the_form_says_and_leaves_the_code(shop: Make) -> No
 def test_a_task_runs_now(shop: Make) -> None:
     s = shop(inner=COUNT)
     s.save(id=3, at=datetime(2026, 9, 1))
+    form = {"task": "tasks.Task", "row": "3"}
+    begun = submit(s.app, s.api, forms.RUN_NOW, form, s.now)
+    [run] = s.api.runs()
+    assert begun.message == f"tasks.Task, row 3, begins as flow run {run.id}"
+    assert begun.page == f"[Its flow run](memory://prefect/v2/runs/flow-run/{run.id})\n"
+    again = submit(s.app, s.api, forms.RUN_NOW, form, s.now)
     assert (
-        submit(
-            s.app, s.api, forms.RUN_NOW, {"task": "tasks.Task", "row": "3"}, s.now
-        ).message
-        == "tasks.Task, row 3: 1"
+        again.message
+        == f"tasks.Task, row 3, is on its way already, as flow run {run.id}"
     )
+    assert [o.status for o in s.work()] == ["completed"]
     assert s.row(3).count == 1
     assert "Arguments: found" in wrong(
         {"task": "tasks.Task", "row": "3", "argDict": "{}"}, forms.RUN_NOW, s

@@ -50,6 +50,10 @@ def test_run_now(deployed: tuple[App, FakePrefect]) -> None:
     with at(NOW):
         said = submit(app, prefect, forms.RUN_NOW, {"task": "tasks.Report"}, NOW)
     assert said.message.startswith("tasks.Report begins as flow run")
+    with at(NOW):
+        again = submit(app, prefect, forms.RUN_NOW, {"task": "tasks.Report"}, NOW)
+    run_id = said.message.rpartition(" ")[2]
+    assert again.message == f"tasks.Report is on its way already, as flow run {run_id}"
     (outcome,) = prefect.run_due(app, NOW)
     assert outcome.result == "reported"
 
