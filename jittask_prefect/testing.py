@@ -40,12 +40,10 @@ from jittask_prefect.rows.background_handover import leave
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
+from jittask_prefect.running.request import REFUSALS, Request, request_of
 from jittask_prefect.running.run import (
-    REFUSALS,
-    Request,
     execute,
     execute_batch,
-    request_of,
 )
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc

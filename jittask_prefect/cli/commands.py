@@ -327,18 +327,29 @@ def worker(
             help="The most tasks at a time; the app's maxConcurrency where absent.",
         ),
     ] = None,
+    drain: Annotated[
+        int | None,
+        typer.Option(
+            "--drain",
+            min=0,
+            help="Seconds that tasks at work may go on when the worker is stopped; 5 where absent.",
+        ),
+    ] = None,
 ) -> None:
     """Run a warm worker, in processes that have Prefect and an app loaded, until Ctrl-C."""
     from jittask_prefect.deploying import serving
     from jittask_prefect.deploying.deployments import POOL_TYPE
     from jittask_prefect.server.commands import worker_command
     from jittask_prefect.task_svc.wiring import App
+    from jittask_prefect.warm.drain import ENV_SECONDS
 
     heed_interrupts()
     found = serving.prepare([App(path) for path in apps or ()] or [the_app()], pool)
     os.environ.update(found.environment)
     os.environ["PREFECT_API_URL"] = found.url
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")  # Prefect's own: 10
+    if drain is not None:
+        os.environ[ENV_SECONDS] = str(drain)
     command = worker_command(
         found.pool, POOL_TYPE, limit=limit or found.limit, queues=found.queues
     )

@@ -30,6 +30,7 @@ The hand-over to Prefect is a second machine (`dirty`, `flow_run_id`, `batch`; `
     DIRTY, pending  -- runs_made: a flow run of its own ----------------> CLEAN, pending: Prefect will run the task
                     -- batch_joined: number n, and the batch's run -----> CLEAN, pending, in batch n
     CLEAN, in batch -- batch_left: somebody had ended the run ----------> DIRTY, pending
+    CLEAN, in batch -- batch_stopped: its worker stops -----------------> DIRTY, pending: goes on in another batch
     CLEAN, pending  -- run_lost: missing, dead, spent ------------------> DIRTY, pending: gets another flow run
     any, executing  -- finish ------------------------------------------> CLEAN, final: the process tells Prefect
     any             -- supersede, end, fail from outside ---------------> DIRTY, final: a flow run is to be ended

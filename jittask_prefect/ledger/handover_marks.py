@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.entry import FORMER_RUN, Entry
@@ -92,6 +92,19 @@ def batch_left(connection: Connection, tasks: Sequence[str], run_id: str) -> Non
     connection.execute(statement, [{"task": task} for task in tasks])
 
 
+def batch_stopped(connection: Connection, run_id: str) -> dict[str, tuple[str, str]]:
+    """Take the waiting rows out of a batch whose worker stops; template and key by task. They stay rows of a batch."""
+    mine = _waiting(run_id)
+    columns = (entries.c.template, entries.c.row_key, entries.c.task_id)
+    found = connection.execute(select(*columns).where(*mine)).all()
+    values = {"flow_run_id": None, "dirty": True}
+    tasks = entries.c.task_id == bindparam("task")
+    if found:
+        statement = update(entries).where(tasks, *mine).values(**values)
+        connection.execute(statement, [{"task": each.task_id} for each in found])
+    return {each.task_id: (each.template, each.row_key) for each in found}
+
+
 def run_lost(connection: Connection, task_id: str, run_id: str | None) -> None:
     """Have a task get another flow run. Condition: pending, and still of that flow run."""
     mine = (
@@ -106,6 +119,17 @@ def cancel_again(connection: Connection, runs: Sequence[str]) -> None:
     """Have live flow runs cancelled whose tasks are ended, as in an older copy of Prefect. Condition: ended."""
     mine = (entries.c.flow_run_id.in_(runs), entries.c.status == "ended")
     connection.execute(update(entries).where(*mine).values(dirty=True))
+
+
+def waiting_rows(connection: Connection, run_id: str) -> bool:
+    """Whether rows of a flow run wait for their begin."""
+    query = select(entries.c.task_id).where(*_waiting(run_id)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _waiting(run_id: str) -> tuple[ColumnElement[bool], ...]:
+    mine = (entries.c.flow_run_id == run_id, entries.c.status == "pending")
+    return *mine, entries.c.queue.is_(None)
 
 
 def open_runs(connection: Connection, runs: Sequence[str]) -> set[Any]:

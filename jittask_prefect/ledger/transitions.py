@@ -194,11 +194,12 @@ def _unlocked(connection: Connection, task_id: str) -> bool:
 
 
 def give_back(connection: Connection, task_id: str, owner: str) -> bool:
-    """Have a task that was claimed and not begun wait again, in another flow run; whether the task was the owner's.
+    """Have a task that was claimed and not begun wait again, in the same flow run; whether the task was the owner's.
 
-    Condition: the task is executing, and the owner's.
+    Condition: the task is executing, and the owner's. Where the flow run ends before the task is claimed again, the
+    verdict gives the task another run.
     """
-    values = {"status": "pending", "started": None, "dirty": True, **FREE}
+    values = {"status": "pending", "started": None, "dirty": False, **FREE}
     again = update_task().where(*_executing(task_id, owner))
     attempt = entries.c.attempt - 1
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
@@ -220,7 +221,7 @@ def retry(
     """
     mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
     again = update_task().where(*mine)
-    values = {"status": "pending", "dirty": True, **FREE}
+    values = {"status": "pending", "dirty": not same_run, **FREE}
     return bool(connection.execute(again.values(**values)).rowcount)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from sqlalchemy import Connection
@@ -28,6 +28,7 @@ from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Wait, wait_of_task
 from jittask_prefect.running.outcome import Outcome, Run, Summary, not_run
 from jittask_prefect.running.pause_watch import PauseWatch
+from jittask_prefect.warm.drain import Drain
 
 # The worker's prefetch and a little more: a person has started what is earlier.
 EARLY_SECONDS = 15.0
@@ -55,6 +56,7 @@ class Work:
         end: Ends another execution, by its task id, and returns when its process is
             gone; absent in a batch, whose rows only wait for a slot.
         told: Called after each task.
+        drain: Closes the list of calls once the worker stops.
     """
 
     app: App
@@ -68,6 +70,7 @@ class Work:
     connect: Callable[[], Api] | None = None
     end: Callable[[str], object] | None = None
     told: Callable[[Entry, Outcome], None] | None = None
+    drain: Drain = field(default_factory=Drain)
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ def work_off(work: Work, calls: Calls) -> None:
     size = most_rows(work.app.engine(work.database), calls.parallel)
     with EventLoop() if size > 1 else nullcontext() as loop:
         team = Team(size, calls, lambda: _work_off(work, calls, team, loop))
-        team.run()
+        with work.drain.telling(calls.close):
+            team.run()
 
 
 def _work_off(work: Work, calls: Calls, team: Team, loop: EventLoop | None) -> None:
@@ -135,12 +136,21 @@ class Executor:
         self.give_back()
 
     def give_back(self) -> None:
-        """Have the tasks wait again that the last commit claimed and nobody will begin."""
+        """Have the tasks wait again that are claimed and that nobody will begin, or try again."""
         call, self._next = self._next, None
-        if call is not None:
-            with self.work.app.engine(self.work.database).begin() as connection:
-                for task_id in call.ids:
-                    transitions.give_back(connection, task_id, self.owner)
+        left = [entry for _, failed in self._retries for entry in failed.tasks]
+        self._retries.clear()
+        if call is None and not left:
+            return
+        with self.work.app.engine(self.work.database).begin() as connection:
+            for task_id in call.ids if call is not None else ():
+                transitions.give_back(connection, task_id, self.owner)
+            for entry in left:
+                self._try_elsewhere(connection, entry)
+
+    def _try_elsewhere(self, connection: Connection, entry: Entry) -> None:
+        mine, retries = replace(entry, owner=self.owner), self.work.template.cfg.retries
+        transitions.retry(connection, mine, retries, same_run=True)
 
     def _may_begin(self) -> bool:
         """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile.
@@ -159,13 +169,19 @@ class Executor:
         """Reserve a begin and wait for that; whether the begin was missed, so that others are too near."""
         work, rate = self.work, read_rate(self.work.template.cfg.rate)
         engine, name = work.app.engine(self._rate_database()), work.template.fullName
-        left = wait = reserve(engine, work.app.name, name, rate, work.clock())
+        wait = reserve(engine, work.app.name, name, rate, work.clock())
         begun = time.monotonic()
-        while left > 0 and not self.calls.closed:
-            work.sleep(min(left, LOOK_AT_LIST_SECONDS))
-            left -= LOOK_AT_LIST_SECONDS
+        self._pause(wait)
         late = time.monotonic() - begun - wait
         return late > LATE_SECONDS and not self.calls.closed
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, at most until the list is closed."""
+        while not self.calls.closed:
+            self.work.sleep(max(0.0, min(seconds, LOOK_AT_LIST_SECONDS)))
+            seconds -= LOOK_AT_LIST_SECONDS
+            if seconds <= 0:
+                break
 
     def _rate_database(self) -> str:
         template = self.work.template
@@ -187,7 +203,7 @@ class Executor:
     def _claim(self) -> Call | None:
         """Claim a call, in its turn, once a slot is free for this executor."""
         work, waited = self.work, 0.0
-        while True:
+        while not self.calls.closed:
             wait = self.calls.turn()
             asked_at = time.monotonic()
             full = Full("queue", wait.reason) if wait else self.calls.claim(self.owner)
@@ -205,6 +221,8 @@ class Executor:
                 break
             work.sleep(LOOK_SECONDS)
             waited += LOOK_SECONDS
+        else:
+            return None
         # Retries have a slot, and the list is read after them again. Other executors go on.
         if not self._retries and self.team.leave(self.owner):
             self.calls.give_up(full)
@@ -218,7 +236,10 @@ class Executor:
         """Try a failed call again, once the task's `retryDelay` is over."""
         work = self.work
         self.hold.on(call.ids)  # their leases are renewed meanwhile
-        work.sleep(max(0.0, (at - work.clock()).total_seconds()))
+        self._pause((at - work.clock()).total_seconds())
+        if self.calls.closed:
+            self._retries.appendleft((at, call))
+            return None
         attempt = call.attempt + 1
         with work.app.engine(work.database).begin() as connection:
             mine = [

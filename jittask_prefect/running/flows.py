@@ -17,14 +17,12 @@ from typing import Any
 from prefect import flow, get_run_logger, task
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.runtime import flow_run as runtime
-from prefect.states import Cancelled, Completed, Crashed, Failed
+from prefect.states import Cancelled, Completed, Crashed, Failed, Scheduled
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App, use_app
-from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.original.virtual_modules import clear_path
-from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry, entries_of_run
@@ -53,17 +51,14 @@ from jittask_prefect.running.flow_context import (
 )
 from jittask_prefect.running.form_actions import form_actions
 from jittask_prefect.running.lease import process_name
-from jittask_prefect.running.outcome import Outcome, Run, keep_table, label_of
-from jittask_prefect.running.run import (
-    REFUSALS,
-    execute,
-    execute_batch,
-    help_batch,
-    request_of,
-)
+from jittask_prefect.running.left_rows import LeftRows, database_of
+from jittask_prefect.running.outcome import LEFT, Outcome, Run, keep_table, label_of
+from jittask_prefect.running.request import REFUSALS, request_of
+from jittask_prefect.running.run import execute, execute_batch, help_batch
 from jittask_prefect.running.run_end import (
     ROW_ENDED,
     ended_message,
+    hand_over_again,
     mark,
     record_end,
     tell_task_ended,
@@ -71,6 +66,7 @@ from jittask_prefect.running.run_end import (
 )
 from jittask_prefect.running.sync_flow import sync_flow
 from jittask_prefect.schedule import clock
+from jittask_prefect.warm.drain import DRAIN
 from jittask_prefect.warm.help import HELP
 from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE, PREPARE_ATTRIBUTE
 
@@ -163,7 +159,7 @@ def _run_name(app: App) -> str:
 
 def _name_of_batch(app: App, run: FlowRun, name: str) -> str:
     """A batch's name with the number of rows that it begins with: rows have joined and left."""
-    with app.engine(_database_of(app, name)).connect() as connection:
+    with app.engine(database_of(app, name)).connect() as connection:
         found = batches.number_and_size(connection, str(run.id))
     return batch_name(app, name, due_of(run), *found) if found else str(runtime.name)
 
@@ -175,7 +171,9 @@ def _on_end(app: App, cancelled: str | None) -> Any:
         # The state's data are left out: after a signal they hold an exception, which is no JSON.
         known = flow_run.model_dump(mode="json", exclude={"state": {"data"}})
         run = answers.flow_run(known)
-        record_end(app, run.id, clock.now(), cancelled=cancelled, run=run)
+        now = clock.now()
+        record_end(app, run.id, now, cancelled=cancelled, run=run)
+        hand_over_again(app, connect(app), run.id, now)
 
     return hook
 
@@ -187,9 +185,10 @@ def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
         replace_execution(app, api(), other, clock.now)
 
     lost = partial(leave, tell_task_ended, app, run.id)
-    outcome = execute(
-        app, name, task_id, run, clock.now, connect=api, lost=lost, end=replace
-    )
+    how: Any = {"connect": api, "lost": lost, "end": replace, "drain": DRAIN.get()}
+    outcome = execute(app, name, task_id, run, clock.now, **how)
+    if outcome == LEFT:
+        return Scheduled(scheduled_time=run.due, message=outcome.message)
     _hand_over_waiting(app, name)
     if outcome.outcome == "skipped":
         log.warning(outcome.message)
@@ -209,8 +208,10 @@ def _run_batch(app: App, name: str, due: datetime, run: Run) -> State[Any]:
     told = partial(
         _show_row, app, _shows_all_rows(app, name), _labels_of_run(app, name, run)
     )
+    left = LeftRows(app, name, partial(connect, app), run.id, clock.now)
+    how: Any = {"help": HELP.get(), "drain": DRAIN.get(), "left": left}
     about = (app, name, due, run, clock.now)
-    summary = execute_batch(*about, lost=lost, told=told, help=HELP.get())
+    summary = execute_batch(*about, lost=lost, told=told, **how)
     keep_table(app, connect(app), run.id, summary)
     _hand_over_waiting(app, name)
     if not summary.tasks:
@@ -233,7 +234,7 @@ def prepare_run(app: App, own: str, flow_run: FlowRun) -> None:
     try:
         _refuse_foreign(app, str(flow_run.flow_id), own)
         name = str(flow_run.parameters.get("template"))
-        with app.engine(_database_of(app, name)).connect() as connection:
+        with app.engine(database_of(app, name)).connect() as connection:
             entries_of_run(connection, str(flow_run.id))
     except (JittaskError, SQLAlchemyError) as error:
         log.debug("the run meets this itself, and tells: %s", error)
@@ -265,7 +266,8 @@ def help_run(
         about = (app, name, request.due, this, clock.now)
         # Whoever ended the row does the rest; else the leader hears of this death.
         lost = partial(os._exit, 1)
-        help_batch(*about, number=number, enough=enough, begun=begun, lost=lost)
+        how: Any = {"begun": begun, "lost": lost, "drain": DRAIN.get()}
+        help_batch(*about, number=number, enough=enough, **how)
         _hand_over_waiting(app, name)
 
 
@@ -281,7 +283,7 @@ def _labels_of_run(app: App, name: str, run: Run) -> Mapping[Row, str]:
     """The labels of a batch's rows, where each has a task run: asked for together, before the first."""
     if not _shows_all_rows(app, name):
         return {}
-    with app.engine(_database_of(app, name)).connect() as connection:
+    with app.engine(database_of(app, name)).connect() as connection:
         found = entries_of_run(connection, run.id)
     return row_labels(app, map(row_of, found))
 
@@ -314,17 +316,10 @@ def _row_named(text: str) -> Any:
     return _row.with_options(task_run_name=lambda: name)
 
 
-def _database_of(app: App, name: str) -> str:
-    template = app.template(name)
-    if isinstance(template, DateFieldType):
-        return app.database_of(template.model_name)
-    return DEFAULT
-
-
 def _hand_over_waiting(app: App, name: str) -> None:
     """Hand over the tasks that wait for the slot of an execution that has ended."""
     try:
-        database = _database_of(app, name)
+        database = database_of(app, name)
         with app.engine(database).connect() as connection:
             if not limits.waiting(connection, app.name, clock.now()):
                 return

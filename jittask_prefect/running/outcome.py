@@ -50,6 +50,8 @@ class Outcome:
     result: Any = None
 
 
+LEFT = Outcome("ended", "left", "put back: its worker stops, and it had not begun")
+"""The task waits, in the same flow run, for another worker."""
 TAKEN = Outcome("ended", "forced", "ended: the execution is no longer this worker's")
 
 
@@ -85,6 +87,7 @@ class Summary:
     Attributes:
         tasks: The tasks that ended, in order, each with its outcome.
         queued: Why the other tasks wait for a slot, in another flow run.
+        left: How many tasks go on in another flow run, since the worker stops.
         broken: Why no task was begun: a part of the template cannot be read.
         before: Where no task was left, how many of this flow run's tasks had ended
             before, by status.
@@ -92,6 +95,7 @@ class Summary:
 
     tasks: list[tuple[Entry, Outcome]] = field(default_factory=list)
     queued: str = ""
+    left: int = 0
     broken: str = ""
     before: Mapping[str, int] = field(default_factory=dict)
 
@@ -105,11 +109,14 @@ class Summary:
         """Whether the flow run counts as completed."""
         if self.failed or self.broken:
             return False
-        return bool(self.tasks) or not (self.queued or self.before.keys() == {"ended"})
+        waits = self.queued or self.left or self.before.keys() == {"ended"}
+        return bool(self.tasks) or not waits
 
     @property
     def label(self) -> str:
         """The label of a flow run that is neither failed nor done."""
+        if self.left:
+            return "left"
         return "broken" if self.broken else "queued" if self.queued else "skipped"
 
     def table(self, labels: Mapping[Row, str]) -> list[dict[str, Any]]:
@@ -135,6 +142,9 @@ class Summary:
     def __str__(self) -> str:
         if self.broken:
             return self.broken
+        left = f"{self.left} go on in another run, since the worker stops"
+        if not self.tasks and self.left:
+            return f"not run: {left}"
         if not self.tasks and self.queued:
             return f"not run: queued: {self.queued}"
         if not self.tasks and self.before:
@@ -151,7 +161,8 @@ class Summary:
         )
         rows = "1 row" if len(self.tasks) == 1 else f"{len(self.tasks)} rows"
         queued = f"; the others are queued: {self.queued}" if self.queued else ""
-        return f"{rows}: {counts or 'nothing left to do'}{queued}"
+        more = f"; {left}" if self.left else queued
+        return f"{rows}: {counts or 'nothing left to do'}{more}"
 
 
 def keep_table(app: App, api: Api, run_id: str, summary: Summary) -> None:

@@ -1,152 +1,44 @@
 """A flow run executes its own task, or a batch; each task at most once.
 
-The parameters of a flow run, which anybody may write, are checked before anything is done. Flows, tests and benchmarks
-call `execute` and `execute_batch`, which know no Prefect.
+Flows, tests and benchmarks call `execute` and `execute_batch`, which know no Prefect.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
 from functools import partial
-from typing import TypeGuard
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import (
-    ArgumentError,
-    JittaskError,
-    UnknownElement,
-    UnknownTask,
-)
+from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger import transitions, versions
 from jittask_prefect.ledger.entry import Entry, find_entry
-from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.entering import entry_of
-from jittask_prefect.running.calls import (
-    EARLY_SECONDS,
-    OneTask,
-    Work,
-)
+from jittask_prefect.running.calls import EARLY_SECONDS, OneTask, Work
 from jittask_prefect.running.executor import work_off
 from jittask_prefect.running.function import after_return
-from jittask_prefect.running.lease import (
-    Clock,
-)
+from jittask_prefect.running.lease import Clock
+from jittask_prefect.running.left_rows import LeftRows
 from jittask_prefect.running.outcome import (
+    LEFT,
     Outcome,
     Run,
     Summary,
     broken_message,
 )
+from jittask_prefect.running.request import in_words, request_of
 from jittask_prefect.running.rows_of_instant import RowsOfInstant
 from jittask_prefect.running.spread import Leader, help_out
-from jittask_prefect.validation import shown
+from jittask_prefect.warm.drain import Drain
 from jittask_prefect.warm.help import Help
-
-LONGEST = 200
-"""Characters of a name or an id; longer texts are not looked for."""
-REFUSALS = (ArgumentError, UnknownElement, UnknownTask)
-"""The errors of wrong parameters: nothing has run, and the message says why."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A task by its id, a batch by its instant, or neither: a run of a scheduled task.
-
-    Attributes:
-        template: The template; None for a template that does not load: its tasks wait.
-        task_id: The task's id.
-        due: The batch's instant, in UTC.
-    """
-
-    template: Meta | None
-    task_id: str | None = None
-    due: datetime | None = None
-
-
-def request_of(
-    app: App, template: object, task_id: object = None, due: object = None
-) -> Request:
-    """Check the parameters of a flow run.
-
-    Args:
-        app: The app.
-        template: A template's full name.
-        task_id: The id of a task of the template.
-        due: The instant of a batch: ISO 8601 with an offset.
-
-    Raises:
-        ArgumentError: A parameter is missing or has a wrong value.
-        UnknownElement: There is no such template.
-    """
-    if not isinstance(template, str) or len(template) > LONGEST:
-        raise ArgumentError(
-            f"template {_shown(template)}; allowed: the full name of a task, "
-            "e.g. tasks.DailyReport"
-        )
-    found = _template(app, template)
-    rows = isinstance(found, DateFieldType)
-    if task_id is not None and not _is_id(task_id):
-        raise ArgumentError(
-            f"taskId {_shown(task_id)}; allowed: the id of a task of {template}"
-        )
-    if due is not None:
-        if task_id is not None or (found is not None and not rows):
-            reason = "there is a taskId as well"
-            if found is not None and not rows:
-                reason = f"{template} is no task of rows"
-            raise ArgumentError(
-                f"due {_shown(due)}, but {reason}; allowed: `due` of a task of rows, "
-                "and no `taskId`"
-            )
-        return Request(found, None, _instant(due))
-    if rows and task_id is None:
-        raise ArgumentError(
-            f"{template} has a task for each row, and the run names none. Give "
-            f"`taskId`, which `jittask pending {template}` lists, or use the dialog "
-            "jittask.run-task-now with the row's key"
-        )
-    return Request(found, task_id)
-
-
-def _template(app: App, name: str) -> Meta | None:
-    try:
-        return app.template(name)
-    except JittaskError:
-        if not name.startswith("tasks.") or app.gone(name):
-            raise
-        return None
-
-
-def _shown(value: object) -> str:
-    return as_text(shown(value))
-
-
-def _is_id(value: object) -> TypeGuard[str]:
-    if not isinstance(value, str) or len(value) > LONGEST:
-        return False
-    return value.isascii() and value.isprintable()
-
-
-def _instant(due: object) -> datetime:
-    try:
-        if isinstance(due, str) and len(due) <= LONGEST:
-            found = datetime.fromisoformat(due)
-            if found.tzinfo is not None:
-                return found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        pass
-    raise ArgumentError(
-        f"due {_shown(due)}; allowed: an instant with its offset, "
-        "e.g. 2026-03-02T09:00:00+00:00"
-    )
 
 
 def entry_of_template(template: Meta, task_id: str, entry: Entry | None) -> Entry:
@@ -157,7 +49,7 @@ def entry_of_template(template: Meta, task_id: str, entry: Entry | None) -> Entr
     """
     name = template.fullName
     if entry is None or entry.task_id != task_id:
-        raise UnknownTask(f"there is no task {_shown(task_id)} in the ledger")
+        raise UnknownTask(f"there is no task {in_words(task_id)} in the ledger")
     if entry.template != name:
         raise UnknownTask(f"task {task_id} is one of {entry.template}, not of {name}")
     rows = isinstance(template, DateFieldType)
@@ -182,6 +74,7 @@ def execute(
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     end: Callable[[str], object] | None = None,
+    drain: Drain | None = None,
 ) -> Outcome:
     """Run a task, at most once for its identity.
 
@@ -201,9 +94,11 @@ def execute(
         end: Ends the execution that this execution replaces, by its task id, and returns
             once the process is gone; absent the ledger ends the task, and its process
             notices.
+        drain: Tells that the worker stops; a task that has not begun is left then.
 
     Returns:
-        How the task ended. A function's failure is an outcome, never an exception.
+        How the task ended. A function's failure is an outcome, never an exception. `LEFT` where the task waits for
+        another worker.
 
     Raises:
         ArgumentError: A task of rows, and no task id.
@@ -225,11 +120,13 @@ def execute(
     else:
         database, entry = DEFAULT, _entered(app, name, run, clock())
     _wait_for(entry.due, clock, sleep)
-    summary = Summary()
+    summary, drain = Summary(), drain or Drain()
     end = end or partial(_end_in_ledger, app, database, clock)
     about = (app, database, template, run, clock, sleep, summary, lost)
-    work = Work(*about, connect, end)
+    work = Work(*about, connect, end, drain=drain)
     work_off(work, OneTask(work, entry))
+    if drain.begun and not summary.tasks:
+        return LEFT
     [(_, outcome)] = summary.tasks
     return outcome
 
@@ -245,6 +142,8 @@ def execute_batch(
     sleep: Callable[[float], None] = time.sleep,
     told: Callable[[Entry, Outcome], None] | None = None,
     help: Help | None = None,
+    drain: Drain | None = None,
+    left: LeftRows | None = None,
 ) -> Summary:
     """Run the tasks of a template that are due at an instant, at most 500, each at most once.
 
@@ -260,19 +159,27 @@ def execute_batch(
             before a row is tried again; in seconds.
         told: Called after each row.
         help: Further processes for the rows; absent this process runs all.
+        drain: Tells that the worker stops; then no further row begins.
+        left: Hands over the rows that nobody has begun then; absent the next sync does.
     """
     fault = app.fault(name)
     if fault is not None and not fault.gone:
         return Summary(broken=broken_message(name, fault.reason))
     _wait_for(due, clock, sleep)
-    summary = Summary()
-    work = _work_of_rows(app, name, run, clock, sleep, summary, lost, told)
+    summary, drain = Summary(), drain or Drain()
+    about = (app, name, run, clock, sleep, summary, lost, told)
+    work = _work_of_rows(*about, drain)
     calls = RowsOfInstant(work, due)
-    if help is None:
-        work_off(work, calls)
-    else:
-        Leader(work, calls, help).work_off()
-    if not summary.tasks and not summary.queued:
+    with drain.telling(left.begin) if left is not None else nullcontext():
+        if help is None:
+            work_off(work, calls)
+        else:
+            Leader(work, calls, help).work_off()
+    if drain.begun and left is not None:
+        # A row may have been claimed, and done, at the very moment of the first hand-over.
+        done = {entry.task_id for entry, _ in summary.tasks}
+        summary.left = len(left.hand_over() - done)
+    if not (summary.tasks or summary.queued or summary.left):
         summary.before = calls.ended_before()
     return summary
 
@@ -289,6 +196,7 @@ def help_batch(
     begun: Callable[[], None],
     lost: Callable[[], None],
     sleep: Callable[[float], None] = time.sleep,
+    drain: Drain | None = None,
 ) -> None:
     """Run tasks of a batch beside the batch's own process, until none is left or the place is needed.
 
@@ -303,8 +211,10 @@ def help_batch(
         begun: Called once, when this process has a row.
         lost: As of `execute_batch`.
         sleep: As of `execute_batch`.
+        drain: As of `execute_batch`.
     """
-    work = _work_of_rows(app, name, run, clock, sleep, Summary(), lost, None)
+    about = (app, name, run, clock, sleep, Summary(), lost, None)
+    work = _work_of_rows(*about, drain or Drain())
     help_out(work, RowsOfInstant(work, due, number), enough, begun)
 
 
@@ -317,12 +227,14 @@ def _work_of_rows(
     summary: Summary,
     lost: Callable[[], None] | None,
     told: Callable[[Entry, Outcome], None] | None,
+    drain: Drain,
 ) -> Work:
     template = app.template(name)
     if not isinstance(template, DateFieldType):
         raise TypeError(f"{name} is no task of rows")
     database = app.database_of(template.model_name)
-    return Work(app, database, template, run, clock, sleep, summary, lost, told=told)
+    about = (app, database, template, run, clock, sleep, summary, lost)
+    return Work(*about, told=told, drain=drain)
 
 
 def locate(app: App, task_id: str) -> tuple[str, Entry] | None:

@@ -13,13 +13,15 @@ from datetime import datetime
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.prefect_api.answers import FlowRun
-from jittask_prefect.prefect_api.api import BY_HAND
+from jittask_prefect.prefect_api.api import BY_HAND, Api
+from jittask_prefect.rows.handover import hand_over
+from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.settling import settle_reported
 from jittask_prefect.running.function import follow_up
 from jittask_prefect.running.outcome import TAKEN
@@ -83,6 +85,21 @@ def tell_terminated(
     api.set_state(run_id, state, message=cancelled or why, force=True)
     now = clock.now()
     record_end(app, run_id, now, cancelled=cancelled, run=run, process=process)
+    hand_over_again(app, api, run_id, now)
+
+
+def hand_over_again(app: App, api: Api, run_id: str, now: datetime) -> None:
+    """Hand over the tasks of a flow run that has ended which are tried again; what fails is left to the next sync."""
+    try:
+        for database in app.databases():
+            with app.engine(database).connect() as connection:
+                found = entries_of_run(connection, run_id)
+            waits = [e for e in found if e.status == "pending" and e.dirty]
+            rows = {(entry.template, entry.row_key) for entry in waits}
+            if rows:
+                hand_over(app, database, api, now, Report(), rows=rows)
+    except (JittaskError, SQLAlchemyError) as error:
+        log.warning("tasks of run %s are left to the next sync: %s", run_id, error)
 
 
 def ended_message(app: App, run_id: str) -> str | None:

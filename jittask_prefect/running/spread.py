@@ -122,7 +122,8 @@ class Leader:
             while True:
                 self._calls.refused = False
                 work_off(self._work, self._calls)
-                if self._help.over and not self._calls.refused:
+                more = self._calls.refused and not self._calls.closed
+                if self._help.over and not more:
                     break
                 helped = True
                 self._help.wait()

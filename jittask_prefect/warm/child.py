@@ -38,6 +38,7 @@ from prefect.settings import (
 
 from jittask_prefect.schedule import clock
 from jittask_prefect.warm import leaks
+from jittask_prefect.warm.drain import DRAIN, Drain
 from jittask_prefect.warm.help import HELP, Help
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
 from jittask_prefect.warm.loaded_file import AnyFlow, LoadedFile
@@ -93,6 +94,7 @@ class Child:
         # Of the job that came last.
         self._help = Help(pipe.send)
         self._enough = threading.Event()
+        self._drain = Drain()
 
     async def serve(self, file: str | None, directory: str | None) -> None:
         """Answer jobs until the pipe ends, which ends the process.
@@ -150,6 +152,8 @@ class Child:
                     self._help.heard(message)
                 elif "enough" in message:
                     self._enough.set()
+                elif "drain" in message:
+                    self._drain.begin()
                 else:
                     self._help, self._enough = Help(self._pipe.send), threading.Event()
                     loop.call_soon_threadsafe(jobs.put_nowait, message)
@@ -181,6 +185,7 @@ class Child:
                 return {"leave": None}
             threads, state = set(threading.enumerate()), current_state()
             self._logged = 0
+            DRAIN.set(self._drain)
             if "help" in job:
                 begun = partial(self._pipe.send, {"begun": True})
                 about = (job["help"], self._enough.is_set, begun)

@@ -106,8 +106,8 @@ class ChildProcess:
             self.last_used = loop.time()
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send a message that has no answer; nothing where the child has ended."""
-        if not self.ended.done():
+        """Send a message that has no answer; nothing where the child is not ready, or has ended."""
+        if self.ready.done() and not self.ended.done():
             self._writer.write(pipe.encode(message))
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:

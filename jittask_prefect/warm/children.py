@@ -135,10 +135,19 @@ class ChildPool:
         alive = (child for child in self._all if not child.ended.done())
         return next((child for child in alive if child.pid == pid), None)
 
-    async def end_runs(self) -> None:
-        """Ask busy children to end, and kill them after a few seconds. From now on children only answer questions."""
+    def drain(self) -> None:
+        """Have busy children begin nothing more. From now on children only answer questions."""
         self._ending = True
-        busy = [child for child in self._all if child not in self._idle]
+        for child in self._busy():
+            child.send({"drain": True})
+
+    def _busy(self) -> list[ChildProcess]:
+        return [child for child in self._all if child not in self._idle]
+
+    async def end_runs(self) -> None:
+        """Ask busy children to end, and kill them after a few seconds."""
+        self._ending = True
+        busy = self._busy()
         for child in busy:
             child.kill(signal.SIGTERM if child.ready.done() else signal.SIGKILL)
         if busy:

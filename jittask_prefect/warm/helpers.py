@@ -64,6 +64,10 @@ class Helpers:
             self._tasks.add(task)
         self._tell(asked=True)
 
+    def close(self) -> None:
+        """Have no further helpers begin."""
+        self._wanted = 0
+
     def kill(self) -> None:
         """End all helpers at once, with their rows."""
         self._wanted = 0

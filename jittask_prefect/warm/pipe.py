@@ -7,6 +7,7 @@ To the child:
     … and "ask": true                          say whether the ledger has ended the run's task
     … and "help": number                       take rows of this flow run, beside its own process
     {"enough": true}                           take no further row
+    {"drain": true}                            the worker stops: begin nothing, and let go on what is at work
     {"helpers": number, "begun": number, "dead": pids}   how many processes help, how many of them have begun, who died
     {"ping": true}                             answer, to show that the process lives
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Cancelled, Crashed, Scheduled
 
@@ -25,6 +31,15 @@ AGAIN_SECONDS = 1.0  # between two attempts
 AGAIN_AT_MOST = 120.0
 PUT_BACK = "put back: its worker ended before it began"
 T = TypeVar("T")
+
+
+async def cancelling(client: PrefectClient, runs: Iterable[UUID]) -> list[FlowRun]:
+    """Those of some flow runs that somebody cancels."""
+    state = FlowRunFilterStateType(any_=[StateType.CANCELLING])
+    where = FlowRunFilter(
+        id=FlowRunFilterId(any_=list(runs)), state=FlowRunFilterState(type=state)
+    )
+    return await client.read_flow_runs(flow_run_filter=where)
 
 
 class RunEnds:

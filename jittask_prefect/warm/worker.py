@@ -17,13 +17,7 @@ from uuid import UUID
 
 import anyio
 import anyio.abc
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-)
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import InfrastructureNotFound, ObjectNotFound
 from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings import (
@@ -39,6 +33,7 @@ from jittask_prefect.prefect_api.client import BASE_JOB_TEMPLATE, WARM_POOL
 from jittask_prefect.schedule import clock
 from jittask_prefect.warm.child_process import ChildDied
 from jittask_prefect.warm.children import ChildPool
+from jittask_prefect.warm.drain import seconds_allowed
 from jittask_prefect.warm.helpers import Helpers
 from jittask_prefect.warm.job import JittaskJobConfiguration, flow_file_of_pool
 from jittask_prefect.warm.outage import NO_ANSWER, Outage
@@ -52,7 +47,8 @@ from jittask_prefect.warm.places import (
     is_batch,
     server_pace,
 )
-from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds
+from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds, cancelling
+from jittask_prefect.warm.stop import drain
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are kept
@@ -80,6 +76,7 @@ class JittaskWorker(
 
     async def setup(self) -> None:
         """Connect, and start the first child."""
+        self._drain_seconds = seconds_allowed()
         self._places = Places(self._limit or LIMIT, server_pace())
         self._limit = self._places.total
         self._active: dict[UUID, ActiveRun] = {}
@@ -90,9 +87,8 @@ class JittaskWorker(
         self._new_work = anyio.Event()
         self._outage = Outage(self._logger)
         self._loops: list[anyio.CancelScope] = []
-        self._children = ChildPool(
-            self._limit, self._logger, APILogWorker.instance().send
-        )
+        send_log = APILogWorker.instance().send
+        self._children = ChildPool(self._limit, self._logger, send_log)
         await super().setup()
         self._ends = RunEnds(self.client, self._children, self._outage, self._logger)
         self._children.flow_file = await flow_file_of_pool(
@@ -103,12 +99,15 @@ class JittaskWorker(
             self._spawn(self._until_teardown, loop)
 
     async def teardown(self, *exc_info: Any) -> None:
-        """End the runs at work, as Crashed, and put back the runs that had not begun. Then disconnect."""
-        for scope in self._loops:
-            scope.cancel()
+        """Let the runs at work end, for a while, and put back the runs that had not begun. Then disconnect."""
         self.is_setup = False
-        self._ends.closing = self._places.closed = True
+        self._places.closed = True
         with anyio.CancelScope(shield=True):
+            runs = list(self._active.values())
+            await drain(runs, self._children, self._drain_seconds, self._logger)
+            for scope in self._loops:
+                scope.cancel()
+            self._ends.closing = True
             await self._children.end_runs()
             with anyio.move_on_after(REPORT_SECONDS):
                 for run in list(self._active.values()):
@@ -308,9 +307,8 @@ class JittaskWorker(
             pid = child.pid
             if task_status is not None:
                 task_status.started(pid)
-            self._logger.info(
-                "Flow run %s (%s) runs in child %s", flow_run.id, flow_run.name, pid
-            )
+            told = (flow_run.id, flow_run.name, pid)
+            self._logger.info("Flow run %s (%s) runs in child %s", *told)
             job = configuration.job(flow_run)
             room = partial(self._places.room, self._active.values())
             about = (configuration.flow_file, self._children, room, self._logger)
@@ -323,9 +321,8 @@ class JittaskWorker(
                 reported = await self._ends.died(run, configuration, died)
                 await run.helpers.over()
                 await self._ends.follow_up(run, configuration, died, reported)
-                return JittaskWorkerResult(
-                    identifier=str(pid), status_code=died.code or 1
-                )
+                code = died.code or 1
+                return JittaskWorkerResult(identifier=str(pid), status_code=code)
             run.child = None
             if stale := answer.get("stale"):
                 self._children.outdated(child, stale)
@@ -336,9 +333,8 @@ class JittaskWorker(
             if failed:
                 await self._ends.crash(flow_run, str(failed))
                 await self._ends.call_hooks(run, configuration)
-            return JittaskWorkerResult(
-                identifier=str(pid), status_code=int(bool(failed))
-            )
+            code = int(bool(failed))
+            return JittaskWorkerResult(identifier=str(pid), status_code=code)
 
     async def _acquire(
         self, run: ActiveRun, configuration: JittaskJobConfiguration
@@ -387,13 +383,8 @@ class JittaskWorker(
                     await self._kill_cancelled()
 
     async def _kill_cancelled(self) -> None:
-        cancelling = FlowRunFilterStateType(any_=[StateType.CANCELLING])
-        where = FlowRunFilter(
-            id=FlowRunFilterId(any_=list(self._active)),
-            state=FlowRunFilterState(type=cancelling),
-        )
         try:
-            found = await self.client.read_flow_runs(flow_run_filter=where)
+            found = await cancelling(self.client, self._active)
         except NO_ANSWER as error:
             self._outage.failed(error)
             return

@@ -286,14 +286,16 @@ def deploy_here(api: PrefectApi, file: Path, names: Sequence[str]) -> None:
 
 
 @contextmanager
-def worker(home: Path, cwd: Path, *, limit: int | None = None) -> Iterator[Embedded]:
+def worker(
+    home: Path, cwd: Path, *, limit: int | None = None, **env: str
+) -> Iterator[Embedded]:
     """A real worker of the pool, which asks every second, in a folder that is not the app's."""
     here = Embedded(home)
     here.start_worker(
         os.environ["PREFECT_API_URL"],
         deployments.POOL,
         cwd=cwd,
-        env={"PREFECT_WORKER_QUERY_SECONDS": "1"},
+        env={"PREFECT_WORKER_QUERY_SECONDS": "1", **env},
         worker_type=deployments.POOL_TYPE,
         limit=limit,
     )

@@ -17,7 +17,8 @@ from jittask_prefect.errors import (
     UnknownTask,
 )
 from jittask_prefect.running.outcome import Run
-from jittask_prefect.running.run import execute, execute_batch, request_of
+from jittask_prefect.running.request import request_of
+from jittask_prefect.running.run import execute, execute_batch
 
 Make = Callable[..., Shop]
 TEN, DUE = datetime(2026, 3, 2, 10), utc("2026-03-02 10:00")
