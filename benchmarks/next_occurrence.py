@@ -1,6 +1,7 @@
 """The next occurrence of 100,000 rows, each with a start of its own, minding China's holidays.
 
-Against `dateutil.rrule` for each row, which knows no holidays; and a start in 1970 against one of this year.
+Against `dateutil.rrule` for each row, which knows no holidays; with an offset in working days against none; and a start
+in 1970 against one of this year.
 """
 
 from __future__ import annotations
@@ -49,6 +50,30 @@ def many(share: float) -> None:
         )
 
 
+def counted(share: float) -> None:
+    """Rows with an offset in working days, at a single date and with a repeat."""
+    starts = rows(max(1000, int(100_000 * share)))
+    offset = {"offsetType": -1, "offset": 3, "offsetUnit": "workday", "time": "09:00"}
+    for kind in ("normal", "year", "month"):
+        cfg = {"startField": "at", "repeat": {"repeatType": kind}}
+        timer = Timer({**cfg, "startOffset": offset}, "CN", ZONE)
+        plain = Timer(cfg, "CN", ZONE)
+        for each in (timer, plain):
+            each.next_times(starts[:1], NOW)
+        ours, theirs = (
+            seconds(partial(each.next_times, starts, NOW)) / len(starts)
+            for each in (timer, plain)
+        )
+        rate = {"per_second": round(1 / ours), "rows": len(starts)}
+        line(
+            f"next of many rows, three working days before, {kind}",
+            ours / theirs,
+            "times",
+            "the task without an offset",
+            **rate,
+        )
+
+
 def by_dateutil(freq: int, starts: list[datetime]) -> None:
     for at in starts:
         rrule(freq, dtstart=at).after(LOCAL)
@@ -81,6 +106,7 @@ def each(timer: Timer, asked: list[datetime]) -> None:
 def main() -> None:
     share = scale(__doc__ or "")
     many(share)
+    counted(share)
     since(share)
 
 

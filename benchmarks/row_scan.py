@@ -44,6 +44,9 @@ class {name}(SQLModel, table=True):
 SPREAD = {
     # 1,000 rows due within a day from NOW, the others over the two years behind them
     "single": "CASE WHEN n < {due} THEN {base} + n * 86300 / {due} ELSE {base} + 86400 * (2 + n % 700) END",
+    # the same three working days before: from Wednesday the 25th of February at the hour of NOW, a Monday
+    "workday": "CASE WHEN n < {due} THEN {base} - 432000 + n * 86300 / {due} "
+    "ELSE {base} - 432000 + 86400 * (2 + n % 700) END",
     # due on 3 March every year, the others from April to October; all begun in 2001 to 2020
     "yearly": "CASE WHEN n < {due} THEN CASE n % 4 WHEN 0 THEN {y2002} WHEN 1 THEN {y2008} WHEN 2 THEN {y2013} "
     "ELSE {y2019} END + n % 8 * 3600 ELSE {first} + 86400 * (365 * (n % 20) + 100 + n % 200) END",
@@ -172,6 +175,10 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
         "small_single": {},
         "large_single": {},
         "large_yearly": {"repeat": {"repeatType": "year"}},
+        "large_workday": {
+            "startOffset": {"offsetType": 1, "offset": 3, "offsetUnit": "workday"},
+            "calendar": "DE-BY",
+        },
     }
     with measure.workplace() as folder:
         app = app_of(folder / "app", url, tables)
@@ -180,6 +187,7 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
             ("small_single", small),
             ("large_single", large),
             ("large_yearly", large),
+            ("large_workday", large),
         ):
             fill(engine, table, count, due, table.partition("_")[2])
         day = f"at > '{NOW:%Y-%m-%d %H:%M:%S.%f}' AND at <= '{NOW + timedelta(1):%Y-%m-%d %H:%M:%S.%f}'"
@@ -197,6 +205,15 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
         measure.line(
             f"{kind}: read and plan {due} of {large} rows", of_large / of_small, "times", f"the same of {small} rows",
             seconds=of_large, bare_indexed_query=alone,
+        )  # fmt: skip
+        assert planned(app, "tasks.LargeWorkday") == due
+        counted, plain = paired(
+            lambda: planned(app, "tasks.LargeWorkday"),
+            lambda: planned(app, "tasks.LargeSingle"),
+        )
+        measure.line(
+            f"{kind}: three working days after, {due} of {large} rows due", counted / plain, "times",
+            "the task without an offset", seconds=counted,
         )  # fmt: skip
         if kind == "SQLite":
             days = "strftime('%m-%d', at) IN ('03-02', '03-03')"
