@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jittask_prefect.dialogs.fields import LINE_LENGTH, Field, Form, Json
-from jittask_prefect.elements.config import safe_text
+from jittask_prefect.elements.config_texts import safe_text
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import shown
 

@@ -11,7 +11,7 @@ from jittask_prefect.dialogs import words
 from jittask_prefect.dialogs.checking import EMPTY
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
 from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS
-from jittask_prefect.elements.config import parse_json
+from jittask_prefect.elements.json_files import parse_json
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import shown

@@ -12,8 +12,8 @@ from pathlib import Path
 from jittask_prefect.dialogs.fields import Json
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.check import template_problems
-from jittask_prefect.elements.config import read_json
 from jittask_prefect.elements.files import replace_file
+from jittask_prefect.elements.json_files import read_json
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ConfigError, invalid
 

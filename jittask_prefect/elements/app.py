@@ -18,9 +18,10 @@ from jittask_prefect.elements import check
 from jittask_prefect.elements.app_name import name_of_environment
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.check import check_rows
-from jittask_prefect.elements.config import ModelAt, ModelCfg, read_app, read_json
+from jittask_prefect.elements.config import ModelAt, ModelCfg, read_app
 from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.engines import object_at
+from jittask_prefect.elements.json_files import read_json
 from jittask_prefect.elements.loader import Loader
 from jittask_prefect.elements.original import notes
 from jittask_prefect.elements.original.chains import Chain, ModelChain

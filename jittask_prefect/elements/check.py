@@ -12,16 +12,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InvalidRequestError
 
 from jittask_prefect.elements.built_in import NotMapped
-from jittask_prefect.elements.config import (
-    NAME,
-    NAME_TEXT,
-    TaskCfg,
-    folders,
-    is_file,
-    read_json,
-)
+from jittask_prefect.elements.config import TaskCfg
+from jittask_prefect.elements.config_texts import NAME, NAME_TEXT
 from jittask_prefect.elements.decorated.declared import in_arguments
 from jittask_prefect.elements.decorated.module_elements import told_of_arguments
+from jittask_prefect.elements.json_files import folders, is_file, read_json
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.pools import parallel_notes
 from jittask_prefect.elements.row_label import KEY, check_label

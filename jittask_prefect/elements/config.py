@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jittask_prefect.elements.app_name import app_name
+from jittask_prefect.elements.config_texts import (
+    ClassPath,
+    ContextPath,
+    Display,
+    ElementName,
+    EnginePath,
+    FuncPath,
+    ModelPath,
+    Module,
+    SafeText,
+    Tag,
+    Text,
+    TypePath,
+    WorkPool,
+    Zone,
+    display_text,
+)
 from jittask_prefect.elements.original.original_keys import without
 from jittask_prefect.elements.pace import parallel_problems, rate_text, rows_at_once
 from jittask_prefect.errors import ConfigError, Problem
-from jittask_prefect.errors.printable import has_controls
 from jittask_prefect.schedule.calendar import CalendarCfg
 from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.schedule.spec import TimerCfg
@@ -24,96 +36,10 @@ from jittask_prefect.validation import Flag, StrictModel, sanitized, shown
 
 T = TypeVar("T")
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
-_HOSTILE = ("{{", "}}", "__prefect_kind")
 MAX_SECONDS = 36525 * 86400
 """A hundred years: counted from today, such a time lies within the range of clocks, threads and databases."""
 MAX_AT_ONCE = 1_000_000
 """The largest number of executions that a limit may name."""
-
-
-def _path(text: str, parts: int, example: str) -> str:
-    pieces = text.split(".")
-    if len(pieces) != parts or not all(NAME.fullmatch(piece) for piece in pieces):
-        raise ValueError(f"a name like {example}")
-    return text
-
-
-def _clean(text: str) -> str:
-    if has_controls(text):
-        raise ValueError("a text without control characters")
-    return text
-
-
-def safe_text(text: str) -> str:
-    """Refuse control characters, and texts that Prefect would resolve or hydrate: placeholders and `__prefect_kind`.
-
-    Source: prefect `deployments/base.py` resolves `{{ … }}` in deployments, `_internal/schemas` hydrates parameters.
-    """
-    _clean(text)
-    for mark in _HOSTILE:
-        if mark in text:
-            raise ValueError(f"a text without {mark}, which Prefect would resolve")
-
-    return text
-
-
-def display_text(text: str) -> str:
-    """Refuse a text that is not a line of 1 to 200 characters, without the texts that `safe_text` refuses."""
-    one_line = text.strip() and all(ord(c) >= 32 for c in text)
-    if not one_line or len(text) > 200 or has_controls(text):
-        raise ValueError("one line of 1 to 200 characters, without control characters")
-    return safe_text(text)
-
-
-def _tag(text: str) -> str:
-    if text.startswith("app:"):
-        raise ValueError(
-            "a tag that does not begin with app:, which says whose a deployment is"
-        )
-    return display_text(text)
-
-
-def _zone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("an IANA zone like Europe/Berlin") from None
-
-    return text
-
-
-def _work_pool(text: str) -> str:
-    if any(c in text for c in "/%&<>"):
-        raise ValueError("a work pool's name, which has none of / % & < >")
-    return display_text(text)
-
-
-def _module(text: str) -> str:
-    if not all(part.isidentifier() for part in text.split(".")):
-        raise ValueError("the name of a module, like clinic.tasks")
-    return text
-
-
-def _object_path(text: str, allowed: str) -> str:
-    module, _, name = text.partition(":")
-    parts = [*module.split("."), *name.split(".")]
-    if not all(part.isidentifier() for part in parts):
-        raise ValueError(allowed)
-    return text
-
-
-def _class_path(text: str) -> str:
-    return _object_path(text, "a module and a class, like clinic.models:Appointment")
-
-
-def _engine_path(text: str) -> str:
-    return _object_path(text, "a module and an engine, like shop.database:engine")
-
-
-def _context_path(text: str) -> str:
-    return _object_path(text, "a module and a context manager, like shop.web:context")
 
 
 def _modules(value: object) -> object:
@@ -126,22 +52,6 @@ def _model_at(value: object) -> object:
     return {"class": value} if isinstance(value, str) else value
 
 
-def _element_name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(f"a name of {NAME_TEXT}")
-    return text
-
-
-Module = Annotated[str, AfterValidator(_module)]
-ElementName = Annotated[str, AfterValidator(_element_name)]
-Display = Annotated[str, AfterValidator(display_text)]
-WorkPool = Annotated[str, AfterValidator(_work_pool)]
-Tag = Annotated[str, AfterValidator(_tag)]
-TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
-ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
-FuncPath = Annotated[
-    str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))
-]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 AtOnce = Annotated[int, Field(ge=1, le=MAX_AT_ONCE)]
 
@@ -170,7 +80,7 @@ class TaskCfg(StrictModel):
     funcType: Literal["Inner", "Global"] = "Inner"
     func: FuncPath | None = None
     modelPath: ModelPath | None = None
-    filter: Annotated[str, AfterValidator(_clean)] = ""
+    filter: Text = ""
     timerCfg: dict[str, Any]
     timeout: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)] = 43200
     retries: Annotated[int, Field(ge=0, le=100)] = 0
@@ -183,7 +93,7 @@ class TaskCfg(StrictModel):
     rate: Annotated[str, BeforeValidator(rate_text)] | None = None
     workPool: WorkPool | None = None
     tags: tuple[Tag, ...] = ()
-    description: Annotated[str, AfterValidator(safe_text)] = ""
+    description: SafeText = ""
     argDict: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -324,7 +234,7 @@ class TypeCfg(StrictModel):
 class ModelAt(StrictModel):
     """Where a mapped class stands that is a model of the app."""
 
-    at: Annotated[str, AfterValidator(_class_path)] = Field(alias="class")
+    at: ClassPath = Field(alias="class")
     database: str | None = None
     rowLabel: ElementName | None = None
 
@@ -334,11 +244,11 @@ class AppCfg(StrictModel):
 
     name: Annotated[str, AfterValidator(app_name)]
     title: Display | None = None
-    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    timezone: Zone | None = None
     database: str = "sqlite:///app.db"
     databases: dict[Display, str] = Field(default_factory=dict)
-    engine: Annotated[str, AfterValidator(_engine_path)] | None = None
-    around: Annotated[str, AfterValidator(_context_path)] | None = None
+    engine: EnginePath | None = None
+    around: ContextPath | None = None
     horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
     maxConcurrency: AtOnce = 8
     allowCodeFromForms: bool = False
@@ -379,91 +289,6 @@ def read_app(raw: object) -> tuple[AppCfg, dict[str, CalendarCfg]]:
         raise ConfigError(problems)
 
     return cfg, calendars
-
-
-def folders(path: Path, name: str) -> list[Path]:
-    """The folders in a folder, sorted; none without the folder.
-
-    Args:
-        path: The folder.
-        name: Its name in messages, relative to the app folder.
-
-    Raises:
-        ConfigError: The folder cannot be read.
-    """
-    try:
-        return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
-    except OSError as error:
-        raise ConfigError(
-            Problem(name, "", error.strerror or str(error), "a folder that can be read")
-        ) from None
-
-
-def is_file(path: Path) -> bool:
-    """Whether there is a file. A path that cannot be examined counts as a file: reading it tells why."""
-    try:
-        return path.is_file()
-    except OSError:
-        return True
-
-
-def read_json(path: Path, name: str) -> Any:
-    """The JSON of a file.
-
-    Args:
-        path: The file.
-        name: Its name in messages, relative to the app folder.
-
-    Raises:
-        ConfigError: The file is missing, is not UTF-8, is not JSON, or names a key twice.
-    """
-    key, allowed = "", "valid JSON"
-    try:
-        return parse_json(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        found, allowed = "no such file", "a JSON file"
-    except json.JSONDecodeError as error:
-        found = f"line {error.lineno}, column {error.colno}: {error.msg}"
-    except UnicodeDecodeError as error:
-        found, allowed = f"byte {error.start} is not UTF-8", "UTF-8 text"
-    except RecursionError:
-        found = "JSON nested too deeply"
-    except _TwiceError as error:
-        key, found, allowed = str(error), "the key twice", "each key once"
-    except OSError as error:
-        found, allowed = error.strerror or str(error), "a file that can be read"
-    except ValueError as error:  # NaN, or a number of thousands of digits
-        found = str(error)
-
-    raise ConfigError(Problem(name, key, found, allowed))
-
-
-def parse_json(text: str) -> Any:
-    """JSON without values that other readers refuse or read differently.
-
-    Raises:
-        ValueError: The text is no JSON, has NaN or infinity in it, or names a key twice.
-        RecursionError: The text is nested too deeply.
-    """
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_such_number)
-
-
-class _TwiceError(ValueError):
-    pass
-
-
-def _no_such_number(text: str) -> Any:
-    raise ValueError(f"{text}, which is no JSON")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise _TwiceError(key)
-        result[key] = value
-
-    return result
 
 
 @lru_cache(maxsize=1)

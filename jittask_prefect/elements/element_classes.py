@@ -10,7 +10,8 @@ from sqlmodel import SQLModel
 
 from jittask_prefect.elements import ownership
 from jittask_prefect.elements.built_in import TASK_TYPES
-from jittask_prefect.elements.config import NAME, ServiceCfg, TypeCfg
+from jittask_prefect.elements.config import ServiceCfg, TypeCfg
+from jittask_prefect.elements.config_texts import NAME
 from jittask_prefect.elements.types import Meta, NormalService
 from jittask_prefect.errors import ConfigError, UnknownElement, invalid
 from jittask_prefect.validation import quoted

@@ -7,7 +7,8 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from jittask_prefect.elements.config import NAME, folders, is_file
+from jittask_prefect.elements.config_texts import NAME
+from jittask_prefect.elements.json_files import folders, is_file
 from jittask_prefect.elements.project import Place
 
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy.exc import InvalidRequestError
 
-from jittask_prefect.elements.config import is_file
 from jittask_prefect.elements.element_log import Log
 from jittask_prefect.elements.import_lock import CircleError, import_lock
+from jittask_prefect.elements.json_files import is_file
 from jittask_prefect.elements.original.virtual_modules import (
     Package,
     Parts,

@@ -14,16 +14,8 @@ from jittask_prefect.elements.built_in import (
     refuse_unmapped,
 )
 from jittask_prefect.elements.calendars import Calendars
-from jittask_prefect.elements.config import (
-    NAME,
-    NAME_TEXT,
-    AppCfg,
-    ModelCfg,
-    is_file,
-    machine_zone,
-    read_json,
-    read_task,
-)
+from jittask_prefect.elements.config import AppCfg, ModelCfg, machine_zone, read_task
+from jittask_prefect.elements.config_texts import NAME, NAME_TEXT
 from jittask_prefect.elements.databases import Databases
 from jittask_prefect.elements.decorated import declared
 from jittask_prefect.elements.decorated.declared import Declared
@@ -44,6 +36,7 @@ from jittask_prefect.elements.element_classes import (
 from jittask_prefect.elements.element_folders import ElementFolders
 from jittask_prefect.elements.element_modules import ElementModules, error_text
 from jittask_prefect.elements.import_lock import CircleError
+from jittask_prefect.elements.json_files import is_file, read_json
 from jittask_prefect.elements.models import model_in
 from jittask_prefect.elements.original.jit_queries import give_queries
 from jittask_prefect.elements.original.original_keys import names_service_function

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jittask_prefect.elements.app_name import ENV_APP
-from jittask_prefect.elements.config import is_file, read_json
+from jittask_prefect.elements.json_files import is_file, read_json
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import shown
 

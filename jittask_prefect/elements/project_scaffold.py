@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.config import display_text, machine_zone
+from jittask_prefect.elements.config import machine_zone
+from jittask_prefect.elements.config_texts import display_text
 from jittask_prefect.elements.decorated.marked_source import names_in
 from jittask_prefect.elements.decorated.modules import source_of
 from jittask_prefect.elements.files import replace_file

@@ -14,7 +14,8 @@ from anyascii import anyascii
 from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.config import display_text, machine_zone
+from jittask_prefect.elements.config import machine_zone
+from jittask_prefect.elements.config_texts import display_text
 from jittask_prefect.elements.project import refuse_unreadable
 from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.filters.columns import ColumnKind, column, columns

@@ -14,7 +14,8 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from jittask_prefect.elements.config import NAME, TaskCfg
+from jittask_prefect.elements.config import TaskCfg
+from jittask_prefect.elements.config_texts import NAME
 from jittask_prefect.elements.decorated.declared import Declared
 from jittask_prefect.elements.original.jit_rows import in_style, plain_row
 from jittask_prefect.elements.ownership import defined_by

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from jittask_prefect import App
-from jittask_prefect.elements.config import read_json, read_task
+from jittask_prefect.elements.config import read_task
+from jittask_prefect.elements.json_files import read_json
 from jittask_prefect.schedule.offset import Offset
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.util import AliasedClass
 
-from jittask_prefect.elements.decorated import pieces
+from jittask_prefect.elements.decorated import moving_times
 from jittask_prefect.elements.decorated.decorators import Mark
 
 Found = tuple[int, str, str]
@@ -28,7 +28,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _CLOCK_NAMES = {"now", "utcnow", "today"}
 _OF_TIME = {"time", "time_ns", "localtime", "gmtime"}
 """Functions of the module `time`."""
-_MOVING = (pieces.now, pieces.today)
+_MOVING = (moving_times.now, moving_times.today)
 CLOCK = "now(…) or today(…) of jittask_prefect, which are bound anew at each look"
 
 

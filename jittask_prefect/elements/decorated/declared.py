@@ -11,7 +11,8 @@ from dataclasses import field as a_field
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.elements.config import display_text, read_task
+from jittask_prefect.elements.config import read_task
+from jittask_prefect.elements.config_texts import display_text
 from jittask_prefect.elements.decorated.condition_source import source_problems
 from jittask_prefect.elements.decorated.decorators import Kind, Mark
 from jittask_prefect.elements.decorated.label_argument import ARGUMENT, label_name

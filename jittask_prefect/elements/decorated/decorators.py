@@ -24,7 +24,8 @@ from typing import (
     overload,
 )
 
-from jittask_prefect.elements.decorated.pieces import DateField, Offset, Repeat, Rule
+from jittask_prefect.elements.decorated.offsets import DateField, Offset
+from jittask_prefect.elements.decorated.repeats import Repeat, Rule
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute

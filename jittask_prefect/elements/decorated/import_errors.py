@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from jittask_prefect.elements.decorated import decorators, pieces
+from jittask_prefect.elements.decorated import (
+    decorators,
+    moving_times,
+    offsets,
+    repeats,
+)
 from jittask_prefect.errors.printable import without_addresses
 
 MAX_LINE = 200
@@ -19,17 +24,23 @@ _CALLS: Mapping[str, Any] = {
     each.__name__: each
     for each in (
         *(decorators.date_field_task, decorators.scheduled_task, decorators.task),
-        *(pieces.Before, pieces.After, pieces.Minutely, pieces.Hourly, pieces.Daily),
         *(
-            pieces.Workdays,
-            pieces.Weekly,
-            pieces.Monthly,
-            pieces.Yearly,
-            pieces.Once,
-            pieces.Cron,
+            offsets.Before,
+            offsets.After,
+            repeats.Minutely,
+            repeats.Hourly,
+            repeats.Daily,
         ),
-        *(pieces.RRule, pieces.Dates, pieces.now, pieces.today),
-        *(pieces.Offset, pieces._Cycle),
+        *(
+            repeats.Workdays,
+            repeats.Weekly,
+            repeats.Monthly,
+            repeats.Yearly,
+            repeats.Once,
+            repeats.Cron,
+        ),
+        *(repeats.RRule, repeats.Dates, moving_times.now, moving_times.today),
+        *(offsets.Offset, repeats._Cycle),
     )
 }
 _SHARED = {"Offset": "Before and After", "_Cycle": "Minutely, Hourly and Daily"}

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.elements.config import NAME, NAME_TEXT
+from jittask_prefect.elements.config_texts import NAME, NAME_TEXT
 from jittask_prefect.elements.decorated.decorators import Mark
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import quoted

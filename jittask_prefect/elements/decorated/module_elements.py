@@ -10,7 +10,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from jittask_prefect.elements.config import NAME, AppCfg, ModelAt
+from jittask_prefect.elements.config import AppCfg, ModelAt
+from jittask_prefect.elements.config_texts import NAME
 from jittask_prefect.elements.decorated.declared import (
     Declared,
     argument_of,

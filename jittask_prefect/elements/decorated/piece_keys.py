@@ -15,18 +15,16 @@ from jittask_prefect.elements.decorated.month_days import (
     day_keys,
     weekday_numbers,
 )
-from jittask_prefect.elements.decorated.pieces import (
-    After,
-    Before,
+from jittask_prefect.elements.decorated.offsets import After, Before, Offset
+from jittask_prefect.elements.decorated.pieces import Piece
+from jittask_prefect.elements.decorated.repeats import (
     Cron,
     Daily,
     Dates,
     Hourly,
     Minutely,
     Monthly,
-    Offset,
     Once,
-    Piece,
     Repeat,
     RRule,
     Rule,

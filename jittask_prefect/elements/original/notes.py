@@ -11,7 +11,7 @@ from sqlalchemy import Enum as EnumType
 from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.elements.built_in import NotMapped
-from jittask_prefect.elements.config import read_json
+from jittask_prefect.elements.json_files import read_json
 from jittask_prefect.elements.original.original_keys import (
     OF_ALL,
     advice,

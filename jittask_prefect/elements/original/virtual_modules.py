@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from jittask_prefect.elements.built_in import MODULES, names_of
-from jittask_prefect.elements.config import NAME, is_file
+from jittask_prefect.elements.config_texts import NAME
+from jittask_prefect.elements.json_files import is_file
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.loader import Loader

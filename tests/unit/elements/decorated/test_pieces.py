@@ -29,8 +29,9 @@ from jittask_prefect import (
     now,
     today,
 )
+from jittask_prefect.elements.decorated.offsets import Offset
 from jittask_prefect.elements.decorated.piece_keys import row_keys, scheduled_keys
-from jittask_prefect.elements.decorated.pieces import Offset, Piece
+from jittask_prefect.elements.decorated.pieces import Piece
 from jittask_prefect.schedule.reading import read_timer
 
 
