@@ -58,14 +58,9 @@ def retry(
     owner = app.template(task) if task else app
     begin = instant_of(since, owner, "--since") if since else None
     done = retry_failed(app, connect(app), task, begin)
-    out.print(f"{done.tasks} failed tasks run again, in {done.runs} flow runs.")
-    for number, why in (
-        (done.open, "their flow run waits or is at work already"),
-        (done.gone, "Prefect no longer has their flow run"),
-        (done.refused, "Prefect refused the retry of their flow run"),
-    ):
-        if number:
-            warn(f"{number} failed tasks stay as they are: {why}")
+    out.print(done.done)
+    for told in done.left:
+        warn(told)
 
 
 def pause() -> None:

@@ -57,6 +57,7 @@ class Actions:
             present instant).
         start: Make a task of a template outside its schedule (template, due, function name, arguments);
             the answer of `createTimerTask`, with `before` where such a task was open, so that no other was made.
+        retry: Have failed tasks run again (full name or None for all, first instant or None); what happens, in words.
         upcoming_rows: The first tasks of a date-field template between two instants, at most so many.
     """
 
@@ -64,6 +65,7 @@ class Actions:
     end: Callable[[str], Json]
     run_row: Callable[[str, str | None, datetime], BegunRow]
     start: Callable[[Meta, datetime, str, Json], Json]
+    retry: Callable[[str | None, datetime | None], str]
     upcoming_rows: Callable[
         [DateFieldType, datetime, datetime, int], Sequence[UpcomingRow]
     ]

@@ -1,4 +1,4 @@
-"""The five dialogs of an app, and their forms."""
+"""The six dialogs of an app, and their forms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from jittask_prefect.dialogs.fields import (
+    DAY,
     JSON,
     LINE,
     Field,
@@ -23,6 +24,7 @@ from jittask_prefect.elements.app import App
 NEW_SCHEDULED = "jittask.new-scheduled-task"
 NEW_DATE_FIELD = "jittask.new-date-field-task"
 EDIT, END, RUN_NOW = "jittask.edit-task", "jittask.end-task", "jittask.run-task-now"
+RETRY = "jittask.retry-failed"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ DIALOGS = (
     ),
     Dialog(END, "**End a task.** A pending one never runs; of an executing one the process is gone."),
     Dialog(RUN_NOW, "**Run a task now**, outside its schedule."),
+    Dialog(RETRY, "**Retry failed tasks**, all or those of one task: what was completed does not run again."),
 )  # fmt: skip
 END_FIELDS = (
     choice("task", "Task", about="What is executing, overdue, or next", source="open tasks"),
@@ -62,6 +65,10 @@ RUN_FIELDS = (
     choice("task", "Task", source="tasks", required=True),
     Field("row", "Row", LINE, "The row's key, for a date field task"),
     Field("argDict", "Arguments", JSON, "Keyword arguments for the function of a scheduled task, as JSON"),
+)  # fmt: skip
+RETRY_FIELDS = (
+    choice("task", "Task", about="Whose failed tasks run again; all tasks where empty", source="tasks"),
+    Field("since", "Failed since", DAY, "Only tasks that failed on this day or later"),
 )  # fmt: skip
 EDITED = choice(
     "task",
@@ -97,6 +104,8 @@ def _fields(name: str, rows: bool | None, *, code: bool) -> Iterable[Field]:
         return END_FIELDS
     if name == RUN_NOW:
         return RUN_FIELDS
+    if name == RETRY:
+        return RETRY_FIELDS
     codes = [CODE] if code else []
     if name == EDIT:
         edited = [for_editing(field) for field in (*TASK_FIELDS, *codes)]

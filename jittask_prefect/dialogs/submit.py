@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import cached_property
 from itertools import islice
 
@@ -26,6 +26,7 @@ from jittask_prefect.dialogs.forms import (
     END,
     NEW_DATE_FIELD,
     NEW_SCHEDULED,
+    RETRY,
     form,
 )
 from jittask_prefect.dialogs.options import ID_MARK
@@ -105,6 +106,8 @@ def submit(
         return submission.end()
     if dialog in (NEW_SCHEDULED, NEW_DATE_FIELD):
         return submission.make(rows=dialog == NEW_DATE_FIELD)
+    if dialog == RETRY:
+        return submission.retry()
     return submission.run()
 
 
@@ -126,11 +129,15 @@ class Submission:
 
     def make(self, *, rows: bool) -> Result:
         """Make a task and deploy it."""
-        filled, taken = self.checked, folder.names_in_use(self.app)
+        filled, taken, told = self.checked, folder.names_in_use(self.app), ""
         name = filled.get("name")
         if name in RESERVED:
             raise folder.taken(name)
-        name = name or english_name(filled["title"], [*RESERVED, *taken])
+        if name is None:
+            first = english_name(filled["title"], RESERVED)
+            name = english_name(filled["title"], [*RESERVED, *taken])
+            if name != first:
+                told = f"; tasks.{first} is the name of another task"
         with self._told_of_fields():
             kind = next(n for n, t in TASK_TYPES.items() if t.rows == rows)
             config = config_of(filled, kind, rows=rows)
@@ -140,7 +147,7 @@ class Submission:
             if "name" not in filled:
                 self._refuse_twin(config)
             folder.create(self.app, name, config, code or "")
-        return self._deployed(f"tasks.{name}", "made")
+        return self._deployed(f"tasks.{name}", "made", told)
 
     def _refuse_twin(self, config: Form) -> None:
         """Refuse a form that is submitted twice: two tasks would do each thing twice."""
@@ -250,6 +257,17 @@ class Submission:
         message = f"{name} {does} flow run {made['taskId']}"
         return Result(message, f"[Its flow run]({made['url']})\n")
 
+    def retry(self) -> Result:
+        """Have failed tasks run again."""
+        about, day = self.checked, self.checked.get("since")
+        template = self._template(about["task"]) if "task" in about else None
+        since = None
+        if day is not None:
+            zone = template.timer.zone if template else self.app.zone
+            since = start_of(day, zone)
+        name = template.fullName if template else None
+        return Result(self.actions.retry(name, since))
+
     @contextmanager
     def _told_of_fields(self) -> Iterator[None]:
         """Tell the problems of the files, made from the form, of the form's fields."""
@@ -303,6 +321,18 @@ class Submission:
             rows = list(islice(_occurrences(template, self.now), SHOWN))
             none = f"none within {SCHEDULE_AHEAD.days} days"
         return [rule, "", *table(head, rows or [(none, "", "")])]
+
+
+def start_of(day: str, zone: tzinfo) -> datetime:
+    """The first instant of a day of a form.
+
+    Raises:
+        ConfigError: There is no such day.
+    """
+    try:
+        return datetime.fromisoformat(day).replace(tzinfo=zone)
+    except ValueError:
+        raise invalid("Failed since", day, "a day as yyyy-MM-dd") from None
 
 
 def _occurrences(template: Meta, now: datetime) -> Iterator[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ The life of a task (`jittask_ledger.status`). Each arrow is a conditional write,
     |  look at the     |  |  |  retry: worker dead, retries left (sync, the worker's hook)
     |  due moment,     |  |  |  give_back: claimed and not begun
     |  forcedEnd,      |  |  +------------------------------------+
-    |  Cancel          |  | retry_batch, claim: Retry in the UI   |
+    |  Cancel          |  | retry_batch, retry_lost, claim: Retry |
     |                  |  +----------------------------+          |
     |                  | claim: the executing process   |          |
     |                  v                                |          |

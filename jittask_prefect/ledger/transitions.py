@@ -252,6 +252,39 @@ def retry_batch(
     connection.execute(update(entries).where(*failed).values(**values))
 
 
+def retry_lost(
+    connection: Connection, app: str, run_id: str | None, template: str | None = None
+) -> int:
+    """Have tasks that failed in a flow run which Prefect has no longer wait for another one; how many do.
+
+    Condition: they ended as errors, in this flow run.
+
+    Args:
+        connection: In a transaction.
+        app: The app's name.
+        run_id: The flow run; None where the ledger names none.
+        template: Only tasks of this template; of all where absent.
+    """
+    lost = [
+        entries.c.app == app,
+        entries.c.flow_run_id.is_not_distinct_from(run_id),
+        entries.c.status == "error",
+    ]
+    if template is not None:
+        lost.append(entries.c.template == template)
+    values = {
+        "status": "pending",
+        "queue": None,
+        "outcome": None,
+        "message": "",
+        "finished": None,
+        "flow_run_id": None,
+        "batch": None,
+        "dirty": True,
+    }
+    return connection.execute(update(entries).where(*lost).values(**values)).rowcount
+
+
 # pending, executing → ended, error: by others than the owner
 
 

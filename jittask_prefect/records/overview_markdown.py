@@ -36,10 +36,12 @@ class PageLinks:
     Attributes:
         run: The id of the dialog that runs a task now; empty where the dialog is missing.
         edit: By task, the address of its filled form for editing.
+        retry: The id of the dialog that runs failed tasks again; empty where the dialog is missing.
     """
 
     run: str = ""
     edit: Mapping[str, str] = field(default_factory=dict)
+    retry: str = ""
 
 
 def summary(page: Overview, artifact_id: str) -> str:
@@ -70,7 +72,7 @@ def markdown(page: Overview, to: PageLinks) -> str:
     """
     text = "\n".join(_lines(page, to))
     if len(text) > MOST_PAGE:
-        text = "\n".join(_lines(page, PageLinks(to.run)))
+        text = "\n".join(_lines(page, PageLinks(to.run, retry=to.retry)))
     return cut(text, MOST_PAGE)
 
 
@@ -121,7 +123,13 @@ class _Writer:
         status = {Kind.OVERDUE: "overdue", Kind.FAILING: "error"}.get(trouble.kind)
         if status is None:
             return shown
-        return f"{shown} · [its runs]({self._runs(trouble.task, status)})"
+        found = f"{shown} · [its runs]({self._runs(trouble.task, status)})"
+        if trouble.kind is Kind.FAILING and self.to.retry:
+            found += f" · {self._retry({'task': trouble.task})}"
+        return found
+
+    def _retry(self, filled: Mapping[str, str]) -> str:
+        return f"[retry]({links.form(self.to.retry, filled)})"
 
     def _runs(self, name: str, status: str) -> str:
         return links.runs(status, tag=of_app(self.page.app, name))
@@ -208,7 +216,11 @@ class _Writer:
         tag, since = of_app(self.page.app, task.facts.name), self.page.since
         end = since + 48 * HOUR
         to = links.runs("error", tag=tag, start=since, end=end)
-        return f"[{task.failed:,}]({to})"
+        found = f"[{task.failed:,}]({to})"
+        if self.to.retry:
+            about = {"task": task.facts.name, "since": since.date().isoformat()}
+            found += f" · {self._retry(about)}"
+        return found
 
     def _links(self, task: TaskLine) -> str:
         name, found = task.facts.name, []

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel
 
 from jittask_prefect.dialogs.edit import edit_link
-from jittask_prefect.dialogs.forms import EDIT, RUN_NOW
+from jittask_prefect.dialogs.forms import EDIT, RETRY, RUN_NOW
 from jittask_prefect.dialogs.versions import remember
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
@@ -89,7 +89,7 @@ def _minute(at: datetime) -> int:
 def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
     there = api.deployments(app_tag(app.name))
     page = overview(facts(app, api, now, there=there))
-    run, edit = there.get(RUN_NOW), there.get(EDIT)
+    run, edit, retry = (there.get(name) for name in (RUN_NOW, EDIT, RETRY))
     forms: dict[str, str] = {}
     templates = app.templates()
     if edit is not None and len(templates) <= MOST_EDIT_LINKS:
@@ -97,7 +97,8 @@ def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
             if template.declared is None:
                 remember(template)
                 forms[template.fullName] = edit_link(links.ROOT, edit.id, template)
-    return page, PageLinks(run.id if run else "", forms)
+    to = PageLinks(run.id if run else "", forms, retry.id if retry else "")
+    return page, to
 
 
 def _digest(page: Overview, to: PageLinks) -> str:

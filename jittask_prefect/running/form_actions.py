@@ -15,6 +15,7 @@ from jittask_prefect.records import upcoming
 from jittask_prefect.records.record import run_url
 from jittask_prefect.running.by_hand import open_call, run_row
 from jittask_prefect.running.end import force_end
+from jittask_prefect.running.retry import retry_failed
 from jittask_prefect.schedule import clock
 
 
@@ -47,6 +48,10 @@ def form_actions(app: App, api: Api, run_id: str | None = None) -> Actions:
         )
         return answer
 
+    def retry(name: str | None, since: datetime | None) -> str:
+        found = retry_failed(app, api, name, since)
+        return " ".join([found.done, *(f"{told}." for told in found.left)])
+
     def upcoming_rows(
         template: DateFieldType, now: datetime, until: datetime, limit: int
     ) -> list[UpcomingRow]:
@@ -58,4 +63,4 @@ def form_actions(app: App, api: Api, run_id: str | None = None) -> Actions:
             if record.due is not None
         ]
 
-    return Actions(deploy, end, run, start, upcoming_rows)
+    return Actions(deploy, end, run, start, retry, upcoming_rows)

@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from jittask_prefect.elements.app import App
+from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
@@ -26,15 +27,36 @@ class Retried:
         tasks: The failed tasks that run again.
         runs: Their flow runs.
         open: Failed tasks whose flow run is at work or waits already.
-        gone: Failed tasks whose flow run Prefect has no longer; nothing changed for these.
+        lost: Failed tasks whose flow run Prefect has no longer: the next sync makes another one.
         refused: Failed tasks whose flow run Prefect did not let wait again.
     """
 
     tasks: int = 0
     runs: int = 0
     open: int = 0
-    gone: int = 0
+    lost: int = 0
     refused: int = 0
+
+    @property
+    def done(self) -> str:
+        """What runs again, in words."""
+        told = f"{self.tasks} failed tasks run again, in {self.runs} flow runs."
+        if self.lost:
+            told += f" {self.lost} more get a new flow run by the next sync: Prefect no longer has theirs."
+        return told
+
+    @property
+    def left(self) -> list[str]:
+        """What stays as it is, in words."""
+        reasons = (
+            (self.open, "their flow run waits or is at work already"),
+            (self.refused, "Prefect refused the retry of their flow run"),
+        )
+        return [
+            f"{number} failed tasks stay as they are: {why}"
+            for number, why in reasons
+            if number
+        ]
 
 
 def retry_failed(
@@ -58,7 +80,7 @@ def retry_failed(
     for run_id, tasks in failed.items():
         run = runs.get(run_id)
         if run is None:
-            found["gone"] += tasks
+            found["lost"] += _wait_for_another(app, name, run_id)
         elif not run.is_final:
             found["open"] += tasks
         elif _wait_again(api, run):
@@ -86,12 +108,24 @@ def _failed_by_run(
     if since is not None:
         query = query.having(func.max(c.finished) >= since)
 
-    databases = databases_of(app.template(name)) if name else list(app.databases())
     found = Counter[str | None]()
-    for _, connection in connections(app, databases):
+    for _, connection in connections(app, _databases(app, name)):
         for run_id, tasks in connection.execute(query):
             found[run_id] += tasks
     return found
+
+
+def _wait_for_another(app: App, name: str | None, run_id: str | None) -> int:
+    """Have the failed tasks of a flow run that is gone wait for another one; how many do."""
+    found = 0
+    for database in _databases(app, name):
+        with app.engine(database).begin() as connection:
+            found += transitions.retry_lost(connection, app.name, run_id, name)
+    return found
+
+
+def _databases(app: App, name: str | None) -> Sequence[str]:
+    return databases_of(app.template(name)) if name else list(app.databases())
 
 
 def _runs(api: Api, ids: Sequence[str]) -> dict[str | None, FlowRun]:

@@ -80,6 +80,7 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_and_makes_what_jittask_de
         "edit-task",
         "end-task",
         "run-task-now",
+        "retry-failed",
     }
     own = {
         "tasks.DeployTuesdays",

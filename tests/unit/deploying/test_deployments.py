@@ -27,6 +27,7 @@ DIALOGS = [
         "edit-task",
         "end-task",
         "run-task-now",
+        "retry-failed",
     )
 ]
 ENTRYPOINTS = {

@@ -425,6 +425,41 @@ def test_a_task_runs_now(shop: Make) -> None:
     )
 
 
+def test_failed_tasks_run_again(shop: Make) -> None:
+    """Submitted twice, the second form finds them waiting; `since` is a day of the task's zone."""
+    inner = "def customFunc(row):\n    row.count += 1\n    if row.status == 'bad': raise ValueError\n"
+    s = shop(inner=inner, timezone="Asia/Shanghai")
+    s.save(id=1, at=datetime(2026, 3, 2, 17, 0), status="bad")  # 09:00 UTC
+    s.sync()
+    s.work("2026-03-02 09:00")
+    s.raw("UPDATE bill SET status = 'good'")
+
+    def said(**form: str) -> str:
+        return submit(s.app, s.api, forms.RETRY, form, s.now).message
+
+    assert said(since="2026-03-03") == "0 failed tasks run again, in 0 flow runs."
+    once = {"task": "tasks.Task", "since": "2026-03-02"}
+    assert said(**once) == "1 failed tasks run again, in 1 flow runs."
+    assert said() == (
+        "0 failed tasks run again, in 0 flow runs. "
+        "1 failed tasks stay as they are: their flow run waits or is at work already."
+    )
+    assert [o.status for o in s.work()] == ["completed"]
+    assert "Failed since: found" in wrong({"since": "2026-02-30"}, forms.RETRY, s)
+
+
+def test_a_taken_name_is_told(shop: Make) -> None:
+    """The English name is made from the title; another task has that name."""
+    s = shop()
+    first = submit(s.app, s.api, forms.NEW_SCHEDULED, SCHEDULED, s.now)
+    assert first.message == "tasks.Report is made and deployed"
+    other = {**SCHEDULED, "startTime": "10:00"}
+    second = submit(s.app, s.api, forms.NEW_SCHEDULED, other, s.now)
+    assert second.message == (
+        "tasks.Report2 is made and deployed; tasks.Report is the name of another task"
+    )
+
+
 # What is refused, and then nothing is written
 
 

@@ -132,6 +132,16 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "",
         "",
     ),
+    "retry of a lost run": (
+        lambda c, e: transitions.retry_lost(c, "shop", "run", "tasks.T"),
+        "error",
+        "pending",
+    ),
+    "retry of another lost run": (
+        lambda c, e: transitions.retry_lost(c, "shop", "other"),
+        "",
+        "",
+    ),
     "end": (
         lambda c, e: transitions.end(
             c, e.task_id, outcome="forced", message="", now=NOW

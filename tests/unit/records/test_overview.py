@@ -309,7 +309,8 @@ def test_the_counts_of_the_page_are_links_to_their_runs() -> None:
         open={"tasks.Bills": Open(7, 2)},
         near={("tasks.Bills", utc("2026-03-02 07:00")): {"error": 1}},
     )
-    text = markdown(found, PageLinks("run-id", {"tasks.Bills": "/v2/edit-it"}))
+    to = PageLinks("run-id", {"tasks.Bills": "/v2/edit-it"}, "retry-id")
+    text = markdown(found, to)
     assert text.startswith("As of Mon 2 Mar 09:20 (Europe/Berlin); ")
     [row] = [line for line in text.splitlines() if line.startswith("| **Bills**")]
     links = dict(re.findall(r"\[([^\]]+)\]\(([^)]+)\)", row))
@@ -323,6 +324,10 @@ def test_the_counts_of_the_page_are_links_to_their_runs() -> None:
         "?parameters=%7B%22task%22%3A%20%22tasks.Bills%22%7D"
     )
     assert links["Edit"] == "/v2/edit-it"
+    assert links["retry"] == (
+        "/v2/deployments/deployment/retry-id/run?parameters="
+        "%7B%22task%22%3A%20%22tasks.Bills%22%2C%20%22since%22%3A%20%222026-03-01%22%7D"
+    )
     assert links["statistics"] == "/v2/artifacts/key/stats-shop--tasks-bills"
 
 
