@@ -360,6 +360,10 @@ class FakePrefect:
         self._called("logs")
         return []
 
+    def task_runs(self, run_id: str) -> dict[str, str]:
+        self._called("task_runs")
+        return {}
+
     def variable(self, name: str) -> Any:
         self._called("variable")
         return self.variables.get(name)

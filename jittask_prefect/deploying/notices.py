@@ -19,8 +19,12 @@ EVENTS = {
 """The kinds of notices, and the states of a flow run that each tells of."""
 BODY = (
     "{{ flow_run.name }} of {{ deployment.name }} is {{ flow_run.state.name }}"
-    "{% if flow_run.state.message %}: {{ flow_run.state.message }}{% endif %}\n{{ flow_run|ui_url or '' }}"
+    "{% if flow_run.state.message %}: {{ flow_run.state.message }}{% endif %}\n"
+    "{% set page = flow_run|ui_url or '' %}"
+    "{% if '/v2/' in page or 'prefect.cloud' in page %}{{ page }}"
+    "{% else %}{{ page|replace('/runs/flow-run/', '/v2/runs/flow-run/') }}{% endif %}"
 )
+"""Prefect's own filter leads to the pages before V2, where the address of the UI does not say V2."""
 
 
 def notify(

@@ -149,6 +149,14 @@ class LogLine:
 
 
 @dataclass(frozen=True)
+class TaskRun:
+    """A task run of a flow run: a row of a batch."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
 class StateChange:
     """The answer to a proposed state; `state` is the state that the server set."""
 

@@ -175,6 +175,9 @@ class Api(Protocol):
     def logs(self, run_id: str) -> list[LogLine]:
         """The first 200 lines of a flow run's log."""
 
+    def task_runs(self, run_id: str) -> dict[str, str]:
+        """The names of a flow run's task runs by id, in the order in which they began."""
+
     # Variables
 
     def variable(self, name: str) -> Any:

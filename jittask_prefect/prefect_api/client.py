@@ -21,6 +21,7 @@ from jittask_prefect.prefect_api.answers import (
     ServerDeployment,
     StateChange,
     Table,
+    TaskRun,
     Variable,
     Worker,
     WorkPool,
@@ -285,6 +286,20 @@ class PrefectApi:
         of_run = {"flow_run_id": {"any_": [run_id]}}
         body = {"logs": of_run, "limit": PAGE, "sort": "TIMESTAMP_ASC"}
         return self._filter("/logs", LogLine, body)
+
+    def task_runs(self, run_id: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        of_run = {
+            "flow_runs": {"id": {"any_": [run_id]}},
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        while len(found) % PAGE == 0:
+            place = {**of_run, "limit": PAGE, "offset": len(found)}
+            page = self._filter("/task_runs", TaskRun, place)
+            found |= {run.id: run.name for run in page}
+            if not page:
+                break
+        return found
 
     # Variables
 

@@ -87,6 +87,11 @@ def run(run_id: str, at: str = ROOT) -> str:
     return f"{at}/runs/flow-run/{run_id}"
 
 
+def task_run(run_id: str, at: str = ROOT) -> str:
+    """The page of a task run: a row of a batch."""
+    return f"{at}/runs/task-run/{run_id}"
+
+
 def statistics(app: str, name: str, names: Collection[str] = (), at: str = ROOT) -> str:
     """The page of a template's statistics: the artifact of that key."""
     return f"{at}/artifacts/key/{key(app, name, names)}"

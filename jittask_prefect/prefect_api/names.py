@@ -9,8 +9,8 @@ from unicodedata import bidirectional
 
 LONGEST = 120
 """Characters of a name."""
-LONGEST_RUN = 180
-"""Characters of a flow run's name without its due time: a title, a label, a model and a key, each with a limit of its own."""
+LONGEST_RUN = 200
+"""Characters of a run's name without its due time: a title, a label, a model and a key, each with a limit of its own."""
 LONGEST_TAG = 400
 """Characters of a tag: the longest names of an app and a model, and a row's key."""
 

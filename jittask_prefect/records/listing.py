@@ -18,6 +18,7 @@ from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag, of_app, prefect_name
+from jittask_prefect.records.batch_page import page_in_batch
 from jittask_prefect.records.ledgers import databases_of
 from jittask_prefect.records.paging import SPARE, Key, LedgerPage, UnknownRuns
 from jittask_prefect.records.record import Record, find_template, labelled, of_entry
@@ -269,7 +270,7 @@ def _key(record: Record) -> Key:
 
 
 def link(app: App, api: Api, now: datetime, wanted: RecordFilter) -> str:
-    """The page of Prefect's UI with the flow runs of some records; the rows of a batch share their run.
+    """The page of Prefect's UI with the flow runs of some records; of a row of a batch its task run, or the batch's run.
 
     Args:
         app: The app.
@@ -289,6 +290,10 @@ def link(app: App, api: Api, now: datetime, wanted: RecordFilter) -> str:
         if not isinstance(template, DateFieldType):
             allowed = "allowed: with the name of a date-field task"
             raise ArgumentError(f"row {quoted(wanted.row)}; {allowed}")
+        if page := page_in_batch(
+            api, template, wanted.row, _conditions(wanted, now, {})
+        ):
+            return page
         row_tag = run_tags(app, template.fullName, template.model_name, wanted.row)[-1]
         if "," in row_tag:  # a link separates tags by commas
             named = prefect_name(row_name(template.model_name, wanted.row))

@@ -41,7 +41,7 @@ from jittask_prefect.rows.plan import Report
 
 PATIENCE = 30.0
 """Seconds that failing calls may take in one hand-over; the rest is left to the next sync."""
-LONGEST_PART = 50
+LONGEST_TITLE, LONGEST_ROW = 50, 70
 """Characters of a title, and of a row's model and key, in a run's name."""
 PROBLEMS = 100  # refused runs that a report names
 BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
@@ -80,14 +80,18 @@ def due_name(app: App, name: str, due: datetime) -> str:
 def row_name(model: str | None, key: str, label: str = "") -> str:
     """A row as names of runs have it: `Contract 42`, with a label `Wang Fang (Contract 42)`."""
     row = f"{(model or '').partition('.')[2]} {key}".strip()
-    row = row if len(row) <= LONGEST_PART else row[: LONGEST_PART - 1] + "…"
+    row = _cut(row, LONGEST_ROW)
     return f"{isolated(label)} ({row})" if label else row
 
 
 def parts_of_name(title: str, *more: str) -> str:
-    """A title of at most `LONGEST_PART` characters, and the other parts of a run's name."""
-    short = title if len(title) <= LONGEST_PART else title[: LONGEST_PART - 1] + "…"
-    return " · ".join(filter(None, (isolated(short), *more)))
+    """A title, cut where it is long, and the other parts of a run's name."""
+    short = isolated(_cut(title, LONGEST_TITLE))
+    return " · ".join(filter(None, (short, *more)))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def batch_name(

@@ -32,7 +32,7 @@ from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
-from jittask_prefect.prefect_api.names import of_app, prefect_name
+from jittask_prefect.prefect_api.names import LONGEST_RUN, of_app, prefect_name
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.flow_runs import batch_name, due_name, row_name
 from jittask_prefect.rows.handover import hand_over
@@ -312,7 +312,7 @@ def _row(outcome: Outcome) -> State[Any]:
 
 def _row_named(text: str) -> Any:
     """The task `row` with a name for its run: a callable, since Prefect formats a text."""
-    name = prefect_name(text)
+    name = prefect_name(text, LONGEST_RUN)
     return _row.with_options(task_run_name=lambda: name)
 
 

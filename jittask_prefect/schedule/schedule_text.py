@@ -16,7 +16,8 @@ from dateutil import tz
 from jittask_prefect.schedule.instants import DAY, midnight
 
 SLUGS = ("s1", "s2", "s3", "s4")
-NEVER = "DTSTART:20000101T000000\nRDATE:20000101T000000"
+NEVER = "DTSTART:20000101T000000\nRRULE:FREQ=YEARLY;UNTIL=20000101T000000"
+"""An unused slot: the UI says `every year until January 1, 2000`, and of a text with RDATE `every year`."""
 WINDOW = 365 * DAY
 """A window of BYYEARDAY rules: in a longer window a day of the year would come twice."""
 MAX_WALKED = 170

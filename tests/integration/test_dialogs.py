@@ -305,7 +305,8 @@ def test_a_failed_and_an_overdue_task_are_told_of(work: Place, inbox: Inbox) -> 
     assert (
         "of tasks.WorkFails is Late" in told
         and "a task is overdue" in told
-        and "/runs/flow-run/" in told
+        and "/v2/runs/flow-run/" in told
+        and "/v2/v2/" not in told
     )
     refused = work.jittask("notify", "slack-webhook/nobody")
     assert refused.returncode == 1 and f"custom-webhook/{block}" in refused.stderr

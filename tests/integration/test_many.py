@@ -70,7 +70,7 @@ def begun(work: Place) -> list[tuple[str, int]]:
 
 
 def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
-    work: Place, due: Callable[..., datetime]
+    work: Place, due: Callable[..., datetime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = due(25, bad=1)
     entries = over(work, at)
@@ -84,7 +84,7 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
     assert (
         run
         and set(run.parameters) == {"template", "due"}
-        and run.name.startswith("Many · ")
+        and run.name.startswith("Many · 25 rows · ")
     )
     [bad] = [e for e in entries if e.outcome == "failed"]
     table = work.api.table(run_id)
@@ -102,6 +102,14 @@ def test_one_run_one_table_and_a_task_run_for_the_row_that_failed(
 
     [one] = until(shown)
     assert (one["name"], one["state_type"]) == (f"WorkMany {bad.row_key}", "FAILED")
+
+    # `jittask records --row … --open` leads there; of a row that is done to the flow run, whose table has all rows.
+    good = next(e for e in entries if e.outcome == "completed")
+    pages = {bad.row_key: f"task-run/{one['id']}", good.row_key: f"flow-run/{run_id}"}
+    monkeypatch.setenv("BROWSER", "true")
+    for key, page in pages.items():
+        opened = work.jittask("records", bad.template, "--row", key, "--open")
+        assert opened.stdout.strip().endswith(f"/v2/runs/{page}"), opened.stderr
 
     # `jittask retry`, once the row is mended: that row and no other. A Retry in the UI then has nothing to run.
     def ended() -> str:
