@@ -44,12 +44,12 @@ if TYPE_CHECKING:
         Workdays,
         Yearly,
     )
+    from jittask_prefect.elements.task import Task
     from jittask_prefect.elements.types import (
         DateFieldType,
         Meta,
         NormalService,
         NormalType,
-        Task,
     )
     from jittask_prefect.schedule.timer import Timer
     from jittask_prefect.task_svc.service import TaskSvc
@@ -122,7 +122,7 @@ _HOMES = {
     "Meta": "elements.types",
     "NormalService": "elements.types",
     "NormalType": "elements.types",
-    "Task": "elements.types",
+    "Task": "elements.task",
     "Timer": "schedule.timer",
     "App": "task_svc.wiring",
     "TaskSvc": "task_svc.service",

@@ -33,6 +33,7 @@ from jittask_prefect.elements.project import (
 )
 from jittask_prefect.elements.registry import forget_all, name_in
 from jittask_prefect.elements.signatures import CUSTOM
+from jittask_prefect.elements.task_at_work import TaskAtWork, task_at_work
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ArgumentError,
@@ -117,6 +118,11 @@ class App(Loader):
         self.modules.load()
         self.models()
         self.templates()
+
+    @property
+    def task(self) -> TaskAtWork | None:
+        """The task that the present code works for, with or without an argument; None outside a task's function."""
+        return task_at_work()
 
     def run_at(
         self, function: Callable[..., Any], when: str | datetime, /, **arguments: Any

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from jittask_prefect.elements import holiday_files
 from jittask_prefect.elements.project import Place
+from jittask_prefect.elements.task_at_work import calendar_at_work
 from jittask_prefect.errors import ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.spec import TimerCfg
@@ -57,13 +58,13 @@ class Calendars:
         """The working days of a calendar, for the code of tasks: `app.calendar("DE-BY").nextWorkday(day, 10)`.
 
         Args:
-            name: A name of app.json's `calendars`, or a country code such as `DE` or `DE-BY`. Absent: the app's own
-                calendar, or Monday to Friday where the app has none.
+            name: A name of app.json's `calendars`, or a country code such as `DE` or `DE-BY`. Absent: the calendar that
+                the task at work names; else the app's own; else Monday to Friday.
 
         Raises:
             ConfigError: Neither app.json nor the countries know the name.
         """
-        found = self.calendar_named(name or self._usual)
+        found = self.calendar_named(name or calendar_at_work() or self._usual)
         return WorkCalendar(found or Calendar(CalendarCfg()))
 
     def calendar_for(self, timer: TimerCfg) -> Calendar | None:

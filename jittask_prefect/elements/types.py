@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime
 from functools import partial
 from types import ModuleType
@@ -28,6 +28,7 @@ from jittask_prefect.elements.signatures import (
     signature_text,
     takes_app,
 )
+from jittask_prefect.elements.task import Task
 from jittask_prefect.errors import (
     ConfigError,
     Problem,
@@ -50,33 +51,6 @@ POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
-
-
-@dataclass
-class Task:
-    """An execution, as `handle`, `afterReturn` and the other methods of a Type see it.
-
-    Attributes:
-        taskId: The task's id.
-        fullName: The template's full name.
-        taskType: The full name of the template's Type.
-        argDict: Keyword arguments for the function of a scheduled task.
-        dueTime: When the task is due; aware, in the task's zone.
-        status: `executing` in `handle`; `completed`, `error` or `ended` in `afterReturn`.
-        row: The model instance of a row task, else None.
-        result: The function's return value, or the reason of a failure.
-        funcName: The function to call instead of the template's own (`createTimerTask`).
-    """
-
-    taskId: str
-    fullName: str
-    taskType: str
-    argDict: dict[str, Any]
-    dueTime: datetime
-    status: str = "executing"
-    row: Any = None
-    result: Any = None
-    funcName: str | None = field(default=None, repr=False)
 
 
 class Meta:

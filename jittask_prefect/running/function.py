@@ -19,7 +19,9 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.elements.original.jit_queries import function_sessions
 from jittask_prefect.elements.original.jit_rows import in_style
 from jittask_prefect.elements.original.jit_values import plain
-from jittask_prefect.elements.types import DateFieldType, Meta, Task
+from jittask_prefect.elements.task import Task
+from jittask_prefect.elements.task_at_work import at_work
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
@@ -40,16 +42,19 @@ def task_of(
     arguments = json.loads(entry.arg_dict) if entry.arg_dict else template.cfg.argDict
     # A scheduled task is known by its flow run.
     task_id = entry.task_id if entry.row_key else entry.flow_run_id or entry.task_id
+    zone, nominal = template.timer.zone, entry.nominal
     return Task(
         taskId=task_id,
         fullName=template.fullName,
         taskType=template.taskType,
         argDict=dict(arguments),
-        dueTime=entry.due.astimezone(template.timer.zone),
+        dueTime=entry.due.astimezone(zone),
         status=status,
         row=in_style(template.app, row),
         result=result,
         funcName=entry.func_name,
+        nominalTime=None if nominal is None else nominal.astimezone(zone),
+        attempt=max(1, entry.attempt),
     )
 
 
@@ -73,7 +78,7 @@ def call_function(template: Meta, task: Task, loop: EventLoop | None = None) -> 
     """
     process, open_before = os.getpid(), leaks.open_connections()
     try:
-        with function_sessions():
+        with function_sessions(), at_work(template, task):
             task.result = plain(_called(template, task, loop))
         _refuse_generator(task.result)
         leaks.roll_back_new(open_before)

@@ -10,7 +10,8 @@ from sqlmodel import Session, select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.row_session import row_session
-from jittask_prefect.elements.types import DateFieldType, Meta, Task
+from jittask_prefect.elements.task import Task
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.ledger.keys import from_json, key_of, to_json
 from jittask_prefect.rows import row_reading
