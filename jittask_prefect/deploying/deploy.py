@@ -21,6 +21,7 @@ from jittask_prefect.deploying.deployments import (
 )
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
+from jittask_prefect.dialogs.scheduled_runs import scheduled_runs
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.errors import PrefectApiError, invalid
@@ -182,7 +183,8 @@ def fill_forms(
     refused: dict[str, PrefectApiError] = {}
     if not any(dialog.name in there for dialog in DIALOGS):
         return refused
-    for name, form in schemas(app, now).items():
+    scheduled = scheduled_runs(app, api, there)
+    for name, form in schemas(app, now, scheduled).items():
         try:
             _fill(api, form, there.get(name))
         except PrefectApiError as error:

@@ -8,12 +8,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from jittask_prefect.dialogs import words
+from jittask_prefect.dialogs import forms, words
 from jittask_prefect.dialogs.checking import checked, filled_in
 from jittask_prefect.dialogs.code import with_line_end
 from jittask_prefect.dialogs.conversion import config_of, form_of, shown_form
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
 from jittask_prefect.dialogs.folder import inner_file
+from jittask_prefect.dialogs.grouping import grouped
+from jittask_prefect.dialogs.options import task_label
 from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
 from jittask_prefect.dialogs.versions import version_of
 from jittask_prefect.elements.types import Meta
@@ -176,8 +178,9 @@ def edit_link(base: str, deployment_id: str, template: Meta) -> str:
         deployment_id: The id of the dialog's deployment.
         template: The task.
     """
-    needed = {"task": template.fullName, "version": version_of(template)}
-    form = shown_form(template)
+    needed = {"task": task_label(template), "version": version_of(template)}
+    fields = forms.form(template.app, forms.EDIT, None)
+    form = grouped(shown_form(template), fields, forms.layout(forms.EDIT))
     lengths = {name: len(_quoted({name: value})) for name, value in form.items()}
     for name in sorted(form, key=lengths.__getitem__, reverse=True):
         if len(_quoted({**needed, **form})) <= MAX_LINK:

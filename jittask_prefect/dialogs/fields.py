@@ -20,6 +20,8 @@ Json = dict[str, Any]
 """An object of JSON."""
 Form = Mapping[str, Any]
 """The values of a form, by names of fields."""
+LISTED, TYPED = "From the list", "By its name"
+"""The titles of the two ways to name an element."""
 LINE_LENGTH = 200
 LINE = {"type": "string", "maxLength": LINE_LENGTH}
 TEXT = {"type": "string", "maxLength": 20_000}
@@ -40,6 +42,7 @@ class Field:
         title: The label.
         schema: The JSON schema, without title, description and default.
         about: The help text.
+        example: A value that the help text shows.
         if_empty: The value of an empty field of a new task, for the help text.
         required: Whether the form refuses an empty field.
         default: The content of a fresh form; None for nothing.
@@ -51,12 +54,14 @@ class Field:
         parent: The field without which this field says nothing.
         cycles: The repeat types that take the field; empty where the repeat type is of no account.
         source: The name of the options in `options.py` that fill the drop-down.
+        labels: The drop-down's texts for people, by value; empty where the values speak for themselves.
     """
 
     name: str
     title: str
     schema: Form
     about: str = ""
+    example: str = ""
     if_empty: str = ""
     required: bool = False
     default: Any = None
@@ -68,6 +73,7 @@ class Field:
     parent: str = ""
     cycles: Sequence[str] = ()
     source: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def switch(self) -> bool:
@@ -97,15 +103,30 @@ class Field:
             return [meanings[each] for each in value]
         return meanings[value] if meanings else value
 
+    @property
+    def help(self) -> str:
+        """The help text: meaning, example, effect of an empty field, and the code in e.json."""
+        example = self.example and f"e.g. {self.example}"
+        empty = self.if_empty and f"{self.if_empty} where empty"
+        meaning = ", ".join(filter(None, (self.about, example)))
+        told = "; ".join(filter(None, (meaning, empty)))
+        code = f"Code: {self.key or self.name}"
+        return f"{told}. {code}" if told else code
+
     def as_property(self, position: int) -> Json:
         """The field's part of the form's schema."""
-        found = {"title": self.title, "position": position, **self.schema}
-        empty = self.if_empty and f"{self.if_empty} where empty"
-        if about := "; ".join(filter(None, (self.about, empty))):
-            found["description"] = about
+        found = {"title": self.title, "position": position, **self.choices()}
+        found["description"] = self.help
         if self.default is not None:
             found["default"] = self.default
         return found
+
+    def choices(self) -> Json:
+        """The schema of the value. Where values have labels: a list of the labels, or the value typed."""
+        if not self.labels:
+            return dict(self.schema)
+        listed = {"type": "string", "enum": list(self.labels.values())}
+        return {"anyOf": [{"title": LISTED, **listed}, {"title": TYPED, **LINE}]}
 
     def as_parameter(self) -> inspect.Parameter:
         """The field's parameter in the signature of the flow."""
@@ -154,21 +175,11 @@ def choice(
     return Field(name, title, schema, about, words=words, **more)
 
 
-def schema(fields: Sequence[Field]) -> Json:
-    """The JSON schema of a form, as a deployment has it."""
-    properties = {each.name: each.as_property(n) for n, each in enumerate(fields)}
-    return {
-        "title": "Parameters",
-        "type": "object",
-        "properties": properties,
-        "required": [each.name for each in fields if each.required],
-        "definitions": {},
-    }
-
-
-def signed(function: Callable[..., Any], fields: Sequence[Field]) -> Callable[..., Any]:
+def signed(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., Any]:
     """A function of keyword arguments whose signature is the form: `prefect deploy` reads the signature."""
-    signature = inspect.Signature([each.as_parameter() for each in fields])
+    signature = inspect.Signature(parameters)
     function.__signature__ = signature  # type: ignore[attr-defined]
     return function
 

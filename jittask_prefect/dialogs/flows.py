@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from prefect.states import Completed, Failed
 
 from jittask_prefect.dialogs.actions import Actions
 from jittask_prefect.dialogs.fields import Form, signed
-from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form
+from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form, parameters
 from jittask_prefect.dialogs.submit import Result, submit
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.ledger.guard import connect
+from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_slug, of_app, prefect_name, slug
@@ -30,6 +32,8 @@ ActionsFor = Callable[[App, Api, str | None], Actions]
 NAMES = tuple(dialog.name for dialog in DIALOGS)
 """The names of the dialogs' deployments."""
 MAX_MESSAGE = 2000
+LONGEST_LINK = 300
+"""Characters of an address in the log; longer ones stand on the page only."""
 
 
 def flows_of(app: App, storage: Path | None, actions_for: ActionsFor) -> dict[str, Any]:
@@ -42,8 +46,9 @@ def flows_of(app: App, storage: Path | None, actions_for: ActionsFor) -> dict[st
     """
     flows = {}
     for dialog in DIALOGS:
+        fields = form(app, dialog.name, None)
         function = signed(
-            _function(app, dialog, actions_for), form(app, dialog.name, None)
+            _function(app, dialog, actions_for), parameters(dialog.name, fields)
         )
         flows[dialog.function] = flow(
             name=of_app(app.name, dialog.name),
@@ -78,6 +83,8 @@ def _function(app: App, dialog: Dialog, actions_for: ActionsFor) -> Callable[...
             logger.error("%s", result.message)
             return Failed(message=result.message[:MAX_MESSAGE])
         logger.info("%s", result.message)
+        for text, link in result.links.items():
+            logger.info("%s: %s", text, link)
         return Completed(message=result.message)
 
     run.__name__ = run.__qualname__ = dialog.function
@@ -105,11 +112,11 @@ def _submit(
     """Carry out a form, and keep its page as an artifact of the run."""
     api = connect(app)
 
-    def keep_page(task: str, page: str, about: str) -> None:
+    def keep_page(task: str, page: str, about: str) -> str:
         key = f"dialog-{app_slug(app.name)}"
         if task:
             key += f"--{slug(task)}"
-        api.put_markdown(key, page, about, run_id=run_id)
+        return api.put_markdown(key, page, about, run_id=run_id)
 
     actions = actions_for(app, api, run_id)
     try:
@@ -118,9 +125,12 @@ def _submit(
     except OutdatedForm as error:
         keep_page(str(values.get("task")), error.page, "An outdated form")
         raise
-    if result.page:
-        keep_page(result.name, result.page, result.message)
-    return result
+    if not result.page:
+        return result
+    page = keep_page(result.name, result.page, result.message)
+    preview = links.artifact(page, links.base(api.ui_url))
+    short = {t: to for t, to in result.links.items() if len(to) <= LONGEST_LINK}
+    return replace(result, links={"Preview": preview, **short})
 
 
 @contextmanager

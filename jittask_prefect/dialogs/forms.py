@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,9 +15,10 @@ from jittask_prefect.dialogs.fields import (
     Json,
     choice,
     matching,
-    schema,
 )
-from jittask_prefect.dialogs.options import Options
+from jittask_prefect.dialogs.groups import BY_NAME as GROUPS
+from jittask_prefect.dialogs.groups import as_property, strict, tabs_of
+from jittask_prefect.dialogs.options import OpenTask, Options
 from jittask_prefect.dialogs.task_fields import CODE, NAME, TASK_FIELDS
 from jittask_prefect.dialogs.words import SWITCH
 from jittask_prefect.elements.app import App
@@ -58,13 +60,17 @@ DIALOGS = (
     Dialog(RETRY, "**Retry failed tasks**, all or those of one task: what was completed does not run again."),
 )  # fmt: skip
 END_FIELDS = (
-    choice("task", "Task", about="What is executing, overdue, or next", source="open tasks"),
-    Field("taskId", "or its id", LINE, "A task's, or a flow run's, from the address of its page"),
+    choice("task", "Task", about="What is executing, overdue, or next", example="the first of the list",
+           source="open tasks"),
+    Field("taskId", "or its id", LINE, "A task's, or a flow run's, from the address of its page",
+          "0190f3a2-…"),
 )  # fmt: skip
 RUN_FIELDS = (
-    choice("task", "Task", source="tasks", required=True),
-    Field("row", "Row", LINE, "The row's key, for a date field task"),
-    Field("argDict", "Arguments", JSON, "Keyword arguments for the function of a scheduled task, as JSON"),
+    choice("task", "Task", about="The task that runs once, now", example="Daily report", source="tasks",
+           required=True),
+    Field("row", "Row", LINE, "The row's key, for a date field task", "42"),
+    Field("argDict", "Arguments", JSON, "Keyword arguments for the function of a scheduled task, as JSON",
+          '{"region": "north"}'),
 )  # fmt: skip
 RETRY_FIELDS = (
     choice("task", "Task", about="Whose failed tasks run again; all tasks where empty", source="tasks"),
@@ -74,6 +80,7 @@ EDITED = choice(
     "task",
     "Task",
     about="A field that stays empty leaves what the task has",
+    example="Daily report",
     source="tasks",
     required=True,
 )
@@ -82,20 +89,39 @@ VERSION = Field(
     "Version",
     matching("^[0-9a-f]{16}$"),
     "Of the task, as the link filled the form in",
+    "leave it as it is",
 )
+NEW_LAYOUT = (
+    "title", "startField", "due", "filter", "startDate", "startTime", "repeats", "holidays", "ends", "what", "limits",
+    "late", "more",
+)  # fmt: skip
+EDIT_LAYOUT = (
+    "task", "title", "enable", "startField", "due", "filter", "repeats", "holidays", "ends", "what", "limits", "late",
+    "more", "clear", "version",
+)  # fmt: skip
+"""The fields and groups of a form, in order; each other field stands in a group."""
 
 
-def form(app: App, name: str, now: datetime | None) -> list[Field]:
+def layout(name: str) -> Sequence[str]:
+    """The fields and groups of a dialog's form, in order; empty where the form has no groups."""
+    new = dict.fromkeys((NEW_SCHEDULED, NEW_DATE_FIELD), NEW_LAYOUT)
+    return {**new, EDIT: EDIT_LAYOUT}.get(name, ())
+
+
+def form(
+    app: App, name: str, now: datetime | None, scheduled: Iterable[OpenTask] = ()
+) -> list[Field]:
     """The fields of a dialog.
 
     Args:
         app: The app.
         name: The dialog's name.
         now: The present instant, aware; None leaves out the drop-downs' options, which take time to find.
+        scheduled: The runs of schedules, for the form that ends tasks.
     """
     rows = {NEW_SCHEDULED: False, NEW_DATE_FIELD: True}.get(name)
     fields = _fields(name, rows, code=app.cfg.allowCodeFromForms)
-    options = Options(app, now, rows) if now is not None else None
+    options = Options(app, now, rows, scheduled) if now is not None else None
     return [_with_options(field, app, options) for field in fields]
 
 
@@ -114,7 +140,7 @@ def _fields(name: str, rows: bool | None, *, code: bool) -> Iterable[Field]:
         return [
             EDITED,
             *edited,
-            choice("clear", "Clear", titles, about, many=True),
+            choice("clear", "Clear", titles, about, many=True, example="Filter"),
             VERSION,
         ]
     title, *fields = (f for f in TASK_FIELDS if f.rows in (None, rows))
@@ -127,7 +153,9 @@ def for_editing(field: Field) -> Field:
     if not field.switch:
         return field
     drop_down = choice(field.name, field.title, SWITCH, field.about)
-    return replace(drop_down, clearable=field.clearable)
+    return replace(
+        drop_down, clearable=field.clearable, example=field.example, key=field.key
+    )
 
 
 def _with_options(field: Field, app: App, options: Options | None) -> Field:
@@ -135,13 +163,84 @@ def _with_options(field: Field, app: App, options: Options | None) -> Field:
     if not field.source:
         return field
     found = options.sources[field.source]() if options is not None else []
+    labels = options.labels(field.source) if options is not None else {}
     own = {"calendars": app.cfg.calendar or "none", "time zones": app.timezone}
     about = field.about
     if field.source in own:
         about += f"; the app's own is {own[field.source]}"
-    return replace(field, about=about, schema={**field.schema, "enum": found})
+    schema = {**field.schema, "enum": found}
+    return replace(field, about=about, schema=schema, labels=labels)
 
 
-def schemas(app: App, now: datetime) -> dict[str, Json]:
-    """The JSON schemas of all dialogs' forms, by their names."""
-    return {dialog.name: schema(form(app, dialog.name, now)) for dialog in DIALOGS}
+def schema(name: str, fields: Sequence[Field]) -> Json:
+    """The JSON schema of a dialog's form, as a deployment has it.
+
+    A field that stands in a group may also be filled in by its own name: Prefect shows no *pattern* properties, and
+    checks them.
+
+    Args:
+        name: The dialog's name.
+        fields: The fields of the form.
+    """
+    alone = {each.name: each for each in fields if each.name in layout(name)}
+    inside = {each.name: each for each in fields if each.name not in alone}
+    if not layout(name):
+        alone, inside = inside, {}
+    shown = [
+        each
+        for each in layout(name) or alone
+        if each in alone or (each in GROUPS and tabs_of(GROUPS[each], inside))
+    ]
+    properties = {
+        each: alone[each].as_property(position)
+        if each in alone
+        else as_property(GROUPS[each], inside, position, editing=name == EDIT)
+        for position, each in enumerate(shown)
+    }
+    return {
+        "title": "Parameters",
+        "type": "object",
+        "properties": properties,
+        "patternProperties": {
+            f"^{each}$": strict(field) for each, field in inside.items()
+        },
+        "required": [each.name for each in fields if each.required],
+        "definitions": {},
+    }
+
+
+def parameters(name: str, fields: Sequence[Field]) -> list[inspect.Parameter]:
+    """The parameters of a dialog's flow: each field, and each group."""
+    shown = layout(name)
+    alone = [
+        each.as_parameter()
+        if each.name in shown or not shown
+        else replace(each, default=None, required=False).as_parameter()
+        for each in fields
+    ]
+    in_groups = [
+        inspect.Parameter(
+            each,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=dict | None,
+        )
+        for each in shown
+        if each in GROUPS
+    ]
+    return [*alone, *in_groups]
+
+
+def schemas(
+    app: App, now: datetime, scheduled: Iterable[OpenTask] = ()
+) -> dict[str, Json]:
+    """The JSON schemas of all dialogs' forms, by their names.
+
+    Args:
+        app: The app.
+        now: The present instant, aware.
+        scheduled: The runs of schedules that may be ended.
+    """
+    scheduled = tuple(scheduled)
+    names = [dialog.name for dialog in DIALOGS]
+    return {name: schema(name, form(app, name, now, scheduled)) for name in names}

@@ -1,9 +1,11 @@
-"""The options of drop-downs, from the app's present content."""
+"""The options of drop-downs, from the app's present content, with the texts that people see."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from functools import lru_cache
 from typing import Any
@@ -20,18 +22,48 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import OPEN, entries, of_app
+from jittask_prefect.prefect_api.markup import printable
 from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
 MOST_TASKS = 100
 """Open tasks in the form for ending a task."""
-ID_MARK = " · "
-"""Stands before the id of an open task."""
+MARK = " · "
+"""Stands before the name, or the id, of an element in a drop-down's text."""
+LONGEST_TITLE = 80
+"""Characters of a title in a drop-down."""
 POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
 STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class OpenTask:
+    """A task that may be ended.
+
+    Attributes:
+        id: The task's id, or the flow run's.
+        about: The task's title and row.
+        due: The due time; aware.
+        status: `executing` or `pending`.
+        zone: The task's zone; None for the machine's.
+    """
+
+    id: str
+    about: str
+    due: datetime
+    status: str
+    zone: tzinfo | None
+
+    def text(self, now: datetime) -> str:
+        """The text in the drop-down, with the id at the end."""
+        overdue = self.status == "pending" and self.due < now
+        status = "overdue" if overdue else self.status
+        return (
+            f"{timed_name(self.about, self.due, self.zone)} · {status}{MARK}{self.id}"
+        )
 
 
 class Options:
@@ -41,10 +73,18 @@ class Options:
         app: The app.
         now: The present instant, aware.
         rows: Whether the form is for date-field tasks; None for both kinds.
+        scheduled: The runs of schedules that Prefect has made, which the ledger knows once they begin.
     """
 
-    def __init__(self, app: App, now: datetime, rows: bool | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        now: datetime,
+        rows: bool | None,
+        scheduled: Iterable[OpenTask] = (),
+    ) -> None:
         self.app, self.now, self.rows = app, now, rows
+        self.scheduled = tuple(scheduled)
         self.templates = app.templates()
         self.sources: dict[str, Callable[[], list[str]]] = {
             "tasks": self.tasks,
@@ -60,27 +100,34 @@ class Options:
         """The full names of the templates."""
         return [template.fullName for template in self.templates]
 
+    def labels(self, source: str) -> dict[str, str]:
+        """The texts for people of a source's values; empty where the values speak for themselves."""
+        if source != "tasks":
+            return {}
+        return {template.fullName: task_label(template) for template in self.templates}
+
     def open_tasks(self) -> list[str]:
         """Tasks that may be ended: executing ones, overdue ones, then the next; each with its id at the end."""
-        found: list[Entry] = []
+        found = {task.id: task for task in self.scheduled}
         for database in self.app.databases():
             try:
-                found += _open_in(self.app, database)
+                entered = _open_in(self.app, database)
             except SQLAlchemyError:
                 continue  # tasks in a database that is down cannot be ended now
-        found.sort(key=lambda entry: (entry.status, entry.due))
-        return [self._named(entry) for entry in found[:MOST_TASKS]]
+            found |= {entry.task_id: self._entered(entry) for entry in entered}
+        in_order = sorted(found.values(), key=lambda each: (each.status, each.due))
+        return [each.text(self.now) for each in in_order[:MOST_TASKS]]
 
-    def _named(self, entry: Entry) -> str:
-        about = f"{(entry.model or entry.template).partition('.')[2]} {entry.row_key}"
-        try:
-            zone: tzinfo = self.app.template(entry.template).timer.zone
-        except JittaskError:
-            zone = self.app.zone
-        overdue = entry.status == "pending" and entry.due < self.now
-        status = "overdue" if overdue else entry.status
-        name = timed_name(about.strip(), entry.due, zone)
-        return f"{name} · {status}{ID_MARK}{entry.task_id}"
+    def _entered(self, entry: Entry) -> OpenTask:
+        name = entry.template
+        row = f"{(entry.model or '').partition('.')[2]} {entry.row_key}".strip()
+        zone: tzinfo = self.app.zone
+        title = name.partition(".")[2]
+        with suppress(JittaskError):
+            template = self.app.template(name)
+            zone, title = template.timer.zone, clean_title(template.title)
+        about = f"{title}: {row}" if row else title
+        return OpenTask(entry.task_id, about, entry.due, entry.status, zone)
 
     def date_fields(self) -> list[str]:
         """The date and datetime columns of the app's models, e.g. `Contract.endDate`."""
@@ -130,6 +177,17 @@ class Options:
         """The app's time zone, all others, and those in use."""
         used = [template.timer.cfg.timezone for template in self.templates]
         return _with_used([self.app.timezone, *_all_time_zones()], used)
+
+
+def task_label(template: Meta) -> str:
+    """A task as drop-downs name it: `Daily report · tasks.DailyReport`."""
+    return f"{clean_title(template.title)}{MARK}{template.fullName}"
+
+
+def clean_title(title: str) -> str:
+    """A title as a line of at most 80 characters, without placeholders and characters that change others' direction."""
+    line = " ".join(printable(title).split()).replace("{{", "{ {").replace("}}", "} }")
+    return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 1] + "…"
 
 
 def _open_in(app: App, database: str) -> list[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 from functools import cached_property
 from itertools import islice
@@ -28,8 +28,10 @@ from jittask_prefect.dialogs.forms import (
     NEW_SCHEDULED,
     RETRY,
     form,
+    layout,
 )
-from jittask_prefect.dialogs.options import ID_MARK
+from jittask_prefect.dialogs.grouping import ungrouped
+from jittask_prefect.dialogs.options import MARK
 from jittask_prefect.dialogs.versions import outdated, remember, version_of
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.built_in import TASK_TYPES
@@ -65,12 +67,14 @@ class Result:
         page: The page in Markdown; empty where there is nothing to show.
         name: The task's full name, for the page's key.
         failed: Whether a part is left to do, as the message says.
+        links: The addresses that the run's log leads to, by their texts.
     """
 
     message: str
     page: str = ""
     name: str = ""
     failed: bool = False
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 def submit(
@@ -99,6 +103,7 @@ def submit(
     if dialog not in (NEW_SCHEDULED, NEW_DATE_FIELD):
         # The drop-down may be a minute old: other tasks are looked for.
         fields = [replace(f, schema=LINE) if f.name == "task" else f for f in fields]
+    values = ungrouped(values, fields, layout(dialog))
     submission = Submission(app, api, actions, now, fields, values)
     if dialog == EDIT:
         return submission.edit()
@@ -171,7 +176,7 @@ class Submission:
         differs = differing(template, self.values, self.fields)
         if not differs:
             told = f"{name} is already what the form says: nothing is written"
-            return Result(told, self._page(name), name)
+            return self._shown(told, name)
         version = about.get("version")
         if version not in (None, version_of(template)):
             link = self._edit_link(template, self._deployments())
@@ -214,7 +219,16 @@ class Submission:
             told = f"{name} is {done}, and not deployed: {error}; {left} does it"
             return Result(told, "", name, failed=True)
         told = f"{name} is {done} and deployed{about}"
-        return Result(told, self._page(name), name)
+        return self._shown(told, name)
+
+    def _shown(self, told: str, name: str) -> Result:
+        """A message about a task, with the task's page and the links of that page."""
+        try:
+            there = self._deployments()
+        except PrefectApiError:  # the task stands; the page has no links
+            there = {}
+        to = self._links(name, there)
+        return Result(told, self._page(name, to), name, links=to)
 
     def end(self) -> Result:
         """End a task."""
@@ -223,7 +237,7 @@ class Submission:
             found = "both" if given else "nothing"
             allowed = "a task, or the id of one"
             raise invalid("Task", found, allowed)
-        task_id = str(given[0]).rpartition(ID_MARK)[2]
+        task_id = str(given[0]).rpartition(MARK)[2]
         answer = self.actions.end(task_id)
         before, after = answer["previousStatus"], answer["status"]
         return Result(f"{task_id} was {before} and is {after}")
@@ -278,7 +292,7 @@ class Submission:
 
     # The page
 
-    def _page(self, name: str) -> str:
+    def _page(self, name: str, to: Mapping[str, str]) -> str:
         """A preview of a task: its rule, its next occurrences, and links to the task and to its form."""
         template = self.app.template(name)
         lines = [f"## {md(template.title)}", ""]
@@ -286,17 +300,24 @@ class Submission:
             lines += self._preview(template)
         except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything, and the task stands
             lines.append(f"No preview: {md(f'{type(error).__name__}: {error}')}")
-        lines.append("")
-        try:
-            there = self._deployments()
-        except PrefectApiError:  # the task stands; the page has no links
-            there = {}
-        if own := there.get(name):
-            base = links.base(self.api.ui_url)
-            lines.append(f"- [The task]({base}/deployments/deployment/{own.id})")
-        if link := self._edit_link(template, there):
-            lines.append(f"- [Edit it]({link})")
+        lines += ["", *(f"- [{text}]({link})" for text, link in to.items())]
         return "\n".join(lines) + "\n"
+
+    def _links(
+        self, name: str, there: Mapping[str, ServerDeployment]
+    ) -> dict[str, str]:
+        """The addresses of a task: its deployment, its statistics, the overview, its form."""
+        template, base = self.app.template(name), links.base(self.api.ui_url)
+        found: dict[str, str] = {}
+        if own := there.get(name):
+            found["The task"] = links.deployment(own.id, base)
+            names = self.app.names("tasks")
+            page = links.statistics(self.app.name, name, names, base)
+            found["Its statistics, from the next sync on"] = page
+            found["All tasks"] = links.overview(self.app.name, base)
+        if link := self._edit_link(template, there):
+            found["Edit it"] = link
+        return found
 
     def _deployments(self) -> Mapping[str, ServerDeployment]:
         return self.api.deployments(app_tag(self.app.name))

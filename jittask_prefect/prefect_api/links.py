@@ -119,6 +119,11 @@ def form(deployment_id: str, values: Mapping[str, object], at: str = ROOT) -> st
     return f"{at}/deployments/deployment/{deployment_id}/run?parameters={filled}"
 
 
+def deployment(deployment_id: str, at: str = ROOT) -> str:
+    """The page of a deployment."""
+    return f"{at}/deployments/deployment/{deployment_id}"
+
+
 def artifact(artifact_id: str, at: str = ROOT) -> str:
     """The page of an artifact."""
     return f"{at}/artifacts/artifact/{artifact_id}"

@@ -18,7 +18,6 @@ from submitting import submit
 from jittask_prefect.dialogs import folder, forms, words
 from jittask_prefect.dialogs.checking import checked
 from jittask_prefect.dialogs.conversion import config_of, form_of
-from jittask_prefect.dialogs.fields import schema
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.scaffold import SCHEDULED as SCHEDULED_CODE
 from jittask_prefect.errors import ConfigError, PrefectApiError, UnknownElement
@@ -248,9 +247,8 @@ def test_every_e_json_of_the_demo_comes_back_from_its_form() -> None:
 
 
 def options(s: Shop, dialog: str, name: str) -> list[str]:
-    found: list[str] = schema(forms.form(s.app, dialog, s.now))["properties"][name][
-        "enum"
-    ]
+    [field] = (f for f in forms.form(s.app, dialog, s.now) if f.name == name)
+    found: list[str] = field.schema["enum"]
     return found
 
 
@@ -280,7 +278,7 @@ def test_what_may_be_ended_is_in_a_drop_down(shop: Make) -> None:
     s.sync()
     [entry] = s.entries()
     [said] = options(s, forms.END, "task")
-    assert said == f"Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
+    assert said == f"Task: Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
     done = submit(s.app, s.api, forms.END, {"task": said}, s.now)
     assert done.message == f"{entry.task_id} was pending and is ended"
     assert (
@@ -297,9 +295,9 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
 
     renew(s.app, s.api, s.now)
     found = s.api.all_deployments[name]["parameter_openapi_schema"]
-    assert found["properties"]["task"]["enum"] == ["tasks.Task"] and found[
-        "required"
-    ] == ["task"]
+    listed, typed = found["properties"]["task"]["anyOf"]
+    assert listed["enum"] == ["Task · tasks.Task"] and typed["type"] == "string"
+    assert found["required"] == ["task"]
 
 
 def test_a_form_that_prefect_refuses_costs_the_sync_nothing_else(
