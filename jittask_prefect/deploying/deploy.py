@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from jittask_prefect.deploying.deployments import (
 )
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
-from jittask_prefect.dialogs.scheduled_runs import scheduled_runs
+from jittask_prefect.dialogs.options import OpenTask
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.errors import PrefectApiError, invalid
@@ -162,7 +162,11 @@ def _bring(
 
 
 def fill_forms(
-    app: App, api: Api, there: Mapping[str, ServerDeployment], now: datetime
+    app: App,
+    api: Api,
+    there: Mapping[str, ServerDeployment],
+    now: datetime,
+    scheduled: Iterable[OpenTask] = (),
 ) -> dict[str, PrefectApiError]:
     """Bring the dialogs' forms to the app's present content: titles, and the options of drop-downs.
 
@@ -173,6 +177,7 @@ def fill_forms(
         api: Prefect.
         there: The deployments on the server.
         now: The present instant, aware.
+        scheduled: The runs of schedules that may be ended.
 
     Returns:
         The refused changes by dialog; the next call tries these again.
@@ -183,7 +188,6 @@ def fill_forms(
     refused: dict[str, PrefectApiError] = {}
     if not any(dialog.name in there for dialog in DIALOGS):
         return refused
-    scheduled = scheduled_runs(app, api, there)
     for name, form in schemas(app, now, scheduled).items():
         try:
             _fill(api, form, there.get(name))

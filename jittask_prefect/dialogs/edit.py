@@ -18,6 +18,7 @@ from jittask_prefect.dialogs.grouping import grouped
 from jittask_prefect.dialogs.options import task_label
 from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
 from jittask_prefect.dialogs.versions import version_of
+from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.prefect_api import links
@@ -109,6 +110,8 @@ def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
     )
     changed = {*new, *(gone & set(before)), *(["code"] if code is not None else [])}
     left = set(before) - set(_filled(form)) - gone
+    if template.taskType in TASK_TYPES:
+        left.discard("type")  # its tab shows *As usual*, and nobody emptied the field
     return Edit(config, code, _titled(titles, changed), _titled(titles, left))
 
 

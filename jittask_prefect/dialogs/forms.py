@@ -60,7 +60,7 @@ DIALOGS = (
     Dialog(RETRY, "**Retry failed tasks**, all or those of one task: what was completed does not run again."),
 )  # fmt: skip
 END_FIELDS = (
-    choice("task", "Task", about="What is executing, overdue, or next", example="the first of the list",
+    choice("task", "Task", about="What is executing, overdue, or next",
            source="open tasks"),
     Field("taskId", "or its id", LINE, "A task's, or a flow run's, from the address of its page",
           "0190f3a2-…"),
@@ -88,8 +88,7 @@ VERSION = Field(
     "version",
     "Version",
     matching("^[0-9a-f]{16}$"),
-    "Of the task, as the link filled the form in",
-    "leave it as it is",
+    "Of the task when the link filled the form in; leave it as it is",
 )
 NEW_LAYOUT = (
     "title", "startField", "due", "filter", "startDate", "startTime", "repeats", "holidays", "ends", "what", "limits",

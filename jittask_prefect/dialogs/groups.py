@@ -100,7 +100,7 @@ def _changed(*names: str) -> tuple[Tab, Tab]:
 
 DAYS_OF_MONTH = ("days", "week", "weekdays", "workdays", "monthEnd")
 GROUPS = (
-    Group("due", "Due", "When, counted from the date of the row, or from a first day on, e.g. 1 hours before", (
+    Group("due", "Due", "When, counted from the date of the row, or from a first day on, e.g. an hour before", (
         Tab(words.WHEN[0], says={"when": words.WHEN[0]}, clears=("atTime",)),
         Tab("That day at", _named("atTime"), {"when": words.WHEN[0]}, needs="atTime"),
         _offset("before", -1),

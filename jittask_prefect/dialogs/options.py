@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from zoneinfo import available_timezones
@@ -23,7 +22,8 @@ from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import OPEN, entries, of_app
 from jittask_prefect.prefect_api.markup import printable
-from jittask_prefect.prefect_api.names import timed_name
+from jittask_prefect.rows.flow_runs import run_name
+from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.schedule import country
 
 MOST_TASKS = 100
@@ -45,25 +45,21 @@ class OpenTask:
 
     Attributes:
         id: The task's id, or the flow run's.
-        about: The task's title and row.
+        name: The task's title, row and due time.
         due: The due time; aware.
         status: `executing` or `pending`.
-        zone: The task's zone; None for the machine's.
     """
 
     id: str
-    about: str
+    name: str
     due: datetime
     status: str
-    zone: tzinfo | None
 
     def text(self, now: datetime) -> str:
         """The text in the drop-down, with the id at the end."""
         overdue = self.status == "pending" and self.due < now
         status = "overdue" if overdue else self.status
-        return (
-            f"{timed_name(self.about, self.due, self.zone)} · {status}{MARK}{self.id}"
-        )
+        return f"{self.name}{MARK}{status}{MARK}{self.id}"
 
 
 class Options:
@@ -114,20 +110,14 @@ class Options:
                 entered = _open_in(self.app, database)
             except SQLAlchemyError:
                 continue  # tasks in a database that is down cannot be ended now
-            found |= {entry.task_id: self._entered(entry) for entry in entered}
+            labels = row_labels(self.app, map(row_of, entered))
+            for entry in entered:
+                name = run_name(self.app, entry, labels.get(row_of(entry), ""))
+                found[entry.task_id] = OpenTask(
+                    entry.task_id, name, entry.due, entry.status
+                )
         in_order = sorted(found.values(), key=lambda each: (each.status, each.due))
         return [each.text(self.now) for each in in_order[:MOST_TASKS]]
-
-    def _entered(self, entry: Entry) -> OpenTask:
-        name = entry.template
-        row = f"{(entry.model or '').partition('.')[2]} {entry.row_key}".strip()
-        zone: tzinfo = self.app.zone
-        title = name.partition(".")[2]
-        with suppress(JittaskError):
-            template = self.app.template(name)
-            zone, title = template.timer.zone, clean_title(template.title)
-        about = f"{title}: {row}" if row else title
-        return OpenTask(entry.task_id, about, entry.due, entry.status, zone)
 
     def date_fields(self) -> list[str]:
         """The date and datetime columns of the app's models, e.g. `Contract.endDate`."""

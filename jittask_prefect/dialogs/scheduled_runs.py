@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from jittask_prefect.dialogs.options import OpenTask, clean_title
+from jittask_prefect.dialogs.forms import END
+from jittask_prefect.dialogs.options import OpenTask
 from jittask_prefect.elements.app import App
+from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.rows.flow_runs import due_name
 
 PAGE = 200
 """Runs that are asked for, those that are due first."""
+log = logging.getLogger("jittask")
 
 
 def scheduled_runs(
@@ -24,9 +29,23 @@ def scheduled_runs(
         api: Prefect.
         there: The deployments on the server, by name.
 
+    Returns:
+        None of them where Prefect refuses the question.
+
     Raises:
         PrefectApiError: Prefect cannot be reached.
     """
+    try:
+        return _next_runs(app, api, there) if END in there else []
+    except PrefectApiError as error:
+        api.ping()  # raises where more than this question is refused
+        log.debug("the form for ending tasks has no runs of schedules: %s", error)
+        return []
+
+
+def _next_runs(
+    app: App, api: Api, there: Mapping[str, ServerDeployment]
+) -> list[OpenTask]:
     templates = {
         there[template.fullName].id: template
         for template in app.templates()
@@ -49,6 +68,7 @@ def scheduled_runs(
         if not executing:
             coming.add(template.fullName)
         status = "executing" if executing else "pending"
-        title, zone = clean_title(template.title), template.timer.zone
-        found.append(OpenTask(run.id, title, run.expected_start_time, status, zone))
+        due = run.expected_start_time
+        name = due_name(app, template.fullName, due)
+        found.append(OpenTask(run.id, name, due, status))
     return found

@@ -254,7 +254,7 @@ class Submission:
             begun = self.actions.run_row(name, row, self.now)
             does = "is on its way already, as" if begun.before else "begins as"
             message = f"{name}, row {begun.row}, {does} flow run {begun.run_id}"
-            return Result(message, f"[Its flow run]({begun.url})\n")
+            return _begun(message, begun.url)
         if row is not None:
             allowed = f"nothing: {name} is a scheduled task"
             raise invalid("Row", row, allowed)
@@ -269,7 +269,7 @@ class Submission:
         made = self.actions.start(template, self.now, function, called_with)
         does = "is on its way already, as" if made.get("before") else "begins as"
         message = f"{name} {does} flow run {made['taskId']}"
-        return Result(message, f"[Its flow run]({made['url']})\n")
+        return _begun(message, str(made["url"]))
 
     def retry(self) -> Result:
         """Have failed tasks run again."""
@@ -354,6 +354,11 @@ def start_of(day: str, zone: tzinfo) -> datetime:
         return datetime.fromisoformat(day).replace(tzinfo=zone)
     except ValueError:
         raise invalid("Failed since", day, "a day as yyyy-MM-dd") from None
+
+
+def _begun(message: str, url: str) -> Result:
+    """A message about a flow run, which the log and the page lead to."""
+    return Result(message, f"[Its flow run]({url})\n", links={"Its flow run": url})
 
 
 def _occurrences(template: Meta, now: datetime) -> Iterator[tuple[str, str, str]]:

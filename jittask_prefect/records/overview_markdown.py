@@ -37,11 +37,13 @@ class PageLinks:
         run: The id of the dialog that runs a task now; empty where the dialog is missing.
         edit: By task, the address of its filled form for editing.
         retry: The id of the dialog that runs failed tasks again; empty where the dialog is missing.
+        forms: By text, the addresses of forms that are about no single task.
     """
 
     run: str = ""
     edit: Mapping[str, str] = field(default_factory=dict)
     retry: str = ""
+    forms: Mapping[str, str] = field(default_factory=dict)
 
 
 def summary(page: Overview, artifact_id: str) -> str:
@@ -72,7 +74,8 @@ def markdown(page: Overview, to: PageLinks) -> str:
     """
     text = "\n".join(_lines(page, to))
     if len(text) > MOST_PAGE:
-        text = "\n".join(_lines(page, PageLinks(to.run, retry=to.retry)))
+        less = PageLinks(to.run, retry=to.retry, forms=to.forms)
+        text = "\n".join(_lines(page, less))
     return cut(text, MOST_PAGE)
 
 
@@ -152,6 +155,9 @@ class _Writer:
         hours = {hour.start: hour.counts for hour in page.hours}
         chart = charts.data_uri(charts.by_hour(hours, page.now))
         yield from ("", f"![The last 24 hours and the next]({chart})", "")
+        if self.to.forms:
+            shown = (f"[{text}]({link})" for text, link in self.to.forms.items())
+            yield from (" · ".join(shown), "")
 
     # Tasks
 

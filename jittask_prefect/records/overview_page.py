@@ -13,7 +13,14 @@ from datetime import datetime, timedelta
 from pydantic import BaseModel
 
 from jittask_prefect.dialogs.edit import edit_link
-from jittask_prefect.dialogs.forms import EDIT, RETRY, RUN_NOW
+from jittask_prefect.dialogs.forms import (
+    EDIT,
+    END,
+    NEW_DATE_FIELD,
+    NEW_SCHEDULED,
+    RETRY,
+    RUN_NOW,
+)
 from jittask_prefect.dialogs.versions import remember
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
@@ -30,6 +37,12 @@ AGAIN = timedelta(minutes=10)
 """The age at which a page is written again although it says the same."""
 MOST_EDIT_LINKS = 40
 """Above this number of tasks the forms for editing are reached by way of the tasks' statistics."""
+FORMS = {
+    "New task for each row of a model": NEW_DATE_FIELD,
+    "New task at times of its own": NEW_SCHEDULED,
+    "End a task": END,
+}
+"""The forms that are about no single task, by their text on the page."""
 log = logging.getLogger("jittask")
 
 
@@ -97,7 +110,12 @@ def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
             if template.declared is None:
                 remember(template)
                 forms[template.fullName] = edit_link(links.ROOT, edit.id, template)
-    to = PageLinks(run.id if run else "", forms, retry.id if retry else "")
+    others = {
+        text: links.form(there[name].id, {})
+        for text, name in FORMS.items()
+        if name in there
+    }
+    to = PageLinks(run.id if run else "", forms, retry.id if retry else "", others)
     return page, to
 
 

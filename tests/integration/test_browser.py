@@ -166,12 +166,28 @@ class Browser:
         label = self.page.locator("label").filter(
             has_text=re.compile(rf"^{re.escape(title)}( \(Optional\))?$")
         )
-        return self.page.locator(f'[id="{label.get_attribute("for")}"]')
+        return self.page.locator(f'[id="{label.first.get_attribute("for")}"]')
 
-    def choose(self, title: str, option: str) -> None:
+    def choose(self, title: str, option: str, *, many: bool = False) -> None:
         self.field(title).click()
         self.page.get_by_role("option", name=option, exact=True).click()
-        self.page.get_by_role("listbox").wait_for(state="hidden")
+        listed = self.page.get_by_role("listbox")
+        if many:  # such a list stays open
+            self.page.keyboard.press("Escape")
+        listed.wait_for(state="hidden")
+
+    def tab(self, group: str, title: str) -> None:
+        """Choose a tab of a group."""
+        label = self.page.locator("label").filter(
+            has_text=re.compile(rf"^{re.escape(group)}( \(Optional\))?$")
+        )
+        place = label.locator("xpath=ancestor::div[contains(@class, 'group')][1]")
+        place.get_by_role("tab", name=title, exact=True).click()
+
+    def labels(self) -> list[str]:
+        """The labels of the form's fields that are there."""
+        found = self.page.locator("label").all_inner_texts()
+        return [text.removesuffix(" (Optional)") for text in found]
 
     def submit(self) -> None:
         """Submit, as often as a busy server refuses, and follow the run to its page."""
@@ -213,12 +229,17 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
     browser.dialog("jittask.new-date-field-task")
     browser.field("Name").fill("Call the customer")
     browser.choose("Model and date field", "Appointment.startsAt")
-    browser.choose("Due", "Before")
-    browser.field("How long before or after").fill("1")
+    assert len(browser.labels()) <= 15
+    browser.tab("Due", "Before")
+    browser.field("How many").fill("1")
     browser.choose("Unit", "hours")
     browser.shot("dialog")
     browser.submit()
     browser.sees(f"{NAME} is made and deployed", 90)
+    browser.sees("Preview: ")
+    browser.shot("submitted")
+    for path in ("/artifacts/artifact/", "/deployments/deployment/", "/artifacts/key/"):
+        assert browser.page.locator(f'a[target=_blank][href*="/v2{path}"]').count()
     assert (shop.app.path / "tasks/CallTheCustomer/e.json").exists()
 
     # The task is among the deployments.
@@ -258,6 +279,27 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
     browser.shot("ended")
 
 
+def test_only_the_fields_of_the_chosen_tab_are_there(
+    browser: Browser, shop: Shop
+) -> None:
+    browser.dialog("jittask.new-scheduled-task")
+    assert "Weekdays" not in browser.labels() and len(browser.labels()) <= 15
+    browser.field("Name").fill("Water the plants")
+    browser.field("Start").click()
+    browser.page.get_by_role("gridcell").get_by_role("button").last.click()
+    browser.tab("Repeats", "Cron")
+    browser.field("Custom: cron").fill("nonsense")
+    browser.tab("Repeats", "Weekly")
+    assert "Custom: cron" not in browser.labels()
+    browser.choose("Weekdays", "Thursday", many=True)
+    browser.shot("tabs")
+    browser.submit()
+    browser.sees("tasks.WaterThePlants is made and deployed", 90)
+    file = shop.app.path / "tasks/WaterThePlants/e.json"
+    timer = json.loads(file.read_text())["timerCfg"]
+    assert timer["repeat"] == {"repeatType": "week", "weekday": [4]}
+
+
 def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> None:
     """Opened from its page it is filled in; opened by hand it claims nothing; an emptied field changes nothing."""
     name, file = (
@@ -295,6 +337,7 @@ def test_the_form_for_editing_shows_what_is(browser: Browser, shop: Shop) -> Non
 
 def test_what_does_not_fit_is_said_in_the_form(browser: Browser) -> None:
     browser.dialog("jittask.new-scheduled-task")
+    browser.tab("More", "Change")
     browser.field("English name").fill("1 not a name")
     browser.page.get_by_role("button", name="Submit").click()
     for said in ("is a required property", "does not match"):

@@ -278,7 +278,7 @@ def test_what_may_be_ended_is_in_a_drop_down(shop: Make) -> None:
     s.sync()
     [entry] = s.entries()
     [said] = options(s, forms.END, "task")
-    assert said == f"Task: Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
+    assert said == f"Task · Bill 1 · 2026-03-02 10:00 · pending · {entry.task_id}"
     done = submit(s.app, s.api, forms.END, {"task": said}, s.now)
     assert done.message == f"{entry.task_id} was pending and is ended"
     assert (
