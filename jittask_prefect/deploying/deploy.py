@@ -166,7 +166,7 @@ def fill_forms(
     api: Api,
     there: Mapping[str, ServerDeployment],
     now: datetime,
-    scheduled: Iterable[OpenTask] = (),
+    named: Iterable[OpenTask] = (),
 ) -> dict[str, PrefectApiError]:
     """Bring the dialogs' forms to the app's present content: titles, and the options of drop-downs.
 
@@ -177,7 +177,7 @@ def fill_forms(
         api: Prefect.
         there: The deployments on the server.
         now: The present instant, aware.
-        scheduled: The runs of schedules that may be ended.
+        named: Open tasks named for people, and runs of schedules.
 
     Returns:
         The refused changes by dialog; the next call tries these again.
@@ -188,7 +188,7 @@ def fill_forms(
     refused: dict[str, PrefectApiError] = {}
     if not any(dialog.name in there for dialog in DIALOGS):
         return refused
-    for name, form in schemas(app, now, scheduled).items():
+    for name, form in schemas(app, now, named).items():
         try:
             _fill(api, form, there.get(name))
         except PrefectApiError as error:

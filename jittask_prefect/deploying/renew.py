@@ -27,12 +27,8 @@ from jittask_prefect.deploying.deployments import (
     own_names,
     own_next_time,
 )
+from jittask_prefect.deploying.open_tasks import open_tasks
 from jittask_prefect.deploying.prefect_folder import root_of
-<<<<<<< HEAD
-=======
-from jittask_prefect.dialogs.forms import DIALOGS
-from jittask_prefect.dialogs.scheduled_runs import scheduled_runs
->>>>>>> f5b82ee (The forms' results stand in the run's log, End has the runs of schedules, the overview leads to the forms; clicks counted in the guide)
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
@@ -161,8 +157,9 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         except PrefectApiError as error:
             api.ping()  # raises where more than this deployment is refused
             changes.append(Change(review.name, "refused", str(error)))
-    scheduled = scheduled_runs(app, api, there)
-    for name, refusal in fill_forms(app, api, there, now, scheduled).items():
+    for name, refusal in fill_forms(
+        app, api, there, now, open_tasks(app, api, there)
+    ).items():
         changes.append(Change(name, "refused", f"its form: {refusal}"))
     try:
         _keep_queue_first(app, api, there.get(SYNC))

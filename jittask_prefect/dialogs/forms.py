@@ -108,7 +108,7 @@ def layout(name: str) -> Sequence[str]:
 
 
 def form(
-    app: App, name: str, now: datetime | None, scheduled: Iterable[OpenTask] = ()
+    app: App, name: str, now: datetime | None, named: Iterable[OpenTask] = ()
 ) -> list[Field]:
     """The fields of a dialog.
 
@@ -116,11 +116,11 @@ def form(
         app: The app.
         name: The dialog's name.
         now: The present instant, aware; None leaves out the drop-downs' options, which take time to find.
-        scheduled: The runs of schedules, for the form that ends tasks.
+        named: Open tasks named for people, and runs of schedules, for the form that ends tasks.
     """
     rows = {NEW_SCHEDULED: False, NEW_DATE_FIELD: True}.get(name)
     fields = _fields(name, rows, code=app.cfg.allowCodeFromForms)
-    options = Options(app, now, rows, scheduled) if now is not None else None
+    options = Options(app, now, rows, named) if now is not None else None
     return [_with_options(field, app, options) for field in fields]
 
 
@@ -230,16 +230,14 @@ def parameters(name: str, fields: Sequence[Field]) -> list[inspect.Parameter]:
     return [*alone, *in_groups]
 
 
-def schemas(
-    app: App, now: datetime, scheduled: Iterable[OpenTask] = ()
-) -> dict[str, Json]:
+def schemas(app: App, now: datetime, named: Iterable[OpenTask] = ()) -> dict[str, Json]:
     """The JSON schemas of all dialogs' forms, by their names.
 
     Args:
         app: The app.
         now: The present instant, aware.
-        scheduled: The runs of schedules that may be ended.
+        named: Open tasks named for people, and runs of schedules.
     """
-    scheduled = tuple(scheduled)
+    named = tuple(named)
     names = [dialog.name for dialog in DIALOGS]
-    return {name: schema(name, form(app, name, now, scheduled)) for name in names}
+    return {name: schema(name, form(app, name, now, named)) for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -22,8 +23,7 @@ from jittask_prefect.ledger import versions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.tables import OPEN, entries, of_app
 from jittask_prefect.prefect_api.markup import printable
-from jittask_prefect.rows.flow_runs import run_name
-from jittask_prefect.rows.row_labels import row_labels, row_of
+from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
 MOST_TASKS = 100
@@ -69,7 +69,7 @@ class Options:
         app: The app.
         now: The present instant, aware.
         rows: Whether the form is for date-field tasks; None for both kinds.
-        scheduled: The runs of schedules that Prefect has made, which the ledger knows once they begin.
+        named: Open tasks with names that the ledger alone does not give, and runs of schedules.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class Options:
         app: App,
         now: datetime,
         rows: bool | None,
-        scheduled: Iterable[OpenTask] = (),
+        named: Iterable[OpenTask] = (),
     ) -> None:
         self.app, self.now, self.rows = app, now, rows
-        self.scheduled = tuple(scheduled)
+        self.named = tuple(named)
         self.templates = app.templates()
         self.sources: dict[str, Callable[[], list[str]]] = {
             "tasks": self.tasks,
@@ -104,20 +104,20 @@ class Options:
 
     def open_tasks(self) -> list[str]:
         """Tasks that may be ended: executing ones, overdue ones, then the next; each with its id at the end."""
-        found = {task.id: task for task in self.scheduled}
-        for database in self.app.databases():
-            try:
-                entered = _open_in(self.app, database)
-            except SQLAlchemyError:
-                continue  # tasks in a database that is down cannot be ended now
-            labels = row_labels(self.app, map(row_of, entered))
-            for entry in entered:
-                name = run_name(self.app, entry, labels.get(row_of(entry), ""))
-                found[entry.task_id] = OpenTask(
-                    entry.task_id, name, entry.due, entry.status
-                )
+        found = {each.task_id: self._entered(each) for each in open_entries(self.app)}
+        found |= {each.id: each for each in self.named}
         in_order = sorted(found.values(), key=lambda each: (each.status, each.due))
         return [each.text(self.now) for each in in_order[:MOST_TASKS]]
+
+    def _entered(self, entry: Entry) -> OpenTask:
+        title, zone = entry.template, self.app.zone
+        with suppress(JittaskError):
+            template = self.app.template(entry.template)
+            title, zone = clean_title(template.title), template.timer.zone
+        row = f"{(entry.model or '').partition('.')[2]} {entry.row_key}".strip()
+        about = f"{title}{MARK}{row}" if row else title
+        name = timed_name(about, entry.due, zone)
+        return OpenTask(entry.task_id, name, entry.due, entry.status)
 
     def date_fields(self) -> list[str]:
         """The date and datetime columns of the app's models, e.g. `Contract.endDate`."""
@@ -178,6 +178,17 @@ def clean_title(title: str) -> str:
     """A title as a line of at most 80 characters, without placeholders and characters that change others' direction."""
     line = " ".join(printable(title).split()).replace("{{", "{ {").replace("}}", "} }")
     return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 1] + "…"
+
+
+def open_entries(app: App) -> list[Entry]:
+    """The ledger's executing and pending tasks, at most 100 of each database."""
+    found: list[Entry] = []
+    for database in app.databases():
+        try:
+            found += _open_in(app, database)
+        except SQLAlchemyError:
+            continue  # tasks in a database that is down cannot be ended now
+    return found
 
 
 def _open_in(app: App, database: str) -> list[Entry]:

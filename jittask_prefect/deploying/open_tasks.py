@@ -1,4 +1,4 @@
-"""The runs of schedules that may be ended: Prefect has made them, and the ledger knows them once they begin."""
+"""The tasks that may be ended, named for people: the ledger's, and the runs of schedules, which it knows once they begin."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from jittask_prefect.dialogs.forms import END
-from jittask_prefect.dialogs.options import OpenTask
+from jittask_prefect.dialogs.options import OpenTask, open_entries
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.rows.flow_runs import due_name
+from jittask_prefect.rows.flow_runs import due_name, run_name
+from jittask_prefect.rows.row_labels import row_labels, row_of
 
 PAGE = 200
 """Runs that are asked for, those that are due first."""
 log = logging.getLogger("jittask")
 
 
-def scheduled_runs(
+def open_tasks(
     app: App, api: Api, there: Mapping[str, ServerDeployment]
 ) -> list[OpenTask]:
-    """What executes, and the next run of each scheduled task.
+    """What executes or waits of the ledger, and the next run of each schedule.
 
     Args:
         app: The app.
@@ -30,17 +31,35 @@ def scheduled_runs(
         there: The deployments on the server, by name.
 
     Returns:
-        None of them where Prefect refuses the question.
+        No runs of schedules where Prefect refuses the question.
 
     Raises:
         PrefectApiError: Prefect cannot be reached.
     """
+    if END not in there:
+        return []
     try:
-        return _next_runs(app, api, there) if END in there else []
+        found = _next_runs(app, api, there)
     except PrefectApiError as error:
         api.ping()  # raises where more than this question is refused
         log.debug("the form for ending tasks has no runs of schedules: %s", error)
-        return []
+        found = []
+    return [*found, *_entered(app)]
+
+
+def _entered(app: App) -> list[OpenTask]:
+    """The ledger's open tasks, rows by their labels."""
+    entries = open_entries(app)
+    labels = row_labels(app, map(row_of, entries))
+    return [
+        OpenTask(
+            entry.task_id,
+            run_name(app, entry, labels.get(row_of(entry), "")),
+            entry.due,
+            entry.status,
+        )
+        for entry in entries
+    ]
 
 
 def _next_runs(
