@@ -462,7 +462,7 @@ class FakePrefect:
         parameters = run["parameters"]
         try:
             of = request_of(
-                app, *(parameters.get(name) for name in ("template", "taskId", "due"))
+                app, *map(parameters.get, ("template", "taskId", "due", "row"))
             )
             return self._do(app, run, of, this, now)
         except REFUSALS as error:
@@ -486,7 +486,7 @@ class FakePrefect:
             self._state(run, kind, None, str(ended))
             return [outcome for _, outcome in ended.tasks]
 
-        outcome = execute(app, name, of.task_id, this, lambda: now)
+        outcome = execute(app, name, of.task_id, this, lambda: now, row=of.row)
         kind = {"completed": "COMPLETED", "error": "FAILED", "ended": "CANCELLED"}[
             outcome.status
         ]

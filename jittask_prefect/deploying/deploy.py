@@ -11,6 +11,7 @@ from jittask_prefect.deploying import prefect_yaml
 from jittask_prefect.deploying.comparison import correct, differences
 from jittask_prefect.deploying.deployments import (
     POOL_TYPE,
+    ROW_FORM,
     SYNC,
     Deployment,
     Json,
@@ -90,7 +91,7 @@ def deploy(
         if deployment.schedules and not deployment.paused:
             api.fill_schedule(deployment_id, now)
         done.changed.append(name)
-    for name, form in forms.items():
+    for name, form in {**forms, **row_forms(wanted.values())}.items():
         _fill(api, form, there.get(name))
     if only is not None:
         return done
@@ -161,14 +162,20 @@ def _bring(
     return made
 
 
+def row_forms(wanted: Iterable[Deployment]) -> dict[str, Json]:
+    """The Run forms of tasks of rows, by name: `prefect deploy` makes another form from the flow's signature."""
+    return {d.name: ROW_FORM for d in wanted if d.form is ROW_FORM}
+
+
 def fill_forms(
     app: App,
     api: Api,
     there: Mapping[str, ServerDeployment],
     now: datetime,
+    wanted: Iterable[Deployment],
     named: Iterable[OpenTask] = (),
 ) -> dict[str, PrefectApiError]:
-    """Bring the dialogs' forms to the app's present content: titles, and the options of drop-downs.
+    """Bring the dialogs' forms to the app's present content, and the Run forms of tasks of rows to theirs.
 
     `prefect deploy` makes a form from the flow's signature only.
 
@@ -177,10 +184,11 @@ def fill_forms(
         api: Prefect.
         there: The deployments on the server.
         now: The present instant, aware.
+        wanted: The app's deployments.
         named: Open tasks named for people, and runs of schedules.
 
     Returns:
-        The refused changes by dialog; the next call tries these again.
+        The refused changes by name; the next call tries these again.
 
     Raises:
         PrefectApiError: Prefect cannot be reached.
@@ -188,7 +196,7 @@ def fill_forms(
     refused: dict[str, PrefectApiError] = {}
     if not any(dialog.name in there for dialog in DIALOGS):
         return refused
-    for name, form in schemas(app, now, named).items():
+    for name, form in {**schemas(app, now, named), **row_forms(wanted)}.items():
         try:
             _fill(api, form, there.get(name))
         except PrefectApiError as error:

@@ -56,9 +56,26 @@ TASK_PARAMETERS: Json = {
         },
         "taskId": {**_OPTIONAL_TEXT, "position": 1, "title": "taskId"},
         "due": {**_OPTIONAL_TEXT, "position": 2, "title": "due"},
+        "row": {**_OPTIONAL_TEXT, "position": 3, "title": "row"},
     },
 }
 """The parameters of a task Type's flow, as `prefect deploy` reads them from its signature in `running/flows.py`."""
+ROW_FORM: Json = {
+    "title": "Parameters",
+    "type": "object",
+    "properties": {
+        "row": {
+            "title": "Row",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 200,
+            "position": 0,
+            "description": "The row's key, e.g. 42. The task runs once for this row, now, beside the row's own due times.",
+        },
+    },
+    "required": ["row"],
+}
+"""The Run form of a task of rows: whoever runs it in Prefect names a row. The flow runs that jittask makes are not checked by it."""
 NO_PARAMETERS = {"title": "Parameters", "type": "object", "properties": {}}
 log = logging.getLogger("jittask")
 
@@ -259,7 +276,7 @@ def of_template_at(
         paused=not template.enable,
         schedules=_schedules(template, now, own_next),
         keeps_pool=own_pool is not None,
-        form=TASK_PARAMETERS,
+        form=ROW_FORM if template.rows else TASK_PARAMETERS,
     )
 
 

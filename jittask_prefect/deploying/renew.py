@@ -157,9 +157,8 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         except PrefectApiError as error:
             api.ping()  # raises where more than this deployment is refused
             changes.append(Change(review.name, "refused", str(error)))
-    for name, refusal in fill_forms(
-        app, api, there, now, open_tasks(app, api, there)
-    ).items():
+    forms = (wanted.values(), open_tasks(app, api, there))
+    for name, refusal in fill_forms(app, api, there, now, *forms).items():
         changes.append(Change(name, "refused", f"its form: {refusal}"))
     try:
         _keep_queue_first(app, api, there.get(SYNC))

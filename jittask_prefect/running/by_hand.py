@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.databases import DEFAULT
-from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError, JittaskError, UnknownTask
 from jittask_prefect.ledger import handover_marks, transitions, versions
 from jittask_prefect.ledger.entry import (
@@ -74,32 +74,72 @@ def run_row(
         PrefectApiError: Prefect cannot be reached; nothing is kept.
     """
     template = app.template(name)
-    template.check_function()
-    row = load_row(app, template, key)
-    assert isinstance(template, DateFieldType)  # else a key is refused
-    database = app.database_of(template.model_name)
+    task_id = str(uuid.uuid5(NAMESPACE, ask) if ask else uuid.uuid4())
+    database, entry = entry_of_row(app, template, key, now, task_id)
     deployment = deployment_of(app, api, name)
-    engine = app.engine(database)
-    entry = new_entry(
-        task_id=str(uuid.uuid5(NAMESPACE, ask) if ask else uuid.uuid4()),
-        app=app.name,
-        template=name,
-        model=template.model_name,
-        row_key=key_of(row, engine.dialect.name),
-        due=now,
-        created=now,
-    )
-    with engine.connect() as connection:
+    with app.engine(database).connect() as connection:
         other = find_entry(connection, entry.task_id)
     other = other or open_like(app, database, entry)
     if other is not None and other.flow_run_id:
         return _begun(api, other, other.flow_run_id, before=True)
     entry = other or entry
-    tags = run_tags(app, name, template.model_name, entry.row_key)
+    tags = run_tags(app, name, entry.model, entry.row_key)
     label = row_labels(app, [row_of(entry)]).get(row_of(entry), "")
     named = run_name(app, entry, label)
     run_id = begin(app, database, api, deployment, entry, named, tags)
     return _begun(api, entry, run_id, before=other is not None)
+
+
+def entry_of_row(
+    app: App, template: Meta, key: str | None, now: datetime, task_id: str
+) -> tuple[str, Entry]:
+    """The database and the entry of a task for a row, beside the row's occurrences; nothing is written.
+
+    Raises:
+        ArgumentError: The key is missing, or of no row, or the template has no rows.
+        ConfigError: The function is missing, or takes no row.
+    """
+    template.check_function()
+    row = load_row(app, template, key)
+    assert isinstance(template, DateFieldType)  # else a key is refused
+    database = app.database_of(template.model_name)
+    entry = new_entry(
+        task_id=task_id,
+        app=app.name,
+        template=template.fullName,
+        model=template.model_name,
+        row_key=key_of(row, app.engine(database).dialect.name),
+        due=now,
+        created=now,
+    )
+    return database, entry
+
+
+def enter_row(
+    app: App, template: Meta, key: str, run_id: str, due: datetime, now: datetime
+) -> tuple[str, Entry]:
+    """Enter the task of a flow run that names a row: a person has filled in the Run form of a task of rows.
+
+    Args:
+        app: The app.
+        template: The template.
+        key: The row's key.
+        run_id: The flow run; its retry finds the task that it entered before.
+        due: When the flow run was to start.
+        now: The present instant.
+
+    Returns:
+        The database and the entry.
+
+    Raises:
+        ArgumentError: The key is of no row, or the template has no rows.
+    """
+    database, entry = entry_of_row(app, template, key, now, run_id)
+    entry = replace(entry, due=due, flow_run_id=run_id, dirty=False)
+    with app.engine(database).begin() as connection:
+        versions.require(connection, database or "the app's database")
+        transitions.enter(connection, entry)
+        return database, find_entry(connection, run_id) or entry
 
 
 def _begun(api: Api, entry: Entry, run_id: str, *, before: bool) -> Begun:

@@ -32,9 +32,19 @@ from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
-from jittask_prefect.prefect_api.names import LONGEST_RUN, of_app, prefect_name
+from jittask_prefect.prefect_api.names import (
+    LONGEST_RUN,
+    of_app,
+    prefect_name,
+    timed_name,
+)
 from jittask_prefect.rows import batches
-from jittask_prefect.rows.flow_runs import batch_name, due_name, row_name
+from jittask_prefect.rows.flow_runs import (
+    batch_name,
+    due_name,
+    parts_of_name,
+    row_name,
+)
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.row_labels import Row, row_labels, row_of
@@ -86,7 +96,10 @@ def flows_of(app: App) -> dict[str, Any]:
 
 def _type_flow(app: App, name: str) -> Any:
     async def run(
-        template: str = "", taskId: str | None = None, due: str | None = None
+        template: str = "",
+        taskId: str | None = None,
+        due: str | None = None,
+        row: str | None = None,
     ) -> State[Any]:
         """Run a task of a template of this Type, or a batch: its rows that are due at an instant."""
         found = this_flow_run()
@@ -100,9 +113,10 @@ def _type_flow(app: App, name: str) -> Any:
                 ):  # tried again: from here on a person may cancel
                     await asyncio.to_thread(mark, app, this.id, "")
                 request = await asyncio.to_thread(
-                    request_of, app, template, taskId, due
+                    request_of, app, template, taskId, due, row
                 )
-                work = partial(_run_task, app, template, taskId, this)
+                about = (app, template, request.task_id, request.row)
+                work = partial(_run_task, *about, this)
                 if request.due is not None:
                     work = partial(_run_batch, app, template, request.due, this)
                 return await asyncio.to_thread(work)
@@ -140,12 +154,19 @@ def _refuse_foreign(app: App, flow_id: str, own: str) -> None:
 
 
 def _run_name(app: App) -> str:
-    """A flow run's name: the sync's, or title and due time for a run of a schedule."""
+    """A flow run's name: the sync's, or title and due time for a run of a schedule or of a row by its key."""
     run, name = this_flow_run(), runtime.parameters.get("template")
+    row = runtime.parameters.get("row")
     is_batch = runtime.parameters.get("due") is not None
-    if not (run.auto_scheduled or is_batch) or name not in app.names("tasks"):
+    named = run.auto_scheduled or is_batch or row
+    if not named or name not in app.names("tasks"):
         return str(runtime.name)
     try:
+        if row:
+            template = app.template(name)
+            about = row_name(getattr(template, "model_name", ""), str(row))
+            at, zone = due_of(run), template.timer.zone
+            return timed_name(parts_of_name(template.title, about), at, zone)
         return (
             _name_of_batch(app, run, name)
             if is_batch
@@ -178,7 +199,9 @@ def _on_end(app: App, cancelled: str | None) -> Any:
     return hook
 
 
-def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
+def _run_task(
+    app: App, name: str, task_id: str | None, row: str | None, run: Run
+) -> State[Any]:
     api = partial(connect, app)
 
     def replace(other: str) -> None:
@@ -186,7 +209,7 @@ def _run_task(app: App, name: str, task_id: str | None, run: Run) -> State[Any]:
 
     lost = partial(leave, tell_task_ended, app, run.id)
     how: Any = {"connect": api, "lost": lost, "end": replace, "drain": DRAIN.get()}
-    outcome = execute(app, name, task_id, run, clock.now, **how)
+    outcome = execute(app, name, task_id, run, clock.now, row=row, **how)
     if outcome == LEFT:
         return Scheduled(scheduled_time=run.due, message=outcome.message)
     _hand_over_waiting(app, name)

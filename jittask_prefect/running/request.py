@@ -25,21 +25,27 @@ REFUSALS = (ArgumentError, UnknownElement, UnknownTask)
 
 @dataclass(frozen=True)
 class Request:
-    """A task by its id, a batch by its instant, or neither: a run of a scheduled task.
+    """A task by its id, a batch by its instant, a row by its key, or none: a run of a scheduled task.
 
     Attributes:
         template: The template; None for a template that does not load: its tasks wait.
         task_id: The task's id.
         due: The batch's instant, in UTC.
+        row: The row's key: a person asks for a task beside the row's occurrences.
     """
 
     template: Meta | None
     task_id: str | None = None
     due: datetime | None = None
+    row: str | None = None
 
 
 def request_of(
-    app: App, template: object, task_id: object = None, due: object = None
+    app: App,
+    template: object,
+    task_id: object = None,
+    due: object = None,
+    row: object = None,
 ) -> Request:
     """Check the parameters of a flow run.
 
@@ -48,6 +54,7 @@ def request_of(
         template: A template's full name.
         task_id: The id of a task of the template.
         due: The instant of a batch: ISO 8601 with an offset.
+        row: The key of a row. It leads: the copy of a row's run has the id of its task as well.
 
     Raises:
         ArgumentError: A parameter is missing or has a wrong value.
@@ -60,6 +67,8 @@ def request_of(
         )
     found = _template(app, template)
     rows = isinstance(found, DateFieldType)
+    if row not in (None, ""):
+        return Request(found, row=_row_key(template, row, rows or found is None))
     if task_id is not None and not _is_id(task_id):
         raise ArgumentError(
             f"taskId {in_words(task_id)}; allowed: the id of a task of {template}"
@@ -76,9 +85,9 @@ def request_of(
         return Request(found, None, _instant(due))
     if rows and task_id is None:
         raise ArgumentError(
-            f"{template} has a task for each row, and the run names none. Give "
-            f"`taskId`, which `jittask pending {template}` lists, or use the dialog "
-            "jittask.run-task-now with the row's key"
+            f"{template} has a task for each row, and the run names none. Give the "
+            "row's key as `row`, on the page of the task or in the dialog "
+            "jittask.run-task-now"
         )
     return Request(found, task_id)
 
@@ -95,6 +104,14 @@ def _template(app: App, name: str) -> Meta | None:
 def in_words(value: object) -> str:
     """A parameter as an error shows it."""
     return as_text(shown(value))
+
+
+def _row_key(template: str, row: object, allowed: bool) -> str:
+    if not allowed:
+        raise ArgumentError(f"row {in_words(row)}, but {template} is no task of rows")
+    if not isinstance(row, str) or len(row) > LONGEST:
+        raise ArgumentError(f"row {in_words(row)}; allowed: the key of a row, as text")
+    return row
 
 
 def _is_id(value: object) -> TypeGuard[str]:

@@ -22,6 +22,7 @@ from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.entering import entry_of
+from jittask_prefect.running import by_hand
 from jittask_prefect.running.calls import EARLY_SECONDS, OneTask, Work
 from jittask_prefect.running.executor import work_off
 from jittask_prefect.running.function import after_return
@@ -75,6 +76,7 @@ def execute(
     sleep: Callable[[float], None] = time.sleep,
     end: Callable[[str], object] | None = None,
     drain: Drain | None = None,
+    row: str | None = None,
 ) -> Outcome:
     """Run a task, at most once for its identity.
 
@@ -95,6 +97,7 @@ def execute(
             once the process is gone; absent the ledger ends the task, and its process
             notices.
         drain: Tells that the worker stops; a task that has not begun is left then.
+        row: The key of a row that a person asks for; then there is no task id.
 
     Returns:
         How the task ended. A function's failure is an outcome, never an exception. `LEFT` where the task waits for
@@ -104,7 +107,7 @@ def execute(
         ArgumentError: A task of rows, and no task id.
         UnknownTask: There is no task of that id, or it is another template's.
     """
-    template = request_of(app, name, task_id).template
+    template = request_of(app, name, task_id, row=row).template
     known = locate(app, task_id) if task_id is not None else None
     # A person who asks for a run gets its error at once.
     if task_id is not None or run.auto:
@@ -117,6 +120,9 @@ def execute(
     if task_id is not None:
         database, found = known or (DEFAULT, None)
         entry = entry_of_template(template, task_id, found)
+    elif row is not None:
+        asked = (row, run.id, run.due, clock())
+        database, entry = by_hand.enter_row(app, template, *asked)
     else:
         database, entry = DEFAULT, _entered(app, name, run, clock())
     _wait_for(entry.due, clock, sleep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlmodel import Session, select
 
 from jittask_prefect.elements.app import App
@@ -13,7 +13,7 @@ from jittask_prefect.elements.row_session import row_session
 from jittask_prefect.elements.task import Task
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError, JittaskError
-from jittask_prefect.ledger.keys import from_json, key_of, to_json
+from jittask_prefect.ledger.keys import NoKey, from_json, key_of, to_json
 from jittask_prefect.rows import row_reading
 from jittask_prefect.running.function import call_function
 
@@ -38,7 +38,10 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
             f"{name} is a date-field task: name a row of {model} with --row KEY"
         )
     with Session(app.engine(app.database_of(model))) as session:
-        row = row_reading.load_row(session, template, key)
+        try:
+            row = row_reading.load_row(session, template, key)
+        except (NoKey, DataError, OverflowError) as error:
+            raise ArgumentError(f"{model} has no row {key!r}: {error}") from error
         if row is None:
             dialect = session.get_bind().dialect.name
             some = session.exec(select(template.model).limit(KEYS)).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 from shop import Shop
@@ -173,3 +174,90 @@ def test_a_task_that_is_not_deployed(shop: Make) -> None:
     s.api.all_deployments.pop(NAME)
     with pytest.raises(UnknownTask, match="jittask deploy"):
         asked(s, "1")
+
+
+# A run that a person makes on the page of the task, by the row's key
+
+
+def run_of(s: Shop, name: str = NAME, **parameters: Any) -> str:
+    deployment = s.api.all_deployments[name]
+    made = s.api.create_run(
+        deployment["id"],
+        key=str(len(s.api.all_runs)),
+        name="brave-fox",
+        due=s.now,
+        tags=[],
+        parameters={"template": name, **parameters},
+    )
+    return made.id
+
+
+def test_the_run_form_of_a_task_of_rows_asks_for_the_row(shop: Make) -> None:
+    s = saved(shop())
+    form = s.api.all_deployments[NAME]["parameter_openapi_schema"]
+    assert form["required"] == ["row"] and list(form["properties"]) == ["row"]
+    run_id = run_of(s, row="1")
+    assert [o.result for o in s.work()] == [1]
+    [entry] = s.entries(row_key="1", status="completed")
+    assert (entry.task_id, entry.flow_run_id, entry.nominal) == (run_id, run_id, None)
+    assert "1 03-03 09:00 #1 pending" in s.tasks()
+
+
+def test_a_copy_of_a_rows_run_runs_for_the_row_that_the_person_names(
+    shop: Make,
+) -> None:
+    """The copy has the id of the task, too."""
+    s = saved(shop())
+    s.save(id=2)
+    asked(s, "1")
+    s.work()
+    [entry] = s.entries(status="completed")
+    run_of(s, taskId=entry.task_id, row="2")
+    assert [o.status for o in s.work()] == ["completed"]
+    assert (s.row_count(1), s.row_count(2)) == (1, 1)
+
+
+def test_retry_of_such_a_run_is_one_task(shop: Make) -> None:
+    inner = "tries = []\ndef customFunc(row):\n    tries.append(1)\n    if len(tries) < 2: raise ValueError\n    row.count += 1\n"
+    s = saved(shop(inner=inner))
+    run_id = run_of(s, row="1")
+    assert [o.status for o in s.work()] == ["error"]
+    for status in ("completed", "completed"):
+        s.api.set_state(run_id, "SCHEDULED", name="AwaitingRetry", force=True)
+        assert [o.status for o in s.work()] == [status]
+    assert s.row_count(1) == 1 and len(s.entries(nominal=None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("77", "models.Bill has no row '77'; some that it has: 1"),
+        ("one", "models.Bill has no row 'one'"),
+        ("9" * 30, "models.Bill has no row"),
+        ("x" * 300, "the key of a row, as text"),
+        (5, "the key of a row, as text"),
+        ({"a": 1}, "the key of a row, as text"),
+        ("", "the run names none"),
+    ],
+)
+def test_a_run_whose_row_is_none(shop: Make, row: Any, said: str) -> None:
+    s = saved(shop())
+    run_id = run_of(s, row=row)
+    assert s.work() == []
+    run = s.api.run(run_id)
+    assert run and run.state_name == "Failed"
+    assert run.message.startswith("not run: ") and said in run.message
+    assert s.entries(nominal=None) == []
+
+
+def test_a_row_for_a_scheduled_task(shop: Make) -> None:
+    timer = {"startTime": "2026-01-01 08:00:00", "repeat": {"repeatType": "day"}}
+    about = {"type": "tasks.NormalType", "title": "Daily", "timerCfg": timer}
+    inner = "def customFunc():\n    return 1\n"
+    s = shop(more={"tasks/Daily": {"e.json": about, "inner.py": inner}})
+    run_id = run_of(s, "tasks.Daily", row="1")
+    s.work()
+    run = s.api.run(run_id)
+    assert run and "tasks.Daily is no task of rows" in run.message
+    form = s.api.all_deployments["tasks.Daily"]["parameter_openapi_schema"]
+    assert "required" not in form

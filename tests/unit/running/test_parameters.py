@@ -148,8 +148,8 @@ def test_a_run_of_rows_that_names_none_says_what_to_give(s: Shop) -> None:
     assert run["state"] == {
         "type": "FAILED",
         "name": "Failed",
-        "message": "not run: tasks.Task has a task for each row, and the run names none. Give `taskId`, which "
-        "`jittask pending tasks.Task` lists, or use the dialog jittask.run-task-now with the row's key",
+        "message": "not run: tasks.Task has a task for each row, and the run names none. Give the row's key as "
+        "`row`, on the page of the task or in the dialog jittask.run-task-now",
     }
     assert [e.row_key for e in s.entries()] == ["1", "1"]
 
