@@ -57,7 +57,11 @@ ELSEWHERE = {
     "schedule/rrule_series": "unit/schedule/test_custom",
     "schedule/series": "unit/schedule/test_semantics_occurrences",
     "schedule/timer": "unit/schedule/test_law",
-    "testing": "guide/test_06_testing_your_own_tasks",
+    "testing/app_folder": "guide/test_06_testing_your_own_tasks",
+    "testing/fake_deployments": "guide/test_06_testing_your_own_tasks",
+    "testing/fake_pages": "guide/test_06_testing_your_own_tasks",
+    "testing/fake_prefect": "guide/test_06_testing_your_own_tasks",
+    "testing/fake_runs": "guide/test_06_testing_your_own_tasks",
     "validation": "unit/elements/test_config",
     "warm/child": "unit/warm/test_worker",
 }
