@@ -201,7 +201,7 @@ def row(
     if as_json:
         print_json(found.as_dict())
     else:
-        print_lines(text.row(found))
+        print_lines(text.row(found, edge()))
 
 
 def records(

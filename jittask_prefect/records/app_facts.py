@@ -15,6 +15,8 @@ AROUND = 24 * HOUR
 """The span of the picture before and after the present hour."""
 LATE_AFTER = timedelta(minutes=1)
 """A task that is due is called overdue after this time: a worker needs some seconds to begin a run."""
+IN_A_ROW = 2
+"""Failures one after the other from which on a task is listed as failing."""
 CALENDAR_ENDS = timedelta(days=60)
 """How long before its last published day a calendar is listed."""
 
@@ -66,6 +68,7 @@ class Last:
         message: The reason of a failure or an end.
         row: The row's key; empty for a scheduled task.
         in_a_row: The failures since the last completed task.
+        label: The text that names the row for people; empty without.
     """
 
     status: str
@@ -73,6 +76,7 @@ class Last:
     message: str = ""
     row: str = ""
     in_a_row: int = 0
+    label: str = ""
 
 
 Counted = Mapping[tuple[str, datetime], Mapping[str, int]]

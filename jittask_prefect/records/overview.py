@@ -24,12 +24,8 @@ from jittask_prefect.records.app_facts import (
     near_window,
 )
 from jittask_prefect.records.moments import day_text, moment
+from jittask_prefect.records.overview_troubles import troubles_of
 from jittask_prefect.records.statistics import STATUSES
-
-IN_A_ROW = 2
-"""Failures one after the other from which on a task is listed as failing."""
-MOST_NAMED = 5
-"""Tasks that a line names; it counts the others."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class TaskLine:
         next_due: When the next task is due, in the app's zone; None where nothing is known to come.
         next_count: How many rows are due on that day; None for a scheduled task, and for a day that is not counted.
         last: The last task that ended.
-        pending: The number of waiting tasks.
+        pending: The number of waiting tasks; of a schedule those of the next 24 hours.
         overdue: The number of late tasks.
         executing: The number of tasks at work.
         failed: The number of failures among the tasks due in the last 24 hours.
@@ -209,6 +205,7 @@ def _task_dict(task: TaskLine, group: str, zone: ZoneInfo) -> dict[str, object]:
             "at": iso(last.at),
             "message": last.message,
             "row": last.row or None,
+            **({"label": last.label} if last.label else {}),
             "failuresInARow": last.in_a_row,
         },
         "pending": task.pending,
@@ -226,9 +223,12 @@ def overview(facts: Facts) -> Overview:
     """
     zone, titles = facts.zone, {task.name: task.title for task in facts.tasks}
     failed, pending = _failed(facts), _pending_by_day(facts)
-    lines = [_line(facts, task, failed[task.name], pending) for task in facts.tasks]
+    coming = _coming(facts)
+    lines = [
+        _line(facts, task, failed[task.name], pending, coming) for task in facts.tasks
+    ]
     wrong = sorted(
-        [*facts.troubles, *_troubles(facts, lines)],
+        [*facts.troubles, *troubles_of(facts, lines)],
         key=lambda each: (each.kind, each.title, each.task),
     )
     worst: dict[str, Kind] = {}
@@ -276,6 +276,15 @@ def _failed(facts: Facts) -> Counter[str]:
     return found
 
 
+def _coming(facts: Facts) -> Counter[str]:
+    """The pending tasks of each template in this hour and the next 24."""
+    present, found = hour_of(facts.now, facts.zone), Counter[str]()
+    for (name, start), counts in facts.near.items():
+        if present <= start <= present + AROUND:
+            found[name] += counts.get("pending", 0)
+    return found
+
+
 def _day_hours(facts: Facts) -> Iterator[DayHour]:
     tasks = {task.name: task for task in facts.tasks}
     by_hour: dict[datetime, list[Planned]] = {}
@@ -308,9 +317,15 @@ def _pending_by_day(facts: Facts) -> Counter[tuple[str, date]]:
 
 
 def _line(
-    facts: Facts, task: TaskFacts, failed: int, pending: Counter[tuple[str, date]]
+    facts: Facts,
+    task: TaskFacts,
+    failed: int,
+    pending: Counter[tuple[str, date]],
+    coming: Counter[str],
 ) -> TaskLine:
     found = facts.open.get(task.name, Open())
+    # A schedule's tasks are not in the ledger before they begin: those of the next 24 hours are counted.
+    ahead = 0 if task.rows else coming[task.name]
     known = [at for at in (task.next_due, found.next_due) if at is not None]
     next_due = min(known).astimezone(facts.zone) if known else None
     return TaskLine(
@@ -318,7 +333,7 @@ def _line(
         next_due=next_due,
         next_count=_rows_that_day(facts, task, next_due, pending),
         last=facts.last.get(task.name),
-        pending=found.pending,
+        pending=max(found.pending, ahead),
         overdue=found.overdue,
         executing=found.executing,
         failed=failed,
@@ -362,37 +377,3 @@ def _urgency(line: TaskLine) -> tuple[int, bool, float, str, str]:
 
 def _worst(lines: Iterable[TaskLine]) -> int:
     return min((line.wrong or 99 for line in lines), default=99)
-
-
-# Troubles
-
-
-def _troubles(facts: Facts, lines: Iterable[TaskLine]) -> Iterator[Trouble]:
-    paused: dict[str, list[TaskLine]] = {}
-    for line in lines:
-        task, last = line.facts, line.last
-        since = facts.open.get(task.name, Open()).late_since
-        if line.overdue:
-            told = f"{line.overdue:,} overdue"
-            if since is not None:
-                told += f", since {moment(since, facts.now, facts.zone)}"
-            yield Trouble(Kind.OVERDUE, told, task.name, task.title)
-        if last is not None and last.in_a_row >= IN_A_ROW:
-            told = f"failed {last.in_a_row:,} times in a row"
-            told += f", last {moment(last.at, facts.now, facts.zone)}"
-            about = f"row {last.row}: {last.message}" if last.row else last.message
-            yield Trouble(
-                Kind.FAILING, f"{told}: {about}".rstrip(": "), task.name, task.title
-            )
-        if task.state in ("disabled", "paused"):
-            paused.setdefault(task.state, []).append(line)
-    for state, found in paused.items():
-        how = "switched off" if state == "disabled" else "paused in Prefect"
-        yield Trouble(Kind.PAUSED, f"{how}: {listed(found)}")
-
-
-def listed(lines: Sequence[TaskLine]) -> str:
-    """The titles of some tasks, the first few by name."""
-    names = [line.facts.title for line in lines[:MOST_NAMED]]
-    more = len(lines) - len(names)
-    return ", ".join(names) + (f" and {more:,} more" if more else "")

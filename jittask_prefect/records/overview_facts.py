@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import JittaskError, PrefectApiError
+from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import versions, watermarks
 from jittask_prefect.ledger.pause import paused_since
 from jittask_prefect.prefect_api.answers import ServerDeployment
@@ -27,13 +27,12 @@ from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.prefect_api.work_queues import app_queues
 from jittask_prefect.records.app_facts import (
-    CALENDAR_ENDS,
     HOUR,
+    IN_A_ROW,
     LATE_AFTER,
     Facts,
     Kind,
     Open,
-    TaskFacts,
     Trouble,
     day_window,
     hour_of,
@@ -46,12 +45,20 @@ from jittask_prefect.records.overview_ledger import (
     read_ledger,
 )
 from jittask_prefect.records.overview_rows import RowCounts, rows_due
+from jittask_prefect.records.overview_templates import (
+    Failures,
+    broken,
+    calendars,
+    task_facts,
+)
+from jittask_prefect.rows.row_labels import row_labels
 from jittask_prefect.rows.template_planner import fingerprint
 from jittask_prefect.schedule.instants import DAY, TICK
-from jittask_prefect.schedule.words import describe
 
 MOST_OCCURRENCES = 5000
 """Occurrences of a schedule that are counted one by one in a window."""
+MOST_LATE = 10 * PAGE
+"""Late runs of schedules that are counted: ten questions."""
 log = logging.getLogger("jittask")
 Window = tuple[datetime, datetime]
 _counted: WeakKeyDictionary[Meta, dict[Window, Counter[datetime] | None]] = (
@@ -82,12 +89,13 @@ def facts(
         LedgerError: The ledger's tables are of another version.
     """
     zone, templates = app.zone, app.templates()
+    failures = Failures()
     shown = day or now.astimezone(zone).date() + DAY
     windows = [near_window(now, zone), day_window(shown, zone)]
     inside = _holds(*windows)
     if inside:  # the day is counted with its neighbours
         del windows[1]
-    troubles = [*_broken(app, templates), *_calendars(templates, now)]
+    troubles = [*broken(app, templates), *calendars(templates, now)]
     paused = _paused(app, now)
     troubles += paused
     ledger, uncounted = LedgerFacts.of(windows), set[str]()
@@ -99,7 +107,8 @@ def facts(
             said = str(getattr(error, "orig", None) or error).partition("\n")[0]
             troubles.append(Trouble(Kind.SERVER, f"{about} does not answer: {said}"))
     for window, counts in zip(windows, ledger.hours, strict=True):
-        uncounted |= set(_count_schedules(templates, now, window, counts))
+        counted = _count_schedules(templates, now, window, counts, failures)
+        uncounted |= set(counted)
     asked = False
     if without:
         troubles.append(Trouble(Kind.SERVER, without))
@@ -111,13 +120,17 @@ def facts(
             asked = True
         except PrefectApiError as error:
             troubles.append(Trouble(Kind.SERVER, f"Prefect does not answer: {error}"))
+    known = {} if paused else there or {}
+    tasks = [task_facts(template, now, known, failures) for template in templates]
+    troubles += failures.troubles(tasks)
+    _name_rows(app, ledger)
     return Facts(
         app=app.name,
         title=app.title,
         zone=zone,
         now=now,
         day=shown,
-        tasks=[_task(t, now, {} if paused else there or {}) for t in templates],
+        tasks=tasks,
         open=ledger.open,
         last=ledger.last,
         near=ledger.hours[0],
@@ -150,73 +163,15 @@ def _paused(app: App, now: datetime) -> list[Trouble]:
     return [Trouble(Kind.APP_PAUSED, f"{told}: `jittask resume` ends the pause")]
 
 
-# Templates
-
-
-def _task(
-    template: Meta, now: datetime, there: Mapping[str, ServerDeployment]
-) -> TaskFacts:
-    deployment = there.get(template.fullName)
-    rows = isinstance(template, DateFieldType)
-    state = ""
-    if not template.enable:
-        state = "disabled"
-    elif deployment is not None and deployment.paused:
-        state = "paused"
-    elif template.by_code:
-        state = "by code only"
-    elif template.own_times:
-        state = "its Type decides"
-    series = None if state or rows else template.series()
-    following = series.next(now) if series is not None else None
-    return TaskFacts(
-        name=template.fullName,
-        title=template.title,
-        rule="" if template.by_code else _rule(template),
-        group=next(iter(template.cfg.tags), ""),
-        rows=rows,
-        state=state,
-        next_due=following.due if following else None,
-        declared=template.declared is not None,
-    )
-
-
-def _rule(template: Meta) -> str:
-    """The rule in words; the app's own zone stands once on the page."""
-    words, zone = describe(template.timer), template.timer.zone.key
-    return words.replace(f" ({zone})", "") if zone == template.app.timezone else words
-
-
-def _broken(app: App, templates: Sequence[Meta]) -> Iterator[Trouble]:
-    """A line for all elements that do not load."""
-    working = {template.fullName for template in templates}
-    broken = []
-    for name in app.names("tasks"):
-        if name not in working:
-            try:
-                app.getElement(name)  # a Type is no template
-            except JittaskError:
-                broken.append(name)
-    if broken:
-        named = ", ".join(broken[:3]) + (
-            f" and {len(broken) - 3} more" if broken[3:] else ""
-        )
-        told = f"{named}: files with mistakes; `jittask check` tells which"
-        yield Trouble(Kind.BROKEN, told)
-
-
-def _calendars(templates: Iterable[Meta], now: datetime) -> Iterator[Trouble]:
-    """A line for each calendar in use whose published days end soon."""
-    told = set[str]()
-    for template in templates:
-        calendar, cfg = template.timer.calendar, template.timer.cfg
-        if calendar is None or not cfg.asks_calendar:
-            continue
-        until = calendar.reliable_until
-        soon = (now + CALENDAR_ENDS).astimezone(template.timer.zone).date()
-        if until is not None and until < soon and calendar.limit not in told:
-            told.add(calendar.limit)
-            yield Trouble(Kind.CALENDAR, calendar.limit)
+def _name_rows(app: App, ledger: LedgerFacts) -> None:
+    """Add the labels of the rows that the page names: those of tasks that have failed in a row."""
+    rows = {
+        (name, last.row)
+        for name, last in ledger.last.items()
+        if last.row and last.in_a_row >= IN_A_ROW
+    }
+    for (name, _), label in row_labels(app, rows).items():
+        ledger.last[name] = replace(ledger.last[name], label=label)
 
 
 # Databases
@@ -286,7 +241,11 @@ def _first_due(ledger: LedgerFacts, name: str, at: datetime | None) -> None:
 
 
 def _count_schedules(
-    templates: Iterable[Meta], now: datetime, window: Window, counts: HourCounts
+    templates: Iterable[Meta],
+    now: datetime,
+    window: Window,
+    counts: HourCounts,
+    failures: Failures,
 ) -> Iterator[str]:
     """Add the future occurrences of schedules to the hours; the names of tasks with too many."""
     low = max(now, window[0])
@@ -294,7 +253,11 @@ def _count_schedules(
         rows = isinstance(template, DateFieldType)
         if rows or not template.enable or template.own_times or template.by_code:
             continue
-        found = _occurrences(template, now, window)
+        try:
+            found = _occurrences(template, now, window)
+        except Exception as error:  # noqa: BLE001  of the app's own code
+            failures.note(template, error)
+            continue
         if found is None:
             yield template.fullName
             continue
@@ -361,7 +324,7 @@ def _late_runs(
     now: datetime,
     ledger: LedgerFacts,
 ) -> None:
-    """Add the late runs of schedules, which the ledger does not know before they begin; at most a page of them."""
+    """Add the late runs of schedules, which the ledger does not know before they begin; at most `MOST_LATE` of them."""
     rows = {t.fullName for t in app.templates() if isinstance(t, DateFieldType)}
     names = {d.id: name for name, d in there.items() if name.startswith("tasks.")}
     names = {each: name for each, name in names.items() if name not in rows}
@@ -376,7 +339,7 @@ def _late_runs(
     known = Counter(
         {name: each.overdue for name, each in ledger.open.items() if each.overdue}
     )
-    runs = api.runs(flow_runs=where, limit=PAGE, sort="EXPECTED_START_TIME_ASC")
+    runs = api.runs(flow_runs=where, limit=MOST_LATE, sort="EXPECTED_START_TIME_ASC")
     for run in runs:
         name = names.get(str(run.deployment_id))
         if name is None:

@@ -38,12 +38,14 @@ class PageLinks:
         edit: By task, the address of its filled form for editing.
         retry: The id of the dialog that runs failed tasks again; empty where the dialog is missing.
         forms: By text, the addresses of forms that are about no single task.
+        editing: The id of the dialog for editing; a task without a filled form opens it with the task chosen.
     """
 
     run: str = ""
     edit: Mapping[str, str] = field(default_factory=dict)
     retry: str = ""
     forms: Mapping[str, str] = field(default_factory=dict)
+    editing: str = ""
 
 
 def summary(page: Overview, artifact_id: str) -> str:
@@ -65,8 +67,7 @@ def summary(page: Overview, artifact_id: str) -> str:
 def markdown(page: Overview, to: PageLinks) -> str:
     """The page.
 
-    Where the page would be longer than `MOST_PAGE`, its links for editing lead to the task's statistics instead, where the
-    filled form is linked.
+    Where the page would be longer than `MOST_PAGE`, its links for editing open the form with the task alone.
 
     Args:
         page: The page.
@@ -74,8 +75,7 @@ def markdown(page: Overview, to: PageLinks) -> str:
     """
     text = "\n".join(_lines(page, to))
     if len(text) > MOST_PAGE:
-        less = PageLinks(to.run, retry=to.retry, forms=to.forms)
-        text = "\n".join(_lines(page, less))
+        text = "\n".join(_lines(page, replace(to, edit={})))
     return cut(text, MOST_PAGE)
 
 
@@ -181,7 +181,7 @@ class _Writer:
             md(facts.rule.replace("`", ""), RULE),
             self._next(task),
             self._last(task),
-            self._pending(task),
+            self._count(task, task.pending, "pending"),
             self._count(task, task.overdue, "overdue"),
             self._failed(task),
             self._links(task),
@@ -204,12 +204,6 @@ class _Writer:
         at = self.page.moment(last.at)
         shown = f"**{last.status}**" if last.status == "error" else last.status
         return f"{shown} {at}"
-
-    def _pending(self, task: TaskLine) -> str:
-        if task.facts.rows or task.pending:
-            return self._count(task, task.pending, "pending")
-        # A schedule's runs are made ahead by Prefect: their number says nothing.
-        return f"[runs]({self._runs(task.facts.name, 'pending')})"
 
     def _count(self, task: TaskLine, count: int, status: str) -> str:
         if not count:
@@ -234,7 +228,9 @@ class _Writer:
         if self.to.run:
             found.append(f"[Run now]({links.form(self.to.run, {'task': name})})")
         if not task.facts.declared:
-            found.append(f"[Edit]({self.to.edit.get(name, statistics)})")
+            short = links.form(self.to.editing, {"task": name})
+            empty = short if self.to.editing else statistics
+            found.append(f"[Edit]({self.to.edit.get(name, empty)})")
         return " · ".join([*found, f"[statistics]({statistics})"])
 
     # The day

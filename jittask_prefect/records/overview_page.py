@@ -23,6 +23,7 @@ from jittask_prefect.dialogs.forms import (
 )
 from jittask_prefect.dialogs.versions import remember
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import state_table, versions
 from jittask_prefect.prefect_api import links
@@ -36,7 +37,7 @@ MARK = "overview"
 AGAIN = timedelta(minutes=10)
 """The age at which a page is written again although it says the same."""
 MOST_EDIT_LINKS = 40
-"""Above this number of tasks the forms for editing are reached by way of the tasks' statistics."""
+"""Above this number of tasks the forms for editing open with the task alone: a filled form is a long address."""
 FORMS = {
     "New task for each row of a model": NEW_DATE_FIELD,
     "New task at times of its own": NEW_SCHEDULED,
@@ -53,11 +54,18 @@ class Written(BaseModel, frozen=True):
         id: The artifact's id.
         at: When the page was written.
         digest: A digest of all but the time on the page.
+        asked: When a sync last asked for the page's facts, where that was later.
     """
 
     id: str
     at: datetime
     digest: str
+    asked: datetime | None = None
+
+    @property
+    def looked(self) -> datetime:
+        """When a sync last asked for all that stands on the page."""
+        return self.asked or self.at
 
 
 def refresh(app: App, api: Api, now: datetime) -> bool:
@@ -76,7 +84,7 @@ def refresh(app: App, api: Api, now: datetime) -> bool:
             return False
         text = state_table.get(connection, app.name, MARK)
     known = Written.model_validate_json(text) if text else None
-    if known is not None and _minute(known.at) == _minute(now):
+    if known is not None and _minute(known.looked) == _minute(now):
         return False
     try:
         page, to = _page(app, api, now)
@@ -87,12 +95,17 @@ def refresh(app: App, api: Api, now: datetime) -> bool:
         log.warning("the overview is not written: %s: %s", type(error).__name__, error)
         return False
     if known and known.digest == digest and known.at <= now < known.at + AGAIN:
+        _remember(app, known.model_copy(update={"asked": now}))
         return False
     artifact_id = _write(api, page, to, known.id if known else "")
-    written = Written(id=artifact_id, at=now, digest=digest)
-    with app.engine().begin() as connection:
-        state_table.put(connection, app.name, MARK, written.model_dump_json())
+    _remember(app, Written(id=artifact_id, at=now, digest=digest))
     return True
+
+
+def _remember(app: App, written: Written) -> None:
+    text = written.model_dump_json(exclude_none=True)
+    with app.engine().begin() as connection:
+        state_table.put(connection, app.name, MARK, text)
 
 
 def _minute(at: datetime) -> int:
@@ -108,15 +121,24 @@ def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
     if edit is not None and len(templates) <= MOST_EDIT_LINKS:
         for template in templates:
             if template.declared is None:
-                remember(template)
-                forms[template.fullName] = edit_link(links.ROOT, edit.id, template)
+                forms |= _filled(edit.id, template)
     others = {
         text: links.form(there[name].id, {})
         for text, name in FORMS.items()
         if name in there
     }
-    to = PageLinks(run.id if run else "", forms, retry.id if retry else "", others)
-    return page, to
+    ids = [found.id if found else "" for found in (run, retry, edit)]
+    return page, PageLinks(ids[0], forms, ids[1], others, ids[2])
+
+
+def _filled(edit_id: str, template: Meta) -> dict[str, str]:
+    """The address of a task's filled form; none where its Type raises: the page marks the task."""
+    try:
+        remember(template)
+        return {template.fullName: edit_link(links.ROOT, edit_id, template)}
+    except Exception as error:  # noqa: BLE001  of the app's own code
+        log.debug("%s: no filled form: %s", template.fullName, error)
+        return {}
 
 
 def _digest(page: Overview, to: PageLinks) -> str:

@@ -24,7 +24,6 @@ from jittask_prefect.records.text_table import (
     folded_table,
     one_line,
     result_json,
-    result_text,
     table,
     time_text,
 )
@@ -167,52 +166,72 @@ def _happened(record: Record) -> str:
     return record.message if record.result is None else result_json(record.result)
 
 
-def row(found: RowHistory) -> Iterator[str]:
-    """A paragraph for each template."""
+def row(found: RowHistory, width: int | None = None) -> Iterator[str]:
+    """A paragraph for each template.
+
+    Args:
+        found: The row and its tasks.
+        width: The columns of the terminal, to which lines are folded; None for a pipe, whose lines are whole.
+    """
     gone = "" if found.exists else ", which is gone: its row is not in the table"
     row_text = one_line(named_row(found.key, found.label))
-    yield f"{found.model} {row_text}{gone}"
+    yield from _indented(f"{found.model} {row_text}{gone}", 0, width)
     for part in found.parts:
         yield ""
-        yield from _template(part)
+        yield from _template(part, width)
     if not found.parts:
-        yield f"{found.model} has no date-field task."
+        yield from _indented(f"{found.model} has no date-field task.", 0, width)
 
 
-def _template(part: TemplateHistory) -> Iterator[str]:
+def _indented(text: str, indent: int, width: int | None) -> Iterator[str]:
+    """A text as lines of a terminal, each indented."""
+    lines = [text] if width is None else folded(text, max(LEAST_DUE, width - indent))
+    yield from (f"{' ' * indent}{line}".rstrip() for line in lines)
+
+
+def _template(part: TemplateHistory, width: int | None) -> Iterator[str]:
     title = f" ({part.title})" if part.title not in ("", part.template) else ""
-    yield f"{part.template}{title}"
-    if part.rule:
-        yield f"  {part.rule}"
+    yield from _indented(f"{part.template}{title}", 0, width)
+    about = [part.rule] if part.rule else []
     if part.state:
-        yield f"  No tasks: {part.state}."
+        about.append(f"No tasks: {part.state}.")
     elif part.origin:
-        yield f"  From {part.origin}."
+        about.append(f"From {part.origin}.")
     if part.earlier:
-        yield f"  {part.earlier} earlier left out; --past shows more."
+        about.append(f"{part.earlier} earlier left out; --past shows more.")
+    for text in about:
+        yield from _indented(text, 2, width)
     for record in part.records:
-        yield from _task(record)
+        yield from _task(record, width)
     if part.end:
-        yield f"  {part.end[0].upper()}{part.end[1:]}."
+        yield from _indented(f"{part.end[0].upper()}{part.end[1:]}.", 2, width)
 
 
-def _task(record: Record) -> Iterator[str]:
-    """A line with due time, status and reasons; of a task a second line with its ids."""
+def _task(record: Record, width: int | None) -> Iterator[str]:
+    """Due time, status and reasons; below a task its ids."""
     at = record.due or record.nominal
     reasons = [moved(record) if record.due else record.moved or "", *record.notes]
     if record.result is not None and record.status == "completed":
-        reasons.append(f"result {result_text(record.result)}")
+        reasons.append(f"result {result_json(record.result)}")
     told = "; ".join(" ".join(reason.split()) for reason in reasons if reason)
     time = time_text(at) if at else ""
-    yield f"  {time:24}  {record.status:10}  {told}".rstrip()
+    if width is None:
+        yield f"  {time:24}  {record.status:10}  {told}".rstrip()
+    elif width >= NARROW:
+        cells = [time, record.status, told]
+        for line in folded_table([cells], [24, 10, width - 40]):
+            yield f"  {line}"
+    else:
+        yield from _indented(f"{time} {record.status}".strip(), 2, width)
+        yield from _indented(told, 4, width) if told else ()
     if record.due is None:
         return
-    ids = f"      task {record.task_id}"
+    ids = f"task {record.task_id}"
     if record.generation and record.generation > 1:
         ids += f", generation {record.generation}"
     if record.flow_run_id:
         ids += f", flow run {record.flow_run_id}"
-    yield ids
+    yield from _indented(ids, 6 if width is None or width >= NARROW else 4, width)
 
 
 def plan(actions: Sequence[Action], zones: Mapping[str, tzinfo]) -> Iterator[str]:

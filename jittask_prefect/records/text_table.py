@@ -12,8 +12,6 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 
 KEY_WIDTH = 30
 """The widest column of row keys; longer keys push the rest of their line."""
-RESULT_LENGTH = 200
-"""The characters of a result at most; `--json` has the whole."""
 
 
 def table(
@@ -80,11 +78,6 @@ def one_line(text: str) -> str:
 def result_json(result: Any) -> str:
     """The result of a function as JSON; empty without a result."""
     return "" if result is None else json.dumps(result, ensure_ascii=False)
-
-
-def result_text(result: Any) -> str:
-    """The result of a function on one line, cut where it is long."""
-    return shortened(" ".join(result_json(result).split()), RESULT_LENGTH)
 
 
 def time_text(at: datetime) -> str:

@@ -210,7 +210,7 @@ def hostile_page(text: str) -> Overview:
         [task, RENT],
         title=text,
         open={name: Open(overdue=2, next_due=utc("2026-03-03 08:00"))},
-        last={name: Last("error", utc("2026-03-02 07:00"), text, text, 5)},
+        last={name: Last("error", utc("2026-03-02 07:00"), text, text, 5, text)},
         near=hour,
         of_day=hour,
         uncounted=frozenset({name}),
@@ -355,3 +355,9 @@ def test_two_hundred_tasks_fit_on_a_page_that_the_ui_shows_whole() -> None:
     assert "- and 180 more" in text
     assert "and 188 more tasks" in text
     assert "(Cut here.)" not in text
+
+
+def test_a_task_without_a_filled_form_is_edited_directly() -> None:
+    text = markdown(page([BILLS]), PageLinks("run-id", editing="edit-id"))
+    form = "/v2/deployments/deployment/edit-id/run?parameters="
+    assert f"[Edit]({form}%7B%22task%22%3A%20%22tasks.Bills%22%7D)" in text

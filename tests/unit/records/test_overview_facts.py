@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -281,15 +281,71 @@ def test_the_page_is_written_when_it_changed_and_at_most_each_minute(
     assert written(180 + 600)  # as of a later time
 
 
-def test_a_type_of_the_apps_own_that_fails_leaves_the_sync_alone(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_type_of_the_apps_own_that_fails_marks_its_own_task_only(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: Any) -> None:
         raise RuntimeError("own series")
 
+    shop.save(at=datetime(2026, 3, 2, 10))
+    shop.sync()
     monkeypatch.setattr(type(shop.app.template("tasks.Nightly")), "series", fails)
-    assert not overview_page.refresh(shop.app, shop.api, shop.now)
-    assert "the overview is not written: RuntimeError: own series" in caplog.text
+    assert overview_page.refresh(shop.app, shop.api, shop.now)
+    said = shop.api.pages["test-overview"]
+    assert "**Nightly**: its Type fails: RuntimeError: own series" in said
+    found = seen(shop)
+    assert [w.task for w in found.wrong if w.kind is Kind.BROKEN] == ["tasks.Nightly"]
+    assert task(shop, "Nightly").facts.state == "its Type fails"
+    assert task(shop, "Pay").pending == 1
+
+
+def test_the_facts_are_asked_for_at_most_each_minute(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[datetime] = []
+    real = overview_page.facts
+
+    def counting(app: Any, api: Any, now: datetime, **more: Any) -> Any:
+        asked.append(now)
+        return real(app, api, now, **more)
+
+    shop.sync()
+    monkeypatch.setattr(overview_page, "facts", counting)
+    for seconds in (0, 10, 59, 61, 70, 119, 125):
+        at = utc("2026-03-02 08:00") + timedelta(seconds=seconds)
+        overview_page.refresh(shop.app, shop.api, at)
+    assert [f"{at:%M:%S}" for at in asked] == ["00:00", "01:01", "02:05"]
+
+
+def test_late_runs_are_counted_beyond_a_page(shop: Shop) -> None:
+    deployment = shop.api.deployments("app:test")["tasks.Nightly"]
+    for number in range(450):
+        shop.api.create_run(
+            deployment.id, key=f"k{number}", name="n", due=utc("2026-03-02 01:30"), tags=(),
+            parameters={"template": "tasks.Nightly"},
+        )  # fmt: skip
+    assert task(shop, "Nightly").overdue == 450
+
+
+def test_a_schedule_tells_how_many_of_its_tasks_are_due_in_the_next_24_hours(
+    shop: Shop,
+) -> None:
+    assert task(shop, "Nightly").pending == 1
+    shop.again(
+        **{"tasks/Nightly": scheduled("2026-01-01 01:30:00", {"repeatType": "hour"})}
+    )
+    shop.sync()
+    assert task(shop, "Nightly").pending == 25  # this hour, and 24 more
+
+
+def test_a_row_that_fails_in_a_row_goes_by_its_label(shop: Shop) -> None:
+    shop.again(**{"models/Bill": model_of(rowLabel="status")})
+    for _ in range(2):
+        shop.save(status="Wang Fang", day=date(2026, 3, 2))
+    shop.sync()
+    shop.work()
+    told = [w.text for w in seen(shop).wrong if w.kind is Kind.FAILING]
+    assert [" row Wang Fang (" in text for text in told] == [True]
 
 
 # All databases

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from jittask_prefect.records import text
 from jittask_prefect.records.record import Record
+from jittask_prefect.records.row_history import RowHistory, TemplateHistory
 from jittask_prefect.records.text_table import folded
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -105,3 +106,31 @@ def test_a_row_goes_by_its_label_and_its_key(width: int | None) -> None:
     assert "Wang" in found
     assert "Fang" in found
     assert "(42)" in found
+
+
+def story(**more: Any) -> RowHistory:
+    ended = record(
+        state="completed", message="", result={"said": "word " * 300}, **more
+    )
+    part = TemplateHistory("tasks.Remind", "Remind the customer", "at 09:00")
+    part.records = [ended]
+    return RowHistory("models.Contract", "42", True, [part], "Wang Fang")
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_the_story_of_a_row_is_folded_and_whole(width: int) -> None:
+    found = list(text.row(story(flow_run_id=ID), width))
+    assert max(map(cell_len, found)) <= width
+    words = " ".join(found).split()
+    assert words.count("word") + words.count('"word') == 300
+    assert found[0] == "models.Contract Wang Fang (42)"
+    assert "".join(words).count(ID) == 2
+
+
+def test_the_story_of_a_row_has_a_line_each_in_a_pipe() -> None:
+    _, _, template, rule, task, ids = text.row(story(), None)
+    assert template == "tasks.Remind (Remind the customer)"
+    assert rule == "  at 09:00"
+    assert task.startswith("  Mon 2026-03-02 09:00 CST  completed   result {")
+    assert task.count("word") == 300
+    assert ids == f"      task {ID}"
