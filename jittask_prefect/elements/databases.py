@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, create_engine, event
@@ -17,6 +18,7 @@ from sqlmodel import Session
 from jittask_prefect.elements.app_name import database_variables
 from jittask_prefect.elements.config import AppCfg
 from jittask_prefect.elements.engines import PACKAGES, engine_at, sync_url
+from jittask_prefect.elements.patience import connected, of_own_engine
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.row_session import ROW_SESSION
 from jittask_prefect.errors import ConfigError, Problem
@@ -172,6 +174,8 @@ class Databases:
             if database not in self._engines:
                 if isinstance(named, Engine) and not named.dialect.is_async:
                     engine = named
+                    if not event.contains(engine, "do_connect", of_own_engine):
+                        event.listen(engine, "do_connect", of_own_engine)
                 else:
                     engine = self._made(url, database)
                 if engine.dialect.name == "sqlite" and not event.contains(
@@ -214,7 +218,7 @@ class Databases:
 
         def connect(dialect: Dialect, _record: Any, args: Any, parameters: Any) -> Any:
             try:
-                return dialect.connect(*args, **parameters)
+                return connected(partial(dialect.connect, *args, **parameters))
             except Exception as error:
                 if isinstance(error, dialect.loaded_dbapi.Error):
                     raise

@@ -8,6 +8,7 @@ import time
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.patience import asks_once
 from jittask_prefect.ledger import pause
 from jittask_prefect.running.order import Wait
 
@@ -42,7 +43,8 @@ class PauseWatch:
 
     def _look(self) -> bool:
         try:
-            return pause.paused_since(self._app) is not None
+            with asks_once():
+                return pause.paused_since(self._app) is not None
         except SQLAlchemyError as error:
             # Rows of another database go on while the app's own is away.
             log.warning("nobody can tell whether the app is paused: %s", error)

@@ -14,6 +14,7 @@ from functools import partial
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.databases import DEFAULT
+from jittask_prefect.elements.patience import waits_for_connections
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger import transitions, versions
@@ -64,6 +65,7 @@ def entry_of_template(template: Meta, task_id: str, entry: Entry | None) -> Entr
 REPLACED = f"{FORCED}: a later execution replaces it"
 
 
+@waits_for_connections()
 def execute(
     app: App,
     name: str,
@@ -137,6 +139,7 @@ def execute(
     return outcome
 
 
+@waits_for_connections()
 def execute_batch(
     app: App,
     name: str,
@@ -190,6 +193,7 @@ def execute_batch(
     return summary
 
 
+@waits_for_connections()
 def help_batch(
     app: App,
     name: str,

@@ -20,6 +20,7 @@ from functools import partial
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from jittask_prefect.elements.patience import asks_once
 from jittask_prefect.ledger import limits, transitions
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.tables import FINAL
@@ -285,6 +286,7 @@ class _Needed:
 
     def _others_wait(self) -> bool:
         work = self._work
-        with work.app.engine(work.database).connect() as connection:
+        # The process holds the connection of its row: another one is not waited for.
+        with asks_once(), work.app.engine(work.database).connect() as connection:
             about = (work.app.name, partial(own_limit, work.app), work.clock())
             return limits.needs_place(connection, *about)

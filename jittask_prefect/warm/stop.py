@@ -33,10 +33,10 @@ async def drain(
             run.helpers.close()
     if not runs:
         return
-    message = "The worker stops: %d flow runs at work may go on for %g s. A second signal ends them at once."
-    log.info(message, len(runs), seconds)
     ended = asyncio.gather(*(run.finished.wait() for run in runs))
     with _second_signal() as again:
+        message = "The worker stops: %d flow runs at work may go on for %g s. A second signal ends them at once."
+        log.info(message, len(runs), seconds)
         hurry = asyncio.create_task(again.wait())
         both: set[asyncio.Future[Any]] = {ended, hurry}
         first = asyncio.FIRST_COMPLETED

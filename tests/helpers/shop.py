@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, inspect, select, text
+from sqlalchemy import Engine, create_engine, inspect, make_url, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session
 
@@ -436,3 +436,25 @@ def on(server: Server, shop: Callable[..., Shop]) -> Iterator[Callable[..., Shop
         each.app.close()
     if made:
         server.empty()
+
+
+@pytest.fixture
+def few() -> Iterator[Callable[[int], str]]:
+    """The address of a database for a role that has so many connections at most, from the call on."""
+    address, role = make_url(POSTGRES), f"few_{os.getpid()}"
+    admin = create_engine(address, isolation_level="AUTOCOMMIT")
+
+    def sql(*statements: str) -> None:
+        with admin.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def limited(most: int) -> str:
+        sql(f"ALTER ROLE {role} CONNECTION LIMIT {most}")
+        own = address.set(username=role, database=role)
+        return own.render_as_string(hide_password=False)
+
+    sql(f"CREATE ROLE {role} LOGIN", f"CREATE DATABASE {role} OWNER {role}")
+    yield limited
+    sql(f"DROP DATABASE {role} WITH (FORCE)", f"DROP ROLE {role}")
+    admin.dispose()

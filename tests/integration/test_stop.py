@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -24,6 +25,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.server.service import ServiceInfo
 
 ROWS = 24
+HOMES = itertools.count()
 # Says who has a row, and goes on when the test lets it.
 WAITS = """
 import os, time
@@ -64,21 +66,21 @@ def place(
 
 @pytest.fixture
 def workers(place: Place) -> Iterator[Any]:
-    """Starts workers, each in a home of its own; the pid of each."""
+    """Starts workers, each in a home of its own, with a log of its own; the pid and the log of each."""
     for file in [*place.app.path.glob("begun-*"), *place.app.path.glob("go")]:
         file.unlink()
     home = place.app.path.parent
 
     with ExitStack() as stack:
 
-        def start(name: str, seconds: int) -> int:
-            keys = {"JITTASK_DRAIN_SECONDS": str(seconds)}
-            here = stack.enter_context(worker(home / name, home, limit=4, **keys))
+        def start(seconds: int) -> tuple[int, Path]:
+            keys, own = {"JITTASK_DRAIN_SECONDS": str(seconds)}, f"w{next(HOMES)}"
+            here = stack.enter_context(worker(home / own, home, limit=4, **keys))
             running = here.worker_running()
             assert running is not None
             log: Path = here.worker.log
-            until(lambda: "started!" in log.read_text(), 60, what=f"{name} started")
-            return running.pid
+            until(lambda: "started!" in log.read_text(), 60, what="started")
+            return running.pid, log
 
         yield start
         (place.app.path / "go").touch()
@@ -106,7 +108,7 @@ def ask(place: Place, name: str) -> str:
 def test_rows_at_work_end_and_the_others_are_anothers_at_once(
     place: Place, workers: Any
 ) -> None:
-    first = workers("first", 60)
+    first, _ = workers(60)
     at = clock.now().replace(tzinfo=None) - timedelta(seconds=1)
     item = place.app.getElement("models.StopItem")
     with Session(place.app.engine()) as session:
@@ -125,7 +127,7 @@ def test_rows_at_work_end_and_the_others_are_anothers_at_once(
     left = ROWS - len(at_work)
     until(lambda: sum(e.flow_run_id != run_id for e in entries()) == left, 15)
     print(f"handed over {time.monotonic() - stopped:.2f} s after the signal")
-    second = workers("second", 60)
+    second, _ = workers(60)
     (place.app.path / "go").touch()
     until(lambda: all(e.status in FINAL for e in entries()), 60)
     print(f"all ended {time.monotonic() - stopped:.2f} s after the signal")
@@ -141,7 +143,7 @@ def test_rows_at_work_end_and_the_others_are_anothers_at_once(
 
 
 def test_a_task_at_work_ends_and_its_worker_with_it(place: Place, workers: Any) -> None:
-    pid = workers("first", 60)
+    pid, _ = workers(60)
     (place.app.path / "alone").unlink(missing_ok=True)
     task = ask(place, "StopAlone")
     until(lambda: (place.app.path / "alone").exists(), 60)
@@ -159,11 +161,10 @@ def test_a_task_at_work_ends_and_its_worker_with_it(place: Place, workers: Any) 
 def test_the_time_and_a_second_signal_end_what_is_at_work(
     place: Place, workers: Any, seconds: int, signals: int
 ) -> None:
-    pid = workers("first", seconds)
+    pid, log = workers(seconds)
     (place.app.path / "alone").unlink(missing_ok=True)
     task = ask(place, "StopAlone")
     until(lambda: (place.app.path / "alone").exists(), 60)
-    log = place.app.path.parent / "first" / "worker.log"
     os.kill(pid, signal.SIGTERM)
     if signals > 1:
         until(lambda: "A second signal ends them" in log.read_text(), 10)
@@ -177,7 +178,7 @@ def test_the_time_and_a_second_signal_end_what_is_at_work(
 def test_a_task_that_waits_for_its_rate_is_another_workers(
     place: Place, workers: Any
 ) -> None:
-    first = workers("first", 60)
+    first, _ = workers(60)
     place.ended(ask(place, "StopRated"))
     task = ask(place, "StopRated")
     until(lambda: place.entry(task).status == "executing", 30)
@@ -189,14 +190,14 @@ def test_a_task_that_waits_for_its_rate_is_another_workers(
     state = place.state(task, "Scheduled", "Late", seconds=5)
     assert state.type == "SCHEDULED"
     began = time.monotonic()
-    workers("second", 1)
+    workers(1)
     until(lambda: place.entry(task).status == "executing", 20 * PATIENCE)
     print(f"claimed by the second worker {time.monotonic() - began:.2f} s later")
     place.svc.forcedEnd(task)
 
 
 def test_a_worker_with_nothing_at_work_ends_at_once(place: Place, workers: Any) -> None:
-    pid = workers("first", 60)
+    pid, _ = workers(60)
     began = time.monotonic()
     os.kill(pid, signal.SIGTERM)
     until(lambda: ended(pid), 10, every=0.02)

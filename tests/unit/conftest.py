@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from projects import Project, project_in
-from shop import on, server, servers, shop, url  # noqa: F401  fixtures
+from shop import few, on, server, servers, shop, url  # noqa: F401  fixtures
 
 from jittask_prefect.server.selection import refresh_settings
 

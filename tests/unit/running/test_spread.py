@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from shop import POSTGRES, Shop, rows_task, utc
-from sqlalchemy import create_engine, make_url, text
+from shop import Shop, rows_task, utc
 
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.tables import entries
@@ -231,28 +229,6 @@ def test_a_helper_stays_while_another_task_waits_for_its_own_template(
         lost=pytest.fail,  # type: ignore[arg-type]
     )
     assert [s.row_count(key) for key in range(1, 13)] == [1] * 12
-
-
-@pytest.fixture
-def few() -> Iterator[Callable[[int], str]]:
-    """The address of a database for a role that has so many connections at most, from the call on."""
-    address, role = make_url(POSTGRES), f"few_{os.getpid()}"
-    admin = create_engine(address, isolation_level="AUTOCOMMIT")
-
-    def sql(*statements: str) -> None:
-        with admin.connect() as connection:
-            for statement in statements:
-                connection.execute(text(statement))
-
-    def limited(most: int) -> str:
-        sql(f"ALTER ROLE {role} CONNECTION LIMIT {most}")
-        own = address.set(username=role, database=role)
-        return own.render_as_string(hide_password=False)
-
-    sql(f"CREATE ROLE {role} LOGIN", f"CREATE DATABASE {role} OWNER {role}")
-    yield limited
-    sql(f"DROP DATABASE {role} WITH (FORCE)", f"DROP ROLE {role}")
-    admin.dispose()
 
 
 def test_a_helper_lives_on_a_connection_for_its_rows_and_one_for_its_lease(
