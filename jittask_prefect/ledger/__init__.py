@@ -15,7 +15,7 @@ The life of a task (`jittask_ledger.status`). Each arrow is a conditional write,
     |                  |  +----------------------------+          |
     |                  | claim: the executing process   |          |
     |                  v                                |          |
-    |              EXECUTING ---------------------------|----------+   renew (lease), next_attempt
+    |              EXECUTING ---------------------------|----------+   renew (lease), begin, next_attempt
     |   end:       |   |   | finish: the owner only     |
     |   forcedEnd, |   |   +------------------------> ERROR (failed, timeout)    fail: worker dead, no retries (died)
     |   Cancel     |   | finish: the owner, in the commit of the function's changes

@@ -1,7 +1,7 @@
 """The prepared statements of a claim and of an execution's end; `transitions` says when they are used.
 
 Parameters: `task`, `by` (the owner), `run`, `now`, `until` and `seconds` (the lease); `state`, `how`, `why`, `gave`,
-`done` (the end); `next` (the task that is claimed with the end).
+`done` (the end); `next` (the task that is claimed with the end); `place` (`CLAIMED`, or null where the function begins at once).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
         "attempt": entries.c.attempt + 1,
         "started": bindparam("now"),
         "finished": None,
-        "queue": None,
+        "queue": bindparam("place"),
         "outcome": None,
         "message": "",
         "returned": False,

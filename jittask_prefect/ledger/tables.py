@@ -24,6 +24,8 @@ from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 
 OPEN = ("pending", "executing")
 FINAL = ("completed", "error", "ended")
+CLAIMED = "claimed"
+"""The value of `queue` of a task that is executing, and whose function has not begun."""
 
 
 class ColumnDateTime(TypeDecorator[datetime]):

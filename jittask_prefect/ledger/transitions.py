@@ -15,7 +15,9 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
+    case,
     delete,
+    or_,
     select,
     update,
 )
@@ -26,7 +28,7 @@ from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import insert_once, prepared
 from jittask_prefect.ledger.statements import FREE, update_task
-from jittask_prefect.ledger.tables import FINAL, entries
+from jittask_prefect.ledger.tables import CLAIMED, FINAL, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
@@ -60,6 +62,7 @@ def claim(
     seconds: float,
     *,
     in_batch: bool = False,
+    begun: bool = True,
 ) -> bool:
     """Begin a task, in a flow run: the fence that lets a single execution through; whether the task was claimed.
 
@@ -75,17 +78,20 @@ def claim(
         now: The present instant.
         seconds: How long the claim holds without renewal.
         in_batch: The flow run is a batch's.
+        begun: The function begins at once; else `begin` says when it does.
     """
-    given = {"task": task_id, **_claimer(owner, run_id, now, seconds)}
-    statement = prepared(
-        connection, ("claim", in_batch), partial(statements.claim, in_batch)
-    )
+    given = {"task": task_id, **_claimer(owner, run_id, now, seconds, begun)}
+    made = partial(statements.claim, in_batch)
+    statement = prepared(connection, ("claim", in_batch), made)
     return _changed(connection, statement, given) == 1
 
 
-def _claimer(owner: str, run_id: str, now: datetime, seconds: float) -> dict[str, Any]:
-    until = caller_time(now, seconds)
-    return {"by": owner, "run": run_id, "now": now, "until": until, "seconds": seconds}
+def _claimer(
+    owner: str, run_id: str, now: datetime, seconds: float, begun: bool
+) -> dict[str, Any]:
+    until, place = caller_time(now, seconds), None if begun else CLAIMED
+    about = {"by": owner, "run": run_id, "now": now, "until": until}
+    return {**about, "seconds": seconds, "place": place}
 
 
 # executing → executing
@@ -98,15 +104,25 @@ def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> 
     connection.execute(update(entries).where(*mine).values(lease_until=until))
 
 
-def next_attempt(
-    connection: Connection, task_id: str, owner: str, attempt: int
-) -> bool:
-    """Count a further attempt within an execution; False: the task is no longer this owner's.
+def begin(connection: Connection, task_id: str, owner: str) -> bool:
+    """Say that the function begins now: until then a dead process costs the task no attempt. False: another owner's.
 
     Condition: the task is executing, and the owner's.
     """
     statement = update_task().where(*_executing(task_id, owner))
-    return bool(connection.execute(statement.values(attempt=attempt)).rowcount)
+    return bool(connection.execute(statement.values(queue=None)).rowcount)
+
+
+def next_attempt(
+    connection: Connection, task_id: str, owner: str, attempt: int
+) -> bool:
+    """Count a further attempt within an execution, which has not begun; False: the task is no longer this owner's.
+
+    Condition: the task is executing, and the owner's.
+    """
+    values = {"attempt": attempt, "queue": CLAIMED}
+    statement = update_task().where(*_executing(task_id, owner))
+    return bool(connection.execute(statement.values(**values)).rowcount)
 
 
 # executing → completed, error, ended: by the owner
@@ -114,11 +130,20 @@ def next_attempt(
 
 @dataclass
 class Following:
-    """The task that an owner goes on with, its flow run, its lease in seconds, and whether that task was claimed."""
+    """The task that an owner goes on with, and whether that task was claimed.
+
+    Attributes:
+        task_id: The task.
+        run_id: Its flow run.
+        seconds: How long the claim holds without renewal.
+        begun: As of `claim`.
+        claimed: Whether the task was claimed.
+    """
 
     task_id: str
     run_id: str
     seconds: float
+    begun: bool = True
     claimed: bool = False
 
 
@@ -163,7 +188,8 @@ def finish(
         "done": returned,
     }
     if following is not None and connection.dialect.name == "postgresql":
-        claimer = _claimer(owner, following.run_id, now, following.seconds)
+        about = (following.run_id, now, following.seconds, following.begun)
+        claimer = _claimer(owner, *about)
         given |= claimer | {"next": following.task_id}
         statement = prepared(
             connection, "finish and claim", statements.finish_and_claim
@@ -171,13 +197,12 @@ def finish(
         changed = _changed(connection, statement, given)
         following.claimed = changed == 2
         return changed > 0
-    finished = (
-        _changed(connection, prepared(connection, "finish", statements.finish), given)
-        > 0
-    )
+    statement = prepared(connection, "finish", statements.finish)
+    finished = _changed(connection, statement, given) > 0
     if following is not None and finished and _unlocked(connection, following.task_id):
         of = (following.task_id, owner, following.run_id, now, following.seconds)
-        following.claimed = claim(connection, *of, in_batch=True)
+        how = {"in_batch": True, "begun": following.begun}
+        following.claimed = claim(connection, *of, **how)
     return finished
 
 
@@ -196,8 +221,7 @@ def _unlocked(connection: Connection, task_id: str) -> bool:
 def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     """Have a task that was claimed and not begun wait again, in the same flow run; whether the task was the owner's.
 
-    Condition: the task is executing, and the owner's. Where the flow run ends before the task is claimed again, the
-    verdict gives the task another run.
+    Condition: the task is executing, and the owner's. Where the flow run ends first, the verdict gives the task another.
     """
     values = {"status": "pending", "started": None, "dirty": False, **FREE}
     again = update_task().where(*_executing(task_id, owner))
@@ -210,8 +234,9 @@ def retry(
 ) -> bool:
     """Have a task whose process died wait for another flow run, or in the same one; whether the task does.
 
-    Condition: the task is executing, still by that owner, and has retries left. The dead flow run's id stays until the
-    next one is made: the hand-over ends that run, unless a person has cancelled the run.
+    Condition: the task is executing, still by that owner, and has retries left; or its function has not begun, so that
+    the attempt does not count. The dead flow run's id stays until the next one is made: the hand-over ends that run,
+    unless a person has cancelled the run.
 
     Args:
         connection: In a transaction.
@@ -219,10 +244,13 @@ def retry(
         retries: How often the task may be tried again.
         same_run: Other processes go on with the flow run, and take the task again.
     """
-    mine = (*_executing(entry.task_id, entry.owner), entries.c.attempt <= retries)
-    again = update_task().where(*mine)
-    values = {"status": "pending", "dirty": not same_run, **FREE}
-    return bool(connection.execute(again.values(**values)).rowcount)
+    claimed = entries.c.queue == CLAIMED
+    may = or_(entries.c.attempt <= retries, claimed)
+    again = update_task().where(*_executing(entry.task_id, entry.owner), may)
+    attempt = entries.c.attempt - case((claimed, 1), else_=0)
+    # The attempt first: MariaDB's later assignments see the earlier ones.
+    values = {"attempt": attempt, "status": "pending", "dirty": not same_run, **FREE}
+    return bool(connection.execute(again.ordered_values(*values.items())).rowcount)
 
 
 # error → pending

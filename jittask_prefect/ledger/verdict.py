@@ -68,7 +68,9 @@ class Kind(Enum):
     PENDING = "pending, with a flow run of its own"
     IN_BATCH = "pending, in a batch"
     ALIVE = "executing, and the lease holds"
-    RETRIES = "executing, its worker is dead, retries are left"
+    RETRIES = (
+        "executing, its worker is dead; retries are left, or the function had not begun"
+    )
     LAST = "executing, its worker is dead, no retries are left"
     UNREADABLE = (
         "executing, its worker is dead, and its template cannot be read just now"
@@ -142,6 +144,7 @@ def kind_of(
     alive: bool = True,
     attempt: int = 0,
     retries: int | None = 0,
+    begun: bool = True,
 ) -> Kind:
     """The kind of a task.
 
@@ -151,6 +154,7 @@ def kind_of(
         alive: An executing task's lease holds, and nobody has reported the end of its process.
         attempt: How often the task was begun.
         retries: How often the task may be tried again; None where its template cannot be read just now.
+        begun: An executing task's function has begun.
     """
     match status:
         case None:
@@ -159,6 +163,8 @@ def kind_of(
             return Kind.IN_BATCH if in_batch else Kind.PENDING
         case "executing" if alive:
             return Kind.ALIVE
+        case "executing" if not begun:
+            return Kind.RETRIES
         case "executing":
             if retries is None:
                 return Kind.UNREADABLE

@@ -23,7 +23,7 @@ from jittask_prefect.ledger.entry import (
 )
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.settlement import carry_out, recorded_endings
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import CLAIMED, entries
 from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.ledger.verdict import (
     Kind,
@@ -239,6 +239,7 @@ def settle_one_dead(
         alive=False,
         attempt=entry.attempt,
         retries=(retries := _retries(app, entry)),
+        begun=entry.queue != CLAIMED,
     )
     found = verdict(kind, what)
 

@@ -278,7 +278,7 @@ class OneTask(Calls):
             closed.append((entry, SUPERSEDED))
             return None
         about = (entry.task_id, owner, run.id, now, LEASE_SECONDS)
-        if not transitions.claim(connection, *about):
+        if not transitions.claim(connection, *about, begun=False):
             found = find_entry(connection, entry.task_id)
             closed.append((entry, not_claimed(found, run.id)))
             return None

@@ -112,8 +112,10 @@ class Executor:
         self.work, self.calls, self.owner = work, calls, owner
         self.hold, self.thread = hold, thread
         self.team, self.loop = team, loop
-        # Claimed by the last commit.
+        # Claimed by the last commit; or claimed before, and not begun.
         self._next: Call | None = None
+        # Whether the ledger has to be told that the call begins: where time may pass between claim and begin.
+        self._tells_begin = True
         self._retries: deque[tuple[datetime, Call]] = deque()
         # One connection for row after row: to ask the pool for each costs a round trip.
         self._transaction: RowTransaction | None = None
@@ -126,10 +128,11 @@ class Executor:
                 break
             self.team.grow(self.calls.left)
             self.hold.on(call.ids)
+            self._next = call
             if not self._may_begin():
-                self._next = call
                 break
-            self._attempt(call)
+            if self._begin(call):
+                self._attempt(call)
             self.team.end(self.owner)
         self.hold.off()
         self._drop_connection()
@@ -151,6 +154,19 @@ class Executor:
     def _try_elsewhere(self, connection: Connection, entry: Entry) -> None:
         mine, retries = replace(entry, owner=self.owner), self.work.template.cfg.retries
         transitions.retry(connection, mine, retries, same_run=True)
+
+    def _begin(self, call: Call) -> bool:
+        """Say in the ledger that the call begins; False: it is no longer this owner's."""
+        mine = True
+        if self._tells_begin:
+            with self.work.app.engine(self.work.database).begin() as connection:
+                ids = [transitions.begin(connection, t, self.owner) for t in call.ids]
+            mine = all(ids)
+        self._next = None
+        if not mine:
+            self.hold.off()
+            self._record([(entry, TAKEN) for entry in call.tasks])
+        return mine
 
     def _may_begin(self) -> bool:
         """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile.
@@ -193,6 +209,7 @@ class Executor:
         """The next call: claimed by the last commit, claimed now, or tried again."""
         self.hold.off()
         call, self._next = self._next, None
+        self._tells_begin = call is None or self.work.template.cfg.rate is not None
         if call is None and not self.calls.closed:
             self._drop_connection()  # a claim has its own: two might be too many
             call = self._claim()
@@ -287,7 +304,8 @@ class Executor:
         if entry is None:
             return self._finish_task(connection, *last)
         asked_at = time.monotonic()
-        following = Following(entry.task_id, self.work.run.id, LEASE_SECONDS)
+        about = (entry.task_id, self.work.run.id, LEASE_SECONDS)
+        following = Following(*about, begun=self.work.template.cfg.rate is None)
         mine = self._finish_task(connection, *last, following)
         self._next = self.calls.take(entry, claimed=following.claimed)
         if self._next is not None:

@@ -108,7 +108,7 @@ class RowsOfInstant(Calls):
                 if twin:  # a twin at work: this row gets another flow run
                     continue
             about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
-            if transitions.claim(connection, *about, in_batch=True):
+            if transitions.claim(connection, *about, in_batch=True, begun=False):
                 return self.full(connection, entry) or self.take(entry, claimed=True)
             self.drop()
             return STALE

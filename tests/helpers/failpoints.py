@@ -43,7 +43,9 @@ SYNC = {
 EXECUTION = {
     "before-claim": ("ledger.transitions:claim", "before"),
     "uncommitted-claim": ("ledger.transitions:claim", "after"),
-    "after-claim": ("running.attempt:Attempt.run", "before"),
+    "before-begin": ("ledger.transitions:begin", "before"),
+    "uncommitted-begin": ("ledger.transitions:begin", "after"),
+    "after-begin": ("running.attempt:Attempt.run", "before"),
     "before-function": ("running.attempt:call_function", "before"),
     "after-function": ("running.attempt:call_function", "after"),
     "before-finish": ("running.executor:Executor._finish_task", "before"),

@@ -54,6 +54,7 @@ def place(
         "models/StopItem": model("StopItem"),
         "tasks/StopRows": rows("StopItem", WAITS),
         "tasks/StopAlone": scheduled(ALONE),
+        "tasks/StopQuick": scheduled("def customFunc():\n    pass\n", rate="1/hour"),
         "tasks/StopRated": scheduled("def customFunc():\n    pass\n", rate="1/hour"),
     }
     folder = tmp_path_factory.mktemp("stop") / "app"
@@ -193,6 +194,22 @@ def test_a_task_that_waits_for_its_rate_is_another_workers(
     workers(1)
     until(lambda: place.entry(task).status == "executing", 20 * PATIENCE)
     print(f"claimed by the second worker {time.monotonic() - began:.2f} s later")
+    place.svc.forcedEnd(task)
+
+
+def test_a_process_that_is_killed_in_the_wait_for_the_rate_costs_nothing(
+    place: Place, workers: Any
+) -> None:
+    workers(60)
+    place.ended(ask(place, "StopQuick"))
+    task = ask(place, "StopQuick")
+    owner = until(lambda: place.entry(task).owner, 30)
+    os.kill(int(str(owner).split(":")[1]), signal.SIGKILL)
+    killed = time.monotonic()
+    until(lambda: place.entry(task).owner not in (None, owner), 30)
+    print(f"waits again {time.monotonic() - killed:.2f} s after the kill")
+    entry = place.entry(task)
+    assert (entry.status, entry.attempt) == ("executing", 1)
     place.svc.forcedEnd(task)
 
 

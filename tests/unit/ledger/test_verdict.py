@@ -212,6 +212,8 @@ def test_a_cancel_closes_whatever_reason_a_person_types(message: str) -> None:
         ("executing", {"alive": False, "attempt": 1, "retries": 1}, Kind.RETRIES),
         ("executing", {"alive": False, "attempt": 2, "retries": 1}, Kind.LAST),
         ("executing", {"alive": False, "retries": None}, Kind.UNREADABLE),
+        ("executing", {"alive": False, "attempt": 1, "begun": False}, Kind.RETRIES),
+        ("executing", {"attempt": 1, "begun": False}, Kind.ALIVE),
         ("completed", {"alive": False}, Kind.FINAL),
         ("error", {"alive": False, "retries": 5}, Kind.FINAL),
         ("ended", {"in_batch": True}, Kind.FINAL),

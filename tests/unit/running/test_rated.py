@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -159,3 +161,37 @@ def test_rows_that_wait_are_given_back_where_the_process_must_leave(
     thread.join(20 * PATIENCE)
     assert sorted(e.status for e in s.entries()) == ["ended"] + ["pending"] * 5
     assert {e.attempt for e in s.entries(status="pending")} == {0}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
+@pytest.mark.parametrize("dispatch", ["row", "batch"])
+def test_a_process_that_dies_in_the_wait_costs_no_attempt(
+    shop: Make, url: Callable[[str], str], kind: str, dispatch: str
+) -> None:
+    """The first row is done, the second one is claimed and waits: its function has not begun, so it waits again."""
+    s = ready(shop, 2, url=url(kind), dispatch=dispatch, rate="1/hour")
+
+    def dies(seconds: float) -> None:
+        if seconds > 0:
+            os._exit(9)
+
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: works(s, dispatch, dies)
+    )
+    s.app.engine().dispose()
+    process.start()
+    process.join(60 * PATIENCE)
+    assert process.exitcode == 9
+    [dead] = s.entries(status="executing")
+    assert (dead.attempt, dead.queue) == (1, "claimed")
+    s.sync("2026-03-02 10:05")
+    [again] = s.entries(task_id=dead.task_id)
+    assert (again.status, again.attempt, again.outcome) == ("pending", 0, None)
+    assert again.flow_run_id != dead.flow_run_id
+
+
+def works(s: Shop, dispatch: str, sleep: Callable[[float], None]) -> None:
+    if dispatch == "batch":
+        batch(s, sleep)
+    for entry in s.entries():
+        s.run(entry, sleep=sleep, run_id=str(entry.flow_run_id))
