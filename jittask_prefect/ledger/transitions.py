@@ -201,8 +201,8 @@ def finish(
     finished = _changed(connection, statement, given) > 0
     if following is not None and finished and _unlocked(connection, following.task_id):
         of = (following.task_id, owner, following.run_id, now, following.seconds)
-        how = {"in_batch": True, "begun": following.begun}
-        following.claimed = claim(connection, *of, **how)
+        begun = following.begun
+        following.claimed = claim(connection, *of, in_batch=True, begun=begun)
     return finished
 
 
