@@ -6,10 +6,12 @@ Parameters: `task`, `by` (the owner), `run`, `now`, `until` and `seconds` (the l
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    Connection,
     Float,
     Update,
     and_,
@@ -26,8 +28,8 @@ from sqlalchemy import (
     update,
 )
 
-from jittask_prefect.ledger.lease_time import clock
-from jittask_prefect.ledger.tables import UtcDateTime, entries
+from jittask_prefect.ledger.lease_time import caller_time, clock
+from jittask_prefect.ledger.tables import CLAIMED, UtcDateTime, entries
 
 FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
 """The columns of a task that nobody executes."""
@@ -140,3 +142,41 @@ def _finished() -> dict[str, Any]:
         "dirty": False,
         "returned": bindparam("done"),
     }
+
+
+# Parts of transitions
+
+
+def claimer(
+    owner: str, run_id: str, now: datetime, seconds: float, begun: bool
+) -> dict[str, Any]:
+    """The parameters of a claim."""
+    until, place = caller_time(now, seconds), None if begun else CLAIMED
+    about = {"by": owner, "run": run_id, "now": now, "until": until}
+    return {**about, "seconds": seconds, "place": place}
+
+
+def unlocked(connection: Connection, task_id: str) -> bool:
+    """Whether nobody has an entry locked: MariaDB's UPDATE has no SKIP LOCKED."""
+    if connection.dialect.name == "sqlite":
+        return True
+    mine = select(entries.c.task_id).where(entries.c.task_id == task_id)
+    free = mine.with_for_update(skip_locked=True)
+    return connection.execute(free).first() is not None
+
+
+def executing(task_id: str, owner: str | None) -> tuple[Any, ...]:
+    """The condition that an owner executes a task."""
+    return (
+        entries.c.task_id == task_id,
+        entries.c.owner == owner,
+        entries.c.status == "executing",
+    )
+
+
+def changed(connection: Connection, statement: Any, given: dict[str, Any]) -> int:
+    """How many entries a prepared statement has changed."""
+    cursor = statement.run(connection, [given])
+    changed = int(cursor.rowcount)
+    cursor.close()
+    return changed

@@ -13,14 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    case,
-    delete,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Connection, case, delete, or_, update
 
 from jittask_prefect.ledger import statements
 from jittask_prefect.ledger.entry import Entry
@@ -80,18 +73,10 @@ def claim(
         in_batch: The flow run is a batch's.
         begun: The function begins at once; else `begin` says when it does.
     """
-    given = {"task": task_id, **_claimer(owner, run_id, now, seconds, begun)}
+    given = {"task": task_id, **statements.claimer(owner, run_id, now, seconds, begun)}
     made = partial(statements.claim, in_batch)
     statement = prepared(connection, ("claim", in_batch), made)
-    return _changed(connection, statement, given) == 1
-
-
-def _claimer(
-    owner: str, run_id: str, now: datetime, seconds: float, begun: bool
-) -> dict[str, Any]:
-    until, place = caller_time(now, seconds), None if begun else CLAIMED
-    about = {"by": owner, "run": run_id, "now": now, "until": until}
-    return {**about, "seconds": seconds, "place": place}
+    return statements.changed(connection, statement, given) == 1
 
 
 # executing → executing
@@ -109,7 +94,7 @@ def begin(connection: Connection, task_id: str, owner: str) -> bool:
 
     Condition: the task is executing, and the owner's.
     """
-    statement = update_task().where(*_executing(task_id, owner))
+    statement = update_task().where(*statements.executing(task_id, owner))
     return bool(connection.execute(statement.values(queue=None)).rowcount)
 
 
@@ -121,7 +106,7 @@ def next_attempt(
     Condition: the task is executing, and the owner's.
     """
     values = {"attempt": attempt, "queue": CLAIMED}
-    statement = update_task().where(*_executing(task_id, owner))
+    statement = update_task().where(*statements.executing(task_id, owner))
     return bool(connection.execute(statement.values(**values)).rowcount)
 
 
@@ -189,30 +174,25 @@ def finish(
     }
     if following is not None and connection.dialect.name == "postgresql":
         about = (following.run_id, now, following.seconds, following.begun)
-        claimer = _claimer(owner, *about)
+        claimer = statements.claimer(owner, *about)
         given |= claimer | {"next": following.task_id}
         statement = prepared(
             connection, "finish and claim", statements.finish_and_claim
         )
-        changed = _changed(connection, statement, given)
+        changed = statements.changed(connection, statement, given)
         following.claimed = changed == 2
         return changed > 0
     statement = prepared(connection, "finish", statements.finish)
-    finished = _changed(connection, statement, given) > 0
-    if following is not None and finished and _unlocked(connection, following.task_id):
+    finished = statements.changed(connection, statement, given) > 0
+    if (
+        following is not None
+        and finished
+        and statements.unlocked(connection, following.task_id)
+    ):
         of = (following.task_id, owner, following.run_id, now, following.seconds)
         begun = following.begun
         following.claimed = claim(connection, *of, in_batch=True, begun=begun)
     return finished
-
-
-def _unlocked(connection: Connection, task_id: str) -> bool:
-    """Whether nobody has an entry locked: MariaDB's UPDATE has no SKIP LOCKED."""
-    if connection.dialect.name == "sqlite":
-        return True
-    mine = select(entries.c.task_id).where(entries.c.task_id == task_id)
-    free = mine.with_for_update(skip_locked=True)
-    return connection.execute(free).first() is not None
 
 
 # executing → pending
@@ -224,7 +204,7 @@ def give_back(connection: Connection, task_id: str, owner: str) -> bool:
     Condition: the task is executing, and the owner's. Where the flow run ends first, the verdict gives the task another.
     """
     values = {"status": "pending", "started": None, "dirty": False, **FREE}
-    again = update_task().where(*_executing(task_id, owner))
+    again = update_task().where(*statements.executing(task_id, owner))
     attempt = entries.c.attempt - 1
     return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
 
@@ -246,7 +226,7 @@ def retry(
     """
     claimed = entries.c.queue == CLAIMED
     may = or_(entries.c.attempt <= retries, claimed)
-    again = update_task().where(*_executing(entry.task_id, entry.owner), may)
+    again = update_task().where(*statements.executing(entry.task_id, entry.owner), may)
     attempt = entries.c.attempt - case((claimed, 1), else_=0)
     # The attempt first: MariaDB's later assignments see the earlier ones.
     values = {"attempt": attempt, "status": "pending", "dirty": not same_run, **FREE}
@@ -416,18 +396,3 @@ def take_return(connection: Connection, task_id: str) -> bool:
     )
     taken = connection.execute(update_task().where(*once).values(returned=True))
     return bool(taken.rowcount)
-
-
-def _executing(task_id: str, owner: str | None) -> tuple[Any, ...]:
-    return (
-        entries.c.task_id == task_id,
-        entries.c.owner == owner,
-        entries.c.status == "executing",
-    )
-
-
-def _changed(connection: Connection, statement: Any, given: dict[str, Any]) -> int:
-    cursor = statement.run(connection, [given])
-    changed = int(cursor.rowcount)
-    cursor.close()
-    return changed
