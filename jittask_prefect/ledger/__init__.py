@@ -20,7 +20,8 @@ The life of a task (`jittask_ledger.status`). Each arrow is a conditional write,
     |   forcedEnd, |   |   +------------------------> ERROR (failed, timeout)    fail: worker dead, no retries (died)
     |   Cancel     |   | finish: the owner, in the commit of the function's changes
     v              |   +--> COMPLETED
-  ENDED <----------+        (restore: pending -> completed, error: Prefect remembers what an older copy does not)
+  ENDED <----------+------- end_killed: ERROR (died), where its process was killed for a forced end
+                            (restore: pending -> completed, error: Prefect remembers what an older copy does not)
   superseded, forced, missed, skipped
 
 Then, once for each end, `take_return` gives a caller the right to call `afterReturn`.

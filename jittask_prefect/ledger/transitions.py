@@ -323,6 +323,30 @@ def end(
     return _close(connection, task_id, within, outcome, message, now, values)
 
 
+def end_killed(
+    connection: Connection, entry: Entry, message: str, now: datetime
+) -> bool:
+    """End a task as forced whose process was killed for that end; whether this call did.
+
+    Condition: the task died since, in that very execution: whoever saw the process gone wrote its death down first.
+    A call of `afterReturn` for the death is not repeated.
+
+    Args:
+        connection: In a transaction.
+        entry: The task as its process was killed.
+        message: Why.
+        now: The present instant.
+    """
+    same = (
+        entries.c.outcome == "died",
+        entries.c.started == entry.started,
+        entries.c.attempt == entry.attempt,
+    )
+    values = {"status": "ended", "dirty": True}
+    within, task_id = ("error",), entry.task_id
+    return _close(connection, task_id, within, "forced", message, now, values, *same)
+
+
 def fail(
     connection: Connection, entry: Entry, now: datetime, *, dirty: bool = True
 ) -> bool:

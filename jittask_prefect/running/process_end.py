@@ -114,6 +114,14 @@ def close(
             for task in executing:
                 log.warning("%s: its process is killed: %s", task.task_id, error.orig)
                 kill(task, clock())
+            with engine.begin() as connection:
+                closed = end_all(connection)
+                return closed + [
+                    task
+                    for task in executing
+                    if task not in closed
+                    and transitions.end_killed(connection, task, message, clock())
+                ]
     with engine.begin() as connection:
         return end_all(connection)
 

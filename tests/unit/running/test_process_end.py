@@ -102,6 +102,59 @@ def test_where_sqlite_is_locked_the_process_is_killed_after_two_seconds(
     assert left == 30_000, "the connection waits as long as others again"
 
 
+@pytest.mark.parametrize("returned", [False, True])
+def test_a_process_that_is_killed_for_an_end_leaves_no_dead_worker(
+    shop: Make, monkeypatch: pytest.MonkeyPatch, returned: bool
+) -> None:
+    """Its worker may write the death down before the end is written."""
+    monkeypatch.setattr(process_end, "LOCKED_MS", 50)
+    s = shop()
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    s.sync("2026-03-02 10:00")
+    [task] = s.entries()
+    with s.app.engine().begin() as connection:
+        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
+        assert transitions.claim(*claim)
+    [task] = s.entries()
+    with s.app.engine().connect() as function:
+        function.exec_driver_sql("BEGIN IMMEDIATE")
+
+        def killed_now(entry: Entry, now: datetime) -> None:
+            function.rollback()
+            with s.app.engine().begin() as worker:
+                assert transitions.fail(worker, entry, now)
+                assert not returned or transitions.take_return(worker, entry.task_id)
+
+        monkeypatch.setattr(process_end, "kill", killed_now)
+        closed = close(s.app, "", [task], "ended: forced end", lambda: s.now)
+    assert [entry.task_id for entry in closed] == [task.task_id]
+    [ended] = s.entries()
+    assert (ended.status, ended.outcome) == ("ended", "forced")
+    assert ended.message == "ended: forced end"
+    assert ended.returned is returned, "afterReturn is called once"
+
+
+def test_a_task_that_died_in_an_earlier_execution_is_not_ended_by_a_later_kill(
+    shop: Make,
+) -> None:
+    s = shop()
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    s.sync("2026-03-02 10:00")
+    [task] = s.entries()
+    with s.app.engine().begin() as connection:
+        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
+        assert transitions.claim(*claim)
+    [task] = s.entries()
+    with s.app.engine().begin() as connection:
+        assert transitions.fail(connection, task, s.now)
+        for other in (
+            replace(task, attempt=task.attempt + 1),
+            replace(task, started=s.now - AHEAD),
+        ):
+            assert not transitions.end_killed(connection, other, "why", s.now)
+    assert [entry.outcome for entry in s.entries()] == ["died"]
+
+
 WITH_A_CHILD = """
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", "input()"])
