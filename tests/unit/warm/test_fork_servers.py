@@ -107,8 +107,9 @@ async def ask(child: ChildProcess, question: str) -> Any:
 class Children:
     """Children of one flow file, and the servers that make them."""
 
-    def __init__(self, of: FlowFile) -> None:
-        self.of, self.servers = of, ForkServers(logging.getLogger("test"))
+    def __init__(self, of: FlowFile, servers: ForkServers | None = None) -> None:
+        self.of = of
+        self.servers = servers or ForkServers(logging.getLogger("test"))
         self.begun: list[ChildProcess] = []
 
     def begin(self) -> ChildProcess:
@@ -121,19 +122,45 @@ class Children:
         await asyncio.wait_for(asyncio.shield(child.ready), SECONDS)
         return child
 
+    async def end(self) -> None:
+        for child in self.begun:
+            child.kill()
+            await ended(child)
 
-def with_children(of: FlowFile, test: Callable[[Children], Awaitable[None]]) -> None:
+
+Test = Callable[[Children], Awaitable[None]]
+
+
+def with_children(of: FlowFile, test: Test) -> None:
     async def run() -> None:
         children = Children(of)
         try:
             await test(children)
         finally:
-            for child in children.begun:
-                child.kill()
-                await ended(child)
+            await children.end()
             await children.servers.stop()
 
     asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def with_server(
+    api: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Test], None]]:
+    """Does a test with children of a server that other tests have used: the server loads Prefect once for all of them."""
+    of = flow_file(tmp_path_factory.mktemp("shared"))
+    servers = ForkServers(logging.getLogger("test"))
+
+    async def run(test: Test) -> None:
+        children = Children(of, servers)
+        try:
+            await test(children)
+        finally:
+            await children.end()
+
+    with asyncio.Runner() as runner:
+        yield lambda test: runner.run(run(test))
+        runner.run(servers.stop())
 
 
 async def ended(child: ChildProcess) -> int:
@@ -153,7 +180,7 @@ async def gone(pid: int) -> None:
 
 
 def test_children_share_the_loaded_file_and_nothing_that_must_be_their_own(
-    tmp_path: Path,
+    with_server: Callable[[Test], None],
 ) -> None:
     async def test(children: Children) -> None:
         first, second = await children.ready(), await children.ready()
@@ -171,11 +198,11 @@ def test_children_share_the_loaded_file_and_nothing_that_must_be_their_own(
             assert one != other
         assert await ask(first, "int(new_owner().split(':')[1])") == first.pid
 
-    with_children(flow_file(tmp_path), test)
+    with_server(test)
 
 
 def test_a_child_holds_nothing_of_its_server_and_of_other_children(
-    tmp_path: Path,
+    with_server: Callable[[Test], None],
 ) -> None:
     async def test(children: Children) -> None:
         others = [await children.ready() for _ in range(3)]
@@ -188,14 +215,16 @@ def test_a_child_holds_nothing_of_its_server_and_of_other_children(
             for other in (o for o in found if o is not one):
                 assert one & other == set()
 
-    with_children(flow_file(tmp_path), test)
+    with_server(test)
 
 
 @pytest.mark.parametrize(
     ("end", "code"),
     [("os._exit(3)", 3), ("os.kill(os.getpid(), 9)", -9), ("os.abort()", -6)],
 )
-def test_the_exit_code_of_a_child_is_known(tmp_path: Path, end: str, code: int) -> None:
+def test_the_exit_code_of_a_child_is_known(
+    with_server: Callable[[Test], None], end: str, code: int
+) -> None:
     async def test(children: Children) -> None:
         child, other = await children.ready(), await children.ready()
         with pytest.raises(ChildDied) as died:
@@ -204,10 +233,12 @@ def test_the_exit_code_of_a_child_is_known(tmp_path: Path, end: str, code: int) 
         await gone(child.pid)  # no zombie is left
         assert await ask(other, "1 + 1") == 2
 
-    with_children(flow_file(tmp_path), test)
+    with_server(test)
 
 
-def test_a_killed_child_is_gone_with_the_processes_that_it_left(tmp_path: Path) -> None:
+def test_a_killed_child_is_gone_with_the_processes_that_it_left(
+    with_server: Callable[[Test], None],
+) -> None:
     async def test(children: Children) -> None:
         child = await children.ready()
         left = await ask(child, "subprocess.Popen(['sleep', '600']).pid")
@@ -217,21 +248,23 @@ def test_a_killed_child_is_gone_with_the_processes_that_it_left(tmp_path: Path) 
         for pid in (child.pid, left, copy):
             await gone(pid)
 
-    with_children(flow_file(tmp_path), test)
+    with_server(test)
 
 
-def test_a_copy_that_a_function_forks_holds_no_pipe(tmp_path: Path) -> None:
+def test_a_copy_that_a_function_forks_holds_no_pipe(
+    with_server: Callable[[Test], None],
+) -> None:
     async def test(children: Children) -> None:
         child = await children.ready()
         with pytest.raises(ChildDied) as died:
             await ask(child, "os._exit(3) if os.fork() else time.sleep(600)")
         assert died.value.code == 3
 
-    with_children(flow_file(tmp_path), test)
+    with_server(test)
 
 
 def test_a_child_that_closes_all_is_gone_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_server: Callable[[Test], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_process, "PING_SECONDS", 0.2)
     monkeypatch.setattr(child_process, "CLOSE_SECONDS", 0.2)
@@ -241,7 +274,7 @@ def test_a_child_that_closes_all_is_gone_soon(
         with pytest.raises(ChildDied):
             await ask(child, "os.closerange(3, 10_000) or time.sleep(600)")
 
-    with_children(flow_file(tmp_path), test)
+    with_server(test)
 
 
 def test_children_go_on_without_their_server_and_the_next_child_gets_another(
