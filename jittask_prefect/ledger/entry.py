@@ -38,7 +38,7 @@ class Entry:
         created: When the task became known; lateness counts from here where this is after the due time.
         status: pending, executing, completed, error or ended.
         queue: Of a pending task: `waiting` for a free place, `admitted` to a place. Of an executing one: `claimed` until
-            its function begins. Else null.
+            its function begins. Of one that was ended at work: `left` once its function has returned. Else null.
         outcome: How the task ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         flow_run_id: The flow run that executes the task, or is to.
         batch: Its batch's number among those of its template and due time; null where the task has a flow run of its own.

@@ -26,6 +26,8 @@ OPEN = ("pending", "executing")
 FINAL = ("completed", "error", "ended")
 CLAIMED = "claimed"
 """The value of `queue` of a task that is executing, and whose function has not begun."""
+LEFT = "left"
+"""The value of `queue` of a task that was ended while at work, and whose function has returned since."""
 
 
 class ColumnDateTime(TypeDecorator[datetime]):

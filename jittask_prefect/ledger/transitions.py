@@ -250,14 +250,8 @@ def retry_batch(
         entries.c.flow_run_id == run_id,
         entries.c.status == "error",
     )
-    values = {
-        "status": "pending",
-        "outcome": None,
-        "message": "",
-        "finished": None,
-        "dirty": False,
-    }
-    connection.execute(update(entries).where(*failed).values(**values))
+    values = {"status": "pending", "outcome": None, "message": "", "finished": None}
+    connection.execute(update(entries).where(*failed).values(**values, dirty=False))
 
 
 def retry_lost(

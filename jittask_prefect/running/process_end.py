@@ -31,7 +31,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import lease_time, transitions
 from jittask_prefect.ledger.entry import Entry
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import LEFT, entries
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
@@ -217,11 +217,20 @@ def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool
         return returned or (run.state_type == "CANCELLED" and run.ended_by_us)
     if entry.batch is None or not entry.owner:
         return False
+    if _has_left(app, database, entry):
+        return True
     # Rows that began later may be those of other executors.
     later = and_(entries.c.owner == entry.owner, entries.c.started > entry.started)
     # A process that only helped the flow run may have another one by now.
     elsewhere = and_(_in_process_of(entry), entries.c.flow_run_id != entry.flow_run_id)
     return _at_work(app, database, entry, or_(later, elsewhere))
+
+
+def _has_left(app: App, database: str, entry: Entry) -> bool:
+    """Whether the function has returned, while other executors of its process may have rows at work."""
+    query = select(entries.c.queue).where(entries.c.task_id == entry.task_id)
+    with app.engine(database).connect() as connection:
+        return connection.execute(query).scalar() == LEFT
 
 
 def _is_over(app: App, database: str, entry: Entry, passed: float) -> bool:

@@ -29,15 +29,22 @@ class ChildDied(Exception):
 
     Args:
         code: The exit code as in `subprocess`: a negative code is a signal.
+        reason: Why the worker killed the child for its silence; empty for every other end.
     """
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
 
     def __str__(self) -> str:
+        return f"{self._how()}: {self.reason}" if self.reason else self._how()
+
+    def _how(self) -> str:
         if self.code == UNKNOWN_CODE:
-            return "an unknown exit code, since its fork server had ended"
+            return (
+                "an exit code that nobody can tell: its fork server had ended before. Somebody killed both, or the system "
+                "did for want of memory: its log says so"
+            )
         if self.code >= 0:
             return f"exit code {self.code}"
         try:
@@ -93,17 +100,20 @@ class ChildProcess:
         loop = asyncio.get_running_loop()
         self._answer = loop.create_future()
         if self.ended.done():
-            raise ChildDied(self.ended.result())
+            raise self._died()
         try:
             self._writer.write(pipe.encode(job))
             both: set[asyncio.Future[Any]] = {self._answer, self.ended}
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if not self._answer.done():
-                raise ChildDied(self.ended.result())
+                raise self._died()
             return self._answer.result()
         finally:
             self._answer = None
             self.last_used = loop.time()
+
+    def _died(self) -> ChildDied:
+        return ChildDied(self.ended.result(), self.killed_because)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message that has no answer; nothing where the child is not ready, or has ended."""
@@ -139,7 +149,7 @@ class ChildProcess:
             os.close(writing_end)
             self.ended.set_result(code)
             if not self.ready.done():
-                self.ready.set_exception(ChildDied(code))
+                self.ready.set_exception(ChildDied(code, self.killed_because))
                 self.ready.exception()  # read here, should nobody wait for it
         if not starting.done():  # the process ends as soon as it is there
             process = await starting

@@ -177,10 +177,8 @@ class ChildPool:
             self._idle.remove(child)
         killed_by_us = code == -signal.SIGKILL and not child.killed_because
         if not killed_by_us and not self._ending:
-            reason = child.killed_because and f": {child.killed_because}"
-            self._log.warning(
-                "Child %s has ended with %s%s", child.pid, ChildDied(code), reason
-            )
+            died = ChildDied(code, child.killed_because)
+            self._log.warning("Child %s has ended with %s", child.pid, died)
             started = child.ready.exception() is None
             self._failed_starts = 0 if started else self._failed_starts + 1
             pause = RESTART_SECONDS * 2**self._failed_starts

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 
 from jittask_prefect.elements.databases import Databases
 from jittask_prefect.ledger import transitions
-from jittask_prefect.running import lease, team
+from jittask_prefect.running import lease, process_end, team
 from jittask_prefect.running.outcome import Run, Summary
 from jittask_prefect.running.run import execute_batch
 
@@ -383,3 +383,45 @@ def test_a_small_pool_has_fewer_rows_at_work(
     assert str(batch(s)) == "25 rows: 25 done"
     assert max(at_most) <= size
     assert {e.returned for e in s.entries()} == {True}
+
+
+TWO = """
+import threading
+GO, BESIDE, BEGUN = threading.Event(), threading.Event(), threading.Semaphore(0)
+def customFunc(row):
+    BEGUN.release()
+    (GO if row.id == 1 else BESIDE).wait(60)
+"""
+
+
+def test_a_row_that_returns_as_it_is_ended_has_left_its_process(
+    shop: Make, url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its executor has no further row; another executor's row is at work: the process must not be killed for that."""
+    monkeypatch.setattr(lease, "LOOK_SECONDS", 60.0)  # the lease does not see the end
+    s = ready(shop, url("postgresql"), 2, inner=TWO, parallel=2)
+    inner, made = s.app.module("tasks.Task", "inner"), list[Summary]()
+    thread = threading.Thread(target=lambda: made.append(batch(s)), daemon=True)
+    thread.start()
+    for _ in range(2):
+        assert inner.BEGUN.acquire(timeout=20 * PATIENCE)
+    [first] = s.entries(row_key="1")
+    with s.app.engine().begin() as connection:
+        about: dict[str, Any] = {"outcome": "forced", "message": "forced end"}
+        within = ("executing",)
+        end = transitions.end
+        assert end(connection, first.task_id, **about, now=s.now, within=within)
+    assert not process_end._went_on(s.app, "", first, None)
+    inner.GO.set()
+    pause = threading.Event()
+    for _ in range(200):
+        if left := process_end._went_on(s.app, "", first, None):
+            break
+        pause.wait(0.1)
+    assert left and s.entries(row_key="2")[0].status == "executing"
+    inner.BESIDE.set()
+    thread.join(20 * PATIENCE)
+    assert {e.row_key: e.status for e in s.entries()} == {
+        "1": "ended",
+        "2": "completed",
+    }
