@@ -16,7 +16,10 @@ MAX_NUMBER = 10_000_000_000
 """The largest number of a form: 300 years in seconds."""
 MAX_LIST = 100
 HTML = re.compile(r"<[A-Za-z/!?]")
-INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\u202a-\u202e\u2066-\u2069]"
+)
+"""Control characters, halves of characters, and characters that turn the direction of the text around them."""
 WITHOUT_HTML = ("title", "description", "tags", "row", "taskId")
 
 
@@ -96,7 +99,9 @@ def _number(value: Any, low: int, *, whole: bool) -> Any:
 def _text(schema: Form, value: str, name: str) -> str:
     safe_text(value)
     if INVISIBLE.search(value):
-        raise ValueError("a text without control characters and halves of characters")
+        raise ValueError(
+            "a text without control characters, marks of direction and halves of characters"
+        )
     if "enum" in schema:
         if value not in schema["enum"]:
             raise ValueError("one of the drop-down's")

@@ -18,6 +18,7 @@ from prefect.states import Completed, Failed
 from jittask_prefect.dialogs.actions import Actions
 from jittask_prefect.dialogs.fields import Form, signed
 from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form, parameters
+from jittask_prefect.dialogs.options import clean_title
 from jittask_prefect.dialogs.submit import Result, submit
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
@@ -99,7 +100,7 @@ def _run_name(dialog: Dialog) -> str:
     subject = next(filter(None, found), "")
     action = dialog.name.partition(".")[2].replace("-", " ")
     named = isinstance(subject, str) and subject
-    return prefect_name(f"{action} · {subject}" if named else action)
+    return prefect_name(f"{action} · {clean_title(subject)}" if named else action)
 
 
 def _submit(

@@ -171,7 +171,12 @@ class Options:
 
 def task_label(template: Meta) -> str:
     """A task as drop-downs name it: `Daily report · tasks.DailyReport`."""
-    return f"{clean_title(template.title)}{MARK}{template.fullName}"
+    return labelled(template.title, template.fullName)
+
+
+def labelled(title: str, name: str) -> str:
+    """A title and a name as drop-downs have them."""
+    return f"{clean_title(title)}{MARK}{name}"
 
 
 def clean_title(title: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from jittask_prefect.dialogs.options import labelled
+from jittask_prefect.dialogs.words import SWITCH
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.markup import cut, md, table
 from jittask_prefect.prefect_api.names import of_app
@@ -231,7 +233,20 @@ class _Writer:
             short = links.form(self.to.editing, {"task": name})
             empty = short if self.to.editing else statistics
             found.append(f"[Edit]({self.to.edit.get(name, empty)})")
+            found += self._switch(task)
         return " · ".join([*found, f"[statistics]({statistics})"])
+
+    def _switch(self, task: TaskLine) -> list[str]:
+        """A link to the form that pauses the task, or enables a disabled task; its other fields stay as they are."""
+        if not self.to.editing:
+            return []
+        off = task.facts.state == "disabled"
+        filled = {
+            "task": labelled(task.facts.title, task.facts.name),
+            "enable": SWITCH[off],
+        }
+        text = "Enable" if off else "Pause"
+        return [f"[{text}]({links.form(self.to.editing, filled)})"]
 
     # The day
 

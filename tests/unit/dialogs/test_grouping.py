@@ -287,3 +287,39 @@ def test_the_sync_puts_the_next_run_of_each_schedule_into_the_form(shop: Make) -
     assert listed[0].startswith("Report *of* the day · 2026-03-0")
     ids = {run.id for run in made}
     assert listed[0].rpartition(" · ")[2] in ids or "2026-03-02" in listed[0]
+
+
+TITLES: list[tuple[str, str]] = [
+    ("<img src=x onerror=alert(1)>", "a text without HTML"),
+    ("x" * 10_000, "at most 200 characters, not 10000"),
+    ("a\x00b", "control characters"),
+    ("a\x1b[31mb", "control characters"),
+    ("\u202egnitroper", "control characters"),
+    ("{{ 7 * 7 }}", "a text without {{"),
+    ("a\nb", "one line"),
+]
+
+
+@pytest.mark.parametrize(("title", "told"), TITLES)
+def test_a_hostile_title_is_refused_in_any_place(
+    shop: Make, title: str, told: str
+) -> None:
+    s = shop()
+    before = sorted(str(file) for file in s.folder.rglob("*"))
+    form = {**OF_ROWS, "title": title, "due": {"before": 1, "offsetUnit": "days"}}
+    assert told in refused(s, forms.NEW_DATE_FIELD, form)
+    assert told in refused(s, forms.EDIT, {"task": "tasks.Task", "title": title})
+    tagged = {**OF_ROWS, "more": {"tags": [title]}}
+    refused(s, forms.NEW_DATE_FIELD, tagged)
+    assert sorted(str(file) for file in s.folder.rglob("*")) == before
+
+
+def test_a_title_of_markdown_or_arabic_stays_a_title(shop: Make) -> None:
+    s = shop()
+    for title in ("**Bold** [x](y) `z`", "تذكير العميل"):
+        form = {**OF_ROWS, "title": title, "more": {"name": f"Task{len(title)}"}}
+        done = submit(s.app, s.api, forms.NEW_DATE_FIELD, form, NOW)
+        assert s.app.template(done.name).title == title
+        assert "[x](y)" not in done.page
+        assert "/deployments/deployment/" in done.links["The task"]
+        assert done.links["All tasks"].endswith("/artifacts/key/test-overview")

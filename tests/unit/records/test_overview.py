@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -329,6 +332,24 @@ def test_the_counts_of_the_page_are_links_to_their_runs() -> None:
         "%7B%22task%22%3A%20%22tasks.Bills%22%2C%20%22since%22%3A%20%222026-03-01%22%7D"
     )
     assert links["statistics"] == "/v2/artifacts/key/stats-shop--tasks-bills"
+
+
+def test_a_task_is_paused_or_enabled_by_a_form_that_says_nothing_else() -> None:
+    disabled = replace(BILLS, name="tasks.Off", title="Off · *x*", state="disabled")
+    to = PageLinks(editing="edit-id", forms={"End a task": "/v2/end-it"})
+    text = markdown(page([BILLS, disabled]), to)
+    filled = {
+        word: json.loads(unquote(parameters))
+        for word, parameters in re.findall(
+            r"\[(Pause|Enable)\]\(/v2/deployments/deployment/edit-id/run\?parameters=([^)]+)\)",
+            text,
+        )
+    }
+    assert filled == {
+        "Pause": {"task": f"{BILLS.title} · tasks.Bills", "enable": "Off"},
+        "Enable": {"task": "Off · *x* · tasks.Off", "enable": "On"},
+    }
+    assert "[End a task](/v2/end-it)" in text
 
 
 def test_two_hundred_tasks_fit_on_a_page_that_the_ui_shows_whole() -> None:
