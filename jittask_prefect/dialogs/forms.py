@@ -73,7 +73,7 @@ RUN_FIELDS = (
           '{"region": "north"}'),
 )  # fmt: skip
 RETRY_FIELDS = (
-    choice("task", "Task", about="Whose failed tasks run again; all tasks where empty", source="tasks"),
+    choice("task", "Task", about="Whose failed tasks run again; with a day, all tasks where empty", source="tasks"),
     Field("since", "Failed since", DAY, "Only tasks that failed on this day or later"),
 )  # fmt: skip
 EDITED = choice(

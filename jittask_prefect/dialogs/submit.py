@@ -274,6 +274,9 @@ class Submission:
     def retry(self) -> Result:
         """Have failed tasks run again."""
         about, day = self.checked, self.checked.get("since")
+        if not about:  # *Quick run* sends an empty form
+            allowed = "a task, or the day since when tasks failed"
+            raise invalid("Task", "nothing", allowed)
         template = self._template(about["task"]) if "task" in about else None
         since = None
         if day is not None:

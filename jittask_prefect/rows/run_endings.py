@@ -6,8 +6,11 @@ Each function asks, decides by `ledger.verdict`, and writes, the ledger first.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+
+from sqlalchemy import or_, select
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
@@ -16,6 +19,7 @@ from jittask_prefect.ledger.entry import (
     Entry,
     living_tasks,
 )
+from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.ledger.transitions import DIED
 from jittask_prefect.ledger.verdict import (
     CANCELLING,
@@ -43,7 +47,12 @@ SHOWN = "agreed"
 """A name in jittask_state: until when ended runs were looked at."""
 TO_SHOW = timedelta(seconds=30)
 """The time that a living process may take from its commit until Prefect knows."""
+CALLED_COMPLETED, MOST_FAILED = timedelta(days=7), 1000
+"""The failures whose runs are looked at, in case that somebody calls one of them completed; their number at most."""
+PUT_RIGHT = "%s: somebody has set the run %s in Prefect; it is %s again, as its task is"
+NO_PAUSE = "a task is not paused by its run: set `enable` to 0, or `jittask pause`"
 SYNC = "jittask.sync"
+log = logging.getLogger("jittask")
 SYNC_LEFT, DIALOG_LEFT = timedelta(minutes=5), timedelta(minutes=10)
 """A sync that began so long ago, and has not the lease, has died; a dialog."""
 
@@ -137,6 +146,7 @@ def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
     found = api.runs(limit=PAGE, sort=order, deployments=ours, flow_runs=at_work)
     found += api.runs(deployments=ours, flow_runs=ended)
     databases = [name for name in app.databases() if name not in report.down]
+    found += _called_completed(app, api, databases, now)
     tasks = tasks_of_runs(app, databases, [run.id for run in found])
     facts = Facts(api, now)
 
@@ -152,11 +162,94 @@ def show_ends(app: App, api: Api, now: datetime, report: Report) -> None:
         # A run that somebody tries again is Running for a moment before the task is claimed.
         ends = [now - entry.finished for entry in of if entry.finished]
 
-        if min([facts.in_state(run), *ends]) > TO_SHOW:
-            _set_state(api, run, right, _message(of, right), report)
+        if min([facts.in_state(run), *ends]) > TO_SHOW and _set_state(
+            api, run, right, _message(of, right), report
+        ):
+            log.warning(PUT_RIGHT, run.name, run.state_name, right.kind)
 
     with app.engine().begin() as connection:
         state_table.put(connection, app.name, SHOWN, now.isoformat())
+
+
+def _called_completed(
+    app: App, api: Api, databases: Collection[str], now: datetime
+) -> list[FlowRun]:
+    """Completed runs whose tasks failed or were ended at work: somebody has changed the state.
+
+    Asked from the ledger's side: completed runs are many, and failed tasks few. The latest failures of a week are looked at.
+    """
+    lately = entries.c.finished > now - CALLED_COMPLETED
+    failed = or_(entries.c.status == "error", entries.c.outcome == "forced")
+    query = (
+        select(entries.c.flow_run_id)
+        .where(of_app(app.name), failed, lately, entries.c.flow_run_id.is_not(None))
+        .order_by(entries.c.finished.desc())
+        .limit(MOST_FAILED)
+    )
+    ids: dict[str, None] = {}
+
+    for database in databases:
+        with app.engine(database).connect() as connection:
+            ids |= dict.fromkeys(connection.execute(query).scalars())
+
+    asked, found = list(ids), list[FlowRun]()
+
+    for start in range(0, len(asked), PAGE):
+        completed = {
+            "id": {"any_": asked[start : start + PAGE]},
+            "state": {"type": {"any_": ["COMPLETED"]}},
+        }
+        found += api.runs(flow_runs=completed)
+
+    return found
+
+
+def end_pauses(
+    app: App, database: str, api: Api, now: datetime, report: Report
+) -> None:
+    """Set the states of runs right that somebody has paused in Prefect, where nothing ends the pause of a task.
+
+    A function that is at work goes on: its run is Running. A task that has not begun gets another run.
+
+    Args:
+        app: The app.
+        database: The database that has the templates' ledger.
+        api: Prefect.
+        now: The present instant.
+        report: Takes Prefect's refusals.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached.
+    """
+    found = api.runs(
+        limit=PAGE,
+        sort="EXPECTED_START_TIME_ASC",
+        deployments=deployments_of(app, templates_in(app, database)),
+        flow_runs={"state": {"type": {"any_": ["PAUSED"]}}},
+    )
+    facts = Facts(api, now)
+    paused = [run for run in found if facts.in_state(run) > CANCELLING]
+    tasks = tasks_of_runs(app, [database], [run.id for run in paused])
+
+    for run in paused:
+        right = _after_pause(tasks.get(run.id, []))
+
+        if right is None and facts.in_state(run) > SYNC_LEFT:
+            right = RightState("CRASHED")  # of a schedule, and its worker died
+
+        if right and _set_state(api, run, right, NO_PAUSE, report):
+            log.warning(PUT_RIGHT, run.name, run.state_name, right.kind)
+
+
+def _after_pause(tasks: Sequence[Entry]) -> RightState | None:
+    """The state of a run that somebody has paused; None where the ledger has no task of it."""
+    if any(task.status == "executing" for task in tasks):
+        return RightState("RUNNING")
+
+    if any(task.status == "pending" for task in tasks):
+        return RightState("CANCELLED", own="paused")
+
+    return right_state(tasks)
 
 
 def _message(tasks: Sequence[Entry], right: RightState) -> str:
@@ -203,7 +296,8 @@ def end_left(
     Raises:
         PrefectApiError: Prefect cannot be reached.
     """
-    at_work = {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}
+    left_in = ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]
+    at_work = {"state": {"type": {"any_": left_in}}}
     facts = Facts(api, now)
     for names, left in (([SYNC], SYNC_LEFT), (list(dialogs), DIALOG_LEFT)):
         for run in api.runs(deployments=deployments_of(app, names), flow_runs=at_work):

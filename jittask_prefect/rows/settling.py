@@ -55,6 +55,7 @@ CRASHES = "handover:crashed"
 """A name in jittask_state: until when crashed runs of schedules were entered."""
 UNNAMED_LEFT = timedelta(minutes=15)
 """A run that names no task."""
+DELETED = "its flow run was deleted in Prefect; another one follows"
 log = logging.getLogger("jittask")
 
 
@@ -144,6 +145,9 @@ def _settle(
             kind = kind_of(entry.status, in_batch=entry.batch is not None)
             what = verdict(kind, reading(seen))
 
+            if seen is None:
+                name = entry.row_key or entry.task_id
+                log.warning("%s %s: %s", entry.template, name, DELETED)
             if what is not Verdict.NOTHING:
                 found.append((entry, what))
 

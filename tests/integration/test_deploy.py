@@ -104,6 +104,7 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_and_makes_what_jittask_de
         place.api,
         place.api.deployments(app_tag(place.app.name)),
         BEFORE_NATIONAL_DAY,
+        wanted.values(),
     )
     theirs = whole(place)
     assert list(ours) == list(theirs) and len(ours) == 9

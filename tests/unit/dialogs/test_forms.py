@@ -438,11 +438,12 @@ def test_failed_tasks_run_again(shop: Make) -> None:
     assert said(since="2026-03-03") == "0 failed tasks run again, in 0 flow runs."
     once = {"task": "tasks.Task", "since": "2026-03-02"}
     assert said(**once) == "1 failed tasks run again, in 1 flow runs."
-    assert said() == (
+    assert said(since="2026-03-01") == (
         "0 failed tasks run again, in 0 flow runs. "
         "1 failed tasks stay as they are: their flow run waits or is at work already."
     )
     assert [o.status for o in s.work()] == ["completed"]
+    assert "Task: found nothing" in wrong({}, forms.RETRY, s)
     assert "Failed since: found" in wrong({"since": "2026-02-30"}, forms.RETRY, s)
 
 
