@@ -60,7 +60,7 @@ SYNC_LEFT, DIALOG_LEFT = timedelta(minutes=5), timedelta(minutes=10)
 def end_cancelling(
     app: App, database: str, api: Api, now: datetime, report: Report
 ) -> list[Entry]:
-    """Set runs Cancelled that have been Cancelling for more than 15 s and that no living worker executes.
+    """Set runs Cancelled that have been Cancelling for more than 15 s and that no living worker executes; end pauses.
 
     Cancelling is a proposal to the executing process. Where there is none, a self-hosted server leaves the run
     unchanged. Asked once, for a page of 200 runs; the next sync asks for the rest.
@@ -82,7 +82,7 @@ def end_cancelling(
         limit=PAGE,
         sort="EXPECTED_START_TIME_ASC",
         deployments=deployments_of(app, templates_in(app, database)),
-        flow_runs={"state": {"type": {"any_": ["CANCELLING"]}}},
+        flow_runs={"state": {"type": {"any_": ["CANCELLING", "PAUSED"]}}},
     )
     facts = Facts(api, now)
     left = [run for run in found if facts.in_state(run) > CANCELLING]
@@ -95,6 +95,10 @@ def end_cancelling(
 
     for run in left:
         of = tasks.get(run.id, [])
+
+        if run.state_type == "PAUSED":
+            _end_pause(api, run, of, facts.in_state(run), report)
+            continue
 
         if any(entry.task_id in living for entry in of):
             continue
@@ -204,41 +208,20 @@ def _called_completed(
     return found
 
 
-def end_pauses(
-    app: App, database: str, api: Api, now: datetime, report: Report
+def _end_pause(
+    api: Api, run: FlowRun, tasks: Sequence[Entry], since: timedelta, report: Report
 ) -> None:
-    """Set the states of runs right that somebody has paused in Prefect, where nothing ends the pause of a task.
+    """Set the state of a run right that somebody has paused in Prefect: the pause of a task would never end.
 
     A function that is at work goes on: its run is Running. A task that has not begun gets another run.
-
-    Args:
-        app: The app.
-        database: The database that has the templates' ledger.
-        api: Prefect.
-        now: The present instant.
-        report: Takes Prefect's refusals.
-
-    Raises:
-        PrefectApiError: Prefect cannot be reached.
     """
-    found = api.runs(
-        limit=PAGE,
-        sort="EXPECTED_START_TIME_ASC",
-        deployments=deployments_of(app, templates_in(app, database)),
-        flow_runs={"state": {"type": {"any_": ["PAUSED"]}}},
-    )
-    facts = Facts(api, now)
-    paused = [run for run in found if facts.in_state(run) > CANCELLING]
-    tasks = tasks_of_runs(app, [database], [run.id for run in paused])
+    right = _after_pause(tasks)
 
-    for run in paused:
-        right = _after_pause(tasks.get(run.id, []))
+    if right is None and since > SYNC_LEFT:
+        right = RightState("CRASHED")  # of a schedule, and its worker died
 
-        if right is None and facts.in_state(run) > SYNC_LEFT:
-            right = RightState("CRASHED")  # of a schedule, and its worker died
-
-        if right and _set_state(api, run, right, NO_PAUSE, report):
-            log.warning(PUT_RIGHT, run.name, run.state_name, right.kind)
+    if right and _set_state(api, run, right, NO_PAUSE, report):
+        log.warning(PUT_RIGHT, run.name, run.state_name, right.kind)
 
 
 def _after_pause(tasks: Sequence[Entry]) -> RightState | None:

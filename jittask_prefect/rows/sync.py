@@ -27,7 +27,7 @@ from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.handover import Keep, hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import Memories, pieces
-from jittask_prefect.rows.run_endings import end_cancelling, end_pauses, show_ends
+from jittask_prefect.rows.run_endings import end_cancelling, show_ends
 from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
 
 BATCH = 1000
@@ -118,7 +118,6 @@ def _run(
             enter_left(app, api, now)
 
         hand_over(app, database, api, now, report, keep)
-        end_pauses(app, database, api, now, report)
         ended = end_cancelling(app, database, api, now, report)
         report.died += [(database, entry) for entry in ended]
 
