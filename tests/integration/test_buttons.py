@@ -120,13 +120,11 @@ def test_the_form_stays_after_prefect_deploy_has_made_another(
 
 # Each button on a finished run of each kind
 
-KINDS = ("scheduled", "row", "batch", "sync", "dialog")
 TASKS = ("scheduled", "row", "batch")
 PAGES = {
     "scheduled": "tasks.WorkAdd",
     "row": "tasks.WorkRow",
     "batch": "tasks.WorkNamed",
-    "sync": "jittask.sync",
     "dialog": forms.RUN_NOW,
 }
 
@@ -140,7 +138,6 @@ def finished(work: Place) -> dict[str, str]:
     work.save("WorkNamed", id="named", at=past, status="ok")
     runs = {
         "scheduled": buttons.run(PAGES["scheduled"]),
-        "sync": buttons.run(PAGES["sync"]),
         "dialog": buttons.run(PAGES["dialog"], task="tasks.WorkAdd"),
     }
     work.sync()
@@ -226,24 +223,36 @@ def test_change_state_of_a_task_is_put_right(
     assert record(work, kind, run_id) == [("completed", 1)]
 
 
-@pytest.mark.parametrize("kind", ["sync", "dialog"])
-def test_change_state_of_others_changes_the_page_only(
-    work: Place, buttons: Buttons, finished: dict[str, str], kind: str
+def test_change_state_of_a_dialog_changes_its_page_only(
+    work: Place, buttons: Buttons, finished: dict[str, str]
 ) -> None:
     before = work.entries("tasks.WorkAdd")
-    assert buttons.state(finished[kind], "FAILED") == "ACCEPT"
+    assert buttons.state(finished["dialog"], "FAILED") == "ACCEPT"
     work.sync()
-    assert work.state(finished[kind], "Failed")
+    assert work.state(finished["dialog"], "Failed")
     assert len(work.entries("tasks.WorkAdd")) == len(before)
 
 
-@pytest.mark.parametrize("kind", ["scheduled", "sync"])
-def test_copy_to_new_run_runs_once_more(
-    work: Place, buttons: Buttons, finished: dict[str, str], kind: str
+def test_copy_to_new_run_of_a_scheduled_task_runs_once_more(
+    work: Place, buttons: Buttons, finished: dict[str, str]
 ) -> None:
-    made = buttons.copy(finished[kind], PAGES[kind])
-    assert made != finished[kind]
-    work.state(made, "Completed", "Idle", seconds=120)
+    made = buttons.copy(finished["scheduled"], PAGES["scheduled"])
+    assert made != finished["scheduled"]
+    work.state(made, "Completed", seconds=120)
+    assert record(work, "scheduled", made) == [("completed", 1)]
+
+
+def test_a_sync_that_somebody_starts_cancels_deletes_or_changes(
+    work: Place, buttons: Buttons
+) -> None:
+    """Quick run, Custom run and Copy to new run are one call. A sync with nothing to do is deleted by the next."""
+    for change in (
+        buttons.cancel,
+        buttons.delete,
+        lambda r: buttons.state(r, "FAILED"),
+    ):
+        change(buttons.run("jittask.sync"))
+        two_syncs(work)
 
 
 def test_copy_of_a_dialogs_run_submits_the_form_again(
@@ -287,7 +296,7 @@ def test_quick_run_of_another_dialog_does_nothing(
     assert "Task: found nothing" in said.message
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*TASKS, "dialog"])
 def test_delete_of_a_finished_run_leaves_the_record(
     work: Place, buttons: Buttons, finished: dict[str, str], kind: str
 ) -> None:
