@@ -177,7 +177,7 @@ def one_batch(context: Context, run: FlowRun, this: Run) -> None:
         )
     finally:
         transitions.claim = real
-    keep_table(context.api, run.id, ended)
+    keep_table(context.app, context.api, run.id, ended)
     kind = "FAILED" if ended.failed else "COMPLETED" if ended.done else "CANCELLED"
     if kind == "CANCELLED":
         context.api.mark(run.id, "skipped")
