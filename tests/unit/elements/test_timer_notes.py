@@ -1,0 +1,77 @@
+"""Notes of `jittask check` on timers that count working days; whose calendar such a timer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import Any
+
+from shop import Shop
+
+from jittask_prefect.elements.timer_notes import timer_notes
+from jittask_prefect.records.preview import ics
+from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.schedule.words import describe
+
+Make = Callable[..., Shop]
+NOW = datetime(2026, 3, 2, 8, tzinfo=UTC)
+MONDAY_TO_FRIDAY = (
+    "it counts Monday to Friday as working days, and no holidays, "
+    "since neither the task nor the app has a calendar"
+)
+
+
+def after(days: int) -> dict[str, Any]:
+    return {"offsetType": 1, "offset": days, "offsetUnit": "workday", "time": "09:00"}
+
+
+def notes(s: Shop, now: datetime = NOW) -> list[str]:
+    return list(timer_notes(s.app.template("tasks.Task"), now))
+
+
+def test_without_any_calendar_the_note_says_what_is_counted(shop: Make) -> None:
+    assert notes(shop("day", startOffset=after(3))) == [MONDAY_TO_FRIDAY]
+
+
+def test_the_apps_calendar_counts_where_the_task_names_none(shop: Make) -> None:
+    s = shop("day", startOffset=after(1), app_json={"calendar": "DE-BY"})
+    calendar = s.app.template("tasks.Task").timer.calendar
+    assert calendar is not None and calendar.label == "DE-BY"
+    assert notes(s) == []
+
+
+def test_a_count_over_the_published_days_is_noted(shop: Make) -> None:
+    calendar = Calendar(CalendarCfg(country="CN"))
+    known = calendar.reliable_until
+    assert known is not None
+    early = datetime(known.year - 2, 11, 1, tzinfo=UTC)  # 14 months before the end
+    near, far = (
+        shop("day", startOffset=after(days), calendar="CN") for days in (3, 400)
+    )
+    assert notes(near, early) == []
+    assert notes(far, early) == [calendar.limit]
+
+
+def test_a_counted_day_is_no_weekend_to_keep_off(shop: Make) -> None:
+    keys = {"calendar": "DE-BY", "workdaysOnly": 1}
+    assert notes(shop("day", startOffset=after(3), **keys)) == []
+    monthly = {"repeat": {"repeatType": "month"}}
+    [note] = notes(shop("day", startOffset=after(3), **keys, **monthly))
+    assert note.startswith("workdaysOnly alone keeps off weekends only")
+
+
+def test_an_icalendar_has_the_counted_day_and_says_where_it_comes_from(
+    shop: Make,
+) -> None:
+    s = shop("day", startOffset=after(3), calendar="DE-BY", timezone="Europe/Berlin")
+    template = s.app.template("tasks.Task")
+    s.save(id=1, day=date(2026, 12, 23))
+    row = s.row(1)
+    found = template.explain(datetime(2026, 1, 1), datetime(2028, 1, 1), row)
+    # The 24th, Monday the 28th and the 29th: Christmas Day is a Friday.
+    text = ics(found, "tasks.Task 1", "Notice", describe(template.timer), NOW).decode()
+    lines = text.replace("\r\n ", "").splitlines()
+    assert "DTSTART:20261229T080000Z" in lines
+    [said] = [line for line in lines if line.startswith("DESCRIPTION:")]
+    assert "3 working days after `day` (2026-12-23)\\, at 09:00" in said
+    assert "working days are those of DE-BY" in said
