@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 from sqlalchemy import inspect as sa_inspect
-from sqlalchemy.orm import Mapper, Session, undefer
+from sqlalchemy.orm import Mapper, Session
 
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column
@@ -24,7 +24,6 @@ from jittask_prefect.filters.where import Where
 from jittask_prefect.ledger.keys import key_text, key_value
 from jittask_prefect.ledger.prepared import Prepared, prepared, wrapped
 from jittask_prefect.ledger.savepoint import nested
-from jittask_prefect.schedule.timer import Series
 
 Values = tuple[Any, ...]
 Record = Sequence[Any]
@@ -79,7 +78,7 @@ def key_parameters(keys: Sequence[Values], number: int) -> dict[str, Any]:
     }
 
 
-def _labelled(asked: Sequence[Any]) -> list[Any]:
+def labelled(asked: Sequence[Any]) -> list[Any]:
     """Expressions with names of their own: equal ones would be selected once."""
     return [each.label(f"asked_{number}") for number, each in enumerate(asked)]
 
@@ -132,7 +131,7 @@ class RowReader:
         return len(self._asked) - 1
 
     def _statement(self, number: int) -> Select[Any]:
-        return select(*_labelled(self._asked)).where(same_keys(self._keys, number))
+        return select(*labelled(self._asked)).where(same_keys(self._keys, number))
 
     def send(
         self, connection: Connection, keys: Mapping[str, Values], now: datetime
@@ -288,83 +287,14 @@ def _not_read(error: Exception) -> str:
     return f"its date cannot be read: {type(error).__name__}: {said}"
 
 
-# Whole rows, for the function of a task
-
-
-@dataclass(frozen=True)
-class DueRow:
-    """A row at the due moment of a task.
-
-    Attributes:
-        row: The instance, fresh from the database.
-        series: The row's occurrences; None where the row has no date, or does not meet the filter.
-    """
-
-    row: Any
-    series: Series | None
-
-
-def load_row(session: Session, template: DateFieldType, key: str) -> Any:
-    """The row of a key, fresh from the database; None without a row.
+def row_parameters(
+    session: Session, template: DateFieldType, key: str
+) -> dict[str, Any]:
+    """The parameters of `same_keys` for one row's key as text.
 
     Raises:
-        NoKey: The key is none of the model's, or its type cannot read the text: whether a row is there is not known.
+        NoKey: The key is none of the model's, or its type cannot read the text.
     """
-    dialect = session.get_bind(sa_inspect(template.model)).dialect.name
-    values = key_value(template.model, key, dialect)
-    loaded = _dates_loaded(template)
-    return session.get(template.model, values, populate_existing=True, options=loaded)
-
-
-def _dates_loaded(template: DateFieldType) -> list[Any]:
-    """Options that load a row's dates although the model defers them: Types ask the row for its occurrences."""
-    attributes = [getattr(template.model, c.key) for c in date_columns(template)]
-    return [undefer(attribute) for attribute in attributes]
-
-
-def due_row(
-    session: Session, template: DateFieldType, key: str, now: datetime
-) -> DueRow | None:
-    """The row of a key with its occurrences: row, dates and filter in one SELECT; None without a row.
-
-    Args:
-        session: The row's session.
-        template: The task's template.
-        key: The row's key as text.
-        now: The present instant.
-
-    Raises:
-        NoKey: As `load_row` does.
-        ValueError: A date cannot be read.
-    """
-    if "due row" not in template.kept:
-        template.kept["due row"] = _due_row(template, now)
-    query, columns, moments = template.kept["due row"]
-    parameters = _parameters(session, template, key)
-    parameters |= {name: value(now) for name, value in moments.items()}
-    record = session.execute(query, parameters).unique().one_or_none()
-    if record is None:
-        return None
-    row, met, *found = record
-    dates = [dated(column, value) for column, value in zip(columns, found, strict=True)]
-    series = template.timer.series(*dates) if met and dates[0] is not None else None
-    return DueRow(row, series)
-
-
-def _due_row(
-    template: DateFieldType, now: datetime
-) -> tuple[Select[Any], list[Column], Moments]:
-    model: Any = template.model
-    columns = date_columns(template)
-    met = template.filter.compiled(model, now, template.timer.zone)
-    asked = [met.sql, *(getattr(model, column.key) for column in columns)]
-    query = select(model, *_labelled(asked)).where(same_keys(key_attributes(model), 1))
-    query = query.options(*_dates_loaded(template))
-    kept = query.execution_options(populate_existing=True)
-    return kept, columns, met.moments
-
-
-def _parameters(session: Session, template: DateFieldType, key: str) -> dict[str, Any]:
     dialect = session.get_bind(sa_inspect(template.model)).dialect.name
     return key_parameters([key_value(template.model, key, dialect)], 1)
 
@@ -388,8 +318,10 @@ def unmet(
         part.condition(model, now, template.timer.zone) for part in parts
     ]
     asked += [getattr(model, name) for name in names]
-    query = select(*_labelled(asked)).where(same_keys(key_attributes(model), 1))
-    record = session.execute(query, _parameters(session, template, key)).one_or_none()
+    query = select(*labelled(asked)).where(same_keys(key_attributes(model), 1))
+    record = session.execute(
+        query, row_parameters(session, template, key)
+    ).one_or_none()
     if record is None:
         return []
     values = dict(zip(names, record[len(parts) :], strict=True))

@@ -22,8 +22,8 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
+from jittask_prefect.rows.due_rows import DueRow, due_row, load_row
 from jittask_prefect.rows.plan import NOT_MET, stands
-from jittask_prefect.rows.row_reading import DueRow, due_row, load_row
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.event_loop import ANSWER_SECONDS, EventLoop

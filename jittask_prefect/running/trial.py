@@ -14,7 +14,7 @@ from jittask_prefect.elements.task import Task
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ArgumentError, JittaskError
 from jittask_prefect.ledger.keys import NoKey, from_json, key_of, to_json
-from jittask_prefect.rows import row_reading
+from jittask_prefect.rows import due_rows
 from jittask_prefect.running.function import call_function
 
 KEYS = 5
@@ -39,7 +39,7 @@ def load_row(app: App, template: Meta, key: str | None) -> Any:
         )
     with Session(app.engine(app.database_of(model))) as session:
         try:
-            row = row_reading.load_row(session, template, key)
+            row = due_rows.load_row(session, template, key)
         except (NoKey, DataError, OverflowError) as error:
             raise ArgumentError(f"{model} has no row {key!r}: {error}") from error
         if row is None:
@@ -82,7 +82,7 @@ def run_here(
     task = Task("here", name, template.taskType, arguments, due)
     if isinstance(template, DateFieldType):
         with row_session(app.engine(app.database_of(template.model_name))) as session:
-            task.row = row_reading.load_row(session, template, str(key))
+            task.row = due_rows.load_row(session, template, str(key))
             result = call_function(template, task)
             session.flush()
             if not dry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
@@ -49,6 +49,10 @@ class Occurrence:
     moved: str | None = None
 
 
+Instant = tuple[datetime, int]
+"""A datetime with its fold, which Python's comparison leaves out."""
+
+
 class Exhausted(NamedTuple):
     """Shared by the rows of a timer: from when on holidays take away the rest of a phase."""
 
@@ -60,6 +64,7 @@ class Series:
     """The occurrences of a start; `Timer.series` makes a series."""
 
     __slots__ = (
+        "_answers",
         "anchor",
         "candidates",
         "counted_from",
@@ -89,6 +94,7 @@ class Series:
         self.exhausted: Exhausted | None = None
         self.counted_from: date | None = None
         """The value from which working days are counted; None where none are."""
+        self._answers: dict[str, tuple[Instant, Occurrence | None]] = {}
         self.moves = moves
         self.start = start
         self.anchor: datetime = LATEST
@@ -150,6 +156,22 @@ class Series:
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first occurrence due after an instant; None otherwise."""
+        return self._answer("next", self._next, after)
+
+    def _answer(
+        self,
+        name: str,
+        find: Callable[[datetime], Occurrence | None],
+        at: datetime,
+    ) -> Occurrence | None:
+        """The answer to a question; rows of one instant share a series, and ask the same again and again."""
+        question: Instant = (at, at.fold)
+        known = self._answers.get(name)
+        if known is None or known[0] != question:
+            known = self._answers[name] = question, find(at)
+        return known[1]
+
+    def _next(self, after: datetime) -> Occurrence | None:
         low = max(clamped(after, self.zone) + TICK, self.first)
         known = self.exhausted
         if known is not None and low >= known.since.get(known.phase, LATEST):
@@ -167,6 +189,9 @@ class Series:
 
     def due_at(self, due: datetime) -> Occurrence | None:
         """The occurrence that is due exactly then; None otherwise."""
+        return self._answer("due_at", self._due_at, due)
+
+    def _due_at(self, due: datetime) -> Occurrence | None:
         at = clamped(due, self.zone)
         return next(self.between(at, at + TICK), None)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from shop import MODEL, Shop, model_of, rows_task
-from sqlalchemy import insert, text
 from sqlalchemy.orm import defer
 from sqlmodel import Session
 
@@ -111,17 +110,3 @@ def test_the_parts_of_a_filter_that_a_row_does_not_meet(
     assert [part.own_fields[0] for part, _ in found] == [name for name, _ in told]
     for (_, has), (name, wanted) in zip(found, told, strict=True):
         assert list(has) == [name] and {**has, **wanted} == has
-
-
-def test_a_due_row_with_its_occurrences_in_one_select(on: Make) -> None:
-    s = on(filter="Q(count__lt=5)", repeat={"repeatType": "day"})
-    with s.app.engine().begin() as connection:
-        for key, at, count in ((1, TEN, 0), (2, None, 0), (3, TEN, 9)):
-            row = {"id": key, "status": "open", "at": at, "count": count}
-            connection.execute(insert(s.element("models.Bill").__table__), [row])
-    template: Any = s.app.template("tasks.Task")
-    with Session(s.app.engine()) as session:
-        found = [row_reading.due_row(session, template, key, s.now) for key in "1234"]
-        session.execute(text("SELECT 1"))
-    assert [each and each.row.id for each in found] == [1, 2, 3, None]
-    assert [bool(each and each.series) for each in found] == [True, False, False, False]
