@@ -152,22 +152,30 @@ class UnknownRuns:
         offset = 0
         while len(found) < limit:
             page = self.api.runs(flow_runs=where, limit=PAGE, offset=offset)
-            known = self._known([run.id for run in page])
-            found |= {run.id: run for run in page if run.id not in known}
+            known = self._known({name for run in page for name in _names(run)})
+            found |= {run.id: run for run in page if not known & _names(run)}
             offset += len(page)
             if len(page) < PAGE:
                 break
         return found
 
-    def _known(self, ids: Sequence[str]) -> set[str]:
-        """The runs with an entry in the ledger; the entry, whatever its status, is the truth about them."""
+    def _known(self, ids: Collection[str]) -> set[str]:
+        """The ids of runs and tasks with an entry in the ledger; the entry, whatever its status, is the truth about them."""
         known: set[str] = set()
         for _, connection in connections(self.app):
-            for part in _parts(ids):
-                column = entries.c.flow_run_id
-                query = select(column).where(column.in_(part))
-                known.update(connection.execute(query).scalars())
+            for part in _parts(sorted(ids)):
+                for column in (entries.c.flow_run_id, entries.c.task_id):
+                    query = select(column).where(column.in_(part))
+                    known.update(connection.execute(query).scalars())
         return known
+
+
+def _names(run: FlowRun) -> set[str]:
+    """The ids by which the ledger may know a run: its own, and its task's.
+
+    A task whose first run came too early, in a pause of the app or at a limit, is entered with the run that followed.
+    """
+    return {run.id, str(run.parameters.get("taskId") or run.id)}
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

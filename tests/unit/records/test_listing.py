@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from jittask_prefect import App
 from jittask_prefect.ledger.entry import BLANK
@@ -219,3 +219,29 @@ def test_a_span_of_time_ends_before_its_end(world: World) -> None:
         if NOW - 9 * MINUTE <= due < NOW - 5 * MINUTE
     ]
     assert found == want
+
+
+@pytest.mark.parametrize("runs", [2, 3])
+def test_a_scheduled_task_that_had_to_wait_is_one_record(
+    world: World, runs: int
+) -> None:
+    # Of the whole app's pause, or of a limit: each flow run that came too early ended as Cancelled, and another followed.
+    due, task = NOW - 4 * MINUTE, ""
+    daily = world.api.all_deployments["tasks.Daily"]["id"]
+    for number in range(runs):
+        about = {"taskId": task} if task else {}
+        run = world.api.create_run(
+            daily, key=f"wait {number}", name="x", due=due, tags=[], parameters=about
+        )
+        last = number == runs - 1
+        made = world.api.all_runs[run.id]
+        world.api._state(made, "COMPLETED" if last else "CANCELLED")
+        made["start_time"] = due.isoformat()
+        task = task or run.id
+    world.entry(-4, of="Daily", run=task)
+    with world.app.engine().begin() as connection:
+        mine = entries.c.task_id == task
+        connection.execute(update(entries).where(mine).values(flow_run_id=run.id))
+
+    asked = {"name": "tasks.Daily", "start": due, "end": due + MINUTE}
+    assert world.page(200, 0, **asked) == [run.id]
