@@ -264,6 +264,35 @@ def test_a_model_in_another_database(project: Project) -> None:
     assert app.getElement("models.Visit").__name__ == "Visit"
 
 
+@pytest.mark.parametrize(
+    ("label", "problem"), [("status", None), ("patient", "found patient, which Visit")]
+)
+def test_the_table_of_models_states_what_names_a_row(
+    project: Project, label: str, problem: str | None
+) -> None:
+    project.write("tasks", models=MODELS, tasks=TASKS)
+    project.more(
+        "[tool.jittask.models]\n"
+        f'Visit = {{class = "{{package}}.models:Visit", rowLabel = "{label}"}}\n'
+    )
+    app = project.app
+    template: Any = app.getElement("tasks.RemindPatient")
+    assert template.row_label == label
+    told = "; ".join(said(app))
+    assert (problem or "") in told and bool(told) is bool(problem)
+
+
+def test_the_argument_of_a_task_goes_before_the_models_label(project: Project) -> None:
+    tasks = TASKS.replace("Before(hours=2),", "Before(hours=2), row_label=Visit.id,")
+    project.write("tasks", models=MODELS, tasks=tasks)
+    project.more(
+        "[tool.jittask.models]\n"
+        'Visit = {class = "{package}.models:Visit", rowLabel = "status"}\n'
+    )
+    template: Any = project.app.getElement("tasks.RemindPatient")
+    assert template.row_label == "id"
+
+
 def test_an_unknown_name_is_told_with_those_that_are(project: Project) -> None:
     app = project.write("tasks", models=MODELS, tasks=TASKS).app
     with pytest.raises(UnknownElement, match="tasks has Export, RemindPatient, Report"):
