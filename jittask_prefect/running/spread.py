@@ -118,7 +118,6 @@ class Leader:
     def work_off(self) -> None:
         """Run the rows, alone or with helpers; returns after the last helper."""
         self._calls.close_while(lambda: self._help.begun)
-        helped = False
         with self._leading():
             while True:
                 self._calls.refused = False
@@ -126,9 +125,8 @@ class Leader:
                 more = self._calls.refused and not self._calls.closed
                 if self._help.over and not more:
                     break
-                helped = True
                 self._help.wait()
-        if helped:
+        if self._wanted:  # they may have ended before the last row of this process
             self._take_over()
 
     @contextmanager

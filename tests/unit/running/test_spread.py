@@ -185,6 +185,18 @@ def test_the_pace_counts_from_the_first_claim_on(
 QUICK_FIRST = SLOW.replace("sleep(0.05)", "sleep(0.05 if row.id > 1 else 0)")
 
 
+SLOW_FIRST = SLOW.replace("sleep(0.05)", "sleep(0.05 if row.id > 1 else 3)")
+
+
+def test_the_summary_has_the_rows_of_helpers_that_ended_before_the_leaders_row(
+    shop: Make,
+) -> None:
+    s = shop(inner=SLOW_FIRST, dispatch="batch")
+    worker = Worker(s, run := begun(s, 9))
+    assert str(lead(s, run, worker)) == "9 rows: 9 done"
+    assert worker.has_begun.is_set()
+
+
 def test_a_quick_first_row_says_nothing_of_the_others(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
