@@ -139,3 +139,17 @@ def test_a_deleted_run_of_a_task_that_has_ended(s: Shop, row: str) -> None:
     s.api.delete_run(run_of(s, row))
     two_syncs(s)
     assert s.tasks(row_key=row) == before
+
+
+@pytest.mark.parametrize("kind", ["FAILED", "CANCELLED", "CRASHED"])
+def test_a_changed_state_of_a_batch(shop: Make, kind: str) -> None:
+    s = shop(dispatch="batch")
+    for key in (1, 2):
+        s.save(id=key, at=datetime(2026, 3, 2, 9, 0))
+    s.sync()
+    s.work("2026-03-02 09:00")
+    [run_id] = s.api.all_runs
+    s.now += timedelta(minutes=1)
+    change(s, run_id, kind)
+    two_syncs(s)
+    assert state(s, run_id) == "COMPLETED"
