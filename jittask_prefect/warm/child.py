@@ -46,6 +46,7 @@ from jittask_prefect.warm.pipe import (
     ENDED_ATTRIBUTE,
     HELP_ATTRIBUTE,
     PREPARE_ATTRIBUTE,
+    VERSION,
     Pipe,
 )
 from jittask_prefect.warm.process_state import changes_since, current_state
@@ -123,7 +124,7 @@ class Child:
                     with suppress(Exception), restored():
                         os.chdir(directory or ".")
                         self._loaded = LoadedFile(file)
-                self._pipe.send({"ready": os.getpid()})
+                self._pipe.send({"ready": os.getpid(), "version": VERSION})
                 while True:
                     job = await jobs.get()
                     # A task has a context of its own: nothing of a run is seen by the next.

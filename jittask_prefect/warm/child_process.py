@@ -219,6 +219,10 @@ class ChildProcess:
                 if "log" in message:
                     self._send_log(message["log"])
                 elif "ready" in message:
+                    if reason := pipe.upgraded(message):
+                        self.killed_because = reason
+                        self.kill()
+                        return
                     self.ready.set_result(None)
                 elif "begun" in message:
                     self.has_begun()

@@ -12,6 +12,7 @@ from jittask_prefect.warm.child_process import ChildDied, ChildProcess, SendLog
 from jittask_prefect.warm.flow_file import FlowFile
 from jittask_prefect.warm.fork_servers import ForkServers
 from jittask_prefect.warm.outage import Log
+from jittask_prefect.warm.pipe import UPGRADE
 
 # The pause before a child that ended by itself is replaced: the cause may end the next child too. Each child that
 # does not get ready doubles the pause, as while the server is away.
@@ -40,6 +41,7 @@ class ChildPool:
         self._all: set[ChildProcess] = set()
         self._ending = self._stopped = False
         self._failed_starts = 0  # in a row
+        self._upgraded = ""  # why this worker starts no child any more
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keep_warm(self, count: int = 1) -> None:
@@ -47,7 +49,7 @@ class ChildPool:
         flow_file = self.flow_file
         while (
             flow_file is not None
-            and not self._ending
+            and not (self._ending or self._upgraded)
             and len(self._idle) < count
             and len(self._all) < self.limit
         ):
@@ -57,10 +59,12 @@ class ChildPool:
         """A ready child for this file; the caller returns the child with `release`.
 
         Raises:
-            JittaskError: A new child did not start, or the worker ends.
+            JittaskError: A new child did not start, this package was upgraded, or the worker ends.
         """
         self.flow_file = flow_file
         while not self._stopped:
+            if self._upgraded:
+                raise JittaskError(self._upgraded)
             fitting = [c for c in self._idle if c.flow_file == flow_file]
             if not fitting:
                 if surplus := self._idle[: max(0, len(self._all) - self.limit + 1)]:
@@ -179,6 +183,10 @@ class ChildPool:
         if not killed_by_us and not self._ending:
             died = ChildDied(code, child.killed_because)
             self._log.warning("Child %s has ended with %s", child.pid, died)
+            if died.reason.startswith(UPGRADE):
+                self._upgraded = died.reason
+                for other in list(self._idle):
+                    self._spawn(self.retire(other))
             started = child.ready.exception() is None
             self._failed_starts = 0 if started else self._failed_starts + 1
             pause = RESTART_SECONDS * 2**self._failed_starts

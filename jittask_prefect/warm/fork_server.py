@@ -7,7 +7,7 @@ fork server.
 
 Messages are packets of JSON. To the worker:
 
-    {"ready": pid}           once: the flow file is loaded
+    {"ready": pid, "version"}   once: the flow file is loaded; with its release of this package
     {"unfit": reason}        or: the app must not be forked; this process ends
     {"failed": reason}       or: the flow file does not load; this process ends
     {"forked": pid}          from the child itself, which leads a session by then
@@ -39,6 +39,7 @@ from jittask_prefect.warm.fitness import open_files, reason_against_fork
 from jittask_prefect.warm.fork_server_process import PACKET
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
 from jittask_prefect.warm.loaded_file import LoadedFile
+from jittask_prefect.warm.pipe import VERSION
 from jittask_prefect.warm.preparation import prepare_apps
 
 TEXT = 2000  # characters of a reason
@@ -64,7 +65,7 @@ class ForkServer:
         """
         with without_heartbeat():
             prepared = self._prepare(file, directory)
-            self._send({"ready": os.getpid()})
+            self._send({"ready": os.getpid(), "version": VERSION})
             while True:
                 self._answer(prepared, file)
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from jittask_prefect.warm.child_process import UNKNOWN_CODE
 from jittask_prefect.warm.flow_file import FlowFile
+from jittask_prefect.warm.pipe import upgraded
 from jittask_prefect.warm.process_start import start_module
 
 SERVER_MODULE = "jittask_prefect.warm.fork_server"
@@ -204,7 +205,11 @@ class ForkServerProcess:
 
     def _receive(self, message: dict[str, Any]) -> None:
         if "ready" in message:
-            self.ready.set_result(None)
+            if reason := upgraded(message):
+                self.ready.set_exception(NoServer(reason))
+                self.end()
+            else:
+                self.ready.set_result(None)
         elif reason := message.get("unfit"):
             self.ready.set_exception(Unfit(reason))
         elif reason := message.get("failed"):

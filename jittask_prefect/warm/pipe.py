@@ -13,7 +13,7 @@ To the child:
 
 To the worker:
 
-    {"ready": pid}      once, when the child takes jobs
+    {"ready": pid, "version"}   once, when the child takes jobs; with its release of this package
     {"log": line}       a log line for Prefect's API
     {"pong": true}      the answer to a ping
     {"begun": true}     the process that takes rows beside a flow run's own has its first row
@@ -33,6 +33,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any
 
 ENDED_ATTRIBUTE = "_jittask_ended"
@@ -42,8 +43,20 @@ PREPARE_ATTRIBUTE = "_jittask_prepare"
 HELP_ATTRIBUTE = "_jittask_help"
 """The attribute of a flow that answers `"help"`: a function of flow, flow run, number, a test for "enough", and what to call
 once a row is claimed."""
+UPGRADE = "upgrade"
+"""The begin of the reason why a process of another release cannot work for its worker."""
+VERSION = version("jittask-prefect")
+"""The release that this process has loaded: after an upgrade, a process that is started has another one than its worker."""
 LIMIT = 64_000_000
 """Bytes of a message: parameters take 512 KiB at most, a log line 1 MB."""
+
+
+def upgraded(message: Mapping[str, Any]) -> str | None:
+    """Why a process cannot work for this worker, by its message `ready`: it has another release of this package."""
+    found = message.get("version", "an earlier release")
+    if found == VERSION:
+        return None
+    return f"{UPGRADE}: it has jittask-prefect {found}, its worker {VERSION}; restart the worker"
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

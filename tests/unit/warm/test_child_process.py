@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
-from jittask_prefect.warm import child_process
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.warm import child_process, fork_servers
 from jittask_prefect.warm.child_process import ChildDied, ChildProcess
+from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.flow_file import FlowFile
+from jittask_prefect.warm.pipe import VERSION
 
 # What stands for `child.py`: it speaks the pipe's language, and does something to itself at its first job.
 CHILD = """
@@ -26,7 +31,7 @@ def read():
                 threading.Thread(target=harm).start()
 def harm():
     HARM
-pipe.sendall(b'{"ready": 1}\\n')
+pipe.sendall(b'{"ready": 1, "version": "VERSION"}\\n')
 read()
 time.sleep(60)
 """
@@ -52,7 +57,8 @@ def test_a_child_that_does_something_to_itself_is_gone_soon(
     monkeypatch.setattr(child_process, "DRAIN_SECONDS", 0.1)
     package = tmp_path / "jittask_prefect" / "running"
     package.mkdir(parents=True)
-    (package / "child.py").write_text(CHILD.replace("HARM", HARMS[harm]))
+    code = CHILD.replace("HARM", HARMS[harm]).replace("VERSION", VERSION)
+    (package / "child.py").write_text(code)
     start = asyncio.create_subprocess_exec
 
     async def exec_here(*command: str, **more: object) -> asyncio.subprocess.Process:
@@ -71,3 +77,38 @@ def test_a_child_that_does_something_to_itself_is_gone_soon(
         return died.value.code
 
     assert asyncio.run(live()) in ((3,) if "ends" in harm else (-9, 1))
+
+
+@pytest.mark.parametrize("version", ["9.9.9", None])
+def test_a_child_of_another_release_is_ended_and_no_other_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None
+) -> None:
+    """The package was upgraded under the running worker."""
+    code = CHILD.replace('"VERSION"', '"9.9.9"')
+    if version is None:  # of a time when children did not say
+        code = code.replace(', "version": "9.9.9"', "")
+    (tmp_path / "child.py").write_text(code)
+    start = asyncio.create_subprocess_exec
+
+    async def exec_here(*command: str, **more: object) -> asyncio.subprocess.Process:
+        file = str(tmp_path / "child.py")
+        return await start(sys.executable, file, *command[4:], **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", exec_here)
+    monkeypatch.setattr(fork_servers, "BY_FORK", False)
+
+    async def live() -> tuple[str, str]:
+        pool = ChildPool(2, logging.getLogger("test"), lambda line: None)
+        said: list[str] = []
+        for _ in range(2):
+            with pytest.raises(JittaskError) as refused:
+                await asyncio.wait_for(pool.acquire(FlowFile("", "")), 30 * PATIENCE)
+            said.append(str(refused.value))
+            await asyncio.sleep(0)  # the pool hears of the end
+        await pool.stop()
+        return said[0], said[1]
+
+    first, second = asyncio.run(live())
+    found = version or "an earlier release"
+    reason = f"upgrade: it has jittask-prefect {found}, its worker {VERSION}; restart the worker"
+    assert reason in first and reason in second
