@@ -37,8 +37,10 @@ from jittask_prefect.running.lease import new_owner
 from jittask_prefect.schedule import clock
 
 LATE_SECONDS = 30.0
-IDLE, IDLE_MARK = "Idle", "idle syncs"
-"""The name of the state in which a sync without work is Completed, and where such runs are remembered."""
+IDLE, IDLE_MARK = "Idle", "idle:"
+"""The name of the state in which a sync without work is Completed, and how the names begin by which such runs are remembered.
+
+Each run has a name of its own: after a time without a worker many syncs begin at once, and a value has 255 characters."""
 ENDED_BY = timedelta(seconds=45)
 """After this time a sync that had nothing to do has ended in Prefect too."""
 log = logging.getLogger("jittask")
@@ -96,20 +98,19 @@ def leave_one_idle(app: App, api: Api, run_id: str, now: datetime) -> None:
         now: The present instant.
     """
     with app.engine().connect() as connection:
-        text = state_table.get(connection, app.name, IDLE_MARK)
-    known: dict[str, str] = json.loads(text) if text else {}
-    kept = {run_id: now.isoformat()}
-    for other, at in known.items():
+        known = state_table.starting_with(connection, app.name, IDLE_MARK)
+    marks: dict[str, str | None] = {IDLE_MARK + run_id: now.isoformat()}
+    for mark, at in known.items():
+        if now - datetime.fromisoformat(at) < ENDED_BY or mark in marks:
+            continue
         try:
-            if now - datetime.fromisoformat(at) < ENDED_BY:
-                kept[other] = at
-            elif other != run_id:
-                api.delete_run(other)
+            api.delete_run(mark.removeprefix(IDLE_MARK))
+            marks[mark] = None
         except PrefectApiError as error:
-            log.debug("the idle sync %s is left to the next one: %s", other, error)
-            kept[other] = at
+            log.debug("%s is left to the next sync: %s", mark, error)
     with app.engine().begin() as connection:
-        state_table.put(connection, app.name, IDLE_MARK, json.dumps(kept))
+        for mark, value in marks.items():
+            state_table.put(connection, app.name, mark, value)
 
 
 def _message(report: Report) -> str:

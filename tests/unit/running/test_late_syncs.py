@@ -10,9 +10,11 @@ from uuid import uuid4
 import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Crashed
+from sqlalchemy import select
 
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import find_entry
+from jittask_prefect.ledger.tables import states
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.running import sync_flow
 from jittask_prefect.running.flows import flows_of
@@ -196,6 +198,29 @@ def test_of_syncs_without_work_only_the_last_stays(tmp_path: Path) -> None:
     app.close()
 
 
+def test_any_number_of_syncs_without_work_at_once_is_remembered(tmp_path: Path) -> None:
+    app = build_app(tmp_path / "app", {})
+    upgrade(app)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    deployment = prefect.all_deployments["jittask.sync"]["id"]
+
+    def idle(number: int, now: datetime) -> str:
+        about = {"key": str(number), "name": "sync", "due": now}
+        made = prefect.create_run(deployment, **about, tags=[], parameters={})
+        sync_flow.leave_one_idle(app, prefect, made.id, now)
+        return str(made.id)
+
+    for number in range(8):  # after an hour without a worker all begin at once
+        idle(number, NOW)
+    with app.engine().connect() as connection:
+        values = connection.execute(select(states.c.value)).scalars().all()
+    assert max(map(len, values)) <= 255, "PostgreSQL and MariaDB take no longer text"
+    last = idle(8, NOW + timedelta(minutes=1))
+    assert list(prefect.all_runs) == [last]
+    app.close()
+
+
 def test_a_run_that_cannot_be_deleted_is_deleted_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,5 +237,5 @@ def test_a_run_that_cannot_be_deleted_is_deleted_later(
     for number, run_id in enumerate("abc"):
         now = NOW + timedelta(minutes=number)
         sync_flow.leave_one_idle(app, prefect, run_id, now)
-    assert asked == ["a", "b", "a"]
+    assert (asked[0], sorted(asked[1:])) == ("a", ["a", "b"])
     app.close()
