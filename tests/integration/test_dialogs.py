@@ -174,6 +174,9 @@ def test_the_server_refuses_what_the_schema_does_not_take(work: Place) -> None:
     for form in (
         {"title": "No start"},
         {"title": "x", "startDate": "2026-01-01", "repeat": "Sometimes"},
+        {"title": "x", "startDate": "2026-01-01", "repeats": {"everyWeeks": 0}},
+        {"title": "x", "startDate": "2026-01-01", "limits": {"timeout": "long"}},
+        {"title": "x", "startDate": "2026-01-01", "repeats": "Weekly"},
     ):
         with pytest.raises(PrefectApiError, match="answered 409"):
             submit(work, forms.NEW_SCHEDULED, form)
