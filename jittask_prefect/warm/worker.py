@@ -161,9 +161,8 @@ class JittaskWorker(
             self._polled = now()
             found = [entry.flow_run for entry in await self._get_scheduled_flow_runs()]
             self._places.answer_seconds = now() - self._polled
-            self._waiting = [
-                await self._due_run(run) for run in found if run.id not in self._active
-            ]
+            due = [await self._due_run(run) for run in found]  # some begin meanwhile
+            self._waiting = [d for d in due if d.flow_run.id not in self._active]
             batches = sum(is_batch(run.flow_run) for run in self._waiting)
             warm = max(min(len(self._waiting), self._places.pace), min(batches, PACE))
             if warm > 1:  # they begin beside each other

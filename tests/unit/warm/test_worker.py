@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
+import anyio
 import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient
@@ -332,3 +333,29 @@ def test_a_busy_server_is_asked_again_soon_for_what_somebody_cancels() -> None:
         server.shutdown()
         gaps = [after - before for before, after in pairwise(server.asked)]  # type: ignore[attr-defined]
     assert gaps and max(gaps) < 3.8
+
+
+def test_a_run_that_begins_while_a_poll_waits_for_an_answer_is_not_begun_again() -> (
+    None
+):
+    run = FlowRun(id=uuid4(), flow_id=uuid4(), deployment_id=uuid4())
+    run.expected_start_time = clock.now()
+    worker: Any = object.__new__(JittaskWorker)
+    kept = SimpleNamespace(keep_warm=lambda number: None)
+    for name, value in {
+        "_active": {}, "_waiting": [], "_polling": anyio.Lock(), "_polled": 0.0,
+        "_new_work": anyio.Event(), "_children": kept, "_places": Places(4, 2),
+    }.items():  # fmt: skip
+        setattr(worker, name, value)
+
+    async def found() -> list[Any]:
+        return [SimpleNamespace(flow_run=run)]
+
+    async def deployment(deployment_id: UUID) -> Any:
+        # Another run has ended meanwhile, and the run that the last poll found begins in its place.
+        worker._active[run.id] = ActiveRun(run, False, 0.0)
+        return SimpleNamespace(entrypoint="flows.py:NormalType")
+
+    worker._get_scheduled_flow_runs, worker._deployment = found, deployment
+    asyncio.run(worker._poll())
+    assert worker._waiting == []
