@@ -12,13 +12,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from contextvars import ContextVar
 from inspect import iscoroutinefunction
 from types import TracebackType
 from typing import Any
-
-from sqlalchemy import event
-from sqlalchemy.pool import Pool
 
 from jittask_prefect.warm import leaks
 
@@ -26,25 +22,6 @@ THREAD = "jittask loop"
 """The name of the loop's thread; names with `jittask-` are of threads whose connections nobody looks after."""
 ANSWER_SECONDS = 1.0  # for a loop, and for a coroutine that was cancelled
 END_SECONDS = 5.0  # for a loop to end what functions have left in it
-
-_CALL: ContextVar[object | None] = ContextVar("jittask_call", default=None)
-_taken: dict[int, tuple[Any, object]] = {}
-"""The pools' connections that coroutines have taken, each by its `id`, with its coroutine."""
-
-
-def _note(raw: Any, record: Any, proxy: Any) -> None:
-    _forget(raw, record)
-    if (call := _CALL.get()) is not None:
-        _taken[id(record)] = record, call
-
-
-def _forget(raw: Any, record: Any) -> None:
-    _taken.pop(id(record), None)
-
-
-event.listen(Pool, "checkout", _note)
-event.listen(Pool, "checkin", _forget)
-event.listen(Pool, "detach", _forget)
 
 
 class EventLoop:
@@ -163,11 +140,7 @@ class _Coroutine:
 
     def connections(self) -> list[Any]:
         """The drivers' connections that the coroutine has open, but for those of async drivers, which are the loop's."""
-        found = [
-            record.driver_connection
-            for record, call in list(_taken.values())
-            if call is self
-        ]
+        found = leaks.connections_of_coroutine(self).values()
         return [raw for raw in found if not _is_async(raw)]
 
     def _cancel(self) -> None:
@@ -177,7 +150,7 @@ class _Coroutine:
 
     async def _body(self) -> Any:
         process, self._task = os.getpid(), asyncio.current_task()
-        _CALL.set(self)
+        leaks.COROUTINE.set(self)
         try:
             if self._over:
                 getattr(self._made, "close", lambda: None)()
@@ -197,7 +170,7 @@ class _Coroutine:
 
     def _roll_back(self) -> None:
         """Roll back the transactions that the coroutine left open, as `call_function` does in a thread."""
-        mine = {key for key, (_, call) in list(_taken.items()) if call is self}
+        mine = leaks.connections_of_coroutine(self).keys()
         leaks.roll_back_new(leaks.open_connections() - mine)
 
 

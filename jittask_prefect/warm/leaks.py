@@ -1,12 +1,14 @@
 """Database connections that a function leaves open: their transactions would lock others out.
 
-Each connection, of any pool of SQLAlchemy, is noted with its thread from checkout to return.
+Each connection, of any pool of SQLAlchemy, is noted with its thread, and with its coroutine of an event loop that rows
+share, from checkout to return.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from contextvars import ContextVar
 from typing import Any
 
 from sqlalchemy import event
@@ -17,7 +19,9 @@ from jittask_prefect.errors import JittaskError
 
 OURS = "jittask-"
 """Begin of the names of this package's threads, which give their connections back."""
-_open: dict[int, tuple[Any, int]] = {}
+COROUTINE: ContextVar[object | None] = ContextVar("jittask_coroutine", default=None)
+"""The row's coroutine, in an event loop that several rows share."""
+_open: dict[int, tuple[Any, int, object | None]] = {}
 log = logging.getLogger("jittask")
 
 
@@ -27,7 +31,7 @@ class LeftOpenError(JittaskError):
 
 def _note(raw: Any, record: Any, proxy: Any) -> None:
     if not threading.current_thread().name.startswith(OURS):
-        _open[id(record)] = record, threading.get_ident()
+        _open[id(record)] = record, threading.get_ident(), COROUTINE.get()
 
 
 def _forget(raw: Any, record: Any) -> None:
@@ -57,7 +61,7 @@ def roll_back_new(before: set[int]) -> None:
     mine = threading.get_ident()
     new = [
         record
-        for key, (record, thread) in list(_open.items())
+        for key, (record, thread, _) in list(_open.items())
         if key not in before and thread == mine
     ]
     kept = _row_connection() if new else None
@@ -73,8 +77,19 @@ def roll_back_new(before: set[int]) -> None:
 def connections_of_thread(thread: int | None) -> list[Any]:
     """The drivers' connections that a thread has open."""
     return [
-        record.driver_connection for record, of in list(_open.values()) if of == thread
+        record.driver_connection
+        for record, of, _ in list(_open.values())
+        if of == thread
     ]
+
+
+def connections_of_coroutine(coroutine: object) -> dict[int, Any]:
+    """The drivers' connections that a row's coroutine has open, by their numbers."""
+    return {
+        key: record.driver_connection
+        for key, (record, _, of) in list(_open.items())
+        if of is coroutine
+    }
 
 
 def _roll_back(raw: Any) -> bool:
