@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -20,7 +21,12 @@ from jittask_prefect.dialogs.checking import checked
 from jittask_prefect.dialogs.conversion import config_of, form_of
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.scaffold import SCHEDULED as SCHEDULED_CODE
-from jittask_prefect.errors import ConfigError, PrefectApiError, UnknownElement
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    PrefectApiError,
+    UnknownElement,
+)
 
 Make = Callable[..., Shop]
 NOW = utc("2026-03-02 08:00")
@@ -445,6 +451,21 @@ def test_failed_tasks_run_again(shop: Make) -> None:
     assert [o.status for o in s.work()] == ["completed"]
     assert "Task: found nothing" in wrong({}, forms.RETRY, s)
     assert "Failed since: found" in wrong({"since": "2026-02-30"}, forms.RETRY, s)
+
+
+@pytest.mark.parametrize("dialog", [forms.RUN_NOW, forms.RETRY, forms.EDIT])
+def test_a_form_for_a_task_whose_folder_was_removed(shop: Make, dialog: str) -> None:
+    """The form was open in a browser meanwhile, and the process knows the task."""
+    s = shop()
+    s.save(id=1)
+    s.app.template("tasks.Task")
+    shutil.rmtree(s.folder / "tasks/Task")
+    form = {"task": "tasks.Task"}
+    if dialog == forms.RUN_NOW:
+        form["row"] = "1"
+    with pytest.raises(JittaskError, match=r"tasks\.Task"):
+        submit(s.app, s.api, dialog, form, s.now)
+    assert s.api.runs() == [] and not (s.folder / "tasks/Task").exists()
 
 
 def test_a_taken_name_is_told(shop: Make) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from shop import Shop
 
+from jittask_prefect.dialogs.flows import one_at_a_time
 from jittask_prefect.errors import ArgumentError, PrefectApiError, UnknownTask
 from jittask_prefect.running.by_hand import Begun, run_row
 
@@ -261,3 +263,22 @@ def test_a_row_for_a_scheduled_task(shop: Make) -> None:
     assert run and "tasks.Daily is no task of rows" in run.message
     form = s.api.all_deployments["tasks.Daily"]["parameter_openapi_schema"]
     assert "required" not in form
+
+
+def test_two_people_at_once_run_the_row_once(shop: Make) -> None:
+    """Two forms of one app are carried out one after the other, by a lock on its folder."""
+    s = saved(shop())
+    found: list[Begun] = []
+
+    def submit(ask: str) -> None:
+        with one_at_a_time(s.app.path):
+            found.append(asked(s, "1", ask))
+
+    threads = [threading.Thread(target=submit, args=(f"form {n}",)) for n in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(begun.before for begun in found) == [False, True]
+    assert [o.status for o in s.work()] == ["completed"]
+    assert s.row_count(1) == 1
