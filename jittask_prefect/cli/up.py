@@ -65,7 +65,9 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
     for problem in problems:
         progress.warn(f"left out: {problem}")
     if not app.templates():
-        progress.fail(f"no task works in {app.path}; `jittask check` says why")
+        none = "the app has none: `jittask new` makes a task"
+        why = "`jittask check` says why" if problems else none
+        progress.fail(f"no task works in {app.path}; {why}")
         return 1
     with progress.long("making the database's tables"):
         made = upgrade(app, models=True)

@@ -253,6 +253,7 @@ def test_where_no_task_works_up_says_so(demo: Demo, tmp_path: Path) -> None:
         timeout=SECONDS,
     )
     assert done.returncode == 1 and "no task works" in done.stderr
+    assert "the app has none: `jittask new`" in " ".join(done.stderr.split())
     assert not (tmp_path / ".jittask" / "server.json").exists()
 
 
