@@ -107,7 +107,7 @@ def test_plain_prefect_deploy_takes_the_file_unchanged_and_makes_what_jittask_de
         wanted.values(),
     )
     theirs = whole(place)
-    assert list(ours) == list(theirs) and len(ours) == 9
+    assert list(ours) == list(theirs) and len(ours) == 10
     for name in ours:
         assert ours[name] == theirs[name], name
     assert place.deploy(BEFORE_NATIONAL_DAY).changed == [], (
