@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from jittask_prefect.elements import holiday_files
 from jittask_prefect.elements.project import Place
 from jittask_prefect.elements.task_at_work import calendar_at_work
-from jittask_prefect.errors import ConfigError, invalid
+from jittask_prefect.errors import ArgumentError, ConfigError, invalid
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.work_calendar import WorkCalendar
+from jittask_prefect.validation import quoted
 
 
 class Calendars:
@@ -62,8 +63,11 @@ class Calendars:
                 the task at work names; else the app's own; else Monday to Friday.
 
         Raises:
+            ArgumentError: The name is empty, or no text.
             ConfigError: Neither app.json nor the countries know the name.
         """
+        if name is not None and not (isinstance(name, str) and name):
+            raise ArgumentError(f"calendar {quoted(name)}; allowed: {self._known()}")
         found = self.calendar_named(name or calendar_at_work() or self._usual)
         return WorkCalendar(found or Calendar(CalendarCfg()))
 
