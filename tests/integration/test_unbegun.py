@@ -208,10 +208,8 @@ def test_a_run_that_was_running_and_not_claimed_when_its_worker_was_stopped(
             what="the worker's end",
         )
     entry = place.entry(run)
-    assert (entry.status, entry.dirty) == (
-        "pending",
-        True,
-    )  # the next sync makes another run of it
+    assert entry.status == "pending"
+    assert entry.flow_run_id != run or entry.dirty  # another run is there, or comes
     place.svc.forcedEnd(run)  # the next test has a worker with one process
 
 
