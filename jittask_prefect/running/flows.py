@@ -194,7 +194,7 @@ def _on_end(app: App, cancelled: str | None) -> Any:
         run = answers.flow_run(known)
         now = clock.now()
         record_end(app, run.id, now, cancelled=cancelled, run=run)
-        hand_over_again(app, connect(app), run.id, now)
+        hand_over_again(app, partial(connect, app), run.id, now)
 
     return hook
 

@@ -8,6 +8,7 @@ notices.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -85,10 +86,12 @@ def tell_terminated(
     api.set_state(run_id, state, message=cancelled or why, force=True)
     now = clock.now()
     record_end(app, run_id, now, cancelled=cancelled, run=run, process=process)
-    hand_over_again(app, api, run_id, now)
+    hand_over_again(app, lambda: api, run_id, now)
 
 
-def hand_over_again(app: App, api: Api, run_id: str, now: datetime) -> None:
+def hand_over_again(
+    app: App, connect: Callable[[], Api], run_id: str, now: datetime
+) -> None:
     """Hand over the tasks of a flow run that has ended which are tried again; what fails is left to the next sync."""
     try:
         for database in app.databases():
@@ -97,7 +100,7 @@ def hand_over_again(app: App, api: Api, run_id: str, now: datetime) -> None:
             waits = [e for e in found if e.status == "pending" and e.dirty]
             rows = {(entry.template, entry.row_key) for entry in waits}
             if rows:
-                hand_over(app, database, api, now, Report(), rows=rows)
+                hand_over(app, database, connect(), now, Report(), rows=rows)
     except (JittaskError, SQLAlchemyError) as error:
         log.warning("tasks of run %s are left to the next sync: %s", run_id, error)
 

@@ -41,6 +41,12 @@ def runs(s: Shop, *states: str) -> list[dict[str, Any]]:
     return [r for r in s.api.all_runs.values() if r["state_type"] in states]
 
 
+def row_of(run: dict[str, Any]) -> str:
+    """Model and key in a run's name: `Task · Bill 1 · 2026-03-02 08:06` is of `Bill 1`."""
+    row: str = run["name"].split(" · ")[1]
+    return row
+
+
 # What a sync costs
 
 
@@ -121,7 +127,7 @@ def test_where_many_are_due_each_sync_asks_for_the_next(
         before = set(s.api.all_runs)
         s.sync(f"2026-03-02 08:0{minute}")
         made.append(
-            sorted(r["name"][5:6] for i, r in s.api.all_runs.items() if i not in before)
+            sorted(row_of(r)[-1] for i, r in s.api.all_runs.items() if i not in before)
         )
     # Two that are due first, and two in turn.
     assert made == [["1", "2", "3", "4"], ["5"], []]
@@ -173,7 +179,7 @@ def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(
 
     def then_closed(deployment: str, **keys: Any) -> Any:
         run = create(deployment, **keys)
-        if run.name.startswith("Bill 1"):
+        if "Bill 1 ·" in run.name:
             s.save(id=1, at=None)
         return run
 
@@ -183,9 +189,8 @@ def test_a_task_closed_while_its_run_is_made_stays_to_be_cancelled(
         (e.row_key, e.status, bool(e.flow_run_id)) for e in s.entries(dirty=True)
     ] == [("1", "ended", True)]
     s.sync("2026-03-02 08:01")
-    assert [r["name"][:6] for r in runs(s, "CANCELLED")] == [
-        "Bill 1"
-    ] and not s.entries(dirty=True)
+    assert [row_of(run) for run in runs(s, "CANCELLED")] == ["Bill 1"]
+    assert not s.entries(dirty=True)
 
 
 def test_a_hand_over_whose_calls_keep_failing_gives_up(
@@ -377,7 +382,7 @@ def test_a_restored_prefect_runs_nothing_twice_and_misses_nothing(shop: Make) ->
     assert [o.status for o in s.work("2026-03-02 09:00")] == ["completed"]
     s.api.all_runs, s.api._by_key = old, keys  # 1 waits again, 3 is not there
     s.sync("2026-03-02 09:01")
-    assert sorted(r["name"][:6] for r in runs(s, "SCHEDULED")) == [
+    assert sorted(row_of(run) for run in runs(s, "SCHEDULED")) == [
         "Bill 1",
         "Bill 2",
         "Bill 3",
@@ -408,7 +413,7 @@ def test_a_restored_prefect_has_cancelled_again_what_was_ended_since(
     s.sync("2026-03-02 08:07")
     s.sync("2026-03-02 08:08")
     assert [
-        (r["name"][:6], r["expected_start_time"][11:16], r["state_type"])
+        (row_of(r), r["expected_start_time"][11:16], r["state_type"])
         for r in s.api.all_runs.values()
     ] == [
         ("Bill 1", "20:00", "CANCELLED"),
