@@ -14,6 +14,9 @@ from jittask_prefect.errors import ArgumentError
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.calendar import Calendar
 
+LISTED = 40
+"""The holidays between two days that are printed: two years of most countries."""
+
 
 def calendar(
     country: Annotated[
@@ -123,8 +126,10 @@ def _count(found: Calendar, first: date, number: int, as_json: bool) -> None:
         out.print(
             f"{last:%a} {last} is {count} {side} {first:%a} {first} ({escape(found.label)})"
         )
-        for day, name in holidays:
+        for day, name in holidays[:LISTED]:
             out.print(f"  {day:%a} {day}  {escape(name)}")
+        if len(holidays) > LISTED:
+            out.print(f"  … and {len(holidays) - LISTED} more (--json has all)")
 
     for sentence in found.left_out(first.year):
         warn(sentence, "note")

@@ -25,6 +25,8 @@ LONGEST = 60
 ALLOWED = (
     "a field of the model, or a method of it without arguments, whose text names a row"
 )
+JOINERS = "\u200c\u200d"
+"""Marks between letters, of Persian words and of emoji of several people: without them a text reads otherwise."""
 _READ = 1000
 _PLAIN = (str, int, float, Decimal, date, time, UUID)
 
@@ -65,6 +67,8 @@ def _unfit(model: type[Any], name: str) -> str:
     attribute = inspect.getattr_static(model, name, None)
     if attribute is None:
         return f"{name}, which {model.__name__} does not have"
+    if inspect.iscoroutinefunction(attribute):
+        return f"{name}, which is async"
     if not inspect.isfunction(attribute):
         computed = hasattr(type(attribute), "__get__")
         static = isinstance(attribute, staticmethod | classmethod)
@@ -119,6 +123,6 @@ def label_text(value: object, name: str) -> str:
 
 def _shown(character: str) -> str:
     """A character as a label shows it: a blank for an end of line or a control character, none for a mark of direction."""
-    if character.isprintable():
+    if character.isprintable() or character in JOINERS:
         return character
     return "" if unicodedata.category(character) == "Cf" else " "

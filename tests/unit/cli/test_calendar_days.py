@@ -49,6 +49,16 @@ def test_a_count_beyond_the_published_days_warns() -> None:
     assert "later days are a forecast" in found.output
 
 
+def test_of_many_holidays_the_first_forty_are_printed() -> None:
+    # 2,000 working days are about eight years, with nearly ten holidays each.
+    words = ("DE-BY", "--add", "2000", "--from", "2016-01-04")
+    lines = said(*words).stdout.splitlines()
+    whole = json.loads(said(*words, "--json").stdout)["holidays"]
+    assert len(lines) == 1 + 40 + 1 and len(whole) > 60
+    assert lines[-1] == f"  … and {len(whole) - 40} more (--json has all)"
+    assert lines[40].endswith(whole[39]["name"])
+
+
 @pytest.mark.parametrize(
     ("words", "allowed"),
     [

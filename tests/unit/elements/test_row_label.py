@@ -40,6 +40,7 @@ class Bill(SQLModel, table=True):
     def short(self): return self.customer[:3]
     @staticmethod
     def plain(): return "x"
+    async def later(self): return "x"
     @classmethod
     def made(cls): return "x"
 """
@@ -76,6 +77,7 @@ def test_fields_and_methods_without_arguments_may_name_a_row(
         ("owner", "owner, which leads to other rows"),
         ("of", "of(self, year), which needs arguments"),
         ("plain", "plain, which is no method"),
+        ("later", "later, which is async"),
         ("made", "made, which is no method"),
     ],
 )
@@ -145,3 +147,14 @@ def test_check_names_a_wrong_label_and_the_tasks_go_on(tmp_path: Path) -> None:
     )
     assert app.fault("tasks.Task") is None
     app.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    ],
+)
+def test_words_and_emoji_keep_their_joiners(text: str) -> None:
+    assert label_text(text, "who") == text
