@@ -132,6 +132,15 @@ class Overview:
         return [task for group in self.groups for task in group.tasks]
 
     @property
+    def calm(self) -> tuple[str, str]:
+        """What a page without troubles says, in short and in a sentence: single failures are named."""
+        failed = sum(task.failed for task in self.tasks)
+        if not failed:
+            return "All is well", "nothing is overdue, failing or paused"
+        told = "nothing is overdue, failing in a row or paused"
+        return f"{failed:,} failed in the last 24 hours", told
+
+    @property
     def since(self) -> datetime:
         """The beginning of the last 24 hours, a full hour."""
         return self.hours[0].start

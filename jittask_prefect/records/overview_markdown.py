@@ -57,9 +57,11 @@ def summary(page: Overview, artifact_id: str) -> str:
         page: The page.
         artifact_id: The artifact's id; empty while it is not known.
     """
-    told = f"{len(page.wrong)} things need a look" if page.wrong else "nothing is wrong"
+    told = f"{len(page.wrong)} things need a look"
     if len(page.wrong) == 1:
         told = "one thing needs a look"
+    if not page.wrong:
+        told = page.calm[0][0].lower() + page.calm[0][1:]
     text = f"**{md(page.title, TITLE)}**: {told}."
     if artifact_id:
         text += f" [Open the overview]({links.artifact(artifact_id)})"
@@ -110,7 +112,7 @@ class _Writer:
         """A line for each trouble."""
         found = self.page.wrong
         if not found:
-            yield "**All is well**: nothing is overdue, failing or paused."
+            yield "**{}**: {}.".format(*self.page.calm)
         else:
             yield "**Needs a look**"
         yield ""

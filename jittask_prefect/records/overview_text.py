@@ -72,7 +72,7 @@ def _wrapped(text: str, width: int, indent: str = "") -> Iterable[str]:
 
 def _wrong(page: Overview, width: int) -> Iterator[str]:
     if not page.wrong:
-        yield "All is well: nothing is overdue, failing or paused."[:width]
+        yield from _wrapped("{}: {}.".format(*page.calm), width)
         return
     yield "Needs a look"
     for trouble in page.wrong[:MOST_WRONG]:

@@ -89,6 +89,24 @@ def test_failures_of_the_last_24_hours_count_and_older_ones_do_not() -> None:
     assert line.failed == 3
 
 
+def test_a_page_without_troubles_names_single_failures() -> None:
+    near = {("tasks.Bills", utc("2026-03-02 08:00")): {"error": 1, "completed": 24}}
+    found = page([BILLS], near=near)
+    told = (
+        "1 failed in the last 24 hours: nothing is overdue, failing in a row or paused."
+    )
+    assert told in list(overview_text.lines(found, 80))
+    assert told.replace(": ", "**: ") in markdown(found, PageLinks())
+    assert "1 failed in the last 24 hours" in overview_markdown.summary(found, "")
+
+
+def test_all_is_well_where_nothing_failed() -> None:
+    found = page([BILLS, RENT])
+    told = "All is well: nothing is overdue, failing or paused."
+    assert told in list(overview_text.lines(found, 80))
+    assert "all is well" in overview_markdown.summary(found, "")
+
+
 def test_the_picture_is_a_day_before_the_present_hour_and_a_day_from_it_on() -> None:
     near = {
         ("tasks.Bills", utc("2026-03-02 08:00")): {"completed": 2, "pending": 1},
