@@ -30,7 +30,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
 from jittask_prefect.ledger import lease_time, transitions
-from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.tables import LEFT, entries
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
@@ -42,6 +42,9 @@ from jittask_prefect.running.team import BESIDE_SECONDS
 END_SECONDS = 40.0
 ASK_SECONDS = 2.0  # for an answer of Prefect, before the ledger goes first
 KILL_SECONDS = 1.5  # for a process and its worker, before the process is killed here
+STOP_SECONDS = (
+    1.0  # for a process to stand still: one that waits for a disk takes longer
+)
 LOCKED_MS = 2000  # SQLite is waited for, before a process that may lock it is killed
 # The modules that a child of a warm worker is started as: by exec, or by a fork of its app's fork server.
 CHILD_MODULES = {b"jittask_prefect.warm.child", b"jittask_prefect.warm.fork_server"}
@@ -113,7 +116,7 @@ def close(
         except OperationalError as error:
             for task in executing:
                 log.warning("%s: its process is killed: %s", task.task_id, error.orig)
-                kill(task, clock())
+                kill(task, clock(), partial(_has_ended, engine, task))
             with engine.begin() as connection:
                 closed = end_all(connection)
                 return closed + [
@@ -124,6 +127,16 @@ def close(
                 ]
     with engine.begin() as connection:
         return end_all(connection)
+
+
+def _has_ended(engine: Engine, task: Entry) -> bool:
+    """Whether a task's process is done with the task: then another one holds the lock."""
+    try:
+        with _short_wait(engine) as connection:
+            found = find_entry(connection, task.task_id)
+    except OperationalError:
+        return False  # the process stands still in the middle of its commit
+    return found is None or found.status != "executing" or found.owner != task.owner
 
 
 @contextmanager
@@ -194,7 +207,7 @@ def await_gone(
                 _set_cancelled(api, entry.flow_run_id, message)
             return
         if alive and closed and _is_over(app, database, entry, passed):
-            kill(entry, clock())
+            kill(entry, clock(), partial(_may_have_left, app, database, entry))
         time.sleep(0.2)
     raise JittaskError(
         f"task {entry.task_id} is ended, but its process ({entry.owner}) was still "
@@ -215,15 +228,23 @@ def _went_on(app: App, database: str, entry: Entry, run: FlowRun | None) -> bool
         # Crashed, or cancelled by others: its process is about to leave.
         returned = run.state_type in ("COMPLETED", "FAILED")
         return returned or (run.state_type == "CANCELLED" and run.ended_by_us)
-    if entry.batch is None or not entry.owner:
+    if not entry.owner:
         return False
     if _has_left(app, database, entry):
         return True
     # Rows that began later may be those of other executors.
     later = and_(entries.c.owner == entry.owner, entries.c.started > entry.started)
-    # A process that only helped the flow run may have another one by now.
+    # The process may have another flow run by now: it only helped, or Prefect did not answer about this one.
     elsewhere = and_(_in_process_of(entry), entries.c.flow_run_id != entry.flow_run_id)
     return _at_work(app, database, entry, or_(later, elsewhere))
+
+
+def _may_have_left(app: App, database: str, entry: Entry) -> bool:
+    """As `_went_on`, by the ledger alone; also where the ledger gives no answer."""
+    try:
+        return _went_on(app, database, entry, None)
+    except SQLAlchemyError:
+        return True  # the database is asked again
 
 
 def _has_left(app: App, database: str, entry: Entry) -> bool:
@@ -283,11 +304,21 @@ def is_alive(entry: Entry) -> bool | None:
     return found is not None and not found.dead
 
 
-def kill(entry: Entry, now: datetime) -> None:
+def _never() -> bool:
+    return False
+
+
+def kill(entry: Entry, now: datetime, went_on: Callable[[], bool] = _never) -> None:
     """Kill the process group that executes, if its leader is a child of a warm worker on this host.
 
     Other processes are left to their own workers; so is a process that began later than
     the task: the pid was used again.
+
+    Args:
+        entry: The task.
+        now: The present instant.
+        went_on: Whether the process has left the task, and may do another one. Asked while
+            the process stands still, so that no other task begins between answer and kill.
     """
     pid = _pid(entry)
     if pid in (None, os.getpid()) or sys.platform != "linux" or entry.started is None:
@@ -301,10 +332,27 @@ def kill(entry: Entry, now: datetime) -> None:
         return
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if not CHILD_MODULES.isdisjoint(command):
-            os.killpg(pid, signal.SIGKILL)
+        if CHILD_MODULES.isdisjoint(command):
+            return
+        os.killpg(pid, signal.SIGSTOP)
+        try:
+            _await_stop(pid)
+            if not went_on():
+                os.killpg(pid, signal.SIGKILL)
+        finally:
+            os.killpg(pid, signal.SIGCONT)
     except OSError as error:
         log.debug("process %d is not killed: %s", pid, error)
+
+
+def _await_stop(pid: int) -> None:
+    """Wait until a process that got SIGSTOP stands still; no longer than `STOP_SECONDS`."""
+    until = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < until:
+        found = process_of(pid)
+        if found is None or found.dead or found.stopped:
+            return
+        time.sleep(0.001)
 
 
 def _pid(entry: Entry) -> int | None:
@@ -332,12 +380,14 @@ class ProcessStatus:
         session: The pid of the session's leader.
         started: When the process began, in seconds since the machine did.
         dead: Whether the process has ended and only its entry is left.
+        stopped: Whether the process stands still, by SIGSTOP.
     """
 
     parent: int
     session: int
     started: float
     dead: bool
+    stopped: bool = False
 
 
 def process_of(pid: int) -> ProcessStatus | None:
@@ -349,4 +399,5 @@ def process_of(pid: int) -> ProcessStatus | None:
     # proc(5): the name, in parentheses, may hold anything.
     state, parent, _, session, *rest = text.rpartition(")")[2].split()
     started = int(rest[15]) / os.sysconf("SC_CLK_TCK")
-    return ProcessStatus(int(parent), int(session), started, state in "ZX")
+    kept = (int(parent), int(session), started)
+    return ProcessStatus(*kept, dead=state in "ZX", stopped=state == "T")

@@ -158,7 +158,7 @@ def test_a_database_that_is_away_while_the_process_ends(
     note = staticmethod(lambda task: returned.append(task.status))
     monkeypatch.setattr(kind, "note", note, raising=False)
     questions, killed, run = list[str](), list[Entry](), s.api.run
-    monkeypatch.setattr(process_end, "kill", lambda entry, _now: killed.append(entry))
+    monkeypatch.setattr(process_end, "kill", lambda entry, *_: killed.append(entry))
 
     with monkeypatch.context() as patch:
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from shop import Shop, utc
@@ -88,7 +89,7 @@ def test_where_sqlite_is_locked_the_process_is_killed_after_two_seconds(
     with s.app.engine().connect() as function:
         function.exec_driver_sql("BEGIN IMMEDIATE")
 
-        def killed_now(entry: Entry, now: datetime) -> None:
+        def killed_now(entry: Entry, now: datetime, _: object) -> None:
             killed.append((entry.task_id, s.entries()[0].status))
             function.rollback()
 
@@ -119,7 +120,7 @@ def test_a_process_that_is_killed_for_an_end_leaves_no_dead_worker(
     with s.app.engine().connect() as function:
         function.exec_driver_sql("BEGIN IMMEDIATE")
 
-        def killed_now(entry: Entry, now: datetime) -> None:
+        def killed_now(entry: Entry, now: datetime, _: object) -> None:
             function.rollback()
             with s.app.engine().begin() as worker:
                 assert transitions.fail(worker, entry, now)
@@ -132,6 +133,59 @@ def test_a_process_that_is_killed_for_an_end_leaves_no_dead_worker(
     assert (ended.status, ended.outcome) == ("ended", "forced")
     assert ended.message == "ended: forced end"
     assert ended.returned is returned, "afterReturn is called once"
+
+
+def test_a_process_that_is_done_with_its_task_is_not_killed_for_a_lock_of_another(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow machine, or an import, may have SQLite locked for longer than an end waits."""
+    monkeypatch.setattr(process_end, "LOCKED_MS", 50)
+    s = shop()
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    s.sync("2026-03-02 10:00")
+    [task] = s.entries()
+    with s.app.engine().begin() as connection:
+        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
+        assert transitions.claim(*claim)
+    [task] = s.entries()
+    answers: list[bool] = []
+    with s.app.engine().connect() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+
+        def asked(entry: Entry, now: datetime, went_on: Callable[[], bool]) -> None:
+            answers.append(went_on())
+            other.rollback()
+            with s.app.engine().begin() as process:
+                assert transitions.give_back(process, entry.task_id, "me:1:1")
+            answers.append(went_on())
+
+        monkeypatch.setattr(process_end, "kill", asked)
+        close(s.app, "", [task], "ended: forced end", lambda: s.now)
+    assert answers == [False, True]
+
+
+@pytest.mark.parametrize("dispatch", ["row", "batch"])
+def test_a_process_that_has_another_flow_run_has_gone_on(
+    shop: Make, dispatch: str
+) -> None:
+    """Also where Prefect does not say how the flow run of the ended task stands."""
+    s = shop(dispatch=dispatch)
+    for key, hour in ((1, 10), (2, 11)):
+        s.save(id=key, at=datetime(2026, 3, 2, hour))
+    s.sync("2026-03-02 11:00")
+    first, second = s.entries()
+    with s.app.engine().begin() as connection:
+        of = (connection, first.task_id, "me:1:a", str(first.flow_run_id), s.now, 25)
+        assert transitions.claim(*of, in_batch=first.batch is not None)
+    [first] = s.entries(row_key="1")
+    with s.app.engine().begin() as connection:
+        how = {"outcome": "forced", "message": "", "now": s.now}
+        assert transitions.end(connection, first.task_id, **how, within=["executing"])
+    assert not process_end._went_on(s.app, "", first, None)
+    with s.app.engine().begin() as connection:
+        of = (connection, second.task_id, "me:1:b", str(second.flow_run_id), s.now, 25)
+        assert transitions.claim(*of, in_batch=second.batch is not None)
+    assert process_end._went_on(s.app, "", first, None)
 
 
 def test_a_task_that_died_in_an_earlier_execution_is_not_ended_by_a_later_kill(
@@ -200,6 +254,24 @@ def test_the_whole_process_group_gets_sigkill(module: str) -> None:
         over, _, _ = select.select([process.stdout], [], [], 20)
         assert over, "a child of the process is left"
         assert process.stdout is not None and process.stdout.read() == b""
+
+
+def test_a_process_that_went_on_is_left_running() -> None:
+    with at_work("jittask_prefect.warm.child") as process:
+        now = REAL_NOW()
+        states: list[str] = []
+
+        def went_on() -> bool:
+            stat = Path(f"/proc/{process.pid}/stat").read_text()
+            states.append(stat.rpartition(")")[2].split()[0])
+            return True
+
+        kill(task_of(process, now), now, went_on)
+        assert states == ["T"], "the process stands still while the ledger is asked"
+        assert process.stdin is not None
+        process.stdin.write(b"\n\n")
+        process.stdin.close()
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize(
