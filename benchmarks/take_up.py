@@ -22,7 +22,7 @@ from sqlmodel import Session
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import deployments
 from jittask_prefect.prefect_api.client import PrefectApi
-from jittask_prefect.running.process_end import process_of
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.commands import environment
 from jittask_prefect.server.embedded import Embedded

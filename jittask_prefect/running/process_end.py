@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.running.lease import Clock
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.running.team import BESIDE_SECONDS
 
 # The stock worker: 8 s until it sees the end, and 30 s of grace for the process.
@@ -366,38 +366,3 @@ def _lease_over(app: App, database: str, entry: Entry, now: datetime) -> bool:
         return False
     with app.engine(database).connect() as connection:
         return lease_time.is_over(connection, entry.lease_until, now)
-
-
-# A process of this machine as Linux shows it in `/proc`
-
-
-@dataclass(frozen=True)
-class ProcessStatus:
-    """The status of a process, from `/proc`.
-
-    Attributes:
-        parent: The parent's pid.
-        session: The pid of the session's leader.
-        started: When the process began, in seconds since the machine did.
-        dead: Whether the process has ended and only its entry is left.
-        stopped: Whether the process stands still, by SIGSTOP.
-    """
-
-    parent: int
-    session: int
-    started: float
-    dead: bool
-    stopped: bool = False
-
-
-def process_of(pid: int) -> ProcessStatus | None:
-    """The status of a process; None where there is no such process, or no `/proc`."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # proc(5): the name, in parentheses, may hold anything.
-    state, parent, _, session, *rest = text.rpartition(")")[2].split()
-    started = int(rest[15]) / os.sysconf("SC_CLK_TCK")
-    kept = (int(parent), int(session), started)
-    return ProcessStatus(*kept, dead=state in "ZX", stopped=state == "T")

@@ -13,7 +13,7 @@ from place import Place, until
 
 from jittask_prefect.deploying.deployments import POOL
 from jittask_prefect.running import end
-from jittask_prefect.running.process_end import process_of
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
 
 FAST = 5.0  # seconds from forcedEnd to a process that is gone

@@ -15,7 +15,7 @@ from place import Place, model, rows, scheduled, until, worker
 from sqlalchemy import text
 
 from jittask_prefect.deploying import deployments
-from jittask_prefect.running.process_end import process_of
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.service import ServiceInfo

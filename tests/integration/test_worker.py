@@ -17,7 +17,7 @@ from place import SCRIPTS, Place, model, rows, scheduled, until, worker
 
 from jittask_prefect.deploying import deployments
 from jittask_prefect.prefect_api.answers import FlowRun
-from jittask_prefect.running.process_end import process_of
+from jittask_prefect.running.process_status import process_of
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.service import ServiceInfo

@@ -64,6 +64,7 @@ ELSEWHERE = {
     "testing/fake_runs": "guide/test_06_testing_your_own_tasks",
     "validation": "unit/elements/test_config",
     "warm/child": "unit/warm/test_worker",
+    "warm/children": "unit/warm/test_child_process",
 }
 """Modules whose rules hold together with others': the tests stand by what they show."""
 
