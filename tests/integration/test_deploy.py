@@ -210,7 +210,8 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
     place: Place,
 ) -> None:
     done = place.deploy(BEFORE_NATIONAL_DAY)
-    assert len(done.changed) == 9 and done.unchanged == []
+    # Three tasks, the sync and six dialogs.
+    assert len(done.changed) == 10 and done.unchanged == []
 
     # At once, not after the scheduler's next round. National Day 2026 is 1–7 October: Tuesday the 6th moves to the 8th.
     tuesdays = [
@@ -226,7 +227,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
 
     stamps = {n: d["updated"] for n, d in place.deployments().items()}
     again = place.deploy(BEFORE_NATIONAL_DAY + timedelta(days=1))
-    assert again.changed == [] and len(again.unchanged) == 9, (
+    assert again.changed == [] and len(again.unchanged) == 10, (
         "the schedules came back from the server as they went"
     )
     assert {n: d["updated"] for n, d in place.deployments().items()} == stamps

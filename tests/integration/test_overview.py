@@ -50,12 +50,13 @@ def test_the_sync_keeps_one_page_and_the_ui_shows_it(
     due = datetime.now(UTC).replace(tzinfo=None, microsecond=0) + timedelta(minutes=30)
     place.save("SeenItem", at=due)
     place.sync()
-    now = clock.now()
-    overview_page.refresh(place.app, place.api, now + timedelta(minutes=1))
+    overview_page.refresh(place.app, place.api, clock.now() + timedelta(minutes=1))
+    [before] = artifacts(place)
     place.save("SeenItem", at=due)
     place.sync()
-    assert overview_page.refresh(place.app, place.api, now + timedelta(minutes=2))
-    [page] = artifacts(place)  # changed in place
+    overview_page.refresh(place.app, place.api, clock.now() + timedelta(minutes=2))
+    [page] = artifacts(place)
+    assert page["id"] == before["id"], "changed in place"
     [row] = [x for x in page["data"].splitlines() if x.startswith("| Rows &lt;b")]
     found = dict(re.findall(r"\[([^\]]+)\]\((/v2/[^)]+)\)", row))
     assert "Run now" in found and "Edit" in found
