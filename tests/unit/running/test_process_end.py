@@ -38,6 +38,18 @@ def executing(s: Shop, until: datetime) -> Entry:
     return replace(task, status="executing", **mine)
 
 
+def claimed(s: Shop) -> Entry:
+    """A task that is at work in a process, as far as the ledger knows."""
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    s.sync("2026-03-02 10:00")
+    [task] = s.entries()
+    with s.app.engine().begin() as connection:
+        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
+        assert transitions.claim(*claim)
+    [task] = s.entries()
+    return task
+
+
 def wait(s: Shop, task: Entry, now: datetime) -> None:
     await_gone(s.app, "", s.api, task, lambda: now)
 
@@ -78,13 +90,7 @@ def test_where_sqlite_is_locked_the_process_is_killed_after_two_seconds(
     assert process_end.LOCKED_MS == 2000
     monkeypatch.setattr(process_end, "LOCKED_MS", 50)
     s = shop()
-    s.save(id=1, at=datetime(2026, 3, 2, 10))
-    s.sync("2026-03-02 10:00")
-    [task] = s.entries()
-    with s.app.engine().begin() as connection:
-        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
-        assert transitions.claim(*claim)
-    [task] = s.entries()
+    task = claimed(s)
     killed: list[tuple[str, str]] = []
     with s.app.engine().connect() as function:
         function.exec_driver_sql("BEGIN IMMEDIATE")
@@ -110,13 +116,7 @@ def test_a_process_that_is_killed_for_an_end_leaves_no_dead_worker(
     """Its worker may write the death down before the end is written."""
     monkeypatch.setattr(process_end, "LOCKED_MS", 50)
     s = shop()
-    s.save(id=1, at=datetime(2026, 3, 2, 10))
-    s.sync("2026-03-02 10:00")
-    [task] = s.entries()
-    with s.app.engine().begin() as connection:
-        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
-        assert transitions.claim(*claim)
-    [task] = s.entries()
+    task = claimed(s)
     with s.app.engine().connect() as function:
         function.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -141,13 +141,7 @@ def test_a_process_that_is_done_with_its_task_is_not_killed_for_a_lock_of_anothe
     """A slow machine, or an import, may have SQLite locked for longer than an end waits."""
     monkeypatch.setattr(process_end, "LOCKED_MS", 50)
     s = shop()
-    s.save(id=1, at=datetime(2026, 3, 2, 10))
-    s.sync("2026-03-02 10:00")
-    [task] = s.entries()
-    with s.app.engine().begin() as connection:
-        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
-        assert transitions.claim(*claim)
-    [task] = s.entries()
+    task = claimed(s)
     answers: list[bool] = []
     with s.app.engine().connect() as other:
         other.exec_driver_sql("BEGIN IMMEDIATE")
@@ -192,13 +186,7 @@ def test_a_task_that_died_in_an_earlier_execution_is_not_ended_by_a_later_kill(
     shop: Make,
 ) -> None:
     s = shop()
-    s.save(id=1, at=datetime(2026, 3, 2, 10))
-    s.sync("2026-03-02 10:00")
-    [task] = s.entries()
-    with s.app.engine().begin() as connection:
-        claim = (connection, task.task_id, "me:1:1", "run", s.now, 25)
-        assert transitions.claim(*claim)
-    [task] = s.entries()
+    task = claimed(s)
     with s.app.engine().begin() as connection:
         assert transitions.fail(connection, task, s.now)
         for other in (
