@@ -49,7 +49,7 @@ TO_SHOW = timedelta(seconds=30)
 """The time that a living process may take from its commit until Prefect knows."""
 CALLED_COMPLETED, MOST_FAILED = timedelta(days=7), 1000
 """The failures whose runs are looked at, in case that somebody calls one of them completed; their number at most."""
-PUT_RIGHT = "%s: somebody has set the run %s in Prefect; it is %s again, as its task is"
+PUT_RIGHT = "%s: Prefect has the run as %s, by a person or a process that died; it is %s again, as its task is"
 NO_PAUSE = "a task is not paused by its run: set `enable` to 0, or `jittask pause`"
 SYNC = "jittask.sync"
 log = logging.getLogger("jittask")

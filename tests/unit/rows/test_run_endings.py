@@ -96,7 +96,7 @@ def test_a_run_that_is_paused_before_its_task_begins_gets_another(
     with caplog.at_level(logging.WARNING, "jittask"):
         two_syncs(s)
     assert state(s, run_id) == "CANCELLED"
-    assert "somebody has set the run Suspended in Prefect" in caplog.text
+    assert "Prefect has the run as Suspended" in caplog.text
     assert s.work("2026-03-02 10:30") == []  # not before it is due
     assert [o.status for o in s.work("2026-03-02 11:00")] == ["completed"]
 
