@@ -81,6 +81,11 @@ class Entry:
     returned: bool
 
     @property
+    def outside_schedule(self) -> bool:
+        """Whether somebody asked for the task, beside the occurrences of its schedule or of its row's date."""
+        return self.nominal is None
+
+    @property
     def returned_value(self) -> Any:
         """The function's result; None where there is none."""
         return None if self.result is None else from_json(self.result)

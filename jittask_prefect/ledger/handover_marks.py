@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.entry import FORMER_RUN, Entry
-from jittask_prefect.ledger.tables import FINAL, LEFT, OPEN, entries
+from jittask_prefect.ledger.tables import FINAL, OPEN, entries
 
 # dirty → clean
 
@@ -130,12 +130,6 @@ def waiting_rows(connection: Connection, run_id: str) -> bool:
 def _waiting(run_id: str) -> tuple[ColumnElement[bool], ...]:
     mine = (entries.c.flow_run_id == run_id, entries.c.status == "pending")
     return *mine, entries.c.queue.is_(None)
-
-
-def process_left(connection: Connection, task_id: str) -> None:
-    """Note that the process of an ended task has left its function, and goes on with others. Condition: ended."""
-    mine = (entries.c.task_id == task_id, entries.c.status == "ended")
-    connection.execute(update(entries).where(*mine).values(queue=LEFT))
 
 
 def open_runs(connection: Connection, runs: Sequence[str]) -> set[Any]:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.lease_time import caller_time, clock
-from jittask_prefect.ledger.tables import OPEN, entries
+from jittask_prefect.ledger.tables import OPEN, entries, outside_schedule
 
 Overlap = Literal["queue", "skip", "replace"]
 WAITING, ADMITTED = "waiting", "admitted"
@@ -42,7 +42,7 @@ _COUNTING = "turn"
 _PLACE = "next:"
 _earlier = entries.alias()
 _first = or_(
-    entries.c.nominal.is_(None),
+    outside_schedule,
     ~select(_earlier.c.task_id)
     .where(
         _earlier.c.app == entries.c.app,

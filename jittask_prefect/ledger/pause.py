@@ -12,13 +12,11 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine
 
 from jittask_prefect.ledger import state_table
-from jittask_prefect.ledger.tables import entries
 
 PAUSED = "paused"
 """A name in `jittask_state`: since when the app is paused."""
 REASON = "the app is paused, until `jittask resume`"
 """Why an occurrence waits."""
-outside_schedule = entries.c.nominal.is_(None)
 
 
 class App(Protocol):

@@ -115,6 +115,9 @@ def of_app(app: str) -> ColumnElement[bool]:
     return entries.c.app == app
 
 
+outside_schedule = entries.c.nominal.is_(None)
+"""Of an entry in a query: whether somebody asked for the task, beside the occurrences of its schedule or row."""
+
 states = Table(
     "jittask_state",
     metadata,

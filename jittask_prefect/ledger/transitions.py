@@ -1,8 +1,8 @@
 """Every transition of a task, each as a conditional UPDATE (or INSERT) that lets a single caller through.
 
 The states are drawn in `jittask_prefect.ledger`. Functions take a connection in a transaction and never commit. Plans
-of rows, many tasks at once, stand in `planned_rows`; the queue for limits in `limits`; marks that concern Prefect alone
-in `handover_marks`.
+of rows, many tasks at once, stand in `planned_rows`; retries that a person asks for in `retries`; the queue for limits in
+`limits`; marks that concern Prefect alone in `handover_marks`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import insert_once, prepared
 from jittask_prefect.ledger.statements import FREE, update_task
-from jittask_prefect.ledger.tables import CLAIMED, FINAL, entries
+from jittask_prefect.ledger.tables import CLAIMED, FINAL, LEFT, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
@@ -233,60 +233,6 @@ def retry(
     return bool(connection.execute(again.ordered_values(*values.items())).rowcount)
 
 
-# error → pending
-
-
-def retry_batch(
-    connection: Connection, app: str, template: str, due: datetime, run_id: str
-) -> None:
-    """Have the rows that failed in a batch's flow run wait again: somebody has pressed Retry.
-
-    Condition: they ended as errors, in this flow run.
-    """
-    failed = (
-        entries.c.app == app,
-        entries.c.template == template,
-        entries.c.due == due,
-        entries.c.flow_run_id == run_id,
-        entries.c.status == "error",
-    )
-    values = {"status": "pending", "outcome": None, "message": "", "finished": None}
-    connection.execute(update(entries).where(*failed).values(**values, dirty=False))
-
-
-def retry_lost(
-    connection: Connection, app: str, run_id: str | None, template: str | None = None
-) -> int:
-    """Have tasks that failed in a flow run which Prefect has no longer wait for another one; how many do.
-
-    Condition: they ended as errors, in this flow run.
-
-    Args:
-        connection: In a transaction.
-        app: The app's name.
-        run_id: The flow run; None where the ledger names none.
-        template: Only tasks of this template; of all where absent.
-    """
-    lost = [
-        entries.c.app == app,
-        entries.c.flow_run_id.is_not_distinct_from(run_id),
-        entries.c.status == "error",
-    ]
-    if template is not None:
-        lost.append(entries.c.template == template)
-    values = {
-        "status": "pending",
-        "queue": None,
-        "outcome": None,
-        "message": "",
-        "finished": None,
-        "flow_run_id": None,
-        "batch": None,
-        "dirty": True,
-    }
-    return connection.execute(update(entries).where(*lost).values(**values)).rowcount
-
-
 # pending, executing → ended, error: by others than the owner
 
 
@@ -339,6 +285,12 @@ def end_killed(
     values = {"status": "ended", "dirty": True}
     within, task_id = ("error",), entry.task_id
     return _close(connection, task_id, within, "forced", message, now, values, *same)
+
+
+def leave(connection: Connection, task_id: str) -> None:
+    """Say that the function of an ended task has returned: its process is not to be killed. Condition: ended."""
+    mine = (entries.c.task_id == task_id, entries.c.status == "ended")
+    connection.execute(update_task().where(*mine).values(queue=LEFT))
 
 
 def fail(

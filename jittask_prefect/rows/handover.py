@@ -20,7 +20,7 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import handover_marks, limits, pause
 from jittask_prefect.ledger.entry import Entry, entries_of_run, in_order
 from jittask_prefect.ledger.settlement import carry_out
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, outside_schedule
 from jittask_prefect.ledger.verdict import Kind, Verdict, reading, verdict
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
@@ -84,7 +84,7 @@ def hand_over(
     dirty: list[ColumnElement[bool]] = [entries.c.dirty.is_(True), limits.not_in_line]
     dirty += [due, entries.c.status != "executing"]
     paused = pause.paused_since(app) is not None
-    begins = [pause.outside_schedule] if paused else []
+    begins = [outside_schedule] if paused else []
     limits.admit(engine, app.name, app.cfg.maxConcurrency, limit_of, now, *begins)
 
     if paused:
@@ -116,7 +116,7 @@ def hand_over(
             for entry in part:
                 group = batches.Group(entry.template, entry.due)
                 joins = entry.status == "pending" and entry.template in shared
-                joins = joins and entry.nominal is not None
+                joins = joins and not entry.outside_schedule
                 if not joins or group in few:
                     alone.append(entry)
                 else:  # new, and shared in the next round; or waits for the next sync

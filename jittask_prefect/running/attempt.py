@@ -71,7 +71,7 @@ def check_row(
     """
     if found is None:
         return _superseded("superseded: the row is gone")
-    if entry.nominal is None:
+    if entry.outside_schedule:
         return None  # a person named the row, whatever its date and the filter say
     if not template.enable:
         return DISABLED
@@ -268,7 +268,7 @@ class Attempt:
         self, session: RowSession, template: DateFieldType, entry: Entry
     ) -> _Checked:
         now = self.work.clock()
-        if entry.nominal is None:
+        if entry.outside_schedule:
             row = load_row(session, template, entry.row_key)
             found = DueRow(row, None) if row is not None else None
         else:
@@ -296,8 +296,8 @@ class Attempt:
         elif why is not None and why.outcome == "superseded":
             rows = [(template.fullName, key)]
             planned_rows.forget_dates(session.connection(), app.name, rows)
-        if checked.entry.nominal is None:
-            return  # beside the row's occurrences, which stay as they are
+        if checked.entry.outside_schedule:
+            return  # the row's occurrences stay as they are
         moved = why is ANOTHER_DATE
         # The save of a function that changes its row's date has planned the row.
         if moved or series is None or series.next(checked.entry.due) is not None:

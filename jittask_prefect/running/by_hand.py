@@ -24,8 +24,7 @@ from jittask_prefect.ledger.entry import (
     to_entry,
 )
 from jittask_prefect.ledger.keys import key_of
-from jittask_prefect.ledger.pause import outside_schedule
-from jittask_prefect.ledger.tables import OPEN, entries, of_app
+from jittask_prefect.ledger.tables import OPEN, entries, of_app, outside_schedule
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
@@ -197,10 +196,19 @@ def begin(
     api: Api,
     deployment: ServerDeployment,
     entry: Entry,
-    run_name: str,
+    named: str,
     tags: Sequence[str],
 ) -> str:
     """Write a task down, and make its flow run; the flow run's id.
+
+    Args:
+        app: The app.
+        database: The database that the task is written in.
+        api: Prefect.
+        deployment: The template's deployment.
+        entry: The task.
+        named: The flow run's name.
+        tags: The flow run's tags.
 
     Raises:
         ArgumentError: The database does not take the task.
@@ -220,7 +228,7 @@ def begin(
         run = api.create_run(
             deployment.id,
             key=entry.task_id,
-            name=run_name,
+            name=named,
             due=entry.due,
             tags=tags,
             parameters={"template": entry.template, "taskId": entry.task_id},

@@ -258,7 +258,7 @@ class OneTask(Calls):
         # Retry of a failed task waits for nobody.
         if self.begun or entry.status != "pending":
             return None
-        if entry.nominal is not None and (paused := self.pause.wait()):
+        if not entry.outside_schedule and (paused := self.pause.wait()):
             return paused
         about = (work.connect, work.template, entry, work.clock())
         return wait_of_task(work.app, work.database, *about)

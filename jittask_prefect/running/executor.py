@@ -20,7 +20,7 @@ from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.ledger import handover_marks, transitions
+from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.rate import reserve
@@ -300,7 +300,7 @@ class Executor:
         """Say that the function has returned: whoever has ended the task need not kill this process."""
         with self.work.app.engine(self.work.database).begin() as connection:
             for task_id in call.ids:
-                handover_marks.process_left(connection, task_id)
+                transitions.leave(connection, task_id)
 
     def _finish(self, connection: Connection, ends: Ends) -> bool:
         """Record the ends of a call's tasks, and claim the next call in the same commit."""

@@ -155,34 +155,39 @@ def _refuse_foreign(app: App, flow_id: str, own: str) -> None:
 
 def _run_name(app: App) -> str:
     """A flow run's name: the sync's, or title and due time for a run of a schedule or of a row by its key."""
-    run, name = this_flow_run(), runtime.parameters.get("template")
-    row = runtime.parameters.get("row")
-    is_batch = runtime.parameters.get("due") is not None
-    named = run.auto_scheduled or is_batch or row
-    if not named or name not in app.names("tasks"):
-        return str(runtime.name)
+    name = runtime.parameters.get("template")
+    made = None
     try:
-        if row:
-            template = app.template(name)
-            about = row_name(getattr(template, "model_name", ""), str(row))
-            at, zone = due_of(run), template.timer.zone
-            return timed_name(parts_of_name(template.title, about), at, zone)
-        return (
-            _name_of_batch(app, run, name)
-            if is_batch
-            else due_name(app, name, due_of(run))
-        )
-    except (JittaskError, SQLAlchemyError):
-        return str(
-            runtime.name
-        )  # the template is broken, or the database is down: the flow says so
+        if name in app.names("tasks"):
+            made = _made_name(app, name)
+    except (JittaskError, SQLAlchemyError) as error:
+        # The template is broken, or the database is down: the flow itself says so.
+        log.debug("the run keeps its name: %s", error)
+    return made or str(runtime.name)
 
 
-def _name_of_batch(app: App, run: FlowRun, name: str) -> str:
+def _made_name(app: App, name: str) -> str | None:
+    """The name of this flow run by its parameters; None where the run keeps the name that it was made with.
+
+    Raises:
+        JittaskError: The template is broken.
+    """
+    run, row = this_flow_run(), runtime.parameters.get("row")
+    if row:
+        template = app.template(name)
+        about = row_name(getattr(template, "model_name", ""), str(row))
+        parts = parts_of_name(template.title, about)
+        return timed_name(parts, due_of(run), template.timer.zone)
+    if runtime.parameters.get("due") is not None:
+        return _name_of_batch(app, run, name)
+    return due_name(app, name, due_of(run)) if run.auto_scheduled else None
+
+
+def _name_of_batch(app: App, run: FlowRun, name: str) -> str | None:
     """A batch's name with the number of rows that it begins with: rows have joined and left."""
     with app.engine(database_of(app, name)).connect() as connection:
         found = batches.number_and_size(connection, str(run.id))
-    return batch_name(app, name, due_of(run), *found) if found else str(runtime.name)
+    return batch_name(app, name, due_of(run), *found) if found else None
 
 
 def _on_end(app: App, cancelled: str | None) -> Any:

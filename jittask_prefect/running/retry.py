@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import retries
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
@@ -120,7 +120,7 @@ def _wait_for_another(app: App, name: str | None, run_id: str | None) -> int:
     found = 0
     for database in _databases(app, name):
         with app.engine(database).begin() as connection:
-            found += transitions.retry_lost(connection, app.name, run_id, name)
+            found += retries.retry_lost(connection, app.name, run_id, name)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from jittask_prefect.ledger import limits, transitions
+from jittask_prefect.ledger import limits, retries, transitions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
@@ -190,7 +190,7 @@ class RowsOfInstant(Calls):
 
     def _retry(self, connection: Connection) -> None:
         app, run_id = self.work.app.name, self.work.run.id
-        transitions.retry_batch(connection, app, self.name, self.due, run_id)
+        retries.retry_batch(connection, app, self.name, self.due, run_id)
 
     def _of_instant(self) -> tuple[ColumnElement[bool], ...]:
         return (

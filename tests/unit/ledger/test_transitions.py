@@ -14,6 +14,7 @@ from jittask_prefect.ledger import (
     handover_marks,
     limits,
     planned_rows,
+    retries,
     state_table,
     transitions,
 )
@@ -123,22 +124,22 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
     ),
     "retry without retries": (lambda c, e: transitions.retry(c, e, 0), "", ""),
     "retry a batch": (
-        lambda c, e: transitions.retry_batch(c, "shop", "tasks.T", NOW, "run"),
+        lambda c, e: retries.retry_batch(c, "shop", "tasks.T", NOW, "run"),
         "error",
         "pending",
     ),
     "retry another batch": (
-        lambda c, e: transitions.retry_batch(c, "shop", "tasks.T", NOW, "other"),
+        lambda c, e: retries.retry_batch(c, "shop", "tasks.T", NOW, "other"),
         "",
         "",
     ),
     "retry of a lost run": (
-        lambda c, e: transitions.retry_lost(c, "shop", "run", "tasks.T"),
+        lambda c, e: retries.retry_lost(c, "shop", "run", "tasks.T"),
         "error",
         "pending",
     ),
     "retry of another lost run": (
-        lambda c, e: transitions.retry_lost(c, "shop", "other"),
+        lambda c, e: retries.retry_lost(c, "shop", "other"),
         "",
         "",
     ),
@@ -334,7 +335,7 @@ def test_what_two_apps_have_left_is_their_own(connection: Connection) -> None:
     later = NOW + timedelta(minutes=2)
     left = without_return(connection, "shop", later)
     assert [entry.task_id for entry in left] == ["shop0"]
-    transitions.retry_batch(connection, "shop", "tasks.T", NOW, "run")
+    retries.retry_batch(connection, "shop", "tasks.T", NOW, "run")
     assert of_apps(connection, "status") == ["pending", "error"]
     for app in ("shop", "other"):
         state_table.put(connection, app, "agreed", app)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from shop import Shop, model_of, utc
 
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import retries, transitions
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute
@@ -88,7 +88,7 @@ def test_of_a_batch_whose_process_dies_before_a_row_begins(on: Make) -> None:
     found = s.api.all_runs[run]
     s.api.set_state(run, "SCHEDULED", force=True)
     with s.app.engine().begin() as connection:
-        transitions.retry_batch(
+        retries.retry_batch(
             connection, s.app.name, "tasks.Task", utc("2026-03-02 10:00"), run
         )
     s.api._state(found, "CRASHED")
