@@ -46,6 +46,8 @@ LONGEST_TITLE, LONGEST_ROW = 50, 70
 PROBLEMS = 100  # refused runs that a report names
 BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
 NOT_DEPLOYED = "no deployment of that name; run `jittask deploy`"
+Keep = Callable[[], None]
+"""Called again and again in a long work; the holder of a lease renews the lease."""
 T = TypeVar("T")
 log = logging.getLogger("jittask")
 

@@ -40,12 +40,12 @@ from jittask_prefect.rows.flow_runs import (
     FIRST,
     OVERLAP,
     Facts,
+    Keep,
     deployments_of,
     set_left,
     silences,
     tasks_of_runs,
 )
-from jittask_prefect.rows.handover import Keep
 
 AT_ONCE = 1000
 """Runs that a sync asks for by id: of the tasks that are due first, and as many of the others, in turn."""

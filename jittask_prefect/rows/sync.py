@@ -23,8 +23,9 @@ from jittask_prefect.ledger import (
 )
 from jittask_prefect.ledger.entry import without_return
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.rows.flow_runs import Keep
 from jittask_prefect.rows.follow import apply_all
-from jittask_prefect.rows.handover import Keep, hand_over
+from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import Memories, pieces
 from jittask_prefect.rows.run_endings import end_cancelling, show_ends
