@@ -89,6 +89,25 @@ class PrefectApi:
     def _filter(self, path: str, kind: type[T], body: Mapping[str, Any]) -> list[T]:
         return self._connection.call("POST", f"{path}/filter", list[kind], body=body)  # type: ignore[valid-type]
 
+    def _pages(
+        self,
+        path: str,
+        kind: type[T],
+        body: Mapping[str, Any],
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[T]:
+        """The objects of a filter, page by page; all of them where `limit` is absent."""
+        found: list[T] = []
+        while limit is None or len(found) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(found))
+            place = {"limit": size, "offset": offset + len(found)}
+            page = self._filter(path, kind, {**body, **place})
+            found += page
+            if len(page) < size:
+                break
+        return found
+
     def _make(self, path: str, body: Mapping[str, Any]) -> str:
         """Make an object; its id."""
         return self._connection.call("POST", path, Made, body=body).id
@@ -233,15 +252,8 @@ class PrefectApi:
         sort: str = "EXPECTED_START_TIME_DESC",
         **filters: Any,
     ) -> list[FlowRun]:
-        found: list[FlowRun] = []
-        while limit is None or len(found) < limit:
-            size = PAGE if limit is None else min(PAGE, limit - len(found))
-            place = {"sort": sort, "limit": size, "offset": offset + len(found)}
-            page = self._filter("/flow_runs", FlowRun, {**filters, **place})
-            found += page
-            if len(page) < size:
-                break
-        return found
+        asked = {**filters, "sort": sort}
+        return self._pages("/flow_runs", FlowRun, asked, limit, offset)
 
     def count_runs(self, **filters: Any) -> int:
         return self._connection.call("POST", "/flow_runs/count", int, body=filters)
@@ -288,18 +300,10 @@ class PrefectApi:
         return self._filter("/logs", LogLine, body)
 
     def task_runs(self, run_id: str) -> dict[str, str]:
-        found: dict[str, str] = {}
-        of_run = {
-            "flow_runs": {"id": {"any_": [run_id]}},
-            "sort": "EXPECTED_START_TIME_ASC",
-        }
-        while len(found) % PAGE == 0:
-            place = {**of_run, "limit": PAGE, "offset": len(found)}
-            page = self._filter("/task_runs", TaskRun, place)
-            found |= {run.id: run.name for run in page}
-            if not page:
-                break
-        return found
+        of_run = {"flow_runs": {"id": {"any_": [run_id]}}}
+        asked = {**of_run, "sort": "EXPECTED_START_TIME_ASC"}
+        found = self._pages("/task_runs", TaskRun, asked)
+        return {run.id: run.name for run in found}
 
     # Variables
 

@@ -1,4 +1,4 @@
-"""Calls that decide something: which work queue stands in front, and a variable that is not there yet."""
+"""Calls that decide something: which work queue stands in front, a variable that is not there yet, and the pages of a list."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from jittask_prefect.prefect_api import client
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.prefect_api.connection import Connection, NotFound
 
@@ -18,6 +19,7 @@ class Server:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **queues: int) -> None:
         self.queues = [{"name": n, "priority": p} for n, p in queues.items()]
         self.variables: dict[str, Any] = {}
+        self.task_runs: list[dict[str, str]] = []
         self.changes: list[Call] = []
         monkeypatch.setattr(Connection, "call", self._call)
         self.api = PrefectApi("http://127.0.0.1:1/api")
@@ -25,6 +27,10 @@ class Server:
     def _call(self, method: str, path: str, kind: Any, *, body: Any = None) -> Any:
         from pydantic import TypeAdapter
 
+        if path == "/task_runs/filter":
+            end = body["offset"] + body["limit"]
+            page = self.task_runs[body["offset"] : end]
+            return TypeAdapter(kind).validate_python(page)
         if path.endswith("/filter"):
             return TypeAdapter(kind).validate_python(self.queues)
         if method != "POST" and path.startswith("/variables/name/"):
@@ -85,3 +91,13 @@ def test_a_variable_is_changed_where_it_is_there_and_else_made(
     server.api.set_variable("jittask_shop", {"id": "2"})
     changed = ("PATCH", "/variables/name/jittask_shop", {"value": {"id": "2"}})
     assert server.changes[1:] == [changed]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 5])
+def test_the_task_runs_of_a_large_batch_come_in_pages(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(client, "PAGE", 2)
+    server = Server(monkeypatch)
+    server.task_runs = [{"id": f"t{n}", "name": f"row {n}"} for n in range(number)]
+    assert server.api.task_runs("run") == {f"t{n}": f"row {n}" for n in range(number)}
