@@ -64,10 +64,11 @@ def row_of(entry: Entry) -> Row:
 def _labelled(app: App, name: str) -> DateFieldType | None:
     try:
         template = app.template(name)
-        stated = isinstance(template, DateFieldType) and template.row_label
+        if isinstance(template, DateFieldType) and template.row_label:
+            return template
     except JittaskError:
-        return None  # broken, or gone
-    return template if stated and isinstance(template, DateFieldType) else None
+        pass  # broken, or gone
+    return None
 
 
 def labels_of(template: DateFieldType, keys: Sequence[str]) -> dict[str, str]:

@@ -29,7 +29,7 @@ class ChildDied(Exception):
 
     Args:
         code: The exit code as in `subprocess`: a negative code is a signal.
-        reason: Why the worker killed the child for its silence; empty for every other end.
+        reason: Why the worker killed the child; empty for every other end.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -43,7 +43,7 @@ class ChildDied(Exception):
         if self.code == UNKNOWN_CODE:
             return (
                 "an exit code that nobody can tell: its fork server had ended before. Somebody killed both, or the system "
-                "did for want of memory: its log says so"
+                "did for want of memory: the system's log tells"
             )
         if self.code >= 0:
             return f"exit code {self.code}"
