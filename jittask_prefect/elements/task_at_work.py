@@ -23,7 +23,7 @@ class TaskAtWork:
         fullName: The template's full name.
         dueTime: When the task is due; aware, in the task's zone.
         nominalTime: The same before a holiday move; None outside the schedule (`createTimerTask`, a run by hand).
-        level: None: a task without levels has no name for its due times.
+        level: Always None in this version: tasks have no named due times yet.
         attempt: Which attempt this is; the first is 1.
     """
 

@@ -19,6 +19,7 @@ from whole_pages import PAGES, PART, rewritten
 
 import jittask_prefect
 from jittask_prefect.cli.commands import cli
+from jittask_prefect.elements.decorated.pieces import Piece
 from jittask_prefect.task_svc.service import TaskSvc
 
 ADVICE = "run `python tests/helpers/whole_pages.py`"
@@ -89,6 +90,15 @@ def test_every_method_of_the_facade_stands_in_the_page_of_python() -> None:
         assert said and said.partition("\n")[0] in page
     headings = set(re.findall(r"^####? (\w+)$", page, re.M))
     assert set(jittask_prefect.__all__) - headings <= {"app"}
+
+
+def test_every_rule_and_offset_has_its_call_in_the_page_of_python() -> None:
+    """Those too that inherit their `__init__`."""
+    page = text(ROOT / "docs/python.md")
+    named = [n for n in jittask_prefect.__all__ if isinstance(kind := getattr(jittask_prefect, n), type) and issubclass(kind, Piece)]  # fmt: skip
+    assert len(named) == 13
+    for each in named:
+        assert f"\n### {each}\n\n```py\n{each}(" in page, each
 
 
 class Size(Enum):

@@ -192,16 +192,30 @@ def _signature(found: Any) -> str:
     """A call of a function or class; a long one has a line for each argument."""
     if not (found.is_function or found.is_class):
         return ""
-    if found.is_class and not [p for p in found.parameters if p.name != "self"]:
+    parameters = _of_init(found) if found.is_class else found.parameters
+    if found.is_class and not parameters:
         return ""
     returns = f" -> {found.returns}" if found.is_function and found.returns else ""
-    arguments = list(_arguments(found.parameters))
+    arguments = list(_arguments(parameters))
     line = f"{found.name}({', '.join(arguments)}){returns}"
     if len(line) <= LONG:
         return line
     return "\n".join(
         [f"{found.name}(", *(f"    {a}," for a in arguments), f"){returns}"]
     )
+
+
+def _of_init(found: Any) -> list[Any]:
+    """The parameters of a class's `__init__`, or of the inherited one.
+
+    griffe gives a dataclass with `init=False` an `__init__` without parameters, which hides the inherited one.
+    """
+    for each in (found, *found.mro()):
+        own = [p for p in each.parameters if p.name != "self"]
+        if own:
+            return own
+
+    return []
 
 
 def _arguments(parameters: Any) -> Iterator[str]:

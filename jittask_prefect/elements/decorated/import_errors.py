@@ -43,7 +43,10 @@ _CALLS: Mapping[str, Any] = {
         *(offsets.Offset, repeats._Cycle),
     )
 }
-_SHARED = {"Offset": "Before and After", "_Cycle": "Minutely, Hourly and Daily"}
+_SHARED = {
+    "Offset": "Before and After",
+    "_Cycle": "Minutely, Hourly, Daily and Workdays",
+}
 """Pieces whose `__init__` several share: Python names the class that has the method."""
 
 

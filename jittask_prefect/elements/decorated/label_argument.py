@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 
+from jittask_prefect.elements.decorated.month_days import Refuse
 from jittask_prefect.elements.decorated.piece_keys import attribute_of
 from jittask_prefect.elements.row_label import check_label
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.validation import quoted
 
 ARGUMENT = "row_label"
-Refuse = Callable[[str, str, str], None]
 
 
 def label_name(given: object, model: type, refuse: Refuse) -> str | None:

@@ -105,7 +105,7 @@ class Daily(_Cycle):
 
 
 @dataclass(frozen=True, repr=False, init=False)
-class Workdays(Repeat):
+class Workdays(_Cycle):
     """Every working day of the task's calendar: `Workdays(at="08:00")`.
 
     Args:
@@ -114,15 +114,6 @@ class Workdays(Repeat):
             a start. Where nobody works on that day, the next working day is the first.
         at: The clock time, `"08:00"`; absent: the start's or the row's own.
     """
-
-    every: int = 1
-    start: When | None = None
-    at: Clock | None = None
-
-    def __init__(
-        self, *, every: int = 1, start: When | None = None, at: Clock | None = None
-    ) -> None:
-        self._keep(every=every, start=start, at=at)
 
 
 @dataclass(frozen=True, repr=False, init=False)

@@ -45,7 +45,7 @@ def test_an_argument_that_a_call_does_not_take(
     ("call", "found"),
     [
         ("scheduled_task()", "a call of scheduled_task: missing 1 required positional argument: 'rule'"),
-        ("scheduled_task(Daily('09:00'))", "a call of Minutely, Hourly and Daily: takes 1 positional argument but 2 were given"),
+        ("scheduled_task(Daily('09:00'))", "a call of Minutely, Hourly, Daily and Workdays: takes 1 positional argument but 2 were given"),
     ],
 )  # fmt: skip
 def test_a_call_with_too_few_or_too_many_arguments(
