@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator
 
 from jittask_prefect.errors.printable import has_controls
+from jittask_prefect.schedule.zones import zone_name
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-
-
 NAME_TEXT = "a letter or _, then up to 63 letters, digits or _"
-
-
 _HOSTILE = ("{{", "}}", "__prefect_kind")
 
 
@@ -61,15 +57,6 @@ def _tag(text: str) -> str:
     return display_text(text)
 
 
-def _zone(text: str) -> str:
-    try:
-        ZoneInfo(text)
-    except (KeyError, ValueError, OSError):
-        raise ValueError("an IANA zone like Europe/Berlin") from None
-
-    return text
-
-
 def _work_pool(text: str) -> str:
     if any(c in text for c in "/%&<>"):
         raise ValueError("a work pool's name, which has none of / % & < >")
@@ -109,34 +96,18 @@ def _element_name(text: str) -> str:
 
 
 Module = Annotated[str, AfterValidator(_module)]
-
-
 ElementName = Annotated[str, AfterValidator(_element_name)]
-
-
 Display = Annotated[str, AfterValidator(display_text)]
-
-
 WorkPool = Annotated[str, AfterValidator(_work_pool)]
-
-
 Tag = Annotated[str, AfterValidator(_tag)]
-
-
 TypePath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "tasks.NormalType"))]
-
-
 ModelPath = Annotated[str, AfterValidator(lambda t: _path(t, 2, "models.Contract"))]
-
-
 FuncPath = Annotated[
     str, AfterValidator(lambda t: _path(t, 3, "services.NoticeSvc.send"))
 ]
-
-
 Text = Annotated[str, AfterValidator(clean_text)]
 SafeText = Annotated[str, AfterValidator(safe_text)]
-Zone = Annotated[str, AfterValidator(_zone)]
+Zone = Annotated[str, AfterValidator(zone_name)]
 ClassPath = Annotated[str, AfterValidator(_class_path)]
 EnginePath = Annotated[str, AfterValidator(_engine_path)]
 ContextPath = Annotated[str, AfterValidator(_context_path)]

@@ -21,6 +21,11 @@ BAD_APPS: dict[str, tuple[dict[str, Any], str, str]] = {
     "hostile name": ({"name": "{{ x }}"}, "name", "{{ x }}"),
     "unknown key": ({"timeZone": "UTC"}, "timeZone", "UTC"),
     "unknown zone": ({"timezone": "Mars/Base"}, "timezone", "Mars/Base"),
+    "mistyped zone": (
+        {"timezone": "Europe/Berln"},
+        "timezone",
+        "did you mean Europe/Berlin",
+    ),
     "database of a number": ({"database": 5}, "database", "5"),
     "databases of a list": ({"databases": ["a"]}, "databases", "a"),
     "database of a number, named": ({"databases": {"crm": 5}}, "databases.crm", "5"),
