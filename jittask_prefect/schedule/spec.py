@@ -97,9 +97,9 @@ class TimerCfg(Part):
     @property
     def lands_on_workdays(self) -> bool:
         """Whether each occurrence is a counted working day: then no holiday rule moves any."""
-        repeat, offset = self.repeat, self.start_offset
-        once = repeat.repeat_type == "normal" and offset is not None
-        return repeat.counts_workdays or (once and bool(offset and offset.workdays))
+        if self.repeat.repeat_type != "normal":
+            return self.repeat.counts_workdays
+        return self.start_offset is not None and self.start_offset.workdays != 0
 
     @property
     def rows(self) -> bool:

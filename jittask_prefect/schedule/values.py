@@ -15,6 +15,7 @@ INSTANT = "a time as yyyy-MM-dd HH:mm:ss"
 DAY_OR_INSTANT = "a date as yyyy-MM-dd or a time as yyyy-MM-dd HH:mm:ss"
 CLOCK = "a clock time as HH:mm"
 MAX_DATES = 10_000
+MOST_WORKDAYS = 31
 
 
 def from_text(
@@ -76,29 +77,17 @@ def many(value: object) -> object:
     return tuple(value)
 
 
-def _weeks(value: object) -> object:
-    """A week of the month by its number, or a list of weeks."""
-    some = value if isinstance(value, list) else [value]
-    known = {*range(-5, 0), *range(1, 6)}
-    if not 1 <= len(some) <= 10 or any(
-        type(n) is not int or n not in known for n in some
-    ):
-        raise ValueError("1 to 5, or -1 to -5 counted from the end; or a list of these")
-    return tuple(some)
+def places(most: int, allowed: str) -> BeforeValidator:
+    """Places in a month, counted from its start or, negative, from its end: a number or a list of numbers."""
 
-
-MOST_WORKDAYS = 31
-
-
-def _workday_places(value: object) -> object:
-    """A working day of the month by its number, or a list of numbers."""
-    some = value if isinstance(value, list) else [value]
-    if not 1 <= len(some) <= 2 * MOST_WORKDAYS or any(
-        type(n) is not int or not 1 <= abs(n) <= MOST_WORKDAYS for n in some
-    ):
-        allowed = "1 for the first to 31, or -1 for the last to -31"
+    def check(value: object) -> object:
+        some = value if isinstance(value, list) else [value]
+        known = all(type(n) is int and 1 <= abs(n) <= most for n in some)
+        if known and 1 <= len(some) <= 2 * most:
+            return tuple(some)
         raise ValueError(f"{allowed}; or a list of these")
-    return tuple(some)
+
+    return BeforeValidator(check)
 
 
 def _as_written(places: tuple[int, ...]) -> int | list[int]:
@@ -134,11 +123,15 @@ MonthDay = Annotated[
     int, number((*range(1, 32), -1), "1 to 31, or -1 for the last day")
 ]
 Weeks = Annotated[
-    tuple[int, ...], BeforeValidator(_weeks), PlainSerializer(_as_written)
+    tuple[int, ...],
+    places(5, "1 to 5, or -1 to -5 counted from the end"),
+    PlainSerializer(_as_written),
 ]
 """A week of the month, or several; a single week is written as a number."""
 WorkdayPlaces = Annotated[
-    tuple[int, ...], BeforeValidator(_workday_places), PlainSerializer(_as_written)
+    tuple[int, ...],
+    places(MOST_WORKDAYS, "1 for the first to 31, or -1 for the last to -31"),
+    PlainSerializer(_as_written),
 ]
 """A working day of the month, or several, likewise."""
 

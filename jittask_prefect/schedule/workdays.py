@@ -109,14 +109,11 @@ class WorkdayNumbers:
 
     def between(self, first: date, last: date) -> int:
         """How many working days `last` is after `first`, which is not counted; negative where `last` comes before."""
-        first_number, last_number = map(
-            self.number, (first.toordinal(), last.toordinal())
-        )
-        if last >= first:
-            return self.number(last.toordinal() + 1) - self.number(
-                first.toordinal() + 1
-            )
-        return last_number - first_number
+        after = (
+            last >= first
+        )  # of two days only the later counts; backwards only the earlier
+        low, high = (day.toordinal() + after for day in (first, last))
+        return self.number(high) - self.number(low)
 
     def sources(self, number: int, n: int) -> Run:
         """The days whose n-th working day is the one of a number; n is not 0."""

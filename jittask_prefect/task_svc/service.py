@@ -27,10 +27,7 @@ from jittask_prefect.errors import (
     JittaskError,
     PrefectApiError,
 )
-from jittask_prefect.ledger import (
-    guard,
-    hindrance,
-)
+from jittask_prefect.ledger import guard, hindrance
 from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.keys import key_of
 from jittask_prefect.prefect_api.api import Api
@@ -193,8 +190,7 @@ class TaskSvc(NormalService):
         )  # fmt: skip
         named = due_name(self.app, template.fullName, due)
         tags = [of_app(self.app.name, fullName)]
-        about = (self.app, DEFAULT, api, deployment, entry, named, tags)
-        run_id = by_hand.begin(*about)
+        run_id = by_hand.begin(self.app, DEFAULT, api, deployment, entry, named, tags)
         return {
             "taskId": run_id,
             "fullName": fullName,
