@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from jittask_prefect.cli.actions import ACTIONS
+from jittask_prefect.cli.failures import (
+    database_answer,
+    fail,
+    fail_of_file,
+    is_run,
+    leave_streams,
+)
 from jittask_prefect.cli.options import (
     Json,
     Now,
@@ -43,8 +49,6 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-NOT_WRITABLE = ("readonly database", "unable to open database file")
-"""SQLite's words."""
 db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
 cli.add_typer(db, name="db")
 
@@ -79,67 +83,23 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except JittaskError as error:
-        _fail(type(error).__name__, str(error))
+        fail(type(error).__name__, str(error))
     except BrokenPipeError:  # `| head` has seen enough
-        _leave_streams()
+        leave_streams()
         sys.exit(1)
     except OSError as error:
-        if _is_run():
+        if is_run():
             raise
-        _fail_of_file(error)
+        fail_of_file(error)
     except Exception as error:
-        if answer := _database_answer(error):
-            _fail("the database", answer)
+        if answer := database_answer(error):
+            fail("the database", answer)
         # typer's own usage errors know how to show themselves
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
-
-
-def _is_run() -> bool:
-    """Whether the command is `jittask run`: it is for debugging, so its errors keep their traceback."""
-    return "run" in sys.argv[1:2]
-
-
-def _leave_streams() -> None:
-    """Print nothing more: at its end, Python would try once more what could not be printed."""
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _fail_of_file(error: OSError) -> NoReturn:
-    """Say which file or folder cannot be read or written; without a name it is the output that cannot be written."""
-    said = error.strerror or str(error)
-    place = error.filename or "the output"
-    if isinstance(place, bytes):
-        place = os.fsdecode(place)
-    with contextlib.suppress(OSError, SystemExit):  # nobody reads
-        err.print(f"[red]{type(error).__name__}:[/] {escape(str(place))}: {said}")
-    _leave_streams()
-    sys.exit(1)
-
-
-def _fail(source: str, text: str) -> NoReturn:
-    err.print(f"[red]{source}:[/] {escape(text)}")
-    sys.exit(1)
-
-
-def _database_answer(error: Exception) -> str:
-    """A database's own words, without the statement; empty for errors of other kinds."""
-    from jittask_prefect.ledger.error_codes import is_of_missing_table
-
-    origin = getattr(error, "orig", None)
-    of_database = type(error).__module__.startswith("sqlalchemy")
-    if _is_run() or not isinstance(origin, Exception) or not of_database:
-        return ""
-    said = str(origin)
-    if is_of_missing_table(error):
-        return f"{said}; `jittask db upgrade --models` makes missing tables"
-    if any(words in said for words in NOT_WRITABLE):
-        return f"{said}; allowed: a file, in a folder, that may be written"
-    return said
 
 
 cli.command()(init)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from jittask_prefect.deploying.comparison import differences
 from jittask_prefect.deploying.deployments import deployments_now
 from jittask_prefect.deploying.prefect_folder import root_of
-from jittask_prefect.deploying.renew import last_renewal
+from jittask_prefect.deploying.renewal_memory import last_renewal
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, OtherDatabase
 from jittask_prefect.ledger import error_codes, guard, hindrance, versions

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from jittask_prefect.deploying.renew import PREFIX, Memory
+from jittask_prefect.deploying.renewal_memory import remembered
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.ledger import state_table
@@ -66,12 +66,9 @@ def name_next_runs(app: App, api: Api, now: datetime) -> int:
         PrefectApiError: Prefect refuses a change, or cannot be reached; the next sync goes on there.
     """
     with app.engine().connect() as connection:
-        memories = state_table.starting_with(connection, app.name, PREFIX)
+        _, memories = remembered(connection, app.name)
         known = state_table.starting_with(connection, app.name, MARK)
-    updated = {
-        name.removeprefix(PREFIX): Memory.model_validate_json(text).updated
-        for name, text in memories.items()
-    }
+    updated = {name: memory.updated for name, memory in memories.items()}
     names = {
         name.removeprefix(MARK): Named.model_validate_json(text)
         for name, text in known.items()

@@ -1,8 +1,7 @@
 """The sync's care for deployments: schedules renewed, changes in the UI restored, lost runs made again.
 
-The ledger's state table remembers the last renewal: until when every due occurrence was seen to have a run, and the
-content that was left of each deployment on the server. A change of the template is told from somebody's change in the
-UI by that content.
+`renewal_memory.py` has what the last sync knew: by that content, a change of the template is told from somebody's change
+in the UI.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-from pydantic import BaseModel
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from jittask_prefect.deploying.comparison import as_api, correct, digest, restored
 from jittask_prefect.deploying.deploy import deploy, existing, fill_forms
@@ -29,10 +27,10 @@ from jittask_prefect.deploying.deployments import (
 )
 from jittask_prefect.deploying.open_tasks import open_tasks
 from jittask_prefect.deploying.prefect_folder import root_of
+from jittask_prefect.deploying.renewal_memory import Memory, remember, remembered
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, PrefectApiError
-from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import entries, of_app
 from jittask_prefect.prefect_api.answers import FlowRun, ServerDeployment
 from jittask_prefect.prefect_api.api import Api
@@ -45,7 +43,6 @@ MOST_LOST = 1000
 DROPPED_LOGGED = 5
 """Occurrences that a holiday policy drops, in the log of a changed schedule."""
 DROPPED_WITHIN = timedelta(days=400)
-MARK, PREFIX = "renewed", "renewed:"
 log = logging.getLogger("jittask")
 
 
@@ -59,26 +56,6 @@ class Change:
 
     def __str__(self) -> str:
         return f"{self.name} {self.kind}: {self.subject}"
-
-
-class Memory(BaseModel, frozen=True):
-    """What the last sync knew of a deployment.
-
-    Attributes:
-        rule: The rule in the template's fingerprint; empty while the template is disabled.
-        since: When a sync first saw that rule; nothing earlier is made again.
-        state: The digest of the deployment on the server.
-        updated: The server's time of the last change; empty where that change was ours.
-        complete_until: Until when each due occurrence had a run, where that differs from the last renewal.
-        own_next: The next due time that a Type with own times has said.
-    """
-
-    rule: str
-    since: datetime
-    state: str
-    updated: str = ""
-    complete_until: datetime | None = None
-    own_next: datetime | None = None
 
 
 @dataclass
@@ -133,7 +110,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
         PrefectApiError: Prefect cannot be reached; the next sync begins at the same place.
     """
     with app.engine().connect() as connection:
-        last, memories = _remembered(connection, app.name)
+        last, memories = remembered(connection, app.name)
     wanted = {entry.name: entry for entry in deployments_now(app, now)}
     known = {name: entry for name, entry in wanted.items() if name in memories}
     there, changes = _restore_missing(app, api, now, known)
@@ -171,7 +148,7 @@ def renew(app: App, api: Api, now: datetime) -> list[Change]:
             until = memories[name].complete_until or last
             kept[name] = memories[name].model_copy(update={"complete_until": until})
     with app.engine().begin() as connection:
-        _remember(connection, app.name, now, memories, kept)
+        remember(connection, app.name, now, memories, kept)
     return changes
 
 
@@ -373,39 +350,3 @@ def _log_warnings(template: Meta | None, now: datetime) -> None:
     for item in islice(dropped, DROPPED_LOGGED):
         nominal = f"{item.nominal:%Y-%m-%d %H:%M}"
         log.warning("%s: %s %s", template.fullName, nominal, item.note)
-
-
-# Memory in the ledger's state table
-
-
-def last_renewal(connection: Connection, app: str) -> datetime | None:
-    """When a sync last renewed the deployments; None where none has."""
-    mark = state_table.get(connection, app, MARK)
-    return datetime.fromisoformat(mark) if mark else None
-
-
-def _remembered(
-    connection: Connection, app: str
-) -> tuple[datetime | None, dict[str, Memory]]:
-    """The time of the last renewal, and the memories of deployments by name."""
-    found = state_table.starting_with(connection, app, PREFIX).items()
-    memories = {
-        key.removeprefix(PREFIX): Memory.model_validate_json(text)
-        for key, text in found
-    }
-    return last_renewal(connection, app), memories
-
-
-def _remember(
-    connection: Connection,
-    app: str,
-    now: datetime,
-    before: Mapping[str, Memory],
-    after: Mapping[str, Memory],
-) -> None:
-    state_table.put(connection, app, MARK, now.isoformat())
-    for name in {*before, *after}:
-        memory = after.get(name)
-        if memory != before.get(name):
-            text = memory.model_dump_json(exclude_none=True) if memory else None
-            state_table.put(connection, app, PREFIX + name, text)

@@ -129,5 +129,5 @@ states = Table(
 """Who writes which name: `sync` (the lease of the sync) and `turn` (the lock of those who count executions) the
 functions of `state_table` and `limits`; `rate:TEMPLATE` `rate`; `schema` `versions`; `identity` `guard`;
 `rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`; `handover:…` and `agreed` the sync; `paused` `pause`; `renewed` and `renewed:…`
-`deploying/renew`; `pages` and `page:…` `records/template_pages`, `overview` `records/overview_page`;
+`deploying/renewal_memory`; `pages` and `page:…` `records/template_pages`, `overview` `records/overview_page`;
 `idle:RUN` `running/sync_flow`; `named:…` `deploying/next_names`."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from place import Place, scheduled, until
 
-from jittask_prefect.deploying import renew
+from jittask_prefect.deploying import renew, renewal_memory
 from jittask_prefect.ledger import state_table
 from jittask_prefect.prefect_api.client import PrefectApi
 from jittask_prefect.rows.databases import upgrade
@@ -82,10 +82,13 @@ def age(place: Place, hours: float, mark: datetime | None = None) -> datetime:
     before = clock.now() - hours * HOUR
     with place.app.engine().begin() as connection:
         state_table.put(
-            connection, place.app.name, renew.MARK, (mark or before).isoformat()
+            connection,
+            place.app.name,
+            renewal_memory.MARK,
+            (mark or before).isoformat(),
         )
         for key, text in state_table.starting_with(
-            connection, place.app.name, renew.PREFIX
+            connection, place.app.name, renewal_memory.PREFIX
         ).items():
             state_table.put(
                 connection,
@@ -154,7 +157,9 @@ def test_a_schedule_is_renewed_only_when_its_text_changes(place: Place) -> None:
     # The text of what comes every minute holds for two hours, that of a daily task for a month.
     later = clock.now() + 5 * HOUR
     with place.app.engine().begin() as connection:
-        state_table.put(connection, place.app.name, renew.MARK, later.isoformat())
+        state_table.put(
+            connection, place.app.name, renewal_memory.MARK, later.isoformat()
+        )
     assert roll(place, later) == ["tasks.RollMinutely renewed: schedules"]
     assert roll(place, later) == []
 
@@ -411,7 +416,9 @@ def test_what_was_due_while_the_server_was_down_for_two_hours_exists_once(
         first = next(r for r in place.runs(name) if r.expected_start_time == due[0])
         place.api.delete_run(first.id)
         with place.app.engine().begin() as connection:
-            state_table.put(connection, place.app.name, renew.MARK, before.isoformat())
+            state_table.put(
+                connection, place.app.name, renewal_memory.MARK, before.isoformat()
+            )
         assert (
             f"{name} made good: 1 due without a run, {due[0]:%Y-%m-%d %H:%M} UTC"
             in roll(place, now)

@@ -310,7 +310,8 @@ def test_a_form_that_prefect_refuses_costs_the_sync_nothing_else(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server answered 503 to the PATCH of one form: the other forms are changed, and the next sync tries again."""
-    from jittask_prefect.deploying.renew import last_renewal, renew
+    from jittask_prefect.deploying.renew import renew
+    from jittask_prefect.deploying.renewal_memory import last_renewal
 
     s = shop()
     names = (forms.NEW_SCHEDULED, forms.EDIT)
@@ -339,7 +340,8 @@ def test_a_form_that_prefect_refuses_costs_the_sync_nothing_else(
 def test_a_queue_that_prefect_refuses_costs_the_sync_nothing_else(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jittask_prefect.deploying.renew import last_renewal, renew
+    from jittask_prefect.deploying.renew import renew
+    from jittask_prefect.deploying.renewal_memory import last_renewal
 
     s = shop()
 
