@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from jittask_prefect.cli.options import AnyTask, RowKey, Task, instant_of, the_app
+from jittask_prefect.cli.options import (
+    AnyTask,
+    RowKey,
+    Task,
+    instant_of,
+    on_clocks,
+    the_app,
+)
 from jittask_prefect.cli.queries import open_link
 from jittask_prefect.cli.terminal import out, print_json, warn
 from jittask_prefect.errors import ArgumentError, PrefectApiError, UnknownTask
@@ -69,7 +76,7 @@ def pause() -> None:
 
     app, now = the_app(), clock.now()
     since = pauses.pause(app, now)
-    when = "now" if since == now else f"{since.astimezone(app.zone):%Y-%m-%d %H:%M %Z}"
+    when = "now" if since == now else on_clocks(since, app)
     out.print(
         f"{escape(app.title)} is paused since {when}; `jittask resume` ends the pause."
     )
@@ -83,7 +90,7 @@ def resume() -> None:
     app = the_app()
     since = pauses.resume(app)
     told = (
-        f"was paused since {since.astimezone(app.zone):%Y-%m-%d %H:%M %Z}, and goes on"
+        f"was paused since {on_clocks(since, app)}, and goes on"
         if since
         else "is not paused"
     )

@@ -96,10 +96,22 @@ def warn_of_problems(app: Any) -> None:
         warn(problem, "problem")
 
 
-def warn_of_pause(app: Any) -> None:
-    """Say on stderr that the whole app is paused, where it is."""
+def on_clocks(at: datetime, app: Any) -> str:
+    """An instant on the app's clocks, to the minute, with the zone."""
+    return f"{at.astimezone(app.zone):%Y-%m-%d %H:%M %Z}"
+
+
+def pause_text(app: Any) -> str:
+    """The sentence on the pause of the whole app; empty where the app is not paused."""
     from jittask_prefect.ledger.pause import paused_since
 
-    if since := paused_since(app):
-        when = f"{since.astimezone(app.zone):%Y-%m-%d %H:%M %Z}"
-        warn(f"the app is paused since {when}: `jittask resume` ends the pause")
+    since = paused_since(app)
+    if since is None:
+        return ""
+    return f"the app is paused since {on_clocks(since, app)}: `jittask resume` ends the pause"
+
+
+def warn_of_pause(app: Any) -> None:
+    """Say on stderr that the whole app is paused, where it is."""
+    if text := pause_text(app):
+        warn(text)

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from jittask_prefect.cli.live_view import view
+from jittask_prefect.cli.options import pause_text
 from jittask_prefect.cli.progress import Progress
 from jittask_prefect.cli.terminal import Terminal
 from jittask_prefect.cli.up_check import run_check, run_now, scheduled
@@ -29,7 +30,6 @@ from jittask_prefect.deploying.serving import environment_for
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import guard
-from jittask_prefect.ledger.pause import paused_since
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.client import PrefectApi, preload
 from jittask_prefect.prefect_api.names import queues_of
@@ -86,9 +86,8 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
         progress.step(f"[bold green]{escape(app.title)}[/] is up: {link}")
         page = links.overview(app.name, links.base(api.ui_url))
         progress.step(f"overview of all tasks: [link={page}]{page}[/link]")
-        if paused := paused_since(app):
-            since = f"{paused.astimezone(app.zone):%Y-%m-%d %H:%M %Z}"
-            progress.warn(f"the app is paused since {since}: `jittask resume`")
+        if paused := pause_text(app):
+            progress.warn(paused)
         if check and paused:
             progress.fail("no task of a paused app completes by itself")
             return 1

@@ -170,8 +170,8 @@ def _is_unusual(name: str, form: Form) -> bool:
     field = FIELDS.get(name)
     if name not in form or field is None:
         return False
-    usual = words.SWITCH[bool(field.usual)] if field.switch else field.usual
-    return bool(form[name] != (usual if field.switch else field.to_form(usual)))
+    usual = field.to_form(field.usual)
+    return bool(form[name] != (words.SWITCH[usual] if field.switch else usual))
 
 
 def _value(tab: Tab, form: Form) -> Json:

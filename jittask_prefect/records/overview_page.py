@@ -115,20 +115,24 @@ def _minute(at: datetime) -> int:
 def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
     there = api.deployments(app_tag(app.name))
     page = overview(facts(app, api, now, there=there))
-    run, edit, retry = (there.get(name) for name in (RUN_NOW, EDIT, RETRY))
+    ids = {name: found.id for name, found in there.items()}
+    editing = ids.get(EDIT, "")
     forms: dict[str, str] = {}
     templates = app.templates()
-    if edit is not None and len(templates) <= MOST_EDIT_LINKS:
+    if editing and len(templates) <= MOST_EDIT_LINKS:
         for template in templates:
             if template.declared is None:
-                forms |= _filled(edit.id, template)
+                forms |= _filled(editing, template)
     others = {
-        text: links.form(there[name].id, {})
-        for text, name in FORMS.items()
-        if name in there
+        text: links.form(ids[name], {}) for text, name in FORMS.items() if name in ids
     }
-    ids = [found.id if found else "" for found in (run, retry, edit)]
-    return page, PageLinks(ids[0], forms, ids[1], others, ids[2])
+    return page, PageLinks(
+        run=ids.get(RUN_NOW, ""),
+        edit=forms,
+        retry=ids.get(RETRY, ""),
+        forms=others,
+        editing=editing,
+    )
 
 
 def _filled(edit_id: str, template: Meta) -> dict[str, str]:
