@@ -1,6 +1,7 @@
 """What each button of Prefect's UI does to each kind of run: the calls that the UI makes, on a real server.
 
-`docs/ui.md` has the table; each of its cells is a test here.
+`docs/ui.md` has the table. Its cells on failed tasks are tested in `unit/rows/test_retry.py`, those on functions at work in
+`test_end.py` and `test_spread.py`, those on runs that the sync puts right also in `unit/rows/test_run_endings.py`.
 """
 
 from __future__ import annotations
@@ -335,7 +336,7 @@ def test_delete_of_a_row_that_waits_makes_another_run(
 
 
 def test_cancel_of_runs_that_wait(work: Place, buttons: Buttons) -> None:
-    """A row's, and one of a schedule; a dialog's, which nothing follows."""
+    """A run of a row, and a run of a schedule."""
     entry = waiting(work, "tasks.WorkRow", "WorkItem", status="row")
     [scheduled, *_] = work.runs("tasks.WorkGlobal", "SCHEDULED")
     for run_id in (str(entry.flow_run_id), scheduled.id):
