@@ -99,8 +99,12 @@ def _grid(found: Calendar, year: int, as_json: bool) -> None:
 
 
 def _first_day(text: str | None) -> date:
+    """The day of `--from`; without one today, by the clocks of the app, or of this machine outside an app."""
+    from jittask_prefect.task_svc.wiring import in_an_app
+
     if text is None:
-        return clock.now().astimezone().date()
+        zone = the_app().zone if in_an_app() else None
+        return clock.now().astimezone(zone).date()
 
     try:
         return date.fromisoformat(text)

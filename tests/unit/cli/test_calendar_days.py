@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from typer.testing import CliRunner
 
 from jittask_prefect.cli.commands import cli
 from jittask_prefect.errors import JittaskError
+from jittask_prefect.schedule import clock
+from jittask_prefect.testing import build_app
 
 
 def said(*words: str) -> Any:
@@ -42,6 +45,22 @@ def test_back_and_as_json() -> None:
         "calendar": "DE-BY", "from": "2026-01-07", "add": -3, "date": "2025-12-31",
         "holidays": [{"date": "2026-01-01", "name": "New Year's Day"}, {"date": "2026-01-06", "name": "Epiphany"}],
     }  # fmt: skip
+
+
+def test_in_an_app_today_is_the_day_of_its_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Monday, 23:30 UTC: Tuesday in Shanghai, still Monday in Honolulu.
+    monkeypatch.setattr(clock, "now", lambda: datetime(2026, 3, 2, 23, 30, tzinfo=UTC))
+    for zone, today in (
+        ("Asia/Shanghai", "2026-03-03"),
+        ("Pacific/Honolulu", "2026-03-02"),
+    ):
+        made = build_app(tmp_path / today, {}, timezone=zone)
+        made.close()
+        monkeypatch.setenv("JITTASK_APP", str(made.path))
+        found = json.loads(said("DE-BY", "--add", "1", "--json").stdout)
+        assert found["from"] == today
 
 
 def test_a_count_beyond_the_published_days_warns() -> None:
