@@ -73,7 +73,7 @@ class WorkCalendar:
 
         Args:
             a: The first day.
-            b: The last day; negative numbers come of a day before `a`. `workdaysBetween(a, nextWorkday(a, n))` is n.
+            b: The last day; before `a`, the number is negative. `workdaysBetween(a, nextWorkday(a, n))` is n.
 
         Raises:
             ArgumentError: No date.

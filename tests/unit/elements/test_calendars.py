@@ -12,7 +12,7 @@ from jittask_prefect.testing import build_app
 
 
 @pytest.mark.parametrize("name", ["", 5, ["DE"], b"DE"])
-def test_a_name_that_is_none_is_refused_and_is_not_the_apps_own_calendar(
+def test_an_empty_name_and_a_value_that_is_no_text_are_refused(
     tmp_path: Path, name: Any
 ) -> None:
     app = build_app(tmp_path / "app", {}, calendar="DE")
