@@ -22,7 +22,7 @@ from jittask_prefect.ledger.tables import entries
 
 TaskDates = tuple[str, datetime | None, datetime | None]
 Row = tuple[str, str]
-"""A template and a row key."""
+"""A template's full name and a row's key."""
 KEYS_AT_ONCE = 512
 
 # Reads

@@ -18,6 +18,7 @@ from jittask_prefect.elements.config import Concurrency
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import handover_marks, limits, pause
 from jittask_prefect.ledger.entry import Entry, in_order
+from jittask_prefect.ledger.planned_rows import Row
 from jittask_prefect.ledger.settlement import carry_out
 from jittask_prefect.ledger.tables import entries, outside_schedule
 from jittask_prefect.ledger.verdict import Kind, Verdict, reading, verdict
@@ -36,7 +37,7 @@ from jittask_prefect.rows.flow_runs import (
     run_tags,
 )
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.row_labels import Row, row_labels, row_of
+from jittask_prefect.rows.row_labels import row_labels, row_of
 
 BATCH = 20
 """Runs made before they are recorded together; a run made and not recorded is found again by its key."""

@@ -18,6 +18,7 @@ from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import NoKey, key_of, key_text, key_value
+from jittask_prefect.ledger.planned_rows import Row
 from jittask_prefect.rows.row_reading import (
     KEYS_AT_ONCE,
     Values,
@@ -26,8 +27,6 @@ from jittask_prefect.rows.row_reading import (
     same_keys,
 )
 
-Row = tuple[str, str]
-"""A template's full name and a row's key."""
 TRIED = 5
 """The rows of a model whose labels `jittask doctor` tries."""
 log = logging.getLogger("jittask")

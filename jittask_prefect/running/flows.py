@@ -28,6 +28,7 @@ from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.ledger.keys import to_json
+from jittask_prefect.ledger.planned_rows import Row
 from jittask_prefect.prefect_api import answers
 from jittask_prefect.prefect_api.answers import OWN
 from jittask_prefect.prefect_api.api import BY_HAND
@@ -47,7 +48,7 @@ from jittask_prefect.rows.flow_runs import (
 )
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
-from jittask_prefect.rows.row_labels import Row, row_labels, row_of
+from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.running.end import replace_execution
 from jittask_prefect.running.flow_context import (
     due_of,

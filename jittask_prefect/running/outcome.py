@@ -12,8 +12,9 @@ from typing import Any
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger.entry import Entry
+from jittask_prefect.ledger.planned_rows import Row
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.rows.row_labels import Row, row_labels, row_of
+from jittask_prefect.rows.row_labels import row_labels, row_of
 
 log = logging.getLogger("jittask")
 
