@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jittask_prefect.records.app_facts import IN_A_ROW, Facts, Kind, Open, Trouble
 from jittask_prefect.records.moments import moment
+from jittask_prefect.records.record import named_row
 
 if TYPE_CHECKING:
     from jittask_prefect.records.overview import TaskLine
@@ -16,6 +17,7 @@ MOST_NAMED = 5
 
 
 def troubles_of(facts: Facts, lines: Iterable[TaskLine]) -> Iterator[Trouble]:
+    """A line for each kind of trouble of each task; the tasks that are off share a line."""
     paused: dict[str, list[TaskLine]] = {}
     for line in lines:
         task, last = line.facts, line.last
@@ -28,7 +30,7 @@ def troubles_of(facts: Facts, lines: Iterable[TaskLine]) -> Iterator[Trouble]:
         if last is not None and last.in_a_row >= IN_A_ROW:
             told = f"failed {last.in_a_row:,} times in a row"
             told += f", last {moment(last.at, facts.now, facts.zone)}"
-            row = f"{last.label} ({last.row})" if last.label else last.row
+            row = named_row(last.row, last.label)
             about = f"row {row}: {last.message}" if row else last.message
             yield Trouble(
                 Kind.FAILING, f"{told}: {about}".rstrip(": "), task.name, task.title
