@@ -75,7 +75,7 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
         progress.step(f"tables made: {len(made)}")
     fresh = any(": table " in change for change in made)
     with Embedded(app.path / ".jittask") as embedded:
-        api = _serve(app, embedded, progress)
+        api = _serve(embedded, progress)
         service = TaskSvc(app, api)
         _work(app, api, embedded, progress, take_over)
         if fresh and not check:
@@ -97,7 +97,7 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
         return 0
 
 
-def _serve(app: App, embedded: Embedded, progress: Progress) -> PrefectApi:
+def _serve(embedded: Embedded, progress: Progress) -> PrefectApi:
     """Find the Prefect server of the settings or of this app, or start a server."""
     url = configured_url()
     if url is None:
