@@ -129,7 +129,7 @@ def _settle(
     keep: Keep,
 ) -> list[Entry]:
     """Ask for the runs of waiting tasks by id, and carry the verdicts out; the tasks that ended thereby."""
-    closed, facts = [], Facts(api, now)
+    closed, facts, deleted = [], Facts(api, now), set[str]()
     for first in range(0, len(waiting), PAGE):
         part = waiting[first : first + PAGE]
         runs = _runs_of(api, part)
@@ -145,9 +145,9 @@ def _settle(
             kind = kind_of(entry.status, in_batch=entry.batch is not None)
             what = verdict(kind, reading(seen))
 
-            if seen is None:
-                name = entry.row_key or entry.task_id
-                log.warning("%s %s: %s", entry.template, name, DELETED)
+            if seen is None and run_id not in deleted:
+                deleted.add(run_id)
+                log.warning("%s %s: %s", entry.template, _name(entry), DELETED)
             if what is not Verdict.NOTHING:
                 found.append((entry, what))
 
@@ -169,6 +169,13 @@ def _settle(
         keep()
 
     return closed
+
+
+def _name(entry: Entry) -> str:
+    """The row or the batch of a flow run, in the log; a scheduled task by its id."""
+    if entry.batch is not None:
+        return f"batch {entry.batch}"
+    return entry.row_key or entry.task_id
 
 
 def settle_dead(app: App, database: str, api: Api, now: datetime) -> list[Entry]:

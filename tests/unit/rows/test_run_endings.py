@@ -133,6 +133,24 @@ def test_a_deleted_run_of_a_task_that_waits(
     assert [o.status for o in s.work("2026-03-02 11:00")] == ["completed"]
 
 
+def test_a_deleted_run_of_a_batch_is_said_once(
+    shop: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    s = shop(dispatch="batch")
+    for key in (1, 2, 3):
+        s.save(id=key, at=datetime(2026, 3, 2, 11, 0))
+    s.sync()
+    [run_id] = s.api.all_runs
+    s.api.delete_run(run_id)
+    with caplog.at_level(logging.WARNING, "jittask"):
+        two_syncs(s)
+    said = [text for text in caplog.messages if "deleted in Prefect" in text]
+    assert said == [
+        "tasks.Task batch 1: its flow run was deleted in Prefect; another one follows"
+    ]
+    assert [o.status for o in s.work("2026-03-02 11:00")] == ["completed"] * 3
+
+
 @pytest.mark.parametrize("row", ["1", "2"])
 def test_a_deleted_run_of_a_task_that_has_ended(s: Shop, row: str) -> None:
     before = s.tasks(row_key=row)
