@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from operator import eq, ge, gt, le, lt
@@ -21,6 +21,7 @@ from sqlalchemy.types import TypeEngine
 
 from jittask_prefect.errors import FilterError, Problem
 from jittask_prefect.filters.columns import Column, ColumnKind, column_at
+from jittask_prefect.filters.paths import value_of
 from jittask_prefect.filters.sql_functions import (
     Spelled,
     WallClock,
@@ -107,7 +108,9 @@ class _Writer:
     def _across(self, hops: Hops, entity: Any, of: Comparison) -> ColumnElement[bool]:
         """EXISTS up to the last to-many relationship; then a scalar subquery, NULL without a related row."""
         if not any(hop.uselist or hop.secondary is not None for hop in hops):
-            return self._compared(of, lambda wrap: _value(hops, entity, of, wrap))
+            return self._compared(
+                of, lambda wrap: value_of(replace(of.column, hops=hops), entity, wrap)
+            )
         hop = hops[0]
         target = aliased(hop.mapper)
         related = getattr(entity, hop.key).of_type(target)
@@ -164,23 +167,6 @@ class _Writer:
         name = f"moment_{hashlib.sha256(about.encode()).hexdigest()[:16]}"
         self.moments[name] = lambda now: in_column(column, moment, now, zone)
         return name
-
-
-def _value(hops: Hops, entity: Any, of: Comparison, wrap: Callable[[Any], Any]) -> Any:
-    """The column across to-one relationships."""
-    if not hops:
-        return wrap(getattr(entity, of.column.key))
-    aliases = [aliased(hop.mapper) for hop in hops]
-    sources = [entity, *aliases[:-1]]
-    first, *joins = (
-        getattr(source, hop.key).of_type(alias)
-        for source, hop, alias in zip(sources, hops, aliases, strict=True)
-    )
-    column = wrap(getattr(aliases[-1], of.column.key))
-    query = sa.select(column).select_from(aliases[0])
-    for join in joins:
-        query = query.join(join)
-    return query.where(first).correlate_except(*aliases).limit(1).scalar_subquery()
 
 
 def _any(parts: list[ColumnElement[bool]]) -> ColumnElement[bool]:
