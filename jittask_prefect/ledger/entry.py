@@ -10,14 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, literal, or_, select, tuple_
 
-from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.keys import from_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.tables import entries
 
 NAMESPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
-FORMER_RUN = "run:"
-"""Begin of a name in `jittask_state`: a flow run that a task of `createTimerTask` had before; the value is the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +34,7 @@ class Entry:
         end_value: Its `endField` likewise.
         created: When the task became known; lateness counts from here where this is after the due time.
         status: pending, executing, completed, error or ended.
-        queue: Of a pending task: `waiting` for a free place, `admitted` to a place. Of an executing one: `claimed` until
-            its function begins. Of one that was ended at work: `left` once its function has returned. Else null.
+        queue: Of a pending task: `waiting` for a free place, `admitted` to a place. Else null.
         outcome: How the task ended: completed, failed, timeout, died, forced, superseded, missed, skipped.
         flow_run_id: The flow run that executes the task, or is to.
         batch: Its batch's number among those of its template and due time; null where the task has a flow run of its own.
@@ -49,6 +45,13 @@ class Entry:
         result: The function's result, as JSON.
         func_name: The function of `createTimerTask`, and in `arg_dict` its arguments as JSON.
         returned: `afterReturn` has been called, or is not to be: nothing of the task was to run any more.
+        level: The name of the offset that the occurrence comes from, where the task has several; else null.
+        zone_value: The row's own zone when the task was planned; null where the task's zone counts.
+        calendar_value: The row's own calendar likewise.
+        not_before: Until when a pending task waits for its opening hours; null where the task waits for none.
+        first_run_id: The flow run that a task of `createTimerTask` was made with: its caller knows the task by that id.
+        progress: Of an executing task: `claimed` until its function begins. Of a task that was ended at work: `left`
+            once its function has returned. Else null.
     """
 
     task_id: str
@@ -79,6 +82,17 @@ class Entry:
     func_name: str | None
     arg_dict: str | None
     returned: bool
+    level: str | None
+    zone_value: str | None
+    calendar_value: str | None
+    not_before: datetime | None
+    first_run_id: str | None
+    progress: str | None
+
+    @property
+    def known_id(self) -> str:
+        """The id by which functions, records and callers know the task; the same for all flow runs that it gets."""
+        return self.first_run_id or self.task_id
 
     @property
     def outside_schedule(self) -> bool:
@@ -135,15 +149,8 @@ def identity(
 
 def find_entry(connection: Connection, task_id: str) -> Entry | None:
     """The entry of a task id, or of a flow run's id; also of a flow run that the task was made with and has no more."""
-    found = _entry_of_id(connection, task_id)
-    if found is None:
-        first = state_table.get_any(connection, FORMER_RUN + task_id)
-        found = None if first is None else _entry_of_id(connection, first)
-    return found
-
-
-def _entry_of_id(connection: Connection, task_id: str) -> Entry | None:
-    mine = or_(entries.c.task_id == task_id, entries.c.flow_run_id == task_id)
+    names = (entries.c.task_id, entries.c.flow_run_id, entries.c.first_run_id)
+    mine = or_(*(name == task_id for name in names))
     record = connection.execute(select(entries).where(mine)).first()
     return None if record is None else to_entry(record)
 

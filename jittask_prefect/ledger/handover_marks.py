@@ -10,8 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
-from jittask_prefect.ledger import state_table
-from jittask_prefect.ledger.entry import FORMER_RUN, Entry
+from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import FINAL, OPEN, entries
 
 # dirty → clean
@@ -24,6 +23,9 @@ def run_made(connection: Connection, task_id: str, run_id: str) -> None:
     """
     mine = entries.c.task_id == task_id
     connection.execute(update(entries).where(mine).values(flow_run_id=run_id))
+    # The caller of `createTimerTask` gets this run's id; a task of a row is known by its own.
+    made = (mine, entries.c.row_key == "", entries.c.first_run_id.is_(None))
+    connection.execute(update(entries).where(*made).values(first_run_id=run_id))
     open_ = (mine, entries.c.status.in_(OPEN))
     connection.execute(update(entries).where(*open_).values(dirty=False))
 
@@ -37,10 +39,6 @@ def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None
     if not made:
         return
 
-    for entry, run_id in made:
-        if entry.func_name is not None:
-            _keep_former_run(connection, entry, run_id)
-
     of = [{"task": e.task_id, "tried": e.attempt, "run": run} for e, run in made]
     mine = (
         entries.c.task_id == bindparam("task"),
@@ -51,14 +49,6 @@ def runs_made(connection: Connection, made: Sequence[tuple[Entry, str]]) -> None
     waits = (*mine, entries.c.status == "pending")
     clean = update(entries).where(*waits).values(dirty=False, queue=None)
     connection.execute(clean, of)
-
-
-def _keep_former_run(connection: Connection, entry: Entry, run_id: str) -> None:
-    """Keep the run that a task of `createTimerTask` had: its caller knows the task by that run."""
-    mine = select(entries.c.flow_run_id).where(entries.c.task_id == entry.task_id)
-    before = connection.execute(mine).scalar()
-    if before and before != run_id:
-        state_table.put(connection, entry.app, FORMER_RUN + before, entry.task_id)
 
 
 def batch_joined(

@@ -31,7 +31,12 @@ from sqlalchemy import (
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.tables import CLAIMED, UtcDateTime, entries
 
-FREE: dict[str, Any] = {"owner": None, "lease_until": None, "queue": None}
+FREE: dict[str, Any] = {
+    "owner": None,
+    "lease_until": None,
+    "queue": None,
+    "progress": None,
+}
 """The columns of a task that nobody executes."""
 
 
@@ -67,7 +72,9 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
         "attempt": entries.c.attempt + 1,
         "started": bindparam("now"),
         "finished": None,
-        "queue": bindparam("place"),
+        "queue": None,
+        "progress": bindparam("place"),
+        "not_before": None,
         "outcome": None,
         "message": "",
         "returned": False,

@@ -25,9 +25,9 @@ from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 OPEN = ("pending", "executing")
 FINAL = ("completed", "error", "ended")
 CLAIMED = "claimed"
-"""The value of `queue` of a task that is executing, and whose function has not begun."""
+"""The value of `progress` of a task that is executing, and whose function has not begun."""
 LEFT = "left"
-"""The value of `queue` of a task that was ended while at work, and whose function has returned since."""
+"""The value of `progress` of a task that was ended while at work, and whose function has returned since."""
 
 
 class ColumnDateTime(TypeDecorator[datetime]):
@@ -94,6 +94,12 @@ entries = Table(
     Column("func_name", String(200)),
     Column("arg_dict", Text),
     Column("returned", Boolean, nullable=False),
+    Column("level", String(64)),
+    Column("zone_value", String(64)),
+    Column("calendar_value", String(80)),
+    Column("not_before", UtcDateTime),
+    Column("first_run_id", String(36)),
+    Column("progress", String(12)),
     UniqueConstraint(
         "app",
         "template",
@@ -107,6 +113,12 @@ entries = Table(
     Index("ix_jittask_ledger_due", "template", "due"),
     Index("ix_jittask_ledger_return", "returned", "finished"),
     Index("ix_jittask_ledger_planned", "template", "row_key", "start_value"),
+)
+Index(
+    "ix_jittask_ledger_first_run",
+    entries.c.first_run_id,
+    postgresql_where=entries.c.first_run_id.is_not(None),
+    sqlite_where=entries.c.first_run_id.is_not(None),
 )
 
 
@@ -128,6 +140,6 @@ states = Table(
 )
 """Who writes which name: `sync` (the lease of the sync) and `turn` (the lock of those who count executions) the
 functions of `state_table` and `limits`; `rate:TEMPLATE` `rate`; `schema` `versions`; `identity` `guard`;
-`rows:TEMPLATE` `watermarks`; `run:ID` `handover_marks`; `handover:…` and `agreed` the sync; `paused` `pause`; `renewed` and `renewed:…`
+`rows:TEMPLATE` `watermarks`; `handover:…` and `agreed` the sync; `paused` `pause`; `renewed` and `renewed:…`
 `deploying/renewal_memory`; `pages` and `page:…` `records/template_pages`, `overview` `records/overview_page`;
 `idle:RUN` `running/sync_flow`; `named:…` `deploying/next_names`."""

@@ -95,7 +95,7 @@ def begin(connection: Connection, task_id: str, owner: str) -> bool:
     Condition: the task is executing, and the owner's.
     """
     statement = update_task().where(*statements.executing(task_id, owner))
-    return bool(connection.execute(statement.values(queue=None)).rowcount)
+    return bool(connection.execute(statement.values(progress=None)).rowcount)
 
 
 def next_attempt(
@@ -105,7 +105,7 @@ def next_attempt(
 
     Condition: the task is executing, and the owner's.
     """
-    values = {"attempt": attempt, "queue": CLAIMED}
+    values = {"attempt": attempt, "progress": CLAIMED}
     statement = update_task().where(*statements.executing(task_id, owner))
     return bool(connection.execute(statement.values(**values)).rowcount)
 
@@ -224,7 +224,7 @@ def retry(
         retries: How often the task may be tried again.
         same_run: Other processes go on with the flow run, and take the task again.
     """
-    claimed = entries.c.queue == CLAIMED
+    claimed = entries.c.progress == CLAIMED
     may = or_(entries.c.attempt <= retries, claimed)
     again = update_task().where(*statements.executing(entry.task_id, entry.owner), may)
     attempt = entries.c.attempt - case((claimed, 1), else_=0)
@@ -290,7 +290,7 @@ def end_killed(
 def leave(connection: Connection, task_id: str) -> None:
     """Say that the function of an ended task has returned: its process is not to be killed. Condition: ended."""
     mine = (entries.c.task_id == task_id, entries.c.status == "ended")
-    connection.execute(update_task().where(*mine).values(queue=LEFT))
+    connection.execute(update_task().where(*mine).values(progress=LEFT))
 
 
 def fail(

@@ -1,16 +1,29 @@
-"""The version of the ledger's tables: made where they are missing, refused where they are of another version."""
+"""The version of the ledger's tables: made where missing, brought up from the version before, refused of any other."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, update
 from sqlalchemy import inspect as sa_inspect
 
 from jittask_prefect.errors import LedgerError
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.prepared import schema_of
-from jittask_prefect.ledger.tables import entries, metadata, states
+from jittask_prefect.ledger.tables import CLAIMED, LEFT, entries, metadata, states
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
+FORMER_VERSION = "4"
+"""The version that `upgrade_ledger` brings up to date."""
+_NEW_COLUMNS = (
+    "level",
+    "zone_value",
+    "calendar_value",
+    "not_before",
+    "first_run_id",
+    "progress",
+)
+"""The columns that version 4 lacked."""
+_FORMER_RUN = "run:"
+"""Begin of a name in version 4's `jittask_state`: a flow run that a task of `createTimerTask` had; the value is the task."""
 
 
 def version(connection: Connection) -> str | None:
@@ -50,11 +63,14 @@ def require(connection: Connection, where: str) -> None:
 
 
 def upgrade_ledger(connection: Connection) -> bool:
-    """Make the tables where they are missing; whether they were made.
+    """Make the tables where they are missing, or bring them up from the version before; whether anything was changed.
 
     Raises:
         LedgerError: They are of another version.
     """
+    if version(connection) == FORMER_VERSION:
+        _add_columns(connection)
+        return True
     if there(connection):
         return False
     metadata.create_all(connection)
@@ -70,7 +86,49 @@ def upgrade_ledger(connection: Connection) -> bool:
     return True
 
 
+def _add_columns(connection: Connection) -> None:
+    """Bring tables of version 4 up: columns that may be null, so that no row is written anew."""
+    there = {c["name"] for c in sa_inspect(connection).get_columns(entries.name)}
+    for name in _NEW_COLUMNS:
+        if (
+            name not in there
+        ):  # MariaDB and SQLite keep what an upgrade that was cut off had added
+            kind = entries.c[name].type.compile(connection.dialect)
+            connection.exec_driver_sql(
+                f"ALTER TABLE {entries.name} ADD COLUMN {name} {kind}"
+            )
+    (first_run,) = (i for i in entries.indexes if "first_run_id" in i.columns)
+    first_run.create(connection, checkfirst=True)
+    _move_values(connection)
+    state_table.put(connection, "", "schema", SCHEMA_VERSION)
+
+
+def _move_values(connection: Connection) -> None:
+    """Give the new columns what version 4 held in `queue` and in `jittask_state`."""
+    c = entries.c
+    at_work = c.queue.in_((CLAIMED, LEFT))
+    moved = update(entries).where(at_work).values(progress=c.queue)
+    connection.execute(moved)
+    connection.execute(update(entries).where(at_work).values(queue=None))
+
+    made = (c.func_name.is_not(None), c.first_run_id.is_(None))
+    own = update(entries).where(*made, c.row_key == "")
+    connection.execute(own.values(first_run_id=c.flow_run_id))
+
+    former = select(states.c.app, states.c.name, states.c.value).where(
+        states.c.name.startswith(_FORMER_RUN)
+    )
+    for app, name, task_id in connection.execute(former).all():
+        mine = update(entries).where(c.task_id == task_id)
+        connection.execute(mine.values(first_run_id=name.removeprefix(_FORMER_RUN)))
+        state_table.put(connection, app, name, None)
+
+
 def _other_version(where: str, found: str | None) -> LedgerError:
+    if found == FORMER_VERSION:
+        return LedgerError(
+            f"{where} has ledger tables of version {found}: stop the workers, then run `jittask db upgrade`"
+        )
     return LedgerError(
         f"{where} has ledger tables of version {found}, and this jittask-prefect works with version "
         f"{SCHEMA_VERSION} only: install the jittask-prefect that made them; or drop the tables {entries.name} and "

@@ -162,9 +162,10 @@ class UnknownRuns:
     def _known(self, ids: Collection[str]) -> set[str]:
         """The ids of runs and tasks with an entry in the ledger; the entry, whatever its status, is the truth about them."""
         known: set[str] = set()
+        c = entries.c
         for _, connection in connections(self.app):
             for part in _parts(sorted(ids)):
-                for column in (entries.c.flow_run_id, entries.c.task_id):
+                for column in (c.flow_run_id, c.task_id, c.first_run_id):
                     query = select(column).where(column.in_(part))
                     known.update(connection.execute(query).scalars())
         return known

@@ -153,7 +153,6 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
     """
     template = find_template(app, entry.template)
     zone = template.timer.zone if template else ZoneInfo(app.timezone)
-    own_run = None if entry.row_key else entry.flow_run_id
     return Record(
         template=entry.template,
         title=template.title if template else entry.template,
@@ -161,7 +160,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         as_of=now,
         state=entry.status,
         row=entry.row_key or None,
-        task_id=own_run or entry.task_id,
+        task_id=entry.known_id,
         nominal=entry.nominal.astimezone(zone) if entry.nominal else None,
         moved=_holiday(template, entry) if template else None,
         started=entry.started,

@@ -250,7 +250,7 @@ def settle_one_dead(
         alive=False,
         attempt=entry.attempt,
         retries=(retries := _retries(app, entry)),
-        begun=entry.queue != CLAIMED,
+        begun=entry.progress != CLAIMED,
     )
     found = verdict(kind, what)
 

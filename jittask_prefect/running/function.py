@@ -40,11 +40,9 @@ def task_of(
 ) -> Task:
     """The `task` that the methods of a Type get."""
     arguments = json.loads(entry.arg_dict) if entry.arg_dict else template.cfg.argDict
-    # A scheduled task is known by its flow run.
-    task_id = entry.task_id if entry.row_key else entry.flow_run_id or entry.task_id
     zone, nominal = template.timer.zone, entry.nominal
     return Task(
-        taskId=task_id,
+        taskId=entry.known_id,
         fullName=template.fullName,
         taskType=template.taskType,
         argDict=dict(arguments),

@@ -249,7 +249,7 @@ def _may_have_left(app: App, database: str, entry: Entry) -> bool:
 
 def _has_left(app: App, database: str, entry: Entry) -> bool:
     """Whether the function has returned, while other executors of its process may have rows at work."""
-    query = select(entries.c.queue).where(entries.c.task_id == entry.task_id)
+    query = select(entries.c.progress).where(entries.c.task_id == entry.task_id)
     with app.engine(database).connect() as connection:
         return connection.execute(query).scalar() == LEFT
 

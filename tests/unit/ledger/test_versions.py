@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import UTC, datetime
 
 import pytest
 from shop import Shop
-from sqlalchemy import text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from jittask_prefect.errors import LedgerError
 from jittask_prefect.ledger import state_table, versions
-from jittask_prefect.ledger.entry import COLUMNS, Entry
+from jittask_prefect.ledger.entry import COLUMNS, Entry, find_entry, new_entry
 from jittask_prefect.ledger.tables import entries
+
+NEW = (
+    "level",
+    "zone_value",
+    "calendar_value",
+    "not_before",
+    "first_run_id",
+    "progress",
+)
+"""The columns that version 5 brought."""
 
 
 def test_the_fields_of_an_entry_are_the_columns_in_their_order() -> None:
@@ -21,7 +32,7 @@ def test_the_fields_of_an_entry_are_the_columns_in_their_order() -> None:
     assert tuple(field.name for field in fields(Entry)) == COLUMNS
 
 
-@pytest.mark.parametrize("found", ["1", "3", "5"])
+@pytest.mark.parametrize("found", ["1", "3", "6"])
 def test_another_version_is_refused_with_what_to_do(
     shop: Callable[..., Shop], found: str
 ) -> None:
@@ -69,3 +80,68 @@ def test_the_tables_are_made_once(shop: Callable[..., Shop]) -> None:
             versions.require(connection, "the database")
         assert versions.upgrade_ledger(connection)
         assert versions.version(connection) == versions.SCHEMA_VERSION
+
+
+def as_version_4(connection: Connection) -> None:
+    """Take the ledger back to the tables of version 4, with a task of each kind that had other columns then."""
+    of_table = " ON jittask_ledger" if connection.dialect.name != "sqlite" else ""
+    if connection.dialect.name == "postgresql":
+        of_table = ""
+    connection.execute(text(f"DROP INDEX ix_jittask_ledger_first_run{of_table}"))
+    for name in NEW:
+        connection.execute(text(f"ALTER TABLE jittask_ledger DROP COLUMN {name}"))
+    state_table.put(connection, "", "schema", "4")
+    about = {
+        "app": "shop",
+        "template": "tasks.Remind",
+        "due": datetime(2026, 3, 2, tzinfo=UTC),
+        "created": datetime(2026, 3, 1, tzinfo=UTC),
+    }
+    tasks = [
+        new_entry(task_id="t-made", func_name="f", flow_run_id="r-2", **about),
+        new_entry(task_id="t-same", func_name="f", flow_run_id="r-8", **about),
+        new_entry(task_id="t-begins", status="executing", queue="claimed", **about),
+        new_entry(task_id="t-left", status="ended", queue="left", **about),
+        new_entry(task_id="t-waits", queue="waiting", **about),
+    ]
+    for task in tasks:
+        old = {n: v for n, v in task.values().items() if n not in NEW}
+        connection.execute(insert(entries).values(**old))
+    state_table.put(connection, "shop", "run:r-1", "t-made")
+
+
+def test_version_4_is_brought_up_and_loses_nothing(connection: Connection) -> None:
+    as_version_4(connection)
+    with pytest.raises(LedgerError, match="version 4: stop the workers, then run"):
+        versions.require(connection, "the database")
+
+    assert versions.upgrade_ledger(connection)
+    assert not versions.upgrade_ledger(connection)
+
+    columns = [entries.c.task_id, entries.c.queue, entries.c.progress]
+    found = connection.execute(select(*columns).order_by(entries.c.task_id))
+    assert [tuple(record) for record in found] == [
+        ("t-begins", None, "claimed"),
+        ("t-left", None, "left"),
+        ("t-made", None, None),
+        ("t-same", None, None),
+        ("t-waits", "waiting", None),
+    ]
+    for known in ("t-made", "r-1", "r-2"):
+        made = find_entry(connection, known)
+        assert made is not None
+        assert (made.task_id, made.known_id) == ("t-made", "r-1")
+    same = find_entry(connection, "t-same")
+    assert same is not None and same.known_id == "r-8"
+    assert state_table.get(connection, "shop", "run:r-1") is None
+
+
+def test_an_upgrade_that_was_cut_off_goes_on(connection: Connection) -> None:
+    """MariaDB commits each ALTER TABLE by itself."""
+    as_version_4(connection)
+    connection.execute(text("ALTER TABLE jittask_ledger ADD COLUMN level VARCHAR(64)"))
+
+    assert versions.upgrade_ledger(connection)
+
+    there = {c["name"] for c in inspect(connection).get_columns("jittask_ledger")}
+    assert there == set(COLUMNS)

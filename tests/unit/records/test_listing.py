@@ -244,4 +244,4 @@ def test_a_scheduled_task_that_had_to_wait_is_one_record(
         connection.execute(update(entries).where(mine).values(flow_run_id=run.id))
 
     asked = {"name": "tasks.Daily", "start": due, "end": due + MINUTE}
-    assert world.page(200, 0, **asked) == [run.id]
+    assert world.page(200, 0, **asked) == [task]

@@ -450,7 +450,7 @@ def test_records_of_tables_of_another_version(shop: Make) -> None:
     s.raw("UPDATE jittask_state SET value = '1' WHERE name = 'schema'")
     with pytest.raises(
         LedgerError,
-        match="version 1, and this jittask-prefect works with version 4 only",
+        match="version 1, and this jittask-prefect works with version 5 only",
     ):
         records(s.app, s.api, s.now, RecordFilter())
 

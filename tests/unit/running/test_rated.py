@@ -183,7 +183,7 @@ def test_a_process_that_dies_in_the_wait_costs_no_attempt(
     process.join(60 * PATIENCE)
     assert process.exitcode == 9
     [dead] = s.entries(status="executing")
-    assert (dead.attempt, dead.queue) == (1, "claimed")
+    assert (dead.attempt, dead.progress) == (1, "claimed")
     s.sync("2026-03-02 10:05")
     [again] = s.entries(task_id=dead.task_id)
     assert (again.status, again.attempt, again.outcome) == ("pending", 0, None)

@@ -25,6 +25,7 @@ from jittask_prefect import (
 )
 from jittask_prefect.ledger import handover_marks
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.rows import sync
 from jittask_prefect.schedule import clock
 from jittask_prefect.task_svc.service import TaskSvc
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -58,6 +59,8 @@ ELEMENTS: dict[str, Any] = {
             "    def send(self, to, times=1):\n"
             "        if not to:\n            raise ValueError('nobody to send to')\n"
             "        return [to, times]\n"
+            "    def which(self):\n"
+            "        return self.app.task.taskId\n"
         ),
     },
     "tasks/Daily": {
@@ -192,6 +195,27 @@ def test_a_timer_task(svc: Any, app: App, prefect: FakePrefect) -> None:
     assert prefect.run_due(app, NOW) == []
     (outcome,) = prefect.run_due(app, NOW + timedelta(minutes=90))
     assert (outcome.status, outcome.result) == ("completed", [1, None])
+
+
+def test_a_task_keeps_its_id_where_its_flow_run_is_lost(
+    svc: Any, app: App, prefect: FakePrefect
+) -> None:
+    """The function, the record and `forcedEnd` know the task by the id that the caller got."""
+    about = ("tasks.Daily", NOW, "services.NoticeSvc.which", "tasks.NormalType")
+    made = svc.createTimerTask(*about, {})
+    prefect.delete_run(made["taskId"])
+    sync.run(app, prefect, NOW, "test", clock=lambda: NOW)
+    (again,) = (r for r in prefect.all_runs if r != made["taskId"])
+    prefect.delete_run(again)
+    sync.run(app, prefect, NOW, "test", clock=lambda: NOW)
+
+    (outcome,) = prefect.run_due(app, NOW)
+    (record,) = svc.getTaskRecords(fullName="tasks.Daily", status="completed")
+
+    assert outcome.result == made["taskId"] == record["taskId"]
+    assert made["taskId"] not in record["url"]
+    ended = svc.forcedEnd(made["taskId"])
+    assert (ended["taskId"], ended["previousStatus"]) == (made["taskId"], "completed")
 
 
 @pytest.mark.parametrize(
