@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Workdays,
         Yearly,
     )
+    from jittask_prefect.elements.decorated.windows import Window
     from jittask_prefect.elements.task import Task
     from jittask_prefect.elements.types import (
         DateFieldType,
@@ -89,6 +90,7 @@ __all__ = [
     "UnknownElement",
     "UnknownTask",
     "Weekly",
+    "Window",
     "Workdays",
     "Yearly",
     "app",
@@ -116,6 +118,7 @@ _HOMES = {
     "Weekly": "elements.decorated.repeats",
     "Workdays": "elements.decorated.repeats",
     "Yearly": "elements.decorated.repeats",
+    "Window": "elements.decorated.windows",
     "now": "elements.decorated.moving_times",
     "today": "elements.decorated.moving_times",
     "DateFieldType": "elements.types",

@@ -234,16 +234,25 @@ def _allowed(item: Any, model: type[BaseModel]) -> str:
     return text
 
 
+def _types(annotation: Any) -> list[Any]:
+    """The classes that an annotation names, in lists and unions too."""
+    inner = get_args(annotation)
+    return [each for one in inner for each in _types(one)] or [annotation]
+
+
 def _holder(
     model: type[BaseModel], loc: tuple[int | str, ...]
 ) -> type[BaseModel] | None:
-    """The model that a path leads to; None where the path leads through lists or unions of models."""
+    """The model that a path leads to, through lists of models too; None where it leads through a union of models."""
     for part in loc:
+        if isinstance(part, int):
+            continue
+
         types = [
             each
             for name, field in model.model_fields.items()
             if part in (name, field.alias)
-            for each in get_args(field.annotation) or (field.annotation,)
+            for each in _types(field.annotation)
         ]
         inner = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
         if len(inner) != 1:

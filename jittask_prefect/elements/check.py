@@ -134,7 +134,8 @@ def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> li
         found += [f"{template.fullName}: {text}" for text in own]
         calendar = template.timer.calendar
         cfg = template.timer.cfg
-        if calendar is not None and (cfg.skip_holiday or cfg.counts_workdays):
+        workdays = cfg.counts_workdays or cfg.opens_on_workdays
+        if calendar is not None and (cfg.skip_holiday or workdays):
             found += [text for text in calendar.left_out(now.year) if text not in found]
 
     return found

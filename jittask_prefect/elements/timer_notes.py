@@ -6,21 +6,25 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
 from jittask_prefect.elements.types import Meta
+from jittask_prefect.schedule.days import each_day
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
+
+YEAR = timedelta(366)
 
 
 def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
     """The notes of a template's timer, a sentence each."""
     timer, of = template.timer, template.declared
     calendar, cfg = timer.calendar, timer.cfg
-    if calendar is not None and (cfg.skip_holiday or cfg.counts_workdays):
+    workdays = cfg.counts_workdays or cfg.opens_on_workdays
+    if calendar is not None and (cfg.skip_holiday or workdays):
         until = calendar.reliable_until
         if until is not None and until < _counted_until(cfg, now):
             yield calendar.limit
 
-    if calendar is None and cfg.counts_workdays:
+    if calendar is None and workdays:
         yield (
             "it counts Monday to Friday as working days, and no holidays, "
             "since neither the task nor the app has a calendar"
@@ -46,14 +50,14 @@ def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
         )
 
     if cfg.rows and _rows_never_due(timer, now):
-        yield "it is never due: holidays or weekends take away each occurrence of every row"
+        yield "it is never due: holidays, weekends or opening hours take away each occurrence of every row"
 
     series = None if cfg.rows else timer.series()
     if series is not None and series.next(now) is None:
         ever = series.next(EARLIEST) is not None
         never = (
             "it is never due: no occurrence lies between startTime and endTime, "
-            "or holidays take away each"
+            "or holidays or opening hours take away each"
         )
         yield "it is over: its last occurrence lies in the past" if ever else never
 
@@ -69,9 +73,26 @@ def _counted_until(cfg: TimerCfg, now: datetime) -> date:
 def _rows_never_due(timer: Timer, now: datetime) -> bool:
     """Whether no row has an occurrence from now on, whatever its date: each falls on a day that is left out."""
     moves = timer.moves
+    if timer.windows.active and _always_shut(timer, now):
+        return True
+
     drops = timer.sub_daily or moves.policy == "skip"
     if not (moves.active and drops) or timer.cfg.end_time is not None:
         return False
     begin = datetime(now.year, 1, 1, 9)
     rows = (timer.series(begin - timedelta(days=n)) for n in range(31))
     return all(series is None or series.next(now) is None for series in rows)
+
+
+def _always_shut(timer: Timer, now: datetime) -> bool:
+    """Whether no opening of the next two years is a time at which some row could be due."""
+    if not timer.sub_daily:
+        return timer.windows.opening(now) is None
+
+    moves, zone = timer.moves, timer.zone
+    open_days = (
+        day
+        for span in timer.windows.spans(now, now + 2 * YEAR)
+        for day in each_day(*(at.astimezone(zone).date() for at in span))
+    )
+    return all(moves.active and moves.blocked(day) is not None for day in open_days)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from jittask_prefect.schedule.instants import (
     DAY,
+    TICK,
     clamped,
     midnight,
     shifted,
@@ -61,6 +62,10 @@ def next_times(
         Aware datetimes in the task's zone, in the order of the rows; None where nothing is due any more.
     """
     cfg, zone = timer.cfg, timer.zone
+    opened = timer.windows.active and not timer.sub_daily
+    if opened and ends is None and cfg.end_time is None:
+        return _opened(timer, starts, now)
+
     phase = day_phase(cfg.repeat, timer.moves.calendar)
     once, endless = cfg.repeat.repeat_type == "normal", ends is None
     if once and endless and cfg.end_time is None:
@@ -113,6 +118,29 @@ def next_times(
                 break
 
         times.append(combine(day, clock, zone))
+
+    return times
+
+
+def _opened(
+    timer: Timer, starts: Iterable[Field], now: datetime
+) -> list[datetime | None]:
+    """The same for a task with opening hours: the first time that the hours put after `now`."""
+    windows, zone = timer.windows, timer.zone
+    since = windows.shut_since(clamped(now, zone) + TICK) - TICK
+    found = next_times(timer.without_windows(), starts, since)
+    known: dict[datetime, datetime | None] = {}
+    times: list[datetime | None] = []
+    for due in found:
+        if due is None:
+            times.append(None)
+            continue
+
+        at = due.astimezone(UTC)
+        if at not in known:
+            opening = windows.opening(at)
+            known[at] = opening.astimezone(zone) if opening else None
+        times.append(known[at])
 
     return times
 

@@ -1,4 +1,4 @@
-"""Candidates: the nominal times of a cycle, each with the instant at which the holiday rule puts it."""
+"""Candidates: the nominal times of a cycle, each with the instant at which holiday rule and opening hours put it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ from jittask_prefect.schedule.instants import (
     shifted,
     wall_time,
 )
+from jittask_prefect.schedule.windows import OPENING_HOURS, Windows
 
 MAX_RUNS = 500
 """Runs of days off that take away each occurrence, one run after the other, before a series counts as over."""
+MAX_OPENINGS = 4000
+"""Openings without an occurrence, one after the other, before a series counts as over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A nominal time and the instant at which the holiday rule puts it, both UTC.
+    """A nominal time and the instant at which holiday rule and opening hours put it, both UTC.
 
     Attributes:
-        nominal: Before the holiday move.
-        due: When it takes place; None where the rule leaves it out.
+        nominal: Before all moves.
+        due: When it takes place; None where the rules leave it out.
         day: The day of the nominal time.
         reason: The holiday's name, or "weekend"; None where the day is open.
-        wall: The wall time that `due` was to be; None for elapsed time.
+        wall: The wall time that `due` was to be; None for elapsed time, and for an opening.
+        waits: Whether the opening hours move it, or leave it out.
     """
 
     nominal: datetime
@@ -42,10 +46,17 @@ class Candidate:
     day: date
     reason: str | None
     wall: datetime | None = None
+    waits: bool = False
+
+    @property
+    def moved_by(self) -> str | None:
+        """Why it does not take place at its nominal time; None where it does."""
+        hours = OPENING_HOURS if self.waits else None
+        return ", ".join(filter(None, (self.reason, hours))) or None
 
     def rank(self) -> tuple[bool, datetime]:
         """Of candidates that arrive at the same instant, that without a move stands; else the earliest."""
-        return self.reason is not None, self.nominal
+        return self.moved_by is not None, self.nominal
 
 
 @dataclass(slots=True)
@@ -55,6 +66,7 @@ class Candidates:
     Attributes:
         cycle: The nominal times.
         moves: The holiday rule.
+        windows: The opening hours.
         zone: The task's zone.
         clock: The zone of the cycle's wall times: UTC for elapsed time, else the task's.
         wall: The start as a wall time of the clock.
@@ -63,12 +75,13 @@ class Candidates:
 
     cycle: Cycle
     moves: HolidayMoves
+    windows: Windows
     zone: ZoneInfo
     clock: tzinfo
     wall: datetime = datetime.max
     anchor: datetime = LATEST
     sub_daily: bool = field(init=False)
-    """Whether a holiday drops candidates instead of moving them."""
+    """Whether holidays and opening hours drop candidates instead of moving them."""
 
     def __post_init__(self) -> None:
         self.sub_daily = self.cycle.sub_daily
@@ -84,7 +97,9 @@ class Candidates:
         return self._days(low, high)
 
     def _days(self, low: datetime, high: datetime) -> Iterator[Candidate]:
-        """Those of a cycle of days: a holiday moves them."""
+        """Those of a cycle of days: holidays and opening hours move them."""
+        if self.windows.opening(low) is not None:
+            low = self.windows.shut_since(low)
         first = low.astimezone(self.zone).date() - DAY
         last = high.astimezone(self.zone).date() + DAY
         begin, end = self.moves.sources(first, last)
@@ -100,22 +115,26 @@ class Candidates:
         day = wall.date()
         nominal = self.anchor if wall == self.wall else resolve(wall, self.zone)
         reason = self.moves.blocked(day) if self.moves.active else None
-        if reason is None:
-            return Candidate(nominal, nominal, day, None, wall)
+        due = nominal
+        if reason is not None:
+            target = self.moves.target(day)
+            if target is None:
+                return Candidate(nominal, None, day, reason)
 
-        target = self.moves.target(day)
-        if target is None:
-            return Candidate(nominal, None, day, reason)
+            wall = datetime.combine(target, wall.time())
+            due = resolve(wall, self.zone)
 
-        moved = datetime.combine(target, wall.time())
-        return Candidate(nominal, resolve(moved, self.zone), day, reason, moved)
+        opening = self.windows.opening(due)
+        if opening != due:
+            return Candidate(nominal, opening, day, reason, waits=True)
+        return Candidate(nominal, due, day, reason, wall)
 
     def _times(
         self, low: datetime, high: datetime, *, every: bool
     ) -> Iterator[Candidate]:
-        """Those of a cycle finer than a day: a holiday drops them (told once a day, or every time)."""
+        """Those of a cycle finer than a day: holidays and hours drop them (told once for each, or every time)."""
         # Near a clock change wall times move by as much as the zone's offset changes.
-        begin = wall_time(low, self.clock) - offset_change(low, self.clock)
+        begin = self._before(low)
         end = wall_time(high, self.clock) + offset_change(high, self.clock)
         active, local = self.moves.active, self.clock is self.zone
         known: date | None = None
@@ -132,11 +151,16 @@ class Candidates:
                 if active and day != known:
                     known, reason = day, self.moves.blocked(day)
 
-                due = instant if reason is None else None
-                yield Candidate(instant, due, day, reason, wall if local else None)
-                if reason is not None and not every:
-                    upto = self._begin(day + DAY)
-                    break
+                opening = instant if reason else self.windows.opening(instant)
+                shut = opening != instant
+                due = None if reason or shut else instant
+                told = wall if local else None
+                yield Candidate(instant, due, day, reason, told, shut)
+                if due is None and not every:
+                    onward = self._begin(day + DAY) if reason else self._before(opening)
+                    if onward > wall:
+                        upto = onward
+                        break
 
             begin = upto
 
@@ -152,6 +176,12 @@ class Candidates:
             return midnight(day)
         return wall_time(clamped(midnight(day), self.zone), self.clock)
 
+    def _before(self, at: datetime | None) -> datetime:
+        """A time of the cycle before which no time lies that is an instant from `at` on; the last of all for None."""
+        if at is None:
+            return datetime.max
+        return wall_time(at, self.clock) - offset_change(at, self.clock)
+
     def ahead(self, at: datetime, *, left_out: bool = False) -> datetime:
         """An instant from `at` on before which nothing more is due: a search may go on there.
 
@@ -159,16 +189,48 @@ class Candidates:
 
         Args:
             at: Where the search goes on, UTC; candidates due before it do not matter.
-            left_out: Candidates that a holiday takes away count too: none of them lies before the instant either.
+            left_out: Candidates that a holiday or the opening hours take away count too: none of them lies before the
+                instant either.
 
         Returns:
             UTC; LATEST where nothing is due any more.
         """
+        if self.windows.active and self.sub_daily and not left_out:
+            return self._next_opening(at)
+
+        ahead = self._ahead(at, left_out)
+        return LATEST if self.windows.opening(ahead) is None else ahead
+
+    def _next_opening(self, at: datetime) -> datetime:
+        """The next opening within which a candidate of a cycle finer than a day takes place; LATEST without any."""
+        for _ in range(MAX_OPENINGS):
+            wall = self.cycle.first(self._before(at))
+            if wall is None:
+                break
+
+            first = clamped(wall, self.clock)
+            opening = self.windows.opening(
+                max(at, shifted(first, -offset_change(first, self.clock)))
+            )
+            if opening is None:
+                break
+
+            begin, end = next(self.windows.spans(opening, shifted(opening, DAY)))
+            found = self._times(begin, end, every=False)
+            if any(each.due and begin <= each.due < end for each in found):
+                return begin
+            at = end
+
+        return LATEST
+
+    def _ahead(self, at: datetime, left_out: bool) -> datetime:
+        """The same as `ahead`, from the holiday rule alone; sooner where there are opening hours."""
         moves, sub_daily = self.moves, self.sub_daily
         moving = moves.active and not sub_daily and moves.policy != "skip"
         # Wall times may lie as far from their instants as clocks change; elapsed time may not.
         spare = 2 if self.clock is self.zone else 0
-        day = wall_time(shifted(at, -spare * DAY), self.zone).date()
+        since = at if sub_daily else self.windows.shut_since(at)
+        day = wall_time(shifted(since, -spare * DAY), self.zone).date()
         if moving:
             # A time on days off before that day may be due later; a time on the working day before them may not.
             day = min(day, moves.sources(day, day)[0] + DAY)

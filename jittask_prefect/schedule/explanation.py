@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jittask_prefect.schedule.candidates import Candidate
 from jittask_prefect.schedule.instants import (
     DAY,
+    LATEST,
     TICK,
     clamped,
     near_day,
@@ -31,7 +32,7 @@ class Explained:
         nominal: Aware, in the task's zone.
         due: When the occurrence takes place, aware; None where it does not.
         moved_from: The day of the move, or of the drop.
-        because: The holiday's name, or "weekend".
+        because: The holiday's name, "weekend", or "opening hours".
         zone: IANA name of the task's zone.
         note: More to say: dropped, joined with another, a clock change, beyond the published calendar.
         origin: Of a row's task, the value and the offset that the first nominal time comes from.
@@ -86,14 +87,16 @@ def explained(series: Series, after: datetime, before: datetime) -> Iterator[Exp
 
 
 def dropped(series: Series, after: datetime, before: datetime) -> Iterator[Explained]:
-    """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
+    """The occurrences of [after, before) that a move would carry past the end or before the start."""
     candidates, moves, zone = series.candidates, series.moves, series.zone
-    if candidates.sub_daily or not moves.active:
+    windows = series.windows
+    if candidates.sub_daily or not (moves.active or windows.active):
         return
 
     days = [wall_time(clamped(at, zone), zone).date() for at in (after, before)]
     first, last = moves.arrivals(*days)
     low, high = near_day(first, -2), near_day(last, 2)
+    high = windows.opening(high) or LATEST
     ends = [at for at in (series.start, series.stop) if at is not None]
     if any(low <= at <= high for at in ends):
         for item in explained(series, after, before):
@@ -136,8 +139,8 @@ def _explained(
     return Explained(
         candidate.nominal.astimezone(zone),
         due.astimezone(zone) if due else None,
-        candidate.day if candidate.reason else None,
-        candidate.reason,
+        candidate.day if candidate.moved_by else None,
+        candidate.moved_by,
         zone.key,
         "; ".join(notes),
     )

@@ -73,6 +73,10 @@ def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> 
     """
     zone, repeat, offset = timer.zone, timer.cfg.repeat, timer.cfg.start_offset
     low, high = clamped(after, zone), clamped(before, zone)
+    if (
+        not timer.sub_daily
+    ):  # what waits for an opening there was to be due since the closing before
+        low, high = (timer.windows.shut_since(at) for at in (low, high))
     if low >= high:
         return NOTHING
 

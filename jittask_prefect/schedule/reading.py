@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from jittask_prefect.errors import ConfigError, invalid
+from jittask_prefect.errors import ConfigError, Problem, invalid
 from jittask_prefect.schedule.checks import check
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.validation import pydantic_problems, sanitized, shown
@@ -41,6 +42,8 @@ def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
         except ValidationError as error:
             known = {problem.key for problem in problems}
             found = pydantic_problems(error, TimerCfg, key)
+            if isinstance(data.get("window"), Mapping):
+                found = [_of_single_window(problem, key) for problem in found]
             problems += [problem for problem in found if problem.key not in known]
             places = {_key_path(e["loc"]) for e in error.errors(include_url=False)}
             removed = {_remove(data, place) for place in places}
@@ -76,6 +79,14 @@ def _without_nulls(raw: Mapping[Any, Any]) -> dict[str, Any]:
         for name, value in raw.items()
         if value is not None
     }
+
+
+def _of_single_window(problem: Problem, key: str) -> Problem:
+    """The problem of a window that is written without a list: its path has no number."""
+    first = f"{key}.window.0"
+    if problem.key != first and not problem.key.startswith(f"{first}."):
+        return problem
+    return replace(problem, key=f"{key}.window{problem.key.removeprefix(first)}")
 
 
 def _key_path(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:

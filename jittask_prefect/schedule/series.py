@@ -23,6 +23,7 @@ from jittask_prefect.schedule.instants import (
 )
 from jittask_prefect.schedule.recur import ListedTimes, recurrence
 from jittask_prefect.schedule.spec import Repeat
+from jittask_prefect.schedule.windows import Windows
 
 NEVER = ListedTimes(datetime.max, ())
 """The cycle of a start beyond the calendar."""
@@ -39,9 +40,9 @@ class Occurrence:
     (PEP 495). Of two datetimes in the same zone Python compares the wall clocks.
 
     Args:
-        nominal: Before the holiday move; aware, in the task's zone. Part of a task's identity.
+        nominal: Before all moves; aware, in the task's zone. Part of a task's identity.
         due: When it takes place; aware, in the task's zone.
-        moved: Why `due` is another day, e.g. "National Day"; None without a move.
+        moved: Why `due` is another time, e.g. "National Day", "opening hours"; None without a move.
     """
 
     nominal: datetime
@@ -75,6 +76,7 @@ class Series:
         "start",
         "stop",
         "wall",
+        "windows",
         "zone",
     )
 
@@ -83,6 +85,7 @@ class Series:
         zone: ZoneInfo,
         repeat: Repeat,
         moves: HolidayMoves,
+        windows: Windows,
         wall: datetime | None,
         anchor: datetime | None,
         start: datetime | None,
@@ -96,12 +99,13 @@ class Series:
         """The value from which working days are counted; None where none are."""
         self._answers: dict[str, tuple[Instant, Occurrence | None]] = {}
         self.moves = moves
+        self.windows = windows
         self.start = start
         self.anchor: datetime = LATEST
         """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
         self.wall = wall or datetime.max
         self.first = self.last = LATEST
-        self.candidates = Candidates(NEVER, moves, zone, zone)
+        self.candidates = Candidates(NEVER, moves, windows, zone, zone)
         if wall is not None and anchor is not None:
             try:
                 self.anchor = anchor.astimezone(zone)
@@ -112,7 +116,8 @@ class Series:
             clock = UTC if elapsed else zone
             begin = wall_time(anchor, UTC) if elapsed else wall
             cycle = recurrence(repeat, begin, moves.calendar, day)
-            self.candidates = Candidates(cycle, moves, zone, clock, wall, anchor)
+            rules = cycle, moves, windows
+            self.candidates = Candidates(*rules, zone, clock, wall, anchor)
             self.first, self.last = self._span(cycle, anchor)
 
     def __repr__(self) -> str:
@@ -138,7 +143,9 @@ class Series:
         last = LATEST if self.stop is None else shifted(self.stop, TICK)
         if cycle.last is not None:
             day = cycle.last.date()
-            last = min(last, near_day(self.moves.arrivals(day, day)[1], 4))
+            over = near_day(self.moves.arrivals(day, day)[1], 4)
+            opening = self.windows.opening(over) or LATEST
+            last = min(last, shifted(opening, TICK))
 
         return first, last
 
@@ -281,10 +288,10 @@ class Series:
             if nominal > self.stop:
                 return "the end comes first"
             if due is not None and due > self.stop:
-                return "the holiday move carries it past the end"
+                return f"{_mover(candidate)} past the end"
 
         if due is not None and self.start is not None and due < self.start:
-            return "the holiday move carries it before the start"
+            return f"{_mover(candidate)} before the start"
 
         return None
 
@@ -294,7 +301,7 @@ class Series:
         return Occurrence(
             nominal.astimezone(self.zone),
             due.astimezone(self.zone),
-            candidate.reason,
+            candidate.moved_by,
         )
 
     # Explanations
@@ -318,3 +325,8 @@ class Series:
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
         """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
         return dropped(self, after, before)
+
+
+def _mover(candidate: Candidate) -> str:
+    """What carries a candidate to its due time."""
+    return "the next opening lies" if candidate.waits else "the holiday move carries it"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.opening_hours import WindowsCfg
 from jittask_prefect.schedule.values import (
     ColumnName,
     Instant,
@@ -79,6 +80,7 @@ class TimerCfg(Part):
         default="next", alias="holidayPolicy"
     )
     workdays_only: Flag = Field(default=False, alias="workdaysOnly")
+    window: WindowsCfg = ()
     calendar: str | None = Field(default=None, min_length=1)
     timezone: Annotated[str, AfterValidator(zone_name)] | None = None
 
@@ -90,9 +92,15 @@ class TimerCfg(Part):
         return offsets or self.repeat.counts_workdays
 
     @property
+    def opens_on_workdays(self) -> bool:
+        """Whether a window opens on working days."""
+        return any(window.workdays for window in self.window)
+
+    @property
     def asks_calendar(self) -> bool:
         """Whether holidays or weekends decide about a due time."""
-        return self.skip_holiday or self.workdays_only or self.counts_workdays
+        kept = self.skip_holiday or self.workdays_only
+        return kept or self.counts_workdays or self.opens_on_workdays
 
     @property
     def lands_on_workdays(self) -> bool:

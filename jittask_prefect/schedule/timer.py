@@ -1,7 +1,7 @@
 """Timer: a `timerCfg`, its calendar and its zone; and the occurrences that follow from them.
 
-The rules, in this order: RFC 5545 for wall clocks, elapsed time for minute and hour; the holiday rule; start and end. By
-RFC 5545 §3.3.5 a time in a DST gap moves forward by the gap, and a time in an overlap is the first. Instants are
+The rules, in this order: RFC 5545 for wall clocks, elapsed time for minute and hour; the holiday rule; the opening
+hours; start and end. By RFC 5545 §3.3.5 a time in a DST gap moves forward by the gap, and a time in an overlap is the first. Instants are
 compared in UTC throughout: Python compares the wall clocks of two datetimes that share a zone.
 """
 
@@ -34,6 +34,7 @@ from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.schedule.recur import day_phase
 from jittask_prefect.schedule.series import Exhausted, Occurrence, Series
 from jittask_prefect.schedule.spec import TimerCfg
+from jittask_prefect.schedule.windows import Windows
 from jittask_prefect.schedule.zones import read_zone
 from jittask_prefect.validation import shown
 
@@ -59,6 +60,7 @@ class Timer:
     zone: ZoneInfo
     calendar: Calendar | None
     moves: HolidayMoves
+    windows: Windows
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class Timer:
             cfg.workdays_only,
             cfg.holiday_policy,
         )
+        self.windows = Windows(cfg.window, self.zone, self.moves.calendar.workdays)
         self._exhausted: dict[Hashable, datetime] = {}
         shared = cfg.rows and self.moves.active
         of = (cfg.repeat, self.moves.calendar)
@@ -117,7 +120,7 @@ class Timer:
     def days_digest(self) -> str:
         """A short text that changes with the days of the calendar that decide here; empty where none does."""
         parts = [self.moves.digest] if self.moves.active else []
-        if self.cfg.counts_workdays:
+        if self.cfg.counts_workdays or self.cfg.opens_on_workdays:
             parts.append(self.moves.calendar.workdays.digest)
         return "-".join(parts)
 
@@ -188,6 +191,11 @@ class Timer:
             raise ArgumentError("a scheduled timer has no rows: nextTime(now)")
         return bulk.next_times(self, starts, now, ends)
 
+    def without_windows(self) -> Timer:
+        """The same timer without opening hours: when its occurrences would be due, were it always open."""
+        cfg = self.cfg.model_copy(update={"window": ()})
+        return Timer(cfg, self.calendar, self.zone.key)
+
     def reach(
         self, after: datetime, before: datetime, *, whole_days: bool = False
     ) -> Reach:
@@ -257,9 +265,8 @@ class Timer:
 
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
         day = None if wall is None or start is None else self._day_meant(start, wall)
-        series = Series(
-            self.zone, cfg.repeat, self.moves, wall, anchor, hard, stop, day
-        )
+        moved = self.moves, self.windows
+        series = Series(self.zone, cfg.repeat, *moved, wall, anchor, hard, stop, day)
         if cfg.counts_workdays and start is not None:
             series.counted_from = start
         if self._phase is not None and wall is not None and day is None:
@@ -358,4 +365,5 @@ class Timer:
     def series_from(self, wall: datetime) -> Series:
         """The series of a row that begins at a wall time, offset included, and has no end."""
         instant = in_utc(wall, self.zone)
-        return Series(self.zone, self.cfg.repeat, self.moves, wall, instant, None, None)
+        rule = self.zone, self.cfg.repeat, self.moves, self.windows
+        return Series(*rule, wall, instant, None, None)

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 from jittask_prefect.schedule.days import month_length
 from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.opening_hours import Window, clock_text
 from jittask_prefect.schedule.spec import Repeat
 from jittask_prefect.schedule.timer import Timer
 
@@ -37,7 +38,8 @@ def describe(timer: Timer) -> str:
     """
     cfg = timer.cfg
     rule = _rows(timer) if cfg.rows else _scheduled(timer)
-    text = "; ".join(filter(None, (rule, _workdays(timer), _holidays(timer))))
+    moves = _holidays(timer), _opening_hours(timer)
+    text = "; ".join(filter(None, (rule, _workdays(timer), *moves)))
     return text[0].upper() + text[1:] + "."
 
 
@@ -175,7 +177,8 @@ def _custom(repeat: Repeat) -> str:
 
 def _workdays(timer: Timer) -> str | None:
     """Whose working days are counted."""
-    if not timer.cfg.counts_workdays:
+    cfg = timer.cfg
+    if not (cfg.counts_workdays or cfg.opens_on_workdays):
         return None
     if timer.calendar is None:
         return "working days are Monday to Friday"
@@ -195,6 +198,27 @@ def _holidays(timer: Timer) -> str | None:
         return f"{' or '.join(names)} is left out"
 
     return f"{' or '.join(names)} {POLICIES[cfg.holiday_policy]}"
+
+
+def _opening_hours(timer: Timer) -> str | None:
+    """The opening hours, and what becomes of an occurrence outside."""
+    if not timer.windows.active:
+        return None
+
+    hours = _list(_window(window) for window in timer.cfg.window)
+    fate = "is left out" if timer.sub_daily else "waits for the next opening"
+    return f"an occurrence outside the opening hours, {hours}, {fate}"
+
+
+def _window(window: Window) -> str:
+    text = f"{clock_text(window.opens)} to {clock_text(window.closes)}"
+    if window.closes < window.opens:
+        text += " of the next day"
+    if window.workdays:
+        return f"{text} on working days"
+    if window.weekdays is None:
+        return text
+    return f"{text} on {_named(WEEKDAYS, window.weekdays)}"
 
 
 def _places(weeks: Iterable[int]) -> str:

@@ -236,3 +236,27 @@ def timers(
         end = start + timedelta(draw(st.integers(0, 2500)))
         cfg["endTime"] = f"{end:%Y-%m-%d}" + draw(st.sampled_from(["", " 23:59:59"]))
     return cfg, calendar
+
+
+@st.composite
+def windows(draw: st.DrawFn) -> Any:
+    """Opening hours: a window or several, by weekdays, on working days, past midnight, in the hours of clock changes."""
+    several = [draw(_window()) for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])))]
+    return several[0] if len(several) == 1 and draw(st.booleans()) else several
+
+
+@st.composite
+def _window(draw: st.DrawFn) -> dict[str, Any]:
+    usual = [("08:00", "18:00"), ("09:30", "17:15"), ("00:00", "24:00"), ("22:00", "06:00"), ("18:00", "00:00"),
+             ("02:15", "02:45"), ("02:30", "03:10"), ("01:00", "03:00"), ("23:59", "00:01")]  # fmt: skip
+    opens, closes = draw(st.sampled_from(usual))
+    if draw(st.integers(0, 3)) == 0:
+        minutes = draw(st.lists(st.integers(0, 1439), min_size=2, max_size=2, unique=True))  # fmt: skip
+        opens, closes = (f"{n // 60:02}:{n % 60:02}" for n in minutes)
+    window: dict[str, Any] = {"from": opens, "to": closes}
+    days = draw(st.sampled_from(["all", "all", "weekdays", "workdays", "workdays"]))
+    if days == "weekdays":
+        window["weekdays"] = draw(some(1, 7, 5))
+    elif days == "workdays":
+        window["workdays"] = 1
+    return window

@@ -89,7 +89,7 @@ def placed(value: date, offset: Cfg | None, rest: Rest, zone: ZoneInfo) -> datet
     return datetime.combine(day, clock)
 
 
-def _stop(cfg: Cfg, end: date | None, rest: Rest, zone: ZoneInfo) -> datetime | None:
+def stop_of(cfg: Cfg, end: date | None, rest: Rest, zone: ZoneInfo) -> datetime | None:
     """The last instant, UTC."""
     offset = None
     if "endTime" in cfg:
@@ -124,7 +124,7 @@ def walk(
     wall = placed(start, cfg.get("startOffset") if rows else None, rest, zone)
     hard = wall.replace(tzinfo=zone).astimezone(UTC)
     walled = not rows and repeat["repeatType"] != "normal"
-    stop = _stop(cfg, end, rest, zone)
+    stop = stop_of(cfg, end, rest, zone)
     first, last = after.date() - SPARE, before.date() + SPARE
     found: set[datetime] = set()
     for day in named_days(repeat, wall.date(), rest, first, last):

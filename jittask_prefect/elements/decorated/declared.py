@@ -22,6 +22,7 @@ from jittask_prefect.elements.decorated.piece_keys import (
     row_keys,
     scheduled_keys,
 )
+from jittask_prefect.elements.decorated.window_keys import window_keys
 from jittask_prefect.elements.models import INSTEAD_OF_CONCRETE, is_concrete
 from jittask_prefect.errors import ConfigError, FilterError, Problem
 from jittask_prefect.filters import where as conditions
@@ -64,6 +65,8 @@ _ARGUMENTS = {
     "endTime": "until",
     "endField": "until",
     "endOffset": "until",
+    "window.from": "window.opens",
+    "window.to": "window.closes",
     "filter": "where",
     "argDict": "arguments",
     "func": "function",
@@ -162,6 +165,7 @@ def declared(
 def argument_of(key: str, kind: Kind) -> str:
     """The argument that says what a key of an e.json says: `timerCfg.startOffset.time` → `offset.at`."""
     key = re.sub(r"\.\d+$", "", key.removeprefix("timerCfg."))
+    key = re.sub(r"^window\.\d+", "window", key)
     head, _, rest = key.partition(".")
     if head in ("repeat", "startTime") and kind != "code":
         rule = "repeat" if kind == "rows" else "rule"
@@ -227,6 +231,9 @@ class _Reader:
             # A single time, long ago: never due of itself.
             timer = {"startTime": f"{COUNTED_FROM} 00:00:00"}
             timer["repeat"] = {"repeatType": "normal"}
+
+        if "window" in given:
+            timer["window"] = window_keys(given["window"], self.refuse)
 
         config["timerCfg"] = timer
         timer |= {k: self._flag(name) for k, name in _FLAGS.items() if name in given}

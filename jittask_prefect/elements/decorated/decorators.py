@@ -26,6 +26,7 @@ from typing import (
 
 from jittask_prefect.elements.decorated.offsets import DateField, Offset
 from jittask_prefect.elements.decorated.repeats import Repeat, Rule
+from jittask_prefect.elements.decorated.windows import Window
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstrumentedAttribute
@@ -42,6 +43,7 @@ Where: TypeAlias = "Condition | Callable[[], Condition]"
 """A condition of SQLAlchemy (SQLModel declares it as a bool), a function that gives one, or a Q expression as text."""
 RowLabel: TypeAlias = "str | SQLColumnExpression[Any] | InstrumentedAttribute[Any] | Callable[[Any], Any] | int | float | date"
 """A mapped attribute (SQLModel declares it with its value's type), a method of the class, or the name of one."""
+OpeningHours: TypeAlias = "Window | Sequence[Window] | None"
 HolidayPolicy = Literal["next", "previous", "nearest", "skip"]
 Policy = Literal["latest", "all", "none"]
 Dispatch = Literal["auto", "row", "batch"]
@@ -98,6 +100,7 @@ def date_field_task(
     skip_holiday: bool = False,
     holiday_policy: HolidayPolicy = "next",
     workdays_only: bool = False,
+    window: OpeningHours = None,
     calendar: str | None = None,
     timezone: str | None = None,
     name: str | None = None,
@@ -139,6 +142,8 @@ def date_field_task(
         skip_holiday: Whether a legal holiday of the calendar moves a due time. An ordinary weekend is no holiday.
         holiday_policy: Where to: the next, previous or nearest working day, or `"skip"`: away.
         workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
+        window: The opening hours: `Window("08:00", "18:00", workdays=True)`, or a list. An occurrence outside, a retry and
+            what an outage left over wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
         calendar: A country code or a calendar of the app; absent: the app's.
         timezone: The IANA name of the task's zone; absent: the app's.
         name: The element's name, `"RemindPatient"`; absent: the function's in CamelCase.
@@ -175,6 +180,7 @@ def scheduled_task(
     skip_holiday: bool = False,
     holiday_policy: HolidayPolicy = "next",
     workdays_only: bool = False,
+    window: OpeningHours = None,
     calendar: str | None = None,
     timezone: str | None = None,
     name: str | None = None,
@@ -204,6 +210,8 @@ def scheduled_task(
         skip_holiday: Whether a legal holiday of the calendar moves a due time. An ordinary weekend is no holiday.
         holiday_policy: Where to: the next, previous or nearest working day, or `"skip"`: away.
         workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
+        window: The opening hours: `Window("08:00", "18:00", workdays=True)`, or a list. An occurrence outside, a retry and
+            what an outage left over wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
         calendar: A country code or a calendar of the app; absent: the app's.
         timezone: The IANA name of the task's zone; absent: the app's.
         name: The element's name, `"SendBills"`; absent: the function's in CamelCase.
@@ -231,6 +239,7 @@ def task(function: AnyFunction, /) -> AnyFunction: ...
 @overload
 def task(
     *,
+    window: OpeningHours = None,
     timezone: str | None = None,
     name: str | None = None,
     title: str | None = None,
@@ -248,6 +257,7 @@ def task(
     function: AnyFunction | None = None,
     /,
     *,
+    window: OpeningHours = None,
     timezone: str | None = None,
     name: str | None = None,
     title: str | None = None,
@@ -269,6 +279,8 @@ def task(
 
     Args:
         function: The function, where the decorator has no arguments.
+        window: The opening hours: `Window("08:00", "18:00", workdays=True)`, or a list. Retries wait for the next opening,
+            and so does a run that asks for it: `app.run_at(export, when, window=True)`.
         timezone: The IANA name of the zone of a time without one; absent: the app's.
         name: The element's name, `"Export"`; absent: the function's in CamelCase.
         title: The name for people; absent: the first line of the docstring.

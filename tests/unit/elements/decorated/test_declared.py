@@ -59,6 +59,7 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
         @date_field_task(
             Appointment.starts_at, repeat=Weekly("mon"), until=After(Appointment.ends_at, months=1),
             where="Q(status='booked')", skip_holiday=True, holiday_policy="previous", workdays_only=True,
+            window=[Window("08:00", datetime.time(12), weekdays=["mon", "Friday"]), Window("22:00", "06:00", workdays=True)],
             calendar="DE", timezone="Europe/Berlin", name="Remind", title="提醒", enable=False, timeout=60, retries=2,
             retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="batch", row_runs="all",
             concurrency={"limit": 4, "overlap": "queue"}, row_label="status", parallel=3, rate="100/minute",
@@ -84,6 +85,10 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
             "skipHoliday": 1,
             "holidayPolicy": "previous",
             "workdaysOnly": 1,
+            "window": [
+                {"from": "08:00", "to": "12:00", "weekdays": [1, 5]},
+                {"from": "22:00", "to": "06:00", "workdays": 1},
+            ],
             "calendar": "DE",
             "timezone": "Europe/Berlin",
         },
@@ -347,7 +352,7 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
               "Before(days=1)", "Patient", "lambda: 1", "float('nan')", "'\\ud800'", "10**5000"]  # fmt: skip
     rows = {
         "offset": "", "repeat": "", "until": "", "where": "", "skip_holiday": "", "holiday_policy": "",
-        "workdays_only": "", "calendar": "", "timezone": "", "name": "", "title": "", "enable": "", "timeout": "",
+        "workdays_only": "", "window": "", "calendar": "", "timezone": "", "name": "", "title": "", "enable": "", "timeout": "",
         "retries": "", "retry_delay": "", "missed": "", "dispatch": "", "row_runs": "", "concurrency": "", "parallel": "", "rate": "",
         "type": "", "work_pool": "",
         "tags": "", "description": "",
@@ -383,6 +388,8 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
         ("timerCfg.repeat", "scheduled", "rule"),
         ("timerCfg.skipHoliday", "rows", "skip_holiday"),
         ("timerCfg.calendar", "rows", "calendar"),
+        ("timerCfg.window.1.from", "rows", "window.opens"),
+        ("timerCfg.window.to", "scheduled", "window.closes"),
         ("modelPath", "rows", "field"),
         ("filter", "rows", "where"),
         ("retryDelay", "code", "retry_delay"),

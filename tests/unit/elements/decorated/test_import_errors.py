@@ -24,7 +24,7 @@ def problem(folder: Path, text: str) -> str:
     [
         ("date_field_task(None, wher=3)", "wher", "date_field_task (did you mean where?)", "where, skip_holiday"),
         ("scheduled_task(Daily(), where=3)", "where", "scheduled_task; allowed", "rule, until, arguments"),
-        ("task(rule=Daily())", "rule", "task; allowed", "function, timezone, name"),
+        ("task(rule=Daily())", "rule", "task; allowed", "function, window, timezone"),
         ("scheduled_task(Weekly(weekday=['mon', 'fri']))", "weekday", "Weekly (did you mean weekdays?)",
          "*weekdays, every, start, at"),
         ("date_field_task(None, Before(hour=3))", "hour", "Before and After (did you mean hours?)", "field, seconds"),
