@@ -50,14 +50,18 @@ def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
         )
 
     if cfg.rows and _rows_never_due(timer, now):
-        yield "it is never due: holidays, weekends or opening hours take away each occurrence of every row"
+        hours = (
+            ", weekends or opening hours" if timer.windows.active else " or weekends"
+        )
+        yield f"it is never due: holidays{hours} take away each occurrence of every row"
 
     series = None if cfg.rows else timer.series()
     if series is not None and series.next(now) is None:
         ever = series.next(EARLIEST) is not None
+        hours = " or opening hours" if timer.windows.active else ""
         never = (
             "it is never due: no occurrence lies between startTime and endTime, "
-            "or holidays or opening hours take away each"
+            f"or holidays{hours} take away each"
         )
         yield "it is over: its last occurrence lies in the past" if ever else never
 

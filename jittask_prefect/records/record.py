@@ -162,7 +162,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         row=entry.row_key or None,
         task_id=entry.known_id,
         nominal=entry.nominal.astimezone(zone) if entry.nominal else None,
-        moved=_holiday(template, entry) if template else None,
+        moved=_mover(template, entry) if template else None,
         started=entry.started,
         finished=entry.finished,
         result=entry.returned_value,
@@ -233,12 +233,13 @@ def run_url(ui_url: str, run_id: str | None) -> str | None:
     return links.run(run_id, links.base(ui_url)) if run_id else None
 
 
-def _holiday(template: Meta, entry: Entry) -> str | None:
-    """Why today's calendar moves the task from its nominal day."""
-    moves = template.timer.moves
-    if entry.nominal is None or entry.nominal == entry.due or not moves.active:
+def _mover(template: Meta, entry: Entry) -> str | None:
+    """What moves the task from its nominal time, by today's calendar."""
+    timer = template.timer
+    moving = timer.moves.active or timer.windows.active
+    if entry.nominal is None or entry.nominal == entry.due or not moving:
         return None
-    return moves.blocked(entry.nominal.astimezone(template.timer.zone).date())
+    return timer.moved_by(entry.nominal)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

@@ -106,11 +106,11 @@ class Candidates:
         over = midnight(min(max(end, last), date.max - DAY)) + DAY
         for wall in self.cycle.wall_times(midnight(min(begin, first)), over):
             try:
-                yield self._placed(wall)
+                yield self.placed(wall)
             except OverflowError:
                 continue
 
-    def _placed(self, wall: datetime) -> Candidate:
+    def placed(self, wall: datetime) -> Candidate:
         """The candidate of a wall time of a cycle of days."""
         day = wall.date()
         nominal = self.anchor if wall == self.wall else resolve(wall, self.zone)

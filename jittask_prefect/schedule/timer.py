@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from jittask_prefect.errors import ArgumentError, invalid
 from jittask_prefect.schedule import bulk, clock
 from jittask_prefect.schedule.calendar import Calendar, CalendarCfg
+from jittask_prefect.schedule.candidates import Candidates
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
@@ -32,7 +33,7 @@ from jittask_prefect.schedule.offset import Offset
 from jittask_prefect.schedule.reach import Reach, reach
 from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.schedule.recur import day_phase
-from jittask_prefect.schedule.series import Exhausted, Occurrence, Series
+from jittask_prefect.schedule.series import NEVER, Exhausted, Occurrence, Series
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.windows import Windows
 from jittask_prefect.schedule.zones import read_zone
@@ -190,6 +191,19 @@ class Timer:
         if not self.cfg.rows:
             raise ArgumentError("a scheduled timer has no rows: nextTime(now)")
         return bulk.next_times(self, starts, now, ends)
+
+    def moved_by(self, nominal: datetime) -> str | None:
+        """Why an occurrence of days or longer is due at another time than its nominal time, by today's calendar.
+
+        Args:
+            nominal: The nominal time, aware.
+
+        Returns:
+            The holiday's name, "weekend", "opening hours", or two of them; None without a move.
+        """
+        rules = NEVER, self.moves, self.windows, self.zone, self.zone
+        wall = wall_time(nominal, self.zone)
+        return Candidates(*rules, wall, nominal.astimezone(UTC)).placed(wall).moved_by
 
     def without_windows(self) -> Timer:
         """The same timer without opening hours: when its occurrences would be due, were it always open."""

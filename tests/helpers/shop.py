@@ -60,7 +60,7 @@ def rows_task(
     """The files of a date-field task; keys of e.json, or of its `timerCfg`."""
     timer = {"startField": field}
     for key in ("startOffset", "repeat", "endTimeType", "endTime", "endField", "endOffset", "timezone", "calendar",
-                "skipHoliday", "holidayPolicy", "workdaysOnly"):  # fmt: skip
+                "skipHoliday", "holidayPolicy", "workdaysOnly", "window"):  # fmt: skip
         if key in keys:
             timer[key] = keys.pop(key)
     task = {

@@ -75,3 +75,42 @@ def test_an_icalendar_has_the_counted_day_and_says_where_it_comes_from(
     [said] = [line for line in lines if line.startswith("DESCRIPTION:")]
     assert "3 working days after `day` (2026-12-23)\\, at 09:00" in said
     assert "working days are those of DE-BY" in said
+
+
+def test_hours_on_working_days_without_a_calendar_are_noted(shop: Make) -> None:
+    hours = {"from": "08:00", "to": "18:00", "workdays": 1}
+    assert notes(shop("day", window=hours)) == [MONDAY_TO_FRIDAY]
+    assert notes(shop("day", window=hours, app_json={"calendar": "DE-BY"})) == []
+
+
+def test_hours_that_are_shut_on_every_day_that_is_left_are_noted(shop: Make) -> None:
+    weekend = {"from": "08:00", "to": "18:00", "weekdays": [6, 7]}
+    keys: dict[str, Any] = {"workdaysOnly": 1, "repeat": {"repeatType": "hour"}}
+    never = "it is never due: holidays, weekends or opening hours take away each occurrence of every row"
+    assert notes(shop("day", window=weekend, **keys)) == [never]
+    # Days and longer are moved, not left out; and on a Friday there is an hour left.
+    daily = {**keys, "repeat": {"repeatType": "day"}}
+    assert notes(shop("day", window=weekend, **daily)) == []
+    longer = {**weekend, "weekdays": [5, 6]}
+    assert notes(shop("day", window=longer, **keys)) == []
+    assert notes(shop("day", window={"from": "00:00", "to": "24:00"}, **keys)) == []
+
+
+def test_a_scheduled_task_whose_times_miss_the_hours_is_noted(shop: Make) -> None:
+    hours = {"from": "08:00", "to": "08:15"}
+    timer = {"startTime": "2026-01-01 00:30:00", "repeat": {"repeatType": "hour"}}
+    hourly = {"type": "tasks.NormalType", "title": "Hourly", "timerCfg": {**timer, "window": hours}}  # fmt: skip
+    s = shop("day", more={"tasks/Hourly": {"e.json": hourly, "inner.py": "def customFunc(): ..."}})  # fmt: skip
+    never = "it is never due: no occurrence lies between startTime and endTime, or holidays or opening hours take away each"
+    assert list(timer_notes(s.app.template("tasks.Hourly"), NOW)) == [never]
+
+
+def test_preview_and_calendar_file_name_the_hours(shop: Make) -> None:
+    template = shop("day", window={"from": "08:00", "to": "18:00"}).app.template("tasks.Task")  # fmt: skip
+    series = template.timer.series(datetime(2026, 3, 2, 20))
+    assert series is not None
+    (item,) = series.explain(NOW, datetime(2026, 3, 4, tzinfo=UTC))
+    assert (item.because, f"{item.due:%d %H:%M}") == ("opening hours", "03 08:00")
+    assert template.timer.moved_by(item.nominal) == "opening hours"
+    text = ics([item], "tasks.Task", "Task", describe(template.timer), NOW).decode()
+    assert "because of opening hours" in " ".join(text.replace("\r\n ", "").split())
