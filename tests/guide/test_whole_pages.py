@@ -96,7 +96,7 @@ def test_every_rule_and_offset_has_its_call_in_the_page_of_python() -> None:
     """Those too that inherit their `__init__`."""
     page = text(ROOT / "docs/python.md")
     named = [n for n in jittask_prefect.__all__ if isinstance(kind := getattr(jittask_prefect, n), type) and issubclass(kind, Piece)]  # fmt: skip
-    assert len(named) == 13
+    assert len(named) == 14
     for each in named:
         assert f"\n### {each}\n\n```py\n{each}(" in page, each
 
