@@ -25,6 +25,7 @@ from jittask_prefect.cli.options import (
     Now,
     TakeOver,
     heed_interrupts,
+    instant_of,
     instant_or_now,
     the_app,
     warn_of_problems,
@@ -371,6 +372,26 @@ def db_upgrade(
 
     made = upgrade(the_app(), models=models)
     out.print("\n".join(made) or "the tables are current")
+
+
+@db.command("prune")
+def db_prune(
+    before: Annotated[
+        str,
+        typer.Option(
+            help="Tasks that were due and ended before this date are removed."
+        ),
+    ],
+) -> None:
+    """Remove finished tasks from the ledger now; the sync removes those that are older than `retention` of app.json."""
+    from jittask_prefect.rows.pruning import prune_all
+
+    app = the_app()
+
+    def said(database: str, removed: int) -> None:
+        out.print(f"{database or 'default'}: {removed:,} tasks removed")
+
+    prune_all(app, instant_of(before, app, "--before"), clock.now(), said)
 
 
 __all__ = ["cli", "main"]

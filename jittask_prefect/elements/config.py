@@ -240,7 +240,7 @@ class ModelAt(StrictModel):
 
 
 class AppCfg(StrictModel):
-    """app.json; `horizon` in hours."""
+    """app.json; `horizon` in hours, `retention` in days."""
 
     name: Annotated[str, AfterValidator(app_name)]
     title: Display | None = None
@@ -250,6 +250,7 @@ class AppCfg(StrictModel):
     engine: EnginePath | None = None
     around: ContextPath | None = None
     horizon: Annotated[float, Field(gt=0, le=24 * 366)] = 24
+    retention: Annotated[int, Field(ge=31, le=36525)] = 90
     maxConcurrency: AtOnce = 8
     allowCodeFromForms: bool = False
     rowStyle: Literal["plain", "jit"] = "plain"

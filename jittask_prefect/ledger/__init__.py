@@ -24,7 +24,8 @@ The life of a task (`jittask_ledger.status`). Each arrow is a conditional write,
                             (restore: pending -> completed, error: Prefect remembers what an older copy does not)
   superseded, forced, missed, skipped
 
-Then, once for each end, `take_return` gives a caller the right to call `afterReturn`.
+Then, once for each end, `take_return` gives a caller the right to call `afterReturn`. Finished tasks leave the ledger by
+`retention.prune`, but for those that the identity of later tasks needs.
 
 The hand-over to Prefect is a second machine (`dirty`, `flow_run_id`, `batch`; `handover_marks`)::
 

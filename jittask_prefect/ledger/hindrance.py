@@ -149,7 +149,7 @@ SAVE: Needs = {
 }
 """The rights of a program that saves rows: the hook's."""
 WORK: Needs = {
-    "jittask_ledger": ("SELECT", "INSERT", "UPDATE"),
+    "jittask_ledger": ("SELECT", "INSERT", "UPDATE", "DELETE"),
     "jittask_state": ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 """The rights of a worker, which also runs the sync."""

@@ -17,6 +17,7 @@ from jittask_prefect.ledger.error_codes import error_line
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.watermarks import Memory
 from jittask_prefect.rows.plan import Action, Report, ending
+from jittask_prefect.rows.pruning import require_records
 from jittask_prefect.rows.scan import PIECE
 from jittask_prefect.rows.template_planner import TemplatePlanner
 
@@ -32,6 +33,8 @@ def plan(app: App, now: datetime, since: datetime | None = None) -> Report:
         now: The present instant.
         since: Start of the window, instead of the last sync.
     """
+    if since is not None:
+        require_records(app, since)
     report = Report()
     for database in app.databases():
         about = (app, database, now, since, report, Memories())

@@ -28,6 +28,7 @@ from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import Memories, pieces
+from jittask_prefect.rows.pruning import prune_some, require_records
 from jittask_prefect.rows.run_endings import end_cancelling, show_ends
 from jittask_prefect.rows.settling import enter_left, settle_dead, settle_waiting
 
@@ -70,10 +71,14 @@ def run(
 
     Raises:
         LedgerError: The ledger's tables are missing.
+        InvalidTime: `since` lies before the records that the ledger has.
         PrefectApiError: Prefect cannot be reached; the ledger keeps all plans.
     """
     with app.engine().connect() as connection:
         versions.require(connection, "the app's database")
+
+    if since is not None:
+        require_records(app, since)
 
     lease = _Lease(app, owner, clock)
 
@@ -123,6 +128,11 @@ def _run(
         report.died += [(database, entry) for entry in ended]
 
     show_ends(app, api, now, report)
+
+    for database in databases:
+        keep()
+        hindered = prune_some(app, database, now)
+        report.problems += [hindered] if hindered else []
 
     return report
 

@@ -548,6 +548,15 @@ def test_db_upgrade_makes_what_is_missing_once(jittask: Jittask, shop: Path) -> 
     assert jittask("db", "upgrade", "--models").out.strip() == "the tables are current"
 
 
+def test_db_prune_says_how_many_are_gone(jittask: Jittask, shop: Path) -> None:
+    done = jittask("db", "prune", "--before", "2020-01-01")
+    assert (done.code, done.out.strip()) == (0, "default: 0 tasks removed")
+    late = jittask("db", "prune", "--before", "2100-01-01")
+    assert late.code == 1 and "--before: 2100-01-01 00:00 is too late" in late.err
+    wrong = jittask("db", "prune", "--before", "yesterday")
+    assert wrong.code == 1 and "--before" in wrong.err
+
+
 @pytest.mark.parametrize(
     "args",
     [

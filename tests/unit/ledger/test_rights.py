@@ -139,7 +139,10 @@ def test_the_doctor_names_what_the_role_lacks(
     with as_role(s, monkeypatch, *of_page("worker"), bill):
         assert told(s) == []
     with as_role(s, monkeypatch, *of_page("web"), bill) as name:
-        lacks = f"role {name} lacks DELETE ON jittask_state: `GRANT DELETE ON jittask_state TO {name}`"
+        lacks = "; ".join(
+            f"role {name} lacks DELETE ON {table}: `GRANT DELETE ON {table} TO {name}`"
+            for table in ("jittask_ledger", "jittask_state")
+        )
         said = (
             "the app's database: enough for a program that saves rows; for a worker, or a sync, "
             + lacks
