@@ -1,4 +1,4 @@
-"""Minute and hour as Prefect schedules: an interval in UTC, or rules in UTC that name the open days."""
+"""Minute and hour as Prefect schedules: an interval in UTC, or rules in UTC that name the open days and hours."""
 
 from __future__ import annotations
 
@@ -26,8 +26,13 @@ from jittask_prefect.schedule.schedule_text import (
 )
 from jittask_prefect.schedule.series import Series
 from jittask_prefect.schedule.timer import Timer
+from jittask_prefect.schedule.windows import Span
 
 MINUTE = timedelta(minutes=1)
+Part = tuple[range, range]
+"""Hours of a day, and the minutes of each of them."""
+SHORTEST = timedelta(30)
+"""The shortest horizon for which a schedule is written out."""
 
 
 def interval_slots(
@@ -40,17 +45,17 @@ def interval_slots(
         series: Its occurrences.
         step: The elapsed time between neighbouring occurrences.
         now: The present instant.
-        days: For how many days after `now` the open days are named.
+        days: For how many days after `now` the open days and hours are named.
 
     Returns:
-        An interval in UTC where start, end and holidays change nothing; else rules in UTC.
+        An interval in UTC where start, end, holidays and opening hours change nothing; else rules in UTC.
 
     Raises:
-        ConfigError: The holidays do not fit Prefect's schedules.
+        ConfigError: Holidays and opening hours do not fit Prefect's schedules for any horizon of at least 30 days.
     """
     begin = holds_from(now, DAY / step)
     anchor, stop = series.anchor.astimezone(UTC), series.stop
-    if not timer.moves.active:
+    if not (timer.moves.active or timer.windows.active):
         if stop is None and anchor <= begin:
             seconds = int(step.total_seconds())
             anchor_date = anchor.isoformat()
@@ -60,12 +65,39 @@ def interval_slots(
 
         return [_steps_from(anchor, step, begin, stop)]
 
+    horizon, width = (days + 32) * DAY, WINDOW
+    while horizon >= SHORTEST:
+        slots = _open_slots(timer, series, step, begin, horizon, width)
+        longest = max((len(slot["rrule"]) for slot in slots), default=0)
+        if longest <= MAX_RRULE_LENGTH and len(slots) <= len(SLUGS):
+            return slots
+
+        # Three shorter texts, and the plain repeat beyond; then a nearer horizon.
+        horizon = horizon if width == WINDOW else horizon // 2
+        width = -(-horizon // (3 * DAY)) * DAY
+
+    allowed = f"days and hours that fit {MAX_RRULE_LENGTH} characters"
+    if timer.windows.active:
+        raise invalid("timerCfg.window", "too many opening hours", allowed)
+    raise invalid("timerCfg.calendar", "too many holidays", allowed)
+
+
+def _open_slots(
+    timer: Timer,
+    series: Series,
+    step: timedelta,
+    begin: datetime,
+    horizon: timedelta,
+    width: timedelta,
+) -> list[ScheduleSlot]:
+    """Rules that name the open days and hours up to a horizon, each for a time of some width; then the plain repeat."""
     # BYYEARDAY counts UTC days here, so windows begin with them.
+    anchor, stop = series.anchor.astimezone(UTC), series.stop
     slots: list[ScheduleSlot] = []
     window = begin.replace(hour=0)
-    end = window + (days + 32) * DAY
+    end = window + horizon
     while window < end:
-        upto = min(window + WINDOW, end)
+        upto = min(window + width, end)
         first = first_step(anchor, step, max(window, begin))
         last = upto - SECOND if stop is None else min(stop, upto - SECOND)
         if lines := list(_on_open_days(timer, step, first, last)):
@@ -75,13 +107,6 @@ def interval_slots(
 
     if stop is None or first_step(anchor, step, end) <= stop:
         slots.append(_steps_from(anchor, step, end, stop))
-
-    longest = max((len(slot["rrule"]) for slot in slots), default=0)
-    if longest > MAX_RRULE_LENGTH or len(slots) > len(SLUGS):
-        allowed = f"days that fit {MAX_RRULE_LENGTH} characters"
-        found = "too many holidays"
-        raise invalid("timerCfg.calendar", found, allowed)
-
     return slots
 
 
@@ -107,13 +132,13 @@ def _until(last: datetime | None) -> str:
 def _on_open_days(
     timer: Timer, step: timedelta, first: datetime, last: datetime
 ) -> Iterator[str]:
-    """Rules in UTC for the open local days; a local day is parts of two UTC days.
+    """Rules in UTC for the open hours of open local days; a local day is parts of two UTC days.
 
     Where the steps fall on the same times of every UTC day, these times are named, part by part. Else a rule steps
     through the days that are open in part, and exclusion rules take the rest of those days away. (A minutely rule with
     BYHOUR would look for its hour minute by minute, on each day that the rule leaves out too.)
     """
-    open_parts = _parts(timer, first, last, blocked=False)
+    open_parts = _parts(_open_spans(timer, first, last), first)
     second, end = first.second, _until(last)
     clock = _daily_clock(first, step)
     if clock is not None:
@@ -127,7 +152,8 @@ def _on_open_days(
     some = set[int]().union(*open_parts.values())
     if some:
         yield f"{_steps(step)};BYYEARDAY={listed(some)}{end}"
-        for (hours, minutes), days in _parts(timer, first, last, blocked=True).items():
+        shut = _shut_spans(timer, first, last)
+        for (hours, minutes), days in _parts(shut, first).items():
             if days & some:
                 yield f"EXRULE:{_daily(days & some, hours, minutes, second)}{end}"
 
@@ -151,23 +177,21 @@ def _daily(
     return f"FREQ=DAILY;BYYEARDAY={listed(days)};{clock}"
 
 
-def _parts(
-    timer: Timer, first: datetime, last: datetime, *, blocked: bool
-) -> dict[tuple[range, range], set[int]]:
-    """The UTC days (of the year) of first..last that are open, or blocked, by the hours and minutes of that part."""
-    groups: dict[tuple[range, range], set[int]] = {}
-    for begin, end in _runs(timer, first, last, blocked=blocked):
+def _parts(spans: Iterable[Span], first: datetime) -> dict[Part, set[int]]:
+    """The UTC days (of the year), from `first` on, of which spans cover a part, by the hours and minutes of that part."""
+    groups: dict[Part, set[int]] = {}
+    for begin, end in spans:
         for day in each_day(max(begin, first).date(), (end - SECOND).date()):
             low = midnight(day).replace(tzinfo=UTC)
             start, stop = max(begin - low, timedelta()), min(end - low, DAY)
-            for part in _parts_of_day(start // MINUTE, stop // MINUTE):
+            for part in parts_of_day(start // MINUTE, stop // MINUTE):
                 groups.setdefault(part, set()).add(day_of_year(day))
 
     order = sorted(groups, key=lambda part: [(each.start, each.stop) for each in part])
     return {part: groups[part] for part in order}
 
 
-def _parts_of_day(begin: int, end: int) -> Iterator[tuple[range, range]]:
+def parts_of_day(begin: int, end: int) -> Iterator[Part]:
     """The minutes [begin, end) of a day as hours, and minutes of each of these hours."""
     whole = range(-(-begin // 60), end // 60)
     if begin % 60:
@@ -180,14 +204,30 @@ def _parts_of_day(begin: int, end: int) -> Iterator[tuple[range, range]]:
         yield range(end // 60, end // 60 + 1), range(end % 60)
 
 
-def _runs(
-    timer: Timer, first: datetime, last: datetime, *, blocked: bool
-) -> Iterator[tuple[datetime, datetime]]:
-    """The runs of open (or of blocked) local days that touch first..last, as instants [begin, end)."""
-    zone = timer.zone
+def _shut_spans(timer: Timer, first: datetime, last: datetime) -> Iterator[Span]:
+    """The spans of the local days of first..last that no open span covers."""
+    at = resolve(midnight(wall_time(first, timer.zone).date()), timer.zone)
+    for begin, end in _open_spans(timer, first, last):
+        if at < begin:
+            yield at, begin
+        at = end
+
+    if at < (end := _whole_minute(last)):
+        yield at, end
+
+
+def _open_spans(timer: Timer, first: datetime, last: datetime) -> Iterator[Span]:
+    """The spans of the open hours of open local days that touch first..last."""
+    for run in _open_days(timer, first, last):
+        yield from timer.windows.spans(*run)
+
+
+def _open_days(timer: Timer, first: datetime, last: datetime) -> Iterator[Span]:
+    """The runs of open local days that touch first..last."""
+    zone, moves = timer.zone, timer.moves
     run: datetime | None = None
     for day in each_day(wall_time(first, zone).date(), wall_time(last, zone).date()):
-        inside = (timer.moves.blocked(day) is not None) is blocked
+        inside = not (moves.active and moves.blocked(day) is not None)
         if inside and run is None:
             run = resolve(midnight(day), zone)
         elif not inside and run is not None:
@@ -195,5 +235,9 @@ def _runs(
             run = None
 
     if run is not None:
-        # Parts of days count whole minutes; UNTIL cuts within the last minute.
-        yield run, (last + MINUTE).replace(second=0, microsecond=0)
+        yield run, _whole_minute(last)
+
+
+def _whole_minute(last: datetime) -> datetime:
+    """The end of a last minute: parts of days count whole minutes; UNTIL cuts within the minute."""
+    return (last + MINUTE).replace(second=0, microsecond=0)

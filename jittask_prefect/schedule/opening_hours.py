@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -74,10 +73,9 @@ class Window(Part):
     workdays: Flag = False
 
     @property
-    def length(self) -> timedelta:
-        """How long the window is open, where no clock changes meanwhile."""
-        overnight = WHOLE_DAY if self.closes <= self.opens else 0
-        return timedelta(minutes=self.closes - self.opens + overnight)
+    def end(self) -> int:
+        """The closing as minutes from the beginning of the day on which the window opens."""
+        return self.closes + (WHOLE_DAY if self.closes < self.opens else 0)
 
     @model_validator(mode="after")
     def _sound(self) -> Self:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
@@ -34,9 +35,18 @@ from jittask_prefect.schedule.instants import (
     shifted,
     wall_time,
 )
-from jittask_prefect.schedule.minute_hour import interval_slots
+from jittask_prefect.schedule.minute_hour import (
+    Part,
+    interval_slots,
+    parts_of_day,
+)
 from jittask_prefect.schedule.recur import Elapsed
-from jittask_prefect.schedule.rrule import MAX_RRULE_LENGTH, listed
+from jittask_prefect.schedule.rrule import (
+    MAX_RRULE_LENGTH,
+    RRule,
+    listed,
+    within,
+)
 from jittask_prefect.schedule.rrule_lines import PlainRule, check_density, plain_rule
 from jittask_prefect.schedule.schedule_text import (
     SLUGS,
@@ -187,13 +197,14 @@ def _slots(
     zone, cycle = timer.zone, plain.cycle or series.cycle
     stop = None if series.stop is None else wall_time(series.stop, zone)
     # Windows of at most a year where days are named: see WINDOW.
-    named = (cycle.sub_daily and timer.moves.active) or plain.misread
+    closed = timer.moves.active or timer.windows.active
+    named = (cycle.sub_daily and closed) or plain.misread
     windows = _windows(plain, zone, begin, end, max(count, 2) if named else count)
     if named:
         for window in windows:
             window.lines = _lines_of_days(timer, cycle, plain, window)
 
-    _except_differences(series, cycle, windows, zone, stop)
+    _except_differences(timer, series, cycle, windows, stop)
     if cycle.sub_daily:
         windows[0].low = max(windows[0].low, wall_time(begin, zone))
 
@@ -237,6 +248,9 @@ def _lines_of_days(
     timer: Timer, cycle: Cycle, plain: PlainRule, window: _Window
 ) -> list[str]:
     """The lines with the days of the window named by their number in the year; closed days left out if sub-daily."""
+    if cycle.sub_daily and timer.windows.active:
+        return _lines_of_hours(timer, cycle, plain, window)
+
     closed = timer.moves.active and cycle.sub_daily
     days = [
         day
@@ -244,27 +258,71 @@ def _lines_of_days(
         if not (closed and timer.moves.blocked(day))
         and any(True for _ in cycle.wall_times(midnight(day), midnight(day) + DAY))
     ]
-    only = f";BYYEARDAY={listed(map(day_of_year, days))}"
-    # The rule's own numbers of days and weeks give way: the named days are among them.
     return [
-        re.sub(";(BYYEARDAY|BYWEEKNO)=[^;]*", "", series.rule.text) + only
+        _on_days(series.rule, days)
         for series in plain.series
         if any(map(series.on, days))
     ]
 
 
+def _on_days(rule: RRule, days: Iterable[date]) -> str:
+    """The line of a rule on days of a year."""
+    only = f";BYYEARDAY={listed(map(day_of_year, days))}"
+    # The rule's own numbers of days and weeks give way: the named days are among them.
+    return re.sub(";(BYYEARDAY|BYWEEKNO)=[^;]*", "", rule.text) + only
+
+
+def _lines_of_hours(
+    timer: Timer, cycle: Cycle, plain: PlainRule, window: _Window
+) -> list[str]:
+    """The lines of a rule finer than a day with the open days and hours of the window named, part by part of the day."""
+    parts: dict[Part, list[date]] = {}
+    for day in each_day(window.low.date(), window.high.date() - DAY):
+        if timer.moves.active and timer.moves.blocked(day):
+            continue
+        for begin, end in timer.windows.minutes(day):
+            for part in parts_of_day(begin, end):
+                if any(True for _ in cycle.wall_times(*_bounds(day, part))):
+                    parts.setdefault(part, []).append(day)
+
+    lines = []
+    for (hours, minutes), days in parts.items():
+        for series in plain.series:
+            rule = within(series.rule, hours, minutes)
+            if rule is not None and any(map(series.on, days)):
+                lines.append(_on_days(rule, days))
+
+    return lines
+
+
+def _bounds(day: date, part: Part) -> tuple[datetime, datetime]:
+    """The wall times at which a part of a day begins and ends."""
+    hours, minutes = part
+    first = midnight(day) + timedelta(hours=hours.start, minutes=minutes.start)
+    last = midnight(day) + timedelta(hours=hours.stop - 1, minutes=minutes.stop)
+    return first, last
+
+
+def _named(timer: Timer, at: datetime) -> bool:
+    """Whether the lines of a rule finer than a day name a wall time's day and minute."""
+    if timer.moves.active and timer.moves.blocked(at.date()):
+        return False
+    minute = at.hour * 60 + at.minute
+    return any(a <= minute < b for a, b in timer.windows.minutes(at.date()))
+
+
 def _except_differences(
+    timer: Timer,
     series: Series,
     cycle: Cycle,
     windows: list[_Window],
-    zone: ZoneInfo,
     stop: datetime | None,
 ) -> None:
     """Take out times of the rule's cycle, up to `stop`, that are not due as they stand; add due times that it lacks.
 
-    A rule finer than a day names its open days: only near the gaps of clocks has it differences.
+    A rule finer than a day names its open days and hours: only near the gaps of clocks has it differences.
     """
-    moves, sub_daily = series.moves, cycle.sub_daily
+    zone, sub_daily = timer.zone, cycle.sub_daily
     spans = [(windows[0].low, windows[-1].high)]
     if sub_daily:
         changes = clock_changes(zone, *spans[0])
@@ -277,8 +335,7 @@ def _except_differences(
         ruled = {
             at
             for at in cycle.wall_times(low, high)
-            if (stop is None or at <= stop)
-            and not (sub_daily and moves.active and moves.blocked(at.date()))
+            if (stop is None or at <= stop) and (not sub_daily or _named(timer, at))
         }
         found = series.between(resolve(low, zone), resolve(high, zone))
         due = {wall_time(occurrence.due, zone) for occurrence in found}

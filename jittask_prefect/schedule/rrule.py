@@ -226,6 +226,19 @@ class RRule:
                 raise ValueError(allowed)
 
 
+def within(rule: RRule, hours: range, minutes: range) -> RRule | None:
+    """The rule in some minutes of some hours only; None where the rule names none of them."""
+    by = dict(rule.by)
+    for name, part, whole in (("BYHOUR", hours, 24), ("BYMINUTE", minutes, 60)):
+        named = rule.part(name)
+        if named or len(part) < whole:
+            by[name] = frozenset(part) & (named or frozenset(part))
+            if not by[name]:
+                return None
+
+    return replace(rule, by=by)
+
+
 def listed(numbers: Iterable[int]) -> str:
     """Numbers as a BY part lists them, in order."""
     return ",".join(map(str, sorted(numbers)))

@@ -14,7 +14,7 @@ from jittask_prefect.schedule.instants import (
     resolve,
     wall_time,
 )
-from jittask_prefect.schedule.opening_hours import Window
+from jittask_prefect.schedule.opening_hours import WHOLE_DAY, Window
 from jittask_prefect.schedule.workdays import WorkdayNumbers
 
 OPENING_HOURS = "opening hours"
@@ -100,6 +100,24 @@ class Windows:
 
         return found
 
+    def minutes(self, day: date) -> list[tuple[int, int]]:
+        """From which minute to which the task is open on a day on which no clock changes; the whole day without windows."""
+        if not self.windows:
+            return [(0, WHOLE_DAY)]
+
+        today, found = day.toordinal(), list[tuple[int, int]]()
+        for window in self.windows:
+            for opened in (today - 1, today):
+                if self._day_of(window, opened, 1) != opened:
+                    continue
+                shift = (opened - today) * WHOLE_DAY
+                begin = max(0, window.opens + shift)
+                end = min(WHOLE_DAY, window.end + shift)
+                if begin < end:
+                    found.append((begin, end))
+
+        return _joined(found)
+
     def spans(self, low: datetime, high: datetime) -> Iterator[Span]:
         """The spans within [low, high), cut there, in order; spans that touch are one.
 
@@ -158,9 +176,8 @@ class Windows:
             if self._day_of(window, ordinal, 1) != ordinal:
                 continue
             try:
-                opens = wall + timedelta(minutes=window.opens)
-                begin = resolve(opens, self._zone)
-                end = resolve(opens + window.length, self._zone)
+                begin = resolve(wall + timedelta(minutes=window.opens), self._zone)
+                end = resolve(wall + timedelta(minutes=window.end), self._zone)
             except OverflowError:
                 continue  # at the calendar's very ends
             if begin < end:
@@ -185,3 +202,15 @@ class Windows:
             if window.weekdays is None or weekday in window.weekdays:
                 return day if 1 <= day <= LAST_ORDINAL else None
         return None
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that touch as one."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(spans):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((begin, end))
+
+    return found

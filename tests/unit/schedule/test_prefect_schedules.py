@@ -26,6 +26,8 @@ from timer_cases import (
     step_repeats,
     timers,
     turning_repeats,
+    windows,
+    workday_repeats,
 )
 
 from jittask_prefect.errors import ConfigError
@@ -513,3 +515,59 @@ def test_once(instant: str) -> None:
         for found in fires(slot, at - YEAR, at + YEAR)
     ]
     assert fired == [at] and len(slots) == 4
+
+
+# Opening hours
+
+LONG = timedelta(390)
+
+
+def opened(case: Case, window: Any) -> Timer:
+    return made(({**case[0], "window": window}, case[1]))
+
+
+@relaxed
+@given(
+    timers(st.one_of(day_repeats(), workday_repeats())),
+    windows(),
+    st.integers(0, 2900),
+    moments(),
+)
+def test_opening_hours_of_days_and_longer(
+    case: Case, window: Any, days: int, moment: Moment
+) -> None:
+    now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
+    check(opened(case, window), now, [(now, now + LONG)])
+
+
+@relaxed
+@given(timers(step_repeats()), windows(), st.integers(0, 2900), moments())
+def test_opening_hours_of_minutes_and_hours(
+    case: Case, window: Any, days: int, moment: Moment
+) -> None:
+    now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
+    timer = opened(case, window)
+    hourly = case[0]["repeat"]["repeatType"] == "hour"
+    step = case[0]["repeat"].get("period", 1) * (60 if hourly else 1)
+    if step >= 120:
+        check(timer, now, [(now, now + LONG)])
+    else:
+        edges = [now + timedelta(n) for n in (143.5, 364.4, 388)]
+        some = [now, *edges, *around_changes(timer, now)[:2]]
+        check(
+            timer, now, [(at, at + timedelta(3 if step >= 15 else 1.2)) for at in some]
+        )
+
+
+@relaxed
+@given(timers(custom_repeats()), windows(), st.integers(0, 2900), moments())
+def test_opening_hours_of_custom_rules(
+    case: Case, window: Any, days: int, moment: Moment
+) -> None:
+    now = at_moment(case, datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days), moment)
+    timer = opened(case, window)
+    changes = around_changes(timer, now)[:2]
+    some = [
+        (at, at + timedelta(2)) for at in (now, now + LONG - timedelta(2), *changes)
+    ]
+    check(timer, now, some if timer.sub_daily else [(now, now + LONG)])
