@@ -29,6 +29,11 @@ AMERICA = {
     "calendar": "US",
     "timezone": "America/New_York",
 }
+OPEN = {
+    "window": {"from": "10:30", "to": "17:15", "workdays": 1},
+    "calendar": "DE-BY",
+    "timezone": "Europe/Berlin",
+}
 PLAIN = {"timezone": "Europe/Berlin"}
 
 
@@ -89,6 +94,9 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         CHINA,
         "FREQ=MONTHLY;BYMONTHDAY=-1",
     ),
+    ("daily, opening hours", every("day"), OPEN, "FREQ=DAILY"),
+    ("hourly, opening hours", every("hour"), OPEN, "FREQ=HOURLY"),
+    ("every minute, opening hours", every("minute"), OPEN, "FREQ=MINUTELY"),
     ("1,000 dates", custom(dates=DATES), PLAIN, ""),
 ]
 

@@ -28,7 +28,7 @@ from jittask_prefect.schedule.series import Series
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.schedule.windows import Span
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 Part = tuple[range, range]
 """Hours of a day, and the minutes of each of them."""
 SHORTEST = timedelta(30)
@@ -149,6 +149,10 @@ def _on_open_days(
 
         return
 
+    if timer.windows.active:
+        yield from (f"{line}{end}" for line in _in_parts(open_parts, first, step))
+        return
+
     some = set[int]().union(*open_parts.values())
     if some:
         yield f"{_steps(step)};BYYEARDAY={listed(some)}{end}"
@@ -156,6 +160,34 @@ def _on_open_days(
         for (hours, minutes), days in _parts(shut, first).items():
             if days & some:
                 yield f"EXRULE:{_daily(days & some, hours, minutes, second)}{end}"
+
+
+def _in_parts(
+    parts: dict[Part, set[int]], first: datetime, step: timedelta
+) -> Iterator[str]:
+    """Rules that step through all time, for each part of the days: only on days that have a step in the part.
+
+    The server refuses a rule without any step. Exclusion rules for the hours between openings would cost more.
+    """
+    for (hours, minutes), days in parts.items():
+        with_steps = [
+            day for day in days if _steps_in(day, hours, minutes, first, step)
+        ]
+        if with_steps:
+            line = f"{_steps(step)};BYYEARDAY={listed(with_steps)}"
+            line += f";BYHOUR={listed(hours)}" if len(hours) < 24 else ""
+            by_minute = step % HOUR and len(minutes) < 60
+            yield line + (f";BYMINUTE={listed(minutes)}" if by_minute else "")
+
+
+def _steps_in(
+    day: int, hours: range, minutes: range, first: datetime, step: timedelta
+) -> bool:
+    """Whether a step from `first` on lies in a part of a UTC day, by its number in the year of `first` or the next."""
+    year = first.year + (day < day_of_year(first.date()))
+    low = datetime(year, 1, 1, hours.start, minutes.start, tzinfo=UTC) + (day - 1) * DAY
+    span = timedelta(hours=len(hours) - 1, minutes=len(minutes))
+    return first_step(first, step, low) < low + span
 
 
 def _daily_clock(anchor: datetime, step: timedelta) -> tuple[set[int], set[int]] | None:

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
@@ -40,7 +41,7 @@ from jittask_prefect.schedule.minute_hour import (
     interval_slots,
     parts_of_day,
 )
-from jittask_prefect.schedule.recur import Elapsed
+from jittask_prefect.schedule.recur import Elapsed, recurrence
 from jittask_prefect.schedule.rrule import (
     MAX_RRULE_LENGTH,
     RRule,
@@ -91,7 +92,7 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     if isinstance(series.cycle, Elapsed):
         return fixed_slots(interval_slots(timer, series, series.cycle.step, now, days))
 
-    plain = plain_rule(timer.cfg.repeat, series.wall, timer.moves.calendar)
+    plain = _plain(timer, series, now)
     begin = holds_from(now, plain.per_day)
     if not plain.rules:
         most = DATES_PER_SLOT if timer.cfg.repeat.counts_workdays else None
@@ -127,6 +128,19 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
 
     allowed = f"a rule that fits {MAX_RRULE_LENGTH} characters of Prefect's schedule"
     raise invalid("timerCfg.repeat", "a rule with too many exceptions", allowed)
+
+
+def _plain(timer: Timer, series: Series, now: datetime) -> PlainRule:
+    """The plain rule of a timer; where opening hours move most occurrences to another clock time, at that time."""
+    repeat, calendar, wall = timer.cfg.repeat, timer.moves.calendar, series.wall
+    if not timer.windows.active or repeat.repeat_type in ("normal", "custom"):
+        return plain_rule(repeat, wall, calendar)
+
+    due = islice(series.between(now, LATEST), 60)
+    clocks = Counter(wall_time(each.due, timer.zone).time() for each in due)
+    usual = datetime.combine(wall.date(), clocks.most_common(1)[0][0])
+    plain = plain_rule(repeat, usual, calendar)
+    return replace(plain, cycle=plain.cycle or recurrence(repeat, usual, calendar))
 
 
 # Dates written out
