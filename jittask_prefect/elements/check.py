@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from jittask_prefect.elements.json_files import folders, is_file, read_json
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.pools import parallel_notes
 from jittask_prefect.elements.row_label import KEY, check_label
+from jittask_prefect.elements.row_timers import own_column
 from jittask_prefect.elements.timer_notes import timer_notes
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
@@ -32,6 +34,7 @@ from jittask_prefect.errors import (
 from jittask_prefect.filters.columns import ColumnKind, column, columns
 from jittask_prefect.filters.expression import Filter, parse
 from jittask_prefect.filters.where import Where
+from jittask_prefect.schedule.checks import OF_EACH_ROW
 from jittask_prefect.schedule.rrule_lines import check_density
 
 if TYPE_CHECKING:
@@ -266,7 +269,8 @@ def _code_problems(app: App, name: str) -> list[Problem]:
     timer, model = raw.get("timerCfg"), raw.get("modelPath")
     if kind.rows and isinstance(model, str):
         written = timer if isinstance(timer, dict) else {}
-        fields = {key: written.get(key) for key in ("startField", "endField")}
+        keys = ("startField", "endField", *OF_EACH_ROW)
+        fields = {key: written.get(key) for key in keys}
         fields = {key: name for key, name in fields.items() if isinstance(name, str)}
         found += _caught(
             "", lambda: _check_fields(app, model, fields, raw.get("filter"))
@@ -294,6 +298,7 @@ def check_rows(template: DateFieldType) -> None:
     """
     cfg = template.timer.cfg
     fields = {"startField": cfg.start_field, "endField": cfg.end_field}
+    fields |= template.own_fields
     _check_fields(template.app, template.model_name, fields, template.filter)
 
 
@@ -318,7 +323,7 @@ def _check_fields(
     if name not in models:
         raise invalid("modelPath", name, allowed)
 
-    found = []
+    found: list[Problem] = []
     try:
         kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
     except InvalidRequestError as error:  # for ever, of the team's own class
@@ -332,8 +337,12 @@ def _check_fields(
         if kind in (ColumnKind.DATE, ColumnKind.DATETIME)
     ]
     known = ", ".join(dates) or "a model with a date or datetime column"
+    for key in OF_EACH_ROW:
+        if (path := fields.get(key)) is not None:
+            of = _caught("", lambda p=path: own_column(model, p))
+            found += [replace(p, key=f"timerCfg.{key}") for p in of]
     for key, field in fields.items():
-        if field is not None and field not in dates:
+        if key not in OF_EACH_ROW and field is not None and field not in dates:
             named = f"{field}, which is no date" if field in kinds else str(field)
             allowed = f"a date or datetime column of {name}: {known}"
             found.append(Problem("", f"timerCfg.{key}", named, allowed))

@@ -35,6 +35,11 @@ def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
             "workdaysOnly alone keeps off weekends only; "
             "legal holidays are kept off with skipHoliday"
         )
+    if cfg.calendar_field is not None and not cfg.asks_calendar:
+        yield (
+            "calendarField does nothing: no rule of the task asks a calendar "
+            "(skipHoliday, workdaysOnly or working days)"
+        )
     if cfg.holiday_policy != "next" and not timer.moves.active:
         yield (
             f"holidayPolicy {cfg.holiday_policy} does nothing without "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from jittask_prefect.elements.config import TaskCfg
 from jittask_prefect.elements.config_texts import NAME
 from jittask_prefect.elements.decorated.declared import Declared
-from jittask_prefect.elements.original.jit_rows import in_style, plain_row
+from jittask_prefect.elements.original.jit_rows import in_style
 from jittask_prefect.elements.ownership import defined_by
+from jittask_prefect.elements.row_fields import RowFields
+from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.elements.signatures import (
     CUSTOM,
     MAIN,
@@ -35,11 +37,10 @@ from jittask_prefect.errors import (
     SignatureError,
     UnknownElement,
 )
-from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.filters.expression import Filter, parse
 from jittask_prefect.filters.where import Where
 from jittask_prefect.schedule import clock
-from jittask_prefect.schedule.instants import clamped, midnight
+from jittask_prefect.schedule.instants import clamped
 from jittask_prefect.schedule.timer import Explained, Series, Timer
 from jittask_prefect.schedule.words import origin
 from jittask_prefect.validation import quoted
@@ -89,6 +90,11 @@ class Meta:
     def by_code(self) -> bool:
         """Whether the template has no time of its own: `app.run_at` alone runs its function."""
         return self.declared is not None and self.declared.kind == "code"
+
+    @property
+    def days_digest(self) -> str:
+        """A short text that changes with the days that decide about due times; empty where none does."""
+        return self.timer.days_digest
 
     @property
     def inner(self) -> ModuleType:
@@ -261,7 +267,7 @@ class NormalType(Meta):
     """Scheduled tasks (`tasks.NormalType`): due at the times of their own schedule."""
 
 
-class DateFieldType(Meta):
+class DateFieldType(RowFields, Meta):
     """Date-field tasks (`tasks.DateFieldType`): a task for each row, due relative to a date of the row."""
 
     rows = True
@@ -274,11 +280,11 @@ class DateFieldType(Meta):
         cfg: TaskCfg,
         timer: Timer,
     ) -> None:
-        super().__init__(app, fullName, config, cfg, timer)
+        Meta.__init__(self, app, fullName, config, cfg, timer)
+        RowFields.__init__(self, app, timer)
         self.model_name = str(cfg.modelPath)
         where = self.declared.where if self.declared is not None else None
         self.filter: Filter | Where = where or parse(cfg.filter)
-        self._columns: dict[str, Column] = {}
         self.kept: dict[Any, Any] = {}
         """Statements that other rooms have made for the template, kept as long as the template is."""
 
@@ -287,7 +293,8 @@ class DateFieldType(Meta):
         """The fields that decide when, and whether, a row is due; for a related row the relationship."""
         cfg = self.timer.cfg
         dates = {name for name in (cfg.start_field, cfg.end_field) if name}
-        return dates | {name.partition(".")[0] for name in self.filter.fields}
+        own = {path.partition("__")[0] for path in self.own_fields.values()}
+        return dates | own | {name.partition(".")[0] for name in self.filter.fields}
 
     @property
     def model(self) -> type[Any]:
@@ -312,52 +319,30 @@ class DateFieldType(Meta):
         """The occurrences of a row; None where the row has no date."""
         if row is None:
             return None
-        start, end = self.dates(row)
-        return self.timer.series(start, end) if start is not None else None
+        return self.series_of(self.times(row))
+
+    def series_of(self, times: RowTimes) -> Series | None:
+        """The occurrences of a row's values; None where the row has no date."""
+        if times.start is None:
+            return None
+        timer = self.timer_of(times.zone, times.calendar)
+        return timer.series(times.start, times.end)
 
     def explained(
         self, after: datetime, before: datetime, row: Any = None
     ) -> Iterator[Explained]:
         """How each occurrence of a row came to be, its date and the offset included."""
-        start = self.dates(row)[0] if row is not None else None
-        if start is not None:
-            where = origin(self.timer, start)
-            for found in super().explained(after, before, row):
-                yield replace(found, origin=where)
+        if row is None or (times := self.times(row)).start is None:
+            return
+        where = self.origin(times)
+        for found in super().explained(after, before, row):
+            yield replace(found, origin=where)
 
-    def dates(self, row: Any) -> tuple[date | None, date | None]:
-        """The row's start and end field, as the timer takes them."""
-        cfg = self.timer.cfg
-        start, end = self._as_stored(row, str(cfg.start_field)), None
-        if cfg.end_field and cfg.end_time_type == 2:
-            end = self._as_stored(row, cfg.end_field)
-        return start, end
-
-    def _as_stored(self, row: Any, field: str) -> Any:
-        """A field's value as the database keeps it, whatever was assigned: else a save and a sync would differ."""
-        row = plain_row(row)
-        try:
-            value = getattr(row, field)
-        except AttributeError:
-            self.field_column(field)  # its error names the columns
-            raise
-
-        if not isinstance(value, date):
-            return value
-
-        found = self.field_column(field)
-        if not isinstance(value, datetime):
-            return value if found.kind is ColumnKind.DATE else midnight(value)
-        if found.kind is ColumnKind.DATE:
-            return value.date()
-
-        return value if found.aware else value.replace(tzinfo=None)
-
-    def field_column(self, field: str) -> Column:
-        """The column of a field."""
-        if field not in self._columns:
-            self._columns[field] = column(self.model, field)
-        return self._columns[field]
+    def origin(self, times: RowTimes) -> str:
+        """Where the first nominal time of a row comes from: its date, the offset, and a zone and calendar of its own."""
+        timer = self.timer_of(times.zone, times.calendar)
+        notes = self.own_notes(times.zone, times.calendar)
+        return "; ".join([origin(timer, times.start), *notes])
 
     def handle(self, task: Task) -> Any:
         """Run an execution: the function gets the row, or, called by `createTimerTask`, its arguments."""

@@ -46,8 +46,9 @@ class Entry:
         func_name: The function of `createTimerTask`, and in `arg_dict` its arguments as JSON.
         returned: `afterReturn` has been called, or is not to be: nothing of the task was to run any more.
         level: The name of the offset that the occurrence comes from, where the task has several; else null.
-        zone_value: The row's own zone when the task was planned; null where the task's zone counts.
-        calendar_value: The row's own calendar likewise.
+        zone_value: The value of the row's `timezoneField` when the task was planned, empty where the row had none; null
+            where the task has no such field.
+        calendar_value: The value of its `calendarField` likewise.
         not_before: Until when a pending task waits for its opening hours; null where the task waits for none.
         first_run_id: The flow run that a task of `createTimerTask` was made with: its caller knows the task by that id.
         progress: Of an executing task: `claimed` until its function begins. Of a task that was ended at work: `left`

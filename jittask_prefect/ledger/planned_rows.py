@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Select, Update, bindparam, select, update
 
@@ -20,7 +20,23 @@ from jittask_prefect.ledger.prepared import insert_all, prepared, schema_of
 from jittask_prefect.ledger.statements import update_task
 from jittask_prefect.ledger.tables import entries
 
-TaskDates = tuple[str, datetime | None, datetime | None]
+
+class KeptTimes(NamedTuple):
+    """The values of a row that a task was planned from, as the ledger keeps them: dates, zone and calendar."""
+
+    start: datetime | None
+    end: datetime | None = None
+    zone: str | None = None
+    calendar: str | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """The same by the columns of the ledger."""
+        return dict(zip(TIMES, self, strict=True))
+
+
+TIMES = ("start_value", "end_value", "zone_value", "calendar_value")
+"""The columns of `KeptTimes`."""
+TaskTimes = tuple[str, KeptTimes]
 Row = tuple[str, str]
 """A template's full name and a row's key."""
 KEYS_AT_ONCE = 512
@@ -30,7 +46,7 @@ KEYS_AT_ONCE = 512
 # The columns that planning reads; a dataclass would take several times as long to make.
 _Planned = namedtuple(
     "_Planned",
-    "task_id template row_key nominal generation anchor start_value end_value due status outcome message flow_run_id",
+    "task_id template row_key nominal generation anchor start_value end_value zone_value calendar_value due status outcome message flow_run_id",
 )
 
 
@@ -99,23 +115,36 @@ def of_former_life(found: Sequence[Entry]) -> list[Entry]:
 
 
 def counted_anew(
-    found: Sequence[Entry], start: datetime | None, anchor: datetime
+    found: Sequence[Entry], times: KeptTimes, anchor: datetime
 ) -> list[Entry]:
-    """The entries of a row whose date is the same, and whose working days are counted by another calendar now.
+    """The entries of a row whose values are the same, and whose working days are counted by other days now.
 
     They belong to the row's present series, so that a task that was done stays done.
 
     Args:
         found: The row's entries.
-        start: The row's `startField` as the ledger keeps it.
+        times: The row's values now.
         anchor: The start of the row's series now.
     """
     return [
         _moved_to(entry, anchor)
-        if start is not None and entry.start_value == start and entry.anchor
+        if entry.anchor and _is_planned_from(entry, times)
         else entry
         for entry in found
     ]
+
+
+def kept_times(entry: Entry) -> KeptTimes:
+    """The values of its row that a task was planned from."""
+    dates = entry.start_value, entry.end_value
+    return KeptTimes(*dates, entry.zone_value, entry.calendar_value)
+
+
+def _is_planned_from(entry: Entry, times: KeptTimes) -> bool:
+    """Whether a task was planned from these values; the end counts for nothing."""
+    return times.start is not None and kept_times(entry)._replace(
+        end=None
+    ) == times._replace(end=None)
 
 
 def _moved_to(entry: Entry, anchor: datetime) -> Entry:
@@ -204,15 +233,16 @@ def _clearing(names: Sequence[str]) -> Update:
     return update(entries).where(*mine).values(**dict.fromkeys(names))
 
 
-def remember_dates(connection: Connection, tasks: Sequence[TaskDates]) -> None:
-    """Write down from which dates of their rows tasks were planned."""
-    of = [{"task": task, "start": start, "end": end} for task, start, end in tasks]
+def remember_dates(connection: Connection, tasks: Sequence[TaskTimes]) -> None:
+    """Write down from which values of their rows tasks were planned."""
+    of = [{"task": task, **times._asdict()} for task, times in tasks]
     _write(connection, "remember", _remember_dates, of)
 
 
 def _remember_dates() -> Update:
     statement = update(entries).where(entries.c.task_id == bindparam("task"))
-    return statement.values(start_value=bindparam("start"), end_value=bindparam("end"))
+    names = zip(TIMES, KeptTimes._fields, strict=True)
+    return statement.values({column: bindparam(name) for column, name in names})
 
 
 def _write(

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import check_rows
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.rows.row_reading import dated
+from jittask_prefect.rows.row_reading import row_columns
 from jittask_prefect.rows.scan import Scan
 from jittask_prefect.schedule.instants import TICK
 
@@ -34,8 +34,10 @@ AT_ONCE = 50
 """Templates in a statement."""
 BAD_DATES = (ValueError, TypeError, OverflowError)
 log = logging.getLogger("jittask")
-Pair = tuple[Any, Any, int]
-"""A start, an end, and the number of rows with both."""
+VALUES = ("starts", "ends", "own_1", "own_2")
+"""The names of a row's dates, then of its own zone and calendar, in a statement; null where the task has none."""
+Pair = tuple[tuple[Any, ...], int]
+"""The values of a row that decide when it is due, and the number of rows that have them."""
 
 
 @dataclass
@@ -96,7 +98,7 @@ def rows_due(
         for start in range(0, len(group), AT_ONCE):
             part = group[start : start + AT_ONCE]
             for each, pairs in _pairs(engine, part, found):
-                _count(each.template, each.scan, pairs, after, before, found)
+                _count(each.template, pairs, after, before, found)
 
 
 def _asked(
@@ -111,19 +113,17 @@ def _asked(
     condition = scan.condition((after, before - TICK))
     if condition is None:
         return None
-    dates = [getattr(scan.model, column.key) for column in scan.dates]
-    start, end = [*dates, null()][:2]
-    query = (
-        select(
-            literal(template.fullName).label("task"),
-            start.label("starts"),
-            end.label("ends"),
-            func.count().label("number"),
-        )
-        .where(condition)
-        .group_by(*dates)
-        .limit(MOST_DATES + 1)
+    columns = row_columns(template)
+    places = [*VALUES[: len(columns.dates)], *VALUES[2 : 2 + len(columns.own)]]
+    values = dict(zip(places, columns.asked(scan.model), strict=True))
+    asked = [values.get(place, null()).label(place) for place in VALUES]
+    # A column of a related row is a query in itself, and could not be grouped by.
+    rows = select(*asked).where(condition).subquery()
+    name, number = (
+        literal(template.fullName).label("task"),
+        func.count().label("number"),
     )
+    query = select(name, *rows.c, number).group_by(*rows.c).limit(MOST_DATES + 1)
     return _Asked(template, scan, query)
 
 
@@ -142,8 +142,8 @@ def _pairs(
     try:
         with engine.connect() as connection:
             records = connection.execute(union_all(*parts) if parts[1:] else parts[0])
-            for name, start, end, count in records:
-                pairs[name].append((start, end, count))
+            for name, *values, count in records:
+                pairs[name].append((tuple(values), count))
     except (SQLAlchemyError, *BAD_DATES) as error:
         if len(asked) == 1:
             log.debug("%s: its rows are not counted: %s", *by_name, error)
@@ -159,7 +159,6 @@ def _pairs(
 
 def _count(
     template: DateFieldType,
-    scan: Scan,
     pairs: Sequence[Pair],
     after: datetime,
     before: datetime,
@@ -170,11 +169,12 @@ def _count(
     if len(pairs) > MOST_DATES or found.planned > MOST_IN_ALL:
         found.uncounted.add(name)
         return
-    for start, end, count in pairs:
+    columns = row_columns(template)
+    ends = len(columns.dates)
+    for (*dates, first, second), count in pairs:
         try:
-            values = zip(scan.dates, (start, end), strict=False)
-            dates = [dated(column, value) for column, value in values]
-            series = template.timer.series(*dates) if dates[0] is not None else None
+            own = (first, second)[: len(columns.own)]
+            series = template.series_of(columns.times([*dates[:ends], *own]))
             if series is None:
                 continue
             occurrences = islice(series.between(after + TICK, before), left + 1)

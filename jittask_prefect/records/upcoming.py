@@ -191,7 +191,7 @@ def _of_chunk(
             kept.problem(template, row.key, row.why)
             continue
         try:
-            series = template.timer.series(row.start, row.end)
+            series = template.series_of(row.times)
             due = kept.occurrences(series, after, before) if series else []
             if series and due:
                 upcoming[row.key] = series, due

@@ -25,9 +25,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TIMESTAMP, DateTime
 
+from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column, ColumnKind
 from jittask_prefect.ledger.keys import python_type
+from jittask_prefect.ledger.planned_rows import KeptTimes
 from jittask_prefect.ledger.tables import ColumnDateTime
 from jittask_prefect.rows.row_reading import date_columns
 
@@ -50,12 +52,11 @@ def stored(value: Any, column: Column) -> datetime | None:
     return at.replace(tzinfo=None, fold=0)
 
 
-def dates(
-    template: DateFieldType, start: Any, end: Any = None
-) -> tuple[datetime | None, datetime | None]:
-    """A row's dates as the ledger keeps them."""
+def kept(template: DateFieldType, times: RowTimes) -> KeptTimes:
+    """A row's values as the ledger keeps them."""
     first, *last = date_columns(template)
-    return stored(start, first), stored(end, last[0]) if last else None
+    end = stored(times.end, last[0]) if last else None
+    return KeptTimes(stored(times.start, first), end, times.zone, times.calendar)
 
 
 def same_date(

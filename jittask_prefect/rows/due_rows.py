@@ -16,21 +16,21 @@ from sqlalchemy import Select, Table, select
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import (
     ColumnProperty,
+    Load,
     Mapper,
     Session,
     make_transient_to_detached,
     undefer,
 )
 
+from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.filters.columns import Column
 from jittask_prefect.ledger.keys import key_value
 from jittask_prefect.ledger.prepared import prepared
 from jittask_prefect.rows.row_reading import (
-    date_columns,
-    dated,
     key_attributes,
     labelled,
+    row_columns,
     row_parameters,
     same_keys,
 )
@@ -61,14 +61,30 @@ def load_row(session: Session, template: DateFieldType, key: str) -> Any:
     """
     dialect = session.get_bind(sa_inspect(template.model)).dialect.name
     values = key_value(template.model, key, dialect)
-    loaded = _dates_loaded(template)
+    loaded = [*_dates_loaded(template), *_related_loaded(template)]
     return session.get(template.model, values, populate_existing=True, options=loaded)
 
 
 def _dates_loaded(template: DateFieldType) -> list[Any]:
     """Options that load a row's dates although the model defers them: Types ask the row for its occurrences."""
-    attributes = [getattr(template.model, c.key) for c in date_columns(template)]
+    columns = row_columns(template)
+    own = [column for _, column in columns.own if not column.hops]
+    attributes = [getattr(template.model, c.key) for c in (*columns.dates, *own)]
     return [undefer(attribute) for attribute in attributes]
+
+
+def _related_loaded(template: DateFieldType) -> list[Any]:
+    """Options that load the related row of a zone or a calendar: a detached row could not ask for the other."""
+    options = []
+    for _, column in row_columns(template).own:
+        entity, option = template.model, None
+        for hop in column.hops:
+            attribute = getattr(entity, hop.key)
+            option = (option or Load(template.model)).selectinload(attribute)
+            entity = hop.mapper.class_
+        if option is not None:
+            options.append(option.undefer(getattr(entity, column.key)))
+    return options
 
 
 def due_row(
@@ -93,17 +109,17 @@ def due_row(
     if found is None:
         return None
     row, met, *values = found
-    dates = [dated(*each) for each in zip(look.dates, values, strict=True)]
-    return DueRow(row, _series(template, dates) if met else None)
+    times = look.columns.times(values)
+    return DueRow(row, _series(template, times) if met else None)
 
 
-def _series(template: DateFieldType, dates: Sequence[Any]) -> Series | None:
-    """The occurrences of a row's dates; rows that are due at one instant often have equal dates, and share a series."""
+def _series(template: DateFieldType, times: RowTimes) -> Series | None:
+    """The occurrences of a row's values; rows that are due at one instant often have equal ones, and share a series."""
     # Python finds two equal times of a zone's overlap equal whatever their fold.
-    asked = [(value, getattr(value, "fold", 0)) for value in dates]
+    asked = [(value, getattr(value, "fold", 0)) for value in times]
     known, series = template.kept.get("last series", (None, None))
     if known != asked:
-        series = template.timer.series(*dates) if dates[0] is not None else None
+        series = template.series_of(times)
         template.kept["last series"] = asked, series
     found: Series | None = series
     return found
@@ -115,11 +131,10 @@ class _Look:
     def __init__(self, template: DateFieldType, now: datetime) -> None:
         self._model: Any = template.model
         self._mapper: Mapper[Any] = sa_inspect(self._model)
-        self.dates: Sequence[Column] = date_columns(template)
+        self.columns = row_columns(template)
         met = template.filter.compiled(self._model, now, template.timer.zone)
         self._moments: Mapping[str, Callable[[datetime], Any]] = met.moments
-        dates = [getattr(self._model, column.key) for column in self.dates]
-        self._asked = [met.sql, *dates]
+        self._asked = [met.sql, *self.columns.asked(self._model)]
         self._columns = plain_columns(self._mapper)
         options = _dates_loaded(template)
         query = self._select(self._model).options(*options)

@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import LedgerError
 from jittask_prefect.ledger import error_codes, planned_rows
@@ -238,18 +239,18 @@ def _planned_and_written(rows: _Rows) -> list[Action]:
         for key, change in rows.changes.items():
             record = None if change.ended else records.get(key)
             for template in rows.templates:
-                dates = None
+                times = None
                 if record is not None and template.enable:
-                    dates = reader.dates(template, record)
+                    times = reader.times(template, record)
                 found = tasks[template.fullName, key]
-                if dates is not None:
-                    actions += _plan(rows, template, key, dates, found)
+                if times is not None:
+                    actions += _plan(rows, template, key, times, found)
                 elif found:
                     reason = "disabled" if not template.enable else NOT_MET
                     if record is None:
                         reason = "the row was deleted"
                     actions += no_more_tasks(found, reason)
-        if ended_lives or any(a.action != "skip" or a.dates for a in actions):
+        if ended_lives or any(a.action != "skip" or a.times for a in actions):
             with savepoint.last():
                 planned_rows.end_lives(connection, app.name, ended_lives)
                 apply_all(connection, app.name, actions, rows.model, now)
@@ -260,12 +261,12 @@ def _plan(
     rows: _Rows,
     template: DateFieldType,
     key: str,
-    dates: Values,
+    times: RowTimes,
     found: Sequence[Entry],
 ) -> list[Action]:
     """The actions for a row that has dates, and a template."""
     missed, now = template.cfg.missed, rows.now
-    series = template.timer.series(*dates)
+    series = template.series_of(times)
     if series is None:
         return no_more_tasks(found)
     horizon = now + timedelta(hours=rows.app.cfg.horizon)
@@ -279,13 +280,12 @@ def _plan(
     if not any(o.due > now for o in due):
         later = series.next(horizon)
         due += [later] if later else []
-    known, kept = (now, dialects.dates(template, *dates)) if moved else (None, None)
-    start = None
-    if template.timer.cfg.counts_workdays:
-        start = dialects.dates(template, *dates)[0]
-    # Where the past was not asked for, the next sync asks once more.
+    kept = dialects.kept(template, times)
+    counted = kept if template.timer.cfg.counts_workdays else None
     about = (template, key, series, due, found, now)
-    return plan_row(*about, known=known, dates=kept, start=start)
+    if not moved:  # the past was not asked for: the next sync asks once more
+        return plan_row(*about, counted=counted)
+    return plan_row(*about, known=now, times=kept, counted=counted)
 
 
 # A plan's actions → the ledger
@@ -322,9 +322,9 @@ def apply_all(
     made = [task_columns(a, app, model, now) for a in actions if a.makes]
     planned_rows.plan(connection, made)
     known = [
-        (a.task_id, *a.dates)
+        (a.task_id, a.times)
         for a in actions
-        if a.action == "skip" and a.dates is not None
+        if a.action == "skip" and a.times is not None
     ]
     planned_rows.remember_dates(connection, known)
 
@@ -343,8 +343,8 @@ def task_columns(action: Action, app: str, model: str, now: datetime) -> dict[st
         "due": action.due,
         "created": now,
     }
-    if action.dates is not None:
-        values["start_value"], values["end_value"] = action.dates
+    if action.times is not None:
+        values |= action.times.columns()
     if action.missed:
         values |= {
             "status": "ended",

@@ -10,7 +10,7 @@ from itertools import takewhile
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger.entry import Entry, identity
-from jittask_prefect.ledger.planned_rows import counted_anew
+from jittask_prefect.ledger.planned_rows import KeptTimes, counted_anew, kept_times
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.schedule.instants import EARLIEST
@@ -20,7 +20,6 @@ from jittask_prefect.schedule.timer import Occurrence, Series
 MOST_ACTIONS = 10_000
 NOT_MET = "the row has no date, or the filter is not met"
 TICK = timedelta(microseconds=1)
-Dates = tuple[datetime | None, datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Action:
         task_id: The task of the action; for `reschedule` the new task.
         closes: The ids of the pending tasks that a `reschedule` ends.
         missed: The task is recorded as missed instead of being run.
-        dates: The row's dates that the task was planned from, as the ledger keeps them; for `skip` only new dates.
+        times: The row's values that the task was planned from; for `skip` only new ones.
         again: The dates that other tasks of the row were planned from must not count any more.
         gone: The row is gone: its tasks bind no later row of that key.
     """
@@ -48,7 +47,7 @@ class Action:
     generation: int = 0
     closes: tuple[str, ...] = ()
     missed: bool = False
-    dates: Dates | None = None
+    times: KeptTimes | None = None
     again: bool = False
     gone: bool = False
 
@@ -148,8 +147,8 @@ def plan_row(
     now: datetime,
     *,
     known: datetime | None = None,
-    dates: Dates | None = None,
-    start: datetime | None = None,
+    times: KeptTimes | None = None,
+    counted: KeptTimes | None = None,
 ) -> list[Action]:
     """The actions for a row and a template.
 
@@ -162,15 +161,15 @@ def plan_row(
         now: The present instant.
         known: An occurrence due until then that is not in the ledger became due by a change of the row: never
             late, however long ago its due time is.
-        dates: The row's dates as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
-        start: Of a timer that counts working days, the row's `startField` as the ledger keeps it.
+        times: The row's values as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
+        counted: Of a timer that counts working days, the row's values as the ledger keeps them.
 
     Returns:
         Actions, in the order of due times.
     """
     anchor = _utc(series.anchor)
-    if start is not None:
-        entries = counted_anew(entries, start, anchor)
+    if counted is not None:
+        entries = counted_anew(entries, counted, anchor)
     waiting = [e for e in entries if e.status == "pending"]
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
     by_age = sorted(
@@ -194,7 +193,7 @@ def plan_row(
         {(e.nominal, e.generation) for e in entries},
         {e.due for e in living if e.status in OPEN},
         late,
-        dates,
+        times,
     )
     actions: list[Action] = []
     kept: set[str] = set()
@@ -215,7 +214,7 @@ def plan_row(
             actions.append(maker.task(o, "create", "is due again", again=True))
         else:
             kept.add(same.task_id)
-            actions.append(_skip(same, dates))
+            actions.append(_skip(same, times))
     twice = [e for e in waiting if e.due in done]
     left = [
         e
@@ -243,7 +242,7 @@ class _Maker:
         taken: The nominal times and generations of all tasks.
         busy: The due times of open tasks.
         late: Why occurrences are not to run, by due time.
-        dates: The row's dates as the ledger keeps them.
+        times: The row's values as the ledger keeps them.
     """
 
     template: DateFieldType
@@ -254,7 +253,7 @@ class _Maker:
     taken: Collection[tuple[datetime | None, int]]
     busy: Collection[datetime]
     late: Mapping[datetime, str]
-    dates: Dates | None
+    times: KeptTimes | None
 
     def task(
         self,
@@ -283,7 +282,7 @@ class _Maker:
             generation,
             closes,
             missed is not None,
-            self.dates,
+            self.times,
         )
 
 
@@ -308,7 +307,7 @@ def ending(entry: Entry, reason: str, action: str = "end") -> Action:
     )
 
 
-def _skip(entry: Entry, dates: Dates | None) -> Action:
+def _skip(entry: Entry, times: KeptTimes | None) -> Action:
     reasons = {
         "pending": "is planned",
         "executing": "is executing",
@@ -316,8 +315,8 @@ def _skip(entry: Entry, dates: Dates | None) -> Action:
         "error": "was tried and failed",
     }
     reason = reasons.get(entry.status, entry.message or "was ended")
-    same = dates == (entry.start_value, entry.end_value)
-    return replace(ending(entry, reason, "skip"), dates=None if same else dates)
+    same = times == kept_times(entry)
+    return replace(ending(entry, reason, "skip"), times=None if same else times)
 
 
 def _moved(

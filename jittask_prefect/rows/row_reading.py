@@ -17,9 +17,11 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import Mapper, Session
 
+from jittask_prefect.elements.row_timers import NO_TIMES, RowTimes, as_kept
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column
 from jittask_prefect.filters.expression import Filter
+from jittask_prefect.filters.paths import value_of
 from jittask_prefect.filters.where import Where
 from jittask_prefect.ledger.keys import key_text, key_value
 from jittask_prefect.ledger.prepared import Prepared, prepared, wrapped
@@ -49,6 +51,51 @@ def date_columns(template: DateFieldType) -> list[Column]:
             names.append(cfg.end_field)
         found = [template.field_column(name) for name in names]
         template.kept["dates"] = found
+    return found
+
+
+@dataclass(frozen=True)
+class RowColumns:
+    """The columns of a row that decide when its tasks are due.
+
+    Attributes:
+        dates: The start's, and the end's where the row has an end.
+        own: Those of the row's own zone and calendar, by `timezoneField` and `calendarField`.
+    """
+
+    dates: tuple[Column, ...]
+    own: tuple[tuple[str, Column], ...]
+
+    def asked(self, model: Any) -> list[Any]:
+        """The columns in SQL, for rows of the model."""
+        own = [value_of(column, model) for _, column in self.own]
+        return [*(getattr(model, column.key) for column in self.dates), *own]
+
+    def times(self, values: Sequence[Any]) -> RowTimes:
+        """A row's values of `asked`.
+
+        Raises:
+            ValueError: A time with a zone stands in a column without a zone.
+        """
+        count = len(self.dates)
+        start, end = [*map(dated, self.dates, values), None][:2]
+        if not self.own:
+            return RowTimes(start, end)
+        found = {
+            key: as_kept(column, key, value)
+            for (key, column), value in zip(self.own, values[count:], strict=True)
+        }
+        zone, calendar = found.get("timezoneField"), found.get("calendarField")
+        return RowTimes(start, end, zone, calendar)
+
+
+def row_columns(template: DateFieldType) -> RowColumns:
+    """The columns of a template's rows that decide when tasks are due."""
+    found: RowColumns | None = template.kept.get("columns")
+    if found is None:
+        own = [(key, template.own_column(key)) for key in template.own_fields]
+        found = RowColumns(tuple(date_columns(template)), tuple(own))
+        template.kept["columns"] = found
     return found
 
 
@@ -87,7 +134,7 @@ def labelled(asked: Sequence[Any]) -> list[Any]:
 class _Place:
     """Where a template's answers stand in a record."""
 
-    dates: tuple[tuple[int, Column], ...]
+    values: tuple[int, ...]
     met: int | None
 
 
@@ -111,12 +158,14 @@ class RowReader:
         self._moments: dict[str, Callable[[datetime], Any]] = {}
         known: dict[str, int] = {}
         for template in templates:
-            dates = []
-            for column in date_columns(template):
-                if column.key not in known:
-                    known[column.key] = self._ask(getattr(model, column.key))
-                dates.append((known[column.key], column))
-            self._places[template] = _Place(tuple(dates), self._filter(template, now))
+            columns = row_columns(template)
+            names = [column.key for column in columns.dates]
+            names += [f"{key} {template.own_fields[key]}" for key, _ in columns.own]
+            for name, expression in zip(names, columns.asked(model), strict=True):
+                if name not in known:
+                    known[name] = self._ask(expression)
+            places = tuple(known[name] for name in names)
+            self._places[template] = _Place(places, self._filter(template, now))
 
     def _filter(self, template: DateFieldType, now: datetime) -> int | None:
         if template.filter.empty:
@@ -170,8 +219,8 @@ class RowReader:
         number, name = len(columns), dialect.name
         return {key_text(columns, record[:number], name): record for record in found}
 
-    def dates(self, template: DateFieldType, record: Record) -> Values | None:
-        """A row's start and, where there is one, its end, as the database has them; None where no task is due.
+    def times(self, template: DateFieldType, record: Record) -> RowTimes | None:
+        """A row's values that decide when its tasks are due; None where no task is due.
 
         Raises:
             ValueError: A time with a zone stands in a column without a zone.
@@ -179,8 +228,9 @@ class RowReader:
         place = self._places[template]
         if place.met is not None and not record[place.met]:
             return None
-        found = tuple(dated(column, record[at]) for at, column in place.dates)
-        return None if found[0] is None else found
+        values = [record[at] for at in place.values]
+        found = row_columns(template).times(values)
+        return None if found.start is None else found
 
 
 def reader_of(templates: Sequence[DateFieldType], now: datetime) -> RowReader:
@@ -211,14 +261,12 @@ class Dated:
 
     Attributes:
         key: The row's key as the ledger has it.
-        start: The start field's value as the database has it; None where no task is due.
-        end: The end field's value likewise.
+        times: The values that decide when tasks are due; no start where no task is due.
         there: Whether the row is in its table.
     """
 
     key: str
-    start: Any
-    end: Any
+    times: RowTimes
     there: bool = True
 
 
@@ -274,12 +322,11 @@ def _dated_row(
     reader: RowReader, template: DateFieldType, key: str, record: Any
 ) -> Dated | Unreadable:
     if record is None:
-        return Dated(key, None, None, there=False)
+        return Dated(key, NO_TIMES, there=False)
     try:
-        start, end = [*(reader.dates(template, record) or ()), None, None][:2]
+        return Dated(key, reader.times(template, record) or NO_TIMES)
     except ValueError as error:
         return Unreadable(key, str(error))
-    return Dated(key, start, end)
 
 
 def _not_read(error: Exception) -> str:

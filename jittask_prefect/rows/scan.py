@@ -22,17 +22,19 @@ from jittask_prefect.ledger.keys import key_text
 from jittask_prefect.ledger.savepoint import nested
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import dialects
+from jittask_prefect.rows.own_columns import Own, OwnColumns, any_of
 from jittask_prefect.rows.plan import TICK
 from jittask_prefect.rows.row_reading import (
     UNREADABLE,
     Dated,
     Unreadable,
-    date_columns,
-    dated,
     dated_rows,
     key_attributes,
+    row_columns,
 )
 from jittask_prefect.schedule.reach import Reach
+from jittask_prefect.schedule.timer import Timer
+from jittask_prefect.schedule.wide_reach import wide_reach
 
 PIECE = 20_000
 """Rows that are read, planned and applied at once: the limit of a sync's memory."""
@@ -66,10 +68,12 @@ class Scan:
         self.model: Any = template.model
         self.key_columns = sa_inspect(self.model).primary_key
         self.keys = key_attributes(self.model)
-        self.dates = date_columns(template)
+        self._row = row_columns(template)
+        self.dates = self._row.dates
         self.start = self.dates[0]
         self.end = self.dates[1] if len(self.dates) == 2 else None
-        asked = [self._field(column) for column in self.dates]
+        self.own = OwnColumns(template) if self._row.own else None
+        asked = self._row.asked(self.model)
         self.columns = [
             *self.keys,
             *(field.label(f"jittask_date_{n}") for n, field in enumerate(asked)),
@@ -80,23 +84,94 @@ class Scan:
 
     # The conditions
 
-    def condition(self, window: Window) -> ColumnElement[bool] | None:
-        """The condition of a row that can be due in (after, before]; None where no row can."""
-        after, before = window
-        whole_days = self.start.kind is ColumnKind.DATE
-        timer = self.template.timer
-        found = timer.reach(after + TICK, before + TICK, whole_days=whole_days)
+    def condition(
+        self, window: Window, pairs: Sequence[Own] | None = None
+    ) -> ColumnElement[bool] | None:
+        """The condition of a row that can be due in (after, before]; None where no row can.
+
+        Args:
+            window: After an instant, up to another.
+            pairs: Of rows with a zone or a calendar of their own, the values that occur, from `pairs`; None: the condition
+                holds for more rows than can be due.
+        """
+        if self.own is not None:
+            return self._own_condition(self.own, window, pairs)
+        found = self._reach(self.template.timer, window)
         if not found.spans:
             return None
-        return and_(self._reached(found), self._filter())
+        return and_(self._reached(found, self.template.timer.zone), self._filter())
+
+    def _reach(self, timer: Timer, window: Window) -> Reach:
+        after, before = window
+        whole_days = self.start.kind is ColumnKind.DATE
+        return timer.reach(after + TICK, before + TICK, whole_days=whole_days)
+
+    def pairs(self, connection: Connection, window: Window) -> list[Own] | None:
+        """The values of zone and calendar of the rows that may be due in a window; None without such columns."""
+        if self.own is None or (condition := self.condition(window)) is None:
+            return None
+        return self.own.pairs(connection, condition)
+
+    def _own_condition(
+        self, own: OwnColumns, window: Window, pairs: Sequence[Own] | None
+    ) -> ColumnElement[bool] | None:
+        """The condition of rows with a zone or a calendar of their own: a wide one that an index answers, and the exact."""
+        wide = self._wide(window)
+        if not wide.spans:
+            return None
+        parts = [self._reached(wide, self.template.timer.zone), self._filter()]
+        if pairs is None:
+            return and_(*parts)
+        exact = [
+            and_(own.among(same), self._reached(found, zone))
+            for same, found, zone in self._groups(window, pairs)
+        ]
+        if not exact:
+            return None
+        return and_(*parts, dialects.leaves_most_in(any_of(exact), self.dialect))
+
+    def _groups(
+        self, window: Window, pairs: Sequence[Own]
+    ) -> Iterator[tuple[list[Own], Reach, ZoneInfo]]:
+        """The pairs whose rows can be due, together where the same dates are due."""
+        reaches: dict[Timer, Reach] = {}
+        groups: dict[object, tuple[list[Own], Reach, ZoneInfo]] = {}
+        for pair in pairs:
+            timer = self.template.timer_of(*pair)
+            if timer not in reaches:
+                reaches[timer] = self._reach(timer, window)
+            found = reaches[timer]
+            if found.spans:
+                of_zone = timer.zone.key if self._depends_on_zone else ""
+                first = groups.setdefault((found, of_zone), ([], found, timer.zone))
+                first[0].append(pair)
+        yield from groups.values()
+
+    @property
+    def _depends_on_zone(self) -> bool:
+        """Whether a wall time means another value of a column in another zone."""
+        return any(column.aware for column in self.dates)
+
+    def _wide(self, window: Window) -> Reach:
+        """The dates of rows that can be due by some zone and calendar."""
+        template = self.template
+        of_calendars = template.calendar_timers()
+        return wide_reach(
+            [template.timer, *of_calendars],
+            window[0] + TICK,
+            window[1] + TICK,
+            whole_days=self.start.kind is ColumnKind.DATE,
+            instants=self.start.aware,
+            any_calendar=template.heeds_calendars,
+        )
 
     def _filter(self) -> ColumnElement[bool]:
         zone = self.template.timer.zone
         return self.template.filter.condition(self.model, self.now, zone)
 
-    def _reached(self, found: Reach) -> ColumnElement[bool]:
-        zone, field = self.template.timer.zone, self._field(self.start)
-        spans = [and_(*self._span(low, high)) for low, high in found.spans]
+    def _reached(self, found: Reach, zone: ZoneInfo) -> ColumnElement[bool]:
+        field = self._field(self.start)
+        spans = [and_(*self._span(low, high, zone)) for low, high in found.spans]
         parts = [or_(*spans) if len(spans) > 1 else spans[0]]
         if found.days is not None:
             parts.append(dialects.on_days(field, self.start, found.days, self.dialect))
@@ -108,13 +183,9 @@ class Scan:
         return and_(*parts)
 
     def _span(
-        self, low: datetime | None, high: datetime | None
+        self, low: datetime | None, high: datetime | None, zone: ZoneInfo
     ) -> Iterator[ColumnElement[bool]]:
-        zone, field, dialect = (
-            self.template.timer.zone,
-            self._field(self.start),
-            self.dialect,
-        )
+        field, dialect = self._field(self.start), self.dialect
         yield field.is_not(None)
         if low is not None:
             least = bounded(self.start, low, zone, first=True)
@@ -128,7 +199,7 @@ class Scan:
             yield upper
 
     def unplanned(self, window: Window) -> ColumnElement[bool] | None:
-        """That the ledger has no task of the row, planned from these dates and due in the window.
+        """That the ledger has no task of the row, planned from its present values and due in the window.
 
         None where the database cannot write the row's key as the ledger does: then all rows are read.
         """
@@ -148,6 +219,7 @@ class Scan:
             field, null = self._field(column), column is self.end
             same = dialects.same_date(held, field, column, self.dialect, null=null)
             parts.append(same)
+        parts += self.own.unchanged() if self.own is not None else ()
         one: Select[Any] = select(sa.literal_column("1")).select_from(entries)
         return ~one.where(*parts).exists()
 
@@ -236,11 +308,9 @@ class Scan:
         except ValueError as error:
             return Unreadable(_shown(record[:count]), str(error))
         try:
-            pairs = zip(self.dates, record[count:], strict=True)
-            start, end = [*(dated(column, value) for column, value in pairs), None][:2]
+            return Dated(key, self._row.times(record[count:]))
         except ValueError as error:
             return Unreadable(key, str(error))
-        return Dated(key, start, end)
 
 
 def bounded(

@@ -22,6 +22,7 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import NoKey, key_value
 from jittask_prefect.ledger.watermarks import Memory
 from jittask_prefect.rows import dialects
+from jittask_prefect.rows.own_columns import Own
 from jittask_prefect.rows.plan import (
     NOT_MET,
     TICK,
@@ -35,7 +36,9 @@ from jittask_prefect.rows.plan import (
 )
 from jittask_prefect.rows.row_reading import Dated, Unreadable, Values, dated_rows
 from jittask_prefect.rows.scan import CHUNK, Scan, Window, snapshot
+from jittask_prefect.schedule.instants import DAY
 from jittask_prefect.schedule.timer import Occurrence, Series
+from jittask_prefect.schedule.wide_reach import APART, BREAK
 
 OVERLAP = timedelta(minutes=10)
 """At least: a transaction that was open during the last sync commits an earlier date."""
@@ -79,6 +82,8 @@ class TemplatePlanner:
         self.edited = memory is not None and rule_of(config) != rule_of(self.present)
         self.changed = memory is not None and config != self.present
         self.known = None if since or memory is None else memory.mark
+        self.pairs: list[Own] | None = None
+        """The values of zone and calendar that occur, where rows have their own; read before the rows."""
         self.window = self._window()
         self.scanned = self._scanned()
         self._read_keys: set[str] = set()
@@ -111,11 +116,20 @@ class TemplatePlanner:
         (after, end), memory = self.window, self.memory
         if self.since is not None or memory is None:
             return self.window
-        moves, zone = self.template.timer.moves, self.template.timer.zone
-        carried = moves.earliest_due_after(after.astimezone(UTC), zone)
+        carried = min(self._carried(after.astimezone(UTC)))
         floor = memory.mark if self.edited else memory.floor or memory.mark
         least = max(carried - TICK, floor)
         return (least if carried < after else after), end
+
+    def _carried(self, after: datetime) -> Iterator[datetime]:
+        """The earliest instants at which an occurrence after an instant can be due, by the calendars of the rows."""
+        template = self.template
+        spare = APART if template.own_fields else timedelta(0)
+        if template.heeds_calendars:
+            spare += BREAK * DAY
+        for timer in (template.timer, *template.calendar_timers()):
+            carried = timer.moves.earliest_due_after(after, timer.zone)
+            yield carried if carried == after else carried - spare
 
     def next_memory(self) -> Memory | None:
         """The memory of this sync; None for a disabled template, which is enabled anew later."""
@@ -149,6 +163,9 @@ class TemplatePlanner:
             if not fresh:
                 yield from self._plan_of_waiting_rows(self._plan_of_disabled)
             return
+        if self.scan.own is not None:
+            with snapshot(self.engine) as connection:
+                self.pairs = self.scan.pairs(connection, self.scanned)
         condition, last = self._condition(fresh or everything), None
         while condition is not None:
             with snapshot(self.engine) as connection:
@@ -163,7 +180,8 @@ class TemplatePlanner:
 
     def unplanned_keys(self, connection: Connection) -> Iterator[dict[str, Values]]:
         """The keys of rows in the window that no task has been planned for, piece by piece: the rows of INSERTs."""
-        condition = self.scan.condition(self.scanned)
+        self.pairs = self.scan.pairs(connection, self.scanned)
+        condition = self.scan.condition(self.scanned, self.pairs)
         unplanned = self.scan.unplanned(self.scanned)
         if condition is None or unplanned is None or not self.template.enable:
             return
@@ -179,14 +197,14 @@ class TemplatePlanner:
         memory, scan = self.memory, self.scan
         whole = all_rows or self.since or self.changed
         if whole or memory is None or memory.upto is None or self.now < memory.mark:
-            return scan.condition(self.scanned)
+            return scan.condition(self.scanned, self.pairs)
         after, end = self.scanned
         planned, new = (after, memory.upto), (memory.upto, end)
         found = []
-        if (condition := scan.condition(planned)) is not None:
+        if (condition := scan.condition(planned, self.pairs)) is not None:
             unplanned = scan.unplanned(planned)
             found.append(condition if unplanned is None else condition & unplanned)
-        if (condition := scan.condition(new)) is not None:
+        if (condition := scan.condition(new, self.pairs)) is not None:
             found.append(condition)
         return or_(*found) if found else None
 
@@ -270,9 +288,7 @@ class TemplatePlanner:
         return actions
 
     def _row(self, row: Dated, found: Sequence[Entry]) -> list[Action]:
-        series = None
-        if row.start is not None:
-            series = self.template.timer.series(row.start, row.end)
+        series = self.template.series_of(row.times)
         if series is None:
             return no_more_tasks(found, NOT_MET)
         # A repeat is not made good for the past; a single date that an edit moved into the past is a moved date.
@@ -285,10 +301,10 @@ class TemplatePlanner:
         self._log_dropped(row, series)
         if not due and not found:
             return []
-        kept = dialects.dates(self.template, row.start, row.end)
+        kept = dialects.kept(self.template, row.times)
         about = (self.template, row.key, series, due, found, self.now)
-        start = kept[0] if self.template.timer.cfg.counts_workdays else None
-        return plan_row(*about, known=known, dates=kept, start=start)
+        counted = kept if self.template.timer.cfg.counts_workdays else None
+        return plan_row(*about, known=known, times=kept, counted=counted)
 
     def _log_dropped(self, row: Dated, series: Series) -> None:
         if not self.known:
@@ -339,5 +355,5 @@ def fingerprint(template: Meta) -> str:
     ]
     text = json.dumps(about, sort_keys=True, default=str)
     rule = hashlib.sha256(text.encode()).hexdigest()[:16]
-    days = template.timer.days_digest
+    days = template.days_digest
     return f"{rule}-{days}" if days else rule

@@ -60,6 +60,8 @@ ORDINARY = Calendar(CalendarCfg())
 """The calendar of rules that ask none."""
 SOME_DAY = "a rule that matches some day; this one never does"
 REQUIRED = "this key is required"
+OF_EACH_ROW = ("timezoneField", "calendarField")
+"""The keys that name the column of a row's own zone, and of its own calendar."""
 
 
 def check(
@@ -113,7 +115,7 @@ def _start(
         else (
             "scheduled",
             "startTime",
-            ["startField", "startOffset", "endField"],
+            ["startField", "startOffset", "endField", *OF_EACH_ROW],
         )
     )
     if needed not in written:

@@ -10,6 +10,7 @@ from jittask_prefect.schedule.offset import Offset
 from jittask_prefect.schedule.opening_hours import WindowsCfg
 from jittask_prefect.schedule.values import (
     ColumnName,
+    ColumnPath,
     Instant,
     Moment,
     Month,
@@ -83,6 +84,8 @@ class TimerCfg(Part):
     window: WindowsCfg = ()
     calendar: str | None = Field(default=None, min_length=1)
     timezone: Annotated[str, AfterValidator(zone_name)] | None = None
+    timezone_field: ColumnPath | None = Field(default=None, alias="timezoneField")
+    calendar_field: ColumnPath | None = Field(default=None, alias="calendarField")
 
     @property
     def counts_workdays(self) -> bool:

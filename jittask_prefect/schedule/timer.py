@@ -109,6 +109,15 @@ class Timer:
     def __repr__(self) -> str:
         return f"Timer({self.cfg.dump()!r}, timezone={self.zone.key!r})"
 
+    def elsewhere(self, zone: str, calendar: Calendar | None) -> Timer:
+        """The same rule by another zone and another calendar.
+
+        Args:
+            zone: IANA name.
+            calendar: The calendar; None: that of the rule.
+        """
+        return Timer(self.cfg.model_copy(update={"timezone": zone}), calendar)
+
     @property
     def sub_daily(self) -> bool:
         """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""

@@ -68,6 +68,13 @@ def _field_name(value: object) -> object:
     raise ValueError("the name of a date or datetime column")
 
 
+def _field_path(value: object) -> object:
+    parts = value.split("__") if isinstance(value, str) else [""]
+    if all(part.isidentifier() and not part.startswith("_") for part in parts):
+        return value
+    raise ValueError("the name of a text column, or a path such as customer__region")
+
+
 def many(value: object) -> object:
     """A single value in the place of a list is a list with that value."""
     if not isinstance(value, list):
@@ -117,6 +124,8 @@ ClockTime = Annotated[time, BeforeValidator(_clock), PlainSerializer(clock_text)
 Instant = Annotated[datetime, BeforeValidator(_instant), _AS_MOMENT]
 Moment = Annotated[datetime | date, BeforeValidator(_day_or_instant), _AS_MOMENT]
 ColumnName = Annotated[str, BeforeValidator(_field_name)]
+ColumnPath = Annotated[str, BeforeValidator(_field_path)]
+"""A column, or a column that relationships lead to, as filters name them: `customer__region`."""
 Weekday = Annotated[int, whole(1, 7)]
 Month = Annotated[int, whole(1, 12)]
 MonthDay = Annotated[

@@ -8,6 +8,16 @@ from zoneinfo import ZoneInfo, available_timezones
 ZONE = "an IANA time zone name such as Europe/Berlin"
 
 
+def find_zone(name: str) -> ZoneInfo | None:
+    """The zone of an IANA name; None for any other text, one with spaces around a name included."""
+    try:
+        if name and name == name.strip():
+            return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        pass
+    return None
+
+
 def read_zone(name: str) -> ZoneInfo:
     """The zone of an IANA name.
 
@@ -20,11 +30,8 @@ def read_zone(name: str) -> ZoneInfo:
     if not isinstance(name, str):
         raise ValueError(ZONE)
 
-    try:
-        if name and name == name.strip():
-            return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        pass
+    if (found := find_zone(name)) is not None:
+        return found
 
     known = sorted(available_timezones(), reverse=True)
     cities = {zone.rpartition("/")[2].casefold(): zone for zone in known}

@@ -52,25 +52,25 @@ def module(folder: Path, text: str, name: str = "tasks.py") -> dict[str, Any]:
     return names
 
 
-def marks_of(folder: Path, text: str) -> tuple[list[Mark], dict[type, str]]:
-    """The marks of a module, and its models by class."""
+def marks_of(folder: Path, text: str, *more: str) -> tuple[list[Mark], dict[type, str]]:
+    """The marks of a module, and its models by class; `more` names models of the text itself."""
     before = len(MARKS)
     names = module(folder, text)
     marks = MARKS[before:]
     del MARKS[before:]
-    models = {names[n]: f"models.{n}" for n in ("Patient", "Appointment")}
+    models = {names[n]: f"models.{n}" for n in ("Patient", "Appointment", *more)}
     return marks, models
 
 
-def declare(folder: Path, text: str) -> Declared:
-    """The only task of a module."""
-    (mark,), models = marks_of(folder, text)
+def declare(folder: Path, text: str, *more: str) -> Declared:
+    """The only task of a module; `more` as in `marks_of`."""
+    (mark,), models = marks_of(folder, text, *more)
     return declared(mark, models, folder)
 
 
-def problems(folder: Path, text: str) -> list[str]:
-    """The problems of a module's tasks; lines are counted from the text's own."""
-    marks, models = marks_of(folder, text)
+def problems(folder: Path, text: str, *more: str) -> list[str]:
+    """The problems of a module's tasks; lines are counted from the text's own. `more` as in `marks_of`."""
+    marks, models = marks_of(folder, text, *more)
     found: list[str] = []
     sound, broken = by_name(marks, folder)
     for error in broken.values():

@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from jittask_prefect.elements.config import read_task
-from jittask_prefect.elements.config_texts import display_text
 from jittask_prefect.elements.decorated.condition_source import source_problems
 from jittask_prefect.elements.decorated.decorators import Kind, Mark
 from jittask_prefect.elements.decorated.label_argument import ARGUMENT, label_name
-from jittask_prefect.elements.decorated.mark_names import full_name, short, source
+from jittask_prefect.elements.decorated.mark_names import (
+    full_name,
+    short,
+    source,
+    title,
+)
+from jittask_prefect.elements.decorated.own_argument import (
+    names_of_columns,
+    own_keys,
+    refuse_columns,
+)
 from jittask_prefect.elements.decorated.piece_keys import (
     COUNTED_FROM,
     row_keys,
@@ -67,6 +76,8 @@ _ARGUMENTS = {
     "endOffset": "until",
     "window.from": "window.opens",
     "window.to": "window.closes",
+    "timezoneField": "timezone",
+    "calendarField": "calendar",
     "filter": "where",
     "argDict": "arguments",
     "func": "function",
@@ -215,7 +226,7 @@ class _Reader:
         given, kind = self.mark.arguments, self.mark.kind
         self._function()
         config: dict[str, Any] = {"type": given.get("type", _TYPES[kind])}
-        config["title"] = given["title"] if "title" in given else _title(self.mark)
+        config["title"] = given["title"] if "title" in given else title(self.mark)
         if "enable" in given:
             config["enable"] = self._flag("enable")
 
@@ -236,9 +247,12 @@ class _Reader:
             timer["window"] = window_keys(given["window"], self.refuse)
 
         config["timerCfg"] = timer
+        columns = names_of_columns(given)
+        if kind != "rows":
+            refuse_columns(given, self.refuse)
         timer |= {k: self._flag(name) for k, name in _FLAGS.items() if name in given}
         for key, name in _PLAIN.items():
-            if name in given:
+            if name in given and name not in columns:
                 (timer if key in _OF_TIMERS else config)[key] = given[name]
 
         return config | self._groups()
@@ -287,6 +301,7 @@ class _Reader:
             self._condition(where, model)
         if self.where is not None:
             config["filter"] = self.where.text
+        timer |= own_keys(given, model, self.refuse)
         if ARGUMENT in given and model is not None:
             self.row_label = label_name(given[ARGUMENT], model, self.refuse)
 
@@ -378,19 +393,3 @@ def _unfit(function: object) -> str:
     if outer:
         return f"{name}, a method of {outer}"
     return ""
-
-
-def _title(mark: Mark) -> str:
-    """The first line of the docstring, where it can be a title; else the function's name in words."""
-    lines = (inspect.getdoc(mark.function) or "").strip().splitlines()
-    try:
-        return display_text(lines[0].strip()[:200]) if lines else _words(mark)
-    except ValueError:
-        return _words(mark)
-
-
-def _words(mark: Mark) -> str:
-    name = getattr(mark.function, "__name__", "task")
-    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ")
-    words = " ".join(apart.split())
-    return words[:1].upper() + words[1:]

@@ -44,6 +44,8 @@ Where: TypeAlias = "Condition | Callable[[], Condition]"
 RowLabel: TypeAlias = "str | SQLColumnExpression[Any] | InstrumentedAttribute[Any] | Callable[[Any], Any] | int | float | date"
 """A mapped attribute (SQLModel declares it with its value's type), a method of the class, or the name of one."""
 OpeningHours: TypeAlias = "Window | Sequence[Window] | None"
+OwnColumn: TypeAlias = "str | SQLColumnExpression[str | None] | None"
+"""A name, or the mapped attribute that holds each row's own name (SQLModel declares it as a text)."""
 HolidayPolicy = Literal["next", "previous", "nearest", "skip"]
 Policy = Literal["latest", "all", "none"]
 Dispatch = Literal["auto", "row", "batch"]
@@ -101,8 +103,8 @@ def date_field_task(
     holiday_policy: HolidayPolicy = "next",
     workdays_only: bool = False,
     window: OpeningHours = None,
-    calendar: str | None = None,
-    timezone: str | None = None,
+    calendar: OwnColumn = None,
+    timezone: OwnColumn = None,
     name: str | None = None,
     title: str | None = None,
     enable: bool = True,
@@ -144,8 +146,10 @@ def date_field_task(
         workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
         window: The opening hours: `Window("08:00", "18:00", workdays=True)`, or a list. An occurrence outside, a retry and
             what an outage left over wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
-        calendar: A country code or a calendar of the app; absent: the app's.
-        timezone: The IANA name of the task's zone; absent: the app's.
+        calendar: A country code or a calendar of the app; absent: the app's. Or the attribute that names each row's own,
+            `Customer.region`.
+        timezone: The IANA name of the task's zone; absent: the app's. Or the attribute that names each row's own,
+            `Appointment.zone`.
         name: The element's name, `"RemindPatient"`; absent: the function's in CamelCase.
         title: The name for people; absent: the first line of the docstring.
         enable: False pauses the task and ends its pending executions.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jittask_prefect.elements.config_texts import NAME, NAME_TEXT
+from jittask_prefect.elements.config_texts import NAME, NAME_TEXT, display_text
 from jittask_prefect.elements.decorated.decorators import Mark
 from jittask_prefect.errors import ConfigError, Problem
 from jittask_prefect.validation import quoted
@@ -97,3 +98,19 @@ def _decorated_again(mark: Mark, count: int, root: Path | None) -> ConfigError:
     found = f"{count} decorators on {name}"
     allowed = "one for each function; another function may call this one"
     return ConfigError(Problem(source(mark, root), "function", found, allowed))
+
+
+def title(mark: Mark) -> str:
+    """A mark's title for people: the docstring's first line, where this can be a title; else the function's name in words."""
+    lines = (inspect.getdoc(mark.function) or "").strip().splitlines()
+    try:
+        return display_text(lines[0].strip()[:200]) if lines else _words(mark)
+    except ValueError:
+        return _words(mark)
+
+
+def _words(mark: Mark) -> str:
+    name = getattr(mark.function, "__name__", "task")
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name).replace("_", " ")
+    words = " ".join(apart.split())
+    return words[:1].upper() + words[1:]

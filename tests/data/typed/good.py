@@ -36,6 +36,7 @@ class Patient(Base):
     __tablename__ = "patients"
     id: Mapped[int] = mapped_column(primary_key=True)
     active: Mapped[bool]
+    region: Mapped[str | None]
     born: Mapped[date | None]
 
 
@@ -43,6 +44,7 @@ class Appointment(Base):
     __tablename__ = "appointments"
     id: Mapped[int] = mapped_column(primary_key=True)
     status: Mapped[str]
+    zone: Mapped[str]
     starts_at: Mapped[datetime]
     paid_on: Mapped[date | None]
     patient_id: Mapped[int] = mapped_column(ForeignKey("patients.id"))
@@ -74,6 +76,8 @@ def remind_patient(appointment: Appointment) -> None: ...
     concurrency={"limit": 1, "overlap": "skip"},
     parallel=1,
     rate="100/minute",
+    timezone=Appointment.zone,
+    calendar=Patient.region,
 )
 async def collect(appointment: Appointment) -> None: ...
 

@@ -11,6 +11,7 @@ import pytest
 from shop import Shop
 
 from jittask_prefect.ledger import planned_rows
+from jittask_prefect.ledger.planned_rows import KeptTimes
 from jittask_prefect.rows.follow import apply_all
 from jittask_prefect.rows.plan import Action
 
@@ -57,7 +58,7 @@ def test_marks_are_forgotten_before_a_task_is_written_with_marks(shop: Make) -> 
         anchor=DUE,
         generation=2,
         closes=(first.task_id,),
-        dates=(ELEVEN, None),
+        times=KeptTimes(ELEVEN),
         again=True,
     )
     known = replace(made, action="skip", row="2", task_id=second.task_id, closes=())

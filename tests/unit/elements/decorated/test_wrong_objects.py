@@ -65,7 +65,7 @@ def test_no_message_holds_a_place_in_memory(tmp_path: Path, wrong: str) -> None:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ("date_field_task(Appointment.starts_at, timezone=Appointment.status)", "timezone: found Appointment.status; allowed: a text"),
+        ("scheduled_task(Daily(), timezone=Appointment.status)", "timezone: found Appointment.status; allowed: a text"),
         ("scheduled_task(Daily(), until=Appointment.ends_at)", "until: found Appointment.ends_at; allowed: a wall time"),
         ("date_field_task(aliased(Appointment).starts_at)", "field: found aliased(Appointment).starts_at; allowed: a mapped"),
         ("date_field_task(Appointment.starts_at, where=sa.select(Appointment.id))",
