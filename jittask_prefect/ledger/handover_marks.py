@@ -24,7 +24,7 @@ def run_made(connection: Connection, task_id: str, run_id: str) -> None:
     mine = entries.c.task_id == task_id
     connection.execute(update(entries).where(mine).values(flow_run_id=run_id))
     # The caller of `createTimerTask` gets this run's id; a task of a row is known by its own.
-    made = (mine, entries.c.row_key == "", entries.c.first_run_id.is_(None))
+    made = (mine, entries.c.func_name.is_not(None), entries.c.first_run_id.is_(None))
     connection.execute(update(entries).where(*made).values(first_run_id=run_id))
     open_ = (mine, entries.c.status.in_(OPEN))
     connection.execute(update(entries).where(*open_).values(dirty=False))

@@ -81,7 +81,16 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
     }
     if in_batch:
         values["batch"] = func.coalesce(entries.c.batch, 0)
+    else:
+        values["first_run_id"] = _first_run()
     return values
+
+
+def _first_run() -> Any:
+    """The id of a made task's first run: its worker may be quicker than the caller, who notes the id too."""
+    made = entries.c.func_name.is_not(None)
+    first = func.coalesce(entries.c.first_run_id, bindparam("run"))
+    return case((made, first), else_=entries.c.first_run_id)
 
 
 def finish() -> Update:

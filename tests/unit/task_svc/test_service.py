@@ -218,6 +218,26 @@ def test_a_task_keeps_its_id_where_its_flow_run_is_lost(
     assert (ended["taskId"], ended["previousStatus"]) == (made["taskId"], "completed")
 
 
+def test_a_worker_that_is_quicker_than_its_caller_knows_the_id_too(
+    svc: Any, app: App, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is there before the ledger has noted its id: a worker may begin in between."""
+    create_run, outcomes = prefect.create_run, []
+
+    def create_and_work(*about: Any, **more: Any) -> Any:
+        run = create_run(*about, **more)
+        outcomes.extend(prefect.run_due(app, NOW))
+        return run
+
+    monkeypatch.setattr(prefect, "create_run", create_and_work)
+    about = ("tasks.Daily", NOW, "services.NoticeSvc.which", "tasks.NormalType")
+    made = svc.createTimerTask(*about, {})
+
+    assert [outcome.result for outcome in outcomes] == [made["taskId"]]
+    (record,) = svc.getTaskRecords(fullName="tasks.Daily", status="completed")
+    assert record["taskId"] == made["taskId"]
+
+
 @pytest.mark.parametrize(
     "start",
     [
