@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,7 +125,7 @@ class _Checked:
 
 
 class Attempt:
-    """An attempt of a call, in another thread, so that a time limit can end the wait.
+    """An attempt of a call, in a thread that is left behind where the time limit is over.
 
     Args:
         work: The flow run's app, template and clock.
@@ -135,6 +137,7 @@ class Attempt:
         loop: The event loop of async functions; absent the function has its own.
 
     Attributes:
+        begun: The moment of its begin, in seconds of the monotonic clock.
         given_up: The time limit was over before the end of the tasks was written.
         error: What the function, or the commit, raised.
     """
@@ -150,6 +153,7 @@ class Attempt:
     ) -> None:
         self.work, self.call, self.transaction = work, call, transaction
         self.loop = loop
+        self.begun = time.monotonic()
         self.given_up = False
         self.error: BaseException | None = None
         self._finish, self._settling = finish, settling
@@ -157,25 +161,39 @@ class Attempt:
         self._settled = False
         self._ends: Ends | None = None
 
-    def run(self, thread: AttemptThread) -> Ends | None:
-        """Run the attempt in a thread.
+    def run(self) -> Ends | None:
+        """Run the attempt in this thread, in a copy of this context.
 
         Returns:
-            Each task with its outcome; None where the call was taken away meanwhile.
+            Each task with its outcome; None where the call was taken away meanwhile, or
+            the attempt was given up: then others go on with the list of calls.
         """
+        copy_context().run(self._target)
+        with self._gate:
+            self._settled = True
+            return None if self.given_up else self._ends
+
+    def give_up(self, thread: AttemptThread, done: threading.Event) -> Ends | None:
+        """Give the attempt up, since its time is over; from another thread.
+
+        Args:
+            thread: The thread of the attempt; left behind.
+            done: Set once that thread has ended its work.
+
+        Returns:
+            Each task with its outcome; None where the attempt has ended, or its end is
+            written already.
+        """
+        with self._gate:
+            self.given_up = not self._settled
+        if not self.given_up:
+            return None
+        if not self._cancelled(thread.ident, done):
+            self._roll_back(thread.ident)
+        thread.leave()
         timeout = self.work.template.cfg.timeout
-        done = thread.start(self._target, self.call.name)
-        if not done.wait(timeout):
-            with self._gate:
-                self.given_up = not self._settled
-            if self.given_up:
-                if not self._cancelled(thread.ident, done):
-                    self._roll_back(thread.ident)
-                thread.leave()
-                message = f"error: still running after {timeout:g} s"
-                return self._all(Outcome("error", "timeout", message))
-            done.wait()
-        return self._ends
+        message = f"error: still running after {timeout:g} s"
+        return self._all(Outcome("error", "timeout", message))
 
     def _all(self, outcome: Outcome) -> Ends:
         return [(entry, outcome) for entry in self.call.tasks]

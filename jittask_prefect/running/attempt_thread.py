@@ -1,4 +1,4 @@
-"""The thread of an executor's attempts, so that each attempt can have a time limit."""
+"""A thread for work that may not return in time: whoever waits can leave the thread behind."""
 
 from __future__ import annotations
 

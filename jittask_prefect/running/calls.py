@@ -23,6 +23,8 @@ from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.rows.flow_runs import row_name
+from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.running.function import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
 from jittask_prefect.running.order import Wait, wait_of_task
@@ -71,6 +73,15 @@ class Work:
     end: Callable[[str], object] | None = None
     told: Callable[[Entry, Outcome], None] | None = None
     drain: Drain = field(default_factory=Drain)
+
+    def named(self, call: Call) -> str:
+        """A call for the log: the template, and the row, whose label takes a connection of the pool."""
+        entry, name = call.tasks[0], self.template.fullName
+        if not entry.row_key:
+            return name
+        labels = row_labels(self.app, [row_of(entry)])
+        row = row_name(entry.model, entry.row_key, labels.get(row_of(entry), ""))
+        return f"{name}, {row}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ executors can work off the same list of calls (`team.py`).
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from contextlib import nullcontext
@@ -16,17 +17,13 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from jittask_prefect.elements.databases import DEFAULT
 from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
-from jittask_prefect.elements.types import DateFieldType, Meta
+from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
-from jittask_prefect.ledger.rate import reserve
 from jittask_prefect.ledger.transitions import Following
-from jittask_prefect.rows.flow_runs import row_name
-from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, Calls, Work
@@ -34,14 +31,12 @@ from jittask_prefect.running.event_loop import EventLoop
 from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Hold, held_lease, new_owner
 from jittask_prefect.running.outcome import TAKEN, Outcome
+from jittask_prefect.running.rated import pause, wait_for_rate
 from jittask_prefect.running.team import Team
-from jittask_prefect.schedule.rate import read_rate
 
 # For a slot, before the flow run is given up; and between two looks for one.
 WAIT_SECONDS, LOOK_SECONDS = 3.0, 0.2
-# Between two looks whether the list is closed, while `rate` has a call wait; and the
-# delay of a process that counts as a missed begin.
-LOOK_AT_LIST_SECONDS, LATE_SECONDS = 1.0, 1.0
+THREAD = "jittask attempts"
 log = logging.getLogger("jittask")
 
 
@@ -119,24 +114,64 @@ class Executor:
         self._retries: deque[tuple[datetime, Call]] = deque()
         # One connection for row after row: to ask the pool for each costs a round trip.
         self._transaction: RowTransaction | None = None
+        # The attempt at work; and the end of all work, with the error that has ended it.
+        self._attempt: Attempt | None = None
+        self._over = False
+        self._error: BaseException | None = None
 
     def work_off(self) -> None:
-        """Run all calls, at last those that are tried again."""
-        while (call := self._take()) is not None:
-            if not self.team.begin(self.owner):
+        """Run all calls in another thread, and look after their time limit in this thread.
+
+        Raises:
+            BaseException: What ended the other thread's work, or has interrupted this one:
+                then no further call begins.
+        """
+        try:
+            while not self._over:
+                self._look_after(self.thread.start(self._work_off, THREAD))
+        except BaseException:
+            self.calls.close()
+            raise
+        if self._error is not None:
+            raise self._error
+
+    def _look_after(self, done: threading.Event) -> None:
+        """Wait for the end of the other thread's work, or give the attempt up that is over its time."""
+        limit = self.work.template.cfg.timeout
+        seconds = limit
+        # Between two attempts nobody wakes this thread: the next one begins after this look.
+        while not done.wait(seconds):
+            attempt, now = self._attempt, time.monotonic()
+            seconds = limit if attempt is None else attempt.begun + limit - now
+            if attempt is None or seconds > 0:
+                continue
+            if (ends := attempt.give_up(self.thread, done)) is not None:
+                self._end(attempt, ends)
+                self.team.end(self.owner)
+                break
+            seconds = limit
+
+    def _work_off(self) -> None:
+        """Run all calls, at last those that are tried again; until one of them is given up."""
+        try:
+            while (call := self._take()) is not None:
+                if not self.team.begin(self.owner):
+                    self._next = call
+                    break
+                self.team.grow(self.calls.left)
+                self.hold.on(call.ids)
                 self._next = call
-                break
-            self.team.grow(self.calls.left)
-            self.hold.on(call.ids)
-            self._next = call
-            if not self._may_begin():
-                break
-            if self._begin(call):
-                self._attempt(call)
-            self.team.end(self.owner)
-        self.hold.off()
-        self._drop_connection()
-        self.give_back()
+                if not self._may_begin():
+                    break
+                if self._begin(call) and not self._ran(call):
+                    return  # the thread that has given the attempt up goes on
+                self.team.end(self.owner)
+            self.hold.off()
+            self._drop_connection()
+            self.give_back()
+        except BaseException as error:  # noqa: BLE001  raised again by `work_off`
+            self._error = error
+        self._over = True
 
     def give_back(self) -> None:
         """Have the tasks wait again that are claimed and that nobody will begin, or try again."""
@@ -169,41 +204,12 @@ class Executor:
         return mine
 
     def _may_begin(self) -> bool:
-        """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile.
-
-        The wait is before the row is read, and no part of the time limit. The task's claim
-        and lease hold, so that its end is noticed.
-        """
+        """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile."""
         if self.work.template.cfg.rate is None:
             return True
         self._drop_connection()
-        while self._begins_late():
-            pass
+        wait_for_rate(self.work, self.calls)
         return not self.calls.closed
-
-    def _begins_late(self) -> bool:
-        """Reserve a begin and wait for that; whether the begin was missed, so that others are too near."""
-        work, rate = self.work, read_rate(self.work.template.cfg.rate)
-        engine, name = work.app.engine(self._rate_database()), work.template.fullName
-        wait = reserve(engine, work.app.name, name, rate, work.clock())
-        begun = time.monotonic()
-        self._pause(wait)
-        late = time.monotonic() - begun - wait
-        return late > LATE_SECONDS and not self.calls.closed
-
-    def _pause(self, seconds: float) -> None:
-        """Wait, at most until the list is closed."""
-        while not self.calls.closed:
-            self.work.sleep(max(0.0, min(seconds, LOOK_AT_LIST_SECONDS)))
-            seconds -= LOOK_AT_LIST_SECONDS
-            if seconds <= 0:
-                break
-
-    def _rate_database(self) -> str:
-        template = self.work.template
-        if isinstance(template, DateFieldType):
-            return self.work.app.database_of(template.model_name)
-        return DEFAULT
 
     def _take(self) -> Call | None:
         """The next call: claimed by the last commit, claimed now, or tried again."""
@@ -253,7 +259,7 @@ class Executor:
         """Try a failed call again, once the task's `retryDelay` is over."""
         work = self.work
         self.hold.on(call.ids)  # their leases are renewed meanwhile
-        self._pause((at - work.clock()).total_seconds())
+        pause(work, self.calls, (at - work.clock()).total_seconds())
         if self.calls.closed:
             self._retries.appendleft((at, call))
             return None
@@ -268,13 +274,20 @@ class Executor:
         self._record([(entry, TAKEN) for entry in call.tasks])
         return None
 
-    def _attempt(self, call: Call) -> None:
-        """Run a call; then put it back for a retry, or record its end."""
-        settling, transaction = self.hold.settling, self._transaction
-        attempt = Attempt(
-            self.work, call, self._finish, settling, transaction, self.loop
-        )
-        ends = attempt.run(self.thread)
+    def _ran(self, call: Call) -> bool:
+        """Run a call; False: the attempt was given up."""
+        threading.current_thread().name = call.name
+        about = (self._finish, self.hold.settling, self._transaction, self.loop)
+        attempt = self._attempt = Attempt(self.work, call, *about)
+        ends = attempt.run()
+        if attempt.given_up:
+            return False
+        self._end(attempt, ends)
+        return True
+
+    def _end(self, attempt: Attempt, ends: Ends | None) -> None:
+        """Put a call back for a retry, or record its end."""
+        self._attempt, call = None, attempt.call
         self._transaction = attempt.transaction
         failed = ends is not None and any(end.status == "error" for _, end in ends)
         if ends is None or failed:
@@ -283,7 +296,7 @@ class Executor:
                 self.calls.drop(self._next)
                 self._next = None
         if attempt.error is not None and not attempt.given_up:
-            log.error("%s failed", self._named(call), exc_info=attempt.error)
+            log.error("%s failed", self.work.named(call), exc_info=attempt.error)
         if ends is not None and failed:
             if self._is_tried_again(call, ends):
                 return
@@ -342,24 +355,15 @@ class Executor:
 
     def _is_tried_again(self, call: Call, ends: Ends) -> bool:
         """Put a failed call behind the others, where retries are left."""
-        cfg = self.work.template.cfg
+        work, cfg = self.work, self.work.template.cfg
         if call.attempt > cfg.retries:
             return False
         _, outcome = ends[0]
-        about = (self._named(call), call.attempt, outcome.message)
+        about = (work.named(call), call.attempt, outcome.message)
         log.warning("%s: attempt %d failed (%s); again in %g s", *about, cfg.retryDelay)
-        at = self.work.clock() + timedelta(seconds=cfg.retryDelay)
+        at = work.clock() + timedelta(seconds=cfg.retryDelay)
         self._retries.append((at, call))
         return True
-
-    def _named(self, call: Call) -> str:
-        """A failed call for the log: the template, and the row. No connection is held when the row's label is asked for."""
-        entry, name = call.tasks[0], self.work.template.fullName
-        if not entry.row_key:
-            return name
-        labels = row_labels(self.work.app, [row_of(entry)])
-        row = row_name(entry.model, entry.row_key, labels.get(row_of(entry), ""))
-        return f"{name}, {row}"
 
     def _record_failure(self, ends: Ends) -> bool:
         """Record that the last attempt failed; False: a task is no longer this owner's."""

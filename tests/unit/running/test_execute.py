@@ -17,7 +17,7 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, owner_of
 from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.rows import sync
-from jittask_prefect.running import executor
+from jittask_prefect.running import rated
 from jittask_prefect.running.attempt import Attempt
 from jittask_prefect.running.flows import state_of
 from jittask_prefect.running.function import after_return, next_of_row
@@ -151,7 +151,7 @@ def test_retries_with_a_delay(shop: Make) -> None:
     slept: list[float] = []
     outcome = s.run(task, sleep=slept.append)
     assert (outcome.status, outcome.result) == ("completed", 3)
-    assert (sum(slept), max(slept)) == (7 + 7, executor.LOOK_AT_LIST_SECONDS)
+    assert (sum(slept), max(slept)) == (7 + 7, rated.LOOK_AT_LIST_SECONDS)
     [entry] = s.entries()
     assert (entry.attempt, s.row(1).count) == (3, 1)
 
@@ -684,8 +684,8 @@ def test_the_watch_over_a_lease_is_off_once_the_task_is_done(
     lost: list[bool] = []
     real = Attempt.run
 
-    def lingering(self: Any, thread: Any) -> Any:
-        outcome = real(self, thread)
+    def lingering(self: Any) -> Any:
+        outcome = real(self)
         threading.Event().wait(
             0.05
         )  # the completion is committed, and the watch still looks

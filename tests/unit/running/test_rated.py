@@ -14,7 +14,7 @@ from patience import PATIENCE
 from shop import Shop, utc
 
 from jittask_prefect.ledger import transitions
-from jittask_prefect.running import executor
+from jittask_prefect.running import rated
 from jittask_prefect.running.outcome import Run, Summary
 from jittask_prefect.running.run import execute_batch
 
@@ -49,7 +49,7 @@ def test_each_row_waits_for_its_begin(shop: Make, parallel: int) -> None:
     s, slept = ready(shop, 5, rate="30/minute", parallel=parallel), list[float]()
     assert str(batch(s, slept.append)) == "5 rows: 5 done"
     assert waits(slept) == 0 + 2 + 4 + 6 + 8
-    assert max(slept) <= executor.LOOK_AT_LIST_SECONDS
+    assert max(slept) <= rated.LOOK_AT_LIST_SECONDS
 
 
 def test_an_attempt_counts_as_a_begin(shop: Make) -> None:
@@ -111,7 +111,7 @@ def test_a_late_process_reserves_anew(
     shop: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that was stopped for longer than a second would begin beside the begins of others."""
-    monkeypatch.setattr(executor, "LATE_SECONDS", 0.2)
+    monkeypatch.setattr(rated, "LATE_SECONDS", 0.2)
     s, slept, pause = ready(shop, 2, rate="60/minute"), list[float](), threading.Event()
 
     def sleep(seconds: float) -> None:
