@@ -48,7 +48,7 @@ def has_ledger(connection: Connection, savepoint: Savepoint, now: datetime) -> b
     if schema in _with_ledger.get(engine, ()):
         return True
     savepoint.begin()
-    if versions.version(connection) == versions.SCHEMA_VERSION:
+    if versions.fits(connection, versions.version(connection)):
         _with_ledger.setdefault(engine, set()).add(schema)
         return True
     where = f"{engine.url!r}, schema {schema}," if schema else f"{engine.url!r}"

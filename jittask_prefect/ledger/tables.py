@@ -139,7 +139,7 @@ states = Table(
     Column("until", UtcDateTime),
 )
 """Who writes which name: `sync` (the lease of the sync) and `turn` (the lock of those who count executions) the
-functions of `state_table` and `limits`; `rate:TEMPLATE` `rate`; `schema` `versions`; `identity` `guard`;
+functions of `state_table` and `limits`; `rate:TEMPLATE` `rate`; `schema` and `schema:oldest` `versions`; `identity` `guard`;
 `rows:TEMPLATE` `watermarks`; `retention:…` `retention`; `handover:…` and `agreed` the sync; `paused` `pause`; `renewed` and `renewed:…`
 `deploying/renewal_memory`; `pages` and `page:…` `records/template_pages`, `overview` `records/overview_page`;
 `idle:RUN` `running/sync_flow`; `named:…` `deploying/next_names`."""

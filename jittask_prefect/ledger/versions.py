@@ -1,4 +1,8 @@
-"""The version of the ledger's tables: made where missing, brought up from the version before, refused of any other."""
+"""The version of the ledger's tables: made where missing, brought up from the version before, refused where none fits.
+
+A release works with tables of its own version, and with newer ones that say so: an upgrade of the tables first adds, and a
+later one removes. So the tables go first, and the programs follow one by one.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from jittask_prefect.ledger.tables import CLAIMED, LEFT, entries, metadata, stat
 SCHEMA_VERSION = "5"
 FORMER_VERSION = "4"
 """The version that `upgrade_ledger` brings up to date."""
+OLDEST_READER = "5"
+"""The oldest release, by its SCHEMA_VERSION, that works with tables of this version."""
 _NEW_COLUMNS = (
     "level",
     "zone_value",
@@ -34,8 +40,18 @@ def version(connection: Connection) -> str | None:
     return state_table.get_any(connection, "schema")
 
 
+def fits(connection: Connection, found: str | None) -> bool:
+    """Whether this release works with the tables: they are of its version, or of a newer one that lets it."""
+    if found == SCHEMA_VERSION:
+        return True
+    if found is None or not found.isdigit() or int(found) < int(SCHEMA_VERSION):
+        return False
+    oldest = state_table.get_any(connection, "schema:oldest") or found
+    return int(oldest) <= int(SCHEMA_VERSION)
+
+
 def there(connection: Connection, where: str = "") -> bool:
-    """Whether there are the tables, of this version: for readers, which can do without.
+    """Whether there are the tables, of a version that fits: for readers, which can do without.
 
     Args:
         connection: To the database.
@@ -45,7 +61,7 @@ def there(connection: Connection, where: str = "") -> bool:
         LedgerError: They are of another version.
     """
     found = version(connection)
-    if found not in (None, SCHEMA_VERSION):
+    if found is not None and not fits(connection, found):
         raise _other_version(
             where or f"database {connection.engine.url.database}", found
         )
@@ -82,17 +98,21 @@ def upgrade_ledger(connection: Connection) -> bool:
             connection.exec_driver_sql(
                 f"ALTER TABLE {table.name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}"
             )
-    state_table.put(connection, "", "schema", SCHEMA_VERSION)
+    _note_version(connection)
     return True
+
+
+def _note_version(connection: Connection) -> None:
+    state_table.put(connection, "", "schema", SCHEMA_VERSION)
+    state_table.put(connection, "", "schema:oldest", OLDEST_READER)
 
 
 def _add_columns(connection: Connection) -> None:
     """Bring tables of version 4 up: columns that may be null, so that no row is written anew."""
     there = {c["name"] for c in sa_inspect(connection).get_columns(entries.name)}
     for name in _NEW_COLUMNS:
-        if (
-            name not in there
-        ):  # MariaDB and SQLite keep what an upgrade that was cut off had added
+        # MariaDB keeps what an upgrade that was cut off had added.
+        if name not in there:
             kind = entries.c[name].type.compile(connection.dialect)
             connection.exec_driver_sql(
                 f"ALTER TABLE {entries.name} ADD COLUMN {name} {kind}"
@@ -100,7 +120,7 @@ def _add_columns(connection: Connection) -> None:
     (first_run,) = (i for i in entries.indexes if "first_run_id" in i.columns)
     first_run.create(connection, checkfirst=True)
     _move_values(connection)
-    state_table.put(connection, "", "schema", SCHEMA_VERSION)
+    _note_version(connection)
 
 
 def _move_values(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from shop import Shop
 from sqlalchemy import Connection, insert, inspect, select, text
 
 from jittask_prefect.errors import LedgerError
-from jittask_prefect.ledger import state_table, versions
+from jittask_prefect.ledger import hindrance, state_table, versions
 from jittask_prefect.ledger.entry import COLUMNS, Entry, find_entry, new_entry
 from jittask_prefect.ledger.tables import entries
 
@@ -39,6 +39,7 @@ def test_another_version_is_refused_with_what_to_do(
     s = shop()
     with s.app.engine().begin() as connection:
         state_table.put(connection, "", "schema", found)
+        state_table.put(connection, "", "schema:oldest", found)
     with s.app.engine().connect() as connection:
         for refuse in (
             versions.there,
@@ -67,6 +68,28 @@ def test_a_version_without_the_apps_name_is_refused_too(
         pytest.raises(LedgerError, match="tables of version 3"),
     ):
         versions.require(connection, "the database")
+
+
+def test_newer_tables_that_let_this_release_work(shop: Callable[..., Shop]) -> None:
+    """The tables are brought up first; then the programs, one by one: saves, syncs and executions go on."""
+    s = shop()
+    s.raw("ALTER TABLE jittask_ledger ADD COLUMN colour VARCHAR(20)")
+    with s.app.engine().begin() as connection:
+        state_table.put(connection, "", "schema", "6")
+    hindrance.forget()
+
+    with s.app.engine().connect() as connection:
+        assert versions.there(connection)
+        assert not versions.upgrade_ledger(connection)
+    s.save(id=1, at=datetime(2026, 3, 2, 10))
+    assert s.tasks() == ["1 03-02 10:00 #1 pending"]
+    s.sync()
+    assert [o.status for o in s.work("2026-03-02 10:00")] == ["completed"]
+
+    with s.app.engine().begin() as connection:
+        state_table.put(connection, "", "schema:oldest", "6")
+        with pytest.raises(LedgerError, match="version 6, and this jittask-prefect"):
+            versions.require(connection, "the database")
 
 
 def test_the_tables_are_made_once(shop: Callable[..., Shop]) -> None:
