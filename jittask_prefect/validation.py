@@ -24,8 +24,10 @@ MAX_PROBLEMS = 50
 """Mistakes of one object that are told singly."""
 MAX_SHOWN = 80
 """Characters of a value in a message."""
+_UNION = "union["
+"""Begin of a tag in a union of models, `union[Level]`: the model's name follows."""
 # Names that pydantic adds to a path for the branches of a union.
-_BRANCHES = ("[key]", "list[", "constrained-", "function-", "literal[", "tuple[", "dict[", "union[")  # fmt: skip
+_BRANCHES = ("[key]", "list[", "constrained-", "function-", "literal[", "tuple[", "dict[", _UNION)  # fmt: skip
 _PLAIN_WORDS = {
     "a valid string": "a text",
     "a valid number": "a number",
@@ -188,7 +190,9 @@ def pydantic_problems(
     found: dict[str, Problem] = {}
     errors = error.errors(include_url=False)
     for item in errors[:MAX_PROBLEMS]:
-        path = ".".join(part for part in (key, *map(str, _keys(item["loc"]))) if part)
+        path = ".".join(
+            part for part in (key, *map(str, plain_path(item["loc"]))) if part
+        )
         value = "nothing" if item["type"] == "missing" else shown(item["input"])
         allowed = _allowed(item, model)
         if path in found:
@@ -204,7 +208,7 @@ def pydantic_problems(
     return list(found.values())
 
 
-def _keys(loc: tuple[int | str, ...]) -> list[int | str]:
+def plain_path(loc: tuple[int | str, ...]) -> list[int | str]:
     """The path without the names that pydantic adds for the branches of a union."""
     return [
         part
@@ -234,30 +238,32 @@ def _allowed(item: Any, model: type[BaseModel]) -> str:
     return text
 
 
-def _types(annotation: Any) -> list[Any]:
-    """The classes that an annotation names, in lists and unions too."""
-    inner = get_args(annotation)
-    return [each for one in inner for each in _types(one)] or [annotation]
-
-
 def _holder(
     model: type[BaseModel], loc: tuple[int | str, ...]
 ) -> type[BaseModel] | None:
-    """The model that a path leads to, through lists of models too; None where it leads through a union of models."""
-    for part in loc:
+    """The model that a path leads to; None where that is not certain."""
+    tags = {part for part in loc if isinstance(part, str) and part.startswith(_UNION)}
+    for part in plain_path(loc):
         if isinstance(part, int):
             continue
 
-        types = [
+        inner = [
             each
             for name, field in model.model_fields.items()
             if part in (name, field.alias)
-            for each in _types(field.annotation)
+            for each in _models(field.annotation)
         ]
-        inner = [t for t in types if isinstance(t, type) and issubclass(t, BaseModel)]
-        if len(inner) != 1:
+        named = [each for each in inner if f"{_UNION}{each.__name__}]" in tags]
+        if len(named or inner) != 1:
             return None
 
-        model = inner[0]
+        [model] = named or inner
 
     return model
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models in a type: in its unions, lists and tuples."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models(part)]

@@ -283,7 +283,8 @@ def print_csv(found: Sequence[Record], ui_url: str) -> None:
     from jittask_prefect.records.record import FIELDS
     from jittask_prefect.records.text_table import result_json
 
-    columns = [*FIELDS, "label"] if any(record.label for record in found) else FIELDS
+    more = [name for name in ("label", "level") if any(getattr(r, name) for r in found)]
+    columns = [*FIELDS, *more]
     lines = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     lines.writeheader()
     for record in found:

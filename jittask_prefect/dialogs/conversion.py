@@ -10,7 +10,7 @@ from typing import Any
 from jittask_prefect.dialogs import words
 from jittask_prefect.dialogs.checking import EMPTY
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
-from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS
+from jittask_prefect.dialogs.task_fields import BY_NAME, OF_OFFSET, TASK_FIELDS
 from jittask_prefect.elements.json_files import parse_json
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, Problem
@@ -222,8 +222,9 @@ def _values(template: Meta) -> Iterator[tuple[Field, Any]]:
     config = template.cfg.model_dump(exclude={"timerCfg"})
     config["timerCfg"] = template.timer.cfg.dump()
     own = _own_values(template)
+    hidden = OF_OFFSET if template.timer.cfg.levels else set()
     for field in TASK_FIELDS:
-        if field.rows in (None, template.rows):
+        if field.rows in (None, template.rows) and field.name not in hidden:
             value = own.get(field.name, _get(config, field.key))
             if value is None and field.parent in ("", *own):
                 value = field.usual

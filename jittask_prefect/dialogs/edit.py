@@ -16,7 +16,12 @@ from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
 from jittask_prefect.dialogs.folder import inner_file
 from jittask_prefect.dialogs.grouping import grouped
 from jittask_prefect.dialogs.options import task_label
-from jittask_prefect.dialogs.task_fields import BY_NAME, TASK_FIELDS, children
+from jittask_prefect.dialogs.task_fields import (
+    BY_NAME,
+    OF_OFFSET,
+    TASK_FIELDS,
+    children,
+)
 from jittask_prefect.dialogs.versions import version_of
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.elements.types import Meta
@@ -103,11 +108,10 @@ def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
     after = {name: value for name, value in before.items() if name not in gone} | new
     config = deepcopy(template.config)
     kind, rows = template.taskType, template.rows
-    _carry(
-        config,
-        config_of(before, kind, rows=rows),
-        config_of(after, kind, rows=rows),
-    )
+    was, now = (config_of(form, kind, rows=rows) for form in (before, after))
+    if template.timer.cfg.levels:
+        _keep_levels(template, was, now, new)
+    _carry(config, was, now)
     changed = {*new, *(gone & set(before)), *(["code"] if code is not None else [])}
     left = set(before) - set(_filled(form)) - gone
     if template.taskType in TASK_TYPES:
@@ -155,6 +159,14 @@ def _dropped(form: Form, new: Form) -> set[str]:
         if new.get(when) == words.WHEN[0]:
             gone |= {amount, unit}
     return gone - set(new)
+
+
+def _keep_levels(template: Meta, was: Json, now: Json, new: Form) -> None:
+    """Keep the named offsets of a task, which the form does not show; an offset of the form replaces them."""
+    levels = template.timer.cfg.dump()["startOffset"]
+    was["timerCfg"]["startOffset"] = levels
+    if not OF_OFFSET & set(new):
+        now["timerCfg"]["startOffset"] = levels
 
 
 def _carry(config: Json, before: Form, after: Form) -> None:

@@ -145,6 +145,8 @@ TASK_FIELDS: tuple[Field, ...] = (
            key="rowRuns", usual="failed", rows=True),
 )  # fmt: skip
 BY_NAME = {field.name: field for field in TASK_FIELDS}
+OF_OFFSET = {f.name for f in TASK_FIELDS if f.key.startswith(f"{OFFSET}.")}
+"""The fields of a row's offset. A task with several named offsets shows none of them."""
 
 
 def children(name: str) -> set[str]:

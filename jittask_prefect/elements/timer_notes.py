@@ -7,7 +7,14 @@ from datetime import date, datetime, timedelta
 
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.schedule.days import each_day
-from jittask_prefect.schedule.instants import EARLIEST
+from jittask_prefect.schedule.instants import (
+    DAY,
+    EARLIEST,
+    LATEST,
+    clock_changes,
+    wall_time,
+)
+from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
 
@@ -46,7 +53,7 @@ def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
             f"skipHoliday or workdaysOnly"
         )
 
-    if (back := timer.next_doubled_hour(now)) is not None:
+    if (back := _next_doubled_hour(timer, now)) is not None:
         elapsed = "Minutely or Hourly" if of else "repeatType minute or hour"
         clock = f"{back:%Y-%m-%d %H:%M}, when clocks go back to that time in {timer.zone.key}"
         yield (
@@ -73,8 +80,8 @@ def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
 
 def _counted_until(cfg: TimerCfg, now: datetime) -> date:
     """The last day whose holidays decide about the next 400 days: an offset counts before its date, or after."""
-    offsets = (cfg.start_offset, cfg.end_offset)
-    most = max((abs(each.workdays) for each in offsets if each), default=0)
+    offsets = [*cfg.every_offset, *([cfg.end_offset] if cfg.end_offset else [])]
+    most = max((abs(each.workdays) for each in offsets), default=0)
     days = min(400 + most * 7 // 5, 1_000_000)
     return (now + timedelta(days)).date()
 
@@ -105,3 +112,34 @@ def _always_shut(timer: Timer, now: datetime) -> bool:
         for day in each_day(*(at.astimezone(zone).date() for at in span))
     )
     return all(moves.active and moves.blocked(day) is not None for day in open_days)
+
+
+def _next_doubled_hour(timer: Timer, now: datetime) -> datetime | None:
+    """When clocks next go back over times of a custom rule finer than a day: such times come once then.
+
+    Args:
+        timer: The timer.
+        now: The present instant, aware.
+
+    Returns:
+        The instant of the change, aware, within 400 days; None without a change, or for any other rule.
+    """
+    if timer.cfg.repeat.repeat_type != "custom" or not timer.sub_daily:
+        return None
+
+    if timer.levels is not None:
+        timer = timer.levels.onward[0]
+
+    zone, low = timer.zone, wall_time(now, timer.zone)
+    series = timer.series(low - 400 * DAY) if timer.cfg.rows else timer.series()
+    if not isinstance(series, PlainSeries):
+        return None
+
+    for at, before, after in clock_changes(zone, low, low + 400 * DAY):
+        if after < before and at + DAY <= (series.stop or LATEST):
+            begin = (at + after).replace(tzinfo=None)
+            times = series.cycle.wall_times(begin, begin + before - after)
+            if any(True for _ in times):
+                return at.astimezone(zone)
+
+    return None

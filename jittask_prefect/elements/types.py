@@ -334,15 +334,22 @@ class DateFieldType(RowFields, Meta):
         """How each occurrence of a row came to be, its date and the offset included."""
         if row is None or (times := self.times(row)).start is None:
             return
-        where = self.origin(times)
+        where: dict[str | None, str] = {}
         for found in super().explained(after, before, row):
-            yield replace(found, origin=where)
+            if (level := found.level) not in where:
+                where[level] = self.origin(times, level)
+            yield replace(found, origin=where[level])
 
-    def origin(self, times: RowTimes) -> str:
-        """Where the first nominal time of a row comes from: its date, the offset, and a zone and calendar of its own."""
+    def origin(self, times: RowTimes, level: str | None = None) -> str:
+        """Where the first nominal time of a row comes from: its date, the offset, and a zone and calendar of its own.
+
+        Args:
+            times: The row's values.
+            level: The name of the offset, where there are several; None: all of them.
+        """
         timer = self.timer_of(times.zone, times.calendar)
         notes = self.own_notes(times.zone, times.calendar)
-        return "; ".join([origin(timer, times.start), *notes])
+        return "; ".join([origin(timer, times.start, level), *notes])
 
     def handle(self, task: Task) -> Any:
         """Run an execution: the function gets the row, or, called by `createTimerTask`, its arguments."""

@@ -32,7 +32,9 @@ class PreviewLine:
         nominal = f"{item.nominal:%a %Y-%m-%d %H:%M}" * (item.due != item.nominal)
         if self.count > 1:
             nominal += f" … {self.last.nominal:%m-%d %H:%M} ({self.count})"
-        return due, nominal, item.because or "", item.note
+        level = f"level {item.level}" if item.level else ""
+        note = "; ".join(filter(None, (level, item.note)))
+        return due, nominal, item.because or "", note
 
 
 def first_due(found: Iterable[Explained], count: int) -> Iterator[Explained]:
@@ -50,7 +52,8 @@ def preview_lines(found: Iterable[Explained]) -> Iterator[PreviewLine]:
 
     def group(item: Explained) -> object:
         dropped = item.due is None and item.moved_from
-        return (item.because, item.note) if dropped else next(number)
+        about = (item.because, item.note, item.level)
+        return about if dropped else next(number)
 
     for _, run in itertools.groupby(found, group):
         items = list(run)
@@ -88,7 +91,7 @@ def ics(
         event.add("dtstamp", now.astimezone(UTC).replace(microsecond=0))
         event.add("dtstart", due)
         event.add("dtend", due + EVENT_LENGTH)
-        event.add("summary", title)
+        event.add("summary", f"{title}: {item.level}" if item.level else title)
         event.add("transp", "TRANSPARENT")  # a task keeps nobody busy
         parts = (rule, item.origin, _explanation(item, item.due))
         event.add("description", "\n".join(filter(None, parts)))

@@ -59,6 +59,7 @@ class Record:
         task_id: None for an occurrence of a schedule until Prefect has made its flow run.
         nominal: The occurrence before the holiday move.
         moved: Why the due day is not the nominal day, as far as the calendar says so.
+        level: The name of the due time, where the template has several for a row.
         notes: Further explanations, as sentences.
         started: The start of the execution.
         finished: The end of the execution.
@@ -80,6 +81,7 @@ class Record:
     task_id: str | None = None
     nominal: datetime | None = None
     moved: str | None = None
+    level: str | None = None
     notes: tuple[str, ...] = ()
     started: datetime | None = None
     finished: datetime | None = None
@@ -98,13 +100,15 @@ class Record:
 
     @property
     def row_text(self) -> str:
-        """The row for people: `Wang Fang (42)`, or its key alone; empty for a scheduled task."""
-        return named_row(self.row or "", self.label)
+        """The row for people: `Wang Fang (42)`, or its key alone, and the level; empty for a scheduled task."""
+        return ", ".join(
+            filter(None, (named_row(self.row or "", self.label), self.level))
+        )
 
     def as_dict(
         self, fields: Sequence[str] = FIELDS, ui_url: str = ""
     ) -> dict[str, Any]:
-        """The named fields as JSON values, and `label` where the row has one.
+        """The named fields as JSON values, `label` where the row has one, and `level` where the task has one.
 
         Args:
             fields: Names of fields, in the order of the answer.
@@ -140,6 +144,7 @@ class Record:
             "why": list(self.notes),
         }
         named = {"label": self.label} if self.label else {}
+        named |= {"level": self.level} if self.level else {}
         return {name: values[name] for name in fields} | named
 
 

@@ -360,6 +360,7 @@ class _Reader:
                     item.nominal,
                     item.because,
                     state="none",
+                    level=item.level,
                     notes=tuple(filter(None, notes)),
                 )
             elif item.due in new:
@@ -371,7 +372,7 @@ class _Reader:
 def _taking_place(found: Iterable[Explained]) -> list[Occurrence]:
     """The occurrences among explained ones."""
     return [
-        Occurrence(item.nominal, item.due, item.because)
+        Occurrence(item.nominal, item.due, item.because, item.level)
         for item in found
         if item.due is not None
     ]

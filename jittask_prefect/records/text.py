@@ -210,7 +210,9 @@ def _template(part: TemplateHistory, width: int | None) -> Iterator[str]:
 def _task(record: Record, width: int | None) -> Iterator[str]:
     """Due time, status and reasons; below a task its ids."""
     at = record.due or record.nominal
-    reasons = [moved(record) if record.due else record.moved or "", *record.notes]
+    level = f"level {record.level}" if record.level else ""
+    why = moved(record) if record.due else record.moved or ""
+    reasons = [level, why, *record.notes]
     if record.result is not None and record.status == "completed":
         reasons.append(f"result {result_json(record.result)}")
     told = "; ".join(" ".join(reason.split()) for reason in reasons if reason)

@@ -250,6 +250,7 @@ def pending_records(
             occurrence.moved,
             row=key,
             task_id=action.task_id,
+            level=occurrence.level,
         )
         if entry := waiting.get(action.task_id):
             record = replace(

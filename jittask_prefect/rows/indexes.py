@@ -35,20 +35,22 @@ def missing(
         return None  # a view or a subquery
     reach = template.timer.reach(now, now + DAY)
     if reach.spans and all(low and high for low, high in reach.spans):
-        if _leads(connection, column):
+        if not _leads(connection, column):
+            return _statement(connection, column, column, "")
+        if not reach.others:
             return None
-        return _statement(connection, column, column, "")
     if dialect not in ("sqlite", "postgresql"):
         return None  # MariaDB takes an expression's index from 11.8 on, and then only by a column made for it
     for days in range(400):
         at = now + days * DAY
-        found = template.timer.reach(at, at + DAY)
-        if not found.days:
+        parts = template.timer.reach(at, at + DAY).parts
+        asked = next((part.days for part in parts if part.days), None)
+        if asked is None:
             continue
         condition = scan.condition((at, at + DAY))
         if condition is None or _finds_days(connection, scan.query(condition)):
             return None
-        month, number = (any(day[part] for day in found.days) for part in (0, 1))
+        month, number = (any(day[part] for day in asked) for part in (0, 1))
         by_day = dialects.day_of(
             column, scan.start, dialect, month=month, number=number
         )

@@ -14,7 +14,6 @@ from jittask_prefect.ledger.planned_rows import KeptTimes, counted_anew, kept_ti
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.schedule.instants import EARLIEST
-from jittask_prefect.schedule.recur import ListedTimes
 from jittask_prefect.schedule.timer import Occurrence, Series
 
 MOST_ACTIONS = 10_000
@@ -119,15 +118,10 @@ def since_moved(
     day. Of a list of dates that ended before (a single date is such a list), the last date is recorded.
     """
     start = now - timedelta(seconds=missed.lookback) - TICK
-    if not is_listed(series):
+    if not series.listed:
         return [*series.moved_before(start), *wanted(series, start, before)]
     dates = list(series.between(EARLIEST, before + TICK))
     return [o for o in dates if o.due > start or o.nominal > start] or dates[-1:]
-
-
-def is_listed(series: Series) -> bool:
-    """Whether a series is a list of dates, such as a single date, that ends by itself."""
-    return isinstance(series.cycle, ListedTimes)
 
 
 def stands(entry: Entry, series: Series) -> bool:

@@ -170,9 +170,13 @@ class Scan:
         return self.template.filter.condition(self.model, self.now, zone)
 
     def _reached(self, found: Reach, zone: ZoneInfo) -> ColumnElement[bool]:
+        return any_of([self._reached_by(part, zone) for part in found.parts])
+
+    def _reached_by(self, found: Reach, zone: ZoneInfo) -> ColumnElement[bool]:
+        """That a row is in one part of a reach."""
         field = self._field(self.start)
         spans = [and_(*self._span(low, high, zone)) for low, high in found.spans]
-        parts = [or_(*spans) if len(spans) > 1 else spans[0]]
+        parts = [any_of(spans)]
         if found.days is not None:
             parts.append(dialects.on_days(field, self.start, found.days, self.dialect))
         if found.end is not None and self.end is not None:

@@ -28,7 +28,6 @@ from jittask_prefect.rows.plan import (
     TICK,
     Action,
     Report,
-    is_listed,
     no_more_tasks,
     plan_row,
     since_moved,
@@ -293,7 +292,7 @@ class TemplatePlanner:
             return no_more_tasks(found, NOT_MET)
         # A repeat is not made good for the past; a single date that an edit moved into the past is a moved date.
         waits = any(entry.status == "pending" for entry in found)
-        moved = self.changed and is_listed(series) and waits
+        moved = self.changed and series.listed and waits
         known = self.now if moved else self.known
         due = self.occurrences(series)
         if moved:

@@ -12,7 +12,7 @@ from jittask_prefect.schedule.cron import read_cron
 from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.days import month_length
 from jittask_prefect.schedule.instants import midnight
-from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.offset import Level, Offset
 from jittask_prefect.schedule.recur import recurrence
 from jittask_prefect.schedule.rrule import RRule
 from jittask_prefect.schedule.rrule_lines import MAX_PER_DAY, plain_rule
@@ -92,6 +92,8 @@ def check(
     ):
         if offset is not None:
             _offset(name, offset, _below(bad, name), refuse)
+
+    _levels(cfg.levels, refuse)
 
     if ("repeat",) not in bad and isinstance(raw.get("repeat"), Mapping):
         _repeat(cfg.repeat, raw["repeat"], _below(bad, "repeat"), refuse)
@@ -196,6 +198,16 @@ def _offset(name: str, offset: Offset, broken: set[str], refuse: Refuse) -> None
     if offset.time is not None and offset.elapsed:
         allowed = "a time only with day, workday, week, month or year"
         refuse(f"{name}.time", f"a time with offsetUnit {offset.unit}", allowed)
+
+
+def _levels(levels: tuple[Level, ...], refuse: Refuse) -> None:
+    names: set[str] = set()
+    for number, level in enumerate(levels):
+        _offset(f"startOffset.{number}", level, set(), refuse)
+        if level.name in names:
+            allowed = "a name that no other offset of the list has"
+            refuse(f"startOffset.{number}.name", shown(level.name), allowed)
+        names.add(level.name)
 
 
 def _repeat(

@@ -19,7 +19,7 @@ from jittask_prefect.schedule.instants import (
 )
 
 if TYPE_CHECKING:
-    from jittask_prefect.schedule.series import Series
+    from jittask_prefect.schedule.series import PlainSeries
 
 DROPPED = "dropped"
 
@@ -36,6 +36,7 @@ class Explained:
         zone: IANA name of the task's zone.
         note: More to say: dropped, joined with another, a clock change, beyond the published calendar.
         origin: Of a row's task, the value and the offset that the first nominal time comes from.
+        level: The name of that offset, where a timer has several; else None.
     """
 
     nominal: datetime
@@ -45,6 +46,7 @@ class Explained:
     zone: str
     note: str
     origin: str = ""
+    level: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values, times in ISO 8601 with their offset from UTC."""
@@ -58,10 +60,13 @@ class Explained:
             "zone": self.zone,
             "note": self.note,
             **({"origin": self.origin} if self.origin else {}),
+            **({"level": self.level} if self.level else {}),
         }
 
 
-def explained(series: Series, after: datetime, before: datetime) -> Iterator[Explained]:
+def explained(
+    series: PlainSeries, after: datetime, before: datetime
+) -> Iterator[Explained]:
     """Every nominal occurrence that lies in, or moves into, [after, before); see `Series.explain`."""
     candidates = series.candidates
     width = DAY
@@ -86,7 +91,9 @@ def explained(series: Series, after: datetime, before: datetime) -> Iterator[Exp
         low = candidates.ahead(upto, left_out=True) if empty else upto
 
 
-def dropped(series: Series, after: datetime, before: datetime) -> Iterator[Explained]:
+def dropped(
+    series: PlainSeries, after: datetime, before: datetime
+) -> Iterator[Explained]:
     """The occurrences of [after, before) that a move would carry past the end or before the start."""
     candidates, moves, zone = series.candidates, series.moves, series.zone
     windows = series.windows
@@ -105,7 +112,7 @@ def dropped(series: Series, after: datetime, before: datetime) -> Iterator[Expla
 
 
 def _standing(
-    series: Series, found: list[Candidate]
+    series: PlainSeries, found: list[Candidate]
 ) -> dict[datetime | None, Candidate]:
     """By due time the candidates that stand."""
     dues = [candidate.due for candidate in found if candidate.due is not None]
@@ -118,7 +125,9 @@ def _standing(
 
 
 def _explained(
-    series: Series, candidate: Candidate, standing: dict[datetime | None, Candidate]
+    series: PlainSeries,
+    candidate: Candidate,
+    standing: dict[datetime | None, Candidate],
 ) -> Explained:
     zone, due, notes = series.zone, candidate.due, list[str]()
     if due is None:
@@ -154,7 +163,7 @@ def _clock_change(wall: datetime, due: datetime) -> Iterator[str]:
         yield f"clocks go back: the first {wall:%H:%M} of two"
 
 
-def _unpublished(series: Series, day: date) -> Iterator[str]:
+def _unpublished(series: PlainSeries, day: date) -> Iterator[str]:
     """That the holidays of a day are not known, or not published yet."""
     calendar = series.moves.calendar
     known = calendar.reliable_until
@@ -166,7 +175,7 @@ def _unpublished(series: Series, day: date) -> Iterator[str]:
         yield f"working days are counted beyond {known}, where holidays are not published"
 
 
-def _counted_to(series: Series) -> date:
+def _counted_to(series: PlainSeries) -> date:
     """The last day that an offset in working days has counted over; the first of the calendar where none are counted."""
     value, zone = series.counted_from, series.zone
     if value is None or series.never:

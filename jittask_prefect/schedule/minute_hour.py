@@ -24,7 +24,7 @@ from jittask_prefect.schedule.schedule_text import (
     rule_slot,
     until,
 )
-from jittask_prefect.schedule.series import Series
+from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.timer import Timer
 from jittask_prefect.schedule.windows import Span
 
@@ -36,7 +36,7 @@ SHORTEST = timedelta(30)
 
 
 def interval_slots(
-    timer: Timer, series: Series, step: timedelta, now: datetime, days: int
+    timer: Timer, series: PlainSeries, step: timedelta, now: datetime, days: int
 ) -> list[ScheduleSlot]:
     """The schedules of a minute or hour repeat.
 
@@ -84,7 +84,7 @@ def interval_slots(
 
 def _open_slots(
     timer: Timer,
-    series: Series,
+    series: PlainSeries,
     step: timedelta,
     begin: datetime,
     horizon: timedelta,

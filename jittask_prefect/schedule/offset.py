@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_serializer,
+)
 
 from jittask_prefect.schedule.days import months_later
 from jittask_prefect.schedule.values import ClockTime, Part, clock_text, number, whole
@@ -94,7 +101,8 @@ class Offset(Part):
         return found
 
     @model_serializer
-    def _newer_form(self) -> dict[str, Any]:
+    def newer_form(self) -> dict[str, Any]:
+        """The newer form, as JSON values."""
         sign = (self.amount > 0) - (self.amount < 0)
         form: dict[str, Any] = {"offsetType": sign}
         if sign:
@@ -102,3 +110,46 @@ class Offset(Part):
         if self.time is not None:
             form["time"] = clock_text(self.time)
         return form
+
+
+# Several offsets with names
+
+MOST_LEVELS = 100
+LEVEL_NAME = (
+    "a name of 1 to 64 letters, digits, _ or -, with single spaces or dots between"
+)
+_NAME = re.compile(r"[\w-]+(?:[ .][\w-]+)*")
+
+
+def _level_name(value: object) -> object:
+    if isinstance(value, str) and len(value) <= 64 and _NAME.fullmatch(value):
+        return value
+    raise ValueError(LEVEL_NAME)
+
+
+class Level(Offset):
+    """A named offset out of a list: `{"name": "first", "offsetType": 1, "offset": 3, "offsetUnit": "day"}`."""
+
+    name: Annotated[str, BeforeValidator(_level_name)]
+
+    @model_serializer
+    def newer_form(self) -> dict[str, Any]:
+        return {"name": self.name} | super().newer_form()
+
+
+def _levels(value: object) -> object:
+    if isinstance(value, list | tuple) and 1 <= len(value) <= MOST_LEVELS:
+        return tuple(value)
+    raise ValueError(f"an offset, or a list of 1 to {MOST_LEVELS} offsets with names")
+
+
+def _branch(value: object) -> str:
+    return "union[Level]" if isinstance(value, list | tuple) else "union[Offset]"
+
+
+Offsets = Annotated[
+    Annotated[Offset, Tag("union[Offset]")]
+    | Annotated[tuple[Level, ...], BeforeValidator(_levels), Tag("union[Level]")],
+    Discriminator(_branch),
+]
+"""An offset, or several with names. The tags name the models: paths of mistakes are read by them."""

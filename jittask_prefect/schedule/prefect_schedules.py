@@ -58,7 +58,7 @@ from jittask_prefect.schedule.schedule_text import (
     rule_slot,
     until,
 )
-from jittask_prefect.schedule.series import Series
+from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.timer import Timer
 
 log = logging.getLogger(__name__)
@@ -85,8 +85,7 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     Raises:
         ConfigError: The rule does not fit Prefect's 6,500 characters for any horizon of at least 30 days.
     """
-    series = timer.series()
-    assert series is not None
+    series = timer.only_series()
     if series.next(now - TICK) is None:
         return fixed_slots([])
     if isinstance(series.cycle, Elapsed):
@@ -130,7 +129,7 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     raise invalid("timerCfg.repeat", "a rule with too many exceptions", allowed)
 
 
-def _plain(timer: Timer, series: Series, now: datetime) -> PlainRule:
+def _plain(timer: Timer, series: PlainSeries, now: datetime) -> PlainRule:
     """The plain rule of a timer; where opening hours move most occurrences to another clock time, at that time."""
     repeat, calendar, wall = timer.cfg.repeat, timer.moves.calendar, series.wall
     if not timer.windows.active or repeat.repeat_type in ("normal", "custom"):
@@ -159,7 +158,7 @@ def at_instant(instant: datetime, zone: str) -> list[ScheduleSlot]:
 
 def _listed(
     timer: Timer,
-    series: Series,
+    series: PlainSeries,
     begin: datetime,
     end: datetime,
     most: int | None = None,
@@ -201,7 +200,7 @@ class _Window:
 
 def _slots(
     timer: Timer,
-    series: Series,
+    series: PlainSeries,
     plain: PlainRule,
     begin: datetime,
     end: datetime,
@@ -327,7 +326,7 @@ def _named(timer: Timer, at: datetime) -> bool:
 
 def _except_differences(
     timer: Timer,
-    series: Series,
+    series: PlainSeries,
     cycle: Cycle,
     windows: list[_Window],
     stop: datetime | None,
@@ -361,7 +360,7 @@ def _except_differences(
 
 
 def _take_misread(
-    series: Series, windows: list[_Window], zone: ZoneInfo
+    series: PlainSeries, windows: list[_Window], zone: ZoneInfo
 ) -> list[datetime]:
     """Take out of the windows the due times whose wall times the server reads as other instants; these due times."""
     found = []

@@ -7,8 +7,8 @@ begun, and on which days of the year or month.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -52,14 +52,45 @@ class Reach:
         spans: A value lies in a span; without spans nothing is due in the window.
         days: And on such a day. None: on any day.
         end: The least value of `endField` of a series that goes on so far; None for any.
+        others: Or a value is one of these.
     """
 
     spans: tuple[tuple[Wall, Wall], ...]
     days: Days | None = None
     end: Wall = None
+    others: tuple[Reach, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Reach, ...]:
+        """Each by its own spans, days and end; a value is one of these."""
+        return self, *self.others
 
 
 NOTHING = Reach(())
+
+
+def union(found: Iterable[Reach]) -> Reach:
+    """The values of any of these; spans alone are joined where they meet."""
+    some = [each for each in found if each.spans]
+    spans = [
+        span
+        for each in some
+        if each.days is None and each.end is None
+        for span in each.spans
+    ]
+    joined = [Reach(tuple(_overlapping(spans)))] if spans else []
+    narrower = [each for each in some if each.days is not None or each.end is not None]
+    first, *others = [*joined, *dict.fromkeys(narrower)] or [NOTHING]
+    return replace(first, others=tuple(others))
+
+
+def _overlapping(spans: list[tuple[Wall, Wall]]) -> list[tuple[Wall, Wall]]:
+    """The spans in order, those that overlap as one."""
+    bounds = [(low or datetime.min, high or datetime.max) for low, high in spans]
+    return [
+        (None if low == datetime.min else low, None if high == datetime.max else high)
+        for low, high in _joined(iter(bounds), timedelta())
+    ]
 
 
 def reach(timer: Timer, after: datetime, before: datetime, whole_days: bool) -> Reach:

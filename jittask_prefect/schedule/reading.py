@@ -11,7 +11,12 @@ from pydantic import ValidationError
 from jittask_prefect.errors import ConfigError, Problem, invalid
 from jittask_prefect.schedule.checks import check
 from jittask_prefect.schedule.spec import TimerCfg
-from jittask_prefect.validation import pydantic_problems, sanitized, shown
+from jittask_prefect.validation import (
+    plain_path,
+    pydantic_problems,
+    sanitized,
+    shown,
+)
 
 
 def read_timer(raw: object, *, rows: bool, key: str = "timerCfg") -> TimerCfg:
@@ -75,9 +80,7 @@ def _without_stray_end(raw: Mapping[Any, Any], *, rows: bool) -> Mapping[Any, An
 def _without_nulls(raw: Mapping[Any, Any]) -> dict[str, Any]:
     """A deep copy in which a null says the same as an absent key."""
     return {
-        str(name): _without_nulls(value) if isinstance(value, Mapping) else value
-        for name, value in raw.items()
-        if value is not None
+        str(name): _inner(value) for name, value in raw.items() if value is not None
     }
 
 
@@ -89,8 +92,15 @@ def _of_single_window(problem: Problem, key: str) -> Problem:
     return replace(problem, key=f"{key}.window{problem.key.removeprefix(first)}")
 
 
+def _inner(value: object) -> object:
+    if isinstance(value, list):
+        return [_inner(each) for each in value]
+    return _without_nulls(value) if isinstance(value, Mapping) else value
+
+
 def _key_path(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """A path up to its first list: a mistake in an element is a mistake of the list."""
+    loc = tuple(plain_path(loc))
     first = next((n for n, part in enumerate(loc) if isinstance(part, int)), len(loc))
     return loc[:first]
 

@@ -196,11 +196,11 @@ def check_density(timer: Timer) -> None:
     Raises:
         ConfigError: The timer has more than MAX_PER_DAY occurrences a day.
     """
-    series = timer.series()
-    if series is None:
+    if timer.cfg.rows:
         return
 
-    per_day = plain_rule(timer.cfg.repeat, series.wall, timer.moves.calendar).per_day
+    start = timer.only_series().wall
+    per_day = plain_rule(timer.cfg.repeat, start, timer.moves.calendar).per_day
     if per_day > MAX_PER_DAY:
         found, allowed = f"{per_day:g} occurrences a day", f"at most {MAX_PER_DAY}"
         raise invalid("timerCfg.repeat", found, allowed)

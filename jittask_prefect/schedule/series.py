@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -43,11 +44,13 @@ class Occurrence:
         nominal: Before all moves; aware, in the task's zone. Part of a task's identity.
         due: When it takes place; aware, in the task's zone.
         moved: Why `due` is another time, e.g. "National Day", "opening hours"; None without a move.
+        level: The name of its offset, where a timer has several; else None.
     """
 
     nominal: datetime
     due: datetime
     moved: str | None = None
+    level: str | None = None
 
 
 Instant = tuple[datetime, int]
@@ -61,23 +64,123 @@ class Exhausted(NamedTuple):
     phase: object
 
 
-class Series:
-    """The occurrences of a start; `Timer.series` makes a series."""
+class Series(ABC):
+    """The occurrences of a start; `Timer.series` makes a series.
+
+    Attributes:
+        zone: The task's zone.
+        moves: The holiday rule.
+        anchor: The start with offset and clock time, before repeat and holidays; aware, in the task's zone.
+        stop: The last instant on which there may be an occurrence, UTC; None without an end.
+    """
+
+    __slots__ = ("_answers", "anchor", "moves", "stop", "zone")
+
+    def __init__(
+        self, zone: ZoneInfo, moves: HolidayMoves, stop: datetime | None
+    ) -> None:
+        self.zone, self.moves, self.stop = zone, moves, stop
+        self.anchor: datetime = LATEST
+        self._answers: dict[str, tuple[Instant, Occurrence | None]] = {}
+
+    def __repr__(self) -> str:
+        return f"Series(anchor={self.anchor.isoformat()!r}, zone={self.zone.key!r})"
+
+    @property
+    @abstractmethod
+    def never(self) -> bool:
+        """Whether the start lies beyond the calendar."""
+
+    @property
+    @abstractmethod
+    def listed(self) -> bool:
+        """Whether the occurrences are a list that ends by itself, such as a single date."""
+
+    @abstractmethod
+    def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
+        """The occurrences due in [after, before), in order, each instant once.
+
+        Args:
+            after: First instant, inclusive; aware, or naive in the task's zone.
+            before: Last instant, exclusive; likewise.
+        """
+
+    def next(self, after: datetime) -> Occurrence | None:
+        """The first occurrence due after an instant; None otherwise."""
+        return self._answer("next", self._next, after)
+
+    def _answer(
+        self,
+        name: str,
+        find: Callable[[datetime], Occurrence | None],
+        at: datetime,
+    ) -> Occurrence | None:
+        """The answer to a question; rows of one instant share a series, and ask the same again and again."""
+        question: Instant = (at, at.fold)
+        known = self._answers.get(name)
+        if known is None or known[0] != question:
+            known = self._answers[name] = question, find(at)
+        return known[1]
+
+    @abstractmethod
+    def _next(self, after: datetime) -> Occurrence | None:
+        """The first occurrence due after an instant."""
+
+    def due_at(self, due: datetime) -> Occurrence | None:
+        """The occurrence that is due exactly then; None otherwise."""
+        return self._answer("due_at", self._due_at, due)
+
+    def _due_at(self, due: datetime) -> Occurrence | None:
+        at = clamped(due, self.zone)
+        return next(self.between(at, at + TICK), None)
+
+    @abstractmethod
+    def moved_before(self, at: datetime) -> list[Occurrence]:
+        """The occurrences whose nominal time comes after an instant, and that a holiday move carries before it.
+
+        Args:
+            at: The instant, aware; an occurrence due then counts as carried before.
+        """
+
+    @abstractmethod
+    def at_nominal(self, nominal: datetime) -> Occurrence | None:
+        """The occurrence of a nominal time, wherever a holiday move puts it; None otherwise."""
+
+    # Explanations
+
+    def explain(self, after: datetime, before: datetime) -> list[Explained]:
+        """Every nominal occurrence that lies in, or moves into, [after, before), with its fate and the reason.
+
+        Args:
+            after: First instant, inclusive; aware, or naive in the task's zone.
+            before: Last instant, exclusive; likewise.
+
+        Returns:
+            By nominal time; an occurrence that moves back out of a later window into an earlier stands with the earlier.
+        """
+        return list(self.explained(after, before))
+
+    @abstractmethod
+    def explained(self, after: datetime, before: datetime) -> Iterator[Explained]:
+        """The same as `explain`, each as soon as it is found."""
+
+    @abstractmethod
+    def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
+        """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
+
+
+class PlainSeries(Series):
+    """A single cycle from a start on."""
 
     __slots__ = (
-        "_answers",
-        "anchor",
         "candidates",
         "counted_from",
         "exhausted",
         "first",
         "last",
-        "moves",
         "start",
-        "stop",
         "wall",
         "windows",
-        "zone",
     )
 
     def __init__(
@@ -92,17 +195,12 @@ class Series:
         stop: datetime | None,
         day: int | None = None,
     ) -> None:
-        self.zone = zone
-        self.stop = stop
+        super().__init__(zone, moves, stop)
         self.exhausted: Exhausted | None = None
         self.counted_from: date | None = None
         """The value from which working days are counted; None where none are."""
-        self._answers: dict[str, tuple[Instant, Occurrence | None]] = {}
-        self.moves = moves
         self.windows = windows
         self.start = start
-        self.anchor: datetime = LATEST
-        """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
         self.wall = wall or datetime.max
         self.first = self.last = LATEST
         self.candidates = Candidates(NEVER, moves, windows, zone, zone)
@@ -120,9 +218,6 @@ class Series:
             self.candidates = Candidates(*rules, zone, clock, wall, anchor)
             self.first, self.last = self._span(cycle, anchor)
 
-    def __repr__(self) -> str:
-        return f"Series(anchor={self.anchor.isoformat()!r}, zone={self.zone.key!r})"
-
     @property
     def cycle(self) -> Cycle:
         """The nominal times; none for a start beyond the calendar."""
@@ -130,8 +225,11 @@ class Series:
 
     @property
     def never(self) -> bool:
-        """Whether the start lies beyond the calendar."""
         return self.cycle is NEVER
+
+    @property
+    def listed(self) -> bool:
+        return isinstance(self.cycle, ListedTimes)
 
     def _span(self, cycle: Cycle, anchor: datetime) -> tuple[datetime, datetime]:
         """The instants before which, and from which on, no occurrence is due."""
@@ -152,31 +250,8 @@ class Series:
     # Occurrences
 
     def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
-        """The occurrences due in [after, before), in order, each instant once.
-
-        Args:
-            after: First instant, inclusive; aware, or naive in the task's zone.
-            before: Last instant, exclusive; likewise.
-        """
         low, high = clamped(after, self.zone), clamped(before, self.zone)
         return map(self._occurrence, self._due(low, high))
-
-    def next(self, after: datetime) -> Occurrence | None:
-        """The first occurrence due after an instant; None otherwise."""
-        return self._answer("next", self._next, after)
-
-    def _answer(
-        self,
-        name: str,
-        find: Callable[[datetime], Occurrence | None],
-        at: datetime,
-    ) -> Occurrence | None:
-        """The answer to a question; rows of one instant share a series, and ask the same again and again."""
-        question: Instant = (at, at.fold)
-        known = self._answers.get(name)
-        if known is None or known[0] != question:
-            known = self._answers[name] = question, find(at)
-        return known[1]
 
     def _next(self, after: datetime) -> Occurrence | None:
         low = max(clamped(after, self.zone) + TICK, self.first)
@@ -194,20 +269,7 @@ class Series:
 
         return None
 
-    def due_at(self, due: datetime) -> Occurrence | None:
-        """The occurrence that is due exactly then; None otherwise."""
-        return self._answer("due_at", self._due_at, due)
-
-    def _due_at(self, due: datetime) -> Occurrence | None:
-        at = clamped(due, self.zone)
-        return next(self.between(at, at + TICK), None)
-
     def moved_before(self, at: datetime) -> list[Occurrence]:
-        """The occurrences whose nominal time comes after an instant, and that a holiday move carries before it.
-
-        Args:
-            at: The instant, aware; an occurrence due then counts as carried before.
-        """
         at = clamped(at, self.zone)
         low = self.moves.earliest_due_after(at, self.zone)
         if low >= at or self.candidates.sub_daily:
@@ -216,7 +278,6 @@ class Series:
         return [found for found in self.between(low, at + TICK) if found.nominal > at]
 
     def at_nominal(self, nominal: datetime) -> Occurrence | None:
-        """The occurrence of a nominal time, wherever a holiday move puts it; None otherwise."""
         at = clamped(nominal, self.zone)
         for candidate in self.candidates.within(at, at + TICK, nominal=True):
             due = candidate.due
@@ -306,24 +367,10 @@ class Series:
 
     # Explanations
 
-    def explain(self, after: datetime, before: datetime) -> list[Explained]:
-        """Every nominal occurrence that lies in, or moves into, [after, before), with its fate and the reason.
-
-        Args:
-            after: First instant, inclusive; aware, or naive in the task's zone.
-            before: Last instant, exclusive; likewise.
-
-        Returns:
-            By nominal time; an occurrence that moves back out of a later window into an earlier stands with the earlier.
-        """
-        return list(self.explained(after, before))
-
     def explained(self, after: datetime, before: datetime) -> Iterator[Explained]:
-        """The same as `explain`, each as soon as it is found."""
         return explained(self, after, before)
 
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
-        """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
         return dropped(self, after, before)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.offset import Level, Offset, Offsets
 from jittask_prefect.schedule.opening_hours import WindowsCfg
 from jittask_prefect.schedule.values import (
     ColumnName,
@@ -68,7 +68,7 @@ class TimerCfg(Part):
 
     start_time: Instant | None = Field(default=None, alias="startTime")
     start_field: ColumnName | None = Field(default=None, alias="startField")
-    start_offset: Offset | None = Field(default=None, alias="startOffset")
+    offsets: Offsets | None = Field(default=None, alias="startOffset")
     end_time_type: Annotated[Literal[0, 1, 2], BeforeValidator(_digit)] = Field(
         default=0, alias="endTimeType"
     )
@@ -88,11 +88,36 @@ class TimerCfg(Part):
     calendar_field: ColumnPath | None = Field(default=None, alias="calendarField")
 
     @property
+    def start_offset(self) -> Offset | None:
+        """The single offset; None without an offset, and of a timer with levels."""
+        return self.offsets if isinstance(self.offsets, Offset) else None
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The named offsets; none where there is a single offset, or none."""
+        return self.offsets if isinstance(self.offsets, tuple) else ()
+
+    @property
+    def every_offset(self) -> tuple[Offset, ...]:
+        """The offsets that due times come from: the single offset, or each level."""
+        return (self.start_offset,) if self.start_offset else self.levels
+
+    def of_level(self, level: Level, *, repeats: bool) -> Self:
+        """The timer of a level alone.
+
+        Args:
+            level: One of `levels`.
+            repeats: Whether the repeat goes on from the level; else its time comes once.
+        """
+        repeat = self.repeat if repeats else Repeat()
+        return self.model_copy(update={"offsets": level, "repeat": repeat})
+
+    @property
     def counts_workdays(self) -> bool:
         """Whether a due time is found by counting working days."""
         ended = self.end_offset if self.end_time_type == 2 else None
-        offsets = any(each.workdays for each in (self.start_offset, ended) if each)
-        return offsets or self.repeat.counts_workdays
+        offsets = (*self.every_offset, *([ended] if ended else []))
+        return any(each.workdays for each in offsets) or self.repeat.counts_workdays
 
     @property
     def opens_on_workdays(self) -> bool:
@@ -108,9 +133,11 @@ class TimerCfg(Part):
     @property
     def lands_on_workdays(self) -> bool:
         """Whether each occurrence is a counted working day: then no holiday rule moves any."""
-        if self.repeat.repeat_type != "normal":
-            return self.repeat.counts_workdays
-        return self.start_offset is not None and self.start_offset.workdays != 0
+        offsets = self.every_offset
+        counted = bool(offsets) and all(each.workdays for each in offsets)
+        if self.repeat.repeat_type == "normal":
+            return counted
+        return self.repeat.counts_workdays and (counted or not self.levels)
 
     @property
     def rows(self) -> bool:

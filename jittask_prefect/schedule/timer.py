@@ -8,6 +8,7 @@ compared in UTC throughout: Python compares the wall clocks of two datetimes tha
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from copy import copy
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -19,21 +20,26 @@ from jittask_prefect.schedule.custom import CustomRule
 from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.holiday_moves import HolidayMoves
 from jittask_prefect.schedule.instants import (
-    DAY,
     EARLIEST,
     LATEST,
     TICK,
-    clock_changes,
     day_after,
     in_utc,
     midnight,
     wall_time,
 )
-from jittask_prefect.schedule.offset import Offset
+from jittask_prefect.schedule.levels import Levels
+from jittask_prefect.schedule.offset import Level, Offset
 from jittask_prefect.schedule.reach import Reach, reach
 from jittask_prefect.schedule.reading import read_timer
 from jittask_prefect.schedule.recur import day_phase
-from jittask_prefect.schedule.series import NEVER, Exhausted, Occurrence, Series
+from jittask_prefect.schedule.series import (
+    NEVER,
+    Exhausted,
+    Occurrence,
+    PlainSeries,
+    Series,
+)
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.windows import Windows
 from jittask_prefect.schedule.zones import read_zone
@@ -62,6 +68,8 @@ class Timer:
     calendar: Calendar | None
     moves: HolidayMoves
     windows: Windows
+    levels: Levels | None
+    """The named due times of a row; None where there is one."""
 
     def __init__(
         self,
@@ -100,11 +108,24 @@ class Timer:
             cfg.holiday_policy,
         )
         self.windows = Windows(cfg.window, self.zone, self.moves.calendar.workdays)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what the configuration alone decides."""
+        cfg = self.cfg
         self._exhausted: dict[Hashable, datetime] = {}
         shared = cfg.rows and self.moves.active
         of = (cfg.repeat, self.moves.calendar)
         self._phase = day_phase(*of, custom=True) if shared else None
+        self.levels = Levels.of(self)
         self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
+
+    def of_level(self, level: Level, *, repeats: bool) -> Timer:
+        """A timer of one of the levels alone; see `TimerCfg.of_level`."""
+        found = copy(self)
+        found.cfg = self.cfg.of_level(level, repeats=repeats)
+        found._prepare()
+        return found
 
     def __repr__(self) -> str:
         return f"Timer({self.cfg.dump()!r}, timezone={self.zone.key!r})"
@@ -164,7 +185,11 @@ class Timer:
                     f"a row's date {shown(value)}; allowed: a date, or a datetime with or without a zone"
                 )
 
-        return None if start is None else self._series(start, end)
+        if start is None:
+            return None
+        if self.levels is not None:
+            return self.levels.series(start, end)
+        return self._series(start, end)
 
     def occurrences(self, after: datetime, before: datetime) -> Iterator[datetime]:
         """The due times of a scheduled timer.
@@ -179,15 +204,15 @@ class Timer:
         Raises:
             ArgumentError: This is the timer of a row task.
         """
-        return (found.due for found in self._only().between(after, before))
+        return (found.due for found in self.only_series().between(after, before))
 
     def explain(self, after: datetime, before: datetime) -> list[Explained]:
         """Every nominal occurrence that lies in, or moves into, [after, before), with its fate and the reason."""
-        return self._only().explain(after, before)
+        return self.only_series().explain(after, before)
 
     def nextTime(self, now: datetime | None = None) -> datetime | None:
         """The first due time after `now` (aware, or naive in the task's zone; None: the present); None otherwise."""
-        found = self._only().next(clock.now() if now is None else now)
+        found = self.only_series().next(clock.now() if now is None else now)
         return None if found is None else found.due
 
     def next_times(
@@ -199,6 +224,8 @@ class Timer:
         """The first due time after `now` of each of many rows, a million in seconds; see `bulk.next_times`."""
         if not self.cfg.rows:
             raise ArgumentError("a scheduled timer has no rows: nextTime(now)")
+        if self.levels is not None:
+            return self.levels.next_times(starts, now, ends)
         return bulk.next_times(self, starts, now, ends)
 
     def moved_by(self, nominal: datetime) -> str | None:
@@ -232,36 +259,16 @@ class Timer:
         Returns:
             Spans of wall times in the task's zone, for some repeats with days of the year or month; never too narrow.
         """
+        if self.levels is not None:
+            return self.levels.reach(after, before, whole_days)
         return reach(self, after, before, whole_days)
 
-    def next_doubled_hour(self, now: datetime) -> datetime | None:
-        """When clocks next go back over times of a custom rule finer than a day: such times come once then.
+    def only_series(self) -> PlainSeries:
+        """The series of a scheduled timer.
 
-        Args:
-            now: The present instant, aware.
-
-        Returns:
-            The instant of the change, aware, within 400 days; None without a change, or for any other rule.
+        Raises:
+            ArgumentError: This is the timer of a row task.
         """
-        if self.cfg.repeat.repeat_type != "custom" or not self.sub_daily:
-            return None
-
-        low = wall_time(now, self.zone)
-        series = self.series(low - 400 * DAY) if self.cfg.rows else self._scheduled
-        if series is None:
-            return None
-
-        for at, before, after in clock_changes(self.zone, low, low + 400 * DAY):
-            if after < before and at + DAY <= (series.stop or LATEST):
-                begin = (at + after).replace(tzinfo=None)
-                if any(
-                    True for _ in series.cycle.wall_times(begin, begin + before - after)
-                ):
-                    return at.astimezone(self.zone)
-
-        return None
-
-    def _only(self) -> Series:
         if self._scheduled is None:
             raise ArgumentError(
                 "a row timer has occurrences for a row only: series(start, end)"
@@ -270,7 +277,7 @@ class Timer:
 
     # From a value to a start and an end
 
-    def _series(self, start: Field, end: Field) -> Series:
+    def _series(self, start: Field, end: Field) -> PlainSeries:
         cfg = self.cfg
         wall: datetime | None = None
         anchor: datetime | None = None
@@ -289,7 +296,9 @@ class Timer:
         hard = anchor if not cfg.rows and cfg.repeat.repeat_type != "normal" else None
         day = None if wall is None or start is None else self._day_meant(start, wall)
         moved = self.moves, self.windows
-        series = Series(self.zone, cfg.repeat, *moved, wall, anchor, hard, stop, day)
+        series = PlainSeries(
+            self.zone, cfg.repeat, *moved, wall, anchor, hard, stop, day
+        )
         if cfg.counts_workdays and start is not None:
             series.counted_from = start
         if self._phase is not None and wall is not None and day is None:
@@ -385,8 +394,8 @@ class Timer:
 
         return wall.replace(fold=0) if 1 < wall.year < 9999 else None
 
-    def series_from(self, wall: datetime) -> Series:
+    def series_from(self, wall: datetime) -> PlainSeries:
         """The series of a row that begins at a wall time, offset included, and has no end."""
         instant = in_utc(wall, self.zone)
         rule = self.zone, self.cfg.repeat, self.moves, self.windows
-        return Series(*rule, wall, instant, None, None)
+        return PlainSeries(*rule, wall, instant, None, None)

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from jittask_prefect.schedule.days import each_day
 from jittask_prefect.schedule.instants import DAY, shifted
 from jittask_prefect.schedule.offset import Offset
-from jittask_prefect.schedule.reach import NOTHING, Days, Reach, Wall
+from jittask_prefect.schedule.reach import NOTHING, Days, Reach, Wall, union
 from jittask_prefect.schedule.spec import Repeat, TimerCfg
 from jittask_prefect.schedule.timer import Timer
 
@@ -48,6 +48,20 @@ def wide_reach(
     Returns:
         Spans of wall times in the zone of the first timer.
     """
+    levels = [timer.levels.timers for timer in timers if timer.levels is not None]
+    of = [list(alike) for alike in zip(*levels, strict=True)] if levels else [timers]
+    found = (_wide(each, after, before, whole_days, any_calendar) for each in of)
+    return union(_by_any_zone(each) if instants else each for each in found)
+
+
+def _wide(
+    timers: Sequence[Timer],
+    after: datetime,
+    before: datetime,
+    whole_days: bool,
+    any_calendar: bool,
+) -> Reach:
+    """The wide reach of timers with a single offset."""
     low, high = shifted(after, -APART), shifted(before, APART)
     found = [timer.reach(low, high, whole_days=whole_days) for timer in timers]
     if any_calendar:
@@ -57,8 +71,7 @@ def wide_reach(
         for cfg in _without_calendar(timers[0]):
             plain = Timer(cfg).reach(low, high, whole_days=whole_days)
             found.append(Reach(plain.spans, plain.days))
-    whole = _joined(found)
-    return _by_any_zone(whole) if instants else whole
+    return _joined(found)
 
 
 def _joined(found: Sequence[Reach]) -> Reach:
@@ -129,7 +142,7 @@ def _without_calendar(timer: Timer) -> Iterator[TimerCfg]:
     if cfg.repeat.counts_workdays:
         plain["repeat"] = Repeat.model_validate({"repeatType": "day"})
     for offset in _offsets_in_days(cfg.start_offset):
-        yield cfg.model_copy(update={**plain, "start_offset": offset})
+        yield cfg.model_copy(update={**plain, "offsets": offset})
 
 
 def _offsets_in_days(offset: Offset | None) -> Iterator[Offset | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
 from jittask_prefect.schedule.days import month_length
@@ -25,6 +25,9 @@ POLICIES = {
     "nearest": "moves it to the nearest working day",
 }
 
+MOST_LEVELS = 10
+"""Levels that a sentence names."""
+
 
 def describe(timer: Timer) -> str:
     """The rule of a timer in a sentence.
@@ -43,12 +46,13 @@ def describe(timer: Timer) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def origin(timer: Timer, value: date) -> str:
+def origin(timer: Timer, value: date, level: str | None = None) -> str:
     """Where a row's first nominal time comes from.
 
     Args:
         timer: Of rows.
         value: The row's value of `startField`.
+        level: The name of the level, where the timer has levels; None: all of them.
 
     Returns:
         English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
@@ -58,11 +62,29 @@ def origin(timer: Timer, value: date) -> str:
     if isinstance(value, datetime) and value.tzinfo is not None:
         shown = f"{_moment(value.astimezone(timer.zone))} {timer.zone.key}"
 
+    if levels := timer.cfg.levels:
+        named = [each for each in levels if level in (None, each.name)]
+        of = {each.name: _from(each, field, shown) for each in named}
+        return _levels(of) if level is None else f"level {level}: {of[level]}"
+
+    return _from(offset, field, shown)
+
+
+def _from(offset: Offset | None, field: str, shown: str) -> str:
+    """An offset from a field whose value is shown."""
     text = _offset(offset, field).replace(f"`{field}`", f"`{field}` ({shown})", 1)
     if offset is not None and offset.amount:
         return text
 
     return text.removeprefix("at ").removeprefix("on ")
+
+
+def _levels(offsets: Mapping[str, str]) -> str:
+    """Levels by name with their offsets: `levels first (…), second (…) and final (…)`."""
+    named = [f"{name} ({offset})" for name, offset in offsets.items()]
+    if (more := len(named) - MOST_LEVELS) > 0:
+        named[MOST_LEVELS:] = [f"{more} more"]
+    return f"level{'s' if len(named) > 1 else ''} {_list(named)}"
 
 
 def _scheduled(timer: Timer) -> str:
@@ -87,9 +109,15 @@ def _scheduled(timer: Timer) -> str:
 
 def _rows(timer: Timer) -> str:
     cfg, repeat = timer.cfg, timer.cfg.repeat
-    text = f"{_offset(cfg.start_offset, cfg.start_field or '')} ({timer.zone.key})"
+    field, levels = cfg.start_field or "", cfg.levels
+    text = _offset(cfg.start_offset, field)
+    if levels:
+        text = _levels({each.name: _offset(each, field) for each in levels})
+
+    text += f" ({timer.zone.key})"
     if repeat.repeat_type != "normal":
-        text += f", then {_cycle(repeat, None)}"
+        last = " from the last" if len(levels) > 1 else ""
+        text += f", then {_cycle(repeat, None)}{last}"
     if cfg.end_time is not None:
         text += f" until {_moment(cfg.end_time)}"
     elif cfg.end_time_type == 2:

@@ -129,20 +129,19 @@ def some_repeat(pick: random.Random) -> dict[str, Any]:
     return repeat
 
 
+def some_offset(pick: random.Random) -> dict[str, Any]:
+    unit = pick.choice(["second", "minute", "hour", "day", "week", "month", "year"])
+    amount = pick.choice([-1, 1]) * pick.choice(PERIODS)
+    return {"offsetType": 1, "offset": amount, "offsetUnit": unit}
+
+
 def some_timer(pick: random.Random) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """A raw timerCfg, of rows or scheduled, and a calendar; many are refused when they are read."""
     cfg: dict[str, Any] = {"repeat": some_repeat(pick), "timezone": pick.choice(ZONES)}
     if pick.random() < 0.6:
         cfg["startField"] = "at"
         if pick.random() < 0.3:
-            unit = pick.choice(
-                ["second", "minute", "hour", "day", "week", "month", "year"]
-            )
-            cfg["startOffset"] = {
-                "offsetType": 1,
-                "offset": pick.choice([-1, 1]) * pick.choice(PERIODS),
-            }
-            cfg["startOffset"]["offsetUnit"] = unit
+            cfg["startOffset"] = some_offset(pick)
         if pick.random() < 0.2:
             cfg |= {"endTimeType": 1, "endTime": pick.choice(DATES)}
         elif pick.random() < 0.2:
@@ -165,6 +164,12 @@ def some_timer(pick: random.Random) -> tuple[dict[str, Any], dict[str, Any] | No
         cfg["workdaysOnly"] = 1
     if "skipHoliday" in cfg or "workdaysOnly" in cfg:
         cfg["holidayPolicy"] = pick.choice(["next", "previous", "nearest", "skip"])
+    if "startOffset" in cfg and pick.random() < 0.3:
+        more = [some_offset(pick) for _ in range(pick.choice([1, 2, 5]))]
+        offsets = [cfg["startOffset"], *more]
+        cfg["startOffset"] = [
+            {"name": f"n{n}", **offset} for n, offset in enumerate(offsets)
+        ]
     return cfg, calendar
 
 

@@ -94,7 +94,7 @@ MARKS: list[Mark] = []
 
 def date_field_task(
     field: DateField,
-    offset: Offset | None = None,
+    offset: Offset | Sequence[Offset] | None = None,
     *,
     repeat: Repeat | None = None,
     until: Until = None,
@@ -135,8 +135,9 @@ def date_field_task(
 
     Args:
         field: The mapped date or datetime attribute, `Appointment.starts_at`.
-        offset: `Before(…)` or `After(…)`; absent: at the date itself.
-        repeat: `Weekly(…)`, `Yearly(…)`, …, counted from the row's first due time; absent: once.
+        offset: `Before(…)` or `After(…)`; absent: at the date itself. Several due times are a list of offsets with
+            names: `[After(days=3, name="first"), After(days=14, name="second")]`; `app.task.level` is the name.
+        repeat: `Weekly(…)`, `Yearly(…)`, …, counted from the row's first due time, of several from the last; absent: once.
         until: The end of the repeat, included: a day or time in the task's zone, an attribute, or
             `After(Invoice.due_on, months=3)`.
         where: Only rows that meet this condition have tasks: `Invoice.paid_on.is_(None)`; a lambda where a relationship

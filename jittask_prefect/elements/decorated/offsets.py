@@ -29,36 +29,75 @@ class Offset(Piece):
     months: int | None = None
     years: int | None = None
     at: Clock | None = None
+    name: str | None = None
 
     _first: ClassVar[str] = "field"
 
     @overload
-    def __init__(self, field: DateField = None, /, *, at: Clock) -> None: ...
-    @overload
-    def __init__(self, field: DateField = None, /, *, seconds: int) -> None: ...
-    @overload
-    def __init__(self, field: DateField = None, /, *, minutes: int) -> None: ...
-    @overload
-    def __init__(self, field: DateField = None, /, *, hours: int) -> None: ...
-    @overload
     def __init__(
-        self, field: DateField = None, /, *, days: int, at: Clock | None = None
+        self, field: DateField = None, /, *, at: Clock, name: str | None = None
     ) -> None: ...
     @overload
     def __init__(
-        self, field: DateField = None, /, *, workdays: int, at: Clock | None = None
+        self, field: DateField = None, /, *, seconds: int, name: str | None = None
     ) -> None: ...
     @overload
     def __init__(
-        self, field: DateField = None, /, *, weeks: int, at: Clock | None = None
+        self, field: DateField = None, /, *, minutes: int, name: str | None = None
     ) -> None: ...
     @overload
     def __init__(
-        self, field: DateField = None, /, *, months: int, at: Clock | None = None
+        self, field: DateField = None, /, *, hours: int, name: str | None = None
     ) -> None: ...
     @overload
     def __init__(
-        self, field: DateField = None, /, *, years: int, at: Clock | None = None
+        self,
+        field: DateField = None,
+        /,
+        *,
+        days: int,
+        at: Clock | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        field: DateField = None,
+        /,
+        *,
+        workdays: int,
+        at: Clock | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        field: DateField = None,
+        /,
+        *,
+        weeks: int,
+        at: Clock | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        field: DateField = None,
+        /,
+        *,
+        months: int,
+        at: Clock | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        field: DateField = None,
+        /,
+        *,
+        years: int,
+        at: Clock | None = None,
+        name: str | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -74,10 +113,11 @@ class Offset(Piece):
         months: int | None = None,
         years: int | None = None,
         at: Clock | None = None,
+        name: str | None = None,
     ) -> None:
         self._keep(field=field, seconds=seconds, minutes=minutes, hours=hours)
         self._keep(days=days, workdays=workdays, weeks=weeks, months=months)
-        self._keep(years=years, at=at)
+        self._keep(years=years, at=at, name=name)
 
 
 @dataclass(frozen=True, repr=False, init=False)
@@ -91,6 +131,7 @@ class Before(Offset):
         field: In `until` only, the date that ends a row's tasks: `Before(Contract.ends_on, days=1)`.
         seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `workdays`, `weeks`, `months`, `years` likewise.
         at: The clock time of the day that a unit of days or longer arrives at, `"09:00"`; absent: the date's own.
+        name: The name of the due time, in a list of several: `[After(days=3, name="first"), After(days=14, name="second")]`.
     """
 
 
@@ -106,4 +147,5 @@ class After(Offset):
         field: In `until` only, the date that ends a row's tasks: `After(Invoice.due_on, months=3)`.
         seconds: One unit, a whole number of 0 or more; `minutes`, `hours`, `days`, `workdays`, `weeks`, `months`, `years` likewise.
         at: The clock time of the day that a unit of days or longer arrives at, `"09:00"`; absent: the date's own.
+        name: The name of the due time, in a list of several: `[After(days=3, name="first"), After(days=14, name="second")]`.
     """

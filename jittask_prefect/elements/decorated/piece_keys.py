@@ -48,6 +48,7 @@ WHEN = (
 )
 ATTRIBUTE = "a mapped date or datetime attribute such as Invoice.due_on"
 OFFSETS = 'Before(days=2, at="09:00"), After(months=1), …'
+LEVELS = '[After(days=3, name="first"), After(days=14, name="second")]'
 RULES = 'Daily(at="09:00"), Workdays(…), Weekly("mon"), Monthly(day=1), Yearly(…), Hourly(), Minutely(), Cron(…), RRule(…), Dates(…)'
 _TYPES: Mapping[type[Piece], str] = {
     Minutely: "minute",
@@ -269,7 +270,7 @@ def row_keys(
     else:
         model, keys["startField"] = found
 
-    start = _row_offset(offset, refuse)
+    start = _row_offsets(offset, refuse)
     keys["repeat"] = {"repeatType": "normal"}
     if isinstance(repeat, Repeat) and type(repeat) in _TYPES:
         keys["repeat"] = repeat_keys("repeat", repeat, refuse)
@@ -277,7 +278,7 @@ def row_keys(
     elif repeat is not None:
         refuse("repeat", quoted(repeat), RULES)
 
-    if start.keys() - {"offsetType"}:
+    if isinstance(start, list) or start.keys() - {"offsetType"}:
         keys["startOffset"] = start
     if until is not None:
         keys |= _row_end(until, model, refuse)
@@ -285,9 +286,31 @@ def row_keys(
     return model, keys
 
 
-def _row_offset(offset: object, refuse: Refuse) -> Keys:
+def _row_offsets(offset: object, refuse: Refuse) -> Keys | list[Keys]:
+    """The keys of an offset; of a list of named offsets the keys of each."""
     if offset is None:
         return {"offsetType": 0}
+    if not isinstance(offset, list | tuple):
+        _refuse_name("offset", offset, refuse)
+        return _row_offset(offset, refuse)
+
+    levels = []
+    for each in offset:
+        name = getattr(each, "name", None)
+        if name is None and isinstance(each, Offset):
+            refuse("offset", quoted(each), f"a name for each of several: {LEVELS}")
+        levels.append({"name": name} | _row_offset(each, refuse))
+
+    return levels
+
+
+def _refuse_name(argument: str, piece: object, refuse: Refuse) -> None:
+    if isinstance(piece, Offset) and piece.name is not None:
+        allowed = f"no name, which tells the offsets of a list apart: {LEVELS}"
+        refuse(f"{argument}.name", quoted(piece.name), allowed)
+
+
+def _row_offset(offset: object, refuse: Refuse) -> Keys:
     if not isinstance(offset, Before | After):
         refuse("offset", quoted(offset), OFFSETS)
         return {}
@@ -300,7 +323,9 @@ def _row_offset(offset: object, refuse: Refuse) -> Keys:
     return offset_keys("offset", offset, refuse)
 
 
-def _row_clock(repeat: Repeat, offset: object, start: Keys, refuse: Refuse) -> None:
+def _row_clock(
+    repeat: Repeat, offset: object, start: Keys | list[Keys], refuse: Refuse
+) -> None:
     """The clock time of a row's repeat is that of its first due time."""
     if getattr(repeat, "start", None) is not None:
         allowed = "no start: the repeat of a row counts from the row's own date"
@@ -311,6 +336,11 @@ def _row_clock(repeat: Repeat, offset: object, start: Keys, refuse: Refuse) -> N
         return
 
     clock = clock_text(at)
+    if isinstance(start, list):
+        allowed = "at of each offset in the list"
+        refuse("repeat.at", f"{quoted(at)} with several offsets", allowed)
+        return
+
     elapsed = start.get("offsetUnit", "day") + "s" in ELAPSED
     if clock is None:
         refuse("repeat.at", quoted(at), CLOCK)
@@ -340,6 +370,7 @@ def _row_end(until: object, model: type | None, refuse: Refuse) -> Keys:
 
     keys: Keys = {"endTimeType": 2, "endField": name}
     if isinstance(until, Offset):
+        _refuse_name("until", until, refuse)
         moved = offset_keys("until", until, refuse)
         if moved.keys() - {"offsetType"}:
             keys["endOffset"] = moved

@@ -521,3 +521,42 @@ def test_the_same_new_task_twice_is_made_once(shop: Make) -> None:
         ).name
         == "tasks.Second"
     )
+
+
+LEVELS = [
+    {"name": "first", "offsetType": 1, "offset": 3, "offsetUnit": "day"},
+    {"name": "final", "offsetType": 1, "offset": 30, "offsetUnit": "day"},
+]
+
+
+def test_a_form_keeps_named_offsets_which_it_does_not_show(shop: Make) -> None:
+    task = rows_task(startOffset=LEVELS)
+    s = shop(elements={"models/Bill": model_of(), "tasks/Task": task})
+    form = link(s)
+    assert "due" not in form
+    edit(s, form, title="Remind of the bill")
+    assert about(s)["title"] == "Remind of the bill"
+    assert about(s)["timerCfg"]["startOffset"] == LEVELS
+    edit(s, {"task": TASK, "repeats": {"everyDays": 2}})
+    timer = about(s)["timerCfg"]
+    assert timer["startOffset"] == LEVELS and timer["repeat"]["repeatType"] == "day"
+
+
+@pytest.mark.parametrize(
+    ("due", "offset"),
+    [
+        ({"choice": "On the date"}, None),
+        ({"atTime": "09:00"}, {"offsetType": 0, "time": "09:00"}),
+        (
+            {"before": 7, "offsetUnit": "days"},
+            {"offsetType": -1, "offset": 7, "offsetUnit": "day"},
+        ),
+    ],
+)
+def test_an_offset_of_the_form_replaces_the_named_offsets(
+    shop: Make, due: dict[str, Any], offset: dict[str, Any] | None
+) -> None:
+    task = rows_task(startOffset=LEVELS)
+    s = shop(elements={"models/Bill": model_of(), "tasks/Task": task})
+    edit(s, {"task": TASK, "due": due})
+    assert about(s)["timerCfg"].get("startOffset") == offset

@@ -56,6 +56,40 @@ CLOSE = {
         "calendar": "DE",
     },
 }
+LEVELS = """from jittask_prefect import After, Before, Weekly, date_field_task
+from {package}.models import Visit
+
+@date_field_task(
+    Visit.starts_at,
+    [
+        Before(workdays=2, at="09:00", name="early"),
+        After(days=0, name="day"),
+        After(hours=3, name="late"),
+    ],
+    repeat=Weekly(), title="Remind",
+)
+def remind(visit): ...
+"""
+REMIND_OFTEN = {
+    "type": "tasks.DateFieldType",
+    "title": "Remind",
+    "modelPath": "models.Visit",
+    "timerCfg": {
+        "startField": "starts_at",
+        "startOffset": [
+            {
+                "name": "early",
+                "offsetType": -1,
+                "offset": 2,
+                "offsetUnit": "workday",
+                "time": "09:00",
+            },
+            {"name": "day", "offsetType": 0},
+            {"name": "late", "offsetType": 1, "offset": 3, "offsetUnit": "hour"},
+        ],
+        "repeat": {"repeatType": "week"},
+    },
+}
 WINDOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC)
 
 
@@ -87,6 +121,31 @@ def test_both_forms_are_one_template(project: Project) -> None:
     assert first == datetime(2026, 4, 7, 9, tzinfo=UTC)
     first = next(app.getElement("tasks.CloseBooks").occurrences(*WINDOW))
     assert first == datetime(2026, 3, 31, 18, tzinfo=UTC)
+
+
+def test_a_list_of_named_offsets_is_the_same_in_both_forms(project: Project) -> None:
+    project.write("tasks", models=MODELS, tasks=LEVELS)
+    by_hand(project, "RemindByHand", REMIND_OFTEN, "def customFunc(visit): ...\n")
+    app = project.app
+    assert [str(problem) for problem in app.check()] == []
+    declared: Any = app.getElement("tasks.Remind")
+    hand: Any = app.getElement("tasks.RemindByHand")
+    assert declared.config == hand.config
+    assert fingerprint(declared) == fingerprint(hand)
+
+    # 8 April 2026 is a Wednesday.
+    visit = app.getElement("models.Visit")(starts_at=datetime(2026, 4, 8, 10))
+    found = declared.explain(WINDOW[0], datetime(2026, 4, 20, tzinfo=UTC), visit)
+    assert found == hand.explain(WINDOW[0], datetime(2026, 4, 20, tzinfo=UTC), visit)
+    assert [(f"{each.due:%m-%d %H:%M}", each.level) for each in found] == [
+        ("04-06 09:00", "early"),
+        ("04-08 10:00", "day"),
+        ("04-08 13:00", "late"),
+        ("04-15 13:00", "late"),
+    ]
+    assert found[2].origin == (
+        "level late: 3 hours after `starts_at` (2026-04-08 10:00)"
+    )
 
 
 MISTAKES = """from datetime import datetime

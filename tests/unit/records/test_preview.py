@@ -287,3 +287,44 @@ def test_the_year_of_a_grid_is_complete() -> None:
         ]
         assert all(len(line) <= max(width, 28) for line in lines)
         assert sum(line.count("2026") for line in lines) == 12
+
+
+LEVELS = [
+    {"name": "first", "offsetType": 1, "offset": 3, "offsetUnit": "day"},
+    {"name": "second", "offsetType": 1, "offset": 10, "offsetUnit": "day"},
+]
+
+
+def test_levels_stand_in_lines_events_and_json() -> None:
+    cfg = {"startField": "due", "startOffset": LEVELS, "workdaysOnly": 1}
+    series = Timer(cfg, None, "UTC").series(date(2026, 3, 4))
+    assert series is not None
+    found = series.explain(datetime(2026, 3, 1), datetime(2026, 4, 1))
+    # 7 and 14 March are Saturdays.
+    assert [line.cells() for line in preview.preview_lines(found)] == [
+        ("Mon 2026-03-09 00:00 UTC", "Sat 2026-03-07 00:00", "weekend", "level first"),
+        ("Mon 2026-03-16 00:00 UTC", "Sat 2026-03-14 00:00", "weekend", "level second"),
+    ]
+    assert [item.as_dict()["level"] for item in found] == ["first", "second"]
+    events = ICalendar.from_ical(preview.ics(found, "tasks.X", "Remind", "", NOW))
+    assert [str(event["summary"]) for event in events.walk("VEVENT")] == [
+        "Remind: first",
+        "Remind: second",
+    ]
+    assert len({str(event["uid"]) for event in events.walk("VEVENT")}) == 2
+
+
+def test_levels_that_are_left_out_have_a_line_each() -> None:
+    cfg = {
+        "startField": "due",
+        "startOffset": LEVELS,
+        "workdaysOnly": 1,
+        "holidayPolicy": "skip",
+    }
+    series = Timer(cfg, None, "UTC").series(date(2026, 3, 4))
+    assert series is not None
+    found = series.explain(datetime(2026, 3, 1), datetime(2026, 4, 1))
+    assert [line.cells()[3] for line in preview.preview_lines(found)] == [
+        "level first; skipped",
+        "level second; skipped",
+    ]

@@ -64,6 +64,23 @@ def test_the_statement_makes_it(
     assert told(s) is None
 
 
+@pytest.mark.parametrize("repeat", ["normal", "year"])
+def test_levels_are_found_by_the_date_and_their_repeat_by_its_days(
+    shop: Make, repeat: str
+) -> None:
+    days = {"offsetType": 1, "offsetUnit": "day"}
+    levels = [{"name": "a", "offset": 3, **days}, {"name": "b", "offset": 9, **days}]
+    s = shop(startOffset=levels, repeat={"repeatType": repeat})
+    statements = [
+        "CREATE INDEX ix_bill_at ON bill (at)",
+        "CREATE INDEX ix_bill_at_month_day ON bill ((substr(at, 6, 5)))",
+    ]
+    for statement in statements[: 1 if repeat == "normal" else 2]:
+        assert told(s) == statement
+        s.raw(statement)
+    assert told(s) is None
+
+
 @pytest.mark.parametrize(
     "keys", [{"repeat": {"repeatType": "hour"}}, {"repeat": {"repeatType": "week"}}]
 )

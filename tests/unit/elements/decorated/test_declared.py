@@ -349,7 +349,8 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
 ) -> None:
     """Each argument of each decorator with values of every wrong kind."""
     values = ["None", "0", "-1", "1.5", "True", "''", "'x'", "[]", "{}", "{'a': 1}", "object()", "Daily", "Daily()",
-              "Before(days=1)", "Patient", "lambda: 1", "float('nan')", "'\\ud800'", "10**5000"]  # fmt: skip
+              "Before(days=1)", "[Before(days=1, name='a')]", "[Before(days=1, name=[])]", "[Before(days=1, name=10**5000)]",
+              "Patient", "lambda: 1", "float('nan')", "'\\ud800'", "10**5000"]  # fmt: skip
     rows = {
         "offset": "", "repeat": "", "until": "", "where": "", "skip_holiday": "", "holiday_policy": "",
         "workdays_only": "", "window": "", "calendar": "", "timezone": "", "name": "", "title": "", "enable": "", "timeout": "",
@@ -378,6 +379,7 @@ def test_wrong_types_in_every_argument_are_problems_and_never_python_s_errors(
     ("key", "kind", "argument"),
     [
         ("timerCfg.startOffset.time", "rows", "offset.at"),
+        ("timerCfg.startOffset.1.name", "rows", "offset"),
         ("timerCfg.startField", "rows", "field"),
         ("timerCfg.endField", "rows", "until"),
         ("timerCfg.endOffset.offset", "rows", "until"),

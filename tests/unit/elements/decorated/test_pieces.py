@@ -194,6 +194,25 @@ def test_an_offset_is_a_start_offset(offset: Any, keys: dict[str, Any] | None) -
     read_timer({"startField": "due_on"} | found, rows=True)
 
 
+def test_a_list_of_named_offsets_is_a_list_of_start_offsets() -> None:
+    offsets = [
+        Before(days=2, at="09:00", name="early"),
+        After(days=0, name="due"),
+        After(workdays=3, name="late"),
+    ]
+    expected = [
+        {"offsetType": -1, "offset": 2, "offsetUnit": "day", "time": "09:00"},
+        {"offsetType": 0},
+        {"offsetType": 1, "offset": 3, "offsetUnit": "workday"},
+    ]
+    names = ("early", "due", "late")
+    for given in (offsets, tuple(offsets)):
+        assert rows(given)["startOffset"] == [
+            {"name": name} | keys for name, keys in zip(names, expected, strict=True)
+        ]
+    read_timer({"startField": "due_on"} | rows(offsets, Weekly()), rows=True)
+
+
 @pytest.mark.parametrize(
     ("until", "keys"),
     [
@@ -325,6 +344,12 @@ def test_a_wrong_rule_is_named(
         ({"offset": Before(days=1.5)}, "offset.days", "1.5", "a whole number"),  # type: ignore[call-overload]
         ({"offset": After(hours=2, at="09:00")}, "offset.at", "'09:00' with hours", "at only with days"),  # type: ignore[call-overload]
         ({"offset": After(days=1, at="nine")}, "offset.at", "'nine'", "a clock time"),
+        ({"offset": [After(days=1)]}, "offset", "After(days=1)", 'After(days=3, name="first")'),
+        ({"offset": [After(days=1, name="a"), 3]}, "offset", "3", "Before(days=2"),
+        ({"offset": After(days=1, name="a")}, "offset.name", "'a'", "no name"),
+        ({"offset": [After(days=-1, name="a")]}, "offset.days", "-1", "0 or more"),
+        ({"offset": [After(days=1, name="a")], "repeat": Daily(at="09:00")}, "repeat.at", "'09:00'", "each offset"),
+        ({"until": After(Invoice.due_on, days=1, name="a")}, "until.name", "'a'", "no name"),
         ({"offset": After(Invoice.due_on, days=1)}, "offset", "After(Invoice.due_on, days=1)", "only in until"),
         ({"repeat": "weekly"}, "repeat", "'weekly'", "Weekly("),
         ({"repeat": Once("2026-01-01")}, "repeat", "Once(at='2026-01-01')", "Weekly("),
