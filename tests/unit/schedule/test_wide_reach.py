@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from jittask_prefect.schedule.reach import Reach
 from jittask_prefect.schedule.wide_reach import wide_reach
 
 HOUR, TICK = timedelta(hours=1), timedelta(microseconds=1)
+EVER = datetime(2000, 1, 1), datetime(2100, 1, 1)
 ZONES = (
     "Pacific/Kiritimati",
     "Asia/Shanghai",
@@ -170,3 +172,38 @@ def test_a_calendar_of_the_app_may_be_shut_for_longer_than_a_month() -> None:
     window = due.due, due.due + TICK
     assert holds(wide_reach([timer, there], *window, **about), value, timer.zone)
     assert not holds(wide_reach([timer], *window, **about), value, timer.zone)
+
+
+@pytest.mark.parametrize("kind", ["normal", "week"])
+def test_each_level_is_asked_for_by_itself(kind: str) -> None:
+    """Three levels of a row are some days each, and not the month between them."""
+    levels = [
+        {"name": f"n{n}", "offsetType": 1, "offset": n, "offsetUnit": "day"}
+        for n in (3, 14, 30)
+    ]
+    repeat = {"repeatType": kind}
+    cfg = {"startField": "due", "startOffset": levels, "repeat": repeat}
+    timer = Timer({**cfg, "timezone": "UTC"})
+    there = timer.elsewhere("Pacific/Kiritimati", Calendar.read("DE"))
+    about: dict[str, Any] = {
+        "whole_days": True,
+        "instants": False,
+        "any_calendar": True,
+    }
+    row = date(2026, 3, 2)
+    series = there.series(row)
+    assert series is not None
+    dues = [found.due for found in islice(series.between(*EVER), 6)]
+    assert len(dues) == (3 if kind == "normal" else 6)
+    for due in dues:
+        asked = wide_reach([timer, there], due, due + TICK, **about)
+        assert any(holds(part, row, timer.zone) for part in asked.parts)
+
+    if kind == "normal":
+        at = datetime(2026, 3, 2, tzinfo=UTC)
+        about["any_calendar"] = False
+        asked = wide_reach([timer], at, at + TICK, **about)
+        wide = sum(
+            ((high - low) for low, high in asked.spans if low and high), 0 * HOUR
+        )
+        assert len(asked.spans) == 3 and wide < timedelta(days=12)
