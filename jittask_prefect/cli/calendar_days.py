@@ -87,11 +87,19 @@ def _grid(found: Calendar, year: int, as_json: bool) -> None:
     for sentence in found.left_out(year):
         warn(sentence, "note")
 
+    _warn_of_limits(found, date(year, 1, 1), date(year, 12, 31))
+
+
+def _warn_of_limits(found: Calendar, first: date, last: date) -> None:
+    """Warn where the calendar knows no holidays, or only a forecast, of some of the days between two."""
     known, years = found.reliable_until, found.known_years
-    if known is not None and year not in years:
+    if known is None:
+        return
+
+    if first.year not in years or last.year not in years:
         span = f"from {years.start} to {years.stop - 1} only"
         warn(f"holidays of {found.label} are known {span}")
-    elif known is not None and year > known.year:
+    elif last > known:
         warn(found.limit)
 
 
@@ -119,7 +127,8 @@ def _count(found: Calendar, first: date, number: int, as_json: bool) -> None:
         allowed = "1 for the next working day, -1 for the one before, within the years 1 to 9999"
         raise ArgumentError(f"--add {number}; allowed: {allowed}")
 
-    holidays = _holidays(found, min(first, last), max(first, last))
+    earlier, later = min(first, last), max(first, last)
+    holidays = _holidays(found, earlier, later)
     if as_json:
         days = [{"date": str(day), "name": name} for day, name in holidays]
         about = {"calendar": found.label, "from": str(first), "add": number}
@@ -137,8 +146,7 @@ def _count(found: Calendar, first: date, number: int, as_json: bool) -> None:
 
     for sentence in found.left_out(first.year):
         warn(sentence, "note")
-    if found.reliable_until is not None and max(first, last) > found.reliable_until:
-        warn(found.limit)
+    _warn_of_limits(found, earlier, later)
 
 
 def _holidays(found: Calendar, first: date, last: date) -> list[tuple[date, str]]:

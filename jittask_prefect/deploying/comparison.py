@@ -26,9 +26,15 @@ RESTORED = ("description", "tags", "parameters", "paused", "schedules")
 """The fields that a sync restores. Where a deployment runs is the team's choice, in the UI too."""
 
 
-def restored(wanted: Deployment) -> tuple[str, ...]:
-    """The fields of a deployment that a sync restores: also the work pool that its template names."""
-    return (*RESTORED, "work_pool_name") if wanted.keeps_pool else RESTORED
+def restored(wanted: Deployment, there: ServerDeployment) -> tuple[str, ...]:
+    """The fields of a deployment that a sync restores: also a work pool that its template names, or that was deleted."""
+    pool = ("work_pool_name",) if _pool_is_ours(wanted, there) else ()
+    return (*RESTORED, *pool)
+
+
+def _pool_is_ours(wanted: Deployment, there: ServerDeployment) -> bool:
+    """Whether the app says in which pool a deployment is: a pool that the team deleted is no choice of the team's."""
+    return wanted.keeps_pool or not there.work_pool_name
 
 
 def differences(wanted: Deployment, there: ServerDeployment, root: Path) -> list[str]:
@@ -41,7 +47,7 @@ def differences(wanted: Deployment, there: ServerDeployment, root: Path) -> list
     """
     want, have = comparable(wanted.as_api(root)), comparable(as_api(there))
     left_alone = set()
-    if not wanted.keeps_pool:
+    if not _pool_is_ours(wanted, there):
         left_alone.add("work_pool_name")
     if not wanted.keeps_queue:
         left_alone.add("work_queue_name")

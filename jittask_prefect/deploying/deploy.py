@@ -20,6 +20,7 @@ from jittask_prefect.deploying.deployments import (
     ensure_work_pool,
     pool_of,
 )
+from jittask_prefect.deploying.open_tasks import open_tasks
 from jittask_prefect.deploying.prefect_folder import root_of
 from jittask_prefect.dialogs.forms import DIALOGS, schemas
 from jittask_prefect.dialogs.options import OpenTask
@@ -78,7 +79,8 @@ def deploy(
     in_file = _by_name(app, instant, only) if instant != now else wanted
     there = existing(app, api, wanted)
     _ensure_pools(app, api, wanted)
-    forms, done = schemas(app, now), Deployed()
+    forms = schemas(app, now, open_tasks(app, api, there))
+    done = Deployed()
     for name, deployment in wanted.items():
         if name in there and any(
             not differences(version, there[name], root)
@@ -173,7 +175,7 @@ def fill_forms(
     there: Mapping[str, ServerDeployment],
     now: datetime,
     wanted: Iterable[Deployment],
-    named: Iterable[OpenTask] = (),
+    found: Iterable[OpenTask] = (),
 ) -> dict[str, PrefectApiError]:
     """Bring the dialogs' forms to the app's present content, and the Run forms of tasks of rows to theirs.
 
@@ -185,7 +187,7 @@ def fill_forms(
         there: The deployments on the server.
         now: The present instant, aware.
         wanted: The app's deployments.
-        named: Open tasks named for people, and runs of schedules.
+        found: The tasks that may be ended.
 
     Returns:
         The refused changes by name; the next call tries these again.
@@ -196,7 +198,7 @@ def fill_forms(
     refused: dict[str, PrefectApiError] = {}
     if not any(dialog.name in there for dialog in DIALOGS):
         return refused
-    for name, form in {**schemas(app, now, named), **row_forms(wanted)}.items():
+    for name, form in {**schemas(app, now, found), **row_forms(wanted)}.items():
         try:
             _fill(api, form, there.get(name))
         except PrefectApiError as error:

@@ -6,10 +6,16 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
 from jittask_prefect.dialogs.forms import END
-from jittask_prefect.dialogs.options import OpenTask, open_entries
+from jittask_prefect.dialogs.options import MOST_TASKS, OpenTask
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.ledger import versions
+from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.tables import OPEN, entries, of_app
 from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.flow_runs import due_name, run_name
@@ -48,9 +54,9 @@ def open_tasks(
 
 
 def _entered(app: App) -> list[OpenTask]:
-    """The ledger's open tasks, rows by their labels."""
-    entries = open_entries(app)
-    labels = row_labels(app, map(row_of, entries))
+    """The ledger's open tasks, each named as its flow run is."""
+    found = _open_entries(app)
+    labels = row_labels(app, map(row_of, found))
     return [
         OpenTask(
             entry.task_id,
@@ -58,8 +64,32 @@ def _entered(app: App) -> list[OpenTask]:
             entry.due,
             entry.status,
         )
-        for entry in entries
+        for entry in found
     ]
+
+
+def _open_entries(app: App) -> list[Entry]:
+    """The ledger's executing and pending tasks, at most 100 of each database."""
+    found: list[Entry] = []
+    for database in app.databases():
+        try:
+            found += _open_in(app, database)
+        except SQLAlchemyError:
+            continue  # tasks in a database that is down cannot be ended now
+    return found
+
+
+def _open_in(app: App, database: str) -> list[Entry]:
+    query = (
+        select(entries)
+        .where(of_app(app.name), entries.c.status.in_(OPEN))
+        .order_by(entries.c.status, entries.c.due, entries.c.task_id)
+        .limit(MOST_TASKS)
+    )
+    with app.engine(database).connect() as connection:
+        if not versions.there(connection):
+            return []
+        return [to_entry(record) for record in connection.execute(query)]
 
 
 def _next_runs(

@@ -293,7 +293,9 @@ def _put_right(app: App, api: Api, review: Review, now: datetime) -> list[Change
         wanted = of_template_at(review.template, start)
         state = digest(wanted.as_api(root))
         review.memory = review.memory.model_copy(update={"state": state})
-    if names := correct(api, wanted, review.there, root, only=restored(wanted)):
+    if names := correct(
+        api, wanted, review.there, root, only=restored(wanted, review.there)
+    ):
         review.memory = review.memory.model_copy(update={"updated": ""})
         if review.cause == "renewed" and names != ["schedules"]:
             review.cause = "changed"

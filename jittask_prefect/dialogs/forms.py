@@ -108,7 +108,7 @@ def layout(name: str) -> Sequence[str]:
 
 
 def form(
-    app: App, name: str, now: datetime | None, named: Iterable[OpenTask] = ()
+    app: App, name: str, now: datetime | None, open_tasks: Iterable[OpenTask] = ()
 ) -> list[Field]:
     """The fields of a dialog.
 
@@ -116,11 +116,11 @@ def form(
         app: The app.
         name: The dialog's name.
         now: The present instant, aware; None leaves out the drop-downs' options, which take time to find.
-        named: Open tasks named for people, and runs of schedules, for the form that ends tasks.
+        open_tasks: The tasks that may be ended, for the form that ends tasks.
     """
     rows = {NEW_SCHEDULED: False, NEW_DATE_FIELD: True}.get(name)
     fields = _fields(name, rows, code=app.cfg.allowCodeFromForms)
-    options = Options(app, now, rows, named) if now is not None else None
+    options = Options(app, now, rows, open_tasks) if now is not None else None
     return [_with_options(field, app, options) for field in fields]
 
 
@@ -230,14 +230,16 @@ def parameters(name: str, fields: Sequence[Field]) -> list[inspect.Parameter]:
     return [*alone, *in_groups]
 
 
-def schemas(app: App, now: datetime, named: Iterable[OpenTask] = ()) -> dict[str, Json]:
+def schemas(
+    app: App, now: datetime, open_tasks: Iterable[OpenTask] = ()
+) -> dict[str, Json]:
     """The JSON schemas of all dialogs' forms, by their names.
 
     Args:
         app: The app.
         now: The present instant, aware.
-        named: Open tasks named for people, and runs of schedules.
+        open_tasks: The tasks that may be ended.
     """
-    named = tuple(named)
+    open_tasks = tuple(open_tasks)
     names = [dialog.name for dialog in DIALOGS]
-    return {name: schema(name, form(app, name, now, named)) for name in names}
+    return {name: schema(name, form(app, name, now, open_tasks)) for name in names}

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from zoneinfo import available_timezones
 
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
-
 from jittask_prefect.dialogs.words import INNER
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.scaffold import date_fields
 from jittask_prefect.elements.types import Meta, NormalService
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import versions
-from jittask_prefect.ledger.entry import Entry, to_entry
-from jittask_prefect.ledger.tables import OPEN, entries, of_app
 from jittask_prefect.prefect_api.markup import printable
-from jittask_prefect.prefect_api.names import timed_name
 from jittask_prefect.schedule import country
 
 MOST_TASKS = 100
@@ -69,7 +61,7 @@ class Options:
         app: The app.
         now: The present instant, aware.
         rows: Whether the form is for date-field tasks; None for both kinds.
-        named: Open tasks with names that the ledger alone does not give, and runs of schedules.
+        open_tasks: The tasks that may be ended: `deploying.open_tasks` finds them.
     """
 
     def __init__(
@@ -77,10 +69,10 @@ class Options:
         app: App,
         now: datetime,
         rows: bool | None,
-        named: Iterable[OpenTask] = (),
+        open_tasks: Iterable[OpenTask] = (),
     ) -> None:
         self.app, self.now, self.rows = app, now, rows
-        self.named = tuple(named)
+        self.open = tuple(open_tasks)
         self.templates = app.templates()
         self.sources: dict[str, Callable[[], list[str]]] = {
             "tasks": self.tasks,
@@ -103,21 +95,9 @@ class Options:
         return {template.fullName: task_label(template) for template in self.templates}
 
     def open_tasks(self) -> list[str]:
-        """Tasks that may be ended: executing ones, overdue ones, then the next; each with its id at the end."""
-        found = {each.task_id: self._entered(each) for each in open_entries(self.app)}
-        found |= {each.id: each for each in self.named}
-        in_order = sorted(found.values(), key=lambda each: (each.status, each.due))
+        """The tasks that may be ended: executing ones, overdue ones, then the next; each with its id at the end."""
+        in_order = sorted(self.open, key=lambda each: (each.status, each.due))
         return [each.text(self.now) for each in in_order[:MOST_TASKS]]
-
-    def _entered(self, entry: Entry) -> OpenTask:
-        title, zone = entry.template, self.app.zone
-        with suppress(JittaskError):
-            template = self.app.template(entry.template)
-            title, zone = clean_title(template.title), template.timer.zone
-        row = f"{(entry.model or '').partition('.')[2]} {entry.row_key}".strip()
-        about = f"{title}{MARK}{row}" if row else title
-        name = timed_name(about, entry.due, zone)
-        return OpenTask(entry.task_id, name, entry.due, entry.status)
 
     def date_fields(self) -> list[str]:
         """The date and datetime columns of the app's models, e.g. `Contract.endDate`."""
@@ -183,30 +163,6 @@ def clean_title(title: str) -> str:
     """A title as a line of at most 80 characters, without placeholders and characters that change others' direction."""
     line = " ".join(printable(title).split()).replace("{{", "{ {").replace("}}", "} }")
     return line if len(line) <= LONGEST_TITLE else line[: LONGEST_TITLE - 1] + "…"
-
-
-def open_entries(app: App) -> list[Entry]:
-    """The ledger's executing and pending tasks, at most 100 of each database."""
-    found: list[Entry] = []
-    for database in app.databases():
-        try:
-            found += _open_in(app, database)
-        except SQLAlchemyError:
-            continue  # tasks in a database that is down cannot be ended now
-    return found
-
-
-def _open_in(app: App, database: str) -> list[Entry]:
-    query = (
-        select(entries)
-        .where(of_app(app.name), entries.c.status.in_(OPEN))
-        .order_by(entries.c.status, entries.c.due, entries.c.task_id)
-        .limit(MOST_TASKS)
-    )
-    with app.engine(database).connect() as connection:
-        if not versions.there(connection):
-            return []
-        return [to_entry(record) for record in connection.execute(query)]
 
 
 def _takes(function: Any, *, row: bool) -> bool:

@@ -14,7 +14,7 @@ class AppQueue:
     """A work queue with deployments of an app.
 
     Attributes:
-        pool: The work pool; empty where the deployments have none.
+        pool: The work pool; empty where somebody deleted the pool, which leaves its deployments without.
         queue: The queue.
         status: Prefect's status of the queue; `missing` where there is no such queue.
         names: The deployments in the queue.
@@ -39,10 +39,11 @@ class AppQueue:
             problem = f"the work queue {self.queue} of {self.pool} is paused ({told})"
             return f"{problem}: resume it on Prefect's page Work Pools"
 
-        pool = self.pool or "that is missing"
-        problem = (
-            f"no worker takes the work queue {self.queue} of the pool {pool} ({told})"
-        )
+        if not self.pool:
+            problem = f"the work pool of {told} was deleted, and no worker takes {'them' if more else 'it'}"
+            return f"{problem}: `jittask deploy` gives the app's pool"
+
+        problem = f"no worker takes the work queue {self.queue} of the pool {self.pool} ({told})"
         return f"{problem}: start one: `jittask worker --pool {self.pool}`, or `jittask up`"
 
 

@@ -17,7 +17,7 @@ from jittask_prefect.schedule.instants import DAY, midnight
 
 SLUGS = ("s1", "s2", "s3", "s4")
 NEVER = "DTSTART:20000101T000000\nRRULE:FREQ=YEARLY;UNTIL=20000101T000000"
-"""An unused slot: the UI says `every year until January 1, 2000`, and of a text with RDATE `every year`."""
+"""An unused slot: the UI says `every year until January 1, 2000`, and of a text with EXDATE or RDATE `every year`."""
 WINDOW = 365 * DAY
 """A window of BYYEARDAY rules: in a longer window a day of the year would come twice."""
 MAX_WALKED = 170
@@ -61,12 +61,21 @@ def rule_slot(
         extra: Times to add.
         without: Times to leave out.
     """
-    text = [f"DTSTART:{stamp(start)}", *lines]
-    for name, times in (("EXDATE", without), ("RDATE", extra)):
+    rules, dates = list(lines), sorted(extra)
+    if not rules and len(dates) == 1:
+        rules, dates = [single_date(dates[0])], []
+    text = [f"DTSTART:{stamp(start)}", *rules]
+    for name, times in (("EXDATE", sorted(without)), ("RDATE", dates)):
         if times:
-            text.append(f"{name}:{','.join(map(stamp, sorted(times)))}")
+            text.append(f"{name}:{','.join(map(stamp, times))}")
 
     return {"rrule": "\n".join(text), "timezone": zone}
+
+
+def single_date(wall: datetime) -> str:
+    """A rule with a single time. The UI says `every December on the 24th until December 24, 2026`, of an RDATE `every year`."""
+    day = f"BYMONTH={wall.month};BYMONTHDAY={wall.day}"
+    return f"RRULE:FREQ=YEARLY;{day}{until(wall)}"
 
 
 def stamp(wall: datetime) -> str:

@@ -68,6 +68,26 @@ def test_a_count_beyond_the_published_days_warns() -> None:
     assert "later days are a forecast" in found.output
 
 
+@pytest.mark.parametrize(
+    ("country", "add", "start", "known"),
+    [
+        # The library lists holidays of Germany from 1991, of Japan from 1949: the calendar's table begins in 1950.
+        ("DE-BY", "10", "1990-12-27", "from 1991 to 2100 only"),
+        ("DE-BY", "-10", "1991-01-03", "from 1991 to 2100 only"),
+        ("JP", "-1", "1950-01-02", "from 1950 to 2099 only"),
+    ],
+)
+def test_a_count_before_the_first_known_year_warns(
+    country: str, add: str, start: str, known: str
+) -> None:
+    found = said(country, "--add", add, "--from", start)
+    assert f"holidays of {country} are known {known}" in " ".join(found.output.split())
+
+
+def test_a_count_within_the_known_years_does_not_warn() -> None:
+    assert "known" not in said("DE-BY", "--add", "10", "--from", "1991-01-02").output
+
+
 def test_of_many_holidays_the_first_forty_are_printed() -> None:
     # 2,000 working days are about eight years, with nearly ten holidays each.
     words = ("DE-BY", "--add", "2000", "--from", "2016-01-04")

@@ -104,6 +104,18 @@ def test_a_pool_that_is_missing_is_named(fake: FakePrefect) -> None:
     assert "no worker takes the work queue shop.tasks of the pool heavy" in text
 
 
+def test_a_pool_that_somebody_deleted_is_told_with_what_brings_it_back(
+    fake: FakePrefect,
+) -> None:
+    """Prefect leaves a deployment without a pool then: no worker has a name to be started with."""
+    there = [deployment(n, "", "shop.tasks") for n in ("tasks.A", "tasks.B")]
+    ((state, text),) = told(fake, *there)
+    assert (state, text) == (
+        "warning",
+        "the work pool of tasks.A and 1 more was deleted, and no worker takes them: `jittask deploy` gives the app's pool",
+    )
+
+
 def test_the_database_that_the_server_knows(tmp_path: Path, fake: FakePrefect) -> None:
     first, second = (
         build_app(folder, {}) for folder in (tmp_path / "one", tmp_path / "two")

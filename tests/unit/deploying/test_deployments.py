@@ -397,6 +397,17 @@ def test_a_work_pool_is_the_app_s_at_first_and_the_team_s_afterwards(
     assert (daily["work_pool_name"], daily["work_queue_name"]) == ("small", "slow")
 
 
+@pytest.mark.parametrize("by", ["deploy", "sync"])
+def test_a_deleted_work_pool_is_no_choice_of_the_team(app: App, by: str) -> None:
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    renew(app, prefect, NOW)
+    for made in prefect.all_deployments.values():
+        made["work_pool_name"] = None  # as Prefect has it once the pool is gone
+    (deploy if by == "deploy" else renew)(app, prefect, NOW)
+    assert {d["work_pool_name"] for d in prefect.all_deployments.values()} == {"jittask"}  # fmt: skip
+
+
 def test_a_work_pool_that_a_task_names_is_restored_by_the_sync(app: App) -> None:
     prefect = FakePrefect()
     app = change(app, "Daily", workPool="reports")

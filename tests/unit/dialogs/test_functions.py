@@ -9,7 +9,9 @@ from projects import MODELS, TASKS, Project
 from submitting import submit
 
 from jittask_prefect import App, ConfigError
+from jittask_prefect.deploying.open_tasks import open_tasks
 from jittask_prefect.dialogs import forms
+from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.testing import FakePrefect, at, deploy
 
@@ -74,9 +76,8 @@ def test_run_now_for_a_row_and_end(deployed: tuple[App, FakePrefect]) -> None:
         run = {"task": "tasks.RemindPatient", "row": "1"}
         said = submit(app, prefect, forms.RUN_NOW, run, NOW)
         assert said.message.startswith("tasks.RemindPatient, row 1")
-        (field,) = (f for f in forms.form(app, forms.END, NOW) if f.name == "task")
-        options = field.schema["enum"]
-        of_second = next(o for o in options if "Visit 2" in str(o))
+        found = open_tasks(app, prefect, prefect.deployments(app_tag(app.name)))
+        of_second = next(each.text(NOW) for each in found if "Visit 2" in each.name)
         ended = submit(app, prefect, forms.END, {"task": of_second}, NOW)
     assert ended.message.endswith("was pending and is ended")
 

@@ -12,11 +12,13 @@ from shop import Shop, model_of, rows_task
 from sqlalchemy import event
 
 from jittask_prefect.cli.doctor import findings
+from jittask_prefect.dialogs import forms
 from jittask_prefect.records import text
 from jittask_prefect.records.listing import RecordFilter, records
 from jittask_prefect.records.row_history import row_history
 from jittask_prefect.rows import row_labels as module
 from jittask_prefect.rows.row_labels import label_problem, row_labels
+from jittask_prefect.testing import deploy
 
 Make = Callable[..., Shop]
 BILL = """
@@ -246,3 +248,15 @@ def test_the_table_of_a_batch_without_labels_has_no_column_for_them(shop: Make) 
     s.work("2026-03-02 10:00")
     [[row]] = s.api.tables.values()
     assert "label" not in row
+
+
+def test_the_form_for_ending_tasks_names_a_task_as_its_run_is_named(shop: Make) -> None:
+    s = labelled(shop, "customer")
+    s.save(customer="Wang Fang", at=TEN)
+    s.sync()
+    (entry,) = s.entries()
+    deploy(s.app, s.api, s.now)
+    schema = s.api.all_deployments[forms.END]["parameter_openapi_schema"]
+    assert schema["properties"]["task"]["enum"] == [
+        f"Remind · Wang Fang (Bill 1) · 2026-03-02 10:00 · pending · {entry.task_id}"
+    ]
