@@ -10,6 +10,7 @@ from shop.notices import send_sms
     Before(minutes=15),
     where=Appointment.status != "cancelled",
     missed={"policy": "none", "grace": 900},
+    row_label=Appointment.customer,
 )
 def appointment_reminder(appointment):
     """Appointment reminder"""

@@ -10,6 +10,7 @@ from shop.notices import queue_email
     Before(days=7, at="09:00"),
     where=Contract.status == "active",
     skip_holiday=True,
+    row_label=Contract.subject,
 )
 def contract_reminder(contract):
     """Contract expiry reminder"""

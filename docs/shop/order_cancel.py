@@ -8,6 +8,7 @@ from shop.notices import queue_email
     After(hours=2),
     where=Order.status == "unpaid",
     missed={"policy": "latest", "lookback": 604800},
+    row_label=Order.item,
 )
 def order_cancel(order):
     """Cancel overdue order"""

@@ -1,7 +1,8 @@
 """Names of the next runs of schedules: Prefect gives them random words, a sync gives them title and due time.
 
 Prefect changes one run a call, so only the next three runs of a task are named, and at most `MOST_TASKS` tasks in a sync. The
-state table remembers until when the names of a task are known to be right; a sync with nothing to name asks nothing of Prefect.
+sync's own runs are named for half an hour ahead, every quarter of an hour. The state table
+remembers until when the names of a task are known to be right; a sync with nothing to name asks nothing of Prefect.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from jittask_prefect.deploying.deployments import SYNC
 from jittask_prefect.deploying.renewal_memory import remembered
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -21,13 +23,18 @@ from jittask_prefect.ledger import state_table
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.rows.flow_runs import due_name
+from jittask_prefect.rows.flow_runs import due_name, sync_name
 from jittask_prefect.schedule.instants import DAY
 
 NEXT = 3
 """The runs of a task that are named ahead; Prefect keeps at least so many."""
 MOST_TASKS = 66
 """The tasks whose runs are named in one sync: less than 200 changes."""
+MOST = 200
+"""The changes of one sync at most."""
+SYNCS = 30
+"""The sync's own runs that are named ahead; their schedule has a run each minute."""
+MINUTE = timedelta(minutes=1)
 MADE_AHEAD = timedelta(days=90)
 """Prefect makes no run that is due more than a hundred days ahead."""
 AGAIN = timedelta(minutes=5)
@@ -81,7 +88,11 @@ def name_next_runs(app: App, api: Api, now: datetime) -> int:
         and _waits(names.get(template.fullName), updated[template.fullName], now)
     ]
     waiting.sort(key=lambda each: _last_look(names.get(each.fullName)))
-    return _name(app, api, waiting[:MOST_TASKS], updated, now) if waiting else 0
+    named = _name(app, api, waiting[:MOST_TASKS], updated, now) if waiting else 0
+    room = named + SYNCS <= MOST
+    if room and SYNC in updated and _waits(names.get(SYNC), updated[SYNC], now):
+        named += _name_syncs(app, api, updated[SYNC], now)
+    return named
 
 
 def _is_named(template: Meta) -> bool:
@@ -116,7 +127,9 @@ def _name(
         runs = _runs(api, ids, now, last) if ids else {}
         for name in names:
             mine, due = runs.get(name, [])[:NEXT], times[name]
-            named += sum(_put_name(app, api, name, run) for run in mine)
+            for run in mine:
+                wanted = due_name(app, name, run.expected_start_time)
+                named += _put_name(api, run, wanted)
             until = due[0] if len(mine) >= len(due) else now + AGAIN
             _remember(app, name, Named(until=until, updated=updated[name]))
     return named
@@ -156,9 +169,24 @@ def _runs(
     return found
 
 
-def _put_name(app: App, api: Api, name: str, run: FlowRun) -> bool:
+def _name_syncs(app: App, api: Api, updated: str, now: datetime) -> int:
+    """Name the sync's own next runs; how many were named."""
+    there = api.deployments(app_tag(app.name)).get(SYNC)
+    if there is None:
+        return 0
+    last = now + SYNCS * MINUTE
+    runs = _runs(api, {there.id: SYNC}, now, last).get(SYNC, [])
+    named = sum(
+        _put_name(api, run, sync_name(app, run.expected_start_time)) for run in runs
+    )
+    whole = len(runs) >= SYNCS // 2
+    until = now + (SYNCS // 2 * MINUTE if whole else AGAIN)
+    _remember(app, SYNC, Named(until=until, updated=updated))
+    return named
+
+
+def _put_name(api: Api, run: FlowRun, wanted: str) -> bool:
     """Name a run; whether it had another name."""
-    wanted = due_name(app, name, run.expected_start_time)
     if run.name == wanted:
         return False
     api.name_run(run.id, wanted)

@@ -183,7 +183,11 @@ def _json(file: Path, content: Any) -> None:
     )
 
 
-_CONTRACT = {"type": "models.NormalType", "title": "Contract"}
+_CONTRACT = {
+    "type": "models.NormalType",
+    "title": "Contract",
+    "rowLabel": "customer",
+}
 _NOTICES = {"type": "services.NormalType", "title": "Notices"}
 _MODEL = """from datetime import date
 

@@ -79,6 +79,11 @@ def due_name(app: App, name: str, due: datetime) -> str:
     return timed_name(parts_of_name(template.title), due, template.timer.zone)
 
 
+def sync_name(app: App, due: datetime) -> str:
+    """The name of a sync's run: the app's title and the due time, e.g. `Sync of Shop · 2026-12-01 09:15`."""
+    return timed_name(f"Sync of {parts_of_name(app.title)}", due, app.zone)
+
+
 def row_name(model: str | None, key: str, label: str = "") -> str:
     """A row as names of runs have it: `Contract 42`, with a label `Wang Fang (Contract 42)`."""
     row = f"{(model or '').partition('.')[2]} {key}".strip()

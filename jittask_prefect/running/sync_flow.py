@@ -23,7 +23,7 @@ from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_tag, of_app
 from jittask_prefect.records import overview_page, template_pages
 from jittask_prefect.rows import sync
-from jittask_prefect.rows.flow_runs import set_left
+from jittask_prefect.rows.flow_runs import set_left, sync_name
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.run_endings import SYNC, end_left
 from jittask_prefect.running.flow_context import (
@@ -72,8 +72,7 @@ def sync_flow(app: App) -> Any:
         return Completed(message=_message(report))
 
     def name() -> str:
-        due = due_of(this_flow_run()).astimezone(app.zone)
-        return f"sync · {due:%Y-%m-%d %H:%M}"
+        return sync_name(app, due_of(this_flow_run()))
 
     return flow(name=of_app(app.name, SYNC), flow_run_name=name, **options())(
         jittask_sync

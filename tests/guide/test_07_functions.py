@@ -15,6 +15,7 @@ import pytest
 from jittask_prefect import App
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.json_files import read_json
+from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.schedule.offset import Offset
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,21 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
 def test_no_function_has_a_mistake(app: App) -> None:
     assert app.check() == []
     assert len(app.templates()) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("AppointmentReminder", "customer"),
+        ("ContractReminder", "subject"),
+        ("OrderCancel", "item"),
+    ],
+)
+def test_a_row_has_a_name_for_people(app: App, name: str, label: str) -> None:
+    function, folder = app.template(f"tasks.{name}"), App(ROOT / "flows")
+    assert isinstance(function, DateFieldType) and function.row_label == label
+    of_folder = folder.template(f"tasks.{name}")
+    assert isinstance(of_folder, DateFieldType) and of_folder.row_label == "customer"
 
 
 @pytest.mark.parametrize(

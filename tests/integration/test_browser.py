@@ -254,18 +254,18 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
     shop.appointment(501, timedelta(seconds=40))
     shop.appointment(502, timedelta(minutes=30))
     browser.goto(f"/runs?tags=shop.{NAME}&state=Scheduled&sort=START_TIME_ASC")
-    browser.sees("Appointment 501 · ", 90)
-    browser.sees("Appointment 502 · ", 90)
+    browser.sees("(Appointment 501) · ", 90)
+    browser.sees("(Appointment 502) · ", 90)
     browser.shot("pending")
     browser.rests()
     until(lambda: shop.status(501) == "completed", 120, every=0.5)
     browser.goto(f"/runs?tags=shop.{NAME}&state=Completed")
-    browser.sees("Appointment 501 · ")
+    browser.sees("(Appointment 501) · ")
     browser.shot("completed")
 
     # End another: by the id in the address of its run.
     browser.goto(f"/runs?tags=shop.{NAME}&state=Scheduled&sort=START_TIME_ASC")
-    browser.sees("Appointment 502 · ").click()
+    browser.sees("(Appointment 502) · ").click()
     browser.page.wait_for_url("**/runs/flow-run/**")
     run_id = re.search(r"flow-run/([0-9a-f-]{36})", browser.page.url)
     assert run_id

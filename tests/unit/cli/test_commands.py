@@ -367,9 +367,9 @@ def test_pending_up_to_a_date(jittask: Jittask, contracts: Path) -> None:
     )
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines() == [
-        "due                       row  taskId                                note",
-        f"Tue 2026-03-03 09:00 CST  7    {first['taskId']}",
-        f"Sun 2026-03-22 09:00 CST  12   {second['taskId']}",
+        "due                       row      taskId                                note",
+        f"Tue 2026-03-03 09:00 CST  Ada (7)  {first['taskId']}",
+        f"Sun 2026-03-22 09:00 CST  Bo (12)  {second['taskId']}",
         "Pending until Sun 2026-03-22 23:59 CST: 2.",
     ]
     assert [first["row"], first["dueTime"], first["status"]] == [
@@ -454,7 +454,7 @@ def test_a_row_seen_whole(jittask: Jittask, contracts: Path) -> None:
     done = jittask("row", "models.Contract", "12")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert lines[0] == "models.Contract 12"
+    assert lines[0] == "models.Contract Bo (12)"
     assert "  From 7 days before `endDate` (2026-03-29), at 09:00." in lines
     assert (
         "  Sun 2026-03-22 09:00 CST  pending     beyond the horizon (24 hours)" in lines

@@ -125,6 +125,36 @@ def test_missing_runs_are_looked_for_after_five_minutes(
     assert "Daily _ report · 2026-11-04 08:00" in server.names()
 
 
+def test_the_next_syncs_have_the_app_s_title_and_their_due_time(
+    app: App, server: Server
+) -> None:
+    minutes = [NOW + timedelta(minutes=n) for n in range(1, 61)]
+    server.schedule("jittask.sync", *minutes)
+
+    def syncs() -> list[str]:
+        return [name for name in server.names() if name.startswith("Sync of ")]
+
+    assert name_next_runs(app, server, NOW) == 6 + 30
+    first, *_, last = syncs()
+    assert [first, last] == ["Sync of test · 2026-11-02 09:01", "Sync of test · 2026-11-02 09:30"]  # fmt: skip
+    server.asked()
+    for n in range(3, 15):  # the tasks' next runs are named at other times
+        name_next_runs(app, server, NOW + timedelta(minutes=n, seconds=29))
+    assert len(syncs()) == 30
+    name_next_runs(app, server, NOW + timedelta(minutes=15))
+    assert syncs()[-1] == "Sync of test · 2026-11-02 09:45"
+
+
+def test_the_next_syncs_are_named_again_once_prefect_has_made_more(
+    app: App, server: Server
+) -> None:
+    server.schedule("jittask.sync", NOW + timedelta(minutes=1))
+    name_next_runs(app, server, NOW)
+    server.schedule("jittask.sync", NOW + timedelta(minutes=6))
+    name_next_runs(app, server, NOW + timedelta(minutes=5))
+    assert server.names()[-1] == "Sync of test · 2026-11-02 09:06"
+
+
 def test_at_most_200_changes_a_sync_and_the_next_goes_on(tmp_path: Path) -> None:
     elements = {
         f"tasks/T{n:03}": scheduled(f"T{n}", "day", "2026-11-01 08:00:00")

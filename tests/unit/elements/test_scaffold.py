@@ -11,6 +11,7 @@ import pytest
 
 from jittask_prefect import App, ArgumentError, ConfigError
 from jittask_prefect.elements import scaffold
+from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.testing import build_app
 
 NOW = datetime(2026, 3, 2, 20, 0, tzinfo=UTC)
@@ -144,6 +145,8 @@ def test_init_makes_an_app_that_works_whatever_the_folder_is_called(
         "tasks.DateFieldType",
         "tasks.NormalType",
     ]
+    of_rows = app.template("tasks.ContractReminder")
+    assert isinstance(of_rows, DateFieldType) and of_rows.row_label == "customer"
 
 
 def test_init_keeps_its_hands_off_a_folder_with_something_in_it(tmp_path: Path) -> None:
