@@ -296,6 +296,15 @@ def worker(
             help="Seconds that tasks at work may go on when the worker is stopped; 5 where absent.",
         ),
     ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics",
+            min=1,
+            max=65535,
+            help="The port on which Prometheus reads the worker's metrics; none where absent.",
+        ),
+    ] = None,
 ) -> None:
     """Run a warm worker, in processes that have Prefect and an app loaded, until Ctrl-C."""
     from jittask_prefect.deploying import serving
@@ -303,6 +312,7 @@ def worker(
     from jittask_prefect.server.commands import worker_command
     from jittask_prefect.task_svc.wiring import App
     from jittask_prefect.warm.drain import ENV_SECONDS
+    from jittask_prefect.warm.tally import ENV_PORT
 
     heed_interrupts()
     found = serving.prepare([App(path) for path in apps or ()] or [the_app()], pool)
@@ -311,6 +321,8 @@ def worker(
     os.environ.setdefault("PREFECT_WORKER_QUERY_SECONDS", "1")  # Prefect's own: 10
     if drain is not None:
         os.environ[ENV_SECONDS] = str(drain)
+    if metrics is not None:
+        os.environ[ENV_PORT] = str(metrics)
     command = worker_command(
         found.pool, POOL_TYPE, limit=limit or found.limit, queues=found.queues
     )

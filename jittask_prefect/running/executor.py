@@ -24,6 +24,7 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.transitions import Following
+from jittask_prefect.running import figures
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, Calls, Work
@@ -277,6 +278,7 @@ class Executor:
     def _ran(self, call: Call) -> bool:
         """Run a call; False: the attempt was given up."""
         threading.current_thread().name = call.name
+        figures.begun(self.work.app, call.tasks, self.work.clock())
         about = (self._finish, self.hold.settling, self._transaction, self.loop)
         attempt = self._attempt = Attempt(self.work, call, *about)
         ends = attempt.run()
@@ -307,6 +309,7 @@ class Executor:
             self._leave(call)
         else:
             self._follow_up(ends)
+        figures.ended(self.work.app, ends, attempt.begun)
         self._record(ends)
 
     def _leave(self, call: Call) -> None:

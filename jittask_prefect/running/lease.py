@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import App
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import owner_of
+from jittask_prefect.running import figures
 from jittask_prefect.running.attempt_thread import AttemptThread
 
 LEASE_SECONDS = 25.0
@@ -152,6 +153,8 @@ def held_lease(
                 lease = _Lease(app, database, owner, clock, hold)
             ended = tasks and not lease.holds and not stop.is_set()
             how: Any = {"silent": lease.mine is None, "beside": beside}
+            if ended:
+                figures.lease_lost(app)
             if ended and lost is not None and hold.lose(tasks, lost, **how):
                 return
         thread.start(lease.close, THREAD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from jittask_prefect.rows import sync
 from jittask_prefect.rows.flow_runs import set_left, sync_name
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.run_endings import SYNC, end_left
+from jittask_prefect.running import figures
 from jittask_prefect.running.flow_context import (
     due_of,
     options,
@@ -174,5 +176,9 @@ def run_sync(
                 "pages, and names of runs, are left to the next sync: %s", error
             )
 
-    owner = new_owner()
-    return sync.run(app, api, now, owner, since=since, clock=clock.now, after=after)
+    owner, begun_at = new_owner(), time.monotonic()
+    about = (app, api, now, owner)
+    report = sync.run(*about, since=since, clock=clock.now, after=after)
+    if report is not None:
+        figures.synced(app, time.monotonic() - begun_at, clock.now(), report.down)
+    return report

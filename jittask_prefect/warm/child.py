@@ -37,7 +37,7 @@ from prefect.settings import (
 )
 
 from jittask_prefect.schedule import clock
-from jittask_prefect.warm import leaks
+from jittask_prefect.warm import leaks, tally
 from jittask_prefect.warm.drain import DRAIN, Drain
 from jittask_prefect.warm.help import HELP, Help
 from jittask_prefect.warm.life import end_for_certain, end_with_parent
@@ -114,6 +114,8 @@ class Child:
         )
         reader.start()
         set_api_log_sink(self._send_log)
+        if tally.metrics_port() is not None:
+            tally.count_for(self._pipe.send)
         waiting, waitless = self._clients or (
             SyncClientContext.get_or_create(),
             AsyncClientContext.get_or_create(),
@@ -129,6 +131,8 @@ class Child:
                     job = await jobs.get()
                     # A task has a context of its own: nothing of a run is seen by the next.
                     answer = await asyncio.create_task(self._answer(job))
+                    if (figures := tally.of_process()) is not None:
+                        figures.flush()
                     self._pipe.send({"answer": answer})
 
     def _send_log(self, line: dict[str, Any]) -> None:

@@ -71,6 +71,7 @@ class ChildProcess:
         killed_because: Why the child was killed for its silence; empty for every other end.
         has_begun: Called when the child, a helper, has its first row.
         asked_for_help: Called with a number where the child asks for helpers.
+        take_figures: Called with the figures that the child has counted.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class ChildProcess:
         self.killed_because = ""
         self.has_begun: Callable[[], None] = lambda: None
         self.asked_for_help: Callable[[int], None] = lambda number: None
+        self.take_figures: Callable[[Mapping[str, Any]], None] = lambda figures: None
         self._heard = True
         self._answer: asyncio.Future[dict[str, Any]] | None = None
         self._killed = asyncio.Event()
@@ -224,6 +226,8 @@ class ChildProcess:
                         self.kill()
                         return
                     self.ready.set_result(None)
+                elif "figures" in message:
+                    self.take_figures(message["figures"])
                 elif "begun" in message:
                     self.has_begun()
                 elif "help" in message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from jittask_prefect.errors import JittaskError
@@ -31,11 +31,13 @@ class ChildPool:
 
     Attributes:
         flow_file: The file that new children load beforehand; None until one is known.
+        take_figures: Takes the figures that children count for metrics.
     """
 
     def __init__(self, limit: int, log: Log, send_log: SendLog) -> None:
         self.limit, self._log, self._send_log = limit, log, send_log
         self.flow_file: FlowFile | None = None
+        self.take_figures: Callable[[Mapping[str, Any]], None] = lambda figures: None
         self._servers = ForkServers(log)
         self._idle: list[ChildProcess] = []
         self._all: set[ChildProcess] = set()
@@ -134,6 +136,9 @@ class ChildPool:
                 self._log.debug("Child %s ends: it was idle", child.pid)
                 self._spawn(self.retire(child))
 
+    def __len__(self) -> int:
+        return len(self._all)
+
     def by_pid(self, pid: int) -> ChildProcess | None:
         """The living child of a pid; None where there is none."""
         alive = (child for child in self._all if not child.ended.done())
@@ -170,6 +175,7 @@ class ChildPool:
 
     def _start(self, flow_file: FlowFile) -> ChildProcess:
         child = ChildProcess(flow_file, self._send_log, self._servers.start)
+        child.take_figures = self.take_figures
         self._all.add(child)
         self._spawn(self._replace_when_ended(child))
         return child

@@ -36,6 +36,7 @@ from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.drain import seconds_allowed
 from jittask_prefect.warm.helpers import Helpers
 from jittask_prefect.warm.job import JittaskJobConfiguration, flow_file_of_pool
+from jittask_prefect.warm.metrics import Metrics
 from jittask_prefect.warm.outage import NO_ANSWER, Outage
 from jittask_prefect.warm.places import (
     LIMIT,
@@ -49,6 +50,7 @@ from jittask_prefect.warm.places import (
 )
 from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds, cancelling
 from jittask_prefect.warm.stop import drain
+from jittask_prefect.warm.tally import metrics_port
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are kept
@@ -89,6 +91,7 @@ class JittaskWorker(
         self._loops: list[anyio.CancelScope] = []
         send_log = APILogWorker.instance().send
         self._children = ChildPool(self._limit, self._logger, send_log)
+        self._stop_metrics = self._serve_metrics()
         await super().setup()
         self._ends = RunEnds(self.client, self._children, self._outage, self._logger)
         self._children.flow_file = await flow_file_of_pool(
@@ -113,8 +116,20 @@ class JittaskWorker(
                 for run in list(self._active.values()):
                     await run.finished.wait()
             await self._children.stop()
+            self._stop_metrics()
             await APILogHandler.aflush()
         await super().teardown(*exc_info)
+
+    def _serve_metrics(self) -> Callable[[], None]:
+        """Serve metrics where the environment names a port; the function that ends this."""
+        port = metrics_port()
+        if port is None:
+            return lambda: None
+        metrics = Metrics(self._active.__len__, self._children.__len__)
+        self._children.take_figures = metrics.take
+        stop = metrics.serve(port)
+        self._logger.info("Metrics: http://127.0.0.1:%d/metrics", port)
+        return stop
 
     def _spawn(
         self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any
