@@ -305,12 +305,17 @@ def worker(
             help="The port on which Prometheus reads the worker's metrics; none where absent.",
         ),
     ] = None,
+    log_json: Annotated[
+        bool,
+        typer.Option("--log-json", help="Log JSON, an object a line, to stderr."),
+    ] = False,
 ) -> None:
     """Run a warm worker, in processes that have Prefect and an app loaded, until Ctrl-C."""
     from jittask_prefect.deploying import serving
     from jittask_prefect.deploying.deployments import POOL_TYPE
     from jittask_prefect.server.commands import worker_command
     from jittask_prefect.task_svc.wiring import App
+    from jittask_prefect.warm import json_log
     from jittask_prefect.warm.drain import ENV_SECONDS
     from jittask_prefect.warm.tally import ENV_PORT
 
@@ -323,6 +328,8 @@ def worker(
         os.environ[ENV_SECONDS] = str(drain)
     if metrics is not None:
         os.environ[ENV_PORT] = str(metrics)
+    if log_json:
+        os.environ.update(json_log.ENVIRONMENT)
     command = worker_command(
         found.pool, POOL_TYPE, limit=limit or found.limit, queues=found.queues
     )

@@ -1,4 +1,4 @@
-"""The metrics of a real worker, as Prometheus reads them; and the dashboard, which names figures that there are."""
+"""The metrics of a real worker, as Prometheus reads them; its log as JSON; and the dashboard, which names figures that there are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -15,10 +16,16 @@ from place import Place, model, rows, scheduled, until, worker
 
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.service import ServiceInfo
+from jittask_prefect.warm import json_log
 from jittask_prefect.warm.metrics import Metrics
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
-OWN = {"jittask_worker_runs", "jittask_worker_children"}
+FAILS = """
+import logging
+def customFunc():
+    logging.getLogger("mail").warning("no mail")
+    raise ValueError
+"""
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def place(tmp_path: Path, prefect_server: ServiceInfo) -> Iterator[Place]:
     elements = {
         "models/Metered": model("Metered"),
         "tasks/MeteredRows": rows("Metered", "def customFunc(row):\n    pass\n"),
-        "tasks/MeteredFails": scheduled("def customFunc():\n    raise ValueError\n"),
+        "tasks/MeteredFails": scheduled(FAILS),
     }
     made = Place.build(tmp_path / "app", elements, name="metered", maxConcurrency=2)
     made.deploy()
@@ -53,19 +60,33 @@ def test_a_worker_counts_for_all_its_processes(place: Place) -> None:
     failed = (
         'jittask_tasks_total{app="metered",status="error",task="tasks.MeteredFails"}'
     )
-    with worker(home / "worker", home, limit=2, JITTASK_METRICS_PORT=str(port)):
+    env = {"JITTASK_METRICS_PORT": str(port), **json_log.ENVIRONMENT}
+    with worker(home / "worker", home, limit=2, **env) as running:
         about = ("tasks.MeteredFails", clock.now(), "customFunc", "tasks.NormalType")
-        for _ in range(2):
-            place.svc.createTimerTask(*about, {})
+        made = {place.svc.createTimerTask(*about, {})["taskId"] for _ in range(2)}
         found = until(
             lambda: (page := figures(port)).get(failed) == 2 and page,
             60,
             what="two failures on the page",
         )
 
+        said = until(
+            lambda: len(found := lines_of(running.worker.log, "mail")) == 2 and found,
+            20,
+            what="two lines of the function",
+        )
+
+    assert {line["taskId"] for line in said} == made
     begun = 'jittask_tasks_begun_total{app="metered",task="tasks.MeteredFails"}'
     assert found[begun] == 2
     assert found["jittask_worker_children"] >= 1
+
+
+def lines_of(log: Path, logger: str) -> list[dict[str, Any]]:
+    """The lines of a logger in a log, which has JSON and nothing else once the worker has begun to log."""
+    text = log.read_text().splitlines()
+    found = [json.loads(line) for line in text if line.startswith("{")]
+    return [line for line in found if line["logger"] == logger]
 
 
 def test_the_dashboard_names_figures_that_there_are() -> None:
