@@ -29,6 +29,7 @@ from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.prefect_api.work_queues import app_queues
 from jittask_prefect.rows import indexes
+from jittask_prefect.rows.own_columns import unknown_values
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.planning import templates_of
 from jittask_prefect.rows.row_labels import label_problem
@@ -161,6 +162,7 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
     yield from _timeouts(name, engine.url)
     yield from found
     yield from _labels(app, database)
+    yield from _own_values(app, database, now)
     if paused is not None:
         text = f"the app is paused since {paused:%Y-%m-%d %H:%M:%S} UTC: `jittask resume` ends the pause"
         yield Finding("app", "warning", text)
@@ -227,6 +229,17 @@ def _labels(app: App, database: str) -> Iterator[Finding]:
     for text in dict.fromkeys(map(label_problem, templates)):
         if text is not None:
             yield Finding("app", "warning", text)
+
+
+def _own_values(app: App, database: str, now: datetime) -> Iterator[Finding]:
+    """Warn of rows whose own zone or calendar is unknown."""
+    for template in templates_of(app, database, Report()):
+        try:
+            with app.engine(database).connect() as connection:
+                told = list(unknown_values(connection, template, now))
+        except SQLAlchemyError:
+            continue  # no table, no rights: another finding says so
+        yield from (Finding("app", "warning", text) for text in told)
 
 
 def _guard(app: App, api: Api) -> Finding:

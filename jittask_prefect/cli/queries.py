@@ -82,7 +82,9 @@ def preview(
 
     app = the_app()
     template = app.template(task)
-    zone, rule, title = template.timer.zone, describe(template.timer), template.title
+    of = load_row(app, template, row)
+    timer, title = template.row_timer(of), template.title
+    zone, rule = timer.zone, describe(timer)
     start = instant_or_now(after, "--after")
     end = instant_or_now(before, "--before") if before else shifted(start, TEN_YEARS)
     shown = [f"{at.astimezone(zone):%Y-%m-%d %H:%M}" for at in (start, end)]
@@ -90,7 +92,7 @@ def preview(
     if end <= start:
         allowed = "--before later than --after, or than now without --after"
         raise ArgumentError(f"a window {window}; allowed: {allowed}")
-    explained = template.explained(start, end, load_row(app, template, row))
+    explained = template.explained(start, end, of)
     found = list(lines.first_due(explained, count))
     if ics is not None:
         name = escape_controls(task if row is None else f"{task} {row}")
@@ -105,7 +107,7 @@ def preview(
             print_lines(text.preview(lines.preview_lines(found)))
         else:
             out.print(f"nothing {window}")
-    known = template.timer.calendar.reliable_until if template.timer.calendar else None
+    known = timer.calendar.reliable_until if timer.calendar else None
     if known is not None and any(item.nominal.date() > known for item in found):
         for warning in app.warnings(clock.now(), [template]):
             warn(warning)

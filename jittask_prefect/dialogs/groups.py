@@ -122,7 +122,7 @@ GROUPS = (
     )),
     Group("holidays", "Holidays", "What becomes of a day that is a holiday, e.g. to the next working day", (
         Tab("As any day", says={"skipHoliday": False, "workdaysOnly": False}),
-        Tab("Not on holidays", _named("skipHoliday", "workdaysOnly", "holidayPolicy", "calendar"),
+        Tab("Not on holidays", _named("skipHoliday", "workdaysOnly", "holidayPolicy", "calendar", "calendarField"),
             defaults={"skipHoliday": True}, needs=ANY),
     )),
     Group("ends", "Ends", "The last day, e.g. 2027-12-31, or a date field of the row", (
@@ -143,7 +143,7 @@ GROUPS = (
         "missed", "grace", "lookback",
     )),
     Group("more", "More", "Tags, time zone, arguments, e.g. the tag mail", _changed(
-        "name", "enable", "tags", "description", "timezone", "argDict", "type",
+        "name", "enable", "tags", "description", "timezone", "timezoneField", "argDict", "type",
     )),
 )  # fmt: skip
 BY_NAME = {group.name: group for group in GROUPS}

@@ -38,7 +38,7 @@ class RowFields:
         def model(self) -> type[Any]: ...
 
     def __init__(self, app: App, timer: Timer) -> None:
-        self._row_timers = RowTimers(app, timer)
+        self.row_timers = RowTimers(app, timer)
         self._columns: dict[str, Column] = {}
 
     @property
@@ -58,7 +58,7 @@ class RowFields:
             zone: The value of a row's `timezoneField`; None, empty or unknown: the task's own zone.
             calendar: The value of a row's `calendarField`, likewise.
         """
-        return self._row_timers.timer(zone, calendar) if self.own_fields else self.timer
+        return self.row_timers.timer(zone, calendar) if self.own_fields else self.timer
 
     @property
     def heeds_calendars(self) -> bool:
@@ -84,13 +84,20 @@ class RowFields:
             parts += [name, self.timer_of(None, name).days_digest]
         return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
+    def row_timer(self, row: Any = None) -> Timer:
+        """The timer of a row; the task's own without a row."""
+        if row is None or not self.own_fields:
+            return self.timer
+        times = self.times(row)
+        return self.timer_of(times.zone, times.calendar)
+
     def zone_of(self, value: str | None) -> ZoneInfo:
         """The zone of the rows that name one by `timezoneField`; the task's own where it is empty or unknown."""
-        return self._row_timers.zone(value) or self.timer.zone
+        return self.row_timers.zone(value) or self.timer.zone
 
     def own_notes(self, zone: str | None, calendar: str | None) -> list[str]:
         """Why the task's own zone or calendar counts for a row with these values of its two fields; sentences."""
-        return list(self._row_timers.notes(zone, calendar))
+        return list(self.row_timers.notes(zone, calendar))
 
     def times(self, row: Any) -> RowTimes:
         """The row's values that decide when its tasks are due, as the database would keep them."""

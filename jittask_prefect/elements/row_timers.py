@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 LONGEST = {"timezoneField": 64, "calendarField": 80}
 """Characters of a value that the ledger keeps, by the key of the column. No known name is that long."""
+KINDS = {"timezoneField": "time zone", "calendarField": "calendar"}
 MOST_VALUES = 10_000
 """Values whose meaning a process remembers; then it begins anew."""
 
@@ -152,20 +153,28 @@ class RowTimers:
             zone: The value of the row's `timezoneField`, as the ledger keeps it; None: not known.
             calendar: The value of its `calendarField`, likewise.
         """
+        cfg = self._usual.cfg
+        for key, path, value in (
+            ("timezoneField", cfg.timezone_field, zone),
+            ("calendarField", cfg.calendar_field, calendar),
+        ):
+            if path is None or value is None or not self.unknown(key, value):
+                continue
+            told = f"is {quoted(value)}, no known {KINDS[key]}" if value else "is empty"
+            yield f"`{path}` {told}; the task's own counts, {self.usual_text(key)}"
+
+    def unknown(self, key: str, value: str) -> bool:
+        """Whether a value of the column of `timezoneField` or `calendarField` names nothing that is known."""
+        if key == "timezoneField":
+            return self.zone(value) is None
+        return self._usual.cfg.asks_calendar and self._calendar(value) is None
+
+    def usual_text(self, key: str) -> str:
+        """The task's own zone, or its own calendar."""
         usual = self._usual
-        cfg = usual.cfg
-        if cfg.timezone_field and zone is not None and self.zone(zone) is None:
-            found = f"`{cfg.timezone_field}` {_told(zone, 'time zone')}"
-            yield f"{found}; the task's own counts, {usual.zone.key}"
-        asked = cfg.calendar_field and cfg.asks_calendar
-        if asked and calendar is not None and self._calendar(calendar) is None:
-            found = f"`{cfg.calendar_field}` {_told(calendar, 'calendar')}"
-            own = usual.calendar.label if usual.calendar else "Monday to Friday"
-            yield f"{found}; the task's own counts, {own}"
-
-
-def _told(value: str, kind: str) -> str:
-    return f"is {quoted(value)}, which is no known {kind}" if value else "is empty"
+        if key == "timezoneField":
+            return usual.zone.key
+        return usual.calendar.label if usual.calendar else "Monday to Friday"
 
 
 def _remembered(

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from jittask_prefect.elements.config import TaskCfg
 from jittask_prefect.elements.config_texts import NAME
@@ -95,6 +96,14 @@ class Meta:
     def days_digest(self) -> str:
         """A short text that changes with the days that decide about due times; empty where none does."""
         return self.timer.days_digest
+
+    def row_timer(self, row: Any = None) -> Timer:
+        """The timer that counts: the task's own; of a row with a zone or calendar of its own that row's."""
+        return self.timer
+
+    def zone_of(self, value: str | None) -> ZoneInfo:
+        """The zone of an execution's times; `value` is the row's own zone, as the ledger keeps it."""
+        return self.timer.zone
 
     @property
     def inner(self) -> ModuleType:

@@ -9,11 +9,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jittask_prefect.elements.app import App
-from jittask_prefect.elements.types import Meta
+from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api import links
 from jittask_prefect.rows.row_labels import row_labels
+from jittask_prefect.schedule.timer import Timer
 
 FIELDS = (
     "taskId",
@@ -157,7 +158,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         now: The present instant.
     """
     template = find_template(app, entry.template)
-    zone = template.timer.zone if template else ZoneInfo(app.timezone)
+    zone = template.zone_of(entry.zone_value) if template else ZoneInfo(app.timezone)
     return Record(
         template=entry.template,
         title=template.title if template else entry.template,
@@ -171,7 +172,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         started=entry.started,
         finished=entry.finished,
         result=entry.returned_value,
-        message=entry.message,
+        message=_message(template, entry),
         outcome=entry.outcome,
         generation=entry.generation,
         flow_run_id=entry.flow_run_id,
@@ -240,11 +241,26 @@ def run_url(ui_url: str, run_id: str | None) -> str | None:
 
 def _mover(template: Meta, entry: Entry) -> str | None:
     """What moves the task from its nominal time, by today's calendar."""
-    timer = template.timer
+    timer = _timer(template, entry)
     moving = timer.moves.active or timer.windows.active
     if entry.nominal is None or entry.nominal == entry.due or not moving:
         return None
     return timer.moved_by(entry.nominal)
+
+
+def _timer(template: Meta, entry: Entry) -> Timer:
+    """The timer that the task was planned by."""
+    if not isinstance(template, DateFieldType):
+        return template.timer
+    return template.timer_of(entry.zone_value, entry.calendar_value)
+
+
+def _message(template: Meta | None, entry: Entry) -> str:
+    """The message of a task, with the reason why the row's own zone or calendar did not count."""
+    parts = [entry.message]
+    if isinstance(template, DateFieldType) and not entry.outside_schedule:
+        parts += template.own_notes(entry.zone_value, entry.calendar_value)
+    return "; ".join(filter(None, parts))
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

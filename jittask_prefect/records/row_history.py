@@ -34,7 +34,8 @@ from jittask_prefect.rows.row_reading import unmet
 from jittask_prefect.schedule.explanation import Explained
 from jittask_prefect.schedule.instants import DAY, EARLIEST
 from jittask_prefect.schedule.series import Occurrence, Series
-from jittask_prefect.schedule.words import describe, origin
+from jittask_prefect.schedule.timer import Timer
+from jittask_prefect.schedule.words import describe
 
 AHEAD = timedelta(days=366 * 30)
 """The span that is searched for the next occurrences of a repeat."""
@@ -220,12 +221,18 @@ class _Reader:
     known: list[Entry]
     now: datetime
 
+    @property
+    def timer(self) -> Timer:
+        """The row's timer; the task's own where the row is gone, or its columns do not fit."""
+        try:
+            return self.template.row_timer(self.row)
+        except (JittaskError, AttributeError):
+            return self.template.timer
+
     def history(self, count: int, past: int) -> TemplateHistory:
         """The tasks; `count` future ones and `past` past ones at most."""
         template, now = self.template, self.now
-        found = TemplateHistory(
-            template.fullName, template.title, describe(template.timer)
-        )
+        found = TemplateHistory(template.fullName, template.title, describe(self.timer))
         series: Series | None = None
         upcoming: list[Explained] = []
         plan: list[Action] = []
@@ -237,9 +244,7 @@ class _Reader:
             if series is not None:
                 upcoming = self._upcoming(series, count)
                 found.end = self._end(series, upcoming)
-                found.origin = origin(
-                    template.timer, template.dates(self.row)[0] or now
-                )
+                found.origin = template.origin(template.times(self.row))
             plan = self._plan(series, _taking_place(upcoming), found.state)
         except (ConfigError, *BAD_DATES) as error:
             found.state = f"it cannot be planned: {error}"
@@ -308,7 +313,7 @@ class _Reader:
     ) -> Record:
         """The record of an entry, with the action of the next sync."""
         template = self.template
-        zone, app = template.timer.zone, template.app
+        zone, app = template.zone_of(entry.zone_value), template.app
         notes = []
         anchor = series.anchor.astimezone(UTC) if series else None
         if entry.anchor is None and entry.nominal is not None:
@@ -318,7 +323,8 @@ class _Reader:
             notes.append(f"from another date of the row: then {start} was the start")
         if entry.nominal is not None and anchor == entry.anchor:
             notes.append(explained.get(entry.nominal, ""))
-        notes.append(entry.message)
+        record = of_entry(app, entry, self.now)
+        notes.append(record.message)
         if entry.status == "pending":
             horizon = self.now + timedelta(hours=app.cfg.horizon)
             for action in plan:
@@ -326,14 +332,13 @@ class _Reader:
                     notes.append(f"the next sync ends it: {action.reason}")
                     break
                 if entry.task_id in action.closes:
-                    due = f"{action.due.astimezone(zone):%a %Y-%m-%d %H:%M}"
+                    due = f"{action.due:%a %Y-%m-%d %H:%M}"
                     notes.append(f"the next sync puts it to {due}")
                     break
             else:
                 if entry.due > horizon:
                     hours = f"{app.cfg.horizon:g} hours"
                     notes.append(f"its flow run is made {hours} before")
-        record = of_entry(app, entry, self.now)
         return replace(record, notes=tuple(filter(None, notes)))
 
     def _unplanned(

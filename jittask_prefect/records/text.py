@@ -241,14 +241,14 @@ def plan(actions: Sequence[Action], zones: Mapping[str, tzinfo]) -> Iterator[str
 
     Args:
         actions: By template and due time.
-        zones: The zones of the templates by name; the times of others are in UTC.
+        zones: The zones of the templates by name; the times of others are in UTC. A new task is told in its row's zone.
     """
     for template, found in groupby(actions, lambda action: action.template):
         yield template
         zone = zones.get(template, UTC)
         rows = [
             (
-                time_text(action.due.astimezone(zone)),
+                time_text(action.due.astimezone(action.zone or zone)),
                 _kind(action),
                 one_line(action.row),
                 one_line(action.reason),

@@ -53,7 +53,7 @@ log = logging.getLogger("jittask")
 
 
 def run_name(app: App, entry: Entry, label: str = "") -> str:
-    """A flow run's name: title, row and due time in the task's zone, e.g. `Reminder · Contract 42 · 2026-12-01 09:00`.
+    """A flow run's name: title, row and due time in the row's zone, e.g. `Reminder · Contract 42 · 2026-12-01 09:00`.
 
     Args:
         app: The app.
@@ -62,7 +62,7 @@ def run_name(app: App, entry: Entry, label: str = "") -> str:
     """
     try:
         template = app.template(entry.template)
-        title, zone = template.title, template.timer.zone
+        title, zone = template.title, template.zone_of(entry.zone_value)
     except JittaskError:
         title, zone = entry.template, None
     row = row_name(entry.model, entry.row_key, label) if entry.row_key else ""

@@ -5,19 +5,22 @@ A value is compared as the ledger keeps it: empty for null, cut to the ledger's 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from jittask_prefect.elements.row_timers import LONGEST
+from jittask_prefect.elements.row_timers import KINDS, LONGEST
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.filters.columns import Column
 from jittask_prefect.filters.paths import value_of
 from jittask_prefect.filters.sql_functions import Spelled
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows.row_reading import row_columns
+from jittask_prefect.validation import quoted
 
 Own = tuple[str | None, str | None]
 """The values of a row's zone and calendar as the ledger keeps them; None where the task has no such field."""
@@ -58,6 +61,16 @@ class OwnColumns:
             [_text(value) for value in record] for record in connection.execute(query)
         ]
         return [self._own(values) for values in found] if len(found) <= MOST else None
+
+    def counts(
+        self, connection: Connection, condition: ColumnElement[bool]
+    ) -> Iterator[tuple[Own, int]]:
+        """The number of rows that meet a condition, by their pair of values."""
+        named = [value.label(f"own_{n}") for n, value in enumerate(self._of.values())]
+        rows = select(*named).where(condition).subquery()
+        query = select(*rows.c, func.count()).group_by(*rows.c)
+        for *values, count in connection.execute(query):
+            yield self._own([_text(value) for value in values]), count
 
     def _own(self, values: Sequence[str]) -> Own:
         by_key = dict(zip(self._of, values, strict=True))
@@ -120,3 +133,44 @@ def any_of(parts: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
         return or_(*parts)
     groups = [or_(*parts[n : n + AT_ONCE]) for n in range(0, len(parts), AT_ONCE)]
     return or_(*map(sa.sql.elements.Grouping, groups))
+
+
+# Rows without a known value
+
+SHOWN = 3
+"""Values that a sentence names."""
+
+
+def unknown_values(
+    connection: Connection, template: DateFieldType, now: datetime
+) -> Iterator[str]:
+    """How many rows of a template have no known zone, or calendar, of their own; a sentence for each of the two fields.
+
+    Args:
+        connection: To the database of the rows.
+        template: The template.
+        now: The present instant, for the template's filter.
+    """
+    if not template.own_fields:
+        return
+    start = getattr(template.model, str(template.timer.cfg.start_field))
+    met = template.filter.condition(template.model, now, template.timer.zone)
+    counts = list(OwnColumns(template).counts(connection, start.is_not(None) & met))
+    for place, key in enumerate(KEPT_IN):
+        unknown: Counter[str] = Counter()
+        for own, count in counts:
+            if (value := own[place]) is not None and template.row_timers.unknown(
+                key, value
+            ):
+                unknown[value] += count
+        if unknown:
+            yield f"{template.fullName}: {_told(template, key, unknown)}"
+
+
+def _told(template: DateFieldType, key: str, unknown: Counter[str]) -> str:
+    most = sorted(unknown, key=lambda value: (-unknown[value], value))[:SHOWN]
+    named = ", ".join(quoted(value) if value else "empty" for value in most)
+    more = ", …" if len(unknown) > SHOWN else ""
+    rows = f"{unknown.total():,} rows whose `{template.own_fields[key]}`"
+    usual = template.row_timers.usual_text(key)
+    return f"{rows} is no known {KINDS[key]} ({named}{more}); the task's own counts, {usual}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import takewhile
 
 from jittask_prefect.elements.config import Missed
@@ -54,6 +54,11 @@ class Action:
     def makes(self) -> bool:
         """Whether a task is made."""
         return self.action in ("create", "reschedule")
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of the row, in which a new task is due; None of any other action."""
+        return self.due.tzinfo if self.makes else None
 
     def as_dict(self) -> dict[str, str]:
         """The action as `jittask sync --json` prints it."""

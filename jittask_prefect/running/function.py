@@ -40,7 +40,7 @@ def task_of(
 ) -> Task:
     """The `task` that the methods of a Type get."""
     arguments = json.loads(entry.arg_dict) if entry.arg_dict else template.cfg.argDict
-    zone, nominal = template.timer.zone, entry.nominal
+    zone, nominal = template.zone_of(entry.zone_value), entry.nominal
     return Task(
         taskId=entry.known_id,
         fullName=template.fullName,

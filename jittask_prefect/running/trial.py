@@ -73,11 +73,11 @@ def run_here(
     template = app.template(name)
     template.check_function()
     try:
-        load_row(app, template, key)
+        of = load_row(app, template, key)
     except DBAPIError as error:
         advice = "`jittask db upgrade --models` makes missing tables"
         raise JittaskError(f"the row cannot be read: {error.orig}; {advice}") from error
-    due = now.astimezone(template.timer.zone)
+    due = now.astimezone(template.row_timer(of).zone)
     arguments = dict(template.cfg.argDict)
     task = Task("here", name, template.taskType, arguments, due)
     if isinstance(template, DateFieldType):

@@ -137,7 +137,8 @@ class Timer:
             zone: IANA name.
             calendar: The calendar; None: that of the rule.
         """
-        return Timer(self.cfg.model_copy(update={"timezone": zone}), calendar)
+        own = {"timezone": zone, "timezone_field": None, "calendar_field": None}
+        return Timer(self.cfg.model_copy(update=own), calendar)
 
     @property
     def sub_daily(self) -> bool:

@@ -114,7 +114,7 @@ def _rows(timer: Timer) -> str:
     if levels:
         text = _levels({each.name: _offset(each, field) for each in levels})
 
-    text += f" ({timer.zone.key})"
+    text += f" ({_zone(timer)})"
     if repeat.repeat_type != "normal":
         last = " from the last" if len(levels) > 1 else ""
         text += f", then {_cycle(repeat, None)}{last}"
@@ -208,9 +208,22 @@ def _workdays(timer: Timer) -> str | None:
     cfg = timer.cfg
     if not (cfg.counts_workdays or cfg.opens_on_workdays):
         return None
-    if timer.calendar is None:
+    if timer.calendar is None and timer.cfg.calendar_field is None:
         return "working days are Monday to Friday"
-    return f"working days are those of {timer.calendar.label}"
+    return f"working days are those of {_calendar(timer)}"
+
+
+def _zone(timer: Timer) -> str:
+    """Whose clock counts: the row's, or the task's."""
+    own = timer.cfg.timezone_field
+    return f"zone of the row: `{own}`, else {timer.zone.key}" if own else timer.zone.key
+
+
+def _calendar(timer: Timer) -> str:
+    """Whose days count, likewise."""
+    own, usual = timer.cfg.calendar_field, timer.calendar
+    label = usual.label if usual is not None else "Monday to Friday"
+    return f"the calendar of the row: `{own}`, else {label}" if own else label
 
 
 def _holidays(timer: Timer) -> str | None:
@@ -218,7 +231,7 @@ def _holidays(timer: Timer) -> str | None:
     if not moves.active or cfg.lands_on_workdays:
         return None
 
-    label = timer.calendar.label if timer.calendar is not None else ""
+    label = _calendar(timer) if timer.calendar is not None else ""
     names = [f"a legal holiday ({label})"] if moves.holidays else []
     if moves.weekends:
         names.append("a weekend" + (f" ({label})" if label and not names else ""))

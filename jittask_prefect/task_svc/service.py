@@ -328,7 +328,7 @@ class TaskSvc(NormalService):
         return {
             "fullName": action.template,
             "taskId": action.task_id,
-            "dueTime": action.due.astimezone(zone).isoformat(),
+            "dueTime": action.due.astimezone(action.zone or zone).isoformat(),
             "action": DONE[action.action],
         }
 

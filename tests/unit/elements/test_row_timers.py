@@ -193,7 +193,7 @@ def test_the_story_of_a_row_says_why_its_own_does_not_count(tmp_path: Path) -> N
     assert told.zone == "Asia/Tokyo"
     assert told.origin == (
         "1 day before `at` (2026-03-10 15:00), at 09:00; "
-        "`zone` is 'GMT+8', which is no known time zone; the task's own counts, Asia/Tokyo"
+        "`zone` is 'GMT+8', no known time zone; the task's own counts, Asia/Tokyo"
     )  # fmt: skip
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
 from shop import Shop
 from zoned_shop import AT_NINE, zoned
+
+from jittask_prefect.rows.own_columns import unknown_values
 
 Make = Callable[..., Shop]
 AT = datetime(2026, 3, 3, 15)
@@ -49,7 +54,6 @@ def test_a_save_plans_by_the_zone_of_the_row(on: Make) -> None:
     ]
     assert s.did() == []
     assert [o.status for o in s.work("2026-03-02 08:00")] == ["completed"] * 2
-    assert s.row_count is not None
 
 
 def test_a_sync_finds_what_raw_sql_left(on: Make) -> None:
@@ -76,3 +80,250 @@ def test_a_sync_finds_what_raw_sql_left(on: Make) -> None:
     assert s.did() == []
     # Row 6 was due on the 1st at 19:00, an hour before the first sync.
     assert s.entries(row_key="6") == []
+
+
+# Changes
+
+
+def test_a_changed_zone_moves_the_task_as_a_changed_date_does(on: Make) -> None:
+    s = visits(on)
+    s.save("models.Visit", id=1, at=AT, zone="Asia/Tokyo")
+    s.save("models.Visit", id=1, zone="Europe/Berlin")
+    assert s.tasks() == ["1 03-02 00:00 #1 superseded", "1 03-02 08:00 #2 pending"]
+    assert s.did() == []
+    s.save("models.Visit", id=1, zone="Asia/Tokyo")  # A → B → A: three identities
+    assert s.tasks(status="pending") == ["1 03-02 00:00 #3 pending"]
+
+
+def test_a_sync_finds_a_zone_that_raw_sql_changed(on: Make) -> None:
+    s = visits(on)
+    s.save("models.Visit", id=1, at=AT, zone="Europe/Berlin")
+    s.raw("UPDATE visit SET zone = 'Asia/Tokyo'")
+    assert s.did() == ["reschedule 1 03-02 00:00"]
+    assert s.did() == []
+    s.raw("UPDATE visit SET zone = NULL")
+    assert s.did() == ["reschedule 1 03-02 09:00"]
+    assert s.did() == []
+
+
+def test_a_change_of_case_or_of_spaces_is_a_change(on: Make) -> None:
+    """Whatever a column's collation says of texts that look alike."""
+    s = visits(on)
+    s.save("models.Visit", id=1, at=AT, zone="Europe/Berlin")
+    for other in ("europe/berlin", "Europe/Berlin "):
+        s.raw("UPDATE visit SET zone = :zone", zone=other)
+        assert s.did() == ["reschedule 1 03-02 09:00"]
+        s.raw("UPDATE visit SET zone = 'Europe/Berlin'")
+        assert s.did() == ["reschedule 1 03-02 08:00"]
+        assert s.did() == []
+
+
+def test_a_bulk_statement_is_followed(on: Make) -> None:
+    s = visits(on)
+    s.save("models.Visit", id=1, at=AT, zone="Europe/Berlin")
+    visit = s.element("models.Visit")
+    with s.session() as session:
+        session.execute(sa.update(visit).values(zone="Asia/Tokyo"))
+        session.execute(
+            sa.insert(visit),
+            [
+                {
+                    "id": 2,
+                    "at": AT,
+                    "zone": "America/New_York",
+                    "status": "x",
+                    "count": 0,
+                }
+            ],
+        )
+        session.commit()
+    assert s.tasks(status="pending") == [
+        "1 03-02 00:00 #2 pending",
+        "2 03-02 14:00 #1 pending",
+    ]
+    assert s.did() == []
+
+
+# A related row
+
+
+def related(make: Make, **timer: Any) -> Shop:
+    s = visits(make, **{"timezoneField": "customer__timezone", **timer})
+    s.save("models.Customer", id=1, timezone="Europe/Berlin")
+    s.save("models.Customer", id=2, timezone="Asia/Tokyo")
+    return s
+
+
+def test_the_zone_of_a_related_row(on: Make) -> None:
+    s = related(on)
+    for number, customer in enumerate((1, 2, None), 1):
+        s.save("models.Visit", id=number, at=AT, customer_id=customer)
+    assert kept(s) == [
+        "2 03-02 00:00 'Asia/Tokyo' pending",
+        "1 03-02 08:00 'Europe/Berlin' pending",
+        "3 03-02 09:00 '' pending",
+    ]
+    s.save(
+        "models.Visit", id=1, customer_id=2
+    )  # another customer: the row's own column
+    assert s.tasks(row_key="1", status="pending") == ["1 03-02 00:00 #2 pending"]
+    assert s.did() == []
+
+
+def test_a_change_of_the_related_row_is_found_by_the_sync(on: Make) -> None:
+    s = related(on)
+    s.save("models.Visit", id=1, at=AT, customer_id=1)
+    s.save("models.Customer", id=1, timezone="Asia/Tokyo")
+    assert s.tasks() == ["1 03-02 08:00 #1 pending"]  # no save of the row
+    assert s.did() == ["reschedule 1 03-02 00:00"]
+    assert s.did() == []
+
+
+def test_a_change_of_the_related_row_is_found_at_the_due_moment(shop: Make) -> None:
+    s = related(shop)
+    s.save("models.Visit", id=1, at=AT, customer_id=2)
+    s.sync()
+    s.save("models.Customer", id=2, timezone="America/New_York")
+    [outcome] = s.work("2026-03-02 00:00")
+    assert outcome.message == "superseded: the row's date is another one now"
+    assert s.tasks() == ["1 03-02 00:00 #1 superseded", "1 03-02 14:00 #2 pending"]
+    assert [o.status for o in s.work("2026-03-02 14:00")] == []
+    s.sync()
+    assert [o.status for o in s.work()] == ["completed"]
+
+
+# Hook = sync, and twice = once
+
+ZONES = (
+    "Asia/Tokyo",
+    "Europe/Berlin",
+    "America/New_York",
+    "Pacific/Kiritimati",
+    "Pacific/Pago_Pago",
+    "GMT+8",
+    "",
+    None,
+)
+REGIONS = ("DE", "DE-BY", "CN", "JP", "SA", "XX", None)
+RULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "once": ("at", {}),
+    "a day": ("day", {"startOffset": None}),
+    "an instant": ("moment", {}),
+    "an instant itself": ("moment", {"startOffset": {"offsetType": -1, "offset": 2, "offsetUnit": "hour"}}),
+    "weekly": ("at", {"repeat": {"repeatType": "week"}}),
+    "yearly": ("day", {"repeat": {"repeatType": "year"}}),
+    "hourly": ("at", {"repeat": {"repeatType": "hour", "period": 5}}),
+    "three working days": ("at", {"startOffset": {"offsetType": -1, "offset": 3, "offsetUnit": "workday", "time": "09:00"}}),
+    "off holidays": ("day", {"skipHoliday": 1, "workdaysOnly": 1, "calendar": "GB"}),
+    "before holidays": ("day", {"skipHoliday": 1, "workdaysOnly": 1, "calendar": "GB", "holidayPolicy": "previous"}),
+    "until": ("at", {"repeat": {"repeatType": "day"}, "endTimeType": 2, "endField": "until"}),
+}  # fmt: skip
+
+
+def rows_around(now: datetime, count: int) -> Iterator[dict[str, Any]]:
+    """Rows with dates of the days around an instant, zones and regions, from a fixed seed."""
+    draw = random.Random(7)
+    for number in range(1, count + 1):
+        at = now.replace(tzinfo=None) + timedelta(hours=draw.randint(-400, 400))
+        yield {
+            "id": number,
+            "at": at,
+            "day": at.date(),
+            "moment": at.replace(tzinfo=UTC),
+            "until": at.date() + timedelta(draw.randint(0, 60)),
+            "zone": draw.choice(ZONES),
+            "region": draw.choice(REGIONS),
+            "status": "x",
+            "count": 0,
+        }
+
+
+def plan(s: Shop) -> set[tuple[Any, ...]]:
+    return {
+        (
+            e.row_key,
+            e.nominal,
+            e.due,
+            e.generation,
+            e.status,
+            e.zone_value,
+            e.calendar_value,
+            e.start_value,
+        )
+        for e in s.entries()
+        if s.now < e.due <= s.now + timedelta(hours=24)
+    }
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_the_hook_and_the_sync_agree(on: Make, rule: str) -> None:
+    field, timer = RULES[rule]
+    s = visits(on, field, now="2026-09-30 20:00", calendarField="region", **timer)
+    rows = list(rows_around(s.now, 150))
+    for row in rows:
+        s.insert("visit", **row)
+    s.sync()
+    by_sync = plan(s)
+    assert by_sync
+    assert s.did() == []
+    s.raw("DELETE FROM visit")
+    with s.app.engine().begin() as connection:
+        connection.execute(sa.text("DELETE FROM jittask_ledger"))
+    with s.session() as session:
+        session.add_all([s.element("models.Visit")(**row) for row in rows])
+        session.commit()
+    assert plan(s) == by_sync
+    assert s.did() == []
+    assert plan(s) == by_sync
+
+
+# What people see
+
+
+def test_records_names_and_the_function_have_the_zone_of_the_row(shop: Make) -> None:
+    inner = "def customFunc(row):\n    return app.task.dueTime.isoformat()\n"
+    s = shop(
+        elements=zoned(
+            inner=inner,
+            startOffset=AT_NINE,
+            timezoneField="zone",
+            timezone="Europe/Berlin",
+        )
+    )
+    s.at("2026-03-01 20:00")
+    s.sync()
+    s.save("models.Visit", id=1, at=AT, zone="Asia/Tokyo")
+    s.save("models.Visit", id=2, at=AT, zone="GMT+8")
+    s.sync()
+    names = sorted(run.name for run in s.api.runs.values())
+    assert names == [
+        "Task · Visit 1 · 2026-03-02 09:00",
+        "Task · Visit 2 · 2026-03-02 09:00",
+    ]
+    s.work("2026-03-02 08:00")
+    facade = s.app.getElement("services.TaskSvc")
+    facade.api = s.api
+    first, second = facade.getTaskRecords("tasks.Task")
+    assert (first["dueTime"], first["message"]) == (
+        "2026-03-02T09:00:00+01:00",
+        "`zone` is 'GMT+8', no known time zone; the task's own counts, Europe/Berlin",
+    )
+    assert (second["dueTime"], second["message"]) == ("2026-03-02T09:00:00+09:00", "")
+    assert second["result"] == "2026-03-02T09:00:00+09:00"
+
+
+def test_doctor_counts_rows_without_a_known_name(on: Make) -> None:
+    s = visits(on, calendarField="customer__region", workdaysOnly=1, calendar="DE")
+    s.save("models.Customer", id=1, region="XX")
+    s.save("models.Customer", id=2, region="JP")
+    for number, (zone, customer) in enumerate(
+        (("GMT+8", 1), ("GMT+8", 2), (None, 2), ("Asia/Tokyo", None)), 1
+    ):
+        s.save("models.Visit", id=number, at=AT, zone=zone, customer_id=customer)
+    s.save("models.Visit", id=9, zone="Mars")  # no date: no task
+    with s.app.engine().connect() as connection:
+        told = list(unknown_values(connection, s.app.template("tasks.Task"), s.now))  # type: ignore[arg-type]
+    assert told == [
+        "tasks.Task: 3 rows whose `zone` is no known time zone ('GMT+8', empty); the task's own counts, UTC",
+        "tasks.Task: 2 rows whose `customer__region` is no known calendar (empty, 'XX'); the task's own counts, DE",
+    ]
