@@ -560,3 +560,18 @@ def test_an_offset_of_the_form_replaces_the_named_offsets(
     s = shop(elements={"models/Bill": model_of(), "tasks/Task": task})
     edit(s, {"task": TASK, "due": due})
     assert about(s)["timerCfg"].get("startOffset") == offset
+
+
+def test_the_columns_of_a_row_s_own_zone_and_calendar_are_fields(shop: Make) -> None:
+    own = {"timezoneField": "status", "calendarField": "status", "workdaysOnly": 1}
+    s = shop(elements={"models/Bill": model_of(), "tasks/Task": rows_task()})
+    timer = {**about(s)["timerCfg"], **own}
+    by_hand(s, timerCfg=timer)
+    form = link(s)
+    assert form["holidays"]["calendarField"] == "status"
+    assert form["more"]["timezoneField"] == "status"
+    edit(s, form, title="Another")
+    assert about(s)["timerCfg"] == timer
+    with pytest.raises(ConfigError, match="a text column of Bill: status"):
+        edit(s, {"task": TASK, "more": {"timezoneField": "day"}})
+    assert about(s)["timerCfg"] == timer

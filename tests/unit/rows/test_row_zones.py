@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from shop import Shop
 from zoned_shop import AT_NINE, zoned
 
+from jittask_prefect.records.record import of_entry
 from jittask_prefect.rows.own_columns import unknown_values
 
 Make = Callable[..., Shop]
@@ -295,21 +296,20 @@ def test_records_names_and_the_function_have_the_zone_of_the_row(shop: Make) -> 
     s.save("models.Visit", id=1, at=AT, zone="Asia/Tokyo")
     s.save("models.Visit", id=2, at=AT, zone="GMT+8")
     s.sync()
-    names = sorted(run.name for run in s.api.runs.values())
+    names = sorted(str(run.name) for run in s.api.runs())
     assert names == [
         "Task · Visit 1 · 2026-03-02 09:00",
         "Task · Visit 2 · 2026-03-02 09:00",
     ]
     s.work("2026-03-02 08:00")
-    facade = s.app.getElement("services.TaskSvc")
-    facade.api = s.api
-    first, second = facade.getTaskRecords("tasks.Task")
-    assert (first["dueTime"], first["message"]) == (
-        "2026-03-02T09:00:00+01:00",
-        "`zone` is 'GMT+8', no known time zone; the task's own counts, Europe/Berlin",
+    first, second = (of_entry(s.app, entry, s.now) for entry in s.entries())
+    assert first.as_dict()["dueTime"] == "2026-03-02T09:00:00+09:00"
+    assert first.result == "2026-03-02T09:00:00+09:00"
+    assert first.message == ""
+    assert second.as_dict()["dueTime"] == "2026-03-02T09:00:00+01:00"
+    assert second.message == (
+        "`zone` is 'GMT+8', no known time zone; the task's own counts, Europe/Berlin"
     )
-    assert (second["dueTime"], second["message"]) == ("2026-03-02T09:00:00+09:00", "")
-    assert second["result"] == "2026-03-02T09:00:00+09:00"
 
 
 def test_doctor_counts_rows_without_a_known_name(on: Make) -> None:
