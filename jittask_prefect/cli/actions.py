@@ -80,7 +80,7 @@ def pause() -> None:
     out.print(
         f"{escape(app.title)} is paused since {when}; `jittask resume` ends the pause."
     )
-    _sync_after(app)
+    _sync_after(app, paused=True)
 
 
 def resume() -> None:
@@ -98,17 +98,19 @@ def resume() -> None:
     _sync_after(app)
 
 
-def _sync_after(app: Any) -> None:
-    """Tell Prefect of a pause, or of its end, by a sync at once."""
-    from jittask_prefect.running.sync_flow import run_sync
+def _sync_after(app: Any, *, paused: bool = False) -> None:
+    """Tell Prefect of a pause, or of its end, by a sync at once; the schedules of a paused app rest before."""
+    from jittask_prefect.running.sync_flow import rest_schedules, run_sync
 
     try:
+        if paused:  # a sync that is at work may take long
+            rest_schedules(app, clock.now())
         done = run_sync(app, clock.now())
     except PrefectApiError as error:
         warn(f"Prefect is told by the next sync: {error}")
         return
     if done is None:
-        out.print("A sync is at work; the next one tells Prefect.")
+        out.print("A sync is at work; the next one does the rest in Prefect.")
 
 
 def open_(task: AnyTask = None) -> None:

@@ -40,7 +40,7 @@ from jittask_prefect.prefect_api.names import (
 from jittask_prefect.rows.plan import Report
 
 PATIENCE = 30.0
-"""Seconds that failing calls may take in one hand-over; the rest is left to the next sync."""
+"""Seconds that calls may fail without a success between them; the rest is left to the next sync."""
 LONGEST_TITLE, LONGEST_ROW = 50, 70
 """Characters of a title, and of a row's model and key, in a run's name."""
 PROBLEMS = 100  # refused runs that a report names
@@ -189,11 +189,11 @@ class Calls:
         """The answer of a call; None where Prefect refuses this call only.
 
         Raises:
-            PrefectApiError: Prefect cannot be reached, or calls failed for half a minute.
+            PrefectApiError: Prefect cannot be reached, or nothing but failing calls took half a minute.
         """
         begun = time.monotonic()
         try:
-            return call()
+            answer = call()
         except PrefectApiError as error:
             self._failing += time.monotonic() - begun
             self._api.ping()  # raises where Prefect is away
@@ -207,6 +207,11 @@ class Calls:
                 self._report.problems.append(f"{about}: {error}")
 
             return None
+
+        self._failing = (
+            0.0  # a slow server makes a sync slow, and does not end the sync
+        )
+        return answer
 
     def report_waiting(self) -> None:
         """Report the tasks that wait, and why."""

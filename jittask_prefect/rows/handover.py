@@ -71,7 +71,8 @@ def hand_over(
             import's tasks.
 
     Raises:
-        PrefectApiError: Prefect cannot be reached, or calls failed for half a minute; the ledger keeps the rest.
+        PrefectApiError: Prefect cannot be reached, or nothing but failing calls took half a minute; the ledger keeps
+            the rest.
     """
     engine, limit = app.engine(database), now + timedelta(hours=app.cfg.horizon)
     limit_of = partial(own_limit, app)

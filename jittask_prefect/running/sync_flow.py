@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from jittask_prefect.deploying import next_names, renew
+from jittask_prefect.deploying.deployments import deployments_now
 from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
@@ -142,6 +143,28 @@ def drop_late_syncs(app: App, api: Api, now: datetime) -> int:
     message = "a later sync does its work"
     runs = api.runs(flow_runs=late)
     return sum(set_left(api, run.id, "CANCELLED", message) for run in runs)
+
+
+def rest_schedules(app: App, now: datetime) -> None:
+    """Pause the tasks' deployments of a paused app at once, whatever sync is at work.
+
+    No lease is needed: each sync that begins later reads the pause in the app's database, and wants the same value. A sync that
+    read the app before the pause may set the field back; the next sync pauses again, and no task begins meanwhile.
+
+    Args:
+        app: The app, which is paused.
+        now: The present instant.
+
+    Raises:
+        PrefectApiError: Prefect cannot be reached; the next sync pauses them.
+    """
+    api = connect(app)
+    guard.require(app, api, again=True)
+    there = api.deployments(app_tag(app.name))
+    for wanted in deployments_now(app, now):
+        found = there.get(wanted.name)
+        if found is not None and wanted.paused and not found.paused:
+            api.change_deployment(found.id, {"paused": True})
 
 
 def run_sync(

@@ -61,7 +61,11 @@ def test_a_pause_during_a_sync(
 ) -> None:
     monkeypatch.setattr(sync_flow, "run_sync", lambda *_: None)
     actions.pause()
-    assert "A sync is at work; the next one tells Prefect." in capsys.readouterr().out
+    told = "A sync is at work; the next one does the rest in Prefect."
+    assert told in capsys.readouterr().out
+    paused = {n: d["paused"] for n, d in s.api.all_deployments.items()}
+    assert paused.pop("tasks.Task")
+    assert not any(paused.values())  # the sync and the dialogs never rest
 
 
 def test_queries_and_doctor_say_that_the_app_is_paused(

@@ -213,6 +213,30 @@ def test_a_hand_over_whose_calls_keep_failing_gives_up(
     assert len(s.entries(dirty=True)) == 5
 
 
+def test_a_slow_server_makes_a_hand_over_slow_and_does_not_end_it(
+    shop: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three calls two fail, each after 12 s: 72 s of failures, and never 30 s without a success."""
+    s = shop()
+    for key in range(1, 10):
+        s.save(id=key, at=FAR)
+    seconds = iter(range(0, 10_000, 12))
+    create, calls = s.api.create_run, iter(range(1000))
+
+    def every_third(deployment: str, **keys: Any) -> Any:
+        if next(calls) % 3 == 2:
+            return create(deployment, **keys)
+        raise PrefectApiError("answered 503")
+
+    monkeypatch.setattr(s.api, "create_run", every_third)
+    monkeypatch.setattr(flow_runs.time, "monotonic", lambda: next(seconds))
+    for created, left in ((3, 6), (2, 4), (1, 3)):
+        report = handover.Report()
+        handover.hand_over(s.app, "", s.api, s.now, report)
+        assert (report.created, len(s.entries(dirty=True))) == (created, left)
+        assert len(report.problems) == left
+
+
 # Of some rows only
 
 
