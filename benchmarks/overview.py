@@ -31,6 +31,9 @@ class Item(SQLModel, table=True):
     at: NaiveDatetime | None = Field(default=None, index=True)
 """
 SPAN = 30 * 86400
+ENDED = """
+UPDATE jittask_ledger SET finished = :at WHERE task_id = printf('%036d', 1)
+"""
 RECORDS = """
 WITH RECURSIVE counted(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < :records - 1)
 INSERT INTO jittask_ledger (task_id, app, template, row_key, nominal, generation, due, created, status, outcome, message,
@@ -119,10 +122,24 @@ def main() -> None:
         overview_page.refresh(app, api, NOW - timedelta(minutes=1))
         asked = len(number)
         before = measured(plain, runs, NOW)
-        page = measured(
+
+        def changed(now: datetime) -> bool:
+            """The page after a task has ended."""
+            with app.engine().begin() as connection:
+                connection.execute(text(ENDED), {"at": f"{now:%Y-%m-%d %H:%M:%S.%f}"})
+            return overview_page.refresh(app, api, now)
+
+        page = measured(changed, runs, NOW + timedelta(hours=2))
+        with app.engine().begin() as connection:
+            # Nobody does the rows' tasks here: each minute another one would be overdue, which is a change.
+            connection.execute(
+                text("DELETE FROM jittask_ledger WHERE status = 'pending'")
+            )
+        overview_page.refresh(app, api, NOW + timedelta(hours=3))
+        quiet = measured(
             lambda now: overview_page.refresh(app, api, now),
             runs,
-            NOW + timedelta(hours=2),
+            NOW + timedelta(hours=3, minutes=1),
         )
         app.close()
     line(
@@ -135,6 +152,16 @@ def main() -> None:
     if share < 0.1:
         too_small("the page beside the sync", "a tenth of the whole")
         return
+    line(
+        "a minute without a change beside a minute with one",
+        quiet / page,
+        "times the page after a task has ended",
+        "the page after a task has ended, in the same run",
+        quiet_seconds=quiet,
+        page_seconds=page,
+        tasks=tasks,
+        records=records,
+    )
     line(
         "the page beside the sync",
         (before + page) / before,

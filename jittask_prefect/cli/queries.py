@@ -308,16 +308,17 @@ def overview(
     """Show the whole app: what is wrong, every task, the last 24 hours and the next, a day hour by hour."""
     from jittask_prefect.records.overview import overview as made
     from jittask_prefect.records.overview_facts import facts
+    from jittask_prefect.records.overview_prefect import prefect_facts, without_prefect
     from jittask_prefect.records.overview_text import lines
     from jittask_prefect.server.selection import connect
 
-    app, now, said = the_app(), clock.now(), None
+    app, now = the_app(), clock.now()
     shown = _day_of(day) if day is not None else None
     try:
-        api = connect(app.path)
+        prefect = prefect_facts(app, connect(app.path), now)
     except JittaskError as error:
-        api, said = None, str(error)
-    page = made(facts(app, api, now, shown, without=said))
+        prefect = without_prefect(str(error))
+    page = made(facts(app, prefect, now, shown))
     if as_json:
         print_json(page.as_dict())
         return

@@ -60,15 +60,16 @@ class Open:
 
 @dataclass(frozen=True)
 class Last:
-    """The last task of a template that ended.
+    """The tasks of a template's newest instant that ended: a batch with one failure is a failure.
 
     Attributes:
-        status: `completed`, `error` or `ended`.
-        at: When the task ended.
-        message: The reason of a failure or an end.
-        row: The row's key; empty for a scheduled task.
+        status: The worst of their statuses: `error`, else `ended`, else `completed`.
+        at: When the last task of that status ended.
+        message: The reason of one failure or end.
+        row: That task's row; empty for a scheduled task.
         in_a_row: The failures since the last completed task.
         label: The text that names the row for people; empty without.
+        counts: The number of tasks of each status at that instant.
     """
 
     status: str
@@ -77,6 +78,14 @@ class Last:
     row: str = ""
     in_a_row: int = 0
     label: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def share(self) -> str:
+        """How many of the instant's tasks ended so, e.g. ` (1 of 120)`; empty where all did."""
+        total = sum(self.counts.values())
+        mine = self.counts.get(self.status, 0)
+        return f" ({mine:,} of {total:,})" if mine < total else ""
 
 
 Counted = Mapping[tuple[str, datetime], Mapping[str, int]]

@@ -216,6 +216,7 @@ def _task_dict(task: TaskLine, group: str, zone: ZoneInfo) -> dict[str, object]:
             "row": last.row or None,
             **({"label": last.label} if last.label else {}),
             "failuresInARow": last.in_a_row,
+            "counts": dict(last.counts),
         },
         "pending": task.pending,
         "overdue": task.overdue,

@@ -1,6 +1,6 @@
-"""The facts of an app's overview, asked of templates, databases and Prefect.
+"""The facts of an app's overview, asked of templates and databases.
 
-The number of statements depends on the number of databases and types of date columns, the number of calls on that of pools. A
+The number of statements depends on the number of databases and types of date columns. A
 statement of the ledger takes 200 tasks, a statement of rows 50.
 """
 
@@ -9,27 +9,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import islice
-from typing import Any
 from weakref import WeakKeyDictionary
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType, Meta
-from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import versions, watermarks
 from jittask_prefect.ledger.pause import paused_since
-from jittask_prefect.prefect_api.answers import ServerDeployment
-from jittask_prefect.prefect_api.api import PAGE, Api
-from jittask_prefect.prefect_api.names import app_tag
-from jittask_prefect.prefect_api.work_queues import app_queues
 from jittask_prefect.records.app_facts import (
     HOUR,
     IN_A_ROW,
-    LATE_AFTER,
     Facts,
     Kind,
     Open,
@@ -44,6 +38,7 @@ from jittask_prefect.records.overview_ledger import (
     LedgerFacts,
     read_ledger,
 )
+from jittask_prefect.records.overview_prefect import PrefectFacts
 from jittask_prefect.records.overview_rows import RowCounts, rows_due
 from jittask_prefect.records.overview_templates import (
     Failures,
@@ -57,8 +52,6 @@ from jittask_prefect.schedule.instants import DAY, TICK
 
 MOST_OCCURRENCES = 5000
 """Occurrences of a schedule that are counted one by one in a window."""
-MOST_LATE = 10 * PAGE
-"""Late runs of schedules that are counted: ten questions."""
 log = logging.getLogger("jittask")
 Window = tuple[datetime, datetime]
 _counted: WeakKeyDictionary[Meta, dict[Window, Counter[datetime] | None]] = (
@@ -67,62 +60,31 @@ _counted: WeakKeyDictionary[Meta, dict[Window, Counter[datetime] | None]] = (
 
 
 def facts(
-    app: App,
-    api: Api | None,
-    now: datetime,
-    day: date | None = None,
-    *,
-    there: Mapping[str, ServerDeployment] | None = None,
-    without: str | None = None,
+    app: App, prefect: PrefectFacts, now: datetime, day: date | None = None
 ) -> Facts:
     """All that is known of an app.
 
     Args:
         app: The app.
-        api: Prefect; None where no server is known.
+        prefect: What Prefect says.
         now: The present instant; aware.
         day: The day to count hour by hour, in the app's zone; tomorrow where absent.
-        there: The app's deployments on the server, where they are known.
-        without: Why there is no Prefect to ask.
 
     Raises:
         LedgerError: The ledger's tables are of another version.
     """
     zone, templates = app.zone, app.templates()
-    failures = Failures()
     shown = day or now.astimezone(zone).date() + DAY
     windows = [near_window(now, zone), day_window(shown, zone)]
     inside = _holds(*windows)
     if inside:  # the day is counted with its neighbours
         del windows[1]
-    troubles = [*broken(app, templates), *calendars(templates, now)]
-    paused = _paused(app, now)
-    troubles += paused
-    ledger, uncounted = LedgerFacts.of(windows), set[str]()
-    for database in app.databases():
-        try:
-            _read_database(app, database, templates, now, windows, ledger, uncounted)
-        except SQLAlchemyError as error:
-            about = f"the database {database}" if database else "the app's database"
-            said = str(getattr(error, "orig", None) or error).partition("\n")[0]
-            troubles.append(Trouble(Kind.SERVER, f"{about} does not answer: {said}"))
-    for window, counts in zip(windows, ledger.hours, strict=True):
-        counted = _count_schedules(templates, now, window, counts, failures)
-        uncounted |= set(counted)
-    asked = False
-    if without:
-        troubles.append(Trouble(Kind.SERVER, without))
-    if api is not None:
-        try:
-            there = api.deployments(app_tag(app.name)) if there is None else there
-            troubles += _of_workers(api, there)
-            _late_runs(app, api, there, now, ledger)
-            asked = True
-        except PrefectApiError as error:
-            troubles.append(Trouble(Kind.SERVER, f"Prefect does not answer: {error}"))
-    known = {} if paused else there or {}
+    paused, failures = _paused(app, now), Failures()
+    counted = _counted_in(app, templates, now, windows, failures)
+    ledger = counted.ledger
+    _add_late(ledger, prefect.late, zone)
+    known = {} if paused else prefect.there
     tasks = [task_facts(template, now, known, failures) for template in templates]
-    troubles += failures.troubles(tasks)
     _name_rows(app, ledger)
     return Facts(
         app=app.name,
@@ -135,9 +97,16 @@ def facts(
         last=ledger.last,
         near=ledger.hours[0],
         of_day=_part(ledger.hours[0], *inside) if inside else ledger.hours[1],
-        uncounted=frozenset(uncounted),
-        troubles=troubles,
-        asked_prefect=asked,
+        uncounted=frozenset(counted.uncounted),
+        troubles=[
+            *broken(app, templates),
+            *calendars(templates, now),
+            *paused,
+            *counted.troubles,
+            *prefect.troubles,
+            *failures.troubles(tasks),
+        ],
+        asked_prefect=prefect.asked,
     )
 
 
@@ -174,7 +143,57 @@ def _name_rows(app: App, ledger: LedgerFacts) -> None:
         ledger.last[name] = replace(ledger.last[name], label=label)
 
 
+def _add_late(
+    ledger: LedgerFacts, late: Iterable[tuple[str, datetime]], zone: ZoneInfo
+) -> None:
+    """Add the late runs of schedules to the open tasks, and to the hours of their due times."""
+    entered = Counter(
+        {name: each.overdue for name, each in ledger.open.items() if each.overdue}
+    )
+    for name, at in late:
+        if entered[name] > 0:  # by a sync already
+            entered[name] -= 1
+            continue
+        found = ledger.open.get(name, Open())
+        since = min(filter(None, (found.late_since, at)))
+        ledger.open[name] = replace(found, overdue=found.overdue + 1, late_since=since)
+        ledger.hours[0][name, hour_of(at, zone)]["overdue"] += 1
+
+
 # Databases
+
+
+@dataclass
+class _Counted:
+    """What ledgers and rows say; the titles of tasks that are not counted, and the databases that do not answer."""
+
+    ledger: LedgerFacts
+    uncounted: set[str] = field(default_factory=set)
+    troubles: list[Trouble] = field(default_factory=list)
+
+
+def _counted_in(
+    app: App,
+    templates: Sequence[Meta],
+    now: datetime,
+    windows: Sequence[Window],
+    failures: Failures,
+) -> _Counted:
+    """The tasks in all databases, and the occurrences of schedules to come."""
+    found = _Counted(LedgerFacts.of(windows))
+    about = (templates, now, windows, found.ledger, found.uncounted)
+    for database in app.databases():
+        try:
+            _read_database(app, database, *about)
+        except SQLAlchemyError as error:
+            which = f"the database {database}" if database else "the app's database"
+            said = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            trouble = Trouble(Kind.SERVER, f"{which} does not answer: {said}")
+            found.troubles.append(trouble)
+    for window, counts in zip(windows, found.ledger.hours, strict=True):
+        too_many = _count_schedules(templates, now, window, counts, failures)
+        found.uncounted |= set(too_many)
+    return found
 
 
 def _read_database(
@@ -305,50 +324,3 @@ def _by_hour(
             return None
         found[low + (occurrence.due - low) // HOUR * HOUR] += 1
     return found
-
-
-# Prefect
-
-
-def _of_workers(api: Api, there: Mapping[str, ServerDeployment]) -> Iterator[Trouble]:
-    """A line for each work queue of the app that no worker takes."""
-    for queue in app_queues(api, there.values()):
-        if not queue.served:
-            yield Trouble(Kind.WORKER, queue.problem)
-
-
-def _late_runs(
-    app: App,
-    api: Api,
-    there: Mapping[str, ServerDeployment],
-    now: datetime,
-    ledger: LedgerFacts,
-) -> None:
-    """Add the late runs of schedules, which the ledger does not know before they begin; at most `MOST_LATE` of them."""
-    rows = {t.fullName for t in app.templates() if isinstance(t, DateFieldType)}
-    names = {d.id: name for name, d in there.items() if name.startswith("tasks.")}
-    names = {each: name for each, name in names.items() if name not in rows}
-    if not names:
-        return
-    late = now - LATE_AFTER
-    where: dict[str, Any] = {
-        "deployment_id": {"any_": list(names)},
-        "state": {"type": {"any_": ["SCHEDULED"]}},
-        "expected_start_time": {"before_": late.isoformat()},
-    }
-    known = Counter(
-        {name: each.overdue for name, each in ledger.open.items() if each.overdue}
-    )
-    runs = api.runs(flow_runs=where, limit=MOST_LATE, sort="EXPECTED_START_TIME_ASC")
-    for run in runs:
-        name = names.get(str(run.deployment_id))
-        if name is None:
-            continue
-        if known[name] > 0:  # entered by a sync already
-            known[name] -= 1
-            continue
-        at, found = run.expected_start_time, ledger.open.get(name, Open())
-        since = min(filter(None, (found.late_since, at)))
-        ledger.open[name] = replace(found, overdue=found.overdue + 1, late_since=since)
-        near = ledger.hours[0]
-        near[name, hour_of(at, app.zone)]["overdue"] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     Subquery,
     and_,
     case,
@@ -30,8 +31,8 @@ from jittask_prefect.records.app_facts import LATE_AFTER, Last, Open
 NAMES = 200
 """Names in a statement: SQLite takes 500 parts of a union at most."""
 MESSAGE_LENGTH = 200
-MOST_FAILURES = 1000
-"""Failures in a row that are counted."""
+WORST = ("error", "ended", "completed")
+"""The statuses of ended tasks, the worst first."""
 NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 HourCounts = dict[tuple[str, datetime], Counter[str]]
 
@@ -76,7 +77,7 @@ def read_ledger(
         border: The instant from which rows tell what is pending, instead of the ledger.
         facts: Takes what is found.
     """
-    _read_open(connection, app, now, facts)
+    read_open(connection, app, now, facts)
     for window, counts in zip(windows, facts.hours, strict=True):
         for name, at, status, count in _by_hour(connection, app, now, window, border):
             counts[name, at][status] += count
@@ -93,18 +94,20 @@ def _status(now: datetime) -> ColumnElement[Any]:
     return case((late, "overdue"), else_=entries.c.status)
 
 
-def _read_open(
+def read_open(
     connection: Connection, app: str, now: datetime, facts: LedgerFacts
 ) -> None:
+    """Add the open tasks of one ledger, counted by template and status; arguments as of `read_ledger`."""
     c = entries.c
-    mine = (of_app(app), c.status.in_(OPEN))
     # Grouped by the columns of a subquery: to PostgreSQL the same expression with parameters of its own is another one.
-    of = (
-        select(c.template, _status(now).label("shown"), c.due).where(*mine).subquery().c
-    )
-    query = select(of.template, of.shown, func.count(), func.min(of.due))
-    query = query.group_by(of.template, of.shown)
-    for name, status, count, first in connection.execute(query):
+    columns = (c.app, c.template, _status(now).label("shown"), c.due)
+    of = select(*columns).where(c.status.in_(OPEN)).subquery().c
+    query = select(of.app, of.template, of.shown, func.count(), func.min(of.due))
+    query = query.group_by(of.app, of.template, of.shown)
+    for owner, name, status, count, first in connection.execute(query):
+        # A condition on the app would have SQLite walk through all tasks of the app, by the index of identities.
+        if owner != app:
+            continue
         before = facts.open.get(name, Open())
         after = {
             "pending": before.pending,
@@ -185,10 +188,43 @@ def _read_last(
     now: datetime,
     facts: LedgerFacts,
 ) -> None:
-    """The last task of each template by due time, found by the index on template and due time."""
+    """The last tasks of each template: those that ended of its newest instant, the worst of them by name."""
+    instants = _newest_instants(connection, app, names, now)
+    if not instants:
+        return
+    worst: dict[str, tuple[str, Last]] = {}
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, status, count, finished, task_id in connection.execute(
+        _ended_by_status(app, instants)
+    ):
+        counts[name][status] += count
+        before = worst.get(name)
+        if before is None or WORST.index(status) < WORST.index(before[1].status):
+            worst[name] = task_id, Last(status, finished or instants[name])
+    texts = _texts(connection, [task_id for task_id, _ in worst.values()])
+    failing = []
+    for name, (task_id, last) in worst.items():
+        known = facts.last.get(name)
+        if known is not None and last.at <= known.at:
+            continue
+        message, row = texts.get(task_id, ("", ""))
+        facts.last[name] = replace(
+            last, message=message, row=row, counts=dict(counts[name])
+        )
+        if last.status == "error":
+            failing.append(name)
+    if failing:
+        for name, count in _in_a_row(connection, app, failing, now):
+            facts.last[name] = replace(facts.last[name], in_a_row=count)
+
+
+def _newest_instants(
+    connection: Connection, app: str, names: Sequence[str], now: datetime
+) -> dict[str, datetime]:
+    """The newest due time of each template with an ended task, found by the index on template and due time."""
     c, named = entries.c, _named(names)
     newest = (
-        select(c.task_id)
+        select(c.due)
         .where(
             of_app(app),
             c.template == named.c.name,
@@ -200,23 +236,41 @@ def _read_last(
         .limit(1)
         .scalar_subquery()
     )
-    ids = [i for i in connection.scalars(select(newest).select_from(named)) if i]
+    found = connection.execute(select(named.c.name, newest))
+    return {name: due for name, due in found if due is not None}
+
+
+def _ended_by_status(app: str, instants: Mapping[str, datetime]) -> Select[Any]:
+    """The ended tasks of each template's instant, counted by status: number, last end, and the id of one of them."""
+    c = entries.c
+    at = union_all(
+        *(
+            select(literal(name).label("name"), literal(due, c.due.type).label("due"))
+            for name, due in instants.items()
+        )
+    ).subquery()
+    query = select(
+        c.template, c.status, func.count(), func.max(c.finished), func.min(c.task_id)
+    ).join(at, and_(c.template == at.c.name, c.due == at.c.due))
+    mine = (
+        of_app(app),
+        c.status.in_(FINAL),
+        or_(c.outcome.is_(None), c.outcome != "superseded"),
+    )
+    return query.where(*mine).group_by(c.template, c.status)
+
+
+def _texts(
+    connection: Connection, task_ids: Sequence[str]
+) -> dict[str, tuple[str, str]]:
+    """The first line of the message, and the row's key, of some tasks."""
+    c, found = entries.c, {}
     message = func.substr(c.message, 1, MESSAGE_LENGTH)
-    columns = (c.template, c.status, c.finished, c.due, message, c.row_key)
-    failing = []
-    for name, status, finished, due, said, row in connection.execute(
-        select(*columns).where(c.task_id.in_(ids))
-    ):
+    query = select(c.task_id, message, c.row_key).where(c.task_id.in_(task_ids))
+    for task_id, said, row in connection.execute(query):
         line = (said or "").strip().partition("\n")[0].removeprefix("error: ")
-        found = Last(status, finished or due, line, row or "")
-        before = facts.last.get(name)
-        if before is None or found.at > before.at:
-            facts.last[name] = found
-            if status == "error":
-                failing.append(name)
-    if failing:
-        for name, count in _in_a_row(connection, app, failing, now):
-            facts.last[name] = replace(facts.last[name], in_a_row=count)
+        found[task_id] = line, row or ""
+    return found
 
 
 def _in_a_row(

@@ -207,7 +207,7 @@ class _Writer:
             return "–"
         at = self.page.moment(last.at)
         shown = f"**{last.status}**" if last.status == "error" else last.status
-        return f"{shown} {at}"
+        return f"{shown} {at}{last.share}"
 
     def _count(self, task: TaskLine, count: int, status: str) -> str:
         if not count:

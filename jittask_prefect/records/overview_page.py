@@ -1,13 +1,15 @@
 """The overview of an app in Prefect's UI: an artifact that the syncs keep current.
 
-A page is written when something on it has changed, at most once in each minute of the clock; every ten minutes a page that
-says the same gets another *as of*, so that an old one is known for what it is.
+A page is written when something on it has changed, at most once in each minute of the clock. Ledgers and rows are asked only after a
+sign of change (`overview_sign`). Every ten minutes all is asked, and a page that says the same gets another *as of*, so that an
+old page is known for what it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
@@ -24,14 +26,16 @@ from jittask_prefect.dialogs.forms import (
 from jittask_prefect.dialogs.versions import remember
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import state_table, versions
 from jittask_prefect.prefect_api import links
+from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records.overview import Overview, overview
 from jittask_prefect.records.overview_facts import facts
 from jittask_prefect.records.overview_markdown import PageLinks, markdown, summary
+from jittask_prefect.records.overview_prefect import prefect_facts
+from jittask_prefect.records.overview_sign import sign_of_change
 
 MARK = "overview"
 AGAIN = timedelta(minutes=10)
@@ -54,17 +58,19 @@ class Written(BaseModel, frozen=True):
         id: The artifact's id.
         at: When the page was written.
         digest: A digest of all but the time on the page.
-        asked: When a sync last asked for the page's facts, where that was later.
+        asked: When a sync last looked for a change, where that was later.
+        sign: The sign of change at that time, and a digest of the page's links.
     """
 
     id: str
     at: datetime
     digest: str
     asked: datetime | None = None
+    sign: str = ""
 
     @property
     def looked(self) -> datetime:
-        """When a sync last asked for all that stands on the page."""
+        """When a sync last looked for a change."""
         return self.asked or self.at
 
 
@@ -86,19 +92,27 @@ def refresh(app: App, api: Api, now: datetime) -> bool:
     known = Written.model_validate_json(text) if text else None
     if known is not None and _minute(known.looked) == _minute(now):
         return False
+    fresh = known is not None and known.at <= now < known.at + AGAIN
+    there = api.deployments(app_tag(app.name))
     try:
-        page, to = _page(app, api, now)
-        digest = _digest(page, to)
-    except PrefectApiError:
-        raise
+        prefect = prefect_facts(app, api, now, there)
+        to = _links(app, there)
+        sign = f"{sign_of_change(app, prefect, now)} {_digest(str(to))}"
+        if known and fresh and known.sign == sign:
+            _remember(app, known.model_copy(update={"asked": now}))
+            return False
+        page = overview(facts(app, prefect, now))
+        digest = _digest(
+            f"{page.as_dict() | {'asOf': None}} {page.hours[24].start} {to}"
+        )
     except Exception as error:  # noqa: BLE001  a Type or a filter of the app's own may raise anything
         log.warning("the overview is not written: %s: %s", type(error).__name__, error)
         return False
-    if known and known.digest == digest and known.at <= now < known.at + AGAIN:
-        _remember(app, known.model_copy(update={"asked": now}))
+    if known and fresh and known.digest == digest:
+        _remember(app, known.model_copy(update={"asked": now, "sign": sign}))
         return False
     artifact_id = _write(api, page, to, known.id if known else "")
-    _remember(app, Written(id=artifact_id, at=now, digest=digest))
+    _remember(app, Written(id=artifact_id, at=now, digest=digest, sign=sign))
     return True
 
 
@@ -112,9 +126,8 @@ def _minute(at: datetime) -> int:
     return int(at.timestamp()) // 60
 
 
-def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
-    there = api.deployments(app_tag(app.name))
-    page = overview(facts(app, api, now, there=there))
+def _links(app: App, there: Mapping[str, ServerDeployment]) -> PageLinks:
+    """The links of the page: forms for editing are filled with the tasks' present content."""
     ids = {name: found.id for name, found in there.items()}
     editing = ids.get(EDIT, "")
     forms: dict[str, str] = {}
@@ -126,7 +139,7 @@ def _page(app: App, api: Api, now: datetime) -> tuple[Overview, PageLinks]:
     others = {
         text: links.form(ids[name], {}) for text, name in FORMS.items() if name in ids
     }
-    return page, PageLinks(
+    return PageLinks(
         run=ids.get(RUN_NOW, ""),
         edit=forms,
         retry=ids.get(RETRY, ""),
@@ -145,10 +158,7 @@ def _filled(edit_id: str, template: Meta) -> dict[str, str]:
         return {}
 
 
-def _digest(page: Overview, to: PageLinks) -> str:
-    """A digest of all that the page says, without the present instant."""
-    said = {**page.as_dict(), "asOf": None}
-    text = f"{said} {page.hours[24].start} {to}"
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 

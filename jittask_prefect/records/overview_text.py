@@ -146,7 +146,7 @@ def _last(page: Overview, task: TaskLine) -> str:
     if task.last is None:
         return "-"
     word = {"completed": "ok", "error": "ERROR"}.get(task.last.status, task.last.status)
-    return f"{word} {page.moment(task.last.at)}"
+    return f"{word} {page.moment(task.last.at)}{task.last.share}"
 
 
 def _paragraphs(page: Overview, group: Group, width: int) -> Iterator[str]:

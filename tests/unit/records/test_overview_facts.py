@@ -17,6 +17,9 @@ from jittask_prefect.records import overview_page
 from jittask_prefect.records.app_facts import Kind
 from jittask_prefect.records.overview import Overview, TaskLine, overview
 from jittask_prefect.records.overview_facts import facts
+from jittask_prefect.records.overview_markdown import PageLinks, markdown
+from jittask_prefect.records.overview_prefect import prefect_facts
+from jittask_prefect.records.overview_text import lines
 
 FAILS = "def customFunc(row):\n    raise OSError(f'no route for {row.id}')\n"
 DAILY = {"repeatType": "day"}
@@ -43,7 +46,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
 
 def seen(shop: Shop, day: date | None = None) -> Overview:
-    return overview(facts(shop.app, shop.api, shop.now, day))
+    prefect = prefect_facts(shop.app, shop.api, shop.now)
+    return overview(facts(shop.app, prefect, shop.now, day))
 
 
 def task(shop: Shop, title: str) -> TaskLine:
@@ -101,10 +105,30 @@ def test_failures_in_a_row_end_with_a_completed_task(shop: Shop) -> None:
     assert any(w.kind is Kind.FAILING for w in seen(shop).wrong)
     shop.raw("UPDATE jittask_ledger SET status = 'completed' WHERE row_key = '2'")
     shop.raw(
-        "UPDATE jittask_ledger SET due = '2026-03-02 00:00:01' WHERE row_key = '3'"
+        "UPDATE jittask_ledger SET due = '2026-03-02 00:00:01.000000' WHERE row_key = '3'"
     )
     last = task(shop, "Ask").last
     assert last is not None and (last.row, last.in_a_row) == ("3", 1)
+
+
+@pytest.mark.parametrize("failed", ["1", "2", "3"])
+def test_a_batch_with_one_failure_has_failed(shop: Shop, failed: str) -> None:
+    for n in range(3):
+        shop.save(id=n + 1, day=date(2026, 3, 2))
+    shop.sync()
+    shop.api.run_due(shop.app, shop.now)
+    done = "UPDATE jittask_ledger SET status = 'completed', message = ''"
+    shop.raw(f"{done} WHERE row_key <> '{failed}'")
+    line = task(shop, "Ask")
+    last = line.last
+    assert last is not None and (last.status, last.row) == ("error", failed)
+    assert last.message == f"OSError: no route for {failed}"
+    assert last.counts == {"error": 1, "completed": 2} and last.in_a_row == 0
+    page = seen(shop)
+    assert "| **error** today 08:00 (1 of 3) |" in markdown(page, PageLinks())
+    assert "ERROR today 08:00 (1 of 3)" in "\n".join(lines(page, 100))
+    (shown,) = (t for t in page.as_dict()["tasks"] if t["title"] == "Ask")  # type: ignore[attr-defined]
+    assert shown["last"]["counts"] == {"error": 1, "completed": 2}
 
 
 def test_tomorrow_is_counted_by_the_ledger_and_beyond_its_horizon_by_the_rows(
@@ -299,18 +323,18 @@ def test_a_type_of_the_apps_own_that_fails_marks_its_own_task_only(
     assert task(shop, "Pay").pending == 1
 
 
-def test_the_facts_are_asked_for_at_most_each_minute(
+def test_a_change_is_looked_for_at_most_each_minute(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[datetime] = []
-    real = overview_page.facts
+    real = overview_page.sign_of_change
 
-    def counting(app: Any, api: Any, now: datetime, **more: Any) -> Any:
+    def counting(app: Any, prefect: Any, now: datetime) -> str:
         asked.append(now)
-        return real(app, api, now, **more)
+        return real(app, prefect, now)
 
     shop.sync()
-    monkeypatch.setattr(overview_page, "facts", counting)
+    monkeypatch.setattr(overview_page, "sign_of_change", counting)
     for seconds in (0, 10, 59, 61, 70, 119, 125):
         at = utc("2026-03-02 08:00") + timedelta(seconds=seconds)
         overview_page.refresh(shop.app, shop.api, at)
