@@ -22,6 +22,7 @@ class Task:
         result: The function's return value, or the reason of a failure.
         funcName: The function to call instead of the template's own (`createTimerTask`).
         nominalTime: When the task is due before a holiday move; None outside the schedule.
+        level: The name of the offset that the due time comes from, where the task has several; else None.
         attempt: Which attempt this is; the first is 1.
     """
 
@@ -36,3 +37,4 @@ class Task:
     funcName: str | None = field(default=None, repr=False)
     nominalTime: datetime | None = field(default=None, repr=False)
     attempt: int = field(default=1, repr=False)
+    level: str | None = field(default=None, repr=False)

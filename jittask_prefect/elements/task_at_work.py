@@ -23,7 +23,7 @@ class TaskAtWork:
         fullName: The template's full name.
         dueTime: When the task is due; aware, in the task's zone.
         nominalTime: The same before a holiday move; None outside the schedule (`createTimerTask`, a run by hand).
-        level: Always None in this version: tasks have no named due times yet.
+        level: The name of the offset that the due time comes from, where the task has several; else None.
         attempt: Which attempt this is; the first is 1.
     """
 
@@ -47,7 +47,7 @@ def at_work(template: Meta, task: Task) -> Iterator[None]:
         task.fullName,
         task.dueTime,
         task.nominalTime,
-        None,
+        task.level,
         task.attempt,
     )
     former = _task.set(about), _calendar.set(template.timer.cfg.calendar)

@@ -46,7 +46,7 @@ KEYS_AT_ONCE = 512
 # The columns that planning reads; a dataclass would take several times as long to make.
 _Planned = namedtuple(
     "_Planned",
-    "task_id template row_key nominal generation anchor start_value end_value zone_value calendar_value due status outcome message flow_run_id",
+    "task_id template row_key nominal generation anchor start_value end_value zone_value calendar_value due status outcome message flow_run_id level",
 )
 
 
@@ -115,7 +115,10 @@ def of_former_life(found: Sequence[Entry]) -> list[Entry]:
 
 
 def counted_anew(
-    found: Sequence[Entry], times: KeptTimes, anchor: datetime
+    found: Sequence[Entry],
+    times: KeptTimes,
+    anchor: datetime,
+    starts: Mapping[str, datetime],
 ) -> list[Entry]:
     """The entries of a row whose values are the same, and whose working days are counted by other days now.
 
@@ -125,9 +128,10 @@ def counted_anew(
         found: The row's entries.
         times: The row's values now.
         anchor: The start of the row's series now.
+        starts: The nominal times of levels now, by name.
     """
     return [
-        _moved_to(entry, anchor)
+        _moved_to(entry, anchor, starts)
         if entry.anchor and _is_planned_from(entry, times)
         else entry
         for entry in found
@@ -147,8 +151,9 @@ def _is_planned_from(entry: Entry, times: KeptTimes) -> bool:
     ) == times._replace(end=None)
 
 
-def _moved_to(entry: Entry, anchor: datetime) -> Entry:
+def _moved_to(entry: Entry, anchor: datetime, starts: Mapping[str, datetime]) -> Entry:
     nominal = anchor if entry.nominal == entry.anchor else entry.nominal
+    nominal = starts.get(entry.level or "", nominal)
     if isinstance(entry, Entry):
         return replace(entry, anchor=anchor, nominal=nominal)
     return cast(Entry, entry._replace(anchor=anchor, nominal=nominal))

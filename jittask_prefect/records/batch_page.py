@@ -13,7 +13,7 @@ from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import LONGEST_RUN, prefect_name
 from jittask_prefect.records.ledgers import connections, databases_of
-from jittask_prefect.rows.flow_runs import row_name
+from jittask_prefect.rows.flow_runs import PART, row_name
 
 
 def page_in_batch(
@@ -54,6 +54,9 @@ def _shown(template: DateFieldType, key: str, names: dict[str, str]) -> str | No
     """The last task run of a row, by its name: the row's label may have changed since."""
     own = prefect_name(row_name(template.model_name, key), LONGEST_RUN)
     mine = [
-        run for run, name in names.items() if name == own or name.endswith(f"({own})")
+        run
+        for run, name in names.items()
+        if f"{name}{PART}".startswith(f"{own}{PART}")
+        or f"({own}){PART}" in f"{name}{PART}"
     ]
     return mine[-1] if mine else None

@@ -177,6 +177,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         generation=entry.generation,
         flow_run_id=entry.flow_run_id,
         ledger_due=entry.due,
+        level=entry.level,
     )
 
 

@@ -250,7 +250,7 @@ def plan(actions: Sequence[Action], zones: Mapping[str, tzinfo]) -> Iterator[str
             (
                 time_text(action.due.astimezone(action.zone or zone)),
                 _kind(action),
-                one_line(action.row),
+                one_line(", ".join(filter(None, (action.row, action.level)))),
                 one_line(action.reason),
             )
             for action in found

@@ -43,6 +43,8 @@ PATIENCE = 30.0
 """Seconds that calls may fail without a success between them; the rest is left to the next sync."""
 LONGEST_TITLE, LONGEST_ROW = 50, 70
 """Characters of a title, and of a row's model and key, in a run's name."""
+PART = " · "
+"""Between the parts of a name."""
 PROBLEMS = 100  # refused runs that a report names
 BROKEN = "its tasks wait until it loads; `jittask check` says what is wrong"
 NOT_DEPLOYED = "no deployment of that name; run `jittask deploy`"
@@ -53,7 +55,7 @@ log = logging.getLogger("jittask")
 
 
 def run_name(app: App, entry: Entry, label: str = "") -> str:
-    """A flow run's name: title, row and due time in the row's zone, e.g. `Reminder · Contract 42 · 2026-12-01 09:00`.
+    """A flow run's name: title, row, level and due time in the row's zone, e.g. `Reminder · Contract 42 · 2026-12-01 09:00`.
 
     Args:
         app: The app.
@@ -66,7 +68,7 @@ def run_name(app: App, entry: Entry, label: str = "") -> str:
     except JittaskError:
         title, zone = entry.template, None
     row = row_name(entry.model, entry.row_key, label) if entry.row_key else ""
-    return timed_name(parts_of_name(title, row), entry.due, zone)
+    return timed_name(parts_of_name(title, row, entry.level or ""), entry.due, zone)
 
 
 def due_name(app: App, name: str, due: datetime) -> str:
@@ -91,10 +93,16 @@ def row_name(model: str | None, key: str, label: str = "") -> str:
     return f"{isolated(label)} ({row})" if label else row
 
 
+def row_run_name(entry: Entry, label: str = "") -> str:
+    """The name of a row's task run in a batch: the row, and the level where there are several."""
+    row = row_name(entry.model, entry.row_key, label)
+    return f"{row}{PART}{entry.level}" if entry.level else row
+
+
 def parts_of_name(title: str, *more: str) -> str:
     """A title, cut where it is long, and the other parts of a run's name."""
     short = isolated(_cut(title, LONGEST_TITLE))
-    return " · ".join(filter(None, (short, *more)))
+    return PART.join(filter(None, (short, *more)))
 
 
 def _cut(text: str, most: int) -> str:

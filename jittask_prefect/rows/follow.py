@@ -342,6 +342,7 @@ def task_columns(action: Action, app: str, model: str, now: datetime) -> dict[st
         "anchor": action.anchor,
         "due": action.due,
         "created": now,
+        "level": action.level,
     }
     if action.times is not None:
         values |= action.times.columns()

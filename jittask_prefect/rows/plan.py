@@ -33,6 +33,7 @@ class Action:
         times: The row's values that the task was planned from; for `skip` only new ones.
         again: The dates that other tasks of the row were planned from must not count any more.
         gone: The row is gone: its tasks bind no later row of that key.
+        level: The name of the offset that the occurrence comes from, where the template has several.
     """
 
     action: str
@@ -49,6 +50,7 @@ class Action:
     times: KeptTimes | None = None
     again: bool = False
     gone: bool = False
+    level: str | None = None
 
     @property
     def makes(self) -> bool:
@@ -69,6 +71,7 @@ class Action:
             "dueTime": self.due.isoformat(),
             "action": self.action,
             "reason": self.reason,
+            **({"level": self.level} if self.level else {}),
         }
 
 
@@ -120,19 +123,23 @@ def since_moved(
     """The occurrences up to an instant of a row whose date moved: past ones are due at once, or recorded as missed.
 
     The past reaches back by `lookback`, and covers occurrences that a holiday move has carried out of it from a later
-    day. Of a list of dates that ended before (a single date is such a list), the last date is recorded.
+    day. Of a list of dates (a single date and levels are such a list), the last date before is recorded where none is due
+    in that past.
     """
     start = now - timedelta(seconds=missed.lookback) - TICK
     if not series.listed:
         return [*series.moved_before(start), *wanted(series, start, before)]
     dates = list(series.between(EARLIEST, before + TICK))
-    return [o for o in dates if o.due > start or o.nominal > start] or dates[-1:]
+    known = [o for o in dates if o.due > start or o.nominal > start]
+    if any(o.due <= now for o in known):
+        return known
+    return [*[o for o in dates if o not in known][-1:], *known]
 
 
 def stands(entry: Entry, series: Series) -> bool:
-    """Whether a task is still an occurrence of the row: due then, and of that nominal time."""
+    """Whether a task is still an occurrence of the row: due then, of that nominal time and that level."""
     found = series.due_at(entry.due)
-    if found is None or entry.nominal is None:
+    if found is None or entry.nominal is None or found.level != entry.level:
         return False
     return _utc(found.nominal) == _utc(entry.nominal)
 
@@ -168,7 +175,7 @@ def plan_row(
     """
     anchor = _utc(series.anchor)
     if counted is not None:
-        entries = counted_anew(entries, counted, anchor)
+        entries = counted_anew(entries, counted, anchor, series.starts)
     waiting = [e for e in entries if e.status == "pending"]
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
     by_age = sorted(
@@ -202,9 +209,9 @@ def plan_row(
         if same is None:
             reason = "due within the horizon" if o.due > now else "already due"
             actions.append(maker.task(o, "create", reason))
-        elif same.status == "pending" and same.due != due:
+        elif same.status == "pending" and (same.due, same.level) != (due, o.level):
             kept.add(same.task_id)
-            reason = _was(same, o.due)
+            reason = _was(same, o.due) if same.due != due else _was_level(same)
             actions.append(maker.task(o, "reschedule", reason, (same.task_id,), True))
         elif same.outcome == "superseded" or (
             # Missed, and yet to come: another clock was in use then (`--now`, a database restored).
@@ -282,6 +289,7 @@ class _Maker:
             closes,
             missed is not None,
             self.times,
+            level=o.level,
         )
 
 
@@ -303,6 +311,7 @@ def ending(entry: Entry, reason: str, action: str = "end") -> Action:
         entry.nominal,
         entry.anchor,
         entry.generation,
+        level=entry.level,
     )
 
 
@@ -377,6 +386,11 @@ def _late(
 def _was(entry: Entry, due: datetime) -> str:
     """When a task was due, in the zone of its new due time, which is the task's."""
     return f"was due {entry.due.astimezone(due.tzinfo):%Y-%m-%d %H:%M}"
+
+
+def _was_level(entry: Entry) -> str:
+    """Which level a task was of, whose offset has another name now."""
+    return f"was level {entry.level}" if entry.level else "had no level"
 
 
 def _paired(action: Action, left: list[Entry]) -> Action:

@@ -45,6 +45,7 @@ from jittask_prefect.rows.flow_runs import (
     due_name,
     parts_of_name,
     row_name,
+    row_run_name,
 )
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
@@ -325,7 +326,7 @@ def _show_row(
         return
     row = row_of(entry)
     known = labels if every else row_labels(app, [row])
-    name = row_name(entry.model, entry.row_key, known.get(row, ""))
+    name = row_run_name(entry, known.get(row, ""))
     try:
         _row_named(name)(outcome, return_state=True)
     except Exception as error:  # noqa: BLE001  of Prefect's engine

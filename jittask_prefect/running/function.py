@@ -53,6 +53,7 @@ def task_of(
         funcName=entry.func_name,
         nominalTime=None if nominal is None else nominal.astimezone(zone),
         attempt=max(1, entry.attempt),
+        level=entry.level,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from heapq import merge
@@ -75,7 +75,7 @@ class LevelSeries(Series):
 
     Args:
         parts: In the order of the list; the repeat last.
-        anchor: The part whose anchor stands for the row's date.
+        anchor: The part whose anchor stands for the row's date: the part that repeats, else the sharpest.
     """
 
     __slots__ = ("parts",)
@@ -89,6 +89,15 @@ class LevelSeries(Series):
     @property
     def never(self) -> bool:
         return all(part.series.never for part in self.parts)
+
+    @property
+    def starts(self) -> Mapping[str, datetime]:
+        repeated = {part.level for part in self.parts if part.after is not None}
+        return {
+            part.level: _utc(part.series.anchor)
+            for part in self.parts
+            if part.level not in repeated
+        }
 
     @property
     def listed(self) -> bool:
@@ -217,15 +226,17 @@ class Levels:
             if (series := timer.series(start, end)) is not None
         ]
         coming = [part for part in parts if not part.series.never] or parts
-        anchor = min(coming, key=lambda part: self.sharpest.index(part.place))
-        if self.onward:
-            last = max(coming, key=lambda part: (_utc(part.series.anchor), -part.place))
-            onward = self.onward[last.place].series(start, end)
-            if onward is not None:
-                begin = _utc(last.series.anchor)
-                parts.append(Part(last.level, last.place, onward, begin))
+        if not self.onward:
+            sharpest = min(coming, key=lambda part: self.sharpest.index(part.place))
+            return LevelSeries(parts, sharpest)
 
-        return LevelSeries(parts, anchor)
+        last = max(coming, key=lambda part: (_utc(part.series.anchor), -part.place))
+        onward = self.onward[last.place].series(start, end)
+        if onward is not None:
+            begin = _utc(last.series.anchor)
+            parts.append(Part(last.level, last.place, onward, begin))
+
+        return LevelSeries(parts, last)
 
     def next_times(
         self, starts: Iterable[Field], now: datetime, ends: Iterable[Field] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
@@ -90,6 +90,11 @@ class Series(ABC):
     @abstractmethod
     def never(self) -> bool:
         """Whether the start lies beyond the calendar."""
+
+    @property
+    def starts(self) -> Mapping[str, datetime]:
+        """The nominal times (UTC) of the levels that do not repeat, by name."""
+        return {}
 
     @property
     @abstractmethod
