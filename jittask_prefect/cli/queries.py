@@ -74,6 +74,7 @@ def preview(
     ] = None,
 ) -> None:
     """List a task's occurrences, each with its explanation."""
+    from jittask_prefect.elements.types import DateFieldType
     from jittask_prefect.records import preview as lines
     from jittask_prefect.records import text
     from jittask_prefect.running.trial import load_row
@@ -101,8 +102,9 @@ def preview(
         print_json([item.as_dict() for item in found])
     elif ics is None:
         out.print(f"[bold]{escape(title)}[/] ({task}): {escape(rule)}")
-        if found and found[0].origin:
-            out.print(f"From {escape(found[0].origin)}:")
+        if found and isinstance(template, DateFieldType):
+            origin = template.origin(template.times(of))
+            out.print(f"From {escape(origin)}:")
         if found:
             print_lines(text.preview(lines.preview_lines(found)))
         else:

@@ -354,7 +354,7 @@ class DateFieldType(RowFields, Meta):
 
         Args:
             times: The row's values.
-            level: The name of the offset, where there are several; None: all of them.
+            level: The name of the offset, where there are several; None: the value alone.
         """
         timer = self.timer_of(times.zone, times.calendar)
         notes = self.own_notes(times.zone, times.calendar)

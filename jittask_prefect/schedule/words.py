@@ -52,7 +52,7 @@ def origin(timer: Timer, value: date, level: str | None = None) -> str:
     Args:
         timer: Of rows.
         value: The row's value of `startField`.
-        level: The name of the level, where the timer has levels; None: all of them.
+        level: The name of the level, where the timer has levels; None: the value alone.
 
     Returns:
         English, e.g. "7 days before `endDate` (2026-10-08), at 09:00".
@@ -62,10 +62,10 @@ def origin(timer: Timer, value: date, level: str | None = None) -> str:
     if isinstance(value, datetime) and value.tzinfo is not None:
         shown = f"{_moment(value.astimezone(timer.zone))} {timer.zone.key}"
 
-    if levels := timer.cfg.levels:
-        named = [each for each in levels if level in (None, each.name)]
-        of = {each.name: _from(each, field, shown) for each in named}
-        return _levels(of) if level is None else f"level {level}: {of[level]}"
+    if levels := {each.name: each for each in timer.cfg.levels}:
+        if level is None:
+            return f"`{field}` ({shown})"
+        return f"level {level}: {_from(levels[level], field, shown)}"
 
     return _from(offset, field, shown)
 

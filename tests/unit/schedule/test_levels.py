@@ -276,7 +276,7 @@ def test_the_rule_in_words_names_each_level() -> None:
     assert origin(timer, date(2026, 3, 1), "second") == (
         "level second: 14 days after `due_on` (2026-03-01)"
     )
-    assert origin(timer, date(2026, 3, 1)).count("`due_on` (2026-03-01)") == 3
+    assert origin(timer, date(2026, 3, 1)) == "`due_on` (2026-03-01)"
 
 
 def test_many_levels_are_counted_in_words() -> None:
