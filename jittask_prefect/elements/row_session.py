@@ -25,6 +25,8 @@ LOST = (
     "the database gave the transaction of the row's task up after the function had committed: "
     "the function's commit is lost, so the task cannot be completed"
 )
+# Of libpq: a transaction is open, and no error has aborted it; and a statement without rows was done.
+IN_TRANSACTION, COMMAND_OK = 2, 1
 GIVEN_UP = "the time of the row's task is over: its function has no database any more"
 ENDS = (
     "ends the transaction of the row's task, which must commit with the task's completion: "
@@ -60,17 +62,19 @@ class RowTransaction:
         written: The function has written since the last commit or rollback.
         lost: The function's commit is gone, and the task must not complete.
         given_up: The function did not return in time; its further statements are refused.
+        goes_on: Another row's transaction follows at once: on PostgreSQL the commit begins that transaction too.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.raw: Any = engine.raw_connection()
         self.committed = self.written = self.lost = self.given_up = False
-        self._ending = self._over = False
+        self._ending = self._over = self.goes_on = False
 
     def begin(self) -> None:
         """Begin with another row."""
         self.committed = self.written = self.lost = self._ending = self._over = False
+        self.goes_on = False
 
     def connection(self) -> Connection:
         """A connection for a session's transaction.
@@ -95,7 +99,8 @@ class RowTransaction:
             if self.lost:
                 raise RowSessionError(LOST)
 
-            self.raw.commit()
+            if not (self.goes_on and commit_and_chain(self.raw.driver_connection)):
+                self.raw.commit()
             self._over = True
         elif self._busy():
             if self.committed:
@@ -157,6 +162,23 @@ class RowTransaction:
             cursor.execute(statement)
         finally:
             cursor.close()
+
+
+def commit_and_chain(driver: Any) -> bool:
+    """Commit, and begin the next transaction in the same round trip; False, and nothing is done, but with psycopg.
+
+    By libpq itself: psycopg asks whether a transaction has begun before it begins one.
+    """
+    libpq = getattr(driver, "pgconn", None)
+    if libpq is None or libpq.transaction_status != IN_TRANSACTION:
+        return False
+    with driver.lock:
+        result = libpq.exec_(b"COMMIT AND CHAIN")
+    if result.status != COMMAND_OK:
+        from psycopg import errors  # the driver's own: another app may not have psycopg
+
+        raise errors.error_from_result(result)
+    return True
 
 
 class _Driver:

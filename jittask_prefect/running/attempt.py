@@ -135,6 +135,7 @@ class Attempt:
             watch does not take them for lost.
         transaction: The executor's connection for rows; absent the attempt takes one.
         loop: The event loop of async functions; absent the function has its own.
+        goes_on: Whether the transaction's next row follows at once; asked after `finish`.
 
     Attributes:
         begun: The moment of its begin, in seconds of the monotonic clock.
@@ -150,7 +151,9 @@ class Attempt:
         settling: threading.Event,
         transaction: RowTransaction | None = None,
         loop: EventLoop | None = None,
+        goes_on: Callable[[], bool] = bool,
     ) -> None:
+        self._goes_on = goes_on
         self.work, self.call, self.transaction = work, call, transaction
         self.loop = loop
         self.begun = time.monotonic()
@@ -279,6 +282,7 @@ class Attempt:
                 self._end(session.connection(), ends)
                 for each in checked:
                     self._plan(session, template, each)
+                session.row_transaction.goes_on = self._goes_on()
                 session.finish()
         return ends
 

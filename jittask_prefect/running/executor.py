@@ -280,7 +280,8 @@ class Executor:
         threading.current_thread().name = call.name
         figures.begun(self.work.app, call.tasks, self.work.clock())
         about = (self._finish, self.hold.settling, self._transaction, self.loop)
-        attempt = self._attempt = Attempt(self.work, call, *about)
+        attempt = Attempt(self.work, call, *about, self._goes_on)
+        self._attempt = attempt
         ends = attempt.run()
         if attempt.given_up:
             return False
@@ -334,6 +335,11 @@ class Executor:
         if self._next is not None:
             self._claimed(asked_at)
         return mine
+
+    def _goes_on(self) -> bool:
+        """Whether a call was claimed with the end of another, and begins at once."""
+        waits = self.work.template.cfg.rate is not None or self._has_after_return
+        return self._next is not None and not waits
 
     def _finish_task(
         self,

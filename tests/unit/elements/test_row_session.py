@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import pytest
 from histories import Ordinary, Step, history, play
 from shop import SERVERS, Shop
@@ -16,7 +17,8 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, object_session, sessionmaker
 
-from jittask_prefect.elements.row_session import RowTransaction
+from jittask_prefect.elements import row_session
+from jittask_prefect.elements.row_session import RowTransaction, commit_and_chain
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.rows import hooks
 from jittask_prefect.running.outcome import Outcome
@@ -433,3 +435,85 @@ def test_the_hand_over_is_told_once_the_task_is_completed(shop: Make, url: Url) 
     assert s.run(s.entries()[0]).status == "completed"
     assert told == ["completed"]
     assert s.tasks(row_key="1001") == ["1001 03-02 11:00 #1 pending"]
+
+
+# On PostgreSQL the commit of a batch's row begins the next row's transaction
+
+IDLE, IN_TRANSACTION = 0, 2  # of libpq
+
+
+@pytest.fixture
+def driver(url: Url) -> Iterator[Any]:
+    """A connection of psycopg, beside a table of its own."""
+    engine = create_engine(url("postgresql"))
+    with engine.begin() as connection:
+        connection.execute(
+            text("CREATE TABLE one (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        )
+    raw = engine.raw_connection()
+    try:
+        yield raw.driver_connection
+    finally:
+        raw.close()
+        engine.dispose()
+
+
+def ids(url: Url) -> list[int]:
+    """The table's rows, as another connection sees them."""
+    engine = create_engine(url("postgresql"))
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT id FROM one ORDER BY id")).scalars()
+        return list(found)
+
+
+def test_a_commit_that_chains_is_a_commit_and_a_begin(driver: Any, url: Url) -> None:
+    driver.execute("INSERT INTO one VALUES (1)")
+    assert commit_and_chain(driver)
+    assert driver.info.transaction_status == IN_TRANSACTION
+    driver.execute("INSERT INTO one VALUES (2)")
+    assert ids(url) == [1]
+    driver.rollback()
+    assert (ids(url), driver.info.transaction_status) == ([1], IDLE)
+
+
+def test_a_commit_that_fails_raises_the_drivers_error(driver: Any, url: Url) -> None:
+    driver.execute("INSERT INTO one VALUES (1), (1)")
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        commit_and_chain(driver)
+    assert (ids(url), driver.info.transaction_status) == ([], IDLE)
+    driver.execute("INSERT INTO one VALUES (3)")
+    driver.commit()
+    assert ids(url) == [3]
+
+
+def test_without_a_transaction_nothing_is_chained(driver: Any) -> None:
+    assert not commit_and_chain(driver)
+    driver.execute("INSERT INTO one VALUES (1)")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        driver.execute("SELECT * FROM nowhere")
+    assert not commit_and_chain(driver)  # it would be a rollback
+    assert not commit_and_chain(object())
+
+
+@pytest.mark.parametrize(("kind", "chained"), [("postgresql", 3), ("sqlite", 0)])
+def test_each_row_of_a_batch_but_the_last_chains(
+    shop: Make, url: Url, kind: str, chained: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five rows; the third fails: its transaction was begun by the second one's commit, and is undone."""
+    asked: list[bool] = []
+
+    def counted(driver: Any) -> bool:
+        asked.append(commit_and_chain(driver))
+        return asked[-1]
+
+    def work(row: Any, session: Session, app: Any) -> None:
+        row.count += 1
+        session.flush()
+        if row.id == 3:
+            raise ValueError("no")
+
+    monkeypatch.setattr(row_session, "commit_and_chain", counted)
+    s = due(shop, url(kind), work, rows=5, dispatch="batch")
+    s.work("2026-03-02 10:00")
+    assert [s.row_count(key) for key in range(1, 6)] == [1, 1, 0, 1, 1]
+    assert sum(asked) == chained
