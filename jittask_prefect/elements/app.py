@@ -36,7 +36,6 @@ from jittask_prefect.elements.signatures import CUSTOM
 from jittask_prefect.elements.task_at_work import TaskAtWork, task_at_work
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
-    ArgumentError,
     ConfigError,
     JittaskError,
     Problem,
@@ -125,13 +124,21 @@ class App(Loader):
         return task_at_work()
 
     def run_at(
-        self, function: Callable[..., Any], when: str | datetime, /, **arguments: Any
+        self,
+        function: Callable[..., Any],
+        when: str | datetime,
+        /,
+        *,
+        window: bool = False,
+        **arguments: Any,
     ) -> dict[str, Any]:
         """Run a decorated function once, at an instant.
 
         Args:
             function: A function that a decorator marks, `@task` above all, in one of the app's modules.
             when: Text or a naive datetime in the task's zone, or an aware datetime. The past runs at once.
+            window: Whether the task's opening hours hold: outside them the execution, and each retry, waits for the next
+                opening. A function with an argument of this name gets that by `createTimerTask`.
             arguments: The function's arguments, as JSON has them; kept in the ledger, never sent to Prefect.
 
         Returns:
@@ -143,20 +150,11 @@ class App(Loader):
             PrefectApiError: Prefect cannot be reached; nothing is kept.
         """
         self.modules.load()
-        mark = getattr(function, "__jittask__", None)
-        tasks = self.of_modules.found().tasks.items()
-        name = next((n for n, m in tasks if mark is not None and m is mark), None)
-        if name is None:
-            listed = ", ".join(self.modules.names) or "none"
-            raise ArgumentError(
-                f"{quoted(function)} is no task of {self.name}: @task above it makes it one, "
-                f"in a module of {self.place.key('modules')}: {listed}"
-            )
-
+        name = self.of_modules.name_of(function, self.name)
         service = self.getElement("services.TaskSvc")
         kind = self.template(name).taskType
         made: dict[str, Any] = service.createTimerTask(
-            name, when, CUSTOM, kind, arguments
+            name, when, CUSTOM, kind, arguments, window
         )
         return made
 

@@ -49,7 +49,8 @@ class Entry:
         zone_value: The value of the row's `timezoneField` when the task was planned, empty where the row had none; null
             where the task has no such field.
         calendar_value: The value of its `calendarField` likewise.
-        not_before: Until when a pending task waits for its opening hours; null where the task waits for none.
+        not_before: The opening that a late task waits for, or waited for: it counts as due then. Null where the task
+            waited for none.
         first_run_id: The flow run that a task of `createTimerTask` was made with: its caller knows the task by that id.
         progress: Of an executing task: `claimed` until its function begins. Of a task that was ended at work: `left`
             once its function has returned. Else null.
@@ -94,6 +95,11 @@ class Entry:
     def known_id(self) -> str:
         """The id by which functions, records and callers know the task; the same for all flow runs that it gets."""
         return self.first_run_id or self.task_id
+
+    @property
+    def late_from(self) -> datetime:
+        """From when on the task is late: its due time, or the opening that it waits for, or waited for."""
+        return self.not_before or self.due
 
     @property
     def outside_schedule(self) -> bool:

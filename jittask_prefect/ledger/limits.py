@@ -74,11 +74,13 @@ class Full:
         overlap: `queue`, `skip` or `replace`.
         reason: In words.
         oldest: The tasks that would have to end, the longest at work first.
+        opening: Until when the task waits, where its opening hours are the reason.
     """
 
     overlap: Overlap
     reason: str
     oldest: tuple[str, ...] = ()
+    opening: datetime | None = None
 
 
 def full(

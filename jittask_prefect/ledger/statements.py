@@ -74,7 +74,6 @@ def _claimed(in_batch: bool) -> dict[str, Any]:
         "finished": None,
         "queue": None,
         "progress": bindparam("place"),
-        "not_before": None,
         "outcome": None,
         "message": "",
         "returned": False,

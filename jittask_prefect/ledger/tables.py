@@ -19,6 +19,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     UniqueConstraint,
+    and_,
+    func,
+    or_,
 )
 from sqlalchemy.types import DateTime, String, Text, TypeDecorator
 
@@ -129,6 +132,16 @@ def of_app(app: str) -> ColumnElement[bool]:
 
 outside_schedule = entries.c.nominal.is_(None)
 """Of an entry in a query: whether somebody asked for the task, beside the occurrences of its schedule or row."""
+
+late_from = func.coalesce(entries.c.not_before, entries.c.due)
+"""Of an entry in a query: the same as `Entry.late_from`."""
+
+
+def late_before(at: datetime) -> ColumnElement[bool]:
+    """Of an entry in a query: whether the task was due, and its opening hours had come, before an instant."""
+    opened = or_(entries.c.not_before.is_(None), entries.c.not_before < at)
+    return and_(entries.c.due < at, opened)
+
 
 states = Table(
     "jittask_state",

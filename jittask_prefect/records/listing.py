@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ArgumentError, JittaskError
-from jittask_prefect.ledger.tables import entries
+from jittask_prefect.ledger.tables import entries, late_before
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
@@ -192,9 +192,9 @@ def _conditions(
     if wanted.end is not None:
         where.append(c.due < wanted.end)
     if wanted.status == "overdue":
-        where += [pending, c.due < now]
+        where += [pending, late_before(now)]
     elif wanted.status == "pending":
-        where += [pending, c.due >= now]
+        where += [pending, not_(late_before(now))]
     elif wanted.status is not None:
         where.append(c.status == wanted.status)
     return where

@@ -25,7 +25,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import String
 
-from jittask_prefect.ledger.tables import FINAL, OPEN, entries, of_app
+from jittask_prefect.ledger.tables import (
+    FINAL,
+    OPEN,
+    entries,
+    late_before,
+    late_from,
+    of_app,
+)
 from jittask_prefect.records.app_facts import LATE_AFTER, Last, Open
 
 NAMES = 200
@@ -89,8 +96,8 @@ def read_ledger(
 
 
 def _status(now: datetime) -> ColumnElement[Any]:
-    """The status for people: a pending task is overdue some time after its due time."""
-    late = and_(entries.c.status == "pending", entries.c.due < now - LATE_AFTER)
+    """The status for people: a pending task is overdue some time after its due time, or the opening that it waits for."""
+    late = and_(entries.c.status == "pending", late_before(now - LATE_AFTER))
     return case((late, "overdue"), else_=entries.c.status)
 
 
@@ -100,7 +107,8 @@ def read_open(
     """Add the open tasks of one ledger, counted by template and status; arguments as of `read_ledger`."""
     c = entries.c
     # Grouped by the columns of a subquery: to PostgreSQL the same expression with parameters of its own is another one.
-    columns = (c.app, c.template, _status(now).label("shown"), c.due)
+    shown, due = _status(now).label("shown"), late_from.label("due")
+    columns = (c.app, c.template, shown, due)
     of = select(*columns).where(c.status.in_(OPEN)).subquery().c
     query = select(of.app, of.template, of.shown, func.count(), func.min(of.due))
     query = query.group_by(of.app, of.template, of.shown)

@@ -13,8 +13,8 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.prefect_api import links
+from jittask_prefect.rows.opening import timer_of_task
 from jittask_prefect.rows.row_labels import row_labels
-from jittask_prefect.schedule.timer import Timer
 
 FIELDS = (
     "taskId",
@@ -70,6 +70,7 @@ class Record:
         generation: The count of the row's tasks of this nominal time.
         flow_run_id: The flow run that executes the task.
         ledger_due: The due time that the ledger holds; None where the ledger has no entry.
+        opening: The opening that a late task waits for, or waited for: it is late from then on.
     """
 
     template: str
@@ -92,11 +93,17 @@ class Record:
     generation: int | None = None
     flow_run_id: str | None = None
     ledger_due: datetime | None = None
+    opening: datetime | None = None
+
+    @property
+    def late_from(self) -> datetime | None:
+        """From when on the task is late: its due time, or the opening that it waits for, or waited for."""
+        return self.opening or self.due
 
     @property
     def status(self) -> str:
-        """The status for people: a pending task is overdue after its due time."""
-        late = self.due is not None and self.due < self.as_of
+        """The status for people: a pending task is overdue after its due time, or the opening that it waits for."""
+        late = self.late_from is not None and self.late_from < self.as_of
         return "overdue" if late and self.state == "pending" else self.state
 
     @property
@@ -133,7 +140,7 @@ class Record:
             "startTime": iso(self.started),
             "endTime": iso(self.finished),
             "duration": _seconds(self.started, end),
-            "lateness": _seconds(self.due, begin),
+            "lateness": _seconds(self.late_from, begin),
             "row": self.row,
             "result": self.result,
             "message": self.message,
@@ -178,6 +185,7 @@ def of_entry(app: App, entry: Entry, now: datetime) -> Record:
         flow_run_id=entry.flow_run_id,
         ledger_due=entry.due,
         level=entry.level,
+        opening=entry.not_before,
     )
 
 
@@ -242,18 +250,11 @@ def run_url(ui_url: str, run_id: str | None) -> str | None:
 
 def _mover(template: Meta, entry: Entry) -> str | None:
     """What moves the task from its nominal time, by today's calendar."""
-    timer = _timer(template, entry)
+    timer = timer_of_task(template, entry)
     moving = timer.moves.active or timer.windows.active
     if entry.nominal is None or entry.nominal == entry.due or not moving:
         return None
     return timer.moved_by(entry.nominal)
-
-
-def _timer(template: Meta, entry: Entry) -> Timer:
-    """The timer that the task was planned by."""
-    if not isinstance(template, DateFieldType):
-        return template.timer
-    return template.timer_of(entry.zone_value, entry.calendar_value)
 
 
 def _message(template: Meta | None, entry: Entry) -> str:

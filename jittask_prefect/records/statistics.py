@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, literal, select
 
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.errors import ArgumentError
-from jittask_prefect.ledger.tables import entries, of_app
+from jittask_prefect.ledger.tables import entries, late_before, late_from, of_app
 from jittask_prefect.records.ledgers import connections, databases_of
 from jittask_prefect.schedule.instants import DAY, TICK, day_after
 
@@ -226,7 +226,7 @@ def _by_day(
     """The number of tasks of each status between two borders each: (number of the day, status, count)."""
     c = entries.c
     day = case(*((c.due < at, literal(n)) for n, at in enumerate(borders[1:])))
-    late = (c.status == "pending") & (c.due < now)
+    late = (c.status == "pending") & late_before(now)
     status = case((late, "overdue"), else_=c.status)
     # Grouped by the columns of a subquery: to PostgreSQL the same expression with
     # parameters of its own is another expression.
@@ -243,7 +243,14 @@ def _measured(
     """Duration and lateness of the newest runs, in seconds."""
     c = entries.c
     query = (
-        select(c.due, c.created, c.started, c.finished, c.row_key, c.nominal)
+        select(
+            late_from.label("due"),
+            c.created,
+            c.started,
+            c.finished,
+            c.row_key,
+            c.nominal,
+        )
         .where(
             *mine,
             c.status.in_(("completed", "error")),

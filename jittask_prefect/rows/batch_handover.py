@@ -64,7 +64,7 @@ class BatchHandOver:
             return
 
         with self.engine.connect() as connection:
-            shares = batches.shares(self.app, connection, group)
+            shares = batches.shares(self.app, connection, group, self.now)
 
         self._end_cancelled({run for share in shares for run in share.dead})
         closed: set[str] = set()
@@ -83,7 +83,8 @@ class BatchHandOver:
         workers = self.calls.workers(group.template)
 
         with self.engine.connect() as connection:
-            shares = batches.shares(self.app, connection, group, closed, workers)
+            about = (self.app, connection, group, self.now)
+            shares = batches.shares(*about, closed, workers)
 
         ended = set()
 
@@ -145,7 +146,7 @@ class BatchHandOver:
                 deployment,
                 key=batches.key(self.app, group, share.batch),
                 name=batch_name(self.app, template, due, share.batch, rows),
-                due=due,
+                due=group.opening or due,
                 tags=[of_app(self.app.name, template)],
                 parameters={"template": template, "due": due.isoformat()},
             )

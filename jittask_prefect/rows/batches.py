@@ -12,13 +12,23 @@ from datetime import datetime
 from itertools import count
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    case,
+    exists,
+    func,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger import limits
-from jittask_prefect.ledger.entry import identity
-from jittask_prefect.ledger.tables import entries, of_app
+from jittask_prefect.ledger.entry import Entry, identity
+from jittask_prefect.ledger.tables import entries, late_from, of_app
 
 BATCH_SIZE = 500  # rows of one flow run
 AUTO = 20  # rows from which on they share a run, where `dispatch` is auto
@@ -26,10 +36,30 @@ AUTO = 20  # rows from which on they share a run, where `dispatch` is auto
 
 @dataclass(frozen=True)
 class Group:
-    """Tasks of one template and instant that are to be handed over together."""
+    """Tasks of one template and instant that are to be handed over together.
+
+    Attributes:
+        template: The template's full name.
+        due: The instant.
+        opening: The later instant for which they wait, since their hours are closed until then.
+    """
 
     template: str
     due: datetime
+    opening: datetime | None = None
+
+    def waits(self, now: datetime) -> ColumnElement[bool]:
+        """Of an entry in a query: whether the task waits for the opening of the group, or, as the group, for none."""
+        not_before = entries.c.not_before
+        if self.opening is not None:
+            return not_before == self.opening
+        return or_(not_before.is_(None), not_before <= now)
+
+
+def group_of(entry: Entry, now: datetime) -> Group:
+    """The group of a task."""
+    later = entry.not_before is not None and entry.not_before > now
+    return Group(entry.template, entry.due, entry.not_before if later else None)
 
 
 def shared(app: App, *how: str) -> list[str]:
@@ -47,6 +77,7 @@ def shared(app: App, *how: str) -> list[str]:
 def groups(
     app: App,
     connection: Connection,
+    now: datetime,
     limit: datetime,
     only: ColumnElement[bool] | None = None,
 ) -> tuple[list[Group], set[Group]]:
@@ -55,6 +86,7 @@ def groups(
     Args:
         app: The app.
         connection: To the ledger.
+        now: The present instant.
         limit: The instant.
         only: Groups that have a task of which this is true.
 
@@ -62,23 +94,35 @@ def groups(
         The groups that belong into batches, in the order of their instants; those that are too few.
     """
     always = shared(app, "batch")
-    place = (entries.c.template, entries.c.due)
+    instant = (entries.c.template, entries.c.due)
+    later = entries.c.not_before > now
+    opening = case((later, entries.c.not_before)).label("opening")
+    place = (*instant, opening)
     new = (
         *_to_hand_over(app),
         entries.c.due <= limit,
+        late_from <= limit,
         entries.c.template.in_([*shared(app, "auto"), *always]),
     )
-    counts = select(
-        *place,
-        func.count().label("number"),
-        func.count(entries.c.batch).label("batched"),
-    )
-    counts = counts.where(*new)
+    # Grouped by the columns of a subquery: to PostgreSQL the same expression with parameters of its own is another one.
+    counts = select(*place, entries.c.batch).where(*new)
 
     if only is not None:
-        counts = counts.where(tuple_(*place).in_(select(*place).where(*new, only)))
+        chosen = select(*instant).where(*new, only)
+        counts = counts.where(tuple_(*instant).in_(chosen))
 
-    found = counts.group_by(*place).subquery()
+    of = counts.subquery().c
+    found = (
+        select(
+            of.template,
+            of.due,
+            of.opening,
+            func.count().label("number"),
+            func.count(of.batch).label("batched"),
+        )
+        .group_by(of.template, of.due, of.opening)
+        .subquery()
+    )
     other = entries.alias("other")
     joins = exists().where(
         other.c.app == app.name,
@@ -90,11 +134,11 @@ def groups(
     together: list[Group] = []
     few: set[Group] = set()
 
-    for template, due, number, batched, joined in connection.execute(
+    for template, due, opens, number, batched, joined in connection.execute(
         select(found, case((found.c.number < AUTO, joins), else_=False))
     ):
         batch = template in always or number >= AUTO or batched or joined
-        (together.append if batch else few.add)(Group(template, due))
+        (together.append if batch else few.add)(Group(template, due, opens))
 
     return sorted(together, key=lambda g: (g.due, g.template)), few
 
@@ -129,6 +173,7 @@ def shares(
     app: App,
     connection: Connection,
     group: Group,
+    now: datetime,
     closed: Collection[str] = (),
     workers: int = 1,
 ) -> list[Share]:
@@ -140,12 +185,17 @@ def shares(
         app: The app.
         connection: To the ledger.
         group: The group.
+        now: The present instant.
         closed: Flow runs that no row joins any more, whatever the ledger says.
         workers: How many workers there are.
     """
     of = (entries.c.template == group.template, entries.c.due == group.due)
-    clean = entries.c.dirty.is_(False) & (entries.c.status == "pending")
-    begun = entries.c.status.in_(("executing", "completed", "error"))
+    same = group.waits(now)
+    joined = entries.c.dirty.is_(False) & (entries.c.status == "pending")
+    clean = joined & same
+    # A batch for another opening takes no row of this group, as if it had begun.
+    at_work = entries.c.status.in_(("executing", "completed", "error"))
+    begun = or_(at_work, joined & not_(same))
     place = (entries.c.batch, entries.c.flow_run_id)
     query = select(
         *place, func.count(case((clean, 1))), func.count(case((begun, 1)))
@@ -153,7 +203,7 @@ def shares(
     query = query.group_by(*place).order_by(entries.c.batch)
     batches = connection.execute(query).all()
     columns = (entries.c.task_id, entries.c.flow_run_id, entries.c.queue)
-    rows = select(*columns).where(*of, *_to_hand_over(app))
+    rows = select(*columns).where(*of, same, *_to_hand_over(app))
     waiting = connection.execute(rows.order_by(entries.c.row_key)).all()
 
     found: list[Share] = []

@@ -20,7 +20,7 @@ from jittask_prefect.ledger import handover_marks, limits, pause
 from jittask_prefect.ledger.entry import Entry, in_order
 from jittask_prefect.ledger.planned_rows import Row
 from jittask_prefect.ledger.settlement import carry_out
-from jittask_prefect.ledger.tables import entries, outside_schedule
+from jittask_prefect.ledger.tables import entries, late_from, outside_schedule
 from jittask_prefect.ledger.verdict import Kind, Verdict, reading, verdict
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
@@ -76,7 +76,7 @@ def hand_over(
     """
     engine, limit = app.engine(database), now + timedelta(hours=app.cfg.horizon)
     limit_of = partial(own_limit, app)
-    due = or_(entries.c.status != "pending", entries.c.due <= limit)
+    due = or_(entries.c.status != "pending", late_from <= limit)
     dirty: list[ColumnElement[bool]] = [entries.c.dirty.is_(True), limits.not_in_line]
     dirty += [due, entries.c.status != "executing"]
     paused = pause.paused_since(app) is not None
@@ -100,7 +100,7 @@ def hand_over(
 
         if not paused:
             with engine.connect() as connection:
-                together, few = batches.groups(app, connection, limit, only)
+                together, few = batches.groups(app, connection, now, limit, only)
 
         for group in together:
             work.batches.share(group)
@@ -110,7 +110,7 @@ def hand_over(
         for part in in_order(engine, app.name, CHUNK, *dirty):
             alone = []
             for entry in part:
-                group = batches.Group(entry.template, entry.due)
+                group = batches.group_of(entry, now)
                 joins = entry.status == "pending" and entry.template in shared
                 joins = joins and not entry.outside_schedule
                 if not joins or group in few:
@@ -224,7 +224,9 @@ class _HandOver:
 
     def _run_of(self, entry: Entry, deployment: str) -> FlowRun:
         """The flow run of a task; the run before that a person has cancelled, where there is such."""
-        if entry.flow_run_id and entry.queue != limits.ADMITTED:
+        opens_later = entry.not_before is not None and entry.not_before > self.now
+        gave_up = entry.queue == limits.ADMITTED or opens_later
+        if entry.flow_run_id and not gave_up:
             before = self.api.run(entry.flow_run_id)
             if before is not None and is_cancelled(before):
                 return before
@@ -236,7 +238,7 @@ class _HandOver:
             deployment,
             key=run_key(entry),
             name=run_name(self.app, entry, self.labels.get(row_of(entry), "")),
-            due=entry.due,
+            due=entry.late_from,
             tags=run_tags(self.app, entry.template, entry.model, entry.row_key),
             parameters={"template": entry.template, "taskId": entry.task_id},
         )

@@ -188,7 +188,8 @@ def plan_row(
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     by_calendar = {_utc(o.due) for o in moved}
-    late = _late(occurrences, now, template.cfg.missed, known, by_calendar)
+    shut = series.windows.opening(_utc(now)) != now
+    late = _late(occurrences, now, template.cfg.missed, known, by_calendar, shut)
     fresh = by_age[0].generation + 1 if by_age else 1
     maker = _Maker(
         template,
@@ -365,8 +366,12 @@ def _late(
     missed: Missed,
     known: datetime | None,
     moved: Collection[datetime],
+    shut: bool,
 ) -> dict[datetime, str]:
-    """Which due times (UTC) are not to run, with the reason: the template's `missed`."""
+    """Which due times (UTC) are not to run, with the reason: the template's `missed`.
+
+    Outside the opening hours (`shut`) late occurrences wait for the opening, and count as due then.
+    """
     dues = [_utc(o.due) for o in occurrences if o.due <= now]
     reasons = {}
     for due in dues:
@@ -376,7 +381,7 @@ def _late(
             continue
         if new and age > missed.lookback:
             reasons[due] = f"missed: more than {missed.lookback:g} s ago"
-        elif missed.policy == "none" and not new:
+        elif missed.policy == "none" and not new and not shut:
             reasons[due] = "missed: late, and missed.policy is none"
         elif missed.policy != "all" and due != max(dues):
             reasons[due] = "missed: a later occurrence is due too"

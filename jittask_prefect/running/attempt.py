@@ -57,7 +57,7 @@ def check_scheduled(template: Meta, entry: Entry, now: datetime) -> Outcome | No
     series = template.series()
     if series is None or series.due_at(entry.due) is None:
         return _superseded("ended: no longer an occurrence of the schedule")
-    return _missed(template, entry, series, entry.due, now)
+    return _missed(template, entry, series, entry.late_from, now)
 
 
 def check_row(
@@ -81,7 +81,7 @@ def check_row(
         return _superseded(f"superseded: {NOT_MET}")
     if not stands(entry, found.series):
         return ANOTHER_DATE
-    known = max(entry.due, entry.created)
+    known = max(entry.late_from, entry.created)
     return _missed(template, entry, found.series, known, now)
 
 
@@ -90,9 +90,10 @@ def _missed(
 ) -> Outcome | None:
     """Whether `missed` ends a first attempt that begins later than `grace` allows."""
     missed, seconds = template.cfg.missed, (now - known).total_seconds()
-    if seconds <= missed.grace or entry.attempt > 1:
+    waited = entry.not_before is not None
+    if entry.attempt > 1 or (seconds <= missed.grace and not waited):
         return None
-    if missed.policy == "none":
+    if missed.policy == "none" and seconds > missed.grace:
         why = f"missed: {seconds:.0f} s late, and missed.policy is none"
         return Outcome("ended", "missed", why)
     later = series.next(entry.due)

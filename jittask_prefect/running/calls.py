@@ -20,10 +20,12 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import handover_marks, limits, transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.opening import wait_for_opening
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.flow_runs import row_name
+from jittask_prefect.rows.opening import opening_of, waits_text
 from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.running.function import follow_up, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Clock
@@ -271,6 +273,9 @@ class OneTask(Calls):
             return None
         if not entry.outside_schedule and (paused := self.pause.wait()):
             return paused
+        if opening := opening_of(work.template, entry, work.clock()):
+            reason = waits_text(work.template, entry, opening)
+            return Wait(reason, long=True, opening=opening)
         about = (work.connect, work.template, entry, work.clock())
         return wait_of_task(work.app, work.database, *about)
 
@@ -304,7 +309,9 @@ class OneTask(Calls):
         mine = entries.c.task_id == entry.task_id
         outcome = not_run(full.reason)
         with work.app.engine(work.database).begin() as connection:
-            if full.overlap == "queue" and limits.queue(connection, full, mine):
+            if full.opening is not None:
+                wait_for_opening(connection, full.opening, full.reason, mine)
+            elif full.overlap == "queue" and limits.queue(connection, full, mine):
                 outcome = not_run(f"queued: {full.reason}")
             else:
                 transitions.end(

@@ -64,7 +64,7 @@ def force_end(
         return _end_batch(app, connect(), database, task_id, clock)
     if entry.status in FINAL:
         return _answer(task_id, entry.status, entry.status, changed=False)
-    overdue = entry.status == "pending" and entry.due < clock()
+    overdue = entry.status == "pending" and entry.late_from < clock()
     before = "overdue" if overdue else entry.status
     status, changed = end_task(app, connect(), database, entry, FORCED, clock)
     return _answer(task_id, before, status, changed=changed)

@@ -24,7 +24,7 @@ from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.transitions import Following
-from jittask_prefect.running import figures
+from jittask_prefect.running import figures, hours
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, Calls, Work
@@ -230,7 +230,7 @@ class Executor:
         while not self.calls.closed:
             wait = self.calls.turn()
             asked_at = time.monotonic()
-            full = Full("queue", wait.reason) if wait else self.calls.claim(self.owner)
+            full = hours.full(wait) if wait else self.calls.claim(self.owner)
             if not isinstance(full, Full):
                 if full is not None:
                     self._claimed(asked_at)
@@ -368,9 +368,12 @@ class Executor:
         if call.attempt > cfg.retries:
             return False
         _, outcome = ends[0]
+        at = work.clock() + timedelta(seconds=cfg.retryDelay)
+        if opening := hours.opening_of_retry(work, call, at):
+            self._record(hours.leave_until(work, self.owner, call, opening, outcome))
+            return True
         about = (work.named(call), call.attempt, outcome.message)
         log.warning("%s: attempt %d failed (%s); again in %g s", *about, cfg.retryDelay)
-        at = work.clock() + timedelta(seconds=cfg.retryDelay)
         self._retries.append((at, call))
         return True
 

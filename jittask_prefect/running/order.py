@@ -26,10 +26,17 @@ WAITING = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
 
 @dataclass(frozen=True)
 class Wait:
-    """Why an occurrence has to wait; `long` where several others come first."""
+    """Why an occurrence has to wait.
+
+    Attributes:
+        reason: In words.
+        long: Several others come first, or its hours are closed.
+        opening: Until when it waits, where its opening hours are the reason.
+    """
 
     reason: str
     long: bool
+    opening: datetime | None = None
 
 
 class Earlier(NamedTuple):

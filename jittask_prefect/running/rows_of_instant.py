@@ -14,9 +14,11 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from jittask_prefect.ledger import limits, retries, transitions
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.opening import wait_for_opening
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import end_twins, has_twin
 from jittask_prefect.rows.batches import BATCH_SIZE
+from jittask_prefect.rows.opening import opening_of, waits_text
 from jittask_prefect.running.calls import (
     EARLY_SECONDS,
     STALE,
@@ -61,10 +63,14 @@ class RowsOfInstant(Calls):
         self._twins: set[str] = set()
         # Whether rows of the list failed in this flow run before: the first claim has them wait again.
         self._failed = False
+        # Whether rows outside their opening hours wait: not where somebody has pressed Retry.
+        self._heeds_hours = self._helps and work.template.timer.windows.active
 
     def turn(self) -> Wait | None:
         if paused := self._paused():
             return paused
+        if self.work.template.timer.windows.active and not self._tried_again:
+            self._heeds_hours = True
         if self.begun:
             return None
         work, now = self.work, self.work.clock()
@@ -107,6 +113,9 @@ class RowsOfInstant(Calls):
                     closed.append((entry, SUPERSEDED))
                 if twin:  # a twin at work: this row gets another flow run
                     continue
+            if opening := self._opening(entry, now):
+                self._wait_for(connection, entry, opening)
+                continue
             about = (entry.task_id, owner, work.run.id, now, LEASE_SECONDS)
             if transitions.claim(connection, *about, in_batch=True, begun=False):
                 return self.full(connection, entry) or self.take(entry, claimed=True)
@@ -118,11 +127,35 @@ class RowsOfInstant(Calls):
         # An empty list is for `claim` to read: MariaDB would read as of this transaction's begin.
         closed = self.is_closed() or self.pause.to_ask
         entry = None if closed else self._pop()
-        if entry is None or entry.task_id not in self._twins:
+        if entry is None:
+            return None
+        shut = self._opening(entry, self.work.clock()) is not None
+        if entry.task_id not in self._twins and not shut:
             return entry
         with self._gate:
             self._waiting.appendleft(entry)
         return None
+
+    def _opening(self, entry: Entry, now: datetime) -> datetime | None:
+        """Until when a row's task waits for its opening hours; None: it may begin."""
+        return opening_of(self.work.template, entry, now) if self._heeds_hours else None
+
+    def _wait_for(
+        self, connection: Connection, entry: Entry, opening: datetime
+    ) -> None:
+        """Have a row wait; where it is late, all that nobody has claimed yet, and that share its hours."""
+        reason = waits_text(self.work.template, entry, opening)
+        first = replace(entry, attempt=0)
+        late = opening_of(self.work.template, first, self.work.clock()) is not None
+        same = (entries.c.task_id == entry.task_id,)
+        of_hours = (
+            entries.c.zone_value.is_not_distinct_from(entry.zone_value),
+            entries.c.calendar_value.is_not_distinct_from(entry.calendar_value),
+            or_(self._of_run, entries.c.flow_run_id.is_(None)),
+        )
+        which = of_hours if late else same
+        wait_for_opening(connection, opening, reason, *self._of_instant(), *which)
+        self.work.summary.queued = reason
 
     def take(self, entry: Entry, *, claimed: bool) -> Call | None:
         with self._gate:
@@ -162,14 +195,14 @@ class RowsOfInstant(Calls):
 
     def _read(self, connection: Connection) -> None:
         """Read which rows wait; those of other batches are left to them."""
-        this_run = entries.c.flow_run_id == self.work.run.id
+        this_run = self._of_run
         status: ColumnElement[bool] = entries.c.status == "pending"
         if not self.begun:  # Retry: what failed in this run before it began
             status = or_(status, and_(entries.c.status == "error", this_run))
         early = (self.due - self.work.clock()).total_seconds()
         if early <= EARLY_SECONDS:  # else a person has named an instant of the future
             this_run = or_(this_run, entries.c.flow_run_id.is_(None))
-        mine = (*self._of_instant(), status, this_run)
+        mine = (*self._of_instant(), status, this_run, self._opened())
         query = select(entries, has_twin().label("has_twin")).where(*mine)
         room = max(0, BATCH_SIZE - len(self._claimed))
         query = query.order_by(entries.c.row_key).limit(room)
@@ -192,6 +225,15 @@ class RowsOfInstant(Calls):
         app, run_id = self.work.app.name, self.work.run.id
         retries.retry_batch(connection, app, self.name, self.due, run_id)
 
+    def _opened(self) -> ColumnElement[bool]:
+        """Of an entry in a query: whether the task does not wait for an opening."""
+        not_before = entries.c.not_before
+        return or_(not_before.is_(None), not_before <= self.work.clock())
+
+    @property
+    def _of_run(self) -> ColumnElement[bool]:
+        return entries.c.flow_run_id == self.work.run.id
+
     def _of_instant(self) -> tuple[ColumnElement[bool], ...]:
         return (
             entries.c.app == self.work.app.name,
@@ -201,4 +243,4 @@ class RowsOfInstant(Calls):
         )
 
     def _of_this_run(self) -> tuple[ColumnElement[bool], ...]:
-        return *self._of_instant(), entries.c.flow_run_id == self.work.run.id
+        return *self._of_instant(), self._of_run

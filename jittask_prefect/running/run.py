@@ -127,7 +127,7 @@ def execute(
         database, entry = by_hand.enter_row(app, template, *asked)
     else:
         database, entry = DEFAULT, _entered(app, name, run, clock())
-    _wait_for(entry.due, clock, sleep)
+    _wait_for(entry.late_from, clock, sleep)
     summary, drain = Summary(), drain or Drain()
     end = end or partial(_end_in_ledger, app, database, clock)
     about = (app, database, template, run, clock, sleep, summary, lost)
@@ -174,7 +174,7 @@ def execute_batch(
     fault = app.fault(name)
     if fault is not None and not fault.gone:
         return Summary(broken=broken_message(name, fault.reason))
-    _wait_for(due, clock, sleep)
+    _wait_for(max(due, run.due), clock, sleep)
     summary, drain = Summary(), drain or Drain()
     about = (app, name, run, clock, sleep, summary, lost, told)
     work = _work_of_rows(*about, drain)

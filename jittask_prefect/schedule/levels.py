@@ -82,7 +82,7 @@ class LevelSeries(Series):
 
     def __init__(self, parts: Sequence[Part], anchor: Part) -> None:
         of = anchor.series
-        super().__init__(of.zone, of.moves, of.stop)
+        super().__init__(of.zone, of.moves, of.windows, of.stop)
         self.parts = parts
         self.anchor = of.anchor
 

@@ -70,16 +70,21 @@ class Series(ABC):
     Attributes:
         zone: The task's zone.
         moves: The holiday rule.
+        windows: The opening hours.
         anchor: The start with offset and clock time, before repeat and holidays; aware, in the task's zone.
         stop: The last instant on which there may be an occurrence, UTC; None without an end.
     """
 
-    __slots__ = ("_answers", "anchor", "moves", "stop", "zone")
+    __slots__ = ("_answers", "anchor", "moves", "stop", "windows", "zone")
 
     def __init__(
-        self, zone: ZoneInfo, moves: HolidayMoves, stop: datetime | None
+        self,
+        zone: ZoneInfo,
+        moves: HolidayMoves,
+        windows: Windows,
+        stop: datetime | None,
     ) -> None:
-        self.zone, self.moves, self.stop = zone, moves, stop
+        self.zone, self.moves, self.windows, self.stop = zone, moves, windows, stop
         self.anchor: datetime = LATEST
         self._answers: dict[str, tuple[Instant, Occurrence | None]] = {}
 
@@ -185,7 +190,6 @@ class PlainSeries(Series):
         "last",
         "start",
         "wall",
-        "windows",
     )
 
     def __init__(
@@ -200,11 +204,10 @@ class PlainSeries(Series):
         stop: datetime | None,
         day: int | None = None,
     ) -> None:
-        super().__init__(zone, moves, stop)
+        super().__init__(zone, moves, windows, stop)
         self.exhausted: Exhausted | None = None
         self.counted_from: date | None = None
         """The value from which working days are counted; None where none are."""
-        self.windows = windows
         self.start = start
         self.wall = wall or datetime.max
         self.first = self.last = LATEST

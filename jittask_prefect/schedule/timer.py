@@ -230,14 +230,7 @@ class Timer:
         return bulk.next_times(self, starts, now, ends)
 
     def moved_by(self, nominal: datetime) -> str | None:
-        """Why an occurrence of days or longer is due at another time than its nominal time, by today's calendar.
-
-        Args:
-            nominal: The nominal time, aware.
-
-        Returns:
-            The holiday's name, "weekend", "opening hours", or two of them; None without a move.
-        """
+        """What moves an occurrence of days or longer from its nominal time (aware), by today's calendar; None without a move."""
         rules = NEVER, self.moves, self.windows, self.zone, self.zone
         wall = wall_time(nominal, self.zone)
         return Candidates(*rules, wall, nominal.astimezone(UTC)).placed(wall).moved_by

@@ -72,6 +72,27 @@ def instant(value: str | datetime, of: Meta | App) -> datetime:
     raise InvalidTime(f"{quoted(value)} is out of range; allowed: {allowed}")
 
 
+def opening_at(template: Meta, at: datetime, window: object) -> datetime | None:
+    """The first instant from `at` on within the opening hours of a template, UTC; None where nobody asks for the hours.
+
+    Raises:
+        ArgumentError: The template has no opening hours, or they never open again.
+    """
+    if not isinstance(window, bool):
+        raise ArgumentError(f"window {quoted(window)}; allowed: True or False")
+    if not window:
+        return None
+
+    windows = template.timer.windows
+    opening = windows.opening(at.astimezone(UTC)) if windows.active else None
+    if opening is None:
+        lacks = "whose hours never open again" if windows.active else "without any"
+        raise ArgumentError(
+            f"window True, of {template.fullName} {lacks}; allowed: a task with `window`, its opening hours"
+        )
+    return opening
+
+
 def arguments(argDict: Mapping[str, Any] | None) -> dict[str, Any]:
     """The keyword arguments of a function.
 

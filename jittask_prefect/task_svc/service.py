@@ -46,6 +46,7 @@ from jittask_prefect.task_svc.arguments import (
     differs,
     in_a_session,
     instant,
+    opening_at,
     row_of,
     storable,
     text,
@@ -152,6 +153,7 @@ class TaskSvc(NormalService):
         funcName: str,
         taskType: str,
         argDict: Mapping[str, Any] | None = None,
+        window: bool = False,
     ) -> Result:
         """Make a single execution of a template's function, outside its schedule.
 
@@ -161,6 +163,8 @@ class TaskSvc(NormalService):
             funcName: A function of the template's inner.py, or `services.X.method`.
             taskType: The template's Type.
             argDict: Keyword arguments for the function; kept in the ledger, never sent to Prefect.
+            window: Whether the template's opening hours hold: outside them the execution, and each retry, waits for the
+                next opening.
 
         Returns:
             `{taskId, fullName, status, startTime, url}`.
@@ -168,7 +172,8 @@ class TaskSvc(NormalService):
         Raises:
             UnknownElement: The app has no such template or function.
             InvalidTime: The time cannot be read.
-            ArgumentError: The template has another Type, or the function does not take these arguments.
+            ArgumentError: The template has another Type, or no opening hours where `window` asks for them; or the
+                function does not take these arguments.
             PrefectApiError: Prefect cannot be reached; nothing is kept.
         """
         template = self.app.template(fullName)
@@ -178,6 +183,8 @@ class TaskSvc(NormalService):
             )
 
         due = instant(startTime, template)
+        opening = opening_at(template, due, window)
+        due = opening or due
         arguments = arguments_of(argDict)
         function, own = template.function(text("funcName", funcName)), template.declared
         name = funcName if own is None else own.function.__name__
@@ -186,7 +193,7 @@ class TaskSvc(NormalService):
         deployment = by_hand.deployment_of(self.app, api, fullName)
         entry = new_entry(
             task_id=str(uuid.uuid4()), app=self.app.name, template=fullName, due=due, created=now,
-            func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False),
+            func_name=funcName, arg_dict=json.dumps(arguments, ensure_ascii=False), not_before=opening,
         )  # fmt: skip
         named = due_name(self.app, template.fullName, due)
         tags = [of_app(self.app.name, fullName)]

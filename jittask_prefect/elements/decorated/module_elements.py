@@ -26,7 +26,7 @@ from jittask_prefect.elements.decorated.mark_names import (
 from jittask_prefect.elements.decorated.marked_source import names_in, task_name
 from jittask_prefect.elements.decorated.modules import Modules, import_folders
 from jittask_prefect.elements.models import is_model
-from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors import ArgumentError, ConfigError, Problem
 from jittask_prefect.validation import quoted
 
 _LIBRARIES = ("site-packages", "dist-packages")
@@ -89,6 +89,23 @@ class ModuleElements:
         if known is None or known[0] != stamp:
             known = self._known = stamp, self._look()
         return known[1]
+
+    def name_of(self, function: object, app: str) -> str:
+        """The full name of the task that a decorated function is.
+
+        Raises:
+            ArgumentError: The function is no task of the app.
+        """
+        mark = getattr(function, "__jittask__", None)
+        for name, each in self.found().tasks.items():
+            if mark is not None and each is mark:
+                return name
+
+        listed = ", ".join(self._modules.names) or "none"
+        raise ArgumentError(
+            f"{quoted(function)} is no task of {app}: @task above it makes it one, "
+            f"in a module of {self._modules.place.key('modules')}: {listed}"
+        )
 
     def _look(self) -> Found:
         if not self._modules.names and not self._named:
