@@ -838,11 +838,14 @@ def test_a_run_that_ends_before_its_rows_have_joined_is_followed_by_another(
 def test_groups_of_a_few(on: Make) -> None:
     s = on()
     with s.app.engine().connect() as connection:
-        assert batches.groups(s.app, connection, utc("2026-03-03 10:00")) == ([], set())
+        assert batches.groups(s.app, connection, s.now, utc("2026-03-03 10:00")) == (
+            [],
+            set(),
+        )
     fill(s, range(1, 6))
     fill(s, range(10, 40), ELEVEN)
     with s.app.engine().connect() as connection:
-        found = batches.groups(s.app, connection, utc("2026-03-03 10:00"))
+        found = batches.groups(s.app, connection, s.now, utc("2026-03-03 10:00"))
     ten, eleven = (
         batches.Group("tasks.Task", utc(f"2026-03-02 {hour}:00")) for hour in (10, 11)
     )
