@@ -1,7 +1,8 @@
 """The ledger: tasks that are planned, handed over, claimed and finished. Only this folder writes its two tables.
 
 The life of a task (`jittask_ledger.status`). Each arrow is a conditional write, named in `transitions`, or in
-`planned_rows` (plan, supersede) and `limits` (queue, admit)::
+`planned_rows` (plan, supersede), `limits` (queue, admit) and `opening` (wait_for_opening, retry_at_opening: a task that
+comes late waits for its opening hours, PENDING with `not_before`, from PENDING or from EXECUTING)::
 
                  plan: hook, sync, next occurrence         enter: createTimerTask, a schedule's run at its claim
                        |                                      |
