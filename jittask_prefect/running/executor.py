@@ -1,7 +1,6 @@
 """The executor: claims the calls of a flow run and runs them in turn.
 
-An executor has an owner, a lease, a thread and a connection of its own, so that several
-executors can work off the same list of calls (`team.py`).
+Its owner, lease, thread and connection are its own: several executors work off the same list of calls (`team.py`).
 """
 
 from __future__ import annotations
@@ -44,11 +43,10 @@ log = logging.getLogger("jittask")
 def work_off(work: Work, calls: Calls) -> None:
     """Run the calls of a flow run: where the template says `parallel`, several at once.
 
-    The one place where executors are started. Another process may call this for the same
-    flow run (`spread.py`), with a list and surroundings of its own: claims keep the
-    processes apart. Its `summary` and `told` have the tasks of that process only, its
-    `lost` ends that process alone, and its list must not give up the flow run's rows.
-    `close_while` ends a call of this early, and the list may be worked off again.
+    The one place where executors are started. Another process may call this for the same flow run (`spread.py`), with a
+    list and surroundings of its own: claims keep the processes apart. Its `summary` and `told` have the tasks of that
+    process only, its `lost` ends that process alone, and its list must not give up the flow run's rows. `close_while`
+    ends a call of this early, and the list may be worked off again.
 
     Args:
         work: The flow run's surroundings.
@@ -112,7 +110,7 @@ class Executor:
         self._next: Call | None = None
         # Whether the ledger has to be told that the call begins: where time may pass between claim and begin.
         self._tells_begin = True
-        self._retries: deque[tuple[datetime, Call]] = deque()
+        self._retries: deque[tuple[datetime, Call, str]] = deque()
         # One connection for row after row: to ask the pool for each costs a round trip.
         self._transaction: RowTransaction | None = None
         # The attempt at work; and the end of all work, with the error that has ended it.
@@ -177,7 +175,7 @@ class Executor:
     def give_back(self) -> None:
         """Have the tasks wait again that are claimed and that nobody will begin, or try again."""
         call, self._next = self._next, None
-        left = [entry for _, failed in self._retries for entry in failed.tasks]
+        left = [entry for _, failed, _ in self._retries for entry in failed.tasks]
         self._retries.clear()
         if call is None and not left:
             return
@@ -256,13 +254,16 @@ class Executor:
         if not self._retries:  # their leases are older
             self.hold.renewed = asked_at
 
-    def _again(self, at: datetime, call: Call) -> Call | None:
-        """Try a failed call again, once the task's `retryDelay` is over."""
+    def _again(self, at: datetime, call: Call, why: str) -> Call | None:
+        """Try a failed call again, once the task's `retryDelay` is over, and within its opening hours."""
         work = self.work
+        if opening := hours.opening_of_retry(work, call, at):
+            self._record(hours.leave_until(work, self.owner, call, opening, why))
+            return None
         self.hold.on(call.ids)  # their leases are renewed meanwhile
         pause(work, self.calls, (at - work.clock()).total_seconds())
         if self.calls.closed:
-            self._retries.appendleft((at, call))
+            self._retries.appendleft((at, call, why))
             return None
         attempt = call.attempt + 1
         with work.app.engine(work.database).begin() as connection:
@@ -368,13 +369,10 @@ class Executor:
         if call.attempt > cfg.retries:
             return False
         _, outcome = ends[0]
-        at = work.clock() + timedelta(seconds=cfg.retryDelay)
-        if opening := hours.opening_of_retry(work, call, at):
-            self._record(hours.leave_until(work, self.owner, call, opening, outcome))
-            return True
         about = (work.named(call), call.attempt, outcome.message)
         log.warning("%s: attempt %d failed (%s); again in %g s", *about, cfg.retryDelay)
-        self._retries.append((at, call))
+        at = work.clock() + timedelta(seconds=cfg.retryDelay)
+        self._retries.append((at, call, outcome.message))
         return True
 
     def _record_failure(self, ends: Ends) -> bool:

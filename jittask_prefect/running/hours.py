@@ -11,7 +11,7 @@ from jittask_prefect.ledger.opening import retry_at_opening
 from jittask_prefect.rows.opening import opening_of, waits_text
 from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.order import Wait
-from jittask_prefect.running.outcome import TAKEN, Outcome, not_run
+from jittask_prefect.running.outcome import TAKEN, not_run
 
 log = logging.getLogger("jittask")
 
@@ -27,14 +27,15 @@ def opening_of_retry(work: Work, call: Call, at: datetime) -> datetime | None:
     Args:
         work: The flow run's surroundings.
         call: The call.
-        at: When the call is to be tried again.
+        at: When the call may be tried again.
     """
+    at = max(at, work.clock())
     found = [opening_of(work.template, entry, at) for entry in call.tasks]
     return max(filter(None, found), default=None)
 
 
 def leave_until(
-    work: Work, owner: str, call: Call, opening: datetime, failed: Outcome
+    work: Work, owner: str, call: Call, opening: datetime, failed: str
 ) -> list[End]:
     """Have a failed call wait for an opening, in another flow run; how its tasks end in this one.
 
@@ -43,17 +44,16 @@ def leave_until(
         owner: Who executed the call.
         call: The call.
         opening: The instant.
-        failed: How the attempt ended.
+        failed: Why the attempt failed.
     """
 
     def left(entry: Entry) -> End:
         why = waits_text(work.template, entry, opening)
-        message = f"attempt {call.attempt} failed ({failed.message}); {why}"
+        message = f"attempt {call.attempt} failed ({failed}); {why}"
         task = (entry.task_id, owner, opening, message)
         mine = retry_at_opening(connection, *task)
         return entry, not_run(message) if mine else TAKEN
 
-    about = (work.named(call), call.attempt, failed.message, opening)
-    log.warning("%s: attempt %d failed (%s); again at %s", *about)
+    log.warning("%s is tried again at its opening, %s", work.named(call), opening)
     with work.app.engine(work.database).begin() as connection:
         return [left(entry) for entry in call.tasks]
