@@ -407,3 +407,49 @@ def test_the_rule_in_words() -> None:
     assert words([NIGHT, {"from": "12:00", "to": "13:00"}], **hours).endswith(
         "an occurrence outside the opening hours, 22:00 to 06:00 of the next day on Friday and 12:00 to 13:00, is left out."
     )
+
+
+# The order of the moves, in pairs. 2026-05-01, a Friday, is a holiday; 2026-05-08 is an ordinary Friday.
+
+WEEK = {"from": "08:00", "to": "18:00", "weekdays": [1, 2, 3, 4, 5]}
+
+
+def of_row(value: datetime, last: str, **timer: Any) -> list[tuple[str, str]]:
+    """Nominal and due times of a row until a day."""
+    cfg = {"startField": "at", "window": WEEK, "timezone": "UTC", **timer}
+    series = Timer(cfg, "DE").series(value)
+    assert series is not None
+    found = series.between(datetime(2026, 5, 1), datetime.fromisoformat(last))
+    return [(f"{each.nominal:%m-%d %H:%M}", f"{each.due:%m-%d %H:%M}") for each in found]  # fmt: skip
+
+
+def test_first_the_offset_then_the_opening() -> None:
+    hours = {"offsetType": 1, "offset": 2, "offsetUnit": "hour"}
+    assert of_row(datetime(2026, 5, 8, 17), "2026-06-01", startOffset=hours) == [("05-08 19:00", "05-11 08:00")]  # fmt: skip
+    # Three working days after Monday the 4th are Thursday the 7th, whatever the hours say of that evening.
+    days = {"offsetType": 1, "offset": 3, "offsetUnit": "workday", "time": "21:00"}
+    assert of_row(datetime(2026, 5, 4), "2026-06-01", startOffset=days) == [("05-07 21:00", "05-08 08:00")]  # fmt: skip
+
+
+def test_first_the_repeat_then_the_opening() -> None:
+    weekly = {"repeatType": "week"}
+    assert of_row(datetime(2026, 5, 8, 19), "2026-05-20", repeat=weekly) == [
+        ("05-08 19:00", "05-11 08:00"),
+        ("05-15 19:00", "05-18 08:00"),
+    ]
+
+
+def test_first_the_level_then_the_opening() -> None:
+    levels = [
+        {"name": name, "offsetType": 1, "offset": n, "offsetUnit": "day", "time": "20:00"}
+        for name, n in (("first", 3), ("second", 4), ("final", 6))
+    ]  # fmt: skip
+    # Wednesday the 6th: Saturday and Sunday evening both wait for Monday, and are one occurrence: that of the first.
+    cfg = {"startField": "at", "window": WEEK, "startOffset": levels}
+    series = Timer(cfg, "DE").series(datetime(2026, 5, 6))
+    assert series is not None
+    found = series.between(datetime(2026, 5, 1), datetime(2026, 6, 1))
+    assert [(each.level, f"{each.due:%m-%d %H:%M}") for each in found] == [
+        ("first", "05-11 08:00"),
+        ("final", "05-13 08:00"),
+    ]
