@@ -43,6 +43,7 @@ ELSEWHERE = {
     "rows/settling": "unit/rows/test_handover",
     "rows/sync": "unit/rows/test_window",
     "rows/template_planner": "unit/rows/test_looks",
+    "running/rows_of_instant": "unit/rows/test_batches",
     "running/calls": "unit/running/test_executor",
     "running/run": "unit/running/test_execute",
     "schedule/candidates": "unit/schedule/test_law",
