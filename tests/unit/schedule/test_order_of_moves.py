@@ -11,6 +11,7 @@ import pytest
 from jittask_prefect.schedule.timer import Timer
 
 HOURS = {"window": {"from": "08:00", "to": "18:00"}}
+WEEKDAYS = {"window": {**HOURS["window"], "weekdays": [1, 2, 3, 4, 5]}}
 OFF = {"workdaysOnly": 1}
 WEEKLY, DAILY = ({"repeat": {"repeatType": kind}} for kind in ("week", "day"))
 
@@ -37,10 +38,13 @@ def levels(*days: int) -> dict[str, Any]:
         ("03-06 00:00", DAILY | OFF, ["03-06 00:00", "03-09 00:00", "03-10 00:00"]),
         ("03-02 20:00", DAILY | HOURS, ["03-03 08:00", "03-04 08:00", "03-05 08:00"]),
         ("03-08 20:00", OFF | HOURS, ["03-10 08:00"]),
+        ("03-02 21:00", {"startOffset": offset(3, "workday")} | HOURS, ["03-06 08:00"]),
+        ("03-04 20:00", levels(3, 4) | WEEKDAYS, ["03-09 08:00"]),
     ],
     ids=[
         "level, offset", "level, repeat", "level, holiday", "level, hours", "offset, repeat", "offset, holiday",
         "offset, hours", "repeat, holiday", "repeat, hours", "holiday, hours",
+        "working days counted, hours", "two levels, hours",
     ],
 )  # fmt: skip
 def test_each_pair(start: str, cfg: dict[str, Any], expected: list[str]) -> None:
