@@ -1,0 +1,94 @@
+"""Several API servers with Redis, as `docs/cluster.md` builds them: any of them may fail, and each row is done once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import SETTINGS, Cluster, cluster, settings
+from place import Place, model, rows, until, worker
+
+from jittask_prefect.schedule import clock
+from jittask_prefect.server.selection import refresh_settings
+
+DOCS = Path(__file__).parents[2] / "docs"
+ROWS = 30
+SLOW = "import time\ndef customFunc(row):\n    row.done += 1\n    time.sleep(0.3)\n"
+
+
+@pytest.fixture
+def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with cluster(tmp_path) as made:
+        monkeypatch.setenv("PREFECT_API_URL", made.url)
+        password = settings()["PREFECT_SERVER_API_AUTH_STRING"]
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", password)
+        refresh_settings()
+        yield made
+    monkeypatch.undo()
+    refresh_settings()
+
+
+def test_each_row_once_while_servers_fail(several: Cluster, tmp_path: Path) -> None:
+    elements = {
+        "models/Far": model("Far"),
+        "tasks/FarRows": rows("Far", SLOW, retries=2),
+    }
+    place = Place.build(
+        tmp_path / "app", elements, name="far", database=several.database
+    )
+    place.deploy()
+    due = (clock.now() + timedelta(seconds=8)).replace(tzinfo=None)
+    for _ in range(ROWS):
+        place.save("Far", at=due)
+    place.sync()
+    done = "SELECT count(*) FROM far WHERE done = 1"
+
+    with (
+        worker(tmp_path / "w1", tmp_path, limit=3),
+        worker(tmp_path / "w2", tmp_path, limit=3),
+    ):
+        until(lambda: place.sql(done) > 2, 60, what="the first rows")
+        several.kill("api1")
+        several.kill("services")
+        until(lambda: place.sql(done) > ROWS / 2, 60, what="half of the rows")
+        several.start("api1")
+        several.start("services")
+        until(lambda: several.answers("api1"), 60, what="the server is back")
+        several.kill("api2")
+
+        def over() -> bool:
+            place.sync()
+            statuses = {e.status for e in place.entries("tasks.FarRows")}
+            return statuses == {"completed"}
+
+        until(over, 90, every=1, what="all rows")
+
+    assert place.sql(done) == place.sql("SELECT count(*) FROM far") == ROWS
+    place.app.close()
+
+
+def test_the_page_shows_the_settings_of_the_folder() -> None:
+    page = (DOCS / "cluster.md").read_text()
+    shown = re.search(r'```ini title="prefect.env"\n(.*?)```', page, re.DOTALL)
+    assert shown is not None
+    own = [line for line in SETTINGS.read_text().splitlines() if line[0] != "#"]
+    assert shown[1].splitlines() == own
+
+
+def test_compose_has_the_settings_of_the_folder() -> None:
+    """The values differ by host and password only."""
+    compose = yaml.safe_load((SETTINGS.parent / "compose.yaml").read_text())
+    found = compose["services"]["api"]["environment"]
+    assert set(found) == set(settings())
+    same = [
+        name for name in found if found[name].startswith(("prefect_redis", "false"))
+    ]
+    assert {name: found[name] for name in same} == {
+        name: value
+        for name, value in settings().items()
+        if value.startswith(("prefect_redis", "false"))
+    }
