@@ -25,6 +25,7 @@ import yaml
 from doc_pages import FENCE, ROOT, Block, blocks, commands, expected, merged
 from prefect.settings import Settings
 from prefect.testing.cli import CycloptsCliRunner
+from prefect_redis.client import RedisMessagingSettings as Redis
 from typer.testing import CliRunner
 
 from jittask_prefect import App
@@ -37,6 +38,8 @@ OTHERS = {
     "alembic",
     "cd",
     "createdb",
+    "curl",
+    "docker",
     "export",
     "mkdocs",
     "pg_restore",
@@ -224,7 +227,8 @@ def settings() -> str:
         path.read_text(encoding="utf-8")
         for path in (ROOT / "jittask_prefect").rglob("*.py")
     )
-    return json.dumps(Settings.model_json_schema()) + ours
+    redis = [f"PREFECT_REDIS_MESSAGING_{f.upper()}" for f in Redis.model_fields]
+    return json.dumps([Settings.model_json_schema(), redis]) + ours
 
 
 def setting(variable: str) -> bool:
@@ -249,6 +253,10 @@ def test_every_variable_that_is_named_is_a_setting() -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_unit_of_systemd_starts_what_is_there(page: str, block: Block) -> None:
+    if block.title.endswith(".env"):
+        names = [line.partition("=")[0] for line in block.text.splitlines()]
+        assert [each for each in names if not setting(each)] == []
+        return
     read = configparser.ConfigParser()
     read.optionxform = str  # type: ignore[method-assign,assignment]
     read.read_string(block.text)
