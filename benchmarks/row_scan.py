@@ -47,6 +47,9 @@ SPREAD = {
     # the same three working days before: from Wednesday the 25th of February at the hour of NOW, a Monday
     "workday": "CASE WHEN n < {due} THEN {base} - 432000 + n * 86300 / {due} "
     "ELSE {base} - 432000 + 86400 * (2 + n % 700) END",
+    # the same 3, 14 or 30 days before, by the row's number
+    "levels": "CASE WHEN n < {due} THEN {base} - 86400 * CASE n % 3 WHEN 0 THEN 3 WHEN 1 THEN 14 ELSE 30 END "
+    "+ n * 86300 / {due} ELSE {base} + 86400 * (2 + n % 700) END",
     # due on 3 March every year, the others from April to October; all begun in 2001 to 2020
     "yearly": "CASE WHEN n < {due} THEN CASE n % 4 WHEN 0 THEN {y2002} WHEN 1 THEN {y2008} WHEN 2 THEN {y2013} "
     "ELSE {y2019} END + n % 8 * 3600 ELSE {first} + 86400 * (365 * (n % 20) + 100 + n % 200) END",
@@ -179,6 +182,12 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
             "startOffset": {"offsetType": 1, "offset": 3, "offsetUnit": "workday"},
             "calendar": "DE-BY",
         },
+        "large_levels": {
+            "startOffset": [
+                {"name": f"n{n}", "offsetType": 1, "offset": n, "offsetUnit": "day"}
+                for n in (3, 14, 30)
+            ]
+        },
     }
     with measure.workplace() as folder:
         app = app_of(folder / "app", url, tables)
@@ -188,6 +197,7 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
             ("large_single", large),
             ("large_yearly", large),
             ("large_workday", large),
+            ("large_levels", large),
         ):
             fill(engine, table, count, due, table.partition("_")[2])
         day = f"at > '{NOW:%Y-%m-%d %H:%M:%S.%f}' AND at <= '{NOW + timedelta(1):%Y-%m-%d %H:%M:%S.%f}'"
@@ -214,6 +224,15 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
         measure.line(
             f"{kind}: three working days after, {due} of {large} rows due", counted / plain, "times",
             "the task without an offset", seconds=counted,
+        )  # fmt: skip
+        assert planned(app, "tasks.LargeLevels") == due
+        levels, plain = paired(
+            lambda: planned(app, "tasks.LargeLevels"),
+            lambda: planned(app, "tasks.LargeSingle"),
+        )
+        measure.line(
+            f"{kind}: three levels, {due} of {large} rows due", levels / plain, "times",
+            "the task without an offset", seconds=levels,
         )  # fmt: skip
         if kind == "SQLite":
             days = "strftime('%m-%d', at) IN ('03-02', '03-03')"
