@@ -174,7 +174,7 @@ def plan_row(
         Actions, in the order of due times.
     """
     anchor = _utc(series.anchor)
-    if counted is not None:
+    if counted is not None and entries:
         entries = counted_anew(entries, counted, anchor, series.starts)
     waiting = [e for e in entries if e.status == "pending"]
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from heapq import merge
 from operator import itemgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from jittask_prefect.schedule.explanation import Explained
-from jittask_prefect.schedule.instants import clamped
+from jittask_prefect.schedule.instants import clamped, midnight, wall_time
 from jittask_prefect.schedule.offset import Level
 from jittask_prefect.schedule.reach import Reach, union
 from jittask_prefect.schedule.series import Occurrence, Series
@@ -20,39 +20,64 @@ if TYPE_CHECKING:
 
 Rank = tuple[datetime, int, bool, datetime]
 """What decides between occurrences of one instant: due, place of the level, whether moved, nominal."""
+Question = tuple[datetime, int, datetime, int, bool]
+"""A window, each end with its fold; and whether values are dates."""
 
 
-class Part(NamedTuple):
-    """The occurrences of a level.
+class Part:
+    """The occurrences of a level, worked out when somebody asks.
 
-    Attributes:
+    Args:
         level: The level's name.
         place: Its place in the list.
-        series: Its time; or the repeat that goes on from there.
+        timer: The timer of the level's own time, or of the repeat that goes on from there.
+        start: The row's value of `startField`.
+        end: The row's value of `endField`.
         after: Of a repeat, the instant (UTC) after which its nominal times begin; None for a level's own time.
     """
 
-    level: str
-    place: int
-    series: Series
-    after: datetime | None = None
+    __slots__ = ("_of", "_series", "after", "level", "place")
+
+    def __init__(
+        self,
+        level: str,
+        place: int,
+        timer: Timer,
+        start: date,
+        end: Field,
+        after: datetime | None = None,
+    ) -> None:
+        self.level, self.place, self.after = level, place, after
+        self._of = timer, start, end
+        self._series: Series | None = None
+
+    @property
+    def series(self) -> Series:
+        """The level's time; or the repeat, that time included."""
+        if self._series is None:
+            timer, start, end = self._of
+            self._series = timer.series(start, end)
+            assert self._series is not None
+        return self._series
 
     def has(self, nominal: datetime) -> bool:
         """Whether a nominal time of the series belongs to the part."""
         return self.after is None or _utc(nominal) > self.after
 
+    def named(self, found: Occurrence) -> Occurrence:
+        """An occurrence with the level's name."""
+        return Occurrence(found.nominal, found.due, found.moved, self.level)
+
     def ranked(self, found: Occurrence) -> tuple[Rank, Occurrence]:
         """An occurrence with the level's name, and its rank."""
-        named = Occurrence(found.nominal, found.due, found.moved, self.level)
         is_moved = found.moved is not None
-        return (_utc(found.due), self.place, is_moved, _utc(found.nominal)), named
+        rank = _utc(found.due), self.place, is_moved, _utc(found.nominal)
+        return rank, self.named(found)
 
-    def between(
-        self, after: datetime, before: datetime
-    ) -> Iterator[tuple[Rank, Occurrence]]:
-        """The occurrences due in [after, before)."""
+    def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
+        """The occurrences due in [after, before), without the level's name."""
         found = self.series.between(after, before)
-        return (self.ranked(each) for each in found if self.has(each.nominal))
+        return (each for each in found if self.has(each.nominal))
 
     def next(self, after: datetime) -> tuple[Rank, Occurrence] | None:
         """The first occurrence due after an instant."""
@@ -74,15 +99,20 @@ class LevelSeries(Series):
     """The occurrences of a row with levels. Of several due at one instant, the level that is named first stands.
 
     Args:
+        levels: The levels of the timer.
+        value: The row's value of `startField`.
         parts: In the order of the list; the repeat last.
         anchor: The part whose anchor stands for the row's date: the part that repeats, else the sharpest.
     """
 
-    __slots__ = ("parts",)
+    __slots__ = ("_levels", "_value", "parts")
 
-    def __init__(self, parts: Sequence[Part], anchor: Part) -> None:
+    def __init__(
+        self, levels: Levels, value: date, parts: Sequence[Part], anchor: Part
+    ) -> None:
         of = anchor.series
         super().__init__(of.zone, of.moves, of.windows, of.stop)
+        self._levels, self._value = levels, value
         self.parts = parts
         self.anchor = of.anchor
 
@@ -101,14 +131,23 @@ class LevelSeries(Series):
 
     @property
     def listed(self) -> bool:
-        return all(part.series.listed for part in self.parts)
+        last = self.parts[-1]
+        return last.after is None or last.series.listed
 
     def between(self, after: datetime, before: datetime) -> Iterator[Occurrence]:
-        parts = [part.between(after, before) for part in self.parts]
+        parts = self._levels.near(self.parts, self._value, after, before)
+        if len(parts) == 1:
+            return map(parts[0].named, parts[0].between(after, before))
+        return self._merged(parts, after, before)
+
+    def _merged(
+        self, parts: Sequence[Part], after: datetime, before: datetime
+    ) -> Iterator[Occurrence]:
+        found = [map(part.ranked, part.between(after, before)) for part in parts]
         last: datetime | None = None
-        for (due, *_), found in merge(*parts, key=itemgetter(0)):
+        for (due, *_), each in merge(*found, key=itemgetter(0)):
             if due != last:
-                yield found
+                yield each
             last = due
 
     def _next(self, after: datetime) -> Occurrence | None:
@@ -175,68 +214,84 @@ def _utc(instant: datetime) -> datetime:
 # The levels of a timer
 
 
-@dataclass(frozen=True)
 class Levels:
     """The levels of a timer, each as a timer of its own.
+
+    Args:
+        timer: A timer with levels.
 
     Attributes:
         names: The names, in the order of the list.
         once: By level, the timer of its time alone.
         onward: By level, the timer of the repeat from there on; none without a repeat.
         last: The places of the levels that may be the last of a row.
-        sharpest: The places, first that of the level whose time tells most dates of rows apart.
+        timers: Timers whose occurrences together are those of each row, and more: any level that may be the last repeats.
     """
 
-    names: tuple[str, ...]
-    once: tuple[Timer, ...]
-    onward: tuple[Timer, ...]
-    last: tuple[int, ...]
-    sharpest: tuple[int, ...]
-
-    @classmethod
-    def of(cls, timer: Timer) -> Levels | None:
-        """The levels of a timer; None for a timer with a single offset, or none."""
+    def __init__(self, timer: Timer) -> None:
         levels = timer.cfg.levels
-        if not levels:
-            return None
-
         repeats = timer.cfg.repeat.repeat_type != "normal"
-        places = range(len(levels))
-        return cls(
-            tuple(level.name for level in levels),
-            tuple(timer.of_level(level, repeats=False) for level in levels),
-            tuple(timer.of_level(level, repeats=True) for level in levels if repeats),
-            _last_ones(levels),
-            tuple(sorted(places, key=lambda place: _bluntness(levels[place]))),
+        self.names = tuple(level.name for level in levels)
+        self.once = tuple(timer.of_level(level, repeats=False) for level in levels)
+        self.onward = tuple(
+            timer.of_level(level, repeats=True) for level in levels if repeats
         )
+        self.last = _last_ones(levels)
+        self._sharpest = sorted(
+            range(len(levels)), key=lambda place: _bluntness(levels[place])
+        )
+        self.timers = *self.once, *(self.onward[n] for n in self.last if repeats)
+        self._zone = timer.zone
+        self._near: tuple[Question, list[Reach] | None] | None = None
 
-    @property
-    def timers(self) -> tuple[Timer, ...]:
-        """Timers whose occurrences together are those of each row, and more: any level that may be the last repeats."""
-        repeats = (self.onward[place] for place in self.last if self.onward)
-        return *self.once, *repeats
-
-    def series(self, start: Field, end: Field) -> LevelSeries:
-        """The occurrences of a row that has a start."""
+    def series(self, start: date, end: Field) -> LevelSeries:
+        """The occurrences of a row."""
         parts = [
-            Part(name, place, series)
+            Part(name, place, timer, start, end)
             for place, (name, timer) in enumerate(
                 zip(self.names, self.once, strict=True)
             )
-            if (series := timer.series(start, end)) is not None
         ]
-        coming = [part for part in parts if not part.series.never] or parts
         if not self.onward:
-            sharpest = min(coming, key=lambda part: self.sharpest.index(part.place))
-            return LevelSeries(parts, sharpest)
+            sharp = (parts[place] for place in self._sharpest)
+            anchor = next((part for part in sharp if not part.series.never), parts[0])
+            return LevelSeries(self, start, parts, anchor)
 
+        ends = [parts[place] for place in self.last]
+        coming = [part for part in ends if not part.series.never] or parts
         last = max(coming, key=lambda part: (_utc(part.series.anchor), -part.place))
-        onward = self.onward[last.place].series(start, end)
-        if onward is not None:
-            begin = _utc(last.series.anchor)
-            parts.append(Part(last.level, last.place, onward, begin))
+        begin = _utc(last.series.anchor)
+        timer = self.onward[last.place]
+        parts.append(Part(last.level, last.place, timer, start, end, begin))
+        return LevelSeries(self, start, parts, last)
 
-        return LevelSeries(parts, last)
+    def near(
+        self, parts: Sequence[Part], value: date, after: datetime, before: datetime
+    ) -> Sequence[Part]:
+        """The parts of a row that may be due in a window. A sync asks many rows for one window: their dates tell."""
+        if len(parts) != len(self.timers):
+            return parts
+
+        whole_days = not isinstance(value, datetime)
+        question = after, after.fold, before, before.fold, whole_days
+        known = self._near
+        if known is None or known[0] != question:
+            self._near = question, None
+            return parts
+
+        reaches = known[1]
+        if reaches is None:
+            window = after, before
+            reaches = [
+                timer.reach(*window, whole_days=whole_days) for timer in self.timers
+            ]
+            self._near = question, reaches
+
+        wall = value if isinstance(value, datetime) else midnight(value)
+        if wall.tzinfo is not None:
+            wall = wall_time(wall, self._zone)
+        pairs = zip(parts, reaches, strict=True)
+        return [part for part, reach in pairs if reach.may_hold(wall)]
 
     def next_times(
         self, starts: Iterable[Field], now: datetime, ends: Iterable[Field] | None

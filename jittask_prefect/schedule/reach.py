@@ -60,6 +60,18 @@ class Reach:
     end: Wall = None
     others: tuple[Reach, ...] = ()
 
+    def may_hold(self, wall: datetime) -> bool:
+        """Whether a value of this wall time is among these, whatever its end and the other reaches."""
+        near = any(
+            (low is None or low <= wall) and (high is None or wall <= high)
+            for low, high in self.spans
+        )
+        if not near or self.days is None:
+            return near
+
+        month, day = wall.month, wall.day
+        return not self.days.isdisjoint({(month, day), (0, day), (month, 0)})
+
     @property
     def parts(self) -> tuple[Reach, ...]:
         """Each by its own spans, days and end; a value is one of these."""

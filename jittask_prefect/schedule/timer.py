@@ -117,7 +117,7 @@ class Timer:
         shared = cfg.rows and self.moves.active
         of = (cfg.repeat, self.moves.calendar)
         self._phase = day_phase(*of, custom=True) if shared else None
-        self.levels = Levels.of(self)
+        self.levels = Levels(self) if cfg.levels else None
         self._scheduled = None if cfg.rows else self._series(cfg.start_time, None)
 
     def of_level(self, level: Level, *, repeats: bool) -> Timer:

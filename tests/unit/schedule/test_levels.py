@@ -374,7 +374,10 @@ def test_the_occurrences_are_those_of_the_walk(case: Any, shift: int) -> None:
     middle = datetime(value.year, value.month, value.day, tzinfo=UTC) + shift * DAY
     after, before = middle - 15 * DAY, middle + 15 * DAY
     expected = walk_levels(cfg, calendar, after, before, value, end)
-    assert [as_found(each) for each in found.between(after, before)] == expected
+    for _ in range(
+        3
+    ):  # of a window that is asked about again, the row's date tells which levels may be due
+        assert [as_found(each) for each in found.between(after, before)] == expected
     _holds_together(timer, found, expected, after, before)
     whole = not isinstance(value, datetime)
     for each in expected[:3]:
