@@ -93,7 +93,9 @@ class Offset(Part):
 
     def _day(self, day: date, calendar: Calendar) -> date:
         if not (n := self.workdays):
-            return months_later(day, self.months) + timedelta(self.days)
+            months = self.months
+            moved = months_later(day, months) if months else day
+            return moved + timedelta(self.days)
 
         found = calendar.workdays.nth(day, n)
         if found is None:
