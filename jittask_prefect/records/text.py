@@ -74,7 +74,7 @@ def pending(tasks: Sequence[Record]) -> Iterator[str]:
 
 def _note(task: Record) -> str:
     overdue = "overdue" if task.status == "overdue" else ""
-    return "; ".join(filter(None, (overdue, moved(task))))
+    return "; ".join(filter(None, (overdue, moved(task), one_line(task.message))))
 
 
 def moved(record: Record) -> str:

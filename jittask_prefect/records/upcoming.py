@@ -258,6 +258,7 @@ def pending_records(
                 message=entry.message,
                 flow_run_id=entry.flow_run_id,
                 ledger_due=entry.due,
+                opening=entry.not_before,
             )
         records.append(record)
     return records

@@ -542,6 +542,17 @@ def test_a_form_keeps_named_offsets_which_it_does_not_show(shop: Make) -> None:
     assert timer["startOffset"] == LEVELS and timer["repeat"]["repeatType"] == "day"
 
 
+def test_a_form_keeps_the_opening_hours_which_it_does_not_show(shop: Make) -> None:
+    hours = [{"from": "08:00", "to": "12:00", "workdays": 1}, {"from": "22:00", "to": "06:00"}]  # fmt: skip
+    s = shop(window=hours)
+    form = link(s)
+    assert "window" not in form
+    edit(s, form, title="Remind of the bill")
+    edit(s, {"task": TASK, "repeats": {"everyDays": 2}})
+    assert about(s)["timerCfg"]["window"] == hours
+    assert about(s)["title"] == "Remind of the bill"
+
+
 @pytest.mark.parametrize(
     ("due", "offset"),
     [

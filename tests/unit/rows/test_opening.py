@@ -16,7 +16,7 @@ from jittask_prefect.errors import ArgumentError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.tables import entries
-from jittask_prefect.records import listing
+from jittask_prefect.records import listing, text
 from jittask_prefect.records.record import of_entry
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.run import execute, execute_batch
@@ -78,6 +78,7 @@ def test_what_comes_late_at_night_waits_for_the_opening(on: Make) -> None:
     assert (entry.status, entry.attempt, entry.message) == ("pending", 0, WAITS)
     assert entry.not_before == utc("2026-03-03 08:00")
     assert status(s) == ("pending", None)
+    assert WAITS in "\n".join(text.pending([of_entry(s.app, entry, s.now)]))
     s.sync("2026-03-02 22:01")
     assert waiting(s) == [("task", "03 08:00")]
     assert s.work("2026-03-03 07:59") == []
