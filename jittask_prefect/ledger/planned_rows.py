@@ -46,7 +46,8 @@ KEYS_AT_ONCE = 512
 # The columns that planning reads; a dataclass would take several times as long to make.
 _Planned = namedtuple(
     "_Planned",
-    "task_id template row_key nominal generation anchor start_value end_value zone_value calendar_value due status outcome message flow_run_id not_before level",
+    "task_id template row_key nominal generation anchor start_value end_value zone_value calendar_value due status "
+    "outcome message flow_run_id not_before level",
 )
 
 

@@ -66,6 +66,8 @@ log = logging.getLogger(__name__)
 SPARSE, MAX_LISTED, LISTED_AHEAD = 6, 60, timedelta(days=366 * 30)
 """A custom rule with fewer occurrences than SPARSE within the horizon is written out, up to MAX_LISTED of them within
 LISTED_AHEAD: the server would walk from day to day in search of them."""
+USUAL = 60
+"""Occurrences that say which clock time is the usual one, where opening hours move some."""
 DATES_PER_SLOT = 250
 """Dates of a slot: parsed in 7 ms, 4,000 characters."""
 
@@ -91,8 +93,14 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     if isinstance(series.cycle, Elapsed):
         return fixed_slots(interval_slots(timer, series, series.cycle.step, now, days))
 
-    plain = _plain(timer, series, now)
+    plain = plain_rule(timer.cfg.repeat, series.wall, timer.moves.calendar)
     begin = holds_from(now, plain.per_day)
+    if (
+        plain.rules
+        and timer.windows.active
+        and timer.cfg.repeat.repeat_type != "custom"
+    ):
+        plain = _at_usual_clock(timer, series, begin)
     if not plain.rules:
         most = DATES_PER_SLOT if timer.cfg.repeat.counts_workdays else None
         return fixed_slots(_listed(timer, series, begin, LATEST, most))
@@ -129,15 +137,14 @@ def schedules(timer: Timer, now: datetime, days: int = 400) -> list[ScheduleSlot
     raise invalid("timerCfg.repeat", "a rule with too many exceptions", allowed)
 
 
-def _plain(timer: Timer, series: PlainSeries, now: datetime) -> PlainRule:
-    """The plain rule of a timer; where opening hours move most occurrences to another clock time, at that time."""
-    repeat, calendar, wall = timer.cfg.repeat, timer.moves.calendar, series.wall
-    if not timer.windows.active or repeat.repeat_type in ("normal", "custom"):
-        return plain_rule(repeat, wall, calendar)
-
-    due = islice(series.between(now, LATEST), 60)
+def _at_usual_clock(timer: Timer, series: PlainSeries, begin: datetime) -> PlainRule:
+    """The plain rule of a timer at the clock time to which the opening hours move most occurrences from `begin` on."""
+    repeat, calendar = timer.cfg.repeat, timer.moves.calendar
+    due = islice(series.between(begin, LATEST), USUAL)
     clocks = Counter(wall_time(each.due, timer.zone).time() for each in due)
-    usual = datetime.combine(wall.date(), clocks.most_common(1)[0][0])
+    # Of two that are as usual the earlier: the text changes with `begin` only.
+    clock = min(clocks, key=lambda each: (-clocks[each], each))
+    usual = datetime.combine(series.wall.date(), clock)
     plain = plain_rule(repeat, usual, calendar)
     return replace(plain, cycle=plain.cycle or recurrence(repeat, usual, calendar))
 

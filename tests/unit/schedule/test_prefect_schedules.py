@@ -574,3 +574,33 @@ def test_opening_hours_of_custom_rules(
         (at, at + timedelta(2)) for at in (now, now + LONG - timedelta(2), *changes)
     ]
     check(timer, now, some if timer.sub_daily else [(now, now + LONG)])
+
+
+def test_the_text_with_opening_hours_is_the_same_all_month_and_short() -> None:
+    # Two openings that are as usual as each other: Mondays to Wednesdays at 08:00, Thursdays to Saturdays at 10:00.
+    hours = [
+        {"from": "08:00", "to": "12:00", "weekdays": [1, 2, 3]},
+        {"from": "10:00", "to": "14:00", "weekdays": [4, 5, 6]},
+    ]
+    cfg = {"startTime": "2020-01-01 03:00:00", "repeat": {"repeatType": "day"}}
+    timer = Timer({**cfg, "window": hours}, None, "Europe/Berlin")
+    texts = {str(schedules(timer, NOW + timedelta(days))) for days in range(9)}
+    assert len(texts) == 1
+    office = {"from": "08:00", "to": "18:00", "workdays": 1}
+    (slot, *_) = schedules(Timer({**cfg, "window": office}, "DE", "Europe/Berlin"), NOW)
+    start, rule, without = slot["rrule"].split("\n")
+    assert (start, rule) == ("DTSTART:20260901T080000", "RRULE:FREQ=DAILY")
+    assert without.startswith("EXDATE:20260905T080000,20260906T080000,")
+
+
+def test_hours_that_do_not_fit_are_refused_with_a_sentence() -> None:
+    hours = [
+        {"from": f"{n:02}:{m:02}", "to": f"{n:02}:{m + 3:02}", "weekdays": [1 + (n + m) % 7]}
+        for n in range(24) for m in (1, 11, 21, 31)
+    ]  # fmt: skip
+    cfg = {"startTime": "2020-01-01 00:00:00", "repeat": {"repeatType": "minute"}}
+    timer = Timer({**cfg, "window": hours}, None, "Europe/Berlin")
+    with pytest.raises(
+        ConfigError, match=r"timerCfg.window: found too many opening hours"
+    ):
+        schedules(timer, NOW)

@@ -122,6 +122,29 @@ def test_run_at_runs_a_function_once(project: Project) -> None:
         app.run_at(print, NOW)
 
 
+def test_run_at_waits_for_the_opening_hours_where_it_says_so(project: Project) -> None:
+    tasks = """
+from jittask_prefect import Window, task
+
+@task(window=Window("08:00", "18:00"))
+def call(number): return number
+"""
+    app = project.write("tasks", models=MODELS, tasks=tasks).app
+    upgrade(app, models=True)
+    prefect = FakePrefect()
+    deploy(app, prefect, NOW)
+    call = sys.modules[f"{project.package}.tasks"].call
+    with at(NOW):
+        at_night = app.run_at(call, "2026-03-02 22:00:00", number=1)
+        by_day = app.run_at(call, "2026-03-02 22:00:00", window=True, number=2)
+    assert at_night["startTime"] == "2026-03-02T22:00:00+00:00"
+    assert by_day["startTime"] == "2026-03-03T08:00:00+00:00"
+    found = prefect.run_due(app, datetime(2026, 3, 2, 22, tzinfo=UTC))
+    assert [outcome.result for outcome in found] == [1]
+    found = prefect.run_due(app, datetime(2026, 3, 3, 8, tzinfo=UTC))
+    assert [outcome.result for outcome in found] == [2]
+
+
 def test_by_code_only_is_never_due(project: Project) -> None:
     app = project.write("tasks", models=MODELS, tasks=TASKS).app
     task = app.getElement("tasks.Export")
