@@ -49,45 +49,90 @@ def run_check(
     start = clock.now()
     until = start + CHECK
     awaited = _run_first(app, service, progress)
-    row_tasks = {t.fullName for t in app.templates() if isinstance(t, DateFieldType)}
-    row_id: str | None = None
-    looked_again = False
-    lines = _Lines(progress)
-    while (now := clock.now()) < until:
+    check = _Check(app, service, progress, awaited, (begun, start + SOON), until)
+    while clock.now() < until:
         embedded.check()
-        wanted = RecordFilter(end=until)
-        found = listing.records(app, service.api, now, wanted, limit=1000)
-        span = (begun, start + SOON)
-        if row_id is None and (row := _first_of_rows(found, row_tasks, span)):
-            row_id = str(row.task_id)
-            awaited[row_id] = row.title
-            due = f"{row.due:%H:%M:%S}"
-            about = f"{_named(row.title, row.template)}, row {row.row}, due at {due}"
-            progress.step(f"waiting for {escape(about)}")
-
-        records = {r.task_id: r for r in found if r.task_id in awaited}
-        statuses = {
-            id_: records[id_].status if id_ in records else "unknown" for id_ in awaited
-        }
-        done = set(statuses.values()) <= {"completed"}
-        lines.show(
-            ", ".join(f"{awaited[id_]} {status}" for id_, status in statuses.items())
-        )
-        if {"error", "ended"} & set(statuses.values()):
-            progress.fail(f"failed: {_reasons(awaited, records)}")
-            return 1
-        if row_id is None and not looked_again and done:
-            looked_again = True  # the task may have saved rows since the question
-        elif done:
-            ui_url = service.api.ui_url
-            print_json([record.as_dict(ui_url=ui_url) for record in found])
-            return _verdict(row_id is not None, len(awaited), progress)
+        if (code := check.look()) is not None:
+            return code
         time.sleep(POLL_SECONDS)
 
     logs = f"{embedded.worker.log}, {embedded.server.log}"
     minutes = CHECK // timedelta(minutes=1)
-    progress.fail(f"not completed after {minutes} min: {lines.shown}; logs: {logs}")
+    progress.fail(f"not completed after {minutes} min: {check.shown}; logs: {logs}")
     return 1
+
+
+class _Check:
+    """A check at work.
+
+    Args:
+        app: The app.
+        service: Its task service.
+        progress: Where the lines go.
+        awaited: The titles of the tasks that the check waits for, by id.
+        span: The times between which a row's task counts.
+        until: When the check gives up.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        service: TaskSvc,
+        progress: Progress,
+        awaited: dict[str, str],
+        span: tuple[datetime, datetime],
+        until: datetime,
+    ) -> None:
+        self._app, self._service, self._progress = app, service, progress
+        self._awaited, self._span = awaited, span
+        self._wanted = RecordFilter(end=until)
+        templates = app.templates()
+        self._of_rows = {t.fullName for t in templates if isinstance(t, DateFieldType)}
+        self._row_id: str | None = None
+        self._looked_again = False
+        self._lines = _Lines(progress)
+
+    @property
+    def shown(self) -> str:
+        """The last status line."""
+        return self._lines.shown
+
+    def look(self) -> int | None:
+        """Look at the records once; the exit code as soon as the tasks have ended."""
+        api = self._service.api
+        found = listing.records(self._app, api, clock.now(), self._wanted, limit=1000)
+        self._take_row(found)
+        records = {r.task_id: r for r in found if r.task_id in self._awaited}
+        statuses = {
+            id_: records[id_].status if id_ in records else "unknown"
+            for id_ in self._awaited
+        }
+        told = (f"{self._awaited[id_]} {status}" for id_, status in statuses.items())
+        self._lines.show(", ".join(told))
+        if {"error", "ended"} & set(statuses.values()):
+            self._progress.fail(f"failed: {_reasons(self._awaited, records)}")
+            return 1
+        if not set(statuses.values()) <= {"completed"}:
+            return None
+        if self._row_id is None and not self._looked_again:
+            self._looked_again = True  # the task may have saved rows since the question
+            return None
+        print_json([record.as_dict(ui_url=api.ui_url) for record in found])
+        with_row = self._row_id is not None
+        return _verdict(with_row, len(self._awaited), self._progress)
+
+    def _take_row(self, found: Sequence[Record]) -> None:
+        """Wait for the first task of a row, too, once there is such."""
+        if self._row_id is not None:
+            return
+        row = _first_of_rows(found, self._of_rows, self._span)
+        if row is None:
+            return
+        self._row_id = str(row.task_id)
+        self._awaited[self._row_id] = row.title
+        named, due = _named(row.title, row.template), f"{row.due:%H:%M:%S}"
+        about = f"{named}, row {row.row}, due at {due}"
+        self._progress.step(f"waiting for {escape(about)}")
 
 
 class _Lines:

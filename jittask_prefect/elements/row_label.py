@@ -17,6 +17,7 @@ from sqlalchemy.orm import RelationshipProperty
 
 from jittask_prefect.elements.models import mapper_of
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.errors.printable import JOINERS
 from jittask_prefect.validation import quoted
 
 KEY = "rowLabel"
@@ -25,8 +26,6 @@ LONGEST = 60
 ALLOWED = (
     "a field of the model, or a method of it without arguments, whose text names a row"
 )
-JOINERS = "\u200c\u200d"
-"""Marks between letters, of Persian words and of emoji of several people: without them a text reads otherwise."""
 _READ = 1000
 _PLAIN = (str, int, float, Decimal, date, time, UUID)
 

@@ -9,6 +9,10 @@ _SURROGATES = r"\ud800-\udfff"
 """Halves of surrogate pairs, which UTF-8 cannot hold."""
 _DIRECTIONS = r"\u202a-\u202e\u2066-\u2069"
 """Unicode's marks of direction."""
+JOINERS = "\u200c\u200d"
+"""Marks between letters, of Persian words and of emoji of several people: without them a text reads otherwise."""
+ISOLATES = "\u2068\u2069"
+"""Marks around a text whose direction of writing must not reorder the text beside."""
 # C0 without tab and line feed, DEL and C1; the ends of lines that only Unicode has.
 _OBEYED = re.compile(
     rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_SURROGATES}]"

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from jittask_prefect.errors.printable import JOINERS
+
 MOST = 100_000
 """Characters of one Markdown text; the UI renders longer ones slowly."""
 _CUT = "\n\n(Cut here.)"
@@ -33,7 +35,9 @@ def xml(text: str) -> str:
 
 def printable(text: str) -> str:
     """A text without characters that XML, a server's database or a terminal refuses: `\\ufffd` stands for each."""
-    return "".join(c if c.isprintable() or c.isspace() else "\ufffd" for c in text)
+    return "".join(
+        c if c.isprintable() or c.isspace() or c in JOINERS else "\ufffd" for c in text
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

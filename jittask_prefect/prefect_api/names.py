@@ -7,10 +7,13 @@ from datetime import datetime, tzinfo
 from hashlib import sha256
 from unicodedata import bidirectional
 
+from jittask_prefect.errors.printable import ISOLATES, JOINERS
+
 LONGEST = 120
 """Characters of a name."""
 LONGEST_RUN = 200
 """Characters of a run's name without its due time: a title, a label, a model and a key, each with a limit of its own."""
+_REFUSED = "/%&<>"
 LONGEST_TAG = 400
 """Characters of a tag: the longest names of an app and a model, and a row's key."""
 
@@ -61,7 +64,7 @@ def app_slug(app_name: str) -> str:
 
 
 def prefect_name(text: str, longest: int = LONGEST) -> str:
-    """A text as Prefect takes names and tags: without `/ % & < >` and placeholders.
+    """A text as Prefect takes names and tags: one line without `/ % & < >`, placeholders and marks that a reader obeys.
 
     Source: `prefect/_internal/schemas` refuses these characters and resolves `{{ … }}` and `__prefect_kind`.
 
@@ -71,8 +74,16 @@ def prefect_name(text: str, longest: int = LONGEST) -> str:
     """
     text = re.sub(r"\{(?=\{)|\}(?=\})", r"\g<0> ", text)
     text = text.replace("__prefect_kind", "_ _prefect_kind")
-    allowed = ("_" if c in "/%&<>" or ord(c) < 32 else c for c in text)
-    return "".join(allowed)[:longest]
+    return "".join(map(_allowed, text))[:longest]
+
+
+def _allowed(character: str) -> str:
+    """A character of a name: a blank for any other blank, `_` for what a name cannot have."""
+    if character in _REFUSED or ord(character) < 32:
+        return "_"
+    if character.isprintable() or character in JOINERS + ISOLATES:
+        return character
+    return " " if character.isspace() else "_"
 
 
 def isolated(text: str) -> str:

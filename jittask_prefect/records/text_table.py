@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from jittask_prefect.errors.printable import JOINERS
+
 KEY_WIDTH = 30
 """The widest column of row keys; longer keys push the rest of their line."""
 
@@ -72,7 +74,9 @@ def shortened(text: str, width: int) -> str:
 
 def one_line(text: str) -> str:
     """A text on one line: characters that cannot be printed stand as Python writes them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(
+        c if c.isprintable() or c in JOINERS else repr(c)[1:-1] for c in text
+    )
 
 
 def result_json(result: Any) -> str:

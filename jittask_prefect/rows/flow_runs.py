@@ -16,6 +16,7 @@ from sqlalchemy import case, func, or_, select
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.errors import ConfigError, JittaskError, PrefectApiError
+from jittask_prefect.errors.printable import escape_controls
 from jittask_prefect.ledger.entry import Entry, to_entry
 from jittask_prefect.ledger.lease_time import caller_time
 from jittask_prefect.ledger.lease_time import clock as lease
@@ -89,7 +90,7 @@ def sync_name(app: App, due: datetime) -> str:
 def row_name(model: str | None, key: str, label: str = "") -> str:
     """A row as names of runs have it: `Contract 42`, with a label `Wang Fang (Contract 42)`."""
     row = f"{(model or '').partition('.')[2]} {key}".strip()
-    row = _cut(row, LONGEST_ROW)
+    row = _cut(" ".join(escape_controls(row).split()), LONGEST_ROW)
     return f"{isolated(label)} ({row})" if label else row
 
 

@@ -26,6 +26,7 @@ from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import PAGE, Api
 from jittask_prefect.rows import batches
 from jittask_prefect.rows.batch_handover import BatchHandOver
+from jittask_prefect.rows.batches import Group
 from jittask_prefect.rows.flow_runs import (
     Calls,
     Facts,
@@ -76,54 +77,39 @@ def hand_over(
     """
     engine, limit = app.engine(database), now + timedelta(hours=app.cfg.horizon)
     limit_of = partial(own_limit, app)
-    due = or_(entries.c.status != "pending", late_from <= limit)
-    dirty: list[ColumnElement[bool]] = [entries.c.dirty.is_(True), limits.not_in_line]
-    dirty += [due, entries.c.status != "executing"]
     paused = pause.paused_since(app) is not None
     begins = [outside_schedule] if paused else []
     limits.admit(engine, app.name, app.cfg.maxConcurrency, limit_of, now, *begins)
-
-    if paused:
-        dirty.append(or_(entries.c.status != "pending", *begins))
     only: ColumnElement[bool] | None = None
 
     if rows is not None:
         row = tuple_(entries.c.template, entries.c.row_key)
         only = or_(limits.admitted, row.in_(rows))
-        dirty.append(only)
 
+    dirty = _to_hand_over(limit, only, paused=paused)
     work = _HandOver(app, database, api, now, report, keep or (lambda: None))
-    shared = set(batches.shared(app, "auto", "batch"))
 
     for _ in range(ROUNDS):
-        together, few = list[batches.Group](), set[batches.Group]()
-
-        if not paused:
-            with engine.connect() as connection:
-                together, few = batches.groups(app, connection, now, limit, only)
-
-        for group in together:
-            work.batches.share(group)
-
-        known, more = few | set(together), False
-
-        for part in in_order(engine, app.name, CHUNK, *dirty):
-            alone = []
-            for entry in part:
-                group = batches.group_of(entry, now)
-                joins = entry.status == "pending" and entry.template in shared
-                joins = joins and not entry.outside_schedule
-                if not joins or group in few:
-                    alone.append(entry)
-                else:  # new, and shared in the next round; or waits for the next sync
-                    more = more or group not in known
-
-            work.hand_over(alone)
-
-        if not more:
+        together, few = (set(), set()) if paused else work.share(limit, only)
+        if not work.hand_over_others(dirty, together, few):
             break
 
     work.calls.report_waiting()
+
+
+def _to_hand_over(
+    limit: datetime, only: ColumnElement[bool] | None, *, paused: bool
+) -> list[ColumnElement[bool]]:
+    """The condition on entries that a hand-over takes: dirty, not in line for a place, and due before a limit or ended."""
+    c = entries.c
+    found: list[ColumnElement[bool]] = [c.dirty.is_(True), limits.not_in_line]
+    found += [or_(c.status != "pending", late_from <= limit), c.status != "executing"]
+
+    if paused:
+        found.append(or_(c.status != "pending", outside_schedule))
+    if only is not None:
+        found.append(only)
+    return found
 
 
 def own_limit(app: App, template: str) -> Concurrency | None:
@@ -150,6 +136,44 @@ class _HandOver:
         about = (app, database, self.calls, api, now, report, keep)
         self.batches = BatchHandOver(*about)
         self.labels: Mapping[Row, str] = {}
+
+    def share(
+        self, limit: datetime, only: ColumnElement[bool] | None
+    ) -> tuple[set[Group], set[Group]]:
+        """Hand over the groups that share runs; these groups, and those that are too few to share."""
+        with self.engine.connect() as connection:
+            together, few = batches.groups(self.app, connection, self.now, limit, only)
+
+        for group in together:
+            self.batches.share(group)
+
+        return set(together), few
+
+    def hand_over_others(
+        self,
+        dirty: Sequence[ColumnElement[bool]],
+        together: Collection[Group],
+        few: Collection[Group],
+    ) -> bool:
+        """Hand over the tasks with a run of their own; whether tasks came meanwhile that share runs."""
+        sharing, more = set(batches.shared(self.app, "auto", "batch")), False
+
+        for part in in_order(self.engine, self.app.name, CHUNK, *dirty):
+            alone = []
+            for entry in part:
+                group = batches.group_of(entry, self.now)
+                joins = entry.status == "pending" and entry.template in sharing
+                joins = joins and not entry.outside_schedule
+                if not joins or group in few:
+                    alone.append(entry)
+                elif (
+                    group not in together
+                ):  # new: shared in the next round, or by the next sync
+                    more = True
+
+            self.hand_over(alone)
+
+        return more
 
     def hand_over(self, tasks: Sequence[Entry]) -> None:
         """Make the runs of pending tasks, and end those of tasks that ended; recorded some at a time."""

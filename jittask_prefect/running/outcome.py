@@ -11,6 +11,7 @@ from typing import Any
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
+from jittask_prefect.errors.printable import escape_controls
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.planned_rows import Row
 from jittask_prefect.prefect_api.api import Api
@@ -133,7 +134,7 @@ class Summary:
                 **({"label": labels.get(row_of(entry), "")} if labels else {}),
                 "status": outcome.status,
                 "outcome": outcome.outcome,
-                "reason": outcome.message,
+                "reason": escape_controls(outcome.message),
                 "attempt": entry.attempt,
                 "taskId": entry.task_id,
             }
