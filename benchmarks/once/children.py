@@ -8,6 +8,7 @@ import random
 import signal
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -159,9 +160,10 @@ def one_batch(context: Context, run: FlowRun, this: Run) -> None:
             context.note("begin", task, time.monotonic_ns())
         return claimed
 
-    def told(entry: Entry, outcome: Outcome) -> None:
+    def told(tasks: Sequence[Entry], outcome: Outcome) -> None:
         if "no longer this worker's" not in outcome.message:
-            context.note("end", entry.task_id, outcome.status)
+            for entry in tasks:
+                context.note("end", entry.task_id, outcome.status)
         if outcome.outcome == "failed":
             context.note("exception", "task", outcome.message, "")
 

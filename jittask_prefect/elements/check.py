@@ -17,6 +17,7 @@ from jittask_prefect.elements.config import TaskCfg
 from jittask_prefect.elements.config_texts import NAME, NAME_TEXT
 from jittask_prefect.elements.decorated.declared import in_arguments
 from jittask_prefect.elements.decorated.module_elements import told_of_arguments
+from jittask_prefect.elements.digest import digest_column
 from jittask_prefect.elements.json_files import folders, is_file, read_json
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.pools import parallel_notes
@@ -299,7 +300,9 @@ def check_rows(template: DateFieldType) -> None:
     cfg = template.timer.cfg
     fields = {"startField": cfg.start_field, "endField": cfg.end_field}
     fields |= template.own_fields
-    _check_fields(template.app, template.model_name, fields, template.filter)
+    digest = template.cfg.digest
+    by = digest.by if digest is not None else None
+    _check_fields(template.app, template.model_name, fields, template.filter, by)
 
 
 def _parsed(filter_: str | Filter | Where) -> Filter | Where:
@@ -307,7 +310,11 @@ def _parsed(filter_: str | Filter | Where) -> Filter | Where:
 
 
 def _check_fields(
-    app: App, name: str, fields: Mapping[str, str | None], filter_: object
+    app: App,
+    name: str,
+    fields: Mapping[str, str | None],
+    filter_: object,
+    digest_by: str | None = None,
 ) -> None:
     models = app.names("models")
     known = ", ".join(models)
@@ -349,5 +356,7 @@ def _check_fields(
 
     if isinstance(filter_, str | Filter | Where):
         found += _caught("", lambda: _parsed(filter_).check(model))
+    if digest_by is not None:
+        found += _caught("", lambda: digest_column(model, digest_by))
     if found:
         raise ConfigError(found)

@@ -26,6 +26,7 @@ from jittask_prefect.elements.config_texts import (
     Zone,
     display_text,
 )
+from jittask_prefect.elements.digest import Digest, digest_problems
 from jittask_prefect.elements.original.original_keys import without
 from jittask_prefect.elements.pace import parallel_problems, rate_text, rows_at_once
 from jittask_prefect.errors import ConfigError, Problem
@@ -91,10 +92,16 @@ class TaskCfg(StrictModel):
     concurrency: Concurrency | None = None
     parallel: Annotated[int, BeforeValidator(rows_at_once)] = 1
     rate: Annotated[str, BeforeValidator(rate_text)] | None = None
+    digest: Digest | None = None
     workPool: WorkPool | None = None
     tags: tuple[Tag, ...] = ()
     description: SafeText = ""
     argDict: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def dispatched(self) -> Literal["auto", "row", "batch"]:
+        """How rows that are due together get flow runs: those of a digest always share runs."""
+        return self.dispatch if self.digest is None else "batch"
 
     @model_validator(mode="before")
     @classmethod
@@ -138,7 +145,7 @@ def _row_problems(raw: Mapping[str, Any], rows: bool) -> Iterator[Problem]:
         allowed = "this key is required: a name like models.Contract"
         yield Problem("", "modelPath", "nothing", allowed)
 
-    for key in () if rows else ("modelPath", "filter", "dispatch", "rowRuns"):
+    for key in () if rows else ("modelPath", "filter", "dispatch", "rowRuns", "digest"):
         if raw.get(key) not in (None, ""):
             allowed = "nothing: this key is for date-field tasks"
             yield Problem("", key, shown(raw[key]), allowed)
@@ -179,6 +186,7 @@ def read_task(raw: object, *, rows: bool) -> tuple[TaskCfg, TimerCfg]:
         problems.append(Problem("", "concurrency.overlap", found, allowed))
 
     problems += parallel_problems(cfg, rows=rows) if cfg else ()
+    problems += digest_problems(cfg) if cfg and rows else ()
     if problems or cfg is None or timer is None:
         raise ConfigError(problems)
 

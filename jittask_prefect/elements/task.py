@@ -18,7 +18,7 @@ class Task:
         argDict: Keyword arguments for the function of a scheduled task.
         dueTime: When the task is due; aware, in the task's zone.
         status: `executing` in `handle`; `completed`, `error` or `ended` in `afterReturn`.
-        row: The model instance of a row task, else None.
+        row: The model instance of a row task, of a digest the list of instances; else None.
         result: The function's return value, or the reason of a failure.
         funcName: The function to call instead of the template's own (`createTimerTask`).
         nominalTime: When the task is due before a holiday move; None outside the schedule.

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from jittask_prefect.elements.config import TaskCfg
 from jittask_prefect.elements.config_texts import NAME
 from jittask_prefect.elements.decorated.declared import Declared
+from jittask_prefect.elements.digest import OF_A_ROW, TAKES_ROWS
 from jittask_prefect.elements.original.jit_rows import in_style
 from jittask_prefect.elements.ownership import defined_by
 from jittask_prefect.elements.row_fields import RowFields
@@ -361,16 +362,20 @@ class DateFieldType(RowFields, Meta):
         return "; ".join([origin(timer, times.start, level), *notes])
 
     def handle(self, task: Task) -> Any:
-        """Run an execution: the function gets the row, or, called by `createTimerTask`, its arguments."""
+        """Run an execution: the function gets the row, of a digest the rows, or, called by `createTimerTask`, its arguments."""
         if task.row is None:
             return super().handle(task)
         return self.getFunc(task)(in_style(self.app, task.row))
 
     def _check_signature(self, func: Function, key: str) -> None:
-        kinds = [p.kind for p in signature_of(func, key).parameters.values()]
-        if len(kinds) != 1 or kinds[0] not in POSITIONAL:
+        found = [*signature_of(func, key).parameters.values()]
+        fits = len(found) == 1 and found[0].kind in POSITIONAL
+        if self.cfg.digest is not None:
+            fits = fits and found[0].name not in OF_A_ROW
+        if not fits:
             main = isinstance(func, partial)
             allowed = MAIN_TEXT if main else "exactly one parameter, the row"
+            allowed = TAKES_ROWS if self.cfg.digest is not None else allowed
             raise SignatureError(Problem("", key, signature_text(func), allowed))
 
 

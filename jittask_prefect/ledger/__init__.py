@@ -1,8 +1,9 @@
 """The ledger: tasks that are planned, handed over, claimed and finished. Only this folder writes its two tables.
 
 The life of a task (`jittask_ledger.status`). Each arrow is a conditional write, named in `transitions`, or in
-`planned_rows` (plan, supersede), `limits` (queue, admit) and `opening` (wait_for_opening, retry_at_opening: a task that
-comes late waits for its opening hours, PENDING with `not_before`, from PENDING or from EXECUTING)::
+`planned_rows` (plan, supersede), `limits` (queue, admit), `digest_calls` (the tasks of a call, together) and `opening`
+(wait_for_opening, retry_at_opening: a task that comes late waits for its opening hours, PENDING with `not_before`, from
+PENDING or from EXECUTING)::
 
                  plan: hook, sync, next occurrence         enter: createTimerTask, a schedule's run at its claim
                        |                                      |
@@ -10,7 +11,7 @@ comes late waits for its opening hours, PENDING with `not_before`, from PENDING 
     +----------------- PENDING <------------------------------+ ---- (queue = waiting) ----+
     |  hook, sync,     |  ^  ^                                  <--- (queue = admitted) ---+ admit: a place is free
     |  look at the     |  |  |  retry: worker dead, retries left (sync, the worker's hook)
-    |  due moment,     |  |  |  give_back: claimed and not begun
+    |  due moment,     |  |  |  give_back: claimed and not begun; put_back: another task of its call was ended
     |  forcedEnd,      |  |  +------------------------------------+
     |  Cancel          |  | retry_batch, retry_lost, claim: Retry |
     |                  |  +----------------------------+          |

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -201,11 +201,12 @@ def in_order(
         start = (part[-1].due, part[-1].task_id)
 
 
-def owner_of(connection: Connection, task_id: str) -> str | None:
-    """Who executes a task; None where nobody does: the task was ended."""
-    mine = (entries.c.task_id == task_id, entries.c.status == "executing")
-    found = connection.execute(select(entries.c.owner).where(*mine)).scalar()
-    return None if found is None else str(found)
+def owners_of(connection: Connection, task_ids: Sequence[str]) -> set[str | None]:
+    """Who executes tasks; None among them where nobody executes a task: the task was ended."""
+    mine = (entries.c.task_id.in_(task_ids), entries.c.status == "executing")
+    found = connection.execute(select(entries.c.owner).where(*mine)).scalars().all()
+    left = {None} if len(found) < len(task_ids) else set[None]()
+    return {*found, *left}
 
 
 def living_tasks(connection: Connection, app: str, now: datetime) -> set[str]:

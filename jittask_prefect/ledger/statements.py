@@ -6,6 +6,7 @@ Parameters: `task`, `by` (the owner), `run`, `now`, `until` and `seconds` (the l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Float,
+    Select,
     Update,
     and_,
     bindparam,
@@ -40,15 +42,28 @@ FREE: dict[str, Any] = {
 """The columns of a task that nobody executes."""
 
 
+_BY_KEY = "FORCE INDEX (PRIMARY)"
+
+
 def update_task() -> Update:
     """An UPDATE of a task by its id, which locks that task alone.
 
     MariaDB may find the task by its status instead, or read all. Then the statement locks its neighbours too, and
     whoever closes several tasks at once meets a deadlock.
     """
-    by_key = "FORCE INDEX (PRIMARY)"
-    statement = update(entries).with_hint(by_key, dialect_name="mysql")
-    return statement.with_hint(by_key, dialect_name="mariadb")
+    statement = update(entries).with_hint(_BY_KEY, dialect_name="mysql")
+    return statement.with_hint(_BY_KEY, dialect_name="mariadb")
+
+
+def update_tasks(task_ids: Sequence[str]) -> Update:
+    """An UPDATE of tasks by their ids, which locks these alone."""
+    return update_task().where(entries.c.task_id.in_(task_ids))
+
+
+def by_key(query: Select[Any]) -> Select[Any]:
+    """A SELECT of tasks by their ids that locks these alone, in the order of their ids."""
+    found = query.with_hint(entries, _BY_KEY, "mysql")
+    return found.with_hint(entries, _BY_KEY, "mariadb")
 
 
 def claim(in_batch: bool) -> Update:
@@ -58,10 +73,11 @@ def claim(in_batch: bool) -> Update:
         failed = entries.c.status == literal("error")
         may = or_(may, and_(failed, entries.c.flow_run_id == bindparam("run")))
     mine = entries.c.task_id == bindparam("task")
-    return update_task().where(mine, may).values(**_claimed(in_batch))
+    return update_task().where(mine, may).values(**claimed(in_batch))
 
 
-def _claimed(in_batch: bool) -> dict[str, Any]:
+def claimed(in_batch: bool) -> dict[str, Any]:
+    """The values of a claimed task's columns, with the parameters of `claimer`."""
     values: dict[str, Any] = {
         "status": "executing",
         "owner": bindparam("by"),
@@ -103,7 +119,7 @@ def finish_and_claim() -> Update:
     The first is locked first, and nobody waits for the other: whoever closes several tasks at once cannot be in the
     way.
     """
-    finished, claimed = _finished(), _claimed(in_batch=True)
+    finished, taken = _finished(), claimed(in_batch=True)
     first, other = entries.alias("mine"), entries.alias("other")
     mine = select(first.c.task_id).where(_owned(first)).with_for_update()
     free = select(other.c.task_id).where(
@@ -117,9 +133,9 @@ def finish_and_claim() -> Update:
     values = {
         name: case(
             (entries.c.task_id == bindparam("task"), _typed(name, finished)),
-            else_=_typed(name, claimed),
+            else_=_typed(name, taken),
         )
-        for name in {**finished, **claimed}
+        for name in {**finished, **taken}
     }
     # Asked before any row is changed: PostgreSQL locks no row that the same statement has changed.
     both = entries.c.task_id.in_(
@@ -182,11 +198,12 @@ def unlocked(connection: Connection, task_id: str) -> bool:
 
 def executing(task_id: str, owner: str | None) -> tuple[Any, ...]:
     """The condition that an owner executes a task."""
-    return (
-        entries.c.task_id == task_id,
-        entries.c.owner == owner,
-        entries.c.status == "executing",
-    )
+    return entries.c.task_id == task_id, *owned(owner)
+
+
+def owned(owner: str | None) -> tuple[Any, ...]:
+    """The condition that an owner executes whatever task."""
+    return entries.c.owner == owner, entries.c.status == "executing"
 
 
 def changed(connection: Connection, statement: Any, given: dict[str, Any]) -> int:

@@ -20,7 +20,7 @@ from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
 from jittask_prefect.ledger.prepared import insert_once, prepared
-from jittask_prefect.ledger.statements import FREE, update_task
+from jittask_prefect.ledger.statements import FREE, update_task, update_tasks
 from jittask_prefect.ledger.tables import CLAIMED, FINAL, LEFT, entries
 
 DIED = "error: worker died"
@@ -89,25 +89,24 @@ def renew(connection: Connection, owner: str, now: datetime, seconds: float) -> 
     connection.execute(update(entries).where(*mine).values(lease_until=until))
 
 
-def begin(connection: Connection, task_id: str, owner: str) -> bool:
-    """Say that the function begins now: until then a dead process costs the task no attempt. False: another owner's.
+def begin(connection: Connection, task_ids: Sequence[str], owner: str) -> bool:
+    """Say that a call's function begins now: until then a dead process costs no attempt. False: a task is another's.
 
-    Condition: the task is executing, and the owner's.
+    Condition: the tasks are executing, and the owner's.
     """
-    statement = update_task().where(*statements.executing(task_id, owner))
-    return bool(connection.execute(statement.values(progress=None)).rowcount)
+    statement = update_tasks(task_ids).where(*statements.owned(owner))
+    begun = connection.execute(statement.values(progress=None)).rowcount
+    return begun == len(task_ids)
 
 
-def next_attempt(
-    connection: Connection, task_id: str, owner: str, attempt: int
-) -> bool:
-    """Count a further attempt within an execution, which has not begun; False: the task is no longer this owner's.
+def next_attempt(connection: Connection, task_ids: Sequence[str], owner: str) -> bool:
+    """Count a further attempt of a call, which has not begun; False: a task is no longer this owner's.
 
-    Condition: the task is executing, and the owner's.
+    Condition: the tasks are executing, and the owner's.
     """
-    values = {"attempt": attempt, "progress": CLAIMED}
-    statement = update_task().where(*statements.executing(task_id, owner))
-    return bool(connection.execute(statement.values(**values)).rowcount)
+    values = {"attempt": entries.c.attempt + 1, "progress": CLAIMED}
+    statement = update_tasks(task_ids).where(*statements.owned(owner))
+    return connection.execute(statement.values(**values)).rowcount == len(task_ids)
 
 
 # executing → completed, error, ended: by the owner
@@ -198,15 +197,15 @@ def finish(
 # executing → pending
 
 
-def give_back(connection: Connection, task_id: str, owner: str) -> bool:
-    """Have a task that was claimed and not begun wait again, in the same flow run; whether the task was the owner's.
+def give_back(connection: Connection, task_ids: Sequence[str], owner: str) -> int:
+    """Have a call's tasks wait again in the same flow run, as if they had not been claimed; how many were the owner's.
 
     Condition: the task is executing, and the owner's. Where the flow run ends first, the verdict gives the task another.
     """
     values = {"status": "pending", "started": None, "dirty": False, **FREE}
-    again = update_task().where(*statements.executing(task_id, owner))
+    again = update_tasks(task_ids).where(*statements.owned(owner))
     attempt = entries.c.attempt - 1
-    return bool(connection.execute(again.values(**values, attempt=attempt)).rowcount)
+    return connection.execute(again.values(**values, attempt=attempt)).rowcount
 
 
 def retry(
@@ -287,10 +286,10 @@ def end_killed(
     return _close(connection, task_id, within, "forced", message, now, values, *same)
 
 
-def leave(connection: Connection, task_id: str) -> None:
-    """Say that the function of an ended task has returned: its process is not to be killed. Condition: ended."""
-    mine = (entries.c.task_id == task_id, entries.c.status == "ended")
-    connection.execute(update_task().where(*mine).values(progress=LEFT))
+def leave(connection: Connection, task_ids: Sequence[str]) -> None:
+    """Say that the function of ended tasks has returned: its process is not to be killed. Condition: ended."""
+    ended = update_tasks(task_ids).where(entries.c.status == "ended")
+    connection.execute(ended.values(progress=LEFT))
 
 
 def fail(

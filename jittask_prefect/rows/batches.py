@@ -26,11 +26,13 @@ from sqlalchemy import (
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType
+from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import limits
 from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.tables import entries, late_from, of_app
 
 BATCH_SIZE = 500  # rows of one flow run
+DIGEST_SIZE = 10_000  # rows of one flow run of a digest, which may have many calls
 AUTO = 20  # rows from which on they share a run, where `dispatch` is auto
 
 
@@ -68,7 +70,7 @@ def shared(app: App, *how: str) -> list[str]:
     return [
         t.fullName
         for t in templates
-        if t.cfg.dispatch in how
+        if t.cfg.dispatched in how
         # Tasks that are skipped or replaced have flow runs of their own.
         and (t.cfg.concurrency is None or t.cfg.concurrency.overlap == "queue")
     ]
@@ -179,7 +181,7 @@ def shares(
 ) -> list[Share]:
     """How a group's tasks are spread over batches: first over those that have not begun, then evenly over new ones.
 
-    Each worker gets a batch, unless a batch would have fewer than `AUTO` rows.
+    Each worker gets a batch, unless a batch would have fewer than `AUTO` rows. Rows of a digest stay together.
 
     Args:
         app: The app.
@@ -189,6 +191,7 @@ def shares(
         closed: Flow runs that no row joins any more, whatever the ledger says.
         workers: How many workers there are.
     """
+    most = _most_rows(app, group.template)
     of = (entries.c.template == group.template, entries.c.due == group.due)
     same = group.waits(now)
     joined = entries.c.dirty.is_(False) & (entries.c.status == "pending")
@@ -209,16 +212,17 @@ def shares(
     found: list[Share] = []
 
     for number, run_id, there, at_work in batches:
-        free = there and not at_work and there < BATCH_SIZE
+        free = there and not at_work and there < most
         if run_id and free and run_id not in closed and waiting:
-            part, waiting = waiting[: BATCH_SIZE - there], waiting[BATCH_SIZE - there :]
+            part, waiting = waiting[: most - there], waiting[most - there :]
             found.append(_share(number, run_id, part))
 
     taken = {number for number, _, there, at_work in batches if there or at_work}
     unused = (number for number in count(1) if number not in taken)
 
-    needed = -(-len(waiting) // BATCH_SIZE)
-    wanted = max(needed, min(workers, len(waiting) // AUTO))
+    wanted = -(-len(waiting) // most)
+    if most == BATCH_SIZE:  # rows of a digest stay together
+        wanted = max(wanted, min(workers, len(waiting) // AUTO))
 
     for left in range(wanted, 0, -1):
         size = -(-len(waiting) // left)
@@ -226,6 +230,15 @@ def shares(
         waiting = waiting[size:]
 
     return found
+
+
+def _most_rows(app: App, template: str) -> int:
+    """How many rows a flow run of a template has at most."""
+    try:
+        digest = app.template(template).cfg.digest
+    except JittaskError:
+        return BATCH_SIZE  # broken: its tasks wait
+    return BATCH_SIZE if digest is None else DIGEST_SIZE
 
 
 def _share(number: int, run_id: str | None, part: Sequence[Any]) -> Share:

@@ -25,10 +25,14 @@ from sqlalchemy.orm import (
 
 from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.ledger.keys import key_value
+from jittask_prefect.ledger.keys import key_text, key_value
 from jittask_prefect.ledger.prepared import prepared
 from jittask_prefect.rows.row_reading import (
+    KEYS_AT_ONCE,
+    UNREADABLE,
+    Unreadable,
     key_attributes,
+    key_parameters,
     labelled,
     row_columns,
     row_parameters,
@@ -102,15 +106,71 @@ def due_row(
         NoKey: As `load_row` does.
         ValueError: A date cannot be read.
     """
-    if "due row" not in template.kept:
-        template.kept["due row"] = _Look(template, now)
-    look: _Look = template.kept["due row"]
+    look = _look(template, now)
     found = look.record(session, row_parameters(session, template, key), now)
     if found is None:
         return None
     row, met, *values = found
     times = look.columns.times(values)
     return DueRow(row, _series(template, times) if met else None)
+
+
+def _look(template: DateFieldType, now: datetime) -> _Look:
+    """The SELECT for rows of a template, kept as long as the template."""
+    if "due row" not in template.kept:
+        template.kept["due row"] = _Look(template, now)
+    found: _Look = template.kept["due row"]
+    return found
+
+
+def due_rows(
+    session: Session, template: DateFieldType, keys: Sequence[str], now: datetime
+) -> dict[str, DueRow | Unreadable | None]:
+    """The rows of some keys with their occurrences, by key: None without a row; a value that cannot be read spoils its own row.
+
+    Arguments as of `due_row`.
+    """
+    look = _look(template, now)
+    found: dict[str, DueRow | Unreadable | None] = {}
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        part = keys[start : start + KEYS_AT_ONCE]
+        try:
+            with session.no_autoflush:
+                found |= _due_rows(session, template, look, part, now)
+        except UNREADABLE:
+            for key in part:
+                found[key] = _one_due_row(session, template, key, now)
+    return found
+
+
+def _due_rows(
+    session: Session,
+    template: DateFieldType,
+    look: _Look,
+    keys: Sequence[str],
+    now: datetime,
+) -> dict[str, DueRow | None]:
+    dialect = session.get_bind(sa_inspect(template.model)).dialect.name
+    values = [key_value(template.model, key, dialect) for key in keys]
+    columns, number = sa_inspect(template.model).primary_key, len(keys)
+    records = look.records(session, key_parameters(values, number), number, now)
+    found: dict[str, DueRow | None] = dict.fromkeys(keys)
+    size = len(columns)
+    for row, *values_of in records:
+        met, *asked = values_of[size:]
+        text = key_text(columns, values_of[:size], dialect)
+        times = look.columns.times(asked)
+        found[text] = DueRow(row, _series(template, times) if met else None)
+    return found
+
+
+def _one_due_row(
+    session: Session, template: DateFieldType, key: str, now: datetime
+) -> DueRow | Unreadable | None:
+    try:
+        return due_row(session, template, key, now)
+    except UNREADABLE as error:
+        return Unreadable(key, f"{type(error).__name__}: {error}")
 
 
 def _series(template: DateFieldType, times: RowTimes) -> Series | None:
@@ -136,8 +196,8 @@ class _Look:
         self._moments: Mapping[str, Callable[[datetime], Any]] = met.moments
         self._asked = [met.sql, *self.columns.asked(self._model)]
         self._columns = plain_columns(self._mapper)
-        options = _dates_loaded(template)
-        query = self._select(self._model).options(*options)
+        self._options = _dates_loaded(template)
+        query = self._select(self._model).options(*self._options)
         self._query = query.execution_options(populate_existing=True)
 
     def _select(self, *row: Any) -> Select[Any]:
@@ -167,6 +227,21 @@ class _Look:
         [values], number = found, len(self._columns)
         row = dict(zip(self._columns, values, strict=False))
         return made_persistent(session, self._mapper, row), *values[number:]
+
+    def records(
+        self,
+        session: Session,
+        parameters: dict[str, Any],
+        number: int,
+        now: datetime,
+    ) -> Sequence[Any]:
+        """Some rows: of each the instance, the values of its key, whether the filter is met, and the dates."""
+        given = parameters | {name: at(now) for name, at in self._moments.items()}
+        keys = key_attributes(self._model)
+        query = select(self._model, *labelled([*keys, *self._asked]))
+        query = query.where(same_keys(keys, number)).options(*self._options)
+        fresh = query.execution_options(populate_existing=True)
+        return session.execute(fresh, given).unique().all()
 
 
 # Instances of plain mappings

@@ -153,7 +153,46 @@ def follow_row(
         return []
     values = key_value(templates[0].model, key, connection.dialect.name)
     change = Change(values, None if moved else frozenset(), ended=ended)
-    followed = follow(app, connection, model, templates, {key: change}, now)
+    return _unhindered(app, connection, model, templates, {key: change}, now)
+
+
+def follow_rows(
+    app: App,
+    connection: Connection,
+    model: str,
+    template: DateFieldType,
+    rows: Mapping[str, bool],
+    now: datetime,
+) -> list[Action]:
+    """Bring a template's tasks of rows to the rows' present state; as `follow_row`.
+
+    Args:
+        app: The app.
+        connection: The connection whose transaction the rows' changes are in.
+        model: The model's full name.
+        template: A template of the model.
+        rows: By key as text, whether the row may have moved, as of `follow_row`.
+        now: The present instant.
+    """
+    kind = connection.dialect.name
+    changes = {
+        key: Change(
+            key_value(template.model, key, kind), None if moved else frozenset()
+        )
+        for key, moved in rows.items()
+    }
+    return _unhindered(app, connection, model, [template], changes, now)
+
+
+def _unhindered(
+    app: App,
+    connection: Connection,
+    model: str,
+    templates: Sequence[DateFieldType],
+    changes: Changes,
+    now: datetime,
+) -> list[Action]:
+    followed = follow(app, connection, model, templates, changes, now)
     if followed.hindered is not None:
         reason = explained(connection, followed.hindered)
         raise LedgerError(f"{model}: {reason}") from followed.hindered

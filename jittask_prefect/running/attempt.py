@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
+from sqlmodel import Session
 
 from jittask_prefect.elements.row_session import (
     RowSession,
@@ -24,8 +25,9 @@ from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
-from jittask_prefect.rows.due_rows import DueRow, due_row, load_row
+from jittask_prefect.rows.due_rows import DueRow, due_row, due_rows, load_row
 from jittask_prefect.rows.plan import NOT_MET, stands
+from jittask_prefect.rows.row_reading import Unreadable
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.event_loop import ANSWER_SECONDS, EventLoop
@@ -124,6 +126,40 @@ class _Checked:
     def outcome(self, result: Any) -> Outcome:
         return self.why or Outcome("completed", "completed", "", result)
 
+    @property
+    def is_superseded(self) -> bool:
+        """Whether the row is there, and its task is not due any more."""
+        superseded = self.why is not None and self.why.outcome == "superseded"
+        return superseded and self.found is not None
+
+    @property
+    def has_moved(self) -> bool:
+        return self.why is ANOTHER_DATE
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the row may have another occurrence to be planned."""
+        unread = self.why is not None and self.why.status == "error"
+        if self.entry.outside_schedule or unread:
+            return False  # the row's occurrences stay as they are, or are planned by themselves
+        series = self.found.series if self.found is not None else None
+        ends = series is not None and series.next(self.entry.due) is None
+        return self.has_moved or not ends
+
+
+def _checked(
+    template: DateFieldType,
+    entry: Entry,
+    found: DueRow | Unreadable | None,
+    now: datetime,
+) -> _Checked:
+    if isinstance(found, Unreadable):
+        # The other rows of the digest can do without.
+        message = f"error: the row cannot be read: {found.why}"[:2000]
+        unread = DueRow(None, None)
+        return _Checked(entry, unread, Outcome("error", "failed", message))
+    return _Checked(entry, found, check_row(template, entry, found, now))
+
 
 class Attempt:
     """An attempt of a call, in a thread that is left behind where the time limit is over.
@@ -142,6 +178,7 @@ class Attempt:
         begun: The moment of its begin, in seconds of the monotonic clock.
         given_up: The time limit was over before the end of the tasks was written.
         error: What the function, or the commit, raised.
+        failed: The function, or the commit, failed or took too long: nothing of the call has committed.
     """
 
     def __init__(
@@ -158,12 +195,14 @@ class Attempt:
         self.work, self.call, self.transaction = work, call, transaction
         self.loop = loop
         self.begun = time.monotonic()
-        self.given_up = False
+        self.given_up = self.failed = False
         self.error: BaseException | None = None
         self._finish, self._settling = finish, settling
         self._gate = threading.Lock()
         self._settled = False
         self._ends: Ends | None = None
+        # The tasks that the look at their rows has taken out of the call.
+        self._left_out: list[_Checked] = []
 
     def run(self) -> Ends | None:
         """Run the attempt in this thread, in a copy of this context.
@@ -197,10 +236,14 @@ class Attempt:
         thread.leave()
         timeout = self.work.template.cfg.timeout
         message = f"error: still running after {timeout:g} s"
-        return self._all(Outcome("error", "timeout", message))
+        return self._failure(Outcome("error", "timeout", message))
 
-    def _all(self, outcome: Outcome) -> Ends:
-        return [(entry, outcome) for entry in self.call.tasks]
+    def _failure(self, outcome: Outcome) -> Ends:
+        """The ends of tasks whose call has failed: those that were not in the call end as the look said."""
+        self.failed = True
+        why = {each.entry.task_id: each.why for each in self._left_out}
+        tasks = self.call.tasks
+        return [(entry, why.get(entry.task_id) or outcome) for entry in tasks]
 
     @contextmanager
     def _settle(self) -> Iterator[None]:
@@ -255,7 +298,7 @@ class Attempt:
             if self.given_up:  # nobody waits for this error any more
                 log.error("%s failed", self.call.name, exc_info=error)
             message = f"error: {type(error).__name__}: {_text_of(error)}"[:2000]
-            self._ends = self._all(Outcome("error", "failed", message))
+            self._ends = self._failure(Outcome("error", "failed", message))
 
     def _scheduled(self) -> Ends:
         work, [entry] = self.work, self.call.tasks
@@ -265,7 +308,7 @@ class Attempt:
                 work.template, task_of(work.template, entry), self.loop
             )
             outcome = Outcome("completed", "completed", "", result)
-        ends, engine = self._all(outcome), work.app.engine(work.database)
+        ends, engine = [(entry, outcome)], work.app.engine(work.database)
         with self._settle(), engine.begin() as connection:
             self._end(connection, ends)
         return ends
@@ -275,57 +318,65 @@ class Attempt:
         assert isinstance(template, DateFieldType)
         engine = self.work.app.engine(self.work.database)
         with row_session(engine, self._own()) as session:
-            checked = [self._check(session, template, e) for e in self.call.tasks]
+            checked = self._look(session, template)
+            self._left_out = [each for each in checked if each.why is not None]
             result = self._call([each for each in checked if each.why is None])
             ends = [(each.entry, each.outcome(result)) for each in checked]
             session.flush()
             with self._settle():
                 self._end(session.connection(), ends)
-                for each in checked:
-                    self._plan(session, template, each)
+                self._plan(session, template, checked)
                 session.row_transaction.goes_on = self._goes_on()
                 session.finish()
         return ends
 
-    def _check(
-        self, session: RowSession, template: DateFieldType, entry: Entry
-    ) -> _Checked:
-        now = self.work.clock()
+    def _look(self, session: RowSession, template: DateFieldType) -> list[_Checked]:
+        """Look at the rows of the call's tasks."""
+        now, tasks = self.work.clock(), self.call.tasks
+        if template.cfg.digest is not None and not tasks[0].outside_schedule:
+            keys = [entry.row_key for entry in tasks]
+            rows = due_rows(session, template, keys, now)
+            return [_checked(template, e, rows[e.row_key], now) for e in tasks]
+        [entry] = tasks
         if entry.outside_schedule:
             row = load_row(session, template, entry.row_key)
             found = DueRow(row, None) if row is not None else None
         else:
             found = due_row(session, template, entry.row_key, now)
-        return _Checked(entry, found, check_row(template, entry, found, now))
+        return [_checked(template, entry, found, now)]
 
     def _call(self, ready: list[_Checked]) -> Any:
-        """Call the function with the row, unless the re-check has ended the task."""
+        """Call the function with the rows that are still due, unless there are none."""
         if not ready:
             return None
-        [only] = ready
-        template, row = self.work.template, only.found and only.found.row
-        return call_function(template, task_of(template, only.entry, row), self.loop)
+        template = self.work.template
+        rows = [each.found and each.found.row for each in ready]
+        argument = rows if template.cfg.digest is not None else rows[0]
+        task = task_of(template, ready[0].entry, argument)
+        return call_function(template, task, self.loop)
+
+    def plan_left_out(self, session: Session) -> None:
+        """After a failure: plan the rows that were not in the call, in the transaction that ends their tasks."""
+        if self._left_out:
+            template = self.work.template
+            assert isinstance(template, DateFieldType)
+            self._plan(session, template, self._left_out)
 
     def _plan(
-        self, session: RowSession, template: DateFieldType, checked: _Checked
+        self, session: Session, template: DateFieldType, checked: Sequence[_Checked]
     ) -> None:
-        """Plan a row's next occurrence, in the transaction that ends the present one."""
-        why, key, app = checked.why, checked.entry.row_key, self.work.app
-        series = checked.found.series if checked.found is not None else None
-        if checked.found is None:
-            templates = app.row_templates(template.model_name)
-            rows = [(each.fullName, key) for each in templates]
-            planned_rows.end_lives(session.connection(), app.name, rows)
-        elif why is not None and why.outcome == "superseded":
-            rows = [(template.fullName, key)]
-            planned_rows.forget_dates(session.connection(), app.name, rows)
-        if checked.entry.outside_schedule:
-            return  # the row's occurrences stay as they are
-        moved = why is ANOTHER_DATE
+        """Plan the rows' next occurrences, in the transaction that ends the present ones."""
+        app, connection = self.work.app, session.connection()
+        gone = [each.entry.row_key for each in checked if each.found is None]
+        templates = app.row_templates(template.model_name) if gone else ()
+        ended = [(other.fullName, key) for key in gone for other in templates]
+        planned_rows.end_lives(connection, app.name, ended)
+        left = [each for each in checked if each.is_superseded]
+        rows = [(template.fullName, each.entry.row_key) for each in left]
+        planned_rows.forget_dates(connection, app.name, rows)
         # The save of a function that changes its row's date has planned the row.
-        if moved or series is None or series.next(checked.entry.due) is not None:
-            now = self.work.clock()
-            plan_next(app, session, template, key, now, moved=moved)
+        again = {e.entry.row_key: e.has_moved for e in checked if e.goes_on}
+        plan_next(app, session, template, again, self.work.clock())
 
     def _own(self) -> RowTransaction:
         """The connection for rows; taken within the time limit, or given back."""

@@ -1,15 +1,15 @@
 """The calls of a flow run, taken from the ledger.
 
-A call is a list of tasks whose effect commits in one transaction; today every call has a
-single task. A flow run is for its own task, or for a batch: the rows of a template that
-are due at the same instant.
+A call is a list of tasks whose effect commits in one transaction: a single task, or the
+tasks of a digest. A flow run is for its own task, or for a batch: the rows of a template
+that are due at the same instant.
 """
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -59,7 +59,7 @@ class Work:
             ledger alone is asked.
         end: Ends another execution, by its task id, and returns when its process is
             gone; absent in a batch, whose rows only wait for a slot.
-        told: Called after each task.
+        told: Called after each call, with the tasks that ended alike.
         drain: Closes the list of calls once the worker stops.
     """
 
@@ -73,7 +73,7 @@ class Work:
     lost: Callable[[], None] | None
     connect: Callable[[], Api] | None = None
     end: Callable[[str], object] | None = None
-    told: Callable[[Entry, Outcome], None] | None = None
+    told: Callable[[Sequence[Entry], Outcome], None] | None = None
     drain: Drain = field(default_factory=Drain)
 
     def named(self, call: Call) -> str:
@@ -83,7 +83,8 @@ class Work:
             return name
         labels = row_labels(self.app, [row_of(entry)])
         row = row_name(entry.model, entry.row_key, labels.get(row_of(entry), ""))
-        return f"{name}, {row}"
+        more = len(call.tasks) - 1
+        return f"{name}, {row}" + (f" and {more} more rows" if more else "")
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ class Call:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is; the first is 1."""
-        return self.tasks[0].attempt
+        """Which attempt this is, of the task that was tried most often; the first is 1."""
+        return max(entry.attempt for entry in self.tasks)
 
 
 class Stale(Enum):
@@ -127,6 +128,7 @@ class Calls(ABC):
         begun: Whether a claim was tried in its turn and with a free slot.
         closed: Whether the list gives no calls any more; set by `close`.
         refused: Whether the list was closed when a call was asked for.
+        done: How many calls have ended.
         pause: Says whether the app is paused.
         parallel: How many calls may be at work at once in this process.
     """
@@ -136,6 +138,7 @@ class Calls(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.begun = self.closed = self.refused = False
+        self.done = 0
         self.pause = PauseWatch(work.app)
         self._closed_while: Callable[[], bool] = lambda: False
         self._tell_begun: Callable[[], None] | None = None
@@ -183,7 +186,7 @@ class Calls(ABC):
                 tell, self._tell_begun = self._tell_begun, None
                 tell()
         for entry, outcome in closed:
-            self.record(entry, outcome, told=False)
+            self.record((entry, outcome), told=False)
             if outcome is SUPERSEDED:
                 work = self.work
                 next_of_row(work.app, work.database, entry, work.clock())
@@ -202,13 +205,15 @@ class Calls(ABC):
         closed += ended
         return found
 
-    def record(self, entry: Entry, outcome: Outcome, *, told: bool = True) -> None:
-        """Add a task that has ended to the summary, and tell; one task at a time."""
+    def record(self, *ends: End, told: bool = True) -> None:
+        """Add a call's tasks to the summary, and tell; one call at a time."""
         with self._gate:
-            self.work.summary.tasks.append((entry, outcome))
+            self.work.summary.tasks.extend(ends)
+            self.done += 1
         if told and self.work.told is not None:
             with self._telling:
-                self.work.told(entry, outcome)
+                for outcome, tasks in alike(ends):
+                    self.work.told(tasks, outcome)
 
     @abstractmethod
     def claim_in(
@@ -323,7 +328,16 @@ class OneTask(Calls):
                     dirty=False,
                 )
         follow_up(work.app, work.database, entry, now)
-        self.record(entry, outcome, told=False)
+        self.record((entry, outcome), told=False)
+
+
+def alike(ends: Sequence[End]) -> list[tuple[Outcome, list[Entry]]]:
+    """Tasks of a call that ended alike, with their outcome."""
+    found: dict[tuple[str, ...], tuple[Outcome, list[Entry]]] = {}
+    for entry, outcome in ends:
+        same = (outcome.status, outcome.outcome, outcome.message)
+        found.setdefault(same, (outcome, []))[1].append(entry)
+    return list(found.values())
 
 
 def not_claimed(found: Entry | None, run_id: str) -> Outcome:

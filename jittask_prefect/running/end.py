@@ -163,7 +163,8 @@ def _end(
         Whether a task was ended.
     """
     away = run_id is not None and not propose_end(api, run_id, message)
-    ended = close(app, database, tasks, message, clock)
+    found = close(app, database, tasks, message, clock)
+    ended = found.ended
     for task in tasks:
         closed = task in ended
         # Told by Prefect, its process may have ended the task first; or its function had
@@ -176,9 +177,10 @@ def _end(
         for task in ended:
             after_return(app, database, task.task_id)
             next_of_row(app, database, task, clock())
-        if ended and not away:
+        again = [*ended, *found.left]
+        if again and not away:
             # Only these rows: a full hand-over could wait behind a large import.
-            rows = [(task.template, task.row_key) for task in ended]
+            rows = [(task.template, task.row_key) for task in again]
             hand_over(app, database, api, clock(), Report(), rows=rows)
     except (PrefectApiError, SQLAlchemyError) as error:
         log.warning("left to the next sync: %s", error)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import Connection
+from sqlmodel import Session
 
 from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
@@ -26,6 +27,7 @@ from jittask_prefect.ledger.transitions import Following
 from jittask_prefect.running import figures, hours
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
+from jittask_prefect.running.call_tasks import change_all, finish_all, leave_all
 from jittask_prefect.running.calls import Call, Calls, Work
 from jittask_prefect.running.event_loop import EventLoop
 from jittask_prefect.running.function import after_return, next_of_row
@@ -180,27 +182,33 @@ class Executor:
         if call is None and not left:
             return
         with self.work.app.engine(self.work.database).begin() as connection:
-            for task_id in call.ids if call is not None else ():
-                transitions.give_back(connection, task_id, self.owner)
+            if call is not None:
+                transitions.give_back(connection, call.ids, self.owner)
             for entry in left:
-                self._try_elsewhere(connection, entry)
-
-    def _try_elsewhere(self, connection: Connection, entry: Entry) -> None:
-        mine, retries = replace(entry, owner=self.owner), self.work.template.cfg.retries
-        transitions.retry(connection, mine, retries, same_run=True)
+                mine = replace(entry, owner=self.owner)
+                retries = self.work.template.cfg.retries
+                transitions.retry(connection, mine, retries, same_run=True)
 
     def _begin(self, call: Call) -> bool:
         """Say in the ledger that the call begins; False: it is no longer this owner's."""
-        mine = True
-        if self._tells_begin:
-            with self.work.app.engine(self.work.database).begin() as connection:
-                ids = [transitions.begin(connection, t, self.owner) for t in call.ids]
-            mine = all(ids)
+        mine = not self._tells_begin or change_all(
+            self.work, call, self.owner, transitions.begin
+        )
         self._next = None
         if not mine:
-            self.hold.off()
-            self._record([(entry, TAKEN) for entry in call.tasks])
+            self._taken(call)
         return mine
+
+    def _taken(self, call: Call) -> Ends:
+        """Leave a call of which a task is no longer this owner's; its other tasks wait again."""
+        self.hold.off()
+        with self.work.app.engine(self.work.database).begin() as connection:
+            back = leave_all(connection, call, self.owner)
+        if back:
+            self.calls.drop(call)
+        ends = [(each, TAKEN) for each in call.tasks if each.task_id not in back]
+        self.calls.record(*ends)
+        return ends
 
     def _may_begin(self) -> bool:
         """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile."""
@@ -258,22 +266,16 @@ class Executor:
         """Try a failed call again, once the task's `retryDelay` is over, and within its opening hours."""
         work = self.work
         if opening := hours.opening_of_retry(work, call, at):
-            self._record(hours.leave_until(work, self.owner, call, opening, why))
+            self.calls.record(*hours.leave_until(work, self.owner, call, opening, why))
             return None
         self.hold.on(call.ids)  # their leases are renewed meanwhile
         pause(work, self.calls, (at - work.clock()).total_seconds())
         if self.calls.closed:
             self._retries.appendleft((at, call, why))
             return None
-        attempt = call.attempt + 1
-        with work.app.engine(work.database).begin() as connection:
-            mine = [
-                transitions.next_attempt(connection, task_id, self.owner, attempt)
-                for task_id in call.ids
-            ]
-        if all(mine):
-            return Call([replace(entry, attempt=attempt) for entry in call.tasks])
-        self._record([(entry, TAKEN) for entry in call.tasks])
+        if change_all(self.work, call, self.owner, transitions.next_attempt):
+            return Call([replace(e, attempt=e.attempt + 1) for e in call.tasks])
+        self._taken(call)
         return None
 
     def _ran(self, call: Call) -> bool:
@@ -293,38 +295,32 @@ class Executor:
         """Put a call back for a retry, or record its end."""
         self._attempt, call = None, attempt.call
         self._transaction = attempt.transaction
-        failed = ends is not None and any(end.status == "error" for _, end in ends)
-        if ends is None or failed:
+        if ends is None or attempt.failed:
             self._drop_connection(given_up=attempt.given_up)
             if self._next is not None:  # claimed in a commit that failed: nobody has it
                 self.calls.drop(self._next)
                 self._next = None
         if attempt.error is not None and not attempt.given_up:
             log.error("%s failed", self.work.named(call), exc_info=attempt.error)
-        if ends is not None and failed:
+        if ends is not None and attempt.failed:
             if self._is_tried_again(call, ends):
                 return
-            ends = ends if self._record_failure(ends) else None
-        self.hold.off()
+            ends = ends if self._record_failure(attempt, ends) else None
         if ends is None:
-            ends = [(entry, TAKEN) for entry in call.tasks]
-            self._leave(call)
+            ends = self._taken(call)
         else:
+            self.hold.off()
             self._follow_up(ends)
+            self.calls.record(*ends)
         figures.ended(self.work.app, ends, attempt.begun)
-        self._record(ends)
-
-    def _leave(self, call: Call) -> None:
-        """Say that the function has returned: whoever has ended the task need not kill this process."""
-        with self.work.app.engine(self.work.database).begin() as connection:
-            for task_id in call.ids:
-                transitions.leave(connection, task_id)
 
     def _finish(self, connection: Connection, ends: Ends) -> bool:
-        """Record the ends of a call's tasks, and claim the next call in the same commit."""
-        *others, last = ends
-        if not all(self._finish_task(connection, *end) for end in others):
-            return False
+        """Record the ends of a call's tasks, and of a single task claim the next in the same commit."""
+        if len(ends) > 1:
+            returned = not self._has_after_return
+            now = self.work.clock()
+            return finish_all(connection, ends, self.owner, now, returned=returned)
+        [last] = ends
         entry = self.calls.reserve(connection)
         if entry is None:
             return self._finish_task(connection, *last)
@@ -368,18 +364,22 @@ class Executor:
         work, cfg = self.work, self.work.template.cfg
         if call.attempt > cfg.retries:
             return False
-        _, outcome = ends[0]
-        about = (work.named(call), call.attempt, outcome.message)
+        why = next(o.message for _, o in ends if o.status == "error")
+        about = (work.named(call), call.attempt, why)
         log.warning("%s: attempt %d failed (%s); again in %g s", *about, cfg.retryDelay)
         at = work.clock() + timedelta(seconds=cfg.retryDelay)
-        self._retries.append((at, call, outcome.message))
+        self._retries.append((at, call, why))
         return True
 
-    def _record_failure(self, ends: Ends) -> bool:
+    def _record_failure(self, attempt: Attempt, ends: Ends) -> bool:
         """Record that the last attempt failed; False: a task is no longer this owner's."""
         self.hold.settling.set()
-        with self.work.app.engine(self.work.database).begin() as connection:
-            return self._finish(connection, ends)
+        with Session(self.work.app.engine(self.work.database)) as session:
+            mine = self._finish(session.connection(), ends)
+            if mine:
+                attempt.plan_left_out(session)
+                session.commit()
+        return mine
 
     def _follow_up(self, ends: Ends) -> None:
         work = self.work
@@ -389,10 +389,6 @@ class Executor:
                 after_return(work.app, work.database, entry.task_id)
             if outcome.status == "error":
                 next_of_row(work.app, work.database, entry, work.clock())
-
-    def _record(self, ends: Ends) -> None:
-        for entry, outcome in ends:
-            self.calls.record(entry, outcome)
 
     def _share_pool(self) -> None:
         """Hold no connection while another is asked for: beside other rows the pool may be empty."""

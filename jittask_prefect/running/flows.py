@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -319,14 +319,20 @@ def _labels_of_run(app: App, name: str, run: Run) -> Mapping[Row, str]:
 
 
 def _show_row(
-    app: App, every: bool, labels: Mapping[Row, str], entry: Entry, outcome: Outcome
+    app: App,
+    every: bool,
+    labels: Mapping[Row, str],
+    tasks: Sequence[Entry],
+    outcome: Outcome,
 ) -> None:
-    """Show a row of a batch as a task run; the ledger is the record."""
+    """Show a row of a batch as a task run, or the rows of a digest's call; the ledger is the record."""
     if not every and outcome.status != "error":
         return
+    entry, more = tasks[0], len(tasks) - 1
     row = row_of(entry)
     known = labels if every else row_labels(app, [row])
     name = row_run_name(entry, known.get(row, ""))
+    name += f" and {more} more" if more else ""
     try:
         _row_named(name)(outcome, return_state=True)
     except Exception as error:  # noqa: BLE001  of Prefect's engine

@@ -7,7 +7,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
-from jittask_prefect.rows.follow import follow_row
+from jittask_prefect.rows.follow import follow_rows
 from jittask_prefect.rows.plan import Action
 from jittask_prefect.running.event_loop import EventLoop
 from jittask_prefect.warm import leaks
@@ -204,7 +204,7 @@ def next_of_row(app: App, database: str, entry: Entry, now: datetime) -> list[Ac
     if not entry.row_key or not isinstance(template, DateFieldType):
         return []
     with Session(app.engine(database)) as session:
-        actions = plan_next(app, session, template, entry.row_key, now)
+        actions = plan_next(app, session, template, {entry.row_key: False}, now)
         session.commit()
     return [action for action in actions if action.action != "skip"]
 
@@ -213,24 +213,23 @@ def plan_next(
     app: App,
     session: Session,
     template: DateFieldType,
-    key: str,
+    rows: Mapping[str, bool],
     now: datetime,
-    *,
-    moved: bool = False,
 ) -> list[Action]:
-    """Plan a row's next occurrence as the database has the row, in the session's transaction.
+    """Plan the next occurrences of rows as the database has the rows, in the session's transaction.
 
     Args:
         app: The app.
         session: A session of the row's database.
         template: The template.
-        key: The row's key.
+        rows: By key, whether the row's date may be another than the planned one.
         now: The present instant.
-        moved: Whether the row's date may be another than the planned one.
     """
+    if not rows:
+        return []
     try:
-        row = (app, session.connection(), template.model_name, key, now)
-        return follow_row(*row, templates=[template], moved=moved)
+        about = (app, session.connection(), template.model_name)
+        return follow_rows(*about, template, rows, now)
     except (
         ValueError,
         OverflowError,
@@ -241,7 +240,7 @@ def plan_next(
         log.warning(
             "%s, row %s: the next occurrence could not be planned: %s",
             template.fullName,
-            key,
+            ", ".join(rows)[:200],
             error,
         )
         return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+from jittask_prefect.ledger import digest_calls
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.opening import retry_at_opening
@@ -56,4 +57,5 @@ def leave_until(
 
     log.warning("%s is tried again at its opening, %s", work.named(call), opening)
     with work.app.engine(work.database).begin() as connection:
+        digest_calls.lock(connection, call.ids)
         return [left(entry) for entry in call.tasks]

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.entry import owner_of
+from jittask_prefect.ledger.entry import owners_of
 from jittask_prefect.running import figures
 from jittask_prefect.running.attempt_thread import AttemptThread
 
@@ -221,7 +221,7 @@ class _Lease:
                 if renews:
                     instant = self._clock()
                     transitions.renew(connection, self._owner, instant, LEASE_SECONDS)
-                owners = {owner_of(connection, task) for task in tasks}
+                owners = owners_of(connection, tasks)
             if renews:
                 self._hold.renewed = max(self._hold.renewed, now)
             self.mine = owners <= {self._owner}

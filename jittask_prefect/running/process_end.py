@@ -28,12 +28,13 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.errors import JittaskError, PrefectApiError
-from jittask_prefect.ledger import lease_time, transitions
+from jittask_prefect.ledger import digest_calls, lease_time, transitions
 from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.tables import LEFT, entries
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.prefect_api.api import Api
+from jittask_prefect.running.closed_tasks import Closed, end_all, one_of_each
 from jittask_prefect.running.lease import Clock
 from jittask_prefect.running.process_status import process_of
 from jittask_prefect.running.team import BESIDE_SECONDS
@@ -82,35 +83,22 @@ def _ask(call: Callable[[], T]) -> tuple[T | None, bool]:
 
 def close(
     app: App, database: str, tasks: Sequence[Entry], message: str, clock: Clock
-) -> list[Entry]:
-    """End tasks in the ledger, in a single commit.
+) -> Closed:
+    """End tasks in the ledger, in a single commit; the others of their calls wait again.
 
     On SQLite the function's own transaction may have the file locked: then the processes
     that execute these tasks are killed, and the tasks ended after that.
-
-    Returns:
-        The tasks that were still in the state that they are given in.
     """
 
-    def end(connection: Connection, task: Entry) -> bool:
-        return transitions.end(
-            connection,
-            task.task_id,
-            outcome="forced",
-            message=message,
-            now=clock(),
-            within=(task.status,),
-        )
-
-    def end_all(connection: Connection) -> list[Entry]:
-        return [task for task in tasks if end(connection, task)]
+    def end(connection: Connection) -> Closed:
+        return end_all(connection, tasks, message, clock())
 
     engine = app.engine(database)
     executing = [task for task in tasks if task.status == "executing"]
     if executing and engine.dialect.name == "sqlite":
         try:
             with _short_wait(engine) as connection:
-                closed = end_all(connection)
+                closed = end(connection)
                 connection.commit()
                 return closed
         except OperationalError as error:
@@ -118,15 +106,17 @@ def close(
                 log.warning("%s: its process is killed: %s", task.task_id, error.orig)
                 kill(task, clock(), partial(_has_ended, engine, task))
             with engine.begin() as connection:
-                closed = end_all(connection)
-                return closed + [
-                    task
-                    for task in executing
-                    if task not in closed
-                    and transitions.end_killed(connection, task, message, clock())
-                ]
+                closed = end(connection)
+                for task in executing:
+                    if task not in closed.ended and transitions.end_killed(
+                        connection, task, message, clock()
+                    ):
+                        closed.ended.append(task)
+                for task in one_of_each(executing):
+                    closed.left += digest_calls.put_back_killed(connection, task)
+                return closed
     with engine.begin() as connection:
-        return end_all(connection)
+        return end(connection)
 
 
 def _has_ended(engine: Engine, task: Entry) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from jittask_prefect.ledger import limits, retries, transitions
-from jittask_prefect.ledger.entry import Entry, to_entry
+from jittask_prefect.ledger.entry import Entry, entries_of_run, to_entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.opening import wait_for_opening
 from jittask_prefect.ledger.tables import entries
@@ -46,6 +46,9 @@ class RowsOfInstant(Calls):
         due: The instant.
         helper: The number of a process that helps; 0: the flow run's own process.
     """
+
+    size = BATCH_SIZE
+    """The rows of one flow run."""
 
     def __init__(self, work: Work, due: datetime, helper: int = 0) -> None:
         super().__init__(work)
@@ -94,6 +97,12 @@ class RowsOfInstant(Calls):
     @property
     def left(self) -> int:
         return len(self._waiting)
+
+    def count_left(self) -> int:
+        """How many calls wait, as the ledger says."""
+        with self.work.app.engine(self.work.database).connect() as connection:
+            found = entries_of_run(connection, self.work.run.id)
+        return sum(entry.status == "pending" for entry in found)
 
     def claim_in(
         self, connection: Connection, owner: str, closed: list[End]
@@ -193,8 +202,8 @@ class RowsOfInstant(Calls):
             found = connection.execute(query.group_by(status)).all()
         return {each.status: each[1] for each in found}
 
-    def _read(self, connection: Connection) -> None:
-        """Read which rows wait; those of other batches are left to them."""
+    def _records(self, connection: Connection) -> list[Any]:
+        """The rows that wait; those of other batches are left to them."""
         this_run = self._of_run
         status: ColumnElement[bool] = entries.c.status == "pending"
         if not self.begun:  # Retry: what failed in this run before it began
@@ -204,9 +213,13 @@ class RowsOfInstant(Calls):
             this_run = or_(this_run, entries.c.flow_run_id.is_(None))
         mine = (*self._of_instant(), status, this_run, self._opened())
         query = select(entries, has_twin().label("has_twin")).where(*mine)
-        room = max(0, BATCH_SIZE - len(self._claimed))
+        room = max(0, self.size - len(self._claimed))
         query = query.order_by(entries.c.row_key).limit(room)
-        found = list(connection.execute(query))
+        return list(connection.execute(query))
+
+    def _read(self, connection: Connection) -> None:
+        """Read which rows wait, and add them to the list."""
+        found = self._records(connection)
         start = int(len(found) * self._start)
         with self._gate:
             self._add([*found[start:], *found[:start]])

@@ -6,7 +6,7 @@ Flows, tests and benchmarks call `execute` and `execute_batch`, which know no Pr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -25,6 +25,7 @@ from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.rows.entering import entry_of
 from jittask_prefect.running import by_hand
 from jittask_prefect.running.calls import EARLY_SECONDS, OneTask, Work
+from jittask_prefect.running.digests import DigestsOfInstant
 from jittask_prefect.running.executor import work_off
 from jittask_prefect.running.function import after_return
 from jittask_prefect.running.lease import Clock
@@ -149,7 +150,7 @@ def execute_batch(
     *,
     lost: Callable[[], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
-    told: Callable[[Entry, Outcome], None] | None = None,
+    told: Callable[[Sequence[Entry], Outcome], None] | None = None,
     help: Help | None = None,
     drain: Drain | None = None,
     left: LeftRows | None = None,
@@ -166,7 +167,7 @@ def execute_batch(
             process.
         sleep: Waits for the due time where the run began a moment early, for a slot, and
             before a row is tried again; in seconds.
-        told: Called after each row.
+        told: Called after each call, with the rows that ended alike.
         help: Further processes for the rows; absent this process runs all.
         drain: Tells that the worker stops; then no further row begins.
         left: Hands over the rows that nobody has begun then; absent the next sync does.
@@ -178,7 +179,7 @@ def execute_batch(
     summary, drain = Summary(), drain or Drain()
     about = (app, name, run, clock, sleep, summary, lost, told)
     work = _work_of_rows(*about, drain)
-    calls = RowsOfInstant(work, due)
+    calls = _calls_of(work, due)
     with drain.telling(left.begin) if left is not None else nullcontext():
         if help is None:
             work_off(work, calls)
@@ -225,7 +226,14 @@ def help_batch(
     """
     about = (app, name, run, clock, sleep, Summary(), lost, None)
     work = _work_of_rows(*about, drain or Drain())
-    help_out(work, RowsOfInstant(work, due, number), enough, begun)
+    help_out(work, _calls_of(work, due, number), enough, begun)
+
+
+def _calls_of(work: Work, due: datetime, helper: int = 0) -> RowsOfInstant:
+    """The calls of a batch: each has a row, or the rows of a digest that belong together."""
+    digest = work.template.cfg.digest
+    kind = RowsOfInstant if digest is None else DigestsOfInstant
+    return kind(work, due, helper)
 
 
 def _work_of_rows(
@@ -236,7 +244,7 @@ def _work_of_rows(
     sleep: Callable[[float], None],
     summary: Summary,
     lost: Callable[[], None] | None,
-    told: Callable[[Entry, Outcome], None] | None,
+    told: Callable[[Sequence[Entry], Outcome], None] | None,
     drain: Drain,
 ) -> Work:
     template = app.template(name)

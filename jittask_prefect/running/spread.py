@@ -74,15 +74,15 @@ def helpers_that_pay(rows: int, pace: Pace, most: int) -> int:
 
 @dataclass(frozen=True)
 class _Moment:
-    """A moment of a leader: by the clock on the wall, of its processor time, and of its rows."""
+    """A moment of a leader: by the clock on the wall, of its processor time, and of its calls."""
 
     wall: float
     processor: float
     done: int
 
     @classmethod
-    def now(cls, work: Work) -> _Moment:
-        return cls(time.monotonic(), time.process_time(), len(work.summary.tasks))
+    def now(cls, calls: RowsOfInstant) -> _Moment:
+        return cls(time.monotonic(), time.process_time(), calls.done)
 
     def pace_since(self, begun: _Moment) -> Pace | None:
         """The time of a row since a moment; None where it is too early to tell."""
@@ -113,7 +113,7 @@ class Leader:
         calls.when_begun(self._begin)
 
     def _begin(self) -> None:
-        self._begun = _Moment.now(self._work)
+        self._begun = _Moment.now(self._calls)
 
     def work_off(self) -> None:
         """Run the rows, alone or with helpers; returns after the last helper."""
@@ -160,9 +160,9 @@ class Leader:
         if not self._help.over:
             if self._help.number < self._wanted:
                 self._ask(self._wanted, self._help.number)
-            self._begun = _Moment.now(self._work)
+            self._begun = _Moment.now(self._calls)
             return
-        now = _Moment.now(self._work)
+        now = _Moment.now(self._calls)
         pace = now.pace_since(self._begun)
         if pace is None:
             return  # too early to tell
@@ -188,12 +188,8 @@ class Leader:
             self._help.ask(number)
 
     def _left(self, first: bool = False) -> int:
-        """How many rows wait: as the list says at first, later as the ledger says."""
-        if first:
-            return self._calls.left
-        with self._work.app.engine(self._work.database).connect() as connection:
-            found = entries_of_run(connection, self._work.run.id)
-        return sum(entry.status == "pending" for entry in found)
+        """How many calls wait: as the list says at first, later as the ledger says."""
+        return self._calls.left if first else self._calls.count_left()
 
     def _most(self, pace: Pace) -> int:
         own, of_app = self._work.template.cfg.concurrency, self._work.app.cfg
@@ -243,7 +239,7 @@ class Leader:
             outcome = Outcome(*how, entry.returned_value)
             work.summary.tasks.append((entry, outcome))
             if work.told is not None:
-                work.told(entry, outcome)
+                work.told([entry], outcome)
 
 
 def help_out(

@@ -82,7 +82,8 @@ def run_here(
     task = Task("here", name, template.taskType, arguments, due)
     if isinstance(template, DateFieldType):
         with row_session(app.engine(app.database_of(template.model_name))) as session:
-            task.row = due_rows.load_row(session, template, str(key))
+            row = due_rows.load_row(session, template, str(key))
+            task.row = row if template.cfg.digest is None else [row]
             result = call_function(template, task)
             session.flush()
             if not dry:

@@ -81,6 +81,22 @@ def customFunc(row):
         raise ValueError(f"row {row.id} is bad")
 """
 
+# A call leaves a line when it begins, and goes on when the test lets it; `locks` has SQLite locked meanwhile.
+DIGEST = """
+import os, time
+def customFunc(rows):
+    for row in rows:
+        row.done += 1
+    if rows[0].status == "locks":
+        with app.session() as session:
+            session.flush()
+    with open(app.path / "digests.txt", "a") as file:
+        file.write(f"{rows[0].status} {os.getpid()} {','.join(str(row.id) for row in rows)}\\n")
+    while not (app.path / "go-digests").exists():
+        time.sleep(0.05)
+    return len(rows)
+"""
+
 # Says when it begins and ends, which it does when the test lets it.
 LIMITED = """
 import os, time
@@ -171,6 +187,10 @@ def work(
         "tasks/WorkLocks": rows("WorkItem", LOCKS, filter="Q(status='locks')"),
         "models/WorkMany": model("WorkMany"),
         "tasks/WorkBatch": rows("WorkMany", MANY, title="Many"),
+        "models/WorkOwned": model("WorkOwned"),
+        "tasks/WorkDigest": rows(
+            "WorkOwned", DIGEST, digest={"by": "status"}, retries=1, title="Digest"
+        ),
         "models/WorkNamed": named,
         "tasks/WorkNamed": rows("WorkNamed", MANY, dispatch="batch"),
         "tasks/WorkMany": scheduled(LIMITED),

@@ -14,6 +14,7 @@ from typing import Any
 from jittask_prefect.elements.config import read_task
 from jittask_prefect.elements.decorated.condition_source import source_problems
 from jittask_prefect.elements.decorated.decorators import Kind, Mark
+from jittask_prefect.elements.decorated.digest_argument import digest_key
 from jittask_prefect.elements.decorated.label_argument import ARGUMENT, label_name
 from jittask_prefect.elements.decorated.mark_names import (
     full_name,
@@ -304,6 +305,8 @@ class _Reader:
         timer |= own_keys(given, model, self.refuse)
         if ARGUMENT in given and model is not None:
             self.row_label = label_name(given[ARGUMENT], model, self.refuse)
+        if "digest" in given and model is not None:
+            config |= digest_key(given["digest"], model, self.refuse)
 
         return timer
 

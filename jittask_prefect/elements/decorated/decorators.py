@@ -29,6 +29,8 @@ from jittask_prefect.elements.decorated.repeats import Repeat, Rule
 from jittask_prefect.elements.decorated.windows import Window
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from sqlalchemy.orm import InstrumentedAttribute
     from sqlalchemy.sql.expression import ColumnElement, SQLColumnExpression
 
@@ -46,6 +48,8 @@ RowLabel: TypeAlias = "str | SQLColumnExpression[Any] | InstrumentedAttribute[An
 OpeningHours: TypeAlias = "Window | Sequence[Window] | None"
 OwnColumn: TypeAlias = "str | SQLColumnExpression[str | None] | None"
 """A name, or the mapped attribute that holds each row's own name (SQLModel declares it as a text)."""
+DigestBy: TypeAlias = "bool | str | Mapping[str, str] | SQLColumnExpression[Any] | InstrumentedAttribute[Any] | int | float | date | UUID | None"
+"""True for all rows; a mapped attribute (SQLModel declares it with its value's type); or a path as text."""
 HolidayPolicy = Literal["next", "previous", "nearest", "skip"]
 Policy = Literal["latest", "all", "none"]
 Dispatch = Literal["auto", "row", "batch"]
@@ -117,6 +121,7 @@ def date_field_task(
     concurrency: int | Concurrency | None = None,
     parallel: int = 1,
     rate: str | None = None,
+    digest: DigestBy = None,
     row_label: RowLabel | None = None,
     type: str = "tasks.DateFieldType",
     work_pool: str | None = None,
@@ -165,6 +170,8 @@ def date_field_task(
         parallel: How many rows of a batch one process has at work at once: in threads, or in one event loop for an
             `async def`. Services and all else that the rows share must bear this.
         rate: How often the function begins at most, over all processes: `"100/minute"`; also per second, hour, day.
+        digest: The function gets a list of the rows that are due together and have the same value:
+            `Contract.owner_id`, `"customer__owner_id"`, or True for all rows.
         row_label: What names a row for people: `Appointment.patient_name`, or a method of the class without arguments;
             absent: the model's `rowLabel`, else rows are named by their keys.
         type: The full name of a Type of the app's own.

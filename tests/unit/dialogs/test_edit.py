@@ -366,6 +366,17 @@ def test_what_the_form_does_not_change_stays_as_it_was_written(shop: Make) -> No
     }
 
 
+def test_a_digest_has_no_field_and_stays(shop: Make) -> None:
+    digest = {"by": "status"}
+    s = shop(digest=digest, inner="def customFunc(rows): return len(rows)\n")
+    edit(s, link(s), timeout=60, filter="Q(status='open')")
+    assert about(s)["digest"] == digest
+    assert (about(s)["timeout"], about(s)["filter"]) == (60, "Q(status='open')")
+    with pytest.raises(ConfigError, match="Rows at once: found 2 with digest"):
+        edit(s, link(s), parallel=2)
+    assert about(s)["digest"] == digest
+
+
 def test_a_long_link_is_cut_to_what_a_browser_takes(scheduled: Shop) -> None:
     s = scheduled
     by_hand(s, description="长" * 5000, title="标题")

@@ -87,12 +87,12 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "",
     ),
     "next attempt": (
-        lambda c, e: transitions.next_attempt(c, e.task_id, "me", 2),
+        lambda c, e: transitions.next_attempt(c, [e.task_id], "me"),
         "executing",
         "executing",
     ),
     "next attempt of another owner": (
-        lambda c, e: transitions.next_attempt(c, e.task_id, "you", 2),
+        lambda c, e: transitions.next_attempt(c, [e.task_id], "you"),
         "",
         "",
     ),
@@ -107,12 +107,12 @@ TRANSITIONS: dict[str, tuple[Call, str, str]] = {
         "",
     ),
     "give back": (
-        lambda c, e: transitions.give_back(c, e.task_id, "me"),
+        lambda c, e: transitions.give_back(c, [e.task_id], "me"),
         "executing",
         "pending",
     ),
     "give back of another owner": (
-        lambda c, e: transitions.give_back(c, e.task_id, "you"),
+        lambda c, e: transitions.give_back(c, [e.task_id], "you"),
         "",
         "",
     ),
@@ -324,7 +324,7 @@ def test_the_limits_of_two_apps_are_their_own(connection: Connection) -> None:
     assert entry is not None
     assert limits.full(connection, entry, None, 2, NOW) is None
     wait = limits.Full("queue", "full")
-    transitions.give_back(connection, "shop1", "me")
+    transitions.give_back(connection, ["shop1"], "me")
     assert limits.queue(connection, wait, entries.c.task_id == "shop1") == 1
     assert limits.waiting(connection, "shop", NOW)
     assert not limits.waiting(connection, "other", NOW)

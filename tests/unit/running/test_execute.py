@@ -14,7 +14,7 @@ from sqlalchemy import text, update
 
 from jittask_prefect.errors import PrefectApiError, UnknownTask
 from jittask_prefect.ledger import transitions
-from jittask_prefect.ledger.entry import Entry, owner_of
+from jittask_prefect.ledger.entry import Entry, owners_of
 from jittask_prefect.ledger.tables import OPEN, entries
 from jittask_prefect.rows import sync
 from jittask_prefect.running import rated
@@ -286,7 +286,7 @@ def test_a_worker_that_died_with_retries_left(shop: Make) -> None:
     assert [o.status for o in s.work()] == ["completed"]
     with s.app.engine().begin() as connection:  # the dead one was only slow
         transitions.renew(connection, "dead", s.now, 25)
-        assert owner_of(connection, task.task_id) is None
+        assert owners_of(connection, [task.task_id]) == {None}
         assert not transitions.finish(
             connection,
             task.task_id,

@@ -102,7 +102,7 @@ def test_where_sqlite_is_locked_the_process_is_killed_after_two_seconds(
         monkeypatch.setattr(process_end, "kill", killed_now)
         closed = close(s.app, "", [task], "ended: forced end", lambda: s.now)
     assert killed == [(task.task_id, "executing")]
-    assert [entry.task_id for entry in closed] == [task.task_id]
+    assert [entry.task_id for entry in closed.ended] == [task.task_id]
     assert [entry.outcome for entry in s.entries()] == ["forced"]
     with s.app.engine().connect() as connection:
         left = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
@@ -128,7 +128,7 @@ def test_a_process_that_is_killed_for_an_end_leaves_no_dead_worker(
 
         monkeypatch.setattr(process_end, "kill", killed_now)
         closed = close(s.app, "", [task], "ended: forced end", lambda: s.now)
-    assert [entry.task_id for entry in closed] == [task.task_id]
+    assert [entry.task_id for entry in closed.ended] == [task.task_id]
     [ended] = s.entries()
     assert (ended.status, ended.outcome) == ("ended", "forced")
     assert ended.message == "ended: forced end"
@@ -150,7 +150,7 @@ def test_a_process_that_is_done_with_its_task_is_not_killed_for_a_lock_of_anothe
             answers.append(went_on())
             other.rollback()
             with s.app.engine().begin() as process:
-                assert transitions.give_back(process, entry.task_id, "me:1:1")
+                assert transitions.give_back(process, [entry.task_id], "me:1:1")
             answers.append(went_on())
 
         monkeypatch.setattr(process_end, "kill", asked)

@@ -62,7 +62,7 @@ def test_every_argument_has_its_key(tmp_path: Path) -> None:
             window=[Window("08:00", datetime.time(12), weekdays=["mon", "Friday"]), Window("22:00", "06:00", workdays=True)],
             calendar="DE", timezone="Europe/Berlin", name="Remind", title="提醒", enable=False, timeout=60, retries=2,
             retry_delay=5, missed={"policy": "all", "grace": 5, "lookback": 60}, dispatch="batch", row_runs="all",
-            concurrency={"limit": 4, "overlap": "queue"}, row_label="status", parallel=3, rate="100/minute",
+            concurrency={"limit": 4, "overlap": "queue"}, row_label="status", parallel=3, rate="100/minute", digest=None,
             type="tasks.Audited", work_pool="heavy", tags=("a", "b"), description="*Why*",
         )
         def f(appointment): ...
