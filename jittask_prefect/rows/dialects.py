@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import reduce
 from typing import Any
 
@@ -86,10 +86,21 @@ def same_date(
 
 def at_least(field: Any, column: Column, value: Any, dialect: str) -> Any:
     """A date's lower bound. SQLite's text `2026-02-30`, no date, is met too: from March 1 on."""
-    whole_days = column.kind is ColumnKind.DATE
-    if dialect != "sqlite" or not whole_days or value == date.min:
+    if dialect != "sqlite":
+        return field >= value
+    if column.kind is not ColumnKind.DATE:
+        return type_coerce(field, String) >= _shortest(stored(value, column))
+    if value == date.min:
         return field >= value
     return type_coerce(field, String) > f"{value - timedelta(1)}{AFTER_DAY}"
+
+
+def _shortest(wall: datetime | None) -> str:
+    """The shortest text of a time in SQLite: raw SQL may leave out the fraction, and at midnight the clock time."""
+    assert wall is not None
+    if wall.time() == time():
+        return wall.isoformat()[:10]
+    return wall.isoformat(" ", "microseconds" if wall.microsecond else "seconds")
 
 
 def at_most(field: Any, column: Column, value: Any, dialect: str) -> Any:
