@@ -40,7 +40,17 @@ class {name}(SQLModel, table=True):
     at: NaiveDatetime | None = None
     status: str = "open"
     title: str = ""
+    zone: str | None = None
 """
+ZONES = (
+    "Asia/Tokyo",
+    "Europe/Berlin",
+    "America/New_York",
+    "Asia/Shanghai",
+    "Pacific/Auckland",
+    "GMT+8",
+)
+"""The zones of rows that have their own; the clock of each shows the same times."""
 SPREAD = {
     # 1,000 rows due within a day from NOW, the others over the two years behind them
     "single": "CASE WHEN n < {due} THEN {base} + n * 86300 / {due} ELSE {base} + 86400 * (2 + n % 700) END",
@@ -111,6 +121,18 @@ def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
                 else f"VACUUM ANALYZE {table}"
             )
         )
+
+
+def give_zones(engine: Engine, table: str) -> None:
+    """A zone for each row, in turn; every seventh row has none."""
+    cases = " ".join(f"WHEN {n} THEN '{zone}'" for n, zone in enumerate(ZONES))
+    with engine.begin() as connection:
+        count = len(ZONES) + 1
+        statement = f"UPDATE {table} SET zone = CASE id % {count} {cases} END"
+        connection.execute(text(statement))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        sqlite = engine.dialect.name == "sqlite"
+        connection.execute(text("ANALYZE" if sqlite else f"VACUUM ANALYZE {table}"))
 
 
 def app_of(folder: Path, url: str, tables: dict[str, dict[str, Any]]) -> App:
@@ -188,6 +210,7 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
                 for n in (3, 14, 30)
             ]
         },
+        "large_zoned": {"timezoneField": "zone"},
     }
     with measure.workplace() as folder:
         app = app_of(folder / "app", url, tables)
@@ -198,8 +221,10 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
             ("large_yearly", large),
             ("large_workday", large),
             ("large_levels", large),
+            ("large_zoned", large),
         ):
-            fill(engine, table, count, due, table.partition("_")[2])
+            spread = table.partition("_")[2].replace("zoned", "single")
+            fill(engine, table, count, due, spread)
         day = f"at > '{NOW:%Y-%m-%d %H:%M:%S.%f}' AND at <= '{NOW + timedelta(1):%Y-%m-%d %H:%M:%S.%f}'"
         query = bare(engine, f"SELECT id, at FROM large_single WHERE {day}")
         assert (
@@ -233,6 +258,16 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
         measure.line(
             f"{kind}: three levels, {due} of {large} rows due", levels / plain, "times",
             "the task without an offset", seconds=levels,
+        )  # fmt: skip
+        give_zones(engine, "large_zoned")
+        found = planned(app, "tasks.LargeZoned")
+        zoned, plain = paired(
+            lambda: planned(app, "tasks.LargeZoned"),
+            lambda: planned(app, "tasks.LargeSingle"),
+        )
+        measure.line(
+            f"{kind}: a zone of each row, {found} of {large} rows due", zoned / plain, "times",
+            "the task without zones", seconds=zoned,
         )  # fmt: skip
         if kind == "SQLite":
             days = "strftime('%m-%d', at) IN ('03-02', '03-03')"
