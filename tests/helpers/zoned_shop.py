@@ -10,18 +10,30 @@ CUSTOMER = """
 from sqlmodel import Field, SQLModel
 
 class Customer(SQLModel, table=True):
+    __tablename__ = "zoned_customer"
     id: int | None = Field(default=None, primary_key=True)
     timezone: str | None = None
     region: str | None = None
     age: int = 40
+"""
+GUEST = """
+from sqlmodel import Field, SQLModel
+
+class Guest(SQLModel, table=True):
+    __tablename__ = "zoned_guest"
+    id: int | None = Field(default=None, primary_key=True)
+    zone: str | None = None
+    visit_id: int | None = Field(default=None, foreign_key="zoned_visit.id")
 """
 VISIT = """
 from datetime import date, datetime
 from pydantic import NaiveDatetime
 from sqlmodel import Field, Relationship, SQLModel
 from models.Customer import Customer
+from models.Guest import Guest
 
 class Visit(SQLModel, table=True):
+    __tablename__ = "zoned_visit"
     id: int | None = Field(default=None, primary_key=True)
     day: date | None = None
     at: NaiveDatetime | None = None
@@ -31,10 +43,9 @@ class Visit(SQLModel, table=True):
     region: str | None = None
     status: str = "booked"
     count: int = 0
-    customer_id: int | None = Field(default=None, foreign_key="customer.id")
+    customer_id: int | None = Field(default=None, foreign_key="zoned_customer.id")
     customer: Customer | None = Relationship()
-    host_id: int | None = Field(default=None, foreign_key="visit.id")
-    guests: list["Visit"] = Relationship()
+    guests: list[Guest] = Relationship()
 """
 AT_NINE = {"offsetType": -1, "offset": 1, "offsetUnit": "day", "time": "09:00"}
 """The day before, at nine."""
@@ -57,6 +68,7 @@ def zoned(
     }
     return {
         "models/Customer": model_of(CUSTOMER),
+        "models/Guest": model_of(GUEST),
         "models/Visit": model_of(VISIT),
         "tasks/Task": {"e.json": e_json, "inner.py": inner},
     }

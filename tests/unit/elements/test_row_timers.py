@@ -13,9 +13,7 @@ from jittask_prefect import Timer
 from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.testing import build_app
 
-VISIT_COLUMNS = (
-    "at, count, customer_id, day, host_id, id, moment, region, status, until, zone"
-)
+VISIT_COLUMNS = "at, count, customer_id, day, id, moment, region, status, until, zone"
 FROM, TO = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 
 

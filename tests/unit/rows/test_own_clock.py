@@ -124,7 +124,7 @@ def agree(
 ) -> int:
     """Sync by sync, the ledger has the tasks of the brute force; how many."""
     for row in rows:
-        s.insert("visit", **row)
+        s.insert("zoned_visit", **row)
     end = begin
     for hours in (0, 1, 24, 25, 30, 72):
         s.now = begin + hours * HOUR
@@ -152,7 +152,7 @@ def test_a_short_text_at_the_edge_of_a_window_is_met(shop: Make) -> None:
         values = {"id": number, "at": at, "zone": "UTC", "status": "x", "count": 0}
         names = ", ".join(values)
         s.raw(
-            f"INSERT INTO visit ({names}) VALUES (:id, :at, :zone, :status, :count)",
+            f"INSERT INTO zoned_visit ({names}) VALUES (:id, :at, :zone, :status, :count)",
             **values,
         )
     assert s.did("2026-03-03 08:00") == [f"create {n} 03-03 09:00" for n in (1, 2, 3)]

@@ -29,7 +29,13 @@ def filled(make: Make, **timer: Any) -> Shop:
             at = datetime(2026, 3, 2, 12) if not later else datetime(2026, 6, 10, 12)
             key = 2 * number + later + 1
             s.insert(
-                "visit", id=key, at=at, zone=zone, region="JP", status="x", count=0
+                "zoned_visit",
+                id=key,
+                at=at,
+                zone=zone,
+                region="JP",
+                status="x",
+                count=0,
             )
     return s
 
@@ -62,7 +68,7 @@ def test_each_spelling_is_a_value_of_its_own(on: Make) -> None:
 
 def test_both_columns_together(on: Make) -> None:
     s = filled(on, timezoneField="zone", calendarField="region", workdaysOnly=1)
-    s.raw("UPDATE visit SET region = 'DE' WHERE id = 2")
+    s.raw("UPDATE zoned_visit SET region = 'DE' WHERE id = 2")
     own = OwnColumns(s.app.template("tasks.Task"))  # type: ignore[arg-type]
     assert asked(s, own.among([("Asia/Tokyo", "JP")])) == [1]
     assert asked(s, own.among([("Asia/Tokyo", "DE"), ("", "JP")])) == [2, 7, 8, 9, 10]
@@ -71,7 +77,7 @@ def test_both_columns_together(on: Make) -> None:
 def test_a_window_asks_for_the_rows_that_are_due_in_their_zones(on: Make) -> None:
     s = filled(on, timezoneField="zone")
     s.insert(
-        "visit",
+        "zoned_visit",
         id=20,
         at=datetime(2026, 3, 3, 5),
         zone="Asia/Tokyo",
@@ -79,10 +85,15 @@ def test_a_window_asks_for_the_rows_that_are_due_in_their_zones(on: Make) -> Non
         count=0,
     )
     s.insert(
-        "visit", id=21, at=datetime(2026, 3, 3, 5), zone="UTC", status="x", count=0
+        "zoned_visit",
+        id=21,
+        at=datetime(2026, 3, 3, 5),
+        zone="UTC",
+        status="x",
+        count=0,
     )
     s.insert(
-        "visit",
+        "zoned_visit",
         id=22,
         at=datetime(2026, 3, 1, 20),
         zone="America/New_York",
@@ -109,7 +120,7 @@ def test_too_many_values_cost_time_and_no_task(
     s.sync("2026-03-01 20:00")
     for number in range(1, 21):
         s.insert(
-            "visit",
+            "zoned_visit",
             id=number,
             at=datetime(2026, 3, 2, 12),
             zone=f"nowhere {number}",
@@ -117,7 +128,7 @@ def test_too_many_values_cost_time_and_no_task(
             count=0,
         )
     s.insert(
-        "visit",
+        "zoned_visit",
         id=30,
         at=datetime(2026, 3, 3, 3),
         zone="Asia/Tokyo",
@@ -125,7 +136,12 @@ def test_too_many_values_cost_time_and_no_task(
         count=0,
     )
     s.insert(
-        "visit", id=31, at=datetime(2026, 3, 3, 3), zone="nowhere", status="x", count=0
+        "zoned_visit",
+        id=31,
+        at=datetime(2026, 3, 3, 3),
+        zone="nowhere",
+        status="x",
+        count=0,
     )
     did = s.did()
     assert len(did) == 21

@@ -69,7 +69,7 @@ def test_a_sync_finds_what_raw_sql_left(on: Make) -> None:
         "Pacific/Pago_Pago",
     )
     for number, zone in enumerate(zones, 1):
-        s.insert("visit", id=number, at=AT, zone=zone, status="x", count=0)
+        s.insert("zoned_visit", id=number, at=AT, zone=zone, status="x", count=0)
     assert s.did() == [
         "create 1 03-02 00:00",
         "create 2 03-02 08:00",
@@ -99,10 +99,10 @@ def test_a_changed_zone_moves_the_task_as_a_changed_date_does(on: Make) -> None:
 def test_a_sync_finds_a_zone_that_raw_sql_changed(on: Make) -> None:
     s = visits(on)
     s.save("models.Visit", id=1, at=AT, zone="Europe/Berlin")
-    s.raw("UPDATE visit SET zone = 'Asia/Tokyo'")
+    s.raw("UPDATE zoned_visit SET zone = 'Asia/Tokyo'")
     assert s.did() == ["reschedule 1 03-02 00:00"]
     assert s.did() == []
-    s.raw("UPDATE visit SET zone = NULL")
+    s.raw("UPDATE zoned_visit SET zone = NULL")
     assert s.did() == ["reschedule 1 03-02 09:00"]
     assert s.did() == []
 
@@ -112,9 +112,9 @@ def test_a_change_of_case_or_of_spaces_is_a_change(on: Make) -> None:
     s = visits(on)
     s.save("models.Visit", id=1, at=AT, zone="Europe/Berlin")
     for other in ("europe/berlin", "Europe/Berlin "):
-        s.raw("UPDATE visit SET zone = :zone", zone=other)
+        s.raw("UPDATE zoned_visit SET zone = :zone", zone=other)
         assert s.did() == ["reschedule 1 03-02 09:00"]
-        s.raw("UPDATE visit SET zone = 'Europe/Berlin'")
+        s.raw("UPDATE zoned_visit SET zone = 'Europe/Berlin'")
         assert s.did() == ["reschedule 1 03-02 08:00"]
         assert s.did() == []
 
@@ -262,12 +262,12 @@ def test_the_hook_and_the_sync_agree(on: Make, rule: str) -> None:
     s = visits(on, field, now="2026-09-30 20:00", calendarField="region", **timer)
     rows = list(rows_around(s.now, 150))
     for row in rows:
-        s.insert("visit", **row)
+        s.insert("zoned_visit", **row)
     s.sync()
     by_sync = plan(s)
     assert by_sync
     assert s.did() == []
-    s.raw("DELETE FROM visit")
+    s.raw("DELETE FROM zoned_visit")
     with s.app.engine().begin() as connection:
         connection.execute(sa.text("DELETE FROM jittask_ledger"))
     with s.session() as session:
