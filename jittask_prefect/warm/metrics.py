@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 from prometheus_client import (
@@ -14,6 +14,9 @@ from prometheus_client import (
 )
 
 from jittask_prefect.errors import ArgumentError
+from jittask_prefect.warm.children import ChildPool
+from jittask_prefect.warm.outage import Log
+from jittask_prefect.warm.tally import metrics_port
 
 LATE = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400)
 LONG = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 3600, 21600)
@@ -96,3 +99,27 @@ class Metrics:
             thread.join()
 
         return stop
+
+
+def serve_metrics(runs: Sized, children: ChildPool, log: Log) -> Callable[[], None]:
+    """Serve a worker's metrics where the environment names a port.
+
+    Args:
+        runs: The flow runs at work.
+        children: The worker's processes, whose figures are taken from now on.
+        log: The worker's.
+
+    Returns:
+        The function that ends this.
+
+    Raises:
+        ArgumentError: The environment names no port, or the port is taken.
+    """
+    port = metrics_port()
+    if port is None:
+        return lambda: None
+    metrics = Metrics(runs.__len__, children.__len__)
+    children.take_figures = metrics.take
+    stop = metrics.serve(port)
+    log.info("Metrics: http://127.0.0.1:%d/metrics", port)
+    return stop

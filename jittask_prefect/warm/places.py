@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import get_current_settings
 from pydantic import SecretStr
@@ -15,6 +18,8 @@ from pydantic import SecretStr
 from jittask_prefect.warm.child_process import ChildProcess
 from jittask_prefect.warm.helpers import Helpers
 
+MEMORY = "prefect.server.utilities.messaging.memory"
+"""The messages of a server that stands alone."""
 LIMIT = 8  # runs at a time where nobody says otherwise
 # On a server with SQLite, several runs that begin and end beside each other are slower than the same runs in a row. A run
 # that has been at work for a while hardly asks the server for anything, and must not keep others waiting.
@@ -136,12 +141,28 @@ def is_batch(flow_run: FlowRun) -> bool:
     return "due" in flow_run.parameters
 
 
-def server_pace() -> int:
+async def server_settings(client: PrefectClient) -> dict[str, Any]:
+    """The settings of a server, without its secrets; empty where the server does not tell."""
+    try:
+        answer = await client.request("GET", "/admin/settings")
+        answer.raise_for_status()
+    except httpx.HTTPError:
+        return {}
+    return dict(answer.json())
+
+
+def server_pace(told: Mapping[str, Any]) -> int:
     """How many runs may begin beside each other, by the server's database.
 
-    No server tells its database (`/admin/settings` hides the address). A server on this machine has the database of
-    the settings here, or else SQLite.
+    No server tells its database. But a server whose messages go through a broker is one of several, which have
+    PostgreSQL. Any other server on this machine has the database of the settings here, or else SQLite.
+
+    Args:
+        told: The server's settings, as `/admin/settings` shows them; empty where the server does not tell.
     """
+    broker = told.get("server", {}).get("events", {}).get("messaging_broker", MEMORY)
+    if broker != MEMORY:
+        return PACE
     settings = get_current_settings()
     url = settings.server.database.connection_url
     database = url.get_secret_value() if isinstance(url, SecretStr) else str(url or "")

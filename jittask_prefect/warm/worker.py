@@ -36,7 +36,7 @@ from jittask_prefect.warm.children import ChildPool
 from jittask_prefect.warm.drain import seconds_allowed
 from jittask_prefect.warm.helpers import Helpers
 from jittask_prefect.warm.job import JittaskJobConfiguration, flow_file_of_pool
-from jittask_prefect.warm.metrics import Metrics
+from jittask_prefect.warm.metrics import serve_metrics
 from jittask_prefect.warm.outage import NO_ANSWER, Outage
 from jittask_prefect.warm.places import (
     LIMIT,
@@ -47,10 +47,10 @@ from jittask_prefect.warm.places import (
     Places,
     is_batch,
     server_pace,
+    server_settings,
 )
 from jittask_prefect.warm.run_end import AGAIN_SECONDS, RunEnds, cancelling
 from jittask_prefect.warm.stop import drain
-from jittask_prefect.warm.tally import metrics_port
 
 WATCH_SECONDS = 1.0  # between two looks for runs that somebody cancels
 DEPLOYMENT_SECONDS = 5.0  # that a deployment's entrypoint and job variables are kept
@@ -79,7 +79,7 @@ class JittaskWorker(
     async def setup(self) -> None:
         """Connect, and start the first child."""
         self._drain_seconds = seconds_allowed()
-        self._places = Places(self._limit or LIMIT, server_pace())
+        self._places = Places(self._limit or LIMIT, server_pace({}))
         self._limit = self._places.total
         self._active: dict[UUID, ActiveRun] = {}
         self._waiting: list[DueRun] = []
@@ -91,8 +91,10 @@ class JittaskWorker(
         self._loops: list[anyio.CancelScope] = []
         send_log = APILogWorker.instance().send
         self._children = ChildPool(self._limit, self._logger, send_log)
-        self._stop_metrics = self._serve_metrics()
+        about = (self._active, self._children, self._logger)
+        self._stop_metrics = serve_metrics(*about)
         await super().setup()
+        self._places.pace = server_pace(await server_settings(self.client))
         self._ends = RunEnds(self.client, self._children, self._outage, self._logger)
         self._children.flow_file = await flow_file_of_pool(
             self.client, self._work_pool_name, self._logger
@@ -119,17 +121,6 @@ class JittaskWorker(
             self._stop_metrics()
             await APILogHandler.aflush()
         await super().teardown(*exc_info)
-
-    def _serve_metrics(self) -> Callable[[], None]:
-        """Serve metrics where the environment names a port; the function that ends this."""
-        port = metrics_port()
-        if port is None:
-            return lambda: None
-        metrics = Metrics(self._active.__len__, self._children.__len__)
-        self._children.take_figures = metrics.take
-        stop = metrics.serve(port)
-        self._logger.info("Metrics: http://127.0.0.1:%d/metrics", port)
-        return stop
 
     def _spawn(
         self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any

@@ -138,7 +138,18 @@ def test_the_pace_follows_the_servers_database(
     with temporary_settings(
         {PREFECT_API_URL: api, PREFECT_SERVER_DATABASE_CONNECTION_URL: database or None}
     ):
-        assert server_pace() == runs
+        assert server_pace({}) == runs
+
+
+def test_several_servers_have_postgresql_whatever_stands_before_them() -> None:
+    """A balancer on this machine says nothing of the servers' database; their broker does."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:4200/api"}):
+        for broker, runs in (
+            ("prefect_redis.messaging", 2),
+            ("prefect.server.utilities.messaging.memory", 1),
+        ):
+            told = {"server": {"events": {"messaging_broker": broker}}}
+            assert server_pace(told) == runs
 
 
 def test_messages_come_as_they_were_sent_and_end_with_the_pipe() -> None:
