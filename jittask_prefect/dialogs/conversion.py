@@ -10,6 +10,7 @@ from typing import Any
 from jittask_prefect.dialogs import words
 from jittask_prefect.dialogs.checking import EMPTY
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
+from jittask_prefect.dialogs.opening_hours import hours_of, hours_text
 from jittask_prefect.dialogs.task_fields import BY_NAME, OF_OFFSET, TASK_FIELDS
 from jittask_prefect.elements.json_files import parse_json
 from jittask_prefect.elements.types import DateFieldType, Meta
@@ -31,6 +32,7 @@ PLACES = {
     "timerCfg.repeat": "repeat",
     "timerCfg.repeat.subType": "week",
     "timerCfg.repeat.dates": "dates",
+    "timerCfg.window": "window",
     "missed": "grace",
     "modelPath": "startField",
     "customFunc": "func",
@@ -82,6 +84,11 @@ def config_of(form: Form, kind: str, *, rows: bool) -> Json:
     problems += _end(form, timer, model)
     for offset in OFFSETS:
         problems += _offset(form, timer, *offset)
+    try:
+        if "window" in form:
+            timer["window"] = hours_of(form["window"])
+    except ValueError as error:
+        problems.append(_problem(form, "window", str(error)))
     try:
         if found := arguments(form.get("argDict", "{}")):
             config["argDict"] = found
@@ -246,6 +253,8 @@ def _own_values(template: Meta) -> Json:
         if moment is not None:
             day, _, clock = _moment(moment).partition(" ")
             found |= {f"{name}Date": day, f"{name}Time": clock.removesuffix(":00")}
+    if timer.window:
+        found["window"] = hours_text(timer.dump()["window"])
     if timer.repeat.dates:
         found["dates"] = "\n".join(map(_moment, timer.repeat.dates))
     return found

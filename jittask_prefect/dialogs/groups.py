@@ -142,8 +142,8 @@ GROUPS = (
     Group("late", "When nothing ran in time", "After hours without a worker, e.g. Run the latest", _changed(
         "missed", "grace", "lookback",
     )),
-    Group("more", "More", "Tags, time zone, arguments, e.g. the tag mail", _changed(
-        "name", "enable", "tags", "description", "timezone", "timezoneField", "argDict", "type",
+    Group("more", "More", "Tags, opening hours, time zone, arguments, e.g. the tag mail", _changed(
+        "name", "enable", "tags", "description", "window", "timezone", "timezoneField", "argDict", "type",
     )),
 )  # fmt: skip
 BY_NAME = {group.name: group for group in GROUPS}

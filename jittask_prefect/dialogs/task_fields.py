@@ -114,6 +114,8 @@ TASK_FIELDS: tuple[Field, ...] = (
            key="timerCfg.calendar", source="calendars"),
     choice("timezone", "Time zone", about="An IANA name", example="Europe/Berlin", key="timerCfg.timezone",
            source="time zones"),
+    Field("window", "Opening hours", TEXT, "What comes outside waits for the next opening; a window on each line",
+          "08:00 to 18:00 on working days"),
     Field("timezoneField", "Time zone of each row", LINE, "A text column of the row, or of a related row",
           "customer__timezone", key="timerCfg.timezoneField", rows=True),
     Field("calendarField", "Calendar of each row", LINE, "A text column of the row, or of a related row",

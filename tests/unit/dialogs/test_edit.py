@@ -553,15 +553,23 @@ def test_a_form_keeps_named_offsets_which_it_does_not_show(shop: Make) -> None:
     assert timer["startOffset"] == LEVELS and timer["repeat"]["repeatType"] == "day"
 
 
-def test_a_form_keeps_the_opening_hours_which_it_does_not_show(shop: Make) -> None:
+def test_opening_hours_are_a_field_of_the_form(shop: Make) -> None:
     hours = [{"from": "08:00", "to": "12:00", "workdays": 1}, {"from": "22:00", "to": "06:00"}]  # fmt: skip
     s = shop(window=hours)
     form = link(s)
-    assert "window" not in form
+    assert form["more"]["window"] == "08:00 to 12:00 on working days\n22:00 to 06:00"
     edit(s, form, title="Remind of the bill")
     edit(s, {"task": TASK, "repeats": {"everyDays": 2}})
     assert about(s)["timerCfg"]["window"] == hours
     assert about(s)["title"] == "Remind of the bill"
+    edit(s, {"task": TASK, "more": {"window": "09:00-17:00 on Monday, friday"}})
+    assert about(s)["timerCfg"]["window"] == {"from": "09:00", "to": "17:00", "weekdays": [1, 5]}  # fmt: skip
+    with pytest.raises(
+        ConfigError, match=r"Opening hours: found .*a window on each line"
+    ):
+        edit(s, {"task": TASK, "more": {"window": "office hours"}})
+    with pytest.raises(ConfigError, match=r"Opening hours: .*the whole day is 00:00"):
+        edit(s, {"task": TASK, "more": {"window": "09:00 to 09:00"}})
 
 
 @pytest.mark.parametrize(
