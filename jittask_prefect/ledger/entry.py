@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from hashlib import sha1
 from typing import Any
 
 from sqlalchemy import Connection, Engine, literal, or_, select, tuple_
@@ -151,7 +152,16 @@ def identity(
     """The id of a row's task: a UUIDv5 of app, template, row key, nominal occurrence and generation."""
     moment = nominal.astimezone(UTC).isoformat()
     parts = (app, template, row_key, moment, str(generation))
-    return str(uuid.uuid5(NAMESPACE, "\x1f".join(parts)))
+    return _uuid5("\x1f".join(parts))
+
+
+def _uuid5(name: str) -> str:
+    """`str(uuid.uuid5(NAMESPACE, name))`, without the object: a first sync makes one for each row."""
+    text = sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    variant = "89ab"[int(text[16], 16) & 3]
+    return (
+        f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{variant}{text[17:20]}-{text[20:32]}"
+    )
 
 
 def find_entry(connection: Connection, task_id: str) -> Entry | None:

@@ -102,11 +102,12 @@ class Prepared:
     def _given(self, row: Values) -> Any:
         values = {**self._fixed, **row}
         for name, convert in self._to_driver.items():
-            values[name] = convert(values[name])
+            if (value := values[name]) is not None:  # NULL for every type of ours
+                values[name] = convert(value)
         return (
             values
             if self._order is None
-            else tuple(values[name] for name in self._order)
+            else tuple(map(values.__getitem__, self._order))
         )
 
 

@@ -320,7 +320,7 @@ def _plan(
         later = series.next(horizon)
         due += [later] if later else []
     kept = dialects.kept(template, times)
-    counted = kept if template.timer.cfg.counts_workdays else None
+    counted = kept if template.timer.counts_workdays else None
     about = (template, key, series, due, found, now)
     if not moved:  # the past was not asked for: the next sync asks once more
         return plan_row(*about, counted=counted)

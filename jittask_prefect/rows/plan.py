@@ -174,7 +174,13 @@ def plan_row(
         Actions, in the order of due times.
     """
     anchor = _utc(series.anchor)
-    if counted is not None and entries:
+    shut = series.windows.opening(_utc(now)) != now
+    if not entries:  # as each row of a first sync: nothing to compare with
+        late = _late(occurrences, now, template.cfg.missed, known, (), shut)
+        new = _Maker(template, row, anchor, 1, 1, (), (), late, times)
+        made = [new.task(o, "create", _why(o, now)) for o in occurrences]
+        return sorted(made, key=lambda a: a.due)
+    if counted is not None:
         entries = counted_anew(entries, counted, anchor, series.starts)
     waiting = [e for e in entries if e.status == "pending"]
     # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
@@ -188,7 +194,6 @@ def plan_row(
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     by_calendar = {_utc(o.due) for o in moved}
-    shut = series.windows.opening(_utc(now)) != now
     late = _late(occurrences, now, template.cfg.missed, known, by_calendar, shut)
     fresh = by_age[0].generation + 1 if by_age else 1
     maker = _Maker(
@@ -208,8 +213,7 @@ def plan_row(
         due, nominal = _utc(o.due), _utc(o.nominal)
         same = done.get(due) or next((e for e in current if e.nominal == nominal), None)
         if same is None:
-            reason = "due within the horizon" if o.due > now else "already due"
-            actions.append(maker.task(o, "create", reason))
+            actions.append(maker.task(o, "create", _why(o, now)))
         elif same.status == "pending" and (same.due, same.level) != (due, o.level):
             kept.add(same.task_id)
             reason = _was(same, o.due) if same.due != due else _was_level(same)
@@ -234,6 +238,11 @@ def plan_row(
     actions += [ending(e, "no longer an occurrence of the row") for e in left]
     actions += [ending(e, DONE) for e in twice]
     return _forgetting(sorted(actions, key=lambda a: a.due), entries)
+
+
+def _why(occurrence: Occurrence, now: datetime) -> str:
+    """Why an occurrence that the ledger does not know is planned."""
+    return "due within the horizon" if occurrence.due > now else "already due"
 
 
 @dataclass(slots=True)

@@ -302,7 +302,7 @@ class TemplatePlanner:
             return []
         kept = dialects.kept(self.template, row.times)
         about = (self.template, row.key, series, due, found, self.now)
-        counted = kept if self.template.timer.cfg.counts_workdays else None
+        counted = kept if self.template.timer.counts_workdays else None
         return plan_row(*about, known=known, times=kept, counted=counted)
 
     def _log_dropped(self, row: Dated, series: Series) -> None:

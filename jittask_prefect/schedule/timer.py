@@ -70,6 +70,8 @@ class Timer:
     windows: Windows
     levels: Levels | None
     """The named due times of a row; None where there is one."""
+    counts_workdays: bool
+    """Whether a due time is found by counting working days."""
 
     def __init__(
         self,
@@ -113,6 +115,7 @@ class Timer:
     def _prepare(self) -> None:
         """Make what the configuration alone decides."""
         cfg = self.cfg
+        self.counts_workdays = cfg.counts_workdays
         self._exhausted: dict[Hashable, datetime] = {}
         shared = cfg.rows and self.moves.active
         of = (cfg.repeat, self.moves.calendar)
@@ -293,7 +296,7 @@ class Timer:
         series = PlainSeries(
             self.zone, cfg.repeat, *moved, wall, anchor, hard, stop, day
         )
-        if cfg.counts_workdays and start is not None:
+        if self.counts_workdays and start is not None:
             series.counted_from = start
         if self._phase is not None and wall is not None and day is None:
             series.exhausted = Exhausted(self._exhausted, self._phase(wall))
