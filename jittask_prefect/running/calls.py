@@ -24,7 +24,7 @@ from jittask_prefect.ledger.opening import wait_for_opening
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.ledger.twins import DONE, end_twins
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.rows.flow_runs import row_name
+from jittask_prefect.rows.flow_runs import row_run_name
 from jittask_prefect.rows.opening import opening_of, waits_text
 from jittask_prefect.rows.row_labels import row_labels, row_of
 from jittask_prefect.running.function import follow_up, next_of_row
@@ -82,7 +82,7 @@ class Work:
         if not entry.row_key:
             return name
         labels = row_labels(self.app, [row_of(entry)])
-        row = row_name(entry.model, entry.row_key, labels.get(row_of(entry), ""))
+        row = row_run_name(entry, labels.get(row_of(entry), ""))
         more = len(call.tasks) - 1
         return f"{name}, {row}" + (f" and {more} more rows" if more else "")
 

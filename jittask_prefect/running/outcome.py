@@ -122,16 +122,18 @@ class Summary:
         return "broken" if self.broken else "queued" if self.queued else "skipped"
 
     def table(self, labels: Mapping[Row, str]) -> list[dict[str, Any]]:
-        """The tasks as rows of the flow run's table, the failed ones first; with a column of labels where there are any.
+        """The tasks as rows of the flow run's table, the failed ones first; with labels and levels where there are any.
 
         Args:
             labels: The labels of the rows.
         """
         ordered = sorted(self.tasks, key=lambda each: each[1].status != "error")
+        levels = any(entry.level for entry, _ in ordered)
         return [
             {
                 "row": entry.row_key,
                 **({"label": labels.get(row_of(entry), "")} if labels else {}),
+                **({"level": entry.level or ""} if levels else {}),
                 "status": outcome.status,
                 "outcome": outcome.outcome,
                 "reason": escape_controls(outcome.message),

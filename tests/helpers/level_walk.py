@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from day_by_day import DAY, Rest
+from window_walk import Hours
 from workday_walk import SPARE, named_days, walked
 
 Cfg = dict[str, Any]
@@ -112,16 +113,16 @@ def walk_levels(
     zone, rest = ZoneInfo(cfg["timezone"]), Rest(cfg, calendar)
     levels = cfg["startOffset"]
     places = [placed(value, level, rest, zone) for level in levels]
-    stop = last_instant(cfg, end, rest, zone)
+    stop, hours = last_instant(cfg, end, rest, zone), Hours(cfg, rest)
     found = [
         candidate
         for number, place in enumerate(places)
-        for candidate in settled(place.wall, place.at, number, rest, zone)
+        for candidate in settled(place.wall, place.at, number, rest, hours)
     ]
     latest = max(place.at for place in places)
     last = next(n for n, place in enumerate(places) if place.at == latest)
     until = before + SPARE
-    found += repeated(cfg["repeat"], places[last], last, rest, zone, until)
+    found += repeated(cfg["repeat"], places[last], last, rest, hours, until)
     best: dict[datetime, Candidate] = {}
     for each in found:
         if stop is not None and (each.nominal > stop or each.due > stop):
@@ -135,15 +136,17 @@ def walk_levels(
 
 
 def settled(
-    wall: datetime, nominal: datetime, place: int, rest: Rest, zone: ZoneInfo
+    wall: datetime, nominal: datetime, place: int, rest: Rest, hours: Hours
 ) -> Iterator[Candidate]:
-    """Where the holiday rule puts a time of a day."""
+    """Where the holiday rule, and then the opening hours, put a time of a day."""
     kept = rest.kept(wall.date())
     target = rest.goes(wall.date()) if kept else wall.date()
     if target is None:
         return
-    moved = instant(datetime.combine(target, wall.time()), zone)
-    yield Candidate(moved if kept else nominal, place, kept, nominal)
+    moved = instant(datetime.combine(target, wall.time()), hours.zone)
+    due = moved if kept else nominal
+    opening = hours.opening(due)
+    yield Candidate(opening, place, kept or opening != due, nominal)
 
 
 def repeated(
@@ -151,18 +154,18 @@ def repeated(
     start: Place,
     place: int,
     rest: Rest,
-    zone: ZoneInfo,
+    hours: Hours,
     until: datetime,
 ) -> Iterator[Candidate]:
     """The repeat that goes on from a place, the place itself left out."""
-    kind = repeat["repeatType"]
+    kind, zone = repeat["repeatType"], hours.zone
     if kind == "normal":
         return
     if kind in ("minute", "hour"):
         step = timedelta(**{f"{kind}s": repeat.get("period", 1)})
         at = start.at + step
         while at < until:
-            if not rest.kept(at.astimezone(zone).date()):
+            if not rest.kept(at.astimezone(zone).date()) and hours.open(at):
                 yield Candidate(at, place, False, at)
             at += step
         return
@@ -175,4 +178,4 @@ def repeated(
         wall = datetime.combine(day, start.wall.time())
         nominal = instant(wall, zone)
         if day > first and nominal > start.at:
-            yield from settled(wall, nominal, place, rest, zone)
+            yield from settled(wall, nominal, place, rest, hours)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from level_walk import walk_levels
-from shop import Shop, model_of, rows_task, utc
+from shop import MODEL, Shop, model_of, rows_task, utc
 
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows.planning import plan
@@ -202,6 +202,36 @@ def test_levels_of_one_instant_are_one_task(shop: Make) -> None:
     s = reminders(shop, startOffset=levels)
     s.save(id=1, day=DUE)
     assert told(s) == ["1 03-09 00:00 week #1 pending"]
+
+
+@pytest.mark.parametrize("way", ["save", "insert"])
+def test_each_level_is_due_by_the_clock_of_the_row(shop: Make, way: str) -> None:
+    """Nine o'clock in Tokyo is 00:00 UTC; in New York 14:00 UTC, from 8 March on 13:00."""
+    zoned = MODEL.replace(
+        "    count: int", "    zone: str | None = None\n    count: int"
+    )
+    task = rows_task("day", startOffset=LEVELS, inner=TOLD)
+    task["e.json"]["timerCfg"] |= {"timezoneField": "zone", "timezone": "UTC"}
+    about = {"models/Bill": model_of(zoned), "tasks/Task": task}
+    s = shop(elements=about, app_json={"horizon": 24 * 60})
+    s.sync("2026-02-01 08:00")
+    s.sync("2026-03-02 08:00")
+    for key, zone in ((1, "Asia/Tokyo"), (2, "America/New_York"), (3, None)):
+        row = {"id": key, "day": DUE, "zone": zone, "status": "open", "count": 0}
+        s.save(**row) if way == "save" else s.insert(**row)
+    s.sync("2026-03-02 08:01")
+    assert sorted(told(s)) == [
+        "1 03-05 00:00 first #1 pending",
+        "1 03-16 00:00 second #1 pending",
+        "1 04-01 00:00 final #1 pending",
+        "2 03-05 14:00 first #1 pending",
+        "2 03-16 13:00 second #1 pending",
+        "2 04-01 13:00 final #1 pending",
+        "3 03-05 09:00 first #1 pending",
+        "3 03-16 09:00 second #1 pending",
+        "3 04-01 09:00 final #1 pending",
+    ]
+    assert s.sync("2026-03-02 08:02").changes == 0
 
 
 # Late rows

@@ -21,8 +21,8 @@ FAILED = Outcome("error", "failed", "error: no")
 GONE = Outcome("ended", "superseded", "superseded: the row is gone")
 
 
-def task(key: str) -> Entry:
-    about = {"app": "shop", "template": "tasks.Task", "row_key": key}
+def task(key: str, level: str | None = None) -> Entry:
+    about = {"app": "shop", "template": "tasks.Task", "row_key": key, "level": level}
     return new_entry(task_id=key, due=TEN, created=TEN, **about)
 
 
@@ -82,3 +82,9 @@ def test_the_label_of_a_run_that_ends_by_our_own_doing(
     outcome: Outcome, label: str | None
 ) -> None:
     assert label_of(outcome) == label
+
+
+def test_the_table_has_levels_where_some_task_has_one() -> None:
+    of = Summary([(task("1", "first"), DONE), (task("2"), DONE)])
+    assert [row["level"] for row in of.table({})] == ["first", ""]
+    assert "level" not in summary(DONE).table({})[0]

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from level_walk import Found, walk_levels
-from timer_cases import CALENDARS, ZONES, day_repeats, step_repeats, workday_repeats
+from timer_cases import (
+    CALENDARS,
+    ZONES,
+    day_repeats,
+    step_repeats,
+    windows,
+    workday_repeats,
+)
 
 from jittask_prefect.errors import ConfigError
 from jittask_prefect.schedule.reach import Reach
@@ -328,10 +335,22 @@ def level_cases(draw: st.DrawFn) -> tuple[dict[str, Any], Any, date, date | None
     begin, most = datetime(2022, 1, 1), datetime(2027, 6, 1)
     days = st.dates(begin.date(), most.date())
     value = draw(st.one_of(days, st.datetimes(begin, most).map(_whole_minutes)))
+    if draw(st.integers(0, 3)) == 0:
+        cfg["window"] = draw(windows())
     end = draw(st.one_of(st.none(), days))
     if end is not None:
         cfg |= {"endTimeType": 2, "endField": "paid"}
     return cfg, calendar, value, end
+
+
+def made(cfg: dict[str, Any], calendar: Any) -> Timer:
+    """The timer; a window that never opens is another test's matter."""
+    try:
+        return Timer(cfg, calendar=calendar)
+    except ConfigError as error:
+        assert all("window" in problem.key for problem in error.problems)
+        assume(False)
+        raise
 
 
 def _whole_minutes(at: datetime) -> datetime:
@@ -368,7 +387,7 @@ def holds(reach: Reach, value: date, end: date | None) -> bool:
 @given(level_cases(), st.integers(-60, 200))
 def test_the_occurrences_are_those_of_the_walk(case: Any, shift: int) -> None:
     cfg, calendar, value, end = case
-    timer = Timer(cfg, calendar=calendar)
+    timer = made(cfg, calendar)
     found = timer.series(value, end)
     assert found is not None
     middle = datetime(value.year, value.month, value.day, tzinfo=UTC) + shift * DAY
@@ -425,7 +444,7 @@ def test_of_many_rows_each_has_its_own_next_time(case: Any) -> None:
     cfg, calendar, value, _ = case
     cfg = {key: cfg[key] for key in cfg if key not in ("endTimeType", "endField")}
     assume(cfg["repeat"]["repeatType"] not in ("minute", "hour"))
-    timer, now = Timer(cfg, calendar=calendar), datetime(2024, 6, 1, tzinfo=UTC)
+    timer, now = made(cfg, calendar), datetime(2024, 6, 1, tzinfo=UTC)
     rows = [value + n * 17 * DAY for n in range(-20, 20)]
     expected = []
     for row in rows:
