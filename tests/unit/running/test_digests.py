@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import ModuleType
@@ -16,10 +18,12 @@ from sqlalchemy import text
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.digest_calls import claim_all
 from jittask_prefect.ledger.limits import Full
+from jittask_prefect.rows import batches, digest_rows
 from jittask_prefect.running import process_end
 from jittask_prefect.running.calls import Call, Work
 from jittask_prefect.running.digests import DigestsOfInstant
 from jittask_prefect.running.end import force_end
+from jittask_prefect.running.executor import work_off
 from jittask_prefect.running.outcome import Outcome, Run, Summary
 from jittask_prefect.running.process_end import close
 from jittask_prefect.running.run import execute_batch
@@ -185,6 +189,44 @@ def test_all_rows_of_an_instant_share_a_flow_run(digests: Make) -> None:
     assert len(s.api.all_runs) == 1
     s.work(DUE)
     assert sorted(map(len, together(s))) == [310, 310]
+
+
+def test_more_rows_than_a_flow_run_has(
+    digests: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls of five, flow runs of twenty: 45 rows of one owner are nine calls in three flow runs."""
+    monkeypatch.setattr(digest_rows, "CALL_SIZE", 5)
+    monkeypatch.setattr(batches, "DIGEST_SIZE", 20)
+    monkeypatch.setattr(DigestsOfInstant, "size", 20)
+    s = digests(inner=TELL, digest={})
+    bills(s, dict.fromkeys(range(101, 146), 1))
+    s.sync()
+    assert len(s.api.all_runs) == 3
+    s.work(DUE)
+    expected = [list(range(first, first + 5)) for first in range(101, 146, 5)]
+    assert together(s) == expected
+    assert {e.attempt for e in s.entries()} == {1}
+
+
+def test_calls_by_chance(digests: Make) -> None:
+    """Owners, ends and changes by chance; the calls are counted here by hand."""
+    chance = random.Random(19)
+    s = digests(filter="Q(status='open')")
+    owners = {key: chance.choice([None, 1, 2, 3]) for key in range(1, 61)}
+    bills(s, owners)
+    s.sync()
+    paid, gone, ended = (set(chance.sample(range(1, 61), 6)) for _ in range(3))
+    for key in ended:
+        [task] = s.entries(row_key=str(key))
+        force_end(s.app, lambda: s.api, task.task_id, lambda: s.now)
+    for key in paid:
+        s.raw("UPDATE bill SET status = 'paid' WHERE id = :id", id=key)
+    for key in gone:
+        s.raw("DELETE FROM bill WHERE id = :id", id=key)
+    s.work(DUE)
+    left = [key for key in owners if key not in paid | gone | ended]
+    expected = [[key for key in left if owners[key] == o] for o in (None, 1, 2, 3)]
+    assert together(s) == sorted(filter(None, expected))
 
 
 # Which rows are not in a call
@@ -382,6 +424,13 @@ def customFunc(rows):
 """
 
 
+SLOWLY = """
+import time
+def customFunc(rows):
+    for row in rows:
+        row.count += 1
+    time.sleep(0.03)
+"""
 DURING_SECOND = """
 from digest_hook import during
 CALLED = []
@@ -525,6 +574,53 @@ def test_cancel_ends_the_whole_call(digests: Make, during: Callable[..., None]) 
     s.work(DUE)
     assert statuses(s) == {1: "forced", 2: "forced", 3: "completed"}
     assert [s.row_count(key) for key in (1, 2, 3)] == [0, 0, 1]
+
+
+def test_ends_beside_several_executors(digests: Make) -> None:
+    """Whoever writes several tasks locks them in one order: nobody meets a deadlock, and each row is done once."""
+    s = digests(inner=SLOWLY)
+    if s.app.engine().dialect.name == "sqlite":
+        pytest.skip("one writer at a time")
+    bills(s, {key: key % 3 + 1 for key in range(1, 91)})
+    s.sync()
+    work, chance = work_of(s), random.Random(7)
+    over = threading.Event()
+
+    def end_some() -> None:
+        while not over.wait(0.02):
+            open_ = [e for e in s.entries() if e.status in ("pending", "executing")]
+            for task in chance.sample(open_, min(1, len(open_))):
+                close(s.app, "", [task], "ended: forced end", lambda: s.now)
+
+    calls = [DigestsOfInstant(work, utc(DUE), helper) for helper in range(3)]
+    executors = [threading.Thread(target=work_off, args=(work, c)) for c in calls]
+    ender = threading.Thread(target=end_some)
+    for thread in (ender, *executors):
+        thread.start()
+    for thread in executors:
+        thread.join(120)
+    over.set()
+    ender.join(60)
+    work_off(work, DigestsOfInstant(work, utc(DUE)))
+    found = statuses(s)
+    assert set(found.values()) <= {"completed", "forced"}
+    assert {key: s.row_count(key) for key in found} == {
+        key: int(how == "completed") for key, how in found.items()
+    }
+    assert not [e for e in s.entries() if e.owner]
+
+
+def test_retry_of_the_flow_run_has_its_failed_rows_again(digests: Make) -> None:
+    s = digests(inner=FAIL_ONCE)
+    bills(s, {1: 1, 2: 1, 3: 2})
+    s.sync()
+    s.work(DUE)
+    assert statuses(s) == {1: "failed", 2: "failed", 3: "completed"}
+    work = work_of(s)
+    work_off(work, DigestsOfInstant(work, utc(DUE)))
+    assert statuses(s) == {1: "completed", 2: "completed", 3: "completed"}
+    assert [s.row_count(key) for key in (1, 2, 3)] == [1, 1, 1]
+    assert s.entries(row_key="1")[0].attempt == 2
 
 
 def test_another_process_has_a_task_of_the_call(digests: Make) -> None:
