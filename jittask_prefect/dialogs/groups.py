@@ -137,7 +137,7 @@ GROUPS = (
         Tab("Code from here", _named("code"), needs="code"),
     )),
     Group("limits", "Limits", "Time limit, retries, how many at a time, e.g. 3 retries", _changed(
-        "timeout", "retries", "retryDelay", "limit", "overlap", "rate", "parallel", "dispatch", "rowRuns",
+        "timeout", "retries", "retryDelay", "limit", "overlap", "rate", "parallel", "dispatch", "digest", "rowRuns",
     )),
     Group("late", "When nothing ran in time", "After hours without a worker, e.g. Run the latest", _changed(
         "missed", "grace", "lookback",

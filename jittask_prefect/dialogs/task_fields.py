@@ -147,6 +147,8 @@ TASK_FIELDS: tuple[Field, ...] = (
            example="Always together", key="dispatch", usual="auto", rows=True),
     Field("parallel", "Rows at once", whole(1), "How many rows of a flow run one process has at work at once, 100 at most",
           "10", key="parallel", usual=1, if_empty="1", rows=True),
+    Field("digest", "Rows of one call", LINE, "The function gets a list: rows that are due together and have the same value in this column, "
+          "or in one of a related row", "owner_id", key="digest.by", if_empty="a row at a time", rows=True),
     choice("rowRuns", "Rows shown as task runs", words.ROW_RUNS, "In a flow run of many rows", example="All",
            key="rowRuns", usual="failed", rows=True),
 )  # fmt: skip

@@ -83,6 +83,8 @@ PATHS = (
         "dispatch",
         "rowRuns",
         "parallel",
+        "digest",
+        "digest.by",
         "rate",
         "modelPath",
         "filter",

@@ -366,8 +366,9 @@ def test_what_the_form_does_not_change_stays_as_it_was_written(shop: Make) -> No
     }
 
 
-def test_a_digest_has_no_field_and_stays(shop: Make) -> None:
-    digest = {"by": "status"}
+@pytest.mark.parametrize("digest", [{}, {"by": "status"}])
+def test_a_digest_stays(shop: Make, digest: dict[str, str]) -> None:
+    """A digest of all rows has no value in the form, and stays too."""
     s = shop(digest=digest, inner="def customFunc(rows): return len(rows)\n")
     edit(s, link(s), timeout=60, filter="Q(status='open')")
     assert about(s)["digest"] == digest
@@ -375,6 +376,18 @@ def test_a_digest_has_no_field_and_stays(shop: Make) -> None:
     with pytest.raises(ConfigError, match="Rows at once: found 2 with digest"):
         edit(s, link(s), parallel=2)
     assert about(s)["digest"] == digest
+
+
+def test_a_digest_is_a_field(shop: Make) -> None:
+    s = shop(inner="def customFunc(rows): return len(rows)\n")
+    edit(s, link(s), digest="status")
+    assert about(s)["digest"] == {"by": "status"}
+    edit(s, link(s), digest="count")
+    assert about(s)["digest"] == {"by": "count"}
+    with pytest.raises(ConfigError, match=r"Rows of one call: found .*owner_id"):
+        edit(s, link(s), digest="owner_id")
+    edit(s, link(s), clear=["Rows of one call"])
+    assert "digest" not in about(s)
 
 
 def test_a_long_link_is_cut_to_what_a_browser_takes(scheduled: Shop) -> None:
