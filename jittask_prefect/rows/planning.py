@@ -107,7 +107,12 @@ def _other_days(template: DateFieldType, rows: int) -> str:
     effect = f"the tasks of {rows} rows are planned anew"
     if not rows:
         effect = "no task is due otherwise by that"
-    changed = f"the days of the calendar {calendar} have changed"
+    of = (
+        "calendars that rows name"
+        if template.heeds_calendars
+        else f"calendar {calendar}"
+    )
+    changed = f"the days of the {of} have changed"
     return f"{template.fullName}: {changed}; {effect}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -217,6 +217,11 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "three working days": ("at", {"startOffset": {"offsetType": -1, "offset": 3, "offsetUnit": "workday", "time": "09:00"}}),
     "off holidays": ("day", {"skipHoliday": 1, "workdaysOnly": 1, "calendar": "GB"}),
     "before holidays": ("day", {"skipHoliday": 1, "workdaysOnly": 1, "calendar": "GB", "holidayPolicy": "previous"}),
+    "levels": ("day", {"startOffset": [
+        {"name": "early", "offsetType": -1, "offset": 3, "offsetUnit": "workday", "time": "09:00"},
+        {"name": "late", "offsetType": 1, "offset": 2, "offsetUnit": "day", "time": "09:00"},
+    ]}),
+    "hours": ("at", {"window": {"from": "08:00", "to": "11:00", "workdays": True}, "calendar": "GB"}),
     "until": ("at", {"repeat": {"repeatType": "day"}, "endTimeType": 2, "endField": "until"}),
 }  # fmt: skip
 
@@ -276,6 +281,40 @@ def test_the_hook_and_the_sync_agree(on: Make, rule: str) -> None:
     assert plan(s) == by_sync
     assert s.did() == []
     assert plan(s) == by_sync
+
+
+# New days
+
+
+def test_new_days_of_a_calendar_that_rows_name_move_their_tasks(shop: Make) -> None:
+    """A new name, other days, another name: only the rows concerned are planned anew."""
+    office: dict[str, Any] = {"country": "DE"}
+    timer = {"calendarField": "region", "skipHoliday": 1, "calendar": "GB"}
+    s = shop(
+        elements=zoned("day", **timer),
+        app_json={"calendars": {"office": office}, "horizon": 96},
+    )
+    s.sync("2026-03-01 20:00")
+    for number, region in enumerate(("office", "branch", "FR", None), 1):
+        s.save("models.Visit", id=number, day=date(2026, 3, 4), region=region)
+    s.sync()
+    office["closed"] = ["2026-03-04"]
+    s.again()
+    report = s.sync("2026-03-01 20:01")
+    assert [(a.action, a.row, f"{a.due:%m-%d}") for a in report.actions] == [
+        ("reschedule", "1", "03-05")
+    ]
+    assert report.calendars == [
+        "tasks.Task: the days of the calendars that rows name have changed; the tasks of 1 rows are planned anew"
+    ]
+    assert s.did("2026-03-01 20:02") == []
+    s._json["calendars"]["branch"] = {
+        "country": "GB",
+        "closed": ["2026-03-04/2026-03-05"],
+    }
+    s.again()
+    assert s.did("2026-03-01 20:03") == ["reschedule 2 03-06 00:00"]
+    assert s.did("2026-03-01 20:04") == []
 
 
 # What people see
