@@ -23,6 +23,8 @@ from sqlalchemy import (
     or_,
     type_coerce,
 )
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TIMESTAMP, DateTime
 
 from jittask_prefect.elements.row_timers import RowTimes
@@ -201,6 +203,13 @@ def _near(month: int, day: int) -> Iterator[tuple[int, int]]:
 def leaves_most_in(part: Any, dialect: str) -> Any:
     """A bound that most rows meet: SQLite, which has no statistics, must not take an index for its sake."""
     return func.likely(part) if dialect == "sqlite" else part
+
+
+def by_no_index(column: Any, dialect: str) -> Any:
+    """A column to order by; SQLite, which would rather read a table in the order of its keys, must sort instead."""
+    if dialect != "sqlite":
+        return column
+    return UnaryExpression(column, operator=custom_op("+"), type_=column.type)
 
 
 # Row keys

@@ -66,6 +66,8 @@ class Scan:
     def __init__(self, template: DateFieldType, now: datetime, dialect: str) -> None:
         self.template, self.now, self.dialect = template, now, dialect
         self.model: Any = template.model
+        self._open = False
+        """Whether a condition of this scan has a span without a beginning or an end: half a table may meet it."""
         self.key_columns = sa_inspect(self.model).primary_key
         self.keys = key_attributes(self.model)
         self._row = row_columns(template)
@@ -190,6 +192,7 @@ class Scan:
         self, low: datetime | None, high: datetime | None, zone: ZoneInfo
     ) -> Iterator[ColumnElement[bool]]:
         field, dialect = self._field(self.start), self.dialect
+        self._open = self._open or low is None or high is None
         yield field.is_not(None)
         if low is not None:
             least = bounded(self.start, low, zone, first=True)
@@ -245,7 +248,10 @@ class Scan:
         most: int = PIECE,
     ) -> Select[Any]:
         """The rows that meet a condition, in the order of their keys, from behind a key on."""
-        found = select(*self.columns).where(condition).order_by(*self.keys).limit(most)
+        keys = self.keys
+        if not self._open:  # few rows: read by the index of the dates, then sorted
+            keys = [dialects.by_no_index(key, self.dialect) for key in keys]
+        found = select(*self.columns).where(condition).order_by(*keys).limit(most)
         return found if after is None else found.where(_behind(self.keys, after))
 
     # Reading

@@ -147,3 +147,40 @@ def test_too_many_values_cost_time_and_no_task(
     assert len(did) == 21
     assert did[-1] == "create 30 03-02 18:00"
     assert s.did() == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "step"),
+    [
+        ({}, "SEARCH zoned_visit USING INDEX"),
+        ({"startOffset": [{"name": f"n{n}", "offsetType": 1, "offset": n, "offsetUnit": "day"} for n in (3, 14, 30)]}, "MULTI-INDEX OR"),
+    ],
+)  # fmt: skip
+def test_sqlite_reads_few_rows_by_the_index_of_their_dates(
+    shop: Make, rule: dict[str, Any], step: str
+) -> None:
+    """In the order of its keys SQLite would read the whole table."""
+    s = shop(elements=zoned(timezoneField="zone", **rule))
+    numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 20000)"
+    at = "strftime('%Y-%m-%d %H:%M:%S.000000', 1700000000 + n * 7200, 'unixepoch')"
+    s.raw(
+        f"INSERT INTO zoned_visit (id, at, status, count) {numbers} SELECT n, {at}, 'x', 0 FROM c"
+    )
+    s.raw("CREATE INDEX by_at ON zoned_visit (at)")
+    s.raw("ANALYZE")
+    scan = Scan(s.app.template("tasks.Task"), s.now, "sqlite")  # type: ignore[arg-type]
+    with s.app.engine().connect() as connection:
+        condition = scan.condition(WINDOW, scan.pairs(connection, WINDOW))
+        assert condition is not None
+        binds = {"literal_binds": True}
+        query = scan.query(condition).compile(connection, compile_kwargs=binds)
+        steps = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}").all()
+    assert step in " ".join(str(found[-1]) for found in steps)
+
+
+def test_half_a_table_is_read_in_the_order_of_its_keys(shop: Make) -> None:
+    s = shop(elements=zoned(timezoneField="zone", repeat={"repeatType": "hour"}))
+    scan = Scan(s.app.template("tasks.Task"), s.now, "sqlite")  # type: ignore[arg-type]
+    condition = scan.condition(WINDOW)
+    assert condition is not None
+    assert "ORDER BY zoned_visit.id" in str(scan.query(condition))
