@@ -89,9 +89,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Call:
-    """Tasks whose effect commits in one transaction."""
+    """Tasks whose effect commits in one transaction.
+
+    Attributes:
+        tasks: The tasks.
+        again: Whether this is a further attempt of the same execution.
+    """
 
     tasks: list[Entry]
+    again: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -165,6 +171,10 @@ class Calls(ABC):
         closed = self.closed or self._closed_while()
         self.refused = self.refused or closed
         return closed
+
+    @abstractmethod
+    def paused(self) -> Wait | None:
+        """Why a call that is not begun has to wait for the end of the app's pause; None: the app goes on, or a person asked."""
 
     @abstractmethod
     def turn(self) -> Wait | None:
@@ -250,6 +260,13 @@ class Calls(ABC):
     def drop(self, call: Call | None = None) -> None:
         """Forget the list, and a call whose claim did not commit: the list is read again."""
 
+    def put_off(self, call: Call, owner: str) -> None:
+        """Have a call wait again that was claimed and has not begun; the list is read again."""
+        work = self.work
+        with work.app.engine(work.database).begin() as connection:
+            transitions.give_back(connection, call.ids, owner)
+        self.drop(call)
+
     @abstractmethod
     def give_up(self, full: Full) -> None:
         """Have the tasks that were not claimed wait for a slot in another flow run."""
@@ -271,12 +288,17 @@ class OneTask(Calls):
         super().__init__(work)
         self.entry = entry
 
+    def paused(self) -> Wait | None:
+        entry = self.entry
+        asked = entry.outside_schedule or entry.status != "pending"
+        return None if asked else self.pause.wait()
+
     def turn(self) -> Wait | None:
         work, entry = self.work, self.entry
         # Retry of a failed task waits for nobody.
         if self.begun or entry.status != "pending":
             return None
-        if not entry.outside_schedule and (paused := self.pause.wait()):
+        if paused := self.paused():
             return paused
         if opening := opening_of(work.template, entry, work.clock()):
             reason = waits_text(work.template, entry, opening)
@@ -307,7 +329,7 @@ class OneTask(Calls):
         return full or Call([find_entry(connection, entry.task_id) or entry])
 
     def drop(self, call: Call | None = None) -> None:
-        """The list is this task alone."""
+        self.begun = False
 
     def give_up(self, full: Full) -> None:
         work, entry, now = self.work, self.entry, self.work.clock()

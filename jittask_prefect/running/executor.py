@@ -162,9 +162,8 @@ class Executor:
                 self.team.grow(self.calls.left)
                 self.hold.on(call.ids)
                 self._next = call
-                if not self._may_begin():
-                    break
-                if self._begin(call) and not self._ran(call):
+                begins = self._may_begin(call) and self._begin(call)
+                if begins and not self._ran(call):
                     return  # the thread that has given the attempt up goes on
                 self.team.end(self.owner)
             self.hold.off()
@@ -210,13 +209,20 @@ class Executor:
         self.calls.record(*ends)
         return ends
 
-    def _may_begin(self) -> bool:
-        """Wait for the begin that the template's `rate` allows; False: the list was closed meanwhile."""
+    def _may_begin(self, call: Call) -> bool:
+        """Wait for the begin that the `rate` allows; False: the list was closed, or the app paused, meanwhile."""
         if self.work.template.cfg.rate is None:
             return True
         self._drop_connection()
         wait_for_rate(self.work, self.calls)
-        return not self.calls.closed
+        if self.calls.closed:
+            return False
+        if call.again or self.calls.paused() is None:
+            return True
+        self.hold.off()
+        self._next = None
+        self.calls.put_off(call, self.owner)
+        return False
 
     def _take(self) -> Call | None:
         """The next call: claimed by the last commit, claimed now, or tried again."""
@@ -274,7 +280,8 @@ class Executor:
             self._retries.appendleft((at, call, why))
             return None
         if change_all(self.work, call, self.owner, transitions.next_attempt):
-            return Call([replace(e, attempt=e.attempt + 1) for e in call.tasks])
+            tasks = [replace(e, attempt=e.attempt + 1) for e in call.tasks]
+            return Call(tasks, again=True)
         self._taken(call)
         return None
 

@@ -70,7 +70,7 @@ class RowsOfInstant(Calls):
         self._heeds_hours = self._helps and work.template.timer.windows.active
 
     def turn(self) -> Wait | None:
-        if paused := self._paused():
+        if paused := self.paused():
             return paused
         if self.work.template.timer.windows.active and not self._tried_again:
             self._heeds_hours = True
@@ -79,8 +79,7 @@ class RowsOfInstant(Calls):
         work, now = self.work, self.work.clock()
         return wait_of_batch(work.app, work.database, work.template, self.due, now)
 
-    def _paused(self) -> Wait | None:
-        """Why the rows wait for the end of the app's pause. A person's Retry does not wait."""
+    def paused(self) -> Wait | None:
         paused = self.pause.wait()
         return None if paused is None or self._tried_again else paused
 

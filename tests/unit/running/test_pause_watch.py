@@ -12,10 +12,12 @@ from shop import Shop, model_of, rows_task, utc
 
 from jittask_prefect.deploying.renew import renew
 from jittask_prefect.ledger import pause
+from jittask_prefect.ledger.rate import reserve
 from jittask_prefect.ledger.tables import entries
 from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.pause_watch import PauseWatch
 from jittask_prefect.running.run import execute, execute_batch
+from jittask_prefect.schedule.rate import read_rate
 
 Make = Callable[..., Shop]
 QUEUED = "not run: queued: the app is paused, until `jittask resume`"
@@ -223,3 +225,68 @@ def test_a_batch_during_the_pause_begins_nothing(shop: Make) -> None:
         s.app, "tasks.Task", s.now, Run("run", s.now), lambda: s.now
     )
     assert str(summary) == QUEUED and s.row_count(1) == 0
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_row_that_waits_for_its_rate_does_not_begin_in_the_pause(
+    shop: Make, rows: int
+) -> None:
+    """The pause comes while the second begin of a minute waits: of a row with a run of its own, and of a batch."""
+    dispatch = "batch" if rows > 1 else "row"
+    s = shop(rate="1/minute", missed={"policy": "all"}, dispatch=dispatch)
+    for key in range(1, rows + 1):
+        s.save(id=key, at=datetime(2026, 3, 2, 9, 0))
+    s.sync()
+    s.at("2026-03-02 09:00")
+    limit = s.app.template("tasks.Task").cfg.rate
+    assert limit is not None
+    reserve(s.app.engine(), s.app.name, "tasks.Task", read_rate(limit), s.now)
+    [run_id] = s.api.all_runs
+    run, waits = Run(run_id, s.now), list[float]()
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        pause.pause(s.app, s.now)
+
+    how: dict[str, Any] = {"sleep": sleep}
+    if rows > 1:
+        summary = execute_batch(s.app, "tasks.Task", s.now, run, lambda: s.now, **how)
+        assert str(summary) == QUEUED
+    else:
+        [entry] = s.entries()
+        outcome = execute(s.app, "tasks.Task", entry.task_id, run, lambda: s.now, **how)
+        assert outcome.message == QUEUED
+    assert waits and sum(waits) == 60
+    assert [(e.status, e.attempt) for e in s.entries()] == [("pending", 0)] * rows
+    pause.resume(s.app)
+    s.config(rate="1000/second")  # the waits of the others would be real ones
+    s.sync("2026-03-02 09:30")
+    s.work()
+    assert [s.row_count(key) for key in range(1, rows + 1)] == [1] * rows
+
+
+def test_a_retry_that_waits_for_its_rate_goes_on_in_the_pause(shop: Make) -> None:
+    """A task at work goes on with its retries; the other rows of its batch wait."""
+    inner = (
+        "from jittask_prefect.ledger import pause\n"
+        "from jittask_prefect.schedule import clock\n"
+        "def customFunc(row):\n"
+        "    tried = app.path / 'tried'\n"
+        "    if not tried.exists():\n"
+        "        tried.touch()\n"
+        "        pause.pause(app, clock.now())\n"
+        "        raise ValueError('not yet')\n"
+        "    row.count += 1\n"
+    )
+    s = shop(inner=inner, rate="1/minute", retries=1, dispatch="batch")
+    for key in (1, 2):
+        s.save(id=key, at=datetime(2026, 3, 2, 9, 0))
+    s.sync()
+    s.at("2026-03-02 09:00")
+    [run_id] = s.api.all_runs
+    run = Run(run_id, s.now)
+    execute_batch(
+        s.app, "tasks.Task", s.now, run, lambda: s.now, sleep=lambda seconds: None
+    )
+    found = {e.row_key: (e.status, e.attempt) for e in s.entries()}
+    assert found == {"1": ("completed", 2), "2": ("pending", 0)}
