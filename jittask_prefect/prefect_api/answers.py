@@ -49,6 +49,8 @@ class FlowRun:
     Attributes:
         expected_start_time: When the run is due.
         auto_scheduled: Whether a deployment's schedule made the run.
+        start_time: When the run began; of a run that ended before it began, when it ended.
+        run_count: How often the run was Running.
     """
 
     id: str
@@ -65,6 +67,7 @@ class FlowRun:
     end_time: AwareDatetime | None = None
     created: AwareDatetime | None = None
     auto_scheduled: bool = False
+    run_count: int = 0
 
     @property
     def state_type(self) -> str:

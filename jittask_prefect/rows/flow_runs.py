@@ -331,7 +331,8 @@ class Facts:
         return RunFacts(
             state=run.state_type,
             name=run.state_name or "",
-            started=run.start_time is not None,
+            # Prefect gives a start to a run that somebody ends before it began, too.
+            started=run.run_count > 0,
             ended_by_us=run.ended_by_us,
             in_state=in_state,
             late=late,

@@ -51,10 +51,13 @@ CALLED_COMPLETED, MOST_FAILED = timedelta(days=7), 1000
 """The failures whose runs are looked at, in case that somebody calls one of them completed; their number at most."""
 PUT_RIGHT = "%s: Prefect has the run as %s, by a person or a process that died; it is %s again, as its task is"
 NO_PAUSE = "a task is not paused by its run: set `enable` to 0, or `jittask pause`"
+NO_PAUSE_OF_OWN = "a sync or a form is not paused: it goes on"
 SYNC = "jittask.sync"
 log = logging.getLogger("jittask")
 SYNC_LEFT, DIALOG_LEFT = timedelta(minutes=5), timedelta(minutes=10)
 """A sync that began so long ago, and has not the lease, has died; a dialog."""
+CANCELLED_LEFT = timedelta(minutes=1)
+"""A sync or dialog that somebody cancels has no worker that ends its process: each worker looks every second."""
 
 
 def end_cancelling(
@@ -267,7 +270,10 @@ def _set_state(
 def end_left(
     app: App, api: Api, dialogs: Collection[str], now: datetime, this: str | None
 ) -> None:
-    """Set the syncs and dialogs Crashed whose worker died: the ledger has no entry of these.
+    """Set the states of syncs and dialogs right: the ledger has no entry of these.
+
+    Crashed where the worker died, Cancelled where somebody cancels the run of a dead worker, and Running after a pause:
+    nothing of the process waits for the end of a pause.
 
     Args:
         app: The app; the caller holds the lease of its sync, so no other sync is at work.
@@ -282,7 +288,16 @@ def end_left(
     left_in = ["PENDING", "RUNNING", "CANCELLING", "PAUSED"]
     at_work = {"state": {"type": {"any_": left_in}}}
     facts = Facts(api, now)
-    for names, left in (([SYNC], SYNC_LEFT), (list(dialogs), DIALOG_LEFT)):
+
+    for names, died in (([SYNC], SYNC_LEFT), (list(dialogs), DIALOG_LEFT)):
         for run in api.runs(deployments=deployments_of(app, names), flow_runs=at_work):
-            if run.id != this and facts.in_state(run) > left:
-                set_left(api, run.id, "CRASHED", DIED)
+            after, kind, message = died, "CRASHED", DIED
+
+            if run.state_type == "PAUSED":
+                after, kind, message = CANCELLING, "RUNNING", NO_PAUSE_OF_OWN
+            elif run.state_type == "CANCELLING":
+                message = run.message or BY_HAND
+                after, kind = CANCELLED_LEFT, "CANCELLED"
+
+            if run.id != this and facts.in_state(run) > after:
+                set_left(api, run.id, kind, message)

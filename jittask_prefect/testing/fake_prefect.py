@@ -66,7 +66,6 @@ class FakePrefect(FakeRuns, FakePages):
         for run in list(self.due(now)):
             this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
             self._state(run, "RUNNING")
-            run["start_time"] = now.isoformat()
             outcomes += self._execute(app, run, this, now)
             run["end_time"] = now.isoformat()
 

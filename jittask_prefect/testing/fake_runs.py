@@ -71,6 +71,7 @@ class FakeRuns(FakeDeployments):
             "expected_start_time": due.astimezone(UTC).isoformat(),
             "start_time": None,
             "end_time": None,
+            "run_count": 0,
             "number": next(self._count),
         }
         self._by_key[flow, key] = run["id"]
@@ -169,7 +170,12 @@ class FakeRuns(FakeDeployments):
     def _state(
         self, run: dict[str, Any], kind: str, name: str | None = None, message: str = ""
     ) -> None:
-        run["end_time"] = clock.now().isoformat() if kind in TERMINAL else None
+        now = clock.now().isoformat()
+        run["run_count"] += kind == "RUNNING"
+        if kind == "RUNNING" or kind in TERMINAL:
+            # As the server does: a run that ends before it began has a start, too.
+            run["start_time"] = run["start_time"] or now
+        run["end_time"] = now if kind in TERMINAL else None
         run |= {
             "state_type": kind,
             "state_name": name or kind.title(),

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from buttons import Buttons
 from place import Place, until
 
 from jittask_prefect.dialogs import forms
@@ -19,64 +20,6 @@ from jittask_prefect.prefect_api.answers import FlowRun
 from jittask_prefect.schedule import clock
 
 SOON = timedelta(seconds=1)
-
-
-class Buttons:
-    """The UI's buttons, as the calls that the UI makes.
-
-    Args:
-        work: The app on its server.
-    """
-
-    def __init__(self, work: Place) -> None:
-        self.work, self.api = work, work.api
-
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        def done() -> list[Any] | None:
-            try:
-                return [self.api.call(method, path, body)]
-            except PrefectApiError as error:
-                if "answered 503" in str(error):  # a server on SQLite that is busy
-                    return None
-                raise
-
-        [answer] = until(done, 120)  # type: ignore[misc]
-        return answer
-
-    def run(self, name: str, **parameters: Any) -> str:
-        """*Custom run*; without parameters *Quick run*."""
-        deployment = self.work.deployments()[name]["id"]
-        body: dict[str, Any] = {"state": {"type": "SCHEDULED"}}
-        if parameters:
-            body["parameters"] = parameters
-        path = f"/deployments/{deployment}/create_flow_run"
-        return str(self._call("POST", path, body)["id"])
-
-    def state(self, run_id: str, kind: str, name: str | None = None) -> str:
-        """*Change state*, *Retry* and *Cancel*: the UI forces what it proposes."""
-        state = {"type": kind, "name": name, "message": "by a test"}
-        body = {"state": state, "force": True}
-        return str(self._call("POST", f"/flow_runs/{run_id}/set_state", body)["status"])
-
-    def retry(self, run_id: str) -> None:
-        self.state(run_id, "SCHEDULED", "AwaitingRetry")
-
-    def cancel(self, run_id: str) -> None:
-        self.state(run_id, "CANCELLING")
-
-    def delete(self, run_id: str) -> None:
-        self._call("DELETE", f"/flow_runs/{run_id}")
-
-    def pause(self, name: str) -> None:
-        """The switch on the page of a deployment."""
-        deployment = self.work.deployments()[name]["id"]
-        self._call("POST", f"/deployments/{deployment}/pause_deployment")
-
-    def copy(self, run_id: str, name: str, **changed: Any) -> str:
-        """*Copy to new run*, with changed parameters *Run with changes*."""
-        run = self.api.run(run_id)
-        assert run is not None
-        return self.run(name, **{**run.parameters, **changed})
 
 
 @pytest.fixture

@@ -229,7 +229,27 @@ def test_a_template_that_does_not_load_keeps_its_run_until_it_does(s: Shop) -> N
     assert run["state_type"] == "PENDING"
 
 
-@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "CANCELLING"])
+@pytest.mark.parametrize("name", ["jittask.sync", "jittask.edit-task"])
+@pytest.mark.parametrize(
+    ("state", "seconds", "right", "message"),
+    [
+        ("PAUSED", 15, "RUNNING", "a sync or a form is not paused: it goes on"),
+        ("CANCELLING", 60, "CANCELLED", "ended: cancelled in Prefect"),
+    ],
+)
+def test_a_sync_or_dialog_that_somebody_pauses_goes_on_and_a_cancelled_one_ends(
+    s: Shop, name: str, state: str, seconds: int, right: str, message: str
+) -> None:
+    run = auto(s, name)
+    taken(s, run, state)
+    run["state"]["message"] = ""
+    end_left(s.app, s.api, NAMES, DUE + timedelta(seconds=seconds), None)
+    assert run["state_type"] == state
+    end_left(s.app, s.api, NAMES, DUE + timedelta(seconds=seconds + 1), None)
+    assert (run["state_type"], run["state"]["message"]) == (right, message)
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
 @pytest.mark.parametrize(
     ("name", "minutes"), [("jittask.sync", 5), ("jittask.edit-task", 10)]
 )
