@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
@@ -149,18 +149,30 @@ class Submission:
             code = checked_code(filled.get("code"), rows=rows)
             if code is None and config.get("funcType") != "Global":
                 code = OF_ROWS if rows else SCHEDULED
-            if "name" not in filled:
-                self._refuse_twin(config)
+            twins = [t for t in self.app.templates() if t.config == config]
+            if "name" in filled:
+                twins = [t for t in twins if t.fullName == f"tasks.{name}"]
+            if left := self._without_deployment(twins, filled.get("code")):
+                return self._deployed(left.fullName, "made")
+            if twins and "name" not in filled:
+                # Two tasks would do each thing twice.
+                found = f"all that {twins[0].fullName} has"
+                allowed = "another name, or an English name, for a second task that does the same"
+                raise invalid("title", found, allowed)
             folder.create(self.app, name, config, code or "")
         return self._deployed(f"tasks.{name}", "made", told)
 
-    def _refuse_twin(self, config: Form) -> None:
-        """Refuse a form that is submitted twice: two tasks would do each thing twice."""
-        for template in self.app.templates():
-            if template.config == config:
-                found = f"all that {template.fullName} has"
-                allowed = "another name, or an English name, for a second task that does the same"
-                raise invalid("title", found, allowed)
+    def _without_deployment(
+        self, twins: Sequence[Meta], code: str | None
+    ) -> Meta | None:
+        """The task that an earlier try of a form has made, and whose deployment Prefect could not take; None without."""
+        there = self._deployments() if twins else {}
+        for twin in twins:
+            inner = folder.inner_file(self.app, twin.fullName)
+            same = code is None or (inner.exists() and inner.read_text() == code)
+            if twin.declared is None and same and twin.fullName not in there:
+                return twin
+        return None
 
     def edit(self) -> Result:
         """Change a task's files where the form differs, and its deployment."""
@@ -215,7 +227,8 @@ class Submission:
         try:
             self.actions.deploy(name, self.now)
         except JittaskError as error:
-            left = "`jittask deploy`" if done == "made" else "the next sync"
+            again = "`jittask deploy`, or *Retry* of this run,"
+            left = again if done == "made" else "the next sync"
             told = f"{name} is {done}, and not deployed: {error}; {left} does it"
             return Result(told, "", name, failed=True)
         told = f"{name} is {done} and deployed{about}"

@@ -488,6 +488,27 @@ def test_a_taken_name_is_told(shop: Make) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [{}, {"name": "Mine"}])
+def test_a_form_that_was_made_and_not_deployed_is_deployed_by_its_retry(
+    shop: Make, monkeypatch: pytest.MonkeyPatch, name: dict[str, str]
+) -> None:
+    """The server went away between the folder and the deployment; the person presses Retry."""
+    s, form = shop(), {**SCHEDULED, **name}
+    made = f"tasks.{name.get('name', 'Report')}"
+    monkeypatch.setattr(s.api, "ping", lambda: s.api._called("ping"))
+    s.api.down = True
+    first = submit(s.app, s.api, forms.NEW_SCHEDULED, form, s.now)
+    assert first.failed and f"{made} is made, and not deployed: " in first.message
+    assert "`jittask deploy`, or *Retry* of this run, does it" in first.message
+    s.api.down = False
+    again = submit(s.app, s.api, forms.NEW_SCHEDULED, form, s.now)
+    assert again.message == f"{made} is made and deployed"
+    assert made in s.api.all_deployments
+    assert sorted(s.app.names("tasks")) == sorted([made, "tasks.Task"])
+    refused = "a name that no other element" if name else f"all that {made} has"
+    assert refused in wrong(form, forms.NEW_SCHEDULED, s)
+
+
 # What is refused, and then nothing is written
 
 
