@@ -13,6 +13,7 @@ from jittask_prefect.ledger.entry import Entry, identity
 from jittask_prefect.ledger.planned_rows import KeptTimes, counted_anew, kept_times
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
+from jittask_prefect.rows.lateness import not_to_run
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.timer import Occurrence, Series
 
@@ -176,7 +177,7 @@ def plan_row(
     anchor = _utc(series.anchor)
     shut = series.windows.opening(_utc(now)) != now
     if not entries:  # as each row of a first sync: nothing to compare with
-        late = _late(occurrences, now, template.cfg.missed, known, (), shut)
+        late = not_to_run(occurrences, now, template.cfg.missed, known, (), shut)
         new = _Maker(template, row, anchor, 1, 1, (), (), late, times)
         made = [new.task(o, "create", _why(o, now)) for o in occurrences]
         return sorted(made, key=lambda a: a.due)
@@ -194,7 +195,7 @@ def plan_row(
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     by_calendar = {_utc(o.due) for o in moved}
-    late = _late(occurrences, now, template.cfg.missed, known, by_calendar, shut)
+    late = not_to_run(occurrences, now, template.cfg.missed, known, by_calendar, shut)
     fresh = by_age[0].generation + 1 if by_age else 1
     maker = _Maker(
         template,
@@ -367,34 +368,6 @@ def _forgetting(actions: list[Action], entries: Sequence[Entry]) -> list[Action]
 def _utc(instant: datetime) -> datetime:
     """The instant in UTC: in a repeated hour, datetimes of different zones never compare as equal (PEP 495)."""
     return instant.astimezone(UTC)
-
-
-def _late(
-    occurrences: Sequence[Occurrence],
-    now: datetime,
-    missed: Missed,
-    known: datetime | None,
-    moved: Collection[datetime],
-    shut: bool,
-) -> dict[datetime, str]:
-    """Which due times (UTC) are not to run, with the reason: the template's `missed`.
-
-    Outside the opening hours (`shut`) late occurrences wait for the opening, and count as due then.
-    """
-    dues = [_utc(o.due) for o in occurrences if o.due <= now]
-    reasons = {}
-    for due in dues:
-        age = (now - due).total_seconds()
-        new = due in moved or (known is not None and due <= known)
-        if age <= missed.grace:
-            continue
-        if new and age > missed.lookback:
-            reasons[due] = f"missed: more than {missed.lookback:g} s ago"
-        elif missed.policy == "none" and not new and not shut:
-            reasons[due] = "missed: late, and missed.policy is none"
-        elif missed.policy != "all" and due != max(dues):
-            reasons[due] = "missed: a later occurrence is due too"
-    return reasons
 
 
 def _was(entry: Entry, due: datetime) -> str:
