@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from shop import Shop
 from zoned_shop import AT_NINE, zoned
 
+from jittask_prefect.cli import doctor
 from jittask_prefect.records.record import of_entry
 from jittask_prefect.rows.own_columns import unknown_values
 
@@ -366,3 +367,5 @@ def test_doctor_counts_rows_without_a_known_name(on: Make) -> None:
         "tasks.Task: 3 rows whose `zone` is no known time zone ('GMT+8', empty); the task's own counts, UTC",
         "tasks.Task: 2 rows whose `customer__region` is no known calendar (empty, 'XX'); the task's own counts, DE",
     ]
+    found = [f.text for f in doctor._database(s.app, "", s.now) if f.state == "warning"]
+    assert set(told) <= set(found)
