@@ -10,7 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+)
 
 from jittask_prefect.ledger import state_table
 from jittask_prefect.ledger.tables import FINAL, entries, of_app
@@ -47,12 +56,17 @@ def prune(connection: Connection, app: str, before: datetime) -> Pruned:
     c = entries.c
     start = _cursor(connection, app)
     over = (c.returned.is_(True), c.finished < before, of_app(app))
-    query = select(c.task_id, c.finished).where(*over)
+    query = select(c.task_id, c.finished, c.status, c.due, c.dirty).where(*over)
     if start is not None:
         query = query.where(c.finished >= start[0], _behind(*start))
     query = query.order_by(c.finished, c.task_id).limit(AT_ONCE)
     found = connection.execute(query).all()
-    removed = _remove(connection, [task_id for task_id, _ in found], before)
+    old = [
+        each.task_id
+        for each in found
+        if each.status in FINAL and each.due < before and not each.dirty
+    ]
+    removed = _remove(connection, old)
 
     end = len(found) < AT_ONCE
     last = None if end else f"{found[-1].finished.isoformat()} {found[-1].task_id}"
@@ -73,18 +87,20 @@ def border(connection: Connection, app: str) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _remove(connection: Connection, tasks: list[str], before: datetime) -> int:
+def _remove(connection: Connection, tasks: list[str]) -> int:
+    """Remove those of some finished tasks that nothing needs; how many. The database finds them by their ids alone."""
     if not tasks:
         return 0
     c = entries.c
-    over = (c.status.in_(FINAL), c.due < before, c.dirty.is_(False))
-    query = select(c.task_id).where(c.task_id.in_(tasks), *over, ~_needed())
+    query = select(c.task_id).where(c.task_id.in_(tasks), ~_needed())
     gone = list(connection.execute(query).scalars())
-    if gone:
-        # Once more, since somebody may have retried the task meanwhile.
-        statement = delete(entries).where(c.task_id.in_(gone), c.status.in_(FINAL))
-        connection.execute(statement)
-    return len(gone)
+    if not gone:
+        return 0
+    # Somebody may have retried a task meanwhile. Not by the plain column, whose index SQLite would take.
+    still = func.coalesce(c.status, "").in_(FINAL)
+    return int(
+        connection.execute(delete(entries).where(c.task_id.in_(gone), still)).rowcount
+    )
 
 
 def _needed() -> ColumnElement[bool]:
@@ -98,9 +114,10 @@ def _needed() -> ColumnElement[bool]:
     )
     later = or_(
         other.c.generation > c.generation,
-        and_(other.c.generation == c.generation, other.c.due > c.due),
+        and_(other.c.generation == c.generation, other.c.nominal > c.nominal),
     )
-    planned = (other.c.start_value.is_not(None), other.c.due > c.due)
+    # In the order of the identity's index, by which the database finds a row's tasks.
+    planned = (other.c.start_value.is_not(None), other.c.nominal > c.nominal)
     newest = ~exists().where(same, later)
     of_present_dates = and_(c.start_value.is_not(None), ~exists().where(same, *planned))
     living = or_(c.row_key == "", c.anchor.is_not(None))

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, false, func, select
 
 from jittask_prefect.elements.app import DEFAULT, App
 from jittask_prefect.errors import JittaskError
@@ -68,7 +68,9 @@ def settle_waiting(
     although their tasks were ended, as in an older copy of Prefect, are marked for the hand-over to cancel.
     """
     engine = app.engine(database)
-    clean = (entries.c.dirty.is_(False), entries.c.flow_run_id.is_not(None))
+    # Not by the plain column: SQLite would take its index, which leads to all finished tasks.
+    not_dirty = func.coalesce(entries.c.dirty, false()).is_(False)
+    clean = (not_dirty, entries.c.flow_run_id.is_not(None))
     waits = (*clean, entries.c.status == "pending")
     ended = (*clean, entries.c.status == "ended", entries.c.due > now)
     first = next(in_order(engine, app.name, AT_ONCE, *waits), [])

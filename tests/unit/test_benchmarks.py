@@ -18,6 +18,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 MORE = {
     "ends": ["--number", "5"],
     "exactly_once": ["--prefect", "memory", "--scale", "0.003"],
+    "retention": ["--scale", "0.001"],
     "schedule_law": ["--scale", "0.005"],
 }
 # These start a server, here on a database that is migrated already.
