@@ -8,6 +8,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.orm.exc import DetachedInstanceError
+
 from jittask_prefect.elements.original.jit_rows import plain_row
 from jittask_prefect.elements.row_timers import (
     RowTimers,
@@ -15,6 +17,7 @@ from jittask_prefect.elements.row_timers import (
     as_kept,
     own_column,
 )
+from jittask_prefect.errors import ArgumentError
 from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.schedule.instants import midnight
 from jittask_prefect.schedule.timer import Timer
@@ -108,8 +111,14 @@ class RowFields:
     def _own(self, row: Any, key: str, path: str) -> str:
         """The value of the column of a row's own zone or calendar, as the ledger keeps it."""
         value = plain_row(row)
-        for name in path.split("__"):
-            value = getattr(value, name) if value is not None else None
+        try:
+            for name in path.split("__"):
+                value = getattr(value, name) if value is not None else None
+        except DetachedInstanceError as error:
+            allowed = "a row of an open session, or one with its related rows loaded"
+            raise ArgumentError(
+                f"a row whose {path} is not loaded; allowed: {allowed}"
+            ) from error
         return as_kept(self.own_column(key), key, value)
 
     def dates(self, row: Any) -> tuple[date | None, date | None]:

@@ -13,8 +13,10 @@ from shop import Shop
 from zoned_shop import AT_NINE, zoned
 
 from jittask_prefect.cli import doctor
+from jittask_prefect.errors import ArgumentError
 from jittask_prefect.records.record import of_entry
 from jittask_prefect.rows.own_columns import unknown_values
+from jittask_prefect.running.trial import load_row
 
 Make = Callable[..., Shop]
 AT = datetime(2026, 3, 3, 15)
@@ -369,3 +371,18 @@ def test_doctor_counts_rows_without_a_known_name(on: Make) -> None:
     ]
     found = [f.text for f in doctor._database(s.app, "", s.now) if f.state == "warning"]
     assert set(told) <= set(found)
+
+
+def test_a_detached_row_says_that_its_related_row_is_missing(shop: Make) -> None:
+    s = related(shop)
+    s.save("models.Visit", id=1, at=AT, customer_id=1)
+    template = s.app.template("tasks.Task")
+    with pytest.raises(
+        ArgumentError,
+        match="a row whose customer__timezone is not loaded; allowed: a row of an open",
+    ):
+        template.explain(s.now, s.now + timedelta(9), s.row(1, "models.Visit"))
+    [told] = template.explain(
+        s.now, s.now + timedelta(9), load_row(s.app, template, "1")
+    )
+    assert told.zone == "Europe/Berlin"
