@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from place import Place, model, rows, scheduled, worker
 from prefect_database import prepare
+from shop import servers, url  # noqa: F401  fixtures
 
 from jittask_prefect.server.embedded import Embedded
 from jittask_prefect.server.selection import refresh_settings
