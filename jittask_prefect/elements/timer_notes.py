@@ -11,6 +11,7 @@ from jittask_prefect.schedule.instants import (
     DAY,
     EARLIEST,
     LATEST,
+    TICK,
     clock_changes,
     wall_time,
 )
@@ -108,8 +109,10 @@ def _always_shut(timer: Timer, now: datetime) -> bool:
     moves, zone = timer.moves, timer.zone
     open_days = (
         day
-        for span in timer.windows.spans(now, now + 2 * YEAR)
-        for day in each_day(*(at.astimezone(zone).date() for at in span))
+        for begin, end in timer.windows.spans(now, now + 2 * YEAR)
+        for day in each_day(
+            wall_time(begin, zone).date(), wall_time(end - TICK, zone).date()
+        )
     )
     return all(moves.active and moves.blocked(day) is not None for day in open_days)
 

@@ -117,7 +117,9 @@ class Timer:
         cfg = self.cfg
         self.counts_workdays = cfg.counts_workdays
         self._exhausted: dict[Hashable, datetime] = {}
-        shared = cfg.rows and self.moves.active
+        # Opening hours leave out times by their minutes, which rows of a phase need not share.
+        left_out = self.sub_daily and self.windows.active
+        shared = cfg.rows and self.moves.active and not left_out
         of = (cfg.repeat, self.moves.calendar)
         self._phase = day_phase(*of, custom=True) if shared else None
         self.levels = Levels(self) if cfg.levels else None
@@ -145,7 +147,7 @@ class Timer:
 
     @property
     def sub_daily(self) -> bool:
-        """Whether the cycle is finer than a day: then a holiday drops occurrences instead of moving them."""
+        """Whether the cycle is finer than a day: then holidays and opening hours drop occurrences instead of moving them."""
         repeat = self.cfg.repeat
         if repeat.cron is None and repeat.rrule is None:
             return repeat.repeat_type in ("minute", "hour")

@@ -119,6 +119,11 @@ def test_a_mistake(
     assert allowed in problem.allowed, problem
 
 
+def test_a_wrong_column_is_named_beside_another_mistake(tmp_path: Path) -> None:
+    app = app_with(tmp_path, {"digest": {"by": "owner_di"}, "retries": -1})
+    assert {problem.key for problem in app.check()} == {"digest.by", "retries"}
+
+
 @pytest.mark.parametrize("digest", [{}, {"by": "customer"}])
 def test_a_scheduled_task_has_none(tmp_path: Path, digest: dict[str, str]) -> None:
     files = {"tasks/Daily/e.json": patched(DAILY, {"digest": digest})}

@@ -333,6 +333,27 @@ def test_hours_that_no_time_meets_end_the_search() -> None:
 
 
 @pytest.mark.parametrize(
+    "rrule", ["FREQ=DAILY;BYHOUR=8,9", "FREQ=DAILY;BYHOUR=8,9;BYDAY=MO,TU,WE,TH,FR"]
+)
+def test_a_row_that_misses_the_hours_does_not_end_the_search_of_others(
+    rrule: str,
+) -> None:
+    """The minutes are those of each row: 08:30 lies outside, 08:10 does not."""
+    repeat = {"repeatType": "custom", "rrule": rrule}
+    short = {"from": "08:00", "to": "08:15"}
+    cfg = {"startField": "at", "repeat": repeat, "workdaysOnly": 1, "window": short}
+    timer, now = Timer(cfg, None, "UTC"), datetime(2026, 5, 4)
+    outside, within = (
+        timer.series(datetime(2026, 4, 1, 7, minute)) for minute in (30, 10)
+    )
+    assert outside is not None and within is not None
+    assert outside.next(now) is None
+    found = within.next(now)
+    assert found is not None
+    assert found.due == datetime(2026, 5, 4, 8, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
     ("window", "key", "allowed"),
     [
         ({}, "window.from", "this key is required"),
