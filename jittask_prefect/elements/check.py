@@ -269,15 +269,20 @@ def _code_problems(app: App, name: str) -> list[Problem]:
 
     timer, model = raw.get("timerCfg"), raw.get("modelPath")
     if kind.rows and isinstance(model, str):
-        written = timer if isinstance(timer, dict) else {}
         keys = ("startField", "endField", *OF_EACH_ROW)
-        fields = {key: written.get(key) for key in keys}
-        fields = {key: name for key, name in fields.items() if isinstance(name, str)}
+        fields = {key: _text(timer, key) for key in keys}
+        by = _text(raw.get("digest"), "by")
         found += _caught(
-            "", lambda: _check_fields(app, model, fields, raw.get("filter"))
+            "", lambda: _check_fields(app, model, fields, raw.get("filter"), by)
         )
 
     return found
+
+
+def _text(written: object, key: str) -> str | None:
+    """A text in an object that a user wrote; None for anything else."""
+    found = written.get(key) if isinstance(written, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def template_problems(template: Meta) -> list[Problem]:
@@ -314,13 +319,28 @@ def _check_fields(
     name: str,
     fields: Mapping[str, str | None],
     filter_: object,
-    digest_by: str | None = None,
+    digest_by: str | None,
 ) -> None:
+    model = _model(app, name)
+    dates = list(
+        _date_problems(model, name, fields)
+    )  # its error says that a mapping fails
+    found = [*_own_problems(model, fields), *dates]
+    if isinstance(filter_, str | Filter | Where):
+        found += _caught("", lambda: _parsed(filter_).check(model))
+    if digest_by is not None:
+        found += _caught("", lambda: digest_column(model, digest_by))
+    if found:
+        raise ConfigError(found)
+
+
+def _model(app: App, name: str) -> type[Any]:
+    """The class of a model."""
     models = app.names("models")
     known = ", ".join(models)
     allowed = f"a model of the app: {known or 'the app has no models'}"
     try:
-        model = app.getElement(name)
+        model: type[Any] = app.getElement(name)
     except UnknownElement:
         raise invalid("modelPath", name, allowed) from None
     except ConfigError as error:
@@ -330,33 +350,39 @@ def _check_fields(
     if name not in models:
         raise invalid("modelPath", name, allowed)
 
-    found: list[Problem] = []
+    return model
+
+
+def _own_problems(
+    model: type[Any], fields: Mapping[str, str | None]
+) -> Iterator[Problem]:
+    """The problems of the columns of each row's own zone and calendar."""
+    for key in OF_EACH_ROW:
+        if (path := fields.get(key)) is not None:
+            for problem in _caught("", lambda p=path: own_column(model, p)):
+                yield replace(problem, key=f"timerCfg.{key}")
+
+
+def _date_problems(
+    model: type[Any], name: str, fields: Mapping[str, str | None]
+) -> Iterator[Problem]:
+    """The problems of the columns of dates."""
     try:
-        kinds = {name: column(model, name).kind for name in columns(sa_inspect(model))}
+        kinds = {each: column(model, each).kind for each in columns(sa_inspect(model))}
     except InvalidRequestError as error:  # for ever, of the team's own class
         broken = f"{name}, whose mapping fails: {error}"
         allowed = "a model whose relationships lead to classes that are imported too"
         raise invalid("modelPath", broken, allowed) from None
 
     dates = [
-        name
-        for name, kind in kinds.items()
+        each
+        for each, kind in kinds.items()
         if kind in (ColumnKind.DATE, ColumnKind.DATETIME)
     ]
     known = ", ".join(dates) or "a model with a date or datetime column"
-    for key in OF_EACH_ROW:
-        if (path := fields.get(key)) is not None:
-            of = _caught("", lambda p=path: own_column(model, p))
-            found += [replace(p, key=f"timerCfg.{key}") for p in of]
-    for key, field in fields.items():
-        if key not in OF_EACH_ROW and field is not None and field not in dates:
+    for key in ("startField", "endField"):
+        field = fields.get(key)
+        if field is not None and field not in dates:
             named = f"{field}, which is no date" if field in kinds else str(field)
             allowed = f"a date or datetime column of {name}: {known}"
-            found.append(Problem("", f"timerCfg.{key}", named, allowed))
-
-    if isinstance(filter_, str | Filter | Where):
-        found += _caught("", lambda: _parsed(filter_).check(model))
-    if digest_by is not None:
-        found += _caught("", lambda: digest_column(model, digest_by))
-    if found:
-        raise ConfigError(found)
+            yield Problem("", f"timerCfg.{key}", named, allowed)

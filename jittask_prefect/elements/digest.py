@@ -9,8 +9,8 @@ from pydantic import AfterValidator
 
 from jittask_prefect.errors import FilterError, Problem, invalid
 from jittask_prefect.filters.columns import Column, ColumnKind
-from jittask_prefect.filters.paths import read_path, single_column
-from jittask_prefect.validation import StrictModel
+from jittask_prefect.filters.paths import single_column
+from jittask_prefect.validation import StrictModel, read_path
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.config import TaskCfg
@@ -57,7 +57,7 @@ def digest_column(model: type[Any], by: str) -> Column:
         ConfigError: The path leads to no single column, or to a column whose values cannot be told apart.
     """
     try:
-        found = single_column(model, read_path(by))
+        found = single_column(model, by)
     except FilterError as error:
         problem = error.problems[0]
         raise invalid("digest.by", problem.found, problem.allowed) from None

@@ -21,6 +21,7 @@ from jittask_prefect.errors import ArgumentError
 from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.schedule.instants import midnight
 from jittask_prefect.schedule.timer import Timer
+from jittask_prefect.validation import read_path
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -112,7 +113,7 @@ class RowFields:
         """The value of the column of a row's own zone or calendar, as the ledger keeps it."""
         value = plain_row(row)
         try:
-            for name in path.split("__"):
+            for name in read_path(path):
                 value = getattr(value, name) if value is not None else None
         except DetachedInstanceError as error:
             allowed = "a row of an open session, or one with its related rows loaded"

@@ -19,7 +19,7 @@ from jittask_prefect.filters.columns import (
     mapper_of,
     unpadded,
 )
-from jittask_prefect.filters.paths import read_path, single_column
+from jittask_prefect.filters.paths import single_column
 from jittask_prefect.filters.tree import refuse
 from jittask_prefect.schedule.calendar import Calendar
 from jittask_prefect.schedule.timer import Timer
@@ -65,11 +65,7 @@ def own_column(model: type, path: str) -> Column:
     Raises:
         FilterError: The path leads to no text of the row or of a single related row.
     """
-    try:
-        names = read_path(path)
-    except ValueError as error:
-        raise refuse(f"the path {path!r}", str(error)) from None
-    found = single_column(model, names)
+    found = single_column(model, path)
     if found.kind is not ColumnKind.TEXT:
         holder = found.hops[-1].mapper.class_ if found.hops else model
         every = sorted(columns(mapper_of(holder)))

@@ -45,7 +45,7 @@ from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.instants import clamped
 from jittask_prefect.schedule.timer import Explained, Series, Timer
 from jittask_prefect.schedule.words import origin
-from jittask_prefect.validation import quoted
+from jittask_prefect.validation import quoted, read_path
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App
@@ -303,7 +303,7 @@ class DateFieldType(RowFields, Meta):
         """The fields that decide when, and whether, a row is due; for a related row the relationship."""
         cfg = self.timer.cfg
         dates = {name for name in (cfg.start_field, cfg.end_field) if name}
-        own = {path.partition("__")[0] for path in self.own_fields.values()}
+        own = {read_path(path)[0] for path in self.own_fields.values()}
         return dates | own | {name.partition(".")[0] for name in self.filter.fields}
 
     @property

@@ -21,7 +21,7 @@ from sqlalchemy.types import TypeEngine
 
 from jittask_prefect.errors import FilterError, Problem
 from jittask_prefect.filters.columns import Column, ColumnKind, column_at
-from jittask_prefect.filters.paths import value_of
+from jittask_prefect.filters.paths import to_one, value_of
 from jittask_prefect.filters.sql_functions import (
     Spelled,
     WallClock,
@@ -107,7 +107,7 @@ class _Writer:
 
     def _across(self, hops: Hops, entity: Any, of: Comparison) -> ColumnElement[bool]:
         """EXISTS up to the last to-many relationship; then a scalar subquery, NULL without a related row."""
-        if not any(hop.uselist or hop.secondary is not None for hop in hops):
+        if all(map(to_one, hops)):
             return self._compared(
                 of, lambda wrap: value_of(replace(of.column, hops=hops), entity, wrap)
             )

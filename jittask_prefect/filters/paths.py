@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import RelationshipProperty, aliased
 
 from jittask_prefect.filters.columns import Column, column_at, mapper_of
-from jittask_prefect.filters.tree import MAX_HOPS, refuse
-
-ALLOWED = "a column's name, or relationship__column, no part beginning with _"
-
-
-def read_path(text: str) -> list[str]:
-    """The names of a path's relationships, then its column's: `customer__owner_id` → customer, owner_id.
-
-    Raises:
-        ValueError: The text is no path.
-    """
-    parts = text.replace("__", ".").split(".")
-    named = all(part.isidentifier() and not part.startswith("_") for part in parts)
-    if not named or len(parts) > MAX_HOPS:
-        raise ValueError(ALLOWED)
-    return parts
+from jittask_prefect.filters.tree import refuse
+from jittask_prefect.validation import read_path
 
 
-def single_column(model: type, path: Sequence[str]) -> Column:
+def single_column(model: type, path: str) -> Column:
     """The column at the end of a path along which each row has one other row at most.
 
+    Args:
+        model: The class of the rows.
+        path: `customer__owner_id`.
+
     Raises:
-        FilterError: A relationship or the column is missing, or a relationship leads to many rows.
+        FilterError: The text is no path, a relationship or the column is missing, or a relationship leads to many rows.
     """
-    found = column_at(path, mapper_of(model))
+    try:
+        names = read_path(path)
+    except ValueError as error:
+        raise refuse(f"the path {path!r}", str(error)) from None
+    found = column_at(names, mapper_of(model))
     for hop in found.hops:
-        if hop.uselist or hop.secondary is not None:
+        if not to_one(hop):
             shown = f"{hop.parent.class_.__name__}.{hop.key}, which leads to many rows"
             raise refuse(shown, "relationships that lead to one row at most")
     return found
+
+
+def to_one(hop: RelationshipProperty[Any]) -> bool:
+    """Whether a relationship leads to one row at most."""
+    return not hop.uselist and hop.secondary is None
 
 
 def value_of(

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jittask_prefect.errors import FilterError, Problem
+from jittask_prefect.validation import checked_path
 
 MAX_LENGTH = 4_000
 MAX_DEPTH = 30
 MAX_LIST = 1_000
 MAX_NODES = 500
 """SQLite refuses expressions deeper than 1,000, and a chain of ANDs is as deep as it is long."""
-MAX_HOPS = 8
 MAX_DIGITS = 38
 """What the databases' decimals hold; a number of thousands of digits Python itself refuses to write."""
 MAX_SHIFT_DAYS = 366_000
@@ -232,13 +232,10 @@ class _Reader:
 
     def _test(self, path: list[str], operator: str, value: ast.expr) -> Test:
         self.nodes += 1
-        if len(path) > MAX_HOPS or any(
-            part.startswith("_") or not part.isidentifier() for part in path
-        ):
-            allowed = (
-                "a column's name, or relationship__column, no part beginning with _"
-            )
-            raise refuse(f"the field {'.'.join(path)!r}", allowed)
+        try:
+            checked_path(path)
+        except ValueError as error:
+            raise refuse(f"the field {'.'.join(path)!r}", str(error)) from None
         if operator not in OPERATORS:
             raise refuse(f"the operator {operator!r}", " ".join(OPERATORS))
         return Test(tuple(path), SYMBOLS.get(operator, operator), self._value(value))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
-from jittask_prefect.validation import StrictModel
+from jittask_prefect.validation import StrictModel, read_path
 
 INSTANT = "a time as yyyy-MM-dd HH:mm:ss"
 DAY_OR_INSTANT = "a date as yyyy-MM-dd or a time as yyyy-MM-dd HH:mm:ss"
@@ -69,10 +69,8 @@ def _field_name(value: object) -> object:
 
 
 def _field_path(value: object) -> object:
-    parts = value.split("__") if isinstance(value, str) else [""]
-    if all(part.isidentifier() and not part.startswith("_") for part in parts):
-        return value
-    raise ValueError("the name of a text column, or a path such as customer__region")
+    read_path(value if isinstance(value, str) else "")
+    return value
 
 
 def many(value: object) -> object:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Mapper
 
 from jittask_prefect.elements.decorated.month_days import Refuse
 from jittask_prefect.elements.decorated.piece_keys import attribute_of
+from jittask_prefect.filters.paths import to_one
 from jittask_prefect.validation import quoted
 
 KEYS = {"timezone": "timezoneField", "calendar": "calendarField"}
@@ -91,5 +92,5 @@ def _shortest(mapper: Mapper[object], owner: type) -> list[list[str]]:
 
 def _to_one(mapper: Mapper[object]) -> Iterator[tuple[str, Mapper[object]]]:
     for hop in mapper.relationships:
-        if not hop.uselist and hop.secondary is None:
+        if to_one(hop):
             yield hop.key, hop.mapper

@@ -89,7 +89,8 @@ def test_hours_that_are_shut_on_every_day_that_is_left_are_noted(shop: Make) -> 
     never = "it is never due: holidays, weekends or opening hours take away each occurrence of every row"
     assert notes(shop("day", window=weekend, **keys)) == [never]
     whole = {"from": "00:00", "to": "24:00", "weekdays": [6, 7]}
-    assert notes(shop("day", window=whole, **keys)) == [never]
+    ends = {"endTimeType": 1, "endTime": "2030-01-01"}
+    assert notes(shop("day", window=whole, **keys, **ends)) == [never]
     # Days and longer are moved, not left out; and on a Friday there is an hour left.
     daily = {**keys, "repeat": {"repeatType": "day"}}
     assert notes(shop("day", window=weekend, **daily)) == []
