@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from jittask_prefect.cli.actions import ACTIONS
+from jittask_prefect.cli.database import db
 from jittask_prefect.cli.failures import (
     database_answer,
     fail,
@@ -25,7 +26,6 @@ from jittask_prefect.cli.options import (
     Now,
     TakeOver,
     heed_interrupts,
-    instant_of,
     instant_or_now,
     the_app,
     warn_of_problems,
@@ -50,7 +50,6 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-db = typer.Typer(help="The ledger's tables.", no_args_is_help=True)
 cli.add_typer(db, name="db")
 
 
@@ -377,40 +376,6 @@ def notify(
         kinds = tuple(kind for kind in wanted if wanted[kind])
         names = notices.notify(app, api, block, kinds)
         print_lines(f"{name}: through {block}" for name in names)
-
-
-@db.command("upgrade")
-def db_upgrade(
-    models: Annotated[
-        bool,
-        typer.Option("--models", help="Also make missing tables of the app's models."),
-    ] = False,
-) -> None:
-    """Make the ledger's tables in each database of the app."""
-    from jittask_prefect.rows.databases import upgrade
-
-    made = upgrade(the_app(), models=models)
-    out.print("\n".join(made) or "the tables are current")
-
-
-@db.command("prune")
-def db_prune(
-    before: Annotated[
-        str,
-        typer.Option(
-            help="Tasks that were due and ended before this date are removed."
-        ),
-    ],
-) -> None:
-    """Remove finished tasks from the ledger now; the sync removes those that are older than `retention` of app.json."""
-    from jittask_prefect.rows.pruning import prune_all
-
-    app = the_app()
-
-    def said(database: str, removed: int) -> None:
-        out.print(f"{database or 'default'}: {removed:,} tasks removed")
-
-    prune_all(app, instant_of(before, app, "--before"), clock.now(), said)
 
 
 __all__ = ["cli", "main"]

@@ -16,12 +16,12 @@ class Task:
         fullName: The template's full name.
         taskType: The full name of the template's Type.
         argDict: Keyword arguments for the function of a scheduled task.
-        dueTime: When the task is due; aware, in the task's zone.
+        dueTime: When the task is due; aware, in the row's own zone where the row names one, else in the task's.
         status: `executing` in `handle`; `completed`, `error` or `ended` in `afterReturn`.
         row: The model instance of a row task, of a digest the list of instances; else None.
         result: The function's return value, or the reason of a failure.
         funcName: The function to call instead of the template's own (`createTimerTask`).
-        nominalTime: When the task is due before a holiday move; None outside the schedule.
+        nominalTime: When the task is due before holidays and opening hours move it; None outside the schedule.
         level: The name of the offset that the due time comes from, where the task has several; else None.
         attempt: Which attempt this is; the first is 1.
     """

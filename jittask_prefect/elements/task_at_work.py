@@ -21,8 +21,9 @@ class TaskAtWork:
     Attributes:
         taskId: The task's id.
         fullName: The template's full name.
-        dueTime: When the task is due; aware, in the task's zone.
-        nominalTime: The same before a holiday move; None outside the schedule (`createTimerTask`, a run by hand).
+        dueTime: When the task is due; aware, in the row's own zone where the row names one, else in the task's.
+        nominalTime: The same before holidays and opening hours move it; None outside the schedule (`createTimerTask`, a run by
+            hand).
         level: The name of the offset that the due time comes from, where the task has several; else None.
         attempt: Which attempt this is; the first is 1.
     """

@@ -40,7 +40,7 @@ def _minutes(last: int, allowed: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def clock_text(minutes: int) -> str:
+def minute_text(minutes: int) -> str:
     """Minutes of a day as a clock time, up to 24:00."""
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
@@ -55,19 +55,19 @@ class Window(Part):
 
     Attributes:
         opens: Minutes of the day, included.
-        closes: Minutes of the day, excluded; up to `opens`, those of the next day.
+        closes: Minutes of the day, excluded; less than `opens`: of the next day.
         weekdays: Monday 1; None: every day.
         workdays: Only on the working days of the task's calendar.
     """
 
     opens: Annotated[
-        int, _minutes(WHOLE_DAY - 1, CLOCK), PlainSerializer(clock_text)
+        int, _minutes(WHOLE_DAY - 1, CLOCK), PlainSerializer(minute_text)
     ] = Field(alias="from")
     closes: Annotated[
         int,
         _minutes(WHOLE_DAY, CLOSING),
         AfterValidator(_midnight_is_the_end),
-        PlainSerializer(clock_text),
+        PlainSerializer(minute_text),
     ] = Field(alias="to")
     weekdays: Annotated[tuple[Weekday, ...], BeforeValidator(many)] | None = None
     workdays: Flag = False

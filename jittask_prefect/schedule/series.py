@@ -154,7 +154,7 @@ class Series(ABC):
 
     @abstractmethod
     def at_nominal(self, nominal: datetime) -> Occurrence | None:
-        """The occurrence of a nominal time, wherever a holiday move puts it; None otherwise."""
+        """The occurrence of a nominal time, wherever holidays and opening hours put it; None otherwise."""
 
     # Explanations
 
@@ -176,7 +176,7 @@ class Series(ABC):
 
     @abstractmethod
     def dropped(self, after: datetime, before: datetime) -> Iterator[Explained]:
-        """The occurrences of [after, before) that a holiday move would carry past the end or before the start."""
+        """The occurrences of [after, before) that a move would carry past the end or before the start."""
 
 
 class PlainSeries(Series):

@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from jittask_prefect.schedule.days import month_length
 from jittask_prefect.schedule.offset import Offset
-from jittask_prefect.schedule.opening_hours import Window, clock_text
+from jittask_prefect.schedule.opening_hours import Window, minute_text
 from jittask_prefect.schedule.spec import Repeat
 from jittask_prefect.schedule.timer import Timer
 
@@ -252,7 +252,7 @@ def _opening_hours(timer: Timer) -> str | None:
 
 
 def _window(window: Window) -> str:
-    text = f"{clock_text(window.opens)} to {clock_text(window.closes)}"
+    text = f"{minute_text(window.opens)} to {minute_text(window.closes)}"
     if window.closes < window.opens:
         text += " of the next day"
     if window.workdays:

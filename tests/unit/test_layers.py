@@ -36,6 +36,7 @@ READS_THE_CLOCK = {
     "cli/actions",
     "cli/calendar_days",
     "cli/commands",
+    "cli/database",
     "cli/options",
     "cli/queries",
     "cli/scaffolding",

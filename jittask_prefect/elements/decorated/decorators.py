@@ -151,7 +151,7 @@ def date_field_task(
         holiday_policy: Where to: the next, previous or nearest working day, or `"skip"`: away.
         workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
         window: The opening hours: `Window("08:00", "18:00", workdays=True)`, or a list. An occurrence outside, a retry and
-            what an outage left over wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
+            a late occurrence wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
         calendar: A country code or a calendar of the app; absent: the app's. Or the attribute that names each row's own,
             `Customer.region`.
         timezone: The IANA name of the task's zone; absent: the app's. Or the attribute that names each row's own,
@@ -223,7 +223,7 @@ def scheduled_task(
         holiday_policy: Where to: the next, previous or nearest working day, or `"skip"`: away.
         workdays_only: Whether a weekend moves a due time; holidays stay the matter of `skip_holiday`.
         window: The opening hours: `Window("08:00", "18:00", workdays=True)`, or a list. An occurrence outside, a retry and
-            what an outage left over wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
+            a late occurrence wait for the next opening; times of `Minutely` and `Hourly` outside are left out.
         calendar: A country code or a calendar of the app; absent: the app's.
         timezone: The IANA name of the task's zone; absent: the app's.
         name: The element's name, `"SendBills"`; absent: the function's in CamelCase.

@@ -15,7 +15,7 @@ class Window(Piece):
 
     Args:
         opens: The clock time in the task's zone from which the task may begin, in whole minutes.
-        closes: The clock time from which it may not, up to `"24:00"`; a time up to `opens` is on the next day.
+        closes: The clock time from which it may not, up to `"24:00"`; a time before `opens` is on the next day.
         weekdays: The days on which the window opens, `"mon"` to `"sun"` or in full; absent: every day.
         workdays: Only on the working days of the task's calendar.
     """
