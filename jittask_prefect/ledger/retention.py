@@ -87,6 +87,12 @@ def border(connection: Connection, app: str) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
+def may_be_gone(connection: Connection, app: str, begun: datetime | None) -> bool:
+    """Whether a task may have been removed whose flow run began at an instant; None: the run begins now."""
+    removed = border(connection, app)
+    return begun is not None and removed is not None and begun < removed
+
+
 def _remove(connection: Connection, tasks: list[str]) -> int:
     """Remove those of some finished tasks that nothing needs; how many. The database finds them by their ids alone."""
     if not tasks:

@@ -7,10 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from sqlalchemy import Connection
+
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import DateFieldType
-from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import transitions
+from jittask_prefect.errors import JittaskError, UnknownTask
+from jittask_prefect.ledger import retention, transitions
 from jittask_prefect.ledger.entry import Entry, new_entry
 from jittask_prefect.prefect_api.answers import FlowRun
 
@@ -47,6 +49,26 @@ def entry_of(
     )
 
 
+def enter(connection: Connection, entry: Entry, begun: datetime | None) -> bool:
+    """Write down the task of a flow run that names none, as `transitions.enter` does.
+
+    Args:
+        connection: In a transaction.
+        entry: The task.
+        begun: When the flow run began for the first time; None: it begins now.
+
+    Raises:
+        UnknownTask: Its task may have been done, and have left the ledger since; somebody has pressed Retry.
+    """
+    entered = transitions.enter(connection, entry)
+    if entered and retention.may_be_gone(connection, entry.app, begun):
+        raise UnknownTask(
+            f"the task of this flow run began on {begun:%Y-%m-%d} and has left the ledger since (`retention`): "
+            "make a new run"
+        )
+    return entered
+
+
 def scheduled(app: App, *, or_broken: bool = False) -> list[str]:
     """The names of the scheduled templates; also of those that do not load just now, if wanted."""
     loaded = {t.fullName: isinstance(t, DateFieldType) for t in app.templates()}
@@ -74,7 +96,7 @@ def enter_dead_run(app: App, run: FlowRun, now: datetime) -> bool:
         now: The present instant.
 
     Returns:
-        False where the run is no scheduled task's, or its occurrence has another run.
+        False where the run is no scheduled task's, or its occurrence has, or may have had, another run.
     """
     about = run.parameters
     if not about.get("template") or set(about) != {"template"}:
@@ -88,6 +110,8 @@ def enter_dead_run(app: App, run: FlowRun, now: datetime) -> bool:
     due = run.expected_start_time
     entry = entry_of(app, template.fullName, run.id, due, run.auto_scheduled, now)
     with app.engine().begin() as connection:
+        if retention.may_be_gone(connection, app.name, run.start_time):
+            return False
         if not transitions.enter(connection, replace(entry, dirty=True)):
             return False
     log.warning(

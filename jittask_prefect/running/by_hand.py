@@ -29,8 +29,10 @@ from jittask_prefect.prefect_api.answers import ServerDeployment
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.names import app_tag
 from jittask_prefect.records.record import run_url
+from jittask_prefect.rows.entering import enter
 from jittask_prefect.rows.flow_runs import run_name, run_tags
 from jittask_prefect.rows.row_labels import row_labels, row_of
+from jittask_prefect.running.outcome import Run
 from jittask_prefect.running.trial import load_row
 
 
@@ -115,7 +117,7 @@ def entry_of_row(
 
 
 def enter_row(
-    app: App, template: Meta, key: str, run_id: str, due: datetime, now: datetime
+    app: App, template: Meta, key: str, run: Run, now: datetime
 ) -> tuple[str, Entry]:
     """Enter the task of a flow run that names a row: a person has filled in the Run form of a task of rows.
 
@@ -123,8 +125,7 @@ def enter_row(
         app: The app.
         template: The template.
         key: The row's key.
-        run_id: The flow run; its retry finds the task that it entered before.
-        due: When the flow run was to start.
+        run: The flow run; its retry finds the task that it entered before.
         now: The present instant.
 
     Returns:
@@ -132,13 +133,14 @@ def enter_row(
 
     Raises:
         ArgumentError: The key is of no row, or the template has no rows.
+        UnknownTask: The task has left the ledger.
     """
-    database, entry = entry_of_row(app, template, key, now, run_id)
-    entry = replace(entry, due=due, flow_run_id=run_id, dirty=False)
+    database, entry = entry_of_row(app, template, key, now, run.id)
+    entry = replace(entry, due=run.due, flow_run_id=run.id, dirty=False)
     with app.engine(database).begin() as connection:
         versions.require(connection, database or "the app's database")
-        transitions.enter(connection, entry)
-        return database, find_entry(connection, run_id) or entry
+        enter(connection, entry, run.begun)
+        return database, find_entry(connection, run.id) or entry
 
 
 def _begun(api: Api, entry: Entry, run_id: str, *, before: bool) -> Begun:

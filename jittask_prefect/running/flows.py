@@ -105,7 +105,7 @@ def _type_flow(app: App, name: str) -> Any:
     ) -> State[Any]:
         """Run a task of a template of this Type, or a batch: its rows that are due at an instant."""
         found = this_flow_run()
-        this = Run(str(found.id), due_of(found), found.auto_scheduled)
+        this = Run(str(found.id), due_of(found), found.auto_scheduled, found.start_time)
         with task_log() as logger:
             try:
                 own = of_app(app.name, name)

@@ -28,11 +28,13 @@ class Run:
         id: The flow run's id.
         due: When the flow run was to start; aware.
         auto: Whether the schedule of a deployment made the flow run.
+        begun: When the flow run began for the first time, where it is not the first time now; aware.
     """
 
     id: str
     due: datetime
     auto: bool = False
+    begun: datetime | None = None
 
 
 @dataclass(frozen=True)

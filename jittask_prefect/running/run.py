@@ -22,7 +22,7 @@ from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.transitions import FORCED
 from jittask_prefect.prefect_api.api import Api
-from jittask_prefect.rows.entering import entry_of
+from jittask_prefect.rows.entering import enter, entry_of
 from jittask_prefect.running import by_hand
 from jittask_prefect.running.calls import EARLY_SECONDS, OneTask, Work
 from jittask_prefect.running.digests import DigestsOfInstant
@@ -108,7 +108,8 @@ def execute(
 
     Raises:
         ArgumentError: A task of rows, and no task id.
-        UnknownTask: There is no task of that id, or it is another template's.
+        UnknownTask: There is no task of that id, or it is another template's; or the task of this flow run has left
+            the ledger.
     """
     template = request_of(app, name, task_id, row=row).template
     known = locate(app, task_id) if task_id is not None else None
@@ -124,8 +125,7 @@ def execute(
         database, found = known or (DEFAULT, None)
         entry = entry_of_template(template, task_id, found)
     elif row is not None:
-        asked = (row, run.id, run.due, clock())
-        database, entry = by_hand.enter_row(app, template, *asked)
+        database, entry = by_hand.enter_row(app, template, row, run, clock())
     else:
         database, entry = DEFAULT, _entered(app, name, run, clock())
     _wait_for(entry.late_from, clock, sleep)
@@ -278,7 +278,7 @@ def _entered(app: App, name: str, run: Run, now: datetime) -> Entry:
     entry = entry_of(app, name, run.id, run.due, run.auto, now)
     with app.engine().begin() as connection:
         versions.require(connection, "the app's database")
-        entered = transitions.enter(connection, entry)
+        entered = enter(connection, entry, run.begun)
         if not entered and find_entry(connection, run.id) is None:
             # Another run has this occurrence: this one stands in the records, apart.
             apart = replace(
@@ -299,7 +299,7 @@ def _put_off(app: App, name: str, run: Run, now: datetime) -> None:
     entry = entry_of(app, name, run.id, run.due, True, now)
     with app.engine().begin() as connection:
         versions.require(connection, "the app's database")
-        transitions.enter(connection, replace(entry, dirty=True))
+        enter(connection, replace(entry, dirty=True), run.begun)
 
 
 def _end_in_ledger(app: App, database: str, clock: Clock, task_id: str) -> None:

@@ -64,7 +64,9 @@ class FakePrefect(FakeRuns, FakePages):
         """Execute due runs, here and now, as a worker would."""
         outcomes = []
         for run in list(self.due(now)):
-            this = Run(run["id"], datetime.fromisoformat(run["expected_start_time"]))
+            due, begun = run["expected_start_time"], run["start_time"]
+            began = datetime.fromisoformat(begun) if begun else None
+            this = Run(run["id"], datetime.fromisoformat(due), begun=began)
             self._state(run, "RUNNING")
             outcomes += self._execute(app, run, this, now)
             run["end_time"] = now.isoformat()

@@ -10,11 +10,16 @@ from shop import Shop, utc
 from sqlalchemy import insert, select
 
 from jittask_prefect import InvalidTime
+from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger import retention
 from jittask_prefect.ledger.entry import new_entry
 from jittask_prefect.ledger.tables import entries
+from jittask_prefect.prefect_api import answers
+from jittask_prefect.rows.entering import enter_dead_run
 from jittask_prefect.rows.planning import plan
 from jittask_prefect.rows.pruning import prune_all
+from jittask_prefect.running.outcome import Outcome, Run
+from jittask_prefect.running.run import execute
 
 Make = Callable[..., Shop]
 TEN = datetime(2026, 3, 2, 10)
@@ -183,6 +188,82 @@ def test_no_sync_looks_back_beyond_the_records(shop: Make) -> None:
     with pytest.raises(InvalidTime, match="allowed: from 2026-09-02 08:00 on"):
         plan(s.app, s.now, utc("2026-08-01 00:00"))
     assert s.sync("2026-12-01 08:02", since="2026-09-03 00:00").problems == []
+
+
+DAILY = {
+    "tasks/Daily": {
+        "e.json": {
+            "type": "tasks.NormalType", "title": "Daily", "missed": {"policy": "all"},
+            "timerCfg": {"startTime": "2026-03-01 09:00:00", "repeat": {"repeatType": "day"}},
+        },
+        "inner.py": "RUNS = []\ndef customFunc():\n    RUNS.append(1)\n",
+    }
+}  # fmt: skip
+
+
+def scheduled(s: Shop, run: Run) -> Outcome:
+    now = s.now
+    return execute(s.app, "tasks.Daily", None, run, lambda: now)
+
+
+def test_retry_of_an_old_run_of_a_schedule_does_nothing_twice(shop: Make) -> None:
+    """The ledger has forgotten the first run, which Prefect may keep for longer."""
+    s = shop(more=DAILY)
+    first, second = utc("2026-03-02 09:00"), utc("2026-03-03 09:00")
+    for due in (first, second):
+        run = Run(f"{due:%d}", due, auto=True)
+        assert scheduled(s.at(f"{due:%Y-%m-%d %H:%M}"), run).status == "completed"
+    s.sync("2026-12-01 08:00")
+    assert [e.task_id for e in s.entries()] == ["03"]
+
+    again = Run("02", first, auto=True, begun=first)
+    with pytest.raises(UnknownTask, match="began on 2026-03-02 and has left"):
+        scheduled(s, again)
+    kept = scheduled(s, Run("03", second, auto=True, begun=second))
+    assert kept.message == "nothing ran: this run has completed the task before"
+    assert s.app.module("tasks.Daily", "inner").RUNS == [1, 1]
+    assert [e.task_id for e in s.entries()] == ["03"]
+
+
+def test_a_run_that_begins_long_after_its_due_time_begins(shop: Make) -> None:
+    s = shop(more=DAILY)
+    finished(s, 2)
+    s.sync("2026-12-01 08:00")
+    late = Run("late", utc("2026-03-05 09:00"), auto=True)
+    assert scheduled(s, late).status == "completed"
+
+
+def test_retry_of_an_old_run_by_hand_does_nothing_twice(shop: Make) -> None:
+    s = shop(inner="def customFunc(row):\n    row.count += 1\n")
+    s.save(id=1, at=datetime(2027, 1, 1), count=0)
+    s.at("2026-03-02 08:00")
+    now = s.now
+    about = (s.app, "tasks.Task", None)
+    execute(*about, Run("by-hand", now), lambda: now, row="1")
+    s.sync("2026-12-01 08:00")
+    assert [e.status for e in s.entries()] == ["pending"]
+
+    with pytest.raises(UnknownTask, match="has left the ledger"):
+        execute(*about, Run("by-hand", now, begun=now), lambda: s.now, row="1")
+    assert s.row_count(1) == 1
+
+
+def test_an_old_crashed_run_whose_records_are_gone_gets_no_other(shop: Make) -> None:
+    s = shop(more=DAILY)
+    finished(s, 2)
+    s.sync("2026-12-01 08:00")
+    crashed = {
+        "id": "crashed",
+        "name": "Daily",
+        "state": {"type": "CRASHED"},
+        "expected_start_time": "2026-03-02T09:00:00Z",
+        "start_time": "2026-03-02T09:00:01Z",
+        "parameters": {"template": "tasks.Daily"},
+        "auto_scheduled": True,
+    }
+    assert not enter_dead_run(s.app, answers.flow_run(crashed), s.now)
+    lately = crashed | {"start_time": "2026-11-30T09:00:01Z"}
+    assert enter_dead_run(s.app, answers.flow_run(lately), s.now)
 
 
 def test_a_row_whose_tasks_end_by_themselves(shop: Make) -> None:
