@@ -17,7 +17,12 @@ from sqlalchemy import Connection
 
 from jittask_prefect.elements.app import App
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.ledger import handover_marks, limits, transitions
+from jittask_prefect.ledger import (
+    digest_calls,
+    handover_marks,
+    limits,
+    transitions,
+)
 from jittask_prefect.ledger.entry import Entry, find_entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.opening import wait_for_opening
@@ -264,6 +269,7 @@ class Calls(ABC):
         """Have a call wait again that was claimed and has not begun; the list is read again."""
         work = self.work
         with work.app.engine(work.database).begin() as connection:
+            digest_calls.lock(connection, call.ids)
             transitions.give_back(connection, call.ids, owner)
         self.drop(call)
 

@@ -64,8 +64,7 @@ class DigestsOfInstant(RowsOfInstant):
             self._put_together(connection)
             # MariaDB would count the slots as of this read: before the lock, so too few.
             connection.rollback()
-        if self._failed and not self.begun:
-            self._retry(connection)
+        self._retry_failed(connection)
         while (tasks := self._next_digest()) is not None:
             ready = self._ready(connection, tasks, closed)
             if not ready:
@@ -76,6 +75,7 @@ class DigestsOfInstant(RowsOfInstant):
             claimed = digest_calls.claim_all(connection, ids, *about, wait=wait)
             if len(claimed) < len(ids) and not wait:
                 connection.rollback()
+                self._retry_failed(connection)  # undone, and asked for once
                 closed.clear()
                 self._locked.update(set(ids) - set(claimed))
                 self.drop()

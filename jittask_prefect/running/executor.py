@@ -20,7 +20,7 @@ from sqlmodel import Session
 from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.elements.types import Meta
-from jittask_prefect.ledger import transitions
+from jittask_prefect.ledger import digest_calls, transitions
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.transitions import Following
@@ -180,7 +180,9 @@ class Executor:
         self._retries.clear()
         if call is None and not left:
             return
+        ids = [*(call.ids if call else ()), *(entry.task_id for entry in left)]
         with self.work.app.engine(self.work.database).begin() as connection:
+            digest_calls.lock(connection, ids)
             if call is not None:
                 transitions.give_back(connection, call.ids, self.owner)
             for entry in left:

@@ -111,8 +111,7 @@ class RowsOfInstant(Calls):
             self._read(connection)
             # MariaDB would count the slots as of this read: before the lock, so too few.
             connection.rollback()
-        if self._failed and not self.begun:
-            self._retry(connection)
+        self._retry_failed(connection)
         while (entry := self._pop()) is not None:
             now = work.clock()
             if entry.task_id in self._twins:
@@ -232,6 +231,11 @@ class RowsOfInstant(Calls):
             self._waiting.append(to_entry(record))
             if record.has_twin:
                 self._twins.add(record.task_id)
+
+    def _retry_failed(self, connection: Connection) -> None:
+        """Before the first claim, and in its transaction: have the rows of the list that failed wait again."""
+        if self._failed and not self.begun:
+            self._retry(connection)
 
     def _retry(self, connection: Connection) -> None:
         app, run_id = self.work.app.name, self.work.run.id

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from shop import Shop, model_of, rows_task, utc
-from sqlalchemy import text
+from sqlalchemy import insert, select, text, update
 
 from jittask_prefect.ledger import transitions
 from jittask_prefect.ledger.digest_calls import claim_all
 from jittask_prefect.ledger.limits import Full
+from jittask_prefect.ledger.tables import entries
 from jittask_prefect.rows import batches, digest_rows
 from jittask_prefect.running import process_end
 from jittask_prefect.running.calls import Call, Work
@@ -623,6 +624,28 @@ def test_retry_of_the_flow_run_has_its_failed_rows_again(digests: Make) -> None:
     assert s.entries(row_key="1")[0].attempt == 2
 
 
+def test_retry_holds_where_the_first_claim_is_undone(digests: Make) -> None:
+    """Row 2 failed. Row 1 was superseded in the claim by a later task of the row, so that the claim was made again."""
+    s = digests(digest={}, inner=FAIL_ONCE)
+    bills(s, {1: 1, 2: 1})
+    s.sync()
+    s.work(DUE)
+    assert statuses(s) == {1: "failed", 2: "failed"}
+    [first, _] = s.entries()
+    values = {"status": "pending", "outcome": None, "finished": None}
+    later = {"task_id": "later", "generation": 2, **values}
+    with s.app.engine().begin() as connection:
+        mine = entries.c.task_id == first.task_id
+        connection.execute(update(entries).where(mine).values(**values))
+        connection.execute(insert(entries), [first.values() | later])
+
+    work = work_of(s)
+    work_off(work, DigestsOfInstant(work, utc(DUE)))
+    ends = {(e.row_key, e.generation): e.outcome for e in s.entries()}
+    assert ends == {("1", 1): "superseded", ("1", 2): "completed", ("2", 1): "completed"}  # fmt: skip
+    assert [s.row_count(key) for key in (1, 2)] == [1, 1]
+
+
 def test_another_process_has_a_task_of_the_call(digests: Make) -> None:
     """The list is read again, so that the rows with one value stay together."""
     s = digests()
@@ -649,6 +672,43 @@ def work_of(s: Shop) -> Work:
     [run_id] = s.api.all_runs
     about = (s.app, "", s.app.template("tasks.Task"), Run(run_id, s.now))
     return Work(*about, lambda: s.now, lambda _seconds: None, Summary(), None)
+
+
+def test_a_call_is_put_off_beside_somebody_who_ends_its_tasks(
+    shop: Make, url: Callable[[str], str]
+) -> None:
+    """Both lock the tasks in the order of their ids: whoever waits for the first task holds none of the others."""
+    elements = {
+        "models/Bill": model_of(),
+        "tasks/Task": rows_task("at", inner=TELL, digest={}),
+    }
+    s = shop(elements=elements, app_json={"database": url("postgresql")})
+    with s.session() as session:
+        for key in range(12):
+            session.add(s.element("models.Bill")(id=key, at=TEN, count=0))
+        session.commit()
+    s.sync()
+    calls = DigestsOfInstant(work_of(s), utc(DUE))
+    call = calls.claim("me")
+    assert isinstance(call, Call)
+    first, *others = sorted(call.ids)
+    engine = s.app.engine()
+    putting = threading.Thread(target=calls.put_off, args=(call, "me"))
+    with engine.connect() as ender:
+        ender.execute(
+            select(entries).where(entries.c.task_id == first).with_for_update()
+        )
+        putting.start()
+        waits = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        with engine.connect() as looker:
+            while not looker.execute(waits).scalar_one():
+                looker.rollback()
+        free = select(entries.c.task_id).where(entries.c.task_id.in_(others))
+        assert len(ender.execute(free.with_for_update(skip_locked=True)).all()) == 11
+    putting.join()
+    assert {e.status for e in s.entries()} == {"pending"}
 
 
 def test_a_call_counts_as_one(digests: Make) -> None:
