@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from jittask_prefect.ledger import digest_calls, transitions
+from jittask_prefect.ledger.transitions import Following
 from jittask_prefect.running.calls import Call, End, Work, alike
 
 
@@ -40,6 +42,7 @@ def finish_all(
     now: datetime,
     *,
     returned: bool,
+    following: Following | None = None,
 ) -> bool:
     """Record the ends of a call's tasks. False: a task is no longer the owner's, and nothing of the call may commit.
 
@@ -49,7 +52,13 @@ def finish_all(
         owner: Who has executed them.
         now: The present instant.
         returned: `afterReturn` has nothing to do.
+        following: Of a call of one task: the task that is claimed in the same transaction.
     """
+    if len(ends) == 1:
+        [(entry, outcome)] = ends
+        how: dict[str, Any] = {**vars(outcome), "now": now, "returned": returned}
+        about = (connection, entry.task_id, owner)
+        return transitions.finish(*about, **how, following=following)
     digest_calls.lock(connection, [entry.task_id for entry, _ in ends])
     return all(
         digest_calls.finish_all(

@@ -21,7 +21,6 @@ from jittask_prefect.elements.pools import most_rows
 from jittask_prefect.elements.row_session import RowTransaction
 from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import digest_calls, transitions
-from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.transitions import Following
 from jittask_prefect.running import figures, hours
@@ -32,7 +31,7 @@ from jittask_prefect.running.calls import Call, Calls, Work
 from jittask_prefect.running.event_loop import EventLoop
 from jittask_prefect.running.function import after_return, next_of_row
 from jittask_prefect.running.lease import LEASE_SECONDS, Hold, held_lease, new_owner
-from jittask_prefect.running.outcome import TAKEN, Outcome
+from jittask_prefect.running.outcome import TAKEN
 from jittask_prefect.running.rated import pause, wait_for_rate
 from jittask_prefect.running.team import Team
 
@@ -324,19 +323,15 @@ class Executor:
         figures.ended(self.work.app, ends, attempt.begun)
 
     def _finish(self, connection: Connection, ends: Ends) -> bool:
-        """Record the ends of a call's tasks, and of a single task claim the next in the same commit."""
-        if len(ends) > 1:
-            returned = not self._has_after_return
-            now = self.work.clock()
-            return finish_all(connection, ends, self.owner, now, returned=returned)
-        [last] = ends
-        entry = self.calls.reserve(connection)
+        """Record the ends of a call's tasks, and claim the next call of a batch in the same commit."""
+        returned = not self._has_after_return
+        finish = partial(finish_all, connection, ends, self.owner, returned=returned)
+        entry, asked_at = self.calls.reserve(connection), time.monotonic()
         if entry is None:
-            return self._finish_task(connection, *last)
-        asked_at = time.monotonic()
+            return finish(self.work.clock())
         about = (entry.task_id, self.work.run.id, LEASE_SECONDS)
         following = Following(*about, begun=self.work.template.cfg.rate is None)
-        mine = self._finish_task(connection, *last, following)
+        mine = finish(self.work.clock(), following=following)
         self._next = self.calls.take(entry, claimed=following.claimed)
         if self._next is not None:
             self._claimed(asked_at)
@@ -346,23 +341,6 @@ class Executor:
         """Whether a call was claimed with the end of another, and begins at once."""
         waits = self.work.template.cfg.rate is not None or self._has_after_return
         return self._next is not None and not waits
-
-    def _finish_task(
-        self,
-        connection: Connection,
-        entry: Entry,
-        outcome: Outcome,
-        following: Following | None = None,
-    ) -> bool:
-        return transitions.finish(
-            connection,
-            entry.task_id,
-            self.owner,
-            **vars(outcome),
-            now=self.work.clock(),
-            returned=not self._has_after_return,
-            following=following,
-        )
 
     @property
     def _has_after_return(self) -> bool:
