@@ -1,9 +1,9 @@
 """The ledger: tasks that are planned, handed over, claimed and finished. Only this folder writes its two tables.
 
 The life of a task (`jittask_ledger.status`). Each arrow is a conditional write, named in `transitions`, or in
-`planned_rows` (plan, supersede), `limits` (queue, admit), `digest_calls` (the tasks of a call, together) and `opening`
-(wait_for_opening, retry_at_opening: a task that comes late waits for its opening hours, PENDING with `not_before`, from
-PENDING or from EXECUTING)::
+`planned_rows` (plan, supersede), `limits` (queue, admit), `retries` (retry_batch, retry_lost), `digest_calls` (the tasks
+of a call, together) and `opening` (wait_for_opening, retry_at_opening: a late task waits for its opening hours, PENDING
+with `not_before`, from PENDING or from EXECUTING)::
 
                  plan: hook, sync, next occurrence         enter: createTimerTask, a schedule's run at its claim
                        |                                      |
@@ -13,13 +13,14 @@ PENDING or from EXECUTING)::
     |  look at the     |  |  |  retry: worker dead, retries left (sync, the worker's hook)
     |  due moment,     |  |  |  give_back: claimed and not begun; put_back: another task of its call was ended
     |  forcedEnd,      |  |  +------------------------------------+
-    |  Cancel          |  | retry_batch, retry_lost, claim: Retry |
+    |  Cancel          |  | retry_batch, retry_lost; put_back_killed: died with its call, another task of which was ended
     |                  |  +----------------------------+          |
     |                  | claim: the executing process   |          |
     |                  v                                |          |
     |              EXECUTING ---------------------------|----------+   renew (lease), begin, next_attempt
     |   end:       |   |   | finish: the owner only     |
     |   forcedEnd, |   |   +------------------------> ERROR (failed, timeout)    fail: worker dead, no retries (died)
+    |              |   |                                 claim: Retry of the same flow run, to EXECUTING
     |   Cancel     |   | finish: the owner, in the commit of the function's changes
     v              |   +--> COMPLETED
   ENDED <----------+------- end_killed: ERROR (died), where its process was killed for a forced end
@@ -36,6 +37,7 @@ The hand-over to Prefect is a second machine (`dirty`, `flow_run_id`, `batch`; `
     CLEAN, in batch -- batch_left: somebody had ended the run ----------> DIRTY, pending
     CLEAN, in batch -- batch_stopped: its worker stops -----------------> DIRTY, pending: goes on in another batch
     CLEAN, pending  -- run_lost: missing, dead, spent ------------------> DIRTY, pending: gets another flow run
+    any, open       -- queue, wait_for_opening, retry_at_opening, retry > DIRTY, pending: gets another flow run
     any, executing  -- finish ------------------------------------------> CLEAN, final: the process tells Prefect
     any             -- supersede, end, fail from outside ---------------> DIRTY, final: a flow run is to be ended
     DIRTY, final    -- end_shown: Prefect shows the end ----------------> CLEAN, final

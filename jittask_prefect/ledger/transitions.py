@@ -1,8 +1,9 @@
 """Every transition of a task, each as a conditional UPDATE (or INSERT) that lets a single caller through.
 
 The states are drawn in `jittask_prefect.ledger`. Functions take a connection in a transaction and never commit. Plans
-of rows, many tasks at once, stand in `planned_rows`; retries that a person asks for in `retries`; the queue for limits in
-`limits`; marks that concern Prefect alone in `handover_marks`.
+of rows, many tasks at once, stand in `planned_rows`; the tasks of a digest's call in `digest_calls`; waits for opening
+hours in `opening`; retries that a person asks for in `retries`; the queue for limits in `limits`; the removal of finished
+tasks in `retention`; marks that concern Prefect alone in `handover_marks`.
 """
 
 from __future__ import annotations

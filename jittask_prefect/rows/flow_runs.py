@@ -217,9 +217,8 @@ class Calls:
 
             return None
 
-        self._failing = (
-            0.0  # a slow server makes a sync slow, and does not end the sync
-        )
+        # A slow server makes a sync slow, and does not end the sync.
+        self._failing = 0.0
         return answer
 
     def report_waiting(self) -> None:

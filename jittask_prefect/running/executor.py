@@ -89,7 +89,7 @@ class Executor:
         calls: The list.
         owner: Who claims; of this executor alone.
         hold: The owner's lease.
-        thread: The thread for attempts.
+        thread: The thread in which the calls run.
         team: The executors of this process that work off the list.
         loop: The event loop of async functions; absent each call has its own.
     """

@@ -1,7 +1,7 @@
-"""The executors of a process that work off one list of calls, each in a thread of its own.
+"""The executors of a process that work off one list of calls, each with a thread of its own.
 
-The first executor works in the caller's thread, and the others begin once a call of the
-list is claimed: only then it is known that there is a slot, and how many calls there are.
+The caller's thread starts the first executor. The others begin once a call of the list is
+claimed: only then it is known that there is a slot, and how many calls there are.
 """
 
 from __future__ import annotations
