@@ -323,7 +323,8 @@ def _plan(
     counted = kept if template.timer.counts_workdays else None
     about = (template, key, series, due, found, now)
     if not moved:  # the past was not asked for: the next sync asks once more
-        return plan_row(*about, counted=counted)
+        own = kept._replace(start=None, end=None)
+        return plan_row(*about, times=own, counted=counted)
     return plan_row(*about, known=now, times=kept, counted=counted)
 
 

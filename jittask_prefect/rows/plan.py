@@ -168,7 +168,8 @@ def plan_row(
         now: The present instant.
         known: An occurrence due until then that is not in the ledger became due by a change of the row: never
             late, however long ago its due time is.
-        times: The row's values as the ledger keeps them, where `occurrences` are all that the next sync will ask for.
+        times: The row's values as the ledger keeps them; without dates where `occurrences` are not all that the next
+            sync will ask for.
         counted: Of a timer that counts working days, the row's values as the ledger keeps them.
 
     Returns:
@@ -334,8 +335,8 @@ def _skip(entry: Entry, times: KeptTimes | None) -> Action:
         "error": "was tried and failed",
     }
     reason = reasons.get(entry.status, entry.message or "was ended")
-    same = times == kept_times(entry)
-    return replace(ending(entry, reason, "skip"), times=None if same else times)
+    known = times is None or times.start is None or times == kept_times(entry)
+    return replace(ending(entry, reason, "skip"), times=None if known else times)
 
 
 def _moved(

@@ -386,3 +386,25 @@ def test_a_detached_row_says_that_its_related_row_is_missing(shop: Make) -> None
         s.now, s.now + timedelta(9), load_row(s.app, template, "1")
     )
     assert told.zone == "Europe/Berlin"
+
+
+def test_the_task_after_a_done_one_has_the_zone_of_the_row(on: Make) -> None:
+    """Its record names the row's clock at once, and not only after a sync; the sync finds nothing to do."""
+    levels = [
+        {"name": name, **AT_NINE, "offset": n} for name, n in (("a", 2), ("b", 1))
+    ]
+    s = visits(
+        on, startOffset=levels, calendarField="region", calendar="GB", skipHoliday=1
+    )
+    s.save("models.Visit", at=datetime(2026, 3, 4, 15), zone="Asia/Tokyo", region="JP")
+    s.sync()
+    s.work("2026-03-02 00:00")
+    [after] = s.entries(level="b")
+    assert (after.zone_value, after.calendar_value) == ("Asia/Tokyo", "JP")
+    assert (
+        of_entry(s.app, after, s.now).as_dict()["dueTime"]
+        == "2026-03-03T09:00:00+09:00"
+    )
+    assert s.did() == []
+    [same] = s.entries(level="b")
+    assert (same.task_id, same.generation) == (after.task_id, 1)
