@@ -119,7 +119,12 @@ class WorkdayNumbers:
         """The days whose n-th working day is the one of a number; n is not 0."""
         if n > 0:
             first, after = self.day(number - n), self.ordinal(number - n + 1)
-            return first, None if after is None else date.fromordinal(after - 1)
+            return first, None if after is None else _day(after - 1)
 
         before, last = self.ordinal(number - n - 1), self.day(number - n)
-        return None if before is None else date.fromordinal(before + 1), last
+        return None if before is None else _day(before + 1), last
+
+
+def _day(ordinal: int) -> date:
+    """The day of a number, held within the calendar."""
+    return date.fromordinal(min(max(ordinal, 1), LAST_ORDINAL))

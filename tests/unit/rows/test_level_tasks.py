@@ -71,6 +71,17 @@ def test_each_level_is_a_task_and_its_function_learns_the_level(on: Make) -> Non
     assert len({e.task_id for e in s.entries()}) == 3
 
 
+@pytest.mark.parametrize("unit", ["day", "workday", "month"])
+def test_rows_saved_at_one_instant_are_planned_alike(shop: Make, unit: str) -> None:
+    """As the rows of one flush are: the second row is asked for the window of the first."""
+    levels = [level("early", -1, unit), level("late", 3, unit)]
+    s = shop("day", startOffset=levels, calendar="DE", app_json={"horizon": 24 * 120})
+    for number in (1, 2, 3):
+        s.save(id=number, day=DUE + timedelta(7))
+    planned = {n: [t[2:] for t in told(s, row_key=str(n))] for n in (1, 2, 3)}
+    assert planned[1] and planned[1] == planned[2] == planned[3]
+
+
 @pytest.mark.parametrize("dispatch", ["row", "batch"])
 def test_rows_of_different_levels_may_be_due_together(
     shop: Make, dispatch: str

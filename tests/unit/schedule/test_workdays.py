@@ -698,3 +698,19 @@ def test_a_count_over_the_calendars_reliable_end_says_so() -> None:
         f"working days are counted beyond {known}, where holidays are not published"
     }
     assert notes(known + 90 * DAY) == {f"holidays are not published beyond {known}"}
+
+
+@pytest.mark.parametrize("day", [date.min, date(1, 1, 3), date(9999, 12, 29), date.max])
+@pytest.mark.parametrize("n", [-4, -3, -2, -1, 1, 2, 3, 4])
+def test_days_that_lead_to_a_day_at_the_calendars_ends(day: date, n: int) -> None:
+    """Found by asking each day around: those that lead there lie in the run, and no ordinal leaves the calendar."""
+    numbers = Timer({"startField": "day", "calendar": "DE"}).moves.calendar.workdays
+    number = numbers.number(day.toordinal())
+    first, last = numbers.sources(number, n)
+    around = range(
+        max(1, day.toordinal() - 12),
+        min(date.max.toordinal(), day.toordinal() + 12) + 1,
+    )
+    for each in map(date.fromordinal, around):
+        if numbers.nth(each, n) == numbers.day(number) is not None:
+            assert (first or date.min) <= each <= (last or date.max)
