@@ -20,6 +20,8 @@ APART = timedelta(hours=28)
 """More than two zones are ever apart, a clock change included."""
 DAYS_APART = 2
 """The days between the dates of an instant in two zones, at most."""
+CLOCKS_CHANGED = 6 * 60
+"""Minutes of the day: clocks go forward before."""
 BREAK = 31
 """Days: more than any country has off in a row."""
 DAYS_FOR_WORKDAY = 3
@@ -63,6 +65,9 @@ def _wide(
 ) -> Reach:
     """The wide reach of timers with a single offset."""
     low, high = shifted(after, -APART), shifted(before, APART)
+    if any(window.opens < CLOCKS_CHANGED for window in timers[0].cfg.window):
+        # The clocks of another zone may skip an opening: an occurrence waits for the opening after.
+        low = shifted(low, -BREAK * DAY)
     found = [timer.reach(low, high, whole_days=whole_days) for timer in timers]
     if any_calendar:
         # What is outside the opening hours waits, at worst over another break.

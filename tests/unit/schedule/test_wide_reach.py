@@ -125,6 +125,20 @@ def test_no_row_is_left_out(
             assert holds(asked, value, timer.zone)
 
 
+def test_an_opening_that_the_clocks_of_a_zone_skip() -> None:
+    """Berlin's clocks skip 02:30 to 03:10 of Sunday 29 March 2026: the row waits for the Sunday after."""
+    hours = {"from": "02:30", "to": "03:10", "weekdays": [7]}
+    timer = Timer({"startField": "due", "window": hours, "timezone": "UTC"})
+    value = datetime(2026, 3, 25, 12)
+    due = datetime(2026, 4, 5, 0, 30, tzinfo=UTC)
+    series = timer.elsewhere("Europe/Berlin", None).series(value)
+    assert series is not None
+    assert [found.due for found in series.between(*EVER)] == [due]
+    about: dict[str, Any] = {"whole_days": False, "instants": False}
+    asked = wide_reach([timer], due, due + TICK, any_calendar=False, **about)
+    assert holds(asked, value, timer.zone)
+
+
 def test_a_single_date_is_asked_for_within_days() -> None:
     """Of a plain task with zones the database reads some days more, not the table."""
     timer = Timer({"startField": "due", "timezone": "UTC"})
