@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,12 @@ from jittask_prefect.dialogs.forms import DIALOGS, Dialog, form, parameters
 from jittask_prefect.dialogs.options import clean_title
 from jittask_prefect.dialogs.submit import Result, submit
 from jittask_prefect.elements.app import App
-from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
+from jittask_prefect.errors import (
+    ConfigError,
+    JittaskError,
+    OutdatedForm,
+    PrefectApiError,
+)
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.prefect_api import links
 from jittask_prefect.prefect_api.api import Api
@@ -33,6 +39,8 @@ ActionsFor = Callable[[App, Api, str | None], Actions]
 NAMES = tuple(dialog.name for dialog in DIALOGS)
 """The names of the dialogs' deployments."""
 MAX_MESSAGE = 2000
+AWAY_SECONDS, LOOK_SECONDS = 480.0, 2.0
+"""How long a form whose server went away waits for its return, at most; and between two looks. A sync calls a dialog dead after 10 minutes."""
 LONGEST_LINK = 300
 """Characters of an address in the log; longer ones stand on the page only."""
 
@@ -126,12 +134,28 @@ def _submit(
     except OutdatedForm as error:
         keep_page(str(values.get("task")), error.page, "An outdated form")
         raise
+    except PrefectApiError:
+        wait_for_server(api)
+        raise
+    if result.failed:
+        wait_for_server(api)
     if not result.page:
         return result
     page = keep_page(result.name, result.page, result.message)
     preview = links.artifact(page, links.base(api.ui_url))
     short = {t: to for t, to in result.links.items() if len(to) <= LONGEST_LINK}
     return replace(result, links={"Preview": preview, **short})
+
+
+def wait_for_server(api: Api) -> None:
+    """Wait for a server that went away: the form's end must reach it, or nobody hears what is left to do."""
+    until = time.monotonic() + AWAY_SECONDS
+    while time.monotonic() < until:
+        try:
+            api.ping()
+            return
+        except PrefectApiError:
+            time.sleep(LOOK_SECONDS)
 
 
 @contextmanager

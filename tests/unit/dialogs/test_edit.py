@@ -19,6 +19,7 @@ from jittask_prefect.dialogs import flows, folder, forms
 from jittask_prefect.dialogs.grouping import ungrouped
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.records import template_pages
+from jittask_prefect.running.form_actions import form_actions
 
 Make = Callable[..., Shop]
 TASK = "tasks.Task"
@@ -618,3 +619,26 @@ def test_the_columns_of_a_row_s_own_zone_and_calendar_are_fields(shop: Make) -> 
     with pytest.raises(ConfigError, match="a text column of Bill: status"):
         edit(s, {"task": TASK, "more": {"timezoneField": "day"}})
     assert about(s)["timerCfg"] == timer
+
+
+def test_a_form_whose_server_went_away_ends_once_the_server_is_back(
+    scheduled: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its run would be Crashed, with no word of the task that is changed and not deployed."""
+    s, pings = scheduled, list[bool]()
+
+    def ping() -> None:
+        pings.append(s.api.down)
+        s.api.down = len(pings) < 4
+        s.api._called("ping")
+
+    monkeypatch.setattr(s.api, "ping", ping)
+    monkeypatch.setattr(flows, "connect", lambda _app: s.api)
+    monkeypatch.setattr(flows, "LOOK_SECONDS", 0.0)
+    [dialog] = [d for d in forms.DIALOGS if d.name == forms.EDIT]
+    form = {**link(s), "title": "B"}
+    s.api.down = True
+    actions = form_actions(s.app, s.api)
+    done = flows._submit(s.app, lambda *_: actions, dialog, form, None)
+    assert done.failed and "is changed, and not deployed: " in done.message
+    assert len(pings) == 4 and not s.api.down
