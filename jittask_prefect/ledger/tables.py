@@ -117,12 +117,6 @@ entries = Table(
     Index("ix_jittask_ledger_return", "returned", "finished"),
     Index("ix_jittask_ledger_planned", "template", "row_key", "start_value"),
 )
-Index(
-    "ix_jittask_ledger_first_run",
-    entries.c.first_run_id,
-    postgresql_where=entries.c.first_run_id.is_not(None),
-    sqlite_where=entries.c.first_run_id.is_not(None),
-)
 
 
 def of_app(app: str) -> ColumnElement[bool]:

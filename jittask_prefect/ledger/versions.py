@@ -28,6 +28,7 @@ _NEW_COLUMNS = (
     "progress",
 )
 """The columns that version 4 lacked."""
+_FIRST_RUNS = "ix_jittask_ledger_first_run"
 _FORMER_RUN = "run:"
 """Begin of a name in version 4's `jittask_state`: a flow run that a task of `createTimerTask` had; the value is the task."""
 
@@ -98,8 +99,23 @@ def upgrade_ledger(connection: Connection) -> bool:
             connection.exec_driver_sql(
                 f"ALTER TABLE {table.name} CONVERT TO CHARACTER SET utf8mb4 COLLATE {exact}"
             )
+    _index_first_runs(connection)
     _note_version(connection)
     return True
+
+
+def _index_first_runs(connection: Connection) -> None:
+    """Index the few tasks that have a first run; in SQL, since SQLAlchemy would load PostgreSQL's dialect for this everywhere."""
+    there = {
+        index["name"] for index in sa_inspect(connection).get_indexes(entries.name)
+    }
+    if _FIRST_RUNS in there:
+        return
+    few = connection.dialect.name in ("postgresql", "sqlite")
+    where = " WHERE first_run_id IS NOT NULL" if few else ""
+    connection.exec_driver_sql(
+        f"CREATE INDEX {_FIRST_RUNS} ON {entries.name} (first_run_id){where}"
+    )
 
 
 def _note_version(connection: Connection) -> None:
@@ -117,8 +133,7 @@ def _add_columns(connection: Connection) -> None:
             connection.exec_driver_sql(
                 f"ALTER TABLE {entries.name} ADD COLUMN {name} {kind}"
             )
-    (first_run,) = (i for i in entries.indexes if "first_run_id" in i.columns)
-    first_run.create(connection, checkfirst=True)
+    _index_first_runs(connection)
     _move_values(connection)
     _note_version(connection)
 

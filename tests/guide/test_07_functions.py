@@ -91,7 +91,7 @@ def test_both_forms_say_the_same(app: App, name: str) -> None:
         timer = timer.model_copy(update={key: FIELDS.get(field, field)})
 
     if timer.start_offset == Offset():  # on time, said or not
-        timer = timer.model_copy(update={"start_offset": None})
+        timer = timer.model_copy(update={"offsets": None})
 
     assert function.timer.cfg == timer
     assert function.title == folder.title

@@ -25,3 +25,4 @@ def connection(server: Server, tmp_path: Path) -> Iterator[Connection]:
         if transaction.is_active:
             transaction.rollback()
     engine.dispose()
+    server.empty()  # MariaDB keeps what was written before a change of the tables

@@ -534,8 +534,8 @@ def test_filters(on: Make) -> None:
 
 
 HEAD = "from pydantic import NaiveDatetime\nfrom sqlmodel import Field, Relationship, SQLModel\n\n"
-CUSTOMER = """
-class Customer(SQLModel, table=True):
+PATRON = """
+class Patron(SQLModel, table=True):
     id: int = Field(primary_key=True)
     name: str | None = None
     vip: bool = False
@@ -545,8 +545,8 @@ class Bill(SQLModel, table=True):
     id: int = Field(primary_key=True)
     at: NaiveDatetime | None = None
     count: int = 0
-    customer_id: int | None = Field(default=None, foreign_key="customer.id")
-    customer: "Customer" = Relationship()
+    patron_id: int | None = Field(default=None, foreign_key="patron.id")
+    patron: "Patron" = Relationship()
     items: list["Item"] = Relationship()
 """
 ITEM = """
@@ -557,27 +557,27 @@ class Item(SQLModel, table=True):
 """
 RELATED = {
     f"models/{name}": model_of(HEAD + source)
-    for name, source in (("Bill", BILL), ("Customer", CUSTOMER), ("Item", ITEM))
+    for name, source in (("Bill", BILL), ("Patron", PATRON), ("Item", ITEM))
 }
 
 
 RELATED_FILTERS: dict[str, list[int]] = {
-    "Q(customer__name='Ada')": [1],
-    "Q('customer.name','isnull',True)": [2, 3],
-    "Q(customer__vip=True)": [1],
-    "~Q(customer__vip=True)": [2],
-    "Q('customer.vip','!=',True)": [2],
+    "Q(patron__name='Ada')": [1],
+    "Q('patron.name','isnull',True)": [2, 3],
+    "Q(patron__vip=True)": [1],
+    "~Q(patron__vip=True)": [2],
+    "Q('patron.vip','!=',True)": [2],
     "Q('items.price','>',50)": [1, 3],
     "~Q('items.price','>',50)": [2],
-    "Q('items.price','>',50) & Q(customer__vip=True)": [1],
+    "Q('items.price','>',50) & Q(patron__vip=True)": [1],
 }
 
 
 def related(on: Make, filters: dict[str, list[int]]) -> Shop:
-    """Bills with a customer (to-one) and items (to-many); the customers Ada and one without a name."""
+    """Bills with a patron (to-one) and items (to-many); the patrons Ada and one without a name."""
     s = on(elements={**RELATED, **filtered(filters)})
-    s.insert("customer", id=1, name="Ada", vip=True)
-    s.insert("customer", id=2, name=None, vip=False)
+    s.insert("patron", id=1, name="Ada", vip=True)
+    s.insert("patron", id=2, name=None, vip=False)
     return s
 
 
@@ -589,9 +589,9 @@ def test_filters_with_relationships(on: Make) -> None:
         (2, 2, (10,)),
         (3, None, (51,)),
     ]
-    for key, customer, prices in bills:
-        s.save(id=key, at=TEN, customer_id=customer)
-        s.insert(id=key + 10, at=ELEVEN, count=0, customer_id=customer)
+    for key, patron, prices in bills:
+        s.save(id=key, at=TEN, patron_id=patron)
+        s.insert(id=key + 10, at=ELEVEN, count=0, patron_id=patron)
         for base in (0, 10):
             for number, price in enumerate(prices):
                 s.insert(
@@ -612,11 +612,11 @@ def test_filters_with_relationships(on: Make) -> None:
 
 def test_a_related_row_that_changes(on: Make) -> None:
     # no hook of the bill's sees it: newly due is found by the sync, the rest by the re-check
-    s = related(on, {"Q(customer__vip=True)": []})
-    s.save(id=1, at=TEN, customer_id=1)
-    s.save(id=2, at=TEN, customer_id=2)
+    s = related(on, {"Q(patron__vip=True)": []})
+    s.save(id=1, at=TEN, patron_id=1)
+    s.save(id=2, at=TEN, patron_id=2)
     s.sync()
-    s.raw("UPDATE customer SET vip = (id = 2)")
+    s.raw("UPDATE patron SET vip = (id = 2)")
     assert s.did("2026-03-02 08:01") == ["create 2 03-02 10:00"]
     twice(s)
     assert sorted(o.status for o in s.work("2026-03-02 10:00")) == [

@@ -88,11 +88,13 @@ class Worker:
     def _help(self, number: int) -> None:
         about = (self.s.app, NAME, DUE, Run(self.run, DUE), lambda: self.s.now)
         ways = {"enough": self.enough, "begun": self._has_begun, "lost": pytest.fail}
-        assert self.may_begin.wait(20)
-        help_batch(*about, number=number, **ways)
-        with self._gate:
-            self._at_work -= 1
-            self._tell()
+        try:
+            assert self.may_begin.wait(20)
+            help_batch(*about, number=number, **ways)
+        finally:  # a leader waits for its helpers, whatever ends them
+            with self._gate:
+                self._at_work -= 1
+                self._tell()
 
     def _has_begun(self) -> None:
         with self._gate:
@@ -142,8 +144,11 @@ def test_rows_that_a_helper_leaves_are_done_by_the_leader(shop: Make) -> None:
     assert worker.asked
 
 
-def test_the_leader_goes_on_until_a_helper_has_a_row(shop: Make) -> None:
-    s = shop(inner=SLOW, dispatch="batch")
+def test_the_leader_goes_on_until_a_helper_has_a_row(
+    shop: Make, url: Callable[[str], str]
+) -> None:
+    on = {"database": url("postgresql")}  # several write at a time
+    s = shop(inner=SLOW, dispatch="batch", app_json=on)
     worker = Worker(s, run := begun(s, 40))
     worker.may_begin.clear()
     since_asked: list[bool] = []
