@@ -248,7 +248,7 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
     )
     there = place.deployments()
     assert not there["tasks.DeployOff"]["paused"]
-    assert there["tasks.DeployTuesdays"]["updated"] == stamps["tasks.DeployTuesdays"]
+    assert there["tasks.DeployTuesdays"]["updated"] == before["tasks.DeployTuesdays"]
 
     assert place.deploy(BEFORE_NATIONAL_DAY, prune=True).removed == ["tasks.DeployMany"]
     assert "tasks.DeployMany" not in place.deployments()
