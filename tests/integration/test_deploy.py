@@ -206,6 +206,12 @@ def test_schedules_several_then_fewer_then_none_leave_no_old_slot_firing(
     assert instants(place, name) == []
 
 
+def stamps(place: Place) -> dict[str, str]:
+    """When each deployment was changed; but for the form that ends tasks, which names the runs that there are by now."""
+    found = place.deployments().items()
+    return {n: d["updated"] for n, d in found if n != "jittask.end-task"}
+
+
 def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
     place: Place,
 ) -> None:
@@ -225,17 +231,12 @@ def test_deploy_touches_only_what_changed_and_makes_the_runs_at_once(
     ]
     assert instants(place, "tasks.DeployOff") == []
 
-    def stamps() -> dict[str, str]:
-        # The form that ends tasks names the runs that there are by now.
-        found = place.deployments().items()
-        return {n: d["updated"] for n, d in found if n != "jittask.end-task"}
-
-    before = stamps()
+    before = stamps(place)
     again = place.deploy(BEFORE_NATIONAL_DAY + timedelta(days=1))
     assert again.changed == [] and len(again.unchanged) == 10, (
         "the schedules came back from the server as they went"
     )
-    assert stamps() == before and len(before) == 9
+    assert stamps(place) == before and len(before) == 9
 
     place.change("tasks/DeployOff", enable=1)
     shutil.rmtree(place.app.path / "tasks/DeployMany")
@@ -272,10 +273,10 @@ def test_two_apps_with_a_template_of_the_same_name_have_each_their_own(
     other = Place.build(
         tmp_path / "other", {"tasks/DeployOff": scheduled(INNER)}, name="intruder"
     )
-    stamps = {n: d["updated"] for n, d in place.deployments().items()}
+    before = stamps(place)
     other.deploy(BEFORE_NATIONAL_DAY)
     assert "tasks.DeployOff" in other.deployments()
-    assert {n: d["updated"] for n, d in place.deployments().items()} == stamps
+    assert stamps(place) == before
     other.remove()
 
 
