@@ -24,9 +24,6 @@ MAX_PROBLEMS = 50
 """Mistakes of one object that are told singly."""
 MAX_SHOWN = 80
 """Characters of a value in a message."""
-MAX_NAMES = 8
-"""Names of a path: relationships, and the column at the end."""
-PATH = "a column's name, or relationship__column, no part beginning with _"
 _UNION = "union["
 """Begin of a tag in a union of models, `union[Level]`: the model's name follows."""
 # Names that pydantic adds to a path for the branches of a union.
@@ -54,27 +51,6 @@ def _flag(value: object) -> bool:
 
 
 Flag = Annotated[bool, BeforeValidator(_flag), PlainSerializer(int)]
-
-
-def read_path(text: str) -> list[str]:
-    """The names of a path's relationships, then its column's: `customer__owner_id` → customer, owner_id.
-
-    Raises:
-        ValueError: The text is no path.
-    """
-    return checked_path(text.split("__"))
-
-
-def checked_path(names: list[str]) -> list[str]:
-    """The names of a path, as they are.
-
-    Raises:
-        ValueError: A name is no public attribute's, or there are too many names.
-    """
-    public = all(name.isidentifier() and not name.startswith("_") for name in names)
-    if not public or len(names) > MAX_NAMES:
-        raise ValueError(PATH)
-    return names
 
 
 class StrictModel(BaseModel):

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 
 from jittask_prefect.errors import FilterError, Problem, invalid
+from jittask_prefect.errors.column_paths import read_path
 from jittask_prefect.filters.columns import Column, ColumnKind
 from jittask_prefect.filters.paths import single_column
-from jittask_prefect.validation import StrictModel, read_path
+from jittask_prefect.validation import StrictModel
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.config import TaskCfg

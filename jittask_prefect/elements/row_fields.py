@@ -18,10 +18,10 @@ from jittask_prefect.elements.row_timers import (
     own_column,
 )
 from jittask_prefect.errors import ArgumentError
+from jittask_prefect.errors.column_paths import read_path
 from jittask_prefect.filters.columns import Column, ColumnKind, column
 from jittask_prefect.schedule.instants import midnight
 from jittask_prefect.schedule.timer import Timer
-from jittask_prefect.validation import read_path
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App

@@ -39,13 +39,14 @@ from jittask_prefect.errors import (
     SignatureError,
     UnknownElement,
 )
+from jittask_prefect.errors.column_paths import read_path
 from jittask_prefect.filters.expression import Filter, parse
 from jittask_prefect.filters.where import Where
 from jittask_prefect.schedule import clock
 from jittask_prefect.schedule.instants import clamped
 from jittask_prefect.schedule.timer import Explained, Series, Timer
 from jittask_prefect.schedule.words import origin
-from jittask_prefect.validation import quoted, read_path
+from jittask_prefect.validation import quoted
 
 if TYPE_CHECKING:
     from jittask_prefect.elements.app import App

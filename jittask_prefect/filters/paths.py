@@ -8,9 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import RelationshipProperty, aliased
 
+from jittask_prefect.errors.column_paths import read_path
 from jittask_prefect.filters.columns import Column, column_at, mapper_of
 from jittask_prefect.filters.tree import refuse
-from jittask_prefect.validation import read_path
 
 
 def single_column(model: type, path: str) -> Column:

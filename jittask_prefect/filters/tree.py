@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jittask_prefect.errors import FilterError, Problem
-from jittask_prefect.validation import checked_path
+from jittask_prefect.errors.column_paths import checked_path
 
 MAX_LENGTH = 4_000
 MAX_DEPTH = 30

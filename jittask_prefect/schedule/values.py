@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer
 
-from jittask_prefect.validation import StrictModel, read_path
+from jittask_prefect.errors.column_paths import read_path
+from jittask_prefect.validation import StrictModel
 
 INSTANT = "a time as yyyy-MM-dd HH:mm:ss"
 DAY_OR_INSTANT = "a date as yyyy-MM-dd or a time as yyyy-MM-dd HH:mm:ss"

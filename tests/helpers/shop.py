@@ -316,6 +316,8 @@ class Server:
         if part not in self._engines:
             name = f"jittask_lines_{os.getpid()}{part}"
             with self._admin.connect() as connection:
+                # A killed process of the same number may have left one.
+                connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
                 connection.execute(text(f"CREATE DATABASE {name}"))
                 if (
                     self.kind == "postgresql"

@@ -21,7 +21,7 @@ from datetime import date, datetime
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlmodel import Field, Relationship, SQLModel
 
-class Owner(SQLModel, table=True):
+class Keeper(SQLModel, table=True):
     id: int = Field(primary_key=True)
     name: str
 
@@ -30,8 +30,8 @@ class Bill(SQLModel, table=True):
     customer: str
     iban: str = "DE02 1203"
     at: datetime | None = None
-    owner_id: int | None = Field(default=None, foreign_key="owner.id")
-    owner: Owner = Relationship()
+    keeper_id: int | None = Field(default=None, foreign_key="keeper.id")
+    keeper: Keeper = Relationship()
 
     def who(self): return f"{self.customer} of {self.id}"
     def of(self, year): return str(year)
@@ -74,7 +74,7 @@ def test_fields_and_methods_without_arguments_may_name_a_row(
         ("__class__", "'__class__'"),
         ("customer; DROP", "'customer; DROP'"),
         ("name", "name, which Bill does not have"),
-        ("owner", "owner, which leads to other rows"),
+        ("keeper", "keeper, which leads to other rows"),
         ("of", "of(self, year), which needs arguments"),
         ("plain", "plain, which is no method"),
         ("later", "later, which is async"),
@@ -88,7 +88,7 @@ def test_others_are_refused_with_the_fields_that_there_are(
         check_label(bill, name)
     said = str(refused.value)
     assert f"rowLabel: found {found}" in said
-    assert "the fields are id, customer, iban, at, owner_id" in said
+    assert "the fields are id, customer, iban, at, keeper_id" in said
 
 
 def test_the_label_is_the_text_of_the_field_or_of_the_method(bill: Any) -> None:
