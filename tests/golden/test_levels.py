@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from golden_cases import cases, row_date
 
 from jittask_prefect.schedule.timer import Timer
 
-CASES = json.loads(Path(__file__).with_name("levels.json").read_text())["cases"]
+CASES = cases("levels")
 KINDS = {
     "late levels": 20,
     "early and late": 20,
@@ -24,13 +23,6 @@ KINDS = {
     "end": 12,
     "clock change": 12,
 }
-
-
-def row_date(text: str | None) -> date | None:
-    """A date, or a wall time."""
-    if text is None:
-        return None
-    return (date if len(text) == 10 else datetime).fromisoformat(text)
 
 
 @pytest.mark.parametrize(

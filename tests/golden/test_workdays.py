@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from golden_cases import cases, row_date
 
 from jittask_prefect.schedule.timer import Timer
 
-CASES = json.loads(Path(__file__).with_name("workdays.json").read_text())["cases"]
+CASES = cases("workdays")
 KINDS = {
     "offset": 24,
     "offset, holiday rule": 12,
@@ -24,13 +23,6 @@ KINDS = {
     "counted repeat": 24,
     "counted repeat, holiday rule": 10,
 }
-
-
-def row_date(text: str | None) -> date | None:
-    """A date, a wall time, or an instant."""
-    if text is None:
-        return None
-    return (date if len(text) == 10 else datetime).fromisoformat(text)
 
 
 @pytest.mark.parametrize(

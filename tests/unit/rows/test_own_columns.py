@@ -40,12 +40,16 @@ def filled(make: Make, **timer: Any) -> Shop:
     return s
 
 
+def visit(s: Shop, key: int, at: datetime, zone: str) -> None:
+    """A row that no hook has seen."""
+    s.insert("zoned_visit", id=key, at=at, zone=zone, status="x", count=0)
+
+
 def asked(s: Shop, condition: Any) -> list[int]:
-    visit = s.element("models.Visit")
+    model = s.element("models.Visit")
     with s.app.engine().connect() as connection:
-        found = connection.execute(
-            sa.select(visit.id).where(condition).order_by(visit.id)
-        )
+        query = sa.select(model.id).where(condition).order_by(model.id)
+        found = connection.execute(query)
         return list(found.scalars())
 
 
@@ -76,30 +80,9 @@ def test_both_columns_together(on: Make) -> None:
 
 def test_a_window_asks_for_the_rows_that_are_due_in_their_zones(on: Make) -> None:
     s = filled(on, timezoneField="zone")
-    s.insert(
-        "zoned_visit",
-        id=20,
-        at=datetime(2026, 3, 3, 5),
-        zone="Asia/Tokyo",
-        status="x",
-        count=0,
-    )
-    s.insert(
-        "zoned_visit",
-        id=21,
-        at=datetime(2026, 3, 3, 5),
-        zone="UTC",
-        status="x",
-        count=0,
-    )
-    s.insert(
-        "zoned_visit",
-        id=22,
-        at=datetime(2026, 3, 1, 20),
-        zone="America/New_York",
-        status="x",
-        count=0,
-    )
+    visit(s, 20, datetime(2026, 3, 3, 5), "Asia/Tokyo")
+    visit(s, 21, datetime(2026, 3, 3, 5), "UTC")
+    visit(s, 22, datetime(2026, 3, 1, 20), "America/New_York")
     scan = Scan(s.app.template("tasks.Task"), s.now, s.app.engine().dialect.name)  # type: ignore[arg-type]
     with s.app.engine().connect() as connection:
         pairs = scan.pairs(connection, WINDOW)
@@ -119,30 +102,9 @@ def test_too_many_values_cost_time_and_no_task(
     s = shop(elements=zoned(timezoneField="zone"))
     s.sync("2026-03-01 20:00")
     for number in range(1, 21):
-        s.insert(
-            "zoned_visit",
-            id=number,
-            at=datetime(2026, 3, 2, 12),
-            zone=f"nowhere {number}",
-            status="x",
-            count=0,
-        )
-    s.insert(
-        "zoned_visit",
-        id=30,
-        at=datetime(2026, 3, 3, 3),
-        zone="Asia/Tokyo",
-        status="x",
-        count=0,
-    )
-    s.insert(
-        "zoned_visit",
-        id=31,
-        at=datetime(2026, 3, 3, 3),
-        zone="nowhere",
-        status="x",
-        count=0,
-    )
+        visit(s, number, datetime(2026, 3, 2, 12), f"nowhere {number}")
+    visit(s, 30, datetime(2026, 3, 3, 3), "Asia/Tokyo")
+    visit(s, 31, datetime(2026, 3, 3, 3), "nowhere")
     did = s.did()
     assert len(did) == 21
     assert did[-1] == "create 30 03-02 18:00"
