@@ -15,7 +15,7 @@ from jittask_prefect.dialogs.conversion import config_of, form_of, shown_form
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
 from jittask_prefect.dialogs.folder import inner_file
 from jittask_prefect.dialogs.grouping import grouped
-from jittask_prefect.dialogs.options import task_label
+from jittask_prefect.dialogs.options import label, task_label
 from jittask_prefect.dialogs.task_fields import (
     BY_NAME,
     OF_OFFSET,
@@ -195,13 +195,20 @@ def edit_link(base: str, deployment_id: str, template: Meta) -> str:
     """
     needed = {"task": task_label(template), "version": version_of(template)}
     fields = forms.form(template.app, forms.EDIT, None)
-    form = grouped(shown_form(template), fields, forms.layout(forms.EDIT))
+    form = grouped(_labelled(template), fields, forms.layout(forms.EDIT))
     lengths = {name: len(_quoted({name: value})) for name, value in form.items()}
     for name in sorted(form, key=lengths.__getitem__, reverse=True):
         if len(_quoted({**needed, **form})) <= MAX_LINK:
             break
         del form[name]
     return links.form(deployment_id, {**needed, **form}, base)
+
+
+def _labelled(template: Meta) -> Json:
+    """The form for editing a task, with the texts of the drop-downs."""
+    sources = {field.name: field.source for field in TASK_FIELDS}
+    shows = shown_form(template).items()
+    return {name: label(template.app, sources[name], each) for name, each in shows}
 
 
 def _quoted(form: Form) -> str:

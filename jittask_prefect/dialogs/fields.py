@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, unquote
 
 from jittask_prefect.dialogs.words import SWITCH
 
@@ -20,8 +21,12 @@ Json = dict[str, Any]
 """An object of JSON."""
 Form = Mapping[str, Any]
 """The values of a form, by names of fields."""
-LISTED, TYPED = "From the list", "By its name"
-"""The titles of the two ways to name an element."""
+_PLACE = "#/definitions/{}%20of%20the%20app"
+"""Where a drop-down's definition stands, by its source.
+
+Prefect's form takes this place as it is written, and finds a list. Its server decodes the place, as RFC 6901 says, and
+finds a text. So people choose from the list, and a program may give a name alone, or one that the list does not have yet.
+"""
 LINE_LENGTH = 200
 LINE = {"type": "string", "maxLength": LINE_LENGTH}
 TEXT = {"type": "string", "maxLength": 20_000}
@@ -122,11 +127,22 @@ class Field:
         return found
 
     def choices(self) -> Json:
-        """The schema of the value. Where values have labels: a list of the labels, or the value typed."""
+        """The schema of the value; where values have labels, the place of their list."""
+        return {"$ref": self._place} if self.labels else dict(self.schema)
+
+    @property
+    def _place(self) -> str:
+        return _PLACE.format(quote(self.source))
+
+    def definitions(self) -> Json:
+        """The list that the form finds in the place of the labels, and the text that the server finds there."""
         if not self.labels:
-            return dict(self.schema)
-        listed = {"type": "string", "enum": list(self.labels.values())}
-        return {"anyOf": [{"title": LISTED, **listed}, {"title": TYPED, **LINE}]}
+            return {}
+        place = self._place.rpartition("/")[2]
+        return {
+            place: {"type": "string", "enum": list(self.labels.values())},
+            unquote(place): {**LINE, "type": ["string", "null"]},
+        }
 
     def as_parameter(self) -> inspect.Parameter:
         """The field's parameter in the signature of the flow."""

@@ -162,7 +162,7 @@ def _with_options(field: Field, app: App, options: Options | None) -> Field:
     if not field.source:
         return field
     found = options.sources[field.source]() if options is not None else []
-    labels = options.labels(field.source) if options is not None else {}
+    labels = options.labels(field.source, found) if options is not None else {}
     own = {"calendars": app.cfg.calendar or "none", "time zones": app.timezone}
     about = field.about
     if field.source in own:
@@ -204,7 +204,11 @@ def schema(name: str, fields: Sequence[Field]) -> Json:
             f"^{each}$": strict(field) for each, field in inside.items()
         },
         "required": [each.name for each in fields if each.required],
-        "definitions": {},
+        "definitions": {
+            place: found
+            for each in fields
+            for place, found in each.definitions().items()
+        },
     }
 
 

@@ -17,7 +17,7 @@ from jittask_prefect.dialogs.groups import (
     Tab,
     tabs_of,
 )
-from jittask_prefect.dialogs.options import MARK
+from jittask_prefect.dialogs.options import MARK, MODELS
 from jittask_prefect.dialogs.task_fields import BY_NAME as FIELDS
 from jittask_prefect.elements.built_in import TASK_TYPES
 from jittask_prefect.errors import ConfigError, Problem
@@ -85,7 +85,11 @@ def _texts(value: Any) -> bool:
 
 def _plain(field: Field | None, value: Any) -> Any:
     """A value without its label."""
-    return named(value) if field is not None and field.source else value
+    if field is None or not field.source:
+        return value
+    name = named(value)
+    of_model = field.source == "date fields" and isinstance(name, str)
+    return name.removeprefix(MODELS) if of_model else name
 
 
 def _of_group(group: Group, value: Any, fields: Fields) -> tuple[Json, Iterable[str]]:

@@ -12,14 +12,18 @@ from zoneinfo import available_timezones
 
 from jittask_prefect.dialogs.words import INNER
 from jittask_prefect.elements.app import App
+from jittask_prefect.elements.json_files import read_json
 from jittask_prefect.elements.scaffold import date_fields
 from jittask_prefect.elements.types import Meta, NormalService
-from jittask_prefect.errors import JittaskError
+from jittask_prefect.errors import ConfigError, JittaskError
 from jittask_prefect.prefect_api.markup import printable
 from jittask_prefect.schedule import country
 
 MOST_TASKS = 100
 """Open tasks in the form for ending a task."""
+MODELS = "models."
+TITLED = ("date fields", "functions")
+"""The sources whose values are named by the title of their model or service."""
 MARK = " · "
 """Stands before the name, or the id, of an element in a drop-down's text."""
 LONGEST_TITLE = 80
@@ -88,11 +92,13 @@ class Options:
         """The full names of the templates."""
         return [template.fullName for template in self.templates]
 
-    def labels(self, source: str) -> dict[str, str]:
+    def labels(self, source: str, values: Iterable[str]) -> dict[str, str]:
         """The texts for people of a source's values; empty where the values speak for themselves."""
-        if source != "tasks":
+        if source == "tasks":
+            return {each.fullName: task_label(each) for each in self.templates}
+        if source not in TITLED:
             return {}
-        return {template.fullName: task_label(template) for template in self.templates}
+        return {value: label(self.app, source, value) for value in values}
 
     def open_tasks(self) -> list[str]:
         """The tasks that may be ended: executing ones, overdue ones, then the next; each with its id at the end."""
@@ -152,6 +158,31 @@ class Options:
 def task_label(template: Meta) -> str:
     """A task as drop-downs name it: `Daily report · tasks.DailyReport`."""
     return labelled(template.title, template.fullName)
+
+
+def label(app: App, source: str, value: Any) -> Any:
+    """A model's date field or a service's function as drop-downs have it; other values as they are.
+
+    Args:
+        app: The app.
+        source: The name of the options.
+        value: The value, e.g. `Contract.endDate`, which becomes `Contract · models.Contract.endDate`.
+    """
+    if source not in TITLED or value == INNER:
+        return value
+    name = f"{MODELS}{value}" if source == "date fields" else value
+    return labelled(_title_of(app, name.rpartition(".")[0]), name)
+
+
+def _title_of(app: App, element: str) -> str:
+    """The title of a model or a service; its own name where no readable e.json has a title."""
+    where = f"{element.replace('.', '/')}/e.json"
+    try:
+        about = read_json(app.folder / where, where)
+    except ConfigError:
+        about = {}
+    title = about.get("title") if isinstance(about, dict) else None
+    return title if isinstance(title, str) else element.rpartition(".")[2]
 
 
 def labelled(title: str, name: str) -> str:

@@ -132,7 +132,8 @@ class _Writer:
             return shown
         found = f"{shown} · [its runs]({self._runs(trouble.task, status)})"
         if trouble.kind is Kind.FAILING and self.to.retry:
-            found += f" · {self._retry({'task': trouble.task})}"
+            about = {"task": labelled(trouble.title, trouble.task)}
+            found += f" · {self._retry(about)}"
         return found
 
     def _retry(self, filled: Mapping[str, str]) -> str:
@@ -222,7 +223,7 @@ class _Writer:
         to = links.runs("error", tag=tag, start=since, end=end)
         found = f"[{task.failed:,}]({to})"
         if self.to.retry:
-            about = {"task": task.facts.name, "since": since.date().isoformat()}
+            about = {"task": _label(task), "since": since.date().isoformat()}
             found += f" · {self._retry(about)}"
         return found
 
@@ -230,9 +231,10 @@ class _Writer:
         name, found = task.facts.name, []
         statistics = links.statistics(self.page.app, name, self.names)
         if self.to.run:
-            found.append(f"[Run now]({links.form(self.to.run, {'task': name})})")
+            to_form = links.form(self.to.run, {"task": _label(task)})
+            found.append(f"[Run now]({to_form})")
         if not task.facts.declared:
-            short = links.form(self.to.editing, {"task": name})
+            short = links.form(self.to.editing, {"task": _label(task)})
             empty = short if self.to.editing else statistics
             found.append(f"[Edit]({self.to.edit.get(name, empty)})")
             found += self._switch(task)
@@ -243,10 +245,7 @@ class _Writer:
         if not self.to.editing:
             return []
         off = task.facts.state == "disabled"
-        filled = {
-            "task": labelled(task.facts.title, task.facts.name),
-            "enable": SWITCH[off],
-        }
+        filled = {"task": _label(task), "enable": SWITCH[off]}
         text = "Enable" if off else "Pause"
         return [f"[{text}]({links.form(self.to.editing, filled)})"]
 
@@ -264,6 +263,11 @@ class _Writer:
         yield ""
         if page.uncounted:
             yield from (f"{md(uncounted_text(page), 300)}", "")
+
+
+def _label(task: TaskLine) -> str:
+    """A task as the drop-downs of forms have it."""
+    return labelled(task.facts.title, task.facts.name)
 
 
 def day_rows(page: Overview, safe: Safe) -> Iterator[tuple[str, str]]:

@@ -228,7 +228,7 @@ def test_a_task_from_the_dialog_to_its_end(browser: Browser, shop: Shop) -> None
     # Fill in the dialog.
     browser.dialog("jittask.new-date-field-task")
     browser.field("Name").fill("Call the customer")
-    browser.choose("Model and date field", "Appointment.startsAt")
+    browser.choose("Model and date field", "Appointment · models.Appointment.startsAt")
     assert len(browser.labels()) <= 15
     browser.tab("Due", "Before")
     browser.field("How many").fill("1")

@@ -307,8 +307,8 @@ def test_the_sync_keeps_the_forms(shop: Make) -> None:
 
     renew(s.app, s.api, s.now)
     found = s.api.all_deployments[name]["parameter_openapi_schema"]
-    listed, typed = found["properties"]["task"]["anyOf"]
-    assert listed["enum"] == ["Task · tasks.Task"] and typed["type"] == "string"
+    listed = found["definitions"]["tasks%20of%20the%20app"]
+    assert listed["enum"] == ["Task · tasks.Task"]
     assert found["required"] == ["task"]
 
 

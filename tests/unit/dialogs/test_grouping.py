@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from shop import Shop, rows_task, utc
 from submitting import submit
 
 from jittask_prefect.dialogs import forms, words
+from jittask_prefect.dialogs.edit import edit_link
 from jittask_prefect.dialogs.grouping import grouped, ungrouped
 from jittask_prefect.errors import ConfigError
 
@@ -42,6 +45,24 @@ CHOICES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("late", {"missed": "Run none"}, {"missed": "Run none"}),
     ("more", {"tags": ["a"], "name": "Nightly"}, {"tags": ["a"], "name": "Nightly"}),
 ]  # fmt: skip
+DEAL = """
+from datetime import date
+from sqlmodel import Field, SQLModel
+
+class Deal(SQLModel, table=True):
+    id: int | None = Field(default=None, primary_key=True)
+    ends: date | None = None
+"""
+NOTES = """
+from jittask_prefect import NormalService
+
+class NoteSvc(NormalService):
+    def of_row(self, row): return row.id
+"""
+TITLED = {
+    "models/Deal": {"e.json": {"type": "models.NormalType", "title": "合同"}, "model.py": DEAL},
+    "services/NoteSvc": {"e.json": {"type": "services.NormalType", "title": "Notes"}, "service.py": NOTES},
+}  # fmt: skip
 DUE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"choice": "On the date"}, {"when": "On the date"}),
     ({"atTime": "09:00"}, {"when": "On the date", "atTime": "09:00"}),
@@ -212,6 +233,17 @@ def test_another_tab_takes_away_what_it_does_not_show(shop: Make) -> None:
     assert timer.start_offset is None or timer.start_offset.time is None
 
 
+def schema(s: Shop, dialog: str) -> dict[str, Any]:
+    return forms.schema(dialog, forms.form(s.app, dialog, NOW))
+
+
+def listed(shown: dict[str, Any], field: dict[str, Any]) -> list[str]:
+    """The texts of a drop-down, found as Prefect's form finds them: by the reference as it is written."""
+    place = field["$ref"].removeprefix("#/definitions/")
+    found: list[str] = shown["definitions"][place]["enum"]
+    return found
+
+
 def test_a_drop_down_names_tasks_by_title_and_takes_both(shop: Make) -> None:
     title = "<b>&  \u202ekcab * {{ x }} `"
     s = shop(
@@ -220,9 +252,8 @@ def test_a_drop_down_names_tasks_by_title_and_takes_both(shop: Make) -> None:
             "tasks/Plain": rows_task(title="Plain"),
         }
     )
-    shown = forms.schema(forms.RUN_NOW, forms.form(s.app, forms.RUN_NOW, NOW))
-    listed, _ = shown["properties"]["task"]["anyOf"]
-    assert listed["enum"] == [
+    shown = schema(s, forms.RUN_NOW)
+    assert listed(shown, shown["properties"]["task"]) == [
         "x" * 79 + "… · tasks.Odd", "Plain · tasks.Plain", "Task · tasks.Task"
     ]  # fmt: skip
     from jittask_prefect.dialogs.options import clean_title
@@ -234,6 +265,48 @@ def test_a_drop_down_names_tasks_by_title_and_takes_both(shop: Make) -> None:
             told.message
             == "tasks.Task is already what the form says: nothing is written"
         )
+
+
+def test_models_and_services_stand_in_drop_downs_by_title(shop: Make) -> None:
+    """A name alone is taken too, beside the groups and in them: by Prefect's server, and by the flow."""
+    from prefect.utilities.schema_tools.validation import is_valid
+
+    s = shop(more=TITLED)
+    shown = schema(s, forms.NEW_DATE_FIELD)
+    field, function = "合同 · models.Deal.ends", "Notes · services.NoteSvc.of_row"
+    assert field in listed(shown, shown["properties"]["startField"])
+    [_, of_service] = shown["properties"]["what"]["anyOf"]
+    assert listed(shown, of_service["properties"]["func"]) == [words.INNER, function]
+
+    for said in (field, "models.Deal.ends", "Deal.ends"):
+        form = {"title": "Remind", "startField": said, "ends": {"endField": said}}
+        for to in (function, "services.NoteSvc.of_row"):
+            form |= {"what": {"func": to}}
+            assert is_valid(form, shown) and is_valid({**form, "func": to}, shown)
+            assert flat(s, forms.NEW_DATE_FIELD, form) == {
+                "title": "Remind",
+                "startField": "Deal.ends",
+                "endField": "Deal.ends",
+                "func": "services.NoteSvc.of_row",
+            }
+    assert not is_valid({**form, "startField": 3}, shown)
+    assert "one of the drop-down's" in refused(
+        s, forms.NEW_DATE_FIELD, {**form, "startField": "合同 · models.Deal.none"}
+    )
+
+
+def test_a_link_for_editing_has_the_texts_of_the_drop_downs(shop: Make) -> None:
+    """A form that is opened and submitted as it is changes nothing."""
+    function = {"funcType": "Global", "func": "services.NoteSvc.of_row"}
+    task = rows_task("ends", model="models.Deal", **function)
+    s = shop(more={**TITLED, "tasks/OfDeal": task})
+    link = edit_link("", "id", s.app.template("tasks.OfDeal"))
+    [found] = parse_qs(urlsplit(link).query)["parameters"]
+    form = json.loads(found)
+    assert form["startField"] == "合同 · models.Deal.ends"
+    assert form["what"] == {"func": "Notes · services.NoteSvc.of_row"}
+    told = submit(s.app, s.api, forms.EDIT, form, NOW).message
+    assert told == "tasks.OfDeal is already what the form says: nothing is written"
 
 
 def test_the_next_run_of_a_schedule_may_be_ended(shop: Make) -> None:
