@@ -28,11 +28,11 @@ lease_time.use_clock_of_caller()  # time is an argument
 
 INTEGRATION = "tests/integration/"
 # Files that share a Prefect server, each group in a process of its own: those with a worker of their own, those that
-# need a server only, and those that share an app and its worker. They wait most of the time. A server has one
-# `jittask.sync`, so one app at a time; the shared app stays to the end, so its files come last.
+# need a server only, and two halves of those that share an app and its worker. They wait most of the time.
 GROUPS = {
     "workers": ("bad_input", "crash", "missed", "unbegun", "worker"),
     "server": ("deploy", "embedded", "kill", "rolling", "sync", "ui"),
+    "buttons": ("buttons", "buttons_at_work", "digest"),
     "worker": (
         "concurrency",
         "dialogs",
@@ -48,6 +48,18 @@ BENCHMARKS = "test_benchmarks.py"
 # and those that only compute in turn.
 LONGEST = ("browser", "decorators", "world", "batches", "two_apps", "condition", "up", "mappings", "clinic", "transitions",
            "ends", "fork_servers", "exactly_once", "bad_rows", "warm_worker", "keys", "auth")  # fmt: skip
+MEMORY, ROOM = Path("/dev/shm"), 4 * 1024**3
+
+
+def _use_memory() -> None:
+    """Keep what tests write in memory where there is room: waiting for the disk took half the time of small tests."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY).free > ROOM:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+_use_memory()
 BASE = Path(tempfile.mkdtemp(prefix="jittask-tests-")).resolve()
 (BASE / "client" / "prefect").mkdir(parents=True)
 # A server, key or database of the developer's must not be written to.
@@ -67,6 +79,8 @@ for name in (
 for name in set(os.environ) - set(SETTINGS := environment(None, BASE / "client")):
     del os.environ[name]
 os.environ.update(SETTINGS)
+# For each run that was cancelled within a day, a server looks for its tasks each 20 s: half the work of the tests' servers.
+os.environ["PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS"] = "600"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -122,8 +136,8 @@ def _order(nodeid: str) -> int:
 
 
 class _Shares(LoadScopeScheduling):
-    """Five processes share the suite. Three begin with the groups, each with a server of its own, and wait most of the
-    time: two cores are enough. The others take part after part, and so do these when they have done theirs.
+    """Five processes share the suite. Four begin with the groups, each with a server of its own, and wait most of the
+    time: two cores are enough. The fifth takes part after part, and so do these when they have done theirs.
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -51,6 +51,7 @@ def deploy(
     prune: bool = False,
     only: Collection[str] | None = None,
     take_over: bool = False,
+    write: bool = True,
 ) -> Deployed:
     """Write prefect.yaml, and bring the server's deployments to the app's; equal deployments are left alone.
 
@@ -61,6 +62,7 @@ def deploy(
         prune: Remove deployments whose template is gone.
         only: The names to deploy; all others stay as they are.
         take_over: Let the app's database take the place of another that the server knows the app by.
+        write: Whether prefect.yaml is written.
 
     Raises:
         OtherDatabase: The server knows the app by another database.
@@ -71,40 +73,73 @@ def deploy(
     api.ping()
     refuse_old_names(api)
     guard.claim(app, api, take_over=take_over)
-    instant = prefect_yaml.instant_of(app, now)
-    prefect_yaml.write(app, instant)
-    root = root_of(app)
+    if write:
+        prefect_yaml.write(app, prefect_yaml.instant_of(app, now))
     wanted = _by_name(app, now, only)
-    # prefect.yaml may be some days old: its schedules hold as well.
-    in_file = _by_name(app, instant, only) if instant != now else wanted
     there = existing(app, api, wanted)
     _ensure_pools(app, api, wanted)
     forms = schemas(app, now, open_tasks(app, api, there))
+    equal = _equal(app, now, wanted, there)
     done = Deployed()
     for name, deployment in wanted.items():
-        if name in there and any(
-            not differences(version, there[name], root)
-            for version in (deployment, in_file.get(name, deployment))
-        ):
+        if name in equal:
             done.unchanged.append(name)
             continue
         form = deployment.form or forms[name]
-        deployment_id = _bring(api, deployment, there.get(name), root, form)
+        made = _bring(api, deployment, there.get(name), root_of(app), form)
         if deployment.schedules and not deployment.paused:
-            api.fill_schedule(deployment_id, now)
+            api.fill_schedule(made, now)
         done.changed.append(name)
     for name, form in {**forms, **row_forms(wanted.values())}.items():
         _fill(api, form, there.get(name))
-    if only is not None:
-        return done
-    for name in sorted(set(there) - set(wanted)):
+    if only is None:
+        _leave(
+            app, api, {n: d for n, d in there.items() if n not in wanted}, prune, done
+        )
+    return done
+
+
+def _equal(
+    app: App,
+    now: datetime,
+    wanted: Mapping[str, Deployment],
+    there: Mapping[str, ServerDeployment],
+) -> set[str]:
+    """The names of the deployments that the server has as they are to be.
+
+    prefect.yaml may be some days old: its schedules hold as well.
+    """
+    instant, root = prefect_yaml.instant_of(app, now), root_of(app)
+    versions = [wanted]
+    if there and instant != now:
+        versions.append(_by_name(app, instant, wanted))
+    return {
+        name
+        for name in wanted
+        if name in there
+        and any(
+            not differences(version[name], there[name], root)
+            for version in versions
+            if name in version
+        )
+    }
+
+
+def _leave(
+    app: App,
+    api: Api,
+    others: Mapping[str, ServerDeployment],
+    prune: bool,
+    done: Deployed,
+) -> None:
+    """Name, or remove, the deployments whose template is gone."""
+    for name, deployment in sorted(others.items()):
         # The folder of a broken template is there: a mistake must not cost its runs.
         if name.startswith("tasks.") and not app.gone(name):
             continue
         if prune:
-            api.delete_deployment(there[name].id)
+            api.delete_deployment(deployment.id)
         (done.removed if prune else done.leftover).append(name)
-    return done
 
 
 def refuse_old_names(api: Api) -> None:

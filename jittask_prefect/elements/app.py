@@ -335,9 +335,11 @@ class App(Loader):
         return self._context_maker
 
     def close(self) -> None:
-        """Give back the app's connections and the classes of its models."""
+        """Give back the app's connections and the classes of its models; the app is no longer in use."""
         self.dispose()
         forget_all(self)
+        if _APPS.get(self.path) is self:
+            del _APPS[self.path]
 
     def files(self) -> Iterator[Path]:
         """The files that decide what the app is; a process with older ones is replaced by another one."""
@@ -381,7 +383,7 @@ def current_app() -> App:
 
 
 def apps_in_use() -> list[App]:
-    """The apps that this process has asked for as the current one."""
+    """The apps that this process has asked for as the current one, and that are not closed."""
     return list(_APPS.values())
 
 

@@ -134,17 +134,20 @@ class Calendar:
         return "-".join(parts) or "own calendar"
 
     @cached_property
+    def _known(self) -> _KnownDays:
+        listed = tuple(sorted(self.listed.names.items()))
+        with TABLES:
+            return _known_days(self.cfg, self.block, listed)
+
+    @cached_property
     def days(self) -> DayTable:
         """The table of days; made at first use, once for all calendars of the same configuration."""
-        with TABLES:
-            return _table(
-                self.cfg, self.block, tuple(sorted(self.listed.names.items()))
-            )
+        return self._known.days
 
     @cached_property
     def workdays(self) -> WorkdayNumbers:
-        """The working days, numbered; made at first use."""
-        return WorkdayNumbers(self.days)
+        """The working days, numbered; made at first use, once for all calendars of the same configuration."""
+        return self._known.workdays
 
     def is_weekend(self, day: date) -> bool:
         """Whether `day` is an ordinary weekend day of the country (Friday and Saturday in SA) that is not worked."""
@@ -293,10 +296,21 @@ TABLES = threading.Lock()
 """One thread makes a table, the others wait for it."""
 
 
+class _KnownDays:
+    """The days of all calendars of one configuration."""
+
+    def __init__(self, days: DayTable) -> None:
+        self.days = days
+
+    @cached_property
+    def workdays(self) -> WorkdayNumbers:
+        return WorkdayNumbers(self.days)
+
+
 @lru_cache(maxsize=64)
-def _table(
+def _known_days(
     cfg: CalendarCfg, block: Block, listed: tuple[tuple[date, str], ...]
-) -> DayTable:
+) -> _KnownDays:
     files = dict(listed)
     country = NO_COUNTRY
     if cfg.country:
@@ -304,4 +318,4 @@ def _table(
 
     closed, opened = _days(cfg.closed), _days(cfg.open)
     sources = Sources(country, files, closed, opened)
-    return table(sources, block == "contiguous", TABLE_YEARS)
+    return _KnownDays(table(sources, block == "contiguous", TABLE_YEARS))

@@ -27,9 +27,9 @@ from jittask_prefect.testing.fake_runs import FakeRuns
 def deploy(
     app: App, api: FakePrefect, now: datetime | None = None
 ) -> deploying.Deployed:
-    """Compile an app and deploy all its tasks to a fake, which is the app's Prefect from then on."""
+    """Deploy all tasks of an app to a fake, which is the app's Prefect from then on; no file is written."""
     api.serve(app)
-    return deploying.deploy(app, api, now or clock.now())
+    return deploying.deploy(app, api, now or clock.now(), write=False)
 
 
 class FakePrefect(FakeRuns, FakePages):

@@ -287,9 +287,14 @@ def deploy_here(api: PrefectApi, file: Path, names: Sequence[str]) -> None:
 
 @contextmanager
 def worker(
-    home: Path, cwd: Path, *, limit: int | None = None, **env: str
+    home: Path,
+    cwd: Path,
+    *,
+    limit: int | None = None,
+    queues: Sequence[str] = (),
+    **env: str,
 ) -> Iterator[Embedded]:
-    """A real worker of the pool, which asks every second, in a folder that is not the app's."""
+    """A real worker of the pool, which asks every second, in a folder that is not the app's; of all queues, or of some."""
     here = Embedded(home)
     here.start_worker(
         os.environ["PREFECT_API_URL"],
@@ -298,6 +303,7 @@ def worker(
         env={"PREFECT_WORKER_QUERY_SECONDS": "1", **env},
         worker_type=deployments.POOL_TYPE,
         limit=limit,
+        queues=queues,
     )
     try:
         yield here

@@ -214,6 +214,7 @@ def work(
     made = Place.build(home / "app", elements, name="working")  # type: ignore[arg-type]
     assert made.app.check() == []
     made.deploy()
-    with worker(home / ".jittask", cwd=home):
+    # Its worker is there to the end, and leaves the tasks of all other files alone.
+    with worker(home / ".jittask", cwd=home, queues=("working", "working.first")):
         yield made
     made.remove()

@@ -9,6 +9,7 @@ import pytest
 from projects import Project, project_in
 from shop import few, on, server, servers, shop, url  # noqa: F401  fixtures
 
+from jittask_prefect.elements.app import apps_in_use
 from jittask_prefect.server.selection import refresh_settings
 
 
@@ -20,6 +21,16 @@ def no_server() -> Iterator[None]:
         refresh_settings()
         yield
     refresh_settings()
+
+
+@pytest.fixture(autouse=True)
+def apps_end_with_their_test() -> Iterator[None]:
+    """What a test has in use is closed after the test: each save would look into the apps of all tests before."""
+    before = apps_in_use()
+    yield
+    for app in apps_in_use():
+        if app not in before:
+            app.close()
 
 
 @pytest.fixture

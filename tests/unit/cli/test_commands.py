@@ -47,9 +47,8 @@ def jittask(
 
     def call(*args: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["jittask", *args])
-        for app in app_module._APPS.values():
+        for app in app_module.apps_in_use():
             app.close()
-        app_module._APPS.clear()
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             commands.main()

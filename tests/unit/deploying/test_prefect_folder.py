@@ -10,6 +10,7 @@ import pytest
 import yaml
 from projects import MODELS, TASKS, Project
 
+from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import deployments, prefect_folder, prefect_yaml
 from jittask_prefect.rows.databases import upgrade
 from jittask_prefect.testing import FakePrefect, build_app, deploy
@@ -32,7 +33,7 @@ def test_a_projects_generated_files(project: Project) -> None:
         (project.folder / name / "mine.py").write_text("raise RuntimeError\n")
     upgrade(app)
     before = files(project.folder)
-    deploy(app, FakePrefect(), NOW)
+    deploying.deploy(app, FakePrefect(), NOW)
     after = files(project.folder)
     made = {n for n in after if n not in before and not n.startswith("app.db")}
     assert made == {".jittask/prefect.yaml", ".jittask/jittask_flows.py"}

@@ -369,7 +369,7 @@ def test_counted_levels_move_with_the_calendar_and_what_was_done_stays_done(
         return found._replace(holidays={**found.holidays, **new})
 
     monkeypatch.setattr(calendars, "listing", listed)
-    calendars._table.cache_clear()
+    calendars._known_days.cache_clear()
     s.again()
     s.sync("2026-03-04 00:02")
     # Tuesday and Thursday are off: the fifth working day is Wednesday 11 March instead of Monday 9 March.
@@ -379,7 +379,7 @@ def test_counted_levels_move_with_the_calendar_and_what_was_done_stays_done(
         "1 03-11 00:00 second #2 pending",
     ]
     assert s.sync("2026-03-04 00:03").changes == 0
-    calendars._table.cache_clear()
+    calendars._known_days.cache_clear()
 
 
 # What people see

@@ -38,10 +38,10 @@ def release(monkeypatch: pytest.MonkeyPatch) -> Iterator[Release]:
             )
 
         monkeypatch.setattr(calendar, "listing", listed)
-        calendar._table.cache_clear()
+        calendar._known_days.cache_clear()
 
     yield install
-    calendar._table.cache_clear()
+    calendar._known_days.cache_clear()
 
 
 def test_the_rows_concerned_are_planned_anew(shop: Make, release: Release) -> None:
