@@ -79,8 +79,6 @@ for name in (
 for name in set(os.environ) - set(SETTINGS := environment(None, BASE / "client")):
     del os.environ[name]
 os.environ.update(SETTINGS)
-# For each run that was cancelled within a day, a server looks for its tasks each 20 s: half the work of the tests' servers.
-os.environ["PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS"] = "600"
 
 
 @pytest.hookimpl(tryfirst=True)

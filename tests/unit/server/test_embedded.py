@@ -184,6 +184,7 @@ def test_the_environment_keeps_prefect_to_this_home(
         "DEBUG",
         "7",
     )
+    assert env["PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS"] == "600"
     assert "PREFECT_API_URL" not in environment(None, tmp_path)
 
 
