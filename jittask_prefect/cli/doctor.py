@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from packaging.requirements import Requirement
@@ -15,6 +14,14 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from jittask_prefect.cli.doctor_database import (
+    LOCAL_HOSTS,
+    connections,
+    database_clock,
+    limits,
+)
+from jittask_prefect.cli.doctor_servers import servers
+from jittask_prefect.cli.finding import Finding
 from jittask_prefect.deploying.comparison import differences
 from jittask_prefect.deploying.deployments import deployments_now
 from jittask_prefect.deploying.prefect_folder import root_of
@@ -39,7 +46,6 @@ PACKAGE = "jittask-prefect"
 BOUNDED = ("prefect", "sqlalchemy", "sqlmodel", "holidays")
 """Packages of which other versions are known to break something; pyproject.toml has the reasons."""
 SYNC_LATE = timedelta(minutes=3)
-LOCAL_HOSTS = (None, "", "localhost", "127.0.0.1", "::1")
 _LIBPQ = {
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -54,21 +60,6 @@ TIMEOUTS = {
     "mysqldb": _MYSQL,
 }
 """By driver, the keys of a database URL that end a silent connection."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result of the examination.
-
-    Args:
-        about: The subject: `versions`, `app`, `database` or `server`.
-        state: `ok`, `warning` or `wrong`.
-        text: The result, and what to do about a fault.
-    """
-
-    about: str
-    state: str
-    text: str
 
 
 def findings(app: App, now: datetime) -> Iterator[Finding]:
@@ -142,6 +133,8 @@ def _database(app: App, database: str, now: datetime) -> Iterator[Finding]:
             found = [
                 *_rights(app, database, connection, name),
                 *_indexes(app, database, connection, now),
+                *limits(app, database, connection, name),
+                *database_clock(connection, name),
             ]
     except JittaskError as error:
         yield Finding("database", "wrong", str(error))
@@ -271,6 +264,27 @@ def _queues(api: Api, there: Iterable[ServerDeployment]) -> Iterator[Finding]:
         yield Finding("server", "ok", f"workers take {', '.join(served)}")
 
 
+def _workers(api: Api, there: Iterable[ServerDeployment]) -> int:
+    """How many workers live in the pools of the app's deployments."""
+    pools = {each.work_pool_name for each in there if each.work_pool_name}
+    return sum(api.workers(pool) for pool in pools)
+
+
+def _last_sync(app: App) -> datetime | None:
+    try:
+        with app.engine().connect() as connection:
+            return last_renewal(connection, app.name)
+    except SQLAlchemyError:
+        return None  # another finding says so
+
+
+def _of_servers(app: App, api: Api, now: datetime) -> Iterator[Finding]:
+    try:
+        yield from servers(app.name, api, _last_sync(app), now)
+    except JittaskError as error:
+        yield Finding("server", "wrong", str(error))
+
+
 def _server(app: App, now: datetime) -> Iterator[Finding]:
     try:
         api = connect(app.path)
@@ -282,6 +296,8 @@ def _server(app: App, now: datetime) -> Iterator[Finding]:
     yield Finding("server", "ok", f"{api.url}: {len(there)} deployments of {app.name}")
     yield _guard(app, api)
     yield from _queues(api, there.values())
+    yield from connections(app, _workers(api, there.values()))
+    yield from _of_servers(app, api, now)
     root = root_of(app)
     try:
         all_wanted = deployments_now(app, now)

@@ -46,13 +46,17 @@ def fail(source: str, text: str) -> NoReturn:
 
 def database_answer(error: Exception) -> str:
     """A database's own words, without the statement; empty for errors of other kinds."""
-    from jittask_prefect.ledger.error_codes import is_of_missing_table
+    from jittask_prefect.cli.options import the_app
+    from jittask_prefect.ledger import hindrance
+    from jittask_prefect.ledger.error_codes import NO_RIGHT, code, is_of_missing_table
 
     origin = getattr(error, "orig", None)
     of_database = type(error).__module__.startswith("sqlalchemy")
     if is_run() or not isinstance(origin, Exception) or not of_database:
         return ""
     said = str(origin)
+    if code(error) == NO_RIGHT:
+        return hindrance.told(the_app(), error)
     if is_of_missing_table(error):
         return f"{said}; `jittask db upgrade --models` makes missing tables"
     if any(words in said for words in NOT_WRITABLE):

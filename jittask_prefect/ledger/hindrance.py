@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, text
@@ -18,6 +19,17 @@ from jittask_prefect.ledger.prepared import schema_of
 from jittask_prefect.ledger.savepoint import Savepoint, took_the_transaction
 
 EVERY = timedelta(minutes=1)
+Needs = Mapping[str, Sequence[str]]
+SAVE: Needs = {
+    "jittask_ledger": ("SELECT", "INSERT", "UPDATE"),
+    "jittask_state": ("SELECT",),
+}
+"""The rights of a program that saves rows: the hook's."""
+WORK: Needs = {
+    "jittask_ledger": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "jittask_state": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+}
+"""The rights of a worker, which also runs the sync."""
 log = logging.getLogger("jittask")
 
 
@@ -94,16 +106,57 @@ def explained(connection: Connection, error: Exception) -> str:
     """An error in a line, with the rights that the role lacks where that is the reason."""
     said = error_codes.error_line(error)
     if error_codes.code(error) == error_codes.NO_RIGHT:
-        said += f"; {_lacks(connection) or 'planning needs SELECT on the table'}"
+        said += f"; {_lacks(connection, SAVE) or 'planning needs SELECT on the table'}"
     return said
 
 
-def _lacks(connection: Connection) -> str:
+class App(Protocol):
+    """An app, as far as its databases go (`elements.app.App`)."""
+
+    def databases(self) -> list[str]:
+        """The names of the app's databases."""
+
+    def engine(self, database: str = "") -> Engine:
+        """The engine of a database."""
+
+
+def told(app: App, error: Exception) -> str:
+    """An error in a line; where a worker's role lacks rights on the ledger, with the GRANTs.
+
+    Args:
+        app: The app whose database has refused.
+        error: The error.
+    """
+    if error_codes.code(error) != error_codes.NO_RIGHT:
+        return f"{type(error).__name__}: {error}"
+    found = [error_codes.error_line(error)]
+    for database in app.databases():
+        with app.engine(database).connect() as connection:
+            found.append(_lacks(connection, WORK))
+    return "; ".join(filter(None, found))
+
+
+@contextmanager
+def naming_rights(app: App) -> Iterator[None]:
+    """The block works for an app; an error for lack of a right names the GRANTs.
+
+    Raises:
+        LedgerError: The app's role lacks a right.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if error_codes.code(error) != error_codes.NO_RIGHT:
+            raise
+        raise LedgerError(told(app, error)) from error
+
+
+def _lacks(connection: Connection, needs: Needs) -> str:
     """The rights on the ledger's tables that the role lacks."""
     try:
         with Savepoint(connection) as savepoint:
             savepoint.begin()
-            return lacking_rights(connection, SAVE)
+            return lacking_rights(connection, needs)
     except DBAPIError as error:
         if took_the_transaction(error):
             raise
@@ -142,17 +195,6 @@ def warn_of_statement(
 
 # Rights on the ledger's tables: those that a database role needs, and those that it has
 
-Needs = Mapping[str, Sequence[str]]
-SAVE: Needs = {
-    "jittask_ledger": ("SELECT", "INSERT", "UPDATE"),
-    "jittask_state": ("SELECT",),
-}
-"""The rights of a program that saves rows: the hook's."""
-WORK: Needs = {
-    "jittask_ledger": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-    "jittask_state": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-}
-"""The rights of a worker, which also runs the sync."""
 _TRIALS = {
     "SELECT": "SELECT 1 FROM {table} WHERE 1 = 0",
     "INSERT": "INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",

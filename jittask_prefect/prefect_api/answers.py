@@ -223,6 +223,13 @@ class Made:
 
 
 @dataclass(frozen=True)
+class EventPage:
+    """A page of events."""
+
+    events: list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class BlockType:
     """The type of a block."""
 

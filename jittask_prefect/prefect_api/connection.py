@@ -8,7 +8,8 @@ import random
 import ssl
 import time
 import uuid
-from datetime import UTC
+from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, TypeVar
@@ -87,6 +88,41 @@ class Connection:
             NotFound: The server answers 404.
             PrefectApiError: The server gives no answer, refuses, or answers something else than Prefect's API.
         """
+        return self._answer(method, path, kind, body, timeout)[0]
+
+    def dated(
+        self, path: str, kind: type[T], clock: Callable[[], datetime]
+    ) -> tuple[T, tuple[float, float] | None]:
+        """Get an answer, and how far the clock of whoever answers is ahead of this machine's.
+
+        Args:
+            path: The path behind the API's address.
+            kind: The answer's type.
+            clock: Gives the present instant by this machine's clock.
+
+        Returns:
+            The answer; the least and the greatest offset in seconds, None where the answer has no `Date`.
+
+        Raises:
+            PrefectApiError: As of `call`.
+        """
+        sent = clock().timestamp()
+        answer, response = self._answer("GET", path, kind, None, None)
+        received = clock().timestamp()
+        try:
+            date = _instant(response.headers.get("Date", "")).timestamp()
+        except ValueError:
+            return answer, None
+        # The header has whole seconds.
+        return answer, (date - received, date + 1 - sent)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _answer(
+        self, method: str, path: str, kind: type[T], body: Any, timeout: float | None
+    ) -> tuple[T, httpx.Response]:
         request = f"{method} {path}"
         try:
             response = self._attempts(method, path, body, timeout)
@@ -94,7 +130,7 @@ class Connection:
             found = response.json() if response.content else None
             # mypy takes no class for hashable.
             answer: T = _reader(kind).validate_python(found)  # type: ignore[arg-type]
-            return answer
+            return answer, response
         except httpx.HTTPStatusError as error:
             status, text = error.response.status_code, error.response.text
             kind_of_error = NotFound if status == 404 else PrefectApiError
@@ -196,6 +232,11 @@ def _lacks_token(response: httpx.Response) -> bool:
     return response.status_code == 403 and "CSRF token" in response.text
 
 
+def _instant(header: str) -> datetime:
+    """The instant of a header; raises ValueError where there is none."""
+    return parsedate_to_datetime(header).replace(tzinfo=UTC)
+
+
 def _retry_after(response: httpx.Response) -> float | None:
     """How many seconds the server asks to wait (RFC 9110, 10.2.3); None where the server does not say.
 
@@ -205,10 +246,7 @@ def _retry_after(response: httpx.Response) -> float | None:
     if header.isdecimal():
         return float(header)
     try:
-        until, sent = (
-            parsedate_to_datetime(text).replace(tzinfo=UTC)
-            for text in (header, response.headers.get("Date", ""))
-        )
+        until, sent = map(_instant, (header, response.headers.get("Date", "")))
     except ValueError:
         return None
     return max(0.0, (until - sent).total_seconds())

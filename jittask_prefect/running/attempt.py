@@ -28,6 +28,7 @@ from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.rows.due_rows import DueRow, due_row, due_rows, load_row
 from jittask_prefect.rows.plan import NOT_MET, stands
 from jittask_prefect.rows.row_reading import Unreadable
+from jittask_prefect.running import spans
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.calls import Call, End, Work
 from jittask_prefect.running.event_loop import ANSWER_SECONDS, EventLoop
@@ -252,7 +253,8 @@ class Attempt:
             if self.given_up:
                 raise RefusedError
             self._settling.set()
-            yield
+            with spans.of("commit", self.work, self.call.tasks):
+                yield
             self._settled = True
 
     def _end(self, connection: Connection, ends: Ends) -> None:
@@ -281,11 +283,8 @@ class Attempt:
                     getattr(raw, name, lambda: None)()
                 raw.rollback()
         except Exception as error:  # noqa: BLE001  drivers have errors of their own
-            log.warning(
-                "%s: its transaction could not be rolled back: %s",
-                self.call.name,
-                error,
-            )
+            said = (self.call.name, error)
+            log.warning("%s: its transaction could not be rolled back: %s", *said)
 
     def _target(self) -> None:
         try:
@@ -304,9 +303,7 @@ class Attempt:
         work, [entry] = self.work, self.call.tasks
         outcome = check_scheduled(work.template, entry, work.clock())
         if outcome is None:
-            result = call_function(
-                work.template, task_of(work.template, entry), self.loop
-            )
+            result = self._called([entry])
             outcome = Outcome("completed", "completed", "", result)
         ends, engine = [(entry, outcome)], work.app.engine(work.database)
         with self._settle(), engine.begin() as connection:
@@ -352,8 +349,12 @@ class Attempt:
         template = self.work.template
         rows = [each.found and each.found.row for each in ready]
         argument = rows if template.cfg.digest is not None else rows[0]
-        task = task_of(template, ready[0].entry, argument)
-        return call_function(template, task, self.loop)
+        return self._called([each.entry for each in ready], argument)
+
+    def _called(self, tasks: Sequence[Entry], row: Any = None) -> Any:
+        template = self.work.template
+        with spans.of("function", self.work, tasks):
+            return call_function(template, task_of(template, tasks[0], row), self.loop)
 
     def plan_left_out(self, session: Session) -> None:
         """After a failure: plan the rows that were not in the call, in the transaction that ends their tasks."""

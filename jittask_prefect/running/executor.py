@@ -23,7 +23,7 @@ from jittask_prefect.elements.types import Meta
 from jittask_prefect.ledger import digest_calls, transitions
 from jittask_prefect.ledger.limits import Full
 from jittask_prefect.ledger.transitions import Following
-from jittask_prefect.running import figures, hours
+from jittask_prefect.running import figures, hours, spans
 from jittask_prefect.running.attempt import Attempt, Ends
 from jittask_prefect.running.attempt_thread import AttemptThread
 from jittask_prefect.running.call_tasks import change_all, finish_all, leave_all
@@ -247,6 +247,7 @@ class Executor:
             if not isinstance(full, Full):
                 if full is not None:
                     self._claimed(asked_at)
+                    spans.claimed(work, full.tasks, asked_at)
                 return full
             if full.overlap == "replace" and work.end is not None:
                 for other in full.oldest:

@@ -24,7 +24,7 @@ from jittask_prefect.dialogs import flows as dialogs
 from jittask_prefect.elements.app import App, use_app
 from jittask_prefect.elements.original.virtual_modules import clear_path
 from jittask_prefect.errors import JittaskError
-from jittask_prefect.ledger import limits
+from jittask_prefect.ledger import hindrance, limits
 from jittask_prefect.ledger.entry import Entry, entries_of_run
 from jittask_prefect.ledger.guard import connect
 from jittask_prefect.ledger.keys import to_json
@@ -130,7 +130,8 @@ def _type_flow(app: App, name: str) -> Any:
                 # Of this package: a function's error is an outcome. A crashed run's task
                 # gets another run, also where the run had not entered its task yet.
                 logger.error("the run ended with an exception", exc_info=True)
-                return Crashed(message=f"{type(error).__name__}: {error}")
+                message = await asyncio.to_thread(hindrance.told, app, error)
+                return Crashed(message=message)
             except asyncio.CancelledError:
                 # SIGTERM, of Prefect's worker. The function's thread would go on.
                 leave(tell_terminated, app, this.id)

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from prefect import flow
@@ -20,6 +21,7 @@ from jittask_prefect.elements.app import App
 from jittask_prefect.errors import PrefectApiError
 from jittask_prefect.ledger import guard, state_table
 from jittask_prefect.ledger.guard import connect
+from jittask_prefect.ledger.hindrance import naming_rights
 from jittask_prefect.prefect_api.api import Api
 from jittask_prefect.prefect_api.flow_names import refuse_foreign
 from jittask_prefect.prefect_api.names import app_tag, of_app
@@ -181,27 +183,28 @@ def run_sync(
     Returns:
         The report; None while another sync is at work.
     """
-    api = connect(app)
-    guard.require(app, api, again=True)
-
-    def after(report: Report) -> None:
-        for database, entry in report.died:
-            follow_up(app, database, entry, now)
-        end_left(app, api, dialogs.NAMES, now, this)
-        changes = renew.renew(app, api, clock.now())
-        report.deployments = [str(change) for change in changes]
-        try:
-            next_names.name_next_runs(app, api, clock.now())
-            template_pages.refresh(app, api, clock.now())
-            overview_page.refresh(app, api, clock.now())
-        except PrefectApiError as error:  # the sync has done its work
-            log.warning(
-                "pages, and names of runs, are left to the next sync: %s", error
-            )
-
     owner, begun_at = new_owner(), time.monotonic()
-    about = (app, api, now, owner)
-    report = sync.run(*about, since=since, clock=clock.now, after=after)
+    with naming_rights(app):
+        api = connect(app)
+        guard.require(app, api, again=True)
+        after = partial(_after, app, api, now, this)
+        about = (app, api, now, owner)
+        report = sync.run(*about, since=since, clock=clock.now, after=after)
     if report is not None:
         figures.synced(app, time.monotonic() - begun_at, clock.now(), report.down)
     return report
+
+
+def _after(app: App, api: Api, now: datetime, this: str | None, report: Report) -> None:
+    """Follow up deaths, renew deployments and pages; the sync still holds its lease."""
+    for database, entry in report.died:
+        follow_up(app, database, entry, now)
+    end_left(app, api, dialogs.NAMES, now, this)
+    changes = renew.renew(app, api, clock.now())
+    report.deployments = [str(change) for change in changes]
+    try:
+        next_names.name_next_runs(app, api, clock.now())
+        template_pages.refresh(app, api, clock.now())
+        overview_page.refresh(app, api, clock.now())
+    except PrefectApiError as error:  # the sync has done its work
+        log.warning("pages, and names of runs, are left to the next sync: %s", error)

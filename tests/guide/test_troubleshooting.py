@@ -13,12 +13,14 @@ PACKAGE = ROOT / "jittask_prefect"
 PAGE = ROOT / "docs" / "troubleshooting.md"
 SAID_BY_DOCTOR = {
     "cli/doctor.py": None,  # every function
+    "cli/doctor_database.py": None,
+    "cli/doctor_servers.py": None,
     "ledger/hindrance.py": {"lacking_rights"},
     "ledger/versions.py": {"require", "_other_version"},
     "ledger/guard.py": {"_other_database"},
     "prefect_api/client.py": {"__init__"},
     "rows/row_labels.py": {"_fault"},
-    "prefect_api/connection.py": {"call"},
+    "prefect_api/connection.py": {"_answer"},
     "prefect_api/work_queues.py": {"problem"},
 }
 """Modules whose sentences `jittask doctor` prints, and the functions with these sentences."""

@@ -37,6 +37,8 @@ READS_THE_CLOCK = {
     "cli/calendar_days",
     "cli/commands",
     "cli/database",
+    "cli/doctor_database",
+    "cli/doctor_servers",
     "cli/options",
     "cli/queries",
     "cli/scaffolding",

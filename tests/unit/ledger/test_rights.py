@@ -13,10 +13,12 @@ import pytest
 from shop import Shop, rows_task
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session
 
 from jittask_prefect.cli import doctor
 from jittask_prefect.elements.app_name import ENV_DATABASE
+from jittask_prefect.errors import LedgerError
 from jittask_prefect.ledger import hindrance
 from jittask_prefect.rows import handover
 from jittask_prefect.rows.plan import Report
@@ -166,6 +168,26 @@ def test_the_doctor_names_what_the_role_lacks(
     with as_role(s, monkeypatch, *of_page("worker")) as name:
         [(state, said)] = told(s)
         assert state == "warning" and f"GRANT SELECT ON bill TO {name}" in said
+
+
+def test_a_worker_without_rights_is_told_the_grants(
+    shop_: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its sync and its flow runs say."""
+    s = shop_
+    grants = ("SELECT ON jittask_ledger", "ALL ON jittask_state", "ALL ON bill")
+    s.save(id=1, at=TEN)
+    with as_role(s, monkeypatch, *grants) as name:
+        with pytest.raises(LedgerError) as of_sync, hindrance.naming_rights(s.app):
+            s.sync()
+        with pytest.raises(DBAPIError) as of_run:
+            s.work("2026-03-02 10:00")
+        said = hindrance.told(s.app, of_run.value)
+    lacks = "INSERT, UPDATE, DELETE ON jittask_ledger"
+    for text in (str(of_sync.value), said):
+        assert "permission denied for table jittask_ledger; " in text
+        assert f"role {name} lacks {lacks}: `GRANT {lacks} TO {name}`" in text
+    assert hindrance.told(s.app, ValueError("no")) == "ValueError: no"
 
 
 @pytest.mark.parametrize("right", ["SELECT", "INSERT", "UPDATE"])
