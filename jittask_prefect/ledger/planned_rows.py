@@ -118,8 +118,7 @@ def of_former_life(found: Sequence[Entry]) -> list[Entry]:
 def counted_anew(
     found: Sequence[Entry],
     times: KeptTimes,
-    anchor: datetime,
-    starts: Mapping[str, datetime],
+    starts_of: Callable[[str | None], Sequence[datetime]],
 ) -> list[Entry]:
     """The entries of a row whose values are the same, and whose working days are counted by other days now.
 
@@ -128,11 +127,10 @@ def counted_anew(
     Args:
         found: The row's entries.
         times: The row's values now.
-        anchor: The start of the row's series now.
-        starts: The nominal times of levels now, by name.
+        starts_of: The start of the row's series now, by level; several where no level has that name.
     """
     return [
-        _moved_to(entry, anchor, starts)
+        _moved_to(entry, starts_of(entry.level))
         if entry.anchor and _is_planned_from(entry, times)
         else entry
         for entry in found
@@ -152,9 +150,11 @@ def _is_planned_from(entry: Entry, times: KeptTimes) -> bool:
     ) == times._replace(end=None)
 
 
-def _moved_to(entry: Entry, anchor: datetime, starts: Mapping[str, datetime]) -> Entry:
+def _moved_to(entry: Entry, starts: Sequence[datetime]) -> Entry:
+    if len(starts) > 1:
+        return entry
+    [anchor] = starts
     nominal = anchor if entry.nominal == entry.anchor else entry.nominal
-    nominal = starts.get(entry.level or "", nominal)
     if isinstance(entry, Entry):
         return replace(entry, anchor=anchor, nominal=nominal)
     return cast(Entry, entry._replace(anchor=anchor, nominal=nominal))

@@ -315,13 +315,13 @@ class _Reader:
         template = self.template
         zone, app = template.zone_of(entry.zone_value), template.app
         notes = []
-        anchor = series.anchor.astimezone(UTC) if series else None
+        starts = series.starts_of(entry.level) if series else ()
         if entry.anchor is None and entry.nominal is not None:
             notes.append("of an earlier row of this key")
-        elif entry.anchor is not None and anchor not in (None, entry.anchor):
+        elif entry.anchor is not None and starts and entry.anchor not in starts:
             start = f"{entry.anchor.astimezone(zone):%Y-%m-%d %H:%M}"
             notes.append(f"from another date of the row: then {start} was the start")
-        if entry.nominal is not None and anchor == entry.anchor:
+        if entry.nominal is not None and entry.anchor in starts:
             notes.append(explained.get(entry.nominal, ""))
         record = of_entry(app, entry, self.now)
         notes.append(record.message)

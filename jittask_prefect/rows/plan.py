@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from itertools import takewhile
 
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.elements.types import DateFieldType
@@ -14,6 +13,11 @@ from jittask_prefect.ledger.planned_rows import KeptTimes, counted_anew, kept_ti
 from jittask_prefect.ledger.tables import OPEN
 from jittask_prefect.ledger.twins import DONE
 from jittask_prefect.rows.lateness import not_to_run
+from jittask_prefect.rows.level_tasks import (
+    is_of_any_level,
+    of_present_date,
+    stands,
+)
 from jittask_prefect.schedule.instants import EARLIEST
 from jittask_prefect.schedule.timer import Occurrence, Series
 
@@ -137,14 +141,6 @@ def since_moved(
     return [*[o for o in dates if o not in known][-1:], *known]
 
 
-def stands(entry: Entry, series: Series) -> bool:
-    """Whether a task is still an occurrence of the row: due then, of that nominal time and that level."""
-    found = series.due_at(entry.due)
-    if found is None or entry.nominal is None or found.level != entry.level:
-        return False
-    return _utc(found.nominal) == _utc(entry.nominal)
-
-
 def plan_row(
     template: DateFieldType,
     row: str,
@@ -175,33 +171,30 @@ def plan_row(
     Returns:
         Actions, in the order of due times.
     """
-    anchor = _utc(series.anchor)
     shut = series.windows.opening(_utc(now)) != now
     if not entries:  # as each row of a first sync: nothing to compare with
         late = not_to_run(occurrences, now, template.cfg.missed, known, (), shut)
-        new = _Maker(template, row, anchor, 1, 1, (), (), late, times)
+        new = _Maker(template, row, series, 1, 1, (), (), late, times)
         made = [new.task(o, "create", _why(o, now)) for o in occurrences]
         return sorted(made, key=lambda a: a.due)
     if counted is not None:
-        entries = counted_anew(entries, counted, anchor, series.starts)
+        entries = counted_anew(entries, counted, series.starts_of)
     waiting = [e for e in entries if e.status == "pending"]
-    # Of two of one generation (a hook and a sync at one moment) the task of the row's present date counts as the later.
-    by_age = sorted(
-        entries, key=lambda e: (e.generation, e.anchor == anchor), reverse=True
-    )
-    current = list(takewhile(lambda e: e.anchor == anchor, by_age))
+    current = of_present_date(series, entries)
     living = [e for e in entries if e.anchor is not None]
-    done = {e.due: e for e in living if e.status == "completed"}
+    completed = [e for e in living if e.status == "completed"]
+    done = {e.due: e for e in completed}
+    done_from = {e.nominal: e for e in completed if is_of_any_level(e, series)}
     moved = _moved(series, [e for e in waiting if e in current], occurrences)
     if moved:
         occurrences = sorted([*occurrences, *moved], key=lambda o: _utc(o.due))
     by_calendar = {_utc(o.due) for o in moved}
     late = not_to_run(occurrences, now, template.cfg.missed, known, by_calendar, shut)
-    fresh = by_age[0].generation + 1 if by_age else 1
+    fresh = max(e.generation for e in entries) + 1
     maker = _Maker(
         template,
         row,
-        anchor,
+        series,
         current[0].generation if current else fresh,
         fresh,
         {(e.nominal, e.generation) for e in entries},
@@ -213,7 +206,8 @@ def plan_row(
     kept: set[str] = set()
     for o in occurrences:
         due, nominal = _utc(o.due), _utc(o.nominal)
-        same = done.get(due) or next((e for e in current if e.nominal == nominal), None)
+        same = done.get(due) or done_from.get(nominal)
+        same = same or next((e for e in current if e.nominal == nominal), None)
         if same is None:
             actions.append(maker.task(o, "create", _why(o, now)))
         elif same.status == "pending" and (same.due, same.level) != (due, o.level):
@@ -254,7 +248,7 @@ class _Maker:
     Attributes:
         template: The template.
         row: The row's key.
-        anchor: The start of the row's series.
+        series: The row's series as the row is now.
         base: The generation of tasks from the row's present dates.
         fresh: A generation that no task has.
         taken: The nominal times and generations of all tasks.
@@ -265,7 +259,7 @@ class _Maker:
 
     template: DateFieldType
     row: str
-    anchor: datetime
+    series: Series
     base: int
     fresh: int
     taken: Collection[tuple[datetime | None, int]]
@@ -296,7 +290,7 @@ class _Maker:
             o.due,
             missed or reason + moved,
             o.nominal,
-            self.anchor,
+            self.series.starts_of(o.level)[0],
             generation,
             closes,
             missed is not None,

@@ -26,7 +26,8 @@ from jittask_prefect.ledger import planned_rows
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import as_text
 from jittask_prefect.rows.due_rows import DueRow, due_row, due_rows, load_row
-from jittask_prefect.rows.plan import NOT_MET, stands
+from jittask_prefect.rows.level_tasks import stands
+from jittask_prefect.rows.plan import NOT_MET
 from jittask_prefect.rows.row_reading import Unreadable
 from jittask_prefect.running import spans
 from jittask_prefect.running.attempt_thread import AttemptThread
@@ -91,16 +92,16 @@ def check_row(
 def _missed(
     template: Meta, entry: Entry, series: Series, known: datetime, now: datetime
 ) -> Outcome | None:
-    """Whether `missed` ends a first attempt that begins later than `grace` allows."""
+    """Whether `missed` ends an attempt: a first one that begins later than `grace` allows, or one that waited for an opening."""
     missed, seconds = template.cfg.missed, (now - known).total_seconds()
-    waited = entry.not_before is not None
-    if entry.attempt > 1 or (seconds <= missed.grace and not waited):
+    opening, again = entry.not_before, entry.attempt > 1
+    if opening is None and (again or seconds <= missed.grace):
         return None
-    if missed.policy == "none" and seconds > missed.grace:
+    if missed.policy == "none" and seconds > missed.grace and not again:
         why = f"missed: {seconds:.0f} s late, and missed.policy is none"
         return Outcome("ended", "missed", why)
-    later = series.next(entry.due)
-    if missed.policy == "latest" and later is not None and later.due <= now:
+    later = series.next(entry.due) if missed.policy == "latest" else None
+    if later is not None and later.due <= (opening if again and opening else now):
         return Outcome("ended", "missed", "missed: a later occurrence is due too")
     return None
 

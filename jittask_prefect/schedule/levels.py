@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from heapq import merge
@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from jittask_prefect.schedule.explanation import Explained
-from jittask_prefect.schedule.instants import clamped, midnight, wall_time
+from jittask_prefect.schedule.instants import LATEST, clamped, midnight, wall_time
 from jittask_prefect.schedule.offset import Level
 from jittask_prefect.schedule.reach import Reach, union
 from jittask_prefect.schedule.series import Occurrence, Series
@@ -102,32 +102,32 @@ class LevelSeries(Series):
         levels: The levels of the timer.
         value: The row's value of `startField`.
         parts: In the order of the list; the repeat last.
-        anchor: The part whose anchor stands for the row's date: the part that repeats, else the sharpest.
     """
 
     __slots__ = ("_levels", "_value", "parts")
 
-    def __init__(
-        self, levels: Levels, value: date, parts: Sequence[Part], anchor: Part
-    ) -> None:
-        of = anchor.series
-        super().__init__(of.zone, of.moves, of.windows, of.stop)
+    def __init__(self, levels: Levels, value: date, parts: Sequence[Part]) -> None:
+        super().__init__(*levels.rules)
         self._levels, self._value = levels, value
         self.parts = parts
-        self.anchor = of.anchor
+
+    @property
+    def anchor(self) -> datetime:
+        found = (part.series.anchor for part in self.parts if not part.series.never)
+        return next(found, LATEST)
 
     @property
     def never(self) -> bool:
         return all(part.series.never for part in self.parts)
 
-    @property
-    def starts(self) -> Mapping[str, datetime]:
-        repeated = {part.level for part in self.parts if part.after is not None}
-        return {
-            part.level: _utc(part.series.anchor)
-            for part in self.parts
-            if part.level not in repeated
-        }
+    def starts_of(self, level: str | None) -> tuple[datetime, ...]:
+        places = self._levels.places
+        if level in places:
+            return (_utc(self.parts[places[level]].series.anchor),)
+        return tuple(_utc(self.parts[n].series.anchor) for n in places.values())
+
+    def has_level(self, level: str | None) -> bool:
+        return level in self._levels.places
 
     @property
     def listed(self) -> bool:
@@ -222,8 +222,10 @@ class Levels:
 
     Attributes:
         names: The names, in the order of the list.
+        places: The place of each name.
         once: By level, the timer of its time alone.
         onward: By level, the timer of the repeat from there on; none without a repeat.
+        rules: Zone, holiday rule and opening hours of each.
         last: The places of the levels that may be the last of a row.
         timers: Timers whose occurrences together are those of each row, and more: any level that may be the last repeats.
     """
@@ -232,16 +234,16 @@ class Levels:
         levels = timer.cfg.levels
         repeats = timer.cfg.repeat.repeat_type != "normal"
         self.names = tuple(level.name for level in levels)
+        self.places: dict[str | None, int] = {
+            name: place for place, name in enumerate(self.names)
+        }
         self.once = tuple(timer.of_level(level, repeats=False) for level in levels)
         self.onward = tuple(
             timer.of_level(level, repeats=True) for level in levels if repeats
         )
         self.last = _last_ones(levels)
-        self._sharpest = sorted(
-            range(len(levels)), key=lambda place: _bluntness(levels[place])
-        )
         self.timers = *self.once, *(self.onward[n] for n in self.last if repeats)
-        self._zone = timer.zone
+        self.rules = timer.zone, timer.moves, timer.windows
         self._near: tuple[Question, list[Reach] | None] | None = None
 
     def series(self, start: date, end: Field) -> LevelSeries:
@@ -253,9 +255,7 @@ class Levels:
             )
         ]
         if not self.onward:
-            sharp = (parts[place] for place in self._sharpest)
-            anchor = next((part for part in sharp if not part.series.never), parts[0])
-            return LevelSeries(self, start, parts, anchor)
+            return LevelSeries(self, start, parts)
 
         ends = [parts[place] for place in self.last]
         coming = [part for part in ends if not part.series.never] or parts
@@ -263,7 +263,7 @@ class Levels:
         begin = _utc(last.series.anchor)
         timer = self.onward[last.place]
         parts.append(Part(last.level, last.place, timer, start, end, begin))
-        return LevelSeries(self, start, parts, last)
+        return LevelSeries(self, start, parts)
 
     def near(
         self, parts: Sequence[Part], value: date, after: datetime, before: datetime
@@ -289,7 +289,7 @@ class Levels:
 
         wall = value if isinstance(value, datetime) else midnight(value)
         if wall.tzinfo is not None:
-            wall = wall_time(wall, self._zone)
+            wall = wall_time(wall, self.rules[0])
         pairs = zip(parts, reaches, strict=True)
         return [part for part, reach in pairs if reach.may_hold(wall)]
 
@@ -342,8 +342,3 @@ def _days(level: Level) -> tuple[float, float]:
     days, months = level.days, level.months
     shortest, longest = sorted((28 * months, 31 * months))
     return days + shortest - 1, days + longest + 1
-
-
-def _bluntness(level: Level) -> tuple[bool, bool]:
-    """Less for a level whose time tells more dates of rows apart: rows of a day, of a month's end, of a weekend."""
-    return bool(level.months or level.workdays), level.time is not None

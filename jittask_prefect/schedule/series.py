@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
@@ -71,21 +71,12 @@ class Series(ABC):
         zone: The task's zone.
         moves: The holiday rule.
         windows: The opening hours.
-        anchor: The start with offset and clock time, before repeat and holidays; aware, in the task's zone.
-        stop: The last instant on which there may be an occurrence, UTC; None without an end.
     """
 
-    __slots__ = ("_answers", "anchor", "moves", "stop", "windows", "zone")
+    __slots__ = ("_answers", "moves", "windows", "zone")
 
-    def __init__(
-        self,
-        zone: ZoneInfo,
-        moves: HolidayMoves,
-        windows: Windows,
-        stop: datetime | None,
-    ) -> None:
-        self.zone, self.moves, self.windows, self.stop = zone, moves, windows, stop
-        self.anchor: datetime = LATEST
+    def __init__(self, zone: ZoneInfo, moves: HolidayMoves, windows: Windows) -> None:
+        self.zone, self.moves, self.windows = zone, moves, windows
         self._answers: dict[str, tuple[Instant, Occurrence | None]] = {}
 
     def __repr__(self) -> str:
@@ -93,13 +84,21 @@ class Series(ABC):
 
     @property
     @abstractmethod
+    def anchor(self) -> datetime:
+        """The start with offset and clock time, before repeat and holidays; aware, in the task's zone."""
+
+    @property
+    @abstractmethod
     def never(self) -> bool:
         """Whether the start lies beyond the calendar."""
 
-    @property
-    def starts(self) -> Mapping[str, datetime]:
-        """The nominal times (UTC) of the levels that do not repeat, by name."""
-        return {}
+    def starts_of(self, level: str | None) -> tuple[datetime, ...]:
+        """The start (UTC) of a level: the date with the level's offset; several where no level has that name."""
+        return (self.anchor.astimezone(UTC),)
+
+    def has_level(self, level: str | None) -> bool:
+        """Whether tasks with that name, None of a plain offset, are planned."""
+        return level is None
 
     @property
     @abstractmethod
@@ -180,15 +179,21 @@ class Series(ABC):
 
 
 class PlainSeries(Series):
-    """A single cycle from a start on."""
+    """A single cycle from a start on.
+
+    Attributes:
+        stop: The last instant on which there may be an occurrence, UTC; None without an end.
+    """
 
     __slots__ = (
+        "anchor",
         "candidates",
         "counted_from",
         "exhausted",
         "first",
         "last",
         "start",
+        "stop",
         "wall",
     )
 
@@ -204,11 +209,13 @@ class PlainSeries(Series):
         stop: datetime | None,
         day: int | None = None,
     ) -> None:
-        super().__init__(zone, moves, windows, stop)
+        super().__init__(zone, moves, windows)
+        self.stop = stop
         self.exhausted: Exhausted | None = None
         self.counted_from: date | None = None
         """The value from which working days are counted; None where none are."""
         self.start = start
+        self.anchor: datetime = LATEST
         self.wall = wall or datetime.max
         self.first = self.last = LATEST
         self.candidates = Candidates(NEVER, moves, windows, zone, zone)

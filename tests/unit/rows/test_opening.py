@@ -273,6 +273,43 @@ def test_a_retry_in_the_evening_waits_for_the_morning(on: Make) -> None:
     assert (one(s).status, one(s).attempt, s.row_count(1)) == ("completed", 2, 1)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"repeat": {"repeatType": "day"}},
+        {
+            "startOffset": [
+                {"name": "first", "offsetType": 0},
+                {"name": "second", "offsetType": 1, "offset": 1, "offsetUnit": "day"},
+            ]
+        },
+    ],
+    ids=["repeat", "levels"],
+)
+@pytest.mark.parametrize(
+    ("policy", "done"),
+    [("latest", ["missed", "completed"]), ("all", ["completed", "completed"])],
+)
+def test_a_retry_that_waits_beside_a_later_occurrence(
+    shop: Make, keys: dict[str, Any], policy: str, done: list[str]
+) -> None:
+    """Of Monday and of Tuesday, which both wait for Wednesday morning."""
+    hours = {**OFFICE, "weekdays": [1, 3]}
+    about = {"window": hours, "missed": {"policy": policy}, **keys}
+    once = "app.task.attempt == 1"
+    inner = FAILS_ONCE.replace(once, f"{once} and app.task.nominalTime.day == 2")
+    s = shop(**about, inner=inner, retries=1, retryDelay=120, app_json={"horizon": 72})
+    s.save(id=1, at=datetime(2026, 3, 2, 17, 59))
+    s.sync()
+    s.work("2026-03-02 17:59")
+    s.sync("2026-03-02 18:00")
+    s.work("2026-03-04 08:00")
+    s.sync("2026-03-04 08:00")
+    s.work()
+    found = [e.outcome or e.status for e in s.entries() if e.due <= s.now]
+    assert found == done
+
+
 def test_a_retry_by_day_is_tried_at_once(shop: Make) -> None:
     s = shop(window=OFFICE, inner=FAILS_ONCE, retries=1)
     s.save(id=1, at=TEN)

@@ -10,7 +10,8 @@ import pytest
 
 from jittask_prefect.elements.config import Missed
 from jittask_prefect.ledger.entry import new_entry
-from jittask_prefect.rows.plan import since_moved, stands, wanted
+from jittask_prefect.rows.level_tasks import stands
+from jittask_prefect.rows.plan import since_moved, wanted
 from jittask_prefect.schedule.series import Series
 from jittask_prefect.schedule.timer import Timer
 

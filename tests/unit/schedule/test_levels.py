@@ -176,11 +176,20 @@ def test_a_level_carried_before_now_counts_as_moved() -> None:
     assert found.moved_before(datetime(2026, 3, 15, tzinfo=UTC)) == []
 
 
-def test_the_anchor_tells_dates_apart_that_some_level_does() -> None:
+def test_each_level_has_a_start_of_its_own_whatever_the_list() -> None:
     levels = [level("nine", 1, time="09:00"), level("hours", 5, "hour")]
-    early = series(datetime(2026, 3, 1, 8), startOffset=levels)
-    late = series(datetime(2026, 3, 1, 10), startOffset=levels)
-    assert early.anchor != late.anchor
+    for order in (levels, levels[::-1], [level("new", -3), *levels]):
+        early = series(datetime(2026, 3, 1, 8), startOffset=order)
+        late = series(datetime(2026, 3, 1, 10), startOffset=order)
+        nine = datetime(2026, 3, 2, 9, tzinfo=UTC)
+        assert early.starts_of("nine") == late.starts_of("nine") == (nine,)
+        assert early.starts_of("hours") == (datetime(2026, 3, 1, 13, tzinfo=UTC),)
+        assert late.starts_of("hours") == (datetime(2026, 3, 1, 15, tzinfo=UTC),)
+        assert len(early.starts_of("gone")) == len(order)
+        assert early.has_level("nine") and not early.has_level(None)
+    plain = series(datetime(2026, 3, 1, 8))
+    assert plain.starts_of("any") == (datetime(2026, 3, 1, 8, tzinfo=UTC),)
+    assert plain.has_level(None) and not plain.has_level("any")
 
 
 @pytest.mark.parametrize("value", [date.min, date.max, datetime.min, datetime.max])
@@ -231,7 +240,8 @@ def test_a_level_beyond_the_calendar_leaves_the_others() -> None:
         ([level("a", 1, "hour", time="09:00")], "startOffset.0.time", "only with day"),
         ([level("a", 1, tmie="09:00")], "startOffset.0.tmie", "name, offset, offsetType"),
         ([3], "startOffset.0", "an object"),
-        ("first", "startOffset", "an object"),
+        ("first", "startOffset", "an offset, which is an object, or a list of 1 to 100 offsets with names"),
+        (3, "startOffset", "or a list of 1 to 100 offsets"),
         (level("a", 1), "startOffset.name", "no such key"),
     ],
 )  # fmt: skip
