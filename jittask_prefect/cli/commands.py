@@ -112,7 +112,7 @@ def check() -> None:
     from jittask_prefect.rows.databases import key_problems
 
     app = the_app()
-    problems = [*app.check(), *key_problems(app)]
+    problems = [*app.check(clock.now()), *key_problems(app)]
     for problem in problems:
         print_line(problem)
     for warning in app.warnings(clock.now()):

@@ -70,7 +70,7 @@ def findings(app: App, now: datetime) -> Iterator[Finding]:
         now: The present instant.
     """
     yield from _versions()
-    if problems := app.check():
+    if problems := app.check(now):
         yield Finding("app", "wrong", f"{len(problems)} mistakes: `jittask check`")
     else:
         yield Finding("app", "ok", f"{app.path}: {len(app.templates())} tasks")

@@ -92,7 +92,7 @@ def end_of(text: str, template: Any) -> datetime:
 
 def warn_of_problems(app: Any) -> None:
     """Print the mistakes of elements, which the command leaves out."""
-    for problem in app.check():
+    for problem in app.check(clock.now()):
         warn(problem, "problem")
 
 

@@ -61,7 +61,7 @@ def up(app: App, *, check: bool = False, take_over: bool = False) -> int:
     begun = clock.now()
     progress = Progress(Terminal(stderr=check, highlight=False))
     with progress.long("reading the app"):
-        problems = app.check()
+        problems = app.check(begun)
     for problem in problems:
         progress.warn(f"left out: {problem}")
     if not app.templates():

@@ -350,9 +350,9 @@ class App(Loader):
 
     # Check
 
-    def check(self) -> list[Problem]:
-        """Every mistake of every file, without touching a database or a server."""
-        return check.problems(self)
+    def check(self, now: datetime | None = None) -> list[Problem]:
+        """Every mistake of every file, without touching a database or a server; with `now` also schedules too long from then on."""
+        return check.problems(self, now)
 
     def notes(self) -> list[str]:
         """Parts in JitTask's form that are not carried over, each with what to do; `check` ends with them."""

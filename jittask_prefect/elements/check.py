@@ -23,7 +23,7 @@ from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.pools import parallel_notes
 from jittask_prefect.elements.row_label import KEY, check_label
 from jittask_prefect.elements.row_timers import own_column
-from jittask_prefect.elements.timer_notes import timer_notes
+from jittask_prefect.elements.timer_notes import check_schedule, timer_notes
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import (
     ConfigError,
@@ -45,8 +45,8 @@ FOLDERS = ("models", "services", "tasks")
 _CODE = ("inner.py", "model.py", "service.py", "type.py")
 
 
-def problems(app: App) -> list[Problem]:
-    """Every mistake of every file, without touching a database or a server."""
+def problems(app: App, now: datetime | None = None) -> list[Problem]:
+    """Every mistake of every file, without touching a database or a server; `now` as of `App.check`."""
     app.modules.load()
     found: list[Problem] = []
     file = app.place.file
@@ -70,7 +70,9 @@ def problems(app: App) -> list[Problem]:
     for folder, place in places:
         where, config = f"{folder}/{place.name}/e.json", place / "e.json"
         if is_file(config) and NAME.fullmatch(place.name):
-            found += _caught(where, lambda n=f"{folder}.{place.name}": _element(app, n))
+            found += _caught(
+                where, lambda n=f"{folder}.{place.name}": _element(app, n, now)
+            )
         elif is_file(config):
             allowed = f"{NAME_TEXT}; a title may be in any language"
             found.append(Problem(where, "folder name", place.name, allowed))
@@ -86,12 +88,12 @@ def problems(app: App) -> list[Problem]:
     )
     for name in single:
         where = f"{name.replace('.', '/')}.py"
-        found += _caught(where, lambda n=name: _element(app, n))
+        found += _caught(where, lambda n=name: _element(app, n, now))
 
-    return list(dict.fromkeys([*found, *_in_modules(app)]))
+    return list(dict.fromkeys([*found, *_in_modules(app, now)]))
 
 
-def _in_modules(app: App) -> Iterator[Problem]:
+def _in_modules(app: App, now: datetime | None) -> Iterator[Problem]:
     """The mistakes of modules that do not import, and of the elements in the others."""
     for broken in app.modules.broken.values():
         yield from broken.error.problems
@@ -100,7 +102,7 @@ def _in_modules(app: App) -> Iterator[Problem]:
     for error in found.nameless:
         yield from error.problems
     for name in sorted([*found.models, *found.tasks]):
-        yield from _caught(app.place.file, lambda n=name: _element(app, n))
+        yield from _caught(app.place.file, lambda n=name: _element(app, n, now))
 
 
 def warnings(app: App, now: datetime, templates: list[Meta] | None = None) -> list[str]:
@@ -218,7 +220,7 @@ def _caught(where: str, action: Any) -> list[Problem]:
     return []
 
 
-def _element(app: App, name: str) -> None:
+def _element(app: App, name: str, now: datetime | None) -> None:
     try:
         element = app.getElement(name)
     except NotMapped:
@@ -228,7 +230,12 @@ def _element(app: App, name: str) -> None:
         more = [p for p in _code_problems(app, name) if p.key not in known]
         raise ConfigError([*error.problems, *more]) from None
 
-    if isinstance(element, Meta) and (found := template_problems(element)):
+    found = []
+    if isinstance(element, Meta):
+        found = template_problems(element)
+        if not found and now is not None:
+            found = _caught("", lambda: check_schedule(element, now))
+    if isinstance(element, Meta) and found:
         whole, of = ConfigError(found), element.declared
         raise whole if of is None else told_of_arguments(whole, of)
 

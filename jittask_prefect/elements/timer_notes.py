@@ -15,6 +15,7 @@ from jittask_prefect.schedule.instants import (
     clock_changes,
     wall_time,
 )
+from jittask_prefect.schedule.prefect_schedules import schedules
 from jittask_prefect.schedule.series import PlainSeries
 from jittask_prefect.schedule.spec import TimerCfg
 from jittask_prefect.schedule.timer import Timer
@@ -77,6 +78,19 @@ def timer_notes(template: Meta, now: datetime) -> Iterator[str]:
             f"or holidays{hours} take away each"
         )
         yield "it is over: its last occurrence lies in the past" if ever else never
+
+
+def check_schedule(template: Meta, now: datetime) -> None:
+    """Whether the schedule of a template fits Prefect's, where holidays and opening hours are written out.
+
+    Raises:
+        ConfigError: There are too many of them.
+    """
+    timer = template.timer
+    if template.rows or template.by_code or template.own_times:
+        return
+    if timer.moves.active or timer.windows.active:
+        schedules(timer, now)
 
 
 def _counted_until(cfg: TimerCfg, now: datetime) -> date:

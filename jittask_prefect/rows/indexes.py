@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,9 +14,13 @@ from sqlalchemy.sql.expression import ClauseElement, Executable, Select
 from jittask_prefect.elements.models import tables_of
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.rows import dialects
+from jittask_prefect.rows.row_reading import row_columns
 from jittask_prefect.rows.scan import Scan
 
 DAY = timedelta(1)
+LONGEST_INDEXED = 255
+"""Characters of a column that MariaDB indexes whole, beside a date."""
+WITHOUT_LIMIT = ("sqlite", "postgresql")
 
 
 def missing(
@@ -36,7 +41,8 @@ def missing(
     reach = template.timer.reach(now, now + DAY)
     if reach.spans and all(low and high for low, high in reach.spans):
         if not _leads(connection, column):
-            return _statement(connection, column, column, "")
+            own = _own(template, column, dialect)
+            return _statement(connection, column, (column, *own), "")
         if not reach.others:
             return None
     if dialect not in ("sqlite", "postgresql"):
@@ -55,7 +61,7 @@ def missing(
             column, scan.start, dialect, month=month, number=number
         )
         suffix = "_month_day" if month and number else "_day"
-        return _statement(connection, column, by_day, suffix)
+        return _statement(connection, column, (by_day,), suffix)
     return None
 
 
@@ -82,15 +88,40 @@ def _finds_days(connection: Connection, query: Select[Any]) -> bool:
     return any("Cond:" in step and "date_part" in step for step in steps)
 
 
+def _own(
+    template: DateFieldType, column: Column[Any], dialect: str
+) -> Iterator[Column[Any]]:
+    """The columns of a row's own zone and calendar beside its date: the sync asks which of their values occur.
+
+    Only columns that every database can index as they are: of the same table, and short.
+    """
+    attributes = sa_inspect(template.model).attrs
+    for _, own in row_columns(template).own:
+        if own.hops:
+            continue
+        found = attributes[own.key].columns[0]
+        length = getattr(found.type, "length", None)
+        short = length is not None and length <= LONGEST_INDEXED
+        if found.table is column.table and (short or dialect in WITHOUT_LIMIT):
+            yield found
+
+
 def _statement(
-    connection: Connection, column: Column[Any], expression: Any, suffix: str
+    connection: Connection,
+    column: Column[Any],
+    expressions: Sequence[Any],
+    suffix: str,
 ) -> str:
     dialect, names = connection.dialect, connection.dialect.identifier_preparer
     how = {"include_table": False, "literal_binds": True}
-    by = expression.compile(dialect=dialect, compile_kwargs=how)
-    name = names.quote(f"ix_{column.table.name}_{column.name}{suffix}"[:60])
+    by = [
+        str(each.compile(dialect=dialect, compile_kwargs=how)) for each in expressions
+    ]
+    further = "".join(f"_{each.name}" for each in expressions[1:])
+    name = names.quote(f"ix_{column.table.name}_{column.name}{further}{suffix}"[:60])
     table = names.format_table(column.table)
-    return f"CREATE INDEX {name} ON {table} ({f'({by})' if suffix else by})"
+    listed = f"({by[0]})" if suffix else ", ".join(by)
+    return f"CREATE INDEX {name} ON {table} ({listed})"
 
 
 class _Explain(Executable, ClauseElement):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -139,10 +140,21 @@ class Level(Offset):
         return {"name": self.name} | super().newer_form()
 
 
+OFFSETS = (
+    f"an offset, which is an object, or a list of 1 to {MOST_LEVELS} offsets with names"
+)
+
+
 def _levels(value: object) -> object:
     if isinstance(value, list | tuple) and 1 <= len(value) <= MOST_LEVELS:
         return tuple(value)
-    raise ValueError(f"an offset, or a list of 1 to {MOST_LEVELS} offsets with names")
+    raise ValueError(OFFSETS)
+
+
+def _one_or_several(value: object) -> object:
+    if isinstance(value, list | tuple | Mapping | Offset):
+        return value
+    raise ValueError(OFFSETS)
 
 
 def _branch(value: object) -> str:
@@ -153,5 +165,6 @@ Offsets = Annotated[
     Annotated[Offset, Tag("union[Offset]")]
     | Annotated[tuple[Level, ...], BeforeValidator(_levels), Tag("union[Level]")],
     Discriminator(_branch),
+    BeforeValidator(_one_or_several),
 ]
 """An offset, or several with names. The tags name the models: paths of mistakes are read by them."""

@@ -117,3 +117,29 @@ def test_preview_and_calendar_file_name_the_hours(shop: Make) -> None:
     assert template.timer.moved_by(item.nominal) == "opening hours"
     text = ics([item], "tasks.Task", "Task", describe(template.timer), NOW).decode()
     assert "because of opening hours" in " ".join(text.replace("\r\n ", "").split())
+
+
+def test_hours_that_prefect_s_schedule_cannot_hold_are_a_problem_of_check(
+    shop: Make,
+) -> None:
+    """Not of the deploy alone: 96 windows of a minutely task, each on one day of the week."""
+    s = shop()
+    starts = [(hour, minute) for hour in range(24) for minute in (1, 11, 21, 31)]
+    hours = [
+        {"from": f"{hour:02}:{minute:02}", "to": f"{hour:02}:{minute + 3:02}", "weekdays": [1 + (hour + minute) % 7]}
+        for hour, minute in starts
+    ]  # fmt: skip
+    timer = {
+        "startTime": "2020-01-01 00:00:00",
+        "repeat": {"repeatType": "minute"},
+        "timezone": "Europe/Berlin",
+    }
+    task = {"type": "tasks.NormalType", "title": "Often"}
+    inner = "def customFunc(): pass\n"
+    for window, told in ((hours[:1], []), (hours, ["too many opening hours"])):
+        config = {**task, "timerCfg": {**timer, "window": window}}
+        s.again(**{"tasks/Often": {"e.json": config, "inner.py": inner}})
+        found = s.app.check(NOW)
+        assert [problem.found for problem in found] == told
+    assert found[0].file == "tasks/Often/e.json"
+    assert found[0].key == "timerCfg.window"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from shop import Shop, utc
+from shop import MODEL, Shop, model_of, rows_task, utc
 from sqlalchemy import text
 
 from jittask_prefect.cli import doctor
@@ -78,6 +78,32 @@ def test_levels_are_found_by_the_date_and_their_repeat_by_its_days(
     for statement in statements[: 1 if repeat == "normal" else 2]:
         assert told(s) == statement
         s.raw(statement)
+    assert told(s) is None
+
+
+@pytest.mark.parametrize(
+    ("database", "kind", "columns"),
+    [
+        ("sqlite", "str | None = None", "at, zone, region"),
+        ("postgresql", "str | None = None", "at, zone, region"),
+        ("mariadb", "str | None = Field(default=None, max_length=64)", "at, zone, region"),
+        ("mariadb", "str | None = Field(default=None, sa_type=Text)", "at"),
+    ],
+)  # fmt: skip
+def test_the_columns_of_a_row_s_own_zone_and_calendar_stand_beside_the_date(
+    shop: Make, url: Callable[[str], str], database: str, kind: str, columns: str
+) -> None:
+    """The sync asks which zones and calendars occur; then it need not look into each row."""
+    own = f"    zone: {kind}\n    region: {kind}\n    count: int"
+    model = "from sqlalchemy import Text\n" + MODEL.replace("    count: int", own)
+    keys = {"timezoneField": "zone", "calendarField": "region", "workdaysOnly": 1}
+    task = rows_task(startOffset={"offsetType": 1, "offset": 3, "offsetUnit": "day"})
+    task["e.json"]["timerCfg"] |= keys
+    about = {"models/Bill": model_of(model), "tasks/Task": task}
+    s = shop(elements=about, app_json={"database": url(database)})
+    name = "_".join(columns.split(", "))
+    assert told(s) == f"CREATE INDEX ix_bill_{name} ON bill ({columns})"
+    s.raw(str(told(s)))
     assert told(s) is None
 
 
