@@ -10,11 +10,18 @@ from typing import Any
 from jittask_prefect.dialogs import words
 from jittask_prefect.dialogs.checking import EMPTY
 from jittask_prefect.dialogs.fields import Field, Form, Json, titles_of
+from jittask_prefect.dialogs.levels import levels_of, levels_text
 from jittask_prefect.dialogs.opening_hours import hours_of, hours_text
-from jittask_prefect.dialogs.task_fields import BY_NAME, OF_OFFSET, TASK_FIELDS
+from jittask_prefect.dialogs.task_fields import (
+    ALL_ROWS,
+    BY_NAME,
+    OF_OFFSET,
+    TASK_FIELDS,
+)
 from jittask_prefect.elements.json_files import parse_json
 from jittask_prefect.elements.types import DateFieldType, Meta
 from jittask_prefect.errors import ConfigError, Problem
+from jittask_prefect.schedule.offset import MOST_LEVELS
 from jittask_prefect.validation import shown
 
 OFFSETS = (
@@ -37,6 +44,7 @@ PLACES = {
     "modelPath": "startField",
     "customFunc": "func",
     "folder name": "name",
+    **{f"timerCfg.startOffset.{n}": "levels" for n in range(MOST_LEVELS)},
 } | {field.key: field.name for field in TASK_FIELDS if field.key}
 """The fields of the form that stand for keys in messages about an e.json."""
 
@@ -84,16 +92,18 @@ def config_of(form: Form, kind: str, *, rows: bool) -> Json:
     problems += _end(form, timer, model)
     for offset in OFFSETS:
         problems += _offset(form, timer, *offset)
-    try:
-        if "window" in form:
-            timer["window"] = hours_of(form["window"])
-    except ValueError as error:
-        problems.append(_problem(form, "window", str(error)))
-    try:
-        if found := arguments(form.get("argDict", "{}")):
-            config["argDict"] = found
-    except ValueError as error:
-        problems.append(_problem(form, "argDict", str(error)))
+    for name, place, key, read in (
+        ("levels", timer, "startOffset", levels_of),
+        ("window", timer, "window", hours_of),
+        ("argDict", config, "argDict", arguments),
+    ):
+        try:
+            if name in form and (found := read(form[name])):
+                place[key] = found
+        except ValueError as error:
+            problems.append(_problem(form, name, str(error)))
+    if form.get("digest") == ALL_ROWS:
+        config["digest"] = {}
     if problems:
         raise ConfigError(problems)
     return config
@@ -110,6 +120,9 @@ def _misplaced(form: Form, rows: bool) -> Iterator[Problem]:
         elif field.parent and field.parent not in form:
             title = BY_NAME[field.parent].title
             yield _problem(form, field.name, f"nothing while {title!r} is empty")
+    if "levels" in form and OF_OFFSET & form.keys():
+        allowed = "nothing beside a single offset: one of the two"
+        yield _problem(form, "levels", allowed)
 
 
 def _end(form: Form, timer: Json, model: str) -> Iterator[Problem]:
@@ -253,6 +266,10 @@ def _own_values(template: Meta) -> Json:
         if moment is not None:
             day, _, clock = _moment(moment).partition(" ")
             found |= {f"{name}Date": day, f"{name}Time": clock.removesuffix(":00")}
+    if timer.levels:
+        found["levels"] = levels_text(timer.dump()["startOffset"])
+    if cfg.digest is not None and cfg.digest.by is None:
+        found["digest"] = ALL_ROWS
     if timer.window:
         found["window"] = hours_text(timer.dump()["window"])
     if timer.repeat.dates:

@@ -109,8 +109,6 @@ def edited(template: Meta, form: Form, fields: Sequence[Field]) -> Edit:
     config = deepcopy(template.config)
     kind, rows = template.taskType, template.rows
     was, now = (config_of(form, kind, rows=rows) for form in (before, after))
-    if template.timer.cfg.levels:
-        _keep_levels(template, was, now, new)
     _carry(config, was, now)
     changed = {*new, *(gone & set(before)), *(["code"] if code is not None else [])}
     left = set(before) - set(_filled(form)) - gone
@@ -145,7 +143,7 @@ def _cleared(clear: Iterable[str], new: Form, titles: Form) -> set[str]:
 
 
 def _dropped(form: Form, new: Form) -> set[str]:
-    """The fields that a new repeat cycle, or an offset of nothing, does not take, unless they are filled in too."""
+    """The fields that a new repeat cycle, or another kind of offset, does not take, unless they are filled in too."""
     gone: set[str] = set()
     if "repeat" in new:
         cycle = BY_NAME["repeat"].to_json(new["repeat"])
@@ -158,15 +156,11 @@ def _dropped(form: Form, new: Form) -> set[str]:
     ):
         if new.get(when) == words.WHEN[0]:
             gone |= {amount, unit}
+    if "levels" in new:
+        gone |= OF_OFFSET
+    elif OF_OFFSET & set(new):
+        gone.add("levels")
     return gone - set(new)
-
-
-def _keep_levels(template: Meta, was: Json, now: Json, new: Form) -> None:
-    """Keep the named offsets of a task, which the form does not show; an offset of the form replaces them."""
-    levels = template.timer.cfg.dump()["startOffset"]
-    was["timerCfg"]["startOffset"] = levels
-    if not OF_OFFSET & set(new):
-        now["timerCfg"]["startOffset"] = levels
 
 
 def _carry(config: Json, before: Form, after: Form) -> None:

@@ -105,6 +105,7 @@ GROUPS = (
         Tab("That day at", _named("atTime"), {"when": words.WHEN[0]}, needs="atTime"),
         _offset("before", -1),
         _offset("after", 1),
+        Tab("At several times", _named("levels"), needs="levels"),
         Tab("From a first day on", _named("startDate", "startTime"), needs=ANY),
     )),
     Group("repeats", "Repeats", "How often, e.g. Weekly on Monday and Thursday", (

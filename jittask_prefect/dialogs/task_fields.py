@@ -22,6 +22,8 @@ OFFSET, END_OFFSET = "timerCfg.startOffset", "timerCfg.endOffset"
 REPEAT = "timerCfg.repeat"
 COUNTED = ("minute", "hour", "day", "workday", "week", "month", "year")
 OF_MONTHS = ("month", "year")
+ALL_ROWS = "*"
+"""The text of a digest that takes all rows."""
 
 TITLE = Field(
     "title",
@@ -62,6 +64,8 @@ TASK_FIELDS: tuple[Field, ...] = (
            key=f"{OFFSET}.offsetUnit", default="days", rows=True, clearable=False),
     Field("atTime", "At", CLOCK, "The clock time of that day, with days and longer units", "09:00",
           key=f"{OFFSET}.time", rows=True),
+    Field("levels", "Due at several times", TEXT, "A name and an offset on each line; the function learns the name",
+          "first: 3 days after at 09:00", rows=True),
     Field("filter", "Filter", TEXT, "Only rows that satisfy a Q expression", "Q(status='active')", key="filter",
           if_empty="every row", rows=True),
     Field("startDate", "Start", DAY, "The first day", "2026-12-01", rows=False, required=True, clearable=False),
@@ -148,13 +152,13 @@ TASK_FIELDS: tuple[Field, ...] = (
     Field("parallel", "Rows at once", whole(1), "How many rows of a flow run one process has at work at once, 100 at most",
           "10", key="parallel", usual=1, if_empty="1", rows=True),
     Field("digest", "Rows of one call", LINE, "The function gets a list: rows that are due together and have the same value in this column, "
-          "or in one of a related row", "owner_id", key="digest.by", if_empty="a row at a time", rows=True),
+          f"or in one of a related row; {ALL_ROWS} for all that are due together", "owner_id", key="digest.by", if_empty="a row at a time", rows=True),
     choice("rowRuns", "Rows shown as task runs", words.ROW_RUNS, "In a flow run of many rows", example="All",
            key="rowRuns", usual="failed", rows=True),
 )  # fmt: skip
 BY_NAME = {field.name: field for field in TASK_FIELDS}
 OF_OFFSET = {f.name for f in TASK_FIELDS if f.key.startswith(f"{OFFSET}.")}
-"""The fields of a row's offset. A task with several named offsets shows none of them."""
+"""The fields of a row's offset. A task with several named offsets has none of them."""
 
 
 def children(name: str) -> set[str]:

@@ -17,6 +17,7 @@ from submitting import submit
 
 from jittask_prefect.dialogs import flows, folder, forms
 from jittask_prefect.dialogs.grouping import ungrouped
+from jittask_prefect.dialogs.levels import levels_text
 from jittask_prefect.errors import ConfigError, JittaskError, OutdatedForm
 from jittask_prefect.records import template_pages
 from jittask_prefect.running.form_actions import form_actions
@@ -367,11 +368,12 @@ def test_what_the_form_does_not_change_stays_as_it_was_written(shop: Make) -> No
     }
 
 
-@pytest.mark.parametrize("digest", [{}, {"by": "status"}])
-def test_a_digest_stays(shop: Make, digest: dict[str, str]) -> None:
-    """A digest of all rows has no value in the form, and stays too."""
+@pytest.mark.parametrize(("digest", "text"), [({}, "*"), ({"by": "status"}, "status")])
+def test_a_digest_stays(shop: Make, digest: dict[str, str], text: str) -> None:
     s = shop(digest=digest, inner="def customFunc(rows): return len(rows)\n")
-    edit(s, link(s), timeout=60, filter="Q(status='open')")
+    form = link(s)
+    assert form["limits"]["digest"] == text
+    edit(s, form, timeout=60, filter="Q(status='open')")
     assert about(s)["digest"] == digest
     assert (about(s)["timeout"], about(s)["filter"]) == (60, "Q(status='open')")
     with pytest.raises(ConfigError, match="Rows at once: found 2 with digest"):
@@ -381,12 +383,16 @@ def test_a_digest_stays(shop: Make, digest: dict[str, str]) -> None:
 
 def test_a_digest_is_a_field(shop: Make) -> None:
     s = shop(inner="def customFunc(rows): return len(rows)\n")
-    edit(s, link(s), digest="status")
-    assert about(s)["digest"] == {"by": "status"}
-    edit(s, link(s), digest="count")
-    assert about(s)["digest"] == {"by": "count"}
+    for text, digest in (
+        ("status", {"by": "status"}),
+        ("*", {}),
+        ("count", {"by": "count"}),
+    ):
+        edit(s, link(s), digest=text)
+        assert about(s)["digest"] == digest
     with pytest.raises(ConfigError, match=r"Rows of one call: found .*owner_id"):
         edit(s, link(s), digest="owner_id")
+    edit(s, link(s), digest="*")
     edit(s, link(s), clear=["Rows of one call"])
     assert "digest" not in about(s)
 
@@ -554,17 +560,61 @@ LEVELS = [
 ]
 
 
-def test_a_form_keeps_named_offsets_which_it_does_not_show(shop: Make) -> None:
+def test_a_form_shows_named_offsets_and_changes_them(shop: Make) -> None:
     task = rows_task(startOffset=LEVELS)
     s = shop(elements={"models/Bill": model_of(), "tasks/Task": task})
     form = link(s)
-    assert "due" not in form
+    assert form["due"] == {"levels": levels_text(LEVELS)}
     edit(s, form, title="Remind of the bill")
-    assert about(s)["title"] == "Remind of the bill"
-    assert about(s)["timerCfg"]["startOffset"] == LEVELS
     edit(s, {"task": TASK, "repeats": {"everyDays": 2}})
     timer = about(s)["timerCfg"]
+    assert about(s)["title"] == "Remind of the bill"
     assert timer["startOffset"] == LEVELS and timer["repeat"]["repeatType"] == "day"
+    due = {"levels": "soon: 1 working day before at 09:00\nlate: 14 days after"}
+    edit(s, {"task": TASK, "due": due})
+    assert link(s)["due"] == due
+    assert about(s)["timerCfg"]["startOffset"] == [
+        {"name": "soon", "offsetType": -1, "offset": 1, "offsetUnit": "workday", "time": "09:00"},
+        {"name": "late", "offsetType": 1, "offset": 14, "offsetUnit": "day"},
+    ]  # fmt: skip
+    edit(s, {"task": TASK, "clear": ["Due at several times"]})
+    assert "startOffset" not in about(s)["timerCfg"]
+
+
+@pytest.mark.parametrize(
+    ("due", "told"),
+    [
+        ({"levels": "after 3 days"}, "Due at several times: found .*a level on each line"),
+        ({"levels": "a: 1 day after\na: 2 days after"}, "Due at several times: found .*no other"),
+        ({"levels": "a: 1 hour after at 09:00"}, "Due at several times: found .*only with day"),
+        ({"levels": "a: 1 day after", "before": 3}, "Due: found"),
+    ],
+)  # fmt: skip
+def test_named_offsets_that_do_not_fit_are_refused(
+    shop: Make, due: dict[str, Any], told: str
+) -> None:
+    s = shop()
+    before = about(s)
+    with pytest.raises(ConfigError, match=told):
+        edit(s, {"task": TASK, "due": due})
+    assert about(s) == before
+
+
+def test_named_offsets_replace_an_offset_of_the_task(shop: Make) -> None:
+    s = shop(
+        startOffset={
+            "offsetType": -1,
+            "offset": 7,
+            "offsetUnit": "day",
+            "time": "09:00",
+        }
+    )
+    edit(s, {"task": TASK, "due": {"levels": "a: 1 day after"}})
+    level = {"name": "a", "offsetType": 1, "offset": 1, "offsetUnit": "day"}
+    assert about(s)["timerCfg"]["startOffset"] == [level]
+    with pytest.raises(ConfigError, match="nothing beside a single offset"):
+        edit(s, {"task": TASK, "levels": "b: 1 day after", "atTime": "09:00"})
+    assert about(s)["timerCfg"]["startOffset"] == [level]
 
 
 def test_opening_hours_are_a_field_of_the_form(shop: Make) -> None:

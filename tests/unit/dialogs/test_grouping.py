@@ -70,6 +70,7 @@ DUE: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"before": 7, "offsetUnit": "days", "atTime": "09:00"},
         {"when": "Before", "offset": 7, "offsetUnit": "days", "atTime": "09:00"},
     ),
+    ({"levels": "a: 1 day after"}, {"levels": "a: 1 day after"}),
     ({"after": 2, "offsetUnit": "hours"}, {"when": "After", "offset": 2, "offsetUnit": "hours"}),
 ]  # fmt: skip
 
