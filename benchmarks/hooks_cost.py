@@ -139,6 +139,83 @@ def costs(folder: Path, database: str, templates: int, runs: int) -> None:
     app.close()
 
 
+def business_elements() -> dict[str, Any]:
+    """A plain task of bills, and a task of invoices with a zone of each row and three levels in working days."""
+    found = elements(1)
+    invoice = MODEL.replace("Bill", "Invoice").replace(
+        "    count", "    zone: str | None = None\n    count"
+    )
+    found["models/Invoice"] = {
+        "e.json": {"type": "models.NormalType"},
+        "model.py": invoice,
+    }
+    timer = {
+        "startField": "at",
+        "timezoneField": "zone",
+        "calendar": "DE-BY",
+        "startOffset": [
+            {"name": f"n{n}", "offsetType": 1, "offset": n, "offsetUnit": "workday"}
+            for n in (3, 14, 30)
+        ],
+    }
+    plain = found["tasks/T0"]
+    e_json = {**plain["e.json"], "modelPath": "models.Invoice", "timerCfg": timer}
+    found["tasks/Reminder"] = {**plain, "e.json": e_json}
+    return found
+
+
+def business_costs(folder: Path, database: str, runs: int) -> None:
+    """A save with the hook of a task with zones and levels, against a save with the hook of a plain task; in turn."""
+    keys = {"database": database} if database else {}
+    app = build_app(folder, business_elements(), **keys)
+    bill, invoice = (app.getElement(f"models.{n}") for n in ("Bill", "Invoice"))
+    soon = clock.now().replace(tzinfo=None) + timedelta(days=30)
+    keys_of, number = iter(range(1, 10**9)), iter(range(10**9))
+    zones = ("Asia/Tokyo", "Europe/Berlin", "America/New_York")
+
+    def saved(cls: Any, change: Callable[[Any], None] | None) -> float:
+        key = next(keys_of)
+        own = {"zone": zones[key % len(zones)]} if cls is invoice else {}
+        begun = time.perf_counter()
+        with Session(app.engine()) as session:
+            session.add(cls(id=key, at=soon, **own))
+            session.commit()
+        if change is None:
+            return time.perf_counter() - begun
+        with Session(app.engine()) as session:
+            row = session.get(cls, key)
+            begun = time.perf_counter()
+            change(row)
+            session.commit()
+            return time.perf_counter() - begun
+
+    def move(row: Any) -> None:
+        row.at = soon + timedelta(minutes=next(number))
+
+    def other(row: Any) -> None:
+        row.count = next(number)
+
+    kind = "PostgreSQL" if database else "SQLite"
+    for name, change in (
+        ("insert", None),
+        ("update of the date", move),
+        ("update of another field", other),
+    ):
+        taken: dict[Any, list[float]] = {bill: [], invoice: []}
+        for turn in range(max(4, runs)):
+            for cls in (bill, invoice):
+                found = saved(cls, change)
+                if turn:  # statements are prepared by then
+                    taken[cls].append(found)
+        plain, ours = (statistics.median(taken[cls]) * 1e3 for cls in (bill, invoice))
+        line(
+            f"hooks: {name}, a zone of each row and three levels in working days, {kind}",
+            ours / plain, "times", "a save with the hook of a plain task",
+            milliseconds=ours, plain_milliseconds=plain, saves=len(taken[bill]),
+        )  # fmt: skip
+    app.close()
+
+
 def visible(folder: Path, saves: int) -> None:
     with Embedded(folder / "server") as embedded:
         server, _ = embedded.ensure()
@@ -173,6 +250,7 @@ def main() -> None:
     with workplace() as folder:
         for templates in (1, 5):
             costs(folder / f"lite{templates}", "", templates, runs)
+        business_costs(folder / "business", "", runs)
         with suppress(OperationalError):  # no PostgreSQL here
             admin = create_engine(SERVER + "postgres", isolation_level="AUTOCOMMIT")
             with admin.connect() as connection:
@@ -184,6 +262,7 @@ def main() -> None:
                         connection.execute(
                             text("DROP TABLE bill, jittask_ledger, jittask_state")
                         )
+                business_costs(folder / "pg business", SERVER + NAME, runs)
             finally:
                 with admin.connect() as connection:
                     connection.execute(

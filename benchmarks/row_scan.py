@@ -60,6 +60,10 @@ SPREAD = {
     # the same 3, 14 or 30 days before, by the row's number
     "levels": "CASE WHEN n < {due} THEN {base} - 86400 * CASE n % 3 WHEN 0 THEN 3 WHEN 1 THEN 14 ELSE 30 END "
     "+ n * 86300 / {due} ELSE {base} + 86400 * (2 + n % 700) END",
+    # some thousand rows for each day, before and after NOW: 1,000 of a million in the window of a task with one due time
+    "any_day": "{base} - 86400 * ({rows} / {due} * 2 / 5) + n * 86400 / {due}",
+    # the same of a task with three due times
+    "any_day_of_three": "{base} - 86400 * ({rows} * 3 / {due} * 2 / 5) + n * 259200 / {due}",
     # due on 3 March every year, the others from April to October; all begun in 2001 to 2020
     "yearly": "CASE WHEN n < {due} THEN CASE n % 4 WHEN 0 THEN {y2002} WHEN 1 THEN {y2008} WHEN 2 THEN {y2013} "
     "ELSE {y2019} END + n % 8 * 3600 ELSE {first} + 86400 * (365 * (n % 20) + 100 + n % 200) END",
@@ -100,7 +104,7 @@ def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
         f"y{y}": int(datetime(y, 3, 3, tzinfo=UTC).timestamp())
         for y in (2002, 2008, 2013, 2019)
     }
-    seconds = SPREAD[kind].format(due=due, base=base, first=first, **third)
+    seconds = SPREAD[kind].format(due=due, base=base, first=first, rows=rows, **third)
     if engine.dialect.name == "sqlite":
         numbers = f"WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n < {rows - 1})"
         at = f"strftime('%Y-%m-%d %H:%M:%S.000000', {seconds}, 'unixepoch')"
@@ -113,14 +117,14 @@ def fill(engine: Engine, table: str, rows: int, due: int, kind: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(insert))
         connection.execute(text(f"CREATE INDEX ix_{table} ON {table} (at)"))
+    refresh(engine, table)
+
+
+def refresh(engine: Engine, table: str) -> None:
+    """Have the database look at a table."""
+    sqlite = engine.dialect.name == "sqlite"
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(
-            text(
-                "ANALYZE"
-                if engine.dialect.name == "sqlite"
-                else f"VACUUM ANALYZE {table}"
-            )
-        )
+        connection.execute(text("ANALYZE" if sqlite else f"VACUUM ANALYZE {table}"))
 
 
 def give_zones(engine: Engine, table: str) -> None:
@@ -130,9 +134,7 @@ def give_zones(engine: Engine, table: str) -> None:
         count = len(ZONES) + 1
         statement = f"UPDATE {table} SET zone = CASE id % {count} {cases} END"
         connection.execute(text(statement))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        sqlite = engine.dialect.name == "sqlite"
-        connection.execute(text("ANALYZE" if sqlite else f"VACUUM ANALYZE {table}"))
+    refresh(engine, table)
 
 
 def app_of(folder: Path, url: str, tables: dict[str, dict[str, Any]]) -> App:
@@ -298,6 +300,52 @@ def windows(kind: str, url: str, rows: tuple[int, int], due: int) -> None:
         app.close()
 
 
+def business_time(kind: str, url: str, rows: int, due: int) -> None:
+    """A zone of each row and three levels in working days, against a task with one due time; rows of each day."""
+    own = {
+        "timezoneField": "zone",
+        "calendar": "DE-BY",
+        "startOffset": [
+            {"name": f"n{n}", "offsetType": 1, "offset": n, "offsetUnit": "workday"}
+            for n in (3, 14, 30)
+        ],
+    }
+    with measure.workplace() as folder:
+        app = app_of(folder / "app", url, {"every_plain": {}, "every_zoned": own})
+        engine = app.engine()
+        fill(engine, "every_plain", rows, due, "any_day")
+        fill(engine, "every_zoned", rows, due, "any_day_of_three")
+        give_zones(engine, "every_zoned")
+        found, plain_found = (
+            planned(app, f"tasks.{name}") for name in ("EveryZoned", "EveryPlain")
+        )
+        of_date, proposed = "an index of the date", "the index that doctor proposes"
+        for index in (of_date, proposed):
+            if index is proposed:
+                put_proposed_index(app, "tasks.EveryZoned", "every_zoned")
+            zoned, plain = paired(
+                lambda: planned(app, "tasks.EveryZoned"),
+                lambda: planned(app, "tasks.EveryPlain"),
+            )
+            measure.line(
+                f"{kind}: a zone of each row and three levels in working days, {index}, {found} of {rows} rows due",
+                zoned / plain, "times", f"a task with one due time, {plain_found} of {rows} rows due",
+                seconds=zoned, plain_seconds=plain,
+            )  # fmt: skip
+        app.close()
+
+
+def put_proposed_index(app: App, task: str, table: str) -> None:
+    """Put the index that `jittask doctor` proposes in the place of a table's index."""
+    template: Any = app.template(task)
+    with app.engine().begin() as connection:
+        connection.execute(text(f"DROP INDEX ix_{table}"))
+        statement = indexes.missing(connection, template, NOW)
+        assert statement is not None
+        connection.execute(text(statement))
+    refresh(app.engine(), table)
+
+
 class Quiet(FakePrefect):
     """A Prefect in which nothing has happened since the runs were made; it answers at once."""
 
@@ -383,7 +431,9 @@ def main() -> None:
     rows = int(100_000 * scale), int(1_000_000 * scale)
     with databases() as urls:
         for kind, url in urls.items():
-            windows(kind, url, rows, int(1000 * min(1, scale * 10)))
+            due = int(1000 * min(1, scale * 10))
+            windows(kind, url, rows, due)
+            business_time(kind, url, rows[1], due)
             quiet(kind, url, rows[0])
 
 
