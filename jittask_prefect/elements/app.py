@@ -351,7 +351,7 @@ class App(Loader):
     # Check
 
     def check(self, now: datetime | None = None) -> list[Problem]:
-        """Every mistake of every file, without touching a database or a server; with `now` also schedules too long from then on."""
+        """Every mistake of every file, without touching a database or a server; with `now` also schedules that do not fit Prefect's."""
         return check.problems(self, now)
 
     def notes(self) -> list[str]:
