@@ -66,6 +66,8 @@ class ElementModules:
         self._prefix = prefix
         self._imports = VirtualModules(cast("App", self), prefix)
         self._modules: dict[tuple[str, str], ModuleType] = {}
+        # Of these, the modules whose files have been executed to their ends: nobody has to wait for them.
+        self._whole: dict[tuple[str, str], ModuleType] = {}
         self._executing = _Executing()
 
     def module(self, name: str, stem: str) -> ModuleType:
@@ -78,6 +80,8 @@ class ElementModules:
         Raises:
             ConfigError: The file is missing, or does not import.
         """
+        if (whole := self._whole.get((name, stem))) is not None:
+            return whole
         with self.alone(name, stem):
             if (name, stem) not in self._modules:
                 self.execute(name, stem)
@@ -106,8 +110,9 @@ class ElementModules:
 
     def forget_modules(self, name: str) -> None:
         """Load the files of an element anew at their next use."""
-        for known in [key for key in self._modules if key[0] == name]:
-            del self._modules[known]
+        for modules in (self._whole, self._modules):
+            for known in [key for key in modules if key[0] == name]:
+                del modules[known]
 
     def is_own(self, cls: type[Any]) -> bool:
         """Whether a file of the app folder defines a class."""
@@ -156,9 +161,11 @@ class ElementModules:
         vars(module).update(self._names())
         # Before the end of the file, as Python does: elements may import each other.
         sys.modules[known] = self._modules[key] = module
+        self._whole.pop(key, None)
         self._executing.names.append(key[0])
         try:
             spec.loader.exec_module(module)
+            self._whole[key] = module
         except BaseException:
             sys.modules.pop(known, None)
             self._modules.pop(key, None)

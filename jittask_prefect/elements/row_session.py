@@ -70,6 +70,7 @@ class RowTransaction:
         self.raw: Any = engine.raw_connection()
         self.committed = self.written = self.lost = self.given_up = False
         self._ending = self._over = self.goes_on = False
+        self._cursor: Any = None
 
     def begin(self) -> None:
         """Begin with another row."""
@@ -86,9 +87,17 @@ class RowTransaction:
             if self.lost:
                 raise RowSessionError(LOST)
 
-            self.raw = self.engine.raw_connection()
+            self.raw, self._cursor = self.engine.raw_connection(), None
 
         return _Connection(self)
+
+    def cursor(self) -> Any:
+        """The cursor for the statements that each row needs; psycopg takes as long to make another as to fill in a statement."""
+        if self.given_up:
+            raise RowSessionError(GIVEN_UP)
+        if self._cursor is None:
+            self._cursor = self.raw.cursor()
+        return self._cursor
 
     def commit(self) -> None:
         """Set the point, or, where the task ends, commit."""
@@ -253,6 +262,10 @@ class _Connection(Connection):
     def rollback(self) -> None:
         """Go back to the point; the session's transaction goes on."""
         self._of.rollback()
+
+    def kept_cursor(self) -> Any:
+        """The cursor of the row's transaction, which nobody closes."""
+        return self._of.cursor()
 
     def begin_nested(self) -> NestedTransaction:
         self._of.savepoint()

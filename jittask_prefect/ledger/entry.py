@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from hashlib import sha1
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Engine, literal, or_, select, tuple_
@@ -116,8 +117,16 @@ class Entry:
         """The columns' values, by name."""
         return {name: getattr(self, name) for name in COLUMNS}
 
+    def claimed_in(self, run_id: str) -> Entry:
+        """The task once more, claimed in a flow run; `dataclasses.replace` takes five times as long."""
+        values = list(_VALUES(self))
+        values[_RUN], values[_ATTEMPT] = run_id, self.attempt + 1
+        return Entry(*values)
+
 
 COLUMNS = tuple(field.name for field in fields(Entry))
+_VALUES = attrgetter(*COLUMNS)
+_RUN, _ATTEMPT = COLUMNS.index("flow_run_id"), COLUMNS.index("attempt")
 BLANK: dict[str, Any] = {
     **dict.fromkeys(COLUMNS),
     "row_key": "",

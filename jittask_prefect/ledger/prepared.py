@@ -80,12 +80,37 @@ class Prepared:
             raise wrapped(connection, self.sql, error) from error
         return cursor
 
+    def once(self, connection: Connection, row: Values) -> tuple[int, list[list[Any]]]:
+        """Give the statement to the driver, by the cursor that the connection of a row's task keeps for row after row.
+
+        Returns:
+            How many rows were changed or found, and the records of a SELECT.
+
+        Raises:
+            DBAPIError: As SQLAlchemy raises the driver's error.
+        """
+        keeps = getattr(connection, "kept_cursor", None)
+        cursor = connection.connection.cursor() if keeps is None else keeps()
+        try:
+            cursor.execute(self.sql, self._given(row))
+        except Exception as error:
+            raise wrapped(connection, self.sql, error) from error
+        number = int(cursor.rowcount)
+        found = self._fetched(cursor) if self._types else []
+        if keeps is None:
+            cursor.close()
+        return number, found
+
     def records(self, cursor: Any) -> Iterable[list[Any]]:
         """The records that a SELECT has found, converted as SQLAlchemy would; closes the cursor."""
+        found = self._fetched(cursor)
+        cursor.close()
+        return found
+
+    def _fetched(self, cursor: Any) -> list[list[Any]]:
         if self._from_driver is None:
             self._from_driver = list(self._converters(cursor.description))
         found = [list(record) for record in cursor.fetchall()]
-        cursor.close()
         for record in found:
             for place, convert in self._from_driver:
                 record[place] = convert(record[place])

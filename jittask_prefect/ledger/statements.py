@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from jittask_prefect.ledger.lease_time import caller_time, clock
+from jittask_prefect.ledger.prepared import Prepared
 from jittask_prefect.ledger.tables import CLAIMED, UtcDateTime, entries
 
 FREE: dict[str, Any] = {
@@ -206,9 +207,7 @@ def owned(owner: str | None) -> tuple[Any, ...]:
     return entries.c.owner == owner, entries.c.status == "executing"
 
 
-def changed(connection: Connection, statement: Any, given: dict[str, Any]) -> int:
+def changed(connection: Connection, statement: Prepared, given: dict[str, Any]) -> int:
     """How many entries a prepared statement has changed."""
-    cursor = statement.run(connection, [given])
-    changed = int(cursor.rowcount)
-    cursor.close()
+    changed, _ = statement.once(connection, given)
     return changed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, select
+from sqlalchemy import Connection, Select, Table, select
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import (
     ColumnProperty,
@@ -35,7 +35,6 @@ from jittask_prefect.rows.row_reading import (
     key_parameters,
     labelled,
     row_columns,
-    row_parameters,
     same_keys,
 )
 from jittask_prefect.schedule.timer import Series
@@ -107,7 +106,7 @@ def due_row(
         ValueError: A date cannot be read.
     """
     look = _look(template, now)
-    found = look.record(session, row_parameters(session, template, key), now)
+    found = look.record(session, key, now)
     if found is None:
         return None
     row, met, *values = found
@@ -212,16 +211,16 @@ class _Look:
         ]
         return self._select(*row)
 
-    def record(
-        self, session: Session, parameters: dict[str, Any], now: datetime
-    ) -> Sequence[Any] | None:
+    def record(self, session: Session, key: str, now: datetime) -> Sequence[Any] | None:
         """The instance, whether the filter is met, and the dates; None without a row."""
-        given = parameters | {name: at(now) for name, at in self._moments.items()}
-        if self._columns is None or is_watched(session, self._mapper):
-            return session.execute(self._query, given).unique().one_or_none()
         connection = session.connection()
+        keys = [key_value(self._model, key, connection.dialect.name)]
+        given = key_parameters(keys, 1)
+        given |= {name: at(now) for name, at in self._moments.items()}
+        if self._columns is None or is_watched(session, self._mapper, connection):
+            return session.execute(self._query, given).unique().one_or_none()
         query = prepared(connection, ("due row", self), self._select_columns)
-        found = list(query.records(query.run(connection, [given])))
+        _, found = query.once(connection, given)
         if not found:
             return None
         [values], number = found, len(self._columns)
@@ -268,11 +267,11 @@ def _is_plain(attribute: ColumnProperty[Any], table: Table) -> bool:
     return alone and not attribute.deferred
 
 
-def is_watched(session: Session, mapper: Mapper[Any]) -> bool:
+def is_watched(session: Session, mapper: Mapper[Any], connection: Connection) -> bool:
     """Whether a session has instances, or listeners or names of schemas that concern what the session loads."""
     of_session, of_class = session.dispatch, mapper.class_manager.dispatch
     loads = of_session.do_orm_execute or of_session.loaded_as_persistent
-    engine = session.get_bind(mapper).engine
+    engine = connection.engine
     schemas = engine.get_execution_options().get("schema_translate_map") or {None: ""}
     return bool(
         len(session.identity_map)

@@ -368,6 +368,8 @@ class Attempt:
         self, session: Session, template: DateFieldType, checked: Sequence[_Checked]
     ) -> None:
         """Plan the rows' next occurrences, in the transaction that ends the present ones."""
+        if not any(e.found is None or e.is_superseded or e.goes_on for e in checked):
+            return
         app, connection = self.work.app, session.connection()
         gone = [each.entry.row_key for each in checked if each.found is None]
         templates = app.row_templates(template.model_name) if gone else ()

@@ -171,8 +171,7 @@ class RowsOfInstant(Calls):
                 self._waiting.clear()
                 return None
             self._claimed.add(entry.task_id)
-        run_id = self.work.run.id
-        return Call([replace(entry, attempt=entry.attempt + 1, flow_run_id=run_id)])
+        return Call([entry.claimed_in(self.work.run.id)])
 
     def drop(self, call: Call | None = None) -> None:
         with self._gate:
