@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Dialect, Table, insert
+from sqlalchemy import Connection, Dialect, Engine, Table, insert
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
@@ -155,19 +155,19 @@ def wrapped(connection: Connection, sql: str, error: Exception) -> BaseException
 _known: WeakKeyDictionary[Dialect, dict[Any, Prepared]] = WeakKeyDictionary()
 
 
-def schema_of(connection: Connection) -> str | None:
+def schema_of(connection: Connection | Engine) -> str | None:
     """Where tables without a schema of their own are for a connection, by its `schema_translate_map`."""
     names = connection.get_execution_options().get("schema_translate_map")
     return names.get(None) if names else None
 
 
 def prepared(
-    connection: Connection,
+    connection: Connection | Engine,
     name: Any,
     make: Callable[[], Any],
     columns: Sequence[str] | None = None,
 ) -> Prepared:
-    """The statement of a name, made and compiled once for each dialect and schema."""
+    """The statement of a name, made and compiled once for each dialect and schema; an engine is asked for no connection."""
     known, schema = _known.setdefault(connection.dialect, {}), schema_of(connection)
     if (name, schema) not in known:
         known[name, schema] = Prepared(make(), connection.dialect, columns, schema)

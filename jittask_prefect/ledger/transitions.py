@@ -14,18 +14,42 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, or_, update
+from sqlalchemy import Connection, Engine, case, delete, or_, update
 
 from jittask_prefect.ledger import statements
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.keys import to_json
 from jittask_prefect.ledger.lease_time import caller_time, clock
-from jittask_prefect.ledger.prepared import insert_once, prepared
+from jittask_prefect.ledger.prepared import Prepared, insert_once, prepared
 from jittask_prefect.ledger.statements import FREE, update_task, update_tasks
 from jittask_prefect.ledger.tables import CLAIMED, FINAL, LEFT, entries
 
 DIED = "error: worker died"
 FORCED = "ended: forced end"
+
+# The statements of each row of a batch
+
+_At = Connection | Engine
+
+
+def _claiming(at: _At, in_batch: bool) -> Prepared:
+    return prepared(at, ("claim", in_batch), partial(statements.claim, in_batch))
+
+
+def _finishing(at: _At) -> Prepared:
+    return prepared(at, "finish", statements.finish)
+
+
+def _finishing_and_claiming(at: _At) -> Prepared:
+    return prepared(at, "finish and claim", statements.finish_and_claim)
+
+
+def prepare(engine: Engine) -> None:
+    """Compile the statements that each row of a batch needs on PostgreSQL, without a connection."""
+    _claiming(engine, in_batch=True)
+    _finishing(engine)
+    _finishing_and_claiming(engine)
+
 
 # nothing → pending
 
@@ -75,8 +99,7 @@ def claim(
         begun: The function begins at once; else `begin` says when it does.
     """
     given = {"task": task_id, **statements.claimer(owner, run_id, now, seconds, begun)}
-    made = partial(statements.claim, in_batch)
-    statement = prepared(connection, ("claim", in_batch), made)
+    statement = _claiming(connection, in_batch)
     return statements.changed(connection, statement, given) == 1
 
 
@@ -176,13 +199,11 @@ def finish(
         about = (following.run_id, now, following.seconds, following.begun)
         claimer = statements.claimer(owner, *about)
         given |= claimer | {"next": following.task_id}
-        statement = prepared(
-            connection, "finish and claim", statements.finish_and_claim
-        )
+        statement = _finishing_and_claiming(connection)
         changed = statements.changed(connection, statement, given)
         following.claimed = changed == 2
         return changed > 0
-    statement = prepared(connection, "finish", statements.finish)
+    statement = _finishing(connection)
     finished = statements.changed(connection, statement, given) > 0
     if (
         following is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, select
+from sqlalchemy import Connection, Engine, Select, Table, select
 from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.orm import (
     ColumnProperty,
@@ -26,7 +26,7 @@ from sqlalchemy.orm import (
 from jittask_prefect.elements.row_timers import RowTimes
 from jittask_prefect.elements.types import DateFieldType
 from jittask_prefect.ledger.keys import key_text, key_value
-from jittask_prefect.ledger.prepared import prepared
+from jittask_prefect.ledger.prepared import Prepared, prepared
 from jittask_prefect.rows.row_reading import (
     KEYS_AT_ONCE,
     UNREADABLE,
@@ -122,6 +122,11 @@ def _look(template: DateFieldType, now: datetime) -> _Look:
     return found
 
 
+def prepare(template: DateFieldType, engine: Engine, now: datetime) -> None:
+    """Compile the SELECT for a row of a template on PostgreSQL, without a connection."""
+    _look(template, now).prepared(engine)
+
+
 def due_rows(
     session: Session, template: DateFieldType, keys: Sequence[str], now: datetime
 ) -> dict[str, DueRow | Unreadable | None]:
@@ -211,6 +216,10 @@ class _Look:
         ]
         return self._select(*row)
 
+    def prepared(self, at: Connection | Engine) -> Prepared:
+        """The SELECT of a plain mapping, compiled."""
+        return prepared(at, ("due row", self), self._select_columns)
+
     def record(self, session: Session, key: str, now: datetime) -> Sequence[Any] | None:
         """The instance, whether the filter is met, and the dates; None without a row."""
         connection = session.connection()
@@ -219,8 +228,7 @@ class _Look:
         given |= {name: at(now) for name, at in self._moments.items()}
         if self._columns is None or is_watched(session, self._mapper, connection):
             return session.execute(self._query, given).unique().one_or_none()
-        query = prepared(connection, ("due row", self), self._select_columns)
-        _, found = query.once(connection, given)
+        _, found = self.prepared(connection).once(connection, given)
         if not found:
             return None
         [values], number = found, len(self._columns)

@@ -50,6 +50,7 @@ from jittask_prefect.rows.flow_runs import (
 from jittask_prefect.rows.handover import hand_over
 from jittask_prefect.rows.plan import Report
 from jittask_prefect.rows.row_labels import row_labels, row_of
+from jittask_prefect.running.compiled import compile_statements
 from jittask_prefect.running.end import replace_execution
 from jittask_prefect.running.flow_context import (
     due_of,
@@ -78,9 +79,9 @@ from jittask_prefect.running.run_end import (
 )
 from jittask_prefect.running.sync_flow import sync_flow
 from jittask_prefect.schedule import clock
+from jittask_prefect.warm import pipe
 from jittask_prefect.warm.drain import DRAIN
 from jittask_prefect.warm.help import HELP
-from jittask_prefect.warm.pipe import ENDED_ATTRIBUTE, HELP_ATTRIBUTE, PREPARE_ATTRIBUTE
 
 SYNC_NAME = "jittask_sync"
 log = logging.getLogger("jittask")
@@ -146,9 +147,12 @@ def _type_flow(app: App, name: str) -> Any:
         on_crashed=[_on_end(app, None)],
         **options(),
     )(run)
-    setattr(made, ENDED_ATTRIBUTE, partial(ended_message, app))
-    setattr(made, PREPARE_ATTRIBUTE, partial(prepare_run, app, of_app(app.name, name)))
-    setattr(made, HELP_ATTRIBUTE, partial(help_run, app))
+    setattr(made, pipe.ENDED_ATTRIBUTE, partial(ended_message, app))
+    setattr(
+        made, pipe.PREPARE_ATTRIBUTE, partial(prepare_run, app, of_app(app.name, name))
+    )
+    setattr(made, pipe.HELP_ATTRIBUTE, partial(help_run, app))
+    setattr(made, pipe.FORK_ATTRIBUTE, partial(compile_statements, app, clock.now))
     return made
 
 

@@ -77,6 +77,7 @@ class ForkServer:
                 os.chdir(directory)
                 loaded = LoadedFile(file)
                 prepare_apps()
+                loaded.prepare()
         except (Exception, SystemExit) as error:  # noqa: BLE001  an app's file may raise anything
             self._leave({"failed": f"{type(error).__name__}: {error}"[:TEXT]})
         if reason := reason_against_fork(before):

@@ -14,6 +14,7 @@ from prefect.utilities.importtools import load_script_as_module
 
 from jittask_prefect.elements import holiday_files
 from jittask_prefect.elements.app import files_of_apps
+from jittask_prefect.warm.pipe import FORK_ATTRIBUTE
 
 _LIBRARIES = tuple(
     sysconfig.get_paths()[name]
@@ -38,6 +39,11 @@ class LoadedFile:
         module = load_script_as_module(file)
         self._flows = {k: v for k, v in vars(module).items() if isinstance(v, Flow)}
         self._times = modification_times(file)
+
+    def prepare(self) -> None:
+        """Have the flows make ready what their runs share."""
+        for flow in self._flows.values():
+            getattr(flow, FORK_ATTRIBUTE, lambda: None)()
 
     def flow(self, name: str) -> AnyFlow:
         """A flow of the file.

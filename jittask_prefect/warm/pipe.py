@@ -44,6 +44,8 @@ PREPARE_ATTRIBUTE = "_jittask_prepare"
 HELP_ATTRIBUTE = "_jittask_help"
 """The attribute of a flow that answers `"help"`: a function of flow, flow run, number, a test for "enough", and what to call
 once a row is claimed."""
+FORK_ATTRIBUTE = "_jittask_fork"
+"""The attribute of a flow that makes ready in a fork server, before any child: a function without arguments."""
 UPGRADE = "upgrade"
 """The begin of the reason why a process of another release cannot work for its worker."""
 VERSION = version("jittask-prefect")

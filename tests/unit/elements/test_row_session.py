@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,7 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, object_session, sessionmaker
 
 from jittask_prefect.elements import row_session
-from jittask_prefect.elements.row_session import RowTransaction, commit_and_chain
+from jittask_prefect.elements.row_session import (
+    RowSessionError,
+    RowTransaction,
+    commit_and_chain,
+)
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.rows import hooks
 from jittask_prefect.running.outcome import Outcome
@@ -517,3 +522,17 @@ def test_each_row_of_a_batch_but_the_last_chains(
     s.work("2026-03-02 10:00")
     assert [s.row_count(key) for key in range(1, 6)] == [1, 1, 0, 1, 1]
     assert sum(asked) == chained
+
+
+def test_the_cursor_of_each_row_is_kept(tmp_path: Path) -> None:
+    own = RowTransaction(create_engine(f"sqlite:///{tmp_path}/shop.db"))
+    first = own.cursor()
+    own.begin()
+    assert own.cursor() is first
+    own.raw.invalidate()
+    with own.connection():  # another one
+        assert own.cursor() is not first
+    own.given_up = True
+    with pytest.raises(RowSessionError):
+        own.cursor()
+    own.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from jittask_prefect.ledger.entry import identity
+from jittask_prefect.ledger.entry import identity, new_entry
 
 SPACE = uuid.UUID("6f6d2f0e-6a59-4b0e-9d0c-6a6974746173")
 NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -37,3 +38,9 @@ def test_ids_are_those_of_the_standard_library(seed: int) -> None:
         name = "\x1f".join(["shop", "tasks.T", key, at.isoformat(), str(generation)])
         expected = str(uuid.uuid5(SPACE, name))
         assert identity("shop", "tasks.T", key, at, generation) == expected
+
+
+def test_a_claimed_task_differs_by_its_run_and_its_attempt() -> None:
+    at = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    task = new_entry(task_id="a", app="shop", template="tasks.X", due=at, created=at, batch=3, attempt=1)  # fmt: skip
+    assert task.claimed_in("run") == replace(task, flow_run_id="run", attempt=2)
