@@ -9,7 +9,7 @@ import gc
 import os
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from compileall import compile_dir
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ BENCHMARKS = "test_benchmarks.py"
 # and those that only compute in turn.
 LONGEST = ("browser", "decorators", "world", "batches", "two_apps", "condition", "up", "mappings", "clinic", "transitions",
            "ends", "fork_servers", "exactly_once", "bad_rows", "warm_worker", "keys", "auth")  # fmt: skip
+FIRST = [*GROUPS, *LONGEST]
+AT_THE_LATEST = 0.6
+"""The part of the other tests before which the last of those with a server begins."""
 MEMORY, ROOM = Path("/dev/shm"), 4 * 1024**3
 
 
@@ -101,7 +104,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Prefect's server on SQLite now and then stands still for its own busy_timeout of a minute, which no setting
     shortens; a rerun is counted in pytest's last line.
     """
-    items.sort(key=lambda item: _order(item.nodeid))
+    shares = dict.fromkeys(_share(item.nodeid) for item in items)
+    places = {share: place for place, share in enumerate(_in_order(shares))}
+    items.sort(key=lambda item: places[_share(item.nodeid)])
     for item in items:
         if "prefect_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
@@ -121,16 +126,35 @@ def _share(nodeid: str) -> str:
     return module
 
 
-def _order(nodeid: str) -> int:
-    """Groups, then what takes long, then the other tests with a server, then all others."""
-    share = _share(nodeid)
-    if share.removeprefix(INTEGRATION) in GROUPS:
-        return list(GROUPS).index(share.removeprefix(INTEGRATION))
+def _in_order(shares: Iterable[str]) -> list[str]:
+    """Groups, then what takes long, then the others: those with a server between those that only compute.
+
+    Each server takes its share of the processor: five at a time would be too slow for what is waited for.
+    """
+    found = {share: _name(share) for share in shares}
+    others = [share for share, name in found.items() if name not in FIRST]
+    servers = [share for share in others if share.startswith(INTEGRATION)]
+    ranks = _ranks(servers, AT_THE_LATEST) | _ranks(
+        [share for share in others if share not in servers], 1
+    )
+    first = [share for share in found if share not in ranks]
+    return [
+        *sorted(first, key=lambda share: FIRST.index(found[share])),
+        *sorted(others, key=lambda share: ranks[share]),
+    ]
+
+
+def _ranks(shares: list[str], end: float) -> dict[str, float]:
+    """The places of shares, evenly from 0 to an end."""
+    return {share: end * n / len(shares) for n, share in enumerate(shares)}
+
+
+def _name(share: str) -> str:
+    """The name of a group, a benchmark, or a module."""
     module, _, benchmark = share.removesuffix("]").partition("[")
-    name = benchmark or Path(module).stem.removeprefix("test_")
-    if name in LONGEST:
-        return 3 + LONGEST.index(name)
-    return 3 + len(LONGEST) + (not benchmark and not share.startswith(INTEGRATION))
+    if (group := share.removeprefix(INTEGRATION)) in GROUPS:
+        return group
+    return benchmark or Path(module).stem.removeprefix("test_")
 
 
 class _Shares(LoadScopeScheduling):

@@ -51,15 +51,19 @@ def until(
     every: float = 0.2,
     what: str = "",
 ) -> T:
-    """The first true value of a condition; fails with `what` once the seconds are over, on a slow machine later."""
+    """The first true value of a condition; fails with `what` once the seconds are over, on a slow machine later.
+
+    A look that takes long is followed by a longer pause: whoever is asked has other work, too.
+    """
     seconds *= PATIENCE
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, (
-            f"not within {seconds:g} s: {what or condition}"
-        )
-        time.sleep(every)
-    return found
+    while True:
+        began = time.monotonic()
+        if found := condition():
+            return found
+        now = time.monotonic()
+        assert now < deadline, f"not within {seconds:g} s: {what or condition}"
+        time.sleep(max(every, min(3 * (now - began), 2)))
 
 
 def model(name: str, **keys: Any) -> Element:
@@ -159,12 +163,10 @@ class Place:
 
     def runs(self, name: str, *states: str) -> list[FlowRun]:
         """A template's flow runs, by due time."""
-        where: dict[str, Any] = {
-            "deployment_id": {"any_": [self.deployments()[name]["id"]]}
-        }
-        if states:
-            where["state"] = {"type": {"any_": list(states)}}
-        found = self.api.runs(flow_runs=where)
+        tag = {"all_": [app_tag(self.app.name)]}
+        of = {"name": {"any_": [name]}, "tags": tag}
+        where = {"state": {"type": {"any_": list(states)}}} if states else {}
+        found = self.api.runs(deployments=of, flow_runs=where)
         return sorted(found, key=lambda r: r.expected_start_time)
 
     def sync(
