@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -213,10 +214,10 @@ def deployments(app: App, now: datetime) -> list[Deployment]:
         app: The app.
         now: The instant from which the schedules hold, aware. They hold for 400 days.
     """
-    found = []
+    found, names = [], app.names("tasks")
     for template in sound_templates(app):
         try:
-            found.append(of_template_at(template, now))
+            found.append(of_template_at(template, now, names=names))
         except Exception as error:  # noqa: BLE001  a Type of the app's own may raise anything
             reason = f"{type(error).__name__}: {error}"
             log.error("%s is left out: %s", template.fullName, reason)
@@ -247,7 +248,10 @@ def sound_templates(app: App) -> list[Meta]:
 
 
 def of_template_at(
-    template: Meta, now: datetime, own_next: datetime | None = None
+    template: Meta,
+    now: datetime,
+    own_next: datetime | None = None,
+    names: Collection[str] | None = None,
 ) -> Deployment:
     """A template's deployment.
 
@@ -255,6 +259,7 @@ def of_template_at(
         template: The template.
         now: The instant from which the schedules hold, aware.
         own_next: The next due time that a Type with own times has said before; absent, the Type is asked.
+        names: The full names of all tasks of the app; absent, the folders are read.
 
     Raises:
         ConfigError: Prefect has no schedule for the rule.
@@ -266,7 +271,7 @@ def of_template_at(
         name=template.fullName,
         flow=of_app(app.name, kind),
         entrypoint=_entrypoint(app, kind.partition(".")[2]),
-        description=description(template),
+        description=description(template, names),
         tags=[app_tag(app.name), *own_tags, *template.cfg.tags],
         pool=own_pool or pool_of(app),
         queue=task_queue(app.name),
@@ -341,8 +346,8 @@ def _schedules(
     return prefect_schedules.at_instant(due, template.timer.zone.key)
 
 
-def description(template: Meta) -> str:
-    """A deployment's description in Markdown: title, rule, filter, function, and links."""
+def description(template: Meta, names: Collection[str] | None = None) -> str:
+    """A deployment's description in Markdown: title, rule, filter, function, and links; `names` as of `of_template_at`."""
     app, cfg = template.app, template.cfg
     rule = "By code only." if template.by_code else describe(template.timer)
     parts = [f"**{md(template.title)}**", rule]
@@ -358,7 +363,8 @@ def description(template: Meta) -> str:
         parts.append("Disabled.")
     if cfg.description:
         parts.append(cfg.description)
-    parts.append(links.markdown(app.name, template.fullName, app.names("tasks")))
+    names = app.names("tasks") if names is None else names
+    parts.append(links.markdown(app.name, template.fullName, names))
     return "\n\n".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, tzinfo
+from functools import lru_cache
 from hashlib import sha256
 from unicodedata import bidirectional
 
@@ -50,6 +51,7 @@ def queues_of(app_name: str) -> tuple[str, str]:
     return first_queue(app_name), task_queue(app_name)
 
 
+@lru_cache(maxsize=4096)
 def slug(text: str) -> str:
     """A text of `a-z`, `0-9` and single `-`, as Prefect demands of an artifact's key; two texts may share a slug."""
     return re.sub("[^a-z0-9]+", "-", text.lower())

@@ -286,9 +286,9 @@ def day_rows(page: Overview, safe: Safe) -> Iterator[tuple[str, str]]:
         every = replace(hours[0], tasks=steady)
         span = f"{hours[0].start:%H:%M} … {hours[-1].start:%H:%M}"
         yield span, f"each hour: {planned_text(every, safe)}"
-    told = []
+    told, known = [], {task.name for task in steady}
     for hour in hours:
-        rest = [task for task in hour.tasks if task not in steady]
+        rest = [task for task in hour.tasks if task.name not in known]
         if rest:
             told.append((hour.start, planned_text(replace(hour, tasks=rest), safe)))
     for _, found in groupby(
@@ -306,8 +306,11 @@ def _steady(hours: Sequence[DayHour]) -> list[Planned]:
     """The tasks that are due alike in every hour, of at least half a day."""
     if len(hours) < HALF_A_DAY:
         return []
+    by_name = [{task.name: task for task in hour.tasks} for hour in hours]
     return [
-        task for task in hours[0].tasks if all(task in hour.tasks for hour in hours)
+        task
+        for task in hours[0].tasks
+        if all(tasks.get(task.name) == task for tasks in by_name)
     ]
 
 

@@ -15,6 +15,7 @@ import yaml
 from jittask_prefect import App, ConfigError, PrefectApiError
 from jittask_prefect.deploying import deploy as deploying
 from jittask_prefect.deploying import prefect_folder, prefect_yaml
+from jittask_prefect.deploying.deployments import deployments
 from jittask_prefect.deploying.renew import renew
 from jittask_prefect.testing import FakePrefect, build_app, deploy
 
@@ -208,6 +209,35 @@ def test_a_description_says_the_rule_in_words(app: App) -> None:
     assert "7 days before" in remind
     assert "`endDate`" in remind
     assert "Disabled" in made["tasks.Monthly"]["description"]
+
+
+def test_the_folder_of_tasks_is_read_as_often_for_many_tasks_as_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of 200 descriptions read the names of all 200 tasks: half of the file accesses of a sync."""
+
+    def reads(tasks: int) -> int:
+        found = {
+            f"tasks/Daily{n}": {
+                "e.json": DAILY,
+                "inner.py": "def customFunc(): ...\n",
+            }
+            for n in range(tasks)
+        }
+        app = build_app(tmp_path / str(tasks), found)
+        names, folders = app.names, []
+
+        def counted(folder: str) -> list[str]:
+            folders.append(folder)
+            return names(folder)
+
+        monkeypatch.setattr(app, "names", counted)
+        made = deployments(app, NOW)
+        app.close()
+        assert sum(d.name.startswith("tasks.Daily") for d in made) == tasks
+        return folders.count("tasks")
+
+    assert reads(1) == reads(4)
 
 
 def test_a_description_does_not_change_with_the_day(app: App) -> None:
