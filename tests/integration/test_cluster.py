@@ -12,6 +12,7 @@ import yaml
 from cluster import SETTINGS, Cluster, cluster, settings
 from place import Place, model, rows, until, worker
 
+from jittask_prefect.cli.doctor import findings
 from jittask_prefect.schedule import clock
 from jittask_prefect.server.selection import refresh_settings
 
@@ -33,6 +34,7 @@ def several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 
 def test_each_row_once_while_servers_fail(several: Cluster, tmp_path: Path) -> None:
+    """`jittask doctor` sees both servers before."""
     elements = {
         "models/Far": model("Far"),
         "tasks/FarRows": rows("Far", SLOW, retries=2),
@@ -45,6 +47,10 @@ def test_each_row_once_while_servers_fail(several: Cluster, tmp_path: Path) -> N
     for _ in range(ROWS):
         place.save("Far", at=due)
     place.sync()
+    told = list(findings(place.app, clock.now()))
+    shared = f"2 servers at {several.url}, which share Redis"
+    assert ("ok", shared) in [(found.state, found.text) for found in told]
+    assert [found.text for found in told if found.state == "wrong"] == []
     done = "SELECT count(*) FROM far WHERE done = 1"
 
     with (

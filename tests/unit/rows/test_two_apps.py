@@ -17,6 +17,8 @@ from jittask_prefect.errors import UnknownTask
 from jittask_prefect.ledger.entry import Entry
 from jittask_prefect.ledger.transitions import claim
 from jittask_prefect.rows import hooks
+from jittask_prefect.testing import FakePrefect
+from jittask_prefect.testing.fake_prefect import deploy
 
 TEN = datetime(2026, 3, 2, 10)
 
@@ -132,3 +134,21 @@ def test_an_app_that_is_made_after_the_first_save_is_followed(
     assert [(owner.name, name) for owner, name in owners_of(visit)] == [
         ("clinic", "models.Visit")
     ]
+
+
+def test_one_app_on_two_servers_runs_each_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing refuses the second server; the claim stands in the database, so its runs find nothing to do."""
+    elements = {"models/Bill": model_of(), "tasks/Task": rows_task("at")}
+    s, second = Shop(tmp_path / "one", monkeypatch, elements), FakePrefect()
+    deploy(s.app, second, s.now)
+    deploy(s.app, s.api, s.now)
+    s.save(id=1, at=TEN)
+    for api in (s.api, second, s.api):
+        assert api.sync(s.app, s.now).created == 1
+    due = utc("2026-03-02 10:00")
+    messages = [o.message for api in (second, s.api) for o in api.run_due(s.app, due)]
+    assert messages == ["", *["nothing ran: the task was completed before"] * 2]
+    assert s.tasks() == ["1 03-02 10:00 #1 completed"]
+    s.app.close()
