@@ -1,0 +1,102 @@
+"""The campaign: faults, one or two at a time, each until the system has recovered."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from .description import Fault, System, does
+from .watch import Recoveries, Watch, wait_for_backlog
+
+RECOVERY_SECONDS = 240.0
+READY_SECONDS = 180.0
+TOGETHER = 0.25  # of the turns have two faults
+TWO = "two faults at a time"
+
+
+class Campaign:
+    """Faults of a system, chosen at random.
+
+    Args:
+        system: The system.
+        watch: Sees when rows are done.
+        seed: Of the choice.
+        only: Parts of the names of faults; all faults where empty.
+    """
+
+    def __init__(
+        self, system: System, watch: Watch, seed: int, only: Sequence[str] = ()
+    ) -> None:
+        self.faults = [
+            fault
+            for fault in system.faults
+            if not only or any(part in fault.name for part in only)
+        ]
+        if not self.faults:
+            raise SystemExit(f"no fault is named {' or '.join(only)}")
+        self.recoveries = Recoveries()
+        self.number: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self._watch, self._random = watch, random.Random(seed)
+
+    @property
+    def total(self) -> int:
+        return self.number.total()
+
+    def run(self, number: int, minutes: float) -> None:
+        """Harm the system so many times, or for so long."""
+        deadline = time.monotonic() + 60 * minutes
+        while self.total < number and time.monotonic() < deadline:
+            self.turn(self._chosen())
+
+    def turn(self, faults: Sequence[Fault]) -> None:
+        """Begin faults, end them after a while, and wait until the rows that they kept waiting are done."""
+        begin = datetime.now(UTC)
+        begun = [fault for fault in faults if does(fault.begin)]
+        if not begun:
+            return
+        shortest = max(fault.seconds[0] for fault in begun)
+        longest = max(shortest, *(fault.seconds[1] for fault in begun))
+        time.sleep(self._random.uniform(shortest, longest))
+        for fault in begun:
+            if not does(fault.end):
+                self.problems.append(f"{fault.name} has not ended: {fault.end}")
+        end = datetime.now(UTC)
+        self.number.update(fault.name for fault in begun)
+        recovered = wait_for_backlog(self._watch, end, RECOVERY_SECONDS)
+        self._note(begun, begin, end, recovered=recovered)
+        for fault in begun:
+            self._await(fault)
+
+    def _note(
+        self, faults: list[Fault], begin: datetime, end: datetime, *, recovered: bool
+    ) -> None:
+        names = " + ".join(fault.name for fault in faults)
+        if not recovered:
+            waiting = self._watch.open(end)[:5]
+            seconds = f"{RECOVERY_SECONDS:g} s"
+            self.problems.append(f"{names}: not recovered within {seconds}: {waiting}")
+        others = all(fault.others for fault in faults)
+        kind = faults[0].name if len(faults) == 1 else TWO
+        self.recoveries.add(kind, self._watch, begin, end, begin if others else end)
+        taken = self.recoveries.backlog[kind][-1]
+        said = f"{end:%H:%M:%S} {self.total}. {names}, {(end - begin).total_seconds():.1f} s"
+        print(f"{said}: rows done after {taken:.1f} s", file=sys.stderr, flush=True)
+
+    def _await(self, fault: Fault) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not does(fault.ready):
+            if time.monotonic() > deadline:
+                self.problems.append(f"{fault.name}: {fault.part} does not answer")
+                return
+            time.sleep(0.3)
+
+    def _chosen(self) -> list[Fault]:
+        weights = [fault.weight for fault in self.faults]
+        first, second = self._random.choices(self.faults, weights, k=2)
+        together = self._random.random() < TOGETHER and first.part != second.part
+        return [first, second] if together else [first]

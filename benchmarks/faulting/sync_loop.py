@@ -1,0 +1,29 @@
+"""A sync each five seconds, in a process of its own; the deployment's sync of each minute goes on beside."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from jittask_prefect import App
+from jittask_prefect.errors import JittaskError
+from jittask_prefect.running.sync_flow import run_sync
+from jittask_prefect.schedule import clock
+
+EVERY_SECONDS = 5.0
+
+
+def main() -> None:
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
+    app = App(sys.argv[1])
+    while True:
+        try:
+            run_sync(app, clock.now())
+        except JittaskError as error:
+            logging.warning("%s", error)
+        time.sleep(EVERY_SECONDS)
+
+
+if __name__ == "__main__":
+    main()

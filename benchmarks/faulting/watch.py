@@ -1,0 +1,121 @@
+"""The clock of recoveries: when each execution's effect became visible, and how long a fault kept rows waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from .journal import Journal
+
+EVERY_SECONDS = 0.25
+# Effects become visible out of order: a transaction may have been open for that long.
+OPEN_SECONDS = 120
+SEEN = text(
+    "SELECT seq, row_id, at FROM fault_effect WHERE row_id IS NOT NULL"
+    f" AND began > clock_timestamp() - interval '{OPEN_SECONDS} seconds'"
+)
+
+
+class Watch:
+    """Looks for effects of rows, in a thread of its own.
+
+    Attributes:
+        seen: By row and date, the moment at which the effect became visible, by this machine's wall clock.
+    """
+
+    def __init__(self, url: str, journal: Journal) -> None:
+        self.seen: dict[tuple[int, datetime], datetime] = {}
+        self._journal = journal
+        self._engine = create_engine(url, pool_pre_ping=True)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._engine.dispose()
+
+    def open(self, until: datetime) -> list[tuple[int, datetime]]:
+        """Rows that were due by an instant, and have no effect yet."""
+        by = until.replace(tzinfo=None)
+        return [
+            key
+            for key in self._journal.expected()
+            if key[1] <= by and key not in self.seen
+        ]
+
+    def first_after(self, moment: datetime) -> datetime | None:
+        """When the first effect after a moment became visible."""
+        return min((at for at in list(self.seen.values()) if at > moment), default=None)
+
+    def last_of(self, begin: datetime, end: datetime) -> datetime | None:
+        """When the last effect became visible of the rows that were due, or waited, between two moments."""
+        by = end.replace(tzinfo=None)
+        late = (
+            at for key, at in list(self.seen.items()) if key[1] <= by and at > begin
+        )
+        return max(late, default=None)
+
+    def _go_on(self) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            try:
+                with self._engine.connect() as connection:
+                    found = connection.execute(SEEN).all()
+            except SQLAlchemyError:
+                continue
+            now = datetime.now(UTC)
+            for _, row, at in found:
+                self.seen.setdefault((row, at), now)
+
+
+@dataclass
+class Recoveries:
+    """Seconds of recovery, by kind of fault: until the next row, and until all rows that waited were done."""
+
+    number: Counter[str] = field(default_factory=Counter)
+    next_row: defaultdict[str, list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    backlog: defaultdict[str, list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def add(
+        self, kind: str, watch: Watch, begin: datetime, end: datetime, base: datetime
+    ) -> None:
+        """Note a fault that is over, and whose backlog is done."""
+        self.number[kind] += 1
+        if first := watch.first_after(base):
+            self.next_row[kind].append((first - base).total_seconds())
+        last = watch.last_of(begin, end)
+        seconds = (last - base).total_seconds() if last else 0.0
+        self.backlog[kind].append(max(0.0, seconds))
+
+
+def wait_for_backlog(watch: Watch, end: datetime, seconds: float) -> bool:
+    """Wait until the rows that were due by a moment are done; whether they are."""
+    deadline = time.monotonic() + seconds
+    while watch.open(end) or watch.first_after(end) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(EVERY_SECONDS)
+    return True
+
+
+def figures(taken: list[float]) -> tuple[Any, ...]:
+    """Median, 95 % and maximum, in seconds."""
+    if not taken:
+        return ("–",) * 3
+    ordered = sorted(taken)
+    at_95 = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+    return tuple(
+        f"{value:.1f}" for value in (ordered[len(ordered) // 2], at_95, ordered[-1])
+    )
