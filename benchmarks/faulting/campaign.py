@@ -54,7 +54,7 @@ class Campaign:
             self.turn(self._chosen())
 
     def turn(self, faults: Sequence[Fault]) -> None:
-        """Begin faults, end them after a while, and wait until the rows that they kept waiting are done."""
+        """Begin faults, end them after a while, and wait until no row is late any more."""
         begin = datetime.now(UTC)
         begun = [fault for fault in faults if does(fault.begin)]
         if not begun:
@@ -77,15 +77,15 @@ class Campaign:
     ) -> None:
         names = " + ".join(fault.name for fault in faults)
         if not recovered:
-            waiting = self._watch.open(end)[:5]
+            waiting = self._watch.open(end)[:3]
             seconds = f"{RECOVERY_SECONDS:g} s"
             self.problems.append(f"{names}: not recovered within {seconds}: {waiting}")
         others = all(fault.others for fault in faults)
         kind = faults[0].name if len(faults) == 1 else TWO
-        self.recoveries.add(kind, self._watch, begin, end, begin if others else end)
+        self.recoveries.add(kind, self._watch, begin, begin if others else end)
         taken = self.recoveries.backlog[kind][-1]
         said = f"{end:%H:%M:%S} {self.total}. {names}, {(end - begin).total_seconds():.1f} s"
-        print(f"{said}: rows done after {taken:.1f} s", file=sys.stderr, flush=True)
+        print(f"{said}: no row late after {taken:.1f} s", file=sys.stderr, flush=True)
 
     def _await(self, fault: Fault) -> None:
         deadline = time.monotonic() + READY_SECONDS

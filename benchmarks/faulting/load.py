@@ -23,6 +23,7 @@ from .shop import TIMER, WAITS, WRITES
 EVERY_SECONDS = 2.0  # where nothing else is said
 ROWS = 3  # of an instant, in a batch
 AHEAD = (2.0, 25.0)  # seconds
+UNSEEN = 20.0  # that a date which no hook saw is further ahead: the sync finds it
 NOW = text("SELECT timezone('utc', clock_timestamp())")
 
 
@@ -110,8 +111,8 @@ class Load:
         if self._random.random() < 0.5:  # in the moment in which the task begins
             left = (row.dates[-1].at - now).total_seconds()
             self._stop.wait(min(max(0.0, left), self._every))
-        at = None if self._random.random() < 0.4 else self._date()
         hook = self._random.random() < 0.7
+        at = None if self._random.random() < 0.4 else self._date(0 if hook else UNSEEN)
         self._save(self._changed(row, at, hook))
         self._note(row)
 
@@ -158,8 +159,8 @@ class Load:
         statement = select(*columns).where(self._model.id.in_([row.id for row in rows]))
         return {key: at for key, at in self._asked(statement)}
 
-    def _date(self) -> datetime:
-        ahead = self._random.uniform(*AHEAD)
+    def _date(self, later: float = 0.0) -> datetime:
+        ahead = later + self._random.uniform(*AHEAD)
         return (datetime.now(UTC) + timedelta(seconds=ahead)).replace(tzinfo=None)
 
     # Timer tasks

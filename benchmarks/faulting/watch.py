@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import create_engine, text
@@ -17,6 +17,8 @@ from .journal import Journal
 EVERY_SECONDS = 0.25
 # Effects become visible out of order: a transaction may have been open for that long.
 OPEN_SECONDS = 120
+# A system without a fault has a row done that long after the row was due.
+LATE_SECONDS = 3.0
 SEEN = text(
     "SELECT seq, row_id, at FROM fault_effect WHERE row_id IS NOT NULL"
     f" AND began > clock_timestamp() - interval '{OPEN_SECONDS} seconds'"
@@ -52,17 +54,24 @@ class Watch:
             if key[1] <= by and key not in self.seen
         ]
 
+    def is_late(self) -> bool:
+        """Whether a row is late just now."""
+        return bool(self.open(datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)))
+
     def first_after(self, moment: datetime) -> datetime | None:
         """When the first effect after a moment became visible."""
         return min((at for at in list(self.seen.values()) if at > moment), default=None)
 
-    def last_of(self, begin: datetime, end: datetime) -> datetime | None:
-        """When the last effect became visible of the rows that were due, or waited, between two moments."""
-        by = end.replace(tzinfo=None)
-        late = (
-            at for key, at in list(self.seen.items()) if key[1] <= by and at > begin
+    def last_late(self, begin: datetime) -> datetime | None:
+        """When the last late effect after a moment became visible."""
+        late = timedelta(seconds=LATE_SECONDS)
+        seen = list(self.seen.items())
+        found = (
+            at
+            for (_, due), at in seen
+            if at > begin and at - due.replace(tzinfo=UTC) > late
         )
-        return max(late, default=None)
+        return max(found, default=None)
 
     def _go_on(self) -> None:
         while not self._stop.wait(EVERY_SECONDS):
@@ -78,7 +87,7 @@ class Watch:
 
 @dataclass
 class Recoveries:
-    """Seconds of recovery, by kind of fault: until the next row, and until all rows that waited were done."""
+    """Seconds of recovery, by kind of fault: until the next row, and until no row was late any more."""
 
     number: Counter[str] = field(default_factory=Counter)
     next_row: defaultdict[str, list[float]] = field(
@@ -88,22 +97,20 @@ class Recoveries:
         default_factory=lambda: defaultdict(list)
     )
 
-    def add(
-        self, kind: str, watch: Watch, begin: datetime, end: datetime, base: datetime
-    ) -> None:
-        """Note a fault that is over, and whose backlog is done."""
+    def add(self, kind: str, watch: Watch, begin: datetime, base: datetime) -> None:
+        """Note a fault that is over, and whose backlog is done; seconds count from `base`."""
         self.number[kind] += 1
         if first := watch.first_after(base):
             self.next_row[kind].append((first - base).total_seconds())
-        last = watch.last_of(begin, end)
+        last = watch.last_late(begin)
         seconds = (last - base).total_seconds() if last else 0.0
         self.backlog[kind].append(max(0.0, seconds))
 
 
-def wait_for_backlog(watch: Watch, end: datetime, seconds: float) -> bool:
-    """Wait until the rows that were due by a moment are done; whether they are."""
+def wait_for_backlog(watch: Watch, since: datetime, seconds: float) -> bool:
+    """Wait until a row is done after a moment, and no row is late; whether that is so."""
     deadline = time.monotonic() + seconds
-    while watch.open(end) or watch.first_after(end) is None:
+    while watch.is_late() or watch.first_after(since) is None:
         if time.monotonic() > deadline:
             return False
         time.sleep(EVERY_SECONDS)
