@@ -28,7 +28,8 @@ from cluster import settings
 from faulting.campaign import Campaign
 from faulting.description import DescriptionError, System, read
 from faulting.load import Load
-from faulting.local import LocalCluster
+from faulting.local import NEEDED, LocalCluster
+from faulting.postgres import found
 from faulting.shop import TABLE, elements
 from faulting.verdict import COUNTERS, Verdict, judge
 from faulting.watch import Recoveries, Watch, figures, wait_for_backlog
@@ -45,7 +46,7 @@ from jittask_prefect.task_svc.wiring import App
 from jittask_prefect.testing import build_app
 
 FAULTS, NAME = 500, "faults"
-WARM_SECONDS, SETTLE_SECONDS = 300.0, 300.0
+WARM_SECONDS, SETTLE_SECONDS = 600.0, 300.0
 
 
 @contextmanager
@@ -89,7 +90,7 @@ def run(system: System, app: App, chosen: argparse.Namespace) -> bool:
     svc = TaskSvc(app, PrefectApi(system.api))
     load = Load(app, svc, chosen.seed, chosen.every)
     load.start()
-    watch = Watch(system.database, load.journal)
+    watch = Watch(system.database, load.journal, chosen.late)
     campaign = Campaign(system, watch, chosen.seed, chosen.only)
     try:
         if not wait_for_backlog(watch, datetime.now(UTC), WARM_SECONDS):
@@ -177,6 +178,7 @@ def arguments() -> argparse.Namespace:
     add("--minutes", type=float, default=600, help="the longest time for faults")
     add("--seed", type=int, default=1)
     add("--every", type=float, default=2.0, help="seconds between two saves")
+    add("--late", type=float, default=3.0, help="seconds from which a row is late")
     add("--only", action="append", default=[], help="a part of the names of faults")
     add("--system", type=Path, help="a file that describes a system")
     add("--app", type=Path, help="the app's folder, beside --system")
@@ -200,6 +202,11 @@ def main() -> None:
         app = App(chosen.app)
         deploy(app, system.api)
         sys.exit(0 if run(system, app, chosen) else 1)
+    if absent := [name for name in NEEDED if not found(name)]:
+        line(
+            "faults of a cluster", 0, "faults", f"left out: no {', '.join(absent)} here"
+        )
+        return
     with workplace() as home, local(home) as (system, app):
         if chosen.list:
             print("\n".join(sorted({fault.name for fault in system.faults})))

@@ -47,7 +47,7 @@ BENCHMARKS = "test_benchmarks.py"
 # Benchmarks and modules that take longest come first, so that the processes end together: those that wait for servers
 # and those that only compute in turn.
 LONGEST = ("browser", "decorators", "world", "batches", "two_apps", "condition", "up", "mappings", "clinic", "transitions",
-           "ends", "fork_servers", "exactly_once", "bad_rows", "warm_worker", "keys", "auth")  # fmt: skip
+           "faults", "ends", "fork_servers", "exactly_once", "bad_rows", "warm_worker", "keys", "auth")  # fmt: skip
 FIRST = [*GROUPS, *LONGEST]
 AT_THE_LATEST = 0.6
 """The part of the other tests before which the last of those with a server begins."""

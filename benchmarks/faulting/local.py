@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from cluster import free_port, settings
+from cluster import settings
 
 from jittask_prefect.server.commands import environment, prefect_command
+from jittask_prefect.server.embedded import free_port
 
 from .description import System, does
 from .disk import mounted
@@ -20,6 +21,7 @@ from .postgres import Postgres
 
 HERE = Path(__file__).parent
 START_SECONDS = 600.0
+NEEDED = ("initdb", "pg_ctl", "redis-server", "curl", "pgrep", "setsid")
 RELAYS = {
     "api1-db": "prefect-db",
     "api1-redis": "redis",

@@ -17,8 +17,6 @@ from .journal import Journal
 EVERY_SECONDS = 0.25
 # Effects become visible out of order: a transaction may have been open for that long.
 OPEN_SECONDS = 120
-# A system without a fault has a row done that long after the row was due.
-LATE_SECONDS = 3.0
 SEEN = text(
     "SELECT seq, row_id, at FROM fault_effect WHERE row_id IS NOT NULL"
     f" AND began > clock_timestamp() - interval '{OPEN_SECONDS} seconds'"
@@ -28,13 +26,18 @@ SEEN = text(
 class Watch:
     """Looks for effects of rows, in a thread of its own.
 
+    Args:
+        url: The app's database.
+        journal: What the load has done.
+        late: Seconds within which a row is done while nothing fails.
+
     Attributes:
         seen: By row and date, the moment at which the effect became visible, by this machine's wall clock.
     """
 
-    def __init__(self, url: str, journal: Journal) -> None:
+    def __init__(self, url: str, journal: Journal, late: float) -> None:
         self.seen: dict[tuple[int, datetime], datetime] = {}
-        self._journal = journal
+        self._journal, self._late = journal, timedelta(seconds=late)
         self._engine = create_engine(url, pool_pre_ping=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._go_on, daemon=True)
@@ -56,7 +59,7 @@ class Watch:
 
     def is_late(self) -> bool:
         """Whether a row is late just now."""
-        return bool(self.open(datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)))
+        return bool(self.open(datetime.now(UTC) - self._late))
 
     def first_after(self, moment: datetime) -> datetime | None:
         """When the first effect after a moment became visible."""
@@ -64,12 +67,11 @@ class Watch:
 
     def last_late(self, begin: datetime) -> datetime | None:
         """When the last late effect after a moment became visible."""
-        late = timedelta(seconds=LATE_SECONDS)
         seen = list(self.seen.items())
         found = (
             at
             for (_, due), at in seen
-            if at > begin and at - due.replace(tzinfo=UTC) > late
+            if at > begin and at - due.replace(tzinfo=UTC) > self._late
         )
         return max(found, default=None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -98,3 +99,12 @@ def test_compose_has_the_settings_of_the_folder() -> None:
         for name, value in settings().items()
         if value.startswith(("prefect_redis", "false"))
     }
+
+
+def test_the_described_faults_have_the_keys_of_the_page() -> None:
+    page = (DOCS / "cluster.md").read_text()
+    keys = set(re.findall(r"`([a-z]+)`", page.split("| key |")[1].split("\n\n")[0]))
+    found = tomllib.loads((SETTINGS.parent / "faults.toml").read_text())
+    faults = found.pop("faults")
+    assert faults and all(fault.keys() >= {"name", "part", "begin"} for fault in faults)
+    assert {key for fault in faults for key in fault} | found.keys() <= keys

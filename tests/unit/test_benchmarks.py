@@ -18,6 +18,11 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 MORE = {
     "ends": ["--number", "5"],
     "exactly_once": ["--prefect", "memory", "--scale", "0.003"],
+    "faults": [
+        *("--every", "4", "--late", "20"),  # the suite's machine is busy
+        *("--only", "kill an API server", "--only", "kill a child"),
+        *("--only", "answers lost", "--only", "kill Redis"),
+    ],
     "retention": ["--scale", "0.001"],
     "schedule_law": ["--scale", "0.005"],
 }
