@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -189,6 +190,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     chosen = arguments()
+    logging.getLogger("jittask").setLevel(logging.CRITICAL)  # saves fail all the time
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
     if chosen.write_app:
         written(chosen.write_app, os.environ.get("JITTASK_DATABASE_URL", "sqlite:///"))

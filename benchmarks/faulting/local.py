@@ -167,7 +167,11 @@ class LocalCluster:
                 "CLOCK_STEP_FILE": str(self.home / f"{name}.clock"),
             }
         (self.home / name / "prefect").mkdir(parents=True, exist_ok=True)
-        changed = {k: v for k, v in env.items() if os.environ.get(k) != v}
+        changed = {
+            key: value
+            for key, value in env.items()
+            if key.startswith("PREFECT_") or os.environ.get(key) != value
+        }
         given = " ".join(f"{k}={shlex.quote(v)}" for k, v in changed.items())
         self._write(f"{name}.sh", f"exec env -u PREFECT_API_URL {given} {command}")
 
