@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from cluster import settings
 
 from jittask_prefect.server.commands import environment, prefect_command
@@ -99,12 +102,16 @@ class LocalCluster:
         return System(self.api, self.database, tuple(faults))
 
     def close(self) -> None:
-        """Kill all processes, and remove what was mounted."""
+        """Kill all processes, and remove what was mounted; nothing interrupts that."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        found = set[psutil.Process]()
         for file in self.home.glob("*.pid"):
-            part = file.stem
-            does(
-                f"{self._act} signal-all CONT {part}; {self._act} signal-all KILL {part}"
-            )
+            with suppress(psutil.Error, ValueError):
+                process = psutil.Process(int(file.read_text()))
+                found |= {process, *process.children(recursive=True)}
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
         for disk in (self.disk, *(p.disk for p in self._postgres.values())):
             if disk:
                 does(f"umount -l {disk}")

@@ -6,6 +6,8 @@ import logging
 import sys
 import time
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from jittask_prefect import App
 from jittask_prefect.errors import JittaskError
 from jittask_prefect.running.sync_flow import run_sync
@@ -20,7 +22,7 @@ def main() -> None:
     while True:
         try:
             run_sync(app, clock.now())
-        except JittaskError as error:
+        except (JittaskError, SQLAlchemyError) as error:
             logging.warning("%s", error)
         time.sleep(EVERY_SECONDS)
 
