@@ -102,7 +102,7 @@ def run(system: System, app: App, chosen: argparse.Namespace) -> bool:
         campaign.run(number, chosen.minutes)
     finally:
         load.stop()
-    verdict = settled(system, watch, load)
+    verdict = settled(system, load)
     watch.stop()
     for text_ in [*campaign.problems, *load.problems, *verdict.found[:40]]:
         print(text_, file=sys.stderr, flush=True)
@@ -110,24 +110,15 @@ def run(system: System, app: App, chosen: argparse.Namespace) -> bool:
     return not verdict.counts.total()
 
 
-def settled(system: System, watch: Watch, load: Load) -> Verdict:
+def settled(system: System, load: Load) -> Verdict:
     """The counters, once they are 0, or do not change within minutes any more."""
-    last = max((at for _, at in load.journal.expected()), default=None)
-    wait_for_backlog_of(watch, last)
     assert load.journal.ended is not None
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         verdict = judge(system.database, load.journal, load.journal.ended)
         if not verdict.counts.total() or time.monotonic() > deadline:
             return verdict
-        time.sleep(5)
-
-
-def wait_for_backlog_of(watch: Watch, last: datetime | None) -> None:
-    """Wait for the rows that the load has left for later."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while last and watch.open(last) and time.monotonic() < deadline:
-        time.sleep(1)
+        time.sleep(2)
 
 
 def tell(

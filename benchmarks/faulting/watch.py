@@ -110,9 +110,9 @@ class Recoveries:
 
 
 def wait_for_backlog(watch: Watch, since: datetime, seconds: float) -> bool:
-    """Wait until a row is done after a moment, and no row is late; whether that is so."""
+    """Wait until all rows due by a moment are done, another one after it, and none is late; whether that is so."""
     deadline = time.monotonic() + seconds
-    while watch.is_late() or watch.first_after(since) is None:
+    while watch.open(since) or watch.is_late() or not watch.first_after(since):
         if time.monotonic() > deadline:
             return False
         time.sleep(EVERY_SECONDS)
