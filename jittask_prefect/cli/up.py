@@ -168,7 +168,9 @@ def _sync(app: App, progress: Progress) -> None:
     with progress.long("the first sync"):
         report = run_sync(app, clock.now())
     if report is not None:
-        progress.step(f"first sync: {report.created} runs made for rows")
+        # None were left to make where the worker's own sync came first.
+        made = f": {report.created} runs made for rows" if report.created else ""
+        progress.step(f"first sync done{made}")
         for problem in report.problems:
             progress.warn(problem)
 
