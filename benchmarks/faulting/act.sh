@@ -15,8 +15,9 @@ start) # once the former process is gone
     fi ;;
 signal) # SIGNAL PART: the part's own process
     kill -"$2" "$(pid "$3")" ;;
-signal-all) # SIGNAL PART: with all that the process has started
-    kill -"$2" $(tree "$(pid "$3")") ;;
+signal-all) # SIGNAL PART: with all that the process has started; some of these may be gone by then
+    alive "$3" || exit 1
+    kill -"$2" $(tree "$(pid "$3")") 2>/dev/null || true ;;
 pick) # WORKER server|child NAME: its fork server, or a process that this has forked, for `signal`
     found=$(pgrep -P "$(pid "$2")" -f jittask_prefect.warm)
     [ "$3" = child ] && found=$(for one in $found; do pgrep -P "$one"; done)
