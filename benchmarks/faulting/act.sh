@@ -3,7 +3,8 @@
 cd "$HOME_OF_CLUSTER" || exit 1
 tree() { for one in "$@"; do echo "$one"; tree $(pgrep -P "$one"); done; }
 pid() { cat "$1.pid"; }
-alive() { kill -0 "$(pid "$1")" 2>/dev/null && [ "$(ps -o stat= -p "$(pid "$1")" | cut -c1)" != Z ]; }
+# A number may be another process's by now: those of the cluster work in its folder. A zombie has no folder.
+alive() { case $(readlink "/proc/$(pid "$1")/cwd")/ in "$HOME_OF_CLUSTER"/*) ;; *) return 1 ;; esac; }
 
 case $1 in
 start) # once the former process is gone
@@ -14,7 +15,7 @@ start) # once the former process is gone
         echo $! >"$2.pid"
     fi ;;
 signal) # SIGNAL PART: the part's own process
-    kill -"$2" "$(pid "$3")" ;;
+    alive "$3" && kill -"$2" "$(pid "$3")" ;;
 signal-all) # SIGNAL PART: with all that the process has started; some of these may be gone by then
     alive "$3" || exit 1
     kill -"$2" $(tree "$(pid "$3")") 2>/dev/null || true ;;
@@ -27,7 +28,7 @@ mend) # PART: start a part that is not alive
 roll) # PART …: end each as an upgrade does, and start each again
     shift
     for part in "$@"; do
-        kill -TERM "$(pid "$part")"
+        alive "$part" && kill -TERM "$(pid "$part")"
         for _ in $(seq 600); do alive "$part" || break; sleep 0.1; done
         sh "$0" start "$part"
         if [ -f "$part.ready" ]; then
